@@ -1,0 +1,63 @@
+# Everything a person does here has one target; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+LOCAL_VENV := .venv-local
+BIN := $(VENV)/bin
+
+##@ Try it
+demo: setup ## Roll out a good and a bad version on the embedded AWS (STRATEGY=, RPS=, BAD_ERROR_RATE=, SUMMARY=file.json)
+	$(BIN)/python -m local.demo run \
+	  $(if $(STRATEGY),--strategy "$(STRATEGY)") $(if $(RPS),--rps "$(RPS)") \
+	  $(if $(BAD_ERROR_RATE),--bad-error-rate "$(BAD_ERROR_RATE)") $(if $(SUMMARY),--summary "$(SUMMARY)")
+
+demo-serve: setup ## Leave the embedded AWS up with the application deployed, to play with
+	$(BIN)/python -m local.demo serve
+
+demo-stop: setup ## Stop what demo-serve left up
+	$(BIN)/python -m local.demo stop
+
+##@ Work on it
+setup: $(VENV)/.ready $(LOCAL_VENV)/.ready ## Make the project's own environments
+
+test: setup ## Run all tests: unit, state machines, embedded AWS
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-unit: setup ## Run the tests that need nothing but Python
+	$(BIN)/python -m pytest tests/unit tests/statemachines $(PYTEST_ARGS)
+
+lint: setup ## ruff, mypy strict, cfn-lint, sam validate, the ASL check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/cfn-lint template.yaml local/sample/template.yaml
+	SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --region us-east-1
+	$(BIN)/python -m local.asl_check statemachines/*.asl.json
+
+format: setup ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+##@ Deploy it
+build: setup ## sam build, for the runtime and architecture that samconfig.toml or the template names
+	SAM_CLI_TELEMETRY=0 $(BIN)/sam build $(SAM_ARGS)
+
+clean: ## Remove environments and build results
+	rm -rf $(VENV) $(LOCAL_VENV) .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.ready: requirements/dev.txt
+	@bash local/make_venv.sh "$(PYTHON)" $(VENV) requirements/dev.txt
+	@touch $@
+
+$(LOCAL_VENV)/.ready: requirements/local.txt
+	@bash local/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) requirements/local.txt
+	@touch $@
+
+.PHONY: demo demo-serve demo-stop setup test test-unit lint format build clean help
