@@ -1,0 +1,27 @@
+"""Acquire: takes the target's lock for this execution, or a place in line, and records that the rollout has started."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headgate.aws import client, setting
+from headgate.observability import logger
+from headgate.plan import Plan
+from headgate.request import RolloutRequest
+from headgate.store import Store
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+store = Store(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    request, plan = RolloutRequest.model_validate(event["request"]), Plan.model_validate(event["plan"])
+    logger.append_keys(rollout_id=request.id)
+    admission = store.admit(request, event["execution"])
+    if admission.lock == "held":
+        store.begin(plan, event["execution"], admission.epoch)
+    logger.info("lock asked for", lock=admission.lock, epoch=admission.epoch)
+    return {"lock": admission.lock, "epoch": admission.epoch, "reason": admission.reason}

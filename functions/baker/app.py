@@ -1,0 +1,35 @@
+"""Bake: leaves the task token where a signal finds it. Silence from then on means that the bake ran its course."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from headgate.aws import client, setting
+from headgate.evidence import Ledgers
+from headgate.observability import logger
+from headgate.plan import Plan
+from headgate.store import Store
+from headgate.verdict import ends_bake
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+dynamodb = client("dynamodb")
+store = Store(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
+ledgers = Ledgers(dynamodb, setting("TABLE"))
+machines = client("stepfunctions")
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: LambdaContext) -> None:
+    plan, step, state = Plan.model_validate(event["plan"]), event["step"], event["state"]
+    logger.append_keys(rollout_id=plan.rollout_id, step=step)
+    ledgers.open(
+        plan.rollout_id, candidate=state["candidate"], stable=state["stable"], step=step, since=state["shiftedAt"]
+    )
+    signals = store.open_bake(plan, event["epoch"], step, event["bake"], token=event["token"], attempt=event["attempt"])
+    # A signal that came before the token was there found nobody to wake.
+    if early := [signal for signal in signals if ends_bake(signal, step)]:
+        logger.info("a signal was waiting", signal=early[0])
+        machines.send_task_success(taskToken=event["token"], output=json.dumps(early[0]))

@@ -1,0 +1,37 @@
+"""Settle: ends the rollout's record, frees or hands on the lock, and starts the request that is next in line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headgate.aws import client, setting
+from headgate.executions import Executions, reason_of
+from headgate.observability import logger
+from headgate.store import Store
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+store = Store(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
+executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    rollout_id, outcome, state = event["rolloutId"], event["outcome"], event["state"]
+    logger.append_keys(rollout_id=rollout_id)
+    reason = reason_of(event["failure"]) or event["verdict"].get("reason", "")
+    serving = {"succeeded": state.get("candidate"), "rolled-back": state.get("stable")}.get(outcome)
+    fields = {
+        "reason": reason,
+        "serving": serving,
+        "stable": state.get("stable"),
+        "candidate": state.get("candidate"),
+    }
+    settlement = store.settle(
+        rollout_id, event["execution"], outcome, {name: value for name, value in fields.items() if value is not None}
+    )
+    logger.info("settled", outcome=outcome, reason=reason)
+    if settlement.next_request:
+        executions.start(settlement.next_request)
+    return {"outcome": outcome, "reason": reason, "serving": serving}

@@ -1,0 +1,30 @@
+"""A sample before-traffic hook: invokes the candidate version with given payloads and checks the answers.
+
+config: ``{"cases": [{"payload": {...}, "expect": {...}}]}``; ``expect`` must be part of the answer; it may be missing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headgate.aws import client
+from headgate.hook import failed, invoke, mismatch, succeeded
+from headgate.observability import logger
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+functions = client("lambda")
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    function, version = event["target"]["function"], event["candidate"]
+    cases = event["config"].get("cases") or [{"payload": {}}]
+    for number, case in enumerate(cases, start=1):
+        answer = invoke(functions, function, version, case.get("payload", {}))
+        if answer.error:
+            return failed(f"case {number}: version {version} failed: {answer.error}")
+        if wrong := mismatch(case.get("expect"), answer.payload):
+            return failed(f"case {number}: version {version} answered otherwise: {wrong}")
+    return succeeded({"cases": len(cases), "version": version})

@@ -1,0 +1,59 @@
+"""CloudWatch alarms as guards."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from headgate.errors import RequestRefused
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch import CloudWatchClient
+
+
+class Alarms:
+    """Reads the state of metric and composite alarms."""
+
+    def __init__(self, client: CloudWatchClient) -> None:
+        self._client = client
+
+    def firing(self, names: list[str]) -> list[str]:
+        """Which of these alarms are in ALARM.
+
+        Raises
+        ------
+        RequestRefused
+            If one of them does not exist.
+        """
+        found = self._describe(names)
+        if missing := [name for name in names if name not in found]:
+            raise RequestRefused(f"guards.alarms: no alarm is named {', '.join(missing)} in this account and Region")
+        return [name for name in names if found[name]["StateValue"] == "ALARM"]
+
+    def firing_since(self, names: list[str], *, already: list[str], since: str) -> list[str]:
+        """Which of these alarms are in ALARM; those that were ``already`` count once they have recovered.
+
+        Parameters
+        ----------
+        since
+            ISO 8601: an alarm that changed its state after this time has recovered in between.
+        """
+        begun = datetime.fromisoformat(since)
+        return [
+            name
+            for name, alarm in self._describe(names).items()
+            if alarm["StateValue"] == "ALARM" and (name not in already or _changed_at(alarm, begun) > begun)
+        ]
+
+    def _describe(self, names: list[str]) -> dict[str, Any]:
+        if not names:
+            return {}
+        answer = self._client.describe_alarms(
+            AlarmNames=names, AlarmTypes=["MetricAlarm", "CompositeAlarm"], MaxRecords=100
+        )
+        return {alarm["AlarmName"]: alarm for alarm in (*answer["MetricAlarms"], *answer["CompositeAlarms"])}
+
+
+def _changed_at(alarm: Any, default: datetime) -> datetime:
+    changed: datetime = alarm.get("StateTransitionedTimestamp") or alarm.get("StateUpdatedTimestamp") or default
+    return changed

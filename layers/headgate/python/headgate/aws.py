@@ -1,0 +1,41 @@
+"""How Headgate's functions reach AWS: one way to make a client, one place that builds ARNs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+_CONFIG = Config(
+    # Adaptive: many rollouts at once share Lambda's control plane (15 requests a second per account and Region,
+    # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
+    retries={"mode": "adaptive", "total_max_attempts": 8},
+    connect_timeout=3,
+    read_timeout=20,
+)
+
+
+def client(service: str) -> Any:
+    """A boto3 client with Headgate's retries and timeouts."""
+    return boto3.client(service, config=_CONFIG)  # type: ignore[call-overload]
+
+
+def execution_arn(machine_arn: str, name: str) -> str:
+    """The ARN that an execution of this name of a Standard state machine has."""
+    return f"{machine_arn.replace(':stateMachine:', ':execution:')}:{name}"
+
+
+def execution_name(rollout_id: str) -> str:
+    """The name of a rollout's execution. A name is at most 80 characters and may not carry every character of an id."""
+    return f"r-{hashlib.sha256(rollout_id.encode()).hexdigest()}"
+
+
+def setting(name: str) -> str:
+    """An environment variable that the template sets; absence is a fault of the deployment, so it says which."""
+    value = os.environ.get(name)
+    if not value:
+        raise RuntimeError(f"environment variable {name} is not set; template.yaml sets it on this function")
+    return value

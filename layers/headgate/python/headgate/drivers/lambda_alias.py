@@ -1,0 +1,231 @@
+"""The driver of Lambda aliases: an alias splits invocations between two published versions of its function.
+
+https://docs.aws.amazon.com/lambda/latest/dg/configuring-alias-routing.html
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from headgate.errors import RequestRefused, TargetChanged, TargetNotReady
+from headgate.request import ImageCode, NewCode, PublishedVersion
+from headgate.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_lambda import LambdaClient
+
+    from headgate.plan import Plan
+
+
+class AliasState(Wire):
+    """What the driver knows of the alias between its calls."""
+
+    stable: str
+    candidate: str
+    revision_id: str
+    """The alias's RevisionId after our last write, or when we first read it."""
+    weight: float = 0
+    shifted_at: int = 0
+    """When that weight took effect, in milliseconds since 1970."""
+
+
+class Routing(NamedTuple):
+    """Where an alias sends its invocations: the version it names, and shares (0 to 1) of others."""
+
+    version: str
+    weights: dict[str, float]
+
+    def alike(self, other: Routing) -> bool:
+        return self.version == other.version and _rounded(self.weights) == _rounded(other.weights)
+
+
+class LambdaAliasDriver:
+    """Moves one alias.
+
+    Parameters
+    ----------
+    client
+        A Lambda client.
+    plan
+        The rollout's plan.
+    still_ours
+        Raises LockLost unless the rollout still owns the target's lock; called before each effect.
+    """
+
+    def __init__(self, client: LambdaClient, plan: Plan, still_ours: Callable[[], None]) -> None:
+        self._client = client
+        self._plan = plan
+        self._still_ours = still_ours
+        self._alias = {"FunctionName": plan.target.function, "Name": plan.target.alias}
+
+    def describe(self) -> dict[str, Any]:
+        """The alias as it is: version, weights, RevisionId."""
+        alias = self._get_alias()
+        routing = _routing(alias)
+        return {"version": routing.version, "weights": routing.weights, "revisionId": alias["RevisionId"]}
+
+    def prepare(self) -> AliasState:
+        """Check that the alias can be rolled out, publish the candidate if asked to, and see that it is active.
+
+        Raises
+        ------
+        RequestRefused
+            If the target or the candidate does not allow the rollout; traffic was not touched.
+        TargetNotReady
+            If the candidate is not active yet: call again.
+        """
+        alias = self._get_alias()
+        stable = _routing(alias)
+        where = f"{self._plan.target.function}:{self._plan.target.alias}"
+        if stable.version == "$LATEST":
+            raise RequestRefused(f"target.alias: {where} points at $LATEST; point it at a published version first")
+        if stable.weights:
+            raise RequestRefused(
+                f"target.alias: {where} already sends {_shares(stable.weights)}; finish or undo that first "
+                "(update-alias --routing-config AdditionalVersionWeights={})"
+            )
+        self._still_ours()
+        candidate = self._candidate()
+        if candidate["Version"] == stable.version:
+            raise RequestRefused(
+                f"candidate: version {stable.version} is what {where} serves already"
+                + ("" if isinstance(self._plan.candidate, PublishedVersion) else "; nothing has changed since")
+            )
+        self._check_compatible(self._configuration(stable.version, "target.alias"), candidate)
+        _check_active(candidate)
+        return AliasState(stable=stable.version, candidate=candidate["Version"], revision_id=alias["RevisionId"])
+
+    def shift(self, state: AliasState, weight: float) -> AliasState:
+        """Send ``weight`` percent to the candidate."""
+        moved = self._move(state, Routing(state.stable, {state.candidate: round(weight / 100, 9)}))
+        return moved.model_copy(update={"weight": weight})
+
+    def promote(self, state: AliasState) -> AliasState:
+        """Point the alias at the candidate alone."""
+        return self._move(state, Routing(state.candidate, {})).model_copy(update={"weight": 100.0})
+
+    def rollback(self, state: AliasState) -> AliasState:
+        """Point the alias at the stable version alone.
+
+        The last write's answer may have been lost, so the alias may stand wherever this rollout could have put it.
+        """
+        target = Routing(state.stable, {})
+        try:
+            moved = self._move(state, target)
+        except TargetChanged:
+            alias = self._get_alias()
+            if not any(_routing(alias).alike(position) for position in self._own_positions(state)):
+                raise
+            moved = self._move(state.model_copy(update={"revision_id": alias["RevisionId"]}), target)
+        return moved.model_copy(update={"weight": 0.0})
+
+    def _own_positions(self, state: AliasState) -> list[Routing]:
+        shifted = [Routing(state.stable, {state.candidate: round(s.weight / 100, 9)}) for s in self._plan.steps]
+        return [*shifted, Routing(state.candidate, {})]
+
+    def _move(self, state: AliasState, intended: Routing) -> AliasState:
+        self._still_ours()
+        try:
+            alias: Any = self._client.update_alias(
+                **self._alias,
+                FunctionVersion=intended.version,
+                RoutingConfig={"AdditionalVersionWeights": intended.weights},
+                RevisionId=state.revision_id,
+            )
+        except self._client.exceptions.PreconditionFailedException:
+            alias = self._get_alias()
+            found = _routing(alias)
+            if not found.alike(intended):
+                raise TargetChanged(
+                    f"{self._plan.target.key} was changed by somebody else: it serves version {found.version}"
+                    f"{' and sends ' + _shares(found.weights) if found.weights else ''}; it is left as found"
+                ) from None
+        return state.model_copy(update={"revision_id": alias["RevisionId"], "shifted_at": int(time.time() * 1000)})
+
+    def _get_alias(self) -> Any:
+        try:
+            return self._client.get_alias(**self._alias)
+        except self._client.exceptions.ResourceNotFoundException:
+            raise RequestRefused(
+                f"target: function {self._plan.target.function} with alias {self._plan.target.alias} does not exist"
+            ) from None
+
+    def _candidate(self) -> Any:
+        """The configuration of the candidate version, published first where the plan says so.
+
+        Publishing twice is harmless: Lambda answers with the last version while neither code nor configuration changed.
+        """
+        function = self._plan.target.function
+        match self._plan.candidate:
+            case PublishedVersion(version=version):
+                return self._configuration(version, "candidate.version")
+            case NewCode(code=code):
+                source = (
+                    {"ImageUri": code.image_uri}
+                    if isinstance(code, ImageCode)
+                    else {
+                        "S3Bucket": code.s3_bucket,
+                        "S3Key": code.s3_key,
+                        **({"S3ObjectVersion": code.s3_object_version} if code.s3_object_version else {}),
+                    }
+                )
+                return self._publishing(
+                    lambda: self._client.update_function_code(FunctionName=function, Publish=True, **source)  # type: ignore[arg-type]
+                )
+        return self._publishing(lambda: self._client.publish_version(FunctionName=function))
+
+    def _publishing(self, publish: Callable[[], Any]) -> Any:
+        try:
+            return publish()
+        except self._client.exceptions.ResourceConflictException as error:
+            raise TargetNotReady(f"candidate: $LATEST is being updated: {error}") from None
+        except self._client.exceptions.InvalidParameterValueException as error:
+            raise RequestRefused(f"candidate: {error}") from None
+
+    def _configuration(self, version: str, field: str) -> Any:
+        function = self._plan.target.function
+        try:
+            return self._client.get_function_configuration(FunctionName=function, Qualifier=version)
+        except self._client.exceptions.ResourceNotFoundException:
+            raise RequestRefused(f"{field}: {function} has no version {version}") from None
+
+    def _check_compatible(self, stable: Any, candidate: Any) -> None:
+        """Lambda splits traffic only between versions with the same execution role and dead-letter queue."""
+        for field, ours, theirs in (
+            ("execution roles", candidate.get("Role"), stable.get("Role")),
+            (
+                "dead-letter queues",
+                candidate.get("DeadLetterConfig", {}).get("TargetArn"),
+                stable.get("DeadLetterConfig", {}).get("TargetArn"),
+            ),
+        ):
+            if ours != theirs:
+                raise RequestRefused(
+                    f"candidate: versions {candidate['Version']} and {stable['Version']} have different {field} "
+                    f"({ours or 'none'} and {theirs or 'none'}); Lambda cannot split traffic between them"
+                )
+
+
+def _check_active(candidate: Any) -> None:
+    state = candidate.get("State", "Active")
+    if state == "Pending":
+        raise TargetNotReady(f"candidate: version {candidate['Version']} is still pending")
+    if state == "Failed":
+        raise RequestRefused(
+            f"candidate: version {candidate['Version']} has failed to become active: {candidate.get('StateReason')}"
+        )
+
+
+def _routing(alias: Any) -> Routing:
+    return Routing(alias["FunctionVersion"], dict(alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})))
+
+
+def _rounded(weights: dict[str, float]) -> dict[str, float]:
+    return {version: round(weight, 6) for version, weight in weights.items()}
+
+
+def _shares(weights: dict[str, float]) -> str:
+    return ", ".join(f"{weight * 100:g} % to version {version}" for version, weight in weights.items())

@@ -1,0 +1,49 @@
+"""Executions of the rollout machine: starting one, and reading why one failed."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from headgate.aws import execution_arn, execution_name
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions import SFNClient
+
+
+class Executions:
+    """Starts rollouts; each id has one execution name, so that starting twice is starting once."""
+
+    def __init__(self, client: SFNClient, machine: str) -> None:
+        self._client = client
+        self._machine = machine
+
+    def arn_for(self, rollout_id: str) -> str:
+        """The ARN of the execution that carries a rollout out."""
+        return execution_arn(self._machine, execution_name(rollout_id))
+
+    def start(self, request: dict[str, Any]) -> None:
+        """Start the rollout of a stored request, unless it has started already."""
+        # With the same name and input a running execution answers again; an ended one says that it exists.
+        with suppress(self._client.exceptions.ExecutionAlreadyExists):
+            self._client.start_execution(
+                stateMachineArn=self._machine, name=execution_name(request["id"]), input=json.dumps(request)
+            )
+
+
+def reason_of(failure: dict[str, Any]) -> str:
+    """What went wrong, from a Catch's error output: the message where the cause is JSON, else cause or error.
+
+    A function's failure has ``errorMessage`` in its cause, a child execution's has an Error and a Cause of its own.
+    """
+    cause = failure.get("Cause") or ""
+    if not failure:
+        return ""
+    try:
+        told = json.loads(cause)
+    except ValueError:
+        told = None
+    if isinstance(told, dict):
+        cause = told.get("errorMessage") or told.get("Cause") or cause
+    return cause or str(failure.get("Error", ""))

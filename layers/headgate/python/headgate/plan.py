@@ -1,0 +1,41 @@
+"""The plan: a request worked out, fixed before the rollout's first effect."""
+
+from __future__ import annotations
+
+from headgate.request import Candidate, Guards, Hooks, RolloutRequest, Target
+from headgate.strategy import Step, steps_of
+from headgate.wire import Wire
+
+
+class Plan(Wire):
+    """Everything that one rollout needs to know; the machine hands it from state to state and never changes it."""
+
+    rollout_id: str
+    target: Target
+    candidate: Candidate
+    steps: list[Step]
+    guards: Guards
+    hooks: Hooks
+    driver: str
+    """ARN of the Lambda that moves this kind of target."""
+    firing: list[str] = []
+    """Alarms that fired when the plan was made: they count only after they have recovered once."""
+
+    @property
+    def bake_seconds(self) -> int:
+        """The time that all bakes take together when nothing cuts them short."""
+        return sum(step.bake_seconds for step in self.steps)
+
+
+def make_plan(request: RolloutRequest, *, driver: str, firing: list[str]) -> Plan:
+    """Work a valid request out into the plan that carries it."""
+    return Plan(
+        rollout_id=request.id,
+        target=request.target,
+        candidate=request.candidate,
+        steps=list(steps_of(request.strategy)),
+        guards=request.guards,
+        hooks=request.hooks,
+        driver=driver,
+        firing=firing,
+    )

@@ -1,0 +1,219 @@
+"""What a user asks for: the detail of a ``Rollout Requested`` event, which is also what StartExecution takes."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationError
+
+from headgate.errors import RequestRefused
+from headgate.strategy import Strategy
+from headgate.wire import Wire, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEFAULT_STRATEGY = "Canary10Percent5Minutes"
+ONE_DAY = 24 * 3600
+
+# https://docs.aws.amazon.com/lambda/latest/api/API_UpdateAlias.html and API_GetFunctionConfiguration.html
+_FUNCTION = re.compile(
+    r"(arn:(?P<partition>aws[a-z-]*):lambda:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):function:)?"
+    r"(?P<name>[a-zA-Z0-9-_]{1,64})"
+)
+_ALIAS = re.compile(r"(?![0-9]+$)[a-zA-Z0-9-_]{1,128}")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,127}")
+
+
+def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(what)
+        return value
+
+    return check
+
+
+def _text_of_number(value: Any) -> Any:
+    """YAML and shells make a number of a version; it is meant as text."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+RolloutId = Annotated[
+    str,
+    AfterValidator(_matching(_ID, "must be 1 to 128 letters, digits or ._:/@+=- and start with a letter or digit")),
+]
+
+
+class LambdaAliasTarget(Wire):
+    """An alias of a Lambda function."""
+
+    kind: Literal["lambda-alias"]
+    function: Annotated[
+        str,
+        AfterValidator(_matching(_FUNCTION, "must be a function's name, or its ARN without a version or alias")),
+    ]
+    alias: Annotated[
+        str, AfterValidator(_matching(_ALIAS, "must be an alias's name; a version or $LATEST cannot be rolled out to"))
+    ]
+
+    @property
+    def name(self) -> str:
+        """The function's bare name."""
+        match = _FUNCTION.fullmatch(self.function)
+        return match["name"] if match else self.function
+
+    @property
+    def account(self) -> str | None:
+        """The account that the function's ARN names, if it is one."""
+        match = _FUNCTION.fullmatch(self.function)
+        return match["account"] if match else None
+
+    @property
+    def region(self) -> str | None:
+        """The Region that the function's ARN names, if it is one."""
+        match = _FUNCTION.fullmatch(self.function)
+        return match["region"] if match else None
+
+    @property
+    def key(self) -> str:
+        """What the lock, the queue of waiting requests and telemetry call this target."""
+        return f"lambda-alias/{self.name}/{self.alias}"
+
+
+Target = LambdaAliasTarget
+
+
+class PublishedVersion(Wire):
+    """A version that exists already."""
+
+    version: Annotated[
+        str,
+        BeforeValidator(_text_of_number),
+        AfterValidator(
+            _matching(re.compile(r"[0-9]+"), 'must be a version\'s number; to roll out $LATEST, say {"publish": {}}')
+        ),
+    ]
+
+
+class Nothing(Wire):
+    """An object without fields."""
+
+
+class PublishLatest(Wire):
+    """Publish what $LATEST holds, code and configuration."""
+
+    publish: Nothing
+
+
+class ZipCode(Wire):
+    """A deployment package in S3."""
+
+    s3_bucket: Annotated[str, Field(min_length=3)]
+    s3_key: Annotated[str, Field(min_length=1)]
+    s3_object_version: str | None = None
+
+
+class ImageCode(Wire):
+    """A container image in Amazon ECR."""
+
+    image_uri: Annotated[str, Field(min_length=1)]
+
+
+def _code_shape(value: Any) -> str:
+    image = isinstance(value, ImageCode) or (isinstance(value, dict) and ("imageUri" in value or "image_uri" in value))
+    return "<image>" if image else "<zip>"
+
+
+class NewCode(Wire):
+    """Put new code into $LATEST first, then publish it."""
+
+    code: Annotated[Annotated[ZipCode, Tag("<zip>")] | Annotated[ImageCode, Tag("<image>")], Discriminator(_code_shape)]
+
+
+def _candidate_shape(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return next((f"<{key}>" for key in ("version", "publish", "code") if key in value), None)
+    shapes: dict[type, str] = {PublishedVersion: "<version>", PublishLatest: "<publish>", NewCode: "<code>"}
+    return shapes.get(type(value))
+
+
+Candidate = Annotated[
+    Annotated[PublishedVersion, Tag("<version>")]
+    | Annotated[PublishLatest, Tag("<publish>")]
+    | Annotated[NewCode, Tag("<code>")],
+    Discriminator(
+        _candidate_shape,
+        custom_error_type="candidate_shape",
+        custom_error_message='give {"version": "7"}, {"publish": {}} or {"code": {...}}',
+    ),
+]
+
+
+class ErrorGuard(Wire):
+    """Compare errors per version; ``tolerate`` 0.5 lets the candidate fail at 1.5 times the stable revision's rate."""
+
+    tolerate: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.0
+
+
+class Guards(Wire):
+    """What the evidence is held against."""
+
+    alarms: Annotated[list[Annotated[str, Field(min_length=1, max_length=255)]], Field(max_length=100)] = []
+    """Names of CloudWatch alarms (metric or composite). DescribeAlarms takes at most 100 names a call."""
+    strict_alarms: bool = False
+    """Refuse the rollout when an alarm fires already, instead of waiting for it to recover once."""
+    errors: ErrorGuard | None = None
+    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.01
+    """Probability that a candidate which is no worse is ever rolled back, over the whole rollout."""
+    evidence: Literal["telemetry"] = "telemetry"
+    on_no_data: Literal["wait", "fail", "pass"] = "wait"
+
+
+class LambdaHook(Wire):
+    """A Lambda function that is asked before or after traffic moves."""
+
+    lambda_: Annotated[str, Field(alias="lambda", min_length=1, max_length=256)]
+    timeout_seconds: Annotated[int, Field(ge=1, le=ONE_DAY)] = 300
+    """A limit on the whole hook, the waits between IN_PROGRESS answers included."""
+    config: dict[str, Any] = {}
+
+
+class Hooks(Wire):
+    """The hooks of each stage, called in order."""
+
+    before_traffic: list[LambdaHook] = []
+    before_step: list[LambdaHook] = []
+    after_step: list[LambdaHook] = []
+    after_traffic: list[LambdaHook] = []
+    on_rollback: list[LambdaHook] = []
+
+
+class RolloutRequest(Wire):
+    """A request to roll a candidate out on a target."""
+
+    id: RolloutId
+    target: Target
+    candidate: Candidate = PublishLatest(publish=Nothing())
+    strategy: Strategy = DEFAULT_STRATEGY
+    guards: Guards = Guards()
+    hooks: Hooks = Hooks()
+    on_failure: Literal["rollback"] = "rollback"
+    on_busy: Literal["wait", "refuse"] = "wait"
+
+
+def read_request(detail: object, default_id: str) -> RolloutRequest:
+    """Read a request from JSON data; ``default_id`` serves where it gives none.
+
+    Raises
+    ------
+    RequestRefused
+        If it is not a valid request. The message names every faulty field, its value and the fix.
+    """
+    if not isinstance(detail, dict):
+        raise RequestRefused("the request: must be a JSON object with at least a target")
+    try:
+        return RolloutRequest.model_validate({"id": default_id, **detail})
+    except ValidationError as error:
+        raise RequestRefused(explain(error, RolloutRequest)) from None
