@@ -11,15 +11,14 @@ BIN := $(VENV)/bin
 
 ##@ Try it
 demo: setup ## Roll out a good and a bad version on the embedded AWS (STRATEGY=, RPS=, BAD_ERROR_RATE=, SUMMARY=file.json)
-	$(BIN)/python -m local.demo run \
-	  $(if $(STRATEGY),--strategy "$(STRATEGY)") $(if $(RPS),--rps "$(RPS)") \
-	  $(if $(BAD_ERROR_RATE),--bad-error-rate "$(BAD_ERROR_RATE)") $(if $(SUMMARY),--summary "$(SUMMARY)")
+	@$(BIN)/python -m local.demo run $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(RPS),--rps '$(RPS)') \
+	  $(if $(BAD_ERROR_RATE),--bad-error-rate '$(BAD_ERROR_RATE)') $(if $(SUMMARY),--summary '$(SUMMARY)')
 
 demo-serve: setup ## Leave the embedded AWS up with the application deployed, to play with
-	$(BIN)/python -m local.demo serve
+	@$(BIN)/python -m local.demo serve
 
 demo-stop: setup ## Stop what demo-serve left up
-	$(BIN)/python -m local.demo stop
+	@$(BIN)/python -m local.demo stop
 
 ##@ Work on it
 setup: $(VENV)/.ready $(LOCAL_VENV)/.ready ## Make the project's own environments

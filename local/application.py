@@ -49,8 +49,10 @@ def _deploy(aws: EmbeddedAws, stack: str, template: Path, overrides: Outputs) ->
     common = ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local"]
     _sam(
         aws,
-        ["build", *common, "--template", str(template), "--build-dir", str(build)]
-        + ["--cache-dir", str(WORK / "cache" / stack), *settings],
+        [
+            *("build", *common, "--template", str(template), "--build-dir", str(build)),
+            *("--cache-dir", str(WORK / "cache" / stack), *settings),
+        ],
     )
     _sam(aws, ["deploy", *common, "--stack-name", stack, "--template", str(build / "template.yaml"), *settings])
     described = aws.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]

@@ -30,6 +30,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     )
     signals = store.open_bake(plan, event["epoch"], step, event["bake"], token=event["token"], attempt=event["attempt"])
     # A signal that came before the token was there found nobody to wake.
-    if early := [signal for signal in signals if ends_bake(signal, step)]:
+    if early := [signal for signal in signals if ends_bake(signal["signal"], signal["step"], step)]:
         logger.info("a signal was waiting", signal=early[0])
         machines.send_task_success(taskToken=event["token"], output=json.dumps(early[0]))

@@ -16,7 +16,7 @@ error_rate = float(os.environ.get("ERROR_RATE", "0"))
 @telemetry.observe
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """``{"items": [{"price": 3.5, "quantity": 2}]}`` to ``{"total": 7.0, "release": "1", "version": "1"}``."""
-    if random.random() < error_rate:  # noqa: S311 - not a secret
+    if random.random() < error_rate:
         raise RuntimeError(f"release {release} cannot total this basket")
     total = sum(item["price"] * item["quantity"] for item in event.get("items", []))
     return {"total": total, "release": release, "version": context.function_version}

@@ -355,7 +355,7 @@ class Store:
             "alarms": findings.firing,
         }
         weight = plan.steps[step].weight
-        baked = {"target": plan.target.key, "step": step, "weight": weight, "bake": bake, "evidence": evidence}
+        baked = {"target": plan.target.key, "step": step, "weight": weight, "bake": bake, "endedBy": findings.ended_by}
         reached = {"step": step, "verdict": verdict.outcome, "reason": verdict.reason, "evidence": evidence}
         self._transact(
             self._check_lock(plan.target.key, plan.rollout_id, epoch),
@@ -364,7 +364,9 @@ class Store:
                 step_key(step, bake),
                 {"verdict": verdict.to_wire(), "evidence": evidence, "endedAt": now()},
             ),
-            self._put_event(plan.rollout_id, "Step Baked", f"step-{step}-{bake}-baked", baked),
+            self._put_event(
+                plan.rollout_id, "Step Baked", f"step-{step}-{bake}-baked", {**baked, "evidence": evidence}
+            ),
             self._put_event(plan.rollout_id, "Verdict Reached", f"step-{step}-{bake}-verdict", reached),
         )
 

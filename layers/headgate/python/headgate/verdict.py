@@ -49,6 +49,13 @@ class Findings(Wire):
     def evidence(self) -> Evidence:
         return Evidence(self.log_wealth)
 
+    @property
+    def ended_by(self) -> str:
+        """What ended the bake: the signal that did, or ``time``."""
+        return next(
+            (signal.signal for signal in self.signals if ends_bake(signal.signal, signal.step, self.step)), "time"
+        )
+
 
 class Verdict(Wire):
     """What becomes of the rollout, and the sentence that says why."""
@@ -138,6 +145,6 @@ def _said(what: str, signal: Signal) -> str:
     return f"{what} by {signal.by}{': ' + signal.reason if signal.reason else ''}"
 
 
-def ends_bake(signal: dict[str, object], step: int) -> bool:
-    """True if a recorded signal is reason enough to end a bake of ``step``; a promote is meant for one step alone."""
-    return signal["signal"] != "promote" or signal["step"] == step
+def ends_bake(kind: str, recorded_at: int, step: int) -> bool:
+    """True if a signal is reason enough to end a bake of ``step``; a promote is meant for the step it was sent at."""
+    return kind != "promote" or recorded_at == step

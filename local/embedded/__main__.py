@@ -1,0 +1,99 @@
+"""Serve the embedded AWS: `.venv-local/bin/python -m local.embedded --port N [--log FILE]`.
+
+In memory, on loopback, without Docker, until SIGTERM or SIGINT; then the functions' processes end too.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+# What MiniStack reads at import. Said here and not inherited: a developer's shell may hold settings for another
+# MiniStack, and the embedded AWS must be the same everywhere.
+SETTINGS = {
+    "AUTH": "0",
+    "BIND_HOST": "127.0.0.1",
+    "DOCKER_HOST": "unix:///nonexistent/docker.sock",
+    "IOT_MTLS_ENABLED": "0",
+    "LAMBDA_EXECUTOR": "local",
+    "LAMBDA_STRICT": "0",
+    "MINISTACK_ACCOUNT_ID": "000000000000",
+    "MINISTACK_HOST": "localhost",
+    "MINISTACK_REGION": "us-east-1",
+    "PERSIST_STATE": "0",
+    "S3_PERSIST": "0",
+    "SFN_MOCK_CONFIG": "",
+    "SFN_WAIT_SCALE": "1",
+    "SFTP_ENABLED": "0",
+    "USE_SSL": "0",
+}
+
+
+def main() -> None:
+    """Parse the command line, fill the gaps, serve."""
+    parser = argparse.ArgumentParser(prog="python -m local.embedded", description=__doc__)
+    parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
+    parser.add_argument("--log", type=Path, help="append the log to this file (default: the terminal)")
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="GAP", help="leave this gap open (repeatable)"
+    )
+    parser.add_argument("--bare", action="store_true", help="leave every gap open: MiniStack as it is")
+    options = parser.parse_args()
+    if options.log:
+        _log_to(options.log)
+    _settle_environment(options.port)
+
+    # Only now: MiniStack reads its settings, and starts logging, at import.
+    from local.embedded import gaps
+
+    if not options.bare:
+        gaps.install_all(without=frozenset(options.without))
+    try:
+        asyncio.run(_serve(options.port))
+    finally:
+        from ministack.core import lambda_runtime
+
+        lambda_runtime.reset()
+
+
+def _log_to(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
+
+
+def _settle_environment(port: int) -> None:
+    # The functions inherit this environment: nothing of the developer's own AWS settings may reach them.
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(SETTINGS)
+    os.environ["GATEWAY_PORT"] = str(port)
+    os.environ.setdefault("LOG_LEVEL", "INFO")
+
+
+async def _serve(port: int) -> None:
+    from hypercorn.asyncio import serve  # type: ignore[import-not-found]
+    from hypercorn.config import Config  # type: ignore[import-not-found]
+    from ministack.app import app
+
+    config = Config()
+    config.bind = [f"127.0.0.1:{port}"]
+    config.keep_alive_timeout = 75
+    config.graceful_timeout = 0.5
+    config.shutdown_timeout = 2.0
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await serve(app, config, shutdown_trigger=stop.wait)
+
+
+if __name__ == "__main__":
+    main()
+    # MiniStack's daemon threads may be inside a sleep or a socket; waiting for them would only delay the end.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

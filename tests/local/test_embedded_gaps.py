@@ -1,0 +1,839 @@
+"""Every gap between MiniStack and AWS: it is filled in the embedded AWS, and still there in MiniStack as it is.
+
+When a test of the second kind fails, MiniStack has closed the gap: remove the module which fills it.
+"""
+
+import io
+import json
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import botocore.config
+import botocore.exceptions
+import pytest
+
+from local.embedded.server import EmbeddedAws
+
+pytestmark = pytest.mark.embedded
+
+ROLE = "arn:aws:iam::000000000000:role/any"
+ECHO = """
+def handler(event, context):
+    return {"event": event, "version": context.function_version, "arn": context.invoked_function_arn}
+"""
+RAISING = """
+import os
+class OutOfLuckError(Exception): pass
+def handler(event, context):
+    if event.get("raise"):
+        raise OutOfLuckError("no luck")
+    return os.getpid()
+"""
+
+
+class Aws:
+    """One server's clients, and names that no other test uses."""
+
+    def __init__(self, server: EmbeddedAws, prefix: str) -> None:
+        """Clients are made at first use."""
+        self.server, self.prefix = server, prefix
+        self._clients: dict[str, Any] = {}
+
+    def __getattr__(self, service: str) -> Any:
+        """A client: `aws.sqs`, `aws.lambda_`, `aws.states`."""
+        name = {"lambda_": "lambda", "states": "stepfunctions"}.get(service, service)
+        if name not in self._clients:
+            config = botocore.config.Config(retries={"total_max_attempts": 1})
+            self._clients[name] = self.server.client(name, config=config)
+        return self._clients[name]
+
+    def function(self, code: str, name: str = "fn", **settings: Any) -> str:
+        """Create a function from source; returns its name."""
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as package:
+            package.writestr("app.py", code)
+        self.lambda_.create_function(
+            FunctionName=f"{self.prefix}-{name}",
+            Runtime="python3.11",
+            Handler="app.handler",
+            Role=ROLE,
+            Timeout=settings.pop("Timeout", 10),
+            Code={"ZipFile": archive.getvalue()},
+            **settings,
+        )
+        return f"{self.prefix}-{name}"
+
+    def two_versions(self, code: str = ECHO) -> str:
+        """A function with versions 1 and 2; returns its name."""
+        name = self.function(code)
+        for number in ("1", "2"):
+            self.lambda_.update_function_configuration(FunctionName=name, Description=f"version {number}")
+            assert self.lambda_.publish_version(FunctionName=name)["Version"] == number
+        return name
+
+    def invoke(self, name: str, payload: Any = None, **options: Any) -> tuple[Any, Any]:
+        """(answer, response) of a synchronous invocation."""
+        response = self.lambda_.invoke(FunctionName=name, Payload=json.dumps(payload or {}), **options)
+        return json.loads(response["Payload"].read() or "null"), response
+
+    def queue(self, name: str = "queue", **attributes: str) -> tuple[str, str]:
+        """(URL, ARN) of a new queue."""
+        url = self.sqs.create_queue(QueueName=f"{self.prefix}-{name}", Attributes=attributes)["QueueUrl"]
+        return url, f"arn:aws:sqs:us-east-1:000000000000:{self.prefix}-{name}"
+
+    def receive(self, url: str, seconds: int = 5) -> Any:
+        """The next message's body from JSON, or None."""
+        messages = self.sqs.receive_message(QueueUrl=url, WaitTimeSeconds=seconds).get("Messages", [])
+        for message in messages:
+            self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return json.loads(messages[0]["Body"]) if messages else None
+
+    def listen(self, pattern: dict[str, Any]) -> str:
+        """The URL of a queue which gets the default bus's events of this pattern."""
+        url, arn = self.queue("events")
+        self.events.put_rule(Name=f"{self.prefix}-rule", EventPattern=json.dumps(pattern))
+        self.events.put_targets(Rule=f"{self.prefix}-rule", Targets=[{"Id": "queue", "Arn": arn}])
+        return url
+
+    def machine(self, states: dict[str, Any], name: str = "machine", **fields: Any) -> str:
+        """The ARN of a new JSONata state machine which starts at the first of the states."""
+        definition = {"QueryLanguage": "JSONata", "StartAt": next(iter(states)), "States": states, **fields}
+        created = self.states.create_state_machine(
+            name=f"{self.prefix}-{name}", definition=json.dumps(definition), roleArn=ROLE
+        )
+        return str(created["stateMachineArn"])
+
+    def start(self, machine: str, given: Any = None) -> str:
+        """Start an execution; returns its ARN."""
+        return str(self.states.start_execution(stateMachineArn=machine, input=json.dumps(given or {}))["executionArn"])
+
+    def outcome(self, execution: str, seconds: float = 8) -> dict[str, Any]:
+        """The description of the execution once it has ended (or as it is when the time is up)."""
+
+        def ended() -> Any:
+            described = self.states.describe_execution(executionArn=execution)
+            return described if described["status"] != "RUNNING" else None
+
+        return eventually(ended, seconds) or dict(self.states.describe_execution(executionArn=execution))
+
+    def run(self, states: dict[str, Any], given: Any = None, **fields: Any) -> dict[str, Any]:
+        """Run a new state machine to its end."""
+        return self.outcome(self.start(self.machine(states, **fields), given))
+
+    def metric(self, metric: str, **dimensions: str) -> float | None:
+        """The sum of an AWS/Lambda metric, None where there is no such metric."""
+        now = time.time()
+        found = self.cloudwatch.get_metric_statistics(
+            Namespace="AWS/Lambda",
+            MetricName=metric,
+            Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+            StartTime=now - 600,
+            EndTime=now + 60,
+            Period=3600,
+            Statistics=["Sum"],
+        )["Datapoints"]
+        return sum(point["Sum"] for point in found) if found else None
+
+
+@pytest.fixture
+def aws(embedded_aws: EmbeddedAws, request: pytest.FixtureRequest) -> Aws:
+    """The embedded AWS, as the application gets it."""
+    return Aws(embedded_aws, _prefix(request))
+
+
+@pytest.fixture
+def bare(bare_aws: EmbeddedAws, request: pytest.FixtureRequest) -> Aws:
+    """MiniStack without anything of ours."""
+    return Aws(bare_aws, _prefix(request))
+
+
+def _prefix(request: pytest.FixtureRequest) -> str:
+    return f"t{abs(hash(request.node.nodeid)) % 10**10}"
+
+
+def eventually(look: Callable[[], Any], seconds: float = 5) -> Any:
+    """The first truthy answer of `look`, or its last one when the time is up."""
+    deadline = time.monotonic() + seconds
+    while not (seen := look()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return seen
+
+
+def error_code(call: Callable[..., Any], **arguments: Any) -> str | None:
+    """The error that AWS answers with, None for success."""
+    try:
+        call(**arguments)
+    except botocore.exceptions.ClientError as error:
+        return str(error.response["Error"]["Code"])
+    return None
+
+
+def lambda_task(name: str, **fields: Any) -> dict[str, Any]:
+    """A Task which invokes the function with the state's input."""
+    return {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::lambda:invoke",
+        "Arguments": {"FunctionName": name, "Payload": "{% $states.input %}"},
+        "End": True,
+        **fields,
+    }
+
+
+def callback_task(queue: str, **fields: Any) -> dict[str, Any]:
+    """A Task which sends its token to the queue and waits."""
+    return {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::sqs:sendMessage.waitForTaskToken",
+        "Arguments": {"QueueUrl": queue, "MessageBody": {"token": "{% $states.context.Task.Token %}"}},
+        "End": True,
+        **fields,
+    }
+
+
+# --- function_errors ---------------------------------------------------------------------------------------------
+
+
+def test_a_functions_error_names_its_exception_and_leaves_the_environment_warm(aws: Aws) -> None:
+    # GIVEN a warm function
+    name = aws.function(RAISING)
+    pid, _ = aws.invoke(name)
+    # WHEN it raises
+    answer, response = aws.invoke(name, {"raise": True})
+    # THEN the error is told as Lambda tells it
+    assert response["FunctionError"] == "Unhandled"
+    assert (answer["errorType"], answer["errorMessage"]) == ("OutOfLuckError", "no luck")
+    assert "raise OutOfLuckError" in "".join(answer["stackTrace"])
+    # AND the next invocation finds the same process
+    assert aws.invoke(name)[0] == pid
+
+
+def test_bare_a_functions_error_is_a_handler_error_and_ends_the_environment(bare: Aws) -> None:
+    name = bare.function(RAISING)
+    pid, _ = bare.invoke(name)
+    assert bare.invoke(name, {"raise": True})[0]["errorType"] == "Runtime.HandlerError"
+    assert bare.invoke(name)[0] != pid
+
+
+# --- quiet_functions ---------------------------------------------------------------------------------------------
+
+
+def _fastest_milliseconds(aws: Aws) -> float:
+    name = aws.function(ECHO)
+    taken = []
+    for _ in range(8):
+        started = time.monotonic()
+        aws.invoke(name)
+        taken.append(time.monotonic() - started)
+    return min(taken) * 1000
+
+
+def test_a_quiet_function_answers_at_once(aws: Aws) -> None:
+    assert _fastest_milliseconds(aws) < 40
+
+
+def test_bare_a_quiet_function_is_held_back(bare: Aws) -> None:
+    assert _fastest_milliseconds(bare) > 50
+
+
+# --- reserved_concurrency ----------------------------------------------------------------------------------------
+
+
+def _throttled_by_alias(aws: Aws) -> str | None:
+    name = aws.two_versions()
+    aws.lambda_.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    aws.lambda_.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+    return error_code(aws.lambda_.invoke, FunctionName=name, Qualifier="live")
+
+
+def test_reserved_concurrency_throttles_an_alias_too(aws: Aws) -> None:
+    assert _throttled_by_alias(aws) == "TooManyRequestsException"
+
+
+def test_bare_reserved_concurrency_does_not_reach_an_alias(bare: Aws) -> None:
+    assert _throttled_by_alias(bare) is None
+
+
+# --- lambda_metrics ----------------------------------------------------------------------------------------------
+
+
+def test_lambda_metrics_are_told_by_alias_and_by_executed_version(aws: Aws) -> None:
+    # GIVEN an alias whose versions share the traffic
+    name = aws.two_versions(RAISING)
+    routing = {"AdditionalVersionWeights": {"2": 0.5}}
+    aws.lambda_.create_alias(FunctionName=name, Name="live", FunctionVersion="1", RoutingConfig=routing)
+    # WHEN it is invoked, with an error each time
+    ran = [aws.invoke(name, {"raise": True}, Qualifier="live")[1]["ExecutedVersion"] for _ in range(20)]
+    # THEN each version's share is told
+    by_alias = {"FunctionName": name, "Resource": f"{name}:live"}
+    assert aws.metric("Invocations", FunctionName=name) == 20
+    assert aws.metric("Errors", **by_alias) == 20
+    for version in ("1", "2"):
+        assert aws.metric("Errors", **by_alias, ExecutedVersion=version) == ran.count(version)
+
+
+def test_lambda_metrics_count_what_a_state_machine_invokes(aws: Aws) -> None:
+    name = aws.function(ECHO)
+    assert aws.run({"Do": lambda_task(name)})["status"] == "SUCCEEDED"
+    assert aws.metric("Invocations", FunctionName=name, Resource=name) == 1
+
+
+def test_lambda_metrics_do_not_count_a_throttled_request_as_an_invocation(aws: Aws) -> None:
+    name = aws.function(ECHO)
+    aws.lambda_.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+    assert error_code(aws.lambda_.invoke, FunctionName=name) == "TooManyRequestsException"
+    assert aws.metric("Throttles", FunctionName=name) == 1
+    assert not aws.metric("Invocations", FunctionName=name)
+
+
+def test_bare_lambda_metrics_know_no_alias_and_no_state_machine(bare: Aws) -> None:
+    name = bare.two_versions()
+    bare.lambda_.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    bare.invoke(name, Qualifier="live")
+    bare.run({"Do": lambda_task(name)})
+    assert bare.metric("Invocations", FunctionName=name, Resource=f"{name}:live", ExecutedVersion="1") is None
+    assert bare.metric("Invocations", FunctionName=name) == 1
+
+
+# --- weighted_aliases --------------------------------------------------------------------------------------------
+
+
+def _split(aws: Aws) -> str:
+    name = aws.two_versions()
+    routing = {"AdditionalVersionWeights": {"2": 0.5}}
+    aws.lambda_.create_alias(FunctionName=name, Name="live", FunctionVersion="1", RoutingConfig=routing)
+    return name
+
+
+def test_a_weighted_alias_runs_both_versions_and_says_which(aws: Aws) -> None:
+    name = _split(aws)
+    seen = set()
+    for _ in range(40):
+        answer, response = aws.invoke(name, Qualifier="live")
+        assert answer["version"] == response["ExecutedVersion"]
+        assert answer["arn"].endswith(f":function:{name}:live")
+        seen.add(answer["version"])
+    assert seen == {"1", "2"}
+    # AND looking at it does not depend on chance
+    looks = [aws.lambda_.get_function_configuration(FunctionName=name, Qualifier="live") for _ in range(10)]
+    assert {look["Version"] for look in looks} == {"1"}
+
+
+def test_a_weighted_alias_without_weights_runs_one_version_again(aws: Aws) -> None:
+    name = _split(aws)
+    aws.lambda_.update_alias(FunctionName=name, Name="live", RoutingConfig={"AdditionalVersionWeights": {}})
+    assert {aws.invoke(name, Qualifier="live")[1]["ExecutedVersion"] for _ in range(20)} == {"1"}
+
+
+def test_a_weighted_alias_splits_what_a_state_machine_invokes(aws: Aws) -> None:
+    name = _split(aws)
+    task = lambda_task(f"{name}:live", Output="{% $states.result.Payload %}")
+    each = {"Type": "Map", "Items": "{% [1..30] %}", "MaxConcurrency": 1, "End": True}
+    output = json.loads(
+        aws.run({"Each": {**each, "ItemProcessor": {"StartAt": "Do", "States": {"Do": task}}}})["output"]
+    )
+    assert {answer["version"] for answer in output} == {"1", "2"}
+    assert all(answer["arn"].endswith(":live") for answer in output)
+
+
+def test_bare_a_weighted_alias_runs_one_version(bare: Aws) -> None:
+    name = _split(bare)
+    assert {bare.invoke(name, Qualifier="live")[0]["version"] for _ in range(40)} == {"1"}
+
+
+# --- alias_validation --------------------------------------------------------------------------------------------
+
+
+def _refusals(aws: Aws) -> list[str | None]:
+    name = _split(aws)
+
+    def update(version: str = "1", **weights: float) -> str | None:
+        routing = {"AdditionalVersionWeights": {key[1:]: weight for key, weight in weights.items()}}
+        return error_code(
+            aws.lambda_.update_alias, FunctionName=name, Name="live", FunctionVersion=version, RoutingConfig=routing
+        )
+
+    return [update("9"), update(v9=0.1), update(v1=0.1), update(v2=1.5), update("$LATEST", v2=0.1), update(v2=1.0)]
+
+
+def test_an_alias_is_refused_versions_and_weights_that_cannot_be(aws: Aws) -> None:
+    invalid = "InvalidParameterValueException"
+    missing = "ResourceNotFoundException"
+    assert _refusals(aws) == [missing, missing, invalid, invalid, invalid, None]
+
+
+def test_bare_an_alias_takes_any_version_and_weight(bare: Aws) -> None:
+    assert _refusals(bare) == [None] * 6
+
+
+def test_an_alias_is_updated_only_at_the_revision_last_seen(aws: Aws) -> None:
+    # not a gap: MiniStack does this, and the application leans on it
+    name = _split(aws)
+    seen = aws.lambda_.get_alias(FunctionName=name, Name="live")["RevisionId"]
+    after = aws.lambda_.update_alias(FunctionName=name, Name="live", Description="moved", RevisionId=seen)["RevisionId"]
+    assert after != seen
+    stale = error_code(aws.lambda_.update_alias, FunctionName=name, Name="live", RevisionId=seen)
+    assert stale == "PreconditionFailedException"
+
+
+# --- async_invocations -------------------------------------------------------------------------------------------
+
+
+def _failed_rule_target(aws: Aws, seconds: int) -> Any:
+    name = aws.function(RAISING)
+    url, arn = aws.queue("failed")
+    aws.lambda_.put_function_event_invoke_config(
+        FunctionName=name, MaximumRetryAttempts=0, DestinationConfig={"OnFailure": {"Destination": arn}}
+    )
+    aws.events.put_rule(Name=aws.prefix, EventPattern=json.dumps({"source": [aws.prefix]}))
+    target = f"arn:aws:lambda:us-east-1:000000000000:function:{name}"
+    aws.events.put_targets(Rule=aws.prefix, Targets=[{"Id": "fn", "Arn": target, "Input": '{"raise": true}'}])
+    aws.events.put_events(Entries=[{"Source": aws.prefix, "DetailType": "Any", "Detail": "{}"}])
+    return aws.receive(url, seconds)
+
+
+def test_a_rules_event_whose_function_fails_goes_to_the_failure_destination(aws: Aws) -> None:
+    assert _failed_rule_target(aws, 5)["requestPayload"] == {"raise": True}
+
+
+def test_bare_a_rules_event_whose_function_fails_is_lost(bare: Aws) -> None:
+    assert _failed_rule_target(bare, 1) is None
+
+
+# --- stream_consumers --------------------------------------------------------------------------------------------
+
+# A consumer notes what it was given in a file: its memory is no witness, as there may be more than one process.
+FAILING_ONCE_AT_TWO = """
+import base64, os, pathlib
+notes = pathlib.Path(os.environ["NOTES"])
+def handler(event, context):
+    for record in event["Records"]:
+        number = base64.b64decode(record["kinesis"]["data"]).decode()
+        again = number in notes.read_text()
+        with notes.open("a") as file:
+            file.write(number)
+        if number == "2" and not again:
+            return {"batchItemFailures": [{"itemIdentifier": record["kinesis"]["sequenceNumber"]}]}
+    return {"batchItemFailures": []}
+"""
+NOTING = """
+import os, pathlib, time
+def handler(event, context):
+    with pathlib.Path(os.environ["NOTES"]).open("a") as file:
+        file.write(context.function_name)
+    time.sleep(float(os.environ["SECONDS"]))
+"""
+
+
+def _stream(aws: Aws, name: str, function: str, **settings: Any) -> str:
+    stream = f"{aws.prefix}-{name}"
+    aws.kinesis.create_stream(StreamName=stream, ShardCount=1)
+    eventually(lambda: aws.kinesis.describe_stream(StreamName=stream)["StreamDescription"]["StreamStatus"] == "ACTIVE")
+    aws.lambda_.create_event_source_mapping(
+        FunctionName=function,
+        EventSourceArn=f"arn:aws:kinesis:us-east-1:000000000000:stream/{stream}",
+        StartingPosition="TRIM_HORIZON",
+        **settings,
+    )
+    return stream
+
+
+def _put(aws: Aws, stream: str, *numbers: int) -> None:
+    records = [{"Data": str(number).encode(), "PartitionKey": "one"} for number in numbers]
+    aws.kinesis.put_records(StreamName=stream, Records=records)
+
+
+def _seen_with_a_partial_failure(aws: Aws, notes: Path, wanted: str, seconds: float) -> str:
+    notes.touch()
+    name = aws.function(FAILING_ONCE_AT_TWO, Environment={"Variables": {"NOTES": str(notes)}})
+    _put(aws, _stream(aws, "stream", name, FunctionResponseTypes=["ReportBatchItemFailures"]), 1, 2, 3)
+    eventually(lambda: notes.read_text() == wanted, seconds)
+    return notes.read_text()
+
+
+def test_a_stream_goes_on_at_the_record_which_the_consumer_reports(aws: Aws, tmp_path: Path) -> None:
+    assert _seen_with_a_partial_failure(aws, tmp_path / "notes", "1223", 6) == "1223"
+
+
+def test_bare_a_stream_loses_the_records_which_the_consumer_reports(bare: Aws, tmp_path: Path) -> None:
+    assert _seen_with_a_partial_failure(bare, tmp_path / "notes", "1223", 2) == "12"
+
+
+def _seconds_behind_a_slow_consumer(aws: Aws, notes: Path) -> float:
+    notes.touch()
+    streams = {}
+    for name, seconds in (("slow", "2"), ("quick", "0")):
+        variables = {"NOTES": str(notes), "SECONDS": seconds}
+        streams[name] = _stream(aws, name, aws.function(NOTING, name, Environment={"Variables": variables}))
+    _put(aws, streams["slow"], 1)
+    assert eventually(lambda: "slow" in notes.read_text())
+    started = time.monotonic()
+    _put(aws, streams["quick"], 1)
+    assert eventually(lambda: "quick" in notes.read_text())
+    return time.monotonic() - started
+
+
+def test_a_slow_stream_consumer_holds_up_no_other(aws: Aws, tmp_path: Path) -> None:
+    assert _seconds_behind_a_slow_consumer(aws, tmp_path / "notes") < 1
+
+
+def test_bare_a_slow_stream_consumer_holds_up_all_others(bare: Aws, tmp_path: Path) -> None:
+    assert _seconds_behind_a_slow_consumer(bare, tmp_path / "notes") > 1
+
+
+def test_a_stream_batch_past_its_retries_goes_to_the_failure_destination(aws: Aws) -> None:
+    name = aws.function("def handler(event, context): raise ValueError('never')")
+    url, arn = aws.queue("failed")
+    destination = {"OnFailure": {"Destination": arn}}
+    _put(aws, _stream(aws, "stream", name, MaximumRetryAttempts=0, DestinationConfig=destination), 1)
+    record = aws.receive(url)
+    assert record["requestContext"]["condition"] == "RetryAttemptsExhausted"
+    assert record["KinesisBatchInfo"]["batchSize"] == 1
+
+
+# --- alarm_events, alarm_evaluation ------------------------------------------------------------------------------
+
+
+def _alarm(aws: Aws, **settings: Any) -> str:
+    aws.cloudwatch.put_metric_alarm(
+        **{
+            "AlarmName": aws.prefix,
+            "Namespace": aws.prefix,
+            "MetricName": "Errors",
+            "Dimensions": [{"Name": "Resource", "Value": "mine"}],
+            "Statistic": "Sum",
+            "Period": 60,
+            "EvaluationPeriods": 1,
+            "Threshold": 1.0,
+            "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+            **settings,
+        }
+    )
+    return aws.prefix
+
+
+def _errors(aws: Aws, resource: str, count: float) -> None:
+    data = {"MetricName": "Errors", "Dimensions": [{"Name": "Resource", "Value": resource}], "Value": count}
+    aws.cloudwatch.put_metric_data(Namespace=aws.prefix, MetricData=[data])
+
+
+def _alarm_state(aws: Aws) -> dict[str, Any]:
+    return dict(aws.cloudwatch.describe_alarms(AlarmNames=[aws.prefix])["MetricAlarms"][0])
+
+
+def test_a_change_of_an_alarms_state_is_an_event_on_the_default_bus(aws: Aws) -> None:
+    # GIVEN a rule for the alarm's events
+    name = _alarm(aws)
+    events = aws.listen({"source": ["aws.cloudwatch"], "detail": {"alarmName": [name]}})
+    # WHEN somebody sets its state
+    aws.cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="because")
+    # THEN the event has the documented shape
+    event = aws.receive(events)
+    arn = f"arn:aws:cloudwatch:us-east-1:000000000000:alarm:{name}"
+    assert (event["detail-type"], event["resources"]) == ("CloudWatch Alarm State Change", [arn])
+    detail = event["detail"]
+    assert (detail["state"]["value"], detail["state"]["reason"]) == ("ALARM", "because")
+    assert detail["previousState"]["value"] == "INSUFFICIENT_DATA"
+    metric = detail["configuration"]["metrics"][0]["metricStat"]["metric"]
+    assert metric == {"dimensions": {"Resource": "mine"}, "name": "Errors", "namespace": name}
+    # AND the alarm says when, to the millisecond
+    described = _alarm_state(aws)
+    assert described["StateTransitionedTimestamp"].microsecond
+    assert described["StateTransitionedTimestamp"] <= described["StateUpdatedTimestamp"]
+
+
+def test_bare_a_change_of_an_alarms_state_is_no_event(bare: Aws) -> None:
+    name = _alarm(bare)
+    events = bare.listen({"source": ["aws.cloudwatch"]})
+    bare.cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="because")
+    assert bare.receive(events, 1) is None
+    assert "StateTransitionedTimestamp" not in _alarm_state(bare)
+
+
+def test_an_alarm_looks_at_its_own_dimensions_only(aws: Aws) -> None:
+    _alarm(aws, TreatMissingData="notBreaching")
+    _errors(aws, "other", 5)
+    assert _alarm_state(aws)["StateValue"] == "OK"
+    _errors(aws, "mine", 1)
+    assert _alarm_state(aws)["StateValue"] == "ALARM"
+    assert json.loads(_alarm_state(aws)["StateReasonData"])["recentDatapoints"] == [1.0]
+
+
+def test_an_alarm_goes_off_by_itself(aws: Aws) -> None:
+    # GIVEN an alarm on a function's errors
+    function = aws.function(RAISING)
+    dimensions = [{"Name": "FunctionName", "Value": function}]
+    name = _alarm(aws, Namespace="AWS/Lambda", Dimensions=dimensions)
+    events = aws.listen({"source": ["aws.cloudwatch"], "detail": {"alarmName": [name], "state": {"value": ["ALARM"]}}})
+    # WHEN the function fails, and nobody asks CloudWatch anything
+    aws.invoke(function, {"raise": True})
+    # THEN the alarm tells
+    assert aws.receive(events)["detail"]["state"]["reason"].startswith("Threshold Crossed: 1 out of the last 1")
+
+
+def test_an_alarm_needs_as_many_datapoints_as_it_says(aws: Aws) -> None:
+    _alarm(aws, EvaluationPeriods=3, DatapointsToAlarm=2, TreatMissingData="ignore")
+    _errors(aws, "mine", 5)
+    assert _alarm_state(aws)["StateValue"] == "INSUFFICIENT_DATA"
+    _alarm(aws, EvaluationPeriods=3, DatapointsToAlarm=2, TreatMissingData="breaching")
+    assert _alarm_state(aws)["StateValue"] == "ALARM"
+
+
+def test_bare_an_alarm_adds_up_all_dimensions(bare: Aws) -> None:
+    _alarm(bare)
+    _errors(bare, "other", 5)
+    assert _alarm_state(bare)["StateValue"] == "ALARM"
+
+
+# --- state_variables ---------------------------------------------------------------------------------------------
+
+PARALLEL: dict[str, Any] = {
+    "Both": {
+        "Type": "Parallel",
+        "Arguments": {"from": "{% 'arguments' %}"},
+        "Branches": [{"StartAt": "One", "States": {"One": {"Type": "Pass", "End": True}}}],
+        "Assign": {"answer": "{% $states.result[0].from %}"},
+        "Output": {"first": "{% $states.result[0] %}"},
+        "Next": "Done",
+    },
+    "Done": {"Type": "Succeed", "Output": {"assigned": "{% $answer %}", "input": "{% $states.input %}"}},
+}
+
+
+def test_jsonata_works_in_parallel_and_succeed_states(aws: Aws) -> None:
+    output = json.loads(aws.run(PARALLEL)["output"])
+    assert output == {"assigned": "arguments", "input": {"first": {"from": "arguments"}}}
+
+
+def test_bare_jsonata_is_not_read_in_parallel_and_succeed_states(bare: Aws) -> None:
+    assert json.loads(bare.run(PARALLEL)["output"]) == [{}]
+
+
+# --- task_timeouts -----------------------------------------------------------------------------------------------
+
+
+def test_a_callback_task_times_out_by_expression(aws: Aws) -> None:
+    url, _ = aws.queue()
+    catch = [{"ErrorEquals": ["States.Timeout"], "Output": {"caught": "{% $states.errorOutput.Error %}"}, "Next": "On"}]
+    waiting = callback_task(url, TimeoutSeconds="{% $states.input.seconds %}", Catch=catch)
+    ended = aws.run({"Wait": waiting, "On": {"Type": "Succeed"}}, {"seconds": 1})
+    assert (ended["status"], json.loads(ended["output"])) == ("SUCCEEDED", {"caught": "States.Timeout"})
+
+
+def test_a_lambda_task_times_out_by_expression_and_by_path(aws: Aws) -> None:
+    name = aws.function("import time\ndef handler(event, context): time.sleep(3)")
+    by_expression = aws.machine({"Do": lambda_task(name, TimeoutSeconds="{% $states.input.seconds %}")}, "expression")
+    by_path: dict[str, Any] = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::lambda:invoke",
+        "Parameters": {"FunctionName": name},
+    }
+    by_path |= {"TimeoutSecondsPath": "$.seconds", "End": True}
+    machines = [by_expression, aws.machine({"Do": by_path}, "path", QueryLanguage="JSONPath")]
+    executions = [aws.start(machine, {"seconds": 1}) for machine in machines]
+    assert [aws.outcome(execution)["error"] for execution in executions] == ["States.Timeout"] * 2
+
+
+def test_a_timeout_that_is_no_positive_integer_fails_the_task(aws: Aws) -> None:
+    url, _ = aws.queue()
+    ended = aws.run({"Wait": callback_task(url, TimeoutSeconds="{% 0 %}")})
+    assert ended["error"] == "States.QueryEvaluationError"
+
+
+def test_a_callback_task_ends_when_its_heart_stops(aws: Aws) -> None:
+    url, _ = aws.queue()
+    ended = aws.run({"Wait": callback_task(url, HeartbeatSeconds=1, TimeoutSeconds=30)})
+    assert ended["error"] == "States.HeartbeatTimeout"
+
+
+def test_bare_a_timeout_by_expression_crashes(bare: Aws) -> None:
+    url, _ = bare.queue()
+    ended = bare.run({"Wait": callback_task(url, TimeoutSeconds="{% 1 %}")})
+    assert (ended["status"], ended["error"]) == ("FAILED", "States.Runtime")
+
+
+# --- task_tokens -------------------------------------------------------------------------------------------------
+
+
+def _tokens_of_two_attempts(aws: Aws) -> tuple[str, str, str]:
+    url, _ = aws.queue()
+    retry = [{"ErrorEquals": ["Again"], "IntervalSeconds": 1, "MaxAttempts": 1}]
+    execution = aws.start(aws.machine({"Wait": callback_task(url, Retry=retry, TimeoutSeconds=20)}))
+    first = aws.receive(url)["token"]
+    aws.states.send_task_failure(taskToken=first, error="Again")
+    return execution, first, aws.receive(url)["token"]
+
+
+def test_each_attempt_of_a_callback_task_has_a_token_of_its_own(aws: Aws) -> None:
+    # GIVEN a second attempt
+    execution, first, second = _tokens_of_two_attempts(aws)
+    assert first != second
+    # THEN the first attempt's token is closed
+    assert error_code(aws.states.send_task_success, taskToken=first, output="{}") == "TaskTimedOut"
+    # AND the second's answers once
+    assert error_code(aws.states.send_task_success, taskToken=second, output="no JSON") == "InvalidOutput"
+    assert error_code(aws.states.send_task_success, taskToken=second, output='{"n": 1}') is None
+    assert json.loads(aws.outcome(execution)["output"]) == {"n": 1}
+    assert error_code(aws.states.send_task_heartbeat, taskToken=second) == "TaskTimedOut"
+    # AND what never was a token is none
+    assert error_code(aws.states.send_task_failure, taskToken="never") == "InvalidToken"
+
+
+def test_bare_all_attempts_of_a_callback_task_share_a_token(bare: Aws) -> None:
+    execution, first, second = _tokens_of_two_attempts(bare)
+    assert first == second
+    bare.states.stop_execution(executionArn=execution)
+
+
+# --- task_errors -------------------------------------------------------------------------------------------------
+
+
+def _callback_task_of_a_failing_function(aws: Aws) -> dict[str, Any]:
+    name = aws.function(RAISING)
+    payload = {"raise": True, "token": "{% $states.context.Task.Token %}"}
+    waiting = lambda_task(name, Arguments={"FunctionName": name, "Payload": payload}, TimeoutSeconds=2)
+    waiting["Resource"] += ".waitForTaskToken"
+    return aws.run({"Wait": waiting})
+
+
+def test_a_callback_task_fails_at_once_when_its_function_does(aws: Aws) -> None:
+    ended = _callback_task_of_a_failing_function(aws)
+    assert ended["error"] == "OutOfLuckError"
+    assert json.loads(ended["cause"])["errorMessage"] == "no luck"
+
+
+def test_bare_a_callback_task_waits_though_its_function_failed(bare: Aws) -> None:
+    assert _callback_task_of_a_failing_function(bare)["error"] == "States.Timeout"
+
+
+def _error_of_a_throttled_function(aws: Aws) -> str:
+    name = aws.function(ECHO)
+    aws.lambda_.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+    return str(aws.run({"Do": lambda_task(name)})["error"])
+
+
+def test_a_throttled_function_fails_its_task_as_too_many_requests(aws: Aws) -> None:
+    assert _error_of_a_throttled_function(aws) == "Lambda.TooManyRequestsException"
+
+
+def test_bare_a_throttled_function_fails_its_task_as_unknown(bare: Aws) -> None:
+    assert _error_of_a_throttled_function(bare) == "Lambda.Unknown"
+
+
+def test_a_functions_timeout_fails_its_task_as_sandbox_timed_out(aws: Aws) -> None:
+    # not a gap: MiniStack does this, and the application leans on it
+    name = aws.function("import time\ndef handler(event, context): time.sleep(9)", Timeout=1)
+    assert aws.run({"Do": lambda_task(name)})["error"] == "Sandbox.Timedout"
+
+
+# --- retry_delays ------------------------------------------------------------------------------------------------
+
+
+def _seconds_of_retries(aws: Aws) -> float:
+    name = aws.function("def handler(event, context): raise ValueError('never')")
+    retry = {"ErrorEquals": ["States.ALL"], "IntervalSeconds": 1, "BackoffRate": 5.0, "MaxAttempts": 2}
+    execution = aws.start(aws.machine({"Do": lambda_task(name, Retry=[{**retry, "MaxDelaySeconds": 2}])}))
+    started = time.monotonic()
+    aws.outcome(execution, 4.5)
+    return time.monotonic() - started
+
+
+def test_a_retry_waits_no_longer_than_its_maximum(aws: Aws) -> None:
+    assert 3 <= _seconds_of_retries(aws) < 4.4
+
+
+def test_bare_a_retry_knows_no_maximum(bare: Aws) -> None:
+    assert _seconds_of_retries(bare) > 4.4
+
+
+# --- execution_endings -------------------------------------------------------------------------------------------
+
+
+def _stopped_while_waiting(aws: Aws, seconds: float) -> tuple[str, str | None, list[str]]:
+    url, _ = aws.queue()
+    retry = [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": 1, "MaxAttempts": 1}]
+    machine = aws.machine({"Wait": callback_task(url, TimeoutSeconds=1, Retry=retry)})
+    events = aws.listen({"source": ["aws.states"], "detail": {"stateMachineArn": [machine]}})
+    execution = aws.start(machine)
+    token = aws.receive(url)["token"]
+    aws.states.stop_execution(executionArn=execution)
+    answer = error_code(aws.states.send_task_success, taskToken=token, output="{}")
+    again = aws.receive(url, round(seconds))
+    told = []
+    while event := aws.receive(events, 0):
+        told.append(event["detail"]["status"])
+    assert again is None or answer is None
+    return aws.states.describe_execution(executionArn=execution)["status"], answer, told
+
+
+def test_a_stopped_execution_ends_though_it_waits_for_a_callback(aws: Aws) -> None:
+    assert _stopped_while_waiting(aws, 2) == ("ABORTED", "TaskTimedOut", ["RUNNING", "ABORTED"])
+
+
+def test_an_execution_past_its_machines_timeout_has_timed_out(aws: Aws) -> None:
+    url, _ = aws.queue()
+    machine = aws.machine({"Wait": callback_task(url, TimeoutSeconds=60)}, TimeoutSeconds=1)
+    events = aws.listen({"source": ["aws.states"], "detail": {"stateMachineArn": [machine], "status": ["TIMED_OUT"]}})
+    assert aws.outcome(aws.start(machine))["status"] == "TIMED_OUT"
+    assert aws.receive(events)["detail"]["name"]
+
+
+def test_bare_a_stopped_executions_token_is_still_open(bare: Aws) -> None:
+    status, answer, _told = _stopped_while_waiting(bare, 0)
+    assert (status, answer) == ("ABORTED", None)
+
+
+# --- nested_executions -------------------------------------------------------------------------------------------
+
+
+def _nested(aws: Aws, child: dict[str, Any]) -> dict[str, Any]:
+    machine = aws.machine({"Child": child}, "child")
+    step = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::states:startExecution.sync:2",
+        "Arguments": {"StateMachineArn": machine, "Input": {"a": 1}},
+        "Output": "{% $states.result.Output %}",
+        "End": True,
+    }
+    return aws.run({"Nest": step})
+
+
+def test_a_nested_executions_output_is_read(aws: Aws) -> None:
+    assert json.loads(_nested(aws, {"Type": "Succeed"})["output"]) == {"a": 1}
+
+
+def test_a_nested_execution_that_fails_fails_its_step(aws: Aws) -> None:
+    ended = _nested(aws, {"Type": "Fail", "Error": "Mine", "Cause": "why"})
+    assert ended["error"] == "States.TaskFailed"
+    assert json.loads(ended["cause"])["Error"] == "Mine"
+
+
+def test_bare_a_nested_execution_that_fails_lends_its_error(bare: Aws) -> None:
+    assert _nested(bare, {"Type": "Fail", "Error": "Mine", "Cause": "why"})["error"] == "Mine"
+
+
+# --- stack_lookup ------------------------------------------------------------------------------------------------
+
+
+def _owner(aws: Aws) -> str | None:
+    resources = {"Q": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": f"{aws.prefix}-owned"}}}
+    aws.cloudformation.create_stack(StackName=aws.prefix, TemplateBody=json.dumps({"Resources": resources}))
+    found = eventually(lambda: aws.cloudformation.list_stack_resources(StackName=aws.prefix)["StackResourceSummaries"])
+    physical = found[0]["PhysicalResourceId"]
+    try:
+        owned = aws.cloudformation.describe_stack_resources(PhysicalResourceId=physical)["StackResources"]
+    except botocore.exceptions.ClientError:
+        return None
+    return str(owned[0]["StackName"])
+
+
+def test_a_resources_stack_is_found_by_its_physical_id(aws: Aws) -> None:
+    assert _owner(aws) == aws.prefix
+    missing = aws.cloudformation.describe_stack_resources
+    assert error_code(missing, PhysicalResourceId="nobodys") == "ValidationError"
+
+
+def test_bare_a_resources_stack_is_not_found_by_its_physical_id(bare: Aws) -> None:
+    assert _owner(bare) is None
