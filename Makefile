@@ -23,11 +23,13 @@ demo-stop: setup ## Stop what demo-serve left up
 ##@ Work on it
 setup: $(VENV)/.ready $(LOCAL_VENV)/.ready ## Make the project's own environments
 
-test: setup ## Run all tests: unit, state machines, embedded AWS
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: test-unit test-local ## Run all tests
 
-test-unit: setup ## Run the tests that need nothing but Python
-	$(BIN)/python -m pytest tests/unit tests/statemachines $(PYTEST_ARGS)
+test-unit: setup ## Run the tests that need nothing but Python: the core, the functions, the state machines
+	$(BIN)/python -m pytest tests/unit tests/statemachines -n auto --dist loadgroup $(PYTEST_ARGS)
+
+test-local: setup ## Run the tests of the deployed application on the embedded AWS
+	$(BIN)/python -m pytest tests/local $(PYTEST_ARGS)
 
 lint: setup ## ruff, mypy strict, cfn-lint, sam validate, the ASL check
 	$(BIN)/ruff check .
@@ -59,4 +61,4 @@ $(LOCAL_VENV)/.ready: requirements/local.txt
 	@bash local/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) requirements/local.txt
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop setup test test-unit lint format build clean help
+.PHONY: demo demo-serve demo-stop setup test test-unit test-local lint format build clean help
