@@ -20,7 +20,7 @@ from headgate.errors import RequestRefused
 from headgate.request import read_request
 from headgate.strategy import steps_of
 from local.application import ROOT, WORK, DeploymentError, Outputs, deploy_headgate, deploy_sample
-from local.embedded.server import EmbeddedAws, EmbeddedAwsError
+from local.embedded.server import EmbeddedAws, EmbeddedAwsError, is_free
 from local.rollout_watch import Rollout, follow, release
 from local.traffic import Traffic, tally
 
@@ -88,7 +88,7 @@ def serve() -> None:
     if EmbeddedAws.find_detached():
         print("It is up already.\n")
     else:
-        aws = EmbeddedAws.serve_detached(port=SERVE_PORT)
+        aws = EmbeddedAws.serve_detached(port=SERVE_PORT if is_free(SERVE_PORT) else None)
         try:
             _deployed(aws)
         except BaseException:

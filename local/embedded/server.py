@@ -220,6 +220,12 @@ def _forget_old_logs() -> None:
                 log.unlink()
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody listens on this port of loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -247,8 +253,10 @@ def _is_ours(state: dict[str, Any]) -> bool:
 
 def _start_of(pid: int) -> str:
     """A text that differs for two processes which had the same number; empty for a dead one."""
-    done = subprocess.run(
-        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False, env={"LC_ALL": "C"}
-    )
-    stat, _, started = done.stdout.strip().partition(" ")
-    return "" if not stat or stat.startswith("Z") else started.strip()
+    try:
+        # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: the name, in parentheses, may hold spaces.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    state, start_time = fields[0], fields[19]
+    return "" if state == "Z" else start_time
