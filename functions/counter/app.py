@@ -11,6 +11,7 @@ from headgate.observability import logger
 from headgate.plan import Plan
 from headgate.signals import Signaller
 from headgate.store import Store
+from headgate.verdict import describe
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -69,6 +70,6 @@ def judge(ledger: Ledger) -> None:
         return
     seen = ledgers.look(ledger.rollout_id, tolerate=guards.errors.tolerate)
     if seen is not None and seen.evidence.crosses(guards.alpha):
-        value = f"{seen.evidence.value:.3g}"
-        signaller.send(ledger.rollout_id, "evidence", "evidence", by="judge", reason=f"evidence {value}")
-        logger.info("evidence is in", rollout_id=ledger.rollout_id, value=value)
+        reason = describe(seen.candidate_total, seen.stable_total, seen.evidence, guards.alpha)
+        signaller.send(ledger.rollout_id, "evidence", "evidence", by="judge", reason=reason)
+        logger.info("evidence is in", rollout_id=ledger.rollout_id, reason=reason)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
+from headgate.errors import RequestRefused
 from headgate.observability import logger
 from headgate.signals import Signaller, read_alarm, read_signal
 from headgate.store import Store
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from headgate.verdict import Kind
 
 store = Store(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
 signaller = Signaller(store, client("stepfunctions"))
@@ -21,10 +24,21 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     if event["detail-type"] == "CloudWatch Alarm State Change":
         alarm = read_alarm(event)
         for rollout_id in store.rollouts_guarded_by(alarm):
-            signaller.send(
-                rollout_id, event["id"], "alarm", by=alarm, reason=event["detail"]["state"].get("reason", "")
-            )
+            send(rollout_id, event["id"], "alarm", alarm, event["detail"]["state"].get("reason", ""))
         return
-    asked = read_signal(event["detail"])
-    signaller.send(asked.rollout_id, event["id"], asked.signal, by=asked.by, reason=asked.reason)
-    logger.info("signal recorded", rollout_id=asked.rollout_id, signal=asked.signal, by=asked.by)
+    try:
+        asked = read_signal(event["detail"])
+    except RequestRefused as refusal:
+        logger.warning("signal refused", reason=str(refusal))
+        return
+    send(asked.rollout_id, event["id"], asked.signal, asked.by, asked.reason)
+
+
+def send(rollout_id: str, signal_id: str, kind: Kind, by: str, reason: str) -> None:
+    """Send one signal; one that comes after its rollout has ended is refused in the log: trying again is no use."""
+    try:
+        signaller.send(rollout_id, signal_id, kind, by=by, reason=reason)
+    except LookupError as refusal:
+        logger.warning("signal refused", signal=kind, by=by, reason=str(refusal))
+    else:
+        logger.info("signal recorded", rollout_id=rollout_id, signal=kind, by=by)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
     from headgate.store import Store
+    from headgate.verdict import Kind
 
 
 class RolloutSignal(Wire):
@@ -59,7 +60,7 @@ class Signaller:
         self,
         rollout_id: str,
         signal_id: str,
-        kind: Literal["promote", "promote-fully", "abort", "alarm", "evidence"],
+        kind: Kind,
         *,
         by: str,
         reason: str,

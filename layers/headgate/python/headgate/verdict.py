@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 MAX_EXTRA_BAKES = 12
 """How often a step that saw no data bakes again under ``onNoData: wait`` before it counts as failed."""
 
+Kind = Literal["promote", "promote-fully", "abort", "alarm", "evidence"]
+"""An operator's word, an alarm that fired, or evidence that reached the line."""
+
 Outcome = Literal["promote", "continue", "roll-back", "inconclusive"]
 
 
 class Signal(Wire):
     """Something that ends a bake early, as the rollout's record keeps it."""
 
-    signal: Literal["promote", "promote-fully", "abort", "alarm", "evidence"]
+    signal: Kind
     by: str
     reason: str = ""
     step: int
@@ -84,12 +87,15 @@ def judge_bake(plan: Plan, findings: Findings) -> Verdict:
     if fired := {*findings.firing, *(signal.by for signal in findings.signals if signal.signal == "alarm")}:
         alarms = ", ".join(sorted(fired))
         return Verdict(outcome="roll-back", reason=f"alarm {alarms} fired", next="roll-back", step=step)
+    # The line was reached once: that decides, whatever later looks make of it.
+    if crossed := _last(findings.signals, "evidence"):
+        return Verdict(outcome="roll-back", reason=crossed.reason, next="roll-back", step=step)
     if plan.guards.errors and findings.evidence.crosses(plan.guards.alpha):
-        return Verdict(outcome="roll-back", reason=describe(plan, findings), next="roll-back", step=step)
+        return Verdict(outcome="roll-back", reason=_told(plan, findings), next="roll-back", step=step)
     skipped = next((s for s in findings.signals if s.signal == "promote" and s.step == step), None)
     if skipped is None and lacks_data(plan, findings):
         return _without_data(plan, findings)
-    why = _said("this wait was skipped", skipped) if skipped else describe(plan, findings)
+    why = _said("this wait was skipped", skipped) if skipped else _told(plan, findings)
     return _go_on(plan, step, why)
 
 
@@ -103,17 +109,20 @@ def lacks_data(plan: Plan, findings: Findings) -> bool:
     return compares and (findings.candidate.requests == 0 or findings.stable.requests == 0)
 
 
-def describe(plan: Plan, findings: Findings) -> str:
+def describe(candidate: Arm, stable: Arm, evidence: Evidence, alpha: float) -> str:
     """The evidence in one sentence, with its numbers."""
+    line = 1 / alpha
+    return (
+        f"{candidate.failures:,} of {candidate.requests:,} candidate requests failed against "
+        f"{stable.failures:,} of {stable.requests:,}; "
+        f"evidence {evidence.value:,.3g} {'>=' if evidence.crosses(alpha) else '<'} {line:,.3g}"
+    )
+
+
+def _told(plan: Plan, findings: Findings) -> str:
     if plan.guards.errors is None:
         return "the bake ran its course"
-    ours, theirs = findings.candidate_total, findings.stable_total
-    value, line = findings.evidence.value, 1 / plan.guards.alpha
-    sign = ">=" if value >= line else "<"
-    return (
-        f"{ours.failures:,} of {ours.requests:,} candidate requests failed against "
-        f"{theirs.failures:,} of {theirs.requests:,}; evidence {value:,.3g} {sign} {line:,.3g}"
-    )
+    return describe(findings.candidate_total, findings.stable_total, findings.evidence, plan.guards.alpha)
 
 
 def _without_data(plan: Plan, findings: Findings) -> Verdict:
