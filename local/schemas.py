@@ -10,14 +10,23 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "layers" / "headgate" / "python"))
 
+from pydantic.json_schema import GenerateJsonSchema
+
 from headgate.announcements import EVENTS
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 
 
+class _Plain(GenerateJsonSchema):
+    """Without a title for every field: it would only be the field's name again."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
+        return False
+
+
 def schema_of(detail_type: str) -> dict[str, Any]:
     """The JSON Schema of the detail of one kind of event."""
-    schema = EVENTS[detail_type].model_json_schema(by_alias=True)
+    schema = EVENTS[detail_type].model_json_schema(by_alias=True, schema_generator=_Plain)
     if detail_type == "Rollout Requested":
         # The event's own id, or the execution's name, serves where the request gives none.
         schema["required"] = [name for name in schema["required"] if name != "id"]

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from local.application import deploy_headgate, deploy_sample
 from local.embedded.server import EmbeddedAws
+from tests.local.deployed import Headgate, Service
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +21,24 @@ def bare_aws() -> Iterator[EmbeddedAws]:
     """MiniStack as it is: to see that a gap is still there."""
     with EmbeddedAws("--bare") as bare:
         yield bare
+
+
+@pytest.fixture(scope="session")
+def headgate(embedded_aws: EmbeddedAws) -> Iterator[Headgate]:
+    """The application, built and deployed as a user would."""
+    deployed = Headgate(embedded_aws, deploy_headgate(embedded_aws))
+    yield deployed
+    deployed.close()
+
+
+@pytest.fixture(scope="session")
+def checkout(headgate: Headgate) -> Service:
+    """The sample service, with an alarm on its alias's errors."""
+    deploy_sample(headgate.aws, headgate.outputs)
+    return Service(headgate, "checkout")
+
+
+@pytest.fixture
+def service(headgate: Headgate) -> Service:
+    """A service of a test's own: version 1 serves, version 2 is there to be rolled out."""
+    return headgate.next_service()

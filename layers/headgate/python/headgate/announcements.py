@@ -6,14 +6,14 @@ and the tests. An event is published at least once, always with the same ``id``.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
 from headgate.request import RolloutRequest
 from headgate.signals import RolloutSignal
 from headgate.strategy import Step
-from headgate.verdict import Outcome
+from headgate.verdict import Kind, Outcome
 from headgate.wire import Wire
 
 Timestamp = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$")]
@@ -92,6 +92,8 @@ class StepStarted(Announcement):
 class StepBaked(StepStarted):
     """The bake is over, with the evidence that it gathered."""
 
+    ended_by: Kind | Literal["time"]
+    """The signal that ended it, or ``time`` where it ran its course."""
     evidence: BakeEvidence
 
 

@@ -1,0 +1,687 @@
+"""Whole rollouts in the test's own process: both state machines and the functions' real code, on the engine and moto.
+
+    with Rollouts() as app:
+        app.after("Bake", lambda: app.signal("abort"))
+        execution = app.run(app.request())
+    assert execution.error == "RolledBack"
+
+Faults are what a test adds at the moment before or after a state's function has its effect: an error, a hang, a signal,
+somebody else who moves the alias. `assert_invariants` holds every end of a rollout against the design's invariants.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import importlib.util
+import json
+import os
+import threading
+import time
+import uuid
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from unittest import mock
+
+import boto3
+from moto.dynamodb.models import dynamodb_backends
+from moto.dynamodb.responses import DynamoHandler
+from moto.stepfunctions.parser.models import StepFunctionsParserBackend
+
+from headgate.aws import execution_name
+from headgate.items import from_item, to_item
+from headgate.observability import logger
+from headgate.request import RolloutRequest
+from headgate.store import ANNOUNCED_AS, Store
+from tests.statemachines.engine import ACCOUNT, REGION, Engine, LambdaServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from tests.statemachines.engine import Execution
+
+ROOT = Path(__file__).parents[2]
+TABLE = "headgate"
+ROLLOUT, HOOKS = "headgate-rollout", "headgate-hooks"
+DEFINITIONS = {
+    ROLLOUT: (ROOT / "statemachines/rollout.asl.json").read_text(),
+    HOOKS: (ROOT / "statemachines/hooks.asl.json").read_text(),
+}
+NESTED = "arn:aws:states:::states:startExecution.sync:2"
+STABLE, CANDIDATE = "6", "7"
+OUTSIDE = "somebody else"
+ALARM = "checkout-errors"
+TARGET_KEY = "lambda-alias/checkout/live"
+LONG = 3600
+"""A bake in seconds that no test sits out: it ends by a signal, or the test fails."""
+TIME_SCALE = 0.05
+"""A function has three seconds for what takes it 50 ms: a busy machine stalls a process for one at times."""
+NO_TIME, SOME_TIME = 0.005, 0.015
+"""Scales while a state is entered that is meant to time out: at once, or when its function has had its effect."""
+
+_STATE_OF_ACTION = {"prepare": "Prepare", "promote": "Promote", "rollback": "Roll back"}
+_STATE_OF_FUNCTION = {"planner": "Plan", "acquirer": "Acquire", "baker": "Bake", "judge": "Judge", "settler": "Settle"}
+_FUNCTIONS = (*_STATE_OF_FUNCTION, "lambda_alias_driver", "signaller", "counter")
+
+
+def arn_of(function: str) -> str:
+    return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:headgate-{function}"
+
+
+def machine_arn(name: str) -> str:
+    return f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{name}"
+
+
+_ENVIRONMENT = {
+    "AWS_REGION": REGION,
+    "AWS_DEFAULT_REGION": REGION,
+    "ACCOUNT": ACCOUNT,
+    "TABLE": TABLE,
+    "RETENTION_DAYS": "90",
+    "TELEMETRY": "true",
+    "DRIVERS": json.dumps({"lambda-alias": arn_of("lambda_alias_driver")}),
+    "ROLLOUT_MACHINE": machine_arn(ROLLOUT),
+}
+
+_CONTEXT = SimpleNamespace(
+    function_name="headgate", memory_limit_in_mb=512, invoked_function_arn=arn_of("any"), aws_request_id="request"
+)
+
+
+def _load_functions() -> dict[str, Any]:
+    """The functions' modules, imported as Lambda does: by path, with the template's environment."""
+    modules = {}
+    session = boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name=REGION)
+    with mock.patch.dict(os.environ, _ENVIRONMENT), mock.patch.object(boto3, "DEFAULT_SESSION", session):
+        for name in _FUNCTIONS:
+            spec = importlib.util.spec_from_file_location(f"functions_{name}", ROOT / "functions" / name / "app.py")
+            if spec is None or spec.loader is None:
+                raise ImportError(name)
+            modules[name] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(modules[name])
+    return modules
+
+
+_modules: dict[str, Any] = {}
+_validate = functools.cache(StepFunctionsParserBackend._validate_definition)
+
+
+# --- Lambda's control plane ------------------------------------------------------------------------------------------
+
+
+class Write(NamedTuple):
+    """One change of the alias: by which rollout, or by "somebody else", and what it routes to since."""
+
+    by: str
+    version: str
+    weights: dict[str, float]
+
+
+class Functions:
+    """The part of Lambda that the driver calls: one function, its versions and one alias with a RevisionId.
+
+    moto's own has no weights and no PreconditionFailedException. The exceptions are botocore's.
+    """
+
+    def __init__(self, exceptions: Any) -> None:
+        self.exceptions = exceptions
+        self.versions = {STABLE: _version(STABLE), CANDIDATE: _version(CANDIDATE)}
+        self.version, self.weights = STABLE, dict[str, float]()
+        self.writes: list[Write] = []
+        self.seen: dict[str, int] = {}
+        """How many writes there were when a rollout read the alias first."""
+        self.pending = 0
+        """How often the candidate's configuration still says Pending."""
+        self.caller = threading.local()
+        self._lock = threading.Lock()
+
+    @property
+    def routing(self) -> tuple[str, dict[str, float]]:
+        return self.version, self.weights
+
+    def get_alias(self, **_: str) -> dict[str, Any]:
+        with self._lock:
+            return self._alias()
+
+    def update_alias(self, **given: Any) -> dict[str, Any]:
+        with self._lock:
+            if given["RevisionId"] != str(len(self.writes)):
+                raise self._error("PreconditionFailedException", "UpdateAlias", "The RevisionId provided is not latest")
+            weights = given["RoutingConfig"]["AdditionalVersionWeights"]
+            self._write(Write(self.caller.rollout_id, given["FunctionVersion"], weights))
+            return self._alias()
+
+    def get_function_configuration(self, *, Qualifier: str, **_: str) -> dict[str, Any]:  # noqa: N803
+        with self._lock:
+            if Qualifier not in self.versions:
+                raise self._error("ResourceNotFoundException", "GetFunctionConfiguration", "no such version")
+            state = {}
+            if Qualifier == CANDIDATE and self.pending > 0:
+                self.pending -= 1
+                state = {"State": "Pending"}
+            return self.versions[Qualifier] | state
+
+    def publish_version(self, **_: str) -> dict[str, Any]:
+        """$LATEST does not change here, so publishing answers with the newest version."""
+        with self._lock:
+            return self.versions[max(self.versions, key=int)]
+
+    def change_outside(self, version: str, weights: dict[str, float] | None = None) -> None:
+        """Somebody else moves the alias."""
+        with self._lock:
+            self._write(Write(OUTSIDE, version, weights or {}))
+
+    def _write(self, write: Write) -> None:
+        self.version, self.weights = write.version, write.weights
+        self.writes.append(write)
+
+    def _alias(self) -> dict[str, Any]:
+        routing = {"RoutingConfig": {"AdditionalVersionWeights": dict(self.weights)}} if self.weights else {}
+        return {"FunctionVersion": self.version, "RevisionId": str(len(self.writes)), **routing}
+
+    def _error(self, code: str, operation: str, message: str) -> Exception:
+        error: Exception = getattr(self.exceptions, code)({"Error": {"Code": code, "Message": message}}, operation)
+        return error
+
+
+def _version(version: str) -> dict[str, Any]:
+    return {"Version": version, "Role": f"arn:aws:iam::{ACCOUNT}:role/checkout", "State": "Active"}
+
+
+# --- Faults ----------------------------------------------------------------------------------------------------------
+
+
+def error(name: str, message: str = "made to fail") -> Exception:
+    """An exception that Step Functions calls ``name``: the function's own, or with a dot in it, AWS Lambda's."""
+    return LambdaServiceError(name, message) if "." in name else type(name, (Exception,), {})(message)
+
+
+class Fault(NamedTuple):
+    state: str
+    when: str
+    action: Callable[[], object]
+    calls: range
+
+
+# --- The application -------------------------------------------------------------------------------------------------
+
+
+class Rollouts:
+    """Headgate in one process.
+
+    Attributes
+    ----------
+    functions
+        Lambda's control plane, with the alias that is rolled out.
+    calls
+        How often the function of each state was called, failed calls included.
+    asked
+        The events that hooks received, in order, each with the hook's name.
+    answers
+        What a hook answers, by its name: a list of answers, one per call; an exception is raised.
+    """
+
+    def __init__(self, *, time_scale: float = TIME_SCALE) -> None:
+        self.engine = Engine(time_scale=time_scale)
+        self.calls: Counter[str] = Counter()
+        self.asked: list[dict[str, Any]] = []
+        self.answers: dict[str, list[Any]] = {}
+        self.payloads: dict[str, list[Any]] = {}
+        self._faults: list[Fault] = []
+        self._time_scale = time_scale
+        self._closing = threading.Event()
+        self._lock = threading.RLock()
+        self._answered: Counter[str] = Counter()
+        self._progress = threading.Condition()
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._open.enter_context(self.engine)
+        self._open.enter_context(mock.patch.object(DynamoHandler, "call_action", self._one_at_a_time()))
+        # Reading a definition takes moto half as long as executing it; one that was valid once stays so.
+        self._open.enter_context(mock.patch.object(StepFunctionsParserBackend, "_validate_definition", _validate))
+        self._silence()
+        if not _modules:
+            _modules.update(_load_functions())
+        self.functions = Functions(self.engine.client("lambda").exceptions)
+        self._open.enter_context(mock.patch.object(_modules["lambda_alias_driver"], "functions", self.functions))
+        self._make_table_and_alarm()
+        self.store = Store(self.engine.client("dynamodb"), TABLE)
+        for name in (*_STATE_OF_FUNCTION, "lambda_alias_driver"):
+            self.engine.function(arn_of(name), self._served(name))
+        self.engine.add_machine(HOOKS, DEFINITIONS[HOOKS], {"Partition": "aws"})
+        arns = {name.capitalize(): arn_of(name) for name in _STATE_OF_FUNCTION}
+        self.engine.add_machine(
+            ROLLOUT, DEFINITIONS[ROLLOUT], {"Partition": "aws", "HooksMachine": machine_arn(HOOKS), **arns}
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        self._open.__exit__(kind, error, trace)
+
+    def _one_at_a_time(self) -> Callable[[Any], Any]:
+        # moto puts all tables back as they were when a transaction is cancelled, what others wrote meanwhile included.
+        call_action = DynamoHandler.call_action
+
+        def locked(handler: Any) -> Any:
+            with self._lock:
+                return call_action(handler)
+
+        return locked
+
+    def _silence(self) -> None:
+        level = logger.log_level
+        logger.setLevel("CRITICAL")
+        self._open.callback(logger.setLevel, level)
+
+    def _make_table_and_alarm(self) -> None:
+        self.engine.client("dynamodb").create_table(
+            TableName=TABLE,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        )
+        self.engine.client("cloudwatch").put_metric_alarm(
+            AlarmName=ALARM, ComparisonOperator="GreaterThanThreshold", EvaluationPeriods=1
+        )
+
+    # What a test asks for
+
+    def request(self, *steps: tuple[float, int], **fields: Any) -> dict[str, Any]:
+        """A request for version 7 of the alias; ``steps`` are (weight, bake in seconds), by default one of 10 %."""
+        planned = [{"weight": weight, "bakeSeconds": bake} for weight, bake in steps or [(10, 1)]]
+        return {
+            "id": "checkout-42",
+            "target": {"kind": "lambda-alias", "function": "checkout", "alias": "live"},
+            "candidate": {"version": CANDIDATE},
+            "strategy": {"steps": planned},
+        } | fields
+
+    def start(self, request: Any, name: str | None = None) -> Execution:
+        """StartExecution, with the execution's usual name unless another is given."""
+        return self.engine.start(ROLLOUT, request, name or execution_name(request["id"]))
+
+    def run(self, request: Any, name: str | None = None) -> Execution:
+        """A rollout from its start to its end."""
+        execution = self.start(request, name)
+        execution.wait()
+        return execution
+
+    def signal(self, kind: str, rollout_id: str = "checkout-42", **fields: Any) -> None:
+        """An operator's signal, as the bus delivers it."""
+        detail = {"rolloutId": rollout_id, "signal": kind, "by": "ann", **fields}
+        self._deliver("signaller", {"id": str(uuid.uuid4()), "detail-type": "Rollout Signal", "detail": detail})
+
+    def alarm(self, state: str) -> None:
+        """Set the alarm's state, OK at first; nobody is told."""
+        client = self.engine.client("cloudwatch")
+        client.set_alarm_state(AlarmName=ALARM, StateValue=state, StateReason="for the test")
+
+    def tell_alarm(self) -> None:
+        """The event by which CloudWatch says that the alarm fires."""
+        detail = {"alarmName": ALARM, "state": {"value": "ALARM", "reason": "threshold crossed"}}
+        event = {"id": str(uuid.uuid4()), "detail-type": "CloudWatch Alarm State Change", "detail": detail}
+        self._deliver("signaller", event)
+
+    def telemetry(self, revision: str, *, ok: int = 0, failed: int = 0, shard: str = "shardId-0") -> None:
+        """Outcomes of requests that a revision served just now, as one record of the stream."""
+        at = int(time.time() * 1000) + 1
+        outcomes = [[at, False, 5.0]] * failed + [[at, True, 5.0]] * ok
+        body = json.dumps({"target": TARGET_KEY, "revision": revision, "outcomes": outcomes}).encode()
+        kinesis = {
+            "data": base64.b64encode(body).decode(),
+            "partitionKey": revision,
+            "sequenceNumber": str(time.monotonic_ns()),
+        }
+        stream = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/telemetry"
+        self._deliver("counter", {"Records": [{"eventSourceARN": stream, "eventID": f"{shard}:1", "kinesis": kinesis}]})
+
+    def hook(self, name: str, *answers: Any, seconds: int = 60, **config: Any) -> dict[str, Any]:
+        """A hook's entry in a request; it gives these answers, the last one for ever, and succeeds by default."""
+        self.answers[name] = list(answers or [{"hookStatus": "SUCCEEDED"}])
+        self.engine.function(name, lambda event: self._answer(name, event))
+        return {"lambda": name, "timeoutSeconds": seconds, "config": config}
+
+    def wait_for(self, state: str, calls: int = 1) -> None:
+        """Wait until a state's function has had its effect that many times."""
+        with self._progress:
+            if not self._progress.wait_for(lambda: self._answered[state] >= calls, 20):
+                raise TimeoutError(f"{state} was called {self.calls[state]} times, not {calls}")
+
+    def admit(self, request: dict[str, Any], execution: str) -> None:
+        """What intake does with a request before it starts its execution."""
+        self.store.admit(RolloutRequest.model_validate(request), execution)
+
+    def steal_lock(self) -> None:
+        """The lock as another rollout would hold it after this one was given up."""
+        lock = self.store.lock(TARGET_KEY)
+        self._put({**lock, "owner": "thief", "epoch": lock["epoch"] + 1, "version": lock["version"] + 1})
+
+    # Faults
+
+    def before(self, state: str, action: Callable[[], object] | Exception, *, calls: range = range(1, 2)) -> None:
+        """Act when the function of a state is called, before its effect; an exception is raised instead of the effect.
+
+        Parameters
+        ----------
+        calls
+            Which calls of this state's function, counted from 1; the first by default.
+        """
+        self._faults.append(Fault(state, "before", _raising(action), calls))
+
+    def after(self, state: str, action: Callable[[], object] | Exception, *, calls: range = range(1, 2)) -> None:
+        """As ``before``, but once the effect is there: an exception is a response that was lost."""
+        self._faults.append(Fault(state, "after", _raising(action), calls))
+
+    def always(self, state: str, failure: Exception) -> None:
+        """Fail every call, before any effect."""
+        self.before(state, failure, calls=range(1, 1000))
+
+    def time_out(self, state: str, *, after: str | None, effect: bool = False) -> None:
+        """Let a state's function take longer than the state's timeout.
+
+        Parameters
+        ----------
+        after
+            The state whose function is called before it, None for the first: from there on, time is short.
+        effect
+            Whether the function has its effect first.
+        """
+        (self.after if effect else self.before)(state, self._hang)
+        self.hurry(after, SOME_TIME if effect else NO_TIME)
+
+    @contextlib.contextmanager
+    def on(self, function: str, name: str, then: Callable[[], object]) -> Iterator[None]:
+        """Act each time that a function's module has called its ``name``: a moment between its reads and writes."""
+        original = getattr(_modules[function], name)
+
+        def called(*arguments: Any) -> Any:
+            answer = original(*arguments)
+            then()
+            return answer
+
+        with mock.patch.object(_modules[function], name, called):
+            yield
+
+    def again(self, state: str) -> None:
+        """Carry out the last call of a state's function once more, beside the machine."""
+        function = next(name for name, of in _STATE_OF_FUNCTION.items() if of == state)
+        self._deliver(function, self.payloads[state][-1])
+
+    def nested_failure(self, failure: Exception | None) -> None:
+        """Let the next start of the hooks machine fail with this, or hang if it is None."""
+
+        def serve(_: Any) -> Any:
+            self.engine.integrations.pop(NESTED, None)
+            if failure is not None:
+                raise failure
+            self._hang()
+
+        self.engine.integration(NESTED, serve)
+
+    def hurry(self, after: str | None, scale: float = NO_TIME) -> None:
+        """Shorten time from the moment on at which a state's function has answered, until `take_time` or a hang."""
+
+        def hurry() -> None:
+            self.engine.time_scale = scale
+
+        if after is None:
+            hurry()
+        else:
+            self.after(after, hurry)
+
+    def take_time(self) -> None:
+        """End what `hurry` began."""
+        self.engine.time_scale = self._time_scale
+
+    def _hang(self) -> None:
+        self.take_time()
+        self._closing.wait(20)
+
+    # What a test looks at
+
+    def settle_down(self) -> list[Execution]:
+        """Wait until every execution has ended, those that others start included."""
+        seen: list[Execution] = []
+        while len(seen) < len(executions := self.executions()):
+            seen = executions
+            for execution in executions:
+                execution.wait()
+        return seen
+
+    def record(self, rollout_id: str = "checkout-42") -> dict[str, Any]:
+        return self.store.rollout(rollout_id) or {}
+
+    def announced(self, rollout_id: str = "checkout-42") -> list[str]:
+        """The detail types in the outbox, in the order of their time."""
+        return [event["detailType"] for event in self.events(rollout_id)]
+
+    def events(self, rollout_id: str = "checkout-42") -> list[dict[str, Any]]:
+        return _events(self.items(), rollout_id)
+
+    def items(self) -> list[dict[str, Any]]:
+        """The whole table, from moto's memory: a Scan takes as long as half a rollout."""
+        with self._lock:
+            partitions = dynamodb_backends[ACCOUNT][REGION].get_table(TABLE).items.values()
+            return [from_item(item.to_json()["Attributes"]) for items in partitions for item in items.values()]
+
+    def executions(self) -> list[Execution]:
+        return self.engine.executions(ROLLOUT)
+
+    # Inside
+
+    def _put(self, item: dict[str, Any]) -> None:
+        self.engine.client("dynamodb").put_item(TableName=TABLE, Item=to_item(item))
+
+    def _deliver(self, function: str, event: dict[str, Any]) -> Any:
+        return _modules[function].handler(event, _CONTEXT)
+
+    def _answer(self, name: str, event: dict[str, Any]) -> Any:
+        self.asked.append({"hook": name, **event})
+        answers = self.answers[name]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if callable(answer):
+            answer = answer()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _served(self, function: str) -> Callable[[Any], Any]:
+        def serve(event: Any) -> Any:
+            state = _state_of(function, event)
+            with self._lock:
+                self.calls[state] += 1
+                number = self.calls[state]
+                self.payloads.setdefault(state, []).append(event)
+                faults = [fault for fault in self._faults if fault.state == state and number in fault.calls]
+            self.functions.caller.rollout_id = event.get("plan", {}).get("rolloutId")
+            if state == "Prepare":
+                self.functions.seen[event["plan"]["rolloutId"]] = len(self.functions.writes)
+            for fault in faults:
+                if fault.when == "before":
+                    fault.action()
+            answer = self._deliver(function, event)
+            try:
+                for fault in faults:
+                    if fault.when == "after":
+                        fault.action()
+            finally:
+                with self._progress:
+                    self._answered[state] += 1
+                    self._progress.notify_all()
+            return answer
+
+        return serve
+
+
+def _raising(action: Callable[[], object] | Exception) -> Callable[[], object]:
+    if not isinstance(action, Exception):
+        return action
+    failure = action
+
+    def fail() -> None:
+        raise failure
+
+    return fail
+
+
+def _state_of(function: str, event: Any) -> str:
+    """Which state a call came from."""
+    if function in _STATE_OF_FUNCTION:
+        return _STATE_OF_FUNCTION[function]
+    if event["action"] != "shift":
+        return _STATE_OF_ACTION[event["action"]]
+    step = next(step for step in event["plan"]["steps"] if step["weight"] == event["weight"])
+    return "Shift" if step["bakeSeconds"] else "Shift in passing"
+
+
+# --- What a history tells --------------------------------------------------------------------------------------------
+
+
+def parts(machine: str) -> set[str]:
+    """Everything in a definition that an execution can come by: its states, rules and catchers."""
+    states = json.loads(DEFINITIONS[machine])["States"]
+    found = set(states)
+    for name, state in states.items():
+        found |= {rule_label(name, rule["Next"]) for rule in state.get("Choices", [])}
+        found |= {rule_label(name, state["Default"])} if "Default" in state else set()
+        found |= {catch_label(name, catch) for catch in state.get("Catch", [])}
+    return found
+
+
+def rule_label(state: str, following: str) -> str:
+    """A rule is known by where it leads: no Choice of the definitions has two rules to the same state."""
+    return f"{state} -> {following}"
+
+
+def catch_label(state: str, catch: dict[str, Any]) -> str:
+    return f"{state} !{' '.join(catch['ErrorEquals'])} -> {catch['Next']}"
+
+
+def passed(machine: str, execution: Execution) -> set[str]:
+    """Which of the definition's parts an execution came by, from its history."""
+    states = json.loads(DEFINITIONS[machine])["States"]
+    found: set[str] = set()
+    for name, failure, following in _visits(execution):
+        state = states[name]
+        found.add(name)
+        if state["Type"] == "Choice" and following:
+            found.add(rule_label(name, following))
+        if failure and following:
+            caught = next(c for c in state["Catch"] if {failure, "States.ALL"} & set(c["ErrorEquals"]))
+            if caught["Next"] != following:
+                raise AssertionError(f"{name} failed with {failure} and went on to {following}, not {caught['Next']}")
+            found.add(catch_label(name, caught))
+    return found
+
+
+def _visits(execution: Execution) -> Iterator[tuple[str, str | None, str | None]]:
+    """Each state that was entered, the error that it ended with, and the state after it."""
+    name: str | None = None
+    failure: str | None = None
+    for event in execution.history():
+        kind = event["type"].value
+        if "stateEnteredEventDetails" in event:
+            entered = event["stateEnteredEventDetails"]["name"]
+            if name:
+                yield name, failure, entered
+            name, failure = entered, None
+        elif kind == "TaskTimedOut":
+            failure = "States.Timeout"
+        elif kind in {"TaskFailed", "EvaluationFailed"}:
+            failure = next(value["error"] for key, value in event.items() if key.endswith("EventDetails"))
+        elif kind in {"TaskStarted", "TaskSubmitted"}:
+            failure = None
+    if name:
+        yield name, failure, None
+
+
+def _events(items: list[dict[str, Any]], rollout_id: str) -> list[dict[str, Any]]:
+    """A rollout's outbox, in the order of time."""
+    events = [i for i in items if i["pk"] == f"ROLLOUT#{rollout_id}" and i["sk"].startswith("EVENT#")]
+    return sorted(events, key=lambda event: (event["detail"]["at"], event["sk"] == "EVENT#ended"))
+
+
+# --- The invariants --------------------------------------------------------------------------------------------------
+
+
+def assert_invariants(app: Rollouts) -> None:
+    """Hold what is left once every execution has ended against the design's invariants 1, 2, 4 and 5.
+
+    A rollout whose execution ended Superseded or Unsettled has not ended: the warden ends it. Of that one only what an
+    execution without the lock may not do is asserted.
+    """
+    executions = app.settle_down()
+    items = app.items()
+    records = {item["pk"].removeprefix("ROLLOUT#"): item for item in items if item["sk"] == "ROLLOUT"}
+    left = {e.arn for e in executions if e.error in {"LockLost", "Unsettled"}}
+    ended = {i: record for i, record in records.items() if record["execution"] not in left}
+    for rollout_id, record in ended.items():
+        _assert_ended_once(rollout_id, record, _events(items, rollout_id))
+    if len(ended) == len(records):
+        _assert_target(app, ended)
+        _assert_nothing_held(items)
+    _assert_nobody_overwritten(app)
+    _assert_started_once_and_in_order(executions, records)
+
+
+def _assert_ended_once(rollout_id: str, record: dict[str, Any], events: list[dict[str, Any]]) -> None:
+    """Invariant 2: one terminal record, and one terminal event with the id that it always has."""
+    assert record["status"] in ANNOUNCED_AS, record
+    assert "endedAt" in record
+    assert all(event["detail"]["id"] == f"{rollout_id}/{event['sk'].removeprefix('EVENT#')}" for event in events)
+    terminal = [event for event in events if event["detailType"] in ANNOUNCED_AS.values()]
+    assert [event["detailType"] for event in terminal] == [ANNOUNCED_AS[record["status"]]]
+    assert terminal[0]["detail"]["id"] == f"{rollout_id}/ended"
+    if record["status"] != "succeeded":
+        assert record["reason"]
+
+
+def _assert_target(app: Rollouts, records: dict[str, dict[str, Any]]) -> None:
+    """Invariant 1: all traffic on one revision, the one that the record says; or as somebody else left it."""
+    writes = app.functions.writes
+    refused = {i for i, record in records.items() if record["status"] == "refused"}
+    assert not refused & {write.by for write in writes}, "a refused rollout moved the target"
+    moved = sorted((r for r in records.values() if r["status"] != "refused"), key=lambda record: record["endedAt"])
+    if not moved:
+        return
+    last, (version, weights) = moved[-1], app.functions.routing
+    match last["status"]:
+        case "succeeded":
+            assert (version, weights, last["serving"]) == (last["candidate"], {}, last["candidate"])
+        case "rolled-back":
+            assert (version, weights, last["serving"]) == (last["stable"], {}, last["stable"])
+        case "stopped" if writes and writes[-1].by == OUTSIDE:
+            assert f"version {version}" in last["reason"]
+    assert last["status"] != "stopped" or "serving" not in last
+
+
+def _assert_nothing_held(items: list[dict[str, Any]]) -> None:
+    """Invariant 2: the lock is free, and nobody waits for it or for an alarm."""
+    assert not [item for item in items if item["sk"] == "LOCK" and (item.get("owner") or item.get("waiting"))]
+    assert not [item for item in items if item["sk"].startswith("WAIT#") or item["pk"].startswith("ALARM#")]
+
+
+def _assert_nobody_overwritten(app: Rollouts) -> None:
+    """Invariant 5: from its first look at the alias on, a rollout overwrites nobody else's change."""
+    writes = app.functions.writes
+    for number, write in enumerate(writes):
+        if write.by != OUTSIDE:
+            between = writes[app.functions.seen[write.by] : number]
+            assert OUTSIDE not in {other.by for other in between}, f"{write} overwrote what was changed from outside"
+
+
+def _assert_started_once_and_in_order(executions: list[Execution], records: dict[str, dict[str, Any]]) -> None:
+    """Invariant 4: one execution per rollout had an effect, and those in line began in the order of their arrival."""
+    carried = Counter(json.dumps(e.input.get("id")) for e in executions if "Prepare" in e.states())
+    assert all(count == 1 for count in carried.values()), carried
+    lined_up = sorted((r for r in records.values() if "arrival" in r), key=lambda record: record["arrival"])
+    begun = [record["startedAt"] for record in lined_up if "startedAt" in record]
+    assert begun == sorted(begun)

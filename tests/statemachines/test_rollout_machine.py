@@ -1,0 +1,802 @@
+"""The rollout machine with the functions' real code: every state, rule, catcher, signal and fault on the way."""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from tests.statemachines.engine import ServiceError
+from tests.statemachines.rollouts import (
+    ALARM,
+    CANDIDATE,
+    DEFINITIONS,
+    LONG,
+    OUTSIDE,
+    ROLLOUT,
+    STABLE,
+    TARGET_KEY,
+    Rollouts,
+    assert_invariants,
+    error,
+    parts,
+    passed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.statemachines.engine import Execution
+
+STATES = json.loads(DEFINITIONS[ROLLOUT])["States"]
+AROUND = ["Plan", "Acquire", "Acquired?", "Prepare", "Before traffic?", "Next step?"]
+SETTLED = ["Settle", "Ended?"]
+STEP = ["Shift", "Bake", "Judge", "Verdict?"]
+PASSING = ["Shift in passing", "Judge", "Verdict?"]
+PROMOTED = ["Promote", "After traffic?", *SETTLED, "Promoted"]
+ROLLED_BACK = ["Roll back", "On rollback?", *SETTLED, "Rolled back"]
+STAGES = {
+    "beforeTraffic": "Before traffic",
+    "beforeStep": "Before step",
+    "afterStep": "After step",
+    "afterTraffic": "After traffic",
+    "onRollback": "On rollback",
+}
+FAILED = {"hookStatus": "FAILED", "hookDetails": {"reason": "not good"}}
+HOOKED = set(STAGES.values())
+
+
+# --- The table of walks: each part of the definition, and what makes an execution come by it -------------------------
+
+
+class Walk(NamedTuple):
+    """What makes an execution take a rule or catcher, and the state that it then ends in."""
+
+    end: str
+    arrange: Callable[[Rollouts], object] = lambda _: None
+    steps: tuple[tuple[float, int], ...] = ((10, 1),)
+    fields: dict[str, Any] = {}
+    hooks: tuple[str, ...] = ()
+
+
+class Journey(NamedTuple):
+    states: list[str]
+    passed: set[str]
+
+
+def fails(state: str, name: str = "Broken") -> Callable[[Rollouts], object]:
+    return lambda app: app.before(state, error(name))
+
+
+def steals(state: str) -> Callable[[Rollouts], object]:
+    return lambda app: app.before(state, app.steal_lock)
+
+
+def moves(state: str, version: str = "5") -> Callable[[Rollouts], object]:
+    return lambda app: app.before(state, lambda: app.functions.change_outside(version))
+
+
+def sends(kind: str, call: int = 1) -> Callable[[Rollouts], object]:
+    """A signal during the bake."""
+    return lambda app: app.after("Bake", lambda: app.signal(kind), calls=range(call, call + 1))
+
+
+def in_turn(*arrangements: Callable[[Rollouts], object]) -> Callable[[Rollouts], object]:
+    return lambda app: [arrange(app) for arrange in arrangements]
+
+
+def busy(app: Rollouts) -> None:
+    """Another rollout holds the target, and ends at once when the test's own has asked for it."""
+    app.start(app.request((10, LONG), id="first"))
+    app.wait_for("Bake")
+    app.after("Acquire", lambda: app.signal("abort", "first"), calls=range(2, 3))
+
+
+def taken_elsewhere(app: Rollouts) -> None:
+    """Another execution has carried this rollout out already."""
+    app.run(app.request(), name="another")
+
+
+def admitted_then_lost(app: Rollouts) -> None:
+    """Intake took the lock for this rollout, and it was lost before the execution began."""
+
+    def admit() -> None:
+        event = app.payloads["Acquire"][-1]
+        app.admit(event["request"], event["execution"])
+        app.steal_lock()
+
+    app.before("Acquire", admit)
+
+
+def nested_fails(app: Rollouts) -> None:
+    app.nested_failure(ServiceError("StepFunctions.StateMachineDoesNotExistException", "gone"))
+
+
+def counts_in_the_second_bake(app: Rollouts) -> None:
+    for version in (STABLE, CANDIDATE):
+        app.after("Bake", functools.partial(app.telemetry, version, ok=5), calls=range(2, 3))
+
+
+bad_judge = fails("Judge")
+SKIM = ((10, 0), (50, 0))
+WALKS: dict[str, Walk] = {
+    # Choice -> where it leads
+    "Acquired? -> Prepare": Walk("Promoted"),
+    "Acquired? -> Waits its turn": Walk("Waits its turn", busy),
+    "Acquired? -> Busy": Walk("Busy", busy, fields={"onBusy": "refuse"}),
+    "Acquired? -> Duplicate": Walk("Duplicate", taken_elsewhere),
+    "Before traffic? -> Before traffic": Walk("Promoted", hooks=("beforeTraffic",)),
+    "Before traffic? -> Next step?": Walk("Promoted"),
+    "Next step? -> Promote": Walk("Promoted", fields={"strategy": "AllAtOnce"}),
+    "Next step? -> Before step": Walk("Promoted", hooks=("beforeStep",)),
+    "Next step? -> Shift in passing": Walk("Promoted", steps=SKIM),
+    "Next step? -> Shift": Walk("Promoted"),
+    "Bake at all? -> Shift in passing": Walk("Promoted", steps=SKIM, hooks=("beforeStep",)),
+    "Bake at all? -> Shift": Walk("Promoted", hooks=("beforeStep",)),
+    "Verdict? -> Roll back": Walk("Rolled back", sends("abort"), ((10, LONG),)),
+    "Verdict? -> Bake": Walk("Promoted", counts_in_the_second_bake, fields={"guards": {"errors": {}}}),
+    "Verdict? -> After step": Walk("Promoted", hooks=("afterStep",)),
+    "Verdict? -> Promote": Walk("Promoted"),
+    "Verdict? -> Before step": Walk("Promoted", steps=SKIM, hooks=("beforeStep",)),
+    "Verdict? -> Shift in passing": Walk("Promoted", steps=SKIM),
+    "Verdict? -> Shift": Walk("Promoted", steps=((10, 1), (50, 1))),
+    "After traffic? -> After traffic": Walk("Promoted", hooks=("afterTraffic",)),
+    "After traffic? -> Settle": Walk("Promoted"),
+    "On rollback? -> On rollback": Walk("Rolled back", bad_judge, hooks=("onRollback",)),
+    "On rollback? -> Settle": Walk("Rolled back", bad_judge),
+    "Ended? -> Promoted": Walk("Promoted"),
+    "Ended? -> Rolled back": Walk("Rolled back", bad_judge),
+    "Ended? -> Refused": Walk("Refused", fields={"candidate": {"version": "99"}}),
+    "Ended? -> Stopped": Walk("Stopped", moves("Promote")),
+    # State !error -> where its catcher leads
+    "Plan !States.ALL -> Settle": Walk("Refused", fields={"strategy": "Never"}),
+    "Acquire !LockLost -> Superseded": Walk("Superseded", admitted_then_lost),
+    "Acquire !States.ALL -> Settle": Walk("Refused", fails("Acquire")),
+    "Prepare !LockLost -> Superseded": Walk("Superseded", steals("Prepare")),
+    "Prepare !States.ALL -> Settle": Walk("Refused", fails("Prepare")),
+    "Before traffic !States.ALL -> Roll back": Walk("Rolled back", nested_fails, hooks=("beforeTraffic",)),
+    "Before step !States.ALL -> Roll back": Walk("Rolled back", nested_fails, hooks=("beforeStep",)),
+    "Shift !TargetChanged -> Settle": Walk("Stopped", moves("Shift")),
+    "Shift !LockLost -> Superseded": Walk("Superseded", steals("Shift")),
+    "Shift !States.ALL -> Roll back": Walk("Rolled back", fails("Shift")),
+    "Shift in passing !TargetChanged -> Settle": Walk("Stopped", moves("Shift in passing"), SKIM),
+    "Shift in passing !LockLost -> Superseded": Walk("Superseded", steals("Shift in passing"), SKIM),
+    "Shift in passing !States.ALL -> Roll back": Walk("Rolled back", fails("Shift in passing"), SKIM),
+    "Bake !States.Timeout -> Judge": Walk("Promoted"),
+    "Bake !LockLost -> Superseded": Walk("Superseded", steals("Bake"), ((10, LONG),)),
+    "Bake !States.ALL -> Roll back": Walk("Rolled back", fails("Bake"), ((10, LONG),)),
+    "Judge !LockLost -> Superseded": Walk("Superseded", steals("Judge")),
+    "Judge !States.ALL -> Roll back": Walk("Rolled back", bad_judge),
+    "After step !States.ALL -> Roll back": Walk("Rolled back", nested_fails, hooks=("afterStep",)),
+    "Promote !TargetChanged -> Settle": Walk("Stopped", moves("Promote")),
+    "Promote !LockLost -> Superseded": Walk("Superseded", steals("Promote")),
+    "Promote !States.ALL -> Roll back": Walk("Rolled back", fails("Promote")),
+    "After traffic !States.ALL -> Roll back": Walk("Rolled back", nested_fails, hooks=("afterTraffic",)),
+    "Roll back !TargetChanged -> Settle": Walk("Stopped", in_turn(fails("Judge"), moves("Roll back"))),
+    "Roll back !LockLost -> Superseded": Walk("Superseded", in_turn(fails("Judge"), steals("Roll back"))),
+    "Roll back !States.ALL -> Settle": Walk("Stopped", in_turn(fails("Judge"), fails("Roll back"))),
+    "On rollback !States.ALL -> Settle": Walk(
+        "Rolled back", in_turn(fails("Judge"), nested_fails), hooks=("onRollback",)
+    ),
+    "Settle !States.ALL -> Unsettled": Walk("Unsettled", fails("Settle")),
+}
+
+
+def walked(part: str) -> Journey:
+    """One execution that comes by a part of the definition; the invariants hold at its end."""
+    return _walk(next(name for name, walk in WALKS.items() if walk == WALKS[part]))
+
+
+@functools.cache
+def _walk(part: str) -> Journey:
+    walk = WALKS[part]
+    with Rollouts() as app:
+        hooks = {"hooks": {stage: [app.hook(stage)] for stage in walk.hooks}} if walk.hooks else {}
+        walk.arrange(app)
+        execution = app.run(app.request(*walk.steps, **hooks, **walk.fields), name="by-hand")
+        assert_invariants(app)
+        return Journey(execution.states(), passed(ROLLOUT, execution))
+
+
+@pytest.mark.parametrize("part", WALKS)
+def test_each_rule_and_catcher_leads_where_it_says(part: str) -> None:
+    # GIVEN what makes an execution come by it / WHEN it runs
+    journey = walked(part)
+    # THEN it came by it, and ended as an operator would expect
+    assert part in journey.passed
+    assert journey.states[-1] == WALKS[part].end
+
+
+def test_every_state_rule_and_catcher_of_the_rollout_machine_is_taken() -> None:
+    """Walks whatever this process has not walked yet, so that it holds alone, in a subset and on several workers."""
+    taken = set().union(*(walked(part).passed for part in WALKS))
+    assert sorted(parts(ROLLOUT) - taken) == []
+
+
+def test_no_choice_has_two_rules_to_the_same_state() -> None:
+    # A rule is known by where it leads, in WALKS and in histories.
+    for name, state in STATES.items():
+        following = [rule["Next"] for rule in state.get("Choices", [])] + [state.get("Default")]
+        assert len(following) == len(set(following)), name
+
+
+# --- Promoted --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("strategy", "weights", "steps"),
+    [
+        ("AllAtOnce", [], []),
+        ("Canary10Percent1Second", [10], [STEP]),
+        ({"canary": {"percent": 0.5, "bakeSeconds": 1}}, [0.5], [STEP]),
+        ({"canary": {"percent": 10, "bakeSeconds": 0}}, [10], [PASSING]),
+        ({"linear": {"percent": 30, "intervalSeconds": 1}}, [30, 60, 90], [STEP] * 3),
+        ({"steps": [{"weight": 1, "bakeSeconds": 0}, {"weight": 50, "bakeSeconds": 1}]}, [1, 50], [PASSING, STEP]),
+        ({"steps": [{"weight": 5, "bakeSeconds": 1}, {"weight": 100, "bakeSeconds": 0}]}, [5], [STEP]),
+        ({"steps": [{"weight": 5, "bakeSeconds": 1}, {"weight": 100, "bakeSeconds": 1}]}, [5, 100], [STEP] * 2),
+    ],
+)
+def test_a_good_candidate_is_promoted_by_way_of_the_strategys_steps(
+    app: Rollouts, strategy: Any, weights: list[float], steps: list[list[str]]
+) -> None:
+    # GIVEN a strategy / WHEN nothing speaks against the candidate
+    execution = app.run(app.request(strategy=strategy))
+    # THEN each step's weight was set, every bake ran its course, and no state more was entered than the budget allows
+    assert execution.states() == [*AROUND, *(state for step in steps for state in step), *PROMOTED]
+    assert len(execution.states()) <= 4 * len(steps) + 12
+    assert [write.weights.get(CANDIDATE) for write in app.functions.writes[:-1]] == [w / 100 for w in weights]
+    assert app.functions.routing == (CANDIDATE, {})
+    assert execution.output == {"outcome": "succeeded", "reason": app.record().get("reason", ""), "serving": CANDIDATE}
+
+
+def test_a_rollout_announces_each_thing_once_and_in_order(app: Rollouts) -> None:
+    app.run(app.request((10, 1), (50, 0)))
+    step = ["Step Started", "Step Baked", "Verdict Reached"]
+    assert app.announced() == ["Rollout Started", *step, *step, "Rollout Succeeded"]
+
+
+def test_a_request_without_an_id_goes_by_its_executions_name(app: Rollouts) -> None:
+    request = app.request()
+    del request["id"]
+    app.run(request, name="nightly")
+    assert app.record("nightly")["status"] == "succeeded"
+
+
+def test_a_candidate_that_is_still_pending_is_waited_for(app: Rollouts) -> None:
+    app.functions.pending = 3
+    assert app.run(app.request()).states()[-1] == "Promoted"
+    assert app.calls["Prepare"] == 4
+
+
+def test_a_candidate_that_never_gets_ready_is_refused(app: Rollouts) -> None:
+    app.functions.pending = 1000
+    app.hurry("Acquire", 0.003)
+    app.before("Prepare", app.take_time, calls=range(61, 62))
+    execution = app.run(app.request())
+    assert (execution.states()[-1], app.calls["Prepare"]) == ("Refused", 61)
+    assert "still pending" in app.record()["reason"]
+
+
+# --- Hooks -----------------------------------------------------------------------------------------------------------
+
+
+def test_hooks_are_asked_in_order_and_told_what_they_test(app: Rollouts) -> None:
+    # GIVEN two hooks before traffic and one at each other stage
+    stages = ("beforeTraffic", "beforeStep", "afterStep", "afterTraffic")
+    hooks = {stage: [app.hook(stage, only=stage)] for stage in stages}
+    hooks["beforeTraffic"].append(app.hook("second"))
+    # WHEN two steps are promoted
+    request = app.request((10, 1), (50, 0), hooks=hooks)
+    app.run(request)
+    # THEN each was asked once a time, in order, with the documented event
+    around_steps = ["beforeStep", "afterStep"] * 2
+    assert [event["hook"] for event in app.asked] == ["beforeTraffic", "second", *around_steps, "afterTraffic"]
+    told = {"rolloutId": "checkout-42", "target": request["target"], "stable": STABLE, "candidate": CANDIDATE}
+    for event in app.asked:
+        stage = "beforeTraffic" if event["hook"] == "second" else event["hook"]
+        config = {} if event["hook"] == "second" else {"only": stage}
+        expected = told | {"hook": event["hook"], "stage": stage, "config": config, "hookDetails": {}}
+        assert {key: value for key, value in event.items() if key != "step"} == expected
+    assert [event["step"] for event in app.asked if event["hook"] == "beforeStep"] == [0, 1]
+
+
+@pytest.mark.xfail(reason="After step reads $step when Judge has already moved it on")
+def test_an_after_step_hook_is_told_the_step_that_was_baked(app: Rollouts) -> None:
+    app.run(app.request((10, 1), (50, 0), hooks={"afterStep": [app.hook("check")]}))
+    assert [event["step"] for event in app.asked] == [0, 1]
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "onRollback"])
+def test_a_hook_that_fails_rolls_back_and_its_reason_is_kept(app: Rollouts, stage: str) -> None:
+    hooks = {stage: [app.hook("check", FAILED)], "onRollback": [app.hook("pager")]}
+    execution = app.run(app.request(hooks=hooks))
+    assert execution.states()[-7:] == [STAGES[stage], "Roll back", "On rollback?", "On rollback", *ROLLED_BACK[2:]]
+    assert app.functions.routing == (STABLE, {})
+    assert app.record()["reason"] == f'hook check of {stage} failed: {{"reason":"not good"}}'
+    assert [event["stage"] for event in app.asked] == [stage, "onRollback"]
+
+
+def test_hooks_of_a_rollback_change_nothing_by_failing(app: Rollouts) -> None:
+    app.before("Judge", error("Broken"))
+    hooks = {"onRollback": [app.hook("pager", FAILED), app.hook("never asked")]}
+    execution = app.run(app.request(hooks=hooks))
+    assert execution.states()[-4:] == ["On rollback", *ROLLED_BACK[2:]]
+    assert (app.record()["status"], app.record()["reason"]) == ("rolled-back", "made to fail")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_hooks_that_cannot_be_started_for_the_moment_are_started_again(app: Rollouts, stage: str) -> None:
+    app.nested_failure(ServiceError("StepFunctions.ThrottlingException", "slow down"))
+    if stage == "onRollback":
+        app.before("Judge", error("Broken"))
+    execution = app.run(app.request(hooks={stage: [app.hook("check")]}))
+    assert [event["stage"] for event in app.asked] == [stage]
+    assert execution.states()[-1] == ("Rolled back" if stage == "onRollback" else "Promoted")
+
+
+@pytest.mark.parametrize(
+    ("stage", "after"),
+    [
+        ("beforeTraffic", "Prepare"),
+        ("beforeStep", "Prepare"),
+        ("afterStep", "Judge"),
+        ("afterTraffic", "Promote"),
+        ("onRollback", "Roll back"),
+    ],
+)
+def test_hooks_that_use_up_their_time_fail(app: Rollouts, stage: str, after: str) -> None:
+    app.nested_failure(None)
+    app.hurry(after)
+    if stage == "onRollback":
+        app.before("Judge", error("Broken"))
+    execution = app.run(app.request((10, 1), hooks={stage: [app.hook("check")]}))
+    assert execution.states()[-1] == "Rolled back"
+    assert STAGES[stage] in execution.states()
+
+
+# --- Faults ----------------------------------------------------------------------------------------------------------
+
+
+class Task(NamedTuple):
+    """A state that calls a function: how to come by it, and what its failure leads to."""
+
+    before: str | None
+    """The state whose function is called before."""
+    failed: str
+    without: str = "Promoted"
+    """Where the rollout ends without a fault."""
+    steps: tuple[tuple[float, int], ...] = ((10, 1),)
+    arrange: Callable[[Rollouts], object] = lambda _: None
+
+
+TASKS = {
+    "Plan": Task(None, "Refused"),
+    "Acquire": Task("Plan", "Refused"),
+    "Prepare": Task("Acquire", "Refused"),
+    "Shift": Task("Prepare", "Rolled back"),
+    "Shift in passing": Task("Prepare", "Rolled back", steps=SKIM),
+    "Bake": Task("Shift", "Rolled back", steps=((10, LONG),), arrange=sends("promote", call=3)),
+    "Judge": Task("Bake", "Rolled back", steps=((10, LONG),), arrange=sends("promote")),
+    "Promote": Task("Judge", "Rolled back"),
+    "Roll back": Task("Judge", "Stopped", "Rolled back", ((10, LONG),), sends("abort")),
+    "Settle": Task("Promote", "Unsettled"),
+}
+WITH_TIMEOUT = [state for state in TASKS if state != "Bake"]
+
+
+def test_the_table_of_tasks_names_every_state_that_calls_a_function() -> None:
+    assert set(TASKS) == {name for name, state in STATES.items() if "lambda:invoke" in state.get("Resource", "")}
+
+
+def attempt(app: Rollouts, state: str) -> Execution:
+    TASKS[state].arrange(app)
+    return app.run(app.request(*TASKS[state].steps))
+
+
+@pytest.mark.parametrize("state", TASKS)
+def test_a_transient_error_before_or_after_the_effect_is_retried(app: Rollouts, state: str) -> None:
+    # GIVEN a call that never arrives, and a second one whose response is lost
+    app.before(state, error("Lambda.TooManyRequestsException"))
+    app.after(state, error("Lambda.ServiceException"), calls=range(2, 3))
+    # WHEN the rollout runs
+    execution = attempt(app, state)
+    # THEN it ends as without them, and each effect is there once
+    assert execution.states()[-1] == TASKS[state].without
+    assert app.calls[state] >= 3
+    versions = [(write.version, write.weights) for write in app.functions.writes]
+    assert all(one != other for one, other in pairwise(versions))
+
+
+@pytest.mark.parametrize("state", TASKS)
+def test_an_effect_whose_response_was_lost_for_good_is_undone_or_recorded(app: Rollouts, state: str) -> None:
+    app.after(state, error("Broken"))
+    execution = attempt(app, state)
+    assert (execution.states()[-1], app.calls[state]) == (TASKS[state].failed, 1)
+    if TASKS[state].failed == "Rolled back":
+        assert app.functions.routing == (STABLE, {})
+        assert app.record()["reason"] == "made to fail"
+
+
+@pytest.mark.parametrize("state", WITH_TIMEOUT)
+def test_a_task_that_never_answers_times_out(app: Rollouts, state: str) -> None:
+    app.time_out(state, after=TASKS[state].before)
+    execution = attempt(app, state)
+    assert execution.states()[-1] == TASKS[state].failed
+    if TASKS[state].failed == "Unsettled":
+        assert app.store.lock(TARGET_KEY)["owner"] == "checkout-42"
+
+
+@pytest.mark.parametrize("state", ["Acquire", "Shift", "Judge", "Promote", "Roll back", "Settle"])
+def test_a_task_that_answers_too_late_times_out(app: Rollouts, state: str) -> None:
+    app.time_out(state, after=TASKS[state].before, effect=True)
+    execution = attempt(app, state)
+    assert execution.states()[-1] == TASKS[state].failed
+    assert app.functions.routing == (CANDIDATE if state == "Settle" else STABLE, {})
+
+
+@pytest.mark.parametrize("until", ["Settle", "Roll back"])
+def test_a_shift_that_comes_to_life_after_its_time_moves_nothing(app: Rollouts, until: str) -> None:
+    # GIVEN a shift that goes on only once the rollout has ended, or has been rolled back
+    def oversleep() -> None:
+        app.take_time()
+        app.wait_for(until)
+
+    app.before("Shift", oversleep)
+    app.hurry("Prepare")
+    # WHEN its state times out
+    execution = app.run(app.request())
+    # THEN the rollback stands
+    assert execution.states()[-1] == "Rolled back"
+    assert app.functions.routing == (STABLE, {})
+    assert [write.weights for write in app.functions.writes] == [{}]
+
+
+@pytest.mark.parametrize("state", sorted(HOOKED | set(TASKS)))
+def test_every_task_retries_with_full_jitter_and_has_a_timeout(state: str) -> None:
+    task = STATES[state]
+    assert "TimeoutSeconds" in task
+    assert all(retry["JitterStrategy"] == "FULL" for retry in task["Retry"])
+    assert "States.ALL" in task["Catch"][-1]["ErrorEquals"]
+
+
+def test_every_error_that_a_retry_names_is_retried(app: Rollouts) -> None:
+    # GIVEN a step for each name, whose judge fails with it once
+    names = STATES["Judge"]["Retry"][0]["ErrorEquals"]
+    for number, name in enumerate(names):
+        app.before("Judge", error(name), calls=range(2 * number + 1, 2 * number + 2))
+    # WHEN the rollout runs
+    execution = app.run(app.request(*((weight + 1, 0) for weight in range(len(names)))))
+    # THEN each was judged again
+    assert execution.states()[-1] == "Promoted"
+    assert app.calls["Judge"] == 2 * len(names)
+
+
+@pytest.mark.parametrize("state", ["Settle", "Roll back"])
+def test_what_puts_things_back_is_tried_twenty_times_more(app: Rollouts, state: str) -> None:
+    TASKS[state].arrange(app)
+    app.before(state, app.take_time, calls=range(21, 22))
+    app.always(state, error("Lambda.ServiceException"))
+    app.hurry(TASKS[state].before)
+    execution = app.run(app.request(*TASKS[state].steps))
+    assert (execution.states()[-1], app.calls[state]) == (TASKS[state].failed, 21)
+
+
+def test_a_rollout_whose_end_cannot_be_recorded_keeps_its_lock(app: Rollouts) -> None:
+    app.always("Settle", error("Broken"))
+    execution = app.run(app.request())
+    assert (execution.states()[-1], execution.error) == ("Unsettled", "Unsettled")
+    assert app.record()["status"] == "running"
+    assert app.store.lock(TARGET_KEY)["owner"] == "checkout-42"
+    assert app.functions.routing == (CANDIDATE, {})
+
+
+@pytest.mark.parametrize("state", ["Prepare", "Shift", "Bake", "Judge", "Promote", "Roll back"])
+def test_an_execution_that_lost_its_lock_has_no_further_effect(app: Rollouts, state: str) -> None:
+    # GIVEN a rollout of a target that another one has taken over
+    TASKS[state].arrange(app)
+    left: list[Any] = []
+    app.before(state, app.steal_lock)
+    app.before(state, lambda: left.append((app.functions.routing, app.record())))
+    # WHEN it goes on
+    execution = app.run(app.request(*TASKS[state].steps))
+    # THEN it ends at once, and leaves target, record and lock as they are
+    assert (execution.states()[-2:], execution.error) == ([state, "Superseded"], "LockLost")
+    routing, record = left[0]
+    assert app.functions.routing == routing
+    assert (app.record()["status"], app.store.lock(TARGET_KEY)["owner"]) == (record["status"], "thief")
+
+
+# --- Signals ---------------------------------------------------------------------------------------------------------
+
+FIRST, REST = (10, LONG), (50, 1)
+BEFORE_THE_TOKEN, DURING_THE_BAKE, AFTER_THE_TIMEOUT = "before the token", "during the bake", "after the timeout"
+MOMENTS: dict[str, tuple[str, str, tuple[float, int]]] = {
+    BEFORE_THE_TOKEN: ("after", "Shift", FIRST),
+    DURING_THE_BAKE: ("after", "Bake", FIRST),
+    AFTER_THE_TIMEOUT: ("before", "Judge", (10, 1)),
+}
+JUDGED = [*AROUND, *STEP]
+SENT: dict[str, tuple[Callable[[Rollouts], object], list[str], str]] = {
+    "abort": (lambda app: app.signal("abort", reason="a bug"), [*JUDGED, *ROLLED_BACK], "aborted by ann: a bug"),
+    "promote": (lambda app: app.signal("promote"), [*JUDGED, *STEP, *PROMOTED], "the bake ran its course"),
+    "promote-fully": (lambda app: app.signal("promote-fully"), [*JUDGED, *PROMOTED], "promoted fully by ann"),
+    "alarm": (lambda app: app.tell_alarm(), [*JUDGED, *ROLLED_BACK], f"alarm {ALARM} fired"),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("sent", SENT)
+def test_a_signal_ends_the_bake_whenever_it_comes(app: Rollouts, sent: str, moment: str) -> None:
+    # GIVEN a signal before the bake's token is there, while it bakes, or between its timeout and the judge
+    send, states, reason = SENT[sent]
+    when, state, first = MOMENTS[moment]
+    getattr(app, when)(state, lambda: send(app))
+    # WHEN the rollout runs
+    execution = app.run(app.request(first, REST, guards={"alarms": [ALARM]}))
+    # THEN it is not lost, and the rollout goes where the signal says
+    assert execution.states() == states
+    assert app.record()["reason"] == reason
+
+
+def test_a_promote_is_meant_for_one_step_alone(app: Rollouts) -> None:
+    # GIVEN a promote during the first bake
+    app.after("Bake", lambda: app.signal("promote"))
+    execution = app.start(app.request((10, LONG), (50, LONG)))
+    # WHEN the second one has begun
+    app.wait_for("Bake", 2)
+    # THEN it bakes on, until a signal of its own
+    with pytest.raises(TimeoutError):
+        execution.wait(0.2)
+    app.signal("promote")
+    assert (execution.wait().status, app.record()["reason"]) == ("SUCCEEDED", "this wait was skipped by ann")
+
+
+def test_the_first_promote_and_abort_together_abort(app: Rollouts) -> None:
+    app.after("Shift", lambda: app.signal("promote"))
+    app.after("Shift", lambda: app.signal("abort"))
+    assert app.run(app.request(FIRST)).states()[-1] == "Rolled back"
+
+
+def test_evidence_ends_the_bake_at_once(app: Rollouts) -> None:
+    # GIVEN a candidate that fails while the stable revision does not
+    def count() -> None:
+        app.telemetry(STABLE, ok=300)
+        app.telemetry(CANDIDATE, failed=20, ok=10)
+
+    app.after("Bake", count)
+    # WHEN it bakes
+    execution = app.run(app.request(FIRST, guards={"errors": {"tolerate": 0}}))
+    # THEN it is rolled back for what was counted
+    assert execution.states() == [*JUDGED, *ROLLED_BACK]
+    assert app.record()["reason"].startswith("20 of 30 candidate requests failed against 0 of 300")
+
+
+@pytest.mark.parametrize(
+    ("on_no_data", "bakes", "end"), [("wait", 13, "Rolled back"), ("fail", 1, "Rolled back"), ("pass", 1, "Promoted")]
+)
+def test_a_bake_without_requests_is_inconclusive(app: Rollouts, on_no_data: str, bakes: int, end: str) -> None:
+    execution = app.run(app.request(guards={"errors": {}, "onNoData": on_no_data}))
+    assert (execution.states().count("Bake"), execution.states()[-1]) == (bakes, end)
+
+
+def test_an_alarm_that_nobody_told_of_is_seen_by_the_judge(app: Rollouts) -> None:
+    app.before("Judge", lambda: app.alarm("ALARM"))
+    app.run(app.request(guards={"alarms": [ALARM]}))
+    assert app.record()["reason"] == f"alarm {ALARM} fired"
+
+
+def test_an_alarm_that_fires_already_counts_once_it_has_recovered(app: Rollouts) -> None:
+    app.alarm("ALARM")
+    guarded = {"guards": {"alarms": [ALARM]}}
+    assert app.run(app.request(**guarded, id="as-it-was")).states()[-1] == "Promoted"
+    app.functions.versions["8"] = app.functions.versions[CANDIDATE] | {"Version": "8"}
+    for alarm in ("OK", "ALARM"):
+        app.before("Judge", functools.partial(app.alarm, alarm), calls=range(2, 3))
+    again = app.run(app.request(**guarded, id="fired-again", candidate={"version": "8"}))
+    assert again.states()[-1] == "Rolled back"
+
+
+def test_an_alarm_that_fires_already_refuses_where_alarms_are_strict(app: Rollouts) -> None:
+    app.alarm("ALARM")
+    execution = app.run(app.request(guards={"alarms": [ALARM], "strictAlarms": True}))
+    assert (execution.states(), execution.error) == (["Plan", *SETTLED, "Refused"], "RequestRefused")
+
+
+@pytest.mark.parametrize("sent", SENT)
+def test_a_signal_after_the_end_changes_nothing(app: Rollouts, sent: str) -> None:
+    app.run(app.request(guards={"alarms": [ALARM]}))
+    before = app.items()
+    SENT[sent][0](app)
+    assert app.items() == before
+
+
+def test_a_signal_while_the_bake_is_tried_again_ends_the_next_attempt(app: Rollouts) -> None:
+    # GIVEN a bake whose first attempt leaves a token and fails
+    app.after("Bake", error("Lambda.ServiceException"))
+    app.before("Bake", lambda: app.signal("abort"), calls=range(2, 3))
+    # WHEN the signal finds that token
+    execution = app.run(app.request(FIRST))
+    # THEN the second attempt reads it
+    assert (execution.states()[-1], app.calls["Bake"]) == ("Rolled back", 2)
+
+
+LOST = pytest.mark.xfail(reason="nothing reads the signals after the last bake was judged")
+
+
+@LOST
+@pytest.mark.parametrize(
+    ("stage", "strategy"),
+    [("afterStep", "Canary10Percent1Second"), ("beforeTraffic", "AllAtOnce"), ("afterTraffic", "AllAtOnce")],
+)
+def test_an_abort_while_the_last_hook_is_asked_rolls_back(app: Rollouts, stage: str, strategy: str) -> None:
+    def answer() -> dict[str, str]:
+        app.signal("abort")
+        return {"hookStatus": "SUCCEEDED"}
+
+    execution = app.run(app.request(strategy=strategy, hooks={stage: [app.hook("check", answer)]}))
+    assert execution.states()[-1] == "Rolled back"
+
+
+# --- Several rollouts ------------------------------------------------------------------------------------------------
+
+
+def test_a_second_execution_of_a_rollout_is_a_duplicate(app: Rollouts) -> None:
+    # GIVEN a rollout that bakes
+    first = app.start(app.request(FIRST))
+    app.wait_for("Bake")
+    before = app.items()
+    # WHEN it is started by another name
+    second = app.run(app.request(FIRST), name="again")
+    # THEN that one does nothing
+    assert second.states() == ["Plan", "Acquire", "Acquired?", "Duplicate"]
+    assert second.output["outcome"] == "duplicate"
+    assert app.items() == before
+    app.signal("promote")
+    assert first.wait().status == "SUCCEEDED"
+    # AND so does one after the end
+    assert app.run(app.request(FIRST), name="later").states()[-1] == "Duplicate"
+
+
+@pytest.mark.parametrize("ending", ["abort", "promote"])
+def test_requests_for_a_busy_target_run_after_it_in_the_order_of_their_arrival(app: Rollouts, ending: str) -> None:
+    # GIVEN a rollout that bakes, and two that wait their turn
+    for version in ("8", "9"):
+        app.functions.versions[version] = app.functions.versions[CANDIDATE] | {"Version": version}
+    app.start(app.request(FIRST))
+    app.wait_for("Bake")
+    for version in ("8", "9"):
+        request = app.request(id=f"to-{version}", candidate={"version": version})
+        assert app.run(request, name=f"asks-{version}").states()[-1] == "Waits its turn"
+    # WHEN the first one ends
+    app.signal(ending)
+    # THEN the others run, one after the other
+    assert [e.states()[-1] for e in app.settle_down()[3:]] == ["Promoted", "Promoted"]
+    assert [write.version for write in app.functions.writes if not write.weights][-2:] == ["8", "9"]
+    assert app.record("to-8")["endedAt"] <= app.record("to-9")["startedAt"]
+
+
+def test_a_request_that_does_not_want_to_wait_is_refused_at_once(app: Rollouts) -> None:
+    first = app.start(app.request(FIRST))
+    app.wait_for("Bake")
+    execution = app.run(app.request(id="hasty", onBusy="refuse"))
+    assert execution.states() == ["Plan", "Acquire", "Acquired?", "Busy"]
+    assert execution.cause == f"target: {TARGET_KEY} is busy with rollout checkout-42, and onBusy is refuse"
+    assert app.announced("hasty") == ["Rollout Refused"]
+    app.signal("abort")
+    assert first.wait().error == "RolledBack"
+
+
+def test_the_next_in_line_is_started_although_the_first_start_was_lost(app: Rollouts) -> None:
+    app.start(app.request(FIRST))
+    app.wait_for("Bake")
+    app.run(app.request(id="next"), name="asks")
+    app.before("Settle", error("Lambda.ServiceException"))
+    app.after("Settle", error("Lambda.ServiceException"), calls=range(2, 3))
+    app.signal("abort")
+    assert [e.states()[-1] for e in app.settle_down()] == ["Rolled back", "Waits its turn", "Promoted"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"strategy": "Never"}, "strategy: not a preset"),
+        ({"target": {"kind": "lambda-alias", "function": "checkout", "alias": "7"}}, "target.alias"),
+        ({"nonsense": 1}, "nonsense: is not a known field"),
+        ({"guards": {"alarms": ["nobody-knows"]}}, "no alarm is named nobody-knows"),
+        ({"candidate": {"version": STABLE}}, "is what checkout:live serves already"),
+        ({"candidate": {"version": "99"}}, "checkout has no version 99"),
+    ],
+)
+def test_a_request_that_cannot_be_carried_out_is_refused(app: Rollouts, fields: dict[str, Any], reason: str) -> None:
+    execution = app.run(app.request() | fields)
+    assert (execution.states()[-1], execution.error) == ("Refused", "RequestRefused")
+    assert reason in (execution.cause or "")
+    assert app.announced()[-1:] == ["Rollout Refused"]
+    assert app.functions.writes == []
+
+
+# --- Changed from outside --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "steps", "routing"),
+    [
+        ("Shift", [(10, 1)], ("5", {})),
+        ("Shift", [(10, 1)], (STABLE, {"5": 0.5})),
+        ("Shift", [(10, 1)], (CANDIDATE, {"5": 0.1})),
+        ("Shift in passing", [(10, 0)], ("5", {})),
+        ("Promote", [(10, 1)], (CANDIDATE, {"5": 0.1})),
+        ("Roll back", [(10, LONG)], (STABLE, {"5": 0.5})),
+    ],
+)
+def test_an_alias_that_somebody_else_moved_is_left_as_found(
+    app: Rollouts, state: str, steps: list[tuple[float, int]], routing: tuple[str, dict[str, float]]
+) -> None:
+    # GIVEN somebody who moves the alias while the rollout runs
+    TASKS[state].arrange(app)
+    app.before(state, lambda: app.functions.change_outside(*routing))
+    # WHEN the rollout wants to move it next
+    execution = app.run(app.request(*steps))
+    # THEN it stops, says what it found, and leaves it
+    assert (execution.states()[-1], execution.error) == ("Stopped", "Stopped")
+    assert app.functions.routing == routing
+    assert app.functions.writes[-1].by == OUTSIDE
+    assert f"was changed by somebody else: it serves version {routing[0]}" in app.record()["reason"]
+
+
+def test_an_alias_that_was_split_before_the_rollout_is_refused(app: Rollouts) -> None:
+    app.functions.change_outside(STABLE, {"5": 0.5})
+    execution = app.run(app.request())
+    assert execution.states()[-1] == "Refused"
+    assert "already sends 50 % to version 5" in app.record()["reason"]
+
+
+# --- Known to be wrong. Most break the invariants, so that these are held inside the test ----------------------------
+
+
+@pytest.mark.xfail(reason="a rollback takes any position of the plan for its own, those not reached yet included")
+def test_a_promotion_by_hand_is_not_undone() -> None:
+    with Rollouts() as app:
+        app.after("Bake", lambda: app.functions.change_outside(CANDIDATE))
+        app.after("Bake", lambda: app.signal("abort"))
+        app.run(app.request((10, LONG), (50, LONG)))
+        assert_invariants(app)
+
+
+@pytest.mark.xfail(reason="Settle starts the next by the name of the execution that waited, which has ended")
+def test_a_request_that_was_started_by_its_usual_name_while_the_target_was_busy_runs_after_it() -> None:
+    with Rollouts() as app:
+        app.start(app.request(FIRST))
+        app.wait_for("Bake")
+        app.run(app.request(id="next"))
+        app.signal("abort")
+        app.settle_down()
+        assert app.record("next")["status"] == "succeeded"
+
+
+@pytest.mark.xfail(reason="Settle cannot end a rollout that is in line, and tries until it gives up")
+def test_a_request_in_line_whose_acquire_failed_for_good_is_refused_or_waits() -> None:
+    with Rollouts() as app:
+        app.start(app.request(FIRST))
+        app.wait_for("Bake")
+        app.after("Acquire", error("Broken"), calls=range(2, 3))
+        app.before("Settle", error("Broken"), calls=range(2, 10))  # Twenty more attempts take time.
+        assert app.run(app.request(id="next"), name="asks").states()[-1] in {"Refused", "Waits its turn"}
+
+
+@pytest.mark.xfail(reason="the second of two judges loses the write, and a good candidate is rolled back for it")
+def test_a_judge_that_another_attempt_overtakes_gives_the_verdict_that_was_recorded(app: Rollouts) -> None:
+    # GIVEN a judge that has read everything when another attempt, thought to be lost, records its verdict
+    reached = threading.Event()
+
+    def overtake() -> None:
+        if not reached.is_set():
+            reached.set()
+            app.again("Judge")
+
+    with app.on("judge", "find", then=overtake):
+        assert app.run(app.request()).states()[-1] == "Promoted"

@@ -1,0 +1,88 @@
+"""What the unit tests share: an AWS of moto's, the table in it, and in-memory services where moto does not do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from hypothesis import settings
+from moto import mock_aws
+
+from headgate.evidence import Ledgers
+from headgate.store import Store
+from tests.unit.builders import REGION, TABLE
+from tests.unit.services import FakeLambda
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+settings.register_profile("headgate", deadline=None, derandomize=True)
+settings.load_profile("headgate")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobodys_account() -> Iterator[None]:
+    """Credentials of nobody, so that a call that escapes moto reaches nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
+            patch.delenv(name, raising=False)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "nobody")
+        patch.setenv("AWS_DEFAULT_REGION", REGION)
+        patch.setenv("AWS_REGION", REGION)
+        patch.setenv("AWS_CONFIG_FILE", "/dev/null")
+        yield
+
+
+@pytest.fixture
+def aws() -> Iterator[None]:
+    """moto instead of AWS, empty."""
+    with mock_aws():
+        yield
+
+
+@pytest.fixture(scope="session")
+def clients(_nobodys_account: None) -> dict[str, Any]:
+    """Clients that are made once: making one takes longer than a test."""
+    return {name: boto3.client(name) for name in ("dynamodb", "cloudwatch", "sqs")}
+
+
+@pytest.fixture
+def dynamodb(aws: None, clients: dict[str, Any]) -> Any:
+    """A DynamoDB client, and Headgate's table."""
+    client = clients["dynamodb"]
+    client.create_table(
+        TableName=TABLE,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+    )
+    return client
+
+
+@pytest.fixture
+def store(dynamodb: Any) -> Store:
+    return Store(dynamodb, TABLE)
+
+
+@pytest.fixture
+def ledgers(dynamodb: Any) -> Ledgers:
+    return Ledgers(dynamodb, TABLE)
+
+
+@pytest.fixture(scope="session")
+def lambda_client(_nobodys_account: None) -> Any:
+    return boto3.client("lambda")
+
+
+@pytest.fixture
+def checkout(lambda_client: Any) -> Iterator[FakeLambda]:
+    """The function checkout: alias live serves version 6 of 7."""
+    function = FakeLambda()
+    for _ in range(7):
+        function.publish()
+    function.point("live", "6")
+    detach = function.attach(lambda_client)
+    yield function
+    detach()

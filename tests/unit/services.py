@@ -1,0 +1,198 @@
+"""In-memory AWS services behind real boto3 clients.
+
+The client validates every parameter against botocore's model and raises its own modelled exceptions; only the call over
+the network is replaced. Used where moto ignores what matters here (RevisionId, task tokens, execution names).
+"""
+
+# Operations and parameters are named as AWS names them.
+# ruff: noqa: N802, N803, ARG002
+
+from __future__ import annotations
+
+import io
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Refusal(Exception):  # noqa: N818
+    """What a service answers with an error code."""
+
+    def __init__(self, code: str, message: str = "refused") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Service:
+    """Answers a client's calls with the method that is named after the operation."""
+
+    def attach(self, client: Any) -> Callable[[], None]:
+        """Answer this client's calls from now on; the function that is returned ends that."""
+        events, seen = client.meta.events, {}
+
+        def remember(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+            seen[id(context)] = dict(params)
+
+        def answer(model: Any, context: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:
+            try:
+                result = getattr(self, model.name)(**seen.pop(id(context)))
+            except Refusal as refusal:
+                error = {"Code": refusal.code, "Message": str(refusal)}
+                return SimpleNamespace(status_code=400), {"Error": error, "ResponseMetadata": {"HTTPStatusCode": 400}}
+            return SimpleNamespace(status_code=200), {**(result or {}), "ResponseMetadata": {"HTTPStatusCode": 200}}
+
+        events.register("before-parameter-build", remember)
+        events.register("before-call", answer)
+
+        def detach() -> None:
+            events.unregister("before-parameter-build", remember)
+            events.unregister("before-call", answer)
+
+        return detach
+
+
+class FakeLambda(Service):
+    """One function with versions and aliases, and RevisionId as Lambda checks it."""
+
+    def __init__(self, name: str = "checkout") -> None:
+        self.name = name
+        self.versions: dict[str, dict[str, Any]] = {}
+        self.aliases: dict[str, dict[str, Any]] = {}
+        self.code, self.published_code = "code-0", ""
+        self.answers: dict[str, Any] = {}
+        """What a version answers; an exception makes it fail."""
+        self.lose_answer = False
+        """Carry out the next UpdateAlias but answer with an error, as when the connection breaks."""
+        self.refuse_next: Refusal | None = None
+        self.updates: list[dict[str, float]] = []
+        self._revision = 0
+
+    def publish(self, **configuration: Any) -> str:
+        """Add a version, as a deployment before the test."""
+        version = str(len(self.versions) + 1)
+        self.versions[version] = {"Version": version, "Role": "arn:aws:iam::123456789012:role/checkout"} | configuration
+        self.published_code = self.code = f"code-{version}"
+        return version
+
+    def point(self, alias: str, version: str, weights: dict[str, float] | None = None) -> None:
+        """Move an alias from outside."""
+        self._revision += 1
+        self.aliases[alias] = {
+            "Name": alias,
+            "FunctionVersion": version,
+            "RevisionId": f"revision-{self._revision}",
+            **({"RoutingConfig": {"AdditionalVersionWeights": weights}} if weights else {}),
+        }
+
+    def serves(self, alias: str = "live") -> tuple[str, dict[str, float]]:
+        """Where an alias sends its invocations."""
+        found = self.aliases[alias]
+        return found["FunctionVersion"], found.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
+
+    # The operations, named as Lambda names them
+
+    def GetAlias(self, FunctionName: str, Name: str) -> dict[str, Any]:
+        if FunctionName.rsplit(":", 1)[-1] != self.name or Name not in self.aliases:
+            raise Refusal("ResourceNotFoundException")
+        return self.aliases[Name]
+
+    def UpdateAlias(self, FunctionName: str, Name: str, RevisionId: str, **given: Any) -> dict[str, Any]:
+        if self.GetAlias(FunctionName, Name)["RevisionId"] != RevisionId:
+            raise Refusal("PreconditionFailedException", "The RevisionId provided does not match the latest one")
+        self.point(Name, given["FunctionVersion"], given["RoutingConfig"]["AdditionalVersionWeights"])
+        self.updates.append(given["RoutingConfig"]["AdditionalVersionWeights"])
+        if self.lose_answer:
+            self.lose_answer = False
+            raise Refusal("ServiceException", "the answer was lost")
+        return self.aliases[Name]
+
+    def GetFunctionConfiguration(self, FunctionName: str, Qualifier: str) -> dict[str, Any]:
+        if Qualifier not in self.versions:
+            raise Refusal("ResourceNotFoundException")
+        return self.versions[Qualifier]
+
+    def PublishVersion(self, FunctionName: str) -> dict[str, Any]:
+        if self.refuse_next:
+            refusal, self.refuse_next = self.refuse_next, None
+            raise refusal
+        if self.code != self.published_code:
+            code = self.code
+            self.publish()
+            self.code = self.published_code = code
+        return self.versions[str(len(self.versions))]
+
+    def UpdateFunctionCode(self, FunctionName: str, Publish: bool, **source: Any) -> dict[str, Any]:
+        self.code = json.dumps(source, sort_keys=True)
+        return self.PublishVersion(FunctionName)
+
+    def Invoke(self, FunctionName: str, Qualifier: str, Payload: bytes) -> dict[str, Any]:
+        version = self.aliases[Qualifier]["FunctionVersion"] if Qualifier in self.aliases else Qualifier
+        if version not in self.versions:
+            raise Refusal("ResourceNotFoundException", f"Function not found: {FunctionName}:{Qualifier}")
+        answer = self.answers.get(version)
+        answer = answer(json.loads(Payload)) if callable(answer) else answer
+        if isinstance(answer, Exception):
+            told = json.dumps({"errorType": type(answer).__name__, "errorMessage": str(answer)})
+            failure = {"FunctionError": "Unhandled", "Payload": io.BytesIO(told.encode())}
+            return {"StatusCode": 200, "ExecutedVersion": version, **failure}
+        text = json.dumps(answer).encode() if answer is not None else b""
+        return {"StatusCode": 200, "ExecutedVersion": version, "Payload": io.BytesIO(text)}
+
+
+class FakeStepFunctions(Service):
+    """Executions by name, and task tokens that are open."""
+
+    def __init__(self) -> None:
+        self.executions: dict[str, dict[str, Any]] = {}
+        self.ended: set[str] = set()
+        self.open_tokens: set[str] = set()
+        self.woken: dict[str, Any] = {}
+        self.token_error = "TaskTimedOut"
+
+    def StartExecution(self, stateMachineArn: str, name: str, input: str) -> dict[str, Any]:  # noqa: A002
+        known = self.executions.get(name)
+        if known is not None and (name in self.ended or known != json.loads(input)):
+            raise Refusal("ExecutionAlreadyExists")
+        self.executions[name] = json.loads(input)
+        return {"executionArn": f"{stateMachineArn.replace(':stateMachine:', ':execution:')}:{name}"}
+
+    def SendTaskSuccess(self, taskToken: str, output: str) -> None:
+        if taskToken not in self.open_tokens:
+            raise Refusal(self.token_error)
+        self.open_tokens.remove(taskToken)
+        self.woken[taskToken] = json.loads(output)
+
+
+class FakeBus(Service):
+    """An event bus that keeps what it takes, and refuses what it is told to."""
+
+    def __init__(self) -> None:
+        self.taken: list[dict[str, Any]] = []
+        self.full_after: int | None = None
+
+    def PutEvents(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:
+        results: list[dict[str, Any]] = []
+        for entry in Entries:
+            if self.full_after is not None and len(self.taken) >= self.full_after:
+                results.append({"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"})
+                continue
+            self.taken.append(entry | {"Detail": json.loads(entry["Detail"])})
+            results.append({"EventId": str(len(self.taken))})
+        return {"FailedEntryCount": sum("ErrorCode" in result for result in results), "Entries": results}
+
+
+class FakeStream(Service):
+    """A Kinesis stream that keeps its records and may be out of reach."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.down = False
+
+    def PutRecord(self, **given: Any) -> dict[str, Any]:
+        if self.down:
+            raise Refusal("ProvisionedThroughputExceededException")
+        self.records.append(given)
+        return {"ShardId": "shardId-000000000000", "SequenceNumber": str(len(self.records))}

@@ -1,0 +1,261 @@
+"""The driver of Lambda aliases: absolute weights, and never a fight over an alias with somebody else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from headgate.drivers.lambda_alias import AliasState, LambdaAliasDriver
+from headgate.errors import LockLost, RequestRefused, TargetChanged, TargetNotReady
+from tests.unit.builders import TARGET, plan_of
+from tests.unit.services import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.unit.services import FakeLambda
+
+ROLE = "arn:aws:iam::123456789012:role/other"
+QUEUE = "arn:aws:sqs:eu-central-1:123456789012:lost"
+
+
+@pytest.fixture
+def driving(lambda_client: Any) -> Callable[..., LambdaAliasDriver]:
+    """Makes a driver of a plan that differs from the usual one in these fields."""
+
+    def make(still_ours: Callable[[], None] = lambda: None, **fields: Any) -> LambdaAliasDriver:
+        return LambdaAliasDriver(lambda_client, plan_of(**fields), still_ours)
+
+    return make
+
+
+@pytest.fixture
+def driver(driving: Callable[..., LambdaAliasDriver]) -> LambdaAliasDriver:
+    return driving()
+
+
+@pytest.fixture
+def prepared(checkout: FakeLambda, driver: LambdaAliasDriver) -> AliasState:
+    return driver.prepare()
+
+
+def lost() -> None:
+    raise LockLost("the lock is free")
+
+
+class TestPreparing:
+    def test_it_knows_both_versions_and_moves_nothing(self, checkout: FakeLambda, driver: LambdaAliasDriver) -> None:
+        state = driver.prepare()
+        assert (state.stable, state.candidate, state.weight, state.shifted_at) == ("6", "7", 0, 0)
+        assert state.revision_id == checkout.aliases["live"]["RevisionId"]
+        assert checkout.serves() == ("6", {})
+
+    def test_it_publishes_what_latest_holds_once(self, checkout: FakeLambda, driving: Any) -> None:
+        checkout.code = "new"
+        driver = driving(candidate={"publish": {}})
+        assert [driver.prepare().candidate, driver.prepare().candidate] == ["8", "8"]
+        assert len(checkout.versions) == 8
+
+    @pytest.mark.parametrize(
+        ("code", "sent"),
+        [
+            ({"imageUri": "repository:42"}, '{"ImageUri": "repository:42"}'),
+            ({"s3Bucket": "releases", "s3Key": "c.zip"}, '{"S3Bucket": "releases", "S3Key": "c.zip"}'),
+            (
+                {"s3Bucket": "releases", "s3Key": "c.zip", "s3ObjectVersion": "3"},
+                '{"S3Bucket": "releases", "S3Key": "c.zip", "S3ObjectVersion": "3"}',
+            ),
+        ],
+    )
+    def test_it_puts_new_code_in_place_and_publishes_it(
+        self, checkout: FakeLambda, driving: Any, code: dict[str, str], sent: str
+    ) -> None:
+        assert driving(candidate={"code": code}).prepare().candidate == "8"
+        assert checkout.code == sent
+
+    @pytest.mark.usefixtures("checkout")
+    @pytest.mark.parametrize(
+        ("target", "why"),
+        [
+            (TARGET | {"alias": "beta"}, "target: function checkout with alias beta does not exist"),
+            (TARGET | {"function": "basket"}, "target: function basket with alias live does not exist"),
+        ],
+    )
+    def test_a_target_that_does_not_exist_is_refused(self, driving: Any, target: dict[str, str], why: str) -> None:
+        with pytest.raises(RequestRefused, match=why):
+            driving(target=target).prepare()
+
+    def test_an_alias_of_latest_is_refused(self, checkout: FakeLambda, driver: LambdaAliasDriver) -> None:
+        checkout.point("live", "$LATEST")
+        with pytest.raises(RequestRefused, match=r"points at \$LATEST; point it at a published version first"):
+            driver.prepare()
+
+    def test_an_alias_that_splits_already_is_refused(self, checkout: FakeLambda, driver: LambdaAliasDriver) -> None:
+        checkout.point("live", "5", {"6": 0.25})
+        with pytest.raises(RequestRefused, match=r"checkout:live already sends 25 % to version 6; finish or undo"):
+            driver.prepare()
+
+    @pytest.mark.usefixtures("checkout")
+    def test_a_version_that_does_not_exist_is_refused(self, driving: Any) -> None:
+        with pytest.raises(RequestRefused, match=r"candidate\.version: checkout has no version 99"):
+            driving(candidate={"version": "99"}).prepare()
+
+    @pytest.mark.usefixtures("checkout")
+    def test_what_serves_already_is_refused(self, driving: Any) -> None:
+        with pytest.raises(RequestRefused, match=r"candidate: version 6 is what checkout:live serves already$"):
+            driving(candidate={"version": "6"}).prepare()
+
+    def test_publishing_what_serves_already_is_refused(self, checkout: FakeLambda, driving: Any) -> None:
+        checkout.point("live", "7")
+        with pytest.raises(RequestRefused, match=r"serves already; nothing has changed since"):
+            driving(candidate={"publish": {}}).prepare()
+
+    @pytest.mark.parametrize(
+        ("configuration", "why"),
+        [
+            ({"Role": ROLE}, f"versions 8 and 6 have different execution roles \\({ROLE} and arn:aws:iam"),
+            ({"DeadLetterConfig": {"TargetArn": QUEUE}}, f"have different dead-letter queues \\({QUEUE} and none\\)"),
+            ({"State": "Failed", "StateReason": "no such image"}, "has failed to become active: no such image"),
+        ],
+    )
+    def test_a_version_that_lambda_cannot_split_to_is_refused(
+        self, checkout: FakeLambda, driving: Any, configuration: dict[str, Any], why: str
+    ) -> None:
+        checkout.publish(**configuration)
+        with pytest.raises(RequestRefused, match=why):
+            driving(candidate={"version": "8"}).prepare()
+
+    def test_a_version_that_is_pending_is_asked_for_again(self, checkout: FakeLambda, driving: Any) -> None:
+        version = checkout.publish(State="Pending")
+        with pytest.raises(TargetNotReady, match="version 8 is still pending"):
+            driving(candidate={"version": version}).prepare()
+        checkout.versions[version]["State"] = "Active"
+        assert driving(candidate={"version": version}).prepare().candidate == version
+
+    @pytest.mark.parametrize(
+        ("code", "error"),
+        [("ResourceConflictException", TargetNotReady), ("InvalidParameterValueException", RequestRefused)],
+    )
+    def test_publishing_may_have_to_wait_or_be_impossible(
+        self, checkout: FakeLambda, driving: Any, code: str, error: type[Exception]
+    ) -> None:
+        checkout.refuse_next = Refusal(code, "an update is in progress for resource")
+        with pytest.raises(error, match=r"candidate: .*an update is in progress"):
+            driving(candidate={"publish": {}}).prepare()
+
+    def test_nothing_is_published_once_the_lock_is_lost(self, checkout: FakeLambda, driving: Any) -> None:
+        checkout.code = "new"
+        with pytest.raises(LockLost):
+            driving(lost, candidate={"publish": {}}).prepare()
+        assert len(checkout.versions) == 7
+
+
+class TestMoving:
+    def test_a_rollout_shifts_shifts_again_and_promotes(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
+    ) -> None:
+        state = driver.shift(prepared, 10)
+        assert checkout.serves() == ("6", {"7": 0.1})
+        assert (state.weight, state.shifted_at > 0) == (10, True)
+        state = driver.shift(state, 50)
+        assert checkout.serves() == ("6", {"7": 0.5})
+        assert driver.promote(state).weight == 100
+        assert checkout.serves() == ("7", {})
+
+    @pytest.mark.parametrize(("percent", "share"), [(0.1, 0.001), (33.3, 0.333), (99.9, 0.999), (7, 0.07), (100, 1.0)])
+    def test_a_weight_is_sent_as_the_share_that_it_means(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, percent: float, share: float
+    ) -> None:
+        driver.shift(prepared, percent)
+        assert checkout.updates == [{"7": share}]
+
+    def test_a_shift_that_is_tried_again_after_its_answer_was_lost_is_done_already(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
+    ) -> None:
+        checkout.lose_answer = True
+        with pytest.raises(driver._client.exceptions.ServiceException):
+            driver.shift(prepared, 10)
+        state = driver.shift(prepared, 10)
+        assert len(checkout.updates) == 1
+        assert driver.shift(state, 50).weight == 50
+
+    @pytest.mark.parametrize("move", ["shift", "promote", "rollback"])
+    def test_an_alias_that_somebody_else_moved_is_left_as_found(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, move: str
+    ) -> None:
+        state = driver.shift(prepared, 10)
+        checkout.point("live", "3", {"4": 0.5})
+        with pytest.raises(
+            TargetChanged, match=r"it serves version 3 and sends 50 % to version 4; it is left as found"
+        ):
+            driver.shift(state, 50) if move == "shift" else getattr(driver, move)(state)
+        assert checkout.serves() == ("3", {"4": 0.5})
+
+    @pytest.mark.parametrize("move", ["shift", "promote", "rollback"])
+    def test_nothing_moves_once_the_lock_is_lost(
+        self, checkout: FakeLambda, driving: Any, prepared: AliasState, move: str
+    ) -> None:
+        driver = driving(lost)
+        with pytest.raises(LockLost):
+            driver.shift(prepared, 50) if move == "shift" else getattr(driver, move)(prepared)
+        assert checkout.updates == []
+        assert checkout.serves() == ("6", {})
+
+
+class TestRollingBack:
+    def test_it_points_at_the_stable_version_alone_and_again_changes_nothing(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
+    ) -> None:
+        state = driver.shift(prepared, 10)
+        assert driver.rollback(state).weight == 0
+        assert driver.rollback(state).weight == 0
+        assert checkout.serves() == ("6", {})
+        assert checkout.updates == [{"7": 0.1}, {}]
+
+    @pytest.mark.parametrize("position", [("6", {"7": 0.1}), ("6", {"7": 0.5}), ("7", {}), ("6", {})])
+    def test_it_works_from_wherever_this_rollout_could_have_put_the_alias(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, position: Any
+    ) -> None:
+        # GIVEN an alias that this rollout moved, but whose answer it never saw
+        checkout.point("live", *position)
+        # WHEN it rolls back with the state it had before
+        state = driver.rollback(prepared)
+        # THEN the alias is back, and the state fits it
+        assert checkout.serves() == ("6", {})
+        assert state.revision_id == checkout.aliases["live"]["RevisionId"]
+
+    @pytest.mark.parametrize("position", [("6", {"7": 0.3}), ("6", {"5": 0.1}), ("5", {}), ("5", {"7": 0.1})])
+    def test_it_leaves_every_other_position_as_found(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, position: Any
+    ) -> None:
+        checkout.point("live", *position)
+        with pytest.raises(TargetChanged, match="lambda-alias/checkout/live was changed by somebody else"):
+            driver.rollback(prepared)
+        assert checkout.serves() == position
+
+    def test_it_does_not_overwrite_a_change_between_its_look_and_its_write(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # GIVEN an alias at one of the rollout's own weights that somebody moves right after the rollback looked at it
+        checkout.point("live", "6", {"7": 0.1})
+        looks, honest = [0], driver._get_alias
+
+        def look() -> Any:
+            found = dict(honest())
+            looks[0] += 1
+            if looks[0] == 2:
+                checkout.point("live", "3")
+            return found
+
+        monkeypatch.setattr(driver, "_get_alias", look)
+        # WHEN it rolls back, THEN it stops
+        with pytest.raises(TargetChanged):
+            driver.rollback(prepared)
+        assert checkout.serves() == ("3", {})
+
+
+def test_describing_tells_the_alias_as_it_is(checkout: FakeLambda, driver: LambdaAliasDriver) -> None:
+    checkout.point("live", "6", {"7": 0.1})
+    revision = checkout.aliases["live"]["RevisionId"]
+    assert driver.describe() == {"version": "6", "weights": {"7": 0.1}, "revisionId": revision}

@@ -1,0 +1,256 @@
+"""Requests: what is taken, what is filled in, and how a refusal names field, value and fix."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headgate.errors import RequestRefused
+from headgate.request import RolloutRequest, read_request
+from tests.unit.builders import ROOT, TARGET, event, plan_of, request_of
+
+ARN = "arn:aws:lambda:eu-central-1:123456789012:function:checkout"
+MINIMAL = {"target": TARGET}
+REQUEST_FILES = [
+    path.stem for path in ROOT.glob("events/*.json") if event(path.stem).get("detail-type") == "Rollout Requested"
+]
+
+
+def refusal_of(detail: Any) -> str:
+    with pytest.raises(RequestRefused) as refusal:
+        read_request(detail, "default-id")
+    return str(refusal.value)
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The full example with one field changed, given as a dotted path."""
+    detail: dict[str, Any] = event("rollout_requested")["detail"]
+    *parents, name = path.split(".")
+    at: Any = detail
+    for parent in parents:
+        at = at[int(parent)] if parent.isdigit() else at[parent]
+    at[name] = value
+    return detail
+
+
+def test_a_target_is_all_that_a_request_must_name() -> None:
+    assert read_request(MINIMAL, "e-1").to_wire() == {
+        "id": "e-1",
+        "target": TARGET,
+        "candidate": {"publish": {}},
+        "strategy": "Canary10Percent5Minutes",
+        "guards": {"alarms": [], "strictAlarms": False, "alpha": 0.01, "evidence": "telemetry", "onNoData": "wait"},
+        "hooks": {stage: [] for stage in ("beforeTraffic", "beforeStep", "afterStep", "afterTraffic", "onRollback")},
+        "onFailure": "rollback",
+        "onBusy": "wait",
+    }
+
+
+def test_a_hook_gets_five_minutes_and_an_empty_config_where_nothing_is_said() -> None:
+    request = read_request(MINIMAL | {"hooks": {"beforeTraffic": [{"lambda": "smoke"}]}}, "e-1")
+    assert request.to_wire()["hooks"]["beforeTraffic"] == [{"lambda": "smoke", "timeoutSeconds": 300, "config": {}}]
+
+
+def test_comparing_errors_tolerates_nothing_where_nothing_is_said() -> None:
+    assert read_request(MINIMAL | {"guards": {"errors": {}}}, "e-1").to_wire()["guards"]["errors"] == {"tolerate": 0.0}
+
+
+def test_a_requests_own_id_comes_before_the_events() -> None:
+    assert read_request(MINIMAL | {"id": "mine"}, "the-events").id == "mine"
+
+
+@pytest.mark.parametrize("file", REQUEST_FILES)
+def test_the_requests_in_events_are_valid(file: str) -> None:
+    detail = event(file)["detail"]
+    assert read_request(detail, "unused").id == detail["id"]
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        {"version": "7"},
+        {"publish": {}},
+        {"code": {"s3Bucket": "releases", "s3Key": "checkout.zip"}},
+        {"code": {"s3Bucket": "releases", "s3Key": "checkout.zip", "s3ObjectVersion": "3"}},
+        {"code": {"imageUri": "123456789012.dkr.ecr.eu-central-1.amazonaws.com/checkout:42"}},
+    ],
+)
+def test_every_kind_of_candidate_is_taken_as_it_is(candidate: dict[str, Any]) -> None:
+    assert request_of(candidate=candidate).to_wire()["candidate"] == candidate
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "CodeDeployDefault.LambdaLinear10PercentEvery1Minute",
+        {"canary": {"percent": 2.5, "bakeSeconds": 300}},
+        {"linear": {"percent": 20.0, "intervalSeconds": 60}},
+        {"steps": [{"weight": 1.0, "bakeSeconds": 600}, {"weight": 100.0, "bakeSeconds": 60}]},
+    ],
+)
+def test_every_kind_of_strategy_is_taken_as_it_is(strategy: Any) -> None:
+    assert request_of(strategy=strategy).to_wire()["strategy"] == strategy
+
+
+def test_a_version_may_come_as_a_number() -> None:
+    assert request_of(candidate={"version": 7}).to_wire()["candidate"] == {"version": "7"}
+
+
+def test_a_function_may_be_named_by_its_arn() -> None:
+    by_arn, by_name = request_of(target=TARGET | {"function": ARN}).target, request_of().target
+    assert (by_arn.name, by_arn.account, by_arn.region) == ("checkout", "123456789012", "eu-central-1")
+    assert (by_name.name, by_name.account, by_name.region) == ("checkout", None, None)
+    assert by_arn.key == by_name.key == "lambda-alias/checkout/live"
+
+
+@pytest.mark.parametrize("rollout_id", ["a", "checkout-42", "team/checkout:42@main+1=x_y.z", "9" * 128])
+def test_an_id_may_be_anything_that_is_readable(rollout_id: str) -> None:
+    assert request_of(rollout_id).id == rollout_id
+
+
+REFUSALS = [
+    ("id", "", "id: must be 1 to 128 letters"),
+    ("id", "-x", "start with a letter or digit"),
+    ("id", "a b", '(given "a b")'),
+    ("id", "x" * 129, "id: must be 1 to 128 letters"),
+    ("id", "new\nline", "id: must be"),
+    ("id", None, "id: input should be a valid string (given null)"),
+    ("target", {}, "target.kind: is missing; add it; target.function: is missing; add it; target.alias: is missing"),
+    ("target", "checkout", 'target: input should be a valid dictionary or instance of LambdaAliasTarget (given "check'),
+    ("target.kind", "ecs-service", "target.kind: input should be 'lambda-alias' (given \"ecs-service\")"),
+    ("target.function", f"{ARN}:live", "target.function: must be a function's name, or its ARN without a version or a"),
+    ("target.function", "check out", "target.function: must be a function's name"),
+    ("target.alias", "7", "target.alias: must be an alias's name; a version or $LATEST cannot be rolled out to (given"),
+    ("target.alias", "$LATEST", "target.alias: must be an alias's name"),
+    ("target.alais", "live", "target.alais: is not a known field; did you mean alias?"),
+    ("candidate", {}, 'candidate: give {"version": "7"}, {"publish": {}} or {"code": {...}} (given {})'),
+    ("candidate", "7", 'candidate: give {"version": "7"}'),
+    ("candidate.version", "$LATEST", 'to roll out $LATEST, say {"publish": {}} (given "$LATEST")'),
+    ("candidate.version", True, "candidate.version: input should be a valid string (given true)"),
+    ("candidate.publish", {}, "candidate.publish: is not a known field"),
+    ("candidate", {"code": {"s3Bucket": "releases"}}, "candidate.code.s3Key: is missing; add it"),
+    ("candidate", {"code": {"imageUri": "x", "s3Key": "y"}}, "candidate.code.s3Key: is not a known field"),
+    ("candidate", {"publish": {"now": True}}, "candidate.publish.now: is not a known field; remove it"),
+    ("strategy", "Canary", "strategy: not a preset; spell it like Canary10Percent5Minutes"),
+    ("strategy", {}, "strategy: give a preset's name"),
+    ("strategy.canary.percent", 150, "strategy.canary.percent: input should be less than 100 (given 150)"),
+    ("strategy.canary.bakeseconds", 1, "strategy.canary.bakeseconds: is not a known field; did you mean bakeSeconds?"),
+    ("strategy", {"steps": [{"weight": 10, "bakeSeconds": "soon"}]}, "strategy.steps[0].bakeSeconds: input should be"),
+    ("strategy", {"steps": [{"weight": 10, "bake": 1, "bakeSeconds": 1}]}, "strategy.steps[0].bake: is not a known"),
+    ("guards.alarms", "checkout-errors", "guards.alarms: input should be a valid list"),
+    ("guards.alarms", [""], "guards.alarms[0]: string should have at least 1 character"),
+    ("guards.alarms", [str(n) for n in range(101)], "guards.alarms: list should have at most 100 items"),
+    ("guards.alpha", 0, "guards.alpha: input should be greater than 0 (given 0)"),
+    ("guards.alpha", 0.9, "guards.alpha: input should be less than or equal to 0.5 (given 0.9)"),
+    ("guards.alpha", float("nan"), "guards.alpha: "),
+    (
+        "guards.errors",
+        {"tolerate": -1},
+        "guards.errors.tolerate: input should be greater than or equal to 0 (given -1)",
+    ),
+    ("guards.errors", {"tolerate": float("inf")}, "guards.errors.tolerate: input should be a finite number"),
+    ("guards.errors", {"tolerance": 1}, "guards.errors.tolerance: is not a known field; did you mean tolerate?"),
+    ("guards.evidence", "guesswork", "guards.evidence: input should be 'telemetry'"),
+    ("guards.onNoData", "shrug", "guards.onNoData: input should be 'wait', 'fail' or 'pass' (given \"shrug\")"),
+    ("guards.alrams", [], "guards.alrams: is not a known field; did you mean alarms? (given [])"),
+    ("hooks.beforeTrafic", [], "hooks.beforeTrafic: is not a known field; did you mean beforeTraffic?"),
+    ("hooks.beforeTraffic", [{}], "hooks.beforeTraffic[0].lambda: is missing; add it"),
+    ("hooks.beforeTraffic.0.timeoutSeconds", 0, "hooks.beforeTraffic[0].timeoutSeconds: input should be greater"),
+    ("hooks.beforeTraffic.0.timeoutSeconds", 86_401, "input should be less than or equal to 86400 (given 86401)"),
+    ("hooks.beforeTraffic.0.timeout", 60, "hooks.beforeTraffic[0].timeout: is not a known field; did you mean time"),
+    ("hooks.beforeTraffic.0.config", [], "hooks.beforeTraffic[0].config: input should be a valid dictionary"),
+    ("onFailure", "pray", "onFailure: input should be 'rollback' (given \"pray\")"),
+    ("onBusy", "queue", "onBusy: input should be 'wait' or 'refuse' (given \"queue\")"),
+    ("onbusy", "wait", "onbusy: is not a known field; did you mean onBusy?"),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "why"), REFUSALS, ids=[f"{path}-{n}" for n, (path, *_) in enumerate(REFUSALS)]
+)
+def test_a_refusal_names_field_value_and_fix(path: str, value: Any, why: str) -> None:
+    assert why in refusal_of(changed(path, value))
+
+
+@pytest.mark.parametrize("detail", [None, [], "checkout", 7])
+def test_what_is_no_object_is_refused(detail: Any) -> None:
+    assert refusal_of(detail) == "the request: must be a JSON object with at least a target"
+
+
+def test_every_fault_is_named_at_once() -> None:
+    told = refusal_of({"target": TARGET | {"alias": "7"}, "onBusy": "queue", "colour": "green"})
+    assert [fault.split(":")[0] for fault in told.split("; ") if ":" in fault] == ["target.alias", "onBusy", "colour"]
+
+
+def test_a_long_value_is_cut_in_a_refusal() -> None:
+    assert len(refusal_of(MINIMAL | {"colour": "x" * 10_000})) < 300
+
+
+def test_a_plan_carries_the_request_and_the_alarms_that_fire_already() -> None:
+    plan = plan_of(guards={"alarms": ["a", "b"]}, firing=["b"])
+    assert (plan.rollout_id, plan.target, plan.firing) == ("checkout-42", request_of().target, ["b"])
+    assert plan.bake_seconds == 120
+    assert type(plan).model_validate(json.loads(json.dumps(plan.to_wire()))) == plan
+
+
+names = st.from_regex(r"[a-zA-Z0-9_-]{1,64}", fullmatch=True)
+aliases = st.from_regex(r"[a-zA-Z][a-zA-Z0-9_-]{0,127}", fullmatch=True)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | finite | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+hooks = st.lists(
+    st.fixed_dictionaries(
+        {"lambda": names},
+        optional={
+            "timeoutSeconds": st.integers(1, 86_400),
+            "config": st.dictionaries(st.text(max_size=5), json_values, max_size=3),
+        },
+    ),
+    max_size=2,
+)
+requests = st.fixed_dictionaries(
+    {"target": st.fixed_dictionaries({"kind": st.just("lambda-alias"), "function": names, "alias": aliases})},
+    optional={
+        "id": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,127}", fullmatch=True),
+        "candidate": st.one_of(
+            st.integers(1).map(lambda n: {"version": str(n)}),
+            st.just({"publish": {}}),
+            st.just({"code": {"s3Bucket": "releases", "s3Key": "k"}}),
+            st.just({"code": {"imageUri": "repository:tag"}}),
+        ),
+        "strategy": st.one_of(
+            st.sampled_from(["AllAtOnce", "Canary5Percent1Hour", "Linear12.5PercentEvery30Seconds"]),
+            st.builds(
+                lambda p, s: {"canary": {"percent": p, "bakeSeconds": s}},
+                st.floats(0, 100, exclude_min=True, exclude_max=True),
+                st.integers(0, 3600),
+            ),
+        ),
+        "guards": st.fixed_dictionaries(
+            {},
+            optional={
+                "alarms": st.lists(st.text(min_size=1, max_size=5), max_size=3),
+                "strictAlarms": st.booleans(),
+                "errors": st.builds(lambda t: {"tolerate": t}, st.floats(0, 100)),
+                "alpha": st.floats(0, 0.5, exclude_min=True),
+                "onNoData": st.sampled_from(["wait", "fail", "pass"]),
+            },
+        ),
+        "hooks": st.fixed_dictionaries({}, optional={"beforeTraffic": hooks, "onRollback": hooks}),
+        "onBusy": st.sampled_from(["wait", "refuse"]),
+    },
+)
+
+
+@given(requests)
+def test_a_request_survives_the_way_over_the_wire(detail: dict[str, Any]) -> None:
+    request = read_request(detail, "default-id")
+    assert isinstance(request, RolloutRequest)
+    assert read_request(json.loads(json.dumps(request.to_wire())), "another-id") == request
