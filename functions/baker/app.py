@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from headgate.alarms import Alarms
 from headgate.aws import client, setting
 from headgate.evidence import Ledgers
 from headgate.observability import logger
@@ -19,9 +20,10 @@ dynamodb = client("dynamodb")
 store = Store(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 ledgers = Ledgers(dynamodb, setting("TABLE"))
 machines = client("stepfunctions")
+alarms = Alarms(client("cloudwatch"))
 
 
-@logger.inject_lambda_context
+@logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     plan, step, state = Plan.model_validate(event["plan"]), event["step"], event["state"]
     logger.append_keys(rollout_id=plan.rollout_id, step=step)
@@ -29,6 +31,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
         plan.rollout_id, candidate=state["candidate"], stable=state["stable"], step=step, since=state["shiftedAt"]
     )
     signals = store.open_bake(plan, event["epoch"], step, event["bake"], token=event["token"], attempt=event["attempt"])
+    # An alarm that fired before its name was on record has sent no signal.
+    if firing := alarms.firing_since(plan.guards.alarms, already=plan.firing, since=None):
+        machines.send_task_success(taskToken=event["token"], output=json.dumps({"signal": "alarm", "by": firing}))
+        return
     # A signal that came before the token was there found nobody to wake.
     if early := [signal for signal in signals if ends_bake(signal["signal"], signal["step"], step)]:
         logger.info("a signal was waiting", signal=early[0])

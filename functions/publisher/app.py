@@ -21,7 +21,7 @@ ENTRIES_PER_CALL = 10
 """https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html"""
 
 
-@logger.inject_lambda_context
+@logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Publish in order; from the first entry that the bus did not take, the stream delivers again."""
     for chunk in in_chunks(event["Records"]):

@@ -34,7 +34,7 @@ _PRESET = re.compile(
     re.VERBOSE,
 )
 
-Percent = Annotated[float, Field(gt=0, lt=100, allow_inf_nan=False)]
+Percent = Annotated[float, Field(ge=0.0001, lt=100, allow_inf_nan=False)]
 """A share of traffic in percent, fractions allowed, short of all of it."""
 
 Seconds = Annotated[int, Field(ge=0, le=MAX_SECONDS)]
@@ -43,7 +43,7 @@ Seconds = Annotated[int, Field(ge=0, le=MAX_SECONDS)]
 class Step(Wire):
     """One weight (percent of traffic to the candidate) and how long to stay at it."""
 
-    weight: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+    weight: Annotated[float, Field(ge=0.0001, le=100, allow_inf_nan=False)]
     bake_seconds: Seconds
 
 
