@@ -10,7 +10,7 @@ from headgate.aws import client, setting
 from headgate.evidence import Ledgers
 from headgate.observability import logger
 from headgate.plan import Plan
-from headgate.store import Store
+from headgate.store import Store, signals_of
 from headgate.verdict import ends_bake
 
 if TYPE_CHECKING:
@@ -30,12 +30,17 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     ledgers.open(
         plan.rollout_id, candidate=state["candidate"], stable=state["stable"], step=step, since=state["shiftedAt"]
     )
-    signals = store.open_bake(plan, event["epoch"], step, event["bake"], token=event["token"], attempt=event["attempt"])
-    # An alarm that fired before its name was on record has sent no signal.
-    if firing := alarms.firing_since(plan.guards.alarms, already=plan.firing, since=None):
-        machines.send_task_success(taskToken=event["token"], output=json.dumps({"signal": "alarm", "by": firing}))
-        return
-    # A signal that came before the token was there found nobody to wake.
-    if early := [signal for signal in signals if ends_bake(signal["signal"], signal["step"], step)]:
-        logger.info("a signal was waiting", signal=early[0])
-        machines.send_task_success(taskToken=event["token"], output=json.dumps(early[0]))
+    record = store.open_bake(plan, event["epoch"], step, event["bake"], token=event["token"], attempt=event["attempt"])
+    if early := early_end(plan, step, record):
+        logger.info("a signal was waiting", signal=early)
+        machines.send_task_success(taskToken=event["token"], output=json.dumps(early))
+
+
+def early_end(plan: Plan, step: int, record: dict[str, Any]) -> dict[str, Any] | None:
+    """What came before the token was there, and found nobody to wake."""
+    for signal in signals_of(record):
+        if ends_bake(signal["signal"], signal["step"], step):
+            return dict(signal)
+    # An alarm that fired before its name was on record has sent no signal at all.
+    firing = alarms.firing_since(plan.guards.alarms, already=record.get("firing", plan.firing), since=None)
+    return {"signal": "alarm", "by": ", ".join(firing)} if firing else None

@@ -53,8 +53,7 @@ def end_pause(event: dict[str, Any], plan: Plan, findings: Findings) -> Verdict:
     verdict = judge_pause(plan, findings, failed=event["failed"])
     if verdict.next == "shift":
         ledgers.restart(plan.rollout_id)
-    heard = [signal.id for signal in findings.signals]
-    store.close_pause(plan, event["epoch"], event["pause"], verdict, heard, findings.firing)
+    store.close_pause(plan, event["epoch"], event["pause"], findings, verdict)
     return verdict
 
 
@@ -66,6 +65,7 @@ def find(plan: Plan, step: int, bake: int, key: str) -> Findings:
         step=step,
         signals=[Signal.model_validate(signal) for signal in signals_of(record)],
         firing=alarms.firing_since(plan.guards.alarms, already=already, since=since),
+        heard=record.get("heard", []),
         extra_bakes=bake,
     )
     tolerate = plan.guards.errors.tolerate if plan.guards.errors else 0.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from headgate.aws import client, setting
 from headgate.observability import logger
 from headgate.plan import Plan
-from headgate.store import Store
+from headgate.store import Store, signals_of
 from headgate.verdict import ends_pause
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ machines = client("stepfunctions")
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     plan, verdict = Plan.model_validate(event["plan"]), event["verdict"]
     logger.append_keys(rollout_id=plan.rollout_id, step=verdict["step"])
-    signals = store.open_pause(plan, event["epoch"], event["pause"], verdict, event["token"], event["attempt"])
+    record = store.open_pause(plan, event["epoch"], event["pause"], verdict, event["token"], event["attempt"])
     logger.info("paused", reason=verdict["reason"], limit_seconds=plan.pause.limit_seconds)
-    if early := [signal for signal in signals if ends_pause(signal["signal"])]:
+    if early := [signal for signal in signals_of(record) if ends_pause(signal["signal"])]:
         machines.send_task_success(taskToken=event["token"], output=json.dumps(early[0]))

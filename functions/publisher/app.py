@@ -28,7 +28,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         answer = events.put_events(Entries=[entry_of(record) for record in chunk])
         for record, result in zip(chunk, answer["Entries"], strict=True):
             if "ErrorCode" in result:
-                logger.warning("event was not taken", code=result["ErrorCode"], message=result.get("ErrorMessage"))
+                logger.warning("event was not taken", code=result["ErrorCode"], reason=result.get("ErrorMessage"))
                 return {"batchItemFailures": [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]}
     return {"batchItemFailures": []}
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
-from headgate.errors import RequestRefused
+from headgate.errors import RequestRefused, SignalRefused
 from headgate.observability import logger
 from headgate.signals import Signaller, read_alarm, read_signal
 from headgate.store import Store
@@ -58,7 +58,7 @@ def send(rollout_id: str, signal_id: str, kind: Kind, by: str, reason: str) -> N
     """Send one signal; one that comes after its rollout has ended is refused in the log: trying again is no use."""
     try:
         signaller.send(rollout_id, signal_id, kind, by=by, reason=reason)
-    except LookupError as refusal:
+    except SignalRefused as refusal:
         logger.warning("signal refused", signal=kind, by=by, reason=str(refusal))
     else:
         logger.info("signal recorded", rollout_id=rollout_id, signal=kind, by=by)

@@ -31,6 +31,10 @@ class TargetChanged(HeadgateError):  # noqa: N818
     """Somebody else moved the target. The rollout stops and leaves it as found."""
 
 
+class SignalRefused(HeadgateError):  # noqa: N818
+    """A signal that means nothing now: its rollout is not known, has ended, or is in another phase."""
+
+
 class Aborted(HeadgateError):  # noqa: N818
     """An operator has asked for the rollout to be rolled back."""
 

@@ -110,7 +110,7 @@ def parse(shard: str, partition_key: str, sequence: str, data: bytes) -> Record:
         body = json.loads(data)
         outcomes = tuple(Outcome(int(at), bool(ok), float(ms)) for at, ok, ms in body["outcomes"])
         target, revision = str(body["target"]), str(body["revision"])
-    except (TypeError, KeyError, ValueError, OverflowError) as error:
+    except (TypeError, KeyError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a telemetry record: {error!r}") from None
     if len(target) > MAX_NAME or len(revision) > MAX_NAME:
         raise ValueError("not a telemetry record: target or revision is too long")

@@ -164,7 +164,7 @@ Candidate = Annotated[
 class ErrorGuard(Wire):
     """Compare errors per version; ``tolerate`` 0.5 lets the candidate fail at 1.5 times the stable revision's rate."""
 
-    tolerate: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.0
+    tolerate: Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)] = 0.0
 
 
 class Guards(Wire):
@@ -175,7 +175,7 @@ class Guards(Wire):
     strict_alarms: bool = False
     """Refuse the rollout when an alarm fires already, instead of waiting for it to recover once."""
     errors: ErrorGuard | None = None
-    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.01
+    alpha: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.01
     """Probability that a candidate which is no worse is ever rolled back, over the whole rollout."""
     evidence: Literal["telemetry"] = "telemetry"
     on_no_data: Literal["wait", "fail", "pass"] = "wait"
@@ -185,7 +185,7 @@ class LambdaHook(Wire):
     """A Lambda function that is asked before or after traffic moves."""
 
     lambda_: Annotated[str, Field(alias="lambda", min_length=1, max_length=256)]
-    timeout_seconds: Annotated[int, Field(ge=1, le=ONE_DAY)] = 300
+    timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=ONE_DAY)] = 300
     """A limit on the whole hook, the waits between IN_PROGRESS answers included."""
     config: dict[str, Any] = {}
 
@@ -205,7 +205,7 @@ class Pause(Wire):
 
     at: Literal["current", "zero"] = "current"
     """Stay at the weight at which it failed, or take all traffic off the candidate first."""
-    limit_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS)] = ONE_DAY
+    limit_seconds: Annotated[int, Field(strict=True, ge=1, le=MAX_SECONDS)] = ONE_DAY
     then: Literal["rollback", "promote"] = "rollback"
     """What becomes of the rollout when nobody has said anything by then."""
 
@@ -257,7 +257,7 @@ def read_undo(detail: object, default_id: str) -> UndoRequest:
     if not isinstance(detail, dict):
         raise RequestRefused("the request: must be a JSON object with at least a target")
     try:
-        return UndoRequest.model_validate({"id": default_id, **detail})
+        return UndoRequest.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
     except ValidationError as error:
         raise RequestRefused(explain(error, UndoRequest)) from None
 
@@ -302,6 +302,6 @@ def read_request(detail: object, default_id: str) -> RolloutRequest:
     if (size := len(json.dumps(detail))) > MAX_CHARACTERS:
         raise RequestRefused(f"the request: is {size} characters long; at most {MAX_CHARACTERS} are taken")
     try:
-        return RolloutRequest.model_validate({"id": default_id, **detail})
+        return RolloutRequest.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
     except ValidationError as error:
         raise RequestRefused(explain(error, RolloutRequest)) from None

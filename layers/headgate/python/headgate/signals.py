@@ -38,7 +38,7 @@ def read_signal(detail: object) -> RolloutSignal:
         If it is not one; the message names field, value and fix.
     """
     try:
-        return RolloutSignal.model_validate(detail)
+        return RolloutSignal.model_validate(detail, by_alias=True, by_name=False)
     except ValidationError as error:
         raise RequestRefused(explain(error, RolloutSignal)) from None
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from botocore.exceptions import ClientError
 
 from headgate.aws import execution_name
-from headgate.errors import Aborted, LockLost
+from headgate.errors import Aborted, LockLost, SignalRefused
 from headgate.items import back_off, from_item, patiently, to_item
 
 if TYPE_CHECKING:
@@ -312,6 +312,7 @@ class Store:
         ]
         if lock.get("owner") != rollout_id or lock.get("epoch") != record["epoch"]:
             self._transact(*ending)
+            self._forget_alarms(record)
             return Settlement()
         last = {"last": rollout_id} if outcome == "succeeded" else {}
         waiting = self._first_in_line(key)
@@ -373,7 +374,7 @@ class Store:
         Raises
         ------
         Aborted
-            If an abort or alarm has come that nobody has heard, and the phase is one that moves traffic on.
+            If an abort has come, or before a promotion an alarm that nobody has heard.
         """
         sets: dict[str, Any] = {"phase": phase} | ({} if aim is None else {"aim": aim})
         answer = patiently(
@@ -387,7 +388,9 @@ class Store:
             ReturnValues="ALL_NEW",
         )
         record = from_item(answer["Attributes"])
-        if phase != "rolling-back" and (objection := objection_in(record)):
+        # Before the last step an alarm is for the judge, who looks at it in the next bake.
+        kinds = {"promoting": OBJECTIONS, "rolling-back": ()}.get(phase, ("abort",))
+        if objection := objection_in(record, kinds):
             raise Aborted(objection)
         return record
 
@@ -405,7 +408,7 @@ class Store:
 
     def open_pause(
         self, plan: Plan, epoch: int, pause: int, verdict: dict[str, Any], token: str, attempt: str
-    ) -> list[Any]:
+    ) -> dict[str, Any]:
         """Announce a pause, leave the token that ends it, and read the signals that are there already."""
         pk, sk = f"ROLLOUT#{plan.rollout_id}", pause_key(pause)
         detail = {
@@ -425,11 +428,14 @@ class Store:
         fields = {"phase": "paused", "failed": verdict["failed"], "waitsAt": pause_key(pause)}
         return self._leave_token(plan.rollout_id, token, attempt, fields)
 
-    def close_pause(
-        self, plan: Plan, epoch: int, pause: int, verdict: Verdict, heard: Sequence[str], firing: list[str]
-    ) -> None:
+    def close_pause(self, plan: Plan, epoch: int, pause: int, findings: Findings, verdict: Verdict) -> None:
         """Record how a pause ended. The signals that led there are heard: they decide nothing again."""
-        detail = {"step": verdict.step, "verdict": verdict.outcome, "reason": verdict.reason}
+        detail = {
+            "target": plan.target.key,
+            "step": verdict.step,
+            "verdict": verdict.outcome,
+            "reason": verdict.reason,
+        }
         self._transact(
             self._check_lock(plan.target.key, plan.rollout_id, epoch),
             self._update(
@@ -441,8 +447,8 @@ class Store:
                 {
                     "phase": "shifting",
                     "step": verdict.step,
-                    "heard": list(heard),
-                    "firing": firing,
+                    "heard": findings.heard_now,
+                    "firing": findings.firing,
                     "watchedSince": now(),
                     **({"forced": True} if verdict.forced else {}),
                 },
@@ -450,22 +456,27 @@ class Store:
             self._put_event(plan.rollout_id, "Verdict Reached", f"pause-{pause}-verdict", detail),
         )
 
-    def _leave_token(self, rollout_id: str, token: str, attempt: str, fields: dict[str, Any]) -> list[Any]:
-        """Set the token, and read the signals, in one UpdateItem; a late earlier attempt does not get through."""
+    def _leave_token(self, rollout_id: str, token: str, attempt: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """Set the token, and read the record with its signals, in one UpdateItem.
+
+        A late attempt does not get through: neither over a later one's token, nor after the rollout has ended.
+        """
         sets = {"token": token, "attempt": attempt, **fields}
         answer = patiently(
             self._client.update_item,
             TableName=self._table,
             Key=to_item({"pk": f"ROLLOUT#{rollout_id}", "sk": "ROLLOUT"}),
             UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in sets),
-            ConditionExpression="attribute_not_exists(#attempt) OR #attempt <= :attempt",
-            ExpressionAttributeNames={f"#{name}": name for name in sets},
-            ExpressionAttributeValues=to_item({f":{name}": value for name, value in sets.items()}),
+            ConditionExpression="(attribute_not_exists(#attempt) OR #attempt <= :attempt) AND #status = :running",
+            ExpressionAttributeNames={f"#{name}": name for name in (*sets, "status")},
+            ExpressionAttributeValues=to_item(
+                {f":{name}": value for name, value in (*sets.items(), ("running", "running"))}
+            ),
             ReturnValues="ALL_NEW",
         )
-        return signals_of(from_item(answer["Attributes"]))
+        return from_item(answer["Attributes"])
 
-    def open_bake(self, plan: Plan, epoch: int, step: int, bake: int, *, token: str, attempt: str) -> list[Any]:
+    def open_bake(self, plan: Plan, epoch: int, step: int, bake: int, *, token: str, attempt: str) -> dict[str, Any]:
         """Announce a bake, leave the token that ends it, and read the signals that are there already.
 
         The token and the signals are one UpdateItem: a signal is either in the answer, or its sender finds the token.
@@ -535,8 +546,9 @@ class Store:
             "alarms": findings.firing,
         }
         weight = plan.steps[step].weight
-        baked = {"target": plan.target.key, "step": step, "weight": weight, "bake": bake, "endedBy": findings.ended_by}
-        reached = {"step": step, "verdict": verdict.outcome, "reason": verdict.reason, "evidence": evidence}
+        where = {"target": plan.target.key, "step": step, "weight": weight, "bake": bake}
+        baked = {**where, "endedBy": findings.ended_by}
+        reached = {**where, "verdict": verdict.outcome, "reason": verdict.reason, "evidence": evidence}
         self._transact(
             self._check_lock(plan.target.key, plan.rollout_id, epoch),
             self._update(
@@ -560,17 +572,17 @@ class Store:
 
         Raises
         ------
-        LookupError
-            If no such rollout runs.
+        SignalRefused
+            If no such rollout goes on, or the signal means nothing in its phase.
         """
         for _ in range(_ATTEMPTS):
             record = self.rollout(rollout_id)
             if record is None or record["status"] in ANNOUNCED_AS:
                 what = "is not known" if record is None else f"has ended: {record['status']}"
-                raise LookupError(f"rolloutId: {rollout_id} {what}; only a rollout that has not ended takes signals")
+                raise SignalRefused(f"rolloutId: {rollout_id} {what}; only a rollout that has not ended takes signals")
             step, phase = record.get("step", 0), record.get("phase", "starting")
             if phase not in HEARD_IN[signal.signal]:
-                raise LookupError(f"signal: {signal.signal} means nothing while rollout {rollout_id} is {phase}")
+                raise SignalRefused(f"signal: {signal.signal} means nothing while rollout {rollout_id} is {phase}")
             try:
                 answer = patiently(
                     self._client.update_item,
@@ -753,11 +765,14 @@ def signals_of(record: dict[str, Any]) -> list[Any]:
     return sorted(fresh, key=lambda signal: signal["at"])
 
 
-def objection_in(record: dict[str, Any]) -> str:
-    """An abort, or an alarm, that has not been heard; empty if there is none. A promote-fully leaves only aborts."""
-    kinds = ("abort",) if record.get("forced") else ("abort", "alarm")
+OBJECTIONS: tuple[Kind, ...] = ("abort", "alarm")
+"""What still stands against a promotion, until its end is on record."""
+
+
+def objection_in(record: dict[str, Any], kinds: Sequence[Kind] = OBJECTIONS) -> str:
+    """A signal of these kinds that has not been heard; empty if there is none. A promote-fully leaves only aborts."""
     for signal in signals_of(record):
-        if signal["signal"] in kinds:
+        if signal["signal"] in kinds and (signal["signal"] == "abort" or not record.get("forced")):
             said = f"aborted by {signal['by']}" if signal["signal"] == "abort" else f"alarm {signal['by']} fired"
             return said + (f": {signal['reason']}" if signal["reason"] else "")
     return ""

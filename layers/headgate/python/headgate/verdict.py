@@ -51,6 +51,8 @@ class Findings(Wire):
     stable_total: Arm = Arm()
     log_wealth: tuple[float, ...] = Evidence().log_wealth
     signals: list[Signal] = []
+    heard: list[str] = []
+    """Ids of the signals that an earlier verdict was about."""
     firing: list[str] = []
     """Alarms that fire now and have started to since the rollout did, or have recovered in between."""
     extra_bakes: int = 0
@@ -58,6 +60,11 @@ class Findings(Wire):
     @property
     def evidence(self) -> Evidence:
         return Evidence(self.log_wealth)
+
+    @property
+    def heard_now(self) -> list[str]:
+        """Ids of the signals that decide nothing again after this verdict; an abort always does."""
+        return [*self.heard, *(signal.id for signal in self.signals if signal.signal != "abort")]
 
     @property
     def ended_by(self) -> str:
