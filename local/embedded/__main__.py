@@ -63,7 +63,7 @@ def _end_functions() -> None:
 
     for kind in vars(lambda_runtime).values():
         if isinstance(kind, type) and hasattr(kind, "_discard_tmpdir"):
-            kind._discard_tmpdir = lambda _self: None  # type: ignore[attr-defined]
+            kind._discard_tmpdir = lambda _self: None
     lambda_runtime.reset()
 
 
