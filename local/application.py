@@ -33,7 +33,7 @@ def parameters() -> Outputs:
 
 def deploy_headgate(aws: EmbeddedAws) -> Outputs:
     """Build and deploy Headgate; answers the stack's outputs."""
-    return _deploy(aws, "headgate", ROOT / "template.yaml", {**parameters(), "Telemetry": "true"})
+    return _deploy(aws, "headgate", ROOT / "template.yaml", {**parameters(), "Telemetry": "true", "CodeObjects": "*"})
 
 
 def deploy_sample(aws: EmbeddedAws, headgate: Outputs) -> Outputs:
@@ -51,7 +51,7 @@ def _deploy(aws: EmbeddedAws, stack: str, template: Path, overrides: Outputs) ->
         aws,
         [
             *("build", *common, "--template", str(template), "--build-dir", str(build)),
-            *("--cache-dir", str(WORK / "cache" / stack), *settings),
+            *settings,
         ],
     )
     _sam(aws, ["deploy", *common, "--stack-name", stack, "--template", str(build / "template.yaml"), *settings])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 store = Store(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
 
 
-@logger.inject_lambda_context
+@logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     request, plan = RolloutRequest.model_validate(event["request"]), Plan.model_validate(event["plan"])
     logger.append_keys(rollout_id=request.id)

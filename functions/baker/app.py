@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from headgate.alarms import Alarms
 from headgate.aws import client, setting
 from headgate.evidence import Ledgers
 from headgate.observability import logger
 from headgate.plan import Plan
-from headgate.store import Store
+from headgate.store import Store, signals_of
 from headgate.verdict import ends_bake
 
 if TYPE_CHECKING:
@@ -19,17 +20,27 @@ dynamodb = client("dynamodb")
 store = Store(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 ledgers = Ledgers(dynamodb, setting("TABLE"))
 machines = client("stepfunctions")
+alarms = Alarms(client("cloudwatch"))
 
 
-@logger.inject_lambda_context
+@logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     plan, step, state = Plan.model_validate(event["plan"]), event["step"], event["state"]
     logger.append_keys(rollout_id=plan.rollout_id, step=step)
     ledgers.open(
         plan.rollout_id, candidate=state["candidate"], stable=state["stable"], step=step, since=state["shiftedAt"]
     )
-    signals = store.open_bake(plan, event["epoch"], step, event["bake"], token=event["token"], attempt=event["attempt"])
-    # A signal that came before the token was there found nobody to wake.
-    if early := [signal for signal in signals if ends_bake(signal["signal"], signal["step"], step)]:
-        logger.info("a signal was waiting", signal=early[0])
-        machines.send_task_success(taskToken=event["token"], output=json.dumps(early[0]))
+    record = store.open_bake(plan, event["epoch"], step, event["bake"], token=event["token"], attempt=event["attempt"])
+    if early := early_end(plan, step, record):
+        logger.info("a signal was waiting", signal=early)
+        machines.send_task_success(taskToken=event["token"], output=json.dumps(early))
+
+
+def early_end(plan: Plan, step: int, record: dict[str, Any]) -> dict[str, Any] | None:
+    """What came before the token was there, and found nobody to wake."""
+    for signal in signals_of(record):
+        if ends_bake(signal["signal"], signal["step"], step):
+            return dict(signal)
+    # An alarm that fired before its name was on record has sent no signal at all.
+    firing = alarms.firing_since(plan.guards.alarms, already=record.get("firing", plan.firing), since=None)
+    return {"signal": "alarm", "by": ", ".join(firing)} if firing else None

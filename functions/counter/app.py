@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
@@ -14,39 +15,43 @@ from headgate.store import Store
 from headgate.verdict import describe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 dynamodb = client("dynamodb")
 store = Store(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 ledgers = Ledgers(dynamodb, setting("TABLE"))
 signaller = Signaller(store, client("stepfunctions"))
+queues = client("sqs")
+
+MAX_MESSAGE = 250_000
+"""Characters of what is put aside; a record may be larger than a message, which takes 1 MiB at most and often less."""
 
 
-@logger.inject_lambda_context
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    records, failures = read(event["Records"])
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> None:
+    """Any failure but that of a single record fails the batch, and the stream delivers it again."""
+    records = list(readable(event["Records"]))
     running = running_on({record.target for record in records})
-    for target in ledgers.count(records, running):
-        judge(running[target])
-    return {"batchItemFailures": failures}
+    ledgers.count(records, running)
+    # Whether or not anything was new: an earlier try may have counted and not come to look.
+    for ledger in running.values():
+        judge(ledger)
 
 
-def read(batch: list[dict[str, Any]]) -> tuple[list[Record], list[dict[str, str]]]:
-    """The records of a batch up to the first that cannot be read, and that one as the batch's failure.
-
-    Lambda retries from the failed record on, bisects down to it, and sends it alone to the failure destination.
-    """
-    records: list[Record] = []
+def readable(batch: list[dict[str, Any]]) -> Iterator[Record]:
+    """The records of a batch; one that cannot be read is put aside and holds nobody up."""
     for raw in batch:
         shard = f"{raw['eventSourceARN']}/{raw['eventID'].split(':')[0]}"
         kinesis = raw["kinesis"]
         try:
             data = base64.b64decode(kinesis["data"])
-            records.append(parse(shard, kinesis["partitionKey"], kinesis["sequenceNumber"], data))
+            yield parse(shard, kinesis["partitionKey"], kinesis["sequenceNumber"], data)
         except ValueError as error:
             logger.warning("record cannot be read", sequence_number=kinesis["sequenceNumber"], reason=str(error))
-            return records, [{"itemIdentifier": kinesis["sequenceNumber"]}]
-    return records, []
+            put_aside = {"reason": str(error), "record": raw}
+            queues.send_message(QueueUrl=setting("UNDELIVERED"), MessageBody=json.dumps(put_aside)[:MAX_MESSAGE])
 
 
 def running_on(targets: set[str]) -> dict[str, Ledger]:
@@ -71,5 +76,5 @@ def judge(ledger: Ledger) -> None:
     seen = ledgers.look(ledger.rollout_id, tolerate=guards.errors.tolerate)
     if seen is not None and seen.evidence.crosses(guards.alpha):
         reason = describe(seen.candidate_total, seen.stable_total, seen.evidence, guards.alpha)
-        signaller.send(ledger.rollout_id, "evidence", "evidence", by="judge", reason=reason)
+        signaller.send(ledger.rollout_id, f"evidence-{seen.restarts}", "evidence", by="judge", reason=reason)
         logger.info("evidence is in", rollout_id=ledger.rollout_id, reason=reason)

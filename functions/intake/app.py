@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 
-from headgate.aws import client, execution_arn, execution_name, setting
+from headgate.aws import client, setting
 from headgate.errors import RequestRefused
 from headgate.executions import Executions
 from headgate.observability import logger
-from headgate.request import read_request
+from headgate.request import is_rollout_id, read_request, read_undo, undo
 from headgate.store import Store
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from headgate.request import RolloutRequest
 
 store = Store(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
 executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
@@ -28,45 +30,56 @@ queues = client("sqs")
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
-@logger.inject_lambda_context
+@logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> Any:
     return process_partial_response(event, take_in, processor, context)
 
 
 def take_in(record: SQSRecord) -> None:
     """Store one request and start it, if its target is free."""
+    body: Any = None
     try:
-        detail, default_id = read_message(record)
-        request = read_request(detail, default_id)
+        body = read_body(record)
+        request = request_in(body, record.message_id)
     except RequestRefused as refusal:
-        refuse(record, str(refusal))
+        refuse(record, body, str(refusal))
         return
     logger.append_keys(rollout_id=request.id)
-    admission = store.admit(request, executions.arn_for(request.id))
+    execution = executions.arn_for(request.id)
+    admission = store.admit(request, execution)
     logger.info("request admitted", lock=admission.lock, target=request.target.key)
     if admission.lock == "held":
-        executions.start(request.to_wire())
+        executions.start({"execution": execution, "request": request.to_wire()})
 
 
-def read_message(record: SQSRecord) -> tuple[Any, str]:
-    """The request in a message and the id it gets if it has none: an EventBridge event, or the request itself."""
+def read_body(record: SQSRecord) -> Any:
     try:
-        body = json.loads(record.body)
+        return json.loads(record.body)
     except ValueError as error:
         raise RequestRefused(f"the message: is not JSON: {error}") from None
-    if isinstance(body, dict) and "detail-type" in body:
-        return body.get("detail"), str(body.get("id", record.message_id))
-    return body, record.message_id
 
 
-def refuse(record: SQSRecord, reason: str) -> None:
+def request_in(body: Any, message_id: str) -> RolloutRequest:
+    """The request in a message: an EventBridge event, or the detail of a Rollout Requested alone."""
+    if not isinstance(body, dict) or "detail-type" not in body:
+        return read_request(body, message_id)
+    detail, default_id = body.get("detail"), str(body.get("id", message_id))
+    if body["detail-type"] == "Undo Requested":
+        asked = read_undo(detail, default_id)
+        return undo(asked, store.last_promoted(asked.target.key))
+    return read_request(detail, default_id)
+
+
+def refuse(record: SQSRecord, body: Any, reason: str) -> None:
     """Announce the refusal and keep the message where its sender can find it."""
     logger.warning("request refused", reason=reason)
-    detail = json.loads(record.body) if record.body.startswith("{") else {}
-    detail = detail.get("detail", detail)
-    rollout_id = detail.get("id") if isinstance(detail, dict) else None
-    rollout_id = rollout_id if isinstance(rollout_id, str) and 0 < len(rollout_id) <= 128 else record.message_id
-    store.refuse(rollout_id, execution_arn(setting("ROLLOUT_MACHINE"), execution_name(rollout_id)), reason)
+    detail = body.get("detail", body) if isinstance(body, dict) else {}
+    given = detail.get("id") if isinstance(detail, dict) else None
+    default_id = (
+        str(body["id"]) if isinstance(body, dict) and "detail-type" in body and "id" in body else record.message_id
+    )
+    rollout_id = given if is_rollout_id(given) else default_id if is_rollout_id(default_id) else record.message_id
+    store.refuse(rollout_id, executions.arn_for(rollout_id), reason)
     queues.send_message(
         QueueUrl=setting("DEAD_LETTERS"),
         MessageBody=record.body,

@@ -1,4 +1,4 @@
-"""Judge: closes a bake, looks at evidence, alarms and signals once more, and says where the rollout goes."""
+"""Judge: closes a bake or pause, looks at evidence, alarms and signals once more, and says where the rollout goes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from headgate.aws import client, setting
 from headgate.evidence import Ledgers
 from headgate.observability import logger
 from headgate.plan import Plan
-from headgate.store import Store
-from headgate.verdict import Findings, Signal, judge_bake
+from headgate.store import Store, pause_key, signals_of, step_key
+from headgate.verdict import Findings, Signal, judge_bake, judge_pause
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from headgate.verdict import Verdict
 
 dynamodb = client("dynamodb")
 store = Store(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
@@ -21,36 +23,62 @@ ledgers = Ledgers(dynamodb, setting("TABLE"))
 alarms = Alarms(client("cloudwatch"))
 
 
-@logger.inject_lambda_context
+@logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    plan, step, bake = Plan.model_validate(event["plan"]), event["step"], event["bake"]
+    plan, step, bake, pause = Plan.model_validate(event["plan"]), event["step"], event["bake"], event["pause"]
     logger.append_keys(rollout_id=plan.rollout_id, step=step)
-    if recorded := store.verdict(plan.rollout_id, step, bake):
+    key = pause_key(pause) if pause else step_key(step, bake)
+    if recorded := store.verdict(plan.rollout_id, key):
         return recorded  # A retry whose first answer was lost: the verdict stands.
-    findings = find(plan, step, bake, event["startedAt"])
-    verdict = judge_bake(plan, findings)
-    store.close_step(plan, event["epoch"], bake, findings, verdict)
+    if not pause and plan.steps[step].bake_seconds == 0:
+        # What does not bake has not begun to count: its requests must not be taken for the step before.
+        state = event["state"]
+        ledgers.open(
+            plan.rollout_id, candidate=state["candidate"], stable=state["stable"], step=step, since=state["shiftedAt"]
+        )
+    findings = find(plan, step, bake, key)
+    verdict = end_pause(event, plan, findings) if pause else end_bake(event, plan, findings)
     logger.info("judged", verdict=verdict.to_wire())
     return verdict.to_wire()
 
 
-def find(plan: Plan, step: int, bake: int, started_at: str) -> Findings:
-    """Gather what is known of a bake now."""
-    signals = [Signal.model_validate(signal) for signal in store.close_bake(plan.rollout_id)]
-    firing = alarms.firing_since(plan.guards.alarms, already=plan.firing, since=started_at)
+def end_bake(event: dict[str, Any], plan: Plan, findings: Findings) -> Verdict:
+    verdict = judge_bake(plan, findings)
+    store.close_step(plan, event["epoch"], event["bake"], findings, verdict)
+    return verdict
+
+
+def end_pause(event: dict[str, Any], plan: Plan, findings: Findings) -> Verdict:
+    """End a pause. Whoever goes on in spite of what was held against the candidate starts from a clean slate."""
+    verdict = judge_pause(plan, findings, failed=event["failed"])
+    if verdict.next == "shift":
+        ledgers.restart(plan.rollout_id)
+    store.close_pause(plan, event["epoch"], event["pause"], findings, verdict)
+    return verdict
+
+
+def find(plan: Plan, step: int, bake: int, key: str) -> Findings:
+    """Gather what is known now."""
+    record = store.close_wait(plan.rollout_id, key)
+    already, since = record.get("firing", plan.firing), record.get("watchedSince", record["startedAt"])
+    known = Findings(
+        step=step,
+        signals=[Signal.model_validate(signal) for signal in signals_of(record)],
+        firing=alarms.firing_since(plan.guards.alarms, already=already, since=since),
+        heard=record.get("heard", []),
+        extra_bakes=bake,
+    )
     tolerate = plan.guards.errors.tolerate if plan.guards.errors else 0.0
     ledger = ledgers.look(plan.rollout_id, tolerate=tolerate, at_least=1)
     if ledger is None:
-        return Findings(step=step, signals=signals, firing=firing, extra_bakes=bake)
+        return known
     counts = ledger.at_step(step)
-    return Findings(
-        step=step,
-        candidate=counts.candidate,
-        stable=counts.stable,
-        candidate_total=ledger.candidate_total,
-        stable_total=ledger.stable_total,
-        log_wealth=ledger.evidence.log_wealth,
-        signals=signals,
-        firing=firing,
-        extra_bakes=bake,
+    return known.model_copy(
+        update={
+            "candidate": counts.candidate,
+            "stable": counts.stable,
+            "candidate_total": ledger.candidate_total,
+            "stable_total": ledger.stable_total,
+            "log_wealth": ledger.evidence.log_wealth,
+        }
     )

@@ -1,11 +1,12 @@
-"""The driver of Lambda aliases: prepares the candidate, sets weights, promotes, rolls back."""
+"""The driver of Lambda aliases: prepares the candidate, sets weights, promotes, releases, rolls back."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
-from headgate.drivers.lambda_alias import AliasState, LambdaAliasDriver
+from headgate.drivers.lambda_alias import PROMOTED, AliasState, LambdaAliasDriver
+from headgate.errors import TargetNotReady
 from headgate.observability import logger
 from headgate.plan import Plan
 from headgate.store import Store
@@ -13,34 +14,65 @@ from headgate.store import Store
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from headgate.store import Phase
+
 store = Store(client("dynamodb"), setting("TABLE"))
 functions = client("lambda")
 
+PHASES: dict[str, Phase] = {
+    "prepare": "preparing",
+    "shift": "shifting",
+    "promote": "promoting",
+    "release": "promoting",
+    "rollback": "rolling-back",
+}
 
-@logger.inject_lambda_context
+
+@logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    plan, epoch = Plan.model_validate(event["plan"]), event["epoch"]
+    plan, epoch, action = Plan.model_validate(event["plan"]), event["epoch"], event["action"]
     logger.append_keys(rollout_id=plan.rollout_id)
-    driver = LambdaAliasDriver(functions, plan, lambda: store.require_lock(plan.target.key, plan.rollout_id, epoch))
-    if event["action"] == "describe":
-        return {"state": driver.describe()}
-    state = act(driver, event)
-    logger.info("target moved", action=event["action"], state=state)
-    return {"state": state}
+
+    def still_ours() -> None:
+        store.require_lock(plan.target.key, plan.rollout_id, epoch)
+
+    if action == "describe":
+        return {"state": LambdaAliasDriver(functions, plan, still_ours).describe()}
+    still_ours()
+    record = store.enter(plan.rollout_id, PHASES[action], aim_of(event))
+    known = event["state"] or record.get("state")
+    driver = LambdaAliasDriver(functions, plan, still_ours, record.get("aim"))
+    try:
+        state = act(driver, event, AliasState.model_validate(known) if known else None)
+    except TargetNotReady as not_ready:
+        if not_ready.state:
+            store.keep_state(plan.rollout_id, not_ready.state.to_wire())
+        raise
+    if state is None:
+        return {"state": {}}
+    store.keep_state(plan.rollout_id, state.to_wire())
+    logger.info("target moved", action=action, state=state.to_wire())
+    return {"state": state.to_wire()}
 
 
-def act(driver: LambdaAliasDriver, event: dict[str, Any]) -> dict[str, Any]:
+def aim_of(event: dict[str, Any]) -> float | None:
+    """Where the target may be found from now on, if this call's answer is lost."""
+    return {"shift": event.get("weight"), "promote": PROMOTED}.get(event["action"])
+
+
+def act(driver: LambdaAliasDriver, event: dict[str, Any], known: AliasState | None) -> AliasState | None:
     """Carry out one action and answer the state after it."""
     if event["action"] == "prepare":
-        return driver.prepare().to_wire()
-    if not event["state"]:
-        return {}  # Nothing was prepared, so there is nothing to roll back.
-    state = AliasState.model_validate(event["state"])
+        return driver.prepare(known)
+    if known is None:
+        return None  # Nothing was prepared, so there is nothing to roll back.
     match event["action"]:
         case "shift":
-            return driver.shift(state, event["weight"]).to_wire()
+            return driver.shift(known, event["weight"])
         case "promote":
-            return driver.promote(state).to_wire()
+            return driver.promote(known)
+        case "release":
+            return driver.release(known)
         case "rollback":
-            return driver.rollback(state).to_wire()
-    raise ValueError(f"action: {event['action']!r} is none of prepare, shift, promote, rollback, describe")
+            return driver.rollback(known)
+    raise ValueError(f"action: {event['action']!r} is none of prepare, shift, promote, release, rollback, describe")

@@ -21,14 +21,14 @@ ENTRIES_PER_CALL = 10
 """https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html"""
 
 
-@logger.inject_lambda_context
+@logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Publish in order; from the first entry that the bus did not take, the stream delivers again."""
     for chunk in in_chunks(event["Records"]):
         answer = events.put_events(Entries=[entry_of(record) for record in chunk])
         for record, result in zip(chunk, answer["Entries"], strict=True):
             if "ErrorCode" in result:
-                logger.warning("event was not taken", code=result["ErrorCode"], message=result.get("ErrorMessage"))
+                logger.warning("event was not taken", code=result["ErrorCode"], reason=result.get("ErrorMessage"))
                 return {"batchItemFailures": [{"itemIdentifier": record["dynamodb"]["SequenceNumber"]}]}
     return {"batchItemFailures": []}
 

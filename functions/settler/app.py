@@ -16,7 +16,7 @@ store = Store(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS"
 executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
 
 
-@logger.inject_lambda_context
+@logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     rollout_id, outcome, state = event["rolloutId"], event["outcome"], event["state"]
     logger.append_keys(rollout_id=rollout_id)
@@ -31,7 +31,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     settlement = store.settle(
         rollout_id, event["execution"], outcome, {name: value for name, value in fields.items() if value is not None}
     )
+    if settlement.objection:
+        logger.warning("not promoted after all", reason=settlement.objection)
+        return {"outcome": "objected", "reason": settlement.objection}
     logger.info("settled", outcome=outcome, reason=reason)
-    if settlement.next_request:
-        executions.start(settlement.next_request)
+    if settlement.heir:
+        executions.start(settlement.heir)
     return {"outcome": outcome, "reason": reason, "serving": serving}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
-from headgate.errors import RequestRefused
+from headgate.errors import RequestRefused, SignalRefused
 from headgate.observability import logger
 from headgate.signals import Signaller, read_alarm, read_signal
 from headgate.store import Store
@@ -13,32 +14,51 @@ from headgate.store import Store
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from headgate.signals import Alarm
     from headgate.verdict import Kind
 
 store = Store(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
 signaller = Signaller(store, client("stepfunctions"))
 
 
-@logger.inject_lambda_context
+STALE_SECONDS = 300
+
+
+@logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     if event["detail-type"] == "CloudWatch Alarm State Change":
         alarm = read_alarm(event)
-        for rollout_id in store.rollouts_guarded_by(alarm):
-            send(rollout_id, event["id"], "alarm", alarm, event["detail"]["state"].get("reason", ""))
+        for rollout_id in store.rollouts_guarded_by(alarm.name):
+            if not began_after(rollout_id, alarm):
+                send(rollout_id, event["id"], "alarm", alarm.name, alarm.reason)
         return
     try:
         asked = read_signal(event["detail"])
     except RequestRefused as refusal:
         logger.warning("signal refused", reason=str(refusal))
         return
+    if asked.signal == "promote" and age_of(event) > STALE_SECONDS:
+        logger.warning("signal refused", reason="a promote this old was meant for another step", by=asked.by)
+        return
     send(asked.rollout_id, event["id"], asked.signal, asked.by, asked.reason)
+
+
+def age_of(event: dict[str, Any]) -> float:
+    """Seconds since an event was put on its bus."""
+    return (datetime.now(UTC) - datetime.fromisoformat(event["time"])).total_seconds()
+
+
+def began_after(rollout_id: str, alarm: Alarm) -> bool:
+    """True for an event that was held up: its alarm fired before the rollout began, which has taken note of it."""
+    record = store.rollout(rollout_id) or {}
+    return datetime.fromisoformat(alarm.at) < datetime.fromisoformat(record.get("createdAt", alarm.at))
 
 
 def send(rollout_id: str, signal_id: str, kind: Kind, by: str, reason: str) -> None:
     """Send one signal; one that comes after its rollout has ended is refused in the log: trying again is no use."""
     try:
         signaller.send(rollout_id, signal_id, kind, by=by, reason=reason)
-    except LookupError as refusal:
+    except SignalRefused as refusal:
         logger.warning("signal refused", signal=kind, by=by, reason=str(refusal))
     else:
         logger.info("signal recorded", rollout_id=rollout_id, signal=kind, by=by)

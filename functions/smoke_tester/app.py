@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client
-from headgate.hook import failed, invoke, mismatch, succeeded
+from headgate.hook import failed, invoke, invoker, mismatch, succeeded
 from headgate.observability import logger
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-functions = client("lambda")
+functions = invoker()
 
 
-@logger.inject_lambda_context
+@logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     function, version = event["target"]["function"], event["candidate"]
     cases = event["config"].get("cases") or [{"payload": {}}]

@@ -53,9 +53,18 @@ def main() -> None:
     try:
         asyncio.run(_serve(options.port))
     finally:
-        from ministack.core import lambda_runtime
+        _end_functions()
 
-        lambda_runtime.reset()
+
+def _end_functions() -> None:
+    # MiniStack's own reset also deletes what each process unpacked, one by one, which takes seconds; whoever started us
+    # deletes the folder as a whole.
+    from ministack.core import lambda_runtime
+
+    for kind in vars(lambda_runtime).values():
+        if isinstance(kind, type) and hasattr(kind, "_discard_tmpdir"):
+            kind._discard_tmpdir = lambda _self: None
+    lambda_runtime.reset()
 
 
 def _log_to(path: Path) -> None:

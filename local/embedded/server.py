@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +22,7 @@ PYTHON = ROOT / ".venv-local" / "bin" / "python"
 STATE_FILE = ROOT / ".local" / "embedded.json"
 LOGS = ROOT / ".local"
 START_SECONDS = 30.0
-STOP_SECONDS = 10.0
+STOP_SECONDS = 3.0
 KEEP_LOGS_SECONDS = 24 * 3600
 REGION = "us-east-1"
 
@@ -63,6 +64,8 @@ class EmbeddedAws:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                # The code of every function is unpacked here; it goes with the server.
+                env=os.environ | {"TMPDIR": str(_scratch(self._port, new=True))},
                 # A group of its own: Ctrl-C in a terminal reaches us alone, and `stop` reaches the functions too.
                 start_new_session=True,
             )
@@ -85,6 +88,7 @@ class EmbeddedAws:
             process.kill()
             process.wait()
         _end_group(process.pid)
+        _forget_scratch(self._port)
 
     def __enter__(self) -> Self:
         """Start unless it runs already."""
@@ -210,6 +214,7 @@ class EmbeddedAws:
                 os.waitpid(pid, os.WNOHANG)
             time.sleep(0.05)
         _end_group(pid)
+        _forget_scratch(state["port"])
         return True
 
 
@@ -218,6 +223,18 @@ def _forget_old_logs() -> None:
         with contextlib.suppress(FileNotFoundError):
             if time.time() - log.stat().st_mtime > KEEP_LOGS_SECONDS:
                 log.unlink()
+
+
+def _scratch(port: int, *, new: bool = False) -> Path:
+    folder = LOGS / f"scratch-{port}"
+    if new:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    return folder
+
+
+def _forget_scratch(port: int) -> None:
+    shutil.rmtree(_scratch(port), ignore_errors=True)
 
 
 def is_free(port: int) -> bool:

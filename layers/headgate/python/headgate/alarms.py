@@ -30,19 +30,23 @@ class Alarms:
             raise RequestRefused(f"guards.alarms: no alarm is named {', '.join(missing)} in this account and Region")
         return [name for name in names if found[name]["StateValue"] == "ALARM"]
 
-    def firing_since(self, names: list[str], *, already: list[str], since: str) -> list[str]:
+    def firing_since(self, names: list[str], *, already: list[str], since: str | None) -> list[str]:
         """Which of these alarms are in ALARM; those that were ``already`` count once they have recovered.
+
+        One that is gone guards no more, and counts as firing.
 
         Parameters
         ----------
         since
-            ISO 8601: an alarm that changed its state after this time has recovered in between.
+            ISO 8601: an alarm that changed its state after this time has recovered in between. None leaves those that
+            were ``already`` in ALARM out altogether.
         """
-        begun = datetime.fromisoformat(since)
+        found = self._describe(names)
         return [
             name
-            for name, alarm in self._describe(names).items()
-            if alarm["StateValue"] == "ALARM" and (name not in already or _changed_at(alarm, begun) > begun)
+            for name in names
+            if name not in found
+            or (found[name]["StateValue"] == "ALARM" and (name not in already or _recovered(found[name], since)))
         ]
 
     def _describe(self, names: list[str]) -> dict[str, Any]:
@@ -54,6 +58,6 @@ class Alarms:
         return {alarm["AlarmName"]: alarm for alarm in (*answer["MetricAlarms"], *answer["CompositeAlarms"])}
 
 
-def _changed_at(alarm: Any, default: datetime) -> datetime:
-    changed: datetime = alarm.get("StateTransitionedTimestamp") or alarm.get("StateUpdatedTimestamp") or default
-    return changed
+def _recovered(alarm: Any, since: str | None) -> bool:
+    changed: datetime | None = alarm.get("StateTransitionedTimestamp") or alarm.get("StateUpdatedTimestamp")
+    return bool(since and changed and changed > datetime.fromisoformat(since))

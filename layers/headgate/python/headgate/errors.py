@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headgate.wire import Wire
+
 
 class HeadgateError(Exception):
     """Base of every error that Headgate raises on purpose."""
@@ -12,11 +17,26 @@ class RequestRefused(HeadgateError):  # noqa: N818 - the name is part of the mac
 
 
 class TargetNotReady(HeadgateError):  # noqa: N818
-    """The candidate is not ready for traffic yet; the machine asks again."""
+    """The candidate is not ready for traffic yet; the machine asks again.
+
+    ``state`` is what the driver has done already and would have to take back.
+    """
+
+    def __init__(self, message: str, state: Wire | None = None) -> None:
+        super().__init__(message)
+        self.state = state
 
 
 class TargetChanged(HeadgateError):  # noqa: N818
     """Somebody else moved the target. The rollout stops and leaves it as found."""
+
+
+class SignalRefused(HeadgateError):  # noqa: N818
+    """A signal that means nothing now: its rollout is not known, has ended, or is in another phase."""
+
+
+class Aborted(HeadgateError):  # noqa: N818
+    """An operator has asked for the rollout to be rolled back."""
 
 
 class LockLost(HeadgateError):  # noqa: N818

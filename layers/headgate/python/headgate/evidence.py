@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from headgate.items import from_item, to_item
+from headgate.items import back_off, from_item, patiently, to_item
 from headgate.judge import Arm, Evidence, look
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ LOOK_AT = 5
 
 WATERMARK_SECONDS = 9 * 24 * 3600
 """A watermark must outlive the stream's records; Headgate's stream keeps them for a day, any stream for a year."""
+
+MAX_NAME = 512
+"""Characters of a target's key or a revision; names of functions and aliases have 64 and 128 at most."""
 
 GROUPS_PER_WRITE = 45
 """Watermarks per transaction, with as many evidence items at most: a transaction takes 100 items
@@ -75,6 +78,8 @@ class Ledger(NamedTuple):
     looked: dict[int, Step]
     evidence: Evidence
     version: int
+    restarts: int = 0
+    """How often an operator has resumed the rollout in spite of what was held against it."""
 
     @property
     def candidate_total(self) -> Arm:
@@ -104,9 +109,12 @@ def parse(shard: str, partition_key: str, sequence: str, data: bytes) -> Record:
     try:
         body = json.loads(data)
         outcomes = tuple(Outcome(int(at), bool(ok), float(ms)) for at, ok, ms in body["outcomes"])
-        return Record(shard, partition_key, sequence.zfill(64), str(body["target"]), str(body["revision"]), outcomes)
-    except (TypeError, KeyError, ValueError) as error:
+        target, revision = str(body["target"]), str(body["revision"])
+    except (TypeError, KeyError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a telemetry record: {error!r}") from None
+    if len(target) > MAX_NAME or len(revision) > MAX_NAME:
+        raise ValueError("not a telemetry record: target or revision is too long")
+    return Record(shard, partition_key, sequence.zfill(64), target, revision, outcomes)
 
 
 def take_look(ledger: Ledger, *, tolerate: float, at_least: int = LOOK_AT) -> Ledger:
@@ -134,7 +142,8 @@ class Ledgers:
 
     def open(self, rollout_id: str, *, candidate: str, stable: str, step: int, since: int) -> None:
         """Begin to count a step, whose weight took effect at ``since``; again for the same step changes nothing."""
-        self._client.update_item(
+        patiently(
+            self._client.update_item,
             TableName=self._table,
             Key=_key(rollout_id),
             UpdateExpression=(
@@ -182,7 +191,7 @@ class Ledgers:
         return grown
 
     def _count_once(self, relevant: list[Record], running: dict[str, Ledger]) -> set[str]:
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             marks = self._watermarks({(record.shard, record.partition_key) for record in relevant})
             new = [r for r in relevant if r.sequence > marks.get((r.shard, r.partition_key), "")]
             if not new:
@@ -194,7 +203,8 @@ class Ledgers:
             except ClientError as error:
                 if error.response["Error"]["Code"] != "TransactionCanceledException":
                     raise
-                continue  # Another batch of the shard was counted in between.
+                back_off(attempt)  # Another batch of the shard was counted in between.
+                continue
             return {record.target for record in new}
         raise RuntimeError(f"watermarks were moved by others {_ATTEMPTS} times in a row; the batch will be retried")
 
@@ -202,15 +212,17 @@ class Ledgers:
         """Keep the judge's state; False if another look was faster, whose state stands."""
         looked = {str(step): [*counts.candidate, *counts.stable] for step, counts in after.looked.items()}
         try:
-            self._client.update_item(
+            patiently(
+                self._client.update_item,
                 TableName=self._table,
                 Key=_key(after.rollout_id),
-                UpdateExpression="SET looked = :looked, logWealth = :wealth, version = :next",
+                UpdateExpression="SET looked = :looked, logWealth = :wealth, restarts = :restarts, version = :next",
                 ConditionExpression="version = :version" if before.version else "attribute_not_exists(version)",
                 ExpressionAttributeValues=to_item(
                     {
                         ":looked": looked,
                         ":wealth": list(after.evidence.log_wealth),
+                        ":restarts": after.restarts,
                         ":next": before.version + 1,
                         **({":version": before.version} if before.version else {}),
                     }
@@ -231,6 +243,16 @@ class Ledgers:
             after = take_look(before, tolerate=tolerate, at_least=at_least)
             if after.looked == before.looked or self.save_look(before, after):
                 return after
+        raise RuntimeError(f"the evidence of {rollout_id} was looked at by others {_ATTEMPTS} times in a row")
+
+    def restart(self, rollout_id: str) -> None:
+        """Forget the evidence and what was counted so far. It costs another alpha: the operator's to spend."""
+        for _ in range(_ATTEMPTS):
+            before = self.read(rollout_id)
+            if before is None or self.save_look(
+                before, before._replace(evidence=Evidence(), looked=before.counts, restarts=before.restarts + 1)
+            ):
+                return
         raise RuntimeError(f"the evidence of {rollout_id} was looked at by others {_ATTEMPTS} times in a row")
 
     def _watermarks(self, groups: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -306,7 +328,15 @@ def _ledger(rollout_id: str, item: dict[str, Any]) -> Ledger:
     looked = {int(step): Step(Arm(n1, s1), Arm(n0, s0)) for step, (n1, s1, n0, s0) in item.get("looked", {}).items()}
     evidence = Evidence(tuple(map(float, item["logWealth"]))) if "logWealth" in item else Evidence()
     return Ledger(
-        rollout_id, item["candidate"], item["stable"], since, counts, looked, evidence, item.get("version", 0)
+        rollout_id,
+        item["candidate"],
+        item["stable"],
+        since,
+        counts,
+        looked,
+        evidence,
+        item.get("version", 0),
+        item.get("restarts", 0),
     )
 
 

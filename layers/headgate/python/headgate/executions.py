@@ -23,12 +23,21 @@ class Executions:
         """The ARN of the execution that carries a rollout out."""
         return execution_arn(self._machine, execution_name(rollout_id))
 
-    def start(self, request: dict[str, Any]) -> None:
-        """Start the rollout of a stored request, unless it has started already."""
+    def status(self, arn: str) -> str | None:
+        """An execution's status; None if there is no such execution."""
+        try:
+            return self._client.describe_execution(executionArn=arn)["status"]
+        except self._client.exceptions.ExecutionDoesNotExist:
+            return None
+
+    def start(self, record: dict[str, Any]) -> None:
+        """Start the rollout of a record, unless it has started already."""
         # With the same name and input a running execution answers again; an ended one says that it exists.
         with suppress(self._client.exceptions.ExecutionAlreadyExists):
             self._client.start_execution(
-                stateMachineArn=self._machine, name=execution_name(request["id"]), input=json.dumps(request)
+                stateMachineArn=self._machine,
+                name=record["execution"].rsplit(":", 1)[-1],
+                input=json.dumps(record["request"]),
             )
 
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from botocore.exceptions import ClientError
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
+
+
+def invoker() -> LambdaClient:
+    """A Lambda client that invokes once: a payload may do something, so it is not sent again."""
+    return boto3.client("lambda", config=Config(connect_timeout=3, read_timeout=50, retries={"total_max_attempts": 1}))
 
 
 class Answer(NamedTuple):
@@ -23,7 +30,7 @@ def invoke(client: LambdaClient, function: str, qualifier: str, payload: Any) ->
     """Invoke a version or alias and wait for its answer; a failure is part of the answer."""
     try:
         response = client.invoke(FunctionName=function, Qualifier=qualifier, Payload=json.dumps(payload).encode())
-    except ClientError as error:
+    except (ClientError, BotoCoreError) as error:
         return Answer(None, qualifier, str(error))
     text = response["Payload"].read().decode()
     version = response.get("ExecutedVersion", qualifier)

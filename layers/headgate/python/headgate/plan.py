@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headgate.request import Candidate, Guards, Hooks, RolloutRequest, Target
+from headgate.request import Candidate, Guards, Hooks, Pause, PauseOnFailure, RolloutRequest, Target
 from headgate.strategy import Step, steps_of
 from headgate.wire import Wire
 
@@ -16,6 +16,10 @@ class Plan(Wire):
     steps: list[Step]
     guards: Guards
     hooks: Hooks
+    pause: Pause = Pause()
+    """How long an operator is waited for, and what happens then."""
+    pauses_on_failure: bool = False
+    """A failed bake or step hook pauses the rollout instead of rolling it back."""
     driver: str
     """ARN of the Lambda that moves this kind of target."""
     firing: list[str] = []
@@ -36,6 +40,8 @@ def make_plan(request: RolloutRequest, *, driver: str, firing: list[str]) -> Pla
         steps=list(steps_of(request.strategy)),
         guards=request.guards,
         hooks=request.hooks,
+        pause=request.on_failure.pause if isinstance(request.on_failure, PauseOnFailure) else Pause(),
+        pauses_on_failure=isinstance(request.on_failure, PauseOnFailure),
         driver=driver,
         firing=firing,
     )

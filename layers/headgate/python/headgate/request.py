@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationError
 
 from headgate.errors import RequestRefused
-from headgate.strategy import Strategy
+from headgate.strategy import MAX_SECONDS, Strategy
 from headgate.wire import Wire, explain
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 DEFAULT_STRATEGY = "Canary10Percent5Minutes"
 ONE_DAY = 24 * 3600
+
+MAX_CHARACTERS = 48 * 1024
+"""Request and plan travel together between states, whose data is at most 256 KiB
+(https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html), and an execution that exceeds it dies."""
 
 # https://docs.aws.amazon.com/lambda/latest/api/API_UpdateAlias.html and API_GetFunctionConfiguration.html
 _FUNCTION = re.compile(
@@ -44,6 +49,11 @@ RolloutId = Annotated[
     str,
     AfterValidator(_matching(_ID, "must be 1 to 128 letters, digits or ._:/@+=- and start with a letter or digit")),
 ]
+
+
+def is_rollout_id(value: object) -> TypeGuard[str]:
+    """Whether this may be a rollout's id."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 class LambdaAliasTarget(Wire):
@@ -154,7 +164,7 @@ Candidate = Annotated[
 class ErrorGuard(Wire):
     """Compare errors per version; ``tolerate`` 0.5 lets the candidate fail at 1.5 times the stable revision's rate."""
 
-    tolerate: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 0.0
+    tolerate: Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)] = 0.0
 
 
 class Guards(Wire):
@@ -165,7 +175,7 @@ class Guards(Wire):
     strict_alarms: bool = False
     """Refuse the rollout when an alarm fires already, instead of waiting for it to recover once."""
     errors: ErrorGuard | None = None
-    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.01
+    alpha: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.01
     """Probability that a candidate which is no worse is ever rolled back, over the whole rollout."""
     evidence: Literal["telemetry"] = "telemetry"
     on_no_data: Literal["wait", "fail", "pass"] = "wait"
@@ -175,7 +185,7 @@ class LambdaHook(Wire):
     """A Lambda function that is asked before or after traffic moves."""
 
     lambda_: Annotated[str, Field(alias="lambda", min_length=1, max_length=256)]
-    timeout_seconds: Annotated[int, Field(ge=1, le=ONE_DAY)] = 300
+    timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=ONE_DAY)] = 300
     """A limit on the whole hook, the waits between IN_PROGRESS answers included."""
     config: dict[str, Any] = {}
 
@@ -190,6 +200,34 @@ class Hooks(Wire):
     on_rollback: list[LambdaHook] = []
 
 
+class Pause(Wire):
+    """Wait for an operator instead of rolling back at once."""
+
+    at: Literal["current", "zero"] = "current"
+    """Stay at the weight at which it failed, or take all traffic off the candidate first."""
+    limit_seconds: Annotated[int, Field(strict=True, ge=1, le=MAX_SECONDS)] = ONE_DAY
+    then: Literal["rollback", "promote"] = "rollback"
+    """What becomes of the rollout when nobody has said anything by then."""
+
+
+class PauseOnFailure(Wire):
+    pause: Pause
+
+
+def _failure_shape(value: Any) -> str | None:
+    return "<word>" if isinstance(value, str) else "<pause>" if isinstance(value, dict | PauseOnFailure) else None
+
+
+OnFailure = Annotated[
+    Annotated[Literal["rollback"], Tag("<word>")] | Annotated[PauseOnFailure, Tag("<pause>")],
+    Discriminator(
+        _failure_shape,
+        custom_error_type="failure_shape",
+        custom_error_message='give "rollback" or {"pause": {"at": "zero", "limitSeconds": 3600, "then": "rollback"}}',
+    ),
+]
+
+
 class RolloutRequest(Wire):
     """A request to roll a candidate out on a target."""
 
@@ -199,8 +237,56 @@ class RolloutRequest(Wire):
     strategy: Strategy = DEFAULT_STRATEGY
     guards: Guards = Guards()
     hooks: Hooks = Hooks()
-    on_failure: Literal["rollback"] = "rollback"
+    on_failure: OnFailure = "rollback"
     on_busy: Literal["wait", "refuse"] = "wait"
+    undo_of: RolloutId | None = None
+    """The rollout that this one takes back; an Undo Requested event is turned into such a request."""
+
+
+class UndoRequest(Wire):
+    """The detail of an ``Undo Requested`` event: put back what the target served before its last promotion."""
+
+    id: RolloutId
+    target: Target
+    rollout_id: RolloutId | None = None
+    """The rollout to take back; refused if the target has been promoted since. The last one by default."""
+
+
+def read_undo(detail: object, default_id: str) -> UndoRequest:
+    """Read an undo request; errors as for ``read_request``."""
+    if not isinstance(detail, dict):
+        raise RequestRefused("the request: must be a JSON object with at least a target")
+    try:
+        return UndoRequest.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise RequestRefused(explain(error, UndoRequest)) from None
+
+
+def undo(request: UndoRequest, last: dict[str, Any] | None) -> RolloutRequest:
+    """The rollout that takes the last one back: all at once, to the version that was stable before.
+
+    Parameters
+    ----------
+    last
+        The record of the last rollout that was promoted on the target; None where there is none.
+
+    Raises
+    ------
+    RequestRefused
+        If there is nothing to undo, or something else was promoted since.
+    """
+    if last is None:
+        raise RequestRefused(f"target: nothing was promoted on {request.target.key}, so there is nothing to undo")
+    last_id = last["pk"].removeprefix("ROLLOUT#")
+    if request.rollout_id not in (None, last_id):
+        raise RequestRefused(f"rolloutId: {request.rollout_id} is not what was promoted last; that is {last_id}")
+    return RolloutRequest(
+        id=request.id,
+        target=request.target,
+        candidate=PublishedVersion(version=last["stable"]),
+        strategy="AllAtOnce",
+        undo_of=last_id,
+    )
 
 
 def read_request(detail: object, default_id: str) -> RolloutRequest:
@@ -213,7 +299,9 @@ def read_request(detail: object, default_id: str) -> RolloutRequest:
     """
     if not isinstance(detail, dict):
         raise RequestRefused("the request: must be a JSON object with at least a target")
+    if (size := len(json.dumps(detail))) > MAX_CHARACTERS:
+        raise RequestRefused(f"the request: is {size} characters long; at most {MAX_CHARACTERS} are taken")
     try:
-        return RolloutRequest.model_validate({"id": default_id, **detail})
+        return RolloutRequest.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
     except ValidationError as error:
         raise RequestRefused(explain(error, RolloutRequest)) from None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from headgate.errors import RequestRefused
 from headgate.request import RolloutId
@@ -24,9 +24,9 @@ class RolloutSignal(Wire):
     """The detail of a ``Rollout Signal`` event: what an operator wants."""
 
     rollout_id: RolloutId
-    signal: Literal["promote", "promote-fully", "abort"]
-    by: str = "an operator"
-    reason: str = ""
+    signal: Literal["promote", "promote-fully", "pause", "resume", "abort"]
+    by: Annotated[str, Field(max_length=256)] = "an operator"
+    reason: Annotated[str, Field(max_length=1000)] = ""
 
 
 def read_signal(detail: object) -> RolloutSignal:
@@ -38,15 +38,24 @@ def read_signal(detail: object) -> RolloutSignal:
         If it is not one; the message names field, value and fix.
     """
     try:
-        return RolloutSignal.model_validate(detail)
+        return RolloutSignal.model_validate(detail, by_alias=True, by_name=False)
     except ValidationError as error:
         raise RequestRefused(explain(error, RolloutSignal)) from None
 
 
-def read_alarm(event: dict[str, Any]) -> str:
-    """The name of the alarm in a ``CloudWatch Alarm State Change`` event."""
-    name: str = event["detail"]["alarmName"]
-    return name
+class Alarm(NamedTuple):
+    """An alarm's change of state."""
+
+    name: str
+    at: str
+    """ISO 8601."""
+    reason: str
+
+
+def read_alarm(event: dict[str, Any]) -> Alarm:
+    """The alarm in a ``CloudWatch Alarm State Change`` event."""
+    state = event["detail"]["state"]
+    return Alarm(event["detail"]["alarmName"], state.get("timestamp", event["time"]), state.get("reason", "")[:1000])
 
 
 class Signaller:

@@ -7,7 +7,7 @@ transaction, so there is never one without the other; the table's stream carries
 
 from __future__ import annotations
 
-import random
+import json
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from botocore.exceptions import ClientError
 
 from headgate.aws import execution_name
-from headgate.errors import LockLost
-from headgate.items import from_item, to_item
+from headgate.errors import Aborted, LockLost, SignalRefused
+from headgate.items import back_off, from_item, patiently, to_item
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +26,25 @@ if TYPE_CHECKING:
 
     from headgate.plan import Plan
     from headgate.request import RolloutRequest
-    from headgate.verdict import Findings, Signal, Verdict
+    from headgate.verdict import Findings, Kind, Signal, Verdict
 
 Status = Literal["waiting", "accepted", "running", "succeeded", "rolled-back", "refused", "stopped"]
 Terminal = Literal["succeeded", "rolled-back", "refused", "stopped"]
+
+Phase = Literal["starting", "preparing", "shifting", "baking", "paused", "promoting", "rolling-back"]
+
+_BEFORE_THE_END: tuple[Phase, ...] = ("starting", "preparing", "shifting", "baking", "paused")
+HEARD_IN: dict[Kind, tuple[Phase, ...]] = {
+    "promote": _BEFORE_THE_END,
+    "promote-fully": _BEFORE_THE_END,
+    "pause": ("starting", "preparing", "shifting", "baking"),
+    "resume": ("paused",),
+    # Until the end is on record these still turn a promotion round.
+    "abort": (*_BEFORE_THE_END, "promoting"),
+    "alarm": (*_BEFORE_THE_END, "promoting"),
+    "evidence": _BEFORE_THE_END,
+}
+"""In which phases of a rollout each signal means something; in the others it is refused."""
 
 ANNOUNCED_AS: dict[Terminal, str] = {
     "succeeded": "Rollout Succeeded",
@@ -37,6 +52,9 @@ ANNOUNCED_AS: dict[Terminal, str] = {
     "refused": "Rollout Refused",
     "stopped": "Rollout Stopped",
 }
+
+HELD_LOCKS = "held-locks"
+"""The sparse index of the locks that somebody holds."""
 
 _ATTEMPTS = 12
 """Optimistic writes to one lock that lose against another are tried again; each loss means that another one won."""
@@ -51,9 +69,11 @@ class Admission(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """A rollout has ended; ``next_request`` is what its target's lock was handed on to, if anything waited."""
+    """A rollout has ended, or must not; ``heir`` is the record that its target's lock went on to, if one waited."""
 
-    next_request: dict[str, Any] | None = None
+    heir: dict[str, Any] | None = None
+    objection: str = ""
+    """Why the rollout cannot count as succeeded: an abort or alarm that nobody has heard yet."""
 
 
 class Store:
@@ -79,7 +99,7 @@ class Store:
 
     def rollout(self, rollout_id: str) -> dict[str, Any] | None:
         """A rollout's record, read consistently."""
-        return self._get(f"ROLLOUT#{rollout_id}", "ROLLOUT")
+        return _record(self._get(f"ROLLOUT#{rollout_id}", "ROLLOUT"))
 
     def history(self, rollout_id: str) -> list[dict[str, Any]]:
         """Everything recorded of a rollout, in key order: EVENT, EVIDENCE, ROLLOUT, STEP items."""
@@ -89,11 +109,48 @@ class Store:
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues=to_item({":pk": f"ROLLOUT#{rollout_id}"}),
         )
-        return [from_item(item) for page in pages for item in page["Items"]]
+        items = (from_item(item) for page in pages for item in page["Items"])
+        return [_record(item) or item for item in items]
 
     def lock(self, target_key: str) -> dict[str, Any]:
         """The lock of a target, read consistently; a target that was never rolled out has a free one."""
         return self._get(f"TARGET#{target_key}", "LOCK") or {}
+
+    def last_promoted(self, target_key: str) -> dict[str, Any] | None:
+        """The record of the last rollout that was promoted on a target."""
+        last = self.lock(target_key).get("last")
+        return self.rollout(last) if last else None
+
+    def lock_owners(self) -> list[str]:
+        """Ids of the rollouts that hold a lock now."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName=HELD_LOCKS,
+            KeyConditionExpression="held = :yes",
+            ExpressionAttributeValues=to_item({":yes": "yes"}),
+        )
+        return [from_item(item)["owner"] for page in pages for item in page["Items"]]
+
+    def take_over(self, rollout_id: str, record: dict[str, Any]) -> int:
+        """Raise the epoch of a rollout's lock, so that its execution can have no further effect.
+
+        Returns
+        -------
+        int
+            The new epoch, under which the caller may act.
+        """
+        for _ in range(_ATTEMPTS):
+            lock = self.lock(record["targetKey"])
+            if lock.get("owner") != rollout_id:
+                raise LockLost(f"rollout {rollout_id} does not own {record['targetKey']} any more")
+            epoch: int = lock["epoch"] + 1
+            with suppress(_Lost):
+                self._transact(
+                    self._put_lock(record["targetKey"], lock, {"epoch": epoch}),
+                    self._update(f"ROLLOUT#{rollout_id}", "ROLLOUT", {"epoch": epoch}),
+                )
+                return epoch
+        raise _contended(record["targetKey"])
 
     def require_lock(self, target_key: str, rollout_id: str, epoch: int) -> None:
         """Raise LockLost unless the rollout still owns the target's lock."""
@@ -128,7 +185,8 @@ class Store:
     def _admit_new(self, request: RolloutRequest, execution: str, lock: dict[str, Any]) -> Admission:
         record = {
             "targetKey": request.target.key,
-            "request": request.to_wire(),
+            # As text: a request may hold numbers that DynamoDB has none like.
+            "request": json.dumps(request.to_wire()),
             "execution": execution,
             "createdAt": now(),
             "signals": {},
@@ -184,11 +242,19 @@ class Store:
             "bakeSeconds": plan.bake_seconds,
             "firing": plan.firing,
         }
+        try:
+            self._begin(plan, execution, epoch, detail)
+        except _Lost:
+            record = self.rollout(plan.rollout_id)
+            if record is None or record["status"] != "running" or record["execution"] != execution:
+                raise _contended(plan.rollout_id) from None
+
+    def _begin(self, plan: Plan, execution: str, epoch: int, detail: dict[str, Any]) -> None:
         self._transact(
             self._update(
                 f"ROLLOUT#{plan.rollout_id}",
                 "ROLLOUT",
-                {"status": "running", "plan": plan.to_wire(), "startedAt": now()},
+                {"status": "running", "plan": json.dumps(plan.to_wire()), "startedAt": now()},
                 condition="execution = :execution AND #status = :accepted",
                 values={":execution": execution, ":accepted": "accepted"},
             ),
@@ -213,6 +279,10 @@ class Store:
                 return Settlement()
             if record["status"] in ANNOUNCED_AS:
                 return self._handed_over(record)
+            if record["status"] == "waiting":
+                return Settlement()  # It will run when its turn comes, in an execution of its own.
+            if outcome == "succeeded" and (objection := objection_in(record)):
+                return Settlement(objection=objection)
             with suppress(_Lost):
                 return self._settle(rollout_id, record, outcome, fields)
         raise _contended(rollout_id)
@@ -220,55 +290,60 @@ class Store:
     def _settle(self, rollout_id: str, record: dict[str, Any], outcome: Terminal, fields: dict[str, Any]) -> Settlement:
         key = record["targetKey"]
         lock = self.lock(key)
+        undo_of = record["request"].get("undoOf")
+        announced_as = "Rollout Undone" if undo_of and outcome == "succeeded" else ANNOUNCED_AS[outcome]
+        undone = {"undoOf": undo_of} if undo_of else {}
         ending = [
             self._update(
                 f"ROLLOUT#{rollout_id}",
                 "ROLLOUT",
                 {"status": outcome, "endedAt": now(), **fields},
-                condition="execution = :execution AND #status IN (:accepted, :running)",
-                values={":execution": record["execution"], ":accepted": "accepted", ":running": "running"},
+                # The signals are those that were read: none came in between.
+                condition="execution = :execution AND #status IN (:accepted, :running) AND signals = :signals",
+                values={
+                    ":execution": record["execution"],
+                    ":accepted": "accepted",
+                    ":running": "running",
+                    ":signals": record["signals"],
+                },
                 remove=["token"],
             ),
-            self._put_event(rollout_id, ANNOUNCED_AS[outcome], "ended", {"target": key, **fields}),
+            self._put_event(rollout_id, announced_as, "ended", {"target": key, **undone, **fields}),
         ]
         if lock.get("owner") != rollout_id or lock.get("epoch") != record["epoch"]:
             self._transact(*ending)
+            self._forget_alarms(record)
             return Settlement()
+        last = {"last": rollout_id} if outcome == "succeeded" else {}
         waiting = self._first_in_line(key)
         if waiting is None:
-            self._transact(*ending, self._put_lock(key, lock, {"owner": None}))
+            self._transact(*ending, self._put_lock(key, lock, {"owner": None, **last}))
             self._forget_alarms(record)
             return Settlement()
         epoch, heir = lock["epoch"] + 1, waiting["rolloutId"]
         machine = record["execution"].rsplit(":", 1)[0]
         self._transact(
             *ending,
-            self._put_lock(key, lock, {"owner": heir, "epoch": epoch, "waiting": lock["waiting"] - 1}),
+            self._put_lock(key, lock, {"owner": heir, "epoch": epoch, "waiting": lock["waiting"] - 1, **last}),
             self._delete(waiting),
             self._update(
                 f"ROLLOUT#{heir}",
                 "ROLLOUT",
-                {"status": "accepted", "epoch": epoch, "execution": f"{machine}:{execution_name(heir)}"},
+                # A name of its own: the plain one may have been used up by an execution that went into line.
+                {"status": "accepted", "epoch": epoch, "execution": f"{machine}:{execution_name(heir)}-{epoch}"},
                 condition="#status = :waiting",
                 values={":waiting": "waiting"},
             ),
         )
         self._forget_alarms(record)
-        return Settlement(self._request_of(heir))
+        return Settlement(self.rollout(heir))
 
     def _handed_over(self, record: dict[str, Any]) -> Settlement:
         """What the lock of an ended rollout went on to, if that has not started yet."""
         owner = self.lock(record["targetKey"]).get("owner") if "targetKey" in record else None
         heir = self.rollout(owner) if owner else None
         self._forget_alarms(record)
-        return Settlement(self._request_of(owner) if owner and heir and heir["status"] == "accepted" else None)
-
-    def _request_of(self, rollout_id: str) -> dict[str, Any]:
-        record = self.rollout(rollout_id)
-        if record is None:
-            raise LookupError(f"rollout {rollout_id} is in line but has no record")
-        request: dict[str, Any] = record["request"]
-        return request
+        return Settlement(heir if heir and heir["status"] == "accepted" else None)
 
     def _first_in_line(self, target_key: str) -> dict[str, Any] | None:
         answer = self._client.query(
@@ -288,7 +363,120 @@ class Store:
 
     # Steps and signals
 
-    def open_bake(self, plan: Plan, epoch: int, step: int, bake: int, *, token: str, attempt: str) -> list[Any]:
+    def enter(self, rollout_id: str, phase: Phase, aim: float | None = None) -> dict[str, Any]:
+        """Note what the rollout is about to do, before it does, and answer its record.
+
+        Parameters
+        ----------
+        aim
+            The weight that the target is about to get: where it may be found if the answer is lost.
+
+        Raises
+        ------
+        Aborted
+            If an abort has come, or before a promotion an alarm that nobody has heard.
+        """
+        sets: dict[str, Any] = {"phase": phase} | ({} if aim is None else {"aim": aim})
+        answer = patiently(
+            self._client.update_item,
+            TableName=self._table,
+            Key=to_item({"pk": f"ROLLOUT#{rollout_id}", "sk": "ROLLOUT"}),
+            UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in sets),
+            ConditionExpression="attribute_exists(pk)",
+            ExpressionAttributeNames={f"#{name}": name for name in sets},
+            ExpressionAttributeValues=to_item({f":{name}": value for name, value in sets.items()}),
+            ReturnValues="ALL_NEW",
+        )
+        record = from_item(answer["Attributes"])
+        # Before the last step an alarm is for the judge, who looks at it in the next bake.
+        kinds = {"promoting": OBJECTIONS, "rolling-back": ()}.get(phase, ("abort",))
+        if objection := objection_in(record, kinds):
+            raise Aborted(objection)
+        return record
+
+    def keep_state(self, rollout_id: str, state: dict[str, Any]) -> None:
+        """Keep what the driver knows of the target, for whoever has to roll it back from outside."""
+        patiently(
+            self._client.update_item,
+            TableName=self._table,
+            Key=to_item({"pk": f"ROLLOUT#{rollout_id}", "sk": "ROLLOUT"}),
+            UpdateExpression="SET #state = :state",
+            ConditionExpression="attribute_exists(pk)",
+            ExpressionAttributeNames={"#state": "state"},
+            ExpressionAttributeValues=to_item({":state": state}),
+        )
+
+    def open_pause(
+        self, plan: Plan, epoch: int, pause: int, verdict: dict[str, Any], token: str, attempt: str
+    ) -> dict[str, Any]:
+        """Announce a pause, leave the token that ends it, and read the signals that are there already."""
+        pk, sk = f"ROLLOUT#{plan.rollout_id}", pause_key(pause)
+        detail = {
+            "target": plan.target.key,
+            "step": verdict["step"],
+            "reason": verdict["reason"],
+            "limitSeconds": plan.pause.limit_seconds,
+            "then": plan.pause.then,
+        }
+        if not self._get(pk, sk):
+            with suppress(_Lost):
+                self._transact(
+                    self._check_lock(plan.target.key, plan.rollout_id, epoch),
+                    self._put(pk, sk, {**detail, "startedAt": now()}),
+                    self._put_event(plan.rollout_id, "Rollout Paused", f"pause-{pause}-started", detail),
+                )
+        fields = {"phase": "paused", "failed": verdict["failed"], "waitsAt": pause_key(pause)}
+        return self._leave_token(plan.rollout_id, token, attempt, fields)
+
+    def close_pause(self, plan: Plan, epoch: int, pause: int, findings: Findings, verdict: Verdict) -> None:
+        """Record how a pause ended. The signals that led there are heard: they decide nothing again."""
+        detail = {
+            "target": plan.target.key,
+            "step": verdict.step,
+            "verdict": verdict.outcome,
+            "reason": verdict.reason,
+        }
+        self._transact(
+            self._check_lock(plan.target.key, plan.rollout_id, epoch),
+            self._update(
+                f"ROLLOUT#{plan.rollout_id}", pause_key(pause), {"verdict": verdict.to_wire(), "endedAt": now()}
+            ),
+            self._update(
+                f"ROLLOUT#{plan.rollout_id}",
+                "ROLLOUT",
+                {
+                    "phase": "shifting",
+                    "step": verdict.step,
+                    "heard": findings.heard_now,
+                    "firing": findings.firing,
+                    "watchedSince": now(),
+                    **({"forced": True} if verdict.forced else {}),
+                },
+            ),
+            self._put_event(plan.rollout_id, "Verdict Reached", f"pause-{pause}-verdict", detail),
+        )
+
+    def _leave_token(self, rollout_id: str, token: str, attempt: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """Set the token, and read the record with its signals, in one UpdateItem.
+
+        A late attempt does not get through: neither over a later one's token, nor after the rollout has ended.
+        """
+        sets = {"token": token, "attempt": attempt, **fields}
+        answer = patiently(
+            self._client.update_item,
+            TableName=self._table,
+            Key=to_item({"pk": f"ROLLOUT#{rollout_id}", "sk": "ROLLOUT"}),
+            UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in sets),
+            ConditionExpression="(attribute_not_exists(#attempt) OR #attempt <= :attempt) AND #status = :running",
+            ExpressionAttributeNames={f"#{name}": name for name in (*sets, "status")},
+            ExpressionAttributeValues=to_item(
+                {f":{name}": value for name, value in (*sets.items(), ("running", "running"))}
+            ),
+            ReturnValues="ALL_NEW",
+        )
+        return from_item(answer["Attributes"])
+
+    def open_bake(self, plan: Plan, epoch: int, step: int, bake: int, *, token: str, attempt: str) -> dict[str, Any]:
         """Announce a bake, leave the token that ends it, and read the signals that are there already.
 
         The token and the signals are one UpdateItem: a signal is either in the answer, or its sender finds the token.
@@ -299,28 +487,31 @@ class Store:
             Sorts the attempts of one Bake state; a late earlier one must not overwrite a later one's token.
         """
         self._start_step(plan, epoch, step, bake)
-        answer = self._client.update_item(
-            TableName=self._table,
-            Key=to_item({"pk": f"ROLLOUT#{plan.rollout_id}", "sk": "ROLLOUT"}),
-            UpdateExpression="SET #token = :token, attempt = :attempt, step = :step",
-            ConditionExpression="attribute_not_exists(attempt) OR attempt <= :attempt",
-            ExpressionAttributeNames={"#token": "token"},
-            ExpressionAttributeValues=to_item({":token": token, ":attempt": attempt, ":step": step}),
-            ReturnValues="ALL_NEW",
+        return self._leave_token(
+            plan.rollout_id, token, attempt, {"phase": "baking", "step": step, "waitsAt": step_key(step, bake)}
         )
-        return signals_of(from_item(answer["Attributes"]))
 
-    def close_bake(self, rollout_id: str) -> list[Any]:
-        """Take the token back and read the signals, again in one UpdateItem."""
-        answer = self._client.update_item(
-            TableName=self._table,
-            Key=to_item({"pk": f"ROLLOUT#{rollout_id}", "sk": "ROLLOUT"}),
-            UpdateExpression="REMOVE #token",
-            ConditionExpression="attribute_exists(pk)",
-            ExpressionAttributeNames={"#token": "token"},
-            ReturnValues="ALL_NEW",
-        )
-        return signals_of(from_item(answer["Attributes"]))
+    def close_wait(self, rollout_id: str, key: str) -> dict[str, Any]:
+        """Take the token of a bake or pause back and read the record with its signals, again in one UpdateItem.
+
+        A late call for a wait that is over leaves the token of the next one alone.
+        """
+        try:
+            answer: Any = patiently(
+                self._client.update_item,
+                TableName=self._table,
+                Key=to_item({"pk": f"ROLLOUT#{rollout_id}", "sk": "ROLLOUT"}),
+                UpdateExpression="REMOVE #token",
+                ConditionExpression="waitsAt = :key",
+                ExpressionAttributeNames={"#token": "token"},
+                ExpressionAttributeValues=to_item({":key": key}),
+                ReturnValues="ALL_NEW",
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            return self.rollout(rollout_id) or {}
+        return from_item(answer["Attributes"])
 
     def _start_step(self, plan: Plan, epoch: int, step: int, bake: int) -> None:
         weight = plan.steps[step].weight
@@ -336,9 +527,9 @@ class Store:
                 self._put_event(plan.rollout_id, "Step Started", f"step-{step}-{bake}-started", detail),
             )
 
-    def verdict(self, rollout_id: str, step: int, bake: int) -> dict[str, Any] | None:
-        """The verdict recorded for a bake, if it has been judged already."""
-        record = self._get(f"ROLLOUT#{rollout_id}", step_key(step, bake)) or {}
+    def verdict(self, rollout_id: str, key: str) -> dict[str, Any] | None:
+        """The verdict recorded for a bake (``step_key``) or pause (``pause_key``), if it has been judged already."""
+        record = self._get(f"ROLLOUT#{rollout_id}", key) or {}
         verdict: dict[str, Any] | None = record.get("verdict")
         return verdict
 
@@ -351,12 +542,13 @@ class Store:
             "stable": findings.stable._asdict(),
             "candidateTotal": findings.candidate_total._asdict(),
             "stableTotal": findings.stable_total._asdict(),
-            "value": min(findings.evidence.value, 1e100),
+            "value": min(max(findings.evidence.value, 1e-100), 1e100),
             "alarms": findings.firing,
         }
         weight = plan.steps[step].weight
-        baked = {"target": plan.target.key, "step": step, "weight": weight, "bake": bake, "endedBy": findings.ended_by}
-        reached = {"step": step, "verdict": verdict.outcome, "reason": verdict.reason, "evidence": evidence}
+        where = {"target": plan.target.key, "step": step, "weight": weight, "bake": bake}
+        baked = {**where, "endedBy": findings.ended_by}
+        reached = {**where, "verdict": verdict.outcome, "reason": verdict.reason, "evidence": evidence}
         self._transact(
             self._check_lock(plan.target.key, plan.rollout_id, epoch),
             self._update(
@@ -380,28 +572,35 @@ class Store:
 
         Raises
         ------
-        LookupError
-            If no such rollout runs.
+        SignalRefused
+            If no such rollout goes on, or the signal means nothing in its phase.
         """
         for _ in range(_ATTEMPTS):
             record = self.rollout(rollout_id)
-            if record is None or record["status"] != "running":
-                what = "is not known" if record is None else f"is {record['status']}"
-                raise LookupError(f"rolloutId: {rollout_id} {what}; only a running rollout takes signals")
-            step = record.get("step", 0)
+            if record is None or record["status"] in ANNOUNCED_AS:
+                what = "is not known" if record is None else f"has ended: {record['status']}"
+                raise SignalRefused(f"rolloutId: {rollout_id} {what}; only a rollout that has not ended takes signals")
+            step, phase = record.get("step", 0), record.get("phase", "starting")
+            if phase not in HEARD_IN[signal.signal]:
+                raise SignalRefused(f"signal: {signal.signal} means nothing while rollout {rollout_id} is {phase}")
             try:
-                answer = self._client.update_item(
+                answer = patiently(
+                    self._client.update_item,
                     TableName=self._table,
                     Key=to_item({"pk": f"ROLLOUT#{rollout_id}", "sk": "ROLLOUT"}),
                     UpdateExpression="SET signals.#id = if_not_exists(signals.#id, :signal)",
                     # A promote is meant for the step that its sender saw.
-                    ConditionExpression="#status = :running AND (attribute_not_exists(step) OR step = :step)",
+                    ConditionExpression=(
+                        "#status = :status AND (attribute_not_exists(step) OR step = :step) "
+                        "AND (attribute_not_exists(phase) OR phase = :phase)"
+                    ),
                     ExpressionAttributeNames={"#id": signal_id, "#status": "status"},
                     ExpressionAttributeValues=to_item(
                         {
-                            ":signal": {**signal.to_wire(), "step": step},
-                            ":running": "running",
+                            ":signal": {**signal.to_wire(), "step": step, "id": signal_id},
+                            ":status": record["status"],
                             ":step": step,
+                            ":phase": phase,
                         }
                     ),
                     ReturnValues="ALL_NEW",
@@ -410,7 +609,10 @@ class Store:
                 if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                     raise
                 continue
-            token: str | None = from_item(answer["Attributes"]).get("token")
+            record = from_item(answer["Attributes"])
+            if phase == "paused" and record.get("failed") and signal.signal in ("alarm", "evidence"):
+                return None  # It is paused because of that; only an operator ends this pause.
+            token: str | None = record.get("token")
             return token
         raise _contended(rollout_id)
 
@@ -452,7 +654,9 @@ class Store:
 
     def _put_lock(self, target_key: str, read: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         """Write a lock on condition that it is still as it was read. It never expires: its epoch must only rise."""
-        lock = {name: read[name] for name in ("owner", "epoch", "arrivals", "waiting") if name in read} | changes
+        kept = ("owner", "epoch", "arrivals", "waiting", "last")
+        lock = {name: read[name] for name in kept if name in read} | changes
+        lock["held"] = "yes" if lock.get("owner") else None
         version = read.get("version", 0)
         item = to_item({"pk": f"TARGET#{target_key}", "sk": "LOCK", **lock, "version": version + 1})
         if not version:
@@ -531,8 +735,10 @@ class Store:
                 if error.response["Error"]["Code"] != "TransactionCanceledException":
                     raise
                 reasons = [reason.get("Code") for reason in error.response.get("CancellationReasons", [])]
-                if "ConditionalCheckFailed" not in reasons:  # Another transaction was at it: not decided yet.
-                    time.sleep(random.uniform(0, 0.05 * (attempt + 1)))  # noqa: S311 - jitter is no secret
+                if "ConditionalCheckFailed" not in reasons:
+                    if "TransactionConflict" not in reasons:
+                        raise
+                    back_off(attempt)  # Another transaction was at it: not decided yet.
                     continue
                 for write, reason in zip(writes, reasons, strict=False):
                     if "ConditionCheck" in write and reason == "ConditionalCheckFailed":
@@ -547,9 +753,34 @@ class _Lost(Exception):  # noqa: N818
     """An optimistic write found that its ground has changed."""
 
 
+def _record(item: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A ROLLOUT item with its request and plan as data."""
+    return item and item | {name: json.loads(item[name]) for name in ("request", "plan") if name in item}
+
+
 def signals_of(record: dict[str, Any]) -> list[Any]:
-    """The signals in a rollout's record, oldest first."""
-    return sorted(record.get("signals", {}).values(), key=lambda signal: signal["at"])
+    """The signals in a rollout's record that have not been heard yet, oldest first."""
+    heard = record.get("heard", [])
+    fresh = (signal for signal_id, signal in record.get("signals", {}).items() if signal_id not in heard)
+    return sorted(fresh, key=lambda signal: signal["at"])
+
+
+OBJECTIONS: tuple[Kind, ...] = ("abort", "alarm")
+"""What still stands against a promotion, until its end is on record."""
+
+
+def objection_in(record: dict[str, Any], kinds: Sequence[Kind] = OBJECTIONS) -> str:
+    """A signal of these kinds that has not been heard; empty if there is none. A promote-fully leaves only aborts."""
+    for signal in signals_of(record):
+        if signal["signal"] in kinds and (signal["signal"] == "abort" or not record.get("forced")):
+            said = f"aborted by {signal['by']}" if signal["signal"] == "abort" else f"alarm {signal['by']} fired"
+            return said + (f": {signal['reason']}" if signal["reason"] else "")
+    return ""
+
+
+def pause_key(pause: int) -> str:
+    """Sort key of the record of a rollout's n-th pause."""
+    return f"PAUSE#{pause:03d}"
 
 
 def step_key(step: int, bake: int) -> str:

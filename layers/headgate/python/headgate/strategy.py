@@ -28,22 +28,22 @@ _SECONDS_IN = {"Second": 1, "Minute": 60, "Hour": 3600}
 _PRESET = re.compile(
     r"""(?:CodeDeployDefault\.)?(?:Lambda|ECS)?
     (?: (?P<all>AllAtOnce)
-      | Canary(?P<canary>\d+(?:\.\d+)?)Percent(?P<bake>\d+)(?P<bake_unit>Second|Minute|Hour)s?
-      | Linear(?P<linear>\d+(?:\.\d+)?)PercentEvery(?P<interval>\d+)(?P<interval_unit>Second|Minute|Hour)s?
+      | Canary(?P<canary>\d{1,3}(?:\.\d{1,9})?)Percent(?P<bake>\d{1,9})(?P<bake_unit>Second|Minute|Hour)s?
+      | Linear(?P<linear>\d{1,3}(?:\.\d{1,9})?)PercentEvery(?P<interval>\d{1,9})(?P<interval_unit>Second|Minute|Hour)s?
     )""",
-    re.VERBOSE,
+    re.VERBOSE | re.ASCII,
 )
 
-Percent = Annotated[float, Field(gt=0, lt=100, allow_inf_nan=False)]
+Percent = Annotated[float, Field(strict=True, ge=0.0001, lt=100, allow_inf_nan=False)]
 """A share of traffic in percent, fractions allowed, short of all of it."""
 
-Seconds = Annotated[int, Field(ge=0, le=MAX_SECONDS)]
+Seconds = Annotated[int, Field(strict=True, ge=0, le=MAX_SECONDS)]
 
 
 class Step(Wire):
     """One weight (percent of traffic to the candidate) and how long to stay at it."""
 
-    weight: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+    weight: Annotated[float, Field(strict=True, ge=0.0001, le=100, allow_inf_nan=False)]
     bake_seconds: Seconds
 
 
@@ -58,7 +58,7 @@ class Linear(Wire):
     """``percent`` more at each step, ``interval_seconds`` apart, until everything has moved."""
 
     percent: Percent
-    interval_seconds: Annotated[int, Field(gt=0, le=MAX_SECONDS)]
+    interval_seconds: Annotated[int, Field(strict=True, gt=0, le=MAX_SECONDS)]
 
 
 class CanaryStrategy(Wire):
@@ -70,7 +70,7 @@ class LinearStrategy(Wire):
 
 
 class StepsStrategy(Wire):
-    steps: Annotated[list[Step], Field(min_length=1, max_length=MAX_STEPS)]
+    steps: Annotated[list[Step], Field(min_length=1, max_length=MAX_STEPS + 1)]
 
 
 def preset(name: str) -> CanaryStrategy | LinearStrategy | None:
@@ -152,6 +152,8 @@ def _checked(
         if isinstance(shape, LinearStrategy) and shape.linear.percent < 100 / (MAX_STEPS + 1):
             raise ValueError(f"makes more than {MAX_STEPS} steps; take at least 0.5 percent a step")
     steps = steps_of(strategy)
+    if len(steps) > MAX_STEPS:
+        raise ValueError(f"has {len(steps)} steps; at most {MAX_STEPS} are taken")
     for i, (before, after) in enumerate(pairwise(steps), start=1):
         if after.weight <= before.weight:
             raise ValueError(f"steps[{i}].weight is {after.weight:g} after {before.weight:g}: weights must rise")

@@ -55,8 +55,11 @@ class Telemetry:
         self._stream = stream
         self._client = client
         self._flush_seconds = flush_seconds
-        self._buffer: list[list[Any]] = []
-        self._flushed = time.monotonic()
+        self._buffers: dict[str, list[list[Any]]] = {}
+        """Outcomes not sent yet, by target."""
+        # A new environment reports its first request at once, good or bad: were only failures to come at once, a
+        # candidate, whose environments are all new, would look worse than it is.
+        self._flushed = float("-inf")
         self._partition = uuid.uuid4().int % PARTITIONS
 
     def observe(self, handler: Callable[P, R]) -> Callable[P, R]:
@@ -76,37 +79,43 @@ class Telemetry:
         return observed
 
     def _report(self, context: Any, begun: float, seconds: float, *, ok: bool) -> None:
-        if not self._stream:
+        target = target_of(context) if self._stream else None
+        if target is None:
             return
         try:
-            self._buffer.append([int(begun * 1000), ok, round(seconds * 1000, 1)])
-            del self._buffer[:-MAX_BUFFERED]
+            buffer = self._buffers.setdefault(target, [])
+            buffer.append([int(begun * 1000), ok, round(seconds * 1000, 1)])
+            del buffer[:-MAX_BUFFERED]
             if not ok or time.monotonic() - self._flushed >= self._flush_seconds:
-                self._flush(context)
+                self._flush(context.function_version)
         except Exception:  # noqa: BLE001 - telemetry must never fail the request it reports on
             _log.warning("telemetry was not sent", exc_info=True)
 
-    def _flush(self, context: Any) -> None:
-        target = target_of(context)
-        if target is None:
-            self._buffer.clear()
-            return
+    def _flush(self, revision: str) -> None:
+        client = self._kinesis()
+        self._flushed = time.monotonic()
+        where = {"StreamARN": self._stream} if self._stream.startswith("arn:") else {"StreamName": self._stream}
+        for target in list(self._buffers):
+            record = {"target": target, "revision": revision, "outcomes": self._buffers[target]}
+            data = json.dumps(record, separators=(",", ":")).encode()
+            # Given up before it is sent: whether a request without an answer arrived cannot be known, and an outcome
+            # that is counted twice misleads the judge, while one that is missing does not.
+            outcomes = self._buffers.pop(target)
+            try:
+                client.put_record(**where, Data=data, PartitionKey=f"{target}#{self._partition}")
+            except client.exceptions.ProvisionedThroughputExceededException:
+                self._buffers[target] = outcomes  # It did not arrive: the next request tries again.
+                raise
+
+    def _kinesis(self) -> Any:
         if self._client is None:
             import boto3  # Only a service that reports pays for the import.
             from botocore.config import Config
 
-            # A slow stream must not slow the service: one quick try, and the outcomes wait for the next one.
+            # A slow stream must not slow the service: one quick try.
             config = Config(connect_timeout=0.5, read_timeout=1, retries={"total_max_attempts": 1})
             self._client = boto3.client("kinesis", config=config)
-        self._flushed = time.monotonic()
-        record = {"target": target, "revision": context.function_version, "outcomes": self._buffer}
-        where = {"StreamARN": self._stream} if self._stream.startswith("arn:") else {"StreamName": self._stream}
-        self._client.put_record(
-            **where,  # type: ignore[arg-type]
-            Data=json.dumps(record, separators=(",", ":")).encode(),
-            PartitionKey=f"{target}#{self._partition}",
-        )
-        self._buffer = []
+        return self._client
 
 
 def target_of(context: Any) -> str | None:

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 MAX_EXTRA_BAKES = 12
 """How often a step that saw no data bakes again under ``onNoData: wait`` before it counts as failed."""
 
-Kind = Literal["promote", "promote-fully", "abort", "alarm", "evidence"]
+MAX_EXTRA_BAKES_IN_ALL = 240
+"""The same for a whole rollout, shared by its steps: an execution has 25,000 history events."""
+
+LOUD_SILENCE = 20
+"""Requests that the candidate should have had by its weight; if it reported none of so many, it is broken."""
+
+Kind = Literal["promote", "promote-fully", "pause", "resume", "abort", "alarm", "evidence"]
 """An operator's word, an alarm that fired, or evidence that reached the line."""
 
 Outcome = Literal["promote", "continue", "roll-back", "inconclusive"]
@@ -30,6 +36,7 @@ class Signal(Wire):
     step: int
     """The step that was current when the signal was recorded."""
     at: str
+    id: str = ""
 
 
 class Findings(Wire):
@@ -44,6 +51,8 @@ class Findings(Wire):
     stable_total: Arm = Arm()
     log_wealth: tuple[float, ...] = Evidence().log_wealth
     signals: list[Signal] = []
+    heard: list[str] = []
+    """Ids of the signals that an earlier verdict was about."""
     firing: list[str] = []
     """Alarms that fire now and have started to since the rollout did, or have recovered in between."""
     extra_bakes: int = 0
@@ -51,6 +60,11 @@ class Findings(Wire):
     @property
     def evidence(self) -> Evidence:
         return Evidence(self.log_wealth)
+
+    @property
+    def heard_now(self) -> list[str]:
+        """Ids of the signals that decide nothing again after this verdict; an abort always does."""
+        return [*self.heard, *(signal.id for signal in self.signals if signal.signal != "abort")]
 
     @property
     def ended_by(self) -> str:
@@ -65,38 +79,91 @@ class Verdict(Wire):
 
     outcome: Outcome
     reason: str
-    next: Literal["shift", "bake", "promote", "roll-back"]
+    next: Literal["shift", "bake", "pause", "promote", "roll-back"]
     step: int
     """The step that ``next`` is about; one past the last for ``promote``."""
     bake: int = 0
     """How many bakes of that step came before the next one."""
+    forced: bool = False
+    """Whether an operator has overruled alarms and evidence."""
+    failed: bool = False
+    """Whether a pause is for a failure, and not for an operator who asked for it."""
 
 
 def judge_bake(plan: Plan, findings: Findings) -> Verdict:
     """Decide on a bake that has run its course or was ended by a signal.
 
-    An operator's word comes first (abort, then promote fully: it skips the analysis), then alarms and evidence, then a
-    bake without the data that a guard needs.
+    An operator's word comes first (abort, then promote fully: it skips the analysis), then alarms and evidence, then an
+    operator's pause, then a bake without the data that a guard needs.
     """
-    step = findings.step
-    if abort := _last(findings.signals, "abort"):
-        return Verdict(outcome="roll-back", reason=_said("aborted", abort), next="roll-back", step=step)
-    if forced := _last(findings.signals, "promote-fully"):
-        return Verdict(outcome="promote", reason=_said("promoted fully", forced), next="promote", step=len(plan.steps))
-    # An alarm that has recovered since it sent its signal did fire during the rollout all the same.
-    if fired := {*findings.firing, *(signal.by for signal in findings.signals if signal.signal == "alarm")}:
-        alarms = ", ".join(sorted(fired))
-        return Verdict(outcome="roll-back", reason=f"alarm {alarms} fired", next="roll-back", step=step)
-    # The line was reached once: that decides, whatever later looks make of it.
-    if crossed := _last(findings.signals, "evidence"):
-        return Verdict(outcome="roll-back", reason=crossed.reason, next="roll-back", step=step)
-    if plan.guards.errors and findings.evidence.crosses(plan.guards.alpha):
-        return Verdict(outcome="roll-back", reason=_told(plan, findings), next="roll-back", step=step)
-    skipped = next((s for s in findings.signals if s.signal == "promote" and s.step == step), None)
+    if decided := _operator_decides(plan, findings):
+        return decided
+    if fault := _fault(plan, findings):
+        return _fail(plan, findings, fault)
+    if paused := _last(findings.signals, "pause"):
+        reason = _said("paused", paused)
+        return Verdict(
+            outcome="inconclusive", reason=reason, next="pause", step=findings.step, bake=findings.extra_bakes + 1
+        )
+    skipped = next((s for s in findings.signals if s.signal == "promote" and s.step == findings.step), None)
     if skipped is None and lacks_data(plan, findings):
         return _without_data(plan, findings)
     why = _said("this wait was skipped", skipped) if skipped else _told(plan, findings)
-    return _go_on(plan, step, why)
+    return _go_on(plan, findings.step, why)
+
+
+def judge_pause(plan: Plan, findings: Findings, *, failed: bool) -> Verdict:
+    """Decide on a pause that an operator has ended, or that nobody has within its limit.
+
+    Parameters
+    ----------
+    failed
+        Whether the pause was for a failure: then alarms and evidence tell nothing new.
+    """
+    step = findings.step
+    if decided := _operator_decides(plan, findings):
+        return decided
+    if promoted := _last(findings.signals, "promote"):
+        return _go_on(plan, step, _said("promoted to the next step", promoted))
+    if resumed := _last(findings.signals, "resume"):
+        reason = _said("resumed", resumed)
+        return Verdict(outcome="continue", reason=reason, next="shift", step=step, bake=findings.extra_bakes)
+    if not failed and (fault := _fault(plan, findings)):
+        return _fail(plan, findings, fault)
+    reason = f"nobody decided within {plan.pause.limit_seconds} s"
+    if plan.pause.then == "promote":
+        return Verdict(outcome="promote", reason=reason, next="promote", step=len(plan.steps))
+    return Verdict(outcome="roll-back", reason=reason, next="roll-back", step=step)
+
+
+def _operator_decides(plan: Plan, findings: Findings) -> Verdict | None:
+    if abort := _last(findings.signals, "abort"):
+        return Verdict(outcome="roll-back", reason=_said("aborted", abort), next="roll-back", step=findings.step)
+    if forced := _last(findings.signals, "promote-fully"):
+        reason = _said("promoted fully", forced)
+        return Verdict(outcome="promote", reason=reason, next="promote", step=len(plan.steps), forced=True)
+    return None
+
+
+def _fault(plan: Plan, findings: Findings) -> str:
+    """What speaks against the candidate; empty if nothing does."""
+    # An alarm that has recovered since it sent its signal did fire during the rollout all the same.
+    if fired := {*findings.firing, *(signal.by for signal in findings.signals if signal.signal == "alarm")}:
+        return f"alarm {', '.join(sorted(fired))} fired"
+    # The line was reached once: that decides, whatever later looks make of it.
+    if crossed := _last(findings.signals, "evidence"):
+        return crossed.reason
+    if plan.guards.errors and findings.evidence.crosses(plan.guards.alpha):
+        return _told(plan, findings)
+    return ""
+
+
+def _fail(plan: Plan, findings: Findings, reason: str) -> Verdict:
+    """Roll back, or wait for an operator where the request says so."""
+    if plan.pauses_on_failure:
+        bake = findings.extra_bakes + 1
+        return Verdict(outcome="roll-back", reason=reason, next="pause", step=findings.step, bake=bake, failed=True)
+    return Verdict(outcome="roll-back", reason=reason, next="roll-back", step=findings.step)
 
 
 def lacks_data(plan: Plan, findings: Findings) -> bool:
@@ -127,17 +194,23 @@ def _told(plan: Plan, findings: Findings) -> str:
 
 def _without_data(plan: Plan, findings: Findings) -> Verdict:
     step = findings.step
+    weight = plan.steps[step].weight
+    due = findings.stable.requests * weight / (100 - weight)
+    if findings.candidate.requests == 0 and due >= LOUD_SILENCE:
+        reason = f"the candidate reported none of about {due:.0f} requests that it had at {weight:g} %"
+        return _fail(plan, findings, reason)
+    extra_bakes = max(1, min(MAX_EXTRA_BAKES, MAX_EXTRA_BAKES_IN_ALL // len(plan.steps)))
     silent = "the candidate" if findings.candidate.requests == 0 else "the stable revision"
-    reason = f"no request of {silent} was seen during the bake at {plan.steps[step].weight:g} %"
+    reason = f"no request of {silent} was seen during the bake at {weight:g} %"
     match plan.guards.on_no_data:
         case "pass":
             return _go_on(plan, step, f"{reason}; onNoData is pass")
-        case "wait" if findings.extra_bakes < MAX_EXTRA_BAKES:
+        case "wait" if findings.extra_bakes < extra_bakes:
             bake = findings.extra_bakes + 1
             return Verdict(outcome="inconclusive", reason=f"{reason}; baking on", next="bake", step=step, bake=bake)
         case "wait":
-            reason = f"{reason}, {MAX_EXTRA_BAKES} extra bakes included"
-    return Verdict(outcome="roll-back", reason=reason, next="roll-back", step=step)
+            reason = f"{reason}, {extra_bakes} extra bakes included"
+    return _fail(plan, findings, reason)
 
 
 def _go_on(plan: Plan, step: int, reason: str) -> Verdict:
@@ -157,3 +230,8 @@ def _said(what: str, signal: Signal) -> str:
 def ends_bake(kind: str, recorded_at: int, step: int) -> bool:
     """True if a signal is reason enough to end a bake of ``step``; a promote is meant for the step it was sent at."""
     return kind != "promote" or recorded_at == step
+
+
+def ends_pause(kind: str) -> bool:
+    """True if a signal that came before the pause was open decides on it already."""
+    return kind in ("abort", "promote-fully")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from difflib import get_close_matches
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pydantic_core import ErrorDetails
+
+
+MAX_FAULTS = 10
+"""Faults that one error tells: who has more has sent something else altogether."""
 
 
 class Wire(BaseModel):
@@ -35,7 +40,10 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     model
         The model it was validated against: its field names are offered where one is misspelled.
     """
-    return "; ".join(_explain_one(fault, model) for fault in error.errors(include_url=False))
+    faults = error.errors(include_url=False)
+    told = [_explain_one(fault, model) for fault in faults[:MAX_FAULTS]]
+    more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
+    return "; ".join(told + more)
 
 
 def _explain_one(fault: ErrorDetails, model: type[BaseModel]) -> str:
@@ -58,13 +66,19 @@ def _path(loc: Iterable[int | str]) -> str:
         if isinstance(part, int):
             path += f"[{part}]"
         elif not part.startswith("<"):
-            path += f".{part}" if path else part
+            name = part if len(part) <= 64 else f"{part[:61]}..."
+            path += f".{name}" if path else name
     return path or "the request"
 
 
 def _did_you_mean(name: str, model: type[BaseModel]) -> str:
-    close = get_close_matches(name, sorted(_names(model.model_json_schema(by_alias=True))), n=1)
+    close = get_close_matches(name[:64], _known_names(model), n=1)
     return f"; did you mean {close[0]}?" if close else "; remove it"
+
+
+@cache
+def _known_names(model: type[BaseModel]) -> list[str]:
+    return sorted(_names(model.model_json_schema(by_alias=True)))
 
 
 def _names(schema: object) -> set[str]:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from headgate.plan import Plan
 
 
+PROMOTED = -1.0
+"""The weight that stands for the candidate alone; 100 is a step, at which the alias still names the stable version."""
+
+
 class AliasState(Wire):
     """What the driver knows of the alias between its calls."""
 
@@ -27,6 +31,8 @@ class AliasState(Wire):
     candidate: str
     revision_id: str
     """The alias's RevisionId after our last write, or when we first read it."""
+    provisioned: int = 0
+    """Provisioned concurrency that the candidate was given to match the stable version's."""
     weight: float = 0
     shifted_at: int = 0
     """When that weight took effect, in milliseconds since 1970."""
@@ -53,12 +59,17 @@ class LambdaAliasDriver:
         The rollout's plan.
     still_ours
         Raises LockLost unless the rollout still owns the target's lock; called before each effect.
+    aim
+        The weight that the last forward step was after, whether or not its answer came.
     """
 
-    def __init__(self, client: LambdaClient, plan: Plan, still_ours: Callable[[], None]) -> None:
+    def __init__(
+        self, client: LambdaClient, plan: Plan, still_ours: Callable[[], None], aim: float | None = None
+    ) -> None:
         self._client = client
         self._plan = plan
         self._still_ours = still_ours
+        self._aim = aim
         self._alias = {"FunctionName": plan.target.function, "Name": plan.target.alias}
 
     def describe(self) -> dict[str, Any]:
@@ -67,8 +78,13 @@ class LambdaAliasDriver:
         routing = _routing(alias)
         return {"version": routing.version, "weights": routing.weights, "revisionId": alias["RevisionId"]}
 
-    def prepare(self) -> AliasState:
+    def prepare(self, known: AliasState | None = None) -> AliasState:
         """Check that the alias can be rolled out, publish the candidate if asked to, and see that it is active.
+
+        Parameters
+        ----------
+        known
+            What an earlier call has published and was not ready: it is not published again.
 
         Raises
         ------
@@ -87,63 +103,121 @@ class LambdaAliasDriver:
                 f"target.alias: {where} already sends {_shares(stable.weights)}; finish or undo that first "
                 "(update-alias --routing-config AdditionalVersionWeights={})"
             )
+        if self._provisioned_concurrency(self._plan.target.alias):
+            raise RequestRefused(
+                f"target.alias: {where} holds provisioned concurrency, which Lambda does not combine with weights; "
+                f"hold it on version {stable.version} instead: delete-provisioned-concurrency-config --qualifier "
+                f"{self._plan.target.alias}, then put-provisioned-concurrency-config --qualifier {stable.version}"
+            )
         self._still_ours()
-        candidate = self._candidate()
+        candidate = self._configuration(known.candidate, "candidate") if known else self._candidate()
         if candidate["Version"] == stable.version:
             raise RequestRefused(
                 f"candidate: version {stable.version} is what {where} serves already"
                 + ("" if isinstance(self._plan.candidate, PublishedVersion) else "; nothing has changed since")
             )
         self._check_compatible(self._configuration(stable.version, "target.alias"), candidate)
-        _check_active(candidate)
-        return AliasState(stable=stable.version, candidate=candidate["Version"], revision_id=alias["RevisionId"])
+        state = AliasState(
+            stable=stable.version,
+            candidate=candidate["Version"],
+            revision_id=alias["RevisionId"],
+            provisioned=known.provisioned if known else 0,
+        )
+        _check_active(candidate, state)
+        return state.model_copy(update={"provisioned": self._match_provisioned_concurrency(state)})
 
     def shift(self, state: AliasState, weight: float) -> AliasState:
         """Send ``weight`` percent to the candidate."""
-        moved = self._move(state, Routing(state.stable, {state.candidate: round(weight / 100, 9)}))
-        return moved.model_copy(update={"weight": weight})
+        return self._move(state, self._position(state, weight)).model_copy(update={"weight": weight})
 
     def promote(self, state: AliasState) -> AliasState:
         """Point the alias at the candidate alone."""
-        return self._move(state, Routing(state.candidate, {})).model_copy(update={"weight": 100.0})
+        return self._move(state, self._position(state, PROMOTED)).model_copy(update={"weight": PROMOTED})
 
     def rollback(self, state: AliasState) -> AliasState:
-        """Point the alias at the stable version alone.
+        """Point the alias at the stable version alone."""
+        moved = self._move(state, Routing(state.stable, {}))
+        if state.provisioned:
+            self._release(state.candidate)
+        return moved.model_copy(update={"weight": 0.0, "provisioned": 0})
 
-        The last write's answer may have been lost, so the alias may stand wherever this rollout could have put it.
-        """
-        target = Routing(state.stable, {})
+    def release(self, state: AliasState) -> AliasState:
+        """Give back the provisioned concurrency of the version that was replaced."""
+        self._still_ours()
+        if state.provisioned:
+            self._release(state.stable)
+        return state
+
+    def _release(self, version: str) -> None:
+        self._client.delete_provisioned_concurrency_config(FunctionName=self._plan.target.function, Qualifier=version)
+
+    def _provisioned_concurrency(self, qualifier: str) -> Any:
         try:
-            moved = self._move(state, target)
-        except TargetChanged:
-            alias = self._get_alias()
-            if not any(_routing(alias).alike(position) for position in self._own_positions(state)):
-                raise
-            moved = self._move(state.model_copy(update={"revision_id": alias["RevisionId"]}), target)
-        return moved.model_copy(update={"weight": 0.0})
+            return self._client.get_provisioned_concurrency_config(
+                FunctionName=self._plan.target.function, Qualifier=qualifier
+            )
+        except self._client.exceptions.ProvisionedConcurrencyConfigNotFoundException:
+            return None
+
+    def _match_provisioned_concurrency(self, state: AliasState) -> int:
+        """Give the candidate what the stable version holds, before its first traffic; 0 where that is nothing."""
+        held = self._provisioned_concurrency(state.stable)
+        if held is None:
+            return 0
+        wanted: int = held["RequestedProvisionedConcurrentExecutions"]
+        given = self._provisioned_concurrency(state.candidate)
+        where = f"candidate: provisioned concurrency of version {state.candidate}"
+        if given is None or given["RequestedProvisionedConcurrentExecutions"] < wanted:
+            self._client.put_provisioned_concurrency_config(
+                FunctionName=self._plan.target.function,
+                Qualifier=state.candidate,
+                ProvisionedConcurrentExecutions=wanted,
+            )
+            raise TargetNotReady(f"{where} was asked for: {wanted}", state.model_copy(update={"provisioned": wanted}))
+        if given["Status"] == "IN_PROGRESS":
+            raise TargetNotReady(f"{where} is being allocated", state.model_copy(update={"provisioned": wanted}))
+        if given["Status"] == "FAILED":
+            self._release(state.candidate)
+            raise RequestRefused(f"{where} could not be allocated: {given.get('StatusReason')}")
+        return wanted
 
     def _own_positions(self, state: AliasState) -> list[Routing]:
-        shifted = [Routing(state.stable, {state.candidate: round(s.weight / 100, 9)}) for s in self._plan.steps]
-        return [*shifted, Routing(state.candidate, {})]
+        """Where this rollout itself may have left the alias: the last answer's position, and the one aimed at since."""
+        return [self._position(state, weight) for weight in {state.weight, self._aim} if weight is not None]
+
+    def _position(self, state: AliasState, weight: float) -> Routing:
+        if weight == PROMOTED:
+            return Routing(state.candidate, {})
+        return Routing(state.stable, {state.candidate: round(weight / 100, 9)} if weight else {})
 
     def _move(self, state: AliasState, intended: Routing) -> AliasState:
+        """Write the alias, unless somebody else has moved it.
+
+        A RevisionId that is out of date may be our own doing (an answer was lost) or a change that moves no traffic (a
+        description): what counts is where the traffic goes.
+        """
         self._still_ours()
         try:
-            alias: Any = self._client.update_alias(
-                **self._alias,
-                FunctionVersion=intended.version,
-                RoutingConfig={"AdditionalVersionWeights": intended.weights},
-                RevisionId=state.revision_id,
-            )
+            alias = self._write(intended, state.revision_id)
         except self._client.exceptions.PreconditionFailedException:
             alias = self._get_alias()
             found = _routing(alias)
-            if not found.alike(intended):
+            if not any(found.alike(position) for position in (intended, *self._own_positions(state))):
                 raise TargetChanged(
                     f"{self._plan.target.key} was changed by somebody else: it serves version {found.version}"
                     f"{' and sends ' + _shares(found.weights) if found.weights else ''}; it is left as found"
                 ) from None
+            if not found.alike(intended):
+                alias = self._write(intended, alias["RevisionId"])
         return state.model_copy(update={"revision_id": alias["RevisionId"], "shifted_at": int(time.time() * 1000)})
+
+    def _write(self, routing: Routing, revision_id: str) -> Any:
+        return self._client.update_alias(
+            **self._alias,
+            FunctionVersion=routing.version,
+            RoutingConfig={"AdditionalVersionWeights": routing.weights},
+            RevisionId=revision_id,
+        )
 
     def _get_alias(self) -> Any:
         try:
@@ -156,7 +230,7 @@ class LambdaAliasDriver:
     def _candidate(self) -> Any:
         """The configuration of the candidate version, published first where the plan says so.
 
-        Publishing twice is harmless: Lambda answers with the last version while neither code nor configuration changed.
+        Lambda answers with the last version while neither code nor configuration changed, so a lost answer is harmless.
         """
         function = self._plan.target.function
         match self._plan.candidate:
@@ -209,10 +283,10 @@ class LambdaAliasDriver:
                 )
 
 
-def _check_active(candidate: Any) -> None:
+def _check_active(candidate: Any, known: AliasState) -> None:
     state = candidate.get("State", "Active")
     if state == "Pending":
-        raise TargetNotReady(f"candidate: version {candidate['Version']} is still pending")
+        raise TargetNotReady(f"candidate: version {candidate['Version']} is still pending", known)
     if state == "Failed":
         raise RequestRefused(
             f"candidate: version {candidate['Version']} has failed to become active: {candidate.get('StateReason')}"

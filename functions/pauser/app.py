@@ -1,0 +1,28 @@
+"""Pause: leaves the task token where an operator's signal finds it. Silence until the limit has a default outcome."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from headgate.aws import client, setting
+from headgate.observability import logger
+from headgate.plan import Plan
+from headgate.store import Store, signals_of
+from headgate.verdict import ends_pause
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+store = Store(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
+machines = client("stepfunctions")
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> None:
+    plan, verdict = Plan.model_validate(event["plan"]), event["verdict"]
+    logger.append_keys(rollout_id=plan.rollout_id, step=verdict["step"])
+    record = store.open_pause(plan, event["epoch"], event["pause"], verdict, event["token"], event["attempt"])
+    logger.info("paused", reason=verdict["reason"], limit_seconds=plan.pause.limit_seconds)
+    if early := [signal for signal in signals_of(record) if ends_pause(signal["signal"])]:
+        machines.send_task_success(taskToken=event["token"], output=json.dumps(early[0]))

@@ -1,0 +1,86 @@
+"""Warden: rolls back and closes the rollouts whose execution has died, and starts those that never began.
+
+Execution status events are best effort, so it acts on them at once and looks at every held lock each minute besides.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from headgate.aws import client, setting
+from headgate.errors import LockLost
+from headgate.executions import Executions
+from headgate.observability import logger
+from headgate.store import Store
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from headgate.store import Terminal
+
+store = Store(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
+executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
+functions = client("lambda")
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> None:
+    ended = event.get("detail-type") == "Step Functions Execution Status Change"
+    for rollout_id in [rollout_of(event["detail"])] if ended else store.lock_owners():
+        logger.append_keys(rollout_id=rollout_id)
+        look_after(rollout_id)
+
+
+def rollout_of(detail: dict[str, Any]) -> str:
+    """The rollout that an execution carried out; an input too large for the event is found by the next sweep."""
+    request = json.loads(detail.get("input") or "{}")
+    given = request.get("id") if isinstance(request, dict) else None
+    return given if isinstance(given, str) else str(detail["name"])
+
+
+def look_after(rollout_id: str) -> None:
+    """See that a rollout which holds a lock has an execution that lives."""
+    record = store.rollout(rollout_id)
+    if record is None or record["status"] not in ("accepted", "running"):
+        return
+    status = executions.status(record["execution"])
+    if status == "RUNNING":
+        return
+    if status is None and record["status"] == "accepted":
+        logger.warning("a rollout was accepted and never began; starting it")
+        executions.start(record)
+        return
+    logger.warning("a rollout's execution is dead; rolling back", status=status)
+    try:
+        rescue(rollout_id, record, f"its execution ended as {status} and left it unfinished")
+    except LockLost as lost:
+        logger.info("another warden was faster", reason=str(lost))
+
+
+def rescue(rollout_id: str, record: dict[str, Any], reason: str) -> None:
+    """Fence the dead execution off, put its target back, close its record, start what waits."""
+    state, epoch = record.get("state") or {}, store.take_over(rollout_id, record)
+    outcome, reason = roll_back(record, epoch, state, reason) if state else ("refused", f"{reason}; nothing was moved")
+    fields = {"reason": reason}
+    if state:
+        fields |= {"stable": state["stable"], "candidate": state["candidate"]}
+    if outcome == "rolled-back":
+        fields["serving"] = state["stable"]
+    settlement = store.settle(rollout_id, record["execution"], outcome, fields)
+    logger.info("settled", outcome=outcome, reason=reason)
+    if settlement.heir:
+        executions.start(settlement.heir)
+
+
+def roll_back(record: dict[str, Any], epoch: int, state: dict[str, Any], reason: str) -> tuple[Terminal, str]:
+    """Let the target's driver put the stable revision back; what it says when it cannot becomes the reason."""
+    plan = record["plan"]
+    call = {"action": "rollback", "target": plan["target"], "plan": plan, "epoch": epoch, "state": state}
+    answer = functions.invoke(FunctionName=plan["driver"], Payload=json.dumps(call).encode())
+    if "FunctionError" not in answer:
+        return "rolled-back", reason
+    told = json.loads(answer["Payload"].read())
+    if told.get("errorType") == "TargetChanged":
+        return "stopped", f"{reason}; {told.get('errorMessage')}"
+    raise RuntimeError(f"the driver could not roll back, the next sweep tries again: {told.get('errorMessage')}")
