@@ -4,23 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 
-_CONFIG = Config(
-    # Adaptive: many rollouts at once share Lambda's control plane (15 requests a second per account and Region,
-    # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
-    retries={"mode": "adaptive", "total_max_attempts": 8},
-    connect_timeout=3,
-    read_timeout=20,
-)
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def client(service: str) -> Any:
-    """A boto3 client with Headgate's retries and timeouts."""
-    return boto3.client(service, config=_CONFIG)  # type: ignore[call-overload]
+    """A boto3 client with Headgate's retries and timeouts, made when it is first used.
+
+    Adaptive retries, because many rollouts at once share Lambda's control plane: 15 requests a second per account and
+    Region (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
+    """
+    return Lazy(
+        lambda: boto3.client(
+            service,  # type: ignore[call-overload]
+            config=Config(retries={"mode": "adaptive", "total_max_attempts": 8}, connect_timeout=3, read_timeout=20),
+        )
+    )
+
+
+class Lazy:
+    """Something that is made at the first use of it: a function's start pays only for what this invocation needs."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    def __getattr__(self, name: str) -> Any:
+        # Python asks here only for what is not an attribute yet, so each name is looked up once.
+        if "_made" not in self.__dict__:
+            self._made = self._make()
+        value = getattr(self._made, name)
+        self.__dict__[name] = value
+        return value
 
 
 def execution_arn(machine_arn: str, name: str) -> str:

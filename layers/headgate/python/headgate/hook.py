@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from headgate.aws import Lazy
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 
 def invoker() -> LambdaClient:
     """A Lambda client that invokes once: a payload may do something, so it is not sent again."""
-    return boto3.client("lambda", config=Config(connect_timeout=3, read_timeout=50, retries={"total_max_attempts": 1}))
+    config = Config(connect_timeout=3, read_timeout=50, retries={"total_max_attempts": 1})
+    return cast("LambdaClient", Lazy(lambda: boto3.client("lambda", config=config)))
 
 
 class Answer(NamedTuple):

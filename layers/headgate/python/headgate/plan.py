@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from headgate.request import Candidate, Guards, Hooks, Pause, PauseOnFailure, RolloutRequest, Target
 from headgate.strategy import Step, steps_of
 from headgate.wire import Wire
@@ -16,7 +18,7 @@ class Plan(Wire):
     steps: list[Step]
     guards: Guards
     hooks: Hooks
-    pause: Pause = Pause()
+    pause: Pause = Field(default_factory=Pause)
     """How long an operator is waited for, and what happens then."""
     pauses_on_failure: bool = False
     """A failed bake or step hook pauses the rollout instead of rolling it back."""

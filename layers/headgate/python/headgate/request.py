@@ -233,10 +233,11 @@ class RolloutRequest(Wire):
 
     id: RolloutId
     target: Target
-    candidate: Candidate = PublishLatest(publish=Nothing())
+    # Made when they are needed: a default that is a model would build its schema at import.
+    candidate: Candidate = Field(default_factory=lambda: PublishLatest(publish=Nothing()))
     strategy: Strategy = DEFAULT_STRATEGY
-    guards: Guards = Guards()
-    hooks: Hooks = Hooks()
+    guards: Guards = Field(default_factory=Guards)
+    hooks: Hooks = Field(default_factory=Hooks)
     on_failure: OnFailure = "rollback"
     on_busy: Literal["wait", "refuse"] = "wait"
     undo_of: RolloutId | None = None

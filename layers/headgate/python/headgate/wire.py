@@ -23,7 +23,14 @@ MAX_FAULTS = 10
 class Wire(BaseModel):
     """Base of every model on the wire."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        # A function builds the models that it uses, at its first use of them, and not all that it imports.
+        defer_build=True,
+    )
 
     def to_wire(self) -> dict[str, Any]:
         """This model as JSON-able data, without the fields that are None."""
