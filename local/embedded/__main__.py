@@ -40,6 +40,9 @@ def main() -> None:
         "--without", action="append", default=[], metavar="GAP", help="leave this gap open (repeatable)"
     )
     parser.add_argument("--bare", action="store_true", help="leave every gap open: MiniStack as it is")
+    parser.add_argument(
+        "--control-plane-rate", type=float, metavar="N", help="take N requests a second to Lambda's control plane"
+    )
     options = parser.parse_args()
     if options.log:
         _log_to(options.log)
@@ -47,9 +50,12 @@ def main() -> None:
 
     # Only now: MiniStack reads its settings, and starts logging, at import.
     from local.embedded import gaps
+    from local.embedded.gaps import control_plane_rate
 
     if not options.bare:
         gaps.install_all(without=frozenset(options.without))
+    if options.control_plane_rate:
+        control_plane_rate.install(options.control_plane_rate)
     try:
         asyncio.run(_serve(options.port))
     finally:
