@@ -10,6 +10,7 @@ from headgate.evidence import Ledgers
 from headgate.observability import logger
 from headgate.plan import Plan
 from headgate.store import Store, pause_key, signals_of, step_key
+from headgate.throttles import Throttles
 from headgate.verdict import Findings, Signal, judge_bake, judge_pause
 
 if TYPE_CHECKING:
@@ -20,23 +21,24 @@ if TYPE_CHECKING:
 dynamodb = client("dynamodb")
 store = Store(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 ledgers = Ledgers(dynamodb, setting("TABLE"))
-alarms = Alarms(client("cloudwatch"))
+cloudwatch = client("cloudwatch")
+alarms, throttles = Alarms(cloudwatch), Throttles(cloudwatch)
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    plan, step, bake, pause = Plan.model_validate(event["plan"]), event["step"], event["bake"], event["pause"]
+    plan, state = Plan.model_validate(event["plan"]), event["state"]
+    step, bake, pause = event["step"], event["bake"], event["pause"]
     logger.append_keys(rollout_id=plan.rollout_id, step=step)
     key = pause_key(pause) if pause else step_key(step, bake)
     if recorded := store.verdict(plan.rollout_id, key):
         return recorded  # A retry whose first answer was lost: the verdict stands.
     if not pause and plan.steps[step].bake_seconds == 0:
         # What does not bake has not begun to count: its requests must not be taken for the step before.
-        state = event["state"]
         ledgers.open(
             plan.rollout_id, candidate=state["candidate"], stable=state["stable"], step=step, since=state["shiftedAt"]
         )
-    findings = find(plan, step, bake, key)
+    findings = find(plan, step, bake, key, state)
     verdict = end_pause(event, plan, findings) if pause else end_bake(event, plan, findings)
     logger.info("judged", verdict=verdict.to_wire())
     return verdict.to_wire()
@@ -57,7 +59,7 @@ def end_pause(event: dict[str, Any], plan: Plan, findings: Findings) -> Verdict:
     return verdict
 
 
-def find(plan: Plan, step: int, bake: int, key: str) -> Findings:
+def find(plan: Plan, step: int, bake: int, key: str, state: dict[str, Any]) -> Findings:
     """Gather what is known now."""
     record = store.close_wait(plan.rollout_id, key)
     already, since = record.get("firing", plan.firing), record.get("watchedSince", record["startedAt"])
@@ -70,6 +72,11 @@ def find(plan: Plan, step: int, bake: int, key: str) -> Findings:
     )
     tolerate = plan.guards.errors.tolerate if plan.guards.errors else 0.0
     ledger = ledgers.look(plan.rollout_id, tolerate=tolerate, at_least=1)
+    if not known.signals and state:
+        # Who has been told already need not wait for CloudWatch.
+        versions = [state["candidate"], state["stable"]]
+        candidate, stable = throttles.of(plan.target, versions, since)
+        known = known.model_copy(update={"candidate_throttled": candidate, "stable_throttled": stable})
     if ledger is None:
         return known
     counts = ledger.at_step(step)

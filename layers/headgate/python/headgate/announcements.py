@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from headgate.request import RolloutRequest
+from headgate.request import RolloutId, RolloutRequest, UndoRequest
 from headgate.signals import RolloutSignal
 from headgate.strategy import Step
 from headgate.verdict import Kind, Outcome
@@ -66,6 +66,11 @@ class RolloutRefused(Announcement):
     target: str | None = None
     """Missing where the request names none that can be read."""
     reason: str
+    stable: str | None = None
+    """The revision that serves; missing where the target was not looked at."""
+    candidate: str | None = None
+    undo_of: RolloutId | None = None
+    """The rollout that this one should have taken back."""
 
 
 class RolloutStarted(Announcement):
@@ -97,13 +102,32 @@ class StepBaked(StepStarted):
     evidence: BakeEvidence
 
 
-class VerdictReached(Announcement):
-    """What the evidence, alarms and signals of a bake come to."""
+class RolloutPaused(Announcement):
+    """The rollout waits for an operator: somebody asked for it, or it has failed and the request wants it so."""
 
+    target: str
     step: Count
+    """The step that resuming goes on with; one past the last where only the promotion is left."""
+    reason: str
+    limit_seconds: Annotated[int, Field(ge=1)]
+    """How long it waits."""
+    then: Literal["rollback", "promote"]
+    """What becomes of the rollout when nobody has said anything by then."""
+
+
+class VerdictReached(Announcement):
+    """What the evidence, alarms and signals of a bake come to, or what ended a pause."""
+
+    target: str
+    step: Count
+    """The step that was judged; after a pause, the one that the rollout goes on with."""
+    weight: Weight | None = None
+    """Missing where a pause has ended, as are the next two."""
+    bake: Count | None = None
+    """How many bakes of this step came before this one."""
     verdict: Outcome
     reason: str
-    evidence: BakeEvidence
+    evidence: BakeEvidence | None = None
 
 
 class RolloutEnded(Announcement):
@@ -115,6 +139,8 @@ class RolloutEnded(Announcement):
     stable: str | None = None
     """The revision that served when the rollout began."""
     candidate: str | None = None
+    undo_of: RolloutId | None = None
+    """The rollout that this one takes back, if it does."""
 
 
 class RolloutSucceeded(RolloutEnded):
@@ -135,16 +161,28 @@ class RolloutStopped(RolloutEnded):
     """The target is left as it was found; a person has to look."""
 
 
+class RolloutUndone(RolloutEnded):
+    """The target serves again, alone, what was stable before the rollout that was taken back."""
+
+    undo_of: RolloutId
+    """The rollout that was taken back."""
+    serving: str | None = None
+    """The revision that receives all traffic now."""
+
+
 EVENTS: dict[str, type[Wire]] = {
     "Rollout Requested": RolloutRequest,
     "Rollout Signal": RolloutSignal,
+    "Undo Requested": UndoRequest,
     "Rollout Refused": RolloutRefused,
     "Rollout Started": RolloutStarted,
     "Step Started": StepStarted,
     "Step Baked": StepBaked,
+    "Rollout Paused": RolloutPaused,
     "Verdict Reached": VerdictReached,
     "Rollout Succeeded": RolloutSucceeded,
     "Rollout Rolled Back": RolloutRolledBack,
     "Rollout Stopped": RolloutStopped,
+    "Rollout Undone": RolloutUndone,
 }
-"""The model of each detail-type: two that come in, then those that go out."""
+"""The model of each detail-type: three that come in, then those that go out."""

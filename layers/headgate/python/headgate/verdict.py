@@ -18,6 +18,11 @@ MAX_EXTRA_BAKES = 12
 MAX_EXTRA_BAKES_IN_ALL = 240
 """The same for a whole rollout, shared by its steps: an execution has 25,000 history events."""
 
+THROTTLED_AT_LEAST = 5
+THROTTLED_SHARE = 0.01
+"""A candidate is throttled too much at so many throttled invocations that are more than this share of all, and more
+than twice the stable revision's share: what both suffer alike is the function's concurrency, not the candidate."""
+
 LOUD_SILENCE = 20
 """Requests that the candidate should have had by its weight; if it reported none of so many, it is broken."""
 
@@ -51,6 +56,9 @@ class Findings(Wire):
     stable_total: Arm = Arm()
     log_wealth: tuple[float, ...] = Evidence().log_wealth
     signals: list[Signal] = []
+    candidate_throttled: Arm = Arm()
+    """Invocations asked for and how many of them were throttled, over the whole rollout."""
+    stable_throttled: Arm = Arm()
     heard: list[str] = []
     """Ids of the signals that an earlier verdict was about."""
     firing: list[str] = []
@@ -155,7 +163,18 @@ def _fault(plan: Plan, findings: Findings) -> str:
         return crossed.reason
     if plan.guards.errors and findings.evidence.crosses(plan.guards.alpha):
         return _told(plan, findings)
-    return ""
+    return _throttled(findings.candidate_throttled, findings.stable_throttled)
+
+
+def _throttled(candidate: Arm, stable: Arm) -> str:
+    share = candidate.failures / max(1, candidate.requests)
+    usual = stable.failures / max(1, stable.requests)
+    if candidate.failures < THROTTLED_AT_LEAST or share <= max(THROTTLED_SHARE, 2 * usual):
+        return ""
+    return (
+        f"{candidate.failures:,} of {candidate.requests:,} candidate invocations were throttled against "
+        f"{stable.failures:,} of {stable.requests:,}"
+    )
 
 
 def _fail(plan: Plan, findings: Findings, reason: str) -> Verdict:

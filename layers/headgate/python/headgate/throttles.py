@@ -1,0 +1,65 @@
+"""Throttled invocations of each version, as CloudWatch counts them: what is throttled reports nothing itself.
+
+https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html: throttled requests do not count as
+Invocations or Errors, and a weighted alias's metrics carry the dimension ExecutedVersion. They come minutes late.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from headgate.judge import Arm
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch import CloudWatchClient
+
+    from headgate.request import LambdaAliasTarget
+
+PERIOD_SECONDS = 60
+
+
+class Throttles:
+    """Reads how often each version of an alias was throttled."""
+
+    def __init__(self, client: CloudWatchClient) -> None:
+        self._client = client
+
+    def of(self, target: LambdaAliasTarget, versions: list[str], since: str) -> list[Arm]:
+        """Per version: invocations asked for since a time (ISO 8601), and how many of them were throttled."""
+        answer = self._client.get_metric_data(
+            MetricDataQueries=[
+                _query(f"{metric.lower()}{number}", metric, target, version)
+                for number, version in enumerate(versions)
+                for metric in ("Invocations", "Throttles")
+            ],
+            StartTime=datetime.fromisoformat(since).replace(second=0, microsecond=0),
+            EndTime=datetime.now(UTC),
+        )
+        sums = {result["Id"]: int(sum(result["Values"])) for result in answer["MetricDataResults"]}
+        arms = []
+        for number in range(len(versions)):
+            throttled = sums.get(f"throttles{number}", 0)
+            arms.append(Arm(sums.get(f"invocations{number}", 0) + throttled, throttled))
+        return arms
+
+
+def _query(query_id: str, metric: str, target: LambdaAliasTarget, version: str) -> Any:
+    dimensions = {
+        "FunctionName": target.name,
+        "Resource": f"{target.name}:{target.alias}",
+        "ExecutedVersion": version,
+    }
+    return {
+        "Id": query_id,
+        "MetricStat": {
+            "Metric": {
+                "Namespace": "AWS/Lambda",
+                "MetricName": metric,
+                "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
+            },
+            "Period": PERIOD_SECONDS,
+            "Stat": "Sum",
+        },
+        "ReturnData": True,
+    }
