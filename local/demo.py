@@ -115,9 +115,7 @@ def keep_traffic(rps: float) -> None:
 
 
 def _deployed(aws: EmbeddedAws) -> Outputs:
-    with _timed(f"embedded AWS on {aws.endpoint_url}"):
-        if not aws.answers():
-            raise EmbeddedAwsError(f"the embedded AWS does not answer:\n{aws.log_tail()}")
+    print(f"  embedded AWS on {aws.endpoint_url}", flush=True)
     with _timed("sam build and sam deploy: headgate"):
         headgate = deploy_headgate(aws)
     with _timed("sam build and sam deploy: checkout, the service to be rolled out"):

@@ -79,10 +79,12 @@ class Telemetry:
         return observed
 
     def _report(self, context: Any, begun: float, seconds: float, *, ok: bool) -> None:
-        target = target_of(context) if self._stream else None
-        if target is None:
+        if not self._stream:
             return
         try:
+            target = target_of(context)
+            if target is None:
+                return
             buffer = self._buffers.setdefault(target, [])
             buffer.append([int(begun * 1000), ok, round(seconds * 1000, 1)])
             del buffer[:-MAX_BUFFERED]
