@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
+from headgate.errors import RequestRefused
 from headgate.observability import logger
 from headgate.plan import Plan
 from headgate.request import RolloutRequest
@@ -22,6 +23,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     logger.append_keys(rollout_id=request.id)
     admission = store.admit(request, event["execution"])
     if admission.lock == "held":
+        refuse_stale_undo(request)
         store.begin(plan, event["execution"], admission.epoch)
     logger.info("lock asked for", lock=admission.lock, epoch=admission.epoch)
     return {"lock": admission.lock, "epoch": admission.epoch, "reason": admission.reason}
+
+
+def refuse_stale_undo(request: RolloutRequest) -> None:
+    """An undo may have waited in line while something else was promoted."""
+    if request.undo_of and (last := store.lock(request.target.key).get("last")) != request.undo_of:
+        raise RequestRefused(f"rolloutId: {request.undo_of} is not what was promoted last any more; that is {last}")

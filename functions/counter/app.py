@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
+from headgate.errors import SignalRefused
 from headgate.evidence import Ledger, Ledgers, Record, parse
 from headgate.observability import logger
 from headgate.plan import Plan
@@ -76,5 +78,7 @@ def judge(ledger: Ledger) -> None:
     seen = ledgers.look(ledger.rollout_id, tolerate=guards.errors.tolerate)
     if seen is not None and seen.evidence.crosses(guards.alpha):
         reason = describe(seen.candidate_total, seen.stable_total, seen.evidence, guards.alpha)
-        signaller.send(ledger.rollout_id, f"evidence-{seen.restarts}", "evidence", by="judge", reason=reason)
         logger.info("evidence is in", rollout_id=ledger.rollout_id, reason=reason)
+        # A rollout that is on its way back, or has ended, has nothing to learn from it.
+        with suppress(SignalRefused):
+            signaller.send(ledger.rollout_id, f"evidence-{seen.restarts}", "evidence", by="judge", reason=reason)

@@ -55,7 +55,9 @@ def end_pause(event: dict[str, Any], plan: Plan, findings: Findings) -> Verdict:
     verdict = judge_pause(plan, findings, failed=event["failed"])
     if verdict.next == "shift":
         ledgers.restart(plan.rollout_id)
-    store.close_pause(plan, event["epoch"], event["pause"], findings, verdict)
+    # What fires now was forgiven, or had been firing all along: either way it counts once it has recovered.
+    in_alarm = alarms.in_alarm(plan.guards.alarms)
+    store.close_pause(plan, event["epoch"], event["pause"], findings.model_copy(update={"firing": in_alarm}), verdict)
     return verdict
 
 

@@ -36,6 +36,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     def still_ours() -> None:
         store.require_lock(plan.target.key, plan.rollout_id, epoch)
 
+    if action not in ("describe", *PHASES):
+        raise ValueError(f"action: {action!r} is none of describe, {', '.join(PHASES)}")
     if action == "describe":
         return {"state": LambdaAliasDriver(functions, plan, still_ours).describe()}
     still_ours()
@@ -73,6 +75,4 @@ def act(driver: LambdaAliasDriver, event: dict[str, Any], known: AliasState | No
             return driver.promote(known)
         case "release":
             return driver.release(known)
-        case "rollback":
-            return driver.rollback(known)
-    raise ValueError(f"action: {event['action']!r} is none of prepare, shift, promote, release, rollback, describe")
+    return driver.rollback(known)

@@ -48,6 +48,8 @@ def refuse_missing_hooks(request: RolloutRequest) -> None:
         try:
             functions.get_function_configuration(FunctionName=name)
         except ClientError as error:
+            if error.response["Error"]["Code"] not in ("ResourceNotFoundException", "AccessDeniedException"):
+                raise  # Lambda did not say whether there is one: the machine tries again.
             raise RequestRefused(f"hooks: {name} cannot be asked: {error.response['Error']['Message']}") from None
 
 

@@ -27,9 +27,17 @@ functions = client("lambda")
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     ended = event.get("detail-type") == "Step Functions Execution Status Change"
+    failures = []
     for rollout_id in [rollout_of(event["detail"])] if ended else store.lock_owners():
         logger.append_keys(rollout_id=rollout_id)
-        look_after(rollout_id)
+        try:
+            look_after(rollout_id)
+        except Exception as failure:  # noqa: BLE001 - raised below, all together
+            # One target that cannot be put back must not keep the warden from the others.
+            logger.exception("a rollout could not be looked after")
+            failures.append(f"{rollout_id}: {failure}")
+    if failures:
+        raise RuntimeError("; ".join(failures))
 
 
 def rollout_of(detail: dict[str, Any]) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 from headgate.aws import execution_arn, execution_name
 from headgate.plan import Plan, make_plan
 from headgate.request import RolloutRequest, read_request
-from headgate.store import Store, now
-from headgate.verdict import Signal
+from headgate.store import Store, now, pause_key, signals_of, step_key
+from headgate.verdict import Signal, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION, ACCOUNT = "eu-central-1", "123456789012"
@@ -44,6 +44,12 @@ def execution_of(rollout_id: str) -> str:
     return execution_arn(MACHINE, execution_name(rollout_id))
 
 
+def pause_verdict(*, failed: bool = False, reason: str = "paused by kim", step: int = 0) -> dict[str, Any]:
+    """What the machine hands to a pause."""
+    outcome: Any = "roll-back" if failed else "inconclusive"
+    return Verdict(outcome=outcome, reason=reason, next="pause", step=step, bake=1, failed=failed).to_wire()
+
+
 def signal_of(kind: Any, *, by: str = "kim", reason: str = "", step: int = 0) -> Signal:
     return Signal(signal=kind, by=by, reason=reason, step=step, at=now())
 
@@ -63,8 +69,23 @@ def settle(store: Store, rollout_id: str = "checkout-42", outcome: Any = "succee
 
 
 def bake(store: Store, plan: Plan, step: int = 0, *, token: str = FIRST_TOKEN, attempt: str = "a") -> list[Any]:
-    """Open a bake of a rollout that holds epoch 1."""
-    return store.open_bake(plan, 1, step, 0, token=token, attempt=attempt)
+    """Open a bake of a rollout that holds epoch 1; the signals that are there already."""
+    return signals_of(store.open_bake(plan, 1, step, 0, token=token, attempt=attempt))
+
+
+def end_bake(store: Store, rollout_id: str = "checkout-42", step: int = 0) -> list[Any]:
+    """Close a bake; the signals that have come."""
+    return signals_of(store.close_wait(rollout_id, step_key(step, 0)))
+
+
+def pause(store: Store, plan: Plan, number: int = 1, *, token: str = "p-1", **verdict: Any) -> list[Any]:  # noqa: S107
+    """Open a pause of a rollout that holds epoch 1; the signals that are there already."""
+    return signals_of(store.open_pause(plan, 1, number, pause_verdict(**verdict), token, f"p{number}"))
+
+
+def end_pause(store: Store, rollout_id: str = "checkout-42", number: int = 1) -> list[Any]:
+    """Close the wait of a pause; the signals that have come."""
+    return signals_of(store.close_wait(rollout_id, pause_key(number)))
 
 
 def announced(store: Store, rollout_id: str) -> list[tuple[str, dict[str, Any]]]:

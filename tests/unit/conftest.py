@@ -10,7 +10,7 @@ from hypothesis import settings
 from moto import mock_aws
 
 from headgate.evidence import Ledgers
-from headgate.store import Store
+from headgate.store import HELD_LOCKS, Store
 from tests.unit.builders import REGION, TABLE
 from tests.unit.services import FakeLambda
 
@@ -55,8 +55,18 @@ def dynamodb(aws: None, clients: dict[str, Any]) -> Any:
     client.create_table(
         TableName=TABLE,
         BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "held")],
         KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": HELD_LOCKS,
+                "KeySchema": [
+                    {"AttributeName": "held", "KeyType": "HASH"},
+                    {"AttributeName": "pk", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["owner"]},
+            }
+        ],
     )
     return client
 

@@ -14,6 +14,8 @@ import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from headgate.errors import HeadgateError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -68,6 +70,10 @@ class FakeLambda(Service):
         """Carry out the next UpdateAlias but answer with an error, as when the connection breaks."""
         self.refuse_next: Refusal | None = None
         self.updates: list[dict[str, float]] = []
+        self.provisioned: dict[str, dict[str, Any]] = {}
+        """Provisioned concurrency by version or alias."""
+        self.others: dict[str, Callable[[Any], Any]] = {}
+        """Other functions, and what they do when they are invoked."""
         self._revision = 0
 
     def publish(self, **configuration: Any) -> str:
@@ -86,6 +92,10 @@ class FakeLambda(Service):
             "RevisionId": f"revision-{self._revision}",
             **({"RoutingConfig": {"AdditionalVersionWeights": weights}} if weights else {}),
         }
+
+    def provision(self, qualifier: str, wanted: int, status: str = "READY") -> None:
+        """Give a version or alias provisioned concurrency."""
+        self.provisioned[qualifier] = {"RequestedProvisionedConcurrentExecutions": wanted, "Status": status}
 
     def serves(self, alias: str = "live") -> tuple[str, dict[str, float]]:
         """Where an alias sends its invocations."""
@@ -109,10 +119,26 @@ class FakeLambda(Service):
             raise Refusal("ServiceException", "the answer was lost")
         return self.aliases[Name]
 
-    def GetFunctionConfiguration(self, FunctionName: str, Qualifier: str) -> dict[str, Any]:
+    def GetFunctionConfiguration(self, FunctionName: str, Qualifier: str = "") -> dict[str, Any]:
+        if FunctionName in self.others:
+            return {"FunctionName": FunctionName}
         if Qualifier not in self.versions:
-            raise Refusal("ResourceNotFoundException")
+            raise Refusal("ResourceNotFoundException", f"Function not found: {FunctionName}")
         return self.versions[Qualifier]
+
+    def GetProvisionedConcurrencyConfig(self, FunctionName: str, Qualifier: str) -> dict[str, Any]:
+        if Qualifier not in self.provisioned:
+            raise Refusal("ProvisionedConcurrencyConfigNotFoundException")
+        return self.provisioned[Qualifier]
+
+    def PutProvisionedConcurrencyConfig(
+        self, FunctionName: str, Qualifier: str, ProvisionedConcurrentExecutions: int
+    ) -> dict[str, Any]:
+        self.provision(Qualifier, ProvisionedConcurrentExecutions, "IN_PROGRESS")
+        return self.provisioned[Qualifier]
+
+    def DeleteProvisionedConcurrencyConfig(self, FunctionName: str, Qualifier: str) -> None:
+        self.provisioned.pop(Qualifier, None)
 
     def PublishVersion(self, FunctionName: str) -> dict[str, Any]:
         if self.refuse_next:
@@ -128,12 +154,16 @@ class FakeLambda(Service):
         self.code = json.dumps(source, sort_keys=True)
         return self.PublishVersion(FunctionName)
 
-    def Invoke(self, FunctionName: str, Qualifier: str, Payload: bytes) -> dict[str, Any]:
+    def Invoke(self, FunctionName: str, Payload: bytes, Qualifier: str = "") -> dict[str, Any]:
         version = self.aliases[Qualifier]["FunctionVersion"] if Qualifier in self.aliases else Qualifier
-        if version not in self.versions:
+        if version not in self.versions and FunctionName not in self.others:
             raise Refusal("ResourceNotFoundException", f"Function not found: {FunctionName}:{Qualifier}")
-        answer = self.answers.get(version)
-        answer = answer(json.loads(Payload)) if callable(answer) else answer
+        answer = self.others.get(FunctionName) or self.answers.get(version)
+        if callable(answer):
+            try:
+                answer = answer(json.loads(Payload))
+            except HeadgateError as error:
+                answer = error
         if isinstance(answer, Exception):
             told = json.dumps({"errorType": type(answer).__name__, "errorMessage": str(answer)})
             failure = {"FunctionError": "Unhandled", "Payload": io.BytesIO(told.encode())}
@@ -147,7 +177,8 @@ class FakeStepFunctions(Service):
 
     def __init__(self) -> None:
         self.executions: dict[str, dict[str, Any]] = {}
-        self.ended: set[str] = set()
+        self.ended: dict[str, str] = {}
+        """Status of the executions that run no more, by name."""
         self.open_tokens: set[str] = set()
         self.woken: dict[str, Any] = {}
         self.token_error = "TaskTimedOut"
@@ -158,6 +189,16 @@ class FakeStepFunctions(Service):
             raise Refusal("ExecutionAlreadyExists")
         self.executions[name] = json.loads(input)
         return {"executionArn": f"{stateMachineArn.replace(':stateMachine:', ':execution:')}:{name}"}
+
+    def DescribeExecution(self, executionArn: str) -> dict[str, Any]:
+        name = executionArn.rsplit(":", 1)[-1]
+        if name not in self.executions and name not in self.ended:
+            raise Refusal("ExecutionDoesNotExist")
+        return {
+            "executionArn": executionArn,
+            "stateMachineArn": executionArn.rsplit(":", 1)[0].replace(":execution:", ":stateMachine:"),
+            "status": self.ended.get(name, "RUNNING"),
+        }
 
     def SendTaskSuccess(self, taskToken: str, output: str) -> None:
         if taskToken not in self.open_tokens:
@@ -190,9 +231,11 @@ class FakeStream(Service):
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
         self.down = False
+        self.error = "ProvisionedThroughputExceededException"
+        """What it answers while it is down."""
 
     def PutRecord(self, **given: Any) -> dict[str, Any]:
         if self.down:
-            raise Refusal("ProvisionedThroughputExceededException")
+            raise Refusal(self.error)
         self.records.append(given)
         return {"ShardId": "shardId-000000000000", "SequenceNumber": str(len(self.records))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from headgate.announcements import EVENTS
 from headgate.judge import Arm
 from headgate.verdict import Findings, Verdict
 from local import schemas
-from tests.unit.builders import ROOT, announced, event, execution_of, request_of, settle, signal_of, start
+from tests.unit.builders import ROOT, announced, event, execution_of, pause, request_of, settle, signal_of, start
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,10 @@ def is_valid(detail_type: str, detail: Any) -> bool:
     return validator.is_valid(detail)
 
 
-@pytest.mark.parametrize(("detail_type", "file"), [*FILES.items(), ("Rollout Signal", "rollout_signal_abort")])
+@pytest.mark.parametrize(
+    ("detail_type", "file"),
+    [*FILES.items(), *(("Rollout Signal", f"rollout_signal_{word}") for word in ("abort", "pause", "resume"))],
+)
 def test_every_kind_of_event_has_a_file_that_its_model_and_schema_accept(detail_type: str, file: str) -> None:
     example = event(file)
     assert set(example) == ENVELOPE
@@ -44,10 +48,65 @@ def test_a_schema_refuses_a_field_that_its_model_does_not_know(detail_type: str)
     assert not is_valid(detail_type, detail | {"colour": "green"})
 
 
-def test_a_request_may_leave_out_its_id_because_the_events_own_serves() -> None:
-    detail = event("rollout_requested")["detail"]
+@pytest.mark.parametrize("detail_type", ["Rollout Requested", "Undo Requested"])
+def test_a_request_may_leave_out_its_id_because_the_events_own_serves(detail_type: str) -> None:
+    detail = event(FILES[detail_type])["detail"]
     del detail["id"]
-    assert is_valid("Rollout Requested", detail)
+    assert is_valid(detail_type, detail)
+
+
+def test_every_event_that_a_rule_waits_for_has_a_model() -> None:
+    template = (ROOT / "template.yaml").read_text("utf-8")
+    named = {name.strip() for names in re.findall(r"detail-type: \[([^]]+)\]", template) for name in names.split(",")}
+    aws_own = {"CloudWatch Alarm State Change", "Step Functions Execution Status Change"}
+    assert named - aws_own <= set(EVENTS)
+    assert set(FILES) >= {"Rollout Paused", "Rollout Undone", "Undo Requested"}
+
+
+def test_every_event_that_the_store_writes_has_a_model() -> None:
+    source = (ROOT / "layers/headgate/python/headgate/store.py").read_text("utf-8")
+    written = set(re.findall(r'"((?:Rollout|Step|Verdict) [A-Z][A-Za-z ]+)"', source))
+    assert len(written) > 8
+    assert written <= set(EVENTS)
+
+
+@pytest.mark.parametrize("then", ["rollback", "promote"])
+def test_what_the_store_writes_of_a_pause_is_what_the_models_say(store: Store, then: str) -> None:
+    # GIVEN a rollout that has failed and waits for an operator
+    plan = start(store, onFailure={"pause": {"at": "zero", "limitSeconds": 60, "then": then}})
+    pause(store, plan, failed=True, reason="alarm errors fired")
+    # WHEN one resumes it
+    store.record_signal(plan.rollout_id, "s-1", signal_of("resume"))
+    verdict = Verdict(outcome="continue", reason="resumed by kim", next="shift", step=0, bake=1)
+    store.close_pause(plan, 1, 1, Findings(step=0), verdict)
+    # THEN both entries are valid, and the verdict has no evidence
+    told = dict(announced(store, plan.rollout_id))
+    assert set(told) == {"Rollout Started", "Rollout Paused", "Verdict Reached"}
+    assert (told["Rollout Paused"]["limitSeconds"], told["Rollout Paused"]["then"]) == (60, then)
+    assert not {"evidence", "weight", "bake"} & set(told["Verdict Reached"])
+    for kind, detail in told.items():
+        assert EVENTS[kind].model_validate(detail).to_wire() == detail
+        assert is_valid(kind, detail)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "detail_type"),
+    [
+        ("succeeded", "Rollout Undone"),
+        ("rolled-back", "Rollout Rolled Back"),
+        ("stopped", "Rollout Stopped"),
+        ("refused", "Rollout Refused"),
+    ],
+)
+def test_what_the_store_writes_of_an_undo_is_what_the_models_say(store: Store, outcome: Any, detail_type: str) -> None:
+    start(store, "undo", undoOf="checkout-42")
+    # What was prepared is on record also where it was refused.
+    serving = {"serving": "6"} if outcome in ("succeeded", "rolled-back") else {}
+    settle(store, "undo", outcome, stable="7", candidate="6", **serving)
+    detail = dict(announced(store, "undo"))[detail_type]
+    assert detail["undoOf"] == "checkout-42"
+    assert EVENTS[detail_type].model_validate(detail).to_wire() == detail
+    assert is_valid(detail_type, detail)
 
 
 def test_the_schemas_in_docs_are_what_the_models_say() -> None:
@@ -62,10 +121,10 @@ def test_the_check_finds_a_stale_a_missing_and_a_left_over_schema(
     assert schemas.main(["--check"]) == 0
     (tmp_path / "step-baked.json").write_text("{}", "utf-8")
     (tmp_path / "step-started.json").unlink()
-    (tmp_path / "rollout-undone.json").write_text("{}", "utf-8")
+    (tmp_path / "rollout-renamed.json").write_text("{}", "utf-8")
     assert schemas.main(["--check"]) == 1
     told = capsys.readouterr().out
-    assert all(name in told for name in ("step-baked.json", "step-started.json", "rollout-undone.json"))
+    assert all(name in told for name in ("step-baked.json", "step-started.json", "rollout-renamed.json"))
     assert schemas.main([]) == 0
     assert schemas.stale() == []
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headgate.evidence import GROUPS_PER_WRITE, Ledger, Ledgers, Outcome, Record, Step, parse, take_look
+from headgate.evidence import GROUPS_PER_WRITE, MAX_NAME, Ledger, Ledgers, Outcome, Record, Step, parse, take_look
 from headgate.judge import Arm, Evidence, look
 from tests.unit.builders import TABLE, TARGET_KEY
 
@@ -64,6 +64,10 @@ class TestParsing:
         [
             b"", b"\xff\xfe", b"not json", b"null", b"[]", b"7", b"{}",
             b'{"target": "t", "revision": "7"}',
+            b'{"target": "t", "revision": "7", "outcomes": [[Infinity, true, 1]]}',
+            b"[" * 100_000,
+            json.dumps({"target": "t" * (MAX_NAME + 1), "revision": "7", "outcomes": []}).encode(),
+            json.dumps({"target": "t", "revision": "7" * (MAX_NAME + 1), "outcomes": []}).encode(),
             b'{"target": "t", "outcomes": []}',
             b'{"revision": "7", "outcomes": []}',
             b'{"target": "t", "revision": "7", "outcomes": 7}',
@@ -249,3 +253,42 @@ class TestLooks:
         assert once is not None
         assert ledgers.look("checkout-42", tolerate=0) == read(ledgers)
         assert read(ledgers).evidence == once.evidence
+
+
+class TestRestarting:
+    """An operator resumes a rollout in spite of what is held against the candidate."""
+
+    def test_the_evidence_starts_anew_and_what_was_counted_is_not_looked_at_again(self, ledgers: Ledgers) -> None:
+        opened(ledgers)
+        count(ledgers, record(1, revision="6", n=90), record(2, ok=False, n=10))
+        before = ledgers.look("checkout-42", tolerate=0)
+        assert before is not None
+        assert before.evidence.crosses(0.01)
+        ledgers.restart("checkout-42")
+        after = ledgers.look("checkout-42", tolerate=0, at_least=1)
+        assert after is not None
+        assert (after.evidence, after.restarts) == (Evidence(), 1)
+        assert after.candidate_total == Arm(10, 10)
+
+    def test_what_comes_afterwards_counts(self, ledgers: Ledgers) -> None:
+        opened(ledgers)
+        count(ledgers, record(1, ok=False, n=10))
+        for _ in range(2):
+            ledgers.restart("checkout-42")
+        count(ledgers, record(2, revision="6", n=90), record(3, ok=False, n=10))
+        ledger = ledgers.look("checkout-42", tolerate=0)
+        assert ledger is not None
+        assert ledger.evidence == look(Evidence(), Arm(10, 10), Arm(90, 0))
+        assert ledger.restarts == 2
+
+    def test_it_stands_against_a_look_in_between(self, ledgers: Ledgers) -> None:
+        opened(ledgers)
+        count(ledgers, record(1, revision="6", n=90), record(2, ok=False, n=10))
+        stale = read(ledgers)
+        ledgers.restart("checkout-42")
+        assert not ledgers.save_look(stale, take_look(stale, tolerate=0))
+        assert read(ledgers).evidence == Evidence()
+
+    def test_where_nothing_was_counted_there_is_nothing_to_forget(self, ledgers: Ledgers) -> None:
+        ledgers.restart("checkout-42")
+        assert ledgers.read("checkout-42") is None

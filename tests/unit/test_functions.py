@@ -9,16 +9,20 @@ import base64
 import functools
 import importlib.util
 import json
+import time
+from datetime import UTC, datetime, timedelta
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 
-from headgate.errors import LockLost, RequestRefused
+from headgate.aws import execution_name
+from headgate.errors import Aborted, LockLost, RequestRefused, TargetNotReady
 from headgate.judge import Arm
 from headgate.plan import Plan
 from headgate.request import RolloutRequest
+from headgate.store import now, signals_of
 from tests.unit.builders import (
     ACCOUNT,
     DRIVER,
@@ -28,6 +32,7 @@ from tests.unit.builders import (
     TARGET,
     TARGET_KEY,
     announced,
+    end_bake,
     event,
     execution_of,
     request_of,
@@ -45,6 +50,7 @@ SETTINGS = {
     "RETENTION_DAYS": "90",
     "ROLLOUT_MACHINE": MACHINE,
     "DEAD_LETTERS": "https://sqs.eu-central-1.amazonaws.com/123456789012/dead-letters",
+    "UNDELIVERED": "https://sqs.eu-central-1.amazonaws.com/123456789012/undelivered",
     "BUS": "headgate",
     "ACCOUNT": ACCOUNT,
     "TELEMETRY": "true",
@@ -66,7 +72,9 @@ class Functions:
 
     def call(self, name: str, payload: Any = None) -> Any:
         """Invoke a function, with the payload in events/ unless another is given."""
-        return self.module(name).handler(event(name) if payload is None else payload, CONTEXT)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(boto3, "client", self.client)  # A function makes its clients when it first needs them.
+            return self.module(name).handler(event(name) if payload is None else payload, CONTEXT)
 
     def _load(self, name: str) -> ModuleType:
         spec = importlib.util.spec_from_file_location(f"function_{name}", ROOT / "functions" / name / "app.py")
@@ -76,7 +84,6 @@ class Functions:
         with pytest.MonkeyPatch.context() as patch:
             for setting, value in SETTINGS.items():
                 patch.setenv(setting, value)
-            patch.setattr(boto3, "client", self.client)
             spec.loader.exec_module(module)
         return module
 
@@ -97,7 +104,7 @@ def deployed(_nobodys_account: None) -> Functions:
 @pytest.fixture
 def machines(deployed: Functions) -> Iterator[FakeStepFunctions]:
     fake = FakeStepFunctions()
-    detach = fake.attach(deployed.clients["stepfunctions"])
+    detach = fake.attach(deployed.client("stepfunctions"))
     yield fake
     detach()
 
@@ -105,7 +112,7 @@ def machines(deployed: Functions) -> Iterator[FakeStepFunctions]:
 @pytest.fixture
 def bus(deployed: Functions) -> Iterator[FakeBus]:
     fake = FakeBus()
-    detach = fake.attach(deployed.clients["events"])
+    detach = fake.attach(deployed.client("events"))
     yield fake
     detach()
 
@@ -118,7 +125,7 @@ def checkout(deployed: Functions) -> Iterator[FakeLambda]:
         function.publish()
     function.point("live", "6")
     function.aliases["live"]["RevisionId"] = event("lambda_alias_driver")["state"]["revisionId"]
-    detach = function.attach(deployed.clients["lambda"])
+    detach = function.attach(deployed.client("lambda"))
     yield function
     detach()
 
@@ -161,12 +168,67 @@ def running(store: Store, deployed: Functions) -> Plan:
 
 
 @pytest.fixture
-def baking(running: Plan, deployed: Functions, machines: FakeStepFunctions) -> str:
-    """The token of its open bake."""
+def baking(running: Plan, deployed: Functions, machines: FakeStepFunctions, alarm: Callable[[str], None]) -> str:
+    """The token of its open bake; its alarm is quiet."""
+    alarm("OK")
     token: str = event("baker")["token"]
     machines.open_tokens.add(token)
     deployed.call("baker")
     return token
+
+
+@pytest.fixture
+def paused(running: Plan, deployed: Functions, machines: FakeStepFunctions) -> str:
+    """The token of its open pause, which an operator has asked for."""
+    token: str = event("pauser")["token"]
+    machines.open_tokens.add(token)
+    deployed.call("pauser")
+    return token
+
+
+@pytest.fixture
+def undelivered(aws: None, clients: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Any]]:
+    """Reads what was put aside."""
+    sqs = clients["sqs"]
+    url = sqs.create_queue(QueueName="undelivered")["QueueUrl"]
+    monkeypatch.setenv("UNDELIVERED", url)
+    return lambda: sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+
+
+def sent_now(file: str, **detail: Any) -> Any:
+    """An event of events/ as if it had come this moment: what is old counts for less."""
+    payload = event(file) | {"time": now()}
+    payload["detail"] |= detail
+    if "state" in payload["detail"]:
+        payload["detail"]["state"]["timestamp"] = now()
+    return payload
+
+
+def a_moment_later() -> str:
+    """A time after everything that has happened so far."""
+    time.sleep(0.002)
+    return now()
+
+
+def an_hour_ago() -> str:
+    return (datetime.now(UTC) - timedelta(hours=1)).isoformat(timespec="milliseconds")
+
+
+def change_record(dynamodb: Any, **fields: str) -> None:
+    """Set fields of the record of checkout-42 behind everybody's back."""
+    dynamodb.update_item(
+        TableName=TABLE,
+        Key={"pk": {"S": "ROLLOUT#checkout-42"}, "sk": {"S": "ROLLOUT"}},
+        UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in fields),
+        ExpressionAttributeNames={f"#{name}": name for name in fields},
+        ExpressionAttributeValues={f":{name}": {"S": value} for name, value in fields.items()},
+    )
+
+
+def record_of(store: Store, rollout_id: str = "checkout-42") -> dict[str, Any]:
+    record = store.rollout(rollout_id)
+    assert record is not None
+    return record
 
 
 def message(body: str) -> Any:
@@ -174,6 +236,20 @@ def message(body: str) -> Any:
     payload = event("intake")
     payload["Records"][0]["body"] = body
     return payload
+
+
+def outbox(count: int) -> list[dict[str, Any]]:
+    """So many records of the table's stream: each an entry whose detail and sequence number are its number."""
+    (record,) = event("publisher")["Records"]
+    image = record["dynamodb"]["NewImage"]
+    return [
+        record
+        | {
+            "dynamodb": record["dynamodb"]
+            | {"NewImage": image | {"detail": {"N": str(number)}}, "SequenceNumber": str(number)}
+        }
+        for number in range(count)
+    ]
 
 
 def telemetry(revision: str, *, ok: bool, requests: int, sequence: int) -> dict[str, Any]:
@@ -187,16 +263,22 @@ def telemetry(revision: str, *, ok: bool, requests: int, sequence: int) -> dict[
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_function_has_a_payload_to_be_tried_with(name: str) -> None:
-    files = {"signaller": ["rollout_signal", "rollout_signal_abort", "cloudwatch_alarm_state_change"]}
+    signals = ["rollout_signal", "rollout_signal_abort", "rollout_signal_pause", "rollout_signal_resume"]
+    files = {"signaller": [*signals, "cloudwatch_alarm_state_change"]}
     assert all(event(file) for file in files.get(name, [name]))
 
 
 def test_the_payloads_are_one_story() -> None:
     plan = event("acquirer")["plan"]
-    assert all(event(name)["plan"] == plan for name in ("lambda_alias_driver", "baker", "judge"))
+    assert all(event(name)["plan"] == plan for name in ("lambda_alias_driver", "baker", "judge", "pauser"))
     assert event("planner")["request"] == event("rollout_requested")["detail"]
     assert json.loads(event("intake")["Records"][0]["body"]) == event("rollout_requested")
     assert event("acquirer")["execution"] == event("settler")["execution"] == execution_of("checkout-42")
+    assert event("judge")["state"] == event("baker")["state"]
+    assert event("warden")["detail"]["executionArn"] == execution_of("checkout-42")
+    assert json.loads(event("warden")["detail"]["input"]) == event("acquirer")["request"]
+    assert event("rollout_paused")["detail"]["reason"] == event("pauser")["verdict"]["reason"]
+    assert event("undo_requested")["detail"]["rolloutId"] == event("rollout_undone")["detail"]["undoOf"]
     image = event("publisher")["Records"][0]["dynamodb"]["NewImage"]
     assert image["detailType"] == {"S": "Rollout Started"}
 
@@ -214,7 +296,7 @@ class TestIntake:
         self, store: Store, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
         deployed.call("intake")
-        machines.ended.update(machines.executions)
+        machines.ended |= dict.fromkeys(machines.executions, "SUCCEEDED")
         assert deployed.call("intake") == {"batchItemFailures": []}
         assert len(machines.executions) == 1
         assert store.lock(TARGET_KEY)["epoch"] == 1
@@ -273,25 +355,124 @@ class TestIntake:
         assert deployed.call("intake", payload) == {"batchItemFailures": []}
         assert len(machines.executions) == len(dead_letters()) == 1
 
+    @pytest.mark.parametrize("body", ['{"target": ', "{'target': 1}", "\ufeff{}", "nul", '{"a": 1} {"b": 2}'])
+    def test_malformed_json_is_refused_and_not_tried_again(
+        self, store: Store, deployed: Functions, machines: FakeStepFunctions, dead_letters: Any, body: str
+    ) -> None:
+        payload = message(body)
+        assert deployed.call("intake", payload) == {"batchItemFailures": []}
+        (kept,) = dead_letters()
+        assert kept["Body"] == body
+        assert kept["MessageAttributes"]["reason"]["StringValue"].startswith("the message: is not JSON: ")
+        assert record_of(store, payload["Records"][0]["messageId"])["status"] == "refused"
+        assert machines.executions == {}
+
+
+class TestUndo:
+    @pytest.fixture
+    def promoted(self, store: Store, running: Plan, deployed: Functions) -> None:
+        """The rollout checkout-42 has replaced version 6 by 7."""
+        deployed.call("settler")
+
+    def test_it_is_a_rollout_to_what_was_stable_before(
+        self, store: Store, promoted: None, deployed: Functions, machines: FakeStepFunctions
+    ) -> None:
+        assert deployed.call("intake", message(json.dumps(event("undo_requested")))) == {"batchItemFailures": []}
+        (request,) = machines.executions.values()
+        assert (request["id"], request["undoOf"]) == ("undo-checkout-42", "checkout-42")
+        assert (request["candidate"], request["strategy"]) == ({"version": "6"}, "AllAtOnce")
+        assert store.lock(TARGET_KEY)["owner"] == "undo-checkout-42"
+
+    def test_it_takes_back_the_last_promotion_where_it_names_none(
+        self, store: Store, promoted: None, deployed: Functions, machines: FakeStepFunctions
+    ) -> None:
+        wish = event("undo_requested")
+        del wish["detail"]["rolloutId"], wish["detail"]["id"]
+        deployed.call("intake", message(json.dumps(wish)))
+        (request,) = machines.executions.values()
+        assert (request["id"], request["undoOf"]) == (wish["id"], "checkout-42")
+
+    def test_what_was_promoted_over_is_not_taken_back(
+        self, store: Store, promoted: None, deployed: Functions, machines: FakeStepFunctions, dead_letters: Any
+    ) -> None:
+        wish = event("undo_requested")
+        wish["detail"]["rolloutId"] = "checkout-41"
+        deployed.call("intake", message(json.dumps(wish)))
+        ((kind, detail),) = announced(store, "undo-checkout-42")
+        assert kind == "Rollout Refused"
+        assert detail["reason"] == "rolloutId: checkout-41 is not what was promoted last; that is checkout-42"
+        assert (len(dead_letters()), machines.executions) == (1, {})
+
+    @pytest.mark.parametrize(
+        ("detail", "reason"),
+        [
+            ({"target": TARGET}, f"target: nothing was promoted on {TARGET_KEY}, so there is nothing to undo"),
+            ({"target": TARGET, "rollout_id": "x"}, "rollout_id: is not a known field; did you mean rolloutId?"),
+            ({}, "target: is missing; add it"),
+            (None, "the request: must be a JSON object with at least a target"),
+        ],
+    )
+    def test_an_undo_that_cannot_be_is_refused_with_the_reason(
+        self, store: Store, deployed: Functions, dead_letters: Any, detail: Any, reason: str
+    ) -> None:
+        wish = event("undo_requested") | {"detail": detail}
+        deployed.call("intake", message(json.dumps(wish)))
+        ((_, told),) = announced(store, wish["id"])
+        assert told["reason"].startswith(reason)
+
+    def test_its_end_says_what_it_has_taken_back_and_can_itself_be_taken_back(
+        self, store: Store, promoted: None, deployed: Functions, machines: FakeStepFunctions
+    ) -> None:
+        deployed.call("intake", message(json.dumps(event("undo_requested"))))
+        state = event("settler")["state"] | {"stable": "7", "candidate": "6"}
+        ending = {"rolloutId": "undo-checkout-42", "execution": execution_of("undo-checkout-42"), "verdict": {}}
+        deployed.call("settler", event("settler") | ending | {"state": state})
+        told = dict(announced(store, "undo-checkout-42"))["Rollout Undone"]
+        assert told | {"at": ""} == event("rollout_undone")["detail"] | {"at": ""}
+        last = store.last_promoted(TARGET_KEY)
+        assert last is not None
+        assert (last["pk"], last["stable"]) == ("ROLLOUT#undo-checkout-42", "7")
+
 
 class TestPlanner:
-    def test_it_works_the_request_out(self, deployed: Functions, alarm: Any) -> None:
+    @pytest.fixture
+    def asked(self, checkout: FakeLambda) -> FakeLambda:
+        """The hooks that the request names can be asked."""
+        checkout.others = dict.fromkeys(("headgate-smoke-tester", "headgate-version-checker"), dict)
+        return checkout
+
+    def test_it_refuses_a_hook_that_does_not_exist(self, deployed: Functions, alarm: Any, asked: FakeLambda) -> None:
+        alarm("OK")
+        del asked.others["headgate-version-checker"]
+        with pytest.raises(RequestRefused, match="hooks: headgate-version-checker cannot be asked: Function not found"):
+            deployed.call("planner")
+
+    @pytest.mark.parametrize("then", ["rollback", "promote"])
+    def test_it_notes_what_becomes_of_a_failure(self, deployed: Functions, then: str) -> None:
+        wish = {"pause": {"at": "zero", "limitSeconds": 60, "then": then}}
+        payload = {"request": {"target": TARGET, "onFailure": wish}, "executionName": "by-hand"}
+        plan = deployed.call("planner", payload)["plan"]
+        assert (plan["pausesOnFailure"], plan["pause"]) == (True, wish["pause"])
+
+    def test_it_works_the_request_out(self, deployed: Functions, alarm: Any, asked: FakeLambda) -> None:
         alarm("OK")
         expected = {name: event("acquirer")[name] for name in ("request", "plan")}
         assert deployed.call("planner") == expected
 
-    def test_it_notes_the_alarms_that_fire_already(self, deployed: Functions, alarm: Any) -> None:
+    def test_it_notes_the_alarms_that_fire_already(self, deployed: Functions, alarm: Any, asked: FakeLambda) -> None:
         alarm("ALARM")
         assert deployed.call("planner")["plan"]["firing"] == ["checkout-errors"]
 
-    def test_it_refuses_a_firing_alarm_where_alarms_are_strict(self, deployed: Functions, alarm: Any) -> None:
+    def test_it_refuses_a_firing_alarm_where_alarms_are_strict(
+        self, deployed: Functions, alarm: Any, asked: FakeLambda
+    ) -> None:
         alarm("ALARM")
         payload = event("planner")
         payload["request"]["guards"]["strictAlarms"] = True
         with pytest.raises(RequestRefused, match=r"guards\.alarms: checkout-errors fires already"):
             deployed.call("planner", payload)
 
-    def test_it_refuses_an_alarm_that_does_not_exist(self, aws: None, deployed: Functions) -> None:
+    def test_it_refuses_an_alarm_that_does_not_exist(self, aws: None, deployed: Functions, asked: FakeLambda) -> None:
         with pytest.raises(RequestRefused, match=r"guards\.alarms: no alarm is named checkout-errors"):
             deployed.call("planner")
 
@@ -323,7 +504,10 @@ class TestAcquirer:
         store.admit(request_of("before"), execution_of("before"))
         assert deployed.call("acquirer")["lock"] == "waits"
         store.settle("before", execution_of("before"), "succeeded", {"reason": ""})
-        assert deployed.call("acquirer") == {"lock": "held", "epoch": 2, "reason": ""}
+        # Its first execution has ended in line; it runs in one of its own.
+        payload = event("acquirer") | {"execution": f"{execution_of('checkout-42')}-2"}
+        assert deployed.call("acquirer", payload) == {"lock": "held", "epoch": 2, "reason": ""}
+        assert deployed.call("acquirer")["lock"] == "duplicate"
 
 
 class TestLambdaAliasDriver:
@@ -338,6 +522,69 @@ class TestLambdaAliasDriver:
             payload |= deployed.call("lambda_alias_driver", payload | {"action": action})
         assert checkout.serves() == ("6", {})
         assert checkout.updates == [{"7": 0.1}, {}, {}]
+
+    def test_it_releases_what_the_replaced_version_holds(
+        self, running: Plan, deployed: Functions, checkout: FakeLambda
+    ) -> None:
+        checkout.provision("6", 5)
+        payload = event("lambda_alias_driver")
+        payload["state"]["provisioned"] = 5
+        assert deployed.call("lambda_alias_driver", payload | {"action": "release"})["state"] == payload["state"]
+        assert checkout.provisioned == {}
+
+    def test_it_notes_what_it_is_about_to_do_and_what_it_has_done(
+        self, store: Store, running: Plan, deployed: Functions, checkout: FakeLambda
+    ) -> None:
+        phases = []
+        payload = event("lambda_alias_driver") | {"state": {}}
+        for action in ("prepare", "shift", "promote", "rollback"):
+            payload |= deployed.call("lambda_alias_driver", payload | {"action": action})
+            record = record_of(store)
+            assert record["state"] == payload["state"]
+            phases.append((record["phase"], record.get("aim")))
+        assert phases == [("preparing", None), ("shifting", 10), ("promoting", -1), ("rolling-back", -1)]
+
+    def test_what_it_published_is_not_published_again_when_it_was_not_ready(
+        self, store: Store, running: Plan, deployed: Functions, checkout: FakeLambda
+    ) -> None:
+        # GIVEN a version that Lambda has published and not made active yet
+        payload = event("lambda_alias_driver") | {"action": "prepare", "state": {}}
+        payload["plan"]["candidate"] = {"publish": {}}
+        checkout.publish(State="Pending")
+        with pytest.raises(TargetNotReady):
+            deployed.call("lambda_alias_driver", payload)
+        assert record_of(store)["state"]["candidate"] == "8"
+        # WHEN the machine asks again and $LATEST has moved on, THEN it is the same version
+        checkout.versions["8"]["State"] = "Active"
+        checkout.code = "newer"
+        assert deployed.call("lambda_alias_driver", payload)["state"]["candidate"] == "8"
+        assert "9" not in checkout.versions
+
+    def test_a_rollback_without_a_state_finds_it_on_record(
+        self, running: Plan, deployed: Functions, checkout: FakeLambda
+    ) -> None:
+        deployed.call("lambda_alias_driver")
+        payload = event("lambda_alias_driver") | {"action": "rollback", "state": {}}
+        assert deployed.call("lambda_alias_driver", payload)["state"]["weight"] == 0
+        assert checkout.serves() == ("6", {})
+
+    @pytest.mark.parametrize("action", ["prepare", "shift", "promote", "release"])
+    def test_it_goes_no_further_once_somebody_said_abort(
+        self, running: Plan, deployed: Functions, checkout: FakeLambda, machines: FakeStepFunctions, action: str
+    ) -> None:
+        deployed.call("signaller", event("rollout_signal_abort"))
+        with pytest.raises(Aborted, match="aborted by kim: wrong release"):
+            deployed.call("lambda_alias_driver", event("lambda_alias_driver") | {"action": action})
+        assert checkout.updates == []
+        deployed.call("lambda_alias_driver", event("lambda_alias_driver") | {"action": "rollback"})
+
+    def test_it_does_not_promote_what_an_alarm_has_just_spoken_against(
+        self, running: Plan, deployed: Functions, checkout: FakeLambda, machines: FakeStepFunctions
+    ) -> None:
+        deployed.call("signaller", sent_now("cloudwatch_alarm_state_change"))
+        with pytest.raises(Aborted, match="alarm checkout-errors fired: Threshold Crossed"):
+            deployed.call("lambda_alias_driver", event("lambda_alias_driver") | {"action": "promote"})
+        assert checkout.updates == []
 
     def test_it_describes(self, deployed: Functions, checkout: FakeLambda) -> None:
         answer = deployed.call("lambda_alias_driver", event("lambda_alias_driver") | {"action": "describe"})
@@ -357,8 +604,10 @@ class TestLambdaAliasDriver:
             deployed.call("lambda_alias_driver")
         assert checkout.updates == []
 
-    def test_it_refuses_an_action_that_it_does_not_know(self, deployed: Functions, checkout: FakeLambda) -> None:
-        with pytest.raises(ValueError, match="action: 'dance' is none of prepare, shift, promote"):
+    def test_it_refuses_an_action_that_it_does_not_know(
+        self, running: Plan, deployed: Functions, checkout: FakeLambda
+    ) -> None:
+        with pytest.raises(ValueError, match="action: 'dance' is none of describe, prepare, shift, promote"):
             deployed.call("lambda_alias_driver", event("lambda_alias_driver") | {"action": "dance"})
 
 
@@ -366,8 +615,7 @@ class TestBaker:
     def test_it_leaves_the_token_and_opens_the_evidence(
         self, store: Store, baking: str, machines: FakeStepFunctions, ledgers: Ledgers
     ) -> None:
-        record, ledger = store.rollout("checkout-42"), ledgers.read("checkout-42")
-        assert record is not None
+        record, ledger = record_of(store), ledgers.read("checkout-42")
         assert ledger is not None
         assert (record["token"], record["step"], machines.woken) == (baking, 0, {})
         assert (ledger.candidate, ledger.stable, ledger.since) == ("7", "6", {0: event("baker")["state"]["shiftedAt"]})
@@ -382,14 +630,65 @@ class TestBaker:
         assert (output["signal"], output["by"]) == ("abort", "kim")
 
     def test_a_promote_for_an_earlier_step_does_not(
-        self, running: Plan, deployed: Functions, machines: FakeStepFunctions
+        self, running: Plan, deployed: Functions, machines: FakeStepFunctions, alarm: Any
     ) -> None:
-        deployed.call("signaller", event("rollout_signal"))
+        alarm("OK")
+        deployed.call("signaller", sent_now("rollout_signal"))
         payload = event("baker") | {"step": 1}
         payload["plan"]["steps"].append({"weight": 50.0, "bakeSeconds": 60})
         machines.open_tokens.add(payload["token"])
         deployed.call("baker", payload)
         assert machines.woken == {}
+
+    @pytest.mark.parametrize(
+        ("state", "fired_before", "woken"),
+        [("OK", [], False), ("ALARM", [], True), ("ALARM", ["checkout-errors"], False)],
+    )
+    def test_an_alarm_that_fired_before_its_name_was_on_record_ends_the_bake_at_once(
+        self,
+        running: Plan,
+        deployed: Functions,
+        machines: FakeStepFunctions,
+        alarm: Any,
+        state: str,
+        fired_before: list[str],
+        woken: bool,
+    ) -> None:
+        alarm(state)
+        payload = event("baker")
+        payload["plan"]["firing"] = fired_before
+        machines.open_tokens.add(payload["token"])
+        deployed.call("baker", payload)
+        assert list(machines.woken.values()) == [{"signal": "alarm", "by": "checkout-errors"}] * woken
+
+
+class TestPauser:
+    def test_it_leaves_the_token_and_says_that_the_rollout_waits(
+        self, store: Store, paused: str, machines: FakeStepFunctions
+    ) -> None:
+        record = record_of(store)
+        assert (record["token"], record["phase"], machines.woken) == (paused, "paused", {})
+        told = dict(announced(store, "checkout-42"))["Rollout Paused"]
+        example = event("rollout_paused")["detail"]
+        assert told | {"at": ""} == example | {"at": ""}
+
+    @pytest.mark.parametrize(
+        ("signal", "ends_it"),
+        [("abort", True), ("promote-fully", True), ("promote", False), ("pause", False)],
+    )
+    def test_what_was_said_before_ends_it_only_if_it_leaves_no_doubt(
+        self, running: Plan, deployed: Functions, machines: FakeStepFunctions, signal: str, ends_it: bool
+    ) -> None:
+        deployed.call("signaller", sent_now("rollout_signal", signal=signal))
+        machines.open_tokens.add(event("pauser")["token"])
+        deployed.call("pauser")
+        assert [output["signal"] for output in machines.woken.values()] == [signal] * ends_it
+
+    def test_a_rollout_without_the_lock_does_not_wait(self, store: Store, deployed: Functions) -> None:
+        request = RolloutRequest.model_validate(event("acquirer")["request"])
+        store.admit(request, execution_of("checkout-42"))
+        with pytest.raises(LockLost):
+            deployed.call("pauser", event("pauser") | {"epoch": 2})
 
 
 class TestJudge:
@@ -419,14 +718,76 @@ class TestJudge:
         assert (verdict["outcome"], verdict["reason"]) == ("roll-back", "alarm checkout-errors fired")
 
     def test_an_alarm_that_fired_before_counts_only_after_it_has_recovered(
-        self, baking: str, deployed: Functions, alarm: Any
+        self, baking: str, deployed: Functions, alarm: Any, dynamodb: Any
     ) -> None:
         alarm("ALARM")
-        payload = event("judge") | {"startedAt": "2100-01-01T00:00:00Z"}
+        payload = event("judge")
         payload["plan"]["firing"] = ["checkout-errors"]
+        change_record(dynamodb, startedAt=a_moment_later())
         assert deployed.call("judge", payload)["outcome"] == "inconclusive"
-        recovered = payload | {"startedAt": "2000-01-01T00:00:00.000Z", "bake": 1}
-        assert deployed.call("judge", recovered)["outcome"] == "roll-back"
+        change_record(dynamodb, startedAt=an_hour_ago())
+        assert deployed.call("judge", payload | {"bake": 1})["outcome"] == "roll-back"
+
+    def test_after_a_pause_what_fired_in_it_counts_only_after_it_has_recovered(
+        self, paused: str, deployed: Functions, alarm: Any, dynamodb: Any
+    ) -> None:
+        # GIVEN a pause that is resumed while an alarm fires
+        alarm("ALARM")
+        deployed.call("signaller", event("rollout_signal_resume"))
+        payload = event("judge")
+        assert deployed.call("judge", payload | {"pause": 1, "failed": False, "bake": 1})["next"] == "shift"
+        # WHEN the next bake is judged, THEN it counts once it has recovered in between
+        change_record(dynamodb, watchedSince=a_moment_later())
+        assert deployed.call("judge", payload | {"bake": 1})["outcome"] == "inconclusive"
+        change_record(dynamodb, watchedSince=an_hour_ago())
+        assert deployed.call("judge", payload | {"bake": 2})["outcome"] == "roll-back"
+
+    def test_resuming_starts_from_a_clean_slate(
+        self, store: Store, baking: str, deployed: Functions, machines: FakeStepFunctions, ledgers: Ledgers
+    ) -> None:
+        # GIVEN evidence that ended a bake, and a pause for it
+        records = [telemetry("6", ok=True, requests=90, sequence=1), telemetry("7", ok=False, requests=10, sequence=2)]
+        deployed.call("counter", {"Records": records})
+        payload = event("judge")
+        payload["plan"] |= {"pausesOnFailure": True}
+        verdict = deployed.call("judge", payload)
+        assert (verdict["outcome"], verdict["next"], verdict["failed"]) == ("roll-back", "pause", True)
+        deployed.call("pauser", event("pauser") | {"verdict": verdict})
+        # WHEN an operator resumes it
+        deployed.call("signaller", event("rollout_signal_resume"))
+        ended = deployed.call("judge", payload | {"pause": 1, "failed": True, "bake": verdict["bake"]})
+        assert (ended["next"], ended["step"], ended["bake"]) == ("shift", 0, 1)
+        assert ended["reason"] == "resumed by kim: the logs are clean"
+        # THEN nothing is held against the candidate any more, and the next time it is a signal of its own
+        ledger = ledgers.read("checkout-42")
+        assert ledger is not None
+        assert (ledger.evidence.value, ledger.restarts) == (1, 1)
+        deployed.call("counter", {"Records": [telemetry("7", ok=False, requests=1, sequence=3)]})
+        assert list(record_of(store)["signals"]) == ["evidence-0", event("rollout_signal_resume")["id"]]
+        records = [telemetry("6", ok=True, requests=90, sequence=4), telemetry("7", ok=False, requests=10, sequence=5)]
+        deployed.call("counter", {"Records": records})
+        assert "evidence-1" in record_of(store)["signals"]
+
+    def test_a_pauses_verdict_stands_when_it_is_asked_again(
+        self, paused: str, deployed: Functions, alarm: Any, store: Store
+    ) -> None:
+        alarm("OK")
+        payload = event("judge") | {"pause": 1, "failed": False, "bake": 1}
+        first = deployed.call("judge", payload)
+        assert (first["outcome"], first["reason"]) == ("roll-back", "nobody decided within 86400 s")
+        deployed.call("signaller", event("rollout_signal_abort"))
+        assert deployed.call("judge", payload) == first
+
+    def test_a_step_that_does_not_bake_begins_to_count_when_it_is_judged(
+        self, running: Plan, deployed: Functions, alarm: Any, ledgers: Ledgers
+    ) -> None:
+        alarm("OK")
+        payload = event("judge")
+        payload["plan"]["steps"] = [{"weight": 10.0, "bakeSeconds": 0}]
+        assert deployed.call("judge", payload)["next"] == "promote"
+        ledger = ledgers.read("checkout-42")
+        assert ledger is not None
+        assert ledger.since == {0: payload["state"]["shiftedAt"]}
 
     def test_it_looks_at_the_last_counts_before_it_judges(self, baking: str, deployed: Functions, alarm: Any) -> None:
         records = [
@@ -454,6 +815,20 @@ class TestSettler:
         store.admit(request_of("next"), execution_of("next"))
         assert deployed.call("settler") == deployed.call("settler")
         assert [request["id"] for request in machines.executions.values()] == ["next"]
+        # Under a name of its own: the plain one may be that of an execution which went into line, and has ended.
+        assert list(machines.executions) == [f"{execution_name('next')}-2"]
+
+    def test_it_does_not_count_as_succeeded_what_somebody_has_objected_to(
+        self, store: Store, running: Plan, deployed: Functions, machines: FakeStepFunctions
+    ) -> None:
+        # GIVEN an abort after the last verdict, when nobody looks any more
+        deployed.call("signaller", event("rollout_signal_abort"))
+        # WHEN the rollout settles, THEN it is told, and has not ended
+        assert deployed.call("settler") == {"outcome": "objected", "reason": "aborted by kim: wrong release"}
+        assert (record_of(store)["status"], store.lock(TARGET_KEY)["owner"]) == ("running", "checkout-42")
+        assert [kind for kind, _ in announced(store, "checkout-42")] == ["Rollout Started"]
+        # AND settles as rolled back once it is
+        assert deployed.call("settler", event("settler") | {"outcome": "rolled-back"})["outcome"] == "rolled-back"
 
     @pytest.mark.parametrize(
         ("failure", "reason"),
@@ -478,6 +853,149 @@ class TestSettler:
         assert (kind, detail["reason"]) == ("Rollout Refused", "no target")
 
 
+class TestWarden:
+    @pytest.fixture
+    def dead(
+        self, store: Store, running: Plan, deployed: Functions, checkout: FakeLambda, machines: FakeStepFunctions
+    ) -> str:
+        """The name of the execution of checkout-42, which was aborted at 10 %; its driver can be invoked."""
+        checkout.others[DRIVER] = lambda payload: deployed.call("lambda_alias_driver", payload)
+        deployed.call("lambda_alias_driver")
+        name = execution_of("checkout-42").rsplit(":", 1)[-1]
+        machines.ended[name] = "ABORTED"
+        return name
+
+    @pytest.mark.parametrize("payload", [None, {"detail-type": "Scheduled Event", "source": "aws.events"}])
+    def test_a_dead_executions_target_is_put_back_and_its_record_closed(
+        self, store: Store, dead: str, deployed: Functions, checkout: FakeLambda, payload: Any
+    ) -> None:
+        assert checkout.serves() == ("6", {"7": 0.1})
+        deployed.call("warden", payload)
+        record = record_of(store)
+        assert checkout.serves() == ("6", {})
+        assert (record["status"], record["serving"], record["candidate"]) == ("rolled-back", "6", "7")
+        assert record["reason"] == "its execution ended as ABORTED and left it unfinished"
+        assert "owner" not in store.lock(TARGET_KEY)
+        assert [kind for kind, _ in announced(store, "checkout-42")] == ["Rollout Rolled Back", "Rollout Started"]
+
+    def test_looking_again_changes_nothing(
+        self, store: Store, dead: str, deployed: Functions, checkout: FakeLambda
+    ) -> None:
+        deployed.call("warden")
+        before, updates = store.history("checkout-42"), list(checkout.updates)
+        deployed.call("warden")
+        deployed.call("warden", {"detail-type": "Scheduled Event"})
+        assert (store.history("checkout-42"), checkout.updates) == (before, updates)
+
+    def test_the_dead_execution_can_do_no_more_harm(
+        self, store: Store, dead: str, deployed: Functions, checkout: FakeLambda
+    ) -> None:
+        deployed.call("warden")
+        for action in ("shift", "promote", "rollback"):
+            with pytest.raises(LockLost):
+                deployed.call("lambda_alias_driver", event("lambda_alias_driver") | {"action": action})
+        assert checkout.serves() == ("6", {})
+
+    @pytest.mark.parametrize("payload", [None, {"detail-type": "Scheduled Event"}])
+    def test_what_runs_is_left_alone(
+        self, store: Store, running: Plan, deployed: Functions, machines: FakeStepFunctions, payload: Any
+    ) -> None:
+        machines.executions[execution_of("checkout-42").rsplit(":", 1)[-1]] = {}
+        before = store.history("checkout-42"), store.lock(TARGET_KEY)
+        deployed.call("warden", payload)
+        assert (store.history("checkout-42"), store.lock(TARGET_KEY)) == before
+
+    def test_what_was_accepted_and_never_began_is_started(
+        self, store: Store, deployed: Functions, machines: FakeStepFunctions
+    ) -> None:
+        # GIVEN an intake that died between its two writes
+        request = RolloutRequest.model_validate(event("acquirer")["request"])
+        store.admit(request, execution_of("checkout-42"))
+        for _ in range(2):
+            deployed.call("warden", {"detail-type": "Scheduled Event"})
+        assert machines.executions == {execution_of("checkout-42").rsplit(":", 1)[-1]: request.to_wire()}
+        assert record_of(store)["status"] == "accepted"
+
+    def test_what_died_before_it_touched_anything_is_refused(
+        self, store: Store, running: Plan, deployed: Functions, machines: FakeStepFunctions, checkout: FakeLambda
+    ) -> None:
+        machines.ended[execution_of("checkout-42").rsplit(":", 1)[-1]] = "FAILED"
+        deployed.call("warden")
+        record = record_of(store)
+        assert (record["status"], checkout.updates) == ("refused", [])
+        assert record["reason"].endswith("ended as FAILED and left it unfinished; nothing was moved")
+        assert "owner" not in store.lock(TARGET_KEY)
+
+    def test_a_target_that_somebody_else_has_moved_is_left_as_found(
+        self, store: Store, dead: str, deployed: Functions, checkout: FakeLambda
+    ) -> None:
+        checkout.point("live", "3")
+        deployed.call("warden")
+        record = record_of(store)
+        assert checkout.serves() == ("3", {})
+        assert (record["status"], "serving" in record) == ("stopped", False)
+        assert record["reason"].endswith("it serves version 3; it is left as found")
+        assert "owner" not in store.lock(TARGET_KEY)
+
+    def test_what_waits_in_line_is_started(
+        self, store: Store, dead: str, deployed: Functions, machines: FakeStepFunctions
+    ) -> None:
+        store.admit(request_of("next"), execution_of("next"))
+        deployed.call("warden")
+        assert [request["id"] for request in machines.executions.values()] == ["next"]
+        assert store.lock(TARGET_KEY)["owner"] == "next"
+
+    def test_a_driver_that_cannot_roll_back_leaves_the_lock_to_the_next_sweep(
+        self, store: Store, dead: str, deployed: Functions, checkout: FakeLambda
+    ) -> None:
+        honest, checkout.others[DRIVER] = checkout.others[DRIVER], lambda _: RuntimeError("throttled")
+        with pytest.raises(RuntimeError, match="the next sweep tries again: throttled"):
+            deployed.call("warden")
+        assert (record_of(store)["status"], store.lock(TARGET_KEY)["owner"]) == ("running", "checkout-42")
+        checkout.others[DRIVER] = honest
+        deployed.call("warden", {"detail-type": "Scheduled Event"})
+        assert (record_of(store)["status"], checkout.serves()) == ("rolled-back", ("6", {}))
+
+    def test_a_warden_that_comes_second_leaves_it_to_the_first(
+        self, store: Store, dead: str, deployed: Functions, checkout: FakeLambda, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def late(*_: Any) -> int:
+            raise LockLost("rollout checkout-42 does not own it any more")
+
+        monkeypatch.setattr(deployed.module("warden").store, "take_over", late)
+        deployed.call("warden")
+        assert checkout.serves() == ("6", {"7": 0.1})
+
+    def test_an_execution_whose_input_the_event_does_not_hold_is_found_by_the_sweep(
+        self, store: Store, dead: str, deployed: Functions
+    ) -> None:
+        large = event("warden")
+        large["detail"] |= {"input": None, "inputDetails": {"included": False}}
+        deployed.call("warden", large)
+        assert record_of(store)["status"] == "running"
+        deployed.call("warden", {"detail-type": "Scheduled Event"})
+        assert record_of(store)["status"] == "rolled-back"
+
+    def test_an_execution_that_was_started_by_hand_without_an_id_goes_by_its_name(
+        self, store: Store, deployed: Functions, machines: FakeStepFunctions
+    ) -> None:
+        execution = MACHINE.replace(":stateMachine:", ":execution:") + ":by-hand"
+        store.admit(request_of("by-hand"), execution)
+        machines.ended["by-hand"] = "TIMED_OUT"
+        told = event("warden")
+        told["detail"] |= {"name": "by-hand", "executionArn": execution, "input": json.dumps({"target": TARGET})}
+        deployed.call("warden", told)
+        assert record_of(store, "by-hand")["status"] == "refused"
+
+    def test_a_sweep_sees_to_every_lock(
+        self, store: Store, dead: str, deployed: Functions, checkout: FakeLambda, machines: FakeStepFunctions
+    ) -> None:
+        store.admit(request_of("other", target=TARGET | {"alias": "beta"}), execution_of("other"))
+        deployed.call("warden", {"detail-type": "Scheduled Event"})
+        assert record_of(store)["status"] == "rolled-back"
+        assert [request["id"] for request in machines.executions.values()] == ["other"]
+
+
 class TestPublisher:
     def test_it_carries_the_outbox_to_the_bus(self, deployed: Functions, bus: FakeBus) -> None:
         assert deployed.call("publisher") == {"batchItemFailures": []}
@@ -490,13 +1008,25 @@ class TestPublisher:
         assert entry["Detail"] == event("rollout_started")["detail"]
 
     def test_it_keeps_the_order_over_more_entries_than_one_call_takes(self, deployed: Functions, bus: FakeBus) -> None:
-        (record,) = event("publisher")["Records"]
-        image = record["dynamodb"]["NewImage"]
-        records = [
-            record | {"dynamodb": record["dynamodb"] | {"NewImage": image | {"detail": {"N": str(number)}}}}
-            for number in range(25)
-        ]
-        assert deployed.call("publisher", {"Records": records}) == {"batchItemFailures": []}
+        assert deployed.call("publisher", {"Records": outbox(25)}) == {"batchItemFailures": []}
+        assert [entry["Detail"] for entry in bus.taken] == list(range(25))
+
+    @pytest.mark.parametrize(("full_after", "failed"), [(0, "0"), (3, "3"), (10, "10"), (24, "24")])
+    def test_from_the_first_entry_that_the_bus_refuses_the_stream_delivers_again(
+        self, deployed: Functions, bus: FakeBus, full_after: int, failed: str
+    ) -> None:
+        bus.full_after = full_after
+        answer = deployed.call("publisher", {"Records": outbox(25)})
+        assert answer == {"batchItemFailures": [{"itemIdentifier": failed}]}
+        assert [entry["Detail"] for entry in bus.taken] == list(range(full_after))
+
+    def test_what_a_batch_could_not_deliver_arrives_with_the_next_try(self, deployed: Functions, bus: FakeBus) -> None:
+        bus.full_after = 13
+        records = outbox(25)
+        (failure,) = deployed.call("publisher", {"Records": records})["batchItemFailures"]
+        bus.full_after = None
+        rest = records[int(failure["itemIdentifier"]) :]
+        assert deployed.call("publisher", {"Records": rest}) == {"batchItemFailures": []}
         assert [entry["Detail"] for entry in bus.taken] == list(range(25))
 
     def test_what_the_store_wrote_is_what_the_bus_gets(
@@ -504,21 +1034,23 @@ class TestPublisher:
     ) -> None:
         (record,) = event("publisher")["Records"]
         items = dynamodb.scan(TableName=TABLE)["Items"]
-        outbox = [item for item in items if item["sk"]["S"].startswith("EVENT#")]
-        images = [record | {"dynamodb": record["dynamodb"] | {"NewImage": item}} for item in outbox]
+        written = [item for item in items if item["sk"]["S"].startswith("EVENT#")]
+        images = [record | {"dynamodb": record["dynamodb"] | {"NewImage": item}} for item in written]
         deployed.call("publisher", {"Records": images})
         assert [(entry["DetailType"], entry["Detail"]) for entry in bus.taken] == announced(store, "checkout-42")
 
 
 class TestCounter:
     def test_it_counts_once(self, baking: str, deployed: Functions, ledgers: Ledgers) -> None:
-        assert [deployed.call("counter"), deployed.call("counter")] == [{"batchItemFailures": []}] * 2
+        deployed.call("counter")
+        deployed.call("counter")
         ledger = ledgers.read("checkout-42")
         assert ledger is not None
         assert ledger.at_step(0).candidate == Arm(5, 1)
 
-    def test_it_passes_over_targets_without_a_rollout(self, store: Store, deployed: Functions) -> None:
-        assert deployed.call("counter") == {"batchItemFailures": []}
+    def test_it_passes_over_targets_without_a_rollout(self, store: Store, deployed: Functions, dynamodb: Any) -> None:
+        deployed.call("counter")
+        assert dynamodb.scan(TableName=TABLE)["Items"] == []
 
     def test_evidence_that_reaches_the_line_ends_the_bake_now(
         self, store: Store, baking: str, deployed: Functions, machines: FakeStepFunctions
@@ -529,20 +1061,32 @@ class TestCounter:
         ]
         deployed.call("counter", {"Records": records})
         assert machines.woken == {baking: {"signal": "evidence"}}
-        (signal,) = store.close_bake("checkout-42")
+        (signal,) = end_bake(store)
         assert signal["reason"].startswith("10 of 10 candidate requests failed against 0 of 90; evidence ")
 
-    def test_a_record_that_cannot_be_read_is_handed_back_after_those_before_it_were_counted(
-        self, baking: str, deployed: Functions, ledgers: Ledgers
+    def test_a_record_that_cannot_be_read_is_put_aside_and_holds_nobody_up(
+        self, baking: str, deployed: Functions, ledgers: Ledgers, undelivered: Callable[[], list[Any]]
     ) -> None:
         good = telemetry("7", ok=True, requests=3, sequence=1)
         for data in ("bm90IGpzb24=", "%%%"):
             bad = good | {"kinesis": good["kinesis"] | {"data": data, "sequenceNumber": "2"}}
-            answer = deployed.call("counter", {"Records": [good, bad, telemetry("7", ok=True, requests=3, sequence=3)]})
-            assert answer == {"batchItemFailures": [{"itemIdentifier": "2"}]}
+            deployed.call("counter", {"Records": [good, bad, telemetry("7", ok=True, requests=3, sequence=3)]})
+            (kept,) = undelivered()
+            told = json.loads(kept["Body"])
+            assert told["record"] == bad
+            assert told["reason"]
         ledger = ledgers.read("checkout-42")
         assert ledger is not None
-        assert ledger.candidate_total == Arm(3, 0)
+        assert ledger.candidate_total == Arm(6, 0)
+
+    def test_a_record_larger_than_a_message_is_put_aside_in_part(
+        self, store: Store, deployed: Functions, undelivered: Callable[[], list[Any]]
+    ) -> None:
+        record = telemetry("7", ok=True, requests=1, sequence=1)
+        record["kinesis"]["data"] = base64.b64encode(b"x" * 700_000).decode()
+        deployed.call("counter", {"Records": [record]})
+        (kept,) = undelivered()
+        assert len(kept["Body"]) == 250_000
 
 
 class TestSignaller:
@@ -550,17 +1094,17 @@ class TestSignaller:
     def test_an_operators_signal_is_recorded_and_ends_the_bake(
         self, store: Store, baking: str, deployed: Functions, machines: FakeStepFunctions, file: str, kind: str
     ) -> None:
-        deployed.call("signaller", event(file))
+        deployed.call("signaller", sent_now(file))
         assert machines.woken == {baking: {"signal": kind}}
-        (signal,) = store.close_bake("checkout-42")
+        (signal,) = end_bake(store)
         assert (signal["signal"], signal["by"]) == (kind, "kim")
 
     def test_an_alarm_reaches_every_rollout_that_it_guards(
         self, store: Store, baking: str, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
-        deployed.call("signaller", event("cloudwatch_alarm_state_change"))
+        deployed.call("signaller", sent_now("cloudwatch_alarm_state_change"))
         assert machines.woken == {baking: {"signal": "alarm"}}
-        (signal,) = store.close_bake("checkout-42")
+        (signal,) = end_bake(store)
         assert (signal["by"], signal["reason"][:17]) == ("checkout-errors", "Threshold Crossed")
 
     def test_an_alarm_of_a_rollout_that_has_ended_does_not_keep_it_from_the_others(
@@ -569,7 +1113,7 @@ class TestSignaller:
         # GIVEN a guard that was left behind by a rollout of which nothing else is known
         left_behind = {"pk": {"S": "ALARM#checkout-errors"}, "sk": {"S": "ROLLOUT#a-gone-one"}}
         dynamodb.put_item(TableName=TABLE, Item=left_behind)
-        deployed.call("signaller", event("cloudwatch_alarm_state_change"))
+        deployed.call("signaller", sent_now("cloudwatch_alarm_state_change"))
         assert machines.woken == {baking: {"signal": "alarm"}}
 
     @pytest.mark.parametrize("error", ["TaskTimedOut", "TaskDoesNotExist", "InvalidToken"])
@@ -579,21 +1123,67 @@ class TestSignaller:
         machines.open_tokens.clear()
         machines.token_error = error
         deployed.call("signaller", event("rollout_signal_abort"))
-        assert [signal["signal"] for signal in store.close_bake("checkout-42")] == ["abort"]
+        assert [signal["signal"] for signal in end_bake(store)] == ["abort"]
 
     def test_a_signal_delivered_twice_is_one(
         self, store: Store, baking: str, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
         for _ in range(2):
             deployed.call("signaller", event("rollout_signal_abort"))
-        assert len(store.close_bake("checkout-42")) == 1
+        assert len(end_bake(store)) == 1
+
+    @pytest.mark.parametrize(("signal", "counts"), [("promote", False), ("abort", True), ("promote-fully", True)])
+    def test_a_promote_that_was_held_up_was_meant_for_another_step(
+        self, store: Store, baking: str, deployed: Functions, signal: str, counts: bool
+    ) -> None:
+        deployed.call("signaller", sent_now("rollout_signal", signal=signal) | {"time": "2020-01-01T00:00:00Z"})
+        assert [found["signal"] for found in end_bake(store)] == [signal] * counts
+
+    def test_an_alarm_that_fired_before_the_rollout_was_asked_for_does_not_count(
+        self, store: Store, baking: str, deployed: Functions, machines: FakeStepFunctions
+    ) -> None:
+        late = sent_now("cloudwatch_alarm_state_change")
+        late["detail"]["state"]["timestamp"] = "2020-01-01T00:00:00.000+0000"
+        deployed.call("signaller", late)
+        assert (end_bake(store), machines.woken) == ([], {})
+
+    @pytest.mark.parametrize(
+        ("file", "answer"),
+        [
+            ("rollout_signal_resume", {"signal": "resume"}),
+            ("rollout_signal_abort", {"signal": "abort"}),
+            ("rollout_signal", {"signal": "promote"}),
+            ("rollout_signal_pause", None),
+        ],
+    )
+    def test_an_operator_ends_a_pause(
+        self, paused: str, deployed: Functions, machines: FakeStepFunctions, file: str, answer: Any
+    ) -> None:
+        deployed.call("signaller", sent_now(file))
+        assert machines.woken == ({paused: answer} if answer else {})
+
+    def test_an_operator_pauses_a_bake(self, baking: str, deployed: Functions, machines: FakeStepFunctions) -> None:
+        deployed.call("signaller", event("rollout_signal_pause"))
+        assert machines.woken == {baking: {"signal": "pause"}}
+
+    @pytest.mark.parametrize("failed", [True, False])
+    def test_an_alarm_ends_a_pause_only_where_the_pause_was_not_for_a_failure(
+        self, store: Store, running: Plan, deployed: Functions, machines: FakeStepFunctions, failed: bool
+    ) -> None:
+        payload = event("pauser")
+        payload["verdict"]["failed"] = failed
+        machines.open_tokens.add(payload["token"])
+        deployed.call("pauser", payload)
+        deployed.call("signaller", sent_now("cloudwatch_alarm_state_change"))
+        assert machines.woken == ({} if failed else {payload["token"]: {"signal": "alarm"}})
+        assert len(record_of(store)["signals"]) == 1
 
     @pytest.mark.parametrize("detail", [None, {}, {"rolloutId": "checkout-42", "signal": "hurry"}, {"rolloutId": "x"}])
     def test_what_is_no_signal_changes_nothing(
         self, store: Store, baking: str, deployed: Functions, machines: FakeStepFunctions, detail: Any
     ) -> None:
         deployed.call("signaller", event("rollout_signal") | {"detail": detail})
-        assert (store.close_bake("checkout-42"), machines.woken) == ([], {})
+        assert (end_bake(store), machines.woken) == ([], {})
 
 
 class TestSampleHooks:
@@ -638,8 +1228,23 @@ class TestSampleHooks:
     def test_the_version_check_fails_where_another_version_answers(
         self, deployed: Functions, checkout: FakeLambda
     ) -> None:
-        answer = deployed.call("version_checker")
-        assert answer["hookDetails"] == {"reason": "alias live served version 6, not 7"}
+        # An alias may take a moment to be the same everywhere: it asks again twice.
+        payload, reason = event("version_checker"), "alias live served version 6, not 7"
+        for tries in (1, 2):
+            answer = deployed.call("version_checker", payload)
+            details = {"tries": tries, "reason": reason}
+            assert answer == {"hookStatus": "IN_PROGRESS", "callBackDelay": 2, "hookDetails": details}
+            payload |= {"hookDetails": details}
+        answer = deployed.call("version_checker", payload)
+        assert answer == {"hookStatus": "FAILED", "hookDetails": {"reason": reason}}
+
+    def test_the_version_check_passes_where_the_alias_has_come_round_in_the_meantime(
+        self, deployed: Functions, checkout: FakeLambda
+    ) -> None:
+        waited = {"tries": 1, "reason": "alias live served version 6, not 7"}
+        checkout.point("live", "7")
+        answer = deployed.call("version_checker", event("version_checker") | {"hookDetails": waited})
+        assert answer["hookStatus"] == "SUCCEEDED"
 
     @pytest.mark.parametrize(
         ("answer", "reason"),
@@ -661,3 +1266,60 @@ def test_a_function_that_lacks_a_setting_says_which(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(SETTINGS, "TABLE", "")
     with pytest.raises(RuntimeError, match=r"environment variable TABLE is not set; template\.yaml sets it"):
         Functions().module("baker")
+
+
+class TestWhatHasBittenUs:
+    """Interleavings that once went wrong, through the functions that they went through."""
+
+    def test_an_alarm_that_fired_all_along_does_not_count_after_a_pause(
+        self, store: Store, paused: Any, deployed: Functions, alarm: Any, dynamodb: Any
+    ) -> None:
+        # GIVEN a paused rollout whose alarm had been firing since before it began
+        alarm("ALARM")
+        payload = event("judge")
+        payload["plan"]["firing"] = ["checkout-errors"]
+        change_record(dynamodb, startedAt=a_moment_later())
+        # WHEN an operator resumes it
+        deployed.call("signaller", event("rollout_signal_resume"))
+        assert deployed.call("judge", payload | {"pause": 1, "failed": False, "bake": 1})["next"] == "shift"
+        a_moment_later()
+        # THEN the alarm still does not count in the next bake
+        assert deployed.call("judge", payload | {"bake": 1})["outcome"] == "inconclusive"
+
+    def test_telemetry_of_a_rollout_on_its_way_back_holds_nobody_up(
+        self, store: Store, baking: Any, deployed: Functions, checkout: FakeLambda
+    ) -> None:
+        # GIVEN evidence against the candidate, and a rollback under way
+        bad = [telemetry("6", ok=True, requests=90, sequence=1), telemetry("7", ok=False, requests=10, sequence=2)]
+        deployed.call("counter", {"Records": bad})
+        deployed.call("lambda_alias_driver", event("lambda_alias_driver") | {"action": "rollback"})
+        # WHEN more telemetry comes
+        deployed.call("counter", {"Records": [telemetry("6", ok=True, requests=1, sequence=3)]})
+        # THEN it is counted without a failure, and the one signal stands
+        assert [signal["signal"] for signal in signals_of(store.rollout("checkout-42") or {})] == ["evidence"]
+
+    def test_the_sweep_goes_on_after_a_target_that_cannot_be_put_back(
+        self, store: Store, running: Plan, deployed: Functions, checkout: FakeLambda, machines: Any
+    ) -> None:
+        # GIVEN a dead rollout whose driver fails, and another that never began
+        checkout.others[DRIVER] = lambda _: RuntimeError("throttled")
+        deployed.call("lambda_alias_driver")
+        machines.ended[execution_of("checkout-42").rsplit(":", 1)[-1]] = "ABORTED"
+        store.admit(request_of("other", target=TARGET | {"alias": "zeta"}), execution_of("other"))
+        # WHEN the warden sweeps
+        with pytest.raises(RuntimeError, match="checkout-42"):
+            deployed.call("warden", {"detail-type": "Scheduled Event"})
+        # THEN the other was looked after all the same
+        assert [request["id"] for request in machines.executions.values()] == ["other"]
+
+    def test_a_resume_between_two_attempts_of_a_pause_is_heard(
+        self, paused: Any, deployed: Functions, machines: Any
+    ) -> None:
+        # GIVEN a resume that found only the token of an attempt that had died
+        machines.open_tokens.clear()
+        deployed.call("signaller", event("rollout_signal_resume"))
+        # WHEN the next attempt leaves its token
+        machines.open_tokens.add("t-2")
+        deployed.call("pauser", event("pauser") | {"token": "t-2", "attempt": "2026-11-21T09:02:00.931Z#001"})
+        # THEN it is woken at once
+        assert machines.woken

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headgate.drivers.lambda_alias import AliasState, LambdaAliasDriver
+from headgate.drivers.lambda_alias import PROMOTED, AliasState, LambdaAliasDriver
 from headgate.errors import LockLost, RequestRefused, TargetChanged, TargetNotReady
 from tests.unit.builders import TARGET, plan_of
 from tests.unit.services import Refusal
@@ -24,8 +24,10 @@ QUEUE = "arn:aws:sqs:eu-central-1:123456789012:lost"
 def driving(lambda_client: Any) -> Callable[..., LambdaAliasDriver]:
     """Makes a driver of a plan that differs from the usual one in these fields."""
 
-    def make(still_ours: Callable[[], None] = lambda: None, **fields: Any) -> LambdaAliasDriver:
-        return LambdaAliasDriver(lambda_client, plan_of(**fields), still_ours)
+    def make(
+        still_ours: Callable[[], None] = lambda: None, aim: float | None = None, **fields: Any
+    ) -> LambdaAliasDriver:
+        return LambdaAliasDriver(lambda_client, plan_of(**fields), still_ours, aim)
 
     return make
 
@@ -144,6 +146,20 @@ class TestPreparing:
         with pytest.raises(error, match=r"candidate: .*an update is in progress"):
             driving(candidate={"publish": {}}).prepare()
 
+    def test_a_version_that_it_published_is_used_again_when_it_had_to_wait(
+        self, checkout: FakeLambda, driving: Any
+    ) -> None:
+        # GIVEN a version that Lambda has published and not made active yet
+        driver = driving(candidate={"publish": {}})
+        checkout.publish(State="Pending")
+        with pytest.raises(TargetNotReady, match="version 8 is still pending") as waits:
+            driver.prepare()
+        # WHEN $LATEST moves on before it is asked for again, THEN nothing else is published
+        checkout.versions["8"]["State"] = "Active"
+        checkout.code = "newer"
+        assert driver.prepare(waits.value.state).candidate == "8"
+        assert len(checkout.versions) == 8
+
     def test_nothing_is_published_once_the_lock_is_lost(self, checkout: FakeLambda, driving: Any) -> None:
         checkout.code = "new"
         with pytest.raises(LockLost):
@@ -160,7 +176,7 @@ class TestMoving:
         assert (state.weight, state.shifted_at > 0) == (10, True)
         state = driver.shift(state, 50)
         assert checkout.serves() == ("6", {"7": 0.5})
-        assert driver.promote(state).weight == 100
+        assert driver.promote(state).weight == PROMOTED
         assert checkout.serves() == ("7", {})
 
     @pytest.mark.parametrize(("percent", "share"), [(0.1, 0.001), (33.3, 0.333), (99.9, 0.999), (7, 0.07), (100, 1.0)])
@@ -213,46 +229,212 @@ class TestRollingBack:
         assert checkout.serves() == ("6", {})
         assert checkout.updates == [{"7": 0.1}, {}]
 
-    @pytest.mark.parametrize("position", [("6", {"7": 0.1}), ("6", {"7": 0.5}), ("7", {}), ("6", {})])
+    @pytest.mark.parametrize(
+        ("position", "aim"),
+        [
+            (("6", {"7": 0.1}), 10),
+            (("6", {"7": 0.5}), 50),
+            (("6", {"7": 1.0}), 100),
+            (("7", {}), PROMOTED),
+            (("6", {}), 10),
+            (("6", {}), 0),
+            (("6", {}), None),
+        ],
+    )
     def test_it_works_from_wherever_this_rollout_could_have_put_the_alias(
-        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, position: Any
+        self, checkout: FakeLambda, driving: Any, prepared: AliasState, position: Any, aim: float | None
     ) -> None:
         # GIVEN an alias that this rollout moved, but whose answer it never saw
         checkout.point("live", *position)
         # WHEN it rolls back with the state it had before
-        state = driver.rollback(prepared)
+        state = driving(aim=aim).rollback(prepared)
         # THEN the alias is back, and the state fits it
         assert checkout.serves() == ("6", {})
         assert state.revision_id == checkout.aliases["live"]["RevisionId"]
 
-    @pytest.mark.parametrize("position", [("6", {"7": 0.3}), ("6", {"5": 0.1}), ("5", {}), ("5", {"7": 0.1})])
+    @pytest.mark.parametrize(
+        ("position", "aim"),
+        [
+            (("6", {"7": 0.3}), 10),
+            (("6", {"5": 0.1}), 10),
+            (("5", {}), 10),
+            (("5", {"7": 0.1}), 10),
+            # Positions of the plan that it was never after: somebody else has put the alias there.
+            (("6", {"7": 0.1}), None),
+            (("6", {"7": 0.5}), 10),
+            (("7", {}), 50),
+            (("6", {"7": 1.0}), PROMOTED),
+            (("7", {}), 100),
+        ],
+    )
     def test_it_leaves_every_other_position_as_found(
-        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, position: Any
+        self, checkout: FakeLambda, driving: Any, prepared: AliasState, position: Any, aim: float | None
     ) -> None:
         checkout.point("live", *position)
         with pytest.raises(TargetChanged, match="lambda-alias/checkout/live was changed by somebody else"):
-            driver.rollback(prepared)
+            driving(aim=aim).rollback(prepared)
         assert checkout.serves() == position
 
-    def test_it_does_not_overwrite_a_change_between_its_look_and_its_write(
-        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, monkeypatch: pytest.MonkeyPatch
+    def test_a_position_that_it_has_moved_on_from_is_not_its_own_any_more(
+        self, checkout: FakeLambda, driving: Any, prepared: AliasState
     ) -> None:
-        # GIVEN an alias at one of the rollout's own weights that somebody moves right after the rollback looked at it
+        driver = driving(aim=50)
+        state = driver.shift(driver.shift(prepared, 10), 50)
         checkout.point("live", "6", {"7": 0.1})
-        looks, honest = [0], driver._get_alias
+        with pytest.raises(TargetChanged, match="sends 10 % to version 7"):
+            driver.rollback(state)
+
+    def test_it_does_not_overwrite_a_change_between_its_look_and_its_write(
+        self, checkout: FakeLambda, driving: Any, prepared: AliasState, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # GIVEN an alias at the rollout's own weight that somebody moves right after the rollback looked at it
+        driver = driving(aim=10)
+        checkout.point("live", "6", {"7": 0.1})
+        honest = driver._get_alias
 
         def look() -> Any:
             found = dict(honest())
-            looks[0] += 1
-            if looks[0] == 2:
-                checkout.point("live", "3")
+            checkout.point("live", "3")
             return found
 
         monkeypatch.setattr(driver, "_get_alias", look)
-        # WHEN it rolls back, THEN it stops
-        with pytest.raises(TargetChanged):
+        # WHEN it rolls back, THEN Lambda refuses the write
+        with pytest.raises(driver._client.exceptions.PreconditionFailedException):
             driver.rollback(prepared)
         assert checkout.serves() == ("3", {})
+        # AND the next try sees what has happened
+        monkeypatch.undo()
+        with pytest.raises(TargetChanged, match="it serves version 3"):
+            driver.rollback(prepared)
+
+
+class TestWhatIsNoMove:
+    """A change of the alias that moves no traffic, as of its description, gives it another RevisionId all the same."""
+
+    def touch(self, checkout: FakeLambda) -> None:
+        checkout.point("live", *checkout.serves())
+
+    def test_it_does_not_stop_a_rollout(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
+    ) -> None:
+        self.touch(checkout)
+        state = driver.shift(prepared, 10)
+        for percent in (20, 50):
+            self.touch(checkout)
+            state = driver.shift(state, percent)
+            assert checkout.serves() == ("6", {"7": percent / 100})
+        self.touch(checkout)
+        state = driver.promote(state)
+        assert checkout.serves() == ("7", {})
+        self.touch(checkout)
+        assert driver.rollback(state).revision_id == checkout.aliases["live"]["RevisionId"]
+        assert checkout.serves() == ("6", {})
+
+
+class TestProvisionedConcurrency:
+    def test_an_alias_that_holds_it_is_refused_with_the_way_out(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver
+    ) -> None:
+        checkout.provision("live", 5)
+        with pytest.raises(RequestRefused, match=r"checkout:live holds provisioned .* hold it on version 6 instead"):
+            driver.prepare()
+
+    def test_without_any_nothing_is_asked_for(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
+    ) -> None:
+        assert (prepared.provisioned, checkout.provisioned) == (0, {})
+        driver.release(driver.promote(driver.shift(prepared, 10)))
+        driver.rollback(prepared.model_copy(update={"revision_id": checkout.aliases["live"]["RevisionId"]}))
+        assert checkout.provisioned == {}
+
+    def test_the_candidate_gets_what_the_stable_version_holds_before_any_traffic(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver
+    ) -> None:
+        # GIVEN a stable version that holds five
+        checkout.provision("6", 5)
+        # WHEN the rollout is prepared, THEN it asks for five and waits for them
+        with pytest.raises(TargetNotReady, match="provisioned concurrency of version 7 was asked for: 5") as waits:
+            driver.prepare()
+        assert checkout.provisioned["7"]["RequestedProvisionedConcurrentExecutions"] == 5
+        known = waits.value.state
+        assert isinstance(known, AliasState)
+        assert (known.candidate, known.provisioned) == ("7", 5)
+        with pytest.raises(TargetNotReady, match="is being allocated"):
+            driver.prepare(known)
+        checkout.provision("7", 5)
+        assert driver.prepare(known).provisioned == 5
+        assert checkout.updates == []
+
+    @pytest.mark.parametrize(("held", "asked"), [(3, True), (5, False), (8, False)])
+    def test_what_the_candidate_holds_already_is_raised_and_never_lowered(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, held: int, asked: bool
+    ) -> None:
+        checkout.provision("6", 5)
+        checkout.provision("7", held)
+        if asked:
+            with pytest.raises(TargetNotReady, match="was asked for: 5"):
+                driver.prepare()
+        else:
+            assert driver.prepare().provisioned == 5
+        assert checkout.provisioned["7"]["RequestedProvisionedConcurrentExecutions"] == max(held, 5)
+
+    def test_what_cannot_be_allocated_refuses_the_rollout_and_is_given_back(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver
+    ) -> None:
+        checkout.provision("6", 5)
+        checkout.provision("7", 5, "FAILED")
+        checkout.provisioned["7"]["StatusReason"] = "no capacity"
+        with pytest.raises(RequestRefused, match="version 7 could not be allocated: no capacity"):
+            driver.prepare()
+        assert list(checkout.provisioned) == ["6"]
+
+    def test_the_replaced_version_gives_it_back_after_a_promotion(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver
+    ) -> None:
+        checkout.provision("6", 5)
+        checkout.provision("7", 5)
+        state = driver.promote(driver.prepare())
+        assert sorted(checkout.provisioned) == ["6", "7"]
+        assert driver.release(state) == state
+        assert list(checkout.provisioned) == ["7"]
+
+    def test_the_candidate_gives_it_back_after_a_rollback_that_has_moved_the_traffic(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver
+    ) -> None:
+        checkout.provision("6", 5)
+        checkout.provision("7", 5)
+        state = driver.shift(driver.prepare(), 10)
+        assert driver.rollback(state).provisioned == 0
+        assert list(checkout.provisioned) == ["6"]
+        assert checkout.serves() == ("6", {})
+
+    def test_it_stays_where_the_rollback_finds_the_alias_changed(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver
+    ) -> None:
+        checkout.provision("6", 5)
+        checkout.provision("7", 5)
+        state = driver.shift(driver.prepare(), 10)
+        checkout.point("live", "7")
+        with pytest.raises(TargetChanged):
+            driver.rollback(state)
+        assert sorted(checkout.provisioned) == ["6", "7"]
+
+    def test_nothing_is_released_once_the_lock_is_lost(self, checkout: FakeLambda, driving: Any) -> None:
+        checkout.provision("6", 5)
+        checkout.provision("7", 5)
+        state = driving().prepare()
+        with pytest.raises(LockLost):
+            driving(lost).release(state)
+        assert sorted(checkout.provisioned) == ["6", "7"]
+
+
+@pytest.mark.parametrize("weight", [0, 10, 100, PROMOTED])
+def test_a_step_of_everything_is_not_the_promotion(
+    checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, weight: float
+) -> None:
+    state = driver.promote(prepared) if weight == PROMOTED else driver.shift(prepared, weight)
+    where = {0: ("6", {}), 10: ("6", {"7": 0.1}), 100: ("6", {"7": 1.0}), PROMOTED: ("7", {})}
+    assert (state.weight, checkout.serves()) == (weight, where[weight])
 
 
 def test_describing_tells_the_alias_as_it_is(checkout: FakeLambda, driver: LambdaAliasDriver) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.errors import RequestRefused
-from headgate.request import RolloutRequest, read_request
+from headgate.request import MAX_CHARACTERS, RolloutRequest, read_request, read_undo, undo
+from headgate.strategy import MAX_SECONDS
+from headgate.wire import MAX_FAULTS
 from tests.unit.builders import ROOT, TARGET, event, plan_of, request_of
 
 ARN = "arn:aws:lambda:eu-central-1:123456789012:function:checkout"
@@ -164,6 +166,53 @@ REFUSALS = [
     ("hooks.beforeTraffic.0.timeout", 60, "hooks.beforeTraffic[0].timeout: is not a known field; did you mean time"),
     ("hooks.beforeTraffic.0.config", [], "hooks.beforeTraffic[0].config: input should be a valid dictionary"),
     ("onFailure", "pray", "onFailure: input should be 'rollback' (given \"pray\")"),
+    ("onFailure", "pause", "onFailure: input should be 'rollback' (given \"pause\")"),
+    (
+        "onFailure",
+        7,
+        'onFailure: give "rollback" or {"pause": {"at": "zero", "limitSeconds": 3600, "then": "rollback"}}',
+    ),
+    ("onFailure", {}, "onFailure.pause: is missing; add it"),
+    ("onFailure", {"pause": None}, "onFailure.pause: input should be"),
+    (
+        "onFailure",
+        {"pause": {"at": "half"}},
+        "onFailure.pause.at: input should be 'current' or 'zero' (given \"half\")",
+    ),
+    ("onFailure", {"pause": {"then": "pray"}}, "onFailure.pause.then: input should be 'rollback' or 'promote'"),
+    (
+        "onFailure",
+        {"pause": {"limitSeconds": 0}},
+        "onFailure.pause.limitSeconds: input should be greater than or equal",
+    ),
+    ("onFailure", {"pause": {"limitSeconds": "60"}}, "onFailure.pause.limitSeconds: input should be a valid integer"),
+    ("onFailure", {"pause": {"limitSeconds": MAX_SECONDS + 1}}, "input should be less than or equal to"),
+    (
+        "onFailure",
+        {"pause": {"limitSecond": 60}},
+        "onFailure.pause.limitSecond: is not a known field; did you mean limitSeconds?",
+    ),
+    ("onFailure", {"pause": {"limit_seconds": 60}}, "onFailure.pause.limit_seconds: is not a known field; did you"),
+    ("on_failure", "rollback", "on_failure: is not a known field; did you mean onFailure?"),
+    ("on_busy", "wait", "on_busy: is not a known field; did you mean onBusy?"),
+    ("guards.strict_alarms", True, "guards.strict_alarms: is not a known field; did you mean strictAlarms?"),
+    ("strategy", {"canary": {"percent": 5, "bake_seconds": 1}}, "strategy.canary.bakeSeconds: is missing; add it"),
+    ("candidate", {"code": {"s3_bucket": "releases", "s3_key": "k"}}, "candidate.code.s3Bucket: is missing; add it"),
+    ("candidate", {"code": {"image_uri": "x"}}, "candidate.code.imageUri: is missing; add it"),
+    ("hooks", {"beforeTraffic": [{"lambda_": "smoke"}]}, "hooks.beforeTraffic[0].lambda: is missing; add it"),
+    ("undoOf", "a b", "undoOf: must be 1 to 128 letters, digits"),
+    ("strategy.canary.percent", "10", "strategy.canary.percent: input should be a valid number"),
+    ("strategy.canary.percent", True, "strategy.canary.percent: input should be a valid number (given true)"),
+    ("strategy.canary.bakeSeconds", "300", "strategy.canary.bakeSeconds: input should be a valid integer"),
+    ("strategy.canary.bakeSeconds", 300.0, "strategy.canary.bakeSeconds: input should be a valid integer"),
+    ("guards.alpha", "0.01", "guards.alpha: input should be a valid number"),
+    ("guards.errors", {"tolerate": "0.5"}, "guards.errors.tolerate: input should be a valid number"),
+    ("guards.errors", {"tolerate": True}, "guards.errors.tolerate: input should be a valid number (given true)"),
+    (
+        "hooks.beforeTraffic.0.timeoutSeconds",
+        "60",
+        "hooks.beforeTraffic[0].timeoutSeconds: input should be a valid int",
+    ),
     ("onBusy", "queue", "onBusy: input should be 'wait' or 'refuse' (given \"queue\")"),
     ("onbusy", "wait", "onbusy: is not a known field; did you mean onBusy?"),
 ]
@@ -188,6 +237,76 @@ def test_every_fault_is_named_at_once() -> None:
 
 def test_a_long_value_is_cut_in_a_refusal() -> None:
     assert len(refusal_of(MINIMAL | {"colour": "x" * 10_000})) < 300
+
+
+def test_many_faults_are_told_in_part() -> None:
+    told = refusal_of(MINIMAL | {f"colour{n}": "green" for n in range(30)})
+    assert told.count("is not a known field") == MAX_FAULTS
+    assert told.endswith("; and 20 more")
+
+
+def test_a_request_may_be_so_large_and_no_larger() -> None:
+    def sized(characters: int) -> dict[str, Any]:
+        hook = {"lambda": "smoke", "config": {"text": ""}}
+        detail = MINIMAL | {"hooks": {"beforeTraffic": [hook]}}
+        hook["config"] = {"text": "x" * (characters - len(json.dumps(detail)))}
+        return detail
+
+    assert read_request(sized(MAX_CHARACTERS), "e-1").id == "e-1"
+    told = refusal_of(sized(MAX_CHARACTERS + 1))
+    assert told == f"the request: is {MAX_CHARACTERS + 1} characters long; at most {MAX_CHARACTERS} are taken"
+
+
+def test_a_failure_rolls_back_or_waits_for_a_day_where_no_more_is_said() -> None:
+    plain, pausing = plan_of(), plan_of(onFailure={"pause": {}})
+    assert (plain.pauses_on_failure, pausing.pauses_on_failure) == (False, True)
+    assert plain.pause.to_wire() == pausing.pause.to_wire()
+    assert pausing.pause.to_wire() == {"at": "current", "limitSeconds": 86_400, "then": "rollback"}
+
+
+def test_a_plan_says_how_long_an_operator_is_waited_for() -> None:
+    wish = {"at": "zero", "limitSeconds": 60, "then": "promote"}
+    plan = plan_of(onFailure={"pause": wish})
+    assert (plan.pauses_on_failure, plan.pause.to_wire()) == (True, wish)
+
+
+class TestUndo:
+    LAST: ClassVar = {"pk": "ROLLOUT#checkout-42", "stable": "6", "candidate": "7"}
+
+    def test_it_goes_back_to_what_was_stable_all_at_once(self) -> None:
+        request = undo(read_undo({"target": TARGET}, "e-1"), self.LAST)
+        assert (request.id, request.undo_of) == ("e-1", "checkout-42")
+        assert (request.to_wire()["candidate"], request.strategy) == ({"version": "6"}, "AllAtOnce")
+        assert request.to_wire()["guards"]["alarms"] == []
+
+    def test_it_may_name_what_it_takes_back(self) -> None:
+        asked = read_undo({"id": "mine", "target": TARGET, "rolloutId": "checkout-42"}, "e-1")
+        assert undo(asked, self.LAST).id == "mine"
+
+    def test_something_else_that_was_promoted_since_is_left_alone(self) -> None:
+        asked = read_undo({"target": TARGET, "rolloutId": "checkout-41"}, "e-1")
+        with pytest.raises(RequestRefused, match="checkout-41 is not what was promoted last; that is checkout-42"):
+            undo(asked, self.LAST)
+
+    def test_there_may_be_nothing_to_undo(self) -> None:
+        with pytest.raises(RequestRefused, match="nothing was promoted on lambda-alias/checkout/live, so there is"):
+            undo(read_undo({"target": TARGET}, "e-1"), None)
+
+    @pytest.mark.parametrize(
+        ("detail", "why"),
+        [
+            (None, "the request: must be a JSON object with at least a target"),
+            ([], "the request: must be a JSON object with at least a target"),
+            ({}, "target: is missing; add it"),
+            ({"target": TARGET, "id": "a b"}, "id: must be 1 to 128 letters"),
+            ({"target": TARGET, "rollout_id": "x"}, "rollout_id: is not a known field; did you mean rolloutId?"),
+            ({"target": TARGET, "candidate": {"publish": {}}}, "candidate: is not a known field"),
+        ],
+    )
+    def test_a_refusal_names_field_value_and_fix(self, detail: Any, why: str) -> None:
+        with pytest.raises(RequestRefused) as refusal:
+            read_undo(detail, "e-1")
+        assert why in str(refusal.value)
 
 
 def test_a_plan_carries_the_request_and_the_alarms_that_fire_already() -> None:
@@ -229,7 +348,7 @@ requests = st.fixed_dictionaries(
             st.sampled_from(["AllAtOnce", "Canary5Percent1Hour", "Linear12.5PercentEvery30Seconds"]),
             st.builds(
                 lambda p, s: {"canary": {"percent": p, "bakeSeconds": s}},
-                st.floats(0, 100, exclude_min=True, exclude_max=True),
+                st.floats(0.0001, 100, exclude_max=True),
                 st.integers(0, 3600),
             ),
         ),
@@ -245,6 +364,15 @@ requests = st.fixed_dictionaries(
         ),
         "hooks": st.fixed_dictionaries({}, optional={"beforeTraffic": hooks, "onRollback": hooks}),
         "onBusy": st.sampled_from(["wait", "refuse"]),
+        "onFailure": st.just("rollback")
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "at": st.sampled_from(["current", "zero"]),
+                "limitSeconds": st.integers(1, MAX_SECONDS),
+                "then": st.sampled_from(["rollback", "promote"]),
+            },
+        ).map(lambda pause: {"pause": pause}),
     },
 )
 

@@ -64,12 +64,22 @@ REFUSED = (
     ("Linear10PercentEvery8000Hours", "bakes for 259200000 seconds in all; an execution runs for at most"),
     ({"linear": {"percent": 0.1, "intervalSeconds": 1}}, f"makes more than {MAX_STEPS} steps"),
     ({"canary": {"percent": 100, "bakeSeconds": 1}}, "less than 100"),
-    ({"canary": {"percent": 0, "bakeSeconds": 1}}, "greater than 0"),
+    ({"canary": {"percent": 0, "bakeSeconds": 1}}, "greater than or equal to 0.0001"),
+    ({"canary": {"percent": "10", "bakeSeconds": 1}}, "valid number"),
+    ({"canary": {"percent": True, "bakeSeconds": 1}}, "valid number"),
+    ({"canary": {"percent": 10, "bakeSeconds": "60"}}, "valid integer"),
+    ({"canary": {"percent": 10, "bakeSeconds": 60.0}}, "valid integer"),
+    ({"linear": {"percent": 10, "intervalSeconds": True}}, "valid integer"),
+    ({"steps": [{"weight": "10", "bakeSeconds": 1}]}, "valid number"),
+    ({"steps": [{"weight": 0.00009, "bakeSeconds": 1}]}, "greater than or equal to 0.0001"),
+    ({"steps": [{"weight": n / 10, "bakeSeconds": 1} for n in range(1, MAX_STEPS + 2)]}, f"at most {MAX_STEPS} are"),
+    ("Canary\u0661\u0660Percent5Minutes", "not a preset"),
+    (f"Canary10Percent{'9' * 5000}Minutes", "not a preset"),
     ({"canary": {"percent": 10, "bakeSeconds": -1}}, "greater than or equal to 0"),
     ({"canary": {"percent": float("nan"), "bakeSeconds": 1}}, "finite number"),
     ({"linear": {"percent": 10, "intervalSeconds": 0}}, "greater than 0"),
     ({"steps": []}, "at least 1 item"),
-    ({"steps": [{"weight": 0, "bakeSeconds": 1}]}, "greater than 0"),
+    ({"steps": [{"weight": 0, "bakeSeconds": 1}]}, "greater than or equal to 0.0001"),
     ({"steps": [{"weight": 101, "bakeSeconds": 1}]}, "less than or equal to 100"),
     ({"steps": [{"weight": 10, "bakeSeconds": MAX_SECONDS + 1}]}, "less than or equal to"),
     (
@@ -174,3 +184,8 @@ def test_half_a_percent_a_step_is_the_slowest_that_is_taken() -> None:
 def test_everything_at_once_that_bakes_is_a_step_of_its_own() -> None:
     assert [step.weight for step in worked_out({"steps": [{"weight": 100, "bakeSeconds": 60}]})] == [100]
     assert worked_out({"steps": [{"weight": 100, "bakeSeconds": 0}]}) == ()
+
+
+def test_a_last_step_that_is_promote_itself_does_not_count_among_the_most_that_are_taken() -> None:
+    steps = [{"weight": n / 10, "bakeSeconds": 1} for n in range(1, MAX_STEPS + 1)]
+    assert len(worked_out({"steps": [*steps, {"weight": 100, "bakeSeconds": 0}]})) == MAX_STEPS

@@ -74,11 +74,59 @@ def test_a_failure_goes_out_at_once_with_the_successes_that_waited(
     stream: FakeStream, kinesis: Any, clock: Any
 ) -> None:
     observed = Telemetry("telemetry", kinesis).observe(handler)
-    for _ in range(2):
+    for _ in range(3):
         observed(1, context())
-    assert stream.records == []
+    assert len(stream.records) == 1
     fail(observed, context())
-    assert [[ok for _, ok, _ in outcomes] for outcomes in sent(stream)] == [[True, True, False]]
+    assert [[ok for _, ok, _ in outcomes] for outcomes in sent(stream)] == [[True], [True, True, False]]
+
+
+def test_a_new_environments_first_request_goes_out_at_once_good_or_bad(
+    stream: FakeStream, kinesis: Any, clock: Any
+) -> None:
+    for begins_well in (True, False):
+        observed = Telemetry("telemetry", kinesis).observe(handler)
+        observed(1, context()) if begins_well else fail(observed, context())
+    assert [[ok for _, ok, _ in outcomes] for outcomes in sent(stream)] == [[True], [False]]
+
+
+def test_outcomes_are_kept_apart_by_the_alias_that_they_came_by(stream: FakeStream, kinesis: Any, clock: Any) -> None:
+    observed = Telemetry("telemetry", kinesis).observe(handler)
+    observed(1, context())
+    for qualifier in (":live", ":beta", ":live"):
+        observed(1, context(qualifier))
+    fail(observed, context(":beta"))
+    told = [json.loads(record["Data"]) for record in stream.records[1:]]
+    assert {record["target"]: [ok for _, ok, _ in record["outcomes"]] for record in told} == {
+        "lambda-alias/checkout/live": [True, True],
+        "lambda-alias/checkout/beta": [True, False],
+    }
+    keys = [record["PartitionKey"].rsplit("#", 1)[0] for record in stream.records[1:]]
+    assert keys == [record["target"] for record in told]
+
+
+@pytest.mark.parametrize("error", ["InternalFailure", "RequestTimeout", "ServiceUnavailable"])
+def test_what_may_have_arrived_is_not_sent_again(stream: FakeStream, kinesis: Any, clock: Any, error: str) -> None:
+    # GIVEN an answer that leaves open whether the record arrived
+    observed = Telemetry("telemetry", kinesis).observe(handler)
+    stream.down, stream.error = True, error
+    fail(observed, context())
+    # WHEN the stream answers again, THEN nothing is counted twice
+    stream.down = False
+    fail(observed, context())
+    assert [[ok for _, ok, _ in outcomes] for outcomes in sent(stream)] == [[False]]
+
+
+def test_a_throttled_record_keeps_the_other_aliases_too(stream: FakeStream, kinesis: Any, clock: Any) -> None:
+    observed = Telemetry("telemetry", kinesis).observe(handler)
+    stream.down = True
+    for qualifier in (":live", ":beta"):
+        fail(observed, context(qualifier))
+    assert stream.records == []
+    stream.down = False
+    fail(observed, context())
+    told = [json.loads(record["Data"]) for record in stream.records]
+    assert {record["target"][-4:]: len(record["outcomes"]) for record in told} == {"live": 2, "beta": 1}
 
 
 def test_successes_go_out_when_the_last_record_is_a_second_old(stream: FakeStream, kinesis: Any, clock: Any) -> None:
@@ -86,7 +134,7 @@ def test_successes_go_out_when_the_last_record_is_a_second_old(stream: FakeStrea
     for _ in range(25):
         observed(1, context())
         clock.now += 0.1
-    assert [len(outcomes) for outcomes in sent(stream)] == [11, 10]
+    assert [len(outcomes) for outcomes in sent(stream)] == [1, 10, 10]
 
 
 def test_every_outcome_is_sent_once(stream: FakeStream, kinesis: Any, clock: Any) -> None:

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headgate.judge import Arm, Evidence, look
-from headgate.verdict import MAX_EXTRA_BAKES, Findings, Verdict, ends_bake, judge_bake
+from headgate.verdict import (
+    LOUD_SILENCE,
+    MAX_EXTRA_BAKES,
+    MAX_EXTRA_BAKES_IN_ALL,
+    Findings,
+    Verdict,
+    ends_bake,
+    ends_pause,
+    judge_bake,
+    judge_pause,
+)
 from tests.unit.builders import plan_of, signal_of
 
 if TYPE_CHECKING:
@@ -15,7 +25,8 @@ if TYPE_CHECKING:
 
 HEALTHY = {"candidate": Arm(100, 0), "stable": Arm(900, 1)}
 BAD_LOOK = Arm(100, 12), Arm(900, 1)
-SILENT = {"candidate": Arm(), "stable": Arm(900, 1)}
+SILENT = {"candidate": Arm(), "stable": Arm(90, 1)}
+"""So little stable traffic that a candidate at 10 % may well have had none."""
 
 
 def judged(plan: Plan | None = None, *, step: int = 0, **found: Any) -> Verdict:
@@ -104,7 +115,8 @@ def test_a_promote_does_not_skip_an_alarm_or_evidence() -> None:
 
 
 def test_a_promote_that_was_meant_for_an_earlier_step_does_nothing_for_this_one() -> None:
-    assert judged(step=1, **SILENT, signals=[signal_of("promote", step=0)]).outcome == "inconclusive"
+    quiet = {"candidate": Arm(), "stable": Arm(9, 0)}
+    assert judged(step=1, **quiet, signals=[signal_of("promote", step=0)]).outcome == "inconclusive"
 
 
 @pytest.mark.parametrize(
@@ -150,10 +162,165 @@ def test_no_data_is_missed_at_full_traffic_or_in_passing(step: dict[str, Any]) -
 def test_a_promote_ends_the_bake_of_its_own_step_alone_and_all_else_ends_any() -> None:
     assert ends_bake("promote", 1, 1)
     assert not ends_bake("promote", 0, 1)
-    assert all(ends_bake(kind, 0, 1) for kind in ("promote-fully", "abort", "alarm", "evidence"))
+    assert all(ends_bake(kind, 0, 1) for kind in ("promote-fully", "pause", "resume", "abort", "alarm", "evidence"))
 
 
 def test_a_bake_says_what_ended_it() -> None:
     stale, word = signal_of("promote", step=0), signal_of("abort", step=1)
     assert Findings(step=1, signals=[stale]).ended_by == "time"
     assert Findings(step=1, signals=[stale, word]).ended_by == "abort"
+
+
+PAUSING = {"onFailure": {"pause": {"at": "current", "limitSeconds": 60}}}
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"candidate": BAD_LOOK[0], "stable": BAD_LOOK[1]},
+        HEALTHY | {"firing": ["errors"]},
+        HEALTHY | {"signals": [signal_of("evidence", by="judge", reason="crossed")]},
+        HEALTHY | {"candidate_throttled": Arm(100, 50), "stable_throttled": Arm(900, 0)},
+        SILENT | {"extra_bakes": MAX_EXTRA_BAKES},
+        {"candidate": Arm(), "stable": Arm(9_000, 1)},
+    ],
+)
+def test_a_failure_pauses_where_the_request_says_so_and_says_why_all_the_same(found: dict[str, Any]) -> None:
+    pauses, rolls_back = judged(plan_of(**PAUSING), **found), judged(**found)
+    extra = found.get("extra_bakes", 0)
+    assert (pauses.outcome, pauses.next, pauses.failed) == ("roll-back", "pause", True)
+    assert (pauses.step, pauses.bake) == (0, extra + 1)
+    assert (rolls_back.next, rolls_back.failed) == ("roll-back", False)
+    assert pauses.reason == rolls_back.reason
+
+
+def test_an_abort_rolls_back_also_where_a_failure_pauses() -> None:
+    assert judged(plan_of(**PAUSING), **HEALTHY, signals=[signal_of("abort")]).next == "roll-back"
+
+
+def test_an_operators_pause_is_no_failure_and_bakes_the_step_again() -> None:
+    verdict = judged(**HEALTHY, signals=[signal_of("pause", reason="let me look")], extra_bakes=2)
+    assert (verdict.outcome, verdict.next, verdict.failed) == ("inconclusive", "pause", False)
+    assert (verdict.step, verdict.bake, verdict.reason) == (0, 3, "paused by kim: let me look")
+
+
+@pytest.mark.parametrize(
+    ("found", "next_"),
+    [
+        (HEALTHY | {"firing": ["errors"]}, "roll-back"),
+        ({"candidate": BAD_LOOK[0], "stable": BAD_LOOK[1]}, "roll-back"),
+        (SILENT, "pause"),
+        (HEALTHY | {"signals": [signal_of("promote"), signal_of("pause")]}, "pause"),
+        (HEALTHY | {"signals": [signal_of("pause"), signal_of("promote-fully")]}, "promote"),
+        (HEALTHY | {"signals": [signal_of("pause"), signal_of("abort")]}, "roll-back"),
+    ],
+)
+def test_an_operators_pause_comes_after_what_speaks_against_the_candidate(found: dict[str, Any], next_: str) -> None:
+    signals = found.get("signals", [signal_of("pause")])
+    assert judged(**found | {"signals": signals}).next == next_
+
+
+@pytest.mark.parametrize(
+    ("stable", "weight", "loud"), [(179, 10, False), (180, 10, True), (19, 50, False), (20, 50, True)]
+)
+def test_a_candidate_that_is_silent_where_its_share_is_loud_is_broken(stable: int, weight: int, loud: bool) -> None:
+    plan = plan_of(strategy={"steps": [{"weight": weight, "bakeSeconds": 60}]})
+    verdict = judged(plan, candidate=Arm(), stable=Arm(stable, 0))
+    assert (stable * weight / (100 - weight) >= LOUD_SILENCE) == loud
+    assert verdict.next == ("roll-back" if loud else "bake")
+    if loud:
+        assert verdict.reason == f"the candidate reported none of about 20 requests that it had at {weight} %"
+
+
+@pytest.mark.parametrize("wish", ["wait", "fail", "pass"])
+def test_loud_silence_fails_whatever_the_request_says_of_missing_data(wish: str) -> None:
+    plan = plan_of(guards={"errors": {}, "onNoData": wish})
+    assert judged(plan, candidate=Arm(), stable=Arm(9_000, 0)).next == "roll-back"
+
+
+def test_a_silent_stable_revision_is_never_loud() -> None:
+    assert judged(candidate=Arm(9_000, 0), stable=Arm()).next == "bake"
+
+
+def test_the_extra_bakes_of_a_long_plan_are_few_for_each_step() -> None:
+    steps = [{"weight": n / 2, "bakeSeconds": 1} for n in range(1, 101)]
+    plan = plan_of(strategy={"steps": steps})
+    at_most = MAX_EXTRA_BAKES_IN_ALL // 100
+    assert judged(plan, **SILENT, extra_bakes=at_most - 1).next == "bake"
+    verdict = judged(plan, **SILENT, extra_bakes=at_most)
+    assert (verdict.next, verdict.reason.endswith(f", {at_most} extra bakes included")) == ("roll-back", True)
+
+
+def test_promoting_fully_is_noted_as_an_operators_overruling() -> None:
+    assert judged(signals=[signal_of("promote-fully")]).forced
+    assert not judged(**HEALTHY, step=1).forced
+
+
+class TestPauses:
+    def judged(self, plan: Plan | None = None, *, failed: bool = False, **found: Any) -> Verdict:
+        return judge_pause(plan or plan_of(), Findings(**{"step": 0, "extra_bakes": 1, **found}), failed=failed)
+
+    @pytest.mark.parametrize("failed", [True, False])
+    def test_a_pause_that_is_resumed_goes_on_where_it_was(self, failed: bool) -> None:
+        verdict = self.judged(failed=failed, signals=[signal_of("resume", reason="it was us")])
+        assert (verdict.outcome, verdict.next, verdict.step, verdict.bake) == ("continue", "shift", 0, 1)
+        assert verdict.reason == "resumed by kim: it was us"
+
+    @pytest.mark.parametrize("failed", [True, False])
+    @pytest.mark.parametrize(("step", "next_"), [(0, "shift"), (1, "promote")])
+    def test_a_pause_that_is_promoted_goes_on_to_the_next_step(self, step: int, next_: str, failed: bool) -> None:
+        verdict = self.judged(failed=failed, step=step, signals=[signal_of("promote", step=step)])
+        assert (verdict.next, verdict.step) == (next_, step + 1)
+        assert verdict.reason == "promoted to the next step by kim"
+
+    def test_a_pause_that_is_promoted_fully_overrules_everything(self) -> None:
+        verdict = self.judged(failed=True, firing=["errors"], signals=[signal_of("promote-fully"), signal_of("resume")])
+        assert (verdict.next, verdict.step, verdict.forced) == ("promote", 2, True)
+
+    def test_a_pause_that_is_aborted_rolls_back_whatever_else_was_said(self) -> None:
+        words = [signal_of("abort", reason="enough"), signal_of("promote-fully"), signal_of("resume")]
+        verdict = self.judged(signals=words)
+        assert (verdict.next, verdict.reason) == ("roll-back", "aborted by kim: enough")
+
+    @pytest.mark.parametrize("failed", [True, False])
+    @pytest.mark.parametrize(
+        ("then", "outcome", "next_", "step"),
+        [("rollback", "roll-back", "roll-back", 0), ("promote", "promote", "promote", 2)],
+    )
+    def test_silence_until_the_limit_has_the_outcome_that_was_asked_for(
+        self, then: str, outcome: str, next_: str, step: int, failed: bool
+    ) -> None:
+        plan = plan_of(onFailure={"pause": {"limitSeconds": 60, "then": then}})
+        verdict = self.judged(plan, failed=failed)
+        assert (verdict.outcome, verdict.next, verdict.step) == (outcome, next_, step)
+        assert verdict.reason == "nobody decided within 60 s"
+
+    @pytest.mark.parametrize("fault", [{"firing": ["errors"]}, {"signals": [signal_of("alarm", by="errors")]}])
+    def test_an_alarm_ends_a_pause_that_was_not_for_a_failure(self, fault: dict[str, Any]) -> None:
+        verdict = self.judged(**fault)
+        assert (verdict.outcome, verdict.next, verdict.reason) == ("roll-back", "roll-back", "alarm errors fired")
+        again = self.judged(plan_of(**PAUSING), **fault)
+        assert (again.next, again.failed, again.bake) == ("pause", True, 2)
+
+    @pytest.mark.parametrize("fault", [{"firing": ["errors"]}, {"signals": [signal_of("alarm", by="errors")]}])
+    def test_an_alarm_tells_nothing_new_in_a_pause_for_a_failure(self, fault: dict[str, Any]) -> None:
+        verdict = self.judged(plan_of(onFailure={"pause": {"then": "promote"}}), failed=True, **fault)
+        assert (verdict.next, verdict.reason) == ("promote", "nobody decided within 86400 s")
+
+    @pytest.mark.parametrize("step", [1, 2])
+    def test_a_pause_after_the_last_step_can_only_promote_or_roll_back(self, step: int) -> None:
+        # The hook after the last step has failed: only the promotion is left.
+        assert self.judged(failed=True, step=step, signals=[signal_of("promote")]).next == "promote"
+        assert self.judged(failed=True, step=step).next == "roll-back"
+
+    def test_only_an_operators_decision_ends_it_before_it_is_open(self) -> None:
+        kinds = ("promote", "promote-fully", "pause", "resume", "abort", "alarm", "evidence")
+        assert [kind for kind in kinds if ends_pause(kind)] == ["promote", "promote-fully", "resume", "abort"]
+
+
+def test_what_a_verdict_was_about_is_heard_but_for_an_abort() -> None:
+    words = [
+        signal_of(kind).model_copy(update={"id": f"s-{n}"})
+        for n, kind in enumerate(("pause", "abort", "alarm"), start=1)
+    ]
+    assert Findings(step=0, signals=words, heard=["s-0"]).heard_now == ["s-0", "s-1", "s-3"]

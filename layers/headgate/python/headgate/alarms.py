@@ -30,6 +30,11 @@ class Alarms:
             raise RequestRefused(f"guards.alarms: no alarm is named {', '.join(missing)} in this account and Region")
         return [name for name in names if found[name]["StateValue"] == "ALARM"]
 
+    def in_alarm(self, names: list[str]) -> list[str]:
+        """Which of these alarms are in ALARM, those that are gone left out."""
+        found = self._describe(names)
+        return [name for name in names if name in found and found[name]["StateValue"] == "ALARM"]
+
     def firing_since(self, names: list[str], *, already: list[str], since: str | None) -> list[str]:
         """Which of these alarms are in ALARM; those that were ``already`` count once they have recovered.
 

@@ -418,11 +418,23 @@ class Store:
             "limitSeconds": plan.pause.limit_seconds,
             "then": plan.pause.then,
         }
-        if not self._get(pk, sk):
+        for _ in range(_ATTEMPTS):
+            if self._get(pk, sk):
+                break
+            record = self.rollout(plan.rollout_id) or {}
+            # What an operator said before this pause was not about it; what comes from now on is.
+            said = [s["id"] for s in signals_of(record) if s["signal"] in ("promote", "pause", "resume")]
             with suppress(_Lost):
                 self._transact(
                     self._check_lock(plan.target.key, plan.rollout_id, epoch),
                     self._put(pk, sk, {**detail, "startedAt": now()}),
+                    self._update(
+                        f"ROLLOUT#{plan.rollout_id}",
+                        "ROLLOUT",
+                        {"phase": "paused", "heard": [*record.get("heard", []), *said]},
+                        condition="signals = :signals",
+                        values={":signals": record.get("signals", {})},
+                    ),
                     self._put_event(plan.rollout_id, "Rollout Paused", f"pause-{pause}-started", detail),
                 )
         fields = {"phase": "paused", "failed": verdict["failed"], "waitsAt": pause_key(pause)}
@@ -555,6 +567,16 @@ class Store:
                 f"ROLLOUT#{plan.rollout_id}",
                 step_key(step, bake),
                 {"verdict": verdict.to_wire(), "evidence": evidence, "endedAt": now()},
+            ),
+            # From now on a promote is meant for the step that comes; what was decided on is not heard again.
+            self._update(
+                f"ROLLOUT#{plan.rollout_id}",
+                "ROLLOUT",
+                {
+                    "step": verdict.step,
+                    **({"forced": True} if verdict.forced else {}),
+                    **({"heard": findings.heard_now} if verdict.next == "pause" else {}),
+                },
             ),
             self._put_event(
                 plan.rollout_id, "Step Baked", f"step-{step}-{bake}-baked", {**baked, "evidence": evidence}

@@ -252,5 +252,5 @@ def ends_bake(kind: str, recorded_at: int, step: int) -> bool:
 
 
 def ends_pause(kind: str) -> bool:
-    """True if a signal that came before the pause was open decides on it already."""
-    return kind in ("abort", "promote-fully")
+    """True if a signal is an operator's decision on a pause."""
+    return kind in ("abort", "promote-fully", "promote", "resume")
