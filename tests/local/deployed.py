@@ -11,23 +11,24 @@ import uuid
 import zipfile
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate.aws import execution_arn, execution_name
 from headgate.items import from_item, to_item
-from headgate.store import Store
+from headgate.store import Store, now
 from local.application import parameters
 from local.traffic import Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from local.application import Outputs
     from local.embedded.server import EmbeddedAws
 
 ROLE = "arn:aws:iam::000000000000:role/any"
 SERVICES_IN_STOCK = 5
-ENDS = ("Rollout Succeeded", "Rollout Rolled Back", "Rollout Refused", "Rollout Stopped")
+ENDS = ("Rollout Succeeded", "Rollout Undone", "Rollout Rolled Back", "Rollout Refused", "Rollout Stopped")
 
 SERVICE = """
 import os
@@ -43,12 +44,14 @@ def handler(event, context):
 GOOD_HOOK = "def handler(event, context): return {'hookStatus': 'SUCCEEDED'}"
 BAD_HOOK = "def handler(event, context): return {'hookStatus': 'FAILED', 'hookDetails': {'reason': 'does not add up'}}"
 
-SLOW_HOOK = """
-import time
+GATED_HOOK = """
+import os
 def handler(event, context):
-    time.sleep(1)
-    return {"hookStatus": "SUCCEEDED"}
+    if os.path.exists(event["config"]["gate"]):
+        return {"hookStatus": "SUCCEEDED"}
+    return {"hookStatus": "IN_PROGRESS", "callBackDelay": 1}
 """
+"""Agrees as soon as the file exists that its config names: functions run on this machine."""
 
 
 class Serving(NamedTuple):
@@ -62,9 +65,9 @@ class Serving(NamedTuple):
 class Service:
     """A function with an alias ``live``: version 1 serves, version 2 is there to be rolled out."""
 
-    def __init__(self, headgate: Headgate, function: str) -> None:
+    def __init__(self, headgate: Headgate, function: str, alias: str = "live") -> None:
         self._headgate, self._functions = headgate, headgate.functions
-        self.function, self.alias = function, "live"
+        self.function, self.alias = function, alias
         self.target = {"kind": "lambda-alias", "function": function, "alias": self.alias}
 
     @property
@@ -101,6 +104,33 @@ class Service:
             FunctionVersion=version,
             RoutingConfig={"AdditionalVersionWeights": {}},
         )
+
+    def with_alias(self, alias: str) -> Service:
+        """The same function by one more alias, which serves version 1."""
+        self._functions.create_alias(FunctionName=self.function, Name=alias, FunctionVersion="1")
+        return Service(self._headgate, self.function, alias)
+
+    def describe(self, description: str) -> None:
+        """Change of the alias what moves no traffic."""
+        self._functions.update_alias(FunctionName=self.function, Name=self.alias, Description=description)
+
+    def provision(self, qualifier: str, executions: int) -> None:
+        """Hold provisioned concurrency on a version, or on the alias."""
+        self._functions.put_provisioned_concurrency_config(
+            FunctionName=self.function, Qualifier=qualifier, ProvisionedConcurrentExecutions=executions
+        )
+
+    def unprovision(self, qualifier: str) -> None:
+        """Hold none any more."""
+        self._functions.delete_provisioned_concurrency_config(FunctionName=self.function, Qualifier=qualifier)
+
+    def provisioned(self, qualifier: str) -> int:
+        """Provisioned concurrency that a version or the alias holds."""
+        try:
+            found = self._functions.get_provisioned_concurrency_config(FunctionName=self.function, Qualifier=qualifier)
+        except self._functions.exceptions.ProvisionedConcurrencyConfigNotFoundException:
+            return 0
+        return int(found["RequestedProvisionedConcurrentExecutions"])
 
     def invoke(self) -> Any:
         """One request by the alias; its answer."""
@@ -202,6 +232,52 @@ class Headgate:
         """Send an operator's signal."""
         self.send("Rollout Signal", {"rolloutId": rollout_id, "signal": signal, "by": by, "reason": reason})
 
+    def signal_now(self, rollout_id: str, signal: str, by: str = "ada", reason: str = "") -> None:
+        """Hand an operator's signal to its function, and wait until that is done with it."""
+        detail = {"rolloutId": rollout_id, "signal": signal, "by": by, "reason": reason}
+        event = {"id": str(uuid.uuid4()), "time": now(), "detail-type": "Rollout Signal", "detail": detail}
+        self._run("signaller", event)
+
+    def undo(self, target: dict[str, Any], **detail: Any) -> str:
+        """Ask for the last promotion to be taken back; answers the id of the rollout that does it."""
+        detail = {"id": self.new_id(), "target": target, **detail}
+        self.send("Undo Requested", detail)
+        return str(detail["id"])
+
+    def stop(self, rollout_id: str) -> float:
+        """Stop a rollout's execution; answers when."""
+        arn = self.record(rollout_id)["execution"]
+        stopped = time.monotonic()
+        self.states.stop_execution(executionArn=arn, cause="by the test")
+        return stopped
+
+    # What time does
+
+    def sweep(self) -> None:
+        """Let the warden look at every held lock, as it does each minute."""
+        self._run("warden", {"detail-type": "Scheduled Event", "source": "aws.events", "detail": {}})
+
+    @contextmanager
+    def deaf_to_ended_executions(self) -> Iterator[None]:
+        """As long as it is entered, the events of executions that have ended are lost."""
+        rules = [
+            rule["Name"]
+            for rule in self.bus.list_rules()["Rules"]
+            if "Step Functions Execution Status Change" in rule.get("EventPattern", "")
+        ]
+        assert rules, "nobody listens for executions that have ended"
+        for rule in rules:
+            self.bus.disable_rule(Name=rule)
+        try:
+            yield
+        finally:
+            for rule in rules:
+                self.bus.enable_rule(Name=rule)
+
+    def _run(self, function: str, event: dict[str, Any]) -> None:
+        answer = self.functions.invoke(FunctionName=f"headgate-{function}", Payload=json.dumps(event).encode())
+        assert "FunctionError" not in answer, answer["Payload"].read()
+
     # What users see
 
     def record(self, rollout_id: str) -> dict[str, Any]:
@@ -280,6 +356,22 @@ class Headgate:
         """What the topic has said of a rollout so far."""
         told = [json.loads(json.loads(message["Body"])["Message"]) for message in self._notified.heard()]
         return [event for event in told if event.get("detail", {}).get("rolloutId") == rollout_id]
+
+    def in_phase(self, rollout_id: str, phase: str, seconds: float = 30) -> None:
+        """Wait until a rollout is in a phase."""
+        eventually(
+            lambda: self.record(rollout_id).get("phase") == phase,
+            seconds,
+            lambda: f"{rollout_id} is not {phase}: {self.record(rollout_id)}",
+        )
+
+    def until_entered(self, rollout_id: str, state: str, seconds: float = 30) -> None:
+        """Wait until a rollout's execution has entered a state."""
+        eventually(
+            lambda: (record := self.record(rollout_id)) and self.execution(record) and state in self.entered(record),
+            seconds,
+            lambda: f"{rollout_id} has not entered {state}: {self.entered(self.record(rollout_id))}",
+        )
 
     def until_signalled(self, rollout_id: str, seconds: float = 10) -> None:
         """Wait until a signal is on record."""

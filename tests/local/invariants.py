@@ -20,45 +20,80 @@ HOOK_STATES = (
     "Before step",
     "Bake at all?",
     "After step",
+    "On failure?",
     "After traffic",
+    "Release?",
     "On rollback?",
     "On rollback",
 )
+PAUSE_STATES = ("Shift to zero", "Pause", "Judge pause", "After pause?")
 SERVES = {"succeeded": "candidate", "rolled-back": "stable"}
+LAST_PHASES = {
+    "succeeded": ("promoting",),
+    "rolled-back": ("rolling-back",),
+    "refused": (None, "preparing", "rolling-back"),
+    "stopped": ("preparing", "shifting", "promoting", "rolling-back"),
+}
+PROMOTED = -1
+"""The weight in the driver's state that stands for the candidate alone."""
 
 
-def assert_invariants(headgate: Headgate, rollout_id: str) -> dict[str, Any]:
+def assert_invariants(headgate: Headgate, rollout_id: str, execution: str | None = None) -> dict[str, Any]:
     """Wait for the end of a rollout and check all invariants; answers its record.
 
     A test that is about the dead-letter queues takes out first what it expects there.
+
+    Parameters
+    ----------
+    execution
+        How the execution has ended, where it was not by itself.
     """
     record = headgate.ended(rollout_id)
-    assert_one_end(headgate, rollout_id, record)
+    assert_one_end(headgate, rollout_id, record, execution)
     assert_within_budget(headgate, rollout_id, record)
     assert_every_event_reached_the_bus(headgate, rollout_id)
+    assert_signals_are_kept(record)
     if "targetKey" in record:
+        assert record.get("phase") in LAST_PHASES[record["status"]]
         assert_nothing_is_held(headgate, rollout_id, record)
         assert_alias_is_as_recorded(headgate, rollout_id, record)
     assert_nothing_was_lost(headgate)
     return record
 
 
-def assert_one_end(headgate: Headgate, rollout_id: str, record: dict[str, Any]) -> None:
+def assert_one_end(headgate: Headgate, rollout_id: str, record: dict[str, Any], ended_as: str | None) -> None:
     """There is one terminal record with one terminal event, and its execution has ended the same way."""
     announced_as, execution = ENDED_AS[record["status"]]
+    undo_of = record.get("request", {}).get("undoOf")
+    if undo_of and record["status"] == "succeeded":
+        announced_as = "Rollout Undone"
     ends = [item for item in headgate.outbox(rollout_id) if item["detailType"] in ENDS]
     assert [(item["detailType"], item["detail"]["id"]) for item in ends] == [(announced_as, f"{rollout_id}/ended")]
-    assert ends[0]["detail"].get("reason") == record.get("reason")
+    for field in ("reason", "serving", "stable", "candidate"):
+        assert ends[0]["detail"].get(field) == record.get(field)
+    assert ends[0]["detail"].get("undoOf") == undo_of
     assert record["reason"] or record["status"] == "succeeded", f"{rollout_id} does not say why it ended"
     # A request that Intake refused never had an execution.
-    assert headgate.execution(record) in ((execution, "") if record["status"] == "refused" else (execution,))
+    never = ("",) if record["status"] == "refused" and ended_as is None else ()
+    assert headgate.execution(record) in (ended_as or execution, *never)
 
 
 def assert_within_budget(headgate: Headgate, rollout_id: str, record: dict[str, Any]) -> None:
-    """At most 4 transitions a bake and 12 around them, hooks not counted."""
+    """At most 4 transitions a bake and 12 around them; hooks, pauses and an end that was objected to not counted."""
     if headgate.execution(record):
-        counted = [state for state in headgate.entered(record) if state not in HOOK_STATES]
-        assert len(counted) <= 4 * len(headgate.events(rollout_id, "Step Started")) + 12
+        entered = headgate.entered(record)
+        counted = [state for state in entered if state not in (*HOOK_STATES, *PAUSE_STATES)]
+        # A resumed step is looked up again; an objection is Settle, Ended? and Roll back.
+        again = entered.count("After pause?") + 3 * max(0, entered.count("Settle") - 1)
+        assert len(counted) <= 4 * len(headgate.events(rollout_id, "Step Started")) + 12 + again
+
+
+def assert_signals_are_kept(record: dict[str, Any]) -> None:
+    """What was heard is on record, and an abort is never done with."""
+    signals = record.get("signals", {})
+    assert set(record.get("heard", [])) <= signals.keys()
+    assert "abort" not in [signals[signal_id]["signal"] for signal_id in record.get("heard", [])]
+    assert all(signal["id"] == signal_id and signal["at"] for signal_id, signal in signals.items())
 
 
 def assert_every_event_reached_the_bus(headgate: Headgate, rollout_id: str) -> None:
@@ -84,8 +119,10 @@ def assert_nothing_is_held(headgate: Headgate, rollout_id: str, record: dict[str
 
 def assert_alias_is_as_recorded(headgate: Headgate, rollout_id: str, record: dict[str, Any]) -> None:
     """The alias is 100 % on one revision, the one on record; a successor of the rollout answers for itself."""
-    if headgate.store.lock(record["targetKey"])["epoch"] != record.get("epoch"):
+    lock = headgate.store.lock(record["targetKey"])
+    if lock["epoch"] != record.get("epoch"):
         return
+    assert (lock.get("last") == rollout_id) == (record["status"] == "succeeded")
     alias = headgate.alias(record["request"]["target"])
     if alias is None:
         assert record["status"] == "refused"
@@ -94,8 +131,24 @@ def assert_alias_is_as_recorded(headgate: Headgate, rollout_id: str, record: dic
         assert f"serves version {alias.version}" in record["reason"], "the record says what was found"
         return
     assert alias.weights == {}
+    if "state" not in record:
+        assert_nothing_was_moved(headgate, rollout_id, record)
+        return
+    state = record["state"]
     if revision := SERVES.get(record["status"]):
         assert (alias.version, record["serving"]) == (record[revision], record[revision])
+        assert (state["stable"], state["candidate"]) == (record["stable"], record["candidate"])
+        assert state["weight"] == {"succeeded": PROMOTED, "rolled-back": 0}[record["status"]]
+        assert state["revisionId"] == alias.revision_id, "nobody has written the alias after the rollout"
+
+
+def assert_nothing_was_moved(headgate: Headgate, rollout_id: str, record: dict[str, Any]) -> None:
+    """A rollout whose target was not even prepared has not touched it."""
+    assert record["status"] in ("refused", "rolled-back")
+    assert "serving" not in record
+    assert headgate.events(rollout_id, "Step Started") == []
+    if headgate.execution(record):
+        assert not {"Shift", "Shift in passing", "Promote", "Release"} & set(headgate.entered(record))
 
 
 def assert_nothing_was_lost(headgate: Headgate) -> None:

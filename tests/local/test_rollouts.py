@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.local.deployed import BAD_HOOK, GOOD_HOOK, SLOW_HOOK, eventually, steps
+from tests.local.deployed import BAD_HOOK, GATED_HOOK, GOOD_HOOK, eventually, steps
 from tests.local.invariants import assert_invariants
 
 if TYPE_CHECKING:
@@ -258,9 +258,8 @@ NO_ANSWERS = {
 
 
 def test_a_hook_that_gives_no_answer_fails_at_once(headgate: Headgate) -> None:
-    # GIVEN hooks that throw, say nothing, say something else, take too long, and one that does not exist
+    # GIVEN hooks that throw, say nothing, say something else, and take too long
     hooks = {said: headgate.make_hook(code) for said, code in NO_ANSWERS.items()}
-    hooks["could not be asked: Lambda.ResourceNotFoundException"] = "nobody"
     rollouts = {}
     for said, hook in hooks.items():
         before = [{"lambda": hook, "timeoutSeconds": 1 if "finish" in said else 300}]
@@ -363,24 +362,30 @@ def test_promote_fully_goes_to_everything_at_once(headgate: Headgate, service: S
     assert len(headgate.events(rollout, "Step Started")) == 1
 
 
-def test_a_signal_that_comes_before_the_bake_is_open_is_not_lost(headgate: Headgate) -> None:
-    # GIVEN rollouts that have started and are still busy with a hook
-    hooks = {"beforeTraffic": [{"lambda": headgate.make_hook(SLOW_HOOK)}]}
+def test_a_signal_that_comes_before_the_bake_is_open_is_not_lost(headgate: Headgate, tmp_path: Path) -> None:
+    # GIVEN rollouts that are busy with a hook before any traffic
+    gate = tmp_path / "open"
+    hooks = {"beforeTraffic": [{"lambda": headgate.make_hook(GATED_HOOK), "config": {"gate": str(gate)}}]}
+    services = {signal: headgate.next_service() for signal in ("abort", "promote")}
     rollouts = {
-        signal: headgate.request(target=headgate.next_service().target, candidate=TWO, strategy=LONG, hooks=hooks)
-        for signal in ("abort", "promote")
+        signal: headgate.request(target=service.target, candidate=TWO, strategy=LONG, hooks=hooks)
+        for signal, service in services.items()
     }
-    # WHEN a signal comes to each
+    # WHEN a signal comes to each, and then the hook agrees
     for signal, rollout in rollouts.items():
-        headgate.until(rollout, "Rollout Started")
-        headgate.signal(rollout, signal)
+        headgate.until_entered(rollout, "Before traffic")
+        headgate.signal(rollout, signal, reason="I know")
         headgate.until_signalled(rollout)
         assert headgate.events(rollout, "Step Started") == []
-    # THEN it ends the bake as soon as that opens
-    for signal, rollout in rollouts.items():
-        record = assert_invariants(headgate, rollout)
-        assert record["status"] == {"abort": "rolled-back", "promote": "succeeded"}[signal]
-        assert seconds_of_step(headgate, rollout, 0) < AT_ONCE
+    gate.touch()
+    # THEN the abort lets no traffic move
+    aborted = assert_invariants(headgate, rollouts["abort"])
+    assert (aborted["status"], aborted["reason"]) == ("rolled-back", "aborted by ada: I know")
+    assert headgate.events(rollouts["abort"], "Step Started") == []
+    assert "Bake" not in headgate.entered(aborted)
+    # AND the promote ends the bake as soon as that opens
+    assert assert_invariants(headgate, rollouts["promote"])["status"] == "succeeded"
+    assert seconds_of_step(headgate, rollouts["promote"], 0) < AT_ONCE
 
 
 def seconds_of_step(headgate: Headgate, rollout: str, step: int) -> float:
@@ -506,12 +511,13 @@ def test_an_invalid_direct_execution_is_refused_too(headgate: Headgate, service:
     ("changes", "said"),
     [
         ({"guards": {"alarms": ["nobody"]}}, "guards.alarms: no alarm is named nobody"),
+        ({"hooks": {"beforeTraffic": [{"lambda": "nobody"}]}}, "hooks: nobody cannot be asked: "),
         ({"target": {"function": "nobody"}}, "target: function nobody with alias live does not exist"),
         ({"target": {"alias": "nobody"}}, "target: function {function} with alias nobody does not exist"),
         ({"candidate": {"version": "99"}}, "candidate.version: {function} has no version 99"),
         ({"candidate": {"version": "1"}}, "candidate: version 1 is what {function}:live serves already"),
     ],
-    ids=["alarm", "function", "alias", "version", "candidate-is-stable"],
+    ids=["alarm", "hook", "function", "alias", "version", "candidate-is-stable"],
 )
 def test_a_request_that_cannot_be_carried_out_is_refused_before_anything_is_touched(
     headgate: Headgate, service: Service, changes: dict[str, Any], said: str
