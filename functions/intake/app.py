@@ -15,14 +15,12 @@ from headgate.aws import client, setting
 from headgate.errors import RequestRefused
 from headgate.executions import Executions
 from headgate.observability import logger
-from headgate.request import is_rollout_id, read_request, read_undo, undo
+from headgate.request import RolloutRequest, is_rollout_id, read_request, read_undo, undo
 from headgate.store import Store
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
     from aws_lambda_powertools.utilities.typing import LambdaContext
-
-    from headgate.request import RolloutRequest
 
 store = Store(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
 executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
@@ -66,6 +64,8 @@ def request_in(body: Any, message_id: str) -> RolloutRequest:
     detail, default_id = body.get("detail"), str(body.get("id", message_id))
     if body["detail-type"] == "Undo Requested":
         asked = read_undo(detail, default_id)
+        if known := (store.rollout(asked.id) or {}).get("request"):
+            return RolloutRequest.model_validate(known)  # Delivered again: what it undid is not the last any more.
         return undo(asked, store.last_promoted(asked.target.key))
     return read_request(detail, default_id)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
 from headgate.drivers.lambda_alias import PROMOTED, AliasState, LambdaAliasDriver
-from headgate.errors import TargetNotReady
+from headgate.errors import RequestRefused, TargetNotReady
 from headgate.observability import logger
 from headgate.plan import Plan
 from headgate.store import Store
@@ -51,10 +51,18 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             store.keep_state(plan.rollout_id, not_ready.state.to_wire())
         raise
     if state is None:
-        return {"state": {}}
+        return {"state": standing(driver)}
     store.keep_state(plan.rollout_id, state.to_wire())
     logger.info("target moved", action=action, state=state.to_wire())
     return {"state": state.to_wire()}
+
+
+def standing(driver: LambdaAliasDriver) -> dict[str, Any]:
+    """What the alias serves where this rollout has not touched it; nothing where there is no such alias."""
+    try:
+        return {"stable": driver.describe()["version"]}
+    except RequestRefused:
+        return {}
 
 
 def aim_of(event: dict[str, Any]) -> float | None:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
+from headgate.executions import reason_of
 from headgate.observability import logger
 from headgate.plan import Plan
 from headgate.store import Store, signals_of
@@ -21,6 +22,7 @@ machines = client("stepfunctions")
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     plan, verdict = Plan.model_validate(event["plan"]), event["verdict"]
+    verdict["reason"] = reason_of(event["failure"]) or verdict["reason"]
     logger.append_keys(rollout_id=plan.rollout_id, step=verdict["step"])
     record = store.open_pause(plan, event["epoch"], event["pause"], verdict, event["token"], event["attempt"])
     logger.info("paused", reason=verdict["reason"], limit_seconds=plan.pause.limit_seconds)

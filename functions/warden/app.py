@@ -89,6 +89,8 @@ def roll_back(record: dict[str, Any], epoch: int, state: dict[str, Any], reason:
     if "FunctionError" not in answer:
         return "rolled-back", reason
     told = json.loads(answer["Payload"].read())
+    if told.get("errorType") == "LockLost":
+        raise LockLost(told.get("errorMessage"))
     if told.get("errorType") == "TargetChanged":
         return "stopped", f"{reason}; {told.get('errorMessage')}"
     raise RuntimeError(f"the driver could not roll back, the next sweep tries again: {told.get('errorMessage')}")

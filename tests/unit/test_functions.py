@@ -594,7 +594,7 @@ class TestLambdaAliasDriver:
         self, running: Plan, deployed: Functions, checkout: FakeLambda
     ) -> None:
         payload = event("lambda_alias_driver") | {"action": "rollback", "state": {}}
-        assert deployed.call("lambda_alias_driver", payload) == {"state": {}}
+        assert deployed.call("lambda_alias_driver", payload) == {"state": {"stable": "6"}}
         assert checkout.updates == []
 
     def test_it_does_nothing_for_a_rollout_without_the_lock(

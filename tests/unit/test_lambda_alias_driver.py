@@ -331,6 +331,10 @@ class TestWhatIsNoMove:
         assert checkout.serves() == ("6", {})
 
 
+GIVEN = AliasState(stable="6", candidate="7", revision_id="any", provisioned=5)
+"""What the driver knows once it has given the candidate five."""
+
+
 class TestProvisionedConcurrency:
     def test_an_alias_that_holds_it_is_refused_with_the_way_out(
         self, checkout: FakeLambda, driver: LambdaAliasDriver
@@ -375,7 +379,7 @@ class TestProvisionedConcurrency:
             with pytest.raises(TargetNotReady, match="was asked for: 5"):
                 driver.prepare()
         else:
-            assert driver.prepare().provisioned == 5
+            assert driver.prepare().provisioned == 0  # It is the owner's, and nothing to give back.
         assert checkout.provisioned["7"]["RequestedProvisionedConcurrentExecutions"] == max(held, 5)
 
     def test_what_cannot_be_allocated_refuses_the_rollout_and_is_given_back(
@@ -393,7 +397,7 @@ class TestProvisionedConcurrency:
     ) -> None:
         checkout.provision("6", 5)
         checkout.provision("7", 5)
-        state = driver.promote(driver.prepare())
+        state = driver.promote(driver.prepare(GIVEN))
         assert sorted(checkout.provisioned) == ["6", "7"]
         assert driver.release(state) == state
         assert list(checkout.provisioned) == ["7"]
@@ -403,7 +407,7 @@ class TestProvisionedConcurrency:
     ) -> None:
         checkout.provision("6", 5)
         checkout.provision("7", 5)
-        state = driver.shift(driver.prepare(), 10)
+        state = driver.shift(driver.prepare(GIVEN), 10)
         assert driver.rollback(state).provisioned == 0
         assert list(checkout.provisioned) == ["6"]
         assert checkout.serves() == ("6", {})
@@ -413,16 +417,24 @@ class TestProvisionedConcurrency:
     ) -> None:
         checkout.provision("6", 5)
         checkout.provision("7", 5)
-        state = driver.shift(driver.prepare(), 10)
+        state = driver.shift(driver.prepare(GIVEN), 10)
         checkout.point("live", "7")
         with pytest.raises(TargetChanged):
             driver.rollback(state)
         assert sorted(checkout.provisioned) == ["6", "7"]
 
+    def test_what_the_candidate_held_before_the_rollout_stays_after_a_rollback(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver
+    ) -> None:
+        checkout.provision("6", 3)
+        checkout.provision("7", 5)
+        driver.rollback(driver.shift(driver.prepare(), 10))
+        assert sorted(checkout.provisioned) == ["6", "7"]
+
     def test_nothing_is_released_once_the_lock_is_lost(self, checkout: FakeLambda, driving: Any) -> None:
         checkout.provision("6", 5)
         checkout.provision("7", 5)
-        state = driving().prepare()
+        state = driving().prepare(GIVEN)
         with pytest.raises(LockLost):
             driving(lost).release(state)
         assert sorted(checkout.provisioned) == ["6", "7"]

@@ -179,7 +179,8 @@ class LambdaAliasDriver:
         if given["Status"] == "FAILED":
             self._release(state.candidate)
             raise RequestRefused(f"{where} could not be allocated: {given.get('StatusReason')}")
-        return wanted
+        # Only what this rollout has given is taken back: what the candidate held before is its owner's.
+        return state.provisioned
 
     def _own_positions(self, state: AliasState) -> list[Routing]:
         """Where this rollout itself may have left the alias: the last answer's position, and the one aimed at since."""
@@ -208,7 +209,11 @@ class LambdaAliasDriver:
                     f"{' and sends ' + _shares(found.weights) if found.weights else ''}; it is left as found"
                 ) from None
             if not found.alike(intended):
+                # Asked again after the look: whoever takes the lock from here on moves the alias past this RevisionId.
+                self._still_ours()
                 alias = self._write(intended, alias["RevisionId"])
+        except self._client.exceptions.ResourceNotFoundException:
+            raise TargetChanged(f"{self._plan.target.key} was changed by somebody else: it is gone") from None
         return state.model_copy(update={"revision_id": alias["RevisionId"], "shifted_at": int(time.time() * 1000)})
 
     def _write(self, routing: Routing, revision_id: str) -> Any:
