@@ -39,6 +39,9 @@ lint: setup ## ruff, mypy strict, cfn-lint, sam validate, the ASL check
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --region us-east-1
 	$(BIN)/python -m local.asl_check statemachines/*.asl.json
 
+bench: setup ## Measure state transitions and cost, alarm to rollback, and init; QUICK=1 takes under two minutes
+	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
+
 format: setup ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -61,4 +64,4 @@ $(LOCAL_VENV)/.ready: requirements/local.txt
 	@bash local/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) requirements/local.txt
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop setup test test-unit test-local lint format build clean help
+.PHONY: demo demo-serve demo-stop setup test test-unit test-local lint bench format build clean help

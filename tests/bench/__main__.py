@@ -1,0 +1,58 @@
+"""`python -m tests.bench [--quick] [section ...]`: measure, say so, and put each section in docs/benchmarks.md.
+
+A quick run measures too little to be quoted: its sections go to .local/bench/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING
+
+from local import application
+from tests.bench import alarms, init, transitions
+from tests.bench.report import QUICK_PAGE, Section, open_page, say
+from tests.bench.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ON_EMBEDDED_AWS: dict[str, Callable[[World, bool], Section]] = {
+    "rollback": alarms.measure,
+    "transitions": transitions.measure,
+}
+ALL = [*ON_EMBEDDED_AWS, "init"]
+
+
+def main() -> int:
+    """Measure what was asked for; the exit status says whether every asserted limit holds."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="section", help=f"of {', '.join(ALL)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="few runs, in under two minutes")
+    options = parser.parse_args()
+    if unknown := set(options.sections) - set(ALL):
+        parser.error(f"there is no section {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
+    wanted = [name for name in ALL if not options.sections or name in options.sections]
+
+    begun = time.monotonic()
+    # A build of our own: somebody may be testing from the usual one.
+    application.WORK = QUICK_PAGE.parent
+    page = open_page(quick=options.quick)
+    kept = True
+    with World() as world:
+        for name in wanted:
+            say(f"\n{name}")
+            section = ON_EMBEDDED_AWS[name](world, options.quick) if name in ON_EMBEDDED_AWS else None
+            if section is None:
+                world.stop()  # It would compete for the processor.
+                section = init.measure(application.WORK / "build" / "headgate", options.quick)
+            page.replace(name, section, quick=options.quick)
+            say(section.text)
+            for fault in section.faults:
+                say(f"FAILED: {fault}")
+            kept = kept and not section.faults
+    say(f"\n{page.path.relative_to(application.ROOT)} is up to date ({time.monotonic() - begun:.0f} s).")
+    return 0 if kept else 1
+
+
+raise SystemExit(main())
