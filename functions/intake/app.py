@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
-
 from headgate.aws import client, setting
 from headgate.errors import RequestRefused
 from headgate.executions import Executions
@@ -19,28 +17,34 @@ from headgate.request import RolloutRequest, is_rollout_id, read_request, read_u
 from headgate.store import Store
 
 if TYPE_CHECKING:
-    from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 store = Store(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
 executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
 queues = client("sqs")
-processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
 @logger.inject_lambda_context(clear_state=True)
-def handler(event: dict[str, Any], context: LambdaContext) -> Any:
-    return process_partial_response(event, take_in, processor, context)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Take each message in by itself: those that fail come again, the others do not."""
+    failures = []
+    for message in event["Records"]:
+        try:
+            take_in(message)
+        except Exception:  # noqa: BLE001 - whatever it is, it is this message's alone
+            logger.exception("message could not be taken in", message_id=message["messageId"])
+            failures.append({"itemIdentifier": message["messageId"]})
+    return {"batchItemFailures": failures}
 
 
-def take_in(record: SQSRecord) -> None:
+def take_in(message: dict[str, Any]) -> None:
     """Store one request and start it, if its target is free."""
     body: Any = None
     try:
-        body = read_body(record)
-        request = request_in(body, record.message_id)
+        body = read_body(message)
+        request = request_in(body, message["messageId"])
     except RequestRefused as refusal:
-        refuse(record, body, str(refusal))
+        refuse(message, body, str(refusal))
         return
     logger.append_keys(rollout_id=request.id)
     execution = executions.arn_for(request.id)
@@ -50,9 +54,9 @@ def take_in(record: SQSRecord) -> None:
         executions.start({"execution": execution, "request": request.to_wire()})
 
 
-def read_body(record: SQSRecord) -> Any:
+def read_body(message: dict[str, Any]) -> Any:
     try:
-        return json.loads(record.body)
+        return json.loads(message["body"])
     except ValueError as error:
         raise RequestRefused(f"the message: is not JSON: {error}") from None
 
@@ -70,18 +74,18 @@ def request_in(body: Any, message_id: str) -> RolloutRequest:
     return read_request(detail, default_id)
 
 
-def refuse(record: SQSRecord, body: Any, reason: str) -> None:
+def refuse(message: dict[str, Any], body: Any, reason: str) -> None:
     """Announce the refusal and keep the message where its sender can find it."""
     logger.warning("request refused", reason=reason)
     detail = body.get("detail", body) if isinstance(body, dict) else {}
     given = detail.get("id") if isinstance(detail, dict) else None
     default_id = (
-        str(body["id"]) if isinstance(body, dict) and "detail-type" in body and "id" in body else record.message_id
+        str(body["id"]) if isinstance(body, dict) and "detail-type" in body and "id" in body else message["messageId"]
     )
-    rollout_id = given if is_rollout_id(given) else default_id if is_rollout_id(default_id) else record.message_id
+    rollout_id = given if is_rollout_id(given) else default_id if is_rollout_id(default_id) else message["messageId"]
     store.refuse(rollout_id, executions.arn_for(rollout_id), reason)
     queues.send_message(
         QueueUrl=setting("DEAD_LETTERS"),
-        MessageBody=record.body,
+        MessageBody=message["body"],
         MessageAttributes={"reason": {"DataType": "String", "StringValue": reason[:1000]}},
     )

@@ -14,3 +14,7 @@ build-DependenciesLayer:
 	  --implementation cp --python-version $(patsubst python%,%,$(RUNTIME)) $(PLATFORMS) \
 	  --requirement $(HERE)/requirements.txt --target $(ARTIFACTS_DIR)/python
 	rm -rf $(ARTIFACTS_DIR)/python/bin $(ARTIFACTS_DIR)/python/*/tests
+	# A function cannot write to its layers, so what is not compiled here is compiled at every start. Only an
+	# interpreter of the runtime's own version can do it; without one the layer works all the same.
+	if [ "$$($(PYTHON) -c 'import sys; print("python%d.%d" % sys.version_info[:2])')" = "$(RUNTIME)" ]; then \
+	  $(PYTHON) -m compileall -q --invalidation-mode unchecked-hash $(ARTIFACTS_DIR)/python; fi
