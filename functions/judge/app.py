@@ -16,7 +16,6 @@ from headgate.verdict import Findings, Signal, judge_bake, judge_pause
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from headgate.verdict import Verdict
 
 dynamodb = client("dynamodb")
 store = Store(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
@@ -40,25 +39,24 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         )
     findings = find(plan, step, bake, key, state)
     verdict = end_pause(event, plan, findings) if pause else end_bake(event, plan, findings)
-    logger.info("judged", verdict=verdict.to_wire())
-    return verdict.to_wire()
-
-
-def end_bake(event: dict[str, Any], plan: Plan, findings: Findings) -> Verdict:
-    verdict = judge_bake(plan, findings)
-    store.close_step(plan, event["epoch"], event["bake"], findings, verdict)
+    logger.info("judged", verdict=verdict)
     return verdict
 
 
-def end_pause(event: dict[str, Any], plan: Plan, findings: Findings) -> Verdict:
+def end_bake(event: dict[str, Any], plan: Plan, findings: Findings) -> dict[str, Any]:
+    return store.close_step(plan, event["epoch"], event["bake"], findings, judge_bake(plan, findings))
+
+
+def end_pause(event: dict[str, Any], plan: Plan, findings: Findings) -> dict[str, Any]:
     """End a pause. Whoever goes on in spite of what was held against the candidate starts from a clean slate."""
     verdict = judge_pause(plan, findings, failed=event["failed"])
     if verdict.next == "shift":
         ledgers.restart(plan.rollout_id)
     # What fires now was forgiven, or had been firing all along: either way it counts once it has recovered.
     in_alarm = alarms.in_alarm(plan.guards.alarms)
-    store.close_pause(plan, event["epoch"], event["pause"], findings.model_copy(update={"firing": in_alarm}), verdict)
-    return verdict
+    return store.close_pause(
+        plan, event["epoch"], event["pause"], findings.model_copy(update={"firing": in_alarm}), verdict
+    )
 
 
 def find(plan: Plan, step: int, bake: int, key: str, state: dict[str, Any]) -> Findings:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
 from headgate.drivers.lambda_alias import PROMOTED, AliasState, LambdaAliasDriver
-from headgate.errors import RequestRefused, TargetNotReady
+from headgate.errors import LockLost, RequestRefused, TargetNotReady
 from headgate.observability import logger
 from headgate.plan import Plan
 from headgate.store import Store
@@ -35,6 +35,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
     def still_ours() -> None:
         store.require_lock(plan.target.key, plan.rollout_id, epoch)
+        # A call that was given up for lost may come to life after the rollback of its own rollout.
+        if action != "rollback" and store.is_rolling_back(plan.rollout_id):
+            raise LockLost(f"rollout {plan.rollout_id} is being rolled back; {action} comes too late")
 
     if action not in ("describe", *PHASES):
         raise ValueError(f"action: {action!r} is none of describe, {', '.join(PHASES)}")

@@ -152,7 +152,6 @@ def test_what_is_no_answer_fails(app: Rollouts, answer: Any) -> None:
     assert (execution.cause or "").startswith("hook check of beforeTraffic gave no valid answer: ")
 
 
-@pytest.mark.xfail(reason="a path looks into the elements of a list")
 @pytest.mark.parametrize("answer", [[SUCCEEDED], [SUCCEEDED, {}]])
 def test_a_list_with_an_answer_in_it_is_no_answer(app: Rollouts, answer: Any) -> None:
     assert ask(app, app.hook("check", answer)).states()[-1] == "Refused"

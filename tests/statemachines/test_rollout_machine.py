@@ -527,7 +527,6 @@ def test_a_shift_that_comes_to_life_after_the_end_moves_nothing(app: Rollouts) -
     assert [write.weights for write in app.functions.writes] == [{}]
 
 
-@pytest.mark.xfail(reason="a shift takes the alias as the rollback left it for its own position, and writes again")
 def test_a_shift_that_comes_to_life_after_the_rollback_moves_nothing() -> None:
     with Rollouts() as app:
         # GIVEN a shift whose call is given up, and that goes on once the alias has been rolled back
@@ -961,7 +960,6 @@ def test_a_promotion_by_hand_is_not_undone(app: Rollouts) -> None:
 # --- Several at once -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(reason="the second of two judges loses the write, and a good candidate is rolled back for it")
 def test_a_judge_that_another_attempt_overtakes_gives_the_verdict_that_was_recorded(app: Rollouts) -> None:
     # GIVEN a judge that has read everything when another attempt, thought to be lost, records its verdict
     reached = threading.Event()

@@ -394,6 +394,10 @@ class Store:
             raise Aborted(objection)
         return record
 
+    def is_rolling_back(self, rollout_id: str) -> bool:
+        """Whether a rollout is on its way back, or has been; nothing moves it forward again."""
+        return (self.rollout(rollout_id) or {}).get("phase") == "rolling-back"
+
     def keep_state(self, rollout_id: str, state: dict[str, Any]) -> None:
         """Keep what the driver knows of the target, for whoever has to roll it back from outside."""
         patiently(
@@ -440,7 +444,7 @@ class Store:
         fields = {"phase": "paused", "failed": verdict["failed"], "waitsAt": pause_key(pause)}
         return self._leave_token(plan.rollout_id, token, attempt, fields)
 
-    def close_pause(self, plan: Plan, epoch: int, pause: int, findings: Findings, verdict: Verdict) -> None:
+    def close_pause(self, plan: Plan, epoch: int, pause: int, findings: Findings, verdict: Verdict) -> dict[str, Any]:
         """Record how a pause ended. The signals that led there are heard: they decide nothing again."""
         detail = {
             "target": plan.target.key,
@@ -448,7 +452,10 @@ class Store:
             "verdict": verdict.outcome,
             "reason": verdict.reason,
         }
-        self._transact(
+        return self._stands(
+            plan.rollout_id,
+            pause_key(pause),
+            verdict,
             self._check_lock(plan.target.key, plan.rollout_id, epoch),
             self._update(
                 f"ROLLOUT#{plan.rollout_id}", pause_key(pause), {"verdict": verdict.to_wire(), "endedAt": now()}
@@ -545,8 +552,8 @@ class Store:
         verdict: dict[str, Any] | None = record.get("verdict")
         return verdict
 
-    def close_step(self, plan: Plan, epoch: int, bake: int, findings: Findings, verdict: Verdict) -> None:
-        """Record what a bake came to, with the evidence that led there."""
+    def close_step(self, plan: Plan, epoch: int, bake: int, findings: Findings, verdict: Verdict) -> dict[str, Any]:
+        """Record what a bake came to, with the evidence that led there; answer the verdict that stands."""
         step = findings.step
         self._start_step(plan, epoch, step, bake)  # A bake of 0 s has not been announced yet.
         evidence = {
@@ -561,7 +568,10 @@ class Store:
         where = {"target": plan.target.key, "step": step, "weight": weight, "bake": bake}
         baked = {**where, "endedBy": findings.ended_by}
         reached = {**where, "verdict": verdict.outcome, "reason": verdict.reason, "evidence": evidence}
-        self._transact(
+        return self._stands(
+            plan.rollout_id,
+            step_key(step, bake),
+            verdict,
             self._check_lock(plan.target.key, plan.rollout_id, epoch),
             self._update(
                 f"ROLLOUT#{plan.rollout_id}",
@@ -583,6 +593,16 @@ class Store:
             ),
             self._put_event(plan.rollout_id, "Verdict Reached", f"step-{step}-{bake}-verdict", reached),
         )
+
+    def _stands(self, rollout_id: str, key: str, verdict: Verdict, *writes: dict[str, Any]) -> dict[str, Any]:
+        """Record a verdict; where another attempt was faster, its verdict stands."""
+        try:
+            self._transact(*writes)
+        except _Lost:
+            if recorded := self.verdict(rollout_id, key):
+                return recorded
+            raise _contended(rollout_id) from None
+        return verdict.to_wire()
 
     def record_signal(self, rollout_id: str, signal_id: str, signal: Signal) -> str | None:
         """Write a signal to the rollout's record; the same ``signal_id`` twice is one signal.

@@ -6,7 +6,7 @@ Invocations or Errors, and a weighted alias's metrics carry the dimension Execut
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from headgate.judge import Arm
@@ -34,7 +34,8 @@ class Throttles:
                 for metric in ("Invocations", "Throttles")
             ],
             StartTime=datetime.fromisoformat(since).replace(second=0, microsecond=0),
-            EndTime=datetime.now(UTC),
+            # The range must not be empty, which it would be in a minute's first second.
+            EndTime=datetime.now(UTC) + timedelta(seconds=PERIOD_SECONDS),
         )
         sums = {result["Id"]: int(sum(result["Values"])) for result in answer["MetricDataResults"]}
         arms = []
