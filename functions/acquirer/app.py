@@ -6,30 +6,32 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
 from headgate.errors import RequestRefused
+from headgate.locks import Locks
 from headgate.observability import logger
 from headgate.plan import Plan
 from headgate.request import RolloutRequest
-from headgate.store import Store
+from headgate.table import Table
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-store = Store(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
+table = Table(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
+locks = Locks(table)
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     request, plan = RolloutRequest.model_validate(event["request"]), Plan.model_validate(event["plan"])
     logger.append_keys(rollout_id=request.id)
-    admission = store.admit(request, event["execution"])
+    admission = locks.admit(request, event["execution"])
     if admission.lock == "held":
         refuse_stale_undo(request)
-        store.begin(plan, event["execution"], admission.epoch)
+        locks.begin(plan, event["execution"], admission.epoch)
     logger.info("lock asked for", lock=admission.lock, epoch=admission.epoch)
     return {"lock": admission.lock, "epoch": admission.epoch, "reason": admission.reason}
 
 
 def refuse_stale_undo(request: RolloutRequest) -> None:
     """An undo may have waited in line while something else was promoted."""
-    if request.undo_of and (last := store.lock(request.target.key).get("last")) != request.undo_of:
+    if request.undo_of and (last := table.lock(request.target.key).get("last")) != request.undo_of:
         raise RequestRefused(f"rolloutId: {request.undo_of} is not what was promoted last any more; that is {last}")

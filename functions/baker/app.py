@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.alarms import Alarms
 from headgate.aws import client, setting
-from headgate.evidence import Ledgers
+from headgate.inbox import signals_of
+from headgate.ledgers import Ledgers
 from headgate.observability import logger
 from headgate.plan import Plan
-from headgate.store import Store, signals_of
+from headgate.steps import Steps
+from headgate.table import Table
 from headgate.verdict import ends_bake
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 dynamodb = client("dynamodb")
-store = Store(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
+steps = Steps(Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS"))))
 ledgers = Ledgers(dynamodb, setting("TABLE"))
 machines = client("stepfunctions")
 alarms = Alarms(client("cloudwatch"))
@@ -27,10 +29,8 @@ alarms = Alarms(client("cloudwatch"))
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     plan, step, state = Plan.model_validate(event["plan"]), event["step"], event["state"]
     logger.append_keys(rollout_id=plan.rollout_id, step=step)
-    ledgers.open(
-        plan.rollout_id, candidate=state["candidate"], stable=state["stable"], step=step, since=state["shiftedAt"]
-    )
-    record = store.open_bake(plan, event["epoch"], step, event["bake"], token=event["token"], attempt=event["attempt"])
+    ledgers.open(plan, candidate=state["candidate"], stable=state["stable"], step=step, since=state["shiftedAt"])
+    record = steps.open_bake(plan, event["epoch"], step, event["bake"], token=event["token"], attempt=event["attempt"])
     if early := early_end(plan, step, record):
         logger.info("a signal was waiting", signal=early)
         machines.send_task_success(taskToken=event["token"], output=json.dumps(early))

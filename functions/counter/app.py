@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import base64
 import json
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from headgate.aws import client, setting
-from headgate.errors import SignalRefused
-from headgate.evidence import Ledger, Ledgers, Record, parse
+from headgate.counting import Counting, parse
+from headgate.evidence import Terms
+from headgate.inbox import Inbox
+from headgate.ledgers import Ledgers
 from headgate.observability import logger
 from headgate.plan import Plan
 from headgate.signals import Signaller
-from headgate.store import Store
-from headgate.verdict import describe
+from headgate.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from headgate.counting import Record
+    from headgate.evidence import Ledger
+
 dynamodb = client("dynamodb")
-store = Store(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
+table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 ledgers = Ledgers(dynamodb, setting("TABLE"))
-signaller = Signaller(store, client("stepfunctions"))
+counting = Counting(dynamodb, setting("TABLE"))
+signaller = Signaller(Inbox(table), client("stepfunctions"))
 queues = client("sqs")
 
 MAX_MESSAGE = 250_000
@@ -32,53 +38,66 @@ MAX_MESSAGE = 250_000
 
 
 @logger.inject_lambda_context(clear_state=True)
-def handler(event: dict[str, Any], context: LambdaContext) -> None:
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Any failure but that of a single record fails the batch, and the stream delivers it again."""
-    records = list(readable(event["Records"]))
-    running = running_on({record.target for record in records})
-    ledgers.count(records, running)
+    stuck: list[str] = []
+    counted = counting.count(list(readable(event["Records"], stuck)), running_on)
     # Whether or not anything was new: an earlier try may have counted and not come to look.
-    for ledger in running.values():
+    for ledger in counted.values():
         judge(ledger)
+    return {"batchItemFailures": [{"itemIdentifier": sequence} for sequence in stuck]}
 
 
-def readable(batch: list[dict[str, Any]]) -> Iterator[Record]:
-    """The records of a batch; one that cannot be read is put aside and holds nobody up."""
+def readable(batch: list[dict[str, Any]], stuck: list[str]) -> Iterator[Record]:
+    """The records of a batch; one that cannot be read is put aside and holds nobody up.
+
+    Parameters
+    ----------
+    stuck
+        Takes the sequence numbers of those that could not even be put aside: they are delivered again.
+    """
     for raw in batch:
         shard = f"{raw['eventSourceARN']}/{raw['eventID'].split(':')[0]}"
         kinesis = raw["kinesis"]
         try:
             data = base64.b64decode(kinesis["data"])
-            yield parse(shard, kinesis["partitionKey"], kinesis["sequenceNumber"], data)
+            arrived = int(kinesis["approximateArrivalTimestamp"] * 1000)
+            yield parse(shard, kinesis["partitionKey"], kinesis["sequenceNumber"], data, arrived)
         except ValueError as error:
             logger.warning("record cannot be read", sequence_number=kinesis["sequenceNumber"], reason=str(error))
-            put_aside = {"reason": str(error), "record": raw}
-            queues.send_message(QueueUrl=setting("UNDELIVERED"), MessageBody=json.dumps(put_aside)[:MAX_MESSAGE])
+            if not put_aside(raw, str(error)):
+                stuck.append(kinesis["sequenceNumber"])
+
+
+def put_aside(raw: dict[str, Any], reason: str) -> bool:
+    """Keep a record for a person to look at; False where that fails."""
+    try:
+        queues.send_message(
+            QueueUrl=setting("UNDELIVERED"), MessageBody=json.dumps({"reason": reason, "record": raw})[:MAX_MESSAGE]
+        )
+    except (BotoCoreError, ClientError):
+        logger.exception("a record could not be put aside")
+        return False
+    return True
 
 
 def running_on(targets: set[str]) -> dict[str, Ledger]:
-    """The evidence of the rollout that runs on each target; targets without one are left out."""
+    """The ledger of the rollout that runs on each target; targets without one that telemetry goes into are left out."""
     running = {}
     for target in targets:
-        owner = store.lock(target).get("owner")
+        owner = table.lock(target).get("owner")
         ledger = ledgers.read(owner) if owner else None
-        if ledger is not None:
+        if ledger is not None and ledger.by_telemetry:
             running[target] = ledger
     return running
 
 
 def judge(ledger: Ledger) -> None:
-    """Look at the new counts; evidence that reaches the line ends the bake now, not when its time is up."""
-    record = store.rollout(ledger.rollout_id)
+    """Look at the new counts; evidence that is enough ends the bake now, not when its time is up."""
+    record = table.rollout(ledger.rollout_id)
     if record is None or record["status"] != "running":
         return
-    guards = Plan.model_validate(record["plan"]).guards
-    if guards.errors is None:
-        return
-    seen = ledgers.look(ledger.rollout_id, tolerate=guards.errors.tolerate)
-    if seen is not None and seen.evidence.crosses(guards.alpha):
-        reason = describe(seen.candidate_total, seen.stable_total, seen.evidence, guards.alpha)
+    terms = Terms.of(Plan.model_validate(record["plan"]).guards)
+    seen = ledgers.look(ledger.rollout_id, terms)
+    if seen and (reason := signaller.report(seen, terms)):
         logger.info("evidence is in", rollout_id=ledger.rollout_id, reason=reason)
-        # A rollout that is on its way back, or has ended, has nothing to learn from it.
-        with suppress(SignalRefused):
-            signaller.send(ledger.rollout_id, f"evidence-{seen.restarts}", "evidence", by="judge", reason=reason)

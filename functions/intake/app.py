@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 from headgate.aws import client, setting
 from headgate.errors import RequestRefused
 from headgate.executions import Executions
+from headgate.locks import Locks
 from headgate.observability import logger
 from headgate.request import RolloutRequest, is_rollout_id, read_request, read_undo, undo
-from headgate.store import Store
+from headgate.table import Table
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-store = Store(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
+table = Table(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
+locks = Locks(table)
 executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
 queues = client("sqs")
 
@@ -48,7 +50,7 @@ def take_in(message: dict[str, Any]) -> None:
         return
     logger.append_keys(rollout_id=request.id)
     execution = executions.arn_for(request.id)
-    admission = store.admit(request, execution)
+    admission = locks.admit(request, execution)
     logger.info("request admitted", lock=admission.lock, target=request.target.key)
     if admission.lock == "held":
         executions.start({"execution": execution, "request": request.to_wire()})
@@ -68,9 +70,9 @@ def request_in(body: Any, message_id: str) -> RolloutRequest:
     detail, default_id = body.get("detail"), str(body.get("id", message_id))
     if body["detail-type"] == "Undo Requested":
         asked = read_undo(detail, default_id)
-        if known := (store.rollout(asked.id) or {}).get("request"):
+        if known := (table.rollout(asked.id) or {}).get("request"):
             return RolloutRequest.model_validate(known)  # Delivered again: what it undid is not the last any more.
-        return undo(asked, store.last_promoted(asked.target.key))
+        return undo(asked, locks.last_promoted(asked.target.key))
     return read_request(detail, default_id)
 
 
@@ -83,7 +85,7 @@ def refuse(message: dict[str, Any], body: Any, reason: str) -> None:
         str(body["id"]) if isinstance(body, dict) and "detail-type" in body and "id" in body else message["messageId"]
     )
     rollout_id = given if is_rollout_id(given) else default_id if is_rollout_id(default_id) else message["messageId"]
-    store.refuse(rollout_id, executions.arn_for(rollout_id), reason)
+    locks.refuse(rollout_id, executions.arn_for(rollout_id), reason)
     queues.send_message(
         QueueUrl=setting("DEAD_LETTERS"),
         MessageBody=message["body"],

@@ -6,22 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.alarms import Alarms
 from headgate.aws import client, setting
-from headgate.evidence import Ledgers
+from headgate.evidence import Terms
+from headgate.inbox import signals_of
+from headgate.ledgers import Ledgers, now_ms
+from headgate.minutes import Minutes, Watched, book
 from headgate.observability import logger
 from headgate.plan import Plan
-from headgate.store import Store, pause_key, signals_of, step_key
+from headgate.steps import Steps, pause_key, step_key
+from headgate.table import Table
 from headgate.throttles import Throttles
 from headgate.verdict import Findings, Signal, judge_bake, judge_pause
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from headgate.evidence import Ledger
+
 
 dynamodb = client("dynamodb")
-store = Store(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
+steps = Steps(Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS"))))
 ledgers = Ledgers(dynamodb, setting("TABLE"))
 cloudwatch = client("cloudwatch")
-alarms, throttles = Alarms(cloudwatch), Throttles(cloudwatch)
+alarms, throttles, minutes = Alarms(cloudwatch), Throttles(cloudwatch), Minutes(cloudwatch)
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -30,13 +36,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     step, bake, pause = event["step"], event["bake"], event["pause"]
     logger.append_keys(rollout_id=plan.rollout_id, step=step)
     key = pause_key(pause) if pause else step_key(step, bake)
-    if recorded := store.verdict(plan.rollout_id, key):
+    if recorded := steps.verdict(plan.rollout_id, key):
         return recorded  # A retry whose first answer was lost: the verdict stands.
     if not pause and plan.steps[step].bake_seconds == 0:
         # What does not bake has not begun to count: its requests must not be taken for the step before.
-        ledgers.open(
-            plan.rollout_id, candidate=state["candidate"], stable=state["stable"], step=step, since=state["shiftedAt"]
-        )
+        ledgers.open(plan, candidate=state["candidate"], stable=state["stable"], step=step, since=state["shiftedAt"])
     findings = find(plan, step, bake, key, state)
     verdict = end_pause(event, plan, findings) if pause else end_bake(event, plan, findings)
     logger.info("judged", verdict=verdict)
@@ -44,7 +48,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def end_bake(event: dict[str, Any], plan: Plan, findings: Findings) -> dict[str, Any]:
-    return store.close_step(plan, event["epoch"], event["bake"], findings, judge_bake(plan, findings))
+    return steps.close_step(plan, event["epoch"], event["bake"], findings, judge_bake(plan, findings))
 
 
 def end_pause(event: dict[str, Any], plan: Plan, findings: Findings) -> dict[str, Any]:
@@ -54,14 +58,12 @@ def end_pause(event: dict[str, Any], plan: Plan, findings: Findings) -> dict[str
         ledgers.restart(plan.rollout_id)
     # What fires now was forgiven, or had been firing all along: either way it counts once it has recovered.
     in_alarm = alarms.in_alarm(plan.guards.alarms)
-    return store.close_pause(
-        plan, event["epoch"], event["pause"], findings.model_copy(update={"firing": in_alarm}), verdict
-    )
+    return steps.close_pause(plan, event["epoch"], event["pause"], findings._replace(firing=in_alarm), verdict)
 
 
 def find(plan: Plan, step: int, bake: int, key: str, state: dict[str, Any]) -> Findings:
     """Gather what is known now."""
-    record = store.close_wait(plan.rollout_id, key)
+    record = steps.close_wait(plan.rollout_id, key)
     already, since = record.get("firing", plan.firing), record.get("watchedSince", record["startedAt"])
     known = Findings(
         step=step,
@@ -70,22 +72,20 @@ def find(plan: Plan, step: int, bake: int, key: str, state: dict[str, Any]) -> F
         heard=record.get("heard", []),
         extra_bakes=bake,
     )
-    tolerate = plan.guards.errors.tolerate if plan.guards.errors else 0.0
-    ledger = ledgers.look(plan.rollout_id, tolerate=tolerate, at_least=1)
-    if not known.signals and state:
+    ledger = last_look(plan)
+    if not known.signals and state and not plan.guards.ask_cloudwatch:
         # Who has been told already need not wait for CloudWatch.
         versions = [state["candidate"], state["stable"]]
         candidate, stable = throttles.of(plan.target, versions, since)
-        known = known.model_copy(update={"candidate_throttled": candidate, "stable_throttled": stable})
-    if ledger is None:
-        return known
-    counts = ledger.at_step(step)
-    return known.model_copy(
-        update={
-            "candidate": counts.candidate,
-            "stable": counts.stable,
-            "candidate_total": ledger.candidate_total,
-            "stable_total": ledger.stable_total,
-            "log_wealth": ledger.evidence.log_wealth,
-        }
-    )
+        known = known._replace(candidate_throttled=candidate, stable_throttled=stable)
+    return known._replace(ledger=ledger)
+
+
+def last_look(plan: Plan) -> Ledger | None:
+    """The ledger after a look at all that has been counted, what CloudWatch has by now included."""
+    terms, now = Terms.of(plan.guards), now_ms()
+    ledger = ledgers.look(plan.rollout_id, terms, at_least=1)
+    if ledger is None or not plan.guards.ask_cloudwatch:
+        return ledger
+    points = minutes.read([Watched(plan, ledger)], now)[plan.rollout_id]
+    return ledgers.amend(plan.rollout_id, lambda ledger: book(ledger, terms, points, now))

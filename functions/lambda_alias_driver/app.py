@@ -9,14 +9,16 @@ from headgate.drivers.lambda_alias import PROMOTED, AliasState, LambdaAliasDrive
 from headgate.errors import LockLost, RequestRefused, TargetNotReady
 from headgate.observability import logger
 from headgate.plan import Plan
-from headgate.store import Store
+from headgate.steps import Steps
+from headgate.table import Table
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from headgate.store import Phase
+    from headgate.steps import Phase
 
-store = Store(client("dynamodb"), setting("TABLE"))
+table = Table(client("dynamodb"), setting("TABLE"))
+steps = Steps(table)
 functions = client("lambda")
 
 PHASES: dict[str, Phase] = {
@@ -34,9 +36,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     logger.append_keys(rollout_id=plan.rollout_id)
 
     def still_ours() -> None:
-        store.require_lock(plan.target.key, plan.rollout_id, epoch)
+        table.require_lock(plan.target.key, plan.rollout_id, epoch)
         # A call that was given up for lost may come to life after the rollback of its own rollout.
-        if action != "rollback" and store.is_rolling_back(plan.rollout_id):
+        if action != "rollback" and steps.is_rolling_back(plan.rollout_id):
             raise LockLost(f"rollout {plan.rollout_id} is being rolled back; {action} comes too late")
 
     if action not in ("describe", *PHASES):
@@ -44,18 +46,18 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if action == "describe":
         return {"state": LambdaAliasDriver(functions, plan, still_ours).describe()}
     still_ours()
-    record = store.enter(plan.rollout_id, PHASES[action], aim_of(event))
+    record = steps.enter(plan.rollout_id, PHASES[action], aim_of(event))
     known = event["state"] or record.get("state")
     driver = LambdaAliasDriver(functions, plan, still_ours, record.get("aim"))
     try:
         state = act(driver, event, AliasState.model_validate(known) if known else None)
     except TargetNotReady as not_ready:
         if not_ready.state:
-            store.keep_state(plan.rollout_id, not_ready.state.to_wire())
+            steps.keep_state(plan.rollout_id, not_ready.state.to_wire())
         raise
     if state is None:
         return {"state": standing(driver)}
-    store.keep_state(plan.rollout_id, state.to_wire())
+    steps.keep_state(plan.rollout_id, state.to_wire())
     logger.info("target moved", action=action, state=state.to_wire())
     return {"state": state.to_wire()}
 

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
 from headgate.executions import reason_of
+from headgate.inbox import signals_of
 from headgate.observability import logger
 from headgate.plan import Plan
-from headgate.store import Store, signals_of
+from headgate.steps import Steps
+from headgate.table import Table
 from headgate.verdict import ends_pause
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-store = Store(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
+steps = Steps(Table(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS"))))
 machines = client("stepfunctions")
 
 
@@ -24,7 +26,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     plan, verdict = Plan.model_validate(event["plan"]), event["verdict"]
     verdict["reason"] = reason_of(event["failure"]) or verdict["reason"]
     logger.append_keys(rollout_id=plan.rollout_id, step=verdict["step"])
-    record = store.open_pause(plan, event["epoch"], event["pause"], verdict, event["token"], event["attempt"])
+    record = steps.open_pause(plan, event["epoch"], event["pause"], verdict, event["token"], event["attempt"])
     logger.info("paused", reason=verdict["reason"], limit_seconds=plan.pause.limit_seconds)
     if early := [signal for signal in signals_of(record) if ends_pause(signal["signal"])]:
         machines.send_task_success(taskToken=event["token"], output=json.dumps(early[0]))

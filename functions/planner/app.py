@@ -10,17 +10,24 @@ from botocore.exceptions import ClientError
 from headgate.alarms import Alarms
 from headgate.aws import client, setting
 from headgate.errors import RequestRefused
+from headgate.latency import Latency
+from headgate.ledgers import now_ms
+from headgate.minutes import REFUSED, Minutes, Watched, nothing_counted
 from headgate.observability import logger
 from headgate.plan import make_plan
 from headgate.request import read_request
+from headgate.stacks import Stacks, impatient_client
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from headgate.request import RolloutRequest
+    from headgate.plan import Plan
+    from headgate.request import RolloutRequest, Target
 
 functions = client("lambda")
-alarms = Alarms(client("cloudwatch"))
+cloudwatch = client("cloudwatch")
+alarms, latency, minutes = Alarms(cloudwatch), Latency(cloudwatch), Minutes(cloudwatch)
+stacks = Stacks(impatient_client())
 drivers: dict[str, str] = json.loads(setting("DRIVERS"))
 account = setting("ACCOUNT")
 region = setting("AWS_REGION")
@@ -36,9 +43,33 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     firing = alarms.firing(request.guards.alarms)
     if firing and request.guards.strict_alarms:
         raise RequestRefused(f"guards.alarms: {', '.join(firing)} fires already, and strictAlarms is true")
-    plan = make_plan(request, driver=drivers[request.target.kind], firing=firing)
+    driver = drivers[request.target.kind]
+    settled = request.model_copy(update={"guards": latency.settle(request.guards, request.target)})
+    plan = make_plan(settled, driver=driver, firing=firing, warnings=warnings_about(request.target, driver))
+    refuse_metrics_that_cannot_be_read(plan)
     logger.info("planned", steps=len(plan.steps), bake_seconds=plan.bake_seconds, firing=firing)
     return {"request": request.to_wire(), "plan": plan.to_wire()}
+
+
+def warnings_about(target: Target, driver: str) -> list[str]:
+    """What may move the target besides this rollout. Good to know, and never worth the rollout itself."""
+    partition = driver.split(":")[1]
+    alias = f"arn:{partition}:lambda:{region}:{account}:function:{target.name}:{target.alias}"
+    try:
+        owner = stacks.owner_of(alias)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the rollout goes on without the warning
+        logger.warning("the alias's stack could not be looked up", alias=alias, reason=str(error))
+        return []
+    if owner is None:
+        return []
+    resource = f"resource {owner.resource}" if owner.resource else "a resource"
+    warning = (
+        f"target.alias: {target.name}:{target.alias} is {resource} of the CloudFormation stack {owner.stack}, and "
+        "deploying that stack may move it; create the alias outside the stack, or as AWS::Lambda::Alias with a literal "
+        "FunctionVersion, and use neither AutoPublishAlias nor DeploymentPreference for it"
+    )
+    logger.warning(warning)
+    return [warning]
 
 
 def refuse_missing_hooks(request: RolloutRequest) -> None:
@@ -60,7 +91,21 @@ def refuse_what_cannot_work_here(request: RolloutRequest) -> None:
         raise RequestRefused(
             f"target.function: is in {target.account}, {target.region}; this Headgate serves {account}, {region}"
         )
-    if request.guards.errors and not telemetry:
+    compared = next((name for name in ("errors", "latency") if getattr(request.guards, name)), None)
+    if compared and request.guards.evidence == "telemetry" and not telemetry:
         raise RequestRefused(
-            "guards.errors: compares counts from telemetry, which is not deployed; set the parameter Telemetry to true"
+            f"guards.{compared}: compares counts from telemetry, which is not deployed; set the parameter Telemetry to "
+            "true, or guards.evidence to cloudwatch"
         )
+
+
+def refuse_metrics_that_cannot_be_read(plan: Plan) -> None:
+    """A statistic or expression that CloudWatch does not take is found out now, and not while the candidate serves."""
+    if not plan.guards.custom:
+        return
+    try:
+        minutes.read([Watched(plan, nothing_counted(plan.rollout_id))], now_ms())
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in REFUSED:
+            raise
+        raise RequestRefused(f"guards.custom: CloudWatch refuses it: {error.response['Error']['Message']}") from None

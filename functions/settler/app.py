@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
 from headgate.executions import Executions, reason_of
+from headgate.locks import Locks
 from headgate.observability import logger
-from headgate.store import Store
+from headgate.table import Table
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-store = Store(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
+locks = Locks(Table(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS"))))
 executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
 
 
@@ -28,7 +29,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         "stable": state.get("stable"),
         "candidate": state.get("candidate"),
     }
-    settlement = store.settle(
+    settlement = locks.settle(
         rollout_id, event["execution"], outcome, {name: value for name, value in fields.items() if value is not None}
     )
     if settlement.objection:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
 from headgate.errors import RequestRefused, SignalRefused
+from headgate.inbox import Inbox
 from headgate.observability import logger
 from headgate.signals import Signaller, read_alarm, read_signal
-from headgate.store import Store
+from headgate.table import Table
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from headgate.signals import Alarm
     from headgate.verdict import Kind
 
-store = Store(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
-signaller = Signaller(store, client("stepfunctions"))
+table = Table(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
+inbox = Inbox(table)
+signaller = Signaller(inbox, client("stepfunctions"))
 
 
 STALE_SECONDS = 300
@@ -28,7 +30,7 @@ STALE_SECONDS = 300
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     if event["detail-type"] == "CloudWatch Alarm State Change":
         alarm = read_alarm(event)
-        for rollout_id in store.rollouts_guarded_by(alarm.name):
+        for rollout_id in inbox.rollouts_guarded_by(alarm.name):
             if not began_after(rollout_id, alarm):
                 send(rollout_id, event["id"], "alarm", alarm.name, alarm.reason)
         return
@@ -50,7 +52,7 @@ def age_of(event: dict[str, Any]) -> float:
 
 def began_after(rollout_id: str, alarm: Alarm) -> bool:
     """True for an event that was held up: its alarm fired before the rollout began, which has taken note of it."""
-    record = store.rollout(rollout_id) or {}
+    record = table.rollout(rollout_id) or {}
     return datetime.fromisoformat(alarm.at) < datetime.fromisoformat(record.get("createdAt", alarm.at))
 
 

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 from headgate.aws import client, setting
 from headgate.errors import LockLost
 from headgate.executions import Executions
+from headgate.locks import Locks
 from headgate.observability import logger
-from headgate.store import Store
+from headgate.table import Table
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from headgate.store import Terminal
+    from headgate.table import Terminal
 
-store = Store(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
+table = Table(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
+locks = Locks(table)
 executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
 functions = client("lambda")
 
@@ -28,7 +30,7 @@ functions = client("lambda")
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     ended = event.get("detail-type") == "Step Functions Execution Status Change"
     failures = []
-    for rollout_id in [rollout_of(event["detail"])] if ended else store.lock_owners():
+    for rollout_id in [rollout_of(event["detail"])] if ended else locks.owners():
         logger.append_keys(rollout_id=rollout_id)
         try:
             look_after(rollout_id)
@@ -49,7 +51,7 @@ def rollout_of(detail: dict[str, Any]) -> str:
 
 def look_after(rollout_id: str) -> None:
     """See that a rollout which holds a lock has an execution that lives."""
-    record = store.rollout(rollout_id)
+    record = table.rollout(rollout_id)
     if record is None or record["status"] not in ("accepted", "running"):
         return
     status = executions.status(record["execution"])
@@ -68,14 +70,14 @@ def look_after(rollout_id: str) -> None:
 
 def rescue(rollout_id: str, record: dict[str, Any], reason: str) -> None:
     """Fence the dead execution off, put its target back, close its record, start what waits."""
-    state, epoch = record.get("state") or {}, store.take_over(rollout_id, record)
+    state, epoch = record.get("state") or {}, locks.take_over(rollout_id, record)
     outcome, reason = roll_back(record, epoch, state, reason) if state else ("refused", f"{reason}; nothing was moved")
     fields = {"reason": reason}
     if state:
         fields |= {"stable": state["stable"], "candidate": state["candidate"]}
     if outcome == "rolled-back":
         fields["serving"] = state["stable"]
-    settlement = store.settle(rollout_id, record["execution"], outcome, fields)
+    settlement = locks.settle(rollout_id, record["execution"], outcome, fields)
     logger.info("settled", outcome=outcome, reason=reason)
     if settlement.heir:
         executions.start(settlement.heir)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate.aws import execution_arn, execution_name
 from headgate.items import from_item, to_item
-from headgate.store import Store, now
+from headgate.table import Table, now
 from local.application import parameters
 from local.traffic import Traffic
 
@@ -195,8 +195,8 @@ class Headgate:
         self.aws, self.outputs = aws, outputs
         self.functions, self.states, self.queues = aws.client("lambda"), aws.client("stepfunctions"), aws.client("sqs")
         self.alarms, self.bus, self.topics = aws.client("cloudwatch"), aws.client("events"), aws.client("sns")
-        self.table = aws.client("dynamodb")
-        self.store = Store(self.table, outputs["TableName"])
+        self.dynamodb = aws.client("dynamodb")
+        self.table = Table(self.dynamodb, outputs["TableName"])
         self.dead_letters = Queue(self.queues, outputs["RequestDeadLettersUrl"])
         self.undelivered = Queue(self.queues, outputs["UndeliveredUrl"])
         self._numbers, self._prefix = itertools.count(1), uuid.uuid4().hex[:4]
@@ -282,7 +282,7 @@ class Headgate:
 
     def record(self, rollout_id: str) -> dict[str, Any]:
         """The record of a rollout as it is now; empty where there is none."""
-        return self.store.rollout(rollout_id) or {}
+        return self.table.rollout(rollout_id) or {}
 
     def ended(self, rollout_id: str, seconds: float = 60) -> dict[str, Any]:
         """The record of a rollout once it has ended, and its execution too."""
@@ -324,7 +324,7 @@ class Headgate:
 
     def outbox(self, rollout_id: str) -> list[dict[str, Any]]:
         """The events that the record holds, oldest first."""
-        events = [item for item in self.store.history(rollout_id) if item["sk"].startswith("EVENT#")]
+        events = [item for item in self.table.history(rollout_id) if item["sk"].startswith("EVENT#")]
         return sorted(events, key=lambda item: str(item["detail"]["at"]))
 
     def events(self, rollout_id: str, detail_type: str) -> list[dict[str, Any]]:
@@ -388,7 +388,7 @@ class Headgate:
 
     def waiting(self, target_key: str) -> list[str]:
         """Ids of the rollouts in line for a target, first come first."""
-        found = self.table.query(
+        found = self.dynamodb.query(
             TableName=self.outputs["TableName"],
             ConsistentRead=True,
             KeyConditionExpression="pk = :pk AND begins_with(sk, :wait)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from headgate.inbox import Inbox
 from tests.local.deployed import ENDS, eventually
 
 if TYPE_CHECKING:
@@ -110,16 +111,16 @@ def assert_every_event_reached_the_bus(headgate: Headgate, rollout_id: str) -> N
 
 def assert_nothing_is_held(headgate: Headgate, rollout_id: str, record: dict[str, Any]) -> None:
     """The lock is free or a successor's, no place in line is kept, no alarm is waited for, no bake is open."""
-    assert headgate.store.lock(record["targetKey"]).get("owner") != rollout_id
+    assert headgate.table.lock(record["targetKey"]).get("owner") != rollout_id
     assert rollout_id not in headgate.waiting(record["targetKey"])
     assert "token" not in record
     for alarm in record.get("plan", {}).get("guards", {}).get("alarms", []):
-        assert rollout_id not in headgate.store.rollouts_guarded_by(alarm)
+        assert rollout_id not in Inbox(headgate.table).rollouts_guarded_by(alarm)
 
 
 def assert_alias_is_as_recorded(headgate: Headgate, rollout_id: str, record: dict[str, Any]) -> None:
     """The alias is 100 % on one revision, the one on record; a successor of the rollout answers for itself."""
-    lock = headgate.store.lock(record["targetKey"])
+    lock = headgate.table.lock(record["targetKey"])
     if lock["epoch"] != record.get("epoch"):
         return
     assert (lock.get("last") == rollout_id) == (record["status"] == "succeeded")

@@ -297,6 +297,107 @@ def test_bare_lambda_metrics_know_no_alias_and_no_state_machine(bare: Aws) -> No
     assert bare.metric("Invocations", FunctionName=name) == 1
 
 
+# --- metric_data -------------------------------------------------------------------------------------------------
+
+
+def _latency(aws: Aws, *values: float, minutes_ago: int = 2, metric: str = "Latency", version: str = "7") -> float:
+    """Put values into one whole minute; answers when that began."""
+    minute = time.time() // 60 * 60 - 60 * minutes_ago
+    dimensions = [{"Name": "Version", "Value": version}]
+    data = [
+        {"MetricName": metric, "Dimensions": dimensions, "Timestamp": minute + 10 + number, "Value": value}
+        for number, value in enumerate(values)
+    ]
+    aws.cloudwatch.put_metric_data(Namespace=aws.prefix, MetricData=data)
+    return minute
+
+
+def _query(
+    aws: Aws, query_id: str, stat: str = "Sum", metric: str = "Latency", version: str = "7", *, told: bool = True
+) -> Any:
+    dimensions = [{"Name": "Version", "Value": version}]
+    about = {"Namespace": aws.prefix, "MetricName": metric, "Dimensions": dimensions}
+    return {"Id": query_id, "MetricStat": {"Metric": about, "Period": 60, "Stat": stat}, "ReturnData": told}
+
+
+def _metric_data(aws: Aws, *queries: Any, **options: Any) -> dict[str, dict[float, float]]:
+    """Values by id and the minute's beginning."""
+    end = time.time() // 60 * 60
+    answer = aws.cloudwatch.get_metric_data(
+        MetricDataQueries=list(queries), StartTime=end - 20 * 60, EndTime=end, **options
+    )
+    return {
+        result["Id"]: {
+            stamp.timestamp(): value for stamp, value in zip(result["Timestamps"], result["Values"], strict=True)
+        }
+        for result in answer["MetricDataResults"]
+    }
+
+
+def test_a_trimmed_count_counts_the_values_between_its_bounds(aws: Aws) -> None:
+    # GIVEN values in two minutes, one of which still runs
+    minute = _latency(aws, 100, 800, 801, 5000)
+    _latency(aws, 9000, minutes_ago=0)
+    stats = {"above": "TC(800:)", "between": "TC(100:801)", "below": "TC(:800)", "all": "SampleCount", "p": "p50"}
+    found = _metric_data(aws, *(_query(aws, query_id, stat) for query_id, stat in stats.items()))
+    # THEN the lower bound is left out and the upper one is not, and only whole minutes with values are told
+    counts = {"above": 2, "between": 2, "below": 2, "all": 4, "p": 800.5}
+    assert found == {query_id: {minute: count} for query_id, count in counts.items()}
+
+
+def test_metric_math_is_worked_out_with_0_for_what_is_missing(aws: Aws) -> None:
+    # GIVEN two metrics of which one has no value in a minute
+    older, newer = _latency(aws, 9, minutes_ago=4, metric="All"), _latency(aws, 20, minutes_ago=3, metric="All")
+    _latency(aws, 5, 6, minutes_ago=3, metric="Good")
+    _latency(aws, 1000, minutes_ago=3, metric="All", version="6")
+    named = [_query(aws, "all", metric="All", told=False), _query(aws, "good", metric="Good", told=False)]
+    expressions = {
+        "bad": "all - good",
+        "twice": "(all - FILL(good, 1)) * 2",
+        "rate": "all / good",
+        "sum": "SUM([all, good])",
+    }
+    math = [{"Id": query_id, "Expression": expression} for query_id, expression in expressions.items()]
+    # THEN each expression says what it would on AWS
+    found = _metric_data(aws, *named, *math)
+    assert found["bad"] == {older: 9, newer: 9}
+    assert found["sum"] == {older: 9, newer: 31}
+    assert found["rate"] == {newer: pytest.approx(20 / 11)}
+    assert (found["twice"][older], found["twice"][newer]) == (16, 18)
+    assert set(found) == set(expressions)
+
+
+def test_the_newest_value_comes_first_unless_asked_otherwise(aws: Aws) -> None:
+    older, newer = _latency(aws, 9, minutes_ago=4), _latency(aws, 20, minutes_ago=3)
+    assert list(_metric_data(aws, _query(aws, "m"))["m"]) == [newer, older]
+    assert list(_metric_data(aws, _query(aws, "m"), ScanBy="TimestampAscending")["m"]) == [older, newer]
+
+
+def test_one_query_that_cannot_be_read_fails_the_call(aws: Aws) -> None:
+    sound = _query(aws, "m")
+    assert _refusal(aws, sound, {"Id": "bad", "Expression": "SUM(m"}) == "ValidationError"
+    assert _refusal(aws, sound, {"Id": "bad", "Expression": "m - nobody"}) == "ValidationError"
+    assert _refusal(aws, sound, _query(aws, "bad", "Summe")) == "ValidationError"
+    assert _refusal(aws, sound, sound) == "ValidationError"
+    assert _refusal(aws, *(_query(aws, f"m{number}") for number in range(501))) == "ValidationError"
+    assert _refusal(aws, *(_query(aws, f"m{number}") for number in range(500))) is None
+
+
+def _refusal(aws: Aws, *queries: Any) -> str | None:
+    try:
+        _metric_data(aws, *queries)
+    except botocore.exceptions.ClientError as error:
+        return str(error.response["Error"]["Code"])
+    return None
+
+
+def test_bare_a_trimmed_count_is_an_average_and_math_is_not_done(bare: Aws) -> None:
+    minute = _latency(bare, 100, 300)
+    asked = [_query(bare, "count", "TC(800:)"), {"Id": "math", "Expression": "count + 1"}]
+    assert _metric_data(bare, *asked) == {"count": {minute: 200}, "math": {}}
+    assert _refusal(bare, *(_query(bare, f"m{number}") for number in range(501))) is None
+
+
 # --- weighted_aliases --------------------------------------------------------------------------------------------
 
 

@@ -151,9 +151,10 @@ def test_a_failing_candidate_is_gone_seconds_after_its_first_failure(headgate: H
     assert record["status"] == "rolled-back"
     verdict = headgate.events(rollout, "Verdict Reached")[-1]
     assert verdict["verdict"] == "roll-back"
-    assert verdict["evidence"]["candidate"]["failures"] > 0
-    assert verdict["evidence"]["stable"]["failures"] == 0
-    assert verdict["evidence"]["value"] >= 100
+    (errors,) = verdict["evidence"]["measures"]
+    assert errors["candidate"]["failures"] > 0
+    assert errors["stable"]["failures"] == 0
+    assert errors["value"] >= 100
 
 
 def test_an_alarm_on_the_errors_of_the_alias_rolls_back(headgate: Headgate, service: Service) -> None:
@@ -390,7 +391,7 @@ def test_a_signal_that_comes_before_the_bake_is_open_is_not_lost(headgate: Headg
 
 def seconds_of_step(headgate: Headgate, rollout: str, step: int) -> float:
     """How long a step's first bake was on record."""
-    (found,) = (item for item in headgate.store.history(rollout) if item["sk"] == f"STEP#{step:03d}#00")
+    (found,) = (item for item in headgate.table.history(rollout) if item["sk"] == f"STEP#{step:03d}#00")
     return (datetime.fromisoformat(found["endedAt"]) - datetime.fromisoformat(found["startedAt"])).total_seconds()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from headgate.locks import Locks
 from headgate.request import read_request
 from tests.local.deployed import GATED_HOOK, SERVICE, eventually, steps, zipped
 from tests.local.invariants import assert_invariants
@@ -214,7 +215,7 @@ def accepted(headgate: Headgate, service: Service, strategy: Any) -> str:
     """A request that holds its target's lock and whose execution was never started."""
     rollout = headgate.new_id()
     request = read_request({"target": service.target, "candidate": TWO, "strategy": strategy}, rollout)
-    assert headgate.store.admit(request, headgate.arn_for(rollout)).lock == "held"
+    assert Locks(headgate.table).admit(request, headgate.arn_for(rollout)).lock == "held"
     return rollout
 
 
@@ -609,3 +610,57 @@ def test_twenty_rollouts_at_once_all_end_right(headgate: Headgate, service: Serv
         assert (record["status"], record["serving"]) == ("succeeded", "2")
         assert len(headgate.events(rollout, "Verdict Reached")) == 2
         assert service.serving[:2] == ("2", {})
+
+
+# After the promotion
+
+
+def owned_by_a_stack(headgate: Headgate, service: Service) -> Any:
+    """Let a stack own the service's alias; answers how to deploy it with another version."""
+    headgate.functions.delete_alias(FunctionName=service.function, Name=service.alias)
+    stacks, stack = headgate.aws.client("cloudformation"), {"StackName": f"stack-of-{service.function}"}
+
+    def template(version: str) -> str:
+        alias = {"FunctionName": service.function, "Name": service.alias, "FunctionVersion": version}
+        return json.dumps({"Resources": {"Alias": {"Type": "AWS::Lambda::Alias", "Properties": alias}}})
+
+    stacks.create_stack(**stack, TemplateBody=template("1"))
+    stacks.get_waiter("stack_create_complete").wait(**stack, WaiterConfig={"Delay": 1})
+    return lambda version: stacks.update_stack(**stack, TemplateBody=template(version))
+
+
+def test_what_comes_between_the_promotion_and_the_end_is_not_missed(headgate: Headgate, gate: Gate) -> None:
+    # GIVEN rollouts that match provisioned concurrency, one of an alias that a stack owns
+    services = [headgate.next_service() for _ in range(2)]
+    three = services[0].publish()
+    deploy = owned_by_a_stack(headgate, services[0])
+    for service in services:
+        service.provision("1", 3)
+    changed, aborted = (
+        headgate.request(target=service.target, candidate=TWO, strategy="AllAtOnce", hooks=gate.at("afterTraffic"))
+        for service in services
+    )
+    for rollout in (changed, aborted):
+        headgate.until_entered(rollout, "After traffic")
+    # WHEN that stack is deployed, as its rollout has warned
+    (warning,) = headgate.record(changed)["plan"]["warnings"]
+    assert f"is resource Alias of the CloudFormation stack stack-of-{services[0].function}" in warning
+    assert headgate.record(aborted)["plan"]["warnings"] == []
+    deploy(three)
+    serves(services[0], three)
+    # AND the other rollout is aborted just before its end, when the stable version holds nothing any more
+    headgate.functions.put_function_concurrency(FunctionName="headgate-settler", ReservedConcurrentExecutions=0)
+    try:
+        gate.open()
+        eventually(lambda: not services[1].provisioned("1"), 20, lambda: "nothing was released")
+        headgate.signal_now(aborted, "abort", reason="complaints")
+    finally:
+        headgate.functions.delete_function_concurrency(FunctionName="headgate-settler")
+    # THEN the first is stopped, and left with everything
+    record = assert_invariants(headgate, changed)
+    assert (record["status"], record["reason"].endswith("it is left as found")) == ("stopped", True)
+    assert [services[0].provisioned(version) for version in "12"] == [3, 3]
+    # AND the second is back, with what its stable version held
+    record = assert_invariants(headgate, aborted)
+    assert (record["status"], record["reason"]) == ("rolled-back", "aborted by ada: complaints")
+    assert [services[1].provisioned(version) for version in "12"] == [3, 0]

@@ -15,6 +15,7 @@ import base64
 import contextlib
 import functools
 import importlib.util
+import io
 import json
 import os
 import threading
@@ -36,10 +37,11 @@ from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 from headgate import aws
 from headgate.aws import execution_name
 from headgate.items import from_item, to_item
+from headgate.locks import HELD_LOCKS, Locks
 from headgate.observability import logger
 from headgate.request import RolloutRequest
-from headgate.store import ANNOUNCED_AS, Store, now
-from tests.statemachines.engine import ACCOUNT, REGION, Engine, LambdaServiceError
+from headgate.table import ANNOUNCED_AS, Table, now
+from tests.statemachines.engine import ACCOUNT, REGION, Engine, LambdaServiceError, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,6 +62,8 @@ STABLE, CANDIDATE = "6", "7"
 OUTSIDE = "somebody else"
 ALARM = "checkout-errors"
 TARGET_KEY = "lambda-alias/checkout/live"
+UNDONE = "Rollout Undone"
+"""How the end of an undo that succeeded is announced."""
 LONG = 3600
 """A bake in seconds that no test sits out: it ends by a signal, or the test fails."""
 TIME_SCALE = 0.05
@@ -76,7 +80,15 @@ _STATE_OF_FUNCTION = {
     "pauser": "Pause",
     "settler": "Settle",
 }
-_FUNCTIONS = (*_STATE_OF_FUNCTION, "lambda_alias_driver", "signaller", "counter")
+_FUNCTIONS = (
+    *_STATE_OF_FUNCTION,
+    "lambda_alias_driver",
+    "intake",
+    "signaller",
+    "counter",
+    "publisher",
+    "warden",
+)
 
 
 def arn_of(function: str) -> str:
@@ -96,6 +108,9 @@ _ENVIRONMENT = {
     "TELEMETRY": "true",
     "DRIVERS": json.dumps({"lambda-alias": arn_of("lambda_alias_driver")}),
     "ROLLOUT_MACHINE": machine_arn(ROLLOUT),
+    "BUS": "headgate",
+    "DEAD_LETTERS": "dead-letters",
+    "UNDELIVERED": "undelivered",
 }
 
 _CONTEXT = SimpleNamespace(
@@ -103,10 +118,28 @@ _CONTEXT = SimpleNamespace(
 )
 
 
+class Client:
+    """A client as a function's code has it: all but reads passes ``write``, where a test may step in."""
+
+    _READS = ("get_", "batch_get_", "describe_", "list_", "query", "scan")
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._client, name)
+        if not callable(value) or name.startswith(self._READS):
+            return value
+        return lambda **given: self.write(name, lambda: value(**given))
+
+    def write(self, operation: str, call: Callable[[], Any]) -> Any:  # noqa: ARG002 - for those who replace it
+        return call()
+
+
 def _load_functions(client: Callable[[str], Any]) -> dict[str, Any]:
     """The functions' modules, imported as Lambda does: by path, with the template's environment."""
     modules = {}
-    with mock.patch.dict(os.environ, _ENVIRONMENT), mock.patch.object(aws, "client", client):
+    with mock.patch.object(aws, "client", lambda service: Client(client(service))):
         for name in _FUNCTIONS:
             spec = importlib.util.spec_from_file_location(f"functions_{name}", ROOT / "functions" / name / "app.py")
             if spec is None or spec.loader is None:
@@ -158,6 +191,10 @@ class Functions:
         """Provisioned concurrency by version; it is ready as soon as it is asked for."""
         self.pending = 0
         """How often the candidate's configuration still says Pending."""
+        self.code = self.published_code = f"code of {CANDIDATE}"
+        """What $LATEST holds, and what the newest version was published with."""
+        self.served: dict[str, Callable[[Any], Any]] = {}
+        """Headgate's own functions by their ARN, for those who invoke them."""
         self.caller = threading.local()
         self._lock = threading.Lock()
 
@@ -207,9 +244,26 @@ class Functions:
             self.provisioned.pop(given["Qualifier"], None)
 
     def publish_version(self, **_: str) -> dict[str, Any]:
-        """$LATEST does not change here, so publishing answers with the newest version."""
+        """Lambda answers with the newest version while $LATEST has not changed since."""
         with self._lock:
-            return self.versions[max(self.versions, key=int)]
+            newest = max(self.versions, key=int)
+            if self.code != self.published_code:
+                newest, self.published_code = str(int(newest) + 1), self.code
+                self.versions[newest] = _version(newest)
+            return self.versions[newest]
+
+    def update_function_code(self, **given: Any) -> dict[str, Any]:
+        self.code = f"{given['S3Bucket']}/{given['S3Key']}"
+        return self.publish_version()
+
+    def invoke(self, **given: Any) -> dict[str, Any]:
+        try:
+            answer = self.served[given["FunctionName"]](json.loads(given["Payload"]))
+        except Exception as failure:  # noqa: BLE001 - whatever it is, Lambda tells it to the caller
+            name = failure.error if isinstance(failure, ServiceError) else type(failure).__name__
+            told = json.dumps({"errorType": name, "errorMessage": str(failure)})
+            return {"FunctionError": "Unhandled", "Payload": io.BytesIO(told.encode())}
+        return {"Payload": io.BytesIO(json.dumps(answer).encode())}
 
     def change_outside(self, version: str, weights: dict[str, float] | None = None) -> None:
         """Somebody else moves the alias."""
@@ -231,6 +285,21 @@ class Functions:
 
 def _version(version: str) -> dict[str, Any]:
     return {"Version": version, "Role": f"arn:aws:iam::{ACCOUNT}:role/checkout", "State": "Active"}
+
+
+class Outlets:
+    """The queues and the bus that functions send to; they keep what they get."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
+
+    def send_message(self, **given: Any) -> None:
+        self.messages.append(given)
+
+    def put_events(self, **given: Any) -> dict[str, Any]:
+        self.events.extend(given["Entries"])
+        return {"Entries": [{"EventId": str(uuid.uuid4())} for _ in given["Entries"]]}
 
 
 # --- Faults ----------------------------------------------------------------------------------------------------------
@@ -258,6 +327,10 @@ class Rollouts:
     ----------
     functions
         Lambda's control plane, with the alias that is rolled out.
+    outlets
+        What went to queues and to the bus.
+    running
+        The function that this thread runs now.
     calls
         How often the function of each state was called, failed calls included.
     asked
@@ -268,6 +341,8 @@ class Rollouts:
 
     def __init__(self, *, time_scale: float = TIME_SCALE) -> None:
         self.engine = Engine(time_scale=time_scale)
+        self.outlets = Outlets()
+        self.running = threading.local()
         self.calls: Counter[str] = Counter()
         self.asked: list[dict[str, Any]] = []
         self.answers: dict[str, list[Any]] = {}
@@ -294,13 +369,17 @@ class Rollouts:
         opening.enter_context(mock.patch.object(CloudWatchBackend, "get_metric_data", _get_metric_data))
         opening.callback(logger.setLevel, logger.log_level)
         logger.setLevel("CRITICAL")
+        opening.enter_context(mock.patch.dict(os.environ, _ENVIRONMENT))
         if not _modules:
             _modules.update(_load_functions(self.engine.client))
         self.functions = Functions(self.engine.client("lambda").exceptions)
-        for name in ("lambda_alias_driver", "planner"):
-            opening.enter_context(mock.patch.object(_modules[name], "functions", self.functions))
+        self.functions.served = self.engine.functions
+        for name in ("lambda_alias_driver", "planner", "warden"):
+            opening.enter_context(mock.patch.object(_modules[name], "functions", Client(self.functions)))
+        for name, outlet in (("intake", "queues"), ("counter", "queues"), ("publisher", "events")):
+            opening.enter_context(mock.patch.object(_modules[name], outlet, Client(self.outlets)))
         self._make_table_and_alarm()
-        self.store = Store(self.engine.client("dynamodb"), TABLE)
+        self.table = Table(self.engine.client("dynamodb"), TABLE)
         for name in (*_STATE_OF_FUNCTION, "lambda_alias_driver"):
             self.engine.function(arn_of(name), self._served(name))
         self.engine.add_machine(HOOKS, DEFINITIONS[HOOKS], {"Partition": "aws"})
@@ -329,8 +408,18 @@ class Rollouts:
         self.engine.client("dynamodb").create_table(
             TableName=TABLE,
             BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "held")],
             KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+            GlobalSecondaryIndexes=[
+                {
+                    "IndexName": HELD_LOCKS,
+                    "KeySchema": [
+                        {"AttributeName": "held", "KeyType": "HASH"},
+                        {"AttributeName": "pk", "KeyType": "RANGE"},
+                    ],
+                    "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["owner"]},
+                }
+            ],
         )
         self.engine.client("cloudwatch").put_metric_alarm(
             AlarmName=ALARM, ComparisonOperator="GreaterThanThreshold", EvaluationPeriods=1
@@ -386,6 +475,7 @@ class Rollouts:
             "data": base64.b64encode(body).decode(),
             "partitionKey": revision,
             "sequenceNumber": str(time.monotonic_ns()),
+            "approximateArrivalTimestamp": time.time(),
         }
         stream = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/telemetry"
         self._deliver("counter", {"Records": [{"eventSourceARN": stream, "eventID": f"{shard}:1", "kinesis": kinesis}]})
@@ -405,11 +495,11 @@ class Rollouts:
 
     def admit(self, request: dict[str, Any], execution: str) -> None:
         """What intake does with a request before it starts its execution."""
-        self.store.admit(RolloutRequest.model_validate(request), execution)
+        Locks(self.table).admit(RolloutRequest.model_validate(request), execution)
 
     def steal_lock(self) -> None:
         """The lock as another rollout would hold it after this one was given up."""
-        lock = self.store.lock(TARGET_KEY)
+        lock = self.table.lock(TARGET_KEY)
         self._put({**lock, "owner": "thief", "epoch": lock["epoch"] + 1, "version": lock["version"] + 1})
 
     # Faults
@@ -515,7 +605,7 @@ class Rollouts:
         return seen
 
     def record(self, rollout_id: str = "checkout-42") -> dict[str, Any]:
-        return self.store.rollout(rollout_id) or {}
+        return self.table.rollout(rollout_id) or {}
 
     def announced(self, rollout_id: str = "checkout-42") -> list[str]:
         """The detail types in the outbox, in the order of their time."""
@@ -539,7 +629,11 @@ class Rollouts:
         self.engine.client("dynamodb").put_item(TableName=TABLE, Item=to_item(item))
 
     def _deliver(self, function: str, event: dict[str, Any]) -> Any:
-        return _modules[function].handler(event, _CONTEXT)
+        caller, self.running.function = getattr(self.running, "function", None), function
+        try:
+            return _modules[function].handler(event, _CONTEXT)
+        finally:
+            self.running.function = caller
 
     def _answer(self, name: str, event: dict[str, Any]) -> Any:
         self.asked.append({"hook": name, **event})
@@ -699,8 +793,9 @@ def _assert_ended_once(rollout_id: str, record: dict[str, Any], events: list[dic
     assert record["status"] in ANNOUNCED_AS, record
     assert "endedAt" in record
     assert all(event["detail"]["id"] == f"{rollout_id}/{event['sk'].removeprefix('EVENT#')}" for event in events)
-    terminal = [event for event in events if event["detailType"] in ANNOUNCED_AS.values()]
-    assert [event["detailType"] for event in terminal] == [ANNOUNCED_AS[record["status"]]]
+    undo = record["status"] == "succeeded" and "undoOf" in json.loads(record["request"])
+    terminal = [event for event in events if event["detailType"] in {*ANNOUNCED_AS.values(), UNDONE}]
+    assert [event["detailType"] for event in terminal] == [UNDONE if undo else ANNOUNCED_AS[record["status"]]]
     assert terminal[0]["detail"]["id"] == f"{rollout_id}/ended"
     if record["status"] != "succeeded":
         assert record["reason"]

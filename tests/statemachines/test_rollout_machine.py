@@ -233,6 +233,7 @@ WALKS: dict[str, Walk] = {
     "Pause !States.ALL -> Roll back": Walk("Rolled back", in_turn(fires, fails("Pause")), fields=ZERO),
     "Judge pause !LockLost -> Superseded": Walk("Superseded", in_turn(says("resume"), steals("Judge pause")), BAKES),
     "Judge pause !States.ALL -> Roll back": Walk("Rolled back", in_turn(says("resume"), fails("Judge pause")), BAKES),
+    "Release !TargetChanged -> Settle": Walk("Stopped", in_turn(holds_concurrency, moves("Release"))),
     "Release !LockLost -> Superseded": Walk("Superseded", in_turn(holds_concurrency, steals("Release"))),
     "Release !States.ALL -> Settle": Walk("Promoted", in_turn(holds_concurrency, fails("Release"))),
     "Promote !TargetChanged -> Settle": Walk("Stopped", moves("Promote")),
@@ -575,7 +576,7 @@ def test_a_rollout_whose_end_cannot_be_recorded_keeps_its_lock(app: Rollouts) ->
     execution = app.run(app.request())
     assert (execution.states()[-1], execution.error) == ("Unsettled", "Unsettled")
     assert app.record()["status"] == "running"
-    assert app.store.lock(TARGET_KEY)["owner"] == "checkout-42"
+    assert app.table.lock(TARGET_KEY)["owner"] == "checkout-42"
     assert app.functions.routing == (CANDIDATE, {})
 
 
@@ -591,7 +592,7 @@ def test_an_execution_that_lost_its_lock_has_no_further_effect(app: Rollouts, st
     assert (execution.states()[-2:], execution.error) == ([state, "Superseded"], "LockLost")
     routing, record = left[0]
     assert app.functions.routing == routing
-    assert (app.record()["status"], app.store.lock(TARGET_KEY)["owner"]) == (record["status"], "thief")
+    assert (app.record()["status"], app.table.lock(TARGET_KEY)["owner"]) == (record["status"], "thief")
 
 
 # --- Signals ---------------------------------------------------------------------------------------------------------
@@ -657,6 +658,34 @@ def test_evidence_ends_the_bake_at_once(app: Rollouts) -> None:
     # THEN it is rolled back for what was counted
     assert execution.states() == [*JUDGED, *ROLLED_BACK]
     assert app.record()["reason"].startswith("20 of 30 candidate requests failed against 0 of 300")
+
+
+def test_evidence_that_is_good_enough_promotes_at_once(app: Rollouts) -> None:
+    # GIVEN a candidate that mends what the stable revision breaks
+    def count() -> None:
+        app.telemetry(STABLE, failed=90)
+        app.telemetry(CANDIDATE, ok=90)
+
+    app.after("Bake", count)
+    # WHEN the request lets good evidence promote it
+    guards = {"errors": {}, "promoteEarly": {}}
+    execution = app.run(app.request(FIRST, (50, LONG), guards=guards))
+    # THEN the steps that are left are skipped
+    assert execution.states() == [*JUDGED, *PROMOTED]
+    assert app.record()["reason"].endswith("; a candidate 2 times as bad is ruled out at 0.05")
+
+
+def test_an_alarm_still_turns_an_early_promotion_round(app: Rollouts) -> None:
+    def count() -> None:
+        app.telemetry(STABLE, failed=90)
+        app.telemetry(CANDIDATE, ok=90)
+
+    app.after("Bake", count)
+    app.before("Promote", lambda: app.alarm("ALARM"))
+    app.before("Promote", app.tell_alarm)
+    guards = {"errors": {}, "promoteEarly": {}, "alarms": [ALARM]}
+    execution = app.run(app.request(FIRST, guards=guards))
+    assert (execution.states()[-1], app.record()["status"]) == ("Rolled back", "rolled-back")
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headgate.aws import execution_arn, execution_name
+from headgate.evidence import Ledger, Pair, Terms, take_looks
+from headgate.inbox import signals_of
 from headgate.plan import Plan, make_plan
 from headgate.request import RolloutRequest, read_request
-from headgate.store import Store, now, pause_key, signals_of, step_key
+from headgate.steps import pause_key, step_key
+from headgate.table import now
 from headgate.verdict import Signal, Verdict
+
+if TYPE_CHECKING:
+    from headgate.judge import Arm
+    from headgate.locks import Locks
+    from headgate.steps import Steps
+    from headgate.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION, ACCOUNT = "eu-central-1", "123456789012"
@@ -54,41 +63,74 @@ def signal_of(kind: Any, *, by: str = "kim", reason: str = "", step: int = 0) ->
     return Signal(signal=kind, by=by, reason=reason, step=step, at=now())
 
 
-def start(store: Store, rollout_id: str = "checkout-42", *, firing: list[str] | None = None, **fields: Any) -> Plan:
+def start(locks: Locks, rollout_id: str = "checkout-42", *, firing: list[str] | None = None, **fields: Any) -> Plan:
     """Admit a rollout on a free target and begin it."""
     plan = plan_of(rollout_id, firing=firing, **fields)
-    admission = store.admit(request_of(rollout_id, **fields), execution_of(rollout_id))
+    admission = locks.admit(request_of(rollout_id, **fields), execution_of(rollout_id))
     assert admission.lock == "held"
-    store.begin(plan, execution_of(rollout_id), admission.epoch)
+    locks.begin(plan, execution_of(rollout_id), admission.epoch)
     return plan
 
 
-def settle(store: Store, rollout_id: str = "checkout-42", outcome: Any = "succeeded", **fields: Any) -> Any:
+def settle(locks: Locks, rollout_id: str = "checkout-42", outcome: Any = "succeeded", **fields: Any) -> Any:
     """End a rollout as its own execution would."""
-    return store.settle(rollout_id, execution_of(rollout_id), outcome, {"reason": "done", **fields})
+    return locks.settle(rollout_id, execution_of(rollout_id), outcome, {"reason": "done", **fields})
 
 
-def bake(store: Store, plan: Plan, step: int = 0, *, token: str = FIRST_TOKEN, attempt: str = "a") -> list[Any]:
+def bake(steps: Steps, plan: Plan, step: int = 0, *, token: str = FIRST_TOKEN, attempt: str = "a") -> list[Any]:
     """Open a bake of a rollout that holds epoch 1; the signals that are there already."""
-    return signals_of(store.open_bake(plan, 1, step, 0, token=token, attempt=attempt))
+    return signals_of(steps.open_bake(plan, 1, step, 0, token=token, attempt=attempt))
 
 
-def end_bake(store: Store, rollout_id: str = "checkout-42", step: int = 0) -> list[Any]:
+def end_bake(steps: Steps, rollout_id: str = "checkout-42", step: int = 0) -> list[Any]:
     """Close a bake; the signals that have come."""
-    return signals_of(store.close_wait(rollout_id, step_key(step, 0)))
+    return signals_of(steps.close_wait(rollout_id, step_key(step, 0)))
 
 
-def pause(store: Store, plan: Plan, number: int = 1, *, token: str = "p-1", **verdict: Any) -> list[Any]:  # noqa: S107
+def pause(steps: Steps, plan: Plan, number: int = 1, *, token: str = "p-1", **verdict: Any) -> list[Any]:  # noqa: S107
     """Open a pause of a rollout that holds epoch 1; the signals that are there already."""
-    return signals_of(store.open_pause(plan, 1, number, pause_verdict(**verdict), token, f"p{number}"))
+    return signals_of(steps.open_pause(plan, 1, number, pause_verdict(**verdict), token, f"p{number}"))
 
 
-def end_pause(store: Store, rollout_id: str = "checkout-42", number: int = 1) -> list[Any]:
+def end_pause(steps: Steps, rollout_id: str = "checkout-42", number: int = 1) -> list[Any]:
     """Close the wait of a pause; the signals that have come."""
-    return signals_of(store.close_wait(rollout_id, pause_key(number)))
+    return signals_of(steps.close_wait(rollout_id, pause_key(number)))
 
 
-def announced(store: Store, rollout_id: str) -> list[tuple[str, dict[str, Any]]]:
+def announced(table: Table, rollout_id: str) -> list[tuple[str, dict[str, Any]]]:
     """The outbox of a rollout: detail-type and detail of each event, in key order."""
-    items = store.history(rollout_id)
+    items = table.history(rollout_id)
     return [(item["detailType"], item["detail"]) for item in items if item["sk"].startswith("EVENT#")]
+
+
+def admit(locks: Locks, rollout_id: str, **fields: Any) -> Any:
+    """Ask for a rollout, as intake would."""
+    return locks.admit(request_of(rollout_id, **fields), execution_of(rollout_id))
+
+
+def status_of(table: Table, rollout_id: str) -> str:
+    record = table.rollout(rollout_id)
+    assert record is not None
+    return str(record["status"])
+
+
+def endings(table: Table, rollout_id: str) -> list[str]:
+    """The terminal events of a rollout."""
+    return [detail["id"] for _, detail in announced(table, rollout_id) if detail["id"].endswith("/ended")]
+
+
+def ledger_of(plan: Plan, *counts: dict[str, tuple[Arm, Arm]], **fields: Any) -> Ledger:
+    """The ledger of a rollout after a look at all that was counted.
+
+    Parameters
+    ----------
+    counts
+        What each step has counted by measure: candidate, then stable revision.
+    """
+    by_step = {(step, name): Pair(*arms) for step, measures in enumerate(counts) for name, arms in measures.items()}
+    since = dict.fromkeys(range(len(counts)), 1_795_251_603_000)
+    nothing = Ledger(plan.rollout_id, "7", "6", since, by_step, looked={}, standings={}, minutes={})
+    return take_looks(nothing, Terms.of(plan.guards), now=since[0], at_least=1)[0]._replace(**fields)
+
+
+CONTINUE = Verdict(outcome="continue", reason="so far so good", next="shift", step=1)

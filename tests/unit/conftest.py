@@ -9,8 +9,11 @@ import pytest
 from hypothesis import settings
 from moto import mock_aws
 
-from headgate.evidence import Ledgers
-from headgate.store import HELD_LOCKS, Store
+from headgate.inbox import Inbox
+from headgate.ledgers import Ledgers
+from headgate.locks import HELD_LOCKS, Locks
+from headgate.steps import Steps
+from headgate.table import Table
 from tests.unit.builders import REGION, TABLE
 from tests.unit.services import FakeLambda
 
@@ -72,8 +75,23 @@ def dynamodb(aws: None, clients: dict[str, Any]) -> Any:
 
 
 @pytest.fixture
-def store(dynamodb: Any) -> Store:
-    return Store(dynamodb, TABLE)
+def table(dynamodb: Any) -> Table:
+    return Table(dynamodb, TABLE)
+
+
+@pytest.fixture
+def locks(table: Table) -> Locks:
+    return Locks(table)
+
+
+@pytest.fixture
+def steps(table: Table) -> Steps:
+    return Steps(table)
+
+
+@pytest.fixture
+def inbox(table: Table) -> Inbox:
+    return Inbox(table)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The models of the events, their JSON Schemas, the files in events/ and what the store writes are one."""
+"""The models of the events, their JSON Schemas, the files in events/ and what the outbox says are one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,26 @@ from headgate.announcements import EVENTS
 from headgate.judge import Arm
 from headgate.verdict import Findings, Verdict
 from local import schemas
-from tests.unit.builders import ROOT, announced, event, execution_of, pause, request_of, settle, signal_of, start
+from tests.unit.builders import (
+    ROOT,
+    announced,
+    event,
+    execution_of,
+    ledger_of,
+    pause,
+    request_of,
+    settle,
+    signal_of,
+    start,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from headgate.store import Store
+    from headgate.inbox import Inbox
+    from headgate.locks import Locks
+    from headgate.steps import Steps
+    from headgate.table import Table
 
 ENVELOPE = {"version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail"}
 FILES = {detail_type: detail_type.lower().replace(" ", "_") for detail_type in EVENTS}
@@ -63,24 +77,27 @@ def test_every_event_that_a_rule_waits_for_has_a_model() -> None:
     assert set(FILES) >= {"Rollout Paused", "Rollout Undone", "Undo Requested"}
 
 
-def test_every_event_that_the_store_writes_has_a_model() -> None:
-    source = (ROOT / "layers/headgate/python/headgate/store.py").read_text("utf-8")
-    written = set(re.findall(r'"((?:Rollout|Step|Verdict) [A-Z][A-Za-z ]+)"', source))
+def test_every_event_that_is_written_has_a_model() -> None:
+    package = ROOT / "layers/headgate/python/headgate"
+    sources = [(package / f"{module}.py").read_text("utf-8") for module in ("table", "locks", "steps")]
+    written = set(re.findall(r'"((?:Rollout|Step|Verdict) [A-Z][A-Za-z ]+)"', "".join(sources)))
     assert len(written) > 8
     assert written <= set(EVENTS)
 
 
 @pytest.mark.parametrize("then", ["rollback", "promote"])
-def test_what_the_store_writes_of_a_pause_is_what_the_models_say(store: Store, then: str) -> None:
+def test_what_the_outbox_says_of_a_pause_is_what_the_models_say(
+    table: Table, locks: Locks, steps: Steps, inbox: Inbox, then: str
+) -> None:
     # GIVEN a rollout that has failed and waits for an operator
-    plan = start(store, onFailure={"pause": {"at": "zero", "limitSeconds": 60, "then": then}})
-    pause(store, plan, failed=True, reason="alarm errors fired")
+    plan = start(locks, onFailure={"pause": {"at": "zero", "limitSeconds": 60, "then": then}})
+    pause(steps, plan, failed=True, reason="alarm errors fired")
     # WHEN one resumes it
-    store.record_signal(plan.rollout_id, "s-1", signal_of("resume"))
+    inbox.record_signal(plan.rollout_id, "s-1", signal_of("resume"))
     verdict = Verdict(outcome="continue", reason="resumed by kim", next="shift", step=0, bake=1)
-    store.close_pause(plan, 1, 1, Findings(step=0), verdict)
+    steps.close_pause(plan, 1, 1, Findings(step=0), verdict)
     # THEN both entries are valid, and the verdict has no evidence
-    told = dict(announced(store, plan.rollout_id))
+    told = dict(announced(table, plan.rollout_id))
     assert set(told) == {"Rollout Started", "Rollout Paused", "Verdict Reached"}
     assert (told["Rollout Paused"]["limitSeconds"], told["Rollout Paused"]["then"]) == (60, then)
     assert not {"evidence", "weight", "bake"} & set(told["Verdict Reached"])
@@ -98,12 +115,14 @@ def test_what_the_store_writes_of_a_pause_is_what_the_models_say(store: Store, t
         ("refused", "Rollout Refused"),
     ],
 )
-def test_what_the_store_writes_of_an_undo_is_what_the_models_say(store: Store, outcome: Any, detail_type: str) -> None:
-    start(store, "undo", undoOf="checkout-42")
+def test_what_the_outbox_says_of_an_undo_is_what_the_models_say(
+    table: Table, locks: Locks, outcome: Any, detail_type: str
+) -> None:
+    start(locks, "undo", undoOf="checkout-42")
     # What was prepared is on record also where it was refused.
     serving = {"serving": "6"} if outcome in ("succeeded", "rolled-back") else {}
-    settle(store, "undo", outcome, stable="7", candidate="6", **serving)
-    detail = dict(announced(store, "undo"))[detail_type]
+    settle(locks, "undo", outcome, stable="7", candidate="6", **serving)
+    detail = dict(announced(table, "undo"))[detail_type]
     assert detail["undoOf"] == "checkout-42"
     assert EVENTS[detail_type].model_validate(detail).to_wire() == detail
     assert is_valid(detail_type, detail)
@@ -129,56 +148,77 @@ def test_the_check_finds_a_stale_a_missing_and_a_left_over_schema(
     assert schemas.stale() == []
 
 
-def test_what_the_store_writes_over_a_whole_rollout_is_what_the_models_say(store: Store) -> None:
+def test_what_the_outbox_says_over_a_whole_rollout_is_what_the_models_say(
+    table: Table, locks: Locks, steps: Steps, inbox: Inbox
+) -> None:
     # GIVEN a rollout with two bakes of its first step, one of its second, and a signal
-    plan = start(store)
+    guards = {"errors": {}, "latency": {"thresholdMs": 250}, "promoteEarly": {"worse": 0.5, "beta": 0.1}}
+    plan, good_enough = start(locks, guards=guards), signal_of("promote-early", by="judge", reason="good")
     for step, number in ((0, 0), (0, 1), (1, 0)):
-        store.open_bake(plan, 1, step, number, token="t", attempt=f"{step}{number}")
-        store.record_signal(plan.rollout_id, "s-1", signal_of("promote"))
-        findings = Findings(step=step, candidate=Arm(100, 2), stable=Arm(900, 1), firing=["too-slow"])
+        steps.open_bake(plan, 1, step, number, token="t", attempt=f"{step}{number}")
+        inbox.record_signal(plan.rollout_id, "s-1", signal_of("promote"))
+        counts = {"errors": (Arm(100, 2), Arm(900, 1)), "latency": (Arm(90, 1), Arm(800, 9))}
+        ledger = ledger_of(plan, *[{}] * step, counts)
+        findings = Findings(step=step, ledger=ledger, firing=["too-slow"], signals=[good_enough])
         verdict = Verdict(outcome="continue", reason="so far so good", next="shift", step=1)
-        store.close_step(plan, 1, number, findings, verdict)
+        steps.close_step(plan, 1, number, findings, verdict)
     # WHEN it ends
-    settle(store, serving="7", stable="6", candidate="7")
+    settle(locks, serving="7", stable="6", candidate="7")
     # THEN each entry of its outbox is valid
-    written = announced(store, plan.rollout_id)
+    written = announced(table, plan.rollout_id)
     kinds = sorted(kind for kind, _ in written)
     assert kinds == sorted(
         ["Rollout Started", "Rollout Succeeded", *["Step Baked", "Step Started", "Verdict Reached"] * 3]
     )
     assert all(EVENTS[kind].model_validate(detail).to_wire() == detail for kind, detail in written)
     assert all(is_valid(kind, detail) for kind, detail in written)
+    baked = [detail for kind, detail in written if kind == "Step Baked"]
+    assert {detail["endedBy"] for detail in baked} == {"promote-early"}
+    measures = [[compared["measure"] for compared in detail["evidence"]["measures"]] for detail in baked]
+    assert measures == [["errors", "latency"]] * 3
 
 
 @pytest.mark.parametrize(
     ("outcome", "detail_type"), [("rolled-back", "Rollout Rolled Back"), ("stopped", "Rollout Stopped")]
 )
-def test_what_the_store_writes_of_a_bad_ending_is_what_the_models_say(
-    store: Store, outcome: Any, detail_type: str
+def test_what_the_outbox_says_of_a_bad_ending_is_what_the_models_say(
+    table: Table, locks: Locks, outcome: Any, detail_type: str
 ) -> None:
-    start(store)
-    settle(store, outcome=outcome, stable="6", candidate="7", **({"serving": "6"} if outcome == "rolled-back" else {}))
-    detail = dict(announced(store, "checkout-42"))[detail_type]
+    start(locks)
+    settle(locks, outcome=outcome, stable="6", candidate="7", **({"serving": "6"} if outcome == "rolled-back" else {}))
+    detail = dict(announced(table, "checkout-42"))[detail_type]
     assert EVENTS[detail_type].model_validate(detail).to_wire() == detail
     assert is_valid(detail_type, detail)
 
 
-def test_what_the_store_writes_of_each_refusal_is_what_the_models_say(store: Store) -> None:
-    start(store, "holder")
-    store.refuse("unreadable", execution_of("unreadable"), "target: is missing; add it")
-    store.admit(request_of("impatient", onBusy="refuse"), execution_of("impatient"))
-    settle(store, "holder", "refused")
+def test_what_the_outbox_says_of_each_refusal_is_what_the_models_say(table: Table, locks: Locks) -> None:
+    start(locks, "holder")
+    locks.refuse("unreadable", execution_of("unreadable"), "target: is missing; add it")
+    locks.admit(request_of("impatient", onBusy="refuse"), execution_of("impatient"))
+    settle(locks, "holder", "refused")
     for rollout_id in ("unreadable", "impatient", "holder"):
-        detail = dict(announced(store, rollout_id))["Rollout Refused"]
+        detail = dict(announced(table, rollout_id))["Rollout Refused"]
         assert EVENTS["Rollout Refused"].model_validate(detail).to_wire() == detail
         assert is_valid("Rollout Refused", detail)
 
 
-def test_no_function_pays_for_importing_the_announcements() -> None:
-    modules = "alarms, evidence, executions, hook, plan, signals, store, telemetry, verdict, drivers.lambda_alias"
-    imports = "; ".join(f"import headgate.{name.strip()}" for name in modules.split(","))
-    code = f"import sys; {imports}; print('headgate.announcements' in sys.modules)"
+def imported_with(*modules: str) -> list[str]:
+    """Every module that is there once these of Headgate's are imported."""
+    imports = "; ".join(f"import headgate.{module}" for module in modules)
     environment = {"PYTHONPATH": str(ROOT / "layers" / "headgate" / "python")}
+    code = f"import sys; {imports}; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "False"
+    return ran.stdout.split()
+
+
+def test_no_function_pays_for_importing_the_announcements() -> None:
+    modules = "alarms counting evidence executions hook inbox ledgers locks minutes plan signals steps table"
+    assert "headgate.announcements" not in imported_with(
+        *modules.split(), "telemetry", "verdict", "drivers.lambda_alias"
+    )
     assert not any("announcements" in path.read_text("utf-8") for path in ROOT.glob("functions/*/app.py"))
+
+
+@pytest.mark.parametrize(("module", "other"), [("steps", "locks"), ("locks", "steps"), ("locks", "pydantic")])
+def test_no_function_pays_for_importing_what_another_records(module: str, other: str) -> None:
+    assert not {other, f"headgate.{other}"} & set(imported_with(module))

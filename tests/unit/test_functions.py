@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from botocore.exceptions import ConnectTimeoutError
 
 from headgate.aws import execution_name
 from headgate.errors import Aborted, LockLost, RequestRefused, TargetNotReady
-from headgate.judge import Arm
+from headgate.inbox import signals_of
+from headgate.judge import Arm, Evidence
 from headgate.plan import Plan
 from headgate.request import RolloutRequest
-from headgate.store import now, signals_of
+from headgate.table import now
 from tests.unit.builders import (
     ACCOUNT,
     DRIVER,
@@ -37,13 +39,17 @@ from tests.unit.builders import (
     execution_of,
     request_of,
 )
-from tests.unit.services import FakeBus, FakeLambda, FakeStepFunctions
+from tests.unit.services import FakeBus, FakeLambda, FakeStepFunctions, Refusal
+from tests.unit.test_minutes import FakeCloudWatch
+from tests.unit.test_stacks import FakeStacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from headgate.evidence import Ledgers
-    from headgate.store import Store
+    from headgate.ledgers import Ledgers
+    from headgate.locks import Locks
+    from headgate.steps import Steps
+    from headgate.table import Table
 
 SETTINGS = {
     "TABLE": TABLE,
@@ -161,7 +167,7 @@ def dead_letters(aws: None, clients: dict[str, Any], monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture
-def running(store: Store, deployed: Functions) -> Plan:
+def running(table: Table, deployed: Functions) -> Plan:
     """The rollout checkout-42, started, as the payloads in events/ know it."""
     deployed.call("acquirer")
     return Plan.model_validate(event("acquirer")["plan"])
@@ -175,6 +181,25 @@ def baking(running: Plan, deployed: Functions, machines: FakeStepFunctions, alar
     machines.open_tokens.add(token)
     deployed.call("baker")
     return token
+
+
+@pytest.fixture
+def guarded(
+    table: Table, deployed: Functions, machines: FakeStepFunctions, alarm: Callable[[str], None]
+) -> Callable[..., dict[str, Any]]:
+    """Begins the rollout checkout-42 with other guards, and its bake; what the judge is then asked."""
+
+    def begin(shifted_at: int | None = None, **guards: Any) -> dict[str, Any]:
+        alarm("OK")
+        state = event("baker")["state"] | ({"shiftedAt": shifted_at} if shifted_at else {})
+        request = event("acquirer")["request"] | {"guards": guards}
+        plan = event("acquirer")["plan"] | {"guards": request_of(guards=guards).guards.to_wire()}
+        deployed.call("acquirer", event("acquirer") | {"request": request, "plan": plan})
+        machines.open_tokens.add(event("baker")["token"])
+        deployed.call("baker", event("baker") | {"plan": plan, "state": state})
+        return event("judge") | {"plan": plan, "state": state}
+
+    return begin
 
 
 @pytest.fixture
@@ -225,8 +250,8 @@ def change_record(dynamodb: Any, **fields: str) -> None:
     )
 
 
-def record_of(store: Store, rollout_id: str = "checkout-42") -> dict[str, Any]:
-    record = store.rollout(rollout_id)
+def record_of(table: Table, rollout_id: str = "checkout-42") -> dict[str, Any]:
+    record = table.rollout(rollout_id)
     assert record is not None
     return record
 
@@ -252,10 +277,13 @@ def outbox(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def telemetry(revision: str, *, ok: bool, requests: int, sequence: int) -> dict[str, Any]:
+def telemetry(
+    revision: str, *, ok: bool, requests: int, sequence: int, took: float = 12.0, unit: str | None = None
+) -> dict[str, Any]:
     """A record of the stream with so many outcomes during the first step."""
     (record,) = event("counter")["Records"]
-    outcomes = [[1795251604000, ok, 12.0]] * requests
+    outcome = [1795251604000, ok, took]
+    outcomes = [outcome if unit is None else [*outcome, unit]] * requests
     data = json.dumps({"target": TARGET_KEY, "revision": revision, "outcomes": outcomes})
     changes = {"data": base64.b64encode(data.encode()).decode(), "sequenceNumber": str(sequence)}
     return record | {"kinesis": record["kinesis"] | changes}
@@ -285,45 +313,45 @@ def test_the_payloads_are_one_story() -> None:
 
 class TestIntake:
     def test_a_request_for_a_free_target_is_stored_and_started(
-        self, store: Store, deployed: Functions, machines: FakeStepFunctions
+        self, table: Table, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
         assert deployed.call("intake") == {"batchItemFailures": []}
         request = RolloutRequest.model_validate(event("rollout_requested")["detail"])
         assert list(machines.executions.values()) == [request.to_wire()]
-        assert store.lock(TARGET_KEY)["owner"] == "checkout-42"
+        assert table.lock(TARGET_KEY)["owner"] == "checkout-42"
 
     def test_a_request_that_comes_twice_runs_once(
-        self, store: Store, deployed: Functions, machines: FakeStepFunctions
+        self, table: Table, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
         deployed.call("intake")
         machines.ended |= dict.fromkeys(machines.executions, "SUCCEEDED")
         assert deployed.call("intake") == {"batchItemFailures": []}
         assert len(machines.executions) == 1
-        assert store.lock(TARGET_KEY)["epoch"] == 1
+        assert table.lock(TARGET_KEY)["epoch"] == 1
 
     def test_a_request_for_a_busy_target_is_stored_in_line_and_not_started(
-        self, store: Store, deployed: Functions, machines: FakeStepFunctions
+        self, table: Table, locks: Locks, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
-        store.admit(request_of("before"), execution_of("before"))
+        locks.admit(request_of("before"), execution_of("before"))
         assert deployed.call("intake") == {"batchItemFailures": []}
-        record = store.rollout("checkout-42")
+        record = table.rollout("checkout-42")
         assert record is not None
         assert (record["status"], machines.executions) == ("waiting", {})
 
     def test_a_request_may_be_sent_to_the_queue_without_an_event_around_it(
-        self, store: Store, deployed: Functions, machines: FakeStepFunctions
+        self, table: Table, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
         payload = message(json.dumps({"target": TARGET}))
         deployed.call("intake", payload)
-        assert store.lock(TARGET_KEY)["owner"] == payload["Records"][0]["messageId"]
+        assert table.lock(TARGET_KEY)["owner"] == payload["Records"][0]["messageId"]
 
     def test_an_events_own_id_serves_where_its_request_has_none(
-        self, store: Store, deployed: Functions, machines: FakeStepFunctions
+        self, table: Table, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
         envelope = event("rollout_requested")
         del envelope["detail"]["id"]
         deployed.call("intake", message(json.dumps(envelope)))
-        assert store.lock(TARGET_KEY)["owner"] == envelope["id"]
+        assert table.lock(TARGET_KEY)["owner"] == envelope["id"]
 
     @pytest.mark.parametrize(
         ("body", "reason"),
@@ -336,7 +364,7 @@ class TestIntake:
         ],
     )
     def test_what_cannot_be_read_is_refused_and_kept_with_the_reason(
-        self, store: Store, deployed: Functions, dead_letters: Any, body: str, reason: str
+        self, table: Table, deployed: Functions, dead_letters: Any, body: str, reason: str
     ) -> None:
         payload = message(body)
         assert deployed.call("intake", payload) == {"batchItemFailures": []}
@@ -344,11 +372,11 @@ class TestIntake:
         assert kept["Body"] == body
         assert kept["MessageAttributes"]["reason"]["StringValue"].startswith(reason)
         rollout_id = "mine" if '"mine"' in body else payload["Records"][0]["messageId"]
-        ((kind, detail),) = announced(store, rollout_id)
+        ((kind, detail),) = announced(table, rollout_id)
         assert (kind, detail["reason"].startswith(reason)) == ("Rollout Refused", True)
 
     def test_one_bad_message_does_not_hold_up_the_others(
-        self, store: Store, deployed: Functions, machines: FakeStepFunctions, dead_letters: Any
+        self, table: Table, deployed: Functions, machines: FakeStepFunctions, dead_letters: Any
     ) -> None:
         payload = event("intake")
         payload["Records"].insert(0, payload["Records"][0] | {"body": "7", "messageId": "bad"})
@@ -357,34 +385,34 @@ class TestIntake:
 
     @pytest.mark.parametrize("body", ['{"target": ', "{'target': 1}", "\ufeff{}", "nul", '{"a": 1} {"b": 2}'])
     def test_malformed_json_is_refused_and_not_tried_again(
-        self, store: Store, deployed: Functions, machines: FakeStepFunctions, dead_letters: Any, body: str
+        self, table: Table, deployed: Functions, machines: FakeStepFunctions, dead_letters: Any, body: str
     ) -> None:
         payload = message(body)
         assert deployed.call("intake", payload) == {"batchItemFailures": []}
         (kept,) = dead_letters()
         assert kept["Body"] == body
         assert kept["MessageAttributes"]["reason"]["StringValue"].startswith("the message: is not JSON: ")
-        assert record_of(store, payload["Records"][0]["messageId"])["status"] == "refused"
+        assert record_of(table, payload["Records"][0]["messageId"])["status"] == "refused"
         assert machines.executions == {}
 
 
 class TestUndo:
     @pytest.fixture
-    def promoted(self, store: Store, running: Plan, deployed: Functions) -> None:
+    def promoted(self, table: Table, running: Plan, deployed: Functions) -> None:
         """The rollout checkout-42 has replaced version 6 by 7."""
         deployed.call("settler")
 
     def test_it_is_a_rollout_to_what_was_stable_before(
-        self, store: Store, promoted: None, deployed: Functions, machines: FakeStepFunctions
+        self, table: Table, promoted: None, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
         assert deployed.call("intake", message(json.dumps(event("undo_requested")))) == {"batchItemFailures": []}
         (request,) = machines.executions.values()
         assert (request["id"], request["undoOf"]) == ("undo-checkout-42", "checkout-42")
         assert (request["candidate"], request["strategy"]) == ({"version": "6"}, "AllAtOnce")
-        assert store.lock(TARGET_KEY)["owner"] == "undo-checkout-42"
+        assert table.lock(TARGET_KEY)["owner"] == "undo-checkout-42"
 
     def test_it_takes_back_the_last_promotion_where_it_names_none(
-        self, store: Store, promoted: None, deployed: Functions, machines: FakeStepFunctions
+        self, table: Table, promoted: None, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
         wish = event("undo_requested")
         del wish["detail"]["rolloutId"], wish["detail"]["id"]
@@ -393,12 +421,12 @@ class TestUndo:
         assert (request["id"], request["undoOf"]) == (wish["id"], "checkout-42")
 
     def test_what_was_promoted_over_is_not_taken_back(
-        self, store: Store, promoted: None, deployed: Functions, machines: FakeStepFunctions, dead_letters: Any
+        self, table: Table, promoted: None, deployed: Functions, machines: FakeStepFunctions, dead_letters: Any
     ) -> None:
         wish = event("undo_requested")
         wish["detail"]["rolloutId"] = "checkout-41"
         deployed.call("intake", message(json.dumps(wish)))
-        ((kind, detail),) = announced(store, "undo-checkout-42")
+        ((kind, detail),) = announced(table, "undo-checkout-42")
         assert kind == "Rollout Refused"
         assert detail["reason"] == "rolloutId: checkout-41 is not what was promoted last; that is checkout-42"
         assert (len(dead_letters()), machines.executions) == (1, {})
@@ -413,23 +441,23 @@ class TestUndo:
         ],
     )
     def test_an_undo_that_cannot_be_is_refused_with_the_reason(
-        self, store: Store, deployed: Functions, dead_letters: Any, detail: Any, reason: str
+        self, table: Table, deployed: Functions, dead_letters: Any, detail: Any, reason: str
     ) -> None:
         wish = event("undo_requested") | {"detail": detail}
         deployed.call("intake", message(json.dumps(wish)))
-        ((_, told),) = announced(store, wish["id"])
+        ((_, told),) = announced(table, wish["id"])
         assert told["reason"].startswith(reason)
 
     def test_its_end_says_what_it_has_taken_back_and_can_itself_be_taken_back(
-        self, store: Store, promoted: None, deployed: Functions, machines: FakeStepFunctions
+        self, table: Table, locks: Locks, promoted: None, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
         deployed.call("intake", message(json.dumps(event("undo_requested"))))
         state = event("settler")["state"] | {"stable": "7", "candidate": "6"}
         ending = {"rolloutId": "undo-checkout-42", "execution": execution_of("undo-checkout-42"), "verdict": {}}
         deployed.call("settler", event("settler") | ending | {"state": state})
-        told = dict(announced(store, "undo-checkout-42"))["Rollout Undone"]
+        told = dict(announced(table, "undo-checkout-42"))["Rollout Undone"]
         assert told | {"at": ""} == event("rollout_undone")["detail"] | {"at": ""}
-        last = store.last_promoted(TARGET_KEY)
+        last = locks.last_promoted(TARGET_KEY)
         assert last is not None
         assert (last["pk"], last["stable"]) == ("ROLLOUT#undo-checkout-42", "7")
 
@@ -440,6 +468,40 @@ class TestPlanner:
         """The hooks that the request names can be asked."""
         checkout.others = dict.fromkeys(("headgate-smoke-tester", "headgate-version-checker"), dict)
         return checkout
+
+    @pytest.fixture(autouse=True)
+    def stacks(self, deployed: Functions) -> Iterator[FakeStacks]:
+        """CloudFormation; no stack owns anything."""
+        fake = FakeStacks()
+        detach = fake.attach(deployed.client("cloudformation"))
+        yield fake
+        detach()
+
+    def test_it_warns_of_an_alias_that_a_stack_owns(
+        self, deployed: Functions, alarm: Any, asked: FakeLambda, stacks: FakeStacks
+    ) -> None:
+        alarm("OK")
+        stacks.owned["arn:aws:lambda:eu-central-1:123456789012:function:checkout:live"] = ("shop", "CheckoutAliaslive")
+        plan = deployed.call("planner")["plan"]
+        warning = (
+            "target.alias: checkout:live is resource CheckoutAliaslive of the CloudFormation stack shop, and deploying "
+            "that stack may move it; create the alias outside the stack, or as AWS::Lambda::Alias with a literal "
+            "FunctionVersion, and use neither AutoPublishAlias nor DeploymentPreference for it"
+        )
+        assert plan["warnings"] == [warning]
+        assert plan | {"warnings": []} == event("acquirer")["plan"]
+
+    @pytest.mark.parametrize(
+        "failure",
+        [Refusal("AccessDenied"), Refusal("Throttling", "Rate exceeded"), ConnectTimeoutError(endpoint_url="there")],
+    )
+    def test_a_look_that_fails_costs_a_warning_and_not_the_rollout(
+        self, deployed: Functions, alarm: Any, asked: FakeLambda, stacks: FakeStacks, failure: Exception
+    ) -> None:
+        alarm("OK")
+        stacks.failure = failure
+        assert deployed.call("planner")["plan"] == event("acquirer")["plan"]
+        assert stacks.asked == 1  # It is not tried again: nobody waits for it.
 
     def test_it_refuses_a_hook_that_does_not_exist(self, deployed: Functions, alarm: Any, asked: FakeLambda) -> None:
         alarm("OK")
@@ -495,15 +557,15 @@ class TestPlanner:
 
 
 class TestAcquirer:
-    def test_it_takes_the_lock_and_begins(self, store: Store, deployed: Functions) -> None:
+    def test_it_takes_the_lock_and_begins(self, table: Table, deployed: Functions) -> None:
         held = {"lock": "held", "epoch": 1, "reason": ""}
         assert [deployed.call("acquirer"), deployed.call("acquirer")] == [held, held]
-        assert [kind for kind, _ in announced(store, "checkout-42")] == ["Rollout Started"]
+        assert [kind for kind, _ in announced(table, "checkout-42")] == ["Rollout Started"]
 
-    def test_it_waits_its_turn_and_begins_when_it_comes(self, store: Store, deployed: Functions) -> None:
-        store.admit(request_of("before"), execution_of("before"))
+    def test_it_waits_its_turn_and_begins_when_it_comes(self, locks: Locks, deployed: Functions) -> None:
+        locks.admit(request_of("before"), execution_of("before"))
         assert deployed.call("acquirer")["lock"] == "waits"
-        store.settle("before", execution_of("before"), "succeeded", {"reason": ""})
+        locks.settle("before", execution_of("before"), "succeeded", {"reason": ""})
         # Its first execution has ended in line; it runs in one of its own.
         payload = event("acquirer") | {"execution": f"{execution_of('checkout-42')}-2"}
         assert deployed.call("acquirer", payload) == {"lock": "held", "epoch": 2, "reason": ""}
@@ -527,25 +589,26 @@ class TestLambdaAliasDriver:
         self, running: Plan, deployed: Functions, checkout: FakeLambda
     ) -> None:
         checkout.provision("6", 5)
+        checkout.point("live", "7")
         payload = event("lambda_alias_driver")
         payload["state"]["provisioned"] = 5
         assert deployed.call("lambda_alias_driver", payload | {"action": "release"})["state"] == payload["state"]
         assert checkout.provisioned == {}
 
     def test_it_notes_what_it_is_about_to_do_and_what_it_has_done(
-        self, store: Store, running: Plan, deployed: Functions, checkout: FakeLambda
+        self, table: Table, running: Plan, deployed: Functions, checkout: FakeLambda
     ) -> None:
         phases = []
         payload = event("lambda_alias_driver") | {"state": {}}
         for action in ("prepare", "shift", "promote", "rollback"):
             payload |= deployed.call("lambda_alias_driver", payload | {"action": action})
-            record = record_of(store)
+            record = record_of(table)
             assert record["state"] == payload["state"]
             phases.append((record["phase"], record.get("aim")))
         assert phases == [("preparing", None), ("shifting", 10), ("promoting", -1), ("rolling-back", -1)]
 
     def test_what_it_published_is_not_published_again_when_it_was_not_ready(
-        self, store: Store, running: Plan, deployed: Functions, checkout: FakeLambda
+        self, table: Table, running: Plan, deployed: Functions, checkout: FakeLambda
     ) -> None:
         # GIVEN a version that Lambda has published and not made active yet
         payload = event("lambda_alias_driver") | {"action": "prepare", "state": {}}
@@ -553,7 +616,7 @@ class TestLambdaAliasDriver:
         checkout.publish(State="Pending")
         with pytest.raises(TargetNotReady):
             deployed.call("lambda_alias_driver", payload)
-        assert record_of(store)["state"]["candidate"] == "8"
+        assert record_of(table)["state"]["candidate"] == "8"
         # WHEN the machine asks again and $LATEST has moved on, THEN it is the same version
         checkout.versions["8"]["State"] = "Active"
         checkout.code = "newer"
@@ -598,7 +661,7 @@ class TestLambdaAliasDriver:
         assert checkout.updates == []
 
     def test_it_does_nothing_for_a_rollout_without_the_lock(
-        self, store: Store, deployed: Functions, checkout: FakeLambda
+        self, table: Table, deployed: Functions, checkout: FakeLambda
     ) -> None:
         with pytest.raises(LockLost, match="no longer owns lambda-alias/checkout/live"):
             deployed.call("lambda_alias_driver")
@@ -613,12 +676,28 @@ class TestLambdaAliasDriver:
 
 class TestBaker:
     def test_it_leaves_the_token_and_opens_the_evidence(
-        self, store: Store, baking: str, machines: FakeStepFunctions, ledgers: Ledgers
+        self, table: Table, baking: str, machines: FakeStepFunctions, ledgers: Ledgers
     ) -> None:
-        record, ledger = record_of(store), ledgers.read("checkout-42")
+        record, ledger = record_of(table), ledgers.read("checkout-42")
         assert ledger is not None
         assert (record["token"], record["step"], machines.woken) == (baking, 0, {})
         assert (ledger.candidate, ledger.stable, ledger.since) == ("7", "6", {0: event("baker")["state"]["shiftedAt"]})
+
+    @pytest.mark.parametrize(
+        ("guards", "slow_ms", "by_telemetry"),
+        [
+            ({"errors": {}}, None, True),
+            ({"latency": {"thresholdMs": 250.5}}, 250.5, True),
+            ({"errors": {}, "evidence": "cloudwatch"}, None, False),
+        ],
+    )
+    def test_the_evidence_knows_what_the_counter_has_to_count(
+        self, guarded: Any, ledgers: Ledgers, guards: dict[str, Any], slow_ms: float | None, by_telemetry: bool
+    ) -> None:
+        guarded(**guards)
+        ledger = ledgers.read("checkout-42")
+        assert ledger is not None
+        assert (ledger.slow_ms, ledger.by_telemetry) == (slow_ms, by_telemetry)
 
     def test_a_signal_that_came_before_ends_the_bake_at_once(
         self, running: Plan, deployed: Functions, machines: FakeStepFunctions
@@ -664,11 +743,11 @@ class TestBaker:
 
 class TestPauser:
     def test_it_leaves_the_token_and_says_that_the_rollout_waits(
-        self, store: Store, paused: str, machines: FakeStepFunctions
+        self, table: Table, paused: str, machines: FakeStepFunctions
     ) -> None:
-        record = record_of(store)
+        record = record_of(table)
         assert (record["token"], record["phase"], machines.woken) == (paused, "paused", {})
-        told = dict(announced(store, "checkout-42"))["Rollout Paused"]
+        told = dict(announced(table, "checkout-42"))["Rollout Paused"]
         example = event("rollout_paused")["detail"]
         assert told | {"at": ""} == example | {"at": ""}
 
@@ -684,23 +763,23 @@ class TestPauser:
         deployed.call("pauser")
         assert [output["signal"] for output in machines.woken.values()] == [signal] * ends_it
 
-    def test_a_rollout_without_the_lock_does_not_wait(self, store: Store, deployed: Functions) -> None:
+    def test_a_rollout_without_the_lock_does_not_wait(self, locks: Locks, deployed: Functions) -> None:
         request = RolloutRequest.model_validate(event("acquirer")["request"])
-        store.admit(request, execution_of("checkout-42"))
+        locks.admit(request, execution_of("checkout-42"))
         with pytest.raises(LockLost):
             deployed.call("pauser", event("pauser") | {"epoch": 2})
 
 
 class TestJudge:
     def test_a_healthy_bake_goes_on(
-        self, store: Store, baking: str, deployed: Functions, ledgers: Ledgers, alarm: Any
+        self, table: Table, baking: str, deployed: Functions, ledgers: Ledgers, alarm: Any
     ) -> None:
         deployed.call("counter", {"Records": [telemetry("7", ok=True, requests=50, sequence=1)]})
         deployed.call("counter", {"Records": [telemetry("6", ok=True, requests=450, sequence=2)]})
         verdict = deployed.call("judge")
         assert (verdict["outcome"], verdict["next"], verdict["step"]) == ("promote", "promote", 1)
         assert verdict["reason"] == "0 of 50 candidate requests failed against 0 of 450; evidence 1 < 100"
-        assert [kind for kind, _ in announced(store, "checkout-42")][1:] == [
+        assert [kind for kind, _ in announced(table, "checkout-42")][1:] == [
             "Step Baked",
             "Step Started",
             "Verdict Reached",
@@ -743,7 +822,7 @@ class TestJudge:
         assert deployed.call("judge", payload | {"bake": 2})["outcome"] == "roll-back"
 
     def test_resuming_starts_from_a_clean_slate(
-        self, store: Store, baking: str, deployed: Functions, machines: FakeStepFunctions, ledgers: Ledgers
+        self, table: Table, baking: str, deployed: Functions, machines: FakeStepFunctions, ledgers: Ledgers
     ) -> None:
         # GIVEN evidence that ended a bake, and a pause for it
         records = [telemetry("6", ok=True, requests=90, sequence=1), telemetry("7", ok=False, requests=10, sequence=2)]
@@ -761,15 +840,15 @@ class TestJudge:
         # THEN nothing is held against the candidate any more, and the next time it is a signal of its own
         ledger = ledgers.read("checkout-42")
         assert ledger is not None
-        assert (ledger.evidence.value, ledger.restarts) == (1, 1)
+        assert (ledger.standing("errors").evidence, ledger.restarts) == (Evidence(), 1)
         deployed.call("counter", {"Records": [telemetry("7", ok=False, requests=1, sequence=3)]})
-        assert list(record_of(store)["signals"]) == ["evidence-0", event("rollout_signal_resume")["id"]]
+        assert list(record_of(table)["signals"]) == ["evidence-0", event("rollout_signal_resume")["id"]]
         records = [telemetry("6", ok=True, requests=90, sequence=4), telemetry("7", ok=False, requests=10, sequence=5)]
         deployed.call("counter", {"Records": records})
-        assert "evidence-1" in record_of(store)["signals"]
+        assert "evidence-1" in record_of(table)["signals"]
 
     def test_a_pauses_verdict_stands_when_it_is_asked_again(
-        self, paused: str, deployed: Functions, alarm: Any, store: Store
+        self, paused: str, deployed: Functions, alarm: Any, table: Table
     ) -> None:
         alarm("OK")
         payload = event("judge") | {"pause": 1, "failed": False, "bake": 1}
@@ -799,34 +878,97 @@ class TestJudge:
         assert verdict["outcome"] == "roll-back"
         assert verdict["reason"].startswith("4 of 4 candidate requests failed against 0 of 40")
 
+    def test_it_looks_also_at_what_is_too_little_for_the_counter_to_look_at(
+        self, baking: str, deployed: Functions, ledgers: Ledgers
+    ) -> None:
+        records = [telemetry("6", ok=True, requests=40, sequence=1), telemetry("7", ok=False, requests=1, sequence=2)]
+        deployed.call("counter", {"Records": records})
+        before = ledgers.read("checkout-42")
+        assert before is not None
+        assert before.standings == {}
+        deployed.call("judge")
+        after = ledgers.read("checkout-42")
+        assert after is not None
+        assert after.standing("errors").evidence.value > 1
+
+    def test_slow_requests_are_reason_enough(self, guarded: Any, table: Table, deployed: Functions) -> None:
+        payload = guarded(errors={}, latency={"thresholdMs": 100})
+        records = [
+            telemetry("6", ok=True, requests=90, sequence=1),
+            telemetry("7", ok=True, requests=20, sequence=2, took=250.0),
+        ]
+        deployed.call("counter", {"Records": records})
+        verdict = deployed.call("judge", payload)
+        assert verdict["outcome"] == "roll-back"
+        assert verdict["reason"].startswith("20 of 20 candidate requests took more than 100 ms against 0 of 90; ")
+        baked = dict(announced(table, "checkout-42"))["Step Baked"]
+        assert baked["endedBy"] == "evidence"
+        failures = {told["measure"]: told["candidate"]["failures"] for told in baked["evidence"]["measures"]}
+        assert failures == {"errors": 0, "latency": 20}
+
+    def test_a_candidate_that_is_good_enough_is_promoted_early(
+        self, guarded: Any, table: Table, deployed: Functions
+    ) -> None:
+        payload = guarded(errors={}, promoteEarly={"worse": 1.0, "beta": 0.05})
+        payload["plan"]["steps"].append({"weight": 50.0, "bakeSeconds": 60})
+        records = [telemetry("6", ok=False, requests=90, sequence=1), telemetry("7", ok=True, requests=90, sequence=2)]
+        deployed.call("counter", {"Records": records})
+        verdict = deployed.call("judge", payload)
+        assert (verdict["outcome"], verdict["next"], verdict["step"]) == ("promote", "promote", 2)
+        assert verdict["reason"] == (
+            "0 of 90 candidate requests failed against 90 of 90; a candidate 2 times as bad is ruled out at 0.05"
+        )
+        assert dict(announced(table, "checkout-42"))["Step Baked"]["endedBy"] == "promote-early"
+
+    def test_what_cloudwatch_has_by_now_is_looked_at_once(
+        self, guarded: Any, deployed: Functions, ledgers: Ledgers
+    ) -> None:
+        # GIVEN a bake of which CloudWatch has told nothing yet
+        minute = (int(time.time()) // 60 - 5) * 60_000
+        payload = guarded(shifted_at=minute - 60_000, errors={}, evidence="cloudwatch")
+        points = {("Invocations", "7"): 50.0, ("Errors", "7"): 25.0, ("Invocations", "6"): 450.0}
+        cloudwatch = FakeCloudWatch()
+        cloudwatch.values |= {key: {minute: value} for key, value in points.items()}
+        detach = cloudwatch.attach(deployed.client("cloudwatch"))
+        # WHEN the bake is judged, THEN its counts decide
+        try:
+            verdict = deployed.call("judge", payload)
+        finally:
+            detach()
+        assert verdict["outcome"] == "roll-back"
+        assert verdict["reason"].startswith("25 of 50 candidate requests failed against 0 of 450; evidence ")
+        ledger = ledgers.read("checkout-42")
+        assert ledger is not None
+        assert list(ledger.minutes) == [f"{minute // 60_000}/errors"]
+
 
 class TestSettler:
-    def test_it_ends_the_rollout(self, store: Store, running: Plan, deployed: Functions) -> None:
+    def test_it_ends_the_rollout(self, table: Table, running: Plan, deployed: Functions) -> None:
         answer = deployed.call("settler")
-        record = store.rollout("checkout-42")
+        record = table.rollout("checkout-42")
         assert record is not None
         assert answer == {"outcome": "succeeded", "reason": record["reason"], "serving": "7"}
         assert (record["status"], record["serving"], record["stable"]) == ("succeeded", "7", "6")
-        assert "owner" not in store.lock(TARGET_KEY)
+        assert "owner" not in table.lock(TARGET_KEY)
 
     def test_it_starts_the_next_in_line_once(
-        self, store: Store, running: Plan, deployed: Functions, machines: FakeStepFunctions
+        self, locks: Locks, running: Plan, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
-        store.admit(request_of("next"), execution_of("next"))
+        locks.admit(request_of("next"), execution_of("next"))
         assert deployed.call("settler") == deployed.call("settler")
         assert [request["id"] for request in machines.executions.values()] == ["next"]
         # Under a name of its own: the plain one may be that of an execution which went into line, and has ended.
         assert list(machines.executions) == [f"{execution_name('next')}-2"]
 
     def test_it_does_not_count_as_succeeded_what_somebody_has_objected_to(
-        self, store: Store, running: Plan, deployed: Functions, machines: FakeStepFunctions
+        self, table: Table, running: Plan, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
         # GIVEN an abort after the last verdict, when nobody looks any more
         deployed.call("signaller", event("rollout_signal_abort"))
         # WHEN the rollout settles, THEN it is told, and has not ended
         assert deployed.call("settler") == {"outcome": "objected", "reason": "aborted by kim: wrong release"}
-        assert (record_of(store)["status"], store.lock(TARGET_KEY)["owner"]) == ("running", "checkout-42")
-        assert [kind for kind, _ in announced(store, "checkout-42")] == ["Rollout Started"]
+        assert (record_of(table)["status"], table.lock(TARGET_KEY)["owner"]) == ("running", "checkout-42")
+        assert [kind for kind, _ in announced(table, "checkout-42")] == ["Rollout Started"]
         # AND settles as rolled back once it is
         assert deployed.call("settler", event("settler") | {"outcome": "rolled-back"})["outcome"] == "rolled-back"
 
@@ -846,17 +988,17 @@ class TestSettler:
         answer = deployed.call("settler", event("settler") | {"failure": failure, "outcome": "stopped"})
         assert answer == {"outcome": "stopped", "reason": reason, "serving": None}
 
-    def test_a_request_that_could_not_be_planned_ends_as_refused(self, store: Store, deployed: Functions) -> None:
+    def test_a_request_that_could_not_be_planned_ends_as_refused(self, table: Table, deployed: Functions) -> None:
         nothing = {"state": {}, "verdict": {}, "failure": {"Error": "RequestRefused", "Cause": "no target"}}
         deployed.call("settler", event("settler") | nothing | {"outcome": "refused"})
-        ((kind, detail),) = announced(store, "checkout-42")
+        ((kind, detail),) = announced(table, "checkout-42")
         assert (kind, detail["reason"]) == ("Rollout Refused", "no target")
 
 
 class TestWarden:
     @pytest.fixture
     def dead(
-        self, store: Store, running: Plan, deployed: Functions, checkout: FakeLambda, machines: FakeStepFunctions
+        self, table: Table, running: Plan, deployed: Functions, checkout: FakeLambda, machines: FakeStepFunctions
     ) -> str:
         """The name of the execution of checkout-42, which was aborted at 10 %; its driver can be invoked."""
         checkout.others[DRIVER] = lambda payload: deployed.call("lambda_alias_driver", payload)
@@ -867,28 +1009,44 @@ class TestWarden:
 
     @pytest.mark.parametrize("payload", [None, {"detail-type": "Scheduled Event", "source": "aws.events"}])
     def test_a_dead_executions_target_is_put_back_and_its_record_closed(
-        self, store: Store, dead: str, deployed: Functions, checkout: FakeLambda, payload: Any
+        self, table: Table, dead: str, deployed: Functions, checkout: FakeLambda, payload: Any
     ) -> None:
         assert checkout.serves() == ("6", {"7": 0.1})
         deployed.call("warden", payload)
-        record = record_of(store)
+        record = record_of(table)
         assert checkout.serves() == ("6", {})
         assert (record["status"], record["serving"], record["candidate"]) == ("rolled-back", "6", "7")
         assert record["reason"] == "its execution ended as ABORTED and left it unfinished"
-        assert "owner" not in store.lock(TARGET_KEY)
-        assert [kind for kind, _ in announced(store, "checkout-42")] == ["Rollout Rolled Back", "Rollout Started"]
+        assert "owner" not in table.lock(TARGET_KEY)
+        assert [kind for kind, _ in announced(table, "checkout-42")] == ["Rollout Rolled Back", "Rollout Started"]
+
+    def test_what_was_released_after_the_promotion_comes_back(
+        self, table: Table, dead: str, deployed: Functions, checkout: FakeLambda
+    ) -> None:
+        # GIVEN a rollout that has promoted its candidate, released what the stable version held, and died
+        checkout.provision("6", 5)
+        checkout.provision("7", 5)
+        payload = event("lambda_alias_driver") | {"state": record_of(table)["state"] | {"provisioned": 5}}
+        for action in ("promote", "release"):
+            payload |= deployed.call("lambda_alias_driver", payload | {"action": action})
+        assert (checkout.serves(), list(checkout.provisioned)) == (("7", {}), ["7"])
+        # WHEN the warden rolls it back
+        deployed.call("warden")
+        # THEN the stable version serves, with what it held
+        assert (checkout.serves(), list(checkout.provisioned)) == (("6", {}), ["6"])
+        assert record_of(table)["status"] == "rolled-back"
 
     def test_looking_again_changes_nothing(
-        self, store: Store, dead: str, deployed: Functions, checkout: FakeLambda
+        self, table: Table, dead: str, deployed: Functions, checkout: FakeLambda
     ) -> None:
         deployed.call("warden")
-        before, updates = store.history("checkout-42"), list(checkout.updates)
+        before, updates = table.history("checkout-42"), list(checkout.updates)
         deployed.call("warden")
         deployed.call("warden", {"detail-type": "Scheduled Event"})
-        assert (store.history("checkout-42"), checkout.updates) == (before, updates)
+        assert (table.history("checkout-42"), checkout.updates) == (before, updates)
 
     def test_the_dead_execution_can_do_no_more_harm(
-        self, store: Store, dead: str, deployed: Functions, checkout: FakeLambda
+        self, table: Table, dead: str, deployed: Functions, checkout: FakeLambda
     ) -> None:
         deployed.call("warden")
         for action in ("shift", "promote", "rollback"):
@@ -898,101 +1056,107 @@ class TestWarden:
 
     @pytest.mark.parametrize("payload", [None, {"detail-type": "Scheduled Event"}])
     def test_what_runs_is_left_alone(
-        self, store: Store, running: Plan, deployed: Functions, machines: FakeStepFunctions, payload: Any
+        self, table: Table, running: Plan, deployed: Functions, machines: FakeStepFunctions, payload: Any
     ) -> None:
         machines.executions[execution_of("checkout-42").rsplit(":", 1)[-1]] = {}
-        before = store.history("checkout-42"), store.lock(TARGET_KEY)
+        before = table.history("checkout-42"), table.lock(TARGET_KEY)
         deployed.call("warden", payload)
-        assert (store.history("checkout-42"), store.lock(TARGET_KEY)) == before
+        assert (table.history("checkout-42"), table.lock(TARGET_KEY)) == before
 
     def test_what_was_accepted_and_never_began_is_started(
-        self, store: Store, deployed: Functions, machines: FakeStepFunctions
+        self, table: Table, locks: Locks, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
         # GIVEN an intake that died between its two writes
         request = RolloutRequest.model_validate(event("acquirer")["request"])
-        store.admit(request, execution_of("checkout-42"))
+        locks.admit(request, execution_of("checkout-42"))
         for _ in range(2):
             deployed.call("warden", {"detail-type": "Scheduled Event"})
         assert machines.executions == {execution_of("checkout-42").rsplit(":", 1)[-1]: request.to_wire()}
-        assert record_of(store)["status"] == "accepted"
+        assert record_of(table)["status"] == "accepted"
 
     def test_what_died_before_it_touched_anything_is_refused(
-        self, store: Store, running: Plan, deployed: Functions, machines: FakeStepFunctions, checkout: FakeLambda
+        self, table: Table, running: Plan, deployed: Functions, machines: FakeStepFunctions, checkout: FakeLambda
     ) -> None:
         machines.ended[execution_of("checkout-42").rsplit(":", 1)[-1]] = "FAILED"
         deployed.call("warden")
-        record = record_of(store)
+        record = record_of(table)
         assert (record["status"], checkout.updates) == ("refused", [])
         assert record["reason"].endswith("ended as FAILED and left it unfinished; nothing was moved")
-        assert "owner" not in store.lock(TARGET_KEY)
+        assert "owner" not in table.lock(TARGET_KEY)
 
     def test_a_target_that_somebody_else_has_moved_is_left_as_found(
-        self, store: Store, dead: str, deployed: Functions, checkout: FakeLambda
+        self, table: Table, dead: str, deployed: Functions, checkout: FakeLambda
     ) -> None:
         checkout.point("live", "3")
         deployed.call("warden")
-        record = record_of(store)
+        record = record_of(table)
         assert checkout.serves() == ("3", {})
         assert (record["status"], "serving" in record) == ("stopped", False)
         assert record["reason"].endswith("it serves version 3; it is left as found")
-        assert "owner" not in store.lock(TARGET_KEY)
+        assert "owner" not in table.lock(TARGET_KEY)
 
     def test_what_waits_in_line_is_started(
-        self, store: Store, dead: str, deployed: Functions, machines: FakeStepFunctions
+        self, table: Table, locks: Locks, dead: str, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
-        store.admit(request_of("next"), execution_of("next"))
+        locks.admit(request_of("next"), execution_of("next"))
         deployed.call("warden")
         assert [request["id"] for request in machines.executions.values()] == ["next"]
-        assert store.lock(TARGET_KEY)["owner"] == "next"
+        assert table.lock(TARGET_KEY)["owner"] == "next"
 
     def test_a_driver_that_cannot_roll_back_leaves_the_lock_to_the_next_sweep(
-        self, store: Store, dead: str, deployed: Functions, checkout: FakeLambda
+        self, table: Table, dead: str, deployed: Functions, checkout: FakeLambda
     ) -> None:
         honest, checkout.others[DRIVER] = checkout.others[DRIVER], lambda _: RuntimeError("throttled")
         with pytest.raises(RuntimeError, match="the next sweep tries again: throttled"):
             deployed.call("warden")
-        assert (record_of(store)["status"], store.lock(TARGET_KEY)["owner"]) == ("running", "checkout-42")
+        assert (record_of(table)["status"], table.lock(TARGET_KEY)["owner"]) == ("running", "checkout-42")
         checkout.others[DRIVER] = honest
         deployed.call("warden", {"detail-type": "Scheduled Event"})
-        assert (record_of(store)["status"], checkout.serves()) == ("rolled-back", ("6", {}))
+        assert (record_of(table)["status"], checkout.serves()) == ("rolled-back", ("6", {}))
 
     def test_a_warden_that_comes_second_leaves_it_to_the_first(
-        self, store: Store, dead: str, deployed: Functions, checkout: FakeLambda, monkeypatch: pytest.MonkeyPatch
+        self, table: Table, dead: str, deployed: Functions, checkout: FakeLambda, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def late(*_: Any) -> int:
             raise LockLost("rollout checkout-42 does not own it any more")
 
-        monkeypatch.setattr(deployed.module("warden").store, "take_over", late)
+        monkeypatch.setattr(deployed.module("warden").locks, "take_over", late)
         deployed.call("warden")
         assert checkout.serves() == ("6", {"7": 0.1})
 
     def test_an_execution_whose_input_the_event_does_not_hold_is_found_by_the_sweep(
-        self, store: Store, dead: str, deployed: Functions
+        self, table: Table, dead: str, deployed: Functions
     ) -> None:
         large = event("warden")
         large["detail"] |= {"input": None, "inputDetails": {"included": False}}
         deployed.call("warden", large)
-        assert record_of(store)["status"] == "running"
+        assert record_of(table)["status"] == "running"
         deployed.call("warden", {"detail-type": "Scheduled Event"})
-        assert record_of(store)["status"] == "rolled-back"
+        assert record_of(table)["status"] == "rolled-back"
 
     def test_an_execution_that_was_started_by_hand_without_an_id_goes_by_its_name(
-        self, store: Store, deployed: Functions, machines: FakeStepFunctions
+        self, table: Table, locks: Locks, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
         execution = MACHINE.replace(":stateMachine:", ":execution:") + ":by-hand"
-        store.admit(request_of("by-hand"), execution)
+        locks.admit(request_of("by-hand"), execution)
         machines.ended["by-hand"] = "TIMED_OUT"
         told = event("warden")
         told["detail"] |= {"name": "by-hand", "executionArn": execution, "input": json.dumps({"target": TARGET})}
         deployed.call("warden", told)
-        assert record_of(store, "by-hand")["status"] == "refused"
+        assert record_of(table, "by-hand")["status"] == "refused"
 
     def test_a_sweep_sees_to_every_lock(
-        self, store: Store, dead: str, deployed: Functions, checkout: FakeLambda, machines: FakeStepFunctions
+        self,
+        table: Table,
+        locks: Locks,
+        dead: str,
+        deployed: Functions,
+        checkout: FakeLambda,
+        machines: FakeStepFunctions,
     ) -> None:
-        store.admit(request_of("other", target=TARGET | {"alias": "beta"}), execution_of("other"))
+        locks.admit(request_of("other", target=TARGET | {"alias": "beta"}), execution_of("other"))
         deployed.call("warden", {"detail-type": "Scheduled Event"})
-        assert record_of(store)["status"] == "rolled-back"
+        assert record_of(table)["status"] == "rolled-back"
         assert [request["id"] for request in machines.executions.values()] == ["other"]
 
 
@@ -1030,14 +1194,14 @@ class TestPublisher:
         assert [entry["Detail"] for entry in bus.taken] == list(range(25))
 
     def test_what_the_store_wrote_is_what_the_bus_gets(
-        self, store: Store, running: Plan, deployed: Functions, bus: FakeBus, dynamodb: Any
+        self, table: Table, running: Plan, deployed: Functions, bus: FakeBus, dynamodb: Any
     ) -> None:
         (record,) = event("publisher")["Records"]
         items = dynamodb.scan(TableName=TABLE)["Items"]
         written = [item for item in items if item["sk"]["S"].startswith("EVENT#")]
         images = [record | {"dynamodb": record["dynamodb"] | {"NewImage": item}} for item in written]
         deployed.call("publisher", {"Records": images})
-        assert [(entry["DetailType"], entry["Detail"]) for entry in bus.taken] == announced(store, "checkout-42")
+        assert [(entry["DetailType"], entry["Detail"]) for entry in bus.taken] == announced(table, "checkout-42")
 
 
 class TestCounter:
@@ -1046,14 +1210,14 @@ class TestCounter:
         deployed.call("counter")
         ledger = ledgers.read("checkout-42")
         assert ledger is not None
-        assert ledger.at_step(0).candidate == Arm(5, 1)
+        assert ledger.at_step(0, "errors").candidate == Arm(5, 1)
 
-    def test_it_passes_over_targets_without_a_rollout(self, store: Store, deployed: Functions, dynamodb: Any) -> None:
+    def test_it_passes_over_targets_without_a_rollout(self, table: Table, deployed: Functions, dynamodb: Any) -> None:
         deployed.call("counter")
         assert dynamodb.scan(TableName=TABLE)["Items"] == []
 
     def test_evidence_that_reaches_the_line_ends_the_bake_now(
-        self, store: Store, baking: str, deployed: Functions, machines: FakeStepFunctions
+        self, steps: Steps, baking: str, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
         records = [
             telemetry("6", ok=True, requests=90, sequence=1),
@@ -1061,8 +1225,88 @@ class TestCounter:
         ]
         deployed.call("counter", {"Records": records})
         assert machines.woken == {baking: {"signal": "evidence"}}
-        (signal,) = end_bake(store)
+        (signal,) = end_bake(steps)
         assert signal["reason"].startswith("10 of 10 candidate requests failed against 0 of 90; evidence ")
+
+    def test_what_an_earlier_try_counted_and_did_not_look_at_is_looked_at(
+        self, baking: str, deployed: Functions, machines: FakeStepFunctions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # GIVEN a try that counted, and died before it came to look
+        batch = [telemetry("6", ok=True, requests=90, sequence=1), telemetry("7", ok=False, requests=10, sequence=2)]
+        with monkeypatch.context() as patch:
+            patch.setattr(deployed.module("counter"), "judge", lambda _: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                deployed.call("counter", {"Records": batch})
+        # WHEN the batch comes again, THEN nothing counts twice and the bake ends
+        deployed.call("counter", {"Records": batch})
+        assert machines.woken == {baking: {"signal": "evidence"}}
+
+    def test_each_look_with_failures_is_on_record(self, table: Table, baking: str, deployed: Functions) -> None:
+        for sequence, ok in ((1, True), (3, False)):
+            records = [telemetry(v, ok=ok, requests=20, sequence=sequence + n) for n, v in enumerate(("6", "7"))]
+            deployed.call("counter", {"Records": records})
+        looks = [item["looks"] for item in table.history("checkout-42") if item["sk"].startswith("LOOK#")]
+        assert [look["candidate"] for (look,) in looks] == [{"requests": 20, "failures": 20}]
+
+    def test_failures_of_one_unit_are_one(self, baking: str, deployed: Functions, ledgers: Ledgers) -> None:
+        for sequence, unit in ((1, "kim"), (2, "kim"), (3, "lee")):
+            records = [telemetry("7", ok=False, requests=10, sequence=sequence, unit=unit)]
+            deployed.call("counter", {"Records": records})
+        ledger = ledgers.read("checkout-42")
+        assert ledger is not None
+        assert ledger.total("errors").candidate == Arm(2, 2)
+
+    def test_evidence_that_is_good_enough_ends_the_bake_now(
+        self, guarded: Any, steps: Steps, deployed: Functions, machines: FakeStepFunctions
+    ) -> None:
+        guarded(errors={}, promoteEarly={})
+        records = [telemetry("6", ok=False, requests=90, sequence=1), telemetry("7", ok=True, requests=90, sequence=2)]
+        deployed.call("counter", {"Records": records})
+        assert list(machines.woken.values()) == [{"signal": "promote-early"}]
+        (signal,) = end_bake(steps)
+        assert (signal["id"], signal["by"]) == ("promote-early-0", "judge")
+        assert signal["reason"].endswith("; a candidate 2 times as bad is ruled out at 0.05")
+
+    def test_evidence_against_the_candidate_comes_before_evidence_for_it(
+        self, guarded: Any, deployed: Functions, machines: FakeStepFunctions
+    ) -> None:
+        guarded(errors={}, latency={"thresholdMs": 100}, promoteEarly={})
+        records = [
+            telemetry("6", ok=False, requests=90, sequence=1),
+            telemetry("7", ok=True, requests=90, sequence=2, took=500.0),
+        ]
+        deployed.call("counter", {"Records": records})
+        assert list(machines.woken.values()) == [{"signal": "evidence"}]
+
+    def test_a_rollout_that_cloudwatch_judges_does_not_listen_to_telemetry(
+        self, guarded: Any, deployed: Functions, machines: FakeStepFunctions, dynamodb: Any
+    ) -> None:
+        guarded(errors={}, evidence="cloudwatch")
+        before = dynamodb.scan(TableName=TABLE)["Items"]
+        records = [telemetry("6", ok=True, requests=90, sequence=1), telemetry("7", ok=False, requests=10, sequence=2)]
+        assert deployed.call("counter", {"Records": records}) == {"batchItemFailures": []}
+        assert (dynamodb.scan(TableName=TABLE)["Items"], machines.woken) == (before, {})
+
+    def test_a_rollout_that_has_ended_meanwhile_is_not_judged(
+        self, baking: str, deployed: Functions, machines: FakeStepFunctions, dynamodb: Any
+    ) -> None:
+        change_record(dynamodb, status="rolled-back")
+        records = [telemetry("6", ok=True, requests=90, sequence=1), telemetry("7", ok=False, requests=10, sequence=2)]
+        assert deployed.call("counter", {"Records": records}) == {"batchItemFailures": []}
+        assert machines.woken == {}
+
+    def test_a_record_that_cannot_even_be_put_aside_is_delivered_again_and_the_others_count(
+        self, baking: str, deployed: Functions, ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # GIVEN a queue that is not there
+        monkeypatch.setenv("UNDELIVERED", SETTINGS["UNDELIVERED"])
+        good = telemetry("7", ok=True, requests=3, sequence=1)
+        bad = good | {"kinesis": good["kinesis"] | {"data": "bm90IGpzb24=", "sequenceNumber": "2"}}
+        answer = deployed.call("counter", {"Records": [good, bad, telemetry("7", ok=True, requests=3, sequence=3)]})
+        assert answer == {"batchItemFailures": [{"itemIdentifier": "2"}]}
+        ledger = ledgers.read("checkout-42")
+        assert ledger is not None
+        assert ledger.total("errors").candidate == Arm(6, 0)
 
     def test_a_record_that_cannot_be_read_is_put_aside_and_holds_nobody_up(
         self, baking: str, deployed: Functions, ledgers: Ledgers, undelivered: Callable[[], list[Any]]
@@ -1077,10 +1321,10 @@ class TestCounter:
             assert told["reason"]
         ledger = ledgers.read("checkout-42")
         assert ledger is not None
-        assert ledger.candidate_total == Arm(6, 0)
+        assert ledger.total("errors").candidate == Arm(6, 0)
 
     def test_a_record_larger_than_a_message_is_put_aside_in_part(
-        self, store: Store, deployed: Functions, undelivered: Callable[[], list[Any]]
+        self, table: Table, deployed: Functions, undelivered: Callable[[], list[Any]]
     ) -> None:
         record = telemetry("7", ok=True, requests=1, sequence=1)
         record["kinesis"]["data"] = base64.b64encode(b"x" * 700_000).decode()
@@ -1092,23 +1336,23 @@ class TestCounter:
 class TestSignaller:
     @pytest.mark.parametrize(("file", "kind"), [("rollout_signal", "promote"), ("rollout_signal_abort", "abort")])
     def test_an_operators_signal_is_recorded_and_ends_the_bake(
-        self, store: Store, baking: str, deployed: Functions, machines: FakeStepFunctions, file: str, kind: str
+        self, steps: Steps, baking: str, deployed: Functions, machines: FakeStepFunctions, file: str, kind: str
     ) -> None:
         deployed.call("signaller", sent_now(file))
         assert machines.woken == {baking: {"signal": kind}}
-        (signal,) = end_bake(store)
+        (signal,) = end_bake(steps)
         assert (signal["signal"], signal["by"]) == (kind, "kim")
 
     def test_an_alarm_reaches_every_rollout_that_it_guards(
-        self, store: Store, baking: str, deployed: Functions, machines: FakeStepFunctions
+        self, steps: Steps, baking: str, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
         deployed.call("signaller", sent_now("cloudwatch_alarm_state_change"))
         assert machines.woken == {baking: {"signal": "alarm"}}
-        (signal,) = end_bake(store)
+        (signal,) = end_bake(steps)
         assert (signal["by"], signal["reason"][:17]) == ("checkout-errors", "Threshold Crossed")
 
     def test_an_alarm_of_a_rollout_that_has_ended_does_not_keep_it_from_the_others(
-        self, store: Store, baking: str, deployed: Functions, machines: FakeStepFunctions, dynamodb: Any
+        self, table: Table, baking: str, deployed: Functions, machines: FakeStepFunctions, dynamodb: Any
     ) -> None:
         # GIVEN a guard that was left behind by a rollout of which nothing else is known
         left_behind = {"pk": {"S": "ALARM#checkout-errors"}, "sk": {"S": "ROLLOUT#a-gone-one"}}
@@ -1118,34 +1362,34 @@ class TestSignaller:
 
     @pytest.mark.parametrize("error", ["TaskTimedOut", "TaskDoesNotExist", "InvalidToken"])
     def test_a_bake_that_is_over_by_itself_leaves_the_signal_to_the_judge(
-        self, store: Store, baking: str, deployed: Functions, machines: FakeStepFunctions, error: str
+        self, steps: Steps, baking: str, deployed: Functions, machines: FakeStepFunctions, error: str
     ) -> None:
         machines.open_tokens.clear()
         machines.token_error = error
         deployed.call("signaller", event("rollout_signal_abort"))
-        assert [signal["signal"] for signal in end_bake(store)] == ["abort"]
+        assert [signal["signal"] for signal in end_bake(steps)] == ["abort"]
 
     def test_a_signal_delivered_twice_is_one(
-        self, store: Store, baking: str, deployed: Functions, machines: FakeStepFunctions
+        self, steps: Steps, baking: str, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
         for _ in range(2):
             deployed.call("signaller", event("rollout_signal_abort"))
-        assert len(end_bake(store)) == 1
+        assert len(end_bake(steps)) == 1
 
     @pytest.mark.parametrize(("signal", "counts"), [("promote", False), ("abort", True), ("promote-fully", True)])
     def test_a_promote_that_was_held_up_was_meant_for_another_step(
-        self, store: Store, baking: str, deployed: Functions, signal: str, counts: bool
+        self, steps: Steps, baking: str, deployed: Functions, signal: str, counts: bool
     ) -> None:
         deployed.call("signaller", sent_now("rollout_signal", signal=signal) | {"time": "2020-01-01T00:00:00Z"})
-        assert [found["signal"] for found in end_bake(store)] == [signal] * counts
+        assert [found["signal"] for found in end_bake(steps)] == [signal] * counts
 
     def test_an_alarm_that_fired_before_the_rollout_was_asked_for_does_not_count(
-        self, store: Store, baking: str, deployed: Functions, machines: FakeStepFunctions
+        self, steps: Steps, baking: str, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
         late = sent_now("cloudwatch_alarm_state_change")
         late["detail"]["state"]["timestamp"] = "2020-01-01T00:00:00.000+0000"
         deployed.call("signaller", late)
-        assert (end_bake(store), machines.woken) == ([], {})
+        assert (end_bake(steps), machines.woken) == ([], {})
 
     @pytest.mark.parametrize(
         ("file", "answer"),
@@ -1168,7 +1412,7 @@ class TestSignaller:
 
     @pytest.mark.parametrize("failed", [True, False])
     def test_an_alarm_ends_a_pause_only_where_the_pause_was_not_for_a_failure(
-        self, store: Store, running: Plan, deployed: Functions, machines: FakeStepFunctions, failed: bool
+        self, table: Table, running: Plan, deployed: Functions, machines: FakeStepFunctions, failed: bool
     ) -> None:
         payload = event("pauser")
         payload["verdict"]["failed"] = failed
@@ -1176,14 +1420,14 @@ class TestSignaller:
         deployed.call("pauser", payload)
         deployed.call("signaller", sent_now("cloudwatch_alarm_state_change"))
         assert machines.woken == ({} if failed else {payload["token"]: {"signal": "alarm"}})
-        assert len(record_of(store)["signals"]) == 1
+        assert len(record_of(table)["signals"]) == 1
 
     @pytest.mark.parametrize("detail", [None, {}, {"rolloutId": "checkout-42", "signal": "hurry"}, {"rolloutId": "x"}])
     def test_what_is_no_signal_changes_nothing(
-        self, store: Store, baking: str, deployed: Functions, machines: FakeStepFunctions, detail: Any
+        self, steps: Steps, baking: str, deployed: Functions, machines: FakeStepFunctions, detail: Any
     ) -> None:
         deployed.call("signaller", event("rollout_signal") | {"detail": detail})
-        assert (end_bake(store), machines.woken) == ([], {})
+        assert (end_bake(steps), machines.woken) == ([], {})
 
 
 class TestSampleHooks:
@@ -1272,7 +1516,7 @@ class TestWhatHasBittenUs:
     """Interleavings that once went wrong, through the functions that they went through."""
 
     def test_an_alarm_that_fired_all_along_does_not_count_after_a_pause(
-        self, store: Store, paused: Any, deployed: Functions, alarm: Any, dynamodb: Any
+        self, table: Table, paused: Any, deployed: Functions, alarm: Any, dynamodb: Any
     ) -> None:
         # GIVEN a paused rollout whose alarm had been firing since before it began
         alarm("ALARM")
@@ -1287,7 +1531,7 @@ class TestWhatHasBittenUs:
         assert deployed.call("judge", payload | {"bake": 1})["outcome"] == "inconclusive"
 
     def test_telemetry_of_a_rollout_on_its_way_back_holds_nobody_up(
-        self, store: Store, baking: Any, deployed: Functions, checkout: FakeLambda
+        self, table: Table, baking: Any, deployed: Functions, checkout: FakeLambda
     ) -> None:
         # GIVEN evidence against the candidate, and a rollback under way
         bad = [telemetry("6", ok=True, requests=90, sequence=1), telemetry("7", ok=False, requests=10, sequence=2)]
@@ -1296,16 +1540,16 @@ class TestWhatHasBittenUs:
         # WHEN more telemetry comes
         deployed.call("counter", {"Records": [telemetry("6", ok=True, requests=1, sequence=3)]})
         # THEN it is counted without a failure, and the one signal stands
-        assert [signal["signal"] for signal in signals_of(store.rollout("checkout-42") or {})] == ["evidence"]
+        assert [signal["signal"] for signal in signals_of(table.rollout("checkout-42") or {})] == ["evidence"]
 
     def test_the_sweep_goes_on_after_a_target_that_cannot_be_put_back(
-        self, store: Store, running: Plan, deployed: Functions, checkout: FakeLambda, machines: Any
+        self, locks: Locks, running: Plan, deployed: Functions, checkout: FakeLambda, machines: Any
     ) -> None:
         # GIVEN a dead rollout whose driver fails, and another that never began
         checkout.others[DRIVER] = lambda _: RuntimeError("throttled")
         deployed.call("lambda_alias_driver")
         machines.ended[execution_of("checkout-42").rsplit(":", 1)[-1]] = "ABORTED"
-        store.admit(request_of("other", target=TARGET | {"alias": "zeta"}), execution_of("other"))
+        locks.admit(request_of("other", target=TARGET | {"alias": "zeta"}), execution_of("other"))
         # WHEN the warden sweeps
         with pytest.raises(RuntimeError, match="checkout-42"):
             deployed.call("warden", {"detail-type": "Scheduled Event"})

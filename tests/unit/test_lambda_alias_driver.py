@@ -356,13 +356,17 @@ class TestProvisionedConcurrency:
     ) -> None:
         # GIVEN a stable version that holds five
         checkout.provision("6", 5)
-        # WHEN the rollout is prepared, THEN it asks for five and waits for them
-        with pytest.raises(TargetNotReady, match="provisioned concurrency of version 7 was asked for: 5") as waits:
+        # WHEN the rollout is prepared, THEN it says what it is about to ask for, so that this is on record
+        with pytest.raises(TargetNotReady, match="provisioned concurrency of version 7 is to be 5") as waits:
             driver.prepare()
-        assert checkout.provisioned["7"]["RequestedProvisionedConcurrentExecutions"] == 5
+        assert "7" not in checkout.provisioned
         known = waits.value.state
         assert isinstance(known, AliasState)
         assert (known.candidate, known.provisioned) == ("7", 5)
+        # AND asks for five and waits for them
+        with pytest.raises(TargetNotReady, match="provisioned concurrency of version 7 was asked for: 5"):
+            driver.prepare(known)
+        assert checkout.provisioned["7"]["RequestedProvisionedConcurrentExecutions"] == 5
         with pytest.raises(TargetNotReady, match="is being allocated"):
             driver.prepare(known)
         checkout.provision("7", 5)
@@ -376,8 +380,9 @@ class TestProvisionedConcurrency:
         checkout.provision("6", 5)
         checkout.provision("7", held)
         if asked:
-            with pytest.raises(TargetNotReady, match="was asked for: 5"):
-                driver.prepare()
+            for said in ("is to be 5", "was asked for: 5"):
+                with pytest.raises(TargetNotReady, match=said):
+                    driver.prepare(GIVEN if said.startswith("was") else None)
         else:
             assert driver.prepare().provisioned == 0  # It is the owner's, and nothing to give back.
         assert checkout.provisioned["7"]["RequestedProvisionedConcurrentExecutions"] == max(held, 5)
@@ -435,9 +440,106 @@ class TestProvisionedConcurrency:
         checkout.provision("6", 5)
         checkout.provision("7", 5)
         state = driving().prepare(GIVEN)
+        checkout.point("live", "6")  # Its successor may have moved the alias: that is nobody else's change.
         with pytest.raises(LockLost):
             driving(lost).release(state)
         assert sorted(checkout.provisioned) == ["6", "7"]
+
+
+class TestReleasing:
+    """After the promotion: the last look at the alias before the rollout counts as succeeded."""
+
+    @pytest.fixture
+    def promoted(self, checkout: FakeLambda, driver: LambdaAliasDriver) -> AliasState:
+        """Both versions hold five, and the alias serves the candidate alone."""
+        checkout.provision("6", 5)
+        checkout.provision("7", 5)
+        return driver.promote(driver.prepare(GIVEN))
+
+    @pytest.mark.parametrize("position", [("3", {}), ("6", {}), ("6", {"7": 1.0}), ("7", {"6": 0.1})])
+    def test_an_alias_that_somebody_else_has_moved_since_is_told_and_left_with_everything(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, promoted: AliasState, position: Any
+    ) -> None:
+        checkout.point("live", *position)
+        with pytest.raises(TargetChanged, match=rf"changed by somebody else: it serves version {position[0]}"):
+            driver.release(promoted)
+        assert checkout.serves() == position
+        assert sorted(checkout.provisioned) == ["6", "7"]
+
+    def test_an_alias_that_is_gone_is_told(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, promoted: AliasState
+    ) -> None:
+        del checkout.aliases["live"]
+        with pytest.raises(TargetChanged, match="changed by somebody else: it is gone"):
+            driver.release(promoted)
+
+    def test_a_change_that_moves_no_traffic_and_a_second_call_are_none(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, promoted: AliasState
+    ) -> None:
+        checkout.point("live", "7")
+        assert [driver.release(promoted), driver.release(promoted)] == [promoted] * 2
+        assert list(checkout.provisioned) == ["7"]
+
+    def test_a_rollback_after_it_gives_the_stable_version_its_own_back(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, promoted: AliasState
+    ) -> None:
+        # GIVEN a release, whether or not its answer came
+        driver.release(promoted)
+        # WHEN it is rolled back, and again because that answer was lost
+        for _ in range(2):
+            assert driver.rollback(promoted).provisioned == 0
+            # THEN the stable version serves with what it had, and the candidate holds nothing
+            assert (checkout.serves(), list(checkout.provisioned)) == (("6", {}), ["6"])
+            assert checkout.provisioned["6"]["RequestedProvisionedConcurrentExecutions"] == 5
+            checkout.provision("6", 5)
+
+    def test_a_rollback_that_finds_the_alias_changed_gives_nothing_back(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, promoted: AliasState
+    ) -> None:
+        driver.release(promoted)
+        checkout.point("live", "3")
+        with pytest.raises(TargetChanged):
+            driver.rollback(promoted)
+        assert list(checkout.provisioned) == ["7"]
+
+    def test_what_the_stable_version_holds_by_then_is_left_alone(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, promoted: AliasState
+    ) -> None:
+        driver.release(promoted)
+        checkout.provision("6", 8)
+        driver.rollback(promoted)
+        assert checkout.provisioned["6"] == {"RequestedProvisionedConcurrentExecutions": 8, "Status": "READY"}
+
+    @pytest.mark.parametrize(("weight", "aim", "restored"), [(10, PROMOTED, True), (10, 10, False), (0, None, False)])
+    def test_only_what_may_have_been_promoted_was_released(
+        self, checkout: FakeLambda, driving: Any, weight: float, aim: float | None, restored: bool
+    ) -> None:
+        # GIVEN a stable version whose provisioned concurrency has gone during the rollout
+        checkout.provision("7", 5)
+        state = driving().shift(driving().prepare(GIVEN), weight).model_copy(update={"provisioned": 5})
+        # WHEN it is rolled back THEN it was this rollout's doing only from the promotion on
+        driving(aim=aim).rollback(state)
+        assert list(checkout.provisioned) == ["6"] * restored
+
+    @pytest.mark.parametrize("room", [5, 0])
+    def test_where_there_is_no_room_for_both_the_candidate_makes_it(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, promoted: AliasState, room: int
+    ) -> None:
+        # GIVEN an account whose concurrency is used up by others, but for what the candidate holds, or altogether
+        driver.release(promoted)
+        put = checkout.PutProvisionedConcurrencyConfig
+
+        def limited(**given: Any) -> Any:
+            if "7" in checkout.provisioned or given["ProvisionedConcurrentExecutions"] > room:
+                raise Refusal(
+                    "InvalidParameterValueException", "decreases the unreserved concurrency below its minimum"
+                )
+            return put(**given)
+
+        checkout.PutProvisionedConcurrencyConfig = limited  # type: ignore[method-assign]
+        # WHEN it is rolled back THEN the rollback stands, and what fits is given back
+        assert driver.rollback(promoted).weight == 0
+        assert (checkout.serves(), list(checkout.provisioned)) == (("6", {}), ["6"] if room else [])
 
 
 @pytest.mark.parametrize("weight", [0, 10, 100, PROMOTED])

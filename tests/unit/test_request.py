@@ -17,6 +17,8 @@ from tests.unit.builders import ROOT, TARGET, event, plan_of, request_of
 
 ARN = "arn:aws:lambda:eu-central-1:123456789012:function:checkout"
 MINIMAL = {"target": TARGET}
+ORDERS = {"namespace": "Shop", "metricName": "Orders", "dimensions": {"Version": "{revision}"}}
+LOST_ORDERS = {"name": "lost orders", "requests": ORDERS, "failures": ORDERS | {"metricName": "LostOrders"}}
 REQUEST_FILES = [
     path.stem for path in ROOT.glob("events/*.json") if event(path.stem).get("detail-type") == "Rollout Requested"
 ]
@@ -45,7 +47,16 @@ def test_a_target_is_all_that_a_request_must_name() -> None:
         "target": TARGET,
         "candidate": {"publish": {}},
         "strategy": "Canary10Percent5Minutes",
-        "guards": {"alarms": [], "strictAlarms": False, "alpha": 0.01, "evidence": "telemetry", "onNoData": "wait"},
+        "guards": {
+            "alarms": [],
+            "strictAlarms": False,
+            "custom": [],
+            "alpha": 0.01,
+            "evidence": "telemetry",
+            "failuresPerCause": 1.0,
+            "noise": 0.0,
+            "onNoData": "wait",
+        },
         "hooks": {stage: [] for stage in ("beforeTraffic", "beforeStep", "afterStep", "afterTraffic", "onRollback")},
         "onFailure": "rollback",
         "onBusy": "wait",
@@ -59,6 +70,111 @@ def test_a_hook_gets_five_minutes_and_an_empty_config_where_nothing_is_said() ->
 
 def test_comparing_errors_tolerates_nothing_where_nothing_is_said() -> None:
     assert read_request(MINIMAL | {"guards": {"errors": {}}}, "e-1").to_wire()["guards"]["errors"] == {"tolerate": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("guards", "filled_in"),
+    [
+        ({"latency": {}}, {"latency": {"tolerate": 0.0}}),
+        ({"latency": {"thresholdMs": 250}}, {"latency": {"thresholdMs": 250.0, "tolerate": 0.0}}),
+        ({"errors": {}, "promoteEarly": {}}, {"promoteEarly": {"worse": 1.0, "beta": 0.05}}),
+        ({"errors": {}, "failuresPerCause": 4, "noise": 0.5}, {"failuresPerCause": 4.0, "noise": 0.5}),
+        ({"errors": {}, "evidence": "cloudwatch"}, {"evidence": "cloudwatch"}),
+        (
+            {"custom": [LOST_ORDERS]},
+            {
+                "custom": [
+                    {
+                        "name": "lost orders",
+                        "requests": ORDERS | {"stat": "Sum"},
+                        "failures": ORDERS | {"metricName": "LostOrders", "stat": "Sum"},
+                        "tolerate": 0.0,
+                    }
+                ]
+            },
+        ),
+        (
+            {
+                "custom": [
+                    LOST_ORDERS | {"failures": {"expression": "all - kept", "metrics": {"all": ORDERS, "kept": ORDERS}}}
+                ],
+                "promoteEarly": {"worse": 0.5},
+            },
+            {"promoteEarly": {"worse": 0.5, "beta": 0.05}},
+        ),
+    ],
+)
+def test_guards_are_taken_with_what_is_not_said_filled_in(guards: dict[str, Any], filled_in: dict[str, Any]) -> None:
+    taken = request_of(guards=guards).to_wire()["guards"]
+    assert {name: taken[name] for name in filled_in} == filled_in
+    assert request_of(guards=taken).to_wire()["guards"] == taken
+
+
+@pytest.mark.parametrize(
+    ("guards", "compares", "asks_cloudwatch"),
+    [
+        ({"alarms": ["errors"]}, False, False),
+        ({"alarms": ["errors"], "evidence": "cloudwatch"}, False, False),
+        ({"errors": {}}, True, False),
+        ({"latency": {}}, True, False),
+        ({"latency": {}, "evidence": "cloudwatch"}, True, True),
+        ({"custom": [LOST_ORDERS]}, True, True),
+    ],
+)
+def test_guards_say_what_they_need(guards: dict[str, Any], compares: bool, asks_cloudwatch: bool) -> None:
+    taken = request_of(guards=guards).guards
+    assert (taken.compare, taken.ask_cloudwatch) == (compares, asks_cloudwatch)
+
+
+BY_CLOUDWATCH = {"errors": {}, "evidence": "cloudwatch"}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "guards", "told"),
+    [
+        (
+            {"canary": {"percent": 10, "bakeSeconds": 179}},
+            BY_CLOUDWATCH,
+            (
+                "strategy: steps[0] bakes for 179 s, and CloudWatch counts whole minutes; "
+                "bake for 180 s or more, or take telemetry as evidence"
+            ),
+        ),
+        (
+            {"steps": [{"weight": 10, "bakeSeconds": 600}, {"weight": 50, "bakeSeconds": 60}]},
+            BY_CLOUDWATCH,
+            (
+                "strategy: steps[1] bakes for 60 s, and CloudWatch counts whole minutes; "
+                "bake for 180 s or more, or take telemetry as evidence"
+            ),
+        ),
+        (
+            "Linear10PercentEvery1Minute",
+            {"errors": {}, "custom": [LOST_ORDERS]},
+            (
+                "strategy: steps[0] bakes for 60 s, and CloudWatch counts whole minutes; "
+                "bake for 180 s or more, or leave custom guards out"
+            ),
+        ),
+    ],
+)
+def test_a_step_that_is_too_short_for_cloudwatch_is_refused(strategy: Any, guards: Any, told: str) -> None:
+    assert refusal_of(MINIMAL | {"strategy": strategy, "guards": guards}) == told
+
+
+@pytest.mark.parametrize(
+    ("strategy", "guards"),
+    [
+        ({"canary": {"percent": 10, "bakeSeconds": 180}}, BY_CLOUDWATCH),
+        # Nothing is compared in a step that does not bake, nor at full traffic.
+        ({"steps": [{"weight": 10, "bakeSeconds": 0}, {"weight": 100, "bakeSeconds": 60}]}, BY_CLOUDWATCH),
+        ("AllAtOnce", BY_CLOUDWATCH),
+        ({"canary": {"percent": 10, "bakeSeconds": 1}}, {"errors": {}, "latency": {}}),
+        ({"canary": {"percent": 10, "bakeSeconds": 1}}, {"alarms": ["errors"], "evidence": "cloudwatch"}),
+    ],
+)
+def test_a_step_may_be_as_short_as_its_evidence_allows(strategy: Any, guards: Any) -> None:
+    assert request_of(strategy=strategy, guards=guards).strategy is not None
 
 
 def test_a_requests_own_id_comes_before_the_events() -> None:
@@ -145,7 +261,7 @@ REFUSALS = [
     ("strategy", {"steps": [{"weight": 10, "bake": 1, "bakeSeconds": 1}]}, "strategy.steps[0].bake: is not a known"),
     ("guards.alarms", "checkout-errors", "guards.alarms: input should be a valid list"),
     ("guards.alarms", [""], "guards.alarms[0]: string should have at least 1 character"),
-    ("guards.alarms", [str(n) for n in range(101)], "guards.alarms: list should have at most 100 items"),
+    ("guards.alarms", [str(n) for n in range(101)], "guards.alarms: list should have at most 90 items"),
     ("guards.alpha", 0, "guards.alpha: input should be greater than 0 (given 0)"),
     ("guards.alpha", 0.9, "guards.alpha: input should be less than or equal to 0.5 (given 0.9)"),
     ("guards.alpha", float("nan"), "guards.alpha: "),
@@ -156,7 +272,63 @@ REFUSALS = [
     ),
     ("guards.errors", {"tolerate": float("inf")}, "guards.errors.tolerate: input should be a finite number"),
     ("guards.errors", {"tolerance": 1}, "guards.errors.tolerance: is not a known field; did you mean tolerate?"),
-    ("guards.evidence", "guesswork", "guards.evidence: input should be 'telemetry'"),
+    ("guards.evidence", "guesswork", "guards.evidence: input should be 'telemetry' or 'cloudwatch' (given \"guessw"),
+    (
+        "guards.latency",
+        {"thresholdMs": 0},
+        "guards.latency.thresholdMs: input should be greater than or equal to 0.001",
+    ),
+    ("guards.latency", {"thresholdMs": 900_001}, "guards.latency.thresholdMs: input should be less than or equal to 9"),
+    ("guards.latency", {"thresholdMs": "250"}, "guards.latency.thresholdMs: input should be a valid number (given"),
+    ("guards.latency", {"thresholdMs": float("nan")}, "guards.latency.thresholdMs: "),
+    ("guards.latency", {"tolerate": -0.1}, "guards.latency.tolerate: input should be greater than or equal to 0"),
+    ("guards.latency", {"threshold": 250}, "guards.latency.threshold: is not a known field; did you mean thresholdMs?"),
+    ("guards.failuresPerCause", 0.5, "guards.failuresPerCause: input should be greater than or equal to 1 (given 0.5)"),
+    ("guards.failuresPerCause", 1_001, "guards.failuresPerCause: input should be less than or equal to 1000"),
+    ("guards.failuresPerCause", "4", "guards.failuresPerCause: input should be a valid number"),
+    ("guards.failurePerCause", 4, "guards.failurePerCause: is not a known field; did you mean failuresPerCause?"),
+    ("guards.noise", -0.1, "guards.noise: input should be greater than or equal to 0 (given -0.1)"),
+    ("guards.noise", 11, "guards.noise: input should be less than or equal to 10 (given 11)"),
+    ("guards.noise", float("inf"), "guards.noise: "),
+    ("guards.promoteEarly", True, "guards.promoteEarly: input should be a valid dictionary"),
+    ("guards.promoteEarly", {"worse": 0}, "guards.promoteEarly.worse: input should be greater than 0 (given 0)"),
+    ("guards.promoteEarly", {"worse": 101}, "guards.promoteEarly.worse: input should be less than or equal to 100"),
+    ("guards.promoteEarly", {"beta": 0}, "guards.promoteEarly.beta: input should be greater than 0 (given 0)"),
+    ("guards.promoteEarly", {"beta": 0.6}, "guards.promoteEarly.beta: input should be less than or equal to 0.5"),
+    ("guards.promoteEarly", {"alpha": 0.1}, "guards.promoteEarly.alpha: is not a known field"),
+    ("guards.promote_early", {}, "guards.promote_early: is not a known field; did you mean promoteEarly?"),
+    (
+        "guards",
+        {"alarms": ["checkout-errors"], "promoteEarly": {}},
+        "guards: promoteEarly needs evidence to go by: add errors, latency or custom (given {",
+    ),
+    ("guards.custom", LOST_ORDERS, "guards.custom: input should be a valid list"),
+    ("guards.custom", [LOST_ORDERS] * 11, "guards.custom: list should have at most 10 items"),
+    ("guards.custom", [LOST_ORDERS, LOST_ORDERS], "guards: custom: each guard needs a name of its own"),
+    ("guards.custom", [LOST_ORDERS | {"name": ""}], "guards.custom[0].name: string should have at least 1 character"),
+    ("guards.custom", [{"name": "x", "failures": ORDERS}], "guards.custom[0].requests: is missing; add it"),
+    ("guards.custom", [LOST_ORDERS | {"tolerate": 101}], "guards.custom[0].tolerate: input should be less than or equ"),
+    ("guards.custom", [LOST_ORDERS | {"requests": {}}], "guards.custom[0].requests.namespace: is missing; add it"),
+    (
+        "guards.custom",
+        [LOST_ORDERS | {"requests": ORDERS | {"metric": "x"}}],
+        "guards.custom[0].requests.metric: is not a known field; did you mean metric",
+    ),
+    (
+        "guards.custom",
+        [LOST_ORDERS | {"failures": {"expression": "a", "metrics": {}}}],
+        "guards.custom[0].failures.metrics: dictionary should have at least 1 item",
+    ),
+    (
+        "guards.custom",
+        [LOST_ORDERS | {"failures": {"expression": "A", "metrics": {"A": ORDERS}}}],
+        "guards.custom[0].failures.metrics.A: must be a lowercase letter, and then letters, digits and _ (given",
+    ),
+    (
+        "guards.custom",
+        [LOST_ORDERS | {"failures": ORDERS | {"dimensions": {"Version": "7"}}}],
+        "guards.custom[0]: failures is the same for both revisions; put {revision} into a dimension's value (given {",
+    ),
     ("guards.onNoData", "shrug", "guards.onNoData: input should be 'wait', 'fail' or 'pass' (given \"shrug\")"),
     ("guards.alrams", [], "guards.alrams: is not a known field; did you mean alarms? (given [])"),
     ("hooks.beforeTrafic", [], "hooks.beforeTrafic: is not a known field; did you mean beforeTraffic?"),
@@ -360,6 +532,9 @@ requests = st.fixed_dictionaries(
                 "errors": st.builds(lambda t: {"tolerate": t}, st.floats(0, 100)),
                 "alpha": st.floats(0, 0.5, exclude_min=True),
                 "onNoData": st.sampled_from(["wait", "fail", "pass"]),
+                "latency": st.builds(lambda ms: {"thresholdMs": ms}, st.floats(0.001, 900_000)) | st.just({}),
+                "failuresPerCause": st.floats(1, 1000),
+                "noise": st.floats(0, 10),
             },
         ),
         "hooks": st.fixed_dictionaries({}, optional={"beforeTraffic": hooks, "onRollback": hooks}),

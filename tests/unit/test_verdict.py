@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headgate.judge import Arm, Evidence, look
+from headgate.judge import Arm
 from headgate.verdict import (
     LOUD_SILENCE,
     MAX_EXTRA_BAKES,
@@ -18,31 +18,48 @@ from headgate.verdict import (
     judge_bake,
     judge_pause,
 )
-from tests.unit.builders import plan_of, signal_of
+from tests.unit.builders import ledger_of, plan_of, signal_of
 
 if TYPE_CHECKING:
     from headgate.plan import Plan
 
+NONE = Arm()
 HEALTHY = {"candidate": Arm(100, 0), "stable": Arm(900, 1)}
-BAD_LOOK = Arm(100, 12), Arm(900, 1)
+BAD = {"candidate": Arm(100, 12), "stable": Arm(900, 1)}
 SILENT = {"candidate": Arm(), "stable": Arm(90, 1)}
 """So little stable traffic that a candidate at 10 % may well have had none."""
+GOOD = {"candidate": Arm(900, 1), "stable": Arm(900, 90)}
+"""Enough to say that the candidate is not twice as bad."""
+
+QUERY = {"namespace": "Shop", "metricName": "Orders", "dimensions": {"Version": "{revision}"}}
+LOST_ORDERS = {"name": "lost orders", "requests": QUERY, "failures": QUERY}
+LONG_STEPS = {"steps": [{"weight": 10, "bakeSeconds": 300}, {"weight": 50, "bakeSeconds": 300}]}
 
 
-def judged(plan: Plan | None = None, *, step: int = 0, **found: Any) -> Verdict:
-    """The verdict on a bake; counts of the step are those of the rollout unless said otherwise."""
-    counts = {"candidate": Arm(), "stable": Arm()} | {k: v for k, v in found.items() if k in ("candidate", "stable")}
-    totals = {"candidate_total": counts["candidate"], "stable_total": counts["stable"]}
-    evidence = look(Evidence(), counts["candidate"], counts["stable"])
-    return judge_bake(
-        plan or plan_of(), Findings(**{"step": step, "log_wealth": evidence.log_wealth, **counts, **totals, **found})
-    )
+def found_of(
+    plan: Plan,
+    *,
+    step: int = 0,
+    candidate: Arm = NONE,
+    stable: Arm = NONE,
+    others: dict[str, tuple[Arm, Arm]] | None = None,
+    **found: Any,
+) -> Findings:
+    """What is known at the end of a bake that counted these errors, and these of other measures."""
+    counts = {"errors": (candidate, stable), **(others or {})}
+    return Findings(**{"step": step, "ledger": ledger_of(plan, *[{}] * step, counts), **found})
+
+
+def judged(plan: Plan | None = None, **found: Any) -> Verdict:
+    """The verdict on a bake."""
+    plan = plan or plan_of()
+    return judge_bake(plan, found_of(plan, **found))
 
 
 def test_a_healthy_bake_moves_on_to_the_next_step() -> None:
     verdict = judged(**HEALTHY)
     assert (verdict.outcome, verdict.next, verdict.step, verdict.bake) == ("continue", "shift", 1, 0)
-    assert verdict.reason == "0 of 100 candidate requests failed against 1 of 900; evidence 0.632 < 100"
+    assert verdict.reason == "0 of 100 candidate requests failed against 1 of 900; evidence 0.72 < 100"
 
 
 def test_a_healthy_last_bake_promotes() -> None:
@@ -56,7 +73,7 @@ def test_a_bake_without_guards_ran_its_course() -> None:
 
 
 def test_evidence_at_the_line_rolls_back() -> None:
-    verdict = judged(candidate=BAD_LOOK[0], stable=BAD_LOOK[1])
+    verdict = judged(**BAD)
     assert (verdict.outcome, verdict.next, verdict.step) == ("roll-back", "roll-back", 0)
     assert verdict.reason.startswith("12 of 100 candidate requests failed against 1 of 900; evidence ")
     assert verdict.reason.endswith(" >= 100")
@@ -74,7 +91,7 @@ def test_evidence_that_reached_the_line_once_decides_whatever_was_counted_since(
 
 
 def test_evidence_does_not_count_where_no_guard_asks_for_it() -> None:
-    assert judged(plan_of(guards={}), candidate=BAD_LOOK[0], stable=BAD_LOOK[1]).outcome == "continue"
+    assert judged(plan_of(guards={}), **BAD).outcome == "continue"
 
 
 def test_alarms_that_fire_roll_back_and_are_named_in_order() -> None:
@@ -97,7 +114,7 @@ def test_an_abort_comes_before_everything_else(reason: str, told: str) -> None:
 
 
 def test_promoting_fully_skips_steps_alarms_and_evidence() -> None:
-    verdict = judged(candidate=BAD_LOOK[0], stable=BAD_LOOK[1], firing=["errors"], signals=[signal_of("promote-fully")])
+    verdict = judged(**BAD, firing=["errors"], signals=[signal_of("promote-fully")])
     assert (verdict.outcome, verdict.next, verdict.step) == ("promote", "promote", 2)
     assert verdict.reason == "promoted fully by kim"
 
@@ -111,7 +128,7 @@ def test_a_promote_skips_the_wait_of_its_step_and_the_want_of_data() -> None:
 def test_a_promote_does_not_skip_an_alarm_or_evidence() -> None:
     signals = [signal_of("promote")]
     assert judged(**HEALTHY, firing=["errors"], signals=signals).outcome == "roll-back"
-    assert judged(candidate=BAD_LOOK[0], stable=BAD_LOOK[1], signals=signals).outcome == "roll-back"
+    assert judged(**BAD, signals=signals).outcome == "roll-back"
 
 
 def test_a_promote_that_was_meant_for_an_earlier_step_does_nothing_for_this_one() -> None:
@@ -162,7 +179,10 @@ def test_no_data_is_missed_at_full_traffic_or_in_passing(step: dict[str, Any]) -
 def test_a_promote_ends_the_bake_of_its_own_step_alone_and_all_else_ends_any() -> None:
     assert ends_bake("promote", 1, 1)
     assert not ends_bake("promote", 0, 1)
-    assert all(ends_bake(kind, 0, 1) for kind in ("promote-fully", "pause", "resume", "abort", "alarm", "evidence"))
+    assert all(
+        ends_bake(kind, 0, 1)
+        for kind in ("promote-fully", "pause", "resume", "abort", "alarm", "evidence", "promote-early")
+    )
 
 
 def test_a_bake_says_what_ended_it() -> None:
@@ -171,13 +191,136 @@ def test_a_bake_says_what_ended_it() -> None:
     assert Findings(step=1, signals=[stale, word]).ended_by == "abort"
 
 
+class TestMeasures:
+    """Errors, latency and custom guards, each by its own evidence."""
+
+    BOTH = plan_of(guards={"errors": {}, "latency": {"thresholdMs": 250}})
+    CUSTOM = plan_of(strategy=LONG_STEPS, guards={"errors": {}, "custom": [LOST_ORDERS]})
+
+    def test_a_healthy_bake_tells_of_each(self) -> None:
+        verdict = judged(self.BOTH, **HEALTHY, others={"latency": (Arm(99, 3), Arm(890, 30))})
+        assert verdict.outcome == "continue"
+        errors, latency = verdict.reason.split("; evidence 0.7", 1)[0], verdict.reason
+        assert errors == "0 of 100 candidate requests failed against 1 of 900"
+        assert "; 3 of 99 candidate requests took more than 250 ms against 30 of 890; evidence 0." in latency
+        assert latency.endswith(" < 200")
+
+    def test_one_that_reaches_its_line_is_enough_and_is_the_reason(self) -> None:
+        verdict = judged(self.BOTH, **HEALTHY, others={"latency": (Arm(99, 60), Arm(890, 30))})
+        assert (verdict.outcome, verdict.next) == ("roll-back", "roll-back")
+        assert verdict.reason.startswith("60 of 99 candidate requests took more than 250 ms against 30 of 890; ")
+        assert "failed" not in verdict.reason
+
+    def test_counts_that_no_guard_compares_are_passed_over(self) -> None:
+        verdict = judged(**HEALTHY, others={"latency": (Arm(99, 99), Arm(890, 0))})
+        assert verdict.outcome == "continue"
+        assert "took" not in verdict.reason
+
+    @pytest.mark.parametrize(
+        ("latency", "who"),
+        [((NONE, Arm(890, 30)), "the candidate"), ((Arm(99, 3), NONE), "the stable revision")],
+    )
+    def test_data_are_missed_for_each_and_a_candidate_that_answers_is_not_silent(
+        self, latency: tuple[Arm, Arm], who: str
+    ) -> None:
+        # A function that is always starting has no request whose time says anything.
+        verdict = judged(self.BOTH, **HEALTHY, others={"latency": latency})
+        assert (verdict.outcome, verdict.next) == ("inconclusive", "bake")
+        assert verdict.reason == f"no request of {who} that tells its time was seen during the bake at 10 %; baking on"
+
+    def test_a_candidate_that_neither_answers_nor_tells_its_time_is_silent(self) -> None:
+        plan = plan_of(guards={"latency": {"thresholdMs": 250}})
+        verdict = judged(plan, stable=Arm(900, 0), others={"latency": (NONE, Arm(890, 30))})
+        assert (verdict.next, verdict.reason) == (
+            "roll-back",
+            "the candidate reported none of about 99 requests that it had at 10 %",
+        )
+
+    def test_data_that_a_custom_guard_misses_are_told_by_its_name(self) -> None:
+        verdict = judged(self.CUSTOM, **HEALTHY, others={"custom0": (NONE, Arm(90, 0))})
+        assert verdict.reason == (
+            "no request of the candidate (lost orders) was seen during the bake at 10 %; baking on"
+        )
+
+    def test_a_custom_guard_that_reaches_its_line_is_told_by_its_name(self) -> None:
+        verdict = judged(self.CUSTOM, **HEALTHY, others={"custom0": (Arm(100, 40), Arm(900, 3))})
+        assert verdict.outcome == "roll-back"
+        assert verdict.reason.startswith("40 of 100 candidate requests failed (lost orders) against 3 of 900; evidence")
+
+    def test_what_an_earlier_step_counted_is_no_data_of_this_one(self) -> None:
+        plan = plan_of()
+        counts = {"errors": (Arm(100, 0), Arm(900, 1))}
+        findings = Findings(step=1, ledger=ledger_of(plan, counts, {}))
+        assert judge_bake(plan, findings).reason.startswith(
+            "no request of the candidate was seen during the bake at 50"
+        )
+
+    def test_evidence_is_carried_from_step_to_step(self) -> None:
+        plan = plan_of()
+        half = {"errors": (Arm(50, 3), Arm(450, 1))}
+        one = judge_bake(plan, Findings(step=0, ledger=ledger_of(plan, half)))
+        two = judge_bake(plan, Findings(step=1, ledger=ledger_of(plan, half, half)))
+        assert (one.outcome, two.outcome) == ("continue", "roll-back")
+        assert two.reason.startswith("6 of 100 candidate requests failed against 2 of 900; evidence ")
+
+    def test_without_any_counts_a_guarded_bake_goes_on_only_where_it_was_skipped(self) -> None:
+        plan = plan_of()
+        assert judge_bake(plan, Findings(step=0)).outcome == "inconclusive"
+        skipped = judge_bake(plan, Findings(step=0, signals=[signal_of("promote")]))
+        assert (skipped.next, skipped.reason) == ("shift", "this wait was skipped by kim")
+
+
+class TestEarlyPromotion:
+    PLAN = plan_of(guards={"errors": {}, "promoteEarly": {}})
+    REASON = "1 of 900 candidate requests failed against 90 of 900; a candidate 2 times as bad is ruled out at 0.05"
+
+    def test_a_candidate_that_is_shown_to_be_good_enough_skips_the_steps_that_are_left(self) -> None:
+        verdict = judged(self.PLAN, **GOOD)
+        assert (verdict.outcome, verdict.next, verdict.step, verdict.reason) == ("promote", "promote", 2, self.REASON)
+        assert not verdict.forced  # An alarm still turns it round.
+
+    def test_who_has_not_asked_for_it_goes_on_step_by_step(self) -> None:
+        assert judged(**GOOD).next == "shift"
+
+    def test_a_candidate_of_which_too_little_is_known_goes_on_step_by_step(self) -> None:
+        assert judged(self.PLAN, **HEALTHY).next == "shift"
+
+    def test_what_was_reached_once_stands_whatever_was_counted_since(self) -> None:
+        reached = signal_of("promote-early", by="judge", reason=self.REASON)
+        verdict = judged(self.PLAN, **HEALTHY, signals=[reached])
+        assert (verdict.next, verdict.step, verdict.reason) == ("promote", 2, self.REASON)
+
+    @pytest.mark.parametrize(
+        ("found", "next_"),
+        [
+            (GOOD | {"firing": ["errors"]}, "roll-back"),
+            (GOOD | {"signals": [signal_of("alarm", by="errors")]}, "roll-back"),
+            (GOOD | {"signals": [signal_of("evidence", by="judge", reason="crossed")]}, "roll-back"),
+            (GOOD | {"candidate_throttled": Arm(100, 50), "stable_throttled": Arm(900, 0)}, "roll-back"),
+            (GOOD | {"signals": [signal_of("abort")]}, "roll-back"),
+            (GOOD | {"signals": [signal_of("pause")]}, "pause"),
+            (BAD | {"signals": [signal_of("promote-early", by="judge", reason="good")]}, "roll-back"),
+        ],
+    )
+    def test_it_comes_after_what_speaks_against_the_candidate_and_after_an_operator(
+        self, found: dict[str, Any], next_: str
+    ) -> None:
+        assert judged(self.PLAN, **found).next == next_
+
+    def test_it_does_not_end_a_pause_that_an_operator_has_asked_for(self) -> None:
+        plan = plan_of(guards={"errors": {}, "promoteEarly": {}}, onFailure={"pause": {"limitSeconds": 60}})
+        found = found_of(plan, **GOOD, signals=[signal_of("promote-early", by="judge", reason=self.REASON)])
+        verdict = judge_pause(plan, found, failed=False)
+        assert (verdict.outcome, verdict.reason) == ("roll-back", "nobody decided within 60 s")
+
+
 PAUSING = {"onFailure": {"pause": {"at": "current", "limitSeconds": 60}}}
 
 
 @pytest.mark.parametrize(
     "found",
     [
-        {"candidate": BAD_LOOK[0], "stable": BAD_LOOK[1]},
+        BAD,
         HEALTHY | {"firing": ["errors"]},
         HEALTHY | {"signals": [signal_of("evidence", by="judge", reason="crossed")]},
         HEALTHY | {"candidate_throttled": Arm(100, 50), "stable_throttled": Arm(900, 0)},
@@ -208,7 +351,7 @@ def test_an_operators_pause_is_no_failure_and_bakes_the_step_again() -> None:
     ("found", "next_"),
     [
         (HEALTHY | {"firing": ["errors"]}, "roll-back"),
-        ({"candidate": BAD_LOOK[0], "stable": BAD_LOOK[1]}, "roll-back"),
+        (BAD, "roll-back"),
         (SILENT, "pause"),
         (HEALTHY | {"signals": [signal_of("promote"), signal_of("pause")]}, "pause"),
         (HEALTHY | {"signals": [signal_of("pause"), signal_of("promote-fully")]}, "promote"),
@@ -314,7 +457,7 @@ class TestPauses:
         assert self.judged(failed=True, step=step).next == "roll-back"
 
     def test_only_an_operators_decision_ends_it_before_it_is_open(self) -> None:
-        kinds = ("promote", "promote-fully", "pause", "resume", "abort", "alarm", "evidence")
+        kinds = ("promote", "promote-fully", "pause", "resume", "abort", "alarm", "evidence", "promote-early")
         assert [kind for kind in kinds if ends_pause(kind)] == ["promote", "promote-fully", "resume", "abort"]
 
 

@@ -11,6 +11,7 @@ ORDER = (
     "quiet_functions",
     "reserved_concurrency",
     "lambda_metrics",
+    "metric_data",
     "weighted_aliases",
     "alias_validation",
     "async_invocations",

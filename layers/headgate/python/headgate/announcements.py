@@ -43,11 +43,13 @@ class Arm(Wire):
     failures: Count
 
 
-class BakeEvidence(Wire):
-    """What a bake was judged by."""
+class Comparison(Wire):
+    """How the revisions compare on one measure."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
+    measure: Annotated[str, Field(pattern=r"^(errors|latency|custom[0-9]+)$")]
+    """What a guard compares: errors, latency, or the n-th custom guard."""
     candidate: Arm
     """Counts of this step."""
     stable: Arm
@@ -55,7 +57,16 @@ class BakeEvidence(Wire):
     """Counts of the whole rollout."""
     stable_total: Arm
     value: Annotated[float, Field(ge=0)]
-    """The evidence against the candidate: starts at 1, and rolls back at 1/alpha."""
+    """The evidence against the candidate: starts at 1, and rolls back at 1/alpha, alpha shared by the measures."""
+
+
+class BakeEvidence(Wire):
+    """What a bake was judged by."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    measures: list[Comparison]
+    """One for each guard that compares; none before traffic was shifted."""
     alarms: list[str]
     """Alarms that fire and have started to since the rollout did."""
 
@@ -82,6 +93,8 @@ class RolloutStarted(Announcement):
     """The time that all bakes take together when nothing cuts them short."""
     firing: list[str]
     """Alarms that fire already: they count only after they have recovered once."""
+    warnings: list[str] | None = None
+    """What may undo the rollout from outside, each with the fix; missing where nothing was found."""
 
 
 class StepStarted(Announcement):

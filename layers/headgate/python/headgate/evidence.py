@@ -1,359 +1,237 @@
-"""Counts per revision while a rollout runs, and the looks of the judge at them.
+"""Evidence: what was counted of each revision while a rollout runs, and what the judge makes of it.
 
-One EVIDENCE item per rollout holds cumulative counts per step, which steps began when, and the judge's state. Counting
-is exactly-once although the stream delivers at least once: a watermark per (shard, partition key) is written in the
-same transaction as the counts, on condition that it is still the one that was read.
+A ledger holds cumulative counts per step and measure (errors, latency, custom), which steps began when, and where the
+judge stands. Nothing here knows where counts come from or where a ledger is kept.
 """
 
 from __future__ import annotations
 
-import json
-import time
-from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from botocore.exceptions import ClientError
-
-from headgate.items import back_off, from_item, patiently, to_item
-from headgate.judge import Arm, Evidence, look
+from headgate.judge import Arm, Evidence, Reassurance, look
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
-    from mypy_boto3_dynamodb import DynamoDBClient
+    from headgate.request import EarlyPromotion, Guards
 
-LOOK_AT = 5
-"""Candidate requests that a look waits for: fewer make looks too short to learn from."""
-
-WATERMARK_SECONDS = 9 * 24 * 3600
-"""A watermark must outlive the stream's records; Headgate's stream keeps them for a day, any stream for a year."""
-
-MAX_NAME = 512
-"""Characters of a target's key or a revision; names of functions and aliases have 64 and 128 at most."""
-
-GROUPS_PER_WRITE = 45
-"""Watermarks per transaction, with as many evidence items at most: a transaction takes 100 items
-(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html)."""
-
-_ATTEMPTS = 8
+LOOK_AT = 2
+"""Candidate requests that a look waits for: with fewer its share of the traffic is too uncertain to learn from."""
 
 
-class Outcome(NamedTuple):
-    """One request as telemetry tells it."""
+class Pair(NamedTuple):
+    """Counts of both revisions."""
 
-    at: int
-    """When it began, in milliseconds since 1970."""
-    ok: bool
-    milliseconds: float
+    candidate: Arm = Arm()
+    stable: Arm = Arm()
 
+    def plus(self, other: Pair) -> Pair:
+        return Pair(self.candidate.plus(other.candidate), self.stable.plus(other.stable))
 
-class Record(NamedTuple):
-    """One record of the telemetry stream, parsed."""
-
-    shard: str
-    partition_key: str
-    sequence: str
-    """Sequence number, zero-padded so that text sorts as the number does (56 digits do not fit a DynamoDB number)."""
-    target: str
-    revision: str
-    outcomes: tuple[Outcome, ...]
+    def minus(self, other: Pair) -> Pair:
+        return Pair(self.candidate.minus(other.candidate), self.stable.minus(other.stable))
 
 
-class Step(NamedTuple):
-    """Counts of one step so far."""
+class Measure(NamedTuple):
+    """One thing that the revisions are compared by."""
 
-    candidate: Arm
-    stable: Arm
+    key: str
+    """``errors``, ``latency``, or ``custom`` and a number."""
+    failed: str
+    """What a request that counts against a revision did, as a sentence says it."""
+    tolerate: float
+
+
+class Terms(NamedTuple):
+    """How a rollout's evidence is judged."""
+
+    measures: tuple[Measure, ...]
+    alpha: float
+    """For each measure: they share the request's alpha equally."""
+    clumps: float
+    noise: float
+    early: EarlyPromotion | None
+
+    @classmethod
+    def of(cls, guards: Guards) -> Terms:
+        """The terms that a request's guards come to."""
+        measures = []
+        if guards.errors:
+            measures.append(Measure("errors", "failed", guards.errors.tolerate))
+        if guards.latency:
+            slow = f"took more than {guards.latency.threshold_ms or 0:,.4g} ms"
+            measures.append(Measure("latency", slow, guards.latency.tolerate))
+        for number, guard in enumerate(guards.custom):
+            measures.append(Measure(f"custom{number}", f"failed ({guard.name})", guard.tolerate))
+        alpha = guards.alpha / max(1, len(measures))
+        return cls(tuple(measures), alpha, guards.failures_per_cause, guards.noise, guards.promote_early)
+
+
+class Standing(NamedTuple):
+    """Where the judge stands on one measure."""
+
+    evidence: Evidence = Evidence()
+    reassurance: Reassurance = Reassurance()
+    at: int = 0
+    """Time of the last look, in milliseconds since 1970; 0 before the first."""
+    step: int = -1
+    """The newest step that was looked at: what an earlier one still reports is no change of weight; -1 before."""
+
+
+class Look(NamedTuple):
+    """What one look saw, and what the evidence was after it."""
+
+    measure: str
+    step: int
+    counts: Pair
+    value: float
 
 
 class Ledger(NamedTuple):
-    """An EVIDENCE item: who is compared, what was counted, what the judge has seen of it."""
+    """Who is compared, what was counted, and what the judge has seen of it."""
 
     rollout_id: str
     candidate: str
     stable: str
     since: dict[int, int]
     """When each step's weight took effect, in milliseconds since 1970."""
-    counts: dict[int, Step]
-    looked: dict[int, Step]
-    evidence: Evidence
-    version: int
+    counts: dict[tuple[int, str], Pair]
+    """By step and measure."""
+    looked: dict[tuple[int, str], Pair]
+    standings: dict[str, Standing]
+    """By measure."""
+    minutes: dict[str, Pair]
+    """What CloudWatch has said of each recent minute and measure, so that no point counts twice."""
+    slow_ms: float | None = None
+    by_telemetry: bool = True
+    """Whether telemetry is counted at all."""
+    failing: tuple[str, ...] = ()
+    """Instances of the candidate that have failed, two at most."""
+    version: int = 0
     restarts: int = 0
     """How often an operator has resumed the rollout in spite of what was held against it."""
 
-    @property
-    def candidate_total(self) -> Arm:
-        return _sum(step.candidate for step in self.counts.values())
+    def at_step(self, step: int, measure: str) -> Pair:
+        return self.counts.get((step, measure), Pair())
 
-    @property
-    def stable_total(self) -> Arm:
-        return _sum(step.stable for step in self.counts.values())
+    def total(self, measure: str) -> Pair:
+        total = Pair()
+        for (_, counted), pair in self.counts.items():
+            if counted == measure:
+                total = total.plus(pair)
+        return total
 
-    def at_step(self, step: int) -> Step:
-        return self.counts.get(step, Step(Arm(), Arm()))
+    def standing(self, measure: str) -> Standing:
+        return self.standings.get(measure, Standing())
 
     def step_at(self, milliseconds: int) -> int | None:
         """The step whose weight was in force at a time; None before the first."""
         begun = [step for step, since in self.since.items() if since <= milliseconds]
         return max(begun, default=None)
 
+    def add(self, step: int, measure: str, counts: Pair) -> Ledger:
+        return self._replace(counts={**self.counts, (step, measure): self.at_step(step, measure).plus(counts)})
 
-def parse(shard: str, partition_key: str, sequence: str, data: bytes) -> Record:
-    """Read one record of the stream.
-
-    Raises
-    ------
-    ValueError
-        If it is not what Telemetry writes.
-    """
-    try:
-        body = json.loads(data)
-        outcomes = tuple(Outcome(int(at), bool(ok), float(ms)) for at, ok, ms in body["outcomes"])
-        target, revision = str(body["target"]), str(body["revision"])
-    except (TypeError, KeyError, ValueError, OverflowError, RecursionError) as error:
-        raise ValueError(f"not a telemetry record: {error!r}") from None
-    if len(target) > MAX_NAME or len(revision) > MAX_NAME:
-        raise ValueError("not a telemetry record: target or revision is too long")
-    return Record(shard, partition_key, sequence.zfill(64), target, revision, outcomes)
-
-
-def take_look(ledger: Ledger, *, tolerate: float, at_least: int = LOOK_AT) -> Ledger:
-    """What the judge makes of the counts it has not seen yet; a look never straddles a change of weight.
-
-    A step's remainder is looked at when it holds ``at_least`` candidate requests, or when a later step has begun.
-    """
-    evidence, looked = ledger.evidence, dict(ledger.looked)
-    newest = max(ledger.counts, default=0)
-    for step, counts in sorted(ledger.counts.items()):
-        seen = looked.get(step, Step(Arm(), Arm()))
-        candidate, stable = counts.candidate.minus(seen.candidate), counts.stable.minus(seen.stable)
-        if candidate.requests >= at_least or (step < newest and candidate.requests + stable.requests > 0):
-            evidence = look(evidence, candidate, stable, tolerate=tolerate)
-            looked[step] = counts
-    return ledger._replace(evidence=evidence, looked=looked)
-
-
-class Ledgers:
-    """The evidence of the rollouts that run, in the table."""
-
-    def __init__(self, client: DynamoDBClient, table: str) -> None:
-        self._client = client
-        self._table = table
-
-    def open(self, rollout_id: str, *, candidate: str, stable: str, step: int, since: int) -> None:
-        """Begin to count a step, whose weight took effect at ``since``; again for the same step changes nothing."""
-        patiently(
-            self._client.update_item,
-            TableName=self._table,
-            Key=_key(rollout_id),
-            UpdateExpression=(
-                "SET candidate = :candidate, stable = :stable, #since = if_not_exists(#since, :since), "
-                "expiresAt = :expires"
-            ),
-            ExpressionAttributeNames={"#since": f"since_{step}"},
-            ExpressionAttributeValues=to_item(
-                {
-                    ":candidate": candidate,
-                    ":stable": stable,
-                    ":since": since,
-                    ":expires": int(time.time()) + 456 * 24 * 3600,
-                }
-            ),
-        )
-
-    def read(self, rollout_id: str) -> Ledger | None:
-        """A rollout's evidence, read consistently; None where it has not shifted any traffic yet."""
-        answer = self._client.get_item(TableName=self._table, Key=_key(rollout_id), ConsistentRead=True)
-        return _ledger(rollout_id, from_item(answer["Item"])) if "Item" in answer else None
-
-    def count(self, records: Iterable[Record], running: dict[str, Ledger]) -> set[str]:
-        """Add records to the evidence of the rollouts that run on their targets, each record once.
+    def restarted(self, now: int) -> Ledger:
+        """The ledger with what was held against the candidate forgotten. It costs another alpha.
 
         Parameters
         ----------
-        records
-            Records as they came, duplicates included.
-        running
-            The evidence of the rollout that runs on each target, by the target's key.
-
-        Returns
-        -------
-        set of str
-            Keys of the targets whose evidence grew.
+        now
+            Milliseconds since 1970: the time of a pause is no time in which anything was looked for.
         """
-        grown: set[str] = set()
-        groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
-        for record in records:
-            if record.target in running:
-                groups[record.shard, record.partition_key].append(record)
-        for chunk in _chunks(list(groups.values()), GROUPS_PER_WRITE):
-            grown |= self._count_once([record for group in chunk for record in group], running)
-        return grown
+        standings = dict.fromkeys(self.standings, Standing(at=now))
+        return self._replace(standings=standings, looked=self.counts, restarts=self.restarts + 1)
 
-    def _count_once(self, relevant: list[Record], running: dict[str, Ledger]) -> set[str]:
-        for attempt in range(_ATTEMPTS):
-            marks = self._watermarks({(record.shard, record.partition_key) for record in relevant})
-            new = [r for r in relevant if r.sequence > marks.get((r.shard, r.partition_key), "")]
-            if not new:
-                return set()
-            try:
-                self._client.transact_write_items(
-                    TransactItems=[*self._advance(new, marks), *self._add(new, running)]  # type: ignore[list-item]
-                )
-            except ClientError as error:
-                if error.response["Error"]["Code"] != "TransactionCanceledException":
-                    raise
-                back_off(attempt)  # Another batch of the shard was counted in between.
-                continue
-            return {record.target for record in new}
-        raise RuntimeError(f"watermarks were moved by others {_ATTEMPTS} times in a row; the batch will be retried")
 
-    def save_look(self, before: Ledger, after: Ledger) -> bool:
-        """Keep the judge's state; False if another look was faster, whose state stands."""
-        looked = {str(step): [*counts.candidate, *counts.stable] for step, counts in after.looked.items()}
-        try:
-            patiently(
-                self._client.update_item,
-                TableName=self._table,
-                Key=_key(after.rollout_id),
-                UpdateExpression="SET looked = :looked, logWealth = :wealth, restarts = :restarts, version = :next",
-                ConditionExpression="version = :version" if before.version else "attribute_not_exists(version)",
-                ExpressionAttributeValues=to_item(
-                    {
-                        ":looked": looked,
-                        ":wealth": list(after.evidence.log_wealth),
-                        ":restarts": after.restarts,
-                        ":next": before.version + 1,
-                        **({":version": before.version} if before.version else {}),
-                    }
-                ),
+def take_looks(ledger: Ledger, terms: Terms, *, now: int, at_least: int = LOOK_AT) -> tuple[Ledger, list[Look]]:
+    """What the judge makes of the counts it has not seen yet; a look never straddles a change of weight.
+
+    Parameters
+    ----------
+    now
+        Milliseconds since 1970.
+    at_least
+        Candidate requests that a look at the newest step waits for; with 0, what one revision alone did is passed
+        over. Steps before are looked at as they are.
+    """
+    looks = []
+    for measure in terms.measures:
+        for step, fresh in _unseen(ledger, measure.key, at_least):
+            standing = _after(ledger, measure, terms, step, fresh, now)
+            ledger = ledger._replace(
+                looked={**ledger.looked, (step, measure.key): ledger.at_step(step, measure.key)},
+                standings={**ledger.standings, measure.key: standing},
             )
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
-                raise
-            return False
-        return True
-
-    def look(self, rollout_id: str, *, tolerate: float, at_least: int = LOOK_AT) -> Ledger | None:
-        """Look at what has been counted since the last look, and keep what came of it."""
-        for _ in range(_ATTEMPTS):
-            before = self.read(rollout_id)
-            if before is None:
-                return None
-            after = take_look(before, tolerate=tolerate, at_least=at_least)
-            if after.looked == before.looked or self.save_look(before, after):
-                return after
-        raise RuntimeError(f"the evidence of {rollout_id} was looked at by others {_ATTEMPTS} times in a row")
-
-    def restart(self, rollout_id: str) -> None:
-        """Forget the evidence and what was counted so far. It costs another alpha: the operator's to spend."""
-        for _ in range(_ATTEMPTS):
-            before = self.read(rollout_id)
-            if before is None or self.save_look(
-                before, before._replace(evidence=Evidence(), looked=before.counts, restarts=before.restarts + 1)
-            ):
-                return
-        raise RuntimeError(f"the evidence of {rollout_id} was looked at by others {_ATTEMPTS} times in a row")
-
-    def _watermarks(self, groups: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        marks = {}
-        for shard, partition_key in groups:
-            answer = self._client.get_item(
-                TableName=self._table, Key=_watermark_key(shard, partition_key), ConsistentRead=True
-            )
-            if "Item" in answer:
-                marks[shard, partition_key] = from_item(answer["Item"])["sequence"]
-        return marks
-
-    def _advance(self, new: list[Record], marks: dict[tuple[str, str], str]) -> list[dict[str, Any]]:
-        highest: dict[tuple[str, str], str] = {}
-        for record in new:
-            group = (record.shard, record.partition_key)
-            highest[group] = max(record.sequence, highest.get(group, ""))
-        return [
-            {
-                "Update": {
-                    "TableName": self._table,
-                    "Key": _watermark_key(*group),
-                    "UpdateExpression": "SET #sequence = :sequence, expiresAt = :expires",
-                    "ConditionExpression": "#sequence = :read" if group in marks else "attribute_not_exists(pk)",
-                    "ExpressionAttributeNames": {"#sequence": "sequence"},
-                    "ExpressionAttributeValues": to_item(
-                        {
-                            ":sequence": sequence,
-                            ":expires": int(time.time()) + WATERMARK_SECONDS,
-                            **({":read": marks[group]} if group in marks else {}),
-                        }
-                    ),
-                }
-            }
-            for group, sequence in highest.items()
-        ]
-
-    def _add(self, new: list[Record], running: dict[str, Ledger]) -> list[dict[str, Any]]:
-        sums: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for record in new:
-            ledger = running[record.target]
-            arm = {ledger.candidate: "candidate", ledger.stable: "stable"}.get(record.revision)
-            if arm is None:
-                continue
-            for outcome in record.outcomes:
-                step = ledger.step_at(outcome.at)
-                if step is not None:
-                    sums[ledger.rollout_id][f"{arm}_{step}"] += 1
-                    sums[ledger.rollout_id][f"{arm}Failed_{step}"] += not outcome.ok
-        return [
-            {
-                "Update": {
-                    "TableName": self._table,
-                    "Key": _key(rollout_id),
-                    "UpdateExpression": "ADD " + ", ".join(f"#{name} :{name}" for name in counts),
-                    "ExpressionAttributeNames": {f"#{name}": name for name in counts},
-                    "ExpressionAttributeValues": to_item({f":{name}": count for name, count in counts.items()}),
-                }
-            }
-            for rollout_id, counts in sums.items()
-        ]
+            looks.append(Look(measure.key, step, fresh, standing.evidence.value))
+    return ledger, looks
 
 
-def _ledger(rollout_id: str, item: dict[str, Any]) -> Ledger:
-    since = {int(name.removeprefix("since_")): at for name, at in item.items() if name.startswith("since_")}
-    counts = {
-        step: Step(
-            Arm(item.get(f"candidate_{step}", 0), item.get(f"candidateFailed_{step}", 0)),
-            Arm(item.get(f"stable_{step}", 0), item.get(f"stableFailed_{step}", 0)),
-        )
-        for step in since
-    }
-    looked = {int(step): Step(Arm(n1, s1), Arm(n0, s0)) for step, (n1, s1, n0, s0) in item.get("looked", {}).items()}
-    evidence = Evidence(tuple(map(float, item["logWealth"]))) if "logWealth" in item else Evidence()
-    return Ledger(
-        rollout_id,
-        item["candidate"],
-        item["stable"],
-        since,
-        counts,
-        looked,
-        evidence,
-        item.get("version", 0),
-        item.get("restarts", 0),
+def _unseen(ledger: Ledger, measure: str, at_least: int) -> Iterator[tuple[int, Pair]]:
+    newest = max(ledger.since, default=0)
+    for step in sorted(ledger.since):
+        fresh = ledger.at_step(step, measure).minus(ledger.looked.get((step, measure), Pair()))
+        anything = fresh.candidate.requests + fresh.stable.requests > 0
+        if anything and (fresh.candidate.requests >= at_least or step < newest):
+            yield step, fresh
+
+
+def _after(ledger: Ledger, measure: Measure, terms: Terms, step: int, fresh: Pair, now: int) -> Standing:
+    before = ledger.standing(measure.key)
+    evidence = look(
+        before.evidence,
+        *fresh,
+        alpha=terms.alpha,
+        seconds=max(0, now - (before.at or ledger.since[step])) / 1000,
+        shifted=-1 < before.step < step,
+        tolerate=measure.tolerate,
+        clumps=terms.clumps,
+        noise=terms.noise,
     )
+    reassurance = before.reassurance
+    if terms.early:
+        reassurance = reassurance.after(*fresh, worse=terms.early.worse)
+    return Standing(evidence, reassurance, max(now, before.at), max(step, before.step))
 
 
-def _key(rollout_id: str) -> dict[str, Any]:
-    return to_item({"pk": f"ROLLOUT#{rollout_id}", "sk": "EVIDENCE"})
+def against(ledger: Ledger, terms: Terms) -> str:
+    """The sentence that says what speaks for a rollback; empty while nothing does."""
+    for measure in terms.measures:
+        if ledger.standing(measure.key).evidence.crosses(terms.alpha):
+            return describe(ledger, measure, terms)
+    return ""
 
 
-def _watermark_key(shard: str, partition_key: str) -> dict[str, Any]:
-    return to_item({"pk": f"SHARD#{shard}", "sk": partition_key})
+def reassures(ledger: Ledger, terms: Terms) -> str:
+    """The sentence that says why the candidate may be promoted early; empty where it may not, or nobody has asked."""
+    early = terms.early
+    if early is None or not terms.measures:
+        return ""
+    if not all(ledger.standing(measure.key).reassurance.crosses(early.beta) for measure in terms.measures):
+        return ""
+    told = "; ".join(_compared(ledger, measure) for measure in terms.measures)
+    return f"{told}; a candidate {1 + early.worse:g} times as bad is ruled out at {early.beta:.2g}"
 
 
-def _chunks(items: list[list[Record]], size: int) -> Iterable[list[list[Record]]]:
-    return (items[i : i + size] for i in range(0, len(items), size))
+def describe(ledger: Ledger, measure: Measure, terms: Terms) -> str:
+    """The evidence on one measure in one sentence, with its numbers."""
+    evidence = ledger.standing(measure.key).evidence
+    sign = ">=" if evidence.crosses(terms.alpha) else "<"
+    value = max(evidence.value, 1 / terms.alpha) if sign == ">=" else evidence.value
+    lonely = ""
+    if measure.key == "errors" and len(ledger.failing) == 1 and ledger.total("errors").candidate.failures > 1:
+        lonely = "; all failures of the candidate came from one instance"
+    return f"{_compared(ledger, measure)}; evidence {value:,.3g} {sign} {1 / terms.alpha:,.3g}{lonely}"
 
 
-def _sum(arms: Iterable[Arm]) -> Arm:
-    total = Arm()
-    for arm in arms:
-        total = total.plus(arm)
-    return total
+def describe_all(ledger: Ledger, terms: Terms) -> str:
+    """The evidence on every measure, in a sentence."""
+    return "; ".join(describe(ledger, measure, terms) for measure in terms.measures)
+
+
+def _compared(ledger: Ledger, measure: Measure) -> str:
+    candidate, stable = ledger.total(measure.key)
+    return (
+        f"{candidate.failures:,} of {candidate.requests:,} candidate requests {measure.failed} against "
+        f"{stable.failures:,} of {stable.requests:,}"
+    )

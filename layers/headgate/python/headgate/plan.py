@@ -26,6 +26,8 @@ class Plan(Wire):
     """ARN of the Lambda that moves this kind of target."""
     firing: list[str] = []
     """Alarms that fired when the plan was made: they count only after they have recovered once."""
+    warnings: list[str] = []
+    """What may undo the rollout from outside, each with the fix. None of it keeps the rollout from starting."""
 
     @property
     def bake_seconds(self) -> int:
@@ -33,7 +35,7 @@ class Plan(Wire):
         return sum(step.bake_seconds for step in self.steps)
 
 
-def make_plan(request: RolloutRequest, *, driver: str, firing: list[str]) -> Plan:
+def make_plan(request: RolloutRequest, *, driver: str, firing: list[str], warnings: list[str] | None = None) -> Plan:
     """Work a valid request out into the plan that carries it."""
     return Plan(
         rollout_id=request.id,
@@ -46,4 +48,5 @@ def make_plan(request: RolloutRequest, *, driver: str, firing: list[str]) -> Pla
         pauses_on_failure=isinstance(request.on_failure, PauseOnFailure),
         driver=driver,
         firing=firing,
+        warnings=warnings or [],
     )

@@ -6,10 +6,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
 from headgate.errors import RequestRefused
-from headgate.strategy import MAX_SECONDS, Strategy
+from headgate.strategy import MAX_SECONDS, Strategy, steps_of
 from headgate.wire import Wire, explain
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _FUNCTION = re.compile(
     r"(?P<name>[a-zA-Z0-9-_]{1,64})"
 )
 _ALIAS = re.compile(r"(?![0-9]+$)[a-zA-Z0-9-_]{1,128}")
+_METRIC_ID = re.compile(r"[a-z][a-zA-Z0-9_]{0,254}")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,127}")
 
 
@@ -161,24 +162,128 @@ Candidate = Annotated[
 ]
 
 
-class ErrorGuard(Wire):
-    """Compare errors per version; ``tolerate`` 0.5 lets the candidate fail at 1.5 times the stable revision's rate."""
+Tolerated = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
+"""Relative: 0.5 lets the candidate fail at 1.5 times the stable revision's rate."""
 
-    tolerate: Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)] = 0.0
+
+class ErrorGuard(Wire):
+    """Compare errors per revision."""
+
+    tolerate: Tolerated = 0.0
+
+
+class LatencyGuard(Wire):
+    """Compare how many requests are slower than a threshold; ``tolerate`` as for errors."""
+
+    threshold_ms: Annotated[float, Field(strict=True, ge=0.001, le=900_000, allow_inf_nan=False)] | None = None
+    """Milliseconds; without one, the 95th percentile of what the target took over the day before the rollout."""
+    tolerate: Tolerated = 0.0
+
+
+class MetricQuery(Wire):
+    """A CloudWatch metric whose sum over a minute is a count; ``{revision}`` in a value stands for each revision."""
+
+    namespace: Annotated[str, Field(min_length=1, max_length=255)]
+    metric_name: Annotated[str, Field(min_length=1, max_length=255)]
+    dimensions: Annotated[dict[str, str], Field(max_length=30)] = {}
+    stat: Annotated[str, Field(min_length=1, max_length=64)] = "Sum"
+    """https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Statistics-definitions.html"""
+
+
+class MathQuery(Wire):
+    """Metric math over named metrics: {"expression": "all - good", "metrics": {"all": {...}, "good": {...}}}."""
+
+    expression: Annotated[str, Field(min_length=1, max_length=1024)]
+    metrics: Annotated[
+        dict[Annotated[str, AfterValidator(_matching(_METRIC_ID, "must be a lowercase letter, and then letters, digits and _"))], MetricQuery],
+        Field(min_length=1, max_length=10),
+    ]
+
+
+def _query_shape(value: Any) -> str:
+    return (
+        "<math>" if isinstance(value, MathQuery) or (isinstance(value, dict) and "expression" in value) else "<metric>"
+    )
+
+
+Query = Annotated[
+    Annotated[MetricQuery, Tag("<metric>")] | Annotated[MathQuery, Tag("<math>")], Discriminator(_query_shape)
+]
+
+
+class CustomGuard(Wire):
+    """Compare any two counts that CloudWatch holds per revision."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    """What the verdict calls it."""
+    requests: Query
+    failures: Query
+    tolerate: Tolerated = 0.0
+
+    @model_validator(mode="after")
+    def _per_revision(self) -> CustomGuard:
+        for field, query in (("requests", self.requests), ("failures", self.failures)):
+            metrics = [query] if isinstance(query, MetricQuery) else list(query.metrics.values())
+            if not any("{revision}" in text for metric in metrics for text in _texts(metric)):
+                raise ValueError(f"{field} is the same for both revisions; put {{revision}} into a dimension's value")
+        return self
+
+
+def _texts(metric: MetricQuery) -> tuple[str, ...]:
+    return (metric.namespace, metric.metric_name, *metric.dimensions.values())
+
+
+class EarlyPromotion(Wire):
+    """Promote before the steps have run their course, once the candidate is shown not to be much worse."""
+
+    worse: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 1.0
+    """What has to be ruled out: a candidate that fails (1 + worse) times as often as the stable revision."""
+    beta: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.05
+    """Probability that such a candidate is promoted early."""
+
+
+MINUTES_AT_LEAST = 3
+"""Minutes that a step must bake to be judged by CloudWatch, which counts whole minutes and is a minute or two late."""
 
 
 class Guards(Wire):
     """What the evidence is held against."""
 
-    alarms: Annotated[list[Annotated[str, Field(min_length=1, max_length=255)]], Field(max_length=100)] = []
-    """Names of CloudWatch alarms (metric or composite). DescribeAlarms takes at most 100 names a call."""
+    alarms: Annotated[list[Annotated[str, Field(min_length=1, max_length=255)]], Field(max_length=90)] = []
+    """Names of CloudWatch alarms (metric or composite): they are noted in one transaction, which takes 100 items."""
     strict_alarms: bool = False
     """Refuse the rollout when an alarm fires already, instead of waiting for it to recover once."""
     errors: ErrorGuard | None = None
+    latency: LatencyGuard | None = None
+    custom: Annotated[list[CustomGuard], Field(max_length=10)] = []
     alpha: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.01
-    """Probability that a candidate which is no worse is ever rolled back, over the whole rollout."""
-    evidence: Literal["telemetry"] = "telemetry"
+    """Probability that a candidate which is no worse is ever rolled back, over the whole rollout and all guards."""
+    evidence: Literal["telemetry", "cloudwatch"] = "telemetry"
+    """Where the counts for errors and latency come from: in seconds, or per minute."""
+    failures_per_cause: Annotated[float, Field(strict=True, ge=1, le=1000, allow_inf_nan=False)] = 1.0
+    """The most failures that one cause makes (a client that tries again), where telemetry cannot name the cause."""
+    noise: Annotated[float, Field(strict=True, ge=0, le=10, allow_inf_nan=False)] = 0.0
+    """Coefficient of variation by which each revision's failures wander from minute to minute on their own."""
+    promote_early: EarlyPromotion | None = None
     on_no_data: Literal["wait", "fail", "pass"] = "wait"
+
+    @property
+    def compare(self) -> bool:
+        """Whether the revisions are compared at all; alarms compare nothing."""
+        return self.errors is not None or self.latency is not None or bool(self.custom)
+
+    @property
+    def ask_cloudwatch(self) -> bool:
+        """Whether CloudWatch is to be looked at each minute."""
+        return bool(self.custom) or (self.evidence == "cloudwatch" and self.compare)
+
+    @model_validator(mode="after")
+    def _judged_by_something(self) -> Guards:
+        if self.promote_early and not self.compare:
+            raise ValueError("promoteEarly needs evidence to go by: add errors, latency or custom")
+        if len({guard.name for guard in self.custom}) < len(self.custom):
+            raise ValueError("custom: each guard needs a name of its own")
+        return self
 
 
 class LambdaHook(Wire):
@@ -303,6 +408,20 @@ def read_request(detail: object, default_id: str) -> RolloutRequest:
     if (size := len(json.dumps(detail))) > MAX_CHARACTERS:
         raise RequestRefused(f"the request: is {size} characters long; at most {MAX_CHARACTERS} are taken")
     try:
-        return RolloutRequest.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
+        request = RolloutRequest.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
     except ValidationError as error:
         raise RequestRefused(explain(error, RolloutRequest)) from None
+    _refuse_bakes_too_short_for_cloudwatch(request)
+    return request
+
+
+def _refuse_bakes_too_short_for_cloudwatch(request: RolloutRequest) -> None:
+    if not request.guards.ask_cloudwatch:
+        return
+    for number, step in enumerate(steps_of(request.strategy)):
+        if step.weight < 100 and 0 < step.bake_seconds < MINUTES_AT_LEAST * 60:
+            otherwise = "leave custom guards out" if request.guards.custom else "take telemetry as evidence"
+            raise RequestRefused(
+                f"strategy: steps[{number}] bakes for {step.bake_seconds} s, and CloudWatch counts whole minutes; "
+                f"bake for {MINUTES_AT_LEAST * 60} s or more, or {otherwise}"
+            )

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
-from headgate.errors import RequestRefused
+from headgate.errors import RequestRefused, SignalRefused
+from headgate.evidence import against, reassures
 from headgate.request import RolloutId
-from headgate.store import now
+from headgate.table import now
 from headgate.verdict import Signal
 from headgate.wire import Wire, explain
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
-    from headgate.store import Store
+    from headgate.evidence import Ledger, Terms
+    from headgate.inbox import Inbox
     from headgate.verdict import Kind
 
 
@@ -61,8 +64,8 @@ def read_alarm(event: dict[str, Any]) -> Alarm:
 class Signaller:
     """Records signals and wakes bakes."""
 
-    def __init__(self, store: Store, client: SFNClient) -> None:
-        self._store = store
+    def __init__(self, inbox: Inbox, client: SFNClient) -> None:
+        self._inbox = inbox
         self._client = client
 
     def send(
@@ -76,7 +79,7 @@ class Signaller:
     ) -> None:
         """Record a signal under an id that makes it idempotent, and end the open bake, if there is one."""
         signal = Signal(signal=kind, by=by, reason=reason, step=0, at=now())
-        token = self._store.record_signal(rollout_id, signal_id, signal)
+        token = self._inbox.record_signal(rollout_id, signal_id, signal)
         if token is None:
             return  # No bake is open; the next one, or the judge, reads the record.
         gone = self._client.exceptions
@@ -84,3 +87,16 @@ class Signaller:
             self._client.send_task_success(taskToken=token, output=json.dumps({"signal": kind}))
         except (gone.TaskTimedOut, gone.TaskDoesNotExist, gone.InvalidToken):
             return  # The bake is over by itself, and the judge reads the record.
+
+    def report(self, ledger: Ledger, terms: Terms) -> str:
+        """Signal what the evidence has come to, if it is enough for a verdict; answer the sentence that says so."""
+        if reason := against(ledger, terms):
+            kind: Kind = "evidence"
+        elif reason := reassures(ledger, terms):
+            kind = "promote-early"
+        else:
+            return ""
+        # A rollout that is on its way back, or has ended, has nothing to learn from it.
+        with suppress(SignalRefused):
+            self.send(ledger.rollout_id, f"{kind}-{ledger.restarts}", kind, by="judge", reason=reason)
+        return reason

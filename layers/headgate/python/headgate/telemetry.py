@@ -7,6 +7,16 @@ The client needs nothing but boto3 and the standard library, and never breaks th
     @telemetry.observe
     def handler(event, context): ...
 
+Where some requests fail together (a client that tries again, a poisoned message), say which::
+
+    @telemetry.observe(unit=lambda event, context: event["clientId"])
+    def handler(event, context): ...
+
+A handler of batches, or a service that is no Lambda function, tells each outcome by itself::
+
+    telemetry = Telemetry(stream="headgate-telemetry", target="lambda-alias/orders/live", revision="7")
+    telemetry.tell(ok=False, milliseconds=12.5, unit=message_id)
+
 A record carries the outcomes of one execution environment since its last record. It goes out at the end of an
 invocation: at once after a failure, otherwise when the last one is ``flush_seconds`` old. A frozen environment cannot
 send, so the last second's successes of an environment that gets no further request arrive with its next one.
@@ -17,9 +27,11 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
+import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +49,15 @@ PARTITIONS = 8
 MAX_BUFFERED = 5_000
 """Outcomes kept while the stream cannot be reached; older ones are given up. A record stays far below 1 MiB."""
 
+MAX_UNIT = 64
+"""Characters of a unit's name that are told."""
+
+HOLD_OFF_SECONDS = 2.0
+"""How long a stream that did not answer is left alone; twice as long each time, up to a minute."""
+
+THROTTLED_SECONDS = 1.0
+"""How long a stream that has too much to do is left alone: what waits for it grows, and costs more at each try."""
+
 
 class Telemetry:
     """Reports the outcome of each request to the telemetry stream.
@@ -49,65 +70,182 @@ class Telemetry:
         A Kinesis client; made at the first record where none is given.
     flush_seconds
         How long successes may wait for company.
+    target, revision
+        What ``tell`` reports on: the key of a target (``lambda-alias/<function>/<alias>``) and what of it runs here.
+        A wrapped handler knows both from its context.
     """
 
-    def __init__(self, stream: str, client: KinesisClient | None = None, *, flush_seconds: float = 1.0) -> None:
+    def __init__(
+        self,
+        stream: str,
+        client: KinesisClient | None = None,
+        *,
+        flush_seconds: float = 1.0,
+        target: str = "",
+        revision: str = "",
+    ) -> None:
         self._stream = stream
         self._client = client
         self._flush_seconds = flush_seconds
-        self._buffers: dict[str, list[list[Any]]] = {}
-        """Outcomes not sent yet, by target."""
+        self._target = target
+        self._revision = revision
+        self._buffers: dict[tuple[str, str], list[list[Any]]] = {}
+        """Outcomes not sent yet, by target and revision."""
+        self._lock = threading.Lock()
+        """Around the buffers, never around a request to the stream: a service may serve by many threads."""
         # A new environment reports its first request at once, good or bad: were only failures to come at once, a
         # candidate, whose environments are all new, would look worse than it is.
         self._flushed = float("-inf")
-        self._partition = uuid.uuid4().int % PARTITIONS
+        self._held_off_until = float("-inf")
+        self._hold_off = HOLD_OFF_SECONDS
+        self._warm = False
+        # Named when it first reports: environments that start from one snapshot are not one instance.
+        self._instance: uuid.UUID | None = None
 
-    def observe(self, handler: Callable[P, R]) -> Callable[P, R]:
-        """Wrap a Lambda handler: what it returns or raises is unchanged, and its outcome is reported."""
+    @overload
+    def observe(self, handler: Callable[P, R]) -> Callable[P, R]: ...
 
+    @overload
+    def observe(self, *, unit: Callable[[Any, Any], str | None]) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+    def observe(
+        self, handler: Callable[P, R] | None = None, *, unit: Callable[[Any, Any], str | None] | None = None
+    ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
+        """Wrap a Lambda handler: what it returns or raises is unchanged, and its outcome is reported.
+
+        Parameters
+        ----------
+        unit
+            Names, from event and context, what fails together: a client, a session, a trace, a message. Failures of
+            one unit count once. An asynchronously invoked function's ``context.aws_request_id`` stays the same when
+            Lambda tries again.
+        """
+        if handler is None:
+            return functools.partial(self._observed, unit=unit)
+        return self._observed(handler, unit)
+
+    def tell(
+        self, *, ok: bool, milliseconds: float | None = None, unit: str | None = None, began: float | None = None
+    ) -> None:
+        """Report one request of the target and revision that the client was made for; never raises.
+
+        Parameters
+        ----------
+        milliseconds
+            How long it took; None where nobody measured.
+        began
+            When it began, in seconds since 1970; now, less what it took, by default.
+        """
+        if not self._stream:
+            return
+        try:
+            if not self._target or not self._revision:
+                raise ValueError("telemetry.tell needs to know what it tells of: Telemetry(..., target=, revision=)")  # noqa: TRY301
+            at = time.time() - (milliseconds or 0.0) / 1000 if began is None else began
+            self._keep((self._target, self._revision), at, milliseconds, ok=ok, unit=unit)
+        except Exception:  # noqa: BLE001 - telemetry must never fail the request it reports on
+            _log.warning("telemetry was not sent", exc_info=True)
+
+    def _observed(self, handler: Callable[P, R], unit: Callable[[Any, Any], str | None] | None) -> Callable[P, R]:
         @functools.wraps(handler)
         def observed(*args: P.args, **kwargs: P.kwargs) -> R:
-            context: Any = args[1] if len(args) > 1 else kwargs.get("context")
             begun, started, ok = time.time(), time.perf_counter(), False
             try:
                 result = handler(*args, **kwargs)
                 ok = True
                 return result
             finally:
-                self._report(context, begun, time.perf_counter() - started, ok=ok)
+                seconds = time.perf_counter() - started
+                if self._stream:
+                    event = args[0] if args else kwargs.get("event")
+                    context = args[1] if len(args) > 1 else kwargs.get("context")
+                    self._report(event, context, begun, seconds, ok=ok, unit=unit)
 
         return observed
 
-    def _report(self, context: Any, begun: float, seconds: float, *, ok: bool) -> None:
-        if not self._stream:
-            return
+    def _report(
+        self,
+        event: Any,
+        context: Any,
+        begun: float,
+        seconds: float,
+        *,
+        ok: bool,
+        unit: Callable[[Any, Any], str | None] | None,
+    ) -> None:
         try:
+            # The first request of an environment pays for its start: that says nothing of the revision.
+            milliseconds = seconds * 1000 if self._warm else None
+            self._warm = True
             target = target_of(context)
-            if target is None:
-                return
-            buffer = self._buffers.setdefault(target, [])
-            buffer.append([int(begun * 1000), ok, round(seconds * 1000, 1)])
-            del buffer[:-MAX_BUFFERED]
-            if not ok or time.monotonic() - self._flushed >= self._flush_seconds:
-                self._flush(context.function_version)
+            if target is not None:
+                named = _named(unit, event, context) if unit and not ok else None
+                self._keep((target, context.function_version), begun, milliseconds, ok=ok, unit=named)
         except Exception:  # noqa: BLE001 - telemetry must never fail the request it reports on
             _log.warning("telemetry was not sent", exc_info=True)
 
-    def _flush(self, revision: str) -> None:
-        client = self._kinesis()
-        self._flushed = time.monotonic()
+    def _keep(
+        self, whose: tuple[str, str], begun: float, milliseconds: float | None, *, ok: bool, unit: str | None
+    ) -> None:
+        outcome: list[Any] = [int(begun * 1000), bool(ok), _told(milliseconds)]
+        # A unit without a name is none: else all that lack one would count as one.
+        if not ok and unit is not None and (name := str(unit)[:MAX_UNIT]):
+            outcome.append(name)
+        with self._lock:
+            self._buffer(whose, [outcome])
+            now = time.monotonic()
+            if now < self._held_off_until or (ok and now - self._flushed < self._flush_seconds):
+                return
+            self._flushed = now
+            waiting, self._buffers = self._buffers, {}
+        self._flush(waiting)
+
+    def _buffer(self, whose: tuple[str, str], outcomes: list[list[Any]]) -> None:
+        buffer = self._buffers.setdefault(whose, [])
+        buffer += outcomes
+        del buffer[:-MAX_BUFFERED]
+
+    def _flush(self, waiting: dict[tuple[str, str], list[list[Any]]]) -> None:
+        try:
+            client = self._kinesis()
+            for whose in list(waiting):
+                # Given up before it is sent: whether a request without an answer arrived cannot be known, and an
+                # outcome that is counted twice misleads the judge, while one that is missing does not.
+                outcomes = waiting.pop(whose)
+                try:
+                    self._send(client, *whose, outcomes)
+                except client.exceptions.ProvisionedThroughputExceededException:
+                    waiting[whose] = outcomes  # It did not arrive: a later request tries again.
+                    self._held_off_until = time.monotonic() + THROTTLED_SECONDS
+                    _log.warning("telemetry is throttled; it waits for a later request")
+                    return
+            self._hold_off = HOLD_OFF_SECONDS
+        except Exception:
+            # Each try may cost its timeout, and the service's callers must not pay that again and again.
+            self._held_off_until = time.monotonic() + self._hold_off
+            self._hold_off = min(60.0, 2 * self._hold_off)
+            raise
+        finally:
+            self._take_back(waiting)
+
+    def _take_back(self, waiting: dict[tuple[str, str], list[list[Any]]]) -> None:
+        """Keep what was not sent, before what has come since."""
+        if not waiting:
+            return
+        with self._lock:
+            since, self._buffers = self._buffers, waiting
+            for whose, outcomes in since.items():
+                self._buffer(whose, outcomes)
+
+    def _send(self, client: Any, target: str, revision: str, outcomes: list[list[Any]]) -> None:
+        self._instance = self._instance or uuid.uuid4()
+        record = {"target": target, "revision": revision, "instance": self._instance.hex, "outcomes": outcomes}
         where = {"StreamARN": self._stream} if self._stream.startswith("arn:") else {"StreamName": self._stream}
-        for target in list(self._buffers):
-            record = {"target": target, "revision": revision, "outcomes": self._buffers[target]}
-            data = json.dumps(record, separators=(",", ":")).encode()
-            # Given up before it is sent: whether a request without an answer arrived cannot be known, and an outcome
-            # that is counted twice misleads the judge, while one that is missing does not.
-            outcomes = self._buffers.pop(target)
-            try:
-                client.put_record(**where, Data=data, PartitionKey=f"{target}#{self._partition}")
-            except client.exceptions.ProvisionedThroughputExceededException:
-                self._buffers[target] = outcomes  # It did not arrive: the next request tries again.
-                raise
+        client.put_record(
+            **where,
+            Data=json.dumps(record, separators=(",", ":")).encode(),
+            PartitionKey=f"{target}#{self._instance.int % PARTITIONS}",
+        )
 
     def _kinesis(self) -> Any:
         if self._client is None:
@@ -115,9 +253,26 @@ class Telemetry:
             from botocore.config import Config
 
             # A slow stream must not slow the service: one quick try.
-            config = Config(connect_timeout=0.5, read_timeout=1, retries={"total_max_attempts": 1})
+            config = Config(connect_timeout=0.3, read_timeout=0.7, retries={"total_max_attempts": 1})
             self._client = boto3.client("kinesis", config=config)
         return self._client
+
+
+def _told(milliseconds: float | None) -> float | None:
+    """A time as the counter takes it: one that cannot be would cost the whole record that it is in."""
+    if milliseconds is None or not 0 <= milliseconds < math.inf:
+        return None
+    return round(float(milliseconds), 1)
+
+
+def _named(unit: Callable[[Any, Any], str | None], event: Any, context: Any) -> str | None:
+    """The unit that failed; a failure whose unit cannot be told is one by itself."""
+    try:
+        name = unit(event, context)
+        return None if name is None else str(name)
+    except Exception:  # noqa: BLE001 - the event that failed may be the one that lacks the name
+        _log.warning("the failed unit has no name", exc_info=True)
+        return None
 
 
 def target_of(context: Any) -> str | None:

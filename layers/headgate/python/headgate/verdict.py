@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from headgate.judge import Arm, Evidence
+from headgate.evidence import Terms, against, describe_all, reassures
+from headgate.judge import Arm
 from headgate.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from headgate.evidence import Ledger, Measure
     from headgate.plan import Plan
 
 MAX_EXTRA_BAKES = 12
@@ -26,8 +28,8 @@ than twice the stable revision's share: what both suffer alike is the function's
 LOUD_SILENCE = 20
 """Requests that the candidate should have had by its weight; if it reported none of so many, it is broken."""
 
-Kind = Literal["promote", "promote-fully", "pause", "resume", "abort", "alarm", "evidence"]
-"""An operator's word, an alarm that fired, or evidence that reached the line."""
+Kind = Literal["promote", "promote-fully", "pause", "resume", "abort", "alarm", "evidence", "promote-early"]
+"""An operator's word, an alarm that fired, evidence that reached the line, or evidence that is good enough."""
 
 Outcome = Literal["promote", "continue", "roll-back", "inconclusive"]
 
@@ -44,30 +46,21 @@ class Signal(Wire):
     id: str = ""
 
 
-class Findings(Wire):
+class Findings(NamedTuple):
     """What is known when a bake is judged."""
 
     step: int
-    candidate: Arm = Arm()
-    """Counts of this step."""
-    stable: Arm = Arm()
-    candidate_total: Arm = Arm()
-    """Counts of the whole rollout."""
-    stable_total: Arm = Arm()
-    log_wealth: tuple[float, ...] = Evidence().log_wealth
-    signals: list[Signal] = []
+    ledger: Ledger | None = None
+    """What was counted, and where the judge stands; None before any traffic was shifted."""
+    signals: Sequence[Signal] = ()
     candidate_throttled: Arm = Arm()
     """Invocations asked for and how many of them were throttled, over the whole rollout."""
     stable_throttled: Arm = Arm()
-    heard: list[str] = []
+    heard: Sequence[str] = ()
     """Ids of the signals that an earlier verdict was about."""
-    firing: list[str] = []
+    firing: Sequence[str] = ()
     """Alarms that fire now and have started to since the rollout did, or have recovered in between."""
     extra_bakes: int = 0
-
-    @property
-    def evidence(self) -> Evidence:
-        return Evidence(self.log_wealth)
 
     @property
     def heard_now(self) -> list[str]:
@@ -102,7 +95,8 @@ def judge_bake(plan: Plan, findings: Findings) -> Verdict:
     """Decide on a bake that has run its course or was ended by a signal.
 
     An operator's word comes first (abort, then promote fully: it skips the analysis), then alarms and evidence, then an
-    operator's pause, then a bake without the data that a guard needs.
+    operator's pause, then evidence that lets the candidate be promoted early, then a bake without the data that a guard
+    needs.
     """
     if decided := _operator_decides(plan, findings):
         return decided
@@ -113,9 +107,11 @@ def judge_bake(plan: Plan, findings: Findings) -> Verdict:
         return Verdict(
             outcome="inconclusive", reason=reason, next="pause", step=findings.step, bake=findings.extra_bakes + 1
         )
+    if reassured := _reassured(plan, findings):
+        return Verdict(outcome="promote", reason=reassured, next="promote", step=len(plan.steps))
     skipped = next((s for s in findings.signals if s.signal == "promote" and s.step == findings.step), None)
-    if skipped is None and lacks_data(plan, findings):
-        return _without_data(plan, findings)
+    if skipped is None and (measure := lacks_data(plan, findings)):
+        return _without_data(plan, findings, measure)
     why = _said("this wait was skipped", skipped) if skipped else _told(plan, findings)
     return _go_on(plan, findings.step, why)
 
@@ -161,8 +157,8 @@ def _fault(plan: Plan, findings: Findings) -> str:
     # The line was reached once: that decides, whatever later looks make of it.
     if crossed := _last(findings.signals, "evidence"):
         return crossed.reason
-    if plan.guards.errors and findings.evidence.crosses(plan.guards.alpha):
-        return _told(plan, findings)
+    if findings.ledger and (crossed_now := against(findings.ledger, Terms.of(plan.guards))):
+        return crossed_now
     return _throttled(findings.candidate_throttled, findings.stable_throttled)
 
 
@@ -185,42 +181,51 @@ def _fail(plan: Plan, findings: Findings, reason: str) -> Verdict:
     return Verdict(outcome="roll-back", reason=reason, next="roll-back", step=findings.step)
 
 
-def lacks_data(plan: Plan, findings: Findings) -> bool:
-    """True if a guard needs counts of both revisions and this bake saw none of one of them.
+def _reassured(plan: Plan, findings: Findings) -> str:
+    """Why the candidate may be promoted early; empty if it may not."""
+    if reached := _last(findings.signals, "promote-early"):
+        return reached.reason
+    return reassures(findings.ledger, Terms.of(plan.guards)) if findings.ledger else ""
+
+
+def lacks_data(plan: Plan, findings: Findings) -> Measure | None:
+    """The guard's measure that needs counts of both revisions, where this bake saw none of one of them.
 
     At 100 % there is no stable traffic to compare with, and a bake of 0 s was not meant to gather any.
     """
     step = plan.steps[findings.step]
-    compares = plan.guards.errors is not None and step.weight < 100 and step.bake_seconds > 0
-    return compares and (findings.candidate.requests == 0 or findings.stable.requests == 0)
+    if step.weight == 100 or step.bake_seconds == 0:
+        return None
+    return next((m for m in Terms.of(plan.guards).measures if not all(_requests(findings, m.key))), None)
 
 
-def describe(candidate: Arm, stable: Arm, evidence: Evidence, alpha: float) -> str:
-    """The evidence in one sentence, with its numbers."""
-    line = 1 / alpha
-    return (
-        f"{candidate.failures:,} of {candidate.requests:,} candidate requests failed against "
-        f"{stable.failures:,} of {stable.requests:,}; "
-        f"evidence {evidence.value:,.3g} {'>=' if evidence.crosses(alpha) else '<'} {line:,.3g}"
-    )
+def _requests(findings: Findings, measure: str) -> tuple[int, int]:
+    if findings.ledger is None:
+        return 0, 0
+    candidate, stable = findings.ledger.at_step(findings.step, measure)
+    return candidate.requests, stable.requests
 
 
 def _told(plan: Plan, findings: Findings) -> str:
-    if plan.guards.errors is None:
+    if findings.ledger is None or not plan.guards.compare:
         return "the bake ran its course"
-    return describe(findings.candidate_total, findings.stable_total, findings.evidence, plan.guards.alpha)
+    return describe_all(findings.ledger, Terms.of(plan.guards))
 
 
-def _without_data(plan: Plan, findings: Findings) -> Verdict:
+def _without_data(plan: Plan, findings: Findings, measure: Measure) -> Verdict:
     step = findings.step
     weight = plan.steps[step].weight
-    due = findings.stable.requests * weight / (100 - weight)
-    if findings.candidate.requests == 0 and due >= LOUD_SILENCE:
+    candidate, stable = _requests(findings, measure.key)
+    due = stable * weight / (100 - weight)
+    # A candidate that answers, and is merely always starting, is not silent.
+    answers = measure.key == "latency" and _requests(findings, "errors")[0]
+    if candidate == 0 and due >= LOUD_SILENCE and not answers:
         reason = f"the candidate reported none of about {due:.0f} requests that it had at {weight:g} %"
         return _fail(plan, findings, reason)
     extra_bakes = max(1, min(MAX_EXTRA_BAKES, MAX_EXTRA_BAKES_IN_ALL // len(plan.steps)))
-    silent = "the candidate" if findings.candidate.requests == 0 else "the stable revision"
-    reason = f"no request of {silent} was seen during the bake at {weight:g} %"
+    silent = "the candidate" if candidate == 0 else "the stable revision"
+    counted = {"errors": "", "latency": " that tells its time"}.get(measure.key, measure.failed.removeprefix("failed"))
+    reason = f"no request of {silent}{counted} was seen during the bake at {weight:g} %"
     match plan.guards.on_no_data:
         case "pass":
             return _go_on(plan, step, f"{reason}; onNoData is pass")

@@ -67,12 +67,12 @@ def _explain_one(fault: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _path(loc: Iterable[int | str]) -> str:
-    """``("strategy", "<steps>", "steps", 1, "weight")`` as ``strategy.steps[1].weight``; <tags> of unions are ours."""
+    """``("strategy", "<steps>", "steps", 1, "weight")`` as ``strategy.steps[1].weight``; <tags> of unions and [key] are not."""
     path = ""
     for part in loc:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif not part.startswith("<"):
+        elif not part.startswith("<") and part != "[key]":
             name = part if len(part) <= 64 else f"{part[:61]}..."
             path += f".{name}" if path else name
     return path or "the request"

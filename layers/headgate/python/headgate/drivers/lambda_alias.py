@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate.errors import RequestRefused, TargetChanged, TargetNotReady
+from headgate.observability import logger
 from headgate.request import ImageCode, NewCode, PublishedVersion
 from headgate.wire import Wire
 
@@ -138,15 +139,50 @@ class LambdaAliasDriver:
         """Point the alias at the stable version alone."""
         moved = self._move(state, Routing(state.stable, {}))
         if state.provisioned:
+            restored = self._restore(state)
             self._release(state.candidate)
+            # What Lambda had no room for while both versions held it, it may have now.
+            if not restored and not self._restore(state):
+                logger.warning("no provisioned concurrency was left to give back", version=state.stable)
         return moved.model_copy(update={"weight": 0.0, "provisioned": 0})
 
     def release(self, state: AliasState) -> AliasState:
-        """Give back the provisioned concurrency of the version that was replaced."""
+        """Give back the provisioned concurrency of the version that was replaced.
+
+        Raises
+        ------
+        TargetChanged
+            If the alias does not point at the candidate alone: what it serves now may need that concurrency.
+        """
+        found = self._find()
+        # Asked after the look: whoever owns the lock by now may have moved the alias, and has every right to.
         self._still_ours()
+        if not found.alike(self._position(state, PROMOTED)):
+            raise self._changed(found)
         if state.provisioned:
             self._release(state.stable)
         return state
+
+    def _restore(self, state: AliasState) -> bool:
+        """Give the stable version back what ``release`` may have taken from it; False where Lambda has no room.
+
+        Only what was promoted was ever released: before that, a stable version without any has lost it to somebody
+        else.
+        """
+        if PROMOTED not in (state.weight, self._aim) or self._provisioned_concurrency(state.stable):
+            return True
+        try:
+            self._provision(state.stable, state.provisioned)
+        except self._client.exceptions.InvalidParameterValueException:
+            return False
+        return True
+
+    def _provision(self, version: str, executions: int) -> None:
+        self._client.put_provisioned_concurrency_config(
+            FunctionName=self._plan.target.function,
+            Qualifier=version,
+            ProvisionedConcurrentExecutions=executions,
+        )
 
     def _release(self, version: str) -> None:
         self._client.delete_provisioned_concurrency_config(FunctionName=self._plan.target.function, Qualifier=version)
@@ -168,14 +204,13 @@ class LambdaAliasDriver:
         given = self._provisioned_concurrency(state.candidate)
         where = f"candidate: provisioned concurrency of version {state.candidate}"
         if given is None or given["RequestedProvisionedConcurrentExecutions"] < wanted:
-            self._client.put_provisioned_concurrency_config(
-                FunctionName=self._plan.target.function,
-                Qualifier=state.candidate,
-                ProvisionedConcurrentExecutions=wanted,
-            )
-            raise TargetNotReady(f"{where} was asked for: {wanted}", state.model_copy(update={"provisioned": wanted}))
+            if state.provisioned != wanted:
+                # On record before it is done: what is ours to take back must be known whenever this process dies.
+                raise TargetNotReady(f"{where} is to be {wanted}", state.model_copy(update={"provisioned": wanted}))
+            self._provision(state.candidate, wanted)
+            raise TargetNotReady(f"{where} was asked for: {wanted}", state)
         if given["Status"] == "IN_PROGRESS":
-            raise TargetNotReady(f"{where} is being allocated", state.model_copy(update={"provisioned": wanted}))
+            raise TargetNotReady(f"{where} is being allocated", state)
         if given["Status"] == "FAILED":
             self._release(state.candidate)
             raise RequestRefused(f"{where} could not be allocated: {given.get('StatusReason')}")
@@ -204,17 +239,29 @@ class LambdaAliasDriver:
             alias = self._get_alias()
             found = _routing(alias)
             if not any(found.alike(position) for position in (intended, *self._own_positions(state))):
-                raise TargetChanged(
-                    f"{self._plan.target.key} was changed by somebody else: it serves version {found.version}"
-                    f"{' and sends ' + _shares(found.weights) if found.weights else ''}; it is left as found"
-                ) from None
+                raise self._changed(found) from None
             if not found.alike(intended):
                 # Asked again after the look: whoever takes the lock from here on moves the alias past this RevisionId.
                 self._still_ours()
                 alias = self._write(intended, alias["RevisionId"])
         except self._client.exceptions.ResourceNotFoundException:
-            raise TargetChanged(f"{self._plan.target.key} was changed by somebody else: it is gone") from None
+            raise self._changed() from None
         return state.model_copy(update={"revision_id": alias["RevisionId"], "shifted_at": int(time.time() * 1000)})
+
+    def _find(self) -> Routing:
+        """Where the alias sends its invocations now."""
+        try:
+            return _routing(self._client.get_alias(**self._alias))
+        except self._client.exceptions.ResourceNotFoundException:
+            raise self._changed() from None
+
+    def _changed(self, found: Routing | None = None) -> TargetChanged:
+        """The error that tells what somebody else has made of the alias; without a position, that it is gone."""
+        changed = f"{self._plan.target.key} was changed by somebody else: it"
+        if found is None:
+            return TargetChanged(f"{changed} is gone")
+        shares = f" and sends {_shares(found.weights)}" if found.weights else ""
+        return TargetChanged(f"{changed} serves version {found.version}{shares}; it is left as found")
 
     def _write(self, routing: Routing, revision_id: str) -> Any:
         return self._client.update_alias(

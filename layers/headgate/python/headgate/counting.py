@@ -1,0 +1,353 @@
+"""Counting telemetry: each outcome once, although the stream delivers at least once and batches run in parallel.
+
+A watermark per (shard, partition key) is written in the same transaction as the counts, on condition that it is still
+the one that was read. Failures that name their unit (a client, a session, a trace, a message) count once per unit:
+what fails together is one fault, and the judge's guarantee holds for faults.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from bisect import bisect_right
+from collections import defaultdict
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from botocore.exceptions import ClientError
+
+from headgate.items import back_off, from_item, to_item
+from headgate.ledgers import column, ledger_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    from headgate.evidence import Ledger
+
+WATERMARK_SECONDS = 9 * 24 * 3600
+"""A watermark must outlive the stream's records; Headgate's stream keeps them for a day, any stream for a year."""
+
+MAX_NAME = 512
+"""Characters of a target's key or a revision; names of functions and aliases have 64 and 128 at most."""
+
+GROUPS_PER_WRITE = 33
+"""Watermarks per transaction, with as many ledgers and as many filters of units at most: it takes 100 items
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html)."""
+
+UNIT_BITS = 1 << 17
+"""Size of the filter of failed units: 16 KiB. When 10,000 units have failed, 7 % of new ones are taken for old ones,
+of either revision alike: the evidence comes a little later, and never wrongly."""
+
+_ATTEMPTS = 8
+_KEYS_PER_READ = 100
+
+
+class Outcome(NamedTuple):
+    """One request as telemetry tells it."""
+
+    at: int
+    """When it began, in milliseconds since 1970."""
+    ok: bool
+    milliseconds: float | None
+    """How long it took; None where that says nothing of the revision, as in a cold start."""
+    unit: str | None = None
+    """What failed as one: a client, a session, a trace or a message."""
+
+
+class Record(NamedTuple):
+    """One record of the telemetry stream, parsed."""
+
+    shard: str
+    partition_key: str
+    sequence: str
+    """Sequence number, zero-padded so that text sorts as the number does (56 digits do not fit a DynamoDB number)."""
+    target: str
+    revision: str
+    outcomes: tuple[Outcome, ...]
+    instance: str = ""
+    """The container, task or host that reports."""
+    arrived: int = 1 << 62
+    """When the stream took it, in milliseconds since 1970: no request began later, whatever its clock says."""
+
+
+def parse(shard: str, partition_key: str, sequence: str, data: bytes, arrived: int = 1 << 62) -> Record:
+    """Read one record of the stream.
+
+    Raises
+    ------
+    ValueError
+        If it is not what Telemetry writes.
+    """
+    try:
+        body = json.loads(data)
+        outcomes = tuple(_outcome(*values) for values in body["outcomes"])
+        target, revision, instance = str(body["target"]), str(body["revision"]), str(body.get("instance") or "")
+    except (TypeError, KeyError, ValueError, OverflowError, RecursionError, AttributeError) as error:
+        raise ValueError(f"not a telemetry record: {error!r}") from None
+    if len(target) > MAX_NAME or len(revision) > MAX_NAME:
+        raise ValueError("not a telemetry record: target or revision is too long")
+    return Record(shard, partition_key, sequence.zfill(64), target, revision, outcomes, instance, arrived)
+
+
+def _outcome(at: Any, ok: Any, milliseconds: Any, unit: Any = None) -> Outcome:
+    took = None if milliseconds is None else float(milliseconds)
+    if took is not None and not 0 <= took < inf:
+        raise ValueError(f"a request cannot take {took} ms")
+    return Outcome(int(at), bool(ok), took, None if unit is None else str(unit))
+
+
+class Units:
+    """A filter that knows which units have failed before: one bit for each."""
+
+    def __init__(self, bits: bytes = b"") -> None:
+        self._bits = bytearray(bits or UNIT_BITS // 8)
+
+    def add(self, unit: str) -> bool:
+        """Remember a unit; True if it is new."""
+        where = int.from_bytes(hashlib.sha256(unit.encode()).digest()[:8]) % UNIT_BITS
+        byte, bit = where // 8, 1 << where % 8
+        new = not self._bits[byte] & bit
+        self._bits[byte] |= bit
+        return new
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._bits)
+
+
+class Tally:
+    """What a batch of records adds to one ledger.
+
+    Parameters
+    ----------
+    ledger
+        The ledger of the rollout that runs on the records' target.
+    units
+        The units that have failed in this rollout.
+    """
+
+    def __init__(self, ledger: Ledger, units: Units) -> None:
+        self.ledger = ledger
+        self.units = units
+        self.columns: dict[str, int] = defaultdict(int)
+        """What is added to each column of the ledger."""
+        self.failing: set[str] = set()
+        self.units_grown = False
+        self._begun = sorted((since, step) for step, since in ledger.since.items())
+
+    def add(self, record: Record) -> None:
+        """Count the outcomes of a record of either revision; another one's are left out."""
+        arm = {self.ledger.candidate: "candidate", self.ledger.stable: "stable"}.get(record.revision)
+        if arm is None:
+            return
+        slow_ms, counts = self.ledger.slow_ms, defaultdict[int, list[int]](lambda: [0, 0, 0, 0])
+        for at, ok, milliseconds, unit in record.outcomes:
+            begun = bisect_right(self._begun, (min(at, record.arrived), _ANY_STEP))
+            if begun == 0:
+                continue
+            count = counts[self._begun[begun - 1][1]]
+            if ok or unit is None or self._is_new(unit):
+                count[0] += 1
+                count[1] += not ok
+            if slow_ms is not None and milliseconds is not None:
+                count[2] += 1
+                count[3] += milliseconds > slow_ms
+        for step, (requests, failures, timed, slow) in counts.items():
+            self.columns[column(step, "errors", arm, "requests")] += requests
+            self.columns[column(step, "errors", arm, "failures")] += failures
+            self.columns[column(step, "latency", arm, "requests")] += timed
+            self.columns[column(step, "latency", arm, "failures")] += slow
+            if failures and arm == "candidate" and record.instance and len(self.ledger.failing) < _TELLING:
+                self.failing.add(record.instance[:64])
+
+    def _is_new(self, unit: str) -> bool:
+        new = self.units.add(unit)
+        self.units_grown |= new
+        return new
+
+
+_ANY_STEP = 1 << 30
+_TELLING = 2
+"""Failing instances that a ledger remembers: what matters is whether there is more than one."""
+
+
+class Counting:
+    """Adds records to ledgers in the table."""
+
+    def __init__(self, client: DynamoDBClient, table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def count(self, records: list[Record], running: Callable[[set[str]], dict[str, Ledger]]) -> dict[str, Ledger]:
+        """Add records to the ledgers of the rollouts that run on their targets, each record once.
+
+        Parameters
+        ----------
+        records
+            Records as they came, duplicates included.
+        running
+            Answers the ledgers of the rollouts that run on some targets, as they are now, by the target's key.
+
+        Returns
+        -------
+        dict
+            The ledgers that records were for, as they were before.
+        """
+        ledgers = running({record.target for record in records})
+        groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+        for record in records:
+            if record.target in ledgers:
+                groups[record.shard, record.partition_key].append(record)
+        keys = list(groups)
+        for start in range(0, len(keys), GROUPS_PER_WRITE):
+            chunk = [record for key in keys[start : start + GROUPS_PER_WRITE] for record in groups[key]]
+            self._count_once(chunk, ledgers, running)
+        return ledgers
+
+    def _count_once(
+        self, records: list[Record], ledgers: dict[str, Ledger], running: Callable[[set[str]], dict[str, Ledger]]
+    ) -> None:
+        for attempt in range(_ATTEMPTS):
+            marks = self._watermarks({(record.shard, record.partition_key) for record in records})
+            new = _new(records, marks)
+            if not new:
+                return
+            tallies = self._tally(new, ledgers)
+            writes = [*self._advance(new, marks), *(write for tally in tallies for write in self._add(*tally))]
+            try:
+                self._client.transact_write_items(TransactItems=writes)  # type: ignore[arg-type]
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "TransactionCanceledException":
+                    raise
+                back_off(attempt)  # Another batch was counted in between, or a step has begun.
+                ledgers = running({record.target for record in records})
+                continue
+            return
+        raise RuntimeError(f"watermarks were moved by others {_ATTEMPTS} times in a row; the batch will be retried")
+
+    def _tally(self, new: list[Record], ledgers: dict[str, Ledger]) -> Iterator[tuple[Tally, int]]:
+        by_target: dict[str, list[Record]] = defaultdict(list)
+        for record in new:
+            if record.target in ledgers:
+                by_target[record.target].append(record)
+        for target, records in by_target.items():
+            ledger = ledgers[target]
+            names_units = any(outcome.unit and not outcome.ok for record in records for outcome in record.outcomes)
+            units, version = self._units(ledger.rollout_id) if names_units else (Units(), 0)
+            tally = Tally(ledger, units)
+            for record in records:
+                tally.add(record)
+            yield tally, version
+
+    def _watermarks(self, groups: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """The watermarks of some groups, read consistently."""
+        marks = {}
+        keys = [_watermark_key(*group) for group in groups]
+        while keys:
+            answer = self._client.batch_get_item(
+                RequestItems={self._table: {"Keys": keys[:_KEYS_PER_READ], "ConsistentRead": True}}
+            )
+            for item in map(from_item, answer["Responses"].get(self._table, [])):
+                marks[item["pk"].removeprefix("SHARD#"), item["sk"]] = item["sequence"]
+            unread: Any = answer.get("UnprocessedKeys", {})
+            keys = [*unread.get(self._table, {}).get("Keys", []), *keys[_KEYS_PER_READ:]]
+        return marks
+
+    def _units(self, rollout_id: str) -> tuple[Units, int]:
+        answer = self._client.get_item(TableName=self._table, Key=_units_key(rollout_id), ConsistentRead=True)
+        item = answer.get("Item")
+        return (Units(bytes(item["bits"]["B"])), int(item["version"]["N"])) if item else (Units(), 0)
+
+    def _advance(self, new: list[Record], marks: dict[tuple[str, str], str]) -> list[dict[str, Any]]:
+        highest: dict[tuple[str, str], str] = {}
+        for record in new:
+            group = (record.shard, record.partition_key)
+            highest[group] = max(record.sequence, highest.get(group, ""))
+        return [
+            {
+                "Update": {
+                    "TableName": self._table,
+                    "Key": _watermark_key(*group),
+                    "UpdateExpression": "SET #sequence = :sequence, expiresAt = :expires",
+                    "ConditionExpression": "#sequence = :read" if group in marks else "attribute_not_exists(pk)",
+                    "ExpressionAttributeNames": {"#sequence": "sequence"},
+                    "ExpressionAttributeValues": to_item(
+                        {
+                            ":sequence": sequence,
+                            ":expires": int(time.time()) + WATERMARK_SECONDS,
+                            **({":read": marks[group]} if group in marks else {}),
+                        }
+                    ),
+                }
+            }
+            for group, sequence in highest.items()
+        ]
+
+    def _add(self, tally: Tally, units_version: int) -> list[dict[str, Any]]:
+        """Add a tally to its ledger, unless a step has begun that it does not know of."""
+        columns = {name: count for name, count in tally.columns.items() if count}
+        if not columns:
+            return []
+        ledger = tally.ledger
+        values = to_item({f":{name}": count for name, count in columns.items()})
+        adds = [f"#{name} :{name}" for name in columns]
+        if failing := sorted(tally.failing - set(ledger.failing))[: _TELLING - len(ledger.failing)]:
+            adds.append("failing :failing")
+            values[":failing"] = {"SS": failing}
+        writes = [
+            {
+                "Update": {
+                    "TableName": self._table,
+                    "Key": ledger_key(ledger.rollout_id),
+                    "UpdateExpression": "ADD " + ", ".join(adds),
+                    "ConditionExpression": "attribute_not_exists(#next)",
+                    "ExpressionAttributeNames": {
+                        "#next": f"since_{max(ledger.since) + 1}",
+                        **{f"#{name}": name for name in columns},
+                    },
+                    "ExpressionAttributeValues": values,
+                }
+            }
+        ]
+        if tally.units_grown:
+            writes.append(self._keep_units(ledger.rollout_id, tally.units, units_version))
+        return writes
+
+    def _keep_units(self, rollout_id: str, units: Units, version: int) -> dict[str, Any]:
+        item = {
+            **_units_key(rollout_id),
+            "bits": {"B": bytes(units)},
+            **to_item({"version": version + 1, "expiresAt": int(time.time()) + 366 * 24 * 3600}),
+        }
+        condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"}
+        if version:
+            condition = {
+                "ConditionExpression": "#version = :read",
+                "ExpressionAttributeNames": {"#version": "version"},
+                "ExpressionAttributeValues": to_item({":read": version}),
+            }
+        return {"Put": {"TableName": self._table, "Item": item, **condition}}
+
+
+def _new(records: list[Record], marks: dict[tuple[str, str], str]) -> list[Record]:
+    """The records above their watermark, each once: a batch may hold a record twice.
+
+    A sequence number is unique per partition key within its shard
+    (https://docs.aws.amazon.com/streams/latest/dev/key-concepts.html#sequence-number).
+    """
+    new = {
+        (record.shard, record.partition_key, record.sequence): record
+        for record in records
+        if record.sequence > marks.get((record.shard, record.partition_key), "")
+    }
+    return list(new.values())
+
+
+def _watermark_key(shard: str, partition_key: str) -> dict[str, Any]:
+    return to_item({"pk": f"SHARD#{shard}", "sk": partition_key})
+
+
+def _units_key(rollout_id: str) -> dict[str, Any]:
+    return to_item({"pk": f"ROLLOUT#{rollout_id}", "sk": "UNITS"})

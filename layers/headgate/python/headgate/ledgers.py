@@ -1,0 +1,211 @@
+"""The ledgers of the rollouts that run, in the table: an EVIDENCE item each, and a LOOK item per telling look."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from headgate.evidence import LOOK_AT, Ledger, Pair, Standing, take_looks
+from headgate.items import from_item, patiently, to_item
+from headgate.judge import Arm, Evidence, Reassurance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    from headgate.evidence import Look, Terms
+    from headgate.plan import Plan
+
+_ATTEMPTS = 8
+_KEPT_SECONDS = 456 * 24 * 3600
+"""As long as the rollout's record by default: a year that it may take, and 90 days."""
+
+
+class Ledgers:
+    """Reads and keeps ledgers."""
+
+    def __init__(self, client: DynamoDBClient, table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def open(self, plan: Plan, *, candidate: str, stable: str, step: int, since: int) -> None:
+        """Begin to count a step, whose weight took effect at ``since``; again for the same step changes nothing."""
+        guards = plan.guards
+        patiently(
+            self._client.update_item,
+            TableName=self._table,
+            Key=ledger_key(plan.rollout_id),
+            UpdateExpression=(
+                "SET candidate = :candidate, stable = :stable, #since = if_not_exists(#since, :since), "
+                "slowMs = :slow, byTelemetry = :telemetry, expiresAt = :expires"
+            ),
+            ExpressionAttributeNames={"#since": f"since_{step}"},
+            ExpressionAttributeValues=to_item(
+                {
+                    ":candidate": candidate,
+                    ":stable": stable,
+                    ":since": since,
+                    ":slow": (guards.latency.threshold_ms if guards.latency else None) or 0,
+                    ":telemetry": guards.evidence == "telemetry",
+                    ":expires": _expiry(),
+                }
+            ),
+        )
+
+    def read(self, rollout_id: str) -> Ledger | None:
+        """A rollout's ledger, read consistently; None where it has not shifted any traffic yet."""
+        answer = self._client.get_item(TableName=self._table, Key=ledger_key(rollout_id), ConsistentRead=True)
+        return _ledger(rollout_id, from_item(answer["Item"])) if "Item" in answer else None
+
+    def look(self, rollout_id: str, terms: Terms, *, at_least: int = LOOK_AT) -> Ledger | None:
+        """Look at what has been counted since the last look, and keep what came of it."""
+        return self.amend(rollout_id, lambda ledger: take_looks(ledger, terms, now=now_ms(), at_least=at_least))
+
+    def restart(self, rollout_id: str) -> None:
+        """Forget the evidence and what was counted so far: the operator's to decide."""
+        self.amend(rollout_id, lambda ledger: (ledger.restarted(now_ms()), []))
+
+    def amend(self, rollout_id: str, change: Callable[[Ledger], tuple[Ledger, list[Look]]]) -> Ledger | None:
+        """Read a ledger, change it, and keep it; all over again where somebody else was faster."""
+        for _ in range(_ATTEMPTS):
+            before = self.read(rollout_id)
+            if before is None:
+                return None
+            after, looks = change(before)
+            if after == before:
+                return after
+            if self._save(before, after):
+                kept = after._replace(version=before.version + 1)
+                self._record(kept, looks)
+                return kept
+        raise RuntimeError(f"the evidence of {rollout_id} was looked at by others {_ATTEMPTS} times in a row")
+
+    def _save(self, before: Ledger, after: Ledger) -> bool:
+        # Telemetry is added to the counts by transactions of its own; what CloudWatch said is counted here alone.
+        counted = {} if after.minutes == before.minutes else _changed(before, after)
+        fields = {
+            "looked": json.dumps([[*key, *pair.candidate, *pair.stable] for key, pair in after.looked.items()]),
+            "standings": json.dumps({name: _numbers(standing) for name, standing in after.standings.items()}),
+            "minutes": json.dumps({key: [*pair.candidate, *pair.stable] for key, pair in after.minutes.items()}),
+            "restarts": after.restarts,
+            "version": before.version + 1,
+            **counted,
+        }
+        try:
+            patiently(
+                self._client.update_item,
+                TableName=self._table,
+                Key=ledger_key(after.rollout_id),
+                UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in fields),
+                ConditionExpression="#version = :read" if before.version else "attribute_not_exists(#version)",
+                ExpressionAttributeNames={f"#{name}": name for name in fields},
+                ExpressionAttributeValues=to_item(
+                    {f":{name}": value for name, value in fields.items()}
+                    | ({":read": before.version} if before.version else {})
+                ),
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            return False
+        return True
+
+    def _record(self, ledger: Ledger, looks: list[Look]) -> None:
+        """Keep what the looks with failures saw, for whoever asks later why; the others moved nothing."""
+        telling = [
+            {
+                "measure": look.measure,
+                "step": look.step,
+                "candidate": look.counts.candidate._asdict(),
+                "stable": look.counts.stable._asdict(),
+                "value": min(max(look.value, 1e-100), 1e100),
+            }
+            for look in looks
+            if look.counts.candidate.failures + look.counts.stable.failures
+        ]
+        if telling:
+            key = {"pk": f"ROLLOUT#{ledger.rollout_id}", "sk": f"LOOK#{ledger.version:08d}"}
+            item = to_item({**key, "at": now_ms(), "looks": telling, "expiresAt": _expiry()})
+            patiently(self._client.put_item, TableName=self._table, Item=item)
+
+
+def column(step: int, measure: str, arm: str, what: str) -> str:
+    """Name of the attribute that holds a count: ``errors_0_candidate_failures``."""
+    return f"{measure}_{step}_{arm}_{what}"
+
+
+def ledger_key(rollout_id: str) -> dict[str, Any]:
+    """Key of a rollout's EVIDENCE item."""
+    return to_item({"pk": f"ROLLOUT#{rollout_id}", "sk": "EVIDENCE"})
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
+def _expiry() -> int:
+    return int(time.time()) + _KEPT_SECONDS
+
+
+def _changed(before: Ledger, after: Ledger) -> dict[str, int]:
+    columns = {}
+    for (step, measure), pair in after.counts.items():
+        if pair != before.counts.get((step, measure)):
+            for arm, counts in pair._asdict().items():
+                for what, count in counts._asdict().items():
+                    columns[column(step, measure, arm, what)] = count
+    return columns
+
+
+def _ledger(rollout_id: str, item: dict[str, Any]) -> Ledger:
+    looked = json.loads(item.get("looked", "[]"))
+    standings = json.loads(item.get("standings", "{}"))
+    minutes = json.loads(item.get("minutes", "{}"))
+    return Ledger(
+        rollout_id,
+        item["candidate"],
+        item["stable"],
+        since={int(name.removeprefix("since_")): at for name, at in item.items() if name.startswith("since_")},
+        counts=_counts(item),
+        looked={(step, measure): _pair(counts) for step, measure, *counts in looked},
+        standings={measure: _standing(numbers) for measure, numbers in standings.items()},
+        minutes={key: _pair(counts) for key, counts in minutes.items()},
+        slow_ms=item["slowMs"] or None,
+        by_telemetry=item["byTelemetry"],
+        failing=tuple(item.get("failing", ())),
+        version=item.get("version", 0),
+        restarts=item.get("restarts", 0),
+    )
+
+
+def _counts(item: dict[str, Any]) -> dict[tuple[int, str], Pair]:
+    found: dict[tuple[int, str], dict[str, int]] = {}
+    for name, count in item.items():
+        measure, _, rest = name.partition("_")
+        step, _, what = rest.partition("_")
+        if what in _COLUMNS:
+            found.setdefault((int(step), measure), {})[what] = count
+    return {key: _pair([counts.get(what, 0) for what in _COLUMNS]) for key, counts in found.items()}
+
+
+_COLUMNS = ("candidate_requests", "candidate_failures", "stable_requests", "stable_failures")
+
+
+def _pair(counts: list[int]) -> Pair:
+    candidate_requests, candidate_failures, stable_requests, stable_failures = counts
+    return Pair(Arm(candidate_requests, candidate_failures), Arm(stable_requests, stable_failures))
+
+
+def _numbers(standing: Standing) -> list[Any]:
+    return [*standing.evidence, standing.reassurance.log_value, standing.at, standing.step]
+
+
+def _standing(numbers: list[Any]) -> Standing:
+    log_wealth, log_cash, pace, invested_seconds, log_reassurance, at, step = numbers
+    evidence = Evidence(tuple(log_wealth), log_cash, pace, invested_seconds)
+    return Standing(evidence, Reassurance(log_reassurance), at, step)

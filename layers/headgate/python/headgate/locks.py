@@ -1,0 +1,298 @@
+"""The lock of each target: which request gets it, which waits in line for it, and how it is handed on or taken over."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from headgate.aws import execution_name
+from headgate.errors import LockLost
+from headgate.inbox import objection_in
+from headgate.table import ANNOUNCED_AS, ATTEMPTS, Overtaken, contended, now
+
+if TYPE_CHECKING:
+    from headgate.plan import Plan
+    from headgate.request import RolloutRequest
+    from headgate.table import Table, Terminal
+
+HELD_LOCKS = "held-locks"
+"""The sparse index of the locks that somebody holds."""
+
+
+class Admission(NamedTuple):
+    """What became of a request: it holds the lock, waits in line, is a duplicate, or was refused (busy)."""
+
+    lock: Literal["held", "waits", "duplicate", "refused"]
+    epoch: int = 0
+    reason: str = ""
+
+
+class Settlement(NamedTuple):
+    """A rollout has ended, or must not; ``heir`` is the record that its target's lock went on to, if one waited."""
+
+    heir: dict[str, Any] | None = None
+    objection: str = ""
+    """Why the rollout cannot count as succeeded: an abort or alarm that nobody has heard yet."""
+
+
+class Locks:
+    """Admits requests to their targets, and ends rollouts."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    # Reading
+
+    def owners(self) -> list[str]:
+        """Ids of the rollouts that hold a lock now."""
+        return [item["owner"] for item in self._table.query("held = :yes", {":yes": "yes"}, IndexName=HELD_LOCKS)]
+
+    def last_promoted(self, target_key: str) -> dict[str, Any] | None:
+        """The record of the last rollout that was promoted on a target."""
+        last = self._table.lock(target_key).get("last")
+        return self._table.rollout(last) if last else None
+
+    # The beginning
+
+    def admit(self, request: RolloutRequest, execution: str) -> Admission:
+        """Store a request and take its target's lock, or a place in line; one transaction.
+
+        Parameters
+        ----------
+        request
+            A valid request.
+        execution
+            ARN of the execution that carries it out. Admitting the same request for the same execution again changes
+            nothing and answers the same; for another execution it is a duplicate.
+        """
+        for _ in range(ATTEMPTS):
+            if known := self._table.rollout(request.id):
+                return _readmit(known, execution)
+            lock = self._table.lock(request.target.key)
+            with suppress(Overtaken):
+                return self._admit_new(request, execution, lock)
+        raise contended(request.target.key)
+
+    def _admit_new(self, request: RolloutRequest, execution: str, lock: dict[str, Any]) -> Admission:
+        record = {
+            "targetKey": request.target.key,
+            # As text: a request may hold numbers that DynamoDB has none like.
+            "request": json.dumps(request.to_wire()),
+            "execution": execution,
+            "createdAt": now(),
+            "signals": {},
+        }
+        if not lock.get("owner"):
+            return self._take(request, record, lock)
+        if request.on_busy == "refuse":
+            return self._turn_away(request, record, lock)
+        return self._line_up(request, record, lock)
+
+    def _take(self, request: RolloutRequest, record: dict[str, Any], lock: dict[str, Any]) -> Admission:
+        epoch = lock.get("epoch", 0) + 1
+        self._table.transact(
+            self._table.put_rollout(request.id, {**record, "status": "accepted", "epoch": epoch}),
+            self._table.put_lock(request.target.key, lock, {"owner": request.id, "epoch": epoch}),
+        )
+        return Admission("held", epoch)
+
+    def _turn_away(self, request: RolloutRequest, record: dict[str, Any], lock: dict[str, Any]) -> Admission:
+        reason = f"target: {request.target.key} is busy with rollout {lock['owner']}, and onBusy is refuse"
+        detail = {"target": request.target.key, "reason": reason}
+        self._table.transact(
+            self._table.put_rollout(request.id, {**record, "status": "refused", "reason": reason, "endedAt": now()}),
+            self._table.put_event(request.id, ANNOUNCED_AS["refused"], "ended", detail),
+        )
+        return Admission("refused", reason=reason)
+
+    def _line_up(self, request: RolloutRequest, record: dict[str, Any], lock: dict[str, Any]) -> Admission:
+        key, arrival = request.target.key, lock.get("arrivals", 0) + 1
+        self._table.transact(
+            self._table.put_rollout(request.id, {**record, "status": "waiting", "arrival": arrival}),
+            self._table.put(f"TARGET#{key}", f"WAIT#{arrival:012d}", {"rolloutId": request.id}),
+            self._table.put_lock(key, lock, {"arrivals": arrival, "waiting": lock.get("waiting", 0) + 1}),
+        )
+        return Admission("waits")
+
+    def refuse(self, rollout_id: str, execution: str, reason: str) -> None:
+        """Record a request that nothing can be done with; a rollout of the same id is left as it is."""
+        with suppress(Overtaken):
+            self._refuse(rollout_id, execution, reason)
+
+    def _refuse(self, rollout_id: str, execution: str, reason: str) -> None:
+        record = {"execution": execution, "status": "refused", "reason": reason, "endedAt": now()}
+        self._table.transact(
+            self._table.put_rollout(rollout_id, record),
+            self._table.put_event(rollout_id, ANNOUNCED_AS["refused"], "ended", {"reason": reason}),
+        )
+
+    def begin(self, plan: Plan, execution: str, epoch: int) -> None:
+        """Record that a rollout which holds the lock has started, with its plan."""
+        if self._has_begun(plan, execution):
+            return  # A retry whose first answer was lost.
+        try:
+            self._begin(plan, execution, epoch)
+        except Overtaken:
+            if not self._has_begun(plan, execution):
+                raise contended(plan.rollout_id) from None
+
+    def _has_begun(self, plan: Plan, execution: str) -> bool:
+        record = self._table.rollout(plan.rollout_id)
+        return record is not None and record["status"] == "running" and record["execution"] == execution
+
+    def _begin(self, plan: Plan, execution: str, epoch: int) -> None:
+        detail = {
+            "target": plan.target.key,
+            "steps": [step.to_wire() for step in plan.steps],
+            "bakeSeconds": plan.bake_seconds,
+            "firing": plan.firing,
+            **({"warnings": plan.warnings} if plan.warnings else {}),
+        }
+        self._table.transact(
+            self._table.update_rollout(
+                plan.rollout_id,
+                {"status": "running", "plan": json.dumps(plan.to_wire()), "startedAt": now()},
+                condition="execution = :execution AND #status = :accepted",
+                values={":execution": execution, ":accepted": "accepted"},
+            ),
+            self._table.check_lock(plan.target.key, plan.rollout_id, epoch),
+            self._table.put_event(plan.rollout_id, "Rollout Started", "started", detail),
+            *(self._table.put(f"ALARM#{alarm}", f"ROLLOUT#{plan.rollout_id}", {}) for alarm in set(plan.guards.alarms)),
+        )
+
+    # The end
+
+    def take_over(self, rollout_id: str, record: dict[str, Any]) -> int:
+        """Raise the epoch of a rollout's lock, so that its execution can have no further effect.
+
+        Returns
+        -------
+        int
+            The new epoch, under which the caller may act.
+        """
+        for _ in range(ATTEMPTS):
+            lock = self._table.lock(record["targetKey"])
+            if lock.get("owner") != rollout_id:
+                raise LockLost(f"rollout {rollout_id} does not own {record['targetKey']} any more")
+            epoch: int = lock["epoch"] + 1
+            with suppress(Overtaken):
+                self._table.transact(
+                    self._table.put_lock(record["targetKey"], lock, {"epoch": epoch}),
+                    self._table.update_rollout(rollout_id, {"epoch": epoch}),
+                )
+                return epoch
+        raise contended(record["targetKey"])
+
+    def settle(self, rollout_id: str, execution: str, outcome: Terminal, fields: dict[str, Any]) -> Settlement:
+        """End a rollout: its record, the terminal event and the lock's release or hand-over are one transaction.
+
+        A rollout that is carried out by another execution, or has ended already, is left as it is; when it was this
+        execution that ended it, the answer is what it was the first time.
+        """
+        for _ in range(ATTEMPTS):
+            record = self._table.rollout(rollout_id)
+            if record is None:  # It never got as far as a record: there is nothing to release.
+                with suppress(Overtaken):
+                    self._refuse(rollout_id, execution, fields.get("reason", ""))
+                    return Settlement()
+                continue
+            if record["execution"] != execution:
+                return Settlement()
+            if record["status"] in ANNOUNCED_AS:
+                return self._handed_over(record)
+            if record["status"] == "waiting":
+                return Settlement()  # It will run when its turn comes, in an execution of its own.
+            if outcome == "succeeded" and (objection := objection_in(record)):
+                return Settlement(objection=objection)
+            with suppress(Overtaken):
+                return self._settle(rollout_id, record, outcome, fields)
+        raise contended(rollout_id)
+
+    def _settle(self, rollout_id: str, record: dict[str, Any], outcome: Terminal, fields: dict[str, Any]) -> Settlement:
+        key = record["targetKey"]
+        lock = self._table.lock(key)
+        last = {"last": rollout_id} if outcome == "succeeded" else {}
+        heir, passing_on = None, []
+        if (lock.get("owner"), lock.get("epoch")) == (rollout_id, record["epoch"]):
+            waiting = self._first_in_line(key)
+            if waiting is None:
+                passing_on = [self._table.put_lock(key, lock, {"owner": None, **last})]
+            else:
+                heir, passing_on = waiting["rolloutId"], self._hand_over(record, lock, waiting, last)
+        self._table.transact(*self._end(rollout_id, record, outcome, fields), *passing_on)
+        return Settlement(self._table.rollout(heir) if heir else None)
+
+    def _end(
+        self, rollout_id: str, record: dict[str, Any], outcome: Terminal, fields: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """The writes that close a rollout's record and say so."""
+        undo_of = record["request"].get("undoOf")
+        announced_as = "Rollout Undone" if undo_of and outcome == "succeeded" else ANNOUNCED_AS[outcome]
+        undone = {"undoOf": undo_of} if undo_of else {}
+        return [
+            self._table.update_rollout(
+                rollout_id,
+                {"status": outcome, "endedAt": now(), **fields},
+                # The signals are those that were read: none came in between.
+                condition="execution = :execution AND #status IN (:accepted, :running) AND signals = :signals",
+                values={
+                    ":execution": record["execution"],
+                    ":accepted": "accepted",
+                    ":running": "running",
+                    ":signals": record["signals"],
+                },
+                remove=["token"],
+            ),
+            self._table.put_event(
+                rollout_id, announced_as, "ended", {"target": record["targetKey"], **undone, **fields}
+            ),
+            *(
+                self._table.drop(f"ALARM#{alarm}", record["pk"])
+                for alarm in set(record.get("plan", {}).get("guards", {}).get("alarms", []))
+            ),
+        ]
+
+    def _hand_over(
+        self, record: dict[str, Any], lock: dict[str, Any], waiting: dict[str, Any], last: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """The writes that hand a rollout's lock to the request that is first in line."""
+        epoch, heir = lock["epoch"] + 1, waiting["rolloutId"]
+        machine = record["execution"].rsplit(":", 1)[0]
+        return [
+            self._table.put_lock(
+                record["targetKey"], lock, {"owner": heir, "epoch": epoch, "waiting": lock["waiting"] - 1, **last}
+            ),
+            self._table.delete(waiting),
+            self._table.update_rollout(
+                heir,
+                # A name of its own: the plain one may have been used up by an execution that went into line.
+                {"status": "accepted", "epoch": epoch, "execution": f"{machine}:{execution_name(heir)}-{epoch}"},
+                condition="#status = :waiting",
+                values={":waiting": "waiting"},
+            ),
+        ]
+
+    def _handed_over(self, record: dict[str, Any]) -> Settlement:
+        """What the lock of an ended rollout went on to, if that has not started yet."""
+        owner = self._table.lock(record["targetKey"]).get("owner") if "targetKey" in record else None
+        heir = self._table.rollout(owner) if owner else None
+        return Settlement(heir if heir and heir["status"] == "accepted" else None)
+
+    def _first_in_line(self, target_key: str) -> dict[str, Any] | None:
+        values = {":pk": f"TARGET#{target_key}", ":wait": "WAIT#"}
+        line = self._table.query("pk = :pk AND begins_with(sk, :wait)", values, ConsistentRead=True, Limit=1)
+        return next(line, None)
+
+
+def _readmit(known: dict[str, Any], execution: str) -> Admission:
+    if known["execution"] != execution:
+        return Admission("duplicate")
+    match known["status"]:
+        case "accepted" | "running":
+            return Admission("held", known["epoch"])
+        case "waiting":
+            return Admission("waits")
+        case "refused":
+            return Admission("refused", reason=known.get("reason", ""))
+    return Admission("duplicate")

@@ -1,0 +1,337 @@
+"""CloudWatch as evidence: what each revision did minute by minute, and so that no point of a metric counts twice.
+
+Lambda books a metric at the time when the invocation began, so that minutes which are over still grow: each is read
+again until the longest invocation and a delay are behind it, and what has come since is a look of its own. A minute
+in which the weight changed belongs to no step, and is left out. Requests and failures are metrics apart, of which
+either may be known first: failures without their requests wait a while for them, or are weighed with what comes next.
+https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
+https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-view.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from datetime import UTC, datetime
+from math import isfinite
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from headgate.evidence import Ledger, Pair, take_looks
+from headgate.judge import Arm
+from headgate.request import MathQuery
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_cloudwatch import CloudWatchClient
+
+    from headgate.evidence import Look, Terms
+    from headgate.plan import Plan
+    from headgate.request import Guards, LambdaAliasTarget, LatencyGuard, MetricQuery
+
+MINUTE = 60_000
+"""Milliseconds."""
+
+READ_AGAIN = 20 * MINUTE
+"""The longest that an invocation takes, 15 minutes, and 5 in which CloudWatch is late."""
+
+PATIENCE = 3 * MINUTE
+"""After so long since a minute began, its failures wait no more for requests that CloudWatch does not tell of."""
+
+QUERIES_PER_CALL = 500
+"""https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricData.html"""
+
+REFUSED = ("ValidationError", "InvalidParameterValue", "InvalidParameterCombination", "MissingRequiredParameter")
+"""What CloudWatch answers to a query that it cannot read: then to all queries of the call."""
+
+Points = dict[tuple[int, str], Pair]
+"""Counts by minute (milliseconds since 1970) and measure, as CloudWatch has them now."""
+
+
+class Count(NamedTuple):
+    """A count that CloudWatch is asked for: queries, and the ids of those whose values add up to it."""
+
+    queries: list[dict[str, Any]]
+    adds: list[str]
+
+
+class Watched(NamedTuple):
+    """A rollout that CloudWatch is asked about."""
+
+    plan: Plan
+    ledger: Ledger
+
+
+def nothing_counted(rollout_id: str) -> Ledger:
+    """The ledger of a rollout that has no revisions yet: to see whether CloudWatch takes what it will be asked."""
+    return Ledger(rollout_id, "1", "1", since={}, counts={}, looked={}, standings={}, minutes={})
+
+
+class Minutes:
+    """Reads counts per minute, those of many rollouts in one call.
+
+    Parameters
+    ----------
+    client
+        A CloudWatch client.
+    """
+
+    def __init__(self, client: CloudWatchClient) -> None:
+        self._client = client
+
+    def read(self, rollouts: list[Watched], now: int) -> dict[str, Points]:
+        """What CloudWatch has of the minutes that are over, by rollout id; ``now`` in milliseconds since 1970.
+
+        Raises
+        ------
+        ClientError
+            If CloudWatch cannot be asked; with a code in ``REFUSED`` if it cannot read one of the queries.
+        """
+        found: dict[str, Points] = {}
+        batch: list[dict[str, Any]] = []
+        sums: dict[str, tuple[str, str, str, str]] = {}
+        for number, rollout in enumerate(rollouts):
+            found[rollout.ledger.rollout_id] = {}
+            queries, adds = _queries(rollout, f"r{number}")
+            # One rollout asks for 452 at most: 10 custom guards whose requests and failures are of 10 metrics each.
+            if len(batch) + len(queries) > QUERIES_PER_CALL:
+                self._collect(batch, sums, now, found)
+                batch, sums = [], {}
+            batch += queries
+            sums |= adds
+        self._collect(batch, sums, now, found)
+        return found
+
+    def _collect(
+        self,
+        queries: list[dict[str, Any]],
+        sums: dict[str, tuple[str, str, str, str]],
+        now: int,
+        found: dict[str, Points],
+    ) -> None:
+        if not queries:
+            return
+        counts: dict[tuple[str, int, str], dict[tuple[str, str], int]] = defaultdict(lambda: defaultdict(int))
+        pages = self._client.get_paginator("get_metric_data").paginate(
+            MetricDataQueries=queries,  # type: ignore[arg-type]
+            StartTime=_time(now - READ_AGAIN),
+            # Exclusive: the minute that still runs is left out.
+            EndTime=_time(now),
+            ScanBy="TimestampAscending",
+        )
+        for result in (result for page in pages for result in page["MetricDataResults"]):
+            if result["Id"] not in sums:
+                continue
+            rollout_id, measure, arm, what = sums[result["Id"]]
+            for stamp, value in zip(result["Timestamps"], result["Values"], strict=True):
+                if isfinite(value) and value > 0:
+                    counts[rollout_id, int(stamp.timestamp()) * 1000, measure][arm, what] += round(value)
+        for (rollout_id, minute, measure), numbers in counts.items():
+            arms = (Arm(numbers[arm, "requests"], numbers[arm, "failures"]) for arm in ("candidate", "stable"))
+            found[rollout_id][minute, measure] = Pair(*arms)
+
+
+def book(ledger: Ledger, terms: Terms, points: Points, now: int) -> tuple[Ledger, list[Look]]:
+    """Count what the points say beyond what was counted, and look at each minute by itself."""
+    looks: list[Look] = []
+    for measure in terms.measures:
+        alone = terms._replace(measures=(measure,))
+        for step, grown in _grown(ledger, measure.key, points).items():
+            for batch in _batches(grown):
+                ledger = _count(ledger, step, measure.key, batch)
+                # Nothing waits for the next minute, which may be another one: what one revision did says nothing.
+                ledger, more = take_looks(ledger, alone, now=max(batch) + MINUTE, at_least=0)
+                looks += more
+        for step, waiting in _grown(ledger, measure.key, points).items():
+            for minute in (minute for minute in waiting if minute <= now - PATIENCE):
+                ledger = _count_alone(ledger, step, measure.key, minute, points[minute, measure.key])
+                ledger, more = take_looks(ledger, alone, now=minute + MINUTE, at_least=0)
+                looks += more
+    oldest = (now - 2 * READ_AGAIN) // MINUTE
+    kept = {key: pair for key, pair in ledger.minutes.items() if int(key.partition("/")[0]) >= oldest}
+    return (ledger if kept == ledger.minutes else ledger._replace(minutes=kept)), looks
+
+
+def _grown(ledger: Ledger, measure: str, points: Points) -> dict[int, dict[int, Pair]]:
+    """What has come of each minute since it was counted, by step, oldest first."""
+    grown: dict[int, dict[int, Pair]] = defaultdict(dict)
+    for minute in sorted(minute for minute, key in points if key == measure):
+        step = _step_of(ledger, minute)
+        pair = _growth(ledger, minute, measure, points[minute, measure])
+        if step is not None and pair != Pair():
+            grown[step][minute] = pair
+    return grown
+
+
+def _growth(ledger: Ledger, minute: int, measure: str, now: Pair) -> Pair:
+    """A metric that shrinks takes nothing back."""
+    new = now.minus(ledger.minutes.get(_key(minute, measure), Pair()))
+    return Pair(*(Arm(max(0, arm.requests), max(0, arm.failures)) for arm in new))
+
+
+def _batches(grown: dict[int, Pair]) -> Iterator[dict[int, Pair]]:
+    """Minutes, each by itself; one that has more failures than requests goes with those that come after it."""
+    batch: dict[int, Pair] = {}
+    for minute, pair in grown.items():
+        batch[minute] = pair
+        if _excess(_sum(batch)) == Pair():
+            yield batch
+            batch = {}
+
+
+def _count(ledger: Ledger, step: int, measure: str, grown: dict[int, Pair]) -> Ledger:
+    ledger = ledger.add(step, measure, _sum(grown))
+    counted = {
+        key: ledger.minutes.get(key, Pair()).plus(pair)
+        for key, pair in ((_key(minute, measure), pair) for minute, pair in grown.items())
+    }
+    return ledger._replace(minutes={**ledger.minutes, **counted})
+
+
+def _count_alone(ledger: Ledger, step: int, measure: str, minute: int, now: Pair) -> Ledger:
+    """Count a minute whose failures nothing has come to be weighed with.
+
+    A failure that CloudWatch tells of no request for is a request as well. One whose request was looked at before is
+    counted, and not weighed: a look at failures alone would say nothing.
+    """
+    told = Pair(*(Arm(max(arm), arm.failures) for arm in now))
+    grown = _growth(ledger, minute, measure, told)
+    if grown == Pair():
+        return ledger
+    seen = ledger.looked.get((step, measure), Pair()).plus(_excess(grown))
+    ledger = _count(ledger, step, measure, {minute: grown})
+    return ledger._replace(looked={**ledger.looked, (step, measure): seen})
+
+
+def _excess(pair: Pair) -> Pair:
+    """The failures that are more than the requests."""
+    return Pair(*(Arm(0, max(0, arm.failures - arm.requests)) for arm in pair))
+
+
+def _sum(grown: dict[int, Pair]) -> Pair:
+    total = Pair()
+    for pair in grown.values():
+        total = total.plus(pair)
+    return total
+
+
+def _key(minute: int, measure: str) -> str:
+    return f"{minute // MINUTE}/{measure}"
+
+
+def _step_of(ledger: Ledger, minute: int) -> int | None:
+    """The step to which the whole of a minute belongs; None where the weight changed in it, or nothing had begun."""
+    step = ledger.step_at(minute)
+    return step if step == ledger.step_at(minute + MINUTE - 1) else None
+
+
+def _queries(rollout: Watched, prefix: str) -> tuple[list[dict[str, Any]], dict[str, tuple[str, str, str, str]]]:
+    """The queries about one rollout, and what each id with a value of its own counts."""
+    plan, ledger = rollout
+    queries: list[dict[str, Any]] = []
+    sums: dict[str, tuple[str, str, str, str]] = {}
+    for arm in ("candidate", "stable"):
+        revision = getattr(ledger, arm)
+        for measure, what, count in _counts(plan.guards, plan.target, revision, f"{prefix}{arm[0]}"):
+            queries += count.queries
+            sums |= dict.fromkeys(count.adds, (ledger.rollout_id, measure, arm, what))
+    return queries, sums
+
+
+def _counts(guards: Guards, target: LambdaAliasTarget, revision: str, prefix: str) -> Iterator[tuple[str, str, Count]]:
+    if guards.evidence == "cloudwatch":
+        if guards.errors:
+            # What is throttled is no invocation, and no error.
+            for what, metrics in (("requests", ("Invocations", "Throttles")), ("failures", ("Errors", "Throttles"))):
+                ids = [f"{prefix}e{what[0]}{metric.lower()}" for metric in metrics]
+                asked = [_lambda(i, m, "Sum", target, revision) for i, m in zip(ids, metrics, strict=True)]
+                yield "errors", what, Count(asked, ids)
+        if guards.latency:
+            for what, stat in (("requests", "SampleCount"), ("failures", _slower_than(guards.latency))):
+                query_id = f"{prefix}l{what[0]}"
+                yield "latency", what, Count([_lambda(query_id, "Duration", stat, target, revision)], [query_id])
+    for number, guard in enumerate(guards.custom):
+        for what, query in (("requests", guard.requests), ("failures", guard.failures)):
+            yield f"custom{number}", what, _custom(f"{prefix}m{number}{what[0]}", query, revision)
+
+
+def _custom(query_id: str, query: MetricQuery | MathQuery, revision: str) -> Count:
+    if not isinstance(query, MathQuery):
+        return Count([_metric(query_id, query, revision, told=True)], [query_id])
+    ids = {name: f"{query_id}x{number}" for number, name in enumerate(query.metrics)}
+    return Count(
+        [
+            *(_metric(ids[name], metric, revision, told=False) for name, metric in query.metrics.items()),
+            {"Id": query_id, "Expression": _renamed(query.expression, ids), "Period": 60, "ReturnData": True},
+        ],
+        [query_id],
+    )
+
+
+def _renamed(expression: str, ids: dict[str, str]) -> str:
+    """An expression about metrics by their ids in a call that others' queries share, which METRICS() means too."""
+
+    def renamed(match: re.Match[str]) -> str:
+        if match["metrics"]:
+            return f"[{', '.join(id_ for name, id_ in ids.items() if (match['with'] or '') in name)}]"
+        return ids.get(match[0], match[0])
+
+    return _TOKEN.sub(renamed, expression)
+
+
+_TOKEN = re.compile(
+    r"""(?P<metrics>\bMETRICS\(\s*(?:(?P<quote>["'])(?P<with>.*?)(?P=quote)\s*)?\)) | "[^"]*" | '[^']*' | \b[a-z]\w*""",
+    re.VERBOSE,
+)
+"""What may name a metric, and quoted text, which does not."""
+
+
+def _slower_than(guard: LatencyGuard) -> str:
+    """The statistic that counts the values above a threshold: a trimmed count leaves its lower bound out.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Statistics-definitions.html
+    """
+    if guard.threshold_ms is None:
+        raise ValueError("guards.latency.thresholdMs is not known; the planner puts it into the plan")
+    bound = f"{guard.threshold_ms:.10f}".rstrip("0").rstrip(".")
+    return f"TC({bound}:)"
+
+
+def _metric(query_id: str, query: MetricQuery, revision: str, *, told: bool) -> dict[str, Any]:
+    def filled(text: str) -> str:
+        return text.replace("{revision}", revision)
+
+    dimensions = {name: filled(value) for name, value in query.dimensions.items()}
+    return _stat(query_id, filled(query.namespace), filled(query.metric_name), query.stat, dimensions, told=told)
+
+
+def _lambda(query_id: str, metric: str, stat: str, target: LambdaAliasTarget, version: str) -> dict[str, Any]:
+    # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-view.html
+    dimensions = {
+        "FunctionName": target.name,
+        "Resource": f"{target.name}:{target.alias}",
+        "ExecutedVersion": version,
+    }
+    return _stat(query_id, "AWS/Lambda", metric, stat, dimensions, told=True)
+
+
+def _stat(
+    query_id: str, namespace: str, metric: str, stat: str, dimensions: dict[str, str], *, told: bool
+) -> dict[str, Any]:
+    return {
+        "Id": query_id,
+        "MetricStat": {
+            "Metric": {
+                "Namespace": namespace,
+                "MetricName": metric,
+                "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
+            },
+            "Period": 60,
+            "Stat": stat,
+        },
+        "ReturnData": told,
+    }
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds // MINUTE * 60, UTC)

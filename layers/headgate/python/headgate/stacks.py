@@ -1,0 +1,61 @@
+"""The CloudFormation stack that a target belongs to, if one does: deploying it may undo what a rollout has moved.
+
+https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStackResources.html
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from headgate.aws import Lazy
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+
+_GONE = ("DELETE_COMPLETE", "DELETE_SKIPPED")
+"""A deleted stack is told of for 90 days; it owns nothing, nor what it has left behind."""
+
+
+class Owner(NamedTuple):
+    """A stack, and what its template calls the resource; empty where the stack has more than it tells at once."""
+
+    stack: str
+    resource: str
+
+
+class Stacks:
+    """Finds the stack that a resource belongs to."""
+
+    def __init__(self, client: CloudFormationClient) -> None:
+        self._client = client
+
+    def owner_of(self, physical_id: str) -> Owner | None:
+        """The stack that a resource belongs to, by the id that CloudFormation gave it; None if there is none."""
+        try:
+            answer = self._client.describe_stack_resources(PhysicalResourceId=physical_id)
+        except ClientError as error:
+            told = error.response["Error"]
+            if told["Code"] == "ValidationError" and "does not exist" in told["Message"]:
+                return None
+            raise
+        # The stack's first hundred resources come along.
+        resources = answer["StackResources"]
+        for resource in resources:
+            if resource.get("PhysicalResourceId") == physical_id:
+                found = Owner(resource["StackName"], resource["LogicalResourceId"])
+                return None if resource["ResourceStatus"] in _GONE else found
+        return Owner(resources[0]["StackName"], "") if resources else None
+
+
+def impatient_client() -> CloudFormationClient:
+    """A CloudFormation client for what is good to know and not worth waiting for, made when it is first used.
+
+    CloudFormation may be throttled, or out of reach of a function in a VPC.
+    """
+    config = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=2)
+    client: CloudFormationClient = Lazy(lambda: boto3.client("cloudformation", config=config))  # type: ignore[assignment]
+    return client

@@ -1,0 +1,107 @@
+"""Which stack a resource belongs to, as CloudFormation tells it."""
+
+# Operations and parameters are named as AWS names them.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from headgate.stacks import Owner, Stacks, impatient_client
+from tests.unit.builders import ROOT
+from tests.unit.services import Refusal, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ALIAS = "arn:aws:lambda:eu-central-1:123456789012:function:checkout:live"
+
+
+class FakeStacks(Service):
+    """CloudFormation's answer to whose a resource is."""
+
+    def __init__(self) -> None:
+        self.owned: dict[str, tuple[str, str]] = {}
+        """Stack and logical id, by physical id."""
+        self.status = "CREATE_COMPLETE"
+        self.failure: Exception | None = None
+        self.asked = 0
+
+    def DescribeStackResources(self, PhysicalResourceId: str) -> dict[str, Any]:
+        self.asked += 1
+        if self.failure:
+            raise self.failure
+        if PhysicalResourceId not in self.owned:
+            raise Refusal("ValidationError", f"Stack for {PhysicalResourceId} does not exist")
+        stack, _ = self.owned[PhysicalResourceId]
+        resources = [
+            {"StackName": owner, "LogicalResourceId": logical, "PhysicalResourceId": physical}
+            for physical, (owner, logical) in self.owned.items()
+            if owner == stack
+        ]
+        return {"StackResources": [resource | {"ResourceStatus": self.status} for resource in resources[:100]]}
+
+
+@pytest.fixture(scope="module")
+def client(_nobodys_account: None) -> Any:
+    return boto3.client("cloudformation")
+
+
+@pytest.fixture
+def fake(client: Any) -> Iterator[FakeStacks]:
+    fake = FakeStacks()
+    detach = fake.attach(client)
+    yield fake
+    detach()
+
+
+@pytest.fixture
+def stacks(client: Any, fake: FakeStacks) -> Stacks:
+    return Stacks(client)
+
+
+def test_a_resource_of_no_stack_has_no_owner(stacks: Stacks) -> None:
+    assert stacks.owner_of(ALIAS) is None
+
+
+def test_an_owner_is_found_among_the_other_resources_of_its_stack(fake: FakeStacks, stacks: Stacks) -> None:
+    fake.owned |= {"checkout": ("shop", "Checkout"), ALIAS: ("shop", "Live"), "basket": ("other", "Basket")}
+    assert stacks.owner_of(ALIAS) == Owner("shop", "Live")
+
+
+def test_of_a_stack_with_more_resources_than_it_tells_at_once_the_name_is_known(
+    fake: FakeStacks, stacks: Stacks
+) -> None:
+    fake.owned |= {f"queue-{number}": ("shop", f"Queue{number}") for number in range(100)} | {ALIAS: ("shop", "Live")}
+    assert stacks.owner_of(ALIAS) == Owner("shop", "")
+
+
+@pytest.mark.parametrize("status", ["DELETE_COMPLETE", "DELETE_SKIPPED"])
+def test_a_stack_that_was_deleted_owns_nothing_any_more(fake: FakeStacks, stacks: Stacks, status: str) -> None:
+    fake.owned[ALIAS], fake.status = ("shop", "Live"), status
+    assert stacks.owner_of(ALIAS) is None
+
+
+@pytest.mark.parametrize(
+    "failure", [Refusal("AccessDenied"), Refusal("ValidationError", "1 validation error detected: too long")]
+)
+def test_what_is_no_answer_is_not_taken_for_one(fake: FakeStacks, stacks: Stacks, failure: Refusal) -> None:
+    fake.failure = failure
+    with pytest.raises(ClientError):
+        stacks.owner_of(ALIAS)
+
+
+def test_its_client_neither_waits_nor_tries_again() -> None:
+    config = impatient_client().meta.config
+    assert config.connect_timeout + config.read_timeout <= 3
+    assert config.retries["total_max_attempts"] == 1
+
+
+def test_the_planner_may_ask_about_any_stack_of_its_own_account_and_region() -> None:
+    template = (ROOT / "template.yaml").read_text("utf-8")
+    _, _, statement = template.partition("Action: cloudformation:DescribeStackResources\n")
+    assert statement.split("\n")[0].endswith("cloudformation:${AWS::Region}:${AWS::AccountId}:stack/*")
