@@ -21,7 +21,7 @@ demo-stop: setup ## Stop what demo-serve left up
 	@$(BIN)/python -m local.demo stop
 
 ##@ Work on it
-setup: $(VENV)/.ready $(LOCAL_VENV)/.ready ## Make the project's own environments
+setup: $(VENV)/.ready $(LOCAL_VENV)/.ready $(BIN)/headgate ## Make the project's own environments, and the command .venv/bin/headgate
 
 test: test-unit test-local ## Run all tests
 
@@ -55,9 +55,15 @@ clean: ## Remove environments and build results
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\nWhat a strategy would catch:\n  $(BIN)/headgate simulate --help\n'
 
 $(VENV)/.ready: requirements/dev.txt
 	@bash local/make_venv.sh "$(PYTHON)" $(VENV) requirements/dev.txt
+	@touch $@
+
+# The command runs from this checkout; what it and its build need is among the pinned packages already.
+$(BIN)/headgate: $(VENV)/.ready pyproject.toml
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(LOCAL_VENV)/.ready: requirements/local.txt

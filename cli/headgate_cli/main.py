@@ -1,0 +1,218 @@
+"""The commands of `headgate` and their options."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from headgate.request import DEFAULT_STRATEGY
+from headgate.strategy import steps_of
+from headgate_cli import report
+from headgate_cli.options import Chosen, Number, Picture, StrategyToJudge
+from headgate_cli.simulate import MAX_LOOKS, MAX_LOOKS_IN_RUN, Phase, Setting, simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from headgate_cli.simulate import Result
+
+YEAR = 365 * 24 * 60
+"""In minutes."""
+
+WEIGHT_MINUTES = 30
+"""How long a weight is held where nothing is said."""
+
+QUIET_SECONDS = 2
+
+RATE = Number(at_least=0, at_most=1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="headgate")
+def main() -> None:
+    """Headgate: progressive delivery for AWS."""
+
+
+@main.command("simulate")
+@click.option(
+    "--baseline-error-rate", type=RATE, required=True, help="Share of the stable version's requests that fail, 0 to 1."
+)
+@click.option(
+    "--candidate-error-rate", type=RATE, required=True, help="Share of the candidate's requests that fail, 0 to 1."
+)
+@click.option(
+    "--rps", type=Number(above=0, at_most=1e9), required=True, help="Requests a second, of both versions together."
+)
+@click.option(
+    "--strategy",
+    type=StrategyToJudge(),
+    help=f"A preset's name, or JSON as a request takes it.  [default: {DEFAULT_STRATEGY}]",
+)
+@click.option(
+    "--weight", type=Number(above=0, below=100), help="Instead of a strategy: percent of the requests to the candidate."
+)
+@click.option(
+    "--minutes",
+    type=Number(above=0, at_most=YEAR),
+    help="How long the candidate is judged.  [default: as long as the strategy bakes; with --weight 30]",
+)
+@click.option(
+    "--start-minute",
+    type=Number(at_least=0, at_most=YEAR),
+    default=0,
+    show_default=True,
+    help="The fault begins after so many healthy minutes.",
+)
+@click.option(
+    "--look-seconds",
+    type=Number(above=0, at_most=YEAR * 60),
+    default=1,
+    show_default=True,
+    help="How often the judge looks: telemetry comes within seconds, CloudWatch each 60.",
+)
+@click.option(
+    "--alpha",
+    type=Number(above=0, at_most=0.5),
+    default=0.01,
+    show_default=True,
+    help="Probability to roll back a candidate that is no worse.",
+)
+@click.option(
+    "--tolerate",
+    type=Number(at_least=0, at_most=100),
+    default=0,
+    show_default=True,
+    help="0.5 lets the candidate fail at 1.5 times the stable rate.",
+)
+@click.option(
+    "--clumps",
+    type=Number(at_least=1, at_most=1e6),
+    default=1,
+    show_default=True,
+    help="The most failures of one cause that the judge is told to expect.",
+)
+@click.option(
+    "--noise",
+    type=Number(at_least=0, at_most=1000),
+    default=0,
+    show_default=True,
+    help="Variation of each version's own rate that the judge is told to expect.",
+)
+@click.option(
+    "--runs",
+    type=Number(at_least=1, at_most=1e6, whole=True),
+    default=200,
+    show_default=True,
+    help="How many rollouts are simulated.",
+)
+@click.option(
+    "--seed",
+    type=Number(at_least=0, at_most=1e9, whole=True),
+    default=1,
+    show_default=True,
+    help="The same seed gives the same numbers.",
+)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--plot", type=Picture(), help="Draw the evidence over time (png, svg or pdf).")
+def simulate_command(*, form: str, plot: Path | None, **asked: Any) -> None:
+    """Say what a strategy would catch, before production depends on it: the shipped judge on made-up traffic.
+
+    \b
+    headgate simulate --baseline-error-rate 0.001 --candidate-error-rate 0.05 --rps 100 --weight 10
+    headgate simulate --baseline-error-rate 0.001 --candidate-error-rate 0.002 --rps 20 \\
+      --strategy Linear10PercentEvery1Minute --plot evidence.png
+
+    For a candidate that is no worse it says how often it would be rolled back by mistake.
+    """
+    given, phases = _phases(asked["strategy"], asked["weight"], asked["minutes"])
+    setting = Setting(
+        baseline_rate=asked["baseline_error_rate"],
+        candidate_rate=asked["candidate_error_rate"],
+        phases=phases,
+        fault_at=60 * asked["start_minute"],
+        **{
+            name: asked[name]
+            for name in ("rps", "look_seconds", "alpha", "tolerate", "clumps", "noise", "runs", "seed")
+        },
+    )
+    _check(setting)
+    with _progress(setting.runs) as on_run:
+        result = simulate(setting, on_run)
+    if plot is not None:
+        _draw(setting, result, plot)
+    if form == "json":
+        steps = [{"weight": phase.weight, "bakeSeconds": phase.seconds} for phase in phases]
+        told = dict(sorted(asked.items())) | {"strategy": given, "minutes": setting.seconds / 60, "steps": steps}
+        click.echo(json.dumps(report.as_json(result, told), indent=2, allow_nan=False))
+    else:
+        click.echo(report.as_text(setting, result))
+
+
+def _phases(strategy: Chosen | None, weight: float | None, minutes: float | None) -> tuple[Any, tuple[Phase, ...]]:
+    """The strategy as given (None where a weight was), and the phases of it that are simulated."""
+    if weight is not None:
+        if strategy is not None:
+            raise click.UsageError(f"--weight {weight:g} and --strategy exclude each other: leave one of them out")
+        return None, (Phase(weight, 60 * (WEIGHT_MINUTES if minutes is None else minutes)),)
+    given, steps = strategy or Chosen(DEFAULT_STRATEGY, steps_of(DEFAULT_STRATEGY))
+    left, phases = inf if minutes is None else 60 * minutes, []
+    for step in steps:
+        if seconds := min(step.bake_seconds, left):
+            phases.append(Phase(step.weight, seconds))
+            left -= seconds
+    return given, tuple(phases)
+
+
+def _check(setting: Setting) -> None:
+    """Refuse what only shows once the options are put together."""
+    if setting.fault_at >= setting.seconds:
+        raise click.BadParameter(
+            f"the fault must begin before the last bake ends, after {setting.seconds / 60:g} minutes (given "
+            f"{setting.fault_at / 60:g})",
+            param_hint="'--start-minute'",
+        )
+    looks = sum(phase.seconds / setting.look_seconds for phase in setting.phases)
+    excess = max(looks / MAX_LOOKS_IN_RUN, looks * setting.runs / MAX_LOOKS)
+    if excess > 1:
+        enough = 1.01 * setting.look_seconds * excess  # Three digits of it may be rounded down.
+        raise click.BadParameter(
+            f"makes {looks:,.0f} looks in each of {setting.runs:,} runs, which takes too long; take "
+            f"{enough:.3g} or more, or fewer --runs or --minutes "
+            f"(given {setting.look_seconds:g})",
+            param_hint="'--look-seconds'",
+        )
+
+
+def _draw(setting: Setting, result: Result, file: Path) -> None:
+    try:
+        report.draw(setting, result, file)
+    except OSError as error:
+        raise click.BadParameter(f"cannot be written: {error}; give another file", param_hint="'--plot'") from None
+
+
+@contextmanager
+def _progress(runs: int) -> Iterator[Callable[[int], None] | None]:
+    """Tell a terminal how far a simulation is, once it has taken longer than a person likes to wait in silence."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    quiet_until = next_at = time.monotonic() + QUIET_SECONDS
+
+    def on_run(done: int) -> None:
+        nonlocal next_at
+        if (now := time.monotonic()) >= next_at:
+            next_at = now + 0.2
+            click.echo(f"\r{done:,} of {runs:,} runs ", err=True, nl=False)
+
+    try:
+        yield on_run
+    finally:
+        if next_at > quiet_until:
+            click.echo("\r\033[K", err=True, nl=False)

@@ -1,0 +1,275 @@
+"""What a simulation found: as JSON, as text for a person, and as a picture."""
+
+from __future__ import annotations
+
+from math import log, log10
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from headgate_cli.simulate import floor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from headgate_cli.simulate import Result, Setting, Spread
+
+WIDTH = 100
+"""Characters of a line of text."""
+
+LOWEST = 1e-4
+"""Evidence below this is drawn here: it is all the same."""
+
+
+def as_json(result: Result, asked: dict[str, Any]) -> dict[str, Any]:
+    """The result as JSON-able data; what was asked goes under ``input``."""
+    return {
+        "input": asked,
+        "detected": result.detected,
+        "false_rollbacks": result.false_rollbacks,
+        "seconds": _rounded(result.seconds),
+        "failed_requests": _rounded(result.failed_requests),
+        "requests": _rounded(result.requests),
+        "floor": result.floor,
+    }
+
+
+def _rounded(spread: Spread) -> dict[str, float | None]:
+    return {name: None if value is None else round(value, 6) for name, value in spread._asdict().items()}
+
+
+def as_text(setting: Setting, result: Result) -> str:
+    """The result as a small table, and a conclusion."""
+    told = [line for sentence in _conclusion(setting, result) for line in wrap(sentence, WIDTH)]
+    return "\n".join([*_question(setting), "", *_table(result), "", *told])
+
+
+def _question(setting: Setting) -> list[str]:
+    late = f" from {_time(setting.fault_at)} on" if setting.fault_at else ""
+    candidate, stable = _percent(setting.candidate_rate), _percent(setting.baseline_rate)
+    return [
+        f"The candidate fails {candidate} of its requests{late}, the stable version {stable}{_times(setting)}.",
+        f"{setting.rps:,g} requests a second; {_weights(setting)}.",
+        f"A look every {setting.look_seconds:g} s; alpha {setting.alpha:g}{_terms(setting)}.",
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.6g} %"
+
+
+def _times(setting: Setting) -> str:
+    if setting.candidate_rate == setting.baseline_rate:
+        return ": just as often"
+    if not (setting.baseline_rate and setting.candidate_rate):
+        return ""
+    return f": {setting.candidate_rate / setting.baseline_rate:.3g} times as often"
+
+
+def _weights(setting: Setting) -> str:
+    shown = [f"{phase.weight:g} % for {_time(phase.seconds)}" for phase in setting.phases]
+    if len(shown) > 4:
+        shown = [*shown[:2], f"... ({len(shown) - 3} more) ...", shown[-1]]
+    return f"to the candidate {', '.join(shown)}"
+
+
+def _terms(setting: Setting) -> str:
+    return "".join(
+        f", {name} {value:g}"
+        for name, value, default in (
+            ("tolerate", setting.tolerate, 0),
+            ("clumps", setting.clumps, 1),
+            ("noise", setting.noise, 0),
+        )
+        if value != default
+    )
+
+
+def _table(result: Result) -> list[str]:
+    rows = (
+        ("seconds", result.seconds),
+        ("failed candidate requests", result.failed_requests),
+        ("candidate requests", result.requests),
+    )
+    head = f"{'until the rollback':28}{'mean':>12}{'median':>12}{'90 % within':>14}"
+    return [head, *(f"  {name:26}{_figure(s.mean):>12}{_figure(s.median):>12}{_figure(s.p90):>14}" for name, s in rows)]
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def _conclusion(setting: Setting, result: Result) -> list[str]:
+    lines = []
+    if setting.fault_at:
+        lines.append(
+            f"FALSE rollbacks before the fault begins: {_share(result.false_rollbacks)} of {_runs(setting)}; alpha "
+            f"allows {_share(setting.alpha)}."
+        )
+    if setting.no_worse:
+        than = "no worse than stable" if not setting.tolerate else "no worse than what is tolerated"
+        lines.append(
+            f"FALSE rollbacks: {_share(result.detected)} of {_runs(setting)}. The candidate is {than}, so each is a "
+            f"mistake; alpha allows {_share(setting.alpha)}."
+        )
+        return lines
+    lines.append(_stopped(setting, result))
+    if result.detected + result.false_rollbacks < 1:
+        lines.append(_advice(setting, result))
+    return lines
+
+
+def _stopped(setting: Setting, result: Result) -> str:
+    if not result.detected:
+        return f"Stopped in none of {_runs(setting)}: this fault would go unnoticed."
+    typical = (
+        f"Stopped in {_share(result.detected)} of {_runs(setting)}, typically after "
+        f"{_count(result.failed_requests)}, {_time(result.seconds.median or 0.0)}"
+    )
+    if result.floor is None or result.detected < 1:
+        return f"{typical}."  # The mean over those that were stopped is not to be held against the floor.
+    return f"{typical}; no judge that bursts cannot fool needs fewer than {result.floor:.1f} on average."
+
+
+def _count(failed: Spread) -> str:
+    median = failed.median or 0.0
+    return f"{median:,g} failed request{'' if median == 1 else 's'}"
+
+
+def _advice(setting: Setting, result: Result) -> str:
+    """What would help where the fault is not always caught, with the figures that say how much."""
+    missed = f"Missed in {_share(1 - result.detected - result.false_rollbacks)}"
+    weight = max((phase.weight for phase in setting.phases if phase.weight < 100), default=100.0)
+    least = floor(setting, weight)
+    if least is None:
+        return f"{missed}: the rates are too close to tell apart. Raise the bake time a lot, or accept the difference."
+    to_come = _failures_to_come(setting)
+    wanted = 2 * max(least, to_come)
+    bake = (wanted - to_come) / (setting.rps * weight / 100 * setting.candidate_rate)
+    return (
+        f"{missed}. In the time there is the candidate fails about {to_come:,.3g} requests, and any judge needs some "
+        f"{least:,.3g} on average, more for certainty. What would help: a longer bake ({_time(bake)} more at "
+        f"{weight:g} % makes it {wanted:,.3g}), more traffic, or a higher weight, which is faster but costs more "
+        "failures."
+    )
+
+
+def _failures_to_come(setting: Setting) -> float:
+    """Failed candidate requests to expect from the beginning of the fault to the end of the last bake."""
+    expected, end = 0.0, 0.0
+    for phase in setting.phases:
+        end += phase.seconds
+        # Beside no stable traffic nothing is judged.
+        ill = max(0.0, min(phase.seconds, end - setting.fault_at)) if phase.weight < 100 else 0.0
+        expected += ill * setting.rps * phase.weight / 100 * setting.candidate_rate
+    return expected
+
+
+def _runs(setting: Setting) -> str:
+    return f"{setting.runs:,} run{'' if setting.runs == 1 else 's'}"
+
+
+def _share(share: float) -> str:
+    """A share in percent, never rounded to none or all of it."""
+    text = f"{100 * share:.1f}"
+    if text in ("0.0", "100.0"):
+        return _percent(share)
+    return f"{text.removesuffix('.0')} %"
+
+
+def _time(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length or seconds == length:
+            return f"{seconds / length:,.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def draw(setting: Setting, result: Result, file: Path) -> None:
+    """Draw the evidence of some runs over time; the file's suffix says how (png, svg, pdf).
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    # Only who asks for a picture waits for matplotlib; Agg needs no screen.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    horizon = _horizon(setting, result)
+    unit, length = next((u for u in (("hours", 3600), ("minutes", 60)) if horizon >= 3 * u[1]), ("seconds", 1))
+    _draw_phases(axes, setting, horizon, length)
+    _draw_evidence(axes, setting, result, length)
+    axes.set_yscale("log")
+    axes.set_ylim(_bottom(result), 30 / setting.alpha)
+    axes.set_xlim(0, horizon / length)
+    axes.set_xlabel(f"{unit} since the first shift")
+    axes.set_ylabel("evidence against the candidate")
+    axes.set_title(
+        f"candidate fails {_percent(setting.candidate_rate)}, stable "
+        f"{_percent(setting.baseline_rate)}, {setting.rps:,g} requests a second: "
+        f"{len(result.paths)} of {_runs(setting)}",
+        fontsize=11,
+        pad=22,
+    )
+    figure.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+    figure.savefig(file)
+
+
+def _horizon(setting: Setting, result: Result) -> float:
+    """Seconds to draw: all there are, or a little more than what the slowest run took where all were stopped."""
+    if not all(path.stopped for path in result.paths):
+        return setting.seconds
+    return min(setting.seconds, 1.15 * max(path.seconds[-1] for path in result.paths))
+
+
+def _bottom(result: Result) -> float:
+    """The lower end of the evidence that is drawn: a little below what there is."""
+    least = min(min(path.values) for path in result.paths) / log(10)
+    return 10 ** (max(min(least, -1.0), log10(LOWEST)) - 0.3)
+
+
+def _draw_phases(axes: Axes, setting: Setting, horizon: float, length: float) -> None:
+    """Shade the weights in turn, and name those that are wide enough for it."""
+    begin = 0.0
+    for number, phase in enumerate(setting.phases):
+        end = min(begin + phase.seconds, horizon)
+        if begin >= horizon:
+            break
+        axes.axvspan(begin / length, end / length, color="#4c72b0", alpha=0.05 + 0.09 * (number % 2), linewidth=0)
+        if end - begin > horizon / 16:
+            axes.text(
+                (begin + end) / 2 / length,
+                1.02,
+                f"{phase.weight:g} %",
+                transform=axes.get_xaxis_transform(),
+                ha="center",
+                fontsize=9,
+                color="#4c72b0",
+            )
+        begin = end
+
+
+def _draw_evidence(axes: Axes, setting: Setting, result: Result, length: float) -> None:
+    for path in result.paths:
+        times = [seconds / length for seconds in path.seconds]
+        # Beyond the line it is all the same too, and e to the power of it may be more than a float holds.
+        values = [10 ** min(max(value / log(10), log10(LOWEST)), log10(20 / setting.alpha)) for value in path.values]
+        colour = "#c44e52" if path.stopped else "#55a868"
+        axes.step(times, values, where="post", color=colour, alpha=0.65, linewidth=1)
+        if path.stopped:
+            axes.plot(times[-1], values[-1], "o", color=colour, markersize=4)
+    for label, colour, stopped in (("rolled back", "#c44e52", True), ("not rolled back", "#55a868", False)):
+        if any(path.stopped == stopped for path in result.paths):
+            axes.plot([], [], color=colour, label=label)
+    axes.axhline(
+        1 / setting.alpha, color="black", linestyle="--", linewidth=1, label=f"1/alpha = {1 / setting.alpha:g}"
+    )
+    if setting.fault_at:
+        axes.axvline(setting.fault_at / length, color="#8172b3", linestyle=":", linewidth=1.5, label="the fault begins")

@@ -1,0 +1,301 @@
+"""What a strategy would catch: the shipped judge on made-up traffic, many times over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from headgate.evidence import LOOK_AT
+from headgate.judge import Arm, Evidence, least_failures, look
+from headgate_cli.traffic import Looks, synthesise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+MAX_LOOKS = 200_000_000
+"""Looks of all runs together: some minutes of work."""
+
+MAX_LOOKS_IN_RUN = 5_000_000
+"""Looks of one run: some hundred megabytes."""
+
+PATHS = 20
+"""Runs whose evidence is kept, to be drawn."""
+
+
+class Phase(NamedTuple):
+    """A weight, in percent of the traffic to the candidate, and for how many seconds (above 0) it is held."""
+
+    weight: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is simulated; rates are shares of requests that fail, 0 to 1."""
+
+    baseline_rate: float
+    candidate_rate: float
+    """The candidate's rate once the fault has begun; until then it fails as the baseline does."""
+    rps: float
+    """Requests a second, of both revisions together."""
+    phases: tuple[Phase, ...]
+    look_seconds: float
+    alpha: float
+    runs: int
+    seed: int
+    fault_at: float = 0.0
+    """Seconds from the first shift to the beginning of the fault."""
+    tolerate: float = 0.0
+    clumps: float = 1.0
+    noise: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return sum(phase.seconds for phase in self.phases)
+
+    @property
+    def no_worse(self) -> bool:
+        """Whether to roll this candidate back is a mistake."""
+        return self.candidate_rate <= self.baseline_rate * (1 + self.tolerate)
+
+
+class Spread(NamedTuple):
+    """How a figure is spread over the runs that were stopped; None where none was."""
+
+    mean: float | None
+    median: float | None
+    p90: float | None
+    """Nine of ten runs had this much or less."""
+
+
+class Path(NamedTuple):
+    """The evidence of one run: ``values`` are natural logarithms, each from its time (seconds) on."""
+
+    seconds: tuple[float, ...]
+    values: tuple[float, ...]
+    stopped: bool
+
+
+class Result(NamedTuple):
+    """What came out of all runs."""
+
+    detected: float
+    """Share of the runs that were rolled back once the fault had begun; of a candidate no worse, by mistake."""
+    false_rollbacks: float
+    """Share of the runs that were rolled back before the fault had begun."""
+    seconds: Spread
+    """From the beginning of the fault to the end of the look that gave it away."""
+    failed_requests: Spread
+    """Of the candidate, in the same time."""
+    requests: Spread
+    """Of the candidate, in the same time."""
+    floor: float | None
+    """Failed requests that any judge which bursts cannot fool needs on average at the first weight; None where nothing
+    can be found."""
+    paths: tuple[Path, ...]
+
+
+def simulate(setting: Setting, on_run: Callable[[int], None] | None = None) -> Result:
+    """Run a rollout's judgement ``setting.runs`` times on made-up traffic.
+
+    Each run has its own source of chance, made of the seed and the run's number: more runs only add to fewer.
+
+    Parameters
+    ----------
+    setting
+        What is simulated.
+    on_run
+        Called after each run with the number of runs that are done.
+    """
+    timetable = _timetable(setting)
+    stops, paths = [], []
+    for run in range(setting.runs):
+        traffic = _traffic(setting, timetable, np.random.default_rng([setting.seed, run]))
+        stop, course = _judge(setting, timetable, traffic)
+        if stop is not None:
+            stops.append(stop)
+        if run < PATHS:
+            paths.append(_path(course, setting.seconds, stopped=stop is not None))
+        if on_run is not None:
+            on_run(run + 1)
+    found = [stop for stop in stops if stop.seconds > 0]
+    return Result(
+        detected=len(found) / setting.runs,
+        false_rollbacks=(len(stops) - len(found)) / setting.runs,
+        seconds=_spread([stop.seconds for stop in found]),
+        failed_requests=_spread([stop.failed_requests for stop in found]),
+        requests=_spread([stop.requests for stop in found]),
+        floor=floor(setting, setting.phases[0].weight),
+        paths=tuple(paths),
+    )
+
+
+def floor(setting: Setting, weight: float) -> float | None:
+    """Failed candidate requests that no burst-proof judge can do without, on average, at a weight (percent).
+
+    None where there is nothing to find: a candidate no worse, or no stable traffic to compare with.
+    """
+    if setting.no_worse or weight >= 100:
+        return None
+    share, null = weight / 100, 1 + setting.tolerate
+    ratio = setting.candidate_rate / (setting.baseline_rate * null) if setting.baseline_rate else inf
+    try:
+        least = least_failures(ratio, null * share / (null * share + 1 - share), setting.alpha)
+    except ZeroDivisionError:
+        return None
+    # Of a ratio that is 1 but for rounding, the divergence is rounding too, of either sign.
+    return least if isfinite(least) and least > 0 else None
+
+
+class _Timetable(NamedTuple):
+    """The looks of a run, the same in all runs: arrays of shape (looks,)."""
+
+    lengths: NDArray[np.float64]
+    """In seconds."""
+    ends: NDArray[np.float64]
+    """In seconds from the first shift."""
+    weights: NDArray[np.float64]
+    phase_starts: NDArray[np.int64]
+    """The first look of each phase; of shape (phases,)."""
+    phase_ends: NDArray[np.int64]
+    """For each look, the look after the last one of its phase."""
+    candidate_rates: NDArray[np.float64]
+    first_at_fault: int
+    """The first look that the fault is in."""
+
+
+def _lengths(phase: Phase, look_seconds: float) -> NDArray[np.float64]:
+    """Looks of equal length, and a shorter last one where they do not divide the phase: none straddles a shift."""
+    whole = int(phase.seconds / look_seconds + 1e-9)
+    rest = phase.seconds - whole * look_seconds
+    lengths = np.full(whole, look_seconds)
+    return np.append(lengths, rest) if rest > 1e-9 * look_seconds or not whole else lengths
+
+
+def _timetable(setting: Setting) -> _Timetable:
+    looks = [_lengths(phase, setting.look_seconds) for phase in setting.phases]
+    counts = np.array([len(of_phase) for of_phase in looks])
+    lengths = np.concatenate(looks)
+    begins = np.cumsum([0.0, *(phase.seconds for phase in setting.phases)])
+    # Multiplied, not summed up: rounding must not take a look across the beginning of the fault.
+    ends = np.concatenate(
+        [
+            begin + np.minimum(setting.look_seconds * np.arange(1, count + 1), end - begin)
+            for begin, end, count in zip(begins, begins[1:], counts, strict=False)
+        ]
+    )
+    # A look in whose midst the fault begins has some of each rate.
+    ill = np.clip((ends - setting.fault_at) / lengths, 0.0, 1.0)
+    return _Timetable(
+        lengths=lengths,
+        ends=ends,
+        weights=np.repeat([phase.weight for phase in setting.phases], counts),
+        phase_starts=np.cumsum(counts) - counts,
+        phase_ends=np.repeat(np.cumsum(counts), counts),
+        candidate_rates=setting.baseline_rate + ill * (setting.candidate_rate - setting.baseline_rate),
+        first_at_fault=int(np.searchsorted(ends, setting.fault_at, side="right")),
+    )
+
+
+def _traffic(setting: Setting, timetable: _Timetable, rng: np.random.Generator) -> Looks:
+    """One run's traffic. A look that was cut short has that much less."""
+    return synthesise(
+        rng,
+        runs=1,
+        rps=setting.rps * timetable.lengths / setting.look_seconds,
+        look_seconds=setting.look_seconds,
+        weights=timetable.weights,
+        candidate_rate=timetable.candidate_rates,
+        stable_rate=setting.baseline_rate,
+    )
+
+
+class _Stop(NamedTuple):
+    """When a run was rolled back, counted from the fault; of a rollback before it, ``seconds`` are 0 or less."""
+
+    seconds: float
+    failed_requests: int
+    requests: int
+
+
+def _judge(
+    setting: Setting, timetable: _Timetable, traffic: Looks
+) -> tuple[_Stop | None, list[tuple[float, Evidence]]]:
+    """Judge one run, look by look, until the evidence is in; also what the evidence was, and since which second."""
+    evidence, before, phase_end = Evidence(), 0.0, 0
+    course = [(before, evidence)]
+    for first, after, candidate, stable in _looks_that_count(timetable, traffic):
+        now = float(timetable.ends[after - 1])
+        evidence = look(
+            evidence,
+            candidate,
+            stable,
+            alpha=setting.alpha,
+            seconds=now - before,
+            shifted=0 < phase_end <= first,
+            tolerate=setting.tolerate,
+            clumps=setting.clumps,
+            noise=setting.noise,
+        )
+        course.append((now, evidence))
+        if evidence.crosses(setting.alpha):
+            at_fault = slice(timetable.first_at_fault, after)
+            failed = int(traffic.candidate_failures[0, at_fault].sum())
+            requests = int(traffic.candidate_requests[0, at_fault].sum())
+            return _Stop(now - setting.fault_at, failed, requests), course
+        before, phase_end = now, int(timetable.phase_ends[first])
+    return None, course
+
+
+def _path(course: list[tuple[float, Evidence]], end: float, *, stopped: bool) -> Path:
+    """The course of the evidence as it is drawn: to the rollback, or to the end (in seconds)."""
+    seconds, evidence = zip(*(course if stopped else [*course, (end, course[-1][1])]), strict=True)
+    return Path(seconds, tuple(each.log_value for each in evidence), stopped)
+
+
+def _looks_that_count(timetable: _Timetable, traffic: Looks) -> Iterator[tuple[int, int, Arm, Arm]]:
+    """Yield (first look, look after the last, candidate, stable) of what the judge looks at in one go.
+
+    The judge waits for ``LOOK_AT`` candidate requests or the end of the phase, as it does in a rollout. Looks without
+    failures change nothing but the time and are left out, except the first of each phase, which tells of the shift:
+    two shifts invest more than one.
+    """
+    firsts = _gathered(timetable, traffic.candidate_requests[0])
+    candidate_requests, candidate_failures, stable_requests, stable_failures = (
+        np.add.reduceat(counts[0], firsts) for counts in traffic[1:]
+    )
+    shifted = np.isin(firsts, timetable.phase_starts) & (candidate_requests + stable_requests > 0)
+    counts = (candidate_failures + stable_failures > 0) | shifted
+    afters = np.append(firsts[1:], timetable.ends.size)
+    for i in np.flatnonzero(counts).tolist():
+        yield (
+            int(firsts[i]),
+            int(afters[i]),
+            Arm(int(candidate_requests[i]), int(candidate_failures[i])),
+            Arm(int(stable_requests[i]), int(stable_failures[i])),
+        )
+
+
+def _gathered(timetable: _Timetable, requests: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first of each group of looks that the judge takes as one, given the candidate's requests in each look."""
+    if int(requests.min()) >= LOOK_AT:
+        return np.arange(requests.size)
+    counted = np.cumsum(requests)
+    enough = np.searchsorted(counted, counted - requests + LOOK_AT) + 1
+    following = np.minimum(enough, timetable.phase_ends).tolist()
+    firsts, first = [], 0
+    while first < requests.size:
+        firsts.append(first)
+        first = following[first]
+    return np.array(firsts)
+
+
+def _spread(figures: Sequence[float]) -> Spread:
+    if not figures:
+        return Spread(None, None, None)
+    return Spread(float(np.mean(figures)), float(np.median(figures)), float(np.percentile(figures, 90)))
