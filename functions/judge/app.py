@@ -73,7 +73,8 @@ def find(plan: Plan, step: int, bake: int, key: str, state: dict[str, Any]) -> F
         extra_bakes=bake,
     )
     ledger = last_look(plan)
-    if not known.signals and state and not plan.guards.ask_cloudwatch:
+    counted_as_errors = plan.guards.evidence == "cloudwatch" and plan.guards.errors
+    if not known.signals and state and not counted_as_errors:
         # Who has been told already need not wait for CloudWatch.
         versions = [state["candidate"], state["stable"]]
         candidate, stable = throttles.of(plan.target, versions, since)

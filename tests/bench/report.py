@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
 QUICK_PAGE = ROOT / ".local" / "bench" / "benchmarks.md"
-ORDER = ("transitions", "rollback", "init")
+ORDER = ("judge", "telemetry", "transitions", "rollback", "init")
 HEADER = """# Benchmarks
 
 `make bench` writes this page; each number was measured or computed in the run that its section names, next to an
@@ -81,7 +81,7 @@ def _provenance(name: str, commit: str, *, quick: bool) -> str:
         f"{os.cpu_count()} CPUs ({_processor()}), load {os.getloadavg()[0]:.1f} at the end",
         f"{platform.system()} {platform.machine()}",
         f"Python {platform.python_version()}",
-        *(f"{package} {version(package)}" for package in ("boto3", "pydantic", "aws-sam-cli")),
+        *(f"{package} {version(package)}" for package in ("boto3", "numpy", "pydantic", "aws-sam-cli")),
         f"MiniStack {_ministack()}",
     ]
     command = f".venv/bin/python -m tests.bench {'--quick ' if quick else ''}{name}"

@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import comb
 from typing import TYPE_CHECKING
 
-from headgate.judge import CASH, FEW, HALF_INVESTED_SECONDS, LATER, PRIOR, RATIOS, SHIFT_SECONDS
+from headgate.judge import _CAUTION, CASH, CASH_SECONDS, FEW, LATER, PRIOR, RATIOS, SHIFT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,10 +76,10 @@ def independent_look(
 
 
 def _waited(purse: Purse, seconds: Decimal, *, shifted: bool) -> Purse:
-    """Cash shrinks as one over the age and a constant: what it loses goes to the ratios."""
+    """Cash shrinks as one over the square of the age and a constant: what it loses goes to the ratios."""
     seconds += Decimal(SHIFT_SECONDS) if shifted else 0
-    born = Decimal(HALF_INVESTED_SECONDS) + purse.age
-    left = purse.cash * born / (born + seconds)
+    born = Decimal(CASH_SECONDS) + purse.age
+    left = purse.cash * (born / (born + seconds)) ** 2
     spent = purse.cash - left
     on_ratios = tuple(wealth + spent * Decimal(share) for wealth, share in zip(purse.on_ratios, LATER, strict=True))
     return replace(purse, on_ratios=on_ratios, cash=left, age=purse.age + seconds)
@@ -97,13 +97,13 @@ def _odds(ratio: Fraction, null: Fraction, share: Fraction, of_candidate: int, o
 
 
 def _widening(ratio: Fraction, null: Fraction, share: Fraction, noise: Decimal, pace: Decimal) -> Decimal:
-    """Variance of a minute's log odds where Poisson rates wander, over their variance where they do not."""
+    """Variance of a minute's log odds where Poisson rates wander, cautiously, over that where they do not."""
     steady = wandering = Decimal(0)
     p = _decimal(_chance_of_candidate(null, share))
     for expected, one in ((pace * p, (1, 0)), (pace * (1 - p), (0, 1))):
         gain = _decimal(_odds(ratio, null, share, *one)).ln()
         steady += gain**2 * expected
-        wandering += gain**2 * (expected + (noise * expected) ** 2)
+        wandering += gain**2 * (expected + Decimal(_CAUTION) * (noise * expected) ** 2)
     return wandering / steady
 
 

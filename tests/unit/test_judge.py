@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from headgate.judge import (
     CASH,
+    CASH_SECONDS,
     FEW,
-    HALF_INVESTED_SECONDS,
     LATER,
     PRIOR,
     SHIFT_SECONDS,
@@ -317,10 +317,10 @@ def test_time_invests_cash_and_a_change_of_weight_as_much_as_ten_minutes_do(
     state: tuple[Evidence, float], seconds: float
 ) -> None:
     before, alpha = state
-    age = HALF_INVESTED_SECONDS + before.invested_seconds
+    age = CASH_SECONDS + before.invested_seconds
     waited = look(before, Arm(5), Arm(5), alpha=alpha, seconds=seconds)
     shifted = look(before, Arm(5), Arm(5), alpha=alpha, seconds=seconds, shifted=True)
-    assert waited.log_cash == pytest.approx(before.log_cash + log(age / (age + seconds)))
+    assert waited.log_cash == pytest.approx(before.log_cash + 2 * log(age / (age + seconds)))
     assert shifted[:2] == before.invest(seconds + SHIFT_SECONDS)[:2]
     assert all(now >= then - ROUNDING for now, then in zip(waited.log_wealth, before.log_wealth, strict=True))
 
@@ -504,7 +504,7 @@ def test_the_value_is_infinite_only_where_no_float_holds_it() -> None:
 
 def test_a_look_of_an_hour_invests_most_of_the_cash_and_counts_like_any_other() -> None:
     evidence = look(Evidence(), Arm(36_000, 36), Arm(324_000, 324), alpha=0.01, seconds=3600)
-    assert exp(evidence.log_cash) == pytest.approx(CASH * HALF_INVESTED_SECONDS / (HALF_INVESTED_SECONDS + 3600))
+    assert exp(evidence.log_cash) == pytest.approx(CASH * (CASH_SECONDS / (CASH_SECONDS + 3600)) ** 2)
     assert evidence.value < 1
     assert look(Evidence(), Arm(36_000, 72), Arm(324_000, 324), alpha=0.01, seconds=3600).crosses(0.01)
 

@@ -75,14 +75,21 @@ class TestOpening:
     def test_a_new_ledger_says_who_is_compared_and_holds_nothing(self, ledgers: Ledgers) -> None:
         since = {0: FIRST_STEP}
         nothing = Ledger("checkout-42", "7", "6", since, counts={}, looked={}, standings={}, minutes={})
-        assert opened(ledgers) == nothing
+        assert opened(ledgers) == nothing._replace(shifted_at=FIRST_STEP)
 
     def test_opening_again_keeps_what_was_counted_and_judged(self, ledgers: Ledgers, dynamodb: Any) -> None:
         opened(ledgers)
         count(dynamodb, BAD)
         before = looked(ledgers)
         ledgers.open(PLAN, candidate="7", stable="6", step=1, since=SECOND_STEP)
-        assert read(ledgers) == before._replace(since={0: FIRST_STEP, 1: SECOND_STEP})
+        assert read(ledgers) == before._replace(since={0: FIRST_STEP, 1: SECOND_STEP}, shifted_at=SECOND_STEP)
+
+    def test_a_step_that_is_resumed_keeps_its_beginning_and_tells_when_it_was_shifted_again(
+        self, ledgers: Ledgers
+    ) -> None:
+        opened(ledgers)
+        ledgers.open(PLAN, candidate="7", stable="6", step=0, since=SECOND_STEP)
+        assert (read(ledgers).since, read(ledgers).shifted_at) == ({0: FIRST_STEP}, SECOND_STEP)
 
     @pytest.mark.parametrize(
         ("guards", "slow_ms"),
@@ -386,19 +393,18 @@ by_step = st.dictionaries(st.tuples(st.integers(0, 999), measures), pairs, max_s
 minutes = st.dictionaries(st.builds("{}/{}".format, st.integers(0, 1 << 32), measures), pairs, min_size=1, max_size=4)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(measures, standings, max_size=4), by_step, by_step, minutes, st.integers(0, 1 << 30))
 def test_what_is_kept_is_read_again_to_the_last_bit(
     dynamodb: Any, standings: Any, counts: Any, seen: Any, minutes: Any, restarts: int
 ) -> None:
     ledgers = Ledgers(dynamodb, TABLE)
     dynamodb.delete_item(TableName=TABLE, Key=ledger_key("checkout-42"))
-    opened(ledgers)
+    before = opened(ledgers)
     fields = {"standings": standings, "counts": counts, "looked": seen, "minutes": minutes, "restarts": restarts}
     saved = ledgers.amend("checkout-42", lambda ledger: (ledger._replace(**fields), []))
     assert read(ledgers) == saved
-    assert saved is not None
-    assert saved._replace(version=0) == Ledger("checkout-42", "7", "6", {0: FIRST_STEP}, **fields)
+    assert saved == before._replace(version=1, **fields)
 
 
 def test_the_names_of_counts_are_readable_and_told_apart() -> None:

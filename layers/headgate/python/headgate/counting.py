@@ -96,7 +96,7 @@ def _outcome(at: Any, ok: Any, milliseconds: Any, unit: Any = None) -> Outcome:
     took = None if milliseconds is None else float(milliseconds)
     if took is not None and not 0 <= took < inf:
         raise ValueError(f"a request cannot take {took} ms")
-    return Outcome(int(at), bool(ok), took, None if unit is None else str(unit))
+    return Outcome(int(at), bool(ok), took, str(unit) or None if unit is not None else None)
 
 
 class Units:
@@ -107,7 +107,7 @@ class Units:
 
     def add(self, unit: str) -> bool:
         """Remember a unit; True if it is new."""
-        where = int.from_bytes(hashlib.sha256(unit.encode()).digest()[:8]) % UNIT_BITS
+        where = int.from_bytes(hashlib.sha256(unit.encode(errors="surrogatepass")).digest()[:8]) % UNIT_BITS
         byte, bit = where // 8, 1 << where % 8
         new = not self._bits[byte] & bit
         self._bits[byte] |= bit
@@ -144,6 +144,8 @@ class Tally:
             return
         slow_ms, counts = self.ledger.slow_ms, defaultdict[int, list[int]](lambda: [0, 0, 0, 0])
         for at, ok, milliseconds, unit in record.outcomes:
+            if at < self.ledger.counts_from:
+                continue
             begun = bisect_right(self._begun, (min(at, record.arrived), _ANY_STEP))
             if begun == 0:
                 continue

@@ -110,6 +110,15 @@ class Ledger(NamedTuple):
     version: int = 0
     restarts: int = 0
     """How often an operator has resumed the rollout in spite of what was held against it."""
+    restarted_at: int = 0
+    """When the last one did, in milliseconds since 1970."""
+    shifted_at: int = 0
+    """When traffic was last shifted; a step that is resumed is shifted again."""
+
+    @property
+    def counts_from(self) -> int:
+        """What began earlier is forgiven, or was no part of the traffic that is compared now."""
+        return max(self.restarted_at, self.shifted_at) if self.restarts else 0
 
     def at_step(self, step: int, measure: str) -> Pair:
         return self.counts.get((step, measure), Pair())
@@ -172,7 +181,9 @@ def _unseen(ledger: Ledger, measure: str, at_least: int) -> Iterator[tuple[int, 
     for step in sorted(ledger.since):
         fresh = ledger.at_step(step, measure).minus(ledger.looked.get((step, measure), Pair()))
         anything = fresh.candidate.requests + fresh.stable.requests > 0
-        if anything and (fresh.candidate.requests >= at_least or step < newest):
+        # Of one revision alone nothing can be learnt yet: its counts must not be used up.
+        enough = fresh.candidate.requests >= at_least and (fresh.stable.requests > 0 or at_least == 0)
+        if anything and (enough or step < newest):
             yield step, fresh
 
 

@@ -41,7 +41,7 @@ class Ledgers:
             Key=ledger_key(plan.rollout_id),
             UpdateExpression=(
                 "SET candidate = :candidate, stable = :stable, #since = if_not_exists(#since, :since), "
-                "slowMs = :slow, byTelemetry = :telemetry, expiresAt = :expires"
+                "shiftedAt = :since, slowMs = :slow, byTelemetry = :telemetry, expiresAt = :expires"
             ),
             ExpressionAttributeNames={"#since": f"since_{step}"},
             ExpressionAttributeValues=to_item(
@@ -92,6 +92,7 @@ class Ledgers:
             "standings": json.dumps({name: _numbers(standing) for name, standing in after.standings.items()}),
             "minutes": json.dumps({key: [*pair.candidate, *pair.stable] for key, pair in after.minutes.items()}),
             "restarts": after.restarts,
+            "restartedAt": after.restarted_at,
             "version": before.version + 1,
             **counted,
         }
@@ -180,6 +181,8 @@ def _ledger(rollout_id: str, item: dict[str, Any]) -> Ledger:
         failing=tuple(item.get("failing", ())),
         version=item.get("version", 0),
         restarts=item.get("restarts", 0),
+        restarted_at=item.get("restartedAt", 0),
+        shifted_at=item.get("shiftedAt", 0),
     )
 
 

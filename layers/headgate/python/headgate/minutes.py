@@ -220,7 +220,9 @@ def _key(minute: int, measure: str) -> str:
 
 
 def _step_of(ledger: Ledger, minute: int) -> int | None:
-    """The step to which the whole of a minute belongs; None where the weight changed in it, or nothing had begun."""
+    """The step to which the whole of a minute belongs; None where the weight changed in it, or it counts no more."""
+    if minute < ledger.counts_from:
+        return None
     step = ledger.step_at(minute)
     return step if step == ledger.step_at(minute + MINUTE - 1) else None
 

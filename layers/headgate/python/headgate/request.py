@@ -195,7 +195,12 @@ class MathQuery(Wire):
 
     expression: Annotated[str, Field(min_length=1, max_length=1024)]
     metrics: Annotated[
-        dict[Annotated[str, AfterValidator(_matching(_METRIC_ID, "must be a lowercase letter, and then letters, digits and _"))], MetricQuery],
+        dict[
+            Annotated[
+                str, AfterValidator(_matching(_METRIC_ID, "must be a lowercase letter, and then letters, digits and _"))
+            ],
+            MetricQuery,
+        ],
         Field(min_length=1, max_length=10),
     ]
 

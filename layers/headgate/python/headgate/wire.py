@@ -67,7 +67,7 @@ def _explain_one(fault: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _path(loc: Iterable[int | str]) -> str:
-    """``("strategy", "<steps>", "steps", 1, "weight")`` as ``strategy.steps[1].weight``; <tags> of unions and [key] are not."""
+    """``("strategy", "<steps>", "steps", 1, "weight")`` as ``strategy.steps[1].weight``; <tags> and [key] are not."""
     path = ""
     for part in loc:
         if isinstance(part, int):
