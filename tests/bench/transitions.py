@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 BAKE_SECONDS = 1
 MEMORY_GB = 0.5
 """template.yaml: MemorySize: 512 for every function."""
-NOT_THE_ROLLOUT = {"Warden", "Counter"}
+EACH_MINUTE = ("Warden", "Observer")
+NOT_THE_ROLLOUT = {*EACH_MINUTE, "Counter"}
 """What runs whether or not there is a rollout, or counts telemetry, which these rollouts do not use."""
 MINUTES_A_MONTH = 730 * 60
 LOOKS = 20
@@ -125,21 +126,24 @@ def _difference(before: Usage, after: Usage) -> Usage:
 
 
 def _idle(world: World, meter: DynamodbMeter) -> tuple[float, float]:
-    """What the warden costs in a month in which nothing happens, and how long one look takes in milliseconds."""
-    warden = world.headgate_functions()["Warden"]
-    world.functions.invoke(FunctionName=warden, Payload=b"{}")
-    meter.take()
-    before = world.usage()["Warden"]
-    for _ in range(LOOKS):
-        world.functions.invoke(FunctionName=warden, Payload=b"{}")
-    used = _difference(before, world.usage()["Warden"])
-    took = used.milliseconds / used.invocations
-    one = prices.INVOCATION.dollars + took / 1000 * MEMORY_GB * prices.GB_SECOND.dollars + prices.READ.dollars / 2
-    return one * MINUTES_A_MONTH, took
+    """What a month costs in which nothing happens, and how many milliseconds the looks of one minute take together."""
+    each, took = 0.0, 0.0
+    for name in EACH_MINUTE:
+        function = world.headgate_functions()[name]
+        world.functions.invoke(FunctionName=function, Payload=b"{}")
+        meter.take()
+        before = world.usage()[name]
+        for _ in range(LOOKS):
+            world.functions.invoke(FunctionName=function, Payload=b"{}")
+        used = _difference(before, world.usage()[name])
+        one = used.milliseconds / used.invocations
+        took += one
+        each += prices.INVOCATION.dollars + one / 1000 * MEMORY_GB * prices.GB_SECOND.dollars + prices.READ.dollars / 2
+    return each * MINUTES_A_MONTH, took
 
 
-def _paragraphs(cold: Measured, measured: list[Measured], warden: tuple[float, float]) -> list[str]:
-    longest, month, look = measured[-1], *warden
+def _paragraphs(cold: Measured, measured: list[Measured], nothing: tuple[float, float]) -> list[str]:
+    longest, month, look = measured[-1], *nothing
     used = ", ".join(
         f"{name} {usage.invocations:.0f}" for name, usage in sorted(longest.by_function.items(), key=lambda one: one[0])
     )
@@ -161,8 +165,8 @@ def _paragraphs(cold: Measured, measured: list[Measured], warden: tuple[float, f
         "two DescribeAlarms of each step."
     )
     idle = (
-        f"When nothing happens, the warden looks once a minute: {MINUTES_A_MONTH:,} looks of {look:.0f} ms, "
-        f"${month:.3f} a month (computed from {LOOKS} measured looks)."
+        f"When nothing happens, the warden and the observer look once a minute: {MINUTES_A_MONTH:,} times "
+        f"{look:.0f} ms together, ${month:.3f} a month (computed from {LOOKS} measured looks of each)."
     )
     return [
         "## State transitions and cost",
