@@ -42,9 +42,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Any failure but that of a single record fails the batch, and the stream delivers it again."""
     stuck: list[str] = []
     counted = counting.count(list(readable(event["Records"], stuck)), running_on)
-    # Whether or not anything was new: an earlier try may have counted and not come to look.
-    for ledger in counted.values():
-        judge(ledger)
+    judge_all(list(counted.values()))
     return {"batchItemFailures": [{"itemIdentifier": sequence} for sequence in stuck]}
 
 
@@ -90,6 +88,20 @@ def running_on(targets: set[str]) -> dict[str, Ledger]:
         if ledger is not None and ledger.by_telemetry:
             running[target] = ledger
     return running
+
+
+def judge_all(ledgers_counted: list[Ledger]) -> None:
+    """Look at every rollout, whether or not anything was new: an earlier try may have counted and not come to look."""
+    failures = []
+    for ledger in ledgers_counted:
+        try:
+            judge(ledger)
+        except Exception as failure:  # noqa: BLE001 - raised below, all together
+            # One rollout that cannot be judged must not keep the counter from the others.
+            logger.exception("a rollout could not be judged", rollout_id=ledger.rollout_id)
+            failures.append(f"{ledger.rollout_id}: {failure}")
+    if failures:
+        raise RuntimeError("; ".join(failures))
 
 
 def judge(ledger: Ledger) -> None:

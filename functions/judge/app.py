@@ -38,9 +38,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     key = pause_key(pause) if pause else step_key(step, bake)
     if recorded := steps.verdict(plan.rollout_id, key):
         return recorded  # A retry whose first answer was lost: the verdict stands.
-    if not pause and plan.steps[step].bake_seconds == 0:
-        # What does not bake has not begun to count: its requests must not be taken for the step before.
-        ledgers.open(plan, candidate=state["candidate"], stable=state["stable"], step=step, since=state["shiftedAt"])
     findings = find(plan, step, bake, key, state)
     verdict = end_pause(event, plan, findings) if pause else end_bake(event, plan, findings)
     logger.info("judged", verdict=verdict)
@@ -54,7 +51,10 @@ def end_bake(event: dict[str, Any], plan: Plan, findings: Findings) -> dict[str,
 def end_pause(event: dict[str, Any], plan: Plan, findings: Findings) -> dict[str, Any]:
     """End a pause. Whoever goes on in spite of what was held against the candidate starts from a clean slate."""
     verdict = judge_pause(plan, findings, failed=event["failed"])
-    if verdict.next == "shift":
+    if verdict.next == "shift" and event["failed"] and findings.ledger:
+        # What the evidence may have said since the findings were gathered is forgiven as well.
+        said = [f"{kind}-{findings.ledger.restarts}" for kind in ("evidence", "promote-early")]
+        findings = findings._replace(heard=[*findings.heard, *said])
         ledgers.restart(plan.rollout_id)
     # What fires now was forgiven, or had been firing all along: either way it counts once it has recovered.
     in_alarm = alarms.in_alarm(plan.guards.alarms)
@@ -73,6 +73,11 @@ def find(plan: Plan, step: int, bake: int, key: str, state: dict[str, Any]) -> F
         extra_bakes=bake,
     )
     ledger = last_look(plan)
+    if not key.startswith("PAUSE") and (ledger is None or step not in ledger.since):
+        # A bake that was over before its Baker came, or does not bake at all, has not begun to count: its requests
+        # must not be taken for the step before.
+        ledgers.open(plan, candidate=state["candidate"], stable=state["stable"], step=step, since=state["shiftedAt"])
+        ledger = last_look(plan)
     counted_as_errors = plan.guards.evidence == "cloudwatch" and plan.guards.errors
     if not known.signals and state and not counted_as_errors:
         # Who has been told already need not wait for CloudWatch.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
+from pydantic import ValidationError
 
 from headgate.aws import client, setting
 from headgate.evidence import Terms
@@ -32,9 +33,10 @@ signaller = Signaller(Inbox(table), client("stepfunctions"))
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    watched, now = watched_rollouts(), now_ms()
+    failures: list[str] = []
+    watched, now = watched_rollouts(failures), now_ms()
     found = points_of(watched, now)
-    looked, failures = [], []
+    looked = []
     for rollout in watched:
         rollout_id = rollout.ledger.rollout_id
         logger.append_keys(rollout_id=rollout_id)
@@ -51,14 +53,19 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return {"looked": looked}
 
 
-def watched_rollouts() -> list[Watched]:
-    """The rollouts that run, have shifted traffic, and are judged by CloudWatch."""
+def watched_rollouts(failures: list[str]) -> list[Watched]:
+    """The rollouts that run, have shifted traffic, and are judged by CloudWatch; notes those that cannot be read."""
     watched = []
     for rollout_id in locks.owners():
         record = table.rollout(rollout_id)
         if record is None or record["status"] != "running":
             continue
-        plan = Plan.model_validate(record["plan"])
+        try:
+            plan = Plan.model_validate(record["plan"])
+        except ValidationError as error:
+            logger.exception("a plan cannot be read", rollout_id=rollout_id)
+            failures.append(f"{rollout_id}: {error}")
+            continue
         ledger = ledgers.read(rollout_id) if plan.guards.ask_cloudwatch else None
         if ledger is not None:
             watched.append(Watched(plan, ledger))

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from local import application
-from tests.bench import alarms, counting, init, transitions
+from tests.bench import alarms, coldstart, counting, init, transitions
 from tests.bench.judging import section as judging
 from tests.bench.report import QUICK_PAGE, Section, open_page, say
 from tests.bench.world import World
@@ -18,10 +18,11 @@ from tests.bench.world import World
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ON_EMBEDDED_AWS: dict[str, Callable[[World, bool], Section]] = {
+ON_EMBEDDED_AWS: dict[str, Callable[[World, bool], Section | None]] = {
     "telemetry": counting.measure,
     "rollback": alarms.measure,
     "transitions": transitions.measure,
+    "coldstart": coldstart.measure,
 }
 ALL = [*ON_EMBEDDED_AWS, "init", "judge"]
 
@@ -58,7 +59,8 @@ def _sections(wanted: list[str], *, quick: bool) -> Iterator[tuple[str, Section]
             for name in wanted:
                 if measure := ON_EMBEDDED_AWS.get(name):
                     say(f"\n{name}")
-                    yield name, measure(world, quick)
+                    if section := measure(world, quick):
+                        yield name, section
             if "init" in wanted:
                 world.stop()  # It would compete for the processor.
                 say("\ninit")

@@ -136,10 +136,17 @@ class TestLooks:
         assert evidence_of(ledger) == expected
 
     def test_it_sees_only_what_earlier_looks_have_not(self) -> None:
-        seen = looked(ledger_of(errors((50, 5), (400, 4))))
+        seen = looked(ledger_of(errors((50, 1), (400, 4))))
         assert take_looks(seen, ERRORS, now=NOW + 5_000) == (seen, [])
         grown = looked(seen.add(0, "errors", Pair(Arm(10, 1), Arm(80, 0))), now=NOW + 5_000)
         assert evidence_of(grown) == look(evidence_of(seen), Arm(10, 1), Arm(80, 0), alpha=ALPHA, seconds=5)
+
+    def test_the_first_crossing_decides_whatever_comes_later(self) -> None:
+        crossed = looked(ledger_of(errors((50, 9), (400, 4))))
+        assert evidence_of(crossed).crosses(ALPHA)
+        later = looked(crossed.add(0, "errors", Pair(Arm(90, 0), Arm(90, 60))), now=NOW + 5_000)
+        assert evidence_of(later) == evidence_of(crossed)
+        assert take_looks(later, ERRORS, now=NOW + 9_000) == (later, [])
 
     def test_each_measure_has_evidence_of_its_own_at_its_share_of_alpha(self) -> None:
         bad, good = Pair(Arm(50, 5), Arm(400, 4)), Pair(Arm(40, 0), Arm(300, 6))
@@ -201,10 +208,10 @@ class TestLooks:
 
 class TestTimeAndWeight:
     def test_time_counts_from_the_first_steps_beginning_and_then_from_look_to_look(self) -> None:
-        first = looked(ledger_of(errors((50, 5), (400, 4))), now=FIRST_STEP + 1_500)
+        first = looked(ledger_of(errors((50, 1), (400, 4))), now=FIRST_STEP + 1_500)
         assert first.standing("errors").at == FIRST_STEP + 1_500
         second = looked(first.add(0, "errors", Pair(Arm(5, 0), Arm(50, 1))), now=FIRST_STEP + 61_500)
-        begun = look(Evidence(), Arm(50, 5), Arm(400, 4), alpha=ALPHA, seconds=1.5)
+        begun = look(Evidence(), Arm(50, 1), Arm(400, 4), alpha=ALPHA, seconds=1.5)
         assert evidence_of(second) == look(begun, Arm(5, 0), Arm(50, 1), alpha=ALPHA, seconds=60)
 
     def test_of_two_steps_in_one_look_only_the_first_takes_the_time(self) -> None:
@@ -214,8 +221,8 @@ class TestTimeAndWeight:
         assert evidence_of(ledger) == look(begun, *second, alpha=ALPHA, shifted=True)
 
     def test_a_clock_that_is_behind_takes_no_time_and_does_not_turn_it_back(self) -> None:
-        first = looked(ledger_of(errors((50, 5), (400, 4))), now=FIRST_STEP - 60_000)
-        assert evidence_of(first) == look(Evidence(), Arm(50, 5), Arm(400, 4), alpha=ALPHA)
+        first = looked(ledger_of(errors((50, 1), (400, 4))), now=FIRST_STEP - 60_000)
+        assert evidence_of(first) == look(Evidence(), Arm(50, 1), Arm(400, 4), alpha=ALPHA)
         then = looked(first.add(0, "errors", Pair(Arm(5, 1), Arm(5, 0))), now=NOW)
         behind = looked(then.add(0, "errors", Pair(Arm(5, 1), Arm(5, 0))), now=NOW - 60_000)
         assert evidence_of(behind) == look(evidence_of(then), Arm(5, 1), Arm(5, 0), alpha=ALPHA)

@@ -22,6 +22,7 @@ from headgate.aws import execution_name
 from headgate.errors import Aborted, LockLost, RequestRefused, TargetNotReady
 from headgate.inbox import signals_of
 from headgate.judge import Arm, Evidence
+from headgate.ledgers import now_ms
 from headgate.plan import Plan
 from headgate.request import RolloutRequest
 from headgate.table import now
@@ -278,14 +279,25 @@ def outbox(count: int) -> list[dict[str, Any]]:
 
 
 def telemetry(
-    revision: str, *, ok: bool, requests: int, sequence: int, took: float = 12.0, unit: str | None = None
+    revision: str,
+    *,
+    ok: bool,
+    requests: int,
+    sequence: int,
+    took: float = 12.0,
+    unit: str | None = None,
+    at: int = 1795251604000,
 ) -> dict[str, Any]:
     """A record of the stream with so many outcomes during the first step."""
     (record,) = event("counter")["Records"]
-    outcome = [1795251604000, ok, took]
+    outcome = [at, ok, took]
     outcomes = [outcome if unit is None else [*outcome, unit]] * requests
     data = json.dumps({"target": TARGET_KEY, "revision": revision, "outcomes": outcomes})
-    changes = {"data": base64.b64encode(data.encode()).decode(), "sequenceNumber": str(sequence)}
+    changes = {
+        "data": base64.b64encode(data.encode()).decode(),
+        "sequenceNumber": str(sequence),
+        "approximateArrivalTimestamp": max(record["kinesis"]["approximateArrivalTimestamp"], at / 1000),
+    }
     return record | {"kinesis": record["kinesis"] | changes}
 
 
@@ -841,9 +853,14 @@ class TestJudge:
         ledger = ledgers.read("checkout-42")
         assert ledger is not None
         assert (ledger.standing("errors").evidence, ledger.restarts) == (Evidence(), 1)
-        deployed.call("counter", {"Records": [telemetry("7", ok=False, requests=1, sequence=3)]})
+        late = [telemetry("6", ok=True, requests=90, sequence=3), telemetry("7", ok=False, requests=10, sequence=4)]
+        deployed.call("counter", {"Records": late})
         assert list(record_of(table)["signals"]) == ["evidence-0", event("rollout_signal_resume")["id"]]
-        records = [telemetry("6", ok=True, requests=90, sequence=4), telemetry("7", ok=False, requests=10, sequence=5)]
+        at = now_ms() + 1000
+        records = [
+            telemetry("6", ok=True, requests=90, sequence=5, at=at),
+            telemetry("7", ok=False, requests=10, sequence=6, at=at),
+        ]
         deployed.call("counter", {"Records": records})
         assert "evidence-1" in record_of(table)["signals"]
 
@@ -1235,7 +1252,7 @@ class TestCounter:
         batch = [telemetry("6", ok=True, requests=90, sequence=1), telemetry("7", ok=False, requests=10, sequence=2)]
         with monkeypatch.context() as patch:
             patch.setattr(deployed.module("counter"), "judge", lambda _: 1 / 0)
-            with pytest.raises(ZeroDivisionError):
+            with pytest.raises(RuntimeError, match="checkout-42: division by zero"):
                 deployed.call("counter", {"Records": batch})
         # WHEN the batch comes again, THEN nothing counts twice and the bake ends
         deployed.call("counter", {"Records": batch})

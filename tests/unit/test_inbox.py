@@ -111,7 +111,7 @@ class TestInWhichPhase:
             ("shifting", {"resume"}),
             ("baking", {"resume"}),
             ("paused", {"pause", "promote-early"}),
-            ("promoting", {"promote", "promote-fully", "pause", "resume", "evidence", "promote-early"}),
+            ("promoting", {"promote", "promote-fully", "pause", "resume", "promote-early"}),
             ("rolling-back", set(HEARD_IN)),
         ],
     )

@@ -133,11 +133,11 @@ BY_CLOUDWATCH = {"errors": {}, "evidence": "cloudwatch"}
     ("strategy", "guards", "told"),
     [
         (
-            {"canary": {"percent": 10, "bakeSeconds": 179}},
+            {"canary": {"percent": 10, "bakeSeconds": 299}},
             BY_CLOUDWATCH,
             (
-                "strategy: steps[0] bakes for 179 s, and CloudWatch counts whole minutes; "
-                "bake for 180 s or more, or take telemetry as evidence"
+                "strategy: steps[0] bakes for 299 s, and CloudWatch counts whole minutes; "
+                "bake for 300 s or more, or take telemetry as evidence"
             ),
         ),
         (
@@ -145,7 +145,7 @@ BY_CLOUDWATCH = {"errors": {}, "evidence": "cloudwatch"}
             BY_CLOUDWATCH,
             (
                 "strategy: steps[1] bakes for 60 s, and CloudWatch counts whole minutes; "
-                "bake for 180 s or more, or take telemetry as evidence"
+                "bake for 300 s or more, or take telemetry as evidence"
             ),
         ),
         (
@@ -153,7 +153,7 @@ BY_CLOUDWATCH = {"errors": {}, "evidence": "cloudwatch"}
             {"errors": {}, "custom": [LOST_ORDERS]},
             (
                 "strategy: steps[0] bakes for 60 s, and CloudWatch counts whole minutes; "
-                "bake for 180 s or more, or leave custom guards out"
+                "bake for 300 s or more, or leave custom guards out"
             ),
         ),
     ],
@@ -162,10 +162,19 @@ def test_a_step_that_is_too_short_for_cloudwatch_is_refused(strategy: Any, guard
     assert refusal_of(MINIMAL | {"strategy": strategy, "guards": guards}) == told
 
 
+def test_more_comparisons_than_a_ledger_holds_are_refused() -> None:
+    orders = [LOST_ORDERS | {"name": f"orders {number}"} for number in range(10)]
+    steps = [{"weight": number / 2, "bakeSeconds": 300} for number in range(1, 120)]
+    told = refusal_of(MINIMAL | {"strategy": {"steps": steps}, "guards": {"custom": orders}})
+    assert told == (
+        "guards: 10 that compare over 119 steps are more than 1000 comparisons; take fewer steps or fewer guards"
+    )
+
+
 @pytest.mark.parametrize(
     ("strategy", "guards"),
     [
-        ({"canary": {"percent": 10, "bakeSeconds": 180}}, BY_CLOUDWATCH),
+        ({"canary": {"percent": 10, "bakeSeconds": 300}}, BY_CLOUDWATCH),
         # Nothing is compared in a step that does not bake, nor at full traffic.
         ({"steps": [{"weight": 10, "bakeSeconds": 0}, {"weight": 100, "bakeSeconds": 60}]}, BY_CLOUDWATCH),
         ("AllAtOnce", BY_CLOUDWATCH),

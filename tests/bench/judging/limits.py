@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 FLOOR_FACTOR = {2.0: 1.3, 5.0: 1.3, 20.0: 1.45}
 """The most failures that it may take, in the least that any judge takes, for each ratio."""
 OTHER_BASE = "asked at 0.1 %"
+OTHER_WEIGHT = "asked at 10 %"
+"""At 50 % the floor of all that bursts cannot fool is two to three times the oracle's failures by itself."""
 ORACLE_FACTOR = 3.0
 BEST_SHARE = 1 / 3
 BEST_RATIO = 5.0
@@ -77,7 +79,14 @@ def near_the_floor(cells: list[Cell]) -> list[Check]:
 def near_the_oracle(cells: list[Cell]) -> list[Check]:
     """Limit (c)."""
     return [
-        Check(cell, SECONDS, of.mean_failures / cell.outcomes[ORACLE].mean_failures, ORACLE_FACTOR, ORACLE)
+        Check(
+            cell,
+            SECONDS,
+            of.mean_failures / cell.outcomes[ORACLE].mean_failures,
+            ORACLE_FACTOR,
+            ORACLE,
+            excuse="" if cell.scenario.weight == plan.SHOWN.weight else OTHER_WEIGHT,
+        )
         for cell in cells
         if cell.scenario.family == "late"
         for of in [cell.outcomes[SECONDS]]

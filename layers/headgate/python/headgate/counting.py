@@ -89,6 +89,8 @@ def parse(shard: str, partition_key: str, sequence: str, data: bytes, arrived: i
         raise ValueError(f"not a telemetry record: {error!r}") from None
     if len(target) > MAX_NAME or len(revision) > MAX_NAME:
         raise ValueError("not a telemetry record: target or revision is too long")
+    if not (target + revision + instance).isascii():
+        raise ValueError("not a telemetry record: target, revision and instance are plain ASCII")
     return Record(shard, partition_key, sequence.zfill(64), target, revision, outcomes, instance, arrived)
 
 
@@ -144,10 +146,9 @@ class Tally:
             return
         slow_ms, counts = self.ledger.slow_ms, defaultdict[int, list[int]](lambda: [0, 0, 0, 0])
         for at, ok, milliseconds, unit in record.outcomes:
-            if at < self.ledger.counts_from:
-                continue
-            begun = bisect_right(self._begun, (min(at, record.arrived), _ANY_STEP))
-            if begun == 0:
+            at = min(at, record.arrived)  # noqa: PLW2901 - the sender's clock may be ahead
+            begun = bisect_right(self._begun, (at, _ANY_STEP))
+            if begun == 0 or at < self.ledger.counts_from:
                 continue
             count = counts[self._begun[begun - 1][1]]
             if ok or unit is None or self._is_new(unit):
@@ -293,8 +294,9 @@ class Counting:
         if not columns:
             return []
         ledger = tally.ledger
-        values = to_item({f":{name}": count for name, count in columns.items()})
-        adds = [f"#{name} :{name}" for name in columns]
+        # Short names: an expression takes 4 KB.
+        values = to_item({f":c{n}": count for n, count in enumerate(columns.values())})
+        adds = [f"#c{n} :c{n}" for n in range(len(columns))]
         if failing := sorted(tally.failing - set(ledger.failing))[: _TELLING - len(ledger.failing)]:
             adds.append("failing :failing")
             values[":failing"] = {"SS": failing}
@@ -307,7 +309,7 @@ class Counting:
                     "ConditionExpression": "attribute_not_exists(#next)",
                     "ExpressionAttributeNames": {
                         "#next": f"since_{max(ledger.since) + 1}",
-                        **{f"#{name}": name for name in columns},
+                        **{f"#c{n}": name for n, name in enumerate(columns)},
                     },
                     "ExpressionAttributeValues": values,
                 }

@@ -150,7 +150,7 @@ class Ledger(NamedTuple):
             Milliseconds since 1970: the time of a pause is no time in which anything was looked for.
         """
         standings = dict.fromkeys(self.standings, Standing(at=now))
-        return self._replace(standings=standings, looked=self.counts, restarts=self.restarts + 1)
+        return self._replace(standings=standings, looked=self.counts, restarts=self.restarts + 1, restarted_at=now)
 
 
 def take_looks(ledger: Ledger, terms: Terms, *, now: int, at_least: int = LOOK_AT) -> tuple[Ledger, list[Look]]:
@@ -189,6 +189,8 @@ def _unseen(ledger: Ledger, measure: str, at_least: int) -> Iterator[tuple[int, 
 
 def _after(ledger: Ledger, measure: Measure, terms: Terms, step: int, fresh: Pair, now: int) -> Standing:
     before = ledger.standing(measure.key)
+    if before.evidence.crosses(terms.alpha):
+        return before  # The first crossing decides, whatever later looks would make of it.
     evidence = look(
         before.evidence,
         *fresh,

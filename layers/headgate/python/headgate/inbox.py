@@ -26,13 +26,13 @@ HEARD_IN: dict[Kind, tuple[Phase, ...]] = {
     # Until the end is on record these still turn a promotion round.
     "abort": (*_BEFORE_THE_END, "promoting"),
     "alarm": (*_BEFORE_THE_END, "promoting"),
-    "evidence": _BEFORE_THE_END,
+    "evidence": (*_BEFORE_THE_END, "promoting"),
     # Who has asked for a pause wants to look for himself.
     "promote-early": ("starting", "preparing", "shifting", "baking"),
 }
 """In which phases of a rollout each signal means something; in the others it is refused."""
 
-OBJECTIONS: tuple[Kind, ...] = ("abort", "alarm")
+OBJECTIONS: tuple[Kind, ...] = ("abort", "alarm", "evidence")
 """What still stands against a promotion, until its end is on record."""
 
 
@@ -129,6 +129,7 @@ def objection_in(record: dict[str, Any], kinds: Sequence[Kind] = OBJECTIONS) -> 
     """A signal of these kinds that has not been heard; empty if there is none. A promote-fully leaves only aborts."""
     for signal in signals_of(record):
         if signal["signal"] in kinds and (signal["signal"] == "abort" or not record.get("forced")):
-            said = f"aborted by {signal['by']}" if signal["signal"] == "abort" else f"alarm {signal['by']} fired"
-            return said + (f": {signal['reason']}" if signal["reason"] else "")
+            by, reason = signal["by"], signal["reason"]
+            said = {"abort": f"aborted by {by}", "alarm": f"alarm {by} fired"}.get(signal["signal"])
+            return ": ".join(part for part in (said, reason) if part)
     return ""

@@ -34,7 +34,7 @@ PRIOR = (0.06, 0.22, 0.20, 0.34, 0.18)
 LATER = (0.01, 0.06, 0.31, 0.46, 0.16)
 """The share of what is invested later that each ratio gets; sums to 1. High ratios lose what they have first."""
 
-CASH = 0.15
+CASH = 0.18
 """The share of the wealth that is not invested at the start."""
 
 CASH_SECONDS = 3600.0

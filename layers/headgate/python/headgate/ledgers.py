@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from headgate.evidence import LOOK_AT, Ledger, Pair, Standing, take_looks
-from headgate.items import from_item, patiently, to_item
+from headgate.items import back_off, from_item, patiently, to_item
 from headgate.judge import Arm, Evidence, Reassurance
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Ledgers:
                     ":stable": stable,
                     ":since": since,
                     ":slow": (guards.latency.threshold_ms if guards.latency else None) or 0,
-                    ":telemetry": guards.evidence == "telemetry",
+                    ":telemetry": guards.evidence == "telemetry" and bool(guards.errors or guards.latency),
                     ":expires": _expiry(),
                 }
             ),
@@ -71,7 +71,7 @@ class Ledgers:
 
     def amend(self, rollout_id: str, change: Callable[[Ledger], tuple[Ledger, list[Look]]]) -> Ledger | None:
         """Read a ledger, change it, and keep it; all over again where somebody else was faster."""
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             before = self.read(rollout_id)
             if before is None:
                 return None
@@ -82,6 +82,7 @@ class Ledgers:
                 kept = after._replace(version=before.version + 1)
                 self._record(kept, looks)
                 return kept
+            back_off(attempt)
         raise RuntimeError(f"the evidence of {rollout_id} was looked at by others {_ATTEMPTS} times in a row")
 
     def _save(self, before: Ledger, after: Ledger) -> bool:
@@ -101,11 +102,12 @@ class Ledgers:
                 self._client.update_item,
                 TableName=self._table,
                 Key=ledger_key(after.rollout_id),
-                UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in fields),
+                # Short names: an expression takes 4 KB.
+                UpdateExpression="SET " + ", ".join(f"#f{n} = :f{n}" for n in range(len(fields))),
                 ConditionExpression="#version = :read" if before.version else "attribute_not_exists(#version)",
-                ExpressionAttributeNames={f"#{name}": name for name in fields},
+                ExpressionAttributeNames={f"#f{n}": name for n, name in enumerate(fields)} | {"#version": "version"},
                 ExpressionAttributeValues=to_item(
-                    {f":{name}": value for name, value in fields.items()}
+                    {f":f{n}": value for n, value in enumerate(fields.values())}
                     | ({":read": before.version} if before.version else {})
                 ),
             )

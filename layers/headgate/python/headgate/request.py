@@ -247,7 +247,7 @@ class EarlyPromotion(Wire):
     """Probability that such a candidate is promoted early."""
 
 
-MINUTES_AT_LEAST = 3
+MINUTES_AT_LEAST = 5
 """Minutes that a step must bake to be judged by CloudWatch, which counts whole minutes and is a minute or two late."""
 
 
@@ -417,7 +417,22 @@ def read_request(detail: object, default_id: str) -> RolloutRequest:
     except ValidationError as error:
         raise RequestRefused(explain(error, RolloutRequest)) from None
     _refuse_bakes_too_short_for_cloudwatch(request)
+    _refuse_more_than_a_ledger_holds(request)
     return request
+
+
+MOST_COMPARISONS = 1000
+"""Steps times guards that compare: their counts share an item of the table, which holds 400 KB."""
+
+
+def _refuse_more_than_a_ledger_holds(request: RolloutRequest) -> None:
+    guards, steps = request.guards, len(steps_of(request.strategy))
+    compared = bool(guards.errors) + bool(guards.latency) + len(guards.custom)
+    if steps * compared > MOST_COMPARISONS:
+        raise RequestRefused(
+            f"guards: {compared} that compare over {steps} steps are more than {MOST_COMPARISONS} comparisons; "
+            "take fewer steps or fewer guards"
+        )
 
 
 def _refuse_bakes_too_short_for_cloudwatch(request: RolloutRequest) -> None:

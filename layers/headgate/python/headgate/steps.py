@@ -192,13 +192,16 @@ class Steps:
     def _leave_token(self, rollout_id: str, token: str, attempt: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Set the token, and read the record with its signals, in one UpdateItem.
 
-        A late attempt does not get through: neither over a later one's token, nor after the rollout has ended.
+        A late attempt does not get through: neither over a later one's token, nor on the way back or after the end.
         """
         return self._table.amend(
             rollout_id,
             {"token": token, "attempt": attempt, **fields},
-            condition="(attribute_not_exists(#attempt) OR #attempt <= :set_attempt) AND #status = :running",
-            values={":running": "running"},
+            condition=(
+                "(attribute_not_exists(#attempt) OR #attempt <= :set_attempt) AND #status = :running "
+                "AND (attribute_not_exists(#phase) OR #phase <> :back)"
+            ),
+            values={":running": "running", ":back": "rolling-back"},
         )
 
     def close_wait(self, rollout_id: str, key: str) -> dict[str, Any]:

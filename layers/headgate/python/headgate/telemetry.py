@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 PARTITIONS = 8
 """Partition keys per target: few, because the consumer keeps a watermark for each."""
 
-MAX_BUFFERED = 5_000
+MAX_BUFFERED = 2_500
 """Outcomes kept while the stream cannot be reached; older ones are given up. A record stays far below 1 MiB."""
 
 MAX_UNIT = 64
