@@ -20,6 +20,9 @@ demo-serve: setup ## Leave the embedded AWS up with the application deployed, to
 demo-stop: setup ## Stop what demo-serve left up
 	@$(BIN)/python -m local.demo stop
 
+invoke: setup ## Run one function in a container: FUNCTION=Planner, EVENT=events/planner.json (its own sample if not given)
+	@$(BIN)/python -m local.invoke '$(FUNCTION)' $(if $(EVENT),'$(EVENT)')
+
 ##@ Work on it
 setup: $(VENV)/.ready $(LOCAL_VENV)/.ready $(BIN)/headgate ## Make the project's own environments, and the command .venv/bin/headgate
 
@@ -31,6 +34,12 @@ test-unit: setup ## Run the tests that need nothing but Python: the core, the fu
 test-local: setup ## Run the tests of the deployed application on the embedded AWS
 	$(BIN)/python -m pytest tests/local $(PYTEST_ARGS)
 
+test-docker: setup ## Run every function in a container: needs Docker, or root and apt-get install docker.io debootstrap
+	$(BIN)/python -m pytest tests/docker $(PYTEST_ARGS)
+
+lambda-image: setup ## Make the image that functions run in, unless Docker has it (IMAGE_PYTHON=3.13)
+	@$(BIN)/python -m local.lambda_image $(if $(IMAGE_PYTHON),--python '$(IMAGE_PYTHON)')
+
 lint: setup ## ruff, mypy strict, cfn-lint, sam validate, the ASL check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,7 +48,7 @@ lint: setup ## ruff, mypy strict, cfn-lint, sam validate, the ASL check
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --region us-east-1
 	$(BIN)/python -m local.asl_check statemachines/*.asl.json
 
-bench: setup ## Measure state transitions and cost, alarm to rollback, and init; QUICK=1 takes under two minutes
+bench: setup ## Measure judge, telemetry, transitions and cost, rollback, init, cold starts; QUICK=1 is quick
 	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
 
 format: setup ## Format the code
@@ -70,4 +79,4 @@ $(LOCAL_VENV)/.ready: requirements/local.txt
 	@bash local/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) requirements/local.txt
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop setup test test-unit test-local lint bench format build clean help
+.PHONY: demo demo-serve demo-stop invoke setup test test-unit test-local test-docker lambda-image lint bench format build clean help

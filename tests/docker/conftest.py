@@ -1,0 +1,69 @@
+"""Containers for every function, and an embedded AWS for them to work on; both end with the session."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from local import application
+from local.application import deploy_headgate, deploy_sample
+from local.docker_engine import DockerEngine, DockerEngineError
+from local.embedded.server import EmbeddedAws
+from local.invoke import Containers
+from local.lambda_image.build import LambdaImageError, ensure
+from tests.docker.checkout_42 import Checkout42
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_builds() -> Iterator[Path]:
+    """A folder of our own to build in: somebody may be testing from the usual one."""
+    usual, application.WORK = application.WORK, application.WORK / "docker-tests"
+    yield application.WORK
+    application.WORK = usual
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[DockerEngine]:
+    """A Docker engine. Where there is none and none can be started, this ends the tests and says what is missing."""
+    with ExitStack() as open_:
+        try:
+            running = open_.enter_context(DockerEngine())
+            ensure(running)
+        except (DockerEngineError, LambdaImageError) as error:
+            pytest.exit(f"tests/docker: {error}", returncode=1)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def aws(own_builds: Path) -> Iterator[EmbeddedAws]:
+    """AWS on this machine."""
+    with EmbeddedAws() as embedded:
+        yield embedded
+
+
+@pytest.fixture(scope="session")
+def deployed(aws: EmbeddedAws, engine: DockerEngine) -> Checkout42:
+    """Headgate and the service that the sample events are about; only where there is an engine to test with."""
+    outputs = deploy_headgate(aws)
+    deploy_sample(aws, outputs)
+    return Checkout42(aws, outputs)
+
+
+@pytest.fixture(scope="session")
+def containers(deployed: Checkout42, engine: DockerEngine, aws: EmbeddedAws) -> Iterator[Containers]:
+    """The functions in containers, on the embedded AWS."""
+    with Containers(engine, aws) as running:
+        yield running
+
+
+@pytest.fixture
+def rollout(deployed: Checkout42) -> Checkout42:
+    """The rollout that the sample events are about, not requested yet."""
+    deployed.begin_anew()
+    return deployed

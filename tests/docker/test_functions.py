@@ -1,0 +1,195 @@
+"""Every function, in its container, with its own sample event."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from local.invoke import event_for, function_names, sample_event
+from tests.docker.checkout_42 import CANDIDATE, ID, STABLE, Checkout42, sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from local.invoke import Containers
+
+
+@pytest.fixture
+def run(containers: Containers) -> Callable[..., Any]:
+    """Invoke a function with its own sample event; answers what it returned."""
+
+    def invoke(function: str, event: Path | None = None) -> Any:
+        invocation = containers.invoke(function, event_for(function, event))
+        assert invocation.error_type is None, f"{invocation.answer}\n{invocation.log}"
+        return invocation.answer
+
+    return invoke
+
+
+@pytest.mark.parametrize("function", function_names())
+def test_a_function_has_a_sample_event_and_a_test_here(function: str) -> None:
+    event = sample_event(function)
+    assert event.is_file(), f"{function} has no sample event; put one into events/{event.name}"
+    test = f"test_{event.stem}_"
+    assert any(name.startswith(test) for name in globals()), f"{function} is not invoked here: write {test}..."
+
+
+def test_intake_takes_a_request_in_and_starts_it(run: Callable[..., Any], rollout: Checkout42) -> None:
+    assert run("Intake") == {"batchItemFailures": []}
+
+    assert rollout.owner == ID
+    execution = rollout.record["execution"]
+    assert rollout.machines.describe_execution(executionArn=execution)["status"] == "RUNNING"
+    rollout.machines.stop_execution(executionArn=execution, cause="the test has seen enough")
+    rollout.eventually(lambda: "endedAt" in rollout.record)
+
+
+def test_intake_puts_a_message_that_it_cannot_read_aside(
+    run: Callable[..., Any], rollout: Checkout42, tmp_path: Path
+) -> None:
+    event = sample("intake")
+    event["Records"][0]["body"] = "{not JSON"
+    malformed = tmp_path / "malformed.json"
+    malformed.write_text(json.dumps(event))
+
+    assert run("Intake", malformed) == {"batchItemFailures": []}
+
+    [message] = rollout.messages(rollout.outputs["RequestDeadLettersUrl"])
+    assert message["Body"] == "{not JSON"
+    assert "is not JSON" in message["MessageAttributes"]["reason"]["StringValue"]
+
+
+def test_planner_works_the_strategy_out(run: Callable[..., Any], rollout: Checkout42) -> None:
+    answer = run("Planner")
+
+    plan = answer["plan"]
+    assert answer["request"]["id"] == plan["rolloutId"] == ID
+    assert plan["steps"] == [{"weight": 10.0, "bakeSeconds": 300}]
+    assert plan["firing"] == []
+    driver = rollout.functions.get_function_configuration(FunctionName="headgate-lambda-alias-driver")
+    assert plan["driver"] == driver["FunctionArn"]
+
+
+def test_acquirer_takes_the_lock_and_records_the_start(run: Callable[..., Any], rollout: Checkout42) -> None:
+    assert run("Acquirer") == {"lock": "held", "epoch": 1, "reason": ""}
+
+    assert rollout.owner == ID
+    assert rollout.record["status"] == "running"
+    assert rollout.item("EVENT#started")["detailType"] == "Rollout Started"
+
+
+def test_lambda_alias_driver_shifts_traffic(run: Callable[..., Any], rollout: Checkout42) -> None:
+    rollout.start(sample("acquirer")["execution"])
+
+    state = run("LambdaAliasDriver")["state"]
+
+    assert (state["stable"], state["candidate"], state["weight"]) == (STABLE, CANDIDATE, 10.0)
+    assert rollout.serving == (STABLE, {CANDIDATE: 0.1})
+
+
+def test_baker_leaves_its_token_where_a_signal_finds_it(run: Callable[..., Any], rollout: Checkout42) -> None:
+    rollout.shift()
+
+    assert run("Baker") is None
+
+    assert (rollout.record["phase"], rollout.record["token"]) == ("baking", sample("baker")["token"])
+    assert rollout.item("STEP#000#00")["weight"] == 10
+
+
+def test_pauser_leaves_its_token_where_a_signal_finds_it(run: Callable[..., Any], rollout: Checkout42) -> None:
+    rollout.shift()
+
+    assert run("Pauser") is None
+
+    assert (rollout.record["phase"], rollout.record["token"]) == ("paused", sample("pauser")["token"])
+    assert rollout.item("PAUSE#001")["reason"] == sample("pauser")["verdict"]["reason"]
+
+
+def test_judge_bakes_on_where_nothing_was_counted(run: Callable[..., Any], rollout: Checkout42) -> None:
+    rollout.shift()
+
+    verdict = run("Judge")
+
+    assert (verdict["outcome"], verdict["next"]) == ("inconclusive", "bake")
+    assert rollout.item("STEP#000#00")["verdict"] == verdict
+
+
+def test_settler_ends_the_record_and_frees_the_lock(run: Callable[..., Any], rollout: Checkout42) -> None:
+    rollout.shift()
+
+    assert run("Settler") == {
+        "outcome": "succeeded",
+        "reason": sample("settler")["verdict"]["reason"],
+        "serving": CANDIDATE,
+    }
+
+    assert (rollout.record["status"], rollout.owner) == ("succeeded", None)
+
+
+def test_signaller_records_an_operators_signal(run: Callable[..., Any], rollout: Checkout42) -> None:
+    rollout.shift()
+
+    assert run("Signaller") is None
+
+    [signal] = rollout.record["signals"].values()
+    assert (signal["signal"], signal["by"]) == ("pause", "kim")
+
+
+def test_publisher_puts_the_outbox_on_the_bus(run: Callable[..., Any], rollout: Checkout42) -> None:
+    rollout.messages(rollout.heard)
+
+    assert run("Publisher") == {"batchItemFailures": []}
+
+    [message] = rollout.eventually(lambda: rollout.messages(rollout.heard), 10)
+    event = json.loads(message["Body"])
+    assert (event["detail-type"], event["detail"]["id"]) == ("Rollout Started", f"{ID}/started")
+
+
+def test_counter_counts_what_services_report(run: Callable[..., Any], rollout: Checkout42) -> None:
+    rollout.shift()
+
+    assert run("Counter") == {"batchItemFailures": []}
+
+    ledger = rollout.ledgers.read(ID)
+    assert ledger is not None
+    candidate = ledger.at_step(0, "errors").candidate
+    assert (candidate.requests, candidate.failures) == (5, 1)
+
+
+def test_observer_looks_at_no_rollout_that_telemetry_judges(run: Callable[..., Any], rollout: Checkout42) -> None:
+    rollout.shift()
+
+    assert run("Observer") == {"looked": []}
+
+
+def test_warden_rolls_back_what_its_execution_left_unfinished(run: Callable[..., Any], rollout: Checkout42) -> None:
+    rollout.shift()
+
+    assert run("Warden") is None
+
+    assert (rollout.record["status"], rollout.owner) == ("rolled-back", None)
+    assert rollout.serving == (STABLE, {})
+
+
+def test_smoke_tester_is_content_with_the_candidate(run: Callable[..., Any], rollout: Checkout42) -> None:
+    answer = run("SmokeTester")
+
+    assert answer == {"hookStatus": "SUCCEEDED", "hookDetails": {"cases": 1, "version": CANDIDATE}}
+
+
+def test_version_checker_sees_that_the_candidate_serves_alone(run: Callable[..., Any], rollout: Checkout42) -> None:
+    rollout.serve(CANDIDATE)
+
+    answer = run("VersionChecker")
+
+    assert answer == {"hookStatus": "SUCCEEDED", "hookDetails": {"invocations": 3, "version": CANDIDATE}}
+
+
+def test_a_call_tells_how_long_the_cold_start_took(containers: Containers, rollout: Checkout42) -> None:
+    invocation = containers.invoke("VersionChecker", sample_event("VersionChecker"))
+
+    assert invocation.init_milliseconds is not None, invocation.log
+    assert invocation.init_milliseconds > 10
