@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from local.embedded.server import EmbeddedAws
     from local.invoke import Containers
 
 
@@ -186,6 +187,36 @@ def test_version_checker_sees_that_the_candidate_serves_alone(run: Callable[...,
     answer = run("VersionChecker")
 
     assert answer == {"hookStatus": "SUCCEEDED", "hookDetails": {"invocations": 3, "version": CANDIDATE}}
+
+
+def test_task_planner_works_out_what_is_run(run: Callable[..., Any], aws: EmbeddedAws) -> None:
+    for _ in range(3):
+        aws.client("ecs").register_task_definition(
+            family="migrate",
+            networkMode="awsvpc",
+            requiresCompatibilities=["FARGATE"],
+            cpu="256",
+            memory="512",
+            containerDefinitions=[{"name": "app", "image": "migrate", "essential": True}],
+        )
+
+    plan = run("TaskPlanner")["plan"]
+
+    assert plan["taskDefinition"].endswith(":task-definition/migrate:3")
+    assert plan["parameters"]["Overrides"]["ContainerOverrides"][0]["Command"] == ["migrate", "--to", "42"]
+
+
+def test_task_classifier_says_how_the_task_ended(run: Callable[..., Any]) -> None:
+    told = run("TaskClassifier")
+
+    assert (told["again"], told["error"]) == (True, "TaskExitedNonZero")
+    assert told["ending"]["exitCodes"] == {"app": 3, "router": 0}
+
+
+def test_task_stopper_finds_nothing_where_nothing_runs(run: Callable[..., Any], aws: EmbeddedAws) -> None:
+    aws.client("ecs").create_cluster(clusterName="jobs")
+
+    assert run("TaskStopper") == {"stopped": []}
 
 
 def test_a_call_tells_how_long_the_cold_start_took(containers: Containers, rollout: Checkout42) -> None:

@@ -13,6 +13,9 @@ from pydantic import ConfigDict, Field
 from headgate.request import RolloutId, RolloutRequest, UndoRequest
 from headgate.signals import RolloutSignal
 from headgate.strategy import Step
+from headgate.task_endings import ContainerEnd
+from headgate.task_endings import Outcome as TaskOutcome
+from headgate.tasks import TaskRequest
 from headgate.verdict import Kind, Outcome
 from headgate.wire import Wire
 
@@ -183,6 +186,86 @@ class RolloutUndone(RolloutEnded):
     """The revision that receives all traffic now."""
 
 
+class TaskAttempt(Wire):
+    """How one attempt of one ECS task ended."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    number: Annotated[int, Field(ge=1)]
+    """Which of the tasks, from 1."""
+    attempt: Annotated[int, Field(ge=1)]
+    on_demand: bool
+    """Whether it ran on FARGATE as the fallback of FARGATE_SPOT."""
+    outcome: TaskOutcome
+    reason: str
+    stop_code: str = ""
+    """ECS's, as the next field."""
+    status_reason: str = ""
+    task_arn: str = ""
+    capacity_provider: str = ""
+    run_seconds: float | None = None
+    """From the start of the containers until the task had stopped."""
+    start_seconds: float | None = None
+    """From RunTask until the containers started."""
+    exit_codes: dict[str, int]
+    """Of each container that has one."""
+    containers: list[ContainerEnd] | None = None
+    """Missing where another attempt followed."""
+    next: str
+    """Why it was run again, or not."""
+
+
+class TaskLog(Wire):
+    """The end of a container's log."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    container: str
+    link: str
+    lines: list[str]
+    unreadable: str | None = None
+    """Why there are no lines, where they could not be read."""
+
+
+class TaskRun(Wire):
+    """How one of the tasks ended."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    number: Annotated[int, Field(ge=1)]
+    outcome: TaskOutcome
+    error: str
+    """The name under which the execution fails for it; empty where it succeeded."""
+    reason: str
+    exit_codes: dict[str, int]
+    attempts: list[TaskAttempt]
+    logs: list[TaskLog]
+    """Of the containers that did not end well, three at most."""
+
+
+class TaskEnded(Wire):
+    """An ECS task, or all of the count that was asked for, has ended for good. At least once, with the same ``id``."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    """Made of what the event is about: a receiver that has seen it may drop the event."""
+    task_id: str
+    """The request's id."""
+    at: Timestamp
+    execution: str
+    outcome: TaskOutcome | Literal["refused"]
+    """succeeded only if every task did; otherwise how the first ended that did not."""
+    error: str
+    reason: str
+    task_definition: str | None = None
+    """The revision that was run; missing where the request was refused."""
+    count: Count
+    succeeded: Count
+    """How many of the tasks succeeded."""
+    tasks: list[TaskRun]
+
+
 EVENTS: dict[str, type[Wire]] = {
     "Rollout Requested": RolloutRequest,
     "Rollout Signal": RolloutSignal,
@@ -197,5 +280,7 @@ EVENTS: dict[str, type[Wire]] = {
     "Rollout Rolled Back": RolloutRolledBack,
     "Rollout Stopped": RolloutStopped,
     "Rollout Undone": RolloutUndone,
+    "Task Requested": TaskRequest,
+    "Task Ended": TaskEnded,
 }
-"""The model of each detail-type: three that come in, then those that go out."""
+"""The model of each detail-type: first those of rollouts, three that come in and then those that go out."""

@@ -1,0 +1,328 @@
+"""What a user asks for who wants an ECS task run to its end: the detail of a ``Task Requested`` event.
+
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html has the limits.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+
+from headgate.errors import RequestRefused
+from headgate.request import RolloutId
+from headgate.wire import Wire, explain
+
+MAX_CHARACTERS = 48 * 1024
+"""The request travels between states, whose data is at most 256 KiB."""
+
+MAX_OVERRIDES = 8192
+"""Characters of the overrides as JSON, the structure's own included."""
+
+OWN_TAGS = "headgate:"
+"""Tags that begin so are Headgate's; it puts three on every task."""
+
+_CLUSTER = re.compile(r"(arn:aws[a-z-]*:ecs:[a-z0-9-]+:\d{12}:cluster/)?[a-zA-Z0-9_-]{1,255}")
+_TASK_DEFINITION = re.compile(
+    r"(arn:(?P<partition>aws[a-z-]*):ecs:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):task-definition/)?"
+    r"(?P<family>[a-zA-Z0-9_-]{1,255})(:(?P<revision>[0-9]{1,10}))?"
+)
+_TAG = re.compile(r"[\w\s.:/=+\-@]*")
+
+
+def _cluster(value: str) -> str:
+    if not _CLUSTER.fullmatch(value):
+        raise ValueError("must be a cluster's name or ARN")
+    return value
+
+
+def _task_definition(value: str) -> str:
+    if not _TASK_DEFINITION.fullmatch(value):
+        raise ValueError("must be a family, family:revision or a task definition's ARN")
+    return value
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _trailing_star_only(value: str) -> str:
+    if "*" in value[:-1]:
+        raise ValueError("may have an asterisk only at its end, as in AWS Batch")
+    return value
+
+
+def _digits(value: str) -> str:
+    if not re.fullmatch(r"[0-9]*\*?", value):
+        raise ValueError("must be digits, with an asterisk at the end at most")
+    return value
+
+
+def _text_of_number(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Pattern = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_trailing_star_only)]
+ExitCodePattern = Annotated[
+    str, BeforeValidator(_text_of_number), Field(min_length=1, max_length=512), AfterValidator(_digits)
+]
+Whole = Annotated[int, Field(strict=True, ge=1)]
+
+
+class CapacityProvider(Wire):
+    """One item of a capacity provider strategy."""
+
+    provider: Annotated[str, Field(min_length=1, max_length=255)]
+    base: Annotated[int, Field(strict=True, ge=0, le=100_000)] | None = None
+    weight: Annotated[int, Field(strict=True, ge=0, le=1000)] | None = None
+
+
+class NetworkConfiguration(Wire):
+    """Where a task of network mode awsvpc gets its network interface."""
+
+    subnets: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=16)]
+    security_groups: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=5)] = []
+    assign_public_ip: bool = False
+
+
+class ContainerOverride(Wire):
+    """What one container is given instead of what its definition says; memory in MiB."""
+
+    command: list[str] | None = None
+    environment: dict[str, str] = {}
+    cpu: Whole | None = None
+    memory: Annotated[int, Field(strict=True, ge=4)] | None = None
+    memory_reservation: Annotated[int, Field(strict=True, ge=4)] | None = None
+
+    @model_validator(mode="after")
+    def _reserves_no_more_than_it_may_use(self) -> ContainerOverride:
+        if self.memory and self.memory_reservation and self.memory_reservation > self.memory:
+            raise ValueError("memoryReservation is above memory; lower it")
+        return self
+
+
+class Overrides(Wire):
+    """What the task is given instead of what its definition says: CPU units and MiB."""
+
+    containers: dict[str, ContainerOverride] = {}
+    cpu: Whole | None = None
+    memory: Whole | None = None
+    ephemeral_storage_gib: Annotated[
+        Annotated[int, Field(strict=True, ge=21, le=200)] | None, Field(alias="ephemeralStorageGiB")
+    ] = None
+
+
+class PlacementStrategy(Wire):
+    """How tasks are laid out over container instances."""
+
+    type: Literal["random", "spread", "binpack"]
+    field: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _field_fits(self) -> PlacementStrategy:
+        if self.type == "binpack" and self.field not in ("cpu", "memory"):
+            raise ValueError("binpack needs a field: cpu or memory")
+        if self.type == "spread" and self.field is None:
+            raise ValueError("spread needs a field: instanceId, or attribute:ecs.availability-zone")
+        if self.type == "random" and self.field is not None:
+            raise ValueError("random takes no field; remove it")
+        return self
+
+
+class PlacementConstraint(Wire):
+    """Which container instances may take a task."""
+
+    type: Literal["distinctInstance", "memberOf"]
+    expression: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+
+    @model_validator(mode="after")
+    def _expression_fits(self) -> PlacementConstraint:
+        if (self.type == "memberOf") != (self.expression is not None):
+            raise ValueError("memberOf needs an expression, and distinctInstance takes none")
+        return self
+
+
+class ExitRule(Wire):
+    """One rule of AWS Batch's evaluateOnExit: where all its patterns match, its action is taken.
+
+    https://docs.aws.amazon.com/batch/latest/APIReference/API_EvaluateOnExit.html
+    """
+
+    on_exit_code: ExitCodePattern | None = None
+    on_reason: Pattern | None = None
+    """Against the reason of a container."""
+    on_status_reason: Pattern | None = None
+    """Against the reason why the task was stopped."""
+    action: Annotated[Literal["RETRY", "EXIT"], BeforeValidator(_upper)]
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> ExitRule:
+        if self.on_exit_code is None and self.on_reason is None and self.on_status_reason is None:
+            raise ValueError('needs onExitCode, onReason or onStatusReason; "*" matches whatever there is')
+        return self
+
+
+class RetryStrategy(Wire):
+    """How often a task is run, and after which endings."""
+
+    attempts: Annotated[int, Field(strict=True, ge=1, le=10)] = 1
+    evaluate_on_exit: Annotated[list[ExitRule], Field(max_length=5)] = []
+
+
+class Backoff(Wire):
+    """The wait before attempt n + 1: at random between 0 and ``initialSeconds * rate ** (n - 1)``."""
+
+    initial_seconds: Annotated[int, Field(strict=True, ge=1, le=3600)] = 10
+    rate: Annotated[float, Field(strict=True, ge=1, le=10, allow_inf_nan=False)] = 2.0
+    max_seconds: Annotated[int, Field(strict=True, ge=1, le=24 * 3600)] = 300
+
+
+Tags = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=128)], Annotated[str, Field(max_length=256)]],
+    Field(max_length=47),
+]
+"""ECS takes 50, three of which are Headgate's own."""
+
+
+class TaskRequest(Wire):
+    """A request to run an ECS task to its end."""
+
+    id: RolloutId
+    cluster: Annotated[str, AfterValidator(_cluster)] = "default"
+    task_definition: Annotated[str, AfterValidator(_task_definition)]
+    count: Annotated[int, Field(strict=True, ge=1, le=10)] = 1
+    launch_type: Literal["FARGATE", "EC2", "EXTERNAL"] | None = None
+    capacity_provider_strategy: Annotated[list[CapacityProvider], Field(max_length=20)] = []
+    platform_version: Annotated[str, Field(min_length=1)] | None = None
+    network_configuration: NetworkConfiguration | None = None
+    overrides: Overrides = Field(default_factory=Overrides)
+    placement_strategy: Annotated[list[PlacementStrategy], Field(max_length=5)] = []
+    placement_constraints: Annotated[list[PlacementConstraint], Field(max_length=10)] = []
+    group: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    tags: Tags = {}
+    propagate_tags: Literal["TASK_DEFINITION", "NONE"] | None = None
+    enable_execute_command: bool = False
+    timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=30 * 24 * 3600)] = 3600
+    """A limit on each attempt, from RunTask until the task has stopped."""
+    retry: RetryStrategy = Field(default_factory=RetryStrategy)
+    backoff: Backoff = Field(default_factory=Backoff)
+    fallback: Literal["onDemand"] | None = None
+    """Run on FARGATE after a Spot interruption, or where there is no capacity."""
+
+    @property
+    def on_fargate(self) -> bool:
+        """Whether it is certain that the task runs on Fargate; a cluster's default strategy is not known here."""
+        providers = {item.provider for item in self.capacity_provider_strategy}
+        return self.launch_type == "FARGATE" or (bool(providers) and providers <= {"FARGATE", "FARGATE_SPOT"})
+
+    @property
+    def account(self) -> str | None:
+        """The account that the task definition's ARN names, if it is one."""
+        match = _TASK_DEFINITION.fullmatch(self.task_definition)
+        return match["account"] if match else None
+
+
+def _launch_fault(request: TaskRequest) -> str:
+    if request.launch_type and request.capacity_provider_strategy:
+        return f"launchType: {request.launch_type} and capacityProviderStrategy exclude each other; remove one"
+    if sum(1 for item in request.capacity_provider_strategy if item.base) > 1:
+        return "capacityProviderStrategy: only one provider may have a base"
+    if request.capacity_provider_strategy and not any(
+        item.weight != 0 or item.base for item in request.capacity_provider_strategy
+    ):
+        return "capacityProviderStrategy: every weight is 0, so no task could run; give one provider a weight"
+    if request.on_fargate and (request.placement_strategy or request.placement_constraints):
+        field, first = (
+            ("placementStrategy", request.placement_strategy[0].type)
+            if request.placement_strategy
+            else ("placementConstraints", request.placement_constraints[0].type)
+        )
+        return f"{field}: {first} is not for Fargate, which places tasks itself; remove it, or run on EC2"
+    if request.platform_version and not request.on_fargate:
+        return (
+            f"platformVersion: {request.platform_version} is for Fargate alone; remove it, or set launchType to FARGATE"
+        )
+    if request.launch_type == "EXTERNAL" and request.network_configuration:
+        return "networkConfiguration: EXTERNAL instances have no awsvpc networking; remove it"
+    return ""
+
+
+def _tag_fault(request: TaskRequest) -> str:
+    for name, value in request.tags.items():
+        if name.lower().startswith(("aws:", OWN_TAGS)):
+            return f"tags: {name} begins with a reserved prefix (aws: or {OWN_TAGS}); rename it"
+        if not (_TAG.fullmatch(name) and _TAG.fullmatch(value)):
+            return f"tags: {name} may hold letters, digits, spaces and _.:/=+-@ only"
+    if request.group and request.group.startswith(("family:", "service:")):
+        return f"group: {request.group} begins with a prefix that ECS keeps for itself; rename it"
+    return ""
+
+
+def _fallback_fault(request: TaskRequest) -> str:
+    if request.fallback and request.retry.attempts < 2:
+        return "fallback: onDemand is a second attempt; set retry.attempts to 2 or more"
+    if request.fallback and not any(item.provider == "FARGATE_SPOT" for item in request.capacity_provider_strategy):
+        return "fallback: onDemand follows FARGATE_SPOT, which capacityProviderStrategy does not name; add it"
+    if request.fallback and not request.on_fargate:
+        return "fallback: onDemand runs on Fargate; name only FARGATE and FARGATE_SPOT in capacityProviderStrategy"
+    return ""
+
+
+def _overrides_fault(request: TaskRequest) -> str:
+    size = len(json.dumps(to_ecs_overrides(request.overrides), separators=(",", ":")))
+    if size > MAX_OVERRIDES:
+        return f"overrides: are {size} characters long as JSON, and ECS takes {MAX_OVERRIDES}; put what is long into S3"
+    return ""
+
+
+def to_ecs_overrides(overrides: Overrides) -> dict[str, Any]:
+    """The overrides as RunTask takes them, spelled as Step Functions spells them; empty where there are none."""
+    containers = [
+        {
+            "Name": name,
+            **({"Command": each.command} if each.command is not None else {}),
+            **(
+                {"Environment": [{"Name": k, "Value": v} for k, v in each.environment.items()]}
+                if each.environment
+                else {}
+            ),
+            **({"Cpu": each.cpu} if each.cpu else {}),
+            **({"Memory": each.memory} if each.memory else {}),
+            **({"MemoryReservation": each.memory_reservation} if each.memory_reservation else {}),
+        }
+        for name, each in overrides.containers.items()
+    ]
+    return {
+        **({"ContainerOverrides": containers} if containers else {}),
+        **({"Cpu": str(overrides.cpu)} if overrides.cpu else {}),
+        **({"Memory": str(overrides.memory)} if overrides.memory else {}),
+        **(
+            {"EphemeralStorage": {"SizeInGiB": overrides.ephemeral_storage_gib}}
+            if overrides.ephemeral_storage_gib
+            else {}
+        ),
+    }
+
+
+def read_task(detail: object, default_id: str) -> TaskRequest:
+    """Read a request from JSON data; ``default_id`` serves where it gives none.
+
+    Raises
+    ------
+    RequestRefused
+        If it is not a valid request. The message names every faulty field, its value and the fix.
+    """
+    if not isinstance(detail, dict):
+        raise RequestRefused("the request: must be a JSON object with at least a taskDefinition")
+    if (size := len(json.dumps(detail))) > MAX_CHARACTERS:
+        raise RequestRefused(f"the request: is {size} characters long; at most {MAX_CHARACTERS} are taken")
+    try:
+        request = TaskRequest.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise RequestRefused(explain(error, TaskRequest)) from None
+    checks = (_launch_fault, _tag_fault, _fallback_fault, _overrides_fault)
+    if faults := [fault for check in checks if (fault := check(request))]:
+        raise RequestRefused("; ".join(faults))
+    return request

@@ -1,0 +1,396 @@
+"""The machine that runs ECS tasks: every way a task can end, what is run again, and that nothing runs on."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_ecs
+
+from headgate.task_runs import TaskRuns
+from local import schemas
+from tests.statemachines.engine import Engine, ServiceError
+from tests.unit.builders import ACCOUNT, ROOT
+from tests.unit.ecs_tasks import (
+    BAD,
+    CAPACITY,
+    GOOD,
+    INTERRUPTED,
+    NOT_STARTED,
+    OUT_OF_MEMORY,
+    PULL,
+    SUBNETS,
+    FakeEcs,
+    FakeLogs,
+    cause,
+    container,
+    detail,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
+
+    from tests.statemachines.engine import Execution
+
+MACHINE = "ecs_task"
+DEFINITION_TEXT = (ROOT / "statemachines" / "ecs_task.asl.json").read_text("utf-8")
+STATES = json.loads(DEFINITION_TEXT)["States"]
+INNER = STATES["Tasks"]["ItemProcessor"]["States"]
+FUNCTIONS = {"TaskPlanner": "task_planner", "TaskClassifier": "task_classifier", "TaskStopper": "task_stopper"}
+REQUEST = {"taskDefinition": "migrate", "cluster": "jobs", "networkConfiguration": SUBNETS, "timeoutSeconds": 600}
+ON_SPOT: dict[str, Any] = {"capacityProviderStrategy": [{"provider": "FARGATE_SPOT", "weight": 1}]}
+TWICE = {"retry": {"attempts": 2}, "backoff": {"initialSeconds": 2}}
+
+Answer = dict[str, Any] | Exception
+
+
+def failed(task: dict[str, Any]) -> ServiceError:
+    return ServiceError("States.TaskFailed", cause(task))
+
+
+NO_PLACE = ServiceError(
+    "AmazonECS.Unknown",
+    json.dumps({"Failures": [{"Arn": "arn:container-instance", "Reason": "RESOURCE:MEMORY"}], "Tasks": []}),
+)
+HANGS: dict[str, Any] = {"hangs": True}
+"""A task that runs on until it is stopped."""
+
+
+class App:
+    """The machine with its functions on an ECS in memory."""
+
+    def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.engine, self.ecs, self.logs = engine, FakeEcs(), FakeLogs("Traceback ...", "no such table")
+        self.answers: list[Answer] = []
+        self.runs: list[dict[str, Any]] = []
+        self.announced: list[dict[str, Any]] = []
+        self.bus: Callable[[Any], Any] = lambda _: {"FailedEntryCount": 0}
+        monkeypatch.setenv("ACCOUNT", ACCOUNT)
+        monkeypatch.setenv("TASK_ROLES", "jobs/*")
+        monkeypatch.setattr(random, "random", lambda: 1.0)
+        for name in FUNCTIONS.values():
+            module = _load(name)
+            module.__dict__["runs"] = TaskRuns(self.ecs, self.logs)
+            engine.function(name, lambda event, module=module: module.handler(event, _CONTEXT))
+        # AWS takes these too, though its guide does not list them: https://github.com/aws/aws-cdk/pull/35465 and
+        # https://github.com/CloudSnorkel/cdk-github-runners/pull/999. (moto: drops what the guide does not list.)
+        known = state_task_service_ecs._SUPPORTED_API_PARAM_BINDINGS["runtask"]
+        taken = {"runtask": known | {"Tags", "CapacityProviderStrategy"}}
+        monkeypatch.setattr(state_task_service_ecs, "_SUPPORTED_API_PARAM_BINDINGS", taken)
+        engine.integration("arn:aws:states:::ecs:runTask.sync", self._run)
+        engine.integration("arn:aws:states:::events:putEvents", self._put_events)
+        engine.add_machine(MACHINE, DEFINITION_TEXT, {"Partition": "aws", "Bus": "headgate", **FUNCTIONS})
+
+    def start(self, *answers: Answer, **fields: Any) -> Execution:
+        """Run a request to its end; each attempt gets the next answer, the last one for ever."""
+        self.answers = list(answers)
+        execution = self.engine.start(MACHINE, REQUEST | fields, name="migrate-42")
+        execution.wait()
+        return execution
+
+    def _run(self, parameters: dict[str, Any]) -> Any:
+        self.runs.append(parameters)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if answer == HANGS:
+            arn, deadline = self.ecs.leave_running(parameters), time.monotonic() + 3
+            while self.ecs.tasks[arn]["desiredStatus"] != "STOPPED" and time.monotonic() < deadline:
+                time.sleep(0.01)
+            return GOOD
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _put_events(self, arguments: dict[str, Any]) -> Any:
+        [entry] = arguments["Entries"]
+        answer = self.bus(entry)
+        self.announced.append(entry)
+        return answer
+
+
+class _Context:
+    function_name, memory_limit_in_mb, aws_request_id = "headgate", 512, "request-1"
+    invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:headgate"
+
+
+_CONTEXT: Any = _Context()
+
+
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"machine_{name}", ROOT / "functions" / name / "app.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    with Engine(time_scale=0.01) as engine:
+        app = App(engine, monkeypatch)
+        yield app
+    # THEN whatever happened, nothing runs on.
+    assert [arn for arn, task in app.ecs.tasks.items() if task["desiredStatus"] != "STOPPED"] == []
+
+
+def result_of(execution: Execution) -> dict[str, Any]:
+    """What an execution says of its tasks, however it ended."""
+    told: dict[str, Any] = execution.output or json.loads(execution.cause or "null")
+    return told
+
+
+def outcomes(execution: Execution) -> list[list[str]]:
+    return [[attempt["outcome"] for attempt in task["attempts"]] for task in result_of(execution)["tasks"]]
+
+
+# --- The good way ----------------------------------------------------------------------------------------------------
+
+
+def test_a_task_that_exits_with_0_succeeds_with_its_exit_codes_and_durations(app: App) -> None:
+    execution = app.start(GOOD)
+    assert execution.status == "SUCCEEDED"
+    result = execution.output
+    assert (result["outcome"], result["id"], result["count"], result["succeeded"]) == ("succeeded", "migrate-42", 1, 1)
+    [task] = result["tasks"]
+    assert task["exitCodes"] == {"app": 0, "router": 0}
+    [attempt] = task["attempts"]
+    assert (attempt["startSeconds"], attempt["runSeconds"]) == (24.5, 60.25)
+    assert task["logs"] == []
+    assert execution.states() == [
+        *("Plan", "Tasks", "Begin", "Run", "Classify", "Again?", "Ended"),
+        *("Conclude", "Announce", "How did it end?", "Succeeded"),
+    ]
+
+
+def test_every_task_of_a_count_carries_its_number_and_the_execution_in_its_tags(app: App) -> None:
+    execution = app.start(GOOD, count=3, tags={"team": "shop"})
+    assert execution.output["succeeded"] == 3
+    assert [task["number"] for task in execution.output["tasks"]] == [1, 2, 3]
+    tags = [{tag["Key"]: tag["Value"] for tag in run["Tags"]} for run in app.runs]
+    assert sorted(each["headgate:number"] for each in tags) == ["1", "2", "3"]
+    assert {each["headgate:execution"] for each in tags} == {execution.arn}
+    assert {each["team"] for each in tags} == {"shop"}
+    assert "Count" not in app.runs[0]
+
+
+def test_what_it_tells_the_bus_is_what_the_model_says(app: App) -> None:
+    app.start(failed(INTERRUPTED), failed(BAD), GOOD, GOOD, count=2, **ON_SPOT, **TWICE, fallback="onDemand")
+    [entry] = app.announced
+    assert (entry["DetailType"], entry["EventBusName"], entry["Source"]) == ("Task Ended", "headgate", "headgate")
+    assert entry["Detail"]["id"] == "migrate-42/task-ended"
+    jsonschema.Draft202012Validator(schemas.schema_of("Task Ended")).validate(entry["Detail"])
+
+
+def test_a_bus_that_takes_nothing_changes_nothing_of_how_the_task_ended(app: App) -> None:
+    def refuse(_: Any) -> Any:
+        raise ServiceError("EventBridge.FailedEntry", "no")
+
+    app.bus = refuse
+    assert app.start(GOOD).status == "SUCCEEDED"
+    assert app.announced == []
+
+
+# --- Every bad way ---------------------------------------------------------------------------------------------------
+
+ENDINGS: dict[str, tuple[Answer, str, str]] = {
+    "a non-zero exit": (failed(BAD), "TaskExitedNonZero", "container app exited with 3"),
+    "a failed pull": (
+        failed(detail(container(code=None, reason=PULL), code=NOT_STARTED, reason=PULL)),
+        "TaskCouldNotStart",
+        PULL[:60],
+    ),
+    "a Spot interruption": (failed(INTERRUPTED), "TaskInterrupted", "Your Spot Task was interrupted."),
+    "no place": (NO_PLACE, "TaskHadNoCapacity", "RESOURCE:MEMORY"),
+    "no capacity": (ServiceError("ECS.AmazonECSException", CAPACITY), "TaskHadNoCapacity", CAPACITY),
+    "memory": (
+        failed(detail(container(code=137, reason=OUT_OF_MEMORY))),
+        "TaskOutOfMemory",
+        f"container app: {OUT_OF_MEMORY}",
+    ),
+    "an operator": (failed(detail(container(code=143), code="UserInitiated", reason="kim")), "TaskStopped", "kim"),
+    "a refusal": (ServiceError("ECS.InvalidParameterException", "no"), "TaskCouldNotStart", "ECS.InvalidParameterEx"),
+    "nothing to go by": (ServiceError("States.TaskFailed", "?"), "TaskEndUnknown", "States.TaskFailed: ?"),
+}
+
+
+@pytest.mark.parametrize("what", ENDINGS)
+def test_the_execution_fails_with_a_name_that_says_how_the_task_ended(app: App, what: str) -> None:
+    answer, error, reason = ENDINGS[what]
+    execution = app.start(answer)
+    assert (execution.status, execution.error) == ("FAILED", error)
+    told = json.loads(execution.cause or "")
+    assert told["reason"].startswith(reason)
+    assert told["error"] == error
+    assert app.announced[0]["Detail"]["outcome"] == told["outcome"]
+
+
+def test_a_task_that_times_out_is_stopped_and_not_run_again(app: App) -> None:
+    execution = app.start(HANGS, timeoutSeconds=5, retry={"attempts": 3})
+    assert (execution.error, len(app.runs)) == ("TaskTimedOut", 1)
+    [(arn, reason)] = app.ecs.stopped
+    assert app.ecs.tasks[arn]["desiredStatus"] == "STOPPED"
+    assert reason == "Headgate: attempt 1 of task 1 ended with States.Timeout"
+
+
+def test_the_last_lines_of_the_container_that_failed_are_told_with_a_link(app: App) -> None:
+    [task] = result_of(app.start(failed(BAD)))["tasks"]
+    [log] = task["logs"]
+    assert (log["container"], log["lines"]) == ("app", ["Traceback ...", "no such table"])
+    assert app.logs.asked == ["/ecs/migrate ecs/app/0b7c1a9e4f5d4a2f8c6e3d2b1a0f9e8d"]
+    assert "logsV2:log-groups/log-group/$252Fecs$252Fmigrate/log-events/ecs$252Fapp$252F0b7c" in log["link"]
+
+
+def test_of_several_tasks_the_first_that_did_not_succeed_says_how_it_ended(app: App) -> None:
+    execution = app.start(GOOD, failed(BAD), count=3)
+    told = result_of(execution)
+    assert (execution.error, told["succeeded"]) == ("TaskExitedNonZero", 1)
+    assert told["reason"].startswith(f"task {[task['outcome'] for task in told['tasks']].index('exited') + 1} of 3: ")
+
+
+def test_a_request_that_cannot_be_carried_out_runs_nothing_and_says_why(app: App) -> None:
+    execution = app.start(GOOD, launchType="FARGATE", placementStrategy=[{"type": "random"}])
+    assert execution.error == "RequestRefused"
+    told = json.loads(execution.cause or "")
+    assert told["reason"].startswith("placementStrategy: random is not for Fargate")
+    assert app.runs == []
+    jsonschema.Draft202012Validator(schemas.schema_of("Task Ended")).validate(app.announced[0]["Detail"])
+
+
+def test_a_task_definition_that_is_not_there_is_refused(app: App) -> None:
+    execution = app.start(GOOD, taskDefinition="nothing")
+    assert execution.error == "RequestRefused"
+    assert result_of(execution)["reason"] == "taskDefinition: nothing: Unable to describe task definition."
+
+
+def test_a_cause_that_would_be_too_long_keeps_how_each_task_ended(app: App) -> None:
+    reasons = [container(f"c{n}", 1, "x" * 300) for n in range(10)]
+    answer = failed(detail(*reasons, code="Whatever", reason="y" * 300))
+    execution = app.start(answer, count=10, retry={"attempts": 4})
+    told = json.loads(execution.cause or "")
+    assert len(execution.cause or "") <= 32_768
+    assert {tuple(task) for task in told["tasks"]} == {("number", "outcome", "reason", "exitCodes")}
+    assert len(app.announced[0]["Detail"]["tasks"][0]["attempts"]) == 4
+
+
+# --- Again -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_attempt_is_run_again_after_a_wait_and_its_reason_is_kept(app: App) -> None:
+    execution = app.start(failed(BAD), GOOD, **TWICE)
+    assert execution.status == "SUCCEEDED"
+    assert outcomes(execution) == [["exited", "succeeded"]]
+    [task] = execution.output["tasks"]
+    assert [attempt["attempt"] for attempt in task["attempts"]] == [1, 2]
+    assert task["attempts"][0]["exitCodes"] == {"app": 3, "router": 0}
+    assert execution.states().count("Wait") == 1
+
+
+def test_the_attempts_are_limited(app: App) -> None:
+    execution = app.start(failed(BAD), retry={"attempts": 3}, backoff={"initialSeconds": 1})
+    assert outcomes(execution) == [["exited"] * 3]
+    assert result_of(execution)["tasks"][0]["attempts"][-1]["next"] == "that was attempt 3 of 3"
+
+
+def test_a_rule_ends_it_early(app: App) -> None:
+    rules = [{"onExitCode": "3", "action": "EXIT"}]
+    execution = app.start(failed(BAD), retry={"attempts": 5, "evaluateOnExit": rules})
+    assert outcomes(execution) == [["exited"]]
+
+
+def test_missing_capacity_is_waited_for_whatever_the_rules_say(app: App) -> None:
+    rules = [{"onStatusReason": "*", "action": "EXIT"}]
+    execution = app.start(NO_PLACE, GOOD, retry={"attempts": 2, "evaluateOnExit": rules})
+    assert outcomes(execution) == [["no-capacity", "succeeded"]]
+
+
+def test_after_a_spot_interruption_the_task_runs_on_demand_if_the_request_wants_it(app: App) -> None:
+    execution = app.start(failed(INTERRUPTED), GOOD, **ON_SPOT, **TWICE, fallback="onDemand")
+    assert outcomes(execution) == [["interrupted", "succeeded"]]
+    first, second = app.runs
+    assert first["CapacityProviderStrategy"] == [{"CapacityProvider": "FARGATE_SPOT", "Weight": 1}]
+    assert "LaunchType" not in first
+    assert second["LaunchType"] == "FARGATE"
+    assert "CapacityProviderStrategy" not in second
+    assert first["Tags"] == second["Tags"]
+    assert [each["onDemand"] for each in execution.output["tasks"][0]["attempts"]] == [False, True]
+
+
+def test_each_task_of_a_count_is_run_again_on_its_own(app: App) -> None:
+    execution = app.start(failed(BAD), GOOD, count=2, **TWICE)
+    assert sorted(map(len, outcomes(execution))) == [1, 2]
+    assert execution.output["succeeded"] == 2
+
+
+def test_before_a_retry_what_the_attempt_left_running_is_stopped_and_nobody_elses(app: App) -> None:
+    # GIVEN a task of somebody else's, and an attempt that Step Functions lost sight of
+    other = app.ecs.leave_running({"Tags": [{"Key": "headgate:execution", "Value": "another"}]})
+
+    def lose(parameters: dict[str, Any]) -> Any:
+        app.runs.append(parameters)
+        if len(app.runs) == 1:
+            app.ecs.leave_running(parameters)
+            raise ServiceError("ECS.ServerException", "lost sight of it")
+        # THEN it is stopped before the next one starts
+        assert len(app.ecs.stopped) == 1
+        return GOOD
+
+    app.engine.integration("arn:aws:states:::ecs:runTask.sync", lose)
+    assert app.start(GOOD, **TWICE).status == "SUCCEEDED"
+    assert app.ecs.tasks[other]["desiredStatus"] == "RUNNING"
+    app.ecs.tasks[other]["desiredStatus"] = "STOPPED"
+
+
+def test_nothing_is_run_again_while_it_may_still_be_running(app: App) -> None:
+    app.ecs.broken = {"ListTasks"}
+    execution = app.start(failed(BAD), **TWICE)
+    assert outcomes(execution) == [["exited"]]
+    assert result_of(execution)["tasks"][0]["attempts"][0]["next"] == "what may still be running could not be stopped"
+
+
+def test_ecs_that_is_throttled_is_asked_again(app: App) -> None:
+    assert app.start(ServiceError("ECS.ThrottlingException", "Rate exceeded"), GOOD).status == "SUCCEEDED"
+    assert len(app.runs) == 2
+
+
+def test_a_classifier_that_fails_leaves_the_end_unknown(app: App) -> None:
+    def fail(_: Any) -> Any:
+        raise ValueError("broken")
+
+    app.engine.function("task_classifier", fail)
+    execution = app.start(GOOD, **TWICE)
+    assert (execution.error, len(app.runs)) == ("TaskEndUnknown", 1)
+    told = result_of(execution)
+    assert told["reason"] == "its end could not be classified: ValueError"
+    jsonschema.Draft202012Validator(schemas.schema_of("Task Ended")).validate(app.announced[0]["Detail"])
+
+
+@pytest.mark.parametrize("stopper_works", [True, False])
+def test_tasks_that_cannot_be_followed_any_more_are_all_stopped(app: App, *, stopper_works: bool) -> None:
+    # GIVEN a task that runs on, and an answer of the classifier's that is none
+    def leave(parameters: dict[str, Any]) -> Any:
+        app.ecs.leave_running(parameters)
+        return GOOD
+
+    app.engine.integration("arn:aws:states:::ecs:runTask.sync", leave)
+    nonsense = {"again": True, "onDemand": False, "waitSeconds": "soon", "ending": {}}
+    app.engine.function("task_classifier", lambda _: nonsense)
+    app.ecs.broken = set() if stopper_works else {"ListTasks"}
+    execution = app.start(GOOD)
+    assert execution.error == "TaskEndUnknown"
+    assert execution.states()[-4:] == ["Stop all", "Announce", "How did it end?", "Failed"]
+    assert len(app.ecs.stopped) == (1 if stopper_works else 0)
+    for task in app.ecs.tasks.values():
+        task["desiredStatus"] = "STOPPED"
+
+
+def test_every_lambda_task_retries_what_is_transient() -> None:
+    for states in (STATES, INNER):
+        for name, state in states.items():
+            if state["Type"] == "Task" and "lambda" in state["Resource"]:
+                assert state["Retry"][0]["JitterStrategy"] == "FULL", name

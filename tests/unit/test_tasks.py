@@ -1,0 +1,439 @@
+"""A task request is read, checked against its task definition and worked out into RunTask's parameters, or refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.validate import ParamValidator
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headgate.errors import RequestRefused
+from headgate.task_plan import (
+    EXECUTION_TAG,
+    FARGATE_SIZES,
+    NUMBER_TAG,
+    LogStream,
+    TaskPlan,
+    log_link,
+    make_task_plan,
+    stream_name,
+)
+from headgate.tasks import TaskRequest, read_task
+from tests.unit.builders import ACCOUNT, ROOT, event
+from tests.unit.ecs_tasks import DEFINITION, DEFINITION_ARN, EXECUTION, SUBNETS, TASK_ARN
+
+RUN_TASK = botocore.session.get_session().get_service_model("ecs").operation_model("RunTask").input_shape
+ON_FARGATE = {"launchType": "FARGATE", "networkConfiguration": SUBNETS}
+SPOT = [{"provider": "FARGATE_SPOT", "weight": 1}]
+
+
+def read(**fields: Any) -> TaskRequest:
+    return read_task({"taskDefinition": "migrate:3", **fields}, "migrate-42")
+
+
+def plan(definition: dict[str, Any] | None = None, roles: str = "*", **fields: Any) -> TaskPlan:
+    return make_task_plan(read(**ON_FARGATE | fields), DEFINITION | (definition or {}), EXECUTION, roles=roles)
+
+
+def refusal(definition: dict[str, Any] | None = None, roles: str = "*", **fields: Any) -> str:
+    with pytest.raises(RequestRefused) as refused:
+        plan(definition, roles, **fields)
+    return str(refused.value)
+
+
+def as_boto3(value: Any) -> Any:
+    """Parameters as Step Functions spells them, as boto3 spells them."""
+    if isinstance(value, dict):
+        return {name[:1].lower() + name[1:]: as_boto3(each) for name, each in value.items()}
+    return [as_boto3(each) for each in value] if isinstance(value, list) else value
+
+
+def assert_ecs_takes(parameters: dict[str, Any]) -> None:
+    given = as_boto3(parameters)
+    report = ParamValidator().validate(given, RUN_TASK)
+    assert not report.has_errors(), report.generate_report()
+    _assert_members(given, RUN_TASK)
+
+
+def _assert_members(value: Any, shape: Any) -> None:
+    """Each value that may be one of a few only is one of them: botocore's validator does not look."""
+    if shape.type_name == "structure":
+        for name, each in value.items():
+            _assert_members(each, shape.members[name])
+    elif shape.type_name == "list":
+        for each in value:
+            _assert_members(each, shape.member)
+    elif getattr(shape, "enum", None):
+        assert value in shape.enum
+
+
+# --- Reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_task_definition_is_required() -> None:
+    request = read()
+    assert (request.id, request.cluster, request.count, request.timeout_seconds) == ("migrate-42", "default", 1, 3600)
+    assert request.retry.attempts == 1
+
+
+def test_a_request_survives_the_wire() -> None:
+    detail = event("task_requested")["detail"]
+    assert read_task(detail, "unused").to_wire() == detail
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "no cluster's name": ({"cluster": "a b"}, 'cluster: must be a cluster\'s name or ARN (given "a b")'),
+    "no task definition": ({"taskDefinition": "a b"}, "taskDefinition: must be a family"),
+    "an unknown field": ({"coutn": 1}, "coutn: is not a known field; did you mean count? (given 1)"),
+    "an unknown field inside": (
+        {"overrides": {"containers": {"app": {"comand": []}}}},
+        "overrides.containers.app.comand: is not a known field; did you mean command?",
+    ),
+    "too many": ({"count": 11}, "count: input should be less than or equal to 10 (given 11)"),
+    "none": ({"count": 0}, "count: input should be greater than or equal to 1"),
+    "another launch type": ({"launchType": "LAMBDA"}, "launchType: input should be 'FARGATE', 'EC2' or 'EXTERNAL'"),
+    "launch type and strategy": (
+        {"launchType": "FARGATE", "capacityProviderStrategy": SPOT},
+        "launchType: FARGATE and capacityProviderStrategy exclude each other; remove one",
+    ),
+    "placement on Fargate": (
+        ON_FARGATE | {"placementStrategy": [{"type": "binpack", "field": "cpu"}]},
+        "placementStrategy: binpack is not for Fargate, which places tasks itself; remove it, or run on EC2",
+    ),
+    "constraints on Fargate Spot": (
+        {"capacityProviderStrategy": SPOT, "placementConstraints": [{"type": "distinctInstance"}]},
+        "placementConstraints: distinctInstance is not for Fargate",
+    ),
+    "a platform version on EC2": (
+        {"launchType": "EC2", "platformVersion": "1.4.0"},
+        "platformVersion: 1.4.0 is for Fargate alone",
+    ),
+    "awsvpc on EXTERNAL": (
+        {"launchType": "EXTERNAL", "networkConfiguration": SUBNETS},
+        "networkConfiguration: EXTERNAL",
+    ),
+    "no subnets": (
+        {"networkConfiguration": {"subnets": []}},
+        "networkConfiguration.subnets: list should have at least 1",
+    ),
+    "too many subnets": (
+        {"networkConfiguration": {"subnets": ["subnet-1"] * 17}},
+        "networkConfiguration.subnets: list should have at most 16",
+    ),
+    "two bases": (
+        {"capacityProviderStrategy": [{"provider": "a", "base": 1}, {"provider": "b", "base": 1}]},
+        "capacityProviderStrategy: only one provider may have a base",
+    ),
+    "no weight at all": (
+        {"capacityProviderStrategy": [{"provider": "a", "weight": 0}]},
+        "capacityProviderStrategy: every weight is 0",
+    ),
+    "21 providers": (
+        {"capacityProviderStrategy": [{"provider": f"p{n}"} for n in range(21)]},
+        "capacityProviderStrategy: list should have at most 20",
+    ),
+    "11 constraints": (
+        {"placementConstraints": [{"type": "distinctInstance"}] * 11},
+        "placementConstraints: list should have at most 10",
+    ),
+    "6 placement strategies": (
+        {"placementStrategy": [{"type": "random"}] * 6},
+        "placementStrategy: list should have at most 5",
+    ),
+    "binpack by nothing": ({"placementStrategy": [{"type": "binpack"}]}, "placementStrategy[0]: binpack needs a field"),
+    "spread by nothing": ({"placementStrategy": [{"type": "spread"}]}, "placementStrategy[0]: spread needs a field"),
+    "random by something": (
+        {"placementStrategy": [{"type": "random", "field": "cpu"}]},
+        "placementStrategy[0]: random takes no field",
+    ),
+    "memberOf nothing": (
+        {"placementConstraints": [{"type": "memberOf"}]},
+        "placementConstraints[0]: memberOf needs an",
+    ),
+    "too many tags": ({"tags": {f"t{n}": "" for n in range(48)}}, "tags: dictionary should have at most 47"),
+    "a tag of AWS's": ({"tags": {"AWS:x": "y"}}, "tags: AWS:x begins with a reserved prefix"),
+    "a tag of Headgate's": ({"tags": {"headgate:number": "1"}}, "tags: headgate:number begins with a reserved prefix"),
+    "a tag with other characters": ({"tags": {"a": "b;c"}}, "tags: a may hold letters"),
+    "a group of ECS's": ({"group": "service:x"}, "group: service:x begins with a prefix that ECS keeps"),
+    "propagation from a service": ({"propagateTags": "SERVICE"}, "propagateTags: input should be 'TASK_DEFINITION' or"),
+    "overrides that are too long": (
+        {"overrides": {"containers": {"app": {"command": ["x" * 8192]}}}},
+        "overrides: are 8246 characters long as JSON, and ECS takes 8192",
+    ),
+    "too little storage": (
+        {"overrides": {"ephemeralStorageGiB": 20}},
+        "overrides.ephemeralStorageGiB: input should be",
+    ),
+    "a reservation above the limit": (
+        {"overrides": {"containers": {"app": {"memory": 64, "memoryReservation": 128}}}},
+        "overrides.containers.app: memoryReservation is above memory",
+    ),
+    "too many attempts": ({"retry": {"attempts": 11}}, "retry.attempts: input should be less than or equal to 10"),
+    "six rules": (
+        {"retry": {"attempts": 2, "evaluateOnExit": [{"onExitCode": "1", "action": "EXIT"}] * 6}},
+        "retry.evaluateOnExit: list should have at most 5",
+    ),
+    "a rule that asks nothing": (
+        {"retry": {"evaluateOnExit": [{"action": "EXIT"}]}},
+        "retry.evaluateOnExit[0]: needs onExitCode, onReason or onStatusReason",
+    ),
+    "an asterisk inside": (
+        {"retry": {"evaluateOnExit": [{"onReason": "*memory", "action": "EXIT"}]}},
+        "retry.evaluateOnExit[0].onReason: may have an asterisk only at its end",
+    ),
+    "an exit code in words": (
+        {"retry": {"evaluateOnExit": [{"onExitCode": "one", "action": "EXIT"}]}},
+        "retry.evaluateOnExit[0].onExitCode: must be digits",
+    ),
+    "another action": (
+        {"retry": {"evaluateOnExit": [{"onExitCode": "1", "action": "WAIT"}]}},
+        "retry.evaluateOnExit[0].action: input should be 'RETRY' or 'EXIT'",
+    ),
+    "a fallback without a second attempt": (
+        {"capacityProviderStrategy": SPOT, "fallback": "onDemand"},
+        "fallback: onDemand is a second attempt; set retry.attempts to 2 or more",
+    ),
+    "a fallback from nothing": (
+        ON_FARGATE | {"fallback": "onDemand", "retry": {"attempts": 2}},
+        "fallback: onDemand follows",
+    ),
+    "a fallback from EC2 too": (
+        {
+            "capacityProviderStrategy": [*SPOT, {"provider": "my-instances"}],
+            "fallback": "onDemand",
+            "retry": {"attempts": 2},
+        },
+        "fallback: onDemand runs on Fargate",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_ecs_would_refuse_is_refused_with_field_value_and_fix(what: str) -> None:
+    fields, told = REFUSED[what]
+    with pytest.raises(RequestRefused) as refused:
+        read(**fields)
+    assert told in str(refused.value)
+
+
+def test_what_is_no_object_or_too_long_is_refused() -> None:
+    with pytest.raises(RequestRefused, match="must be a JSON object"):
+        read_task(["migrate"], "x")
+    with pytest.raises(RequestRefused, match="at most 49152 are taken"):
+        read(group="x" * 50_000)
+
+
+@pytest.mark.parametrize("action", ["retry", "Retry", "RETRY"])
+def test_batchs_actions_are_not_case_sensitive_and_exit_codes_may_be_numbers(action: str) -> None:
+    [rule] = read(retry={"attempts": 2, "evaluateOnExit": [{"onExitCode": 1, "action": action}]}).retry.evaluate_on_exit
+    assert (rule.action, rule.on_exit_code) == ("RETRY", "1")
+
+
+# --- Against the task definition -------------------------------------------------------------------------------------
+
+
+def test_a_container_that_is_not_there_is_named_with_those_that_are() -> None:
+    assert refusal(overrides={"containers": {"web": {"cpu": 64}}}) == (
+        f"overrides.containers.web: {DEFINITION_ARN} has no such container; it has app, router"
+    )
+
+
+def test_awsvpc_needs_subnets_and_other_modes_take_none() -> None:
+    assert refusal(networkConfiguration=None).startswith("networkConfiguration.subnets: is missing")
+    on_bridge = {"networkMode": "bridge", "compatibilities": ["EC2"]}
+    told = refusal(on_bridge, launchType="EC2")
+    assert told.startswith("networkConfiguration: the task definition's network mode is bridge")
+    assert plan(on_bridge, launchType="EC2", networkConfiguration=None).parameters["LaunchType"] == "EC2"
+
+
+def test_a_public_address_is_refused_on_ec2() -> None:
+    told = refusal(launchType="EC2", networkConfiguration=SUBNETS | {"assignPublicIp": True})
+    assert told.startswith("networkConfiguration.assignPublicIp: a task on EC2")
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory", "told"),
+    [
+        (300, 512, "overrides.cpu: 300 is no size of Fargate's; take one of 256, 512, 1024, 2048, 4096, 8192, 16384"),
+        (256, 4096, "overrides.memory: 4096 MiB does not go with 256 CPU units, which take 512 to 2048 MiB; take 2048"),
+        (
+            1024,
+            1024,
+            "overrides.memory: 1024 MiB does not go with 1024 CPU units, which take 2048 to 8192 MiB; take 2048",
+        ),
+        (8192, 18432, "overrides.memory: 18432 MiB does not go with 8192 CPU units"),
+        (16384, 36864, "overrides.memory: 36864 MiB does not go with 16384 CPU units"),
+    ],
+)
+def test_a_size_that_fargate_does_not_have_is_refused_with_one_that_it_has(cpu: int, memory: int, told: str) -> None:
+    assert refusal(overrides={"cpu": cpu, "memory": memory}).startswith(told)
+
+
+@given(st.sampled_from(sorted(FARGATE_SIZES)), st.integers(1, 130 * 1024))
+def test_fargate_takes_exactly_the_sizes_of_its_table(cpu: int, memory: int) -> None:
+    fits = memory in FARGATE_SIZES[cpu]
+    if fits:
+        assert plan(overrides={"cpu": cpu, "memory": memory}).parameters["Overrides"]["Cpu"] == str(cpu)
+    else:
+        assert "overrides.memory" in refusal(overrides={"cpu": cpu, "memory": memory})
+
+
+def test_the_table_of_sizes_is_the_documented_one() -> None:
+    ends = {cpu: (sizes[0] / 1024, sizes[-1] / 1024, len(sizes)) for cpu, sizes in FARGATE_SIZES.items()}
+    assert ends == {
+        256: (0.5, 2, 3),
+        512: (1, 4, 4),
+        1024: (2, 8, 7),
+        2048: (4, 16, 13),
+        4096: (8, 30, 23),
+        8192: (16, 60, 12),
+        16384: (32, 120, 12),
+    }
+
+
+def test_large_sizes_need_a_platform_version_that_has_them() -> None:
+    large = {"overrides": {"cpu": 8192, "memory": 16384}}
+    assert refusal(platformVersion="1.3.0", **large).startswith("platformVersion: 1.3.0 has no tasks of 8192 CPU units")
+    assert plan(platformVersion="1.4.0", **large).parameters["PlatformVersion"] == "1.4.0"
+
+
+def test_a_size_is_no_matter_on_ec2_and_must_be_there_on_fargate() -> None:
+    assert plan({"cpu": "300", "memory": "300"}, launchType="EC2").parameters["LaunchType"] == "EC2"
+    assert refusal({"memory": None}).startswith("overrides.memory: is missing")
+
+
+def test_a_container_cannot_have_more_memory_than_its_task() -> None:
+    told = refusal(overrides={"containers": {"app": {"memory": 1024}}})
+    assert told == "overrides.containers.app.memory: 1024 MiB is more than the task's 512; raise overrides.memory"
+
+
+def test_a_revision_that_cannot_run_as_wanted_is_refused() -> None:
+    assert refusal({"status": "INACTIVE"}).startswith("taskDefinition: migrate:3 is INACTIVE")
+    assert refusal({"compatibilities": ["EC2"]}).startswith("launchType: FARGATE is none of")
+    assert "ephemeralStorageGiB" in refusal(launchType="EC2", overrides={"ephemeralStorageGiB": 30})
+
+
+@pytest.mark.parametrize(
+    ("roles", "fits"), [("*", True), ("jobs/*", True), ("jobs/migrate-execution", True), ("", False), ("web/*", False)]
+)
+def test_a_role_that_may_not_be_passed_is_found_out_before_anything_runs(roles: str, *, fits: bool) -> None:
+    if fits:
+        assert plan(roles=roles).count == 1
+    else:
+        assert refusal(roles=roles).endswith("may not be passed; let the stack's parameter TaskRoles cover it")
+
+
+def test_all_faults_are_told_at_once() -> None:
+    told = refusal(networkConfiguration=None, overrides={"cpu": 300, "containers": {"web": {}}})
+    assert [fault.split(":")[0] for fault in told.split("; ") if ": " in fault] == [
+        "overrides.containers.web",
+        "networkConfiguration.subnets",
+        "overrides.cpu",
+    ]
+
+
+# --- RunTask's parameters --------------------------------------------------------------------------------------------
+
+EVERYTHING: dict[str, Any] = {
+    "cluster": "jobs",
+    "platformVersion": "LATEST",
+    "overrides": {
+        "cpu": 512,
+        "memory": 1024,
+        "ephemeralStorageGiB": 50,
+        "containers": {
+            "app": {
+                "command": ["a"],
+                "environment": {"A": "1"},
+                "cpu": 64,
+                "memory": 256,
+                "memoryReservation": 128,
+            }
+        },
+    },
+    "group": "nightly",
+    "tags": {"team": "shop"},
+    "propagateTags": "TASK_DEFINITION",
+    "enableExecuteCommand": True,
+}
+
+
+def test_every_parameter_is_as_the_api_spells_it() -> None:
+    on_ec2 = {
+        "networkConfiguration": SUBNETS,
+        "placementStrategy": [{"type": "spread", "field": "attribute:ecs.availability-zone"}, {"type": "random"}],
+        "placementConstraints": [{"type": "distinctInstance"}, {"type": "memberOf", "expression": "x == y"}],
+    }
+    strategy = [{"provider": "FARGATE_SPOT", "weight": 3, "base": 1}, {"provider": "FARGATE", "weight": 0}]
+    plans = [
+        plan(**EVERYTHING),
+        plan(**EVERYTHING | {"launchType": None, "capacityProviderStrategy": strategy}),
+        plan(launchType="EC2", **on_ec2),
+    ]
+    for each in plans:
+        assert_ecs_takes(each.parameters)
+    named = set().union(*(as_boto3(each.parameters) for each in plans))
+    left_out = {"count", "clientToken", "startedBy", "referenceId", "enableECSManagedTags", "volumeConfigurations"}
+    assert named == set(RUN_TASK.members) - left_out
+
+
+@given(
+    count=st.integers(1, 10),
+    command=st.lists(st.text(max_size=20), max_size=5),
+    environment=st.dictionaries(st.text(min_size=1, max_size=10), st.text(max_size=20), max_size=5),
+    tags=st.dictionaries(st.from_regex(r"[a-zA-Z0-9]{1,20}", fullmatch=True), st.just("x"), max_size=47),
+    spot=st.booleans(),
+)
+def test_whatever_is_accepted_ecs_takes_too(
+    count: int, command: Any, environment: Any, tags: Any, *, spot: bool
+) -> None:
+    launch = {"launchType": None, "capacityProviderStrategy": SPOT} if spot else {}
+    containers = {"app": {"command": command, "environment": environment}}
+    made = plan(count=count, tags=tags, overrides={"containers": containers}, **launch)
+    assert_ecs_takes(made.parameters)
+    assert len(made.parameters["Tags"]) + 1 <= 50
+    assert made.numbers == list(range(1, count + 1))
+    assert TaskPlan.model_validate(json.loads(json.dumps(made.to_wire()))) == made
+
+
+def test_the_fallback_is_the_same_task_on_fargate() -> None:
+    retry = {"attempts": 2}
+    made = plan(launchType=None, capacityProviderStrategy=SPOT, fallback="onDemand", retry=retry)
+    assert made.fallback is not None
+    assert_ecs_takes(made.fallback)
+    rest = {name: value for name, value in made.parameters.items() if name != "CapacityProviderStrategy"}
+    assert made.fallback == rest | {"LaunchType": "FARGATE"}
+    assert plan().fallback is None
+
+
+def test_the_plan_pins_the_revision_and_knows_what_decides() -> None:
+    made = plan(taskDefinition="migrate")
+    assert made.parameters["TaskDefinition"] == made.task_definition == DEFINITION_ARN
+    assert made.essential == ["app"]
+    assert {"Key": EXECUTION_TAG, "Value": EXECUTION} in made.parameters["Tags"]
+
+
+def test_the_machine_adds_the_tag_of_the_number() -> None:
+    machine = json.loads((ROOT / "statemachines" / "ecs_task.asl.json").read_text("utf-8"))
+    run = machine["States"]["Tasks"]["ItemProcessor"]["States"]["Run"]
+    assert f"'Key': '{NUMBER_TAG}'" in run["Arguments"]
+
+
+def test_logs_are_found_where_their_stream_can_be_known() -> None:
+    log = LogStream(container="app", group="/ecs/migrate", region="eu-central-1", prefix="ecs")
+    assert plan().logs == [log]
+    assert stream_name(log, TASK_ARN) == f"ecs/app/{TASK_ARN.rsplit('/', 1)[-1]}"
+    assert log_link(log, TASK_ARN).endswith(
+        f"/log-group/$252Fecs$252Fmigrate/log-events/ecs$252Fapp$252F{TASK_ARN[-32:]}"
+    )
+    without = [{"name": "app", "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": "/ecs/x"}}}]
+    assert plan({"containerDefinitions": without}).logs == []
+
+
+def test_an_arn_tells_its_account() -> None:
+    assert read(taskDefinition=DEFINITION_ARN).account == ACCOUNT
+    assert read().account is None
