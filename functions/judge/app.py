@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 dynamodb = client("dynamodb")
-steps = Steps(Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS"))))
+table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
+steps = Steps(table)
 ledgers = Ledgers(dynamodb, setting("TABLE"))
 cloudwatch = client("cloudwatch")
 alarms, throttles, minutes = Alarms(cloudwatch), Throttles(cloudwatch), Minutes(cloudwatch)
@@ -52,10 +53,11 @@ def end_pause(event: dict[str, Any], plan: Plan, findings: Findings) -> dict[str
     """End a pause. Whoever goes on in spite of what was held against the candidate starts from a clean slate."""
     verdict = judge_pause(plan, findings, failed=event["failed"])
     if verdict.next == "shift" and event["failed"] and findings.ledger:
-        # What the evidence may have said since the findings were gathered is forgiven as well.
-        said = [f"{kind}-{findings.ledger.restarts}" for kind in ("evidence", "promote-early")]
-        findings = findings._replace(heard=[*findings.heard, *said])
         ledgers.restart(plan.rollout_id)
+        # What the evidence has said since the findings were gathered is forgiven as well.
+        signals = (table.rollout(plan.rollout_id) or {}).get("signals", {})
+        said = {f"{kind}-{findings.ledger.restarts}" for kind in ("evidence", "promote-early")} & signals.keys()
+        findings = findings._replace(heard=[*findings.heard, *sorted(said)])
     # What fires now was forgiven, or had been firing all along: either way it counts once it has recovered.
     in_alarm = alarms.in_alarm(plan.guards.alarms)
     return steps.close_pause(plan, event["epoch"], event["pause"], findings._replace(firing=in_alarm), verdict)

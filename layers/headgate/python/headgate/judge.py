@@ -31,10 +31,10 @@ RATIOS = (1.5, 2.2, 4.8, 15.0, 55.0)
 PRIOR = (0.06, 0.22, 0.20, 0.34, 0.18)
 """The share of what is invested at the start that each ratio gets; sums to 1."""
 
-LATER = (0.01, 0.06, 0.31, 0.46, 0.16)
+LATER = (0.01, 0.06, 0.27, 0.48, 0.18)
 """The share of what is invested later that each ratio gets; sums to 1. High ratios lose what they have first."""
 
-CASH = 0.18
+CASH = 0.19
 """The share of the wealth that is not invested at the start."""
 
 CASH_SECONDS = 3600.0
