@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
+from headgate.each_by_itself import each_by_itself
 from headgate.errors import LockLost
 from headgate.executions import Executions
 from headgate.locks import Locks
@@ -29,17 +30,10 @@ functions = client("lambda")
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     ended = event.get("detail-type") == "Step Functions Execution Status Change"
-    failures = []
-    for rollout_id in [rollout_of(event["detail"])] if ended else locks.owners():
-        logger.append_keys(rollout_id=rollout_id)
-        try:
-            look_after(rollout_id)
-        except Exception as failure:  # noqa: BLE001 - raised below, all together
-            # One target that cannot be put back must not keep the warden from the others.
-            logger.exception("a rollout could not be looked after")
-            failures.append(f"{rollout_id}: {failure}")
-    if failures:
-        raise RuntimeError("; ".join(failures))
+    with each_by_itself() as trying:
+        for rollout_id in [rollout_of(event["detail"])] if ended else locks.owners():
+            with trying(rollout_id, "a rollout could not be looked after"):
+                look_after(rollout_id)
 
 
 def rollout_of(detail: dict[str, Any]) -> str:
