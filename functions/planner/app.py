@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from headgate.alarms import Alarms
-from headgate.aws import client, setting
+from headgate.aws import alias_arn, client, setting
 from headgate.errors import RequestRefused
 from headgate.latency import Latency
 from headgate.ledgers import now_ms
-from headgate.minutes import REFUSED, Minutes, Watched, nothing_counted
+from headgate.minutes import Minutes
 from headgate.observability import logger
 from headgate.plan import make_plan
 from headgate.request import read_request
@@ -21,7 +21,6 @@ from headgate.stacks import Stacks, impatient_client
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from headgate.plan import Plan
     from headgate.request import RolloutRequest, Target
 
 functions = client("lambda")
@@ -46,7 +45,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     driver = drivers[request.target.kind]
     settled = request.model_copy(update={"guards": latency.settle(request.guards, request.target)})
     plan = make_plan(settled, driver=driver, firing=firing, warnings=warnings_about(request.target, driver))
-    refuse_metrics_that_cannot_be_read(plan)
+    minutes.refuse_what_cannot_be_read(plan, now_ms())
     logger.info("planned", steps=len(plan.steps), bake_seconds=plan.bake_seconds, firing=firing)
     return {"request": request.to_wire(), "plan": plan.to_wire()}
 
@@ -54,7 +53,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 def warnings_about(target: Target, driver: str) -> list[str]:
     """What may move the target besides this rollout. Good to know, and never worth the rollout itself."""
     partition = driver.split(":")[1]
-    alias = f"arn:{partition}:lambda:{region}:{account}:function:{target.name}:{target.alias}"
+    alias = alias_arn(partition, region, account, target.name, target.alias)
     try:
         owner = stacks.owner_of(alias)
     except Exception as error:  # noqa: BLE001 - whatever it is, the rollout goes on without the warning
@@ -62,12 +61,7 @@ def warnings_about(target: Target, driver: str) -> list[str]:
         return []
     if owner is None:
         return []
-    resource = f"resource {owner.resource}" if owner.resource else "a resource"
-    warning = (
-        f"target.alias: {target.name}:{target.alias} is {resource} of the CloudFormation stack {owner.stack}, and "
-        "deploying that stack may move it; create the alias outside the stack, or as AWS::Lambda::Alias with a literal "
-        "FunctionVersion, and use neither AutoPublishAlias nor DeploymentPreference for it"
-    )
+    warning = owner.warning_about(f"{target.name}:{target.alias}")
     logger.warning(warning)
     return [warning]
 
@@ -97,15 +91,3 @@ def refuse_what_cannot_work_here(request: RolloutRequest) -> None:
             f"guards.{compared}: compares counts from telemetry, which is not deployed; set the parameter Telemetry to "
             "true, or guards.evidence to cloudwatch"
         )
-
-
-def refuse_metrics_that_cannot_be_read(plan: Plan) -> None:
-    """A statistic or expression that CloudWatch does not take is found out now, and not while the candidate serves."""
-    if not plan.guards.custom:
-        return
-    try:
-        minutes.read([Watched(plan, nothing_counted(plan.rollout_id))], now_ms())
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in REFUSED:
-            raise
-        raise RequestRefused(f"guards.custom: CloudWatch refuses it: {error.response['Error']['Message']}") from None

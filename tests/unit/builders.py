@@ -119,6 +119,11 @@ def endings(table: Table, rollout_id: str) -> list[str]:
     return [detail["id"] for _, detail in announced(table, rollout_id) if detail["id"].endswith("/ended")]
 
 
+def nothing_counted(rollout_id: str, since: dict[int, int], *, candidate: str = "7", stable: str = "6") -> Ledger:
+    """A ledger whose steps began at these times (milliseconds since 1970), and have counted nothing."""
+    return Ledger(rollout_id, candidate, stable, since, counts={}, looked={}, standings={}, minutes={})
+
+
 def ledger_of(plan: Plan, *counts: dict[str, tuple[Arm, Arm]], **fields: Any) -> Ledger:
     """The ledger of a rollout after a look at all that was counted.
 
@@ -129,7 +134,7 @@ def ledger_of(plan: Plan, *counts: dict[str, tuple[Arm, Arm]], **fields: Any) ->
     """
     by_step = {(step, name): Pair(*arms) for step, measures in enumerate(counts) for name, arms in measures.items()}
     since = dict.fromkeys(range(len(counts)), 1_795_251_603_000)
-    nothing = Ledger(plan.rollout_id, "7", "6", since, by_step, looked={}, standings={}, minutes={})
+    nothing = nothing_counted(plan.rollout_id, since)._replace(counts=by_step)
     return take_looks(nothing, Terms.of(plan.guards), now=since[0], at_least=1)[0]._replace(**fields)
 
 

@@ -52,6 +52,11 @@ def execution_name(rollout_id: str) -> str:
     return f"r-{hashlib.sha256(rollout_id.encode()).hexdigest()}"
 
 
+def alias_arn(partition: str, region: str, account: str, function: str, alias: str) -> str:
+    """The ARN that an alias of a Lambda function has."""
+    return f"arn:{partition}:lambda:{region}:{account}:function:{function}:{alias}"
+
+
 def setting(name: str) -> str:
     """An environment variable that the template sets; absence is a fault of the deployment, so it says which."""
     value = os.environ.get(name)

@@ -16,7 +16,10 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
-from headgate.evidence import Ledger, Pair, take_looks
+from botocore.exceptions import ClientError
+
+from headgate.errors import RequestRefused
+from headgate.evidence import Pair, take_looks
 from headgate.judge import Arm
 from headgate.metrics import metric, metric_of_alias
 from headgate.request import MathQuery
@@ -25,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mypy_boto3_cloudwatch import CloudWatchClient
-    from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef
+    from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef, MetricDataResultTypeDef
 
-    from headgate.evidence import Look, Terms
+    from headgate.evidence import Ledger, Look, Terms
     from headgate.plan import Plan
     from headgate.request import Guards, LambdaAliasTarget, LatencyGuard, MetricQuery
 
@@ -68,11 +71,6 @@ class Watched(NamedTuple):
     ledger: Ledger
 
 
-def nothing_counted(rollout_id: str) -> Ledger:
-    """The ledger of a rollout that has no revisions yet: to see whether CloudWatch takes what it will be asked."""
-    return Ledger(rollout_id, "1", "1", since={}, counts={}, looked={}, standings={}, minutes={})
-
-
 class Minutes:
     """Reads counts per minute, those of many rollouts in one call.
 
@@ -97,8 +95,8 @@ class Minutes:
         batch: list[MetricDataQueryTypeDef] = []
         sums: dict[str, Counted] = {}
         for number, rollout in enumerate(rollouts):
-            found[rollout.ledger.rollout_id] = {}
-            queries, adds = _queries(rollout, f"r{number}")
+            found[rollout.plan.rollout_id] = {}
+            queries, adds = _queries(rollout.plan, rollout.ledger.candidate, rollout.ledger.stable, f"r{number}")
             # One rollout asks for 452 at most: 10 custom guards whose requests and failures are of 10 metrics each.
             if len(batch) + len(queries) > QUERIES_PER_CALL:
                 self._collect(batch, sums, now, found)
@@ -107,6 +105,29 @@ class Minutes:
             sums |= adds
         self._collect(batch, sums, now, found)
         return found
+
+    def refuse_what_cannot_be_read(self, plan: Plan, now: int) -> None:
+        """Refuse custom guards that CloudWatch does not take, before the candidate serves; ``now`` as in ``read``.
+
+        Raises
+        ------
+        RequestRefused
+            If a statistic or an expression is none.
+        ClientError
+            If CloudWatch cannot be asked.
+        """
+        if not plan.guards.custom:
+            return
+        # The revisions are not known yet, and CloudWatch takes a query or not whatever they are.
+        queries, _ = _queries(plan, "1", "1", "r0")
+        try:
+            for _ in self._ask(queries, now):
+                pass
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in REFUSED:
+                raise
+            told = error.response["Error"]["Message"]
+            raise RequestRefused(f"guards.custom: CloudWatch refuses it: {told}") from None
 
     def _collect(
         self,
@@ -118,14 +139,7 @@ class Minutes:
         if not queries:
             return
         counts: dict[tuple[str, int, str], dict[tuple[str, str], int]] = defaultdict(lambda: defaultdict(int))
-        pages = self._client.get_paginator("get_metric_data").paginate(
-            MetricDataQueries=queries,
-            StartTime=_time(now - READ_AGAIN),
-            # Exclusive: the minute that still runs is left out.
-            EndTime=_time(now),
-            ScanBy="TimestampAscending",
-        )
-        for result in (result for page in pages for result in page["MetricDataResults"]):
+        for result in self._ask(queries, now):
             if result["Id"] not in sums:
                 continue
             rollout_id, measure, arm, what = sums[result["Id"]]
@@ -135,6 +149,16 @@ class Minutes:
         for (rollout_id, minute, measure), numbers in counts.items():
             arms = (Arm(numbers[arm, "requests"], numbers[arm, "failures"]) for arm in ("candidate", "stable"))
             found[rollout_id][minute, measure] = Pair(*arms)
+
+    def _ask(self, queries: list[MetricDataQueryTypeDef], now: int) -> Iterator[MetricDataResultTypeDef]:
+        pages = self._client.get_paginator("get_metric_data").paginate(
+            MetricDataQueries=queries,
+            StartTime=_time(now - READ_AGAIN),
+            # Exclusive: the minute that still runs is left out.
+            EndTime=_time(now),
+            ScanBy="TimestampAscending",
+        )
+        return (result for page in pages for result in page["MetricDataResults"])
 
 
 def book(ledger: Ledger, terms: Terms, points: Points, now: int) -> tuple[Ledger, list[Look]]:
@@ -233,16 +257,16 @@ def _step_of(ledger: Ledger, minute: int) -> int | None:
     return step if step == ledger.step_at(minute + MINUTE - 1) else None
 
 
-def _queries(rollout: Watched, prefix: str) -> tuple[list[MetricDataQueryTypeDef], dict[str, Counted]]:
+def _queries(
+    plan: Plan, candidate: str, stable: str, prefix: str
+) -> tuple[list[MetricDataQueryTypeDef], dict[str, Counted]]:
     """The queries about one rollout, and what each id with a value of its own counts."""
-    plan, ledger = rollout
     queries: list[MetricDataQueryTypeDef] = []
     sums: dict[str, Counted] = {}
-    for arm in ("candidate", "stable"):
-        revision = getattr(ledger, arm)
+    for arm, revision in (("candidate", candidate), ("stable", stable)):
         for measure, what, count in _counts(plan.guards, plan.target, revision, f"{prefix}{arm[0]}"):
             queries += count.queries
-            sums |= dict.fromkeys(count.adds, (ledger.rollout_id, measure, arm, what))
+            sums |= dict.fromkeys(count.adds, (plan.rollout_id, measure, arm, what))
     return queries, sums
 
 
