@@ -32,10 +32,10 @@ class Ledgers:
         self._client = client
         self._table = table
 
-    def open(self, plan: Plan, *, candidate: str, stable: str, step: int, since: int) -> None:
+    def open(self, plan: Plan, *, candidate: str, stable: str, step: int, since: int) -> Ledger:
         """Begin to count a step, whose weight took effect at ``since``; again for the same step changes nothing."""
         guards = plan.guards
-        patiently(
+        answer = patiently(
             self._client.update_item,
             TableName=self._table,
             Key=ledger_key(plan.rollout_id),
@@ -54,7 +54,9 @@ class Ledgers:
                     ":expires": _expiry(),
                 }
             ),
+            ReturnValues="ALL_NEW",
         )
+        return _ledger(plan.rollout_id, from_item(answer["Attributes"]))
 
     def read(self, rollout_id: str) -> Ledger | None:
         """A rollout's ledger, read consistently; None where it has not shifted any traffic yet."""
