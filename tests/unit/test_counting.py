@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headgate import items
 from headgate.counting import (
     GROUPS_PER_WRITE,
     MAX_NAME,
@@ -445,8 +447,32 @@ class TestExactlyOnce:
             return answer | {"UnprocessedKeys": {TABLE: {"Keys": rest}} if rest else {}}
 
         monkeypatch.setattr(dynamodb, "batch_get_item", reluctant)
+        waited = self.waits(monkeypatch)
         counter.count(*batch)
         assert (counter.errors().candidate, len(calls)) == (Arm(5, 0), 5)
+        # AND between two tries some time is given to it
+        assert len(waited) == 4
+
+    def test_a_dynamodb_that_answers_for_no_watermark_is_not_asked_for_ever(
+        self, counter: Counter, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def mute(RequestItems: dict[str, Any]) -> Any:  # noqa: N803
+            return {"Responses": {}, "UnprocessedKeys": RequestItems}
+
+        monkeypatch.setattr(dynamodb, "batch_get_item", mute)
+        waited = self.waits(monkeypatch)
+        with pytest.raises(RuntimeError, match="left out watermarks 8 times in a row; the batch will be retried"):
+            counter.count(record(1))
+        # THEN nothing was counted
+        assert counter.errors() == Pair()
+        assert len(waited) == 8
+
+    @staticmethod
+    def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        """The time that is waited between tries, and not spent."""
+        slept: list[float] = []
+        monkeypatch.setattr(items, "time", SimpleNamespace(sleep=slept.append))
+        return slept
 
 
 class TestUnits:

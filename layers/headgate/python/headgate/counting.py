@@ -42,7 +42,6 @@ UNIT_BITS = 1 << 17
 of either revision alike: the evidence comes a little later, and never wrongly."""
 
 _ATTEMPTS = 8
-_KEYS_PER_READ = 100
 
 
 class Outcome(NamedTuple):
@@ -245,18 +244,23 @@ class Counting:
             yield tally, version
 
     def _watermarks(self, groups: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        """The watermarks of some groups, read consistently."""
+        """The watermarks of some groups, read consistently.
+
+        https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
+        """
         marks = {}
-        keys = [_watermark_key(*group) for group in groups]
-        while keys:
-            answer = self._client.batch_get_item(
-                RequestItems={self._table: {"Keys": keys[:_KEYS_PER_READ], "ConsistentRead": True}}
-            )
+        # A write has GROUPS_PER_WRITE of them at most, and a read takes 100 keys.
+        keys: Any = [_watermark_key(*group) for group in groups]
+        for attempt in range(_ATTEMPTS):
+            answer = self._client.batch_get_item(RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}})
             for item in map(from_item, answer["Responses"].get(self._table, [])):
                 marks[item["pk"].removeprefix("SHARD#"), item["sk"]] = item["sequence"]
-            unread: Any = answer.get("UnprocessedKeys", {})
-            keys = [*unread.get(self._table, {}).get("Keys", []), *keys[_KEYS_PER_READ:]]
-        return marks
+            unread = answer.get("UnprocessedKeys", {})
+            if not unread:
+                return marks
+            keys = unread[self._table]["Keys"]
+            back_off(attempt)  # DynamoDB is throttled: botocore takes what it left out for an answer.
+        raise RuntimeError(f"DynamoDB left out watermarks {_ATTEMPTS} times in a row; the batch will be retried")
 
     def _units(self, rollout_id: str) -> tuple[Units, int]:
         answer = self._client.get_item(TableName=self._table, Key=_units_key(rollout_id), ConsistentRead=True)
