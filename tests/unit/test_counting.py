@@ -120,6 +120,11 @@ class TestParsing:
             9_000,
         )
 
+    @pytest.mark.parametrize(("said", "ok"), [(True, True), (1, True), (False, False), (0, False)])
+    def test_how_a_request_went_is_a_boolean_or_a_number_for_one(self, said: Any, ok: bool) -> None:
+        (outcome,) = parse("s-0", "k-0", "1", wire(outcomes=[[1, said, 2]])).outcomes
+        assert outcome.ok is ok
+
     def test_padded_sequence_numbers_sort_as_numbers_do(self) -> None:
         nine, ten = (parse("s", "k", number, wire()).sequence for number in ("9" * 55, "1" + "0" * 55))
         assert nine < ten
@@ -158,6 +163,15 @@ class TestParsing:
             wire(outcomes=[[None, True, 2]]),
             wire(outcomes=[[float("nan"), True, 2]]),
             wire(outcomes=[[float("inf"), True, 2]]),
+            wire(outcomes=[[1, "true", 2]]),
+            wire(outcomes=[[1, "false", 2]]),
+            wire(outcomes=[[1, "", 2]]),
+            wire(outcomes=[[1, None, 2]]),
+            wire(outcomes=[[1, 2, 2]]),
+            wire(outcomes=[[1, -1, 2]]),
+            wire(outcomes=[[1, 1.0, 2]]),
+            wire(outcomes=[[1, 0.0, 2]]),
+            wire(outcomes=[[1, [], 2]]),
             wire(outcomes=[[1, True, "fast"]]),
             wire(outcomes=[[1, True, [2]]]),
             wire(outcomes=[[1, True, float("nan")]]),

@@ -97,6 +97,9 @@ def _outcome(at: Any, ok: Any, milliseconds: Any, unit: Any = None) -> Outcome:
     took = None if milliseconds is None else float(milliseconds)
     if took is not None and not 0 <= took < inf:
         raise ValueError(f"a request cannot take {took} ms")
+    # A "false" or "error" that counted as true would hide failures from the judge.
+    if not isinstance(ok, int) or ok not in (0, 1):
+        raise ValueError(f"a request went well or not: true or false, and not {ok!r}")
     return Outcome(int(at), bool(ok), took, str(unit) or None if unit is not None else None)
 
 
