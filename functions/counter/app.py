@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 dynamodb = client("dynamodb")
 table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
-ledgers = Ledgers(dynamodb, setting("TABLE"))
+ledgers = Ledgers(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 counting = Counting(dynamodb, setting("TABLE"))
 signaller = Signaller(Inbox(table), client("stepfunctions"))
 queues = client("sqs")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 dynamodb = client("dynamodb")
 table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 steps = Steps(table)
-ledgers = Ledgers(dynamodb, setting("TABLE"))
+ledgers = Ledgers(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 cloudwatch = client("cloudwatch")
 alarms, throttles, minutes = Alarms(cloudwatch), Throttles(cloudwatch), Minutes(cloudwatch)
 

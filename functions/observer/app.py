@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 dynamodb = client("dynamodb")
 table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 locks = Locks(table)
-ledgers = Ledgers(dynamodb, setting("TABLE"))
+ledgers = Ledgers(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 minutes = Minutes(client("cloudwatch"))
 signaller = Signaller(Inbox(table), client("stepfunctions"))
 

@@ -14,12 +14,12 @@ from headgate.evidence import Ledger, Look, Pair, Standing, Terms, take_looks
 from headgate.items import from_item, to_item
 from headgate.judge import RATIOS, Arm, Evidence, Reassurance, look
 from headgate.ledgers import Ledgers, column, ledger_key, now_ms
+from headgate.table import Table
 from tests.unit.builders import TABLE, plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headgate.table import Table
 
 PLAN = plan_of()
 TERMS = Terms.of(PLAN.guards)
@@ -113,6 +113,17 @@ class TestOpening:
         opened(ledgers)
         (item,) = table.history("checkout-42")
         assert item["expiresAt"] > time.time() + 366 * 24 * 3600
+
+    def test_it_and_its_looks_are_kept_as_long_as_the_rollouts_record(self, dynamodb: Any, table: Table) -> None:
+        # GIVEN a deployment that keeps records for ten years
+        ledgers = Ledgers(dynamodb, TABLE, 3650)
+        opened(ledgers)
+        count(dynamodb, Pair(Arm(43, 3), Arm(400, 0)))
+        looked(ledgers)
+        record = Table(dynamodb, TABLE, 3650).put_rollout("checkout-42", {})["Put"]["Item"]
+        kept = [item["expiresAt"] for item in table.history("checkout-42")]
+        assert len(kept) == 2
+        assert kept == pytest.approx([int(record["expiresAt"]["N"])] * 2, abs=60)
 
     def test_a_rollout_that_shifted_nothing_has_none(self, ledgers: Ledgers, table: Table) -> None:
         assert ledgers.read("checkout-42") is None

@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 
 from headgate.items import back_off, from_item, to_item
 from headgate.ledgers import column, ledger_key
+from headgate.table import expiry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -330,7 +331,7 @@ class Counting:
         item = {
             **_units_key(rollout_id),
             "bits": {"B": bytes(units)},
-            **to_item({"version": version + 1, "expiresAt": int(time.time()) + 366 * 24 * 3600}),
+            **to_item({"version": version + 1, "expiresAt": expiry()}),
         }
         condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"}
         if version:
