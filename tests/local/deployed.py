@@ -19,6 +19,7 @@ from headgate.items import from_item, to_item
 from headgate.table import Table, now
 from local.application import parameters
 from local.traffic import Traffic
+from tests.unit.builders import history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -324,7 +325,7 @@ class Headgate:
 
     def outbox(self, rollout_id: str) -> list[dict[str, Any]]:
         """The events that the record holds, oldest first."""
-        events = [item for item in self.table.history(rollout_id) if item["sk"].startswith("EVENT#")]
+        events = [item for item in history(self.table, rollout_id) if item["sk"].startswith("EVENT#")]
         return sorted(events, key=lambda item: str(item["detail"]["at"]))
 
     def events(self, rollout_id: str, detail_type: str) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.local.deployed import BAD_HOOK, GATED_HOOK, GOOD_HOOK, eventually, steps
 from tests.local.invariants import assert_invariants
+from tests.unit.builders import history
 
 if TYPE_CHECKING:
     from tests.local.deployed import Headgate, Service
@@ -391,7 +392,7 @@ def test_a_signal_that_comes_before_the_bake_is_open_is_not_lost(headgate: Headg
 
 def seconds_of_step(headgate: Headgate, rollout: str, step: int) -> float:
     """How long a step's first bake was on record."""
-    (found,) = (item for item in headgate.table.history(rollout) if item["sk"] == f"STEP#{step:03d}#00")
+    (found,) = (item for item in history(headgate.table, rollout) if item["sk"] == f"STEP#{step:03d}#00")
     return (datetime.fromisoformat(found["endedAt"]) - datetime.fromisoformat(found["startedAt"])).total_seconds()
 
 

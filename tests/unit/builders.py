@@ -97,9 +97,14 @@ def end_pause(steps: Steps, rollout_id: str = "checkout-42", number: int = 1) ->
     return signals_of(steps.close_wait(rollout_id, pause_key(number)))
 
 
+def history(table: Table, rollout_id: str) -> list[dict[str, Any]]:
+    """Everything recorded of a rollout, in key order: EVENT, EVIDENCE, LOOK, ROLLOUT, STEP items."""
+    return list(table.query("pk = :pk", {":pk": f"ROLLOUT#{rollout_id}"}, ConsistentRead=True))
+
+
 def announced(table: Table, rollout_id: str) -> list[tuple[str, dict[str, Any]]]:
     """The outbox of a rollout: detail-type and detail of each event, in key order."""
-    items = table.history(rollout_id)
+    items = history(table, rollout_id)
     return [(item["detailType"], item["detail"]) for item in items if item["sk"].startswith("EVENT#")]
 
 

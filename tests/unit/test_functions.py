@@ -38,6 +38,7 @@ from tests.unit.builders import (
     end_bake,
     event,
     execution_of,
+    history,
     request_of,
 )
 from tests.unit.services import FakeBus, FakeLambda, FakeStepFunctions, Refusal
@@ -1057,10 +1058,10 @@ class TestWarden:
         self, table: Table, dead: str, deployed: Functions, checkout: FakeLambda
     ) -> None:
         deployed.call("warden")
-        before, updates = table.history("checkout-42"), list(checkout.updates)
+        before, updates = history(table, "checkout-42"), list(checkout.updates)
         deployed.call("warden")
         deployed.call("warden", {"detail-type": "Scheduled Event"})
-        assert (table.history("checkout-42"), checkout.updates) == (before, updates)
+        assert (history(table, "checkout-42"), checkout.updates) == (before, updates)
 
     def test_the_dead_execution_can_do_no_more_harm(
         self, table: Table, dead: str, deployed: Functions, checkout: FakeLambda
@@ -1076,9 +1077,9 @@ class TestWarden:
         self, table: Table, running: Plan, deployed: Functions, machines: FakeStepFunctions, payload: Any
     ) -> None:
         machines.executions[execution_of("checkout-42").rsplit(":", 1)[-1]] = {}
-        before = table.history("checkout-42"), table.lock(TARGET_KEY)
+        before = history(table, "checkout-42"), table.lock(TARGET_KEY)
         deployed.call("warden", payload)
-        assert (table.history("checkout-42"), table.lock(TARGET_KEY)) == before
+        assert (history(table, "checkout-42"), table.lock(TARGET_KEY)) == before
 
     def test_what_was_accepted_and_never_began_is_started(
         self, table: Table, locks: Locks, deployed: Functions, machines: FakeStepFunctions
@@ -1262,7 +1263,7 @@ class TestCounter:
         for sequence, ok in ((1, True), (3, False)):
             records = [telemetry(v, ok=ok, requests=20, sequence=sequence + n) for n, v in enumerate(("6", "7"))]
             deployed.call("counter", {"Records": records})
-        looks = [item["looks"] for item in table.history("checkout-42") if item["sk"].startswith("LOOK#")]
+        looks = [item["looks"] for item in history(table, "checkout-42") if item["sk"].startswith("LOOK#")]
         assert [look["candidate"] for (look,) in looks] == [{"requests": 20, "failures": 20}]
 
     def test_failures_of_one_unit_are_one(self, baking: str, deployed: Functions, ledgers: Ledgers) -> None:

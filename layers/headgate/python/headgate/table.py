@@ -78,11 +78,6 @@ class Table:
         """A rollout's record, read consistently."""
         return _record(self.get(f"ROLLOUT#{rollout_id}", "ROLLOUT"))
 
-    def history(self, rollout_id: str) -> list[dict[str, Any]]:
-        """Everything recorded of a rollout, in key order: EVENT, EVIDENCE, ROLLOUT, STEP items."""
-        items = self.query("pk = :pk", {":pk": f"ROLLOUT#{rollout_id}"}, ConsistentRead=True)
-        return [_record(item) or item for item in items]
-
     def lock(self, target_key: str) -> dict[str, Any]:
         """The lock of a target, read consistently; a target that was never rolled out has a free one."""
         return self.get(f"TARGET#{target_key}", "LOCK") or {}
