@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.errors import RequestRefused
-from headgate.request import MAX_CHARACTERS, RolloutRequest, read_request, read_undo, undo
+from headgate.request import RolloutRequest, read_request, read_undo, undo
 from headgate.strategy import MAX_SECONDS
-from headgate.wire import MAX_FAULTS
+from headgate.wire import MAX_CHARACTERS, MAX_FAULTS
 from tests.unit.builders import ROOT, TARGET, event, plan_of, request_of
 
 ARN = "arn:aws:lambda:eu-central-1:123456789012:function:checkout"
@@ -482,6 +482,7 @@ class TestUndo:
             ({"target": TARGET, "id": "a b"}, "id: must be 1 to 128 letters"),
             ({"target": TARGET, "rollout_id": "x"}, "rollout_id: is not a known field; did you mean rolloutId?"),
             ({"target": TARGET, "candidate": {"publish": {}}}, "candidate: is not a known field"),
+            ({"target": TARGET, "id": "x" * MAX_CHARACTERS}, f"at most {MAX_CHARACTERS} are taken"),
         ],
     )
     def test_a_refusal_names_field_value_and_fix(self, detail: Any, why: str) -> None:

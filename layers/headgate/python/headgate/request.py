@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from headgate.errors import RequestRefused
 from headgate.strategy import MAX_SECONDS, Strategy, steps_of
-from headgate.wire import Wire, explain
+from headgate.wire import Wire, read, text_of_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 DEFAULT_STRATEGY = "Canary10Percent5Minutes"
 ONE_DAY = 24 * 3600
-
-MAX_CHARACTERS = 48 * 1024
-"""Request and plan travel together between states, whose data is at most 256 KiB
-(https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html), and an execution that exceeds it dies."""
 
 # https://docs.aws.amazon.com/lambda/latest/api/API_UpdateAlias.html and API_GetFunctionConfiguration.html
 _FUNCTION = re.compile(
@@ -39,11 +34,6 @@ def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
         return value
 
     return check
-
-
-def _text_of_number(value: Any) -> Any:
-    """YAML and shells make a number of a version; it is meant as text."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 RolloutId = Annotated[
@@ -101,7 +91,7 @@ class PublishedVersion(Wire):
 
     version: Annotated[
         str,
-        BeforeValidator(_text_of_number),
+        BeforeValidator(text_of_number),
         AfterValidator(
             _matching(re.compile(r"[0-9]+"), 'must be a version\'s number; to roll out $LATEST, say {"publish": {}}')
         ),
@@ -364,13 +354,8 @@ class UndoRequest(Wire):
 
 
 def read_undo(detail: object, default_id: str) -> UndoRequest:
-    """Read an undo request; errors as for ``read_request``."""
-    if not isinstance(detail, dict):
-        raise RequestRefused("the request: must be a JSON object with at least a target")
-    try:
-        return UndoRequest.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
-    except ValidationError as error:
-        raise RequestRefused(explain(error, UndoRequest)) from None
+    """Read an undo request; errors as for ``wire.read``."""
+    return read(UndoRequest, detail, default_id, needs="target")
 
 
 def undo(request: UndoRequest, last: dict[str, Any] | None) -> RolloutRequest:
@@ -401,21 +386,8 @@ def undo(request: UndoRequest, last: dict[str, Any] | None) -> RolloutRequest:
 
 
 def read_request(detail: object, default_id: str) -> RolloutRequest:
-    """Read a request from JSON data; ``default_id`` serves where it gives none.
-
-    Raises
-    ------
-    RequestRefused
-        If it is not a valid request. The message names every faulty field, its value and the fix.
-    """
-    if not isinstance(detail, dict):
-        raise RequestRefused("the request: must be a JSON object with at least a target")
-    if (size := len(json.dumps(detail))) > MAX_CHARACTERS:
-        raise RequestRefused(f"the request: is {size} characters long; at most {MAX_CHARACTERS} are taken")
-    try:
-        request = RolloutRequest.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
-    except ValidationError as error:
-        raise RequestRefused(explain(error, RolloutRequest)) from None
+    """Read a rollout's request; errors as for ``wire.read``, and where its guards do not go with its strategy."""
+    request = read(RolloutRequest, detail, default_id, needs="target")
     _refuse_bakes_too_short_for_cloudwatch(request)
     _refuse_more_than_a_ledger_holds(request)
     return request

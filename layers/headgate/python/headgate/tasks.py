@@ -9,14 +9,11 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from headgate.errors import RequestRefused
 from headgate.request import RolloutId
-from headgate.wire import Wire, explain
-
-MAX_CHARACTERS = 48 * 1024
-"""The request travels between states, whose data is at most 256 KiB."""
+from headgate.wire import Wire, read, text_of_number
 
 MAX_OVERRIDES = 8192
 """Characters of the overrides as JSON, the structure's own included."""
@@ -60,13 +57,9 @@ def _digits(value: str) -> str:
     return value
 
 
-def _text_of_number(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
 Pattern = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_trailing_star_only)]
 ExitCodePattern = Annotated[
-    str, BeforeValidator(_text_of_number), Field(min_length=1, max_length=512), AfterValidator(_digits)
+    str, BeforeValidator(text_of_number), Field(min_length=1, max_length=512), AfterValidator(_digits)
 ]
 Whole = Annotated[int, Field(strict=True, ge=1)]
 
@@ -307,21 +300,8 @@ def to_ecs_overrides(overrides: Overrides) -> dict[str, Any]:
 
 
 def read_task(detail: object, default_id: str) -> TaskRequest:
-    """Read a request from JSON data; ``default_id`` serves where it gives none.
-
-    Raises
-    ------
-    RequestRefused
-        If it is not a valid request. The message names every faulty field, its value and the fix.
-    """
-    if not isinstance(detail, dict):
-        raise RequestRefused("the request: must be a JSON object with at least a taskDefinition")
-    if (size := len(json.dumps(detail))) > MAX_CHARACTERS:
-        raise RequestRefused(f"the request: is {size} characters long; at most {MAX_CHARACTERS} are taken")
-    try:
-        request = TaskRequest.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
-    except ValidationError as error:
-        raise RequestRefused(explain(error, TaskRequest)) from None
+    """Read a task's request; errors as for ``wire.read``, and where its fields do not go together."""
+    request = read(TaskRequest, detail, default_id, needs="taskDefinition")
     checks = (_launch_fault, _tag_fault, _fallback_fault, _overrides_fault)
     if faults := [fault for check in checks if (fault := check(request))]:
         raise RequestRefused("; ".join(faults))

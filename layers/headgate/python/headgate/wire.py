@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 from difflib import get_close_matches
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
+
+from headgate.errors import RequestRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pydantic_core import ErrorDetails
 
+
+MAX_CHARACTERS = 48 * 1024
+"""Request and plan travel together between states, whose data is at most 256 KiB
+(https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html), and an execution that exceeds it dies."""
 
 MAX_FAULTS = 10
 """Faults that one error tells: who has more has sent something else altogether."""
@@ -35,6 +41,37 @@ class Wire(BaseModel):
     def to_wire(self) -> dict[str, Any]:
         """This model as JSON-able data, without the fields that are None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+Request = TypeVar("Request", bound=Wire)
+
+
+def read(model: type[Request], detail: object, default_id: str, *, needs: str) -> Request:
+    """Read a request from JSON data; ``default_id`` serves where it gives none.
+
+    Parameters
+    ----------
+    needs
+        The field that no such request does without.
+
+    Raises
+    ------
+    RequestRefused
+        If it is not a valid request. The message names every faulty field, its value and the fix.
+    """
+    if not isinstance(detail, dict):
+        raise RequestRefused(f"the request: must be a JSON object with at least a {needs}")
+    if (size := len(json.dumps(detail))) > MAX_CHARACTERS:
+        raise RequestRefused(f"the request: is {size} characters long; at most {MAX_CHARACTERS} are taken")
+    try:
+        return model.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise RequestRefused(explain(error, model)) from None
+
+
+def text_of_number(value: Any) -> Any:
+    """YAML and shells make a number of a version or an exit code; it is meant as text."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
