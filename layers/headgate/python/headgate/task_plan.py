@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import quote
 
 from headgate.errors import RequestRefused
-from headgate.tasks import OWN_TAGS, Backoff, RetryStrategy, TaskRequest, to_ecs_overrides
+from headgate.tasks import OWN_TAGS, ROLE, Backoff, RetryStrategy, TaskRequest, to_ecs_overrides
 from headgate.wire import Wire
 
 GIB = 1024
@@ -31,8 +30,6 @@ NEEDS_1_4 = (8192, 16384)
 """Sizes that need platform version 1.4.0 of Linux."""
 
 EXECUTION_TAG, NUMBER_TAG, REQUEST_TAG = f"{OWN_TAGS}execution", f"{OWN_TAGS}number", f"{OWN_TAGS}request"
-
-_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/(?P<path>.+)")
 
 
 class LogStream(Wire):
@@ -87,8 +84,7 @@ def make_task_plan(request: TaskRequest, definition: dict[str, Any], execution: 
         for check in (_inactive, _unknown_containers, _network, _size, _memory_of_containers, _launch)
         if (fault := check(request, definition))
     ]
-    if fault := _roles(definition, roles):
-        faults.append(fault)
+    faults += _roles(request, definition, roles, execution.split(":")[4])
     if faults:
         raise RequestRefused("; ".join(faults))
     parameters = _parameters(request, definition, execution)
@@ -191,13 +187,21 @@ def _launch(request: TaskRequest, definition: dict[str, Any]) -> str:
     return ""
 
 
-def _roles(definition: dict[str, Any], pattern: str) -> str:
-    for field in ("executionRoleArn", "taskRoleArn"):
-        role = definition.get(field)
-        match = _ROLE.fullmatch(role) if role else None
-        if match and not fnmatchcase(match["path"], pattern):
-            return f"taskDefinition: its {field} {role} may not be passed; let the stack's parameter TaskRoles cover it"
-    return ""
+def _roles(request: TaskRequest, definition: dict[str, Any], pattern: str, account: str) -> list[str]:
+    roles = {
+        "taskDefinition: its executionRoleArn": definition.get("executionRoleArn"),
+        "taskDefinition: its taskRoleArn": definition.get("taskRoleArn"),
+        "overrides.executionRole:": request.overrides.execution_role,
+        "overrides.taskRole:": request.overrides.task_role,
+    }
+    faults = []
+    for whose, role in roles.items():
+        match = ROLE.fullmatch(role) if role else None
+        if match and match["account"] != account:
+            faults.append(f"{whose} {role} is another account's; name a role of {account}")
+        elif match and not fnmatchcase(match["path"], pattern):
+            faults.append(f"{whose} {role} may not be passed; let the stack's parameter TaskRoles cover it")
+    return faults
 
 
 # --- RunTask's parameters --------------------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ _TASK_DEFINITION = re.compile(
     r"(arn:(?P<partition>aws[a-z-]*):ecs:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):task-definition/)?"
     r"(?P<family>[a-zA-Z0-9_-]{1,255})(:(?P<revision>[0-9]{1,10}))?"
 )
+ROLE = re.compile(r"arn:aws[a-z-]*:iam::(?P<account>\d{12}):role/(?P<path>[\w+=,.@/-]+)")
+_ENVIRONMENT_FILE = re.compile(r"arn:aws[a-z-]*:s3:::[^/]+/.+\.env")
 _TAG = re.compile(r"[\w\s.:/=+\-@]*")
 
 
@@ -38,6 +40,18 @@ def _cluster(value: str) -> str:
 def _task_definition(value: str) -> str:
     if not _TASK_DEFINITION.fullmatch(value):
         raise ValueError("must be a family, family:revision or a task definition's ARN")
+    return value
+
+
+def _role(value: str) -> str:
+    if not ROLE.fullmatch(value):
+        raise ValueError("must be a role's ARN")
+    return value
+
+
+def _environment_file(value: str) -> str:
+    if not _ENVIRONMENT_FILE.fullmatch(value):
+        raise ValueError("must be the ARN of an S3 object whose name ends in .env")
     return value
 
 
@@ -80,11 +94,22 @@ class NetworkConfiguration(Wire):
     assign_public_ip: bool = False
 
 
+class ResourceRequirement(Wire):
+    """GPUs of a container instance that a container is given to itself."""
+
+    type: Literal["GPU"]
+    value: Annotated[str, BeforeValidator(text_of_number), Field(pattern=r"^[1-9][0-9]{0,3}$")]
+    """How many."""
+
+
 class ContainerOverride(Wire):
     """What one container is given instead of what its definition says; memory in MiB."""
 
     command: list[str] | None = None
     environment: dict[str, str] = {}
+    environment_files: Annotated[list[Annotated[str, AfterValidator(_environment_file)]], Field(max_length=10)] = []
+    """ARNs of S3 objects (https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_EnvironmentFile.html)."""
+    resource_requirements: Annotated[list[ResourceRequirement], Field(max_length=1)] = []
     cpu: Whole | None = None
     memory: Annotated[int, Field(strict=True, ge=4)] | None = None
     memory_reservation: Annotated[int, Field(strict=True, ge=4)] | None = None
@@ -102,6 +127,8 @@ class Overrides(Wire):
     containers: dict[str, ContainerOverride] = {}
     cpu: Whole | None = None
     memory: Whole | None = None
+    task_role: Annotated[str, AfterValidator(_role)] | None = None
+    execution_role: Annotated[str, AfterValidator(_role)] | None = None
     ephemeral_storage_gib: Annotated[
         Annotated[int, Field(strict=True, ge=21, le=200)] | None, Field(alias="ephemeralStorageGiB")
     ] = None
@@ -242,6 +269,13 @@ def _launch_fault(request: TaskRequest) -> str:
     return ""
 
 
+def _gpu_fault(request: TaskRequest) -> str:
+    for name, each in request.overrides.containers.items():
+        if each.resource_requirements and request.on_fargate:
+            return f"overrides.containers.{name}.resourceRequirements: Fargate has no GPUs; remove it, or run on EC2"
+    return ""
+
+
 def _tag_fault(request: TaskRequest) -> str:
     for name, value in request.tags.items():
         if name.lower().startswith(("aws:", OWN_TAGS)):
@@ -272,37 +306,36 @@ def _overrides_fault(request: TaskRequest) -> str:
 
 def to_ecs_overrides(overrides: Overrides) -> dict[str, Any]:
     """The overrides as RunTask takes them, spelled as Step Functions spells them; empty where there are none."""
-    containers = [
-        {
-            "Name": name,
-            **({"Command": each.command} if each.command is not None else {}),
-            **(
-                {"Environment": [{"Name": k, "Value": v} for k, v in each.environment.items()]}
-                if each.environment
-                else {}
-            ),
-            **({"Cpu": each.cpu} if each.cpu else {}),
-            **({"Memory": each.memory} if each.memory else {}),
-            **({"MemoryReservation": each.memory_reservation} if each.memory_reservation else {}),
-        }
-        for name, each in overrides.containers.items()
-    ]
-    return {
-        **({"ContainerOverrides": containers} if containers else {}),
-        **({"Cpu": str(overrides.cpu)} if overrides.cpu else {}),
-        **({"Memory": str(overrides.memory)} if overrides.memory else {}),
-        **(
-            {"EphemeralStorage": {"SizeInGiB": overrides.ephemeral_storage_gib}}
-            if overrides.ephemeral_storage_gib
-            else {}
-        ),
+    given: dict[str, Any] = {
+        "ContainerOverrides": [_container_override(name, each) for name, each in overrides.containers.items()],
+        "Cpu": str(overrides.cpu) if overrides.cpu else None,
+        "Memory": str(overrides.memory) if overrides.memory else None,
+        "TaskRoleArn": overrides.task_role,
+        "ExecutionRoleArn": overrides.execution_role,
+        "EphemeralStorage": {"SizeInGiB": size} if (size := overrides.ephemeral_storage_gib) else None,
     }
+    return {name: value for name, value in given.items() if value not in (None, [])}
+
+
+def _container_override(name: str, override: ContainerOverride) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "Name": name,
+        "Environment": [{"Name": key, "Value": value} for key, value in override.environment.items()] or None,
+        "EnvironmentFiles": [{"Type": "s3", "Value": arn} for arn in override.environment_files] or None,
+        "ResourceRequirements": [{"Type": each.type, "Value": each.value} for each in override.resource_requirements]
+        or None,
+        "Command": override.command,  # An empty one is said too: it is not the definition's.
+        "Cpu": override.cpu,
+        "Memory": override.memory,
+        "MemoryReservation": override.memory_reservation,
+    }
+    return {field: value for field, value in given.items() if value is not None}
 
 
 def read_task(detail: object, default_id: str) -> TaskRequest:
     """Read a task's request; errors as for ``wire.read``, and where its fields do not go together."""
     request = read(TaskRequest, detail, default_id, needs="taskDefinition")
-    checks = (_launch_fault, _tag_fault, _fallback_fault, _overrides_fault)
+    checks = (_launch_fault, _gpu_fault, _tag_fault, _fallback_fault, _overrides_fault)
     if faults := [fault for check in checks if (fault := check(request))]:
         raise RequestRefused("; ".join(faults))
     return request
