@@ -67,6 +67,19 @@ def test_the_planner_reads_the_task_definition(headgate: Headgate, task_definiti
     assert told["plan"]["essential"] == ["app"]
 
 
+def test_the_planner_registers_a_definition_once_and_then_finds_it_again(headgate: Headgate) -> None:
+    payload = event("task_planner")
+    definition = event("task_requested_register")["detail"]["taskDefinition"]["register"] | {"family": "migrate-new"}
+    payload["request"]["taskDefinition"] = {"register": definition}
+    told = []
+    for _ in range(2):
+        answer = headgate.functions.invoke(FunctionName="headgate-task-planner", Payload=json.dumps(payload).encode())
+        told.append(json.loads(answer["Payload"].read()))
+        assert "FunctionError" not in answer, told[-1]
+    assert told[0] == told[1]
+    assert told[0]["plan"]["taskDefinition"].endswith(":task-definition/migrate-new:1")
+
+
 def test_the_stopper_finds_nothing_where_nothing_runs(headgate: Headgate) -> None:
     headgate.aws.client("ecs").create_cluster(clusterName="jobs")
     payload = json.dumps(event("task_stopper")).encode()

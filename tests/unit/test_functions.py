@@ -61,6 +61,8 @@ SETTINGS = {
     "UNDELIVERED": "https://sqs.eu-central-1.amazonaws.com/123456789012/undelivered",
     "BUS": "headgate",
     "ACCOUNT": ACCOUNT,
+    "TASK_DEFINITIONS": "*",
+    "REGISTER_TASK_DEFINITIONS": "false",
     "TELEMETRY": "true",
     "DRIVERS": json.dumps({"lambda-alias": DRIVER}),
 }

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from headgate.errors import RequestRefused
 from headgate.task_plan import EXECUTION_TAG, NUMBER_TAG, LogStream, log_link, stream_name
 
 if TYPE_CHECKING:
@@ -34,16 +33,6 @@ class TaskRuns:
     def __init__(self, ecs: Any, logs: Any = None) -> None:
         self._ecs = ecs
         self._logs = logs
-
-    def definition(self, name: str) -> dict[str, Any]:
-        """A task definition; of a family, its latest active revision."""
-        try:
-            found: dict[str, Any] = self._ecs.describe_task_definition(taskDefinition=name)["taskDefinition"]
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in ("ClientException", "AccessDeniedException"):
-                raise  # ECS did not say whether there is one: the machine tries again.
-            raise RequestRefused(f"taskDefinition: {name}: {error.response['Error']['Message']}") from None
-        return found
 
     def describe(self, cluster: str, task_arn: str) -> dict[str, Any] | None:
         """A task; None where ECS does not know it any more, an hour after it stopped."""

@@ -9,7 +9,7 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from headgate.errors import RequestRefused
 from headgate.request import RolloutId
@@ -199,6 +199,28 @@ class Backoff(Wire):
     max_seconds: Annotated[int, Field(strict=True, ge=1, le=24 * 3600)] = 300
 
 
+class NewTaskDefinition(Wire):
+    """A task definition to be registered, unless its family has the same one already."""
+
+    register_: Annotated[dict[str, Any], Field(alias="register", min_length=1)]
+    """What RegisterTaskDefinition takes, in its own spelling."""
+
+
+def _definition_shape(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "<name>"
+    return "<register>" if isinstance(value, NewTaskDefinition | dict) else None
+
+
+TaskDefinition = Annotated[
+    Annotated[str, AfterValidator(_task_definition), Tag("<name>")] | Annotated[NewTaskDefinition, Tag("<register>")],
+    Discriminator(
+        _definition_shape,
+        custom_error_type="definition_shape",
+        custom_error_message='give a family, family:revision, an ARN or {"register": {...}}',
+    ),
+]
+
 Tags = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=128)], Annotated[str, Field(max_length=256)]],
     Field(max_length=47),
@@ -211,7 +233,7 @@ class TaskRequest(Wire):
 
     id: RolloutId
     cluster: Annotated[str, AfterValidator(_cluster)] = "default"
-    task_definition: Annotated[str, AfterValidator(_task_definition)]
+    task_definition: TaskDefinition
     count: Annotated[int, Field(strict=True, ge=1, le=10)] = 1
     launch_type: Literal["FARGATE", "EC2", "EXTERNAL"] | None = None
     capacity_provider_strategy: Annotated[list[CapacityProvider], Field(max_length=20)] = []
@@ -240,8 +262,13 @@ class TaskRequest(Wire):
     @property
     def account(self) -> str | None:
         """The account that the task definition's ARN names, if it is one."""
-        match = _TASK_DEFINITION.fullmatch(self.task_definition)
+        match = _TASK_DEFINITION.fullmatch(self.task_definition) if isinstance(self.task_definition, str) else None
         return match["account"] if match else None
+
+    @property
+    def new_definition(self) -> dict[str, Any] | None:
+        """The definition to be registered, if the request comes with one."""
+        return self.task_definition.register_ if isinstance(self.task_definition, NewTaskDefinition) else None
 
 
 def _launch_fault(request: TaskRequest) -> str:

@@ -92,15 +92,21 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _explain_one(fault: ErrorDetails, model: type[BaseModel]) -> str:
     field = _path(fault["loc"])
-    given = json.dumps(fault["input"], default=str)
-    given = given if len(given) <= 200 else f"{given[:197]}..."
+    given = shown(fault["input"])
     match fault["type"]:
         case "missing":
             return f"{field}: is missing; add it"
         case "extra_forbidden":
-            return f"{field}: is not a known field{_did_you_mean(str(fault['loc'][-1]), model)} (given {given})"
+            fix = did_you_mean(str(fault["loc"][-1]), _known_names(model))
+            return f"{field}: is not a known field{fix} (given {given})"
     message = fault["msg"].removeprefix("Value error, ")
     return f"{field}: {message[:1].lower()}{message[1:]} (given {given})"
+
+
+def shown(value: object) -> str:
+    """A value as an error tells it."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _path(loc: Iterable[int | str]) -> str:
@@ -115,8 +121,9 @@ def _path(loc: Iterable[int | str]) -> str:
     return path or "the request"
 
 
-def _did_you_mean(name: str, model: type[BaseModel]) -> str:
-    close = get_close_matches(name[:64], _known_names(model), n=1)
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """What to do about a field of that name where only those are known."""
+    close = get_close_matches(name[:64], known, n=1)
     return f"; did you mean {close[0]}?" if close else "; remove it"
 
 
