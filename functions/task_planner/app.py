@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 from headgate.aws import client, setting
 from headgate.errors import RequestRefused
 from headgate.observability import logger
-from headgate.task_definitions import AT, as_described, refuse_faults
 from headgate.task_plan import make_task_plan, refuse_what_ecs_would
 from headgate.task_registry import TaskRegistry
-from headgate.tasks import read_task
+from headgate.tasks import AT, TaskRequest, read_task
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -29,22 +28,28 @@ may_register = setting("REGISTER_TASK_DEFINITIONS") == "true"
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    request, execution = read_task(event["request"], default_id=event["executionName"]), event["execution"]
+    request = read_task(event["request"], default_id=event["executionName"])
     logger.append_keys(task_id=request.id)
     if request.account not in (None, account):
         raise RequestRefused(f"taskDefinition: is in {request.account}; this Headgate serves {account}")
-    if isinstance(request.task_definition, str):
-        definition = registry.describe(request.task_definition)
-    else:
-        wanted = request.task_definition.register_
-        if not may_register:
-            raise RequestRefused(
-                f"{AT}: this Headgate registers no task definitions; name a revision, "
-                "or set the stack's parameter RegisterTaskDefinitions to true"
-            )
-        refuse_faults(wanted, registry.shape, families)
-        refuse_what_ecs_would(request, as_described(wanted), execution, roles=roles)
-        definition = registry.reuse_or_register(wanted)
-    plan = make_task_plan(request, definition, execution, roles=roles)
+    definition = _definition(request, event["execution"])
+    plan = make_task_plan(request, definition, event["execution"], roles=roles)
     logger.info("planned", task_definition=plan.task_definition, count=plan.count, attempts=plan.retry.attempts)
     return {"plan": plan.to_wire()}
+
+
+def _definition(request: TaskRequest, execution: str) -> dict[str, Any]:
+    if isinstance(request.task_definition, str):
+        return registry.describe(request.task_definition)
+    if not may_register:
+        raise RequestRefused(
+            f"{AT}: this Headgate registers no task definitions; name a revision, "
+            "or set the stack's parameter RegisterTaskDefinitions to true"
+        )
+    # Few requests bring a definition: a start does not pay for it.
+    from headgate.task_definitions import as_described, digest_of, refuse_faults
+
+    wanted = request.task_definition.register_
+    refuse_faults(wanted, registry.shape, families)
+    refuse_what_ecs_would(request, as_described(wanted), execution, roles=roles)
+    return registry.reuse_or_register(wanted, digest_of(wanted))

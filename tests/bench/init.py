@@ -51,6 +51,8 @@ SETTINGS = {
     "UNDELIVERED": "http://localhost/undelivered",
     "DRIVERS": '{"lambda-alias": "arn:aws:lambda:us-east-1:000000000000:function:driver"}',
     "ACCOUNT": "000000000000",
+    "TASK_DEFINITIONS": "*",
+    "REGISTER_TASK_DEFINITIONS": "false",
     "TELEMETRY": "false",
     "BUS": "headgate",
     "POWERTOOLS_SERVICE_NAME": "headgate",

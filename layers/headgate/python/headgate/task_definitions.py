@@ -13,17 +13,11 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from headgate.errors import RequestRefused
-from headgate.tasks import OWN_TAGS, ROLE
+from headgate.tasks import AT, OWN_TAGS, ROLE
 from headgate.wire import MAX_FAULTS, did_you_mean, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-AT = "taskDefinition.register"
-"""Where the definition stands in a request."""
-
-DEFINITION_TAG = f"{OWN_TAGS}definition"
-"""The tag of a revision that Headgate has registered: the digest of what it was asked for."""
 
 MOST_TAGS = 49
 """ECS takes 50, one of which is Headgate's own."""

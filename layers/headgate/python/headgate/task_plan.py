@@ -7,8 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from headgate.errors import RequestRefused
-from headgate.task_definitions import AT
-from headgate.tasks import OWN_TAGS, ROLE, Backoff, RetryStrategy, TaskRequest, to_ecs_overrides
+from headgate.tasks import AT, OWN_TAGS, ROLE, Backoff, RetryStrategy, TaskRequest, to_ecs_overrides
 from headgate.wire import Wire
 
 GIB = 1024

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from headgate.errors import RequestRefused
-from headgate.task_definitions import AT, DEFINITION_TAG, digest_of
+from headgate.tasks import AT, OWN_TAGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+DEFINITION_TAG = f"{OWN_TAGS}definition"
+"""The tag of a revision that Headgate has registered: the digest of what it was asked for."""
 
 LISTED = 100
 """https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTaskDefinitions.html"""
@@ -50,15 +53,14 @@ class TaskRegistry:
         found: dict[str, Any] = self._ask(name, "describe_task_definition", taskDefinition=name)["taskDefinition"]
         return found
 
-    def reuse_or_register(self, definition: dict[str, Any]) -> dict[str, Any]:
-        """The revision that was registered for the same definition before, or a new one.
+    def reuse_or_register(self, definition: dict[str, Any], digest: str) -> dict[str, Any]:
+        """The revision that was registered for a definition of the same digest before, or a new one.
 
         RegisterTaskDefinition is limited in rate (https://docs.aws.amazon.com/AmazonECS/latest/APIReference/
         request-throttling.html), and a family in its number of revisions
         (https://docs.aws.amazon.com/general/latest/gr/ecs-service.html). Two requests at once may register a
         revision each: both are the same, and the next request takes the later.
         """
-        digest = digest_of(definition)
         for name in self._latest(definition["family"]):
             answer = self._ask(name, "describe_task_definition", taskDefinition=name, include=["TAGS"])
             if {"key": DEFINITION_TAG, "value": digest} in answer.get("tags", []):

@@ -21,6 +21,9 @@ MAX_OVERRIDES = 8192
 OWN_TAGS = "headgate:"
 """Tags that begin so are Headgate's; it puts three on every task."""
 
+AT = "taskDefinition.register"
+"""Where a definition that comes with a request stands in it."""
+
 _CLUSTER = re.compile(r"(arn:aws[a-z-]*:ecs:[a-z0-9-]+:\d{12}:cluster/)?[a-zA-Z0-9_-]{1,255}")
 _TASK_DEFINITION = re.compile(
     r"(arn:(?P<partition>aws[a-z-]*):ecs:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):task-definition/)?"
