@@ -73,6 +73,13 @@ def test_a_revision_that_was_deregistered_is_not_run_again(ecs: Any, registry: T
     assert name_of(kept(registry, NEW_DEFINITION)) == "migrate:2"
 
 
+def test_a_revision_that_is_deregistered_meanwhile_is_not_run_either() -> None:
+    ecs = FakeEcs()
+    first = kept(TaskRegistry(ecs), NEW_DEFINITION)
+    ecs.registered[first["taskDefinitionArn"]]["taskDefinition"]["status"] = "INACTIVE"
+    assert name_of(kept(TaskRegistry(ecs), NEW_DEFINITION)) == "migrate:2"
+
+
 def test_only_the_latest_revisions_are_looked_at(ecs: Any, registry: TaskRegistry) -> None:
     kept(registry, NEW_DEFINITION)
     for number in range(LOOKED_AT - 1):

@@ -100,7 +100,13 @@ def make_task_plan(request: TaskRequest, definition: dict[str, Any], execution: 
 def refuse_what_ecs_would(
     request: TaskRequest, definition: dict[str, Any], execution: str, *, roles: str = "*"
 ) -> None:
-    """Refuse what ``make_task_plan`` would, also of a definition that is not registered yet and has no ARN."""
+    """Refuse what ``make_task_plan`` would, also of a definition that is not registered yet and has no ARN.
+
+    Raises
+    ------
+    RequestRefused
+        The message names every faulty field, its value and the fix.
+    """
     faults = [
         fault
         for check in (_inactive, _unknown_containers, _network, _size, _memory_of_containers, _launch)

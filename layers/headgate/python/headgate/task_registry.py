@@ -63,8 +63,10 @@ class TaskRegistry:
         """
         for name in self._latest(definition["family"]):
             answer = self._ask(name, "describe_task_definition", taskDefinition=name, include=["TAGS"])
-            if {"key": DEFINITION_TAG, "value": digest} in answer.get("tags", []):
-                return dict(answer["taskDefinition"])
+            found = answer["taskDefinition"]
+            # It may have been deregistered since it was listed.
+            if found["status"] == "ACTIVE" and {"key": DEFINITION_TAG, "value": digest} in answer.get("tags", []):
+                return dict(found)
         tags = [*definition.get("tags", []), {"key": DEFINITION_TAG, "value": digest}]
         answer = self._ask(AT, "register_task_definition", **definition | {"tags": tags})
         return dict(answer["taskDefinition"])
