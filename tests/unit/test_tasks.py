@@ -485,3 +485,24 @@ def test_logs_are_found_where_their_stream_can_be_known() -> None:
 def test_an_arn_tells_its_account() -> None:
     assert read(taskDefinition=DEFINITION_ARN).account == ACCOUNT
     assert read().account is None
+
+
+def test_the_environment_of_the_task_reaches_every_container_and_a_containers_own_counts_more() -> None:
+    own = {"containers": {"app": {"command": ["smoke"], "environment": {"B": "own"}}}}
+    parameters = plan(environment={"A": "1", "B": "2"}, overrides=own).parameters
+    assert parameters["Overrides"]["ContainerOverrides"] == [
+        {
+            "Name": "app",
+            "Command": ["smoke"],
+            "Environment": [{"Name": "A", "Value": "1"}, {"Name": "B", "Value": "own"}],
+        },
+        {"Name": "router", "Environment": [{"Name": "A", "Value": "1"}, {"Name": "B", "Value": "2"}]},
+    ]
+    assert_ecs_takes(parameters)
+
+
+def test_the_environment_of_the_task_counts_once_for_each_container() -> None:
+    assert plan(environment={"A": "x" * 4000}).parameters["Overrides"]
+    told = refusal(environment={"A": "x" * 4100})
+    assert told.startswith("overrides: are 8")
+    assert told.endswith("put what is long into S3 (environment is in them, once for each container)")

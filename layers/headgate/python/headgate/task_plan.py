@@ -7,7 +7,18 @@ from typing import Any
 from urllib.parse import quote
 
 from headgate.errors import RequestRefused
-from headgate.tasks import AT, OWN_TAGS, ROLE, Backoff, RetryStrategy, TaskRequest, to_ecs_overrides
+from headgate.tasks import (
+    AT,
+    OWN_TAGS,
+    ROLE,
+    Backoff,
+    ContainerOverride,
+    Overrides,
+    RetryStrategy,
+    TaskRequest,
+    overrides_fault,
+    to_ecs_overrides,
+)
 from headgate.wire import Wire
 
 GIB = 1024
@@ -109,7 +120,7 @@ def refuse_what_ecs_would(
     """
     faults = [
         fault
-        for check in (_inactive, _unknown_containers, _network, _size, _memory_of_containers, _launch)
+        for check in (_inactive, _unknown_containers, _network, _size, _memory_of_containers, _launch, _environment)
         if (fault := check(request, definition))
     ]
     faults += _roles(request, definition, roles, execution.split(":")[4])
@@ -212,6 +223,12 @@ def _launch(request: TaskRequest, definition: dict[str, Any]) -> str:
     return ""
 
 
+def _environment(request: TaskRequest, definition: dict[str, Any]) -> str:
+    """What every container is given counts once for each."""
+    fault = overrides_fault(_overrides(request, definition)) if request.environment else ""
+    return f"{fault} (environment is in them, once for each container)" if fault else ""
+
+
 def _roles(request: TaskRequest, definition: dict[str, Any], pattern: str, account: str) -> list[str]:
     roles = {
         "taskDefinition: its executionRoleArn": definition.get("executionRoleArn"),
@@ -248,7 +265,7 @@ def _parameters(request: TaskRequest, definition: dict[str, Any], execution: str
         ],
         "PlatformVersion": request.platform_version,
         "NetworkConfiguration": _network_parameters(request),
-        "Overrides": to_ecs_overrides(request.overrides),
+        "Overrides": to_ecs_overrides(_overrides(request, definition)),
         "PlacementStrategy": [
             {"Type": each.type, **({"Field": each.field} if each.field else {})} for each in request.placement_strategy
         ],
@@ -262,6 +279,18 @@ def _parameters(request: TaskRequest, definition: dict[str, Any], execution: str
         "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
     }
     return {name: value for name, value in given.items() if value not in (None, [], {})}
+
+
+def _overrides(request: TaskRequest, definition: dict[str, Any]) -> Overrides:
+    """The overrides, with the environment that every container is given."""
+    if not request.environment:
+        return request.overrides
+    own = request.overrides.containers
+    containers = {}
+    for name in (each["name"] for each in _containers(definition)):
+        override = own.get(name) or ContainerOverride()
+        containers[name] = override.model_copy(update={"environment": request.environment | override.environment})
+    return request.overrides.model_copy(update={"containers": containers})
 
 
 def _network_parameters(request: TaskRequest) -> dict[str, Any] | None:

@@ -243,6 +243,8 @@ class TaskRequest(Wire):
     platform_version: Annotated[str, Field(min_length=1)] | None = None
     network_configuration: NetworkConfiguration | None = None
     overrides: Overrides = Field(default_factory=Overrides)
+    environment: dict[str, str] = {}
+    """Given to every container of the task; what a container's own overrides say counts more."""
     placement_strategy: Annotated[list[PlacementStrategy], Field(max_length=5)] = []
     placement_constraints: Annotated[list[PlacementConstraint], Field(max_length=10)] = []
     group: Annotated[str, Field(min_length=1, max_length=255)] | None = None
@@ -328,7 +330,12 @@ def _fallback_fault(request: TaskRequest) -> str:
 
 
 def _overrides_fault(request: TaskRequest) -> str:
-    size = len(json.dumps(to_ecs_overrides(request.overrides), separators=(",", ":")))
+    return overrides_fault(request.overrides)
+
+
+def overrides_fault(overrides: Overrides) -> str:
+    """Why ECS would not take these overrides; empty if it would."""
+    size = len(json.dumps(to_ecs_overrides(overrides), separators=(",", ":")))
     if size > MAX_OVERRIDES:
         return f"overrides: are {size} characters long as JSON, and ECS takes {MAX_OVERRIDES}; put what is long into S3"
     return ""
