@@ -177,6 +177,8 @@ class FakeEcs:
         self.ran: list[dict[str, Any]] = []
         self.described: dict[str, Any] | None = None
         self.broken: set[str] = set()
+        self.code = "AccessDeniedException"
+        """What operations answer that are broken."""
         self.lock = threading.Lock()
 
     # What boto3's client does
@@ -224,7 +226,7 @@ class FakeEcs:
 
     def _fail_if_broken(self, operation: str) -> None:
         if operation in self.broken:
-            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, operation)
+            raise ClientError({"Error": {"Code": self.code, "Message": "no"}}, operation)
 
     # What RunTask leaves behind
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from headgate.errors import RequestRefused
 from headgate.task_definitions import digest_of
@@ -47,7 +49,9 @@ def call(ecs: FakeEcs, logs: FakeLogs, monkeypatch: pytest.MonkeyPatch) -> Calla
     functions = Functions()
     monkeypatch.setenv("TASK_ROLES", "jobs/*")
 
-    def invoke(name: str, *, may_register: bool = False, **fields: Any) -> Any:
+    def invoke(
+        name: str, *, may_register: bool = False, payload: dict[str, Any] | None = None, **fields: Any
+    ) -> Any:
         module = functions.module(name)
         if name == "task_planner":
             module.__dict__.update(
@@ -55,7 +59,7 @@ def call(ecs: FakeEcs, logs: FakeLogs, monkeypatch: pytest.MonkeyPatch) -> Calla
             )
         else:
             module.__dict__["runs"] = TaskRuns(ecs, logs)
-        return functions.call(name, event(name) | fields)
+        return functions.call(name, event(name) | fields if payload is None else payload)
 
     return invoke
 
@@ -224,6 +228,56 @@ class TestTaskStopper:
         )
         call("task_stopper", reason="x" * 1000)
         assert len(ecs.stopped[0][1]) == 255
+
+
+class TestTaskStopperAfterAnEnd:
+    """Of an execution that was stopped, or failed of itself, Step Functions only tries to stop the task."""
+
+    @pytest.fixture
+    def running(self, ecs: FakeEcs) -> list[str]:
+        """Two tasks of the execution in the sample, and one of another."""
+        owners = (EXECUTION, EXECUTION, "another")
+        return [ecs.leave_running({"Tags": [{"Key": "headgate:execution", "Value": owner}]}) for owner in owners]
+
+    @pytest.mark.parametrize("status", ["ABORTED", "TIMED_OUT", "FAILED"])
+    def test_it_stops_all_that_the_execution_has_left(
+        self, call: Callable[..., Any], ecs: FakeEcs, running: list[str], status: str
+    ) -> None:
+        ended = event("task_execution_aborted")
+        ended["detail"]["status"] = status
+        assert call("task_stopper", payload=ended) == {"stopped": running[:2]}
+        assert {reason for _, reason in ecs.stopped} == {f"Headgate: the execution that ran it is {status}"}
+        assert call("task_stopper", payload=ended) == {"stopped": []}
+
+    def test_it_reads_what_a_rollouts_hook_gives_the_machine(
+        self, call: Callable[..., Any], running: list[str]
+    ) -> None:
+        ended = event("task_execution_aborted")
+        given = json.loads(ended["detail"]["input"]) | {"AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": "hooks"}
+        ended["detail"]["input"] = json.dumps(given)
+        assert call("task_stopper", payload=ended) == {"stopped": running[:2]}
+
+    @pytest.mark.usefixtures("running")
+    @pytest.mark.parametrize("given", [None, "", "[]", "{}", '{"taskDefinition": "a", "cluster": "a b"}', '"migrate"'])
+    def test_of_a_request_that_could_not_be_read_nothing_runs(
+        self, call: Callable[..., Any], given: str | None
+    ) -> None:
+        ended = event("task_execution_aborted")
+        ended["detail"]["input"] = given
+        assert call("task_stopper", payload=ended) == {"stopped": []}
+
+    @pytest.mark.usefixtures("running")
+    @pytest.mark.parametrize("code", ["ClusterNotFoundException", "AccessDeniedException"])
+    def test_where_the_machine_could_not_run_anything_there_is_nothing_to_stop(
+        self, call: Callable[..., Any], ecs: FakeEcs, code: str
+    ) -> None:
+        ecs.broken, ecs.code = {"ListTasks"}, code
+        assert call("task_stopper", payload=event("task_execution_aborted")) == {"stopped": []}
+
+    def test_where_ecs_does_not_say_what_runs_it_is_asked_again(self, call: Callable[..., Any], ecs: FakeEcs) -> None:
+        ecs.broken, ecs.code = {"ListTasks"}, "ServerException"
+        with pytest.raises(ClientError):
+            call("task_stopper", payload=event("task_execution_aborted"))
 
 
 def test_the_samples_are_about_one_task() -> None:
