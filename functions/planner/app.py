@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -10,6 +11,7 @@ from botocore.exceptions import ClientError
 from headgate.alarms import Alarms
 from headgate.aws import alias_arn, client, setting
 from headgate.errors import RequestRefused
+from headgate.hook_checks import HookChecks, Place
 from headgate.latency import Latency
 from headgate.ledgers import now_ms
 from headgate.minutes import Minutes
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from headgate.request import RolloutRequest, Target
 
-functions = client("lambda")
 cloudwatch = client("cloudwatch")
 alarms, latency, minutes = Alarms(cloudwatch), Latency(cloudwatch), Minutes(cloudwatch)
 stacks = Stacks(impatient_client())
@@ -31,6 +32,13 @@ drivers: dict[str, str] = json.loads(setting("DRIVERS"))
 account = setting("ACCOUNT")
 region = setting("AWS_REGION")
 telemetry = setting("TELEMETRY") == "true"
+hook_checks = HookChecks(
+    client("lambda"),
+    client("stepfunctions"),
+    client("ecs"),
+    place=Place(setting("PARTITION"), account, region),
+    task_roles=os.environ.get("TASK_ROLES", ""),  # Empty allows none.
+)
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -38,12 +46,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     request = read_request(event["request"], default_id=event["executionName"])
     logger.append_keys(rollout_id=request.id)
     refuse_what_cannot_work_here(request)
-    refuse_missing_hooks(request)
+    hooks = hook_checks.settle(request)
     firing = alarms.firing(request.guards.alarms)
     if firing and request.guards.strict_alarms:
         raise RequestRefused(f"guards.alarms: {', '.join(firing)} fires already, and strictAlarms is true")
     driver = drivers[request.target.kind]
-    settled = request.model_copy(update={"guards": latency.settle(request.guards, request.target)})
+    guards = latency.settle(request.guards, request.target)
+    settled = request.model_copy(update={"guards": guards, "hooks": hooks})
     plan = make_plan(settled, driver=driver, firing=firing, warnings=warnings_about(request.target, driver))
     minutes.refuse_what_cannot_be_read(plan, now_ms())
     logger.info("planned", steps=len(plan.steps), bake_seconds=plan.bake_seconds, firing=firing)
@@ -64,18 +73,6 @@ def warnings_about(target: Target, driver: str) -> list[str]:
     warning = owner.warning_about(f"{target.name}:{target.alias}")
     logger.warning(warning)
     return [warning]
-
-
-def refuse_missing_hooks(request: RolloutRequest) -> None:
-    """A hook that does not exist, or that Headgate may not ask, is found out now and not in mid-rollout."""
-    stages = {name: getattr(request.hooks, name) for name in type(request.hooks).model_fields}
-    for name in sorted({hook.lambda_ for hooks in stages.values() for hook in hooks}):
-        try:
-            functions.get_function_configuration(FunctionName=name)
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in ("ResourceNotFoundException", "AccessDeniedException"):
-                raise  # Lambda did not say whether there is one: the machine tries again.
-            raise RequestRefused(f"hooks: {name} cannot be asked: {error.response['Error']['Message']}") from None
 
 
 def refuse_what_cannot_work_here(request: RolloutRequest) -> None:

@@ -53,6 +53,7 @@ SETTINGS = {
     "ACCOUNT": "000000000000",
     "TASK_DEFINITIONS": "*",
     "REGISTER_TASK_DEFINITIONS": "false",
+    "PARTITION": "aws",
     "TELEMETRY": "false",
     "BUS": "headgate",
     "POWERTOOLS_SERVICE_NAME": "headgate",

@@ -63,6 +63,7 @@ SETTINGS = {
     "ACCOUNT": ACCOUNT,
     "TASK_DEFINITIONS": "*",
     "REGISTER_TASK_DEFINITIONS": "false",
+    "PARTITION": "aws",
     "TELEMETRY": "true",
     "DRIVERS": json.dumps({"lambda-alias": DRIVER}),
 }

@@ -124,7 +124,8 @@ def _path(loc: Iterable[int | str]) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """What to do about a field of that name where only those are known."""
     close = get_close_matches(name[:64], known, n=1)
-    return f"; did you mean {close[0]}?" if close else "; remove it"
+    # A name that is known elsewhere is no misspelling.
+    return f"; did you mean {close[0]}?" if close and close[0] != name else "; remove it"
 
 
 @cache
