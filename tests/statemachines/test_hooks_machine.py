@@ -102,8 +102,8 @@ WALKS = {
     "Next hook? -> Run task": Walk((GOOD,), "All agreed", kind="ecsTask"),
     "Run task !States.ALL -> How did it fail?": Walk((exited(3),), "Failed", kind="ecsTask"),
     "How did it fail? -> Failed": Walk((exited(3),), "Failed", kind="ecsTask"),
-    "How did it fail? -> Stop it": Walk((HANGS,), "Took too long", 1, "ecsTask"),
-    "Out of time? -> Took too long": Walk((HANGS,), "Took too long", 1, "ecsTask"),
+    "How did it fail? -> Stop it": Walk((HANGS,), "Took too long", 20, "ecsTask"),
+    "Out of time? -> Took too long": Walk((HANGS,), "Took too long", 20, "ecsTask"),
     "Next hook? -> Run machine": Walk((SUCCEED,), "All agreed", kind="stateMachine"),
     "What did it say? -> Next hook?": Walk((SUCCEED,), "All agreed", kind="stateMachine"),
     "What did it say? -> Refused": Walk((says({"hookStatus": "FAILED"}),), "Refused", kind="stateMachine"),
@@ -377,7 +377,7 @@ def test_a_task_that_its_planner_refuses_fails_the_hook_with_the_reason(app: Rol
 
 
 def test_a_task_that_ran_out_of_its_own_time_is_not_the_hooks_timeout(app: Rollouts) -> None:
-    execution = ask(app, app.task_hook(HANGS, seconds=HOUR, timeoutSeconds=2))
+    execution = ask(app, app.task_hook(HANGS, seconds=HOUR, timeoutSeconds=10))
     assert execution.error == "HookFailed"
     assert (execution.cause or "").startswith("hook migrate:3 of beforeTraffic failed: timed-out (TaskTimedOut): ")
     # AND its own machine has stopped it, with nobody's help.
@@ -385,11 +385,11 @@ def test_a_task_that_ran_out_of_its_own_time_is_not_the_hooks_timeout(app: Rollo
 
 
 def test_a_task_that_outlives_the_hook_is_stopped_with_its_execution(app: Rollouts) -> None:
-    execution = ask(app, app.task_hook(HANGS, seconds=4))
+    execution = ask(app, app.task_hook(HANGS, seconds=30))
     assert ending(execution) == (
         "Took too long",
         "HookTimedOut",
-        "hook migrate:3 of beforeTraffic did not finish within 4 s",
+        "hook migrate:3 of beforeTraffic did not finish within 30 s",
     )
     [child] = app.engine.executions(ECS_TASK)
     child.wait()
@@ -423,6 +423,27 @@ def test_an_end_that_is_told_at_too_great_a_length_is_told_in_part(app: Rollouts
     execution = ask(app, app.task_hook(GOOD))
     assert (execution.states()[-1], execution.error) == ("Failed", "HookFailed")
     assert (execution.cause or "").startswith("hook migrate:3 of beforeTraffic failed: States.TaskFailed {")
+
+
+@pytest.mark.parametrize(
+    ("described", "told"),
+    [
+        # An execution that timed out, or that somebody stopped, has no error unless somebody gave one.
+        ({"Status": "TIMED_OUT"}, "its execution is TIMED_OUT"),
+        ({"Status": "ABORTED"}, "its execution is ABORTED"),
+        ({"Status": "ABORTED", "Error": "NotNow", "Cause": "kim"}, "NotNow kim"),
+        ({"Status": "FAILED", "Error": "States.Runtime", "Cause": "{no JSON}"[:-1]}, "States.Runtime {no JSON"),
+    ],
+)
+def test_an_execution_that_ended_without_a_result_is_told_by_what_there_is(
+    app: Rollouts, described: dict[str, str], told: str
+) -> None:
+    def fail(_: Any) -> Any:
+        raise ServiceError("States.TaskFailed", json.dumps({"Input": "{}", **described}))
+
+    app.engine.integration("arn:aws:states:::states:startExecution.sync:2", fail)
+    execution = ask(app, app.task_hook(GOOD))
+    assert ending(execution) == ("Failed", "HookFailed", f"hook migrate:3 of beforeTraffic failed: {told}")
 
 
 # --- State machines --------------------------------------------------------------------------------------------------
@@ -474,8 +495,8 @@ def test_a_state_machine_that_fails_fails_the_hook_with_its_own_words(app: Rollo
 
 def test_a_state_machine_that_takes_too_long_is_stopped(app: Rollouts) -> None:
     wait = {"Type": "Wait", "Seconds": HOUR}
-    execution = ask(app, app.machine_hook("load-test", wait, SUCCEED, seconds=4))
-    told = "hook load-test of beforeTraffic did not finish within 4 s"
+    execution = ask(app, app.machine_hook("load-test", wait, SUCCEED, seconds=30))
+    told = "hook load-test of beforeTraffic did not finish within 30 s"
     assert ending(execution) == ("Took too long", "HookTimedOut", told)
     [child] = app.engine.executions("load-test")
     child.wait()
@@ -487,7 +508,7 @@ def test_out_of_time_an_execution_is_stopped_by_its_name(app: Rollouts) -> None:
     stopped: list[dict[str, Any]] = []
     app.engine.integration(STOP, lambda arguments: stopped.append(arguments) or {})
     wait = {"Type": "Wait", "Seconds": HOUR}
-    hooks = [app.hook("first"), app.machine_hook("load-test", wait, SUCCEED, seconds=4)]
+    hooks = [app.hook("first"), app.machine_hook("load-test", wait, SUCCEED, seconds=30)]
     execution = ask(app, *hooks)
     [child] = app.engine.executions("load-test")
     assert [each["ExecutionArn"] for each in stopped] == [child.arn]

@@ -37,7 +37,7 @@ class Leftovers(NamedTuple):
     def of(cls, ended: dict[str, Any]) -> Leftovers | None:
         """From the detail of a Step Functions Execution Status Change; None where nothing can have been run.
 
-        https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html
+        https://docs.aws.amazon.com/step-functions/latest/dg/cw-events.html
         """
         try:
             # It has its input: a request is much shorter than the 248 KB up to which an event carries it.
