@@ -426,6 +426,15 @@ class Headgate:
             self._make_function(self._hooks[code], code)
         return self._hooks[code]
 
+    def make_machine(self, *states: dict[str, Any]) -> str:
+        """A state machine of these states, one after the other, to be run as a hook; answers its ARN."""
+        name = self._name("machine")
+        named = {str(number): {**state, "Next": str(number + 1)} for number, state in enumerate(states[:-1])}
+        named[str(len(states) - 1)] = states[-1]
+        definition = {"QueryLanguage": "JSONata", "StartAt": "0", "States": named}
+        made = self.states.create_state_machine(name=name, definition=json.dumps(definition), roleArn=ROLE)
+        return str(made["stateMachineArn"])
+
     def make_alarm(self, state: str = "OK") -> str:
         """An alarm that changes by ``set_alarm`` only; answers its name."""
         name = self._name("alarm")
