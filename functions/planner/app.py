@@ -6,12 +6,10 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
 from headgate.alarms import Alarms
 from headgate.aws import alias_arn, client, setting
 from headgate.errors import RequestRefused
-from headgate.hook_checks import HookChecks, Place
+from headgate.hook_checks import HookChecks, Place, TaskLimits
 from headgate.latency import Latency
 from headgate.ledgers import now_ms
 from headgate.minutes import Minutes
@@ -37,7 +35,11 @@ hook_checks = HookChecks(
     client("stepfunctions"),
     client("ecs"),
     place=Place(setting("PARTITION"), account, region),
-    task_roles=os.environ.get("TASK_ROLES", ""),  # Empty allows none.
+    tasks=TaskLimits(
+        os.environ.get("TASK_ROLES", ""),  # Empty allows none.
+        setting("TASK_DEFINITIONS"),
+        setting("REGISTER_TASK_DEFINITIONS") == "true",
+    ),
 )
 
 

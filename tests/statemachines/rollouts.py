@@ -37,7 +37,7 @@ from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
 from headgate import aws
 from headgate.aws import execution_name
-from headgate.hook_checks import HookChecks, Place
+from headgate.hook_checks import HookChecks, Place, TaskLimits
 from headgate.items import from_item, to_item
 from headgate.locks import HELD_LOCKS, Locks
 from headgate.observability import logger
@@ -111,6 +111,8 @@ _ENVIRONMENT = {
     "AWS_DEFAULT_REGION": REGION,
     "ACCOUNT": ACCOUNT,
     "PARTITION": "aws",
+    "TASK_DEFINITIONS": "*",
+    "REGISTER_TASK_DEFINITIONS": "false",
     "TABLE": TABLE,
     "RETENTION_DAYS": "90",
     "TELEMETRY": "true",
@@ -395,7 +397,7 @@ class Rollouts:
             self.engine.client("stepfunctions"),
             self.tasks.ecs,
             place=Place("aws", ACCOUNT, REGION),
-            task_roles=_ENVIRONMENT["TASK_ROLES"],
+            tasks=TaskLimits(_ENVIRONMENT["TASK_ROLES"], "*", may_register=False),
         )
         opening.enter_context(mock.patch.object(_modules["planner"], "hook_checks", checks))
         self._make_table_and_alarm()

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from headgate.errors import RequestRefused
-from headgate.hook_checks import HookChecks, Place
+from headgate.hook_checks import HookChecks, Place, TaskLimits
 from headgate.request import read_request
 from headgate.tasks import MAX_OVERRIDES
 from tests.unit.builders import ACCOUNT, REGION, TARGET, TARGET_KEY, event
@@ -51,7 +51,9 @@ class World:
         clients = [boto3.client(name, region_name=REGION) for name in ("lambda", "stepfunctions")]
         self.detach = [fake.attach(one) for fake, one in zip((self.functions, self.machines), clients, strict=True)]
         place = Place("aws", ACCOUNT, REGION)
-        self.checks = HookChecks(*clients, self.ecs, place=place, task_roles="jobs/*")
+        self.checks = HookChecks(
+            *clients, self.ecs, place=place, tasks=TaskLimits("jobs/*", "smoke*", may_register=False)
+        )
 
     def settle(self, rollout_id: str = "checkout-42", **hooks: Any) -> dict[str, Any]:
         request = read_request({"id": rollout_id, "target": TARGET, "hooks": hooks}, "unused")

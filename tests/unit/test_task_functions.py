@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from headgate.errors import RequestRefused
 from headgate.task_definitions import digest_of
+from headgate.task_preflight import Allowed, Preflight
 from headgate.task_registry import TaskRegistry
 from headgate.task_runs import TaskRuns
 from tests.unit.builders import event
@@ -49,14 +50,11 @@ def call(ecs: FakeEcs, logs: FakeLogs, monkeypatch: pytest.MonkeyPatch) -> Calla
     functions = Functions()
     monkeypatch.setenv("TASK_ROLES", "jobs/*")
 
-    def invoke(
-        name: str, *, may_register: bool = False, payload: dict[str, Any] | None = None, **fields: Any
-    ) -> Any:
+    def invoke(name: str, *, may_register: bool = False, payload: dict[str, Any] | None = None, **fields: Any) -> Any:
         module = functions.module(name)
         if name == "task_planner":
-            module.__dict__.update(
-                registry=TaskRegistry(ecs), roles="jobs/*", families="migr*", may_register=may_register
-            )
+            allowed = Allowed("123456789012", "jobs/*", "migr*", may_register)
+            module.__dict__["preflight"] = Preflight(TaskRegistry(ecs), allowed)
         else:
             module.__dict__["runs"] = TaskRuns(ecs, logs)
         return functions.call(name, event(name) | fields if payload is None else payload)

@@ -30,6 +30,16 @@ class Place(NamedTuple):
     region: str
 
 
+class TaskLimits(NamedTuple):
+    """What a deployment lets ECS tasks be, beyond its account."""
+
+    roles: str
+    """Pattern of the names, paths included, of the roles that a task may be given; empty allows none."""
+    families: str
+    """Pattern of the families that may be registered."""
+    may_register: bool
+
+
 class Slot(NamedTuple):
     """Which hook of a request: its stage, as the request spells it, and its place there, from 0."""
 
@@ -47,13 +57,13 @@ class HookChecks:
     ----------
     functions, machines, ecs
         boto3's clients of Lambda, Step Functions and ECS.
-    task_roles
-        Pattern of the names of the roles that a task may be given; empty allows none.
+    tasks
+        What ECS tasks may be.
     """
 
-    def __init__(self, functions: Any, machines: Any, ecs: Any, *, place: Place, task_roles: str) -> None:
+    def __init__(self, functions: Any, machines: Any, ecs: Any, *, place: Place, tasks: TaskLimits) -> None:
         self._functions, self._machines, self._ecs = functions, machines, ecs
-        self._place, self._task_roles = place, task_roles
+        self._place, self._tasks = place, tasks
         self._found: set[str] = set()
 
     def settle(self, request: RolloutRequest) -> Hooks:
@@ -141,15 +151,15 @@ class HookChecks:
 
     def _plan_task(self, detail: dict[str, Any]) -> None:
         # Few rollouts have such a hook: the others start without what it takes to read one.
-        from headgate.task_plan import make_task_plan
-        from headgate.task_runs import TaskRuns
+        from headgate.task_preflight import Allowed, Preflight
+        from headgate.task_registry import TaskRegistry
         from headgate.tasks import read_task
 
-        task = read_task(detail, default_id=detail["id"])
-        if task.account not in (None, self._place.account):
-            raise RequestRefused(f"taskDefinition: is in {task.account}; this Headgate serves {self._place.account}")
-        definition = TaskRuns(self._ecs).definition(task.task_definition)
-        make_task_plan(task, definition, execution="", roles=self._task_roles)
+        allowed = Allowed(self._place.account, *self._tasks)
+        # Checked only: the machine that runs it registers what is to be registered.
+        Preflight(TaskRegistry(self._ecs), allowed).check(
+            read_task(detail, default_id=detail["id"]), f"arn:aws:states:{self._place.region}:{self._place.account}:"
+        )
 
 
 def _refusal(error: ClientError, what: str) -> Exception:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from headgate.errors import RequestRefused
 from headgate.task_plan import EXECUTION_TAG, NUMBER_TAG, LogStream, log_link, stream_name
 from headgate.tasks import read_task
 
