@@ -43,6 +43,8 @@ from headgate.locks import HELD_LOCKS, Locks
 from headgate.observability import logger
 from headgate.request import RolloutRequest
 from headgate.table import ANNOUNCED_AS, Table, now
+from headgate.task_preflight import Allowed, Preflight
+from headgate.task_registry import TaskRegistry
 from headgate.task_runs import TaskRuns
 from tests.statemachines.ecs import Tasks
 from tests.statemachines.engine import ACCOUNT, REGION, Engine, Execution, LambdaServiceError, ServiceError
@@ -415,9 +417,13 @@ class Rollouts:
 
     def _add_task_machine(self, opening: contextlib.ExitStack) -> None:
         self.tasks.serve(self.engine, opening)
+        allowed = Allowed(ACCOUNT, _ENVIRONMENT["TASK_ROLES"], "*", may_register=False)
+        preflight = Preflight(TaskRegistry(self.tasks.ecs), allowed)
+        opening.enter_context(mock.patch.object(_modules["task_planner"], "preflight", preflight))
         for name in _TASK_FUNCTIONS.values():
-            runs = TaskRuns(self.tasks.ecs, self.tasks.logs)
-            opening.enter_context(mock.patch.object(_modules[name], "runs", runs))
+            if name != "task_planner":
+                runs = TaskRuns(self.tasks.ecs, self.tasks.logs)
+                opening.enter_context(mock.patch.object(_modules[name], "runs", runs))
             self.engine.function(arn_of(name), functools.partial(self._deliver, name))
         arns = {name: arn_of(function) for name, function in _TASK_FUNCTIONS.items()}
         self.engine.add_machine(ECS_TASK, DEFINITIONS[ECS_TASK], {"Partition": "aws", "Bus": "headgate", **arns})

@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_ecs
 
+from headgate.task_preflight import Allowed, Preflight
 from headgate.task_registry import TaskRegistry
 from headgate.task_runs import TaskRuns
 from local import schemas
@@ -80,12 +81,11 @@ class App:
         monkeypatch.setattr(random, "random", lambda: 1.0)
         for name in FUNCTIONS.values():
             module = _load(name)
-            kept = (
-                {"registry": TaskRegistry(self.ecs)}
-                if name == "task_planner"
-                else {"runs": TaskRuns(self.ecs, self.logs)}
-            )
-            module.__dict__.update(kept)
+            if name == "task_planner":
+                allowed = Allowed(ACCOUNT, "jobs/*", "migrate", may_register=True)
+                module.__dict__["preflight"] = Preflight(TaskRegistry(self.ecs), allowed)
+            else:
+                module.__dict__["runs"] = TaskRuns(self.ecs, self.logs)
             engine.function(name, lambda event, module=module: module.handler(event, _CONTEXT))
         # AWS takes these too, though its guide does not list them: https://github.com/aws/aws-cdk/pull/35465 and
         # https://github.com/CloudSnorkel/cdk-github-runners/pull/999. (moto: drops what the guide does not list.)
