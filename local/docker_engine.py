@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 HOME = ROOT / ".local" / "docker"
 BRIDGE = "docker0"
+USUAL_HOST = "unix:///var/run/docker.sock"
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
@@ -92,6 +93,11 @@ class DockerEngine:
         client = docker.DockerClient(base_url=self.host, timeout=600) if self.host else docker.from_env(timeout=600)
         with contextlib.closing(client):
             yield client
+
+    @property
+    def address(self) -> str:
+        """Where it listens: what DOCKER_HOST says, or would say."""
+        return self.host or USUAL_HOST
 
     def environment(self) -> dict[str, str]:
         """What points any Docker tool at it."""

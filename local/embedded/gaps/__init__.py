@@ -26,6 +26,10 @@ ORDER = (
     "execution_endings",
     "nested_executions",
     "stack_lookup",
+    "ecs_entry_points",
+    "ecs_task_starts",
+    "ecs_task_ends",
+    "run_task_sync",
 )
 
 
