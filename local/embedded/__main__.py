@@ -1,7 +1,7 @@
 """Serve the embedded AWS: `.venv-local/bin/python -m local.embedded --port N [--log FILE]`.
 
-In memory, on loopback, until SIGTERM or SIGINT; then the functions' processes end too. Without Docker, unless it is told
-where an engine is: then ECS tasks run as containers, and these end with it as well.
+In memory, on loopback, until SIGTERM or SIGINT; then the functions' processes end too. Without Docker, unless it is
+told where an engine is: then ECS tasks run as containers, and these end with it as well.
 """
 
 import argparse
@@ -46,7 +46,10 @@ def main() -> None:
         "--control-plane-rate", type=float, metavar="N", help="take N requests a second to Lambda's control plane"
     )
     parser.add_argument(
-        "--docker", metavar="HOST", default="", help="run ECS tasks on the Docker engine at this address (unix:// or tcp://)"
+        "--docker",
+        metavar="HOST",
+        default="",
+        help="run ECS tasks on the Docker engine at this address (unix:// or tcp://)",
     )
     options = parser.parse_args()
     if options.log:

@@ -9,6 +9,7 @@ import pytest
 
 from local.invoke import event_for, function_names, sample_event
 from tests.docker.checkout_42 import CANDIDATE, ID, STABLE, Checkout42, sample
+from tests.local.ecs_jobs import CLUSTER, define
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,14 +192,8 @@ def test_version_checker_sees_that_the_candidate_serves_alone(run: Callable[...,
 
 def test_task_planner_works_out_what_is_run(run: Callable[..., Any], aws: EmbeddedAws) -> None:
     for _ in range(3):
-        aws.client("ecs").register_task_definition(
-            family="migrate",
-            networkMode="awsvpc",
-            requiresCompatibilities=["FARGATE"],
-            cpu="256",
-            memory="512",
-            containerDefinitions=[{"name": "app", "image": "migrate", "essential": True}],
-        )
+        definition = define(aws)
+    assert definition == "migrate:3"
 
     plan = run("TaskPlanner")["plan"]
 
@@ -214,7 +209,7 @@ def test_task_classifier_says_how_the_task_ended(run: Callable[..., Any]) -> Non
 
 
 def test_task_stopper_finds_nothing_where_nothing_runs(run: Callable[..., Any], aws: EmbeddedAws) -> None:
-    aws.client("ecs").create_cluster(clusterName="jobs")
+    aws.client("ecs").create_cluster(clusterName=CLUSTER)
 
     assert run("TaskStopper") == {"stopped": []}
 

@@ -1,8 +1,8 @@
 """A container definition's entryPoint.
 
-On AWS it takes the place of the image's ENTRYPOINT, as `command` does of its CMD; one entry point without a command runs
-without arguments (https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html). MiniStack
-stores it, and starts the container with the image's own.
+On AWS it takes the place of the image's ENTRYPOINT, as `command` does of its CMD
+(https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html). MiniStack stores it, and
+starts the container with the image's own.
 
 Seam: `ecs._build_run_kwargs`, which says how Docker starts a container.
 """

@@ -1,15 +1,16 @@
 """How a task ends: every container is stopped, and says with which exit code.
 
 On AWS a task ends when an essential container exits or somebody calls StopTask, which answers at once. What still runs
-gets SIGTERM and, stopTimeout seconds later (30 if not said), SIGKILL; the task is STOPPED when all have ended, each with
-an exit code of its own, or none where it never ran
+gets SIGTERM and, stopTimeout seconds later (30 if not said), SIGKILL; the task is STOPPED when all have ended, each
+with an exit code of its own, or none where it never ran
 (https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_StopTask.html and
-https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html). In MiniStack StopTask takes
-the task for STOPPED with exit code 0 before it stops anything, waits 5 seconds whatever stopTimeout says, and where an
-essential container exits the others run on, under its exit code. What a container wrote last may be lost.
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html). In MiniStack StopTask
+takes the task for STOPPED with exit code 0 before it stops anything, waits 5 seconds whatever stopTimeout says, and
+where an essential container exits the others run on, under its exit code. What a container wrote last may be lost.
 
-Seams: `ecs._maybe_mark_stopped` and `ecs._stop_task`, both replaced where there is a Docker engine;
-`ecs._forward_awslogs`, to know when a container's last line is in its log.
+Seams: `ecs._maybe_mark_stopped`, and `ecs._stop_task` with its entry in the table of actions, both replaced where there
+is a Docker engine; `ecs._start_awslogs_forwarder` and `ecs._forward_awslogs`, to know when a container's last line is
+in its log.
 """
 
 import threading
@@ -22,6 +23,7 @@ from ministack.services import ecs, ecs_metadata
 from local.embedded.gaps import seams
 
 GAP = "ecs_task_ends"
+_ACTION = "StopTask"
 Task = dict[str, Any]
 STOP_SECONDS = 30
 LOG_SECONDS = 5.0
@@ -33,7 +35,11 @@ _logs: dict[str, threading.Event] = {}
 def install() -> None:
     """Fill the gap."""
     seams.wrap(GAP, ecs, "_maybe_mark_stopped", "task, docker_client", _look)
+    table = getattr(ecs, "_ACTION_MAP", {})
+    if table.get(_ACTION) is not getattr(ecs, "_stop_task", None):
+        raise seams.SeamMissing(GAP, "ecs._ACTION_MAP", f"has no {_ACTION}")
     seams.wrap(GAP, ecs, "_stop_task", "data", _stop)
+    table[_ACTION] = ecs._stop_task
     seams.wrap(GAP, ecs, "_start_awslogs_forwarder", "container, cdef, task_id", _start_log)
     seams.wrap(GAP, ecs, "_forward_awslogs", "container, config, account_id, region", _forward_log)
     seams.expect(GAP, ecs, "_task_is_active", "task_arn, task")
@@ -54,7 +60,9 @@ def _look(original: Callable[..., Any], task: Task, docker_client: Any = None) -
         exited = [client.containers.get(each).status in EXITED for each in ids]
     except Exception:  # noqa: BLE001 - an engine that does not answer is no proof of an exit
         return
-    if all(exited) or any(done and essential for done, essential in zip(exited, task["_container_essentials"], strict=True)):
+    if all(exited) or any(
+        done and essential for done, essential in zip(exited, task["_container_essentials"], strict=True)
+    ):
         _end(task, client, "EssentialContainerExited", "Essential container in task exited")
 
 

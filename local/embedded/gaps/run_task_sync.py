@@ -35,9 +35,7 @@ _deadline: contextvars.ContextVar[float | None] = contextvars.ContextVar("embedd
 def install() -> None:
     """Fill the gap."""
     seams.wrap(GAP, stepfunctions, "_invoke_resource", "resource, input_data", _invoke)
-    seams.wrap(
-        GAP, stepfunctions, "_invoke_resource_with_timeout", "resource, input_data, timeout", _remember_deadline
-    )
+    seams.wrap(GAP, stepfunctions, "_invoke_resource_with_timeout", "resource, input_data, timeout", _remember_deadline)
     seams.expect(GAP, stepfunctions, "_pascal_to_camel", "d")
     seams.expect(GAP, ecs, "_run_task", "data")
     seams.expect(GAP, ecs, "_stop_task", "data")
@@ -71,7 +69,7 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
     request = {"group": f"family:{family}", **request, "startedBy": STARTED_BY}
     status, _, body = ecs._run_task(request)
     answer = json.loads(body)
-    if status >= 400:  # noqa: PLR2004 - HTTP's
+    if status >= 400:
         name = str(answer.get("__type", "ClientException")).rsplit("#", 1)[-1]
         raise stepfunctions._ExecutionError(f"ECS.{name}", answer.get("message", ""))
     if answer["failures"]:
