@@ -34,7 +34,7 @@ test-unit: setup ## Run the tests that need nothing but Python: the core, the fu
 test-local: setup ## Run the tests of the deployed application on the embedded AWS
 	$(BIN)/python -m pytest tests/local $(PYTEST_ARGS)
 
-test-docker: setup ## Run every function in a container: needs Docker, or root and apt-get install docker.io debootstrap
+test-docker: setup ## Run every function, and ECS tasks, in containers: needs Docker, or root and apt-get install docker.io debootstrap
 	$(BIN)/python -m pytest tests/docker $(PYTEST_ARGS)
 
 lambda-image: setup ## Make the image that functions run in, unless Docker has it (IMAGE_PYTHON=3.13)

@@ -14,7 +14,7 @@ from local.embedded.server import EmbeddedAws
 from local.invoke import Containers
 from local.lambda_image.build import LambdaImageError, ensure
 from tests.docker.checkout_42 import Checkout42
-from tests.local.deployed import Headgate
+from tests.local.deployed import Headgate, Service
 from tests.local.ecs_jobs import Jobs
 
 if TYPE_CHECKING:
@@ -76,6 +76,12 @@ def headgate(deployed: Checkout42, aws: EmbeddedAws) -> Iterator[Headgate]:
 def jobs(headgate: Headgate, engine: DockerEngine) -> Jobs:
     """ECS tasks; the image that there is anyway has a shell, Python and boto3."""
     return Jobs(headgate, ensure(engine))
+
+
+@pytest.fixture
+def service(headgate: Headgate) -> Service:
+    """A service of a test's own: version 1 serves, version 2 is there to be rolled out."""
+    return headgate.make_service()
 
 
 @pytest.fixture

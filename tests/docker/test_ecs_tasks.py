@@ -130,7 +130,7 @@ def test_an_exit_code_that_a_rule_ends_at_is_not_tried_again(jobs: Jobs) -> None
 
 
 def test_a_task_that_takes_too_long_is_stopped_and_its_container_is_gone(jobs: Jobs, left: Any) -> None:
-    task_id = jobs.run(DEAF, container={"stopTimeout": 2}, timeoutSeconds=4, retry={"attempts": 3})
+    task_id = jobs.run(DEAF, container={"stopTimeout": 2}, timeoutSeconds=5, retry={"attempts": 3})
     arn = jobs.running(task_id)["taskArn"]
     assert len(left(arn)) == 1
 
@@ -170,6 +170,18 @@ def test_a_task_whose_program_is_missing_could_not_start(jobs: Jobs, left: Any) 
     assert told["outcome"] == "could-not-start"
     assert told["reason"].startswith("CannotStartContainerError: ")
     assert left(attempt["taskArn"]) == []
+
+
+def test_a_task_that_needs_too_much_memory_is_told_apart(jobs: Jobs) -> None:
+    greedy = {"entryPoint": ["/usr/bin/python3", "-c"], "memory": 32}
+
+    told, attempt = jobs.ended_alone(jobs.run("bytearray(256 << 20)", container=greedy))
+
+    assert (told["outcome"], told["error"]) == ("out-of-memory", "TaskOutOfMemory")
+    assert (attempt["exitCodes"], attempt["containers"][0]["reason"]) == (
+        {"app": 137},
+        "OutOfMemoryError: Container killed due to memory usage",
+    )
 
 
 def test_a_task_ends_with_the_execution_that_is_stopped(jobs: Jobs, headgate: Headgate, left: Any) -> None:

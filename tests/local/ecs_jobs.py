@@ -69,9 +69,13 @@ class Jobs:
     def request(self, task_definition: str, **detail: Any) -> str:
         """Request a task by an event; answers its id."""
         task_id = self.headgate.new_id()
-        detail = {"cluster": CLUSTER, "launchType": "FARGATE", "networkConfiguration": NETWORK, **detail}
-        self.headgate.send("Task Requested", {"id": task_id, "taskDefinition": task_definition, **detail})
+        self.headgate.send("Task Requested", {"id": task_id, **self.detail(task_definition, **detail)})
         return task_id
+
+    def detail(self, task_definition: str, **detail: Any) -> dict[str, Any]:
+        """What a request says, but for its id."""
+        where = {"cluster": CLUSTER, "launchType": "FARGATE", "networkConfiguration": NETWORK}
+        return {"taskDefinition": task_definition, **where, **detail}
 
     def ended(self, task_id: str, seconds: float = 60) -> dict[str, Any]:
         """The one ``Task Ended`` event of a request."""

@@ -938,3 +938,56 @@ def test_a_resources_stack_is_found_by_its_physical_id(aws: Aws) -> None:
 
 def test_bare_a_resources_stack_is_not_found_by_its_physical_id(bare: Aws) -> None:
     assert _owner(bare) is None
+
+
+# --- run_task_sync; where there is an engine: tests/docker/test_ecs_gaps.py --------------------------------------
+
+
+def _run_task(aws: Aws, **fields: Any) -> dict[str, Any]:
+    """A state that runs a task and waits for it; without an engine it runs until somebody stops it."""
+    containers = [{"name": "app", "image": "any"}]
+    aws.ecs.register_task_definition(family=aws.prefix, containerDefinitions=containers)
+    return {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::ecs:runTask.sync",
+        "Arguments": {"Cluster": aws.prefix, "TaskDefinition": aws.prefix},
+        "End": True,
+        **fields,
+    }
+
+
+def _tasks(aws: Aws, **filters: str) -> Any:
+    """The tasks that are meant to run."""
+    return aws.ecs.list_tasks(cluster=aws.prefix, **filters)["taskArns"]
+
+
+def _stopped_while_its_task_ran(aws: Aws) -> Any:
+    execution = aws.start(aws.machine({"Run": _run_task(aws)}))
+    [task] = eventually(lambda: _tasks(aws))
+    aws.states.stop_execution(executionArn=execution)
+    return task
+
+
+def test_a_task_is_stopped_with_the_execution_that_waits_for_it(aws: Aws) -> None:
+    aws.ecs.create_cluster(clusterName=aws.prefix)
+    task = _stopped_while_its_task_ran(aws)
+    assert eventually(lambda: not _tasks(aws))
+    assert aws.ecs.describe_tasks(cluster=aws.prefix, tasks=[task])["tasks"][0]["stopCode"] == "UserInitiated"
+
+
+def test_a_task_runs_on_when_its_state_has_timed_out(aws: Aws) -> None:
+    aws.ecs.create_cluster(clusterName=aws.prefix)
+    assert aws.run({"Run": _run_task(aws, TimeoutSeconds=1)})["error"] == "States.Timeout"
+    time.sleep(0.2)
+    assert len(_tasks(aws, startedBy="AWS Step Functions")) == 1
+
+
+def test_a_task_is_run_in_a_cluster_that_is_there(aws: Aws) -> None:
+    assert aws.run({"Run": _run_task(aws)})["error"] == "ECS.ClusterNotFoundException"
+
+
+def test_bare_a_task_is_run_in_any_cluster_and_outlives_its_execution(bare: Aws) -> None:
+    _stopped_while_its_task_ran(bare)
+    time.sleep(1.5)
+    assert len(_tasks(bare)) == 1
+    assert _tasks(bare, startedBy="AWS Step Functions") == []

@@ -26,7 +26,7 @@ ORDER = (
     "execution_endings",
     "nested_executions",
     "stack_lookup",
-    "ecs_entry_points",
+    "ecs_containers",
     "ecs_task_starts",
     "ecs_task_ends",
     "run_task_sync",

@@ -2,11 +2,12 @@
 
 On AWS a task ends when an essential container exits or somebody calls StopTask, which answers at once. What still runs
 gets SIGTERM and, stopTimeout seconds later (30 if not said), SIGKILL; the task is STOPPED when all have ended, each
-with an exit code of its own, or none where it never ran
+with an exit code of its own, or none where it never ran, and the reason where it was killed for its memory
 (https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_StopTask.html and
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html). In MiniStack StopTask
 takes the task for STOPPED with exit code 0 before it stops anything, waits 5 seconds whatever stopTimeout says, and
-where an essential container exits the others run on, under its exit code. What a container wrote last may be lost.
+where an essential container exits the others run on, under its exit code. Nobody is told that a container was killed
+for its memory, and what it wrote last may be lost.
 
 Seams: `ecs._maybe_mark_stopped`, and `ecs._stop_task` with its entry in the table of actions, both replaced where there
 is a Docker engine; `ecs._start_awslogs_forwarder` and `ecs._forward_awslogs`, to know when a container's last line is
@@ -25,6 +26,8 @@ from local.embedded.gaps import seams
 GAP = "ecs_task_ends"
 _ACTION = "StopTask"
 Task = dict[str, Any]
+EXITED_ITSELF = "EssentialContainerExited"
+OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 STOP_SECONDS = 30
 LOG_SECONDS = 5.0
 EXITED = ("exited", "dead")
@@ -63,7 +66,7 @@ def _look(original: Callable[..., Any], task: Task, docker_client: Any = None) -
     if all(exited) or any(
         done and essential for done, essential in zip(exited, task["_container_essentials"], strict=True)
     ):
-        _end(task, client, "EssentialContainerExited", "Essential container in task exited")
+        _end(task, client, EXITED_ITSELF, "Essential container in task exited")
 
 
 def _stop(original: Callable[..., Any], data: dict[str, Any]) -> Any:
@@ -88,13 +91,13 @@ def _end(task: Task, client: Any, code: str, reason: str) -> None:
 def _bring_down(task: Task, client: Any) -> None:
     ids = list(task["_docker_ids"])
     with ThreadPoolExecutor(len(ids) or 1) as pool:
-        codes = list(pool.map(_exit_code, [client] * len(ids), ids, _stop_seconds(task)))
+        ends = list(pool.map(_end_of, [client] * len(ids), ids, _stop_seconds(task)))
     for each in ids:
         if each in _logs:
             _logs.pop(each).wait(LOG_SECONDS)
     with ecs.resource_lock("ecs-task", task["taskArn"]):
-        for container, exit_code in zip(task["containers"], codes, strict=False):
-            container["exitCode"] = exit_code
+        for container, end in zip(task["containers"], ends, strict=False):
+            container.update(end)
         for container in task["containers"]:
             container["lastStatus"] = "STOPPED"
         for status, counts in ecs._STOP_SEQUENCE:
@@ -104,7 +107,11 @@ def _bring_down(task: Task, client: Any) -> None:
         task["executionStoppedAt"] = task["stoppedAt"] = ecs._iso()
     ecs_metadata.set_task_status(task["taskArn"], known_status="STOPPED", desired_status="STOPPED")
     ecs_metadata.set_all_container_status(task["taskArn"], "STOPPED")
-    ecs._recount_cluster(ecs._cluster_name_from_arn(task["clusterArn"]))
+    cluster = ecs._cluster_name_from_arn(task["clusterArn"])
+    ecs._recount_cluster(cluster)
+    ecs._refresh_service_state(cluster, task["group"])
+    if task["stopCode"] == EXITED_ITSELF:
+        ecs._record_service_task_failure(task)
     ecs._cleanup_task_resources(task, client)
 
 
@@ -113,17 +120,19 @@ def _stop_seconds(task: Task) -> list[int]:
     return [each.get("stopTimeout", STOP_SECONDS) for each in definition.get("containerDefinitions", [])]
 
 
-def _exit_code(client: Any, container_id: str, stop_seconds: int) -> int | None:
-    """Stop a container unless it has exited; answers its exit code, None where it is gone."""
+def _end_of(client: Any, container_id: str, stop_seconds: int) -> dict[str, Any]:
+    """Stop a container unless it has exited; answers what ECS says of its end, nothing where it is gone."""
     from docker.errors import DockerException  # type: ignore[import-untyped]
 
     try:
         container = client.containers.get(container_id)
         if container.status not in EXITED:
             container.stop(timeout=stop_seconds)
-        return int(container.wait()["StatusCode"])
+            container.reload()
     except (DockerException, OSError):
-        return None
+        return {}
+    state = container.attrs["State"]
+    return {"exitCode": state["ExitCode"], **({"reason": OUT_OF_MEMORY} if state["OOMKilled"] else {})}
 
 
 def _start_log(original: Callable[..., Any], container: Any, cdef: dict[str, Any], task_id: str) -> None:
