@@ -117,7 +117,8 @@ def _bring_down(task: Task, client: Any) -> None:
 
 def _stop_seconds(task: Task) -> list[int]:
     definition = ecs._task_defs.get(ecs._resolve_td_key(task["taskDefinitionArn"])) or {}
-    return [each.get("stopTimeout", STOP_SECONDS) for each in definition.get("containerDefinitions", [])]
+    given = {each["name"]: each.get("stopTimeout", STOP_SECONDS) for each in definition.get("containerDefinitions", [])}
+    return [given.get(container["name"], STOP_SECONDS) for container in task["containers"]]
 
 
 def _end_of(client: Any, container_id: str, stop_seconds: int) -> dict[str, Any]:
