@@ -256,6 +256,9 @@ def _stop() -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
             time.sleep(0.05)
+        # It is ending; whoever started it and leaves it unreaped leaves a zombie where the machine's init reaps none.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
     if state["bridge"] == "is ours" and _has_bridge():
         subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True, check=False)
     shutil.rmtree(state["scratch"], ignore_errors=True)

@@ -87,7 +87,7 @@ def _end_containers() -> None:
     from ministack.core import container_reaper
 
     ours = f"{container_reaper.INSTANCE_LABEL}={container_reaper.instance_id()}"
-    with contextlib.closing(docker.from_env()) as client:
+    with contextlib.suppress(docker.errors.DockerException, OSError), contextlib.closing(docker.from_env()) as client:
         for container in client.containers.list(all=True, filters={"label": ours}, ignore_removed=True):
             with contextlib.suppress(docker.errors.DockerException):
                 container.remove(force=True, v=True)

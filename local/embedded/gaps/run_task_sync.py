@@ -3,8 +3,8 @@
 On AWS it runs the task in a cluster that is there, as "AWS Step Functions", and its result is the task itself, spelled
 in PascalCase with times in milliseconds. It fails with States.TaskFailed and that task as its cause where a container
 exited with another code than 0, or the task could not start; with AmazonECS.Unknown where RunTask answered with
-failures; and under ECS's own error where RunTask was refused. An execution that is stopped stops the task it waits for;
-a state that times out leaves it running
+failures; and under ECS's own error where RunTask was refused. An execution that is stopped stops the task it waits for,
+as best it can; a state that times out leaves it running
 (https://docs.aws.amazon.com/step-functions/latest/dg/connect-ecs.html and
 https://docs.aws.amazon.com/step-functions/latest/dg/connect-to-resource.html). MiniStack makes any cluster, says nobody
 has started the task, answers with the whole of DescribeTasks however the task ended, calls every refusal
