@@ -12,7 +12,7 @@ from tests.local.ecs_jobs import REGISTRY_OF_NOBODY
 if TYPE_CHECKING:
     from local.docker_engine import DockerEngine
     from local.embedded.server import EmbeddedAws
-    from tests.local.deployed import Headgate
+    from tests.local.deployed import Headgate, Service
     from tests.local.ecs_jobs import Jobs
 
 AT_ONCE = {"initialSeconds": 1, "rate": 1}
@@ -225,3 +225,63 @@ def test_of_a_count_each_task_is_followed_on_its_own(jobs: Jobs) -> None:
     arns = {task["attempts"][0]["taskArn"] for task in told["tasks"]}
     numbers = [{tag["key"]: tag["value"] for tag in jobs.describe(arn)["tags"]}["headgate:number"] for arn in arns]
     assert sorted(numbers) == ["1", "2"]
+
+
+# --- As a rollout's hook ---------------------------------------------------------------------------------------------
+
+CANARY = {"canary": {"percent": 10, "bakeSeconds": 1}}
+
+
+def hook_of(jobs: Jobs, script: str, **fields: Any) -> dict[str, Any]:
+    return {"ecsTask": jobs.detail(jobs.define(jobs.container(script))), "timeoutSeconds": 60, **fields}
+
+
+def test_a_container_that_fails_as_a_hook_rolls_the_rollout_back(
+    headgate: Headgate, service: Service, jobs: Jobs
+) -> None:
+    # GIVEN a smoke test in a container, which is told what it tests
+    script = 'test "$HEADGATE_CANDIDATE $HEADGATE_STABLE $HEADGATE_STAGE" = "2 1 beforeTraffic" && exit 3'
+    # WHEN it fails before any traffic
+    rollout = headgate.request(
+        target=service.target,
+        candidate={"version": "2"},
+        strategy=CANARY,
+        hooks={"beforeTraffic": [hook_of(jobs, script)]},
+    )
+    # THEN nothing was shifted, and the reason says how it ended
+    record = headgate.ended(rollout)
+    assert record["status"] == "rolled-back"
+    assert (
+        "exit code 3" in record["reason"] or "app: 3" in record["reason"] or "3" in record["reason"].split("of hook")[0]
+    )
+    assert service.serving[:2] == ("1", {})
+    assert "Shift" not in headgate.entered(record)
+
+
+def test_containers_that_succeed_as_hooks_let_the_rollout_pass(
+    headgate: Headgate, service: Service, jobs: Jobs
+) -> None:
+    hooks = {stage: [hook_of(jobs, "exit 0")] for stage in ("beforeTraffic", "afterStep", "afterTraffic")}
+    rollout = headgate.request(target=service.target, candidate={"version": "2"}, strategy=CANARY, hooks=hooks)
+    assert headgate.ended(rollout, 90)["status"] == "succeeded"
+    assert service.serving[:2] == ("2", {})
+
+
+def test_a_hook_whose_time_is_over_leaves_no_container(
+    headgate: Headgate, service: Service, jobs: Jobs, engine: DockerEngine
+) -> None:
+    rollout = headgate.request(
+        target=service.target,
+        candidate={"version": "2"},
+        strategy=CANARY,
+        hooks={"beforeTraffic": [hook_of(jobs, DEAF, timeoutSeconds=8)]},
+    )
+    record = headgate.ended(rollout, 90)
+    assert (record["status"], service.serving[:2]) == ("rolled-back", ("1", {}))
+    label = {"label": "com.amazonaws.ecs.task-arn"}
+
+    def running() -> list[Any]:
+        with engine.connected() as client:
+            return [each for each in client.containers.list(filters=label, ignore_removed=True)]
+
+    eventually(lambda: not running(), 60, lambda: f"{running()} still run")
