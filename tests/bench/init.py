@@ -48,6 +48,7 @@ SETTINGS = {
     "RETENTION_DAYS": "90",
     "ROLLOUT_MACHINE": "arn:aws:states:us-east-1:000000000000:stateMachine:headgate-rollout",
     "DEAD_LETTERS": "http://localhost/dead-letters",
+    "FIFO_DEAD_LETTERS": "http://localhost/dead-letters.fifo",
     "UNDELIVERED": "http://localhost/undelivered",
     "DRIVERS": '{"lambda-alias": "arn:aws:lambda:us-east-1:000000000000:function:driver"}',
     "ACCOUNT": "000000000000",

@@ -58,6 +58,7 @@ SETTINGS = {
     "RETENTION_DAYS": "90",
     "ROLLOUT_MACHINE": MACHINE,
     "DEAD_LETTERS": "https://sqs.eu-central-1.amazonaws.com/123456789012/dead-letters",
+    "FIFO_DEAD_LETTERS": "https://sqs.eu-central-1.amazonaws.com/123456789012/dead-letters.fifo",
     "UNDELIVERED": "https://sqs.eu-central-1.amazonaws.com/123456789012/undelivered",
     "BUS": "headgate",
     "ACCOUNT": ACCOUNT,
@@ -69,7 +70,11 @@ SETTINGS = {
 }
 NAMES = sorted(path.parent.name for path in ROOT.glob("functions/*/app.py"))
 CONTEXT = SimpleNamespace(
-    function_name="headgate", memory_limit_in_mb=512, invoked_function_arn=DRIVER, aws_request_id="request-1"
+    function_name="headgate",
+    memory_limit_in_mb=512,
+    invoked_function_arn=DRIVER,
+    aws_request_id="request-1",
+    get_remaining_time_in_millis=lambda: 30_000,
 )
 
 
