@@ -20,6 +20,7 @@ from botocore.exceptions import ConnectTimeoutError
 
 from headgate.aws import execution_name
 from headgate.errors import Aborted, LockLost, RequestRefused, TargetNotReady
+from headgate.evidence import Pair
 from headgate.inbox import signals_of
 from headgate.judge import Arm, Evidence
 from headgate.ledgers import now_ms
@@ -86,11 +87,11 @@ class Functions:
         self.module = functools.cache(self._load)
         self._make = boto3.client
 
-    def call(self, name: str, payload: Any = None) -> Any:
+    def call(self, name: str, payload: Any = None, context: Any = CONTEXT) -> Any:
         """Invoke a function, with the payload in events/ unless another is given."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(boto3, "client", self.client)  # A function makes its clients when it first needs them.
-            return self.module(name).handler(event(name) if payload is None else payload, CONTEXT)
+            return self.module(name).handler(event(name) if payload is None else payload, context)
 
     def _load(self, name: str) -> ModuleType:
         spec = importlib.util.spec_from_file_location(f"function_{name}", ROOT / "functions" / name / "app.py")
@@ -1197,6 +1198,12 @@ class TestPublisher:
         )
         assert entry["Detail"] == event("rollout_started")["detail"]
 
+    def test_a_batch_as_the_stream_delivers_it_is_published_in_order(self, deployed: Functions, bus: FakeBus) -> None:
+        assert deployed.call("publisher", event("dynamodb_stream_batch")) == {"batchItemFailures": []}
+        files = ("rollout_started", "step_started", "step_baked", "rollout_succeeded")
+        told = [(entry["DetailType"], entry["Detail"]) for entry in bus.taken]
+        assert told == [(event(file)["detail-type"], event(file)["detail"]) for file in files]
+
     def test_it_keeps_the_order_over_more_entries_than_one_call_takes(self, deployed: Functions, bus: FakeBus) -> None:
         assert deployed.call("publisher", {"Records": outbox(25)}) == {"batchItemFailures": []}
         assert [entry["Detail"] for entry in bus.taken] == list(range(25))
@@ -1237,6 +1244,17 @@ class TestCounter:
         ledger = ledgers.read("checkout-42")
         assert ledger is not None
         assert ledger.at_step(0, "errors").candidate == Arm(5, 1)
+
+    def test_a_batch_as_the_stream_delivers_it_counts_for_both_versions_but_for_what_cannot_be_read(
+        self, baking: str, deployed: Functions, ledgers: Ledgers, undelivered: Callable[[], list[Any]]
+    ) -> None:
+        batch = event("kinesis_batch")
+        assert deployed.call("counter", batch) == {"batchItemFailures": []}
+        ledger = ledgers.read("checkout-42")
+        assert ledger is not None
+        assert ledger.at_step(0, "errors") == Pair(candidate=Arm(5, 1), stable=Arm(7, 1))
+        (kept,) = undelivered()
+        assert json.loads(kept["Body"])["record"] == batch["Records"][2]
 
     def test_it_passes_over_targets_without_a_rollout(self, table: Table, deployed: Functions, dynamodb: Any) -> None:
         deployed.call("counter")
