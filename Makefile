@@ -48,7 +48,7 @@ lint: setup ## ruff, mypy strict, cfn-lint, sam validate, the ASL check
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --region us-east-1
 	$(BIN)/python -m local.asl_check statemachines/*.asl.json
 
-bench: setup ## Measure judge, telemetry, transitions and cost, rollback, init, cold starts; QUICK=1 is quick
+bench: setup ## Measure judge, telemetry, intake, transitions and cost, rollback, init, cold starts; QUICK=1 is quick
 	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
 
 format: setup ## Format the code

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 # Few attempts: a batch shares the function's timeout, and the queue is the better place to wait.
-table = Table(client("dynamodb", attempts=4), setting("TABLE"), int(setting("RETENTION_DAYS")))
+dynamodb = client("dynamodb", attempts=4)
+machines = client("stepfunctions", attempts=3)
+table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 locks = Locks(table)
-executions = Executions(client("stepfunctions", attempts=3), setting("ROLLOUT_MACHINE"))
+executions = Executions(machines, setting("ROLLOUT_MACHINE"))
 queues = client("sqs", attempts=4)
 
 RESERVE_MS = 12_000

@@ -51,6 +51,9 @@ def main() -> None:
         default="",
         help="run ECS tasks on the Docker engine at this address (unix:// or tcp://)",
     )
+    parser.add_argument(
+        "--start-execution-rate", type=float, metavar="N", help="start N executions a second on request"
+    )
     options = parser.parse_args()
     if options.log:
         _log_to(options.log)
@@ -58,12 +61,14 @@ def main() -> None:
 
     # Only now: MiniStack reads its settings, and starts logging, at import.
     from local.embedded import gaps
-    from local.embedded.gaps import control_plane_rate
+    from local.embedded.gaps import control_plane_rate, start_execution_rate
 
     if not options.bare:
         gaps.install_all(without=frozenset(options.without))
     if options.control_plane_rate:
         control_plane_rate.install(options.control_plane_rate)
+    if options.start_execution_rate:
+        start_execution_rate.install(options.start_execution_rate)
     try:
         asyncio.run(_serve(options.port, with_docker=bool(options.docker)))
     finally:
