@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from local.application import ROOT
 from local.invoke import event_for, function_names, sample_event
 from tests.docker.checkout_42 import CANDIDATE, ID, STABLE, Checkout42, sample
 from tests.local.ecs_jobs import CLUSTER, define
@@ -62,6 +63,15 @@ def test_intake_puts_a_message_that_it_cannot_read_aside(
     [message] = rollout.messages(rollout.outputs["RequestDeadLettersUrl"])
     assert message["Body"] == "{not JSON"
     assert "is not JSON" in message["MessageAttributes"]["reason"]["StringValue"]
+
+
+def test_intake_takes_a_request_of_the_fifo_queue_in(run: Callable[..., Any], rollout: Checkout42) -> None:
+    assert run("Intake", ROOT / "events" / "intake_fifo.json") == {"batchItemFailures": []}
+
+    assert rollout.owner == ID
+    execution = rollout.record["execution"]
+    rollout.machines.stop_execution(executionArn=execution, cause="the test has seen enough")
+    rollout.eventually(lambda: "endedAt" in rollout.record)
 
 
 def test_planner_works_the_strategy_out(run: Callable[..., Any], rollout: Checkout42) -> None:

@@ -322,7 +322,8 @@ def test_the_payloads_are_one_story() -> None:
     plan = event("acquirer")["plan"]
     assert all(event(name)["plan"] == plan for name in ("lambda_alias_driver", "baker", "judge", "pauser"))
     assert event("planner")["request"] == event("rollout_requested")["detail"]
-    assert json.loads(event("intake")["Records"][0]["body"]) == event("rollout_requested")
+    for file in ("intake", "intake_fifo", "sqs_batch"):
+        assert json.loads(event(file)["Records"][0]["body"]) == event("rollout_requested")
     assert event("acquirer")["execution"] == event("settler")["execution"] == execution_of("checkout-42")
     assert event("judge")["state"] == event("baker")["state"]
     assert event("warden")["detail"]["executionArn"] == execution_of("checkout-42")

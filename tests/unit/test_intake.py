@@ -239,6 +239,11 @@ def test_what_cannot_be_read_nor_put_aside_comes_again_before_the_rest_of_its_gr
     assert table.lock(PAYMENTS)["owner"] == "payments-3"
 
 
+def test_the_fifo_queue_hands_out_one_message_at_a_time_so_that_a_bad_one_takes_no_good_ones_with_it() -> None:
+    mapping = cfn_yaml.load(str(ROOT / "template.yaml"))["Resources"]["Intake"]["Properties"]["Events"]
+    assert mapping["RequestsInOrder"]["Properties"]["BatchSize"] == 1
+
+
 # Duplicates and crashes
 
 
@@ -484,6 +489,12 @@ def test_a_flood_that_meets_a_bucket_which_others_have_emptied_leaves_no_dead_le
 def test_a_message_in_bytes_that_are_not_json_says_so() -> None:
     with pytest.raises(RequestRefused, match="the message: is not JSON"):
         read_body({"body": "{"})
+
+
+def test_a_message_that_is_too_long_for_the_machine_is_refused_at_once() -> None:
+    assert read_body({"body": json.dumps("ä" * 10_000, ensure_ascii=False)}) == "ä" * 10_000
+    with pytest.raises(RequestRefused, match="the message: has 120,002 bytes; 100,000 are allowed"):
+        read_body({"body": json.dumps("ä" * 60_000, ensure_ascii=False)})
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 Message = dict[str, Any]
 """A record of an SQS event (https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html)."""
 
+MAX_BYTES = 100_000
+"""A request and its plan go through the machine together, in payloads of 262,144 bytes at most
+(https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html), while a message may have 1 MiB."""
+
 REASON_LENGTH = 1000
 """Characters of a refusal's reason that its dead letter carries."""
 
@@ -62,8 +66,10 @@ def read_body(message: Message) -> Any:
     Raises
     ------
     RequestRefused
-        If it is none.
+        If it is none, or too long: it would fail at each delivery.
     """
+    if (size := len(message["body"].encode())) > MAX_BYTES:
+        raise RequestRefused(f"the message: has {size:,} bytes; {MAX_BYTES:,} are allowed")
     try:
         return json.loads(message["body"])
     except ValueError as error:
