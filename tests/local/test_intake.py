@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.local.deployed import Service
 
 SHORT = steps((10, 1))
-FLOOD, RATE = 40, 2
+FLOOD, RATE = 20, 1
 """Requests, and executions a second that may be started."""
 
 pytestmark = pytest.mark.embedded
