@@ -15,6 +15,8 @@ ORDER = (
     "weighted_aliases",
     "alias_validation",
     "async_invocations",
+    "mapping_settings",
+    "mapping_states",
     "stream_consumers",
     "alarm_events",
     "alarm_evaluation",
