@@ -3,11 +3,15 @@
 When a test of the second kind fails, MiniStack has closed the gap: remove the module which fills it.
 """
 
+import json
+import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from local.embedded.server import PYTHON, ROOT
 from tests.local.clients import ECHO, Aws, error_code, eventually
 
 pytestmark = pytest.mark.embedded
@@ -188,3 +192,277 @@ def test_a_mapping_in_transition_refuses_another_change_and_notes_when_it_settle
     assert aws.lambda_.delete_event_source_mapping(UUID=mapping.uuid)["State"] == "Deleting"
     get = aws.lambda_.get_event_source_mapping
     assert eventually(lambda: error_code(get, UUID=mapping.uuid) == "ResourceNotFoundException")
+
+
+# --- queue_consumers ---------------------------------------------------------------------------------------------
+
+# A consumer notes what it was given in a file, a line per batch: its memory is no witness, as there are many processes.
+CONSUMER = """
+import base64, json, os, pathlib, time
+def handler(event, context):
+    records = event["Records"]
+    def text(record):
+        if "kinesis" in record:
+            return base64.b64decode(record["kinesis"]["data"]).decode()
+        return record["body"] if "body" in record else record["dynamodb"]["Keys"]["id"]["S"]
+    def name(record):
+        if "messageId" in record:
+            return record["messageId"]
+        return record.get("kinesis", {}).get("sequenceNumber") or record["dynamodb"]["SequenceNumber"]
+    what = json.loads(pathlib.Path(os.environ["NOTES"] + ".what").read_text())
+    note = {"bodies": [text(r) for r in records], "version": context.function_version, "at": time.time(),
+            "environment": os.environ["AWS_LAMBDA_FUNCTION_VERSION"], "arn": context.invoked_function_arn,
+            "first": records[0]}
+    time.sleep(what.get("seconds", 0))
+    note["end"] = time.time()
+    with open(os.environ["NOTES"], "a") as file:
+        file.write(json.dumps(note) + "\\n")
+    if context.function_version in what.get("raising", []) or set(note["bodies"]) & set(what.get("poison", [])):
+        raise ValueError("told to")
+    if "answer" in what:
+        return what["answer"]
+    return {"batchItemFailures": [{"itemIdentifier": name(r)} for r in records if text(r) in what.get("fail", [])]}
+"""
+REPORTING = {"FunctionResponseTypes": ["ReportBatchItemFailures"]}
+
+
+class Consumer:
+    """A function behind a mapping, and what it has noted."""
+
+    def __init__(self, aws: Aws, folder: Path, name: str = "consumer", **what: Any) -> None:
+        """Create it with versions 1 and 2; `what` it does: see the code."""
+        self.notes = folder / name
+        self.notes.touch()
+        self.does(**what)
+        self.name = aws.function(CONSUMER, name, Environment={"Variables": {"NOTES": str(self.notes)}}, Timeout=5)
+        for number in ("1", "2"):
+            aws.lambda_.update_function_configuration(FunctionName=self.name, Description=f"version {number}")
+            aws.lambda_.publish_version(FunctionName=self.name)
+
+    def does(self, **what: Any) -> None:
+        """Change what it does from the next batch on."""
+        self.notes.with_name(f"{self.notes.name}.new").write_text(json.dumps(what))
+        self.notes.with_name(f"{self.notes.name}.new").rename(f"{self.notes}.what")
+
+    def batches(self) -> list[dict[str, Any]]:
+        """Every batch so far."""
+        return [json.loads(line) for line in self.notes.read_text().splitlines()]
+
+    def bodies(self) -> list[str]:
+        """Every record so far, in order."""
+        return [body for batch in self.batches() for body in batch["bodies"]]
+
+    def saw(self, *bodies: str, seconds: float = 6) -> bool:
+        """Whether it has seen these, in this order and no others, within the time."""
+        return bool(eventually(lambda: self.bodies() == list(bodies), seconds))
+
+
+def send(aws: Aws, url: str, *bodies: str, group: str | None = None) -> None:
+    """Send each body as a message."""
+    for body in bodies:
+        fifo = {"MessageGroupId": group, "MessageDeduplicationId": f"{group}{body}"} if group else {}
+        aws.sqs.send_message(QueueUrl=url, MessageBody=body, **fifo)
+
+
+def counts(aws: Aws, url: str) -> tuple[int, int, int]:
+    """(visible, in flight, delayed) messages."""
+    found = aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    names = ("", "NotVisible", "Delayed")
+    return tuple(int(found[f"ApproximateNumberOfMessages{name}"]) for name in names)  # type: ignore[return-value]
+
+
+def _versions_of_twenty_batches(aws: Aws, folder: Path) -> list[dict[str, Any]]:
+    consumer, (url, source) = Consumer(aws, folder), aws.queue()
+    aws.lambda_.create_alias(
+        FunctionName=consumer.name,
+        Name="live",
+        FunctionVersion="1",
+        RoutingConfig={"AdditionalVersionWeights": {"2": 0.5}},
+    )
+    Mapping(aws, f"{consumer.name}:live", source, BatchSize=1)
+    send(aws, url, *(str(number) for number in range(20)))
+    eventually(lambda: len(consumer.batches()) == 20)
+    return consumer.batches()
+
+
+def test_a_mapping_on_a_weighted_alias_picks_a_version_for_each_batch(aws: Aws, tmp_path: Path) -> None:
+    batches = _versions_of_twenty_batches(aws, tmp_path)
+    assert {batch["version"] for batch in batches} == {"1", "2"}
+    assert all(batch["version"] == batch["environment"] for batch in batches)
+    assert {batch["arn"].rpartition(":")[2] for batch in batches} == {"live"}
+
+
+def test_bare_a_mapping_on_a_weighted_alias_runs_one_version(bare: Aws, tmp_path: Path) -> None:
+    assert {batch["version"] for batch in _versions_of_twenty_batches(bare, tmp_path)} == {"1"}
+
+
+def test_a_mapping_on_a_version_runs_that_version_and_moves_in_place(aws: Aws, tmp_path: Path) -> None:
+    consumer, (url, source) = Consumer(aws, tmp_path), aws.queue()
+    mapping = Mapping(aws, f"{consumer.name}:1", source)
+    send(aws, url, "a")
+    assert consumer.saw("a")
+    mapping.update(FunctionName=f"{consumer.name}:2")
+    send(aws, url, "b")
+    assert consumer.saw("a", "b")
+    assert [(batch["version"], batch["arn"][-2:]) for batch in consumer.batches()] == [("1", ":1"), ("2", ":2")]
+
+
+def test_a_disabled_mapping_ends_what_it_began_and_begins_nothing(aws: Aws, tmp_path: Path) -> None:
+    # GIVEN a batch in flight
+    consumer, (url, source) = Consumer(aws, tmp_path, seconds=1), aws.queue()
+    mapping = Mapping(aws, consumer.name, source, BatchSize=1)
+    send(aws, url, "a")
+    assert eventually(lambda: counts(aws, url) == (0, 1, 0))
+    # WHEN the mapping is disabled THEN the batch ends, and nothing new begins
+    mapping.update(Enabled=False)
+    send(aws, url, "b")
+    assert consumer.saw("a")
+    time.sleep(1)
+    assert counts(aws, url) == (1, 0, 0)
+    # AND enabling goes on
+    mapping.update(Enabled=True)
+    assert consumer.saw("a", "b")
+
+
+def _left_after(aws: Aws, folder: Path, answer: Any) -> int:
+    consumer, (url, source) = Consumer(aws, folder, answer=answer), aws.queue()
+    Mapping(aws, consumer.name, source, **REPORTING)
+    send(aws, url, "a")
+    assert consumer.saw("a")
+    eventually(lambda: sum(counts(aws, url)) == 0, 0.5)
+    return sum(counts(aws, url))
+
+
+NOT_UNDERSTOOD = [
+    "no JSON",
+    {"batchItemFailures": [{"itemIdentifier": ""}]},
+    {"batchItemFailures": [{"itemIdentifier": None}]},
+    {"batchItemFailures": [{"wrongKey": "a"}]},
+    {"batchItemFailures": [{"itemIdentifier": "of no message"}]},
+]
+
+
+@pytest.mark.parametrize("answer", NOT_UNDERSTOOD)
+def test_an_answer_that_cannot_be_understood_deletes_nothing(aws: Aws, tmp_path: Path, answer: Any) -> None:
+    assert _left_after(aws, tmp_path, answer) == 1
+
+
+@pytest.mark.parametrize("answer", [None, {}, {"batchItemFailures": []}, {"batchItemFailures": None}])
+def test_an_empty_answer_deletes_the_batch(aws: Aws, tmp_path: Path, answer: Any) -> None:
+    assert _left_after(aws, tmp_path, answer) == 0
+
+
+def test_bare_an_answer_that_cannot_be_understood_loses_messages(bare: Aws, tmp_path: Path) -> None:
+    assert _left_after(bare, tmp_path, {"batchItemFailures": [{"itemIdentifier": ""}]}) == 0
+
+
+def test_only_what_failed_comes_again_and_at_last_becomes_a_dead_letter(aws: Aws, tmp_path: Path) -> None:
+    # GIVEN a queue whose policy allows three receives
+    consumer = Consumer(aws, tmp_path, fail=["b"])
+    dead, other = aws.queue("dead"), aws.queue("other")
+    policy = json.dumps({"deadLetterTargetArn": dead[1], "maxReceiveCount": 3})
+    url, source = aws.queue("orders", VisibilityTimeout="5", RedrivePolicy=policy)
+    Mapping(aws, consumer.name, source, **REPORTING)
+    aws.sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "1"})
+    # WHEN one message of a batch fails THEN it alone comes again
+    send(aws, url, "a", "b")
+    assert eventually(lambda: consumer.bodies()[-2:] == ["b", "b"])
+    # WHEN the policy changes in between THEN the message goes to the new dead-letter queue
+    policy = json.dumps({"deadLetterTargetArn": other[1], "maxReceiveCount": 2})
+    aws.sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": policy})
+    assert eventually(lambda: counts(aws, other[0])[0] == 1)
+    assert (counts(aws, url), counts(aws, dead[0])) == ((0, 0, 0), (0, 0, 0))
+    receives = [batch["first"]["attributes"]["ApproximateReceiveCount"] for batch in consumer.batches()]
+    assert receives[-2:] == ["1", "2"] or receives[-3:] == ["1", "2", "3"]
+    assert consumer.bodies().count("a") == 1
+
+
+def _batches_at_once(aws: Aws, folder: Path, queue: tuple[str, str], group: str | None, **settings: Any) -> int:
+    """The most batches of one message each that ran at the same time."""
+    consumer, (url, source) = Consumer(aws, folder, seconds=0.5), queue
+    Mapping(aws, consumer.name, source, BatchSize=1, **settings)
+    for number in range(6):
+        send(aws, url, str(number), group=group and group.format(number))
+    eventually(lambda: len(consumer.batches()) == 6, 8)
+    batches = consumer.batches()
+    return max(sum(one["at"] <= other["at"] < one["end"] for one in batches) for other in batches)
+
+
+def test_no_more_batches_run_at_once_than_the_maximum_concurrency(aws: Aws, tmp_path: Path) -> None:
+    assert _batches_at_once(aws, tmp_path, aws.queue(), None, ScalingConfig={"MaximumConcurrency": 2}) == 2
+
+
+def test_groups_of_a_fifo_queue_are_consumed_side_by_side(aws: Aws, tmp_path: Path) -> None:
+    assert _batches_at_once(aws, tmp_path, aws.queue("q.fifo", FifoQueue="true"), "group{}") > 1
+
+
+def test_bare_groups_of_a_fifo_queue_wait_for_each_other(bare: Aws, tmp_path: Path) -> None:
+    assert _batches_at_once(bare, tmp_path, bare.queue("q.fifo", FifoQueue="true"), "group{}") == 1
+
+
+def test_a_group_of_a_fifo_queue_waits_for_its_message_in_flight(aws: Aws, tmp_path: Path) -> None:
+    queue = aws.queue("q.fifo", FifoQueue="true")
+    assert _batches_at_once(aws, tmp_path, queue, "group") == 1
+    first = Consumer.__new__(Consumer)
+    first.notes = tmp_path / "consumer"
+    assert first.bodies() == ["0", "1", "2", "3", "4", "5"]
+    assert first.batches()[0]["first"]["attributes"]["MessageGroupId"] == "group"
+
+
+def test_a_batching_window_gathers_more_than_ten_messages(aws: Aws, tmp_path: Path) -> None:
+    consumer, (url, source) = Consumer(aws, tmp_path), aws.queue()
+    mapping = Mapping(aws, consumer.name, source, BatchSize=25, MaximumBatchingWindowInSeconds=1, Enabled=False)
+    send(aws, url, *(str(number) for number in range(30)))
+    mapping.update(Enabled=True)
+    assert eventually(lambda: sorted(len(batch["bodies"]) for batch in consumer.batches()) == [5, 25])
+
+
+# --- queue_locks -------------------------------------------------------------------------------------------------
+
+
+def test_messages_that_are_sent_while_others_are_consumed_all_arrive_once(aws: Aws, tmp_path: Path) -> None:
+    consumer, (url, source) = Consumer(aws, tmp_path), aws.queue()
+    Mapping(aws, consumer.name, source, **REPORTING)
+    numbers = [str(number) for number in range(600)]
+    for start in range(0, 600, 10):
+        entries = [{"Id": number, "MessageBody": number} for number in numbers[start : start + 10]]
+        aws.sqs.send_message_batch(QueueUrl=url, Entries=entries)
+    assert eventually(lambda: len(consumer.bodies()) == 600, 20)
+    assert eventually(lambda: counts(aws, url) == (0, 0, 0))
+    assert sorted(consumer.bodies(), key=int) == numbers
+
+
+def _left_of_two(install: str) -> list[str]:
+    """The messages left when one is deleted and another is sent at that very moment."""
+    source = f"""
+import json, os
+os.environ["MINISTACK_HOST"] = "localhost"
+from ministack.services import sqs
+{install}
+url = sqs._act_create_queue({{"QueueName": "q"}}, "")["QueueUrl"]
+class Meeting(list):
+    def __iter__(self):
+        yield from super().__iter__()
+        if len(self) == 1:
+            self.append(dict(self[0], body="late", receipt_handle=None))
+    def __getitem__(self, index):
+        if len(self) == 1:
+            self.append(dict(super().__getitem__(0), body="late", receipt_handle=None))
+        return super().__getitem__(index)
+sqs._act_send_message({{"QueueUrl": url, "MessageBody": "early"}}, url)
+handle = sqs._receive_messages_for_esm(url, 1)[0]["receipt_handle"]
+sqs._queues[url]["messages"] = Meeting(sqs._queues[url]["messages"])
+sqs._delete_messages_for_esm(url, {{handle}})
+print(json.dumps([message["body"] for message in sqs._queues[url]["messages"]]))
+"""
+    done = subprocess.run([PYTHON, "-c", source], cwd=ROOT, capture_output=True, text=True, check=True)
+    return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_a_message_that_is_sent_while_another_is_deleted_stays() -> None:
+    install = "from local.embedded.gaps import queue_locks; queue_locks.install()"
+    assert _left_of_two(install) == ["late"]
+
+
+def test_bare_a_message_that_is_sent_while_another_is_deleted_is_lost() -> None:
+    assert _left_of_two("") == []
