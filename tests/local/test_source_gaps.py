@@ -466,3 +466,128 @@ def test_a_message_that_is_sent_while_another_is_deleted_stays() -> None:
 
 def test_bare_a_message_that_is_sent_while_another_is_deleted_is_lost() -> None:
     assert _left_of_two("") == []
+
+
+# --- message_moves -----------------------------------------------------------------------------------------------
+
+
+class Redrive:
+    """A queue whose messages become dead letters after one receive, and its dead-letter queue."""
+
+    def __init__(self, aws: Aws, suffix: str = "", **attributes: str) -> None:
+        """Create both."""
+        self._aws = aws
+        self.dead = aws.queue(f"dead{suffix}", **attributes)
+        policy = json.dumps({"deadLetterTargetArn": self.dead[1], "maxReceiveCount": 1})
+        self.url, self.arn = aws.queue(f"orders{suffix}", VisibilityTimeout="0", RedrivePolicy=policy, **attributes)
+
+    def bury(self, *bodies: str, group: str | None = None) -> list[str]:
+        """Turn new messages into dead letters; returns their ids."""
+        ids = []
+        for body in bodies:
+            send(self._aws, self.url, body, group=group)
+            receive = self._aws.sqs.receive_message
+            ids += [message["MessageId"] for message in receive(QueueUrl=self.url).get("Messages", [])]
+            receive(QueueUrl=self.url)
+        assert counts(self._aws, self.dead[0])[0] == len(bodies)
+        return ids
+
+    def start(self, **options: Any) -> str:
+        """Start to move the dead letters; returns the handle."""
+        return str(self._aws.sqs.start_message_move_task(SourceArn=self.dead[1], **options)["TaskHandle"])
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """The latest tasks."""
+        return list(self._aws.sqs.list_message_move_tasks(SourceArn=self.dead[1], MaxResults=10)["Results"])
+
+    def moved(self) -> dict[str, Any]:
+        """The latest task once it has ended."""
+        eventually(lambda: self.tasks()[0]["Status"] not in ("RUNNING", "CANCELLING"))
+        return self.tasks()[0]
+
+
+def test_dead_letters_go_back_to_their_source_as_new_messages(aws: Aws) -> None:
+    # GIVEN three dead letters
+    redrive = Redrive(aws)
+    ids = redrive.bury("a", "b", "c")
+    listed = aws.sqs.list_dead_letter_source_queues(QueueUrl=redrive.dead[0])["queueUrls"]
+    assert listed == [redrive.url]
+    # WHEN they are moved THEN the task tells what it did
+    redrive.start()
+    task = redrive.moved()
+    assert task["Status"] == "COMPLETED"
+    assert (task["ApproximateNumberOfMessagesMoved"], task["ApproximateNumberOfMessagesToMove"]) == (3, 3)
+    assert task.keys().isdisjoint({"TaskHandle", "DestinationArn", "MaxNumberOfMessagesPerSecond", "FailureReason"})
+    assert (counts(aws, redrive.url)[0], counts(aws, redrive.dead[0])[0]) == (3, 0)
+    # AND the messages are new
+    got = aws.sqs.receive_message(QueueUrl=redrive.url, MaxNumberOfMessages=10, AttributeNames=["All"])["Messages"]
+    assert [message["Body"] for message in got] == ["a", "b", "c"]
+    assert {message["MessageId"] for message in got}.isdisjoint(ids)
+    assert {message["Attributes"]["ApproximateReceiveCount"] for message in got} == {"1"}
+
+
+def test_a_move_keeps_to_its_rate_is_alone_and_can_be_cancelled(aws: Aws) -> None:
+    redrive = Redrive(aws)
+    redrive.bury("a", "b", "c", "d")
+    other = aws.queue("elsewhere")
+    handle = redrive.start(DestinationArn=other[1], MaxNumberOfMessagesPerSecond=2)
+    # WHILE it runs, another one is refused
+    assert error_code(redrive.start) == "InvalidParameterValue"
+    running = redrive.tasks()[0]
+    assert (running["Status"], running["TaskHandle"], running["DestinationArn"]) == ("RUNNING", handle, other[1])
+    assert eventually(lambda: counts(aws, other[0])[0] == 2, 2)
+    # WHEN it is cancelled THEN what is moved stays moved, and the rest stays
+    told = aws.sqs.cancel_message_move_task(TaskHandle=handle)["ApproximateNumberOfMessagesMoved"]
+    task = redrive.moved()
+    assert (task["Status"], task["ApproximateNumberOfMessagesMoved"], told) == ("CANCELLED", 2, 2)
+    assert (counts(aws, other[0])[0], counts(aws, redrive.dead[0])[0]) == (2, 2)
+    assert error_code(aws.sqs.cancel_message_move_task, TaskHandle="bm8=") == "ResourceNotFoundException"
+
+
+def test_a_move_keeps_the_groups_of_a_fifo_queue_in_order(aws: Aws) -> None:
+    redrive = Redrive(aws, ".fifo", FifoQueue="true")
+    redrive.bury("a", "b", group="one")
+    redrive.start()
+    assert redrive.moved()["Status"] == "COMPLETED"
+    got = aws.sqs.receive_message(QueueUrl=redrive.url, MaxNumberOfMessages=10, AttributeNames=["All"])["Messages"]
+    assert [(message["Body"], message["Attributes"]["MessageGroupId"]) for message in got] == [
+        ("a", "one"),
+        ("b", "one"),
+    ]
+
+
+def test_only_dead_letters_of_a_queue_can_be_moved(aws: Aws) -> None:
+    redrive, other = Redrive(aws), aws.queue("other")
+    start = aws.sqs.start_message_move_task
+    assert error_code(start, SourceArn=other[1]) == "InvalidParameterValue"
+    assert error_code(start, SourceArn=f"{other[1]}x") == "ResourceNotFoundException"
+    assert error_code(redrive.start, DestinationArn=f"{other[1]}x") == "ResourceNotFoundException"
+    assert error_code(redrive.start, MaxNumberOfMessagesPerSecond=501) == "InvalidParameterValue"
+    # A message that somebody sent there directly has no way back.
+    send(aws, redrive.dead[0], "direct")
+    redrive.start()
+    task = redrive.moved()
+    assert (task["Status"], task["FailureReason"]) == ("FAILED", "CouldNotDetermineMessageSource")
+
+
+def test_bare_no_message_moves(bare: Aws) -> None:
+    redrive = Redrive(bare)
+    assert error_code(redrive.start) == "InvalidAction"
+    assert error_code(bare.sqs.list_dead_letter_source_queues, QueueUrl=redrive.url) == "InvalidAction"
+
+
+# --- deleted_queues ----------------------------------------------------------------------------------------------
+
+
+def _created_again(aws: Aws) -> str | None:
+    url, _arn = aws.queue()
+    aws.sqs.delete_queue(QueueUrl=url)
+    return error_code(aws.sqs.create_queue, QueueName=f"{aws.prefix}-queue")
+
+
+def test_a_queue_cannot_be_created_again_at_once(aws: Aws) -> None:
+    assert _created_again(aws) == "AWS.SimpleQueueService.QueueDeletedRecently"
+
+
+def test_bare_a_queue_can_be_created_again_at_once(bare: Aws) -> None:
+    assert _created_again(bare) is None
