@@ -411,10 +411,13 @@ def test_a_group_of_a_fifo_queue_waits_for_its_message_in_flight(aws: Aws, tmp_p
 
 def test_a_batching_window_gathers_more_than_ten_messages(aws: Aws, tmp_path: Path) -> None:
     consumer, (url, source) = Consumer(aws, tmp_path), aws.queue()
-    mapping = Mapping(aws, consumer.name, source, BatchSize=25, MaximumBatchingWindowInSeconds=1, Enabled=False)
+    settings = {"BatchSize": 30, "MaximumBatchingWindowInSeconds": 1, "ScalingConfig": {"MaximumConcurrency": 2}}
+    mapping = Mapping(aws, consumer.name, source, Enabled=False, **settings)
     send(aws, url, *(str(number) for number in range(30)))
     mapping.update(Enabled=True)
-    assert eventually(lambda: sorted(len(batch["bodies"]) for batch in consumer.batches()) == [5, 25])
+    # Two pollers share them.
+    assert eventually(lambda: len(consumer.bodies()) == 30)
+    assert 10 < max(len(batch["bodies"]) for batch in consumer.batches()) <= 20
 
 
 # --- queue_locks -------------------------------------------------------------------------------------------------
@@ -591,3 +594,212 @@ def test_a_queue_cannot_be_created_again_at_once(aws: Aws) -> None:
 
 def test_bare_a_queue_can_be_created_again_at_once(bare: Aws) -> None:
     assert _created_again(bare) is None
+
+
+# --- stream_consumers --------------------------------------------------------------------------------------------
+
+
+def put(aws: Aws, stream_arn: str, *numbers: str, key: str = "one") -> list[str]:
+    """Put each number as a record; returns the sequence numbers."""
+    records = [{"Data": number.encode(), "PartitionKey": key} for number in numbers]
+    answer = aws.kinesis.put_records(StreamName=stream_arn.rpartition("/")[2], Records=records)
+    return [record["SequenceNumber"] for record in answer["Records"]]
+
+
+def table(aws: Aws) -> str:
+    """The ARN of a new table's stream."""
+    name = f"{aws.prefix}-table"
+    created = aws.dynamodb.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
+    )
+    return str(created["TableDescription"]["LatestStreamArn"])
+
+
+def put_items(aws: Aws, *ids: str) -> None:
+    """Put an item for each id."""
+    for each in ids:
+        aws.dynamodb.put_item(TableName=f"{aws.prefix}-table", Item={"id": {"S": each}})
+
+
+START = {"StartingPosition": "TRIM_HORIZON"}
+
+
+def _attempts_with_one_retry(aws: Aws, folder: Path, source: str) -> Consumer:
+    consumer = Consumer(aws, folder, poison=["2"])
+    if source == "table":
+        Mapping(aws, consumer.name, table(aws), BatchSize=1, MaximumRetryAttempts=1, **START)
+        put_items(aws, "1", "2", "3")
+    else:
+        arn = stream(aws)
+        Mapping(aws, consumer.name, arn, BatchSize=1, MaximumRetryAttempts=1, **START)
+        put(aws, arn, "1", "2", "3")
+    consumer.saw("1", "2", "2", "3", seconds=4)
+    return consumer
+
+
+@pytest.mark.parametrize("source", ["stream", "table"])
+def test_a_shard_moves_on_past_a_batch_whose_retries_are_used_up(aws: Aws, tmp_path: Path, source: str) -> None:
+    assert _attempts_with_one_retry(aws, tmp_path, source).bodies() == ["1", "2", "2", "3"]
+
+
+def test_bare_a_shard_never_moves_on(bare: Aws, tmp_path: Path) -> None:
+    assert "3" not in _attempts_with_one_retry(bare, tmp_path, "stream").bodies()
+
+
+def test_a_batch_without_a_retry_limit_blocks_until_another_version_takes_it(aws: Aws, tmp_path: Path) -> None:
+    # GIVEN a candidate (version 2) that fails
+    consumer, arn = Consumer(aws, tmp_path, raising=["2"]), stream(aws)
+    mapping = Mapping(aws, f"{consumer.name}:2", arn, BatchSize=2, **START)
+    put(aws, arn, "1", "2", "3")
+    assert eventually(lambda: len(consumer.batches()) >= 3)
+    # WHEN the mapping is disabled THEN nothing is invoked any more
+    mapping.update(Enabled=False)
+    time.sleep(0.3)
+    before = len(consumer.batches())
+    time.sleep(1.2)
+    assert len(consumer.batches()) == before
+    # WHEN it points at the stable version THEN that goes on at the failed batch, and nothing is lost
+    mapping.update(FunctionName=f"{consumer.name}:1", Enabled=True)
+    assert eventually(lambda: consumer.bodies()[-1] == "3")
+    stable = [batch for batch in consumer.batches() if batch["version"] == "1"]
+    assert [batch["bodies"] for batch in stable] == [["1", "2"], ["3"]]
+    assert all(batch["bodies"] == ["1", "2"] for batch in consumer.batches() if batch["version"] == "2")
+
+
+def test_every_attempt_of_a_stream_batch_picks_a_version_of_the_alias(aws: Aws, tmp_path: Path) -> None:
+    consumer, arn = Consumer(aws, tmp_path, raising=["2"]), stream(aws)
+    weights = {"AdditionalVersionWeights": {"2": 0.5}}
+    alias = {"FunctionName": consumer.name, "Name": "live", "FunctionVersion": "1"}
+    aws.lambda_.create_alias(**alias, RoutingConfig=weights)
+    Mapping(aws, f"{consumer.name}:live", arn, BatchSize=1, **START)
+    put(aws, arn, *(str(number) for number in range(12)))
+    assert eventually(lambda: consumer.bodies()[-1:] == ["11"], 15)
+    done = [body for batch in consumer.batches() if batch["version"] == "1" for body in batch["bodies"]]
+    assert done == [str(number) for number in range(12)]
+    assert {batch["version"] for batch in consumer.batches()} == {"1", "2"}
+
+
+def _with_bisecting(aws: Aws, folder: Path) -> list[list[str]]:
+    consumer, arn = Consumer(aws, folder, poison=["3"]), stream(aws)
+    settings = {"BisectBatchOnFunctionError": True, "MaximumRetryAttempts": 0, **START}
+    mapping = Mapping(aws, consumer.name, arn, Enabled=False, **settings)
+    put(aws, arn, "1", "2", "3", "4")
+    mapping.update(Enabled=True)
+    eventually(lambda: consumer.bodies()[-1:] == ["4"] and len(consumer.batches()) >= 5, 4)
+    return [batch["bodies"] for batch in consumer.batches()]
+
+
+def test_a_failing_batch_is_halved_until_the_culprit_is_alone(aws: Aws, tmp_path: Path) -> None:
+    assert _with_bisecting(aws, tmp_path) == [["1", "2", "3", "4"], ["1", "2"], ["3", "4"], ["3"], ["4"]]
+
+
+def test_bare_a_failing_batch_is_never_halved(bare: Aws, tmp_path: Path) -> None:
+    assert ["1", "2"] not in _with_bisecting(bare, tmp_path)
+
+
+def test_what_is_given_up_is_described_to_the_failure_destination_and_can_be_read_again(
+    aws: Aws, tmp_path: Path
+) -> None:
+    # GIVEN a version that reports the second of three records, and one retry
+    consumer, arn, (url, dead) = Consumer(aws, tmp_path, fail=["2"]), stream(aws), aws.queue("dead")
+    mapping = Mapping(
+        aws,
+        f"{consumer.name}:1",
+        arn,
+        Enabled=False,
+        MaximumRetryAttempts=1,
+        DestinationConfig={"OnFailure": {"Destination": dead}},
+        **REPORTING,
+        **START,
+    )
+    assert mapping.get()["DestinationConfig"] == {"OnFailure": {"Destination": dead}}
+    numbers = put(aws, arn, "1", "2", "3")
+    # WHEN it consumes THEN the rest comes again from the reported record, and is given up with it
+    mapping.update(Enabled=True)
+    assert consumer.saw("1", "2", "3", "2", "3")
+    record = aws.receive(url)
+    assert record["requestContext"]["functionArn"].endswith(f":{consumer.name}:1")
+    assert record["requestContext"]["condition"] == "RetryAttemptsExhausted"
+    assert record["responseContext"] == {"statusCode": 200, "executedVersion": "1"}
+    info = record["KinesisBatchInfo"]
+    assert (info["startSequenceNumber"], info["endSequenceNumber"], info["batchSize"]) == (numbers[1], numbers[2], 2)
+    # AND what it names can be read again
+    iterator = aws.kinesis.get_shard_iterator(
+        StreamName=arn.rpartition("/")[2],
+        ShardId=info["shardId"],
+        ShardIteratorType="AT_SEQUENCE_NUMBER",
+        StartingSequenceNumber=info["startSequenceNumber"],
+    )["ShardIterator"]
+    again = aws.kinesis.get_records(ShardIterator=iterator, Limit=info["batchSize"])["Records"]
+    assert [each["Data"] for each in again] == [b"2", b"3"]
+
+
+def test_a_parallelization_factor_runs_keys_side_by_side_and_each_in_order(aws: Aws, tmp_path: Path) -> None:
+    consumer, arn = Consumer(aws, tmp_path, seconds=0.3), stream(aws)
+    mapping = Mapping(aws, consumer.name, arn, BatchSize=2, ParallelizationFactor=4, Enabled=False, **START)
+    for number in range(4):
+        for key in "abcd":
+            put(aws, arn, f"{key}{number}", key=key)
+    mapping.update(Enabled=True)
+    assert eventually(lambda: len(consumer.bodies()) == 16, 10)
+    batches = consumer.batches()
+    assert max(sum(one["at"] <= other["at"] < one["end"] for one in batches) for other in batches) > 1
+    for key in "abcd":
+        mine = [body for batch in sorted(batches, key=lambda batch: batch["at"]) for body in batch["bodies"]]
+        assert [body for body in mine if body[0] == key] == [f"{key}{number}" for number in range(4)]
+
+
+def test_latest_begins_at_the_mappings_creation(aws: Aws, tmp_path: Path) -> None:
+    consumer, arn = Consumer(aws, tmp_path), stream(aws)
+    put(aws, arn, "before")
+    mapping = Mapping(aws, consumer.name, arn, StartingPosition="LATEST", Enabled=False)
+    put(aws, arn, "after")
+    mapping.update(Enabled=True)
+    assert consumer.saw("after")
+
+
+def test_a_deleted_mapping_loses_its_position(aws: Aws, tmp_path: Path) -> None:
+    consumer, arn = Consumer(aws, tmp_path), stream(aws)
+    mapping = Mapping(aws, consumer.name, arn, **START)
+    put(aws, arn, "a")
+    assert consumer.saw("a")
+    aws.lambda_.delete_event_source_mapping(UUID=mapping.uuid)
+    get = aws.lambda_.get_event_source_mapping
+    eventually(lambda: error_code(get, UUID=mapping.uuid) == "ResourceNotFoundException")
+    Mapping(aws, consumer.name, arn, **START)
+    assert consumer.saw("a", "a")
+
+
+def test_records_that_are_too_old_go_to_the_failure_destination_without_an_invocation() -> None:
+    # There is no way to put a record of yesterday: MiniStack's own store has to say so.
+    source = """
+import json, os, time
+os.environ["MINISTACK_HOST"] = "localhost"
+from ministack.services import kinesis, lambda_svc, sqs
+from local.embedded.gaps import stream_consumers
+url = sqs._act_create_queue({"QueueName": "dead"}, "")["QueueUrl"]
+kinesis._create_stream({"StreamName": "s", "ShardCount": 1})
+now = time.time()
+shard = next(iter(kinesis._streams["s"]["shards"].values()))
+for age in (90, 80, 0):
+    shard["records"].append({"SequenceNumber": str(1000 - age), "ApproximateArrivalTimestamp": now - age,
+                             "Data": "", "PartitionKey": "p"})
+mapping = {"UUID": "u", "EventSourceArn": kinesis._streams["s"]["StreamARN"], "FunctionName": "f", "Enabled": True,
+           "FunctionArn": "f", "MaximumRecordAgeInSeconds": 60,
+           "DestinationConfig": {"OnFailure": {"Destination": sqs._queues[url]["attributes"]["QueueArn"]}}}
+lambda_svc._esms["u"] = mapping
+records = stream_consumers._read(mapping, "shardId-000000000000", -1, None)
+left = stream_consumers._Round(mapping, "shardId-000000000000", records)._without_expired(
+    mapping, stream_consumers.Batch(records, 0))
+print(json.dumps([len(left.records), json.loads(sqs._queues[url]["messages"][0]["body"])]))
+"""
+    done = subprocess.run([PYTHON, "-c", source], cwd=ROOT, capture_output=True, text=True, check=True)
+    left, record = json.loads(done.stdout.splitlines()[-1])
+    assert left == 1
+    assert record["requestContext"]["condition"] == "RecordAgeExceeded"
+    assert record["KinesisBatchInfo"]["batchSize"] == 2
+    assert "responseContext" not in record

@@ -13,7 +13,6 @@ every failure. Not filled: scaling (five batches at once where MaximumConcurrenc
 Seam: `lambda_svc._poll_sqs`.
 """
 
-import contextvars
 import json
 import threading
 import time
@@ -71,9 +70,8 @@ def _start_batch(mapping: Mapping) -> bool:
         if not batch:
             return False
         _running[uuid] = _running.get(uuid, 0) + 1
-    # A context of its own: the consumer outlives this pass, and its account and Region must stay.
-    context = contextvars.copy_context()
-    spawn_background(context.run, _consume, mapping, batch, thread_name="embedded-queue-consumer")
+    # It stays in this account and Region.
+    spawn_background(_consume, mapping, batch, thread_name="embedded-queue-consumer")
     return True
 
 
