@@ -803,3 +803,93 @@ print(json.dumps([len(left.records), json.loads(sqs._queues[url]["messages"][0][
     assert record["requestContext"]["condition"] == "RecordAgeExceeded"
     assert record["KinesisBatchInfo"]["batchSize"] == 2
     assert "responseContext" not in record
+
+
+# --- queue_metrics, mapping_metrics ------------------------------------------------------------------------------
+
+
+def metric(aws: Aws, namespace: str, name: str, statistic: str, **dimensions: str) -> float | None:
+    """A metric's statistic over the last minutes, None where there is no such metric."""
+    now = time.time()
+    points = aws.cloudwatch.get_metric_statistics(
+        Namespace=namespace,
+        MetricName=name,
+        Dimensions=[{"Name": each, "Value": value} for each, value in dimensions.items()],
+        StartTime=now - 600,
+        EndTime=now + 60,
+        Period=3600,
+        Statistics=[statistic],
+    )["Datapoints"]
+    return float(points[-1][statistic]) if points else None
+
+
+def _queue_metric(aws: Aws, name: str) -> float | None:
+    return metric(aws, "AWS/SQS", name, "Maximum", QueueName=f"{aws.prefix}-queue")
+
+
+def test_a_queue_has_metrics_of_its_depth_and_age(aws: Aws) -> None:
+    url, _arn = aws.queue()
+    send(aws, url, "a", "b", "c")
+    aws.sqs.receive_message(QueueUrl=url)
+    assert eventually(lambda: _queue_metric(aws, "ApproximateNumberOfMessagesVisible") == 2)
+    assert eventually(lambda: _queue_metric(aws, "ApproximateNumberOfMessagesNotVisible") == 1)
+    assert eventually(lambda: (_queue_metric(aws, "ApproximateAgeOfOldestMessage") or 0) >= 2)
+
+
+def test_bare_a_queue_has_no_metrics(bare: Aws) -> None:
+    send(bare, bare.queue()[0], "a")
+    assert eventually(lambda: _queue_metric(bare, "ApproximateNumberOfMessagesVisible"), 3) is None
+
+
+def _event_counts(aws: Aws, mapping: Mapping) -> dict[str, float]:
+    names = ("Polled", "Invoked", "FailedInvoke", "FilteredOut", "Deleted", "Dropped", "OnFailureDestinationDelivered")
+    dimension = {"EventSourceMappingUUID": mapping.uuid}
+    found = {name: metric(aws, "AWS/Lambda", f"{name}EventCount", "Sum", **dimension) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _queue_mapping_counts(aws: Aws, folder: Path, **settings: Any) -> dict[str, float]:
+    consumer, (url, source) = Consumer(aws, folder, fail=["2"]), aws.queue()
+    pattern = {"Filters": [{"Pattern": '{"body": [{"anything-but": ["3"]}]}'}]}
+    mapping = Mapping(aws, consumer.name, source, Enabled=False, FilterCriteria=pattern, **settings, **REPORTING)
+    send(aws, url, '"1"', "2", '"3"')
+    mapping.update(Enabled=True)
+    eventually(lambda: counts(aws, url) == (0, 1, 0))
+    eventually(lambda: _event_counts(aws, mapping).get("Deleted"), 1)
+    return _event_counts(aws, mapping)
+
+
+def test_a_queues_mapping_counts_its_events_where_it_is_asked_to(aws: Aws, tmp_path: Path) -> None:
+    counted = _queue_mapping_counts(aws, tmp_path, MetricsConfig={"Metrics": ["EventCount"]})
+    assert counted == {"Polled": 3, "FilteredOut": 1, "Invoked": 2, "FailedInvoke": 1, "Deleted": 2}
+
+
+def test_a_mapping_that_is_not_asked_counts_nothing(aws: Aws, tmp_path: Path) -> None:
+    assert _queue_mapping_counts(aws, tmp_path) == {}
+
+
+def _stream_metrics(aws: Aws, folder: Path) -> tuple[dict[str, float], float | None]:
+    consumer, arn, (_url, dead) = Consumer(aws, folder, poison=["1"]), stream(aws), aws.queue("dead")
+    destination = {"OnFailure": {"Destination": dead}}
+    settings = {"MetricsConfig": {"Metrics": ["EventCount"]}, "DestinationConfig": destination, **START}
+    mapping = Mapping(aws, f"{consumer.name}:1", arn, MaximumRetryAttempts=1, BatchSize=1, **settings)
+    put(aws, arn, "1", "2")
+    consumer.saw("1", "1", "2", seconds=4)
+    eventually(lambda: _event_counts(aws, mapping).get("Invoked") == 3, 1)
+    resource = {"FunctionName": consumer.name, "Resource": f"{consumer.name}:1"}
+    return _event_counts(aws, mapping), metric(aws, "AWS/Lambda", "IteratorAge", "Maximum", **resource)
+
+
+def test_a_streams_mapping_counts_its_events_and_the_age_of_its_records(aws: Aws, tmp_path: Path) -> None:
+    counted, age = _stream_metrics(aws, tmp_path)
+    assert {name: counted[name] for name in ("Invoked", "FailedInvoke", "OnFailureDestinationDelivered")} == {
+        "Invoked": 3,
+        "FailedInvoke": 2,
+        "OnFailureDestinationDelivered": 1,
+    }
+    assert age is not None
+    assert 0 <= age < 10_000
+
+
+def test_bare_a_streams_mapping_has_no_metrics(bare: Aws, tmp_path: Path) -> None:
+    assert _stream_metrics(bare, tmp_path) == ({}, None)

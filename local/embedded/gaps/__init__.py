@@ -18,6 +18,7 @@ ORDER = (
     "mapping_settings",
     "mapping_states",
     "mapping_metrics",
+    "queue_metrics",
     "queue_locks",
     "message_moves",
     "deleted_queues",
