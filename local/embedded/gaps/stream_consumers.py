@@ -102,7 +102,8 @@ def _poll_loop(original: Callable[..., Any]) -> None:
 
 
 def _anchor(original: Callable[..., Any], esm_id: str, source_arn: str, starting: str) -> None:
-    if starting != "AT_TIMESTAMP":  # That needs a setting which is not known yet: see _position.
+    # CloudFormation asks for queues, too; AT_TIMESTAMP needs a setting which is not known yet: see _position.
+    if starting != "AT_TIMESTAMP" and not is_queue({"EventSourceArn": source_arn}):
         newest = {shard: _newest(source_arn, shard) for shard in _shards(source_arn)}
         _positions[esm_id] = {shard: at if starting == "LATEST" else -1 for shard, at in newest.items()}
 
