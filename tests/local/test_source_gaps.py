@@ -154,6 +154,42 @@ def test_a_source_and_a_function_are_mapped_once(aws: Aws) -> None:
     assert error_code(other.start_update, FunctionName=function) == "ResourceConflictException"
 
 
+def _mapping_of_a_stack(aws: Aws, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """A stack's mapping without a batch size, and the versions that ran before and after an update of the stack."""
+    consumer, arn = Consumer(aws, folder), stream(aws)
+
+    def deploy(call: str, wanted: str, version: str) -> str:
+        function, metrics = f"{consumer.name}:{version}", {"Metrics": ["EventCount"]}
+        properties = {"FunctionName": function, "EventSourceArn": arn, "MetricsConfig": metrics, **START}
+        resource = {"Type": "AWS::Lambda::EventSourceMapping", "Properties": properties}
+        template = json.dumps({"Resources": {"Mapping": resource}})
+        getattr(aws.cloudformation, call)(StackName=aws.prefix, TemplateBody=template)
+        described = aws.cloudformation.describe_stacks
+        assert eventually(lambda: described(StackName=aws.prefix)["Stacks"][0]["StackStatus"] == wanted)
+        resources = aws.cloudformation.describe_stack_resources(StackName=aws.prefix)["StackResources"]
+        return str(resources[0]["PhysicalResourceId"])
+
+    uuid = deploy("create_stack", "CREATE_COMPLETE", "1")
+    put(aws, arn, "a")
+    consumer.saw("a")
+    assert deploy("update_stack", "UPDATE_COMPLETE", "2") == uuid
+    put(aws, arn, "b")
+    consumer.saw("a", "b")
+    return aws.lambda_.get_event_source_mapping(UUID=uuid), [batch["version"] for batch in consumer.batches()]
+
+
+def test_a_stacks_mapping_is_as_any_other(aws: Aws, tmp_path: Path) -> None:
+    mapping, versions = _mapping_of_a_stack(aws, tmp_path)
+    assert (mapping["BatchSize"], mapping["MetricsConfig"]) == (100, {"Metrics": ["EventCount"]})
+    assert versions == ["1", "2"]
+
+
+def test_bare_a_stacks_mapping_lacks_settings_and_keeps_its_qualifier(bare: Aws, tmp_path: Path) -> None:
+    mapping, versions = _mapping_of_a_stack(bare, tmp_path)
+    assert (mapping["BatchSize"], "MetricsConfig" in mapping) == (10, False)
+    assert versions == ["1", "1"]
+
+
 # --- mapping_states ----------------------------------------------------------------------------------------------
 
 
@@ -267,8 +303,10 @@ def send(aws: Aws, url: str, *bodies: str, group: str | None = None) -> None:
 def counts(aws: Aws, url: str) -> tuple[int, int, int]:
     """(visible, in flight, delayed) messages."""
     found = aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-    names = ("", "NotVisible", "Delayed")
-    return tuple(int(found[f"ApproximateNumberOfMessages{name}"]) for name in names)  # type: ignore[return-value]
+    visible, in_flight, delayed = (
+        int(found[f"ApproximateNumberOfMessages{name}"]) for name in ("", "NotVisible", "Delayed")
+    )
+    return visible, in_flight, delayed
 
 
 def _versions_of_twenty_batches(aws: Aws, folder: Path) -> list[dict[str, Any]]:
@@ -695,6 +733,19 @@ def _with_bisecting(aws: Aws, folder: Path) -> list[list[str]]:
 
 def test_a_failing_batch_is_halved_until_the_culprit_is_alone(aws: Aws, tmp_path: Path) -> None:
     assert _with_bisecting(aws, tmp_path) == [["1", "2", "3", "4"], ["1", "2"], ["3", "4"], ["3"], ["4"]]
+
+
+def test_bisecting_leaves_only_the_reported_record_to_give_up(aws: Aws, tmp_path: Path) -> None:
+    consumer, arn, (url, dead) = Consumer(aws, tmp_path, fail=["2"]), stream(aws), aws.queue("dead")
+    settings = {"BisectBatchOnFunctionError": True, "MaximumRetryAttempts": 0, **START, **REPORTING}
+    destination = {"OnFailure": {"Destination": dead}}
+    mapping = Mapping(aws, consumer.name, arn, Enabled=False, DestinationConfig=destination, **settings)
+    numbers = put(aws, arn, "1", "2", "3", "4")
+    mapping.update(Enabled=True)
+    info = aws.receive(url)["KinesisBatchInfo"]
+    assert (info["startSequenceNumber"], info["endSequenceNumber"]) == (numbers[1], numbers[1])
+    assert eventually(lambda: consumer.bodies()[-1] == "4")
+    assert aws.receive(url, 0) is None
 
 
 def test_bare_a_failing_batch_is_never_halved(bare: Aws, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-parameters.html). 
 every kind's batch size, drops TumblingWindowInSeconds and MetricsConfig, and answers with what it was told. A mapping
 that CloudFormation points at another qualifier goes on with the old one there.
 
-Seams: `lambda_svc._create_esm`, `lambda_svc._update_esm` and `lambda_svc._esm_response`; the qualifier is read from the
-function's ARN in `lambda_svc._iter_all_esms`. Not filled: MetricsConfig and tumbling windows in CloudFormation.
+Seams: `lambda_svc._create_esm`, `lambda_svc._update_esm` and `lambda_svc._esm_response`; the mapping's entry in
+CloudFormation's `provisioners._RESOURCE_HANDLERS`; the qualifier is read from the function's ARN in
+`lambda_svc._iter_all_esms`. Not filled: refusals in CloudFormation.
 """
 
 import json
@@ -20,6 +21,7 @@ from typing import Any
 
 from ministack.core.responses import error_response_json, json_response
 from ministack.services import kinesis, lambda_svc, sqs
+from ministack.services.cloudformation import provisioners
 
 from local.embedded.gaps import seams
 
@@ -62,6 +64,12 @@ def install() -> None:
     seams.wrap(GAP, lambda_svc, "_update_esm", "esm_id, data", _update)
     seams.wrap(GAP, lambda_svc, "_esm_response", "esm", _answer)
     seams.wrap(GAP, lambda_svc, "_iter_all_esms", "", _by_their_arn)
+    seams.expect(GAP, provisioners, "_lambda_esm_create", "logical_id, props, stack_name")
+    seams.expect(GAP, provisioners, "_lambda_esm_update", "physical_id, old_props, new_props, stack_name")
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]
+    create, update = handlers["create"], handlers["update"]
+    handlers["create"] = lambda *arguments: _remember(create(*arguments), arguments[1])
+    handlers["update"] = lambda *arguments: _remember(update(*arguments), arguments[2])
     seams.expect(GAP, lambda_svc, "_esm_arn", "esm_id")
     seams.expect(GAP, lambda_svc, "_resolve_existing_esm_function", "function_ref")
     seams.expect(GAP, sqs, "_queue_by_arn", "arn")
@@ -121,6 +129,16 @@ def _update(original: Callable[..., Any], esm_id: str, data: Mapping) -> Any:
         return response
     mapping.update({name: data[name] for name in _FORGOTTEN if name in data})
     return json_response(lambda_svc._esm_response(mapping), 202)
+
+
+def _remember(provisioned: tuple[str, Any], properties: Mapping) -> tuple[str, Any]:
+    """Give a stack's mapping what MiniStack has left out."""
+    mapping = lambda_svc._esms[provisioned[0]]
+    mapping.update({name: properties[name] for name in _FORGOTTEN if name in properties})
+    mapping["BatchSize"] = setting({**mapping, "BatchSize": properties.get("BatchSize")}, "BatchSize")
+    if not is_queue(mapping):
+        mapping["StateTransitionReason"] = "User action"
+    return provisioned
 
 
 def _answer(original: Callable[..., Any], mapping: Mapping) -> Mapping:

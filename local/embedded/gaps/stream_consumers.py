@@ -4,7 +4,7 @@ On AWS every mapping reads each shard by itself and invokes per batch, so that a
 attempt. A batch that fails is tried again, for ever unless MaximumRetryAttempts or MaximumRecordAgeInSeconds say
 otherwise; what is given up goes to the failure destination (RetryAttemptsExhausted, RecordAgeExceeded) and the shard
 moves on. A function that answers `batchItemFailures` (where ReportBatchItemFailures is set) gets the rest again from
-the lowest failed record; BisectBatchOnFunctionError halves a batch, which is not counted as a retry;
+the lowest failed record; BisectBatchOnFunctionError halves a batch that got nowhere, which is not counted as a retry;
 ParallelizationFactor divides a shard by partition key; MaximumBatchingWindowInSeconds gathers. The position survives
 disabling and a change of the function
 (https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-batchfailurereporting.html,
@@ -307,11 +307,9 @@ class _Round:
             return []
         if result.get("throttle"):
             return self._again(batch)
-        if result.get("error") and len(batch.records) > 1 and setting(mapping, "BisectBatchOnFunctionError"):
-            half = len(batch.records) // 2
-            parts = [Batch(batch.records[:half], batch.attempts), Batch(batch.records[half:], batch.attempts)]
-            return self._again(*parts)
         self._finish(batch.records[:failed])
+        if len(batch.records) > 1 and setting(mapping, "BisectBatchOnFunctionError"):
+            return self._again(*_split(batch, failed))
         rest = Batch(batch.records[failed:], 1 if failed else batch.attempts + 1)
         if -1 < setting(mapping, "MaximumRetryAttempts") < rest.attempts:
             self._give_up(mapping, rest, "RetryAttemptsExhausted", result, config)
@@ -355,6 +353,13 @@ class _Round:
         else:
             mapping_metrics.count(mapping, DroppedEventCount=len(batch.records))
         self._finish(batch.records)
+
+
+def _split(batch: Batch, failed: int) -> list[Batch]:
+    """What is left of a batch that failed at this record; one that got nowhere is halved. This counts as no retry."""
+    rest = batch.records[failed:]
+    parts = [rest] if failed else [rest[: len(rest) // 2], rest[len(rest) // 2 :]]
+    return [Batch(part, batch.attempts) for part in parts]
 
 
 def _first_failure(mapping: Mapping, records: list[Record], result: dict[str, Any]) -> int | None:
