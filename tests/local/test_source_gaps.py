@@ -78,6 +78,7 @@ def _refusals(aws: Aws) -> set[str | None]:
         _refused(aws, fifo, MaximumBatchingWindowInSeconds=1),
         _refused(aws, short),
         _refused(aws, queue.replace("queue", "nowhere")),
+        error_code(aws.lambda_.create_event_source_mapping, FunctionName="no-such-function", EventSourceArn=queue),
         _refused(aws, kinesis, MaximumRecordAgeInSeconds=59),
     }
 
@@ -90,7 +91,7 @@ def test_a_mapping_takes_only_what_its_kind_of_source_has(aws: Aws) -> None:
 
 
 def test_bare_a_mapping_takes_anything(bare: Aws) -> None:
-    assert _refusals(bare) == {None}
+    assert _refusals(bare) == {None, "ResourceNotFoundException"}
 
 
 QUEUE_FIELDS = {
@@ -445,6 +446,22 @@ def test_a_group_of_a_fifo_queue_waits_for_its_message_in_flight(aws: Aws, tmp_p
     first.notes = tmp_path / "consumer"
     assert first.bodies() == ["0", "1", "2", "3", "4", "5"]
     assert first.batches()[0]["first"]["attributes"]["MessageGroupId"] == "group"
+
+
+def test_a_failure_keeps_the_order_of_its_group_and_no_other_group_waits(aws: Aws, tmp_path: Path) -> None:
+    # GIVEN a consumer that stops at its first failure and reports what is left
+    consumer, (url, source) = Consumer(aws, tmp_path, fail=["b", "c"]), aws.queue("q.fifo", FifoQueue="true")
+    mapping = Mapping(aws, consumer.name, source, Enabled=False, **REPORTING)
+    aws.sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "2"})
+    send(aws, url, "a", "b", "c", group="one")
+    mapping.update(Enabled=True)
+    assert consumer.saw("a", "b", "c")
+    # WHEN more is sent while b and c are in flight THEN another group is served, and this one waits for them
+    consumer.does()
+    send(aws, url, "d", group="one")
+    send(aws, url, "x", group="other")
+    assert consumer.saw("a", "b", "c", "x", "b", "c", "d")
+    assert counts(aws, url) == (0, 0, 0)
 
 
 def test_a_batching_window_gathers_more_than_ten_messages(aws: Aws, tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 AWS refuses a setting out of range, one that its kind of source does not have (MaximumConcurrency is for SQS, retries,
 age, bisecting, parallelization and failure destinations are for streams), a FIFO queue's batching window, a queue whose
-visibility timeout is less than the function's timeout, a source that does not exist, and a second mapping of the same
-source and function (ResourceConflictException). It answers with the fields of the mapping's kind, defaults included
-(https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html,
+visibility timeout is less than the function's timeout, a source or function that does not exist, and a second mapping
+of the same source and function (ResourceConflictException). It answers with the fields of the mapping's kind, defaults
+included (https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html,
 https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-parameters.html,
 https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-parameters.html). MiniStack stores anything, takes 10 for
 every kind's batch size, drops TumblingWindowInSeconds and MetricsConfig, and answers with what it was told. A mapping
@@ -182,6 +182,7 @@ def _refusal(data: Mapping, mapping: Mapping, *, new: bool = False) -> Any:
         _complaint_about_kind(data, kind)
         or _complaint_about_values({**mapping, **data}, kind, new=new)
         or _complaint_about_source(data, mapping["EventSourceArn"], kind)
+        or _complaint_about_function(data)
     )
     if complaint:
         return error_response_json("InvalidParameterValueException", complaint, 400)
@@ -237,6 +238,13 @@ def _complaint_about_source(data: Mapping, source: str, kind: str) -> str | None
     if visibility < timeout:
         return f"Queue visibility timeout: {visibility} seconds is less than Function timeout: {timeout} seconds"
     return None
+
+
+def _complaint_about_function(data: Mapping) -> str | None:
+    if "FunctionName" not in data:
+        return None
+    _name, _qualifier, error = lambda_svc._resolve_existing_esm_function(data["FunctionName"])
+    return "Function does not exist" if error else None
 
 
 def _conflict(data: Mapping, mapping: Mapping) -> Any:
