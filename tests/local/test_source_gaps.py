@@ -904,6 +904,16 @@ def test_a_queue_has_metrics_of_its_depth_and_age(aws: Aws) -> None:
     assert eventually(lambda: (_queue_metric(aws, "ApproximateAgeOfOldestMessage") or 0) >= 2)
 
 
+def test_a_message_that_came_too_often_makes_no_queue_old(aws: Aws) -> None:
+    url, _arn = aws.queue(VisibilityTimeout="0")
+    send(aws, url, "poison")
+    for _ in range(4):
+        aws.sqs.receive_message(QueueUrl=url)
+    time.sleep(4)
+    assert _queue_metric(aws, "ApproximateNumberOfMessagesVisible") == 1
+    assert (_queue_metric(aws, "ApproximateAgeOfOldestMessage") or 0) <= 1
+
+
 def test_bare_a_queue_has_no_metrics(bare: Aws) -> None:
     send(bare, bare.queue()[0], "a")
     assert eventually(lambda: _queue_metric(bare, "ApproximateNumberOfMessagesVisible"), 3) is None

@@ -1,7 +1,7 @@
 """The metrics of queues, once a minute.
 
 AWS records AWS/SQS metrics under {QueueName} at one-minute intervals: ApproximateAgeOfOldestMessage (seconds; messages
-in flight included; one that was received more than three times is passed over while there is another; in a dead-letter
+in flight included; a standard queue's messages that were received more than three times are left out; in a dead-letter
 queue, since it was moved there), ApproximateNumberOfMessagesVisible, ...NotVisible and ...Delayed
 (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html).
 MiniStack records none. Here the minute under way has its point from the start, brought up to date every few seconds
@@ -49,7 +49,11 @@ def _look_for_ever() -> None:
 def _record(queue: dict[str, Any]) -> None:
     with sqs._queues_lock:
         sqs._refresh_counts(queue)
-        messages = [(message["receive_count"], _since(message)) for message in queue["messages"]]
+        times = [
+            _since(message)
+            for message in queue["messages"]
+            if queue["is_fifo"] or message["receive_count"] <= POISON_RECEIVES
+        ]
         counts = {
             f"ApproximateNumberOfMessages{name or 'Visible'}": float(
                 queue["attributes"][f"ApproximateNumberOfMessages{name}"]
@@ -57,8 +61,7 @@ def _record(queue: dict[str, Any]) -> None:
             for name in ("", "NotVisible", "Delayed")
         }
     now = time.time()
-    sane = [since for receives, since in messages if receives <= POISON_RECEIVES]
-    oldest = min(sane or [since for _receives, since in messages], default=now)
+    oldest = min(times, default=now)
     with lambda_metrics._metrics_lock:
         _put(queue, "ApproximateAgeOfOldestMessage", float(int(now - oldest)), "Seconds", now)
         for metric, value in counts.items():
