@@ -152,7 +152,7 @@ class Client:
 def _load_functions(client: Callable[[str], Any]) -> dict[str, Any]:
     """The functions' modules, imported as Lambda does: by path, with the template's environment."""
     modules = {}
-    with mock.patch.object(aws, "client", lambda service: Client(client(service))):
+    with mock.patch.object(aws, "client", lambda service, **_: Client(client(service))):
         for name in _FUNCTIONS:
             spec = importlib.util.spec_from_file_location(f"functions_{name}", ROOT / "functions" / name / "app.py")
             if spec is None or spec.loader is None:
