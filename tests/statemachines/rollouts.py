@@ -127,7 +127,11 @@ _ENVIRONMENT = {
 }
 
 _CONTEXT = SimpleNamespace(
-    function_name="headgate", memory_limit_in_mb=512, invoked_function_arn=arn_of("any"), aws_request_id="request"
+    function_name="headgate",
+    memory_limit_in_mb=512,
+    invoked_function_arn=arn_of("any"),
+    aws_request_id="request",
+    get_remaining_time_in_millis=lambda: 30_000,
 )
 
 

@@ -28,7 +28,7 @@ import pytest
 from headgate.aws import execution_arn, execution_name
 from headgate.items import to_item
 from headgate.table import ANNOUNCED_AS
-from tests.statemachines.engine import LambdaServiceError
+from tests.statemachines.engine import ACCOUNT, REGION, LambdaServiceError
 from tests.statemachines.rollouts import (
     ALARM,
     CANDIDATE,
@@ -156,7 +156,12 @@ class Mortal(Rollouts):
         self.queue(body)
 
     def queue(self, body: str) -> None:
-        message = {"messageId": str(uuid.uuid4()), "body": body}
+        message = {
+            "messageId": str(uuid.uuid4()),
+            "body": body,
+            "attributes": {"ApproximateReceiveCount": "1"},
+            "eventSourceARN": f"arn:aws:sqs:{REGION}:{ACCOUNT}:requests",
+        }
         assert self._deliver("intake", {"Records": [message]}) == {"batchItemFailures": []}
 
     def tell_warden(self, execution: Execution) -> None:
