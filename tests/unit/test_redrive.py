@@ -339,6 +339,19 @@ def test_nothing_of_a_group_overtakes_a_message_that_the_destination_refuses() -
     assert world.orders.bodies == ["b1", "b2", "a1", "a2", "a3"]
 
 
+def test_nothing_of_a_group_overtakes_a_message_that_could_not_be_deleted() -> None:
+    world = World(suffix=".fifo")
+    world.sqs.put("dead.fifo", "a1", "a2", group="a")
+    world.sqs.faults = lambda operation, n: operation == "delete_message_batch" and n == 0
+    assert world.step() == Moved(done=True, moved=1)
+    # GIVEN that the destination has forgotten the first one when both come again
+    world.sqs.faults = lambda _, __: None
+    world.clock.sleep(400)
+    assert world.step() == Moved(done=True, moved=2)
+    # THEN it is there twice, and still in front
+    assert world.orders.bodies == ["a1", "a1", "a2"]
+
+
 def test_a_filter_sees_past_what_it_has_moved_out_of_a_group() -> None:
     world = World(suffix=".fifo")
     bodies = [f"{'bad' if number in (2, 17) else 'good'} {number}" for number in range(30)]

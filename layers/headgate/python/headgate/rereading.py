@@ -209,19 +209,17 @@ class Streams:
         return _reread(batch, records)
 
     def _pages(self, batch: Batch, deadline: float | None) -> Iterator[list[Any]]:
-        iterator = self._iterator(batch)
+        iterator, again = self._iterator(batch), True
         while iterator:
             if deadline is not None and self._clock() >= deadline:
                 raise NotYet(f"{batch.shard} was not read to {batch.end} in time")
             try:
                 told = self._reader(batch).get_records(ShardIterator=iterator)
             except ClientError as error:
-                if _code(error) in _TRIMMED:
+                if _code(error) in _TRIMMED and again:
                     # Trimmed after the iterator was made: what is left begins later.
-                    iterator = self._oldest(batch)
-                    self._sleep(1)
-                    continue
-                if _code(error) not in _BUSY:
+                    iterator, again = self._oldest(batch), False
+                elif _code(error) not in _BUSY:
                     raise
                 self._sleep(1)
                 continue
@@ -255,7 +253,8 @@ class Streams:
         asked: dict[str, Any] = {"ShardId": batch.shard, "ShardIteratorType": kind}
         if batch.kinesis:
             start = {"StartingSequenceNumber": sequence} if sequence else {}
-            return str(self._kinesis.get_shard_iterator(StreamARN=batch.stream, **asked, **start)["ShardIterator"])
+            stream = {"StreamARN": batch.stream, "StreamName": batch.stream.split("/", 1)[1]}
+            return str(self._kinesis.get_shard_iterator(**stream, **asked, **start)["ShardIterator"])
         start = {"SequenceNumber": sequence} if sequence else {}
         told = self._dynamodbstreams.get_shard_iterator(StreamArn=batch.stream, **asked, **start)
         return str(told["ShardIterator"])
