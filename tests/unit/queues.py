@@ -215,6 +215,12 @@ class FakeSqs:
 
         return self._batch("delete_message_batch", QueueUrl, Entries, delete)
 
+    def delete_message(self, *, QueueUrl: str, ReceiptHandle: str) -> None:  # noqa: N803
+        queue = self._at(QueueUrl)
+        if lost := self._called("delete_message", {"QueueUrl": QueueUrl}):
+            raise lost
+        queue.messages = [each for each in queue.messages if each.receipt != ReceiptHandle]
+
     def change_message_visibility_batch(
         self,
         *,

@@ -34,6 +34,9 @@ EMPTY_RECEIVES = 2
 MARGIN_SECONDS = 120
 """How long a message stays hidden beyond the end of the call that has received it: longer than any call overruns."""
 
+LOOK_SECONDS = 30
+"""How long a message that is only looked at stays hidden, should whoever looks die."""
+
 LONGEST_HOLD_SECONDS = 12 * 3600 - MARGIN_SECONDS
 """A message may be hidden for 12 hours from when it was received.
 
@@ -131,6 +134,46 @@ class Queues:
         )
         told = self._sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=list(names))["Attributes"]
         return Backlog(*(int(told.get(name, 0)) for name in names))
+
+    def look(self, queue_url: str, count: int) -> list[Message]:
+        """Some messages of a queue, which are visible again at once; each has been received once more by that.
+
+        The oldest as a rule; ten at most.
+        """
+        seen: dict[str, Message] = {}
+        while len(seen) < min(count, PER_CALL):
+            told = self.receive(queue_url, min(count, PER_CALL) - len(seen), LOOK_SECONDS)
+            if not told:
+                break
+            seen |= {message["MessageId"]: message for message in told}
+        self.release(queue_url, list(seen.values()))
+        return list(seen.values())
+
+    def receive(self, queue_url: str, count: int, visibility_seconds: int) -> list[Message]:
+        """Up to ten messages with all that a redrive has to know of them; nobody else sees them meanwhile."""
+        told = self._sqs.receive_message(
+            QueueUrl=queue_url,
+            MaxNumberOfMessages=min(count, PER_CALL),
+            VisibilityTimeout=visibility_seconds,
+            WaitTimeSeconds=WAIT_SECONDS,
+            MessageSystemAttributeNames=SYSTEM_ATTRIBUTES,
+            MessageAttributeNames=["All"],
+        )
+        messages: list[Message] = told.get("Messages", [])
+        return messages
+
+    def release(self, queue_url: str, messages: list[Message], seconds: int = 0) -> None:
+        """Let received messages be seen again after so many seconds."""
+        for start in range(0, len(messages), PER_CALL):
+            entries = [
+                {"Id": str(number), "ReceiptHandle": each["ReceiptHandle"], "VisibilityTimeout": seconds}
+                for number, each in enumerate(messages[start : start + PER_CALL])
+            ]
+            self._sqs.change_message_visibility_batch(QueueUrl=queue_url, Entries=entries)
+
+    def delete(self, queue_url: str, message: Message) -> None:
+        """Delete a received message."""
+        self._sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
 
     # --- Wholesale ---------------------------------------------------------------------------------------------------
 
@@ -267,6 +310,7 @@ class Queues:
             Not for FIFO queues, where it would hide the rest of its group too.
         """
         transfer = _Transfer(
+            self,
             self._sqs,
             self._clock,
             self._sleep,
@@ -321,8 +365,15 @@ class _Terms:
 class _Transfer:
     """One call of ``move_some``: what it has in hand, and what it has done."""
 
-    def __init__(self, sqs: Any, clock: Callable[[], float], sleep: Callable[[float], None], terms: _Terms) -> None:
-        self._sqs, self._clock, self._sleep, self._terms = sqs, clock, sleep, terms
+    def __init__(
+        self,
+        queues: Queues,
+        sqs: Any,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        terms: _Terms,
+    ) -> None:
+        self._queues, self._sqs, self._clock, self._sleep, self._terms = queues, sqs, clock, sleep, terms
         self._began = clock()
         self._sent = 0
         self._gone: set[str] = set()
@@ -479,15 +530,10 @@ class _Transfer:
         return left
 
     def _release(self, messages: list[Message], seconds: int) -> None:
-        for start in range(0, len(messages), PER_CALL):
-            entries = [
-                {"Id": str(number), "ReceiptHandle": each["ReceiptHandle"], "VisibilityTimeout": seconds}
-                for number, each in enumerate(messages[start : start + PER_CALL])
-            ]
-            try:
-                self._sqs.change_message_visibility_batch(QueueUrl=self._terms.source, Entries=entries)
-            except (ClientError, BotoCoreError) as error:
-                self._note(error)
+        try:
+            self._queues.release(self._terms.source, messages, seconds)
+        except (ClientError, BotoCoreError) as error:
+            self._note(error)
 
     def _note(self, error: Exception) -> None:
         """Remember that SQS itself failed: the call ends early, and its caller hears why."""
