@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 sqs = client("sqs")
+account = setting("ACCOUNT")
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -26,7 +27,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     began = datetime.fromtimestamp(detail["startDate"] / 1000, UTC)
     try:
         request = read_redrive(json.loads(detail["input"] or "null"), default_id=detail["name"])
-        source = Planner(sqs, setting("ACCOUNT")).find(request.source.queue, "from.queue")
+        source = Planner(sqs, account).find(request.source.queue, "from.queue")
     except RequestRefused as refusal:
         # Nothing can have been started for it.
         logger.info("nothing to stop", execution=detail["executionArn"], reason=str(refusal))

@@ -385,6 +385,29 @@ def test_what_has_expired_is_told_as_lost_and_never_as_delivered(app: App) -> No
     )
 
 
+def test_a_batch_whose_message_could_not_be_deleted_comes_again(app: App) -> None:
+    app.stream.records = [kinesis_record("1", b"x")]
+    give_up_on(app, 1, 1)
+    app.sqs.faults = lambda operation, _: refusal("InternalError") if operation == "delete_message" else None
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
+    assert (execution.error, counts(execution)) == ("RedriveFailed", {"failed": 1, "remaining": 1, "records": 1})
+    assert "it was delivered, but its message could not be deleted" in told(execution)["reason"]
+
+
+def test_a_queue_of_batches_that_cannot_be_read_ends_it_after_a_few_slices(app: App) -> None:
+    give_up_on(app, 1, 1)
+    looked: list[str] = []
+
+    def fault(operation: str, _: int) -> Any:
+        looked.append(operation)
+        return refusal("InternalError") if operation == "receive_message" and len(looked) > 3 else None
+
+    app.sqs.faults = fault
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
+    assert (execution.error, counts(execution)) == ("RedriveFailed", {"remaining": 1})
+    assert execution.states().count("Move") == 3
+
+
 def test_messages_that_name_no_batch_are_left_where_they_are(app: App) -> None:
     app.stream.records = [kinesis_record("1", b"x")]
     give_up_on(app, 1, 1)

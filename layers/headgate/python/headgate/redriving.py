@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -389,7 +390,12 @@ class _Rereading:
             if left <= 0:
                 self.done = True
                 return
-            received = self._queues.receive(self._plan.source.url, min(LOOKS, left), BATCH_VISIBILITY_SECONDS)
+            try:
+                received = self._queues.receive(self._plan.source.url, min(LOOKS, left), BATCH_VISIBILITY_SECONDS)
+            except (ClientError, BotoCoreError) as error:
+                self.progress = _with_troubles(self.progress, str(error), failed_only=True)
+                return
+            self.progress = self.progress.model_copy(update={"troubles": 0})
             if not received:
                 self.done = True
                 return
@@ -403,8 +409,9 @@ class _Rereading:
     def put_back(self) -> None:
         # What has been counted is not met again by the next slice.
         over = self.done or self.progress.failed
-        self._queues.release(self._plan.source.url, self._aside, 0 if over else BATCH_VISIBILITY_SECONDS)
-        self._queues.release(self._plan.source.url, self._untried)
+        with suppress(ClientError, BotoCoreError):  # They become visible by themselves.
+            self._queues.release(self._plan.source.url, self._aside, 0 if over else BATCH_VISIBILITY_SECONDS)
+            self._queues.release(self._plan.source.url, self._untried)
         self._aside, self._untried = [], []
 
     def _sort_out(self, received: list[Message]) -> list[tuple[Batch, Message]]:
@@ -441,7 +448,11 @@ class _Rereading:
         if delivered.failures:
             self._fail(batch, message, f"{function}: {delivered.reason}")
             return
-        self._queues.delete(self._plan.source.url, message)
+        try:
+            self._queues.delete(self._plan.source.url, message)
+        except (ClientError, BotoCoreError) as error:
+            self._fail(batch, message, f"it was delivered, but its message could not be deleted: {error}")
+            return
         self._count(moved=1, expired=told.lost)
         self._sleep(max(0.0, min(len(told.records) / self._plan.per_second, deadline - self._clock())))
 
