@@ -1,4 +1,4 @@
-"""Redrive as deployed: an event starts it, SQS's own move and one by one, a stream's batches, and what the bus hears."""
+"""Redrive as deployed: an event starts it, and it goes by SQS's own move, one by one, or from a stream once more."""
 
 from __future__ import annotations
 
