@@ -93,8 +93,8 @@ def batch_of(body: str) -> Batch | None:
             # With enhanced fan-out the mapping's source is a consumer of the stream.
             stream=str(info["streamArn"]).split("/consumer/")[0],
             shard=str(info["shardId"]),
-            start=str(int(info["startSequenceNumber"])),
-            end=str(int(info["endSequenceNumber"])),
+            start=_sequence(info["startSequenceNumber"]),
+            end=_sequence(info["endSequenceNumber"]),
             size=int(info["batchSize"]),
             function=str(context["functionArn"]),
             condition=str(context.get("condition") or ""),
@@ -102,6 +102,12 @@ def batch_of(body: str) -> Batch | None:
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _sequence(told: str) -> str:
+    """A sequence number as it was told, provided that it is one."""
+    int(told)
+    return str(told)
 
 
 @dataclass(frozen=True)
@@ -388,7 +394,7 @@ def _answer(text: str, sequences: list[str]) -> tuple[int, str]:
 
 def _reread(batch: Batch, records: list[Record]) -> Reread:
     lost = max(0, batch.size - len(records))
-    if not records or sequence_of(records[0]) != batch.start:
+    if not records or int(sequence_of(records[0])) != int(batch.start):
         lost = max(1, lost)
     return Reread(records, lost, max(0, len(records) - batch.size + lost))
 
