@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -187,3 +188,26 @@ def test_a_queue_that_is_not_there_is_refused(headgate: Headgate) -> None:
     told = redriven(headgate, **{"from": {"queue": "nowhere"}})
     assert told["outcome"] == "refused"
     assert told["reason"].startswith("from.queue: nowhere: ")
+
+
+def test_the_functions_take_their_samples(headgate: Headgate) -> None:
+    """As `sam local invoke` gives them, once the queues are there that they name."""
+    queues = headgate.queues
+    dead = queues.create_queue(QueueName="orders-dead")["QueueUrl"]
+    arn = queues.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "3"})
+    alive = queues.create_queue(QueueName="orders", Attributes={"RedrivePolicy": policy})["QueueUrl"]
+    queues.send_message(QueueUrl=dead, MessageBody="{}")
+    slice_ = event("redriver")
+    slice_["plan"] |= {"filter": None, "began": time.time() + 60}
+    slice_["plan"]["source"]["url"], slice_["plan"]["destination"]["url"] = dead, alive
+    for function, payload in (
+        ("redrive-planner", event("redrive_planner")),
+        ("redrive-stopper", event("redrive_stopper")),
+        ("redriver", slice_),
+    ):
+        answer = headgate.functions.invoke(FunctionName=f"headgate-{function}", Payload=json.dumps(payload).encode())
+        told = json.loads(answer["Payload"].read())
+        assert "FunctionError" not in answer, told
+    assert told["progress"]["moved"] == 1
+    assert bodies_of(headgate, alive) == ["{}"]

@@ -315,6 +315,15 @@ def test_a_fifo_queue_is_moved_one_by_one_in_the_order_of_its_groups(app: App) -
     assert [body for body in pay.bodies if body[0] == "a"] == [f"a{number}" for number in range(12)]
 
 
+def test_what_a_filter_cannot_see_of_a_group_remains_and_is_told(app: App) -> None:
+    app.sqs.queue("pay-dead.fifo")
+    app.sqs.queue("pay.fifo", dead_letters="pay-dead.fifo")
+    app.sqs.bury("pay.fifo", *(f"bad {number}" for number in range(12)), "good", group="a")
+    app.sqs.bury("pay.fifo", "good b", group="b")
+    execution = app.start(**LIVE, **{"from": {"queue": "pay-dead.fifo"}}, filter={"bodyContains": "good"})
+    assert (execution.status, counts(execution)) == ("SUCCEEDED", {"moved": 1, "skipped": 10, "remaining": 13})
+
+
 def test_a_slice_that_dies_is_done_again_and_nothing_is_lost(app: App) -> None:
     app.sqs.bury("orders", *map(str, range(30)))
     died: list[int] = []

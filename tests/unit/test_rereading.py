@@ -9,6 +9,8 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
+from hypothesis import given
+from hypothesis import strategies as st
 from moto import mock_aws
 
 from headgate.rereading import Batch, Delivered, NotYet, Reread, Streams, batch_of, sequence_of
@@ -303,3 +305,31 @@ def test_a_record_that_lambda_cannot_take_at_all_stops_it() -> None:
 def test_no_invocation_begins_after_the_deadline() -> None:
     told, functions = deliver(takes_all, deadline=0.0)
     assert (told.ok, told.reason, functions.events) == (0, "the time was up", [])
+
+
+@given(
+    count=st.integers(1, 30),
+    batch_size=st.integers(1, 12),
+    answers=st.lists(st.sampled_from(["all", "fails", "throttled", 0, 1, 2, 5]), max_size=25),
+)
+def test_whatever_the_function_answers_no_record_is_passed_over_and_none_overtakes(
+    count: int, batch_size: int, answers: list[Any]
+) -> None:
+    pending, processed = list(answers), []
+
+    def handler(event: Any) -> Any:
+        answer = pending.pop() if pending else "all"
+        given_now = [sequence_of(record) for record in event["Records"]]
+        if answer == "throttled":
+            return refusal("TooManyRequestsException")
+        if answer == "fails":
+            return "fails"
+        good = given_now if answer == "all" else given_now[:answer]
+        processed.extend(good)
+        return {"batchItemFailures": [{"itemIdentifier": each} for each in given_now[len(good) :]]}
+
+    told, _ = deliver(handler, count, batch_size=batch_size)
+    everything = [str(number) for number in range(1, count + 1)]
+    assert processed == everything[: told.ok]
+    assert told.failures == everything[told.ok :]
+    assert bool(told.reason) == bool(told.failures)

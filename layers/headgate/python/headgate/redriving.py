@@ -346,6 +346,9 @@ class Redrive:
             return False
         if not done:
             return plan.way == "move-task" and not left.visible and now.moved == before.moved and not now.troubles
+        if plan.source.fifo and plan.filter:
+            # What lies behind messages that do not match is not to be seen, however long one waits.
+            return left.in_flight > 0
         return left.total > now.skipped + now.returned + now.failed + now.untouchable
 
     def _idle(self, now: Progress) -> Slice:
