@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
+from headgate.batches import batch_of
 from headgate.errors import RequestRefused
 from headgate.request import RolloutId
-from headgate.rereading import batch_of
 from headgate.wire import Wire, explain
 
 MAX_CHARACTERS = 16 * 1024

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from headgate.batches import batch_of
 from headgate.errors import RequestRefused
 from headgate.redrive import Backlog, Message, Queues
 from headgate.redrives import (
@@ -25,11 +26,12 @@ from headgate.redrives import (
     matches,
     reasons_of,
 )
-from headgate.rereading import Batch, NotYet, batch_of
+from headgate.rereading import NotYet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headgate.batches import Batch
     from headgate.redrives import Outcome, StopIfReturned
     from headgate.rereading import Streams
 

@@ -1,9 +1,4 @@
-"""Batches that a stream's mapping gave up on: reads their records again, and gives them to a function as Lambda does.
-
-What a mapping leaves in its on-failure destination names the batch and does not hold it:
-https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html and
-https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
-"""
+"""Batches that a mapping gave up on: reads their records again, and gives them to a function as Lambda does."""
 
 from __future__ import annotations
 
@@ -18,9 +13,12 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from headgate.aws import Lazy
+from headgate.batches import Batch, batch_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+__all__ = ["Batch", "Delivered", "NotYet", "Reread", "Streams", "batch_of", "invoker", "sequence_of"]
 
 PAYLOAD_BYTES = 6 * 1024 * 1024 - 64 * 1024
 """Of one synchronous invocation, with room for what is around the records: Lambda takes 6 MB.
@@ -45,69 +43,6 @@ _THROTTLED = ("TooManyRequestsException", "ThrottlingException", "ServiceExcepti
 
 Record = dict[str, Any]
 """A record as the event of an event source mapping has it."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A batch that a mapping gave up on.
-
-    Attributes
-    ----------
-    kinesis
-        Whether the stream is a Kinesis stream; else it is a DynamoDB table's.
-    start, end
-        Sequence numbers of its first and last record.
-    size
-        How many records it held.
-    function
-        The ARN of the function that failed, with the alias or version that the mapping names.
-    condition, error
-        Why the mapping gave up, and how the function failed; empty where it was not invoked.
-    """
-
-    kinesis: bool
-    stream: str
-    shard: str
-    start: str
-    end: str
-    size: int
-    function: str
-    condition: str = ""
-    error: str = ""
-
-    @property
-    def key(self) -> tuple[str, str, int]:
-        """Sorts batches so that those of a shard come in its order."""
-        return self.stream, self.shard, int(self.start)
-
-
-def batch_of(body: str) -> Batch | None:
-    """The batch that an on-failure record names; None if this is no such record."""
-    try:
-        told = json.loads(body)
-        kinesis = "KinesisBatchInfo" in told
-        info = told["KinesisBatchInfo" if kinesis else "DDBStreamBatchInfo"]
-        context, response = told["requestContext"], told.get("responseContext") or {}
-        return Batch(
-            kinesis=kinesis,
-            # With enhanced fan-out the mapping's source is a consumer of the stream.
-            stream=str(info["streamArn"]).split("/consumer/")[0],
-            shard=str(info["shardId"]),
-            start=_sequence(info["startSequenceNumber"]),
-            end=_sequence(info["endSequenceNumber"]),
-            size=int(info["batchSize"]),
-            function=str(context["functionArn"]),
-            condition=str(context.get("condition") or ""),
-            error=str(response.get("functionError") or ""),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _sequence(told: str) -> str:
-    """A sequence number as it was told, provided that it is one."""
-    int(told)
-    return str(told)
 
 
 @dataclass(frozen=True)
