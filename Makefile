@@ -34,7 +34,7 @@ test-unit: setup ## Run the tests that need nothing but Python: the core, the fu
 test-local: setup ## Run the tests of the deployed application on the embedded AWS
 	$(BIN)/python -m pytest tests/local $(PYTEST_ARGS)
 
-test-docker: setup ## Run every function in a container: needs Docker, or root and apt-get install docker.io debootstrap
+test-docker: setup ## Run every function, and ECS tasks, in containers: needs Docker, or root and apt-get install docker.io debootstrap
 	$(BIN)/python -m pytest tests/docker $(PYTEST_ARGS)
 
 lambda-image: setup ## Make the image that functions run in, unless Docker has it (IMAGE_PYTHON=3.13)
@@ -48,7 +48,7 @@ lint: setup ## ruff, mypy strict, cfn-lint, sam validate, the ASL check
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --region us-east-1
 	$(BIN)/python -m local.asl_check statemachines/*.asl.json
 
-bench: setup ## Measure judge, telemetry, transitions and cost, rollback, init, cold starts; QUICK=1 is quick
+bench: setup ## Measure judge, telemetry, intake, transitions and cost, rollback, init, cold starts; QUICK=1 is quick
 	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
 
 format: setup ## Format the code

@@ -33,7 +33,8 @@ def parameters() -> Outputs:
 
 def deploy_headgate(aws: EmbeddedAws) -> Outputs:
     """Build and deploy Headgate; answers the stack's outputs."""
-    return _deploy(aws, "headgate", ROOT / "template.yaml", {**parameters(), "Telemetry": "true", "CodeObjects": "*"})
+    everything = {"Telemetry": "true", "CodeObjects": "*", "RegisterTaskDefinitions": "true", "TaskRoles": "*"}
+    return _deploy(aws, "headgate", ROOT / "template.yaml", parameters() | everything)
 
 
 def deploy_sample(aws: EmbeddedAws, headgate: Outputs) -> Outputs:

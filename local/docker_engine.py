@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 HOME = ROOT / ".local" / "docker"
 BRIDGE = "docker0"
+USUAL_HOST = "unix:///var/run/docker.sock"
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
@@ -92,6 +93,11 @@ class DockerEngine:
         client = docker.DockerClient(base_url=self.host, timeout=600) if self.host else docker.from_env(timeout=600)
         with contextlib.closing(client):
             yield client
+
+    @property
+    def address(self) -> str:
+        """Where it listens: what DOCKER_HOST says, or would say."""
+        return self.host or USUAL_HOST
 
     def environment(self) -> dict[str, str]:
         """What points any Docker tool at it."""
@@ -250,6 +256,9 @@ def _stop() -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
             time.sleep(0.05)
+        # It is ending; whoever started it and leaves it unreaped leaves a zombie where the machine's init reaps none.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
     if state["bridge"] == "is ours" and _has_bridge():
         subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True, check=False)
     shutil.rmtree(state["scratch"], ignore_errors=True)

@@ -40,7 +40,7 @@ def main() -> None:
     """Headgate: progressive delivery for AWS."""
 
 
-@main.command("simulate")
+@main.command("simulate", context_settings={"show_default": True})
 @click.option(
     "--baseline-error-rate", type=RATE, required=True, help="Share of the stable version's requests that fail, 0 to 1."
 )
@@ -67,59 +67,51 @@ def main() -> None:
     "--start-minute",
     type=Number(at_least=0, at_most=YEAR),
     default=0,
-    show_default=True,
     help="The fault begins after so many healthy minutes.",
 )
 @click.option(
     "--look-seconds",
     type=Number(above=0, at_most=YEAR * 60),
     default=1,
-    show_default=True,
     help="How often the judge looks: telemetry comes within seconds, CloudWatch each 60.",
 )
 @click.option(
     "--alpha",
     type=Number(above=0, at_most=0.5),
     default=0.01,
-    show_default=True,
     help="Probability to roll back a candidate that is no worse.",
 )
 @click.option(
     "--tolerate",
     type=Number(at_least=0, at_most=100),
     default=0,
-    show_default=True,
     help="0.5 lets the candidate fail at 1.5 times the stable rate.",
 )
 @click.option(
     "--clumps",
     type=Number(at_least=1, at_most=1e6),
     default=1,
-    show_default=True,
     help="The most failures of one cause that the judge is told to expect.",
 )
 @click.option(
     "--noise",
     type=Number(at_least=0, at_most=1000),
     default=0,
-    show_default=True,
     help="Variation of each version's own rate that the judge is told to expect.",
 )
 @click.option(
     "--runs",
     type=Number(at_least=1, at_most=1e6, whole=True),
     default=200,
-    show_default=True,
     help="How many rollouts are simulated.",
 )
 @click.option(
     "--seed",
     type=Number(at_least=0, at_most=1e9, whole=True),
     default=1,
-    show_default=True,
     help="The same seed gives the same numbers.",
 )
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 @click.option("--plot", type=Picture(), help="Draw the evidence over time (png, svg or pdf).")
 def simulate_command(*, form: str, plot: Path | None, **asked: Any) -> None:
     """Say what a strategy would catch, before production depends on it: the shipped judge on made-up traffic.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 dynamodb = client("dynamodb")
 steps = Steps(Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS"))))
-ledgers = Ledgers(dynamodb, setting("TABLE"))
+ledgers = Ledgers(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 machines = client("stepfunctions")
 alarms = Alarms(client("cloudwatch"))
 

@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from headgate.aws import client, setting
 from headgate.counting import Counting, parse
+from headgate.each_by_itself import each_by_itself
 from headgate.evidence import Terms
 from headgate.inbox import Inbox
 from headgate.ledgers import Ledgers
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 dynamodb = client("dynamodb")
 table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
-ledgers = Ledgers(dynamodb, setting("TABLE"))
+ledgers = Ledgers(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 counting = Counting(dynamodb, setting("TABLE"))
 signaller = Signaller(Inbox(table), client("stepfunctions"))
 queues = client("sqs")
@@ -92,16 +93,10 @@ def running_on(targets: set[str]) -> dict[str, Ledger]:
 
 def judge_all(ledgers_counted: list[Ledger]) -> None:
     """Look at every rollout, whether or not anything was new: an earlier try may have counted and not come to look."""
-    failures = []
-    for ledger in ledgers_counted:
-        try:
-            judge(ledger)
-        except Exception as failure:  # noqa: BLE001 - raised below, all together
-            # One rollout that cannot be judged must not keep the counter from the others.
-            logger.exception("a rollout could not be judged", rollout_id=ledger.rollout_id)
-            failures.append(f"{ledger.rollout_id}: {failure}")
-    if failures:
-        raise RuntimeError("; ".join(failures))
+    with each_by_itself() as trying:
+        for ledger in ledgers_counted:
+            with trying(ledger.rollout_id, "a rollout could not be judged"):
+                judge(ledger)
 
 
 def judge(ledger: Ledger) -> None:
@@ -112,4 +107,4 @@ def judge(ledger: Ledger) -> None:
     terms = Terms.of(Plan.model_validate(record["plan"]).guards)
     seen = ledgers.look(ledger.rollout_id, terms)
     if seen and (reason := signaller.report(seen, terms)):
-        logger.info("evidence is in", rollout_id=ledger.rollout_id, reason=reason)
+        logger.info("evidence is in", reason=reason)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 dynamodb = client("dynamodb")
 table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 steps = Steps(table)
-ledgers = Ledgers(dynamodb, setting("TABLE"))
+ledgers = Ledgers(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 cloudwatch = client("cloudwatch")
 alarms, throttles, minutes = Alarms(cloudwatch), Throttles(cloudwatch), Minutes(cloudwatch)
 
@@ -74,12 +74,7 @@ def find(plan: Plan, step: int, bake: int, key: str, state: dict[str, Any]) -> F
         heard=record.get("heard", []),
         extra_bakes=bake,
     )
-    ledger = last_look(plan)
-    if not key.startswith("PAUSE") and (ledger is None or step not in ledger.since):
-        # A bake that was over before its Baker came, or does not bake at all, has not begun to count: its requests
-        # must not be taken for the step before.
-        ledgers.open(plan, candidate=state["candidate"], stable=state["stable"], step=step, since=state["shiftedAt"])
-        ledger = last_look(plan)
+    ledger = last_look(plan, None if key.startswith("PAUSE") else step, state)
     counted_as_errors = plan.guards.evidence == "cloudwatch" and plan.guards.errors
     if not known.signals and state and not counted_as_errors:
         # Who has been told already need not wait for CloudWatch.
@@ -89,10 +84,21 @@ def find(plan: Plan, step: int, bake: int, key: str, state: dict[str, Any]) -> F
     return known._replace(ledger=ledger)
 
 
-def last_look(plan: Plan) -> Ledger | None:
-    """The ledger after a look at all that has been counted, what CloudWatch has by now included."""
+def last_look(plan: Plan, baked: int | None, state: dict[str, Any]) -> Ledger | None:
+    """The ledger after a look at all that has been counted, what CloudWatch has by now included.
+
+    Parameters
+    ----------
+    baked
+        The step whose bake ends; None at the end of a pause.
+    """
     terms, now = Terms.of(plan.guards), now_ms()
     ledger = ledgers.look(plan.rollout_id, terms, at_least=1)
+    if baked is not None and (ledger is None or baked not in ledger.since):
+        # A bake that was over before its Baker came, or does not bake at all, has not begun to count: its requests
+        # must not be taken for the step before.
+        revisions = {"candidate": state["candidate"], "stable": state["stable"]}
+        ledger = ledgers.open(plan, **revisions, step=baked, since=state["shiftedAt"])
     if ledger is None or not plan.guards.ask_cloudwatch:
         return ledger
     points = minutes.read([Watched(plan, ledger)], now)[plan.rollout_id]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
-from pydantic import ValidationError
 
 from headgate.aws import client, setting
+from headgate.each_by_itself import each_by_itself
 from headgate.evidence import Terms
 from headgate.inbox import Inbox
 from headgate.ledgers import Ledgers, now_ms
@@ -21,54 +21,44 @@ from headgate.table import Table
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from headgate.each_by_itself import Trying
     from headgate.minutes import Points
 
 dynamodb = client("dynamodb")
 table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 locks = Locks(table)
-ledgers = Ledgers(dynamodb, setting("TABLE"))
+ledgers = Ledgers(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 minutes = Minutes(client("cloudwatch"))
 signaller = Signaller(Inbox(table), client("stepfunctions"))
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    failures: list[str] = []
-    watched, now = watched_rollouts(failures), now_ms()
-    found = points_of(watched, now)
     looked = []
-    for rollout in watched:
-        rollout_id = rollout.ledger.rollout_id
-        logger.append_keys(rollout_id=rollout_id)
-        try:
-            # Without what CloudWatch refused to all of them together: it says to this one why.
-            points = found[rollout_id] if rollout_id in found else minutes.read([rollout], now)[rollout_id]
-            looked.append(look(rollout.plan, points, now))
-        except Exception as failure:  # noqa: BLE001 - raised below, all together
-            # One rollout that cannot be looked at must not keep the observer from the others.
-            logger.exception("a rollout could not be looked at")
-            failures.append(f"{rollout_id}: {failure}")
-    if failures:
-        raise RuntimeError("; ".join(failures))
+    with each_by_itself() as trying:
+        watched, now = watched_rollouts(trying), now_ms()
+        found = points_of(watched, now)
+        for rollout in watched:
+            rollout_id = rollout.ledger.rollout_id
+            with trying(rollout_id, "a rollout could not be looked at"):
+                # Without what CloudWatch refused to all of them together: it says to this one why.
+                points = found[rollout_id] if rollout_id in found else minutes.read([rollout], now)[rollout_id]
+                looked.append(look(rollout.plan, points, now))
     return {"looked": looked}
 
 
-def watched_rollouts(failures: list[str]) -> list[Watched]:
-    """The rollouts that run, have shifted traffic, and are judged by CloudWatch; notes those that cannot be read."""
-    watched = []
+def watched_rollouts(trying: Trying) -> list[Watched]:
+    """The rollouts that run, have shifted traffic, and are judged by CloudWatch; not those that cannot be read."""
+    watched: list[Watched] = []
     for rollout_id in locks.owners():
         record = table.rollout(rollout_id)
         if record is None or record["status"] != "running":
             continue
-        try:
+        with trying(rollout_id, "a rollout cannot be read"):
             plan = Plan.model_validate(record["plan"])
-        except ValidationError as error:
-            logger.exception("a plan cannot be read", rollout_id=rollout_id)
-            failures.append(f"{rollout_id}: {error}")
-            continue
-        ledger = ledgers.read(rollout_id) if plan.guards.ask_cloudwatch else None
-        if ledger is not None:
-            watched.append(Watched(plan, ledger))
+            ledger = ledgers.read(rollout_id) if plan.guards.ask_cloudwatch else None
+            if ledger is not None:
+                watched.append(Watched(plan, ledger))
     return watched
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
 from headgate.alarms import Alarms
-from headgate.aws import client, setting
+from headgate.aws import alias_arn, client, setting
 from headgate.errors import RequestRefused
+from headgate.hook_checks import HookChecks, Place, TaskLimits
 from headgate.latency import Latency
 from headgate.ledgers import now_ms
-from headgate.minutes import REFUSED, Minutes, Watched, nothing_counted
+from headgate.minutes import Minutes
 from headgate.observability import logger
 from headgate.plan import make_plan
 from headgate.request import read_request
@@ -21,10 +21,8 @@ from headgate.stacks import Stacks, impatient_client
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from headgate.plan import Plan
     from headgate.request import RolloutRequest, Target
 
-functions = client("lambda")
 cloudwatch = client("cloudwatch")
 alarms, latency, minutes = Alarms(cloudwatch), Latency(cloudwatch), Minutes(cloudwatch)
 stacks = Stacks(impatient_client())
@@ -32,6 +30,17 @@ drivers: dict[str, str] = json.loads(setting("DRIVERS"))
 account = setting("ACCOUNT")
 region = setting("AWS_REGION")
 telemetry = setting("TELEMETRY") == "true"
+hook_checks = HookChecks(
+    client("lambda"),
+    client("stepfunctions"),
+    client("ecs"),
+    place=Place(setting("PARTITION"), account, region),
+    tasks=TaskLimits(
+        os.environ.get("TASK_ROLES", ""),  # Empty allows none.
+        setting("TASK_DEFINITIONS"),
+        setting("REGISTER_TASK_DEFINITIONS") == "true",
+    ),
+)
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -39,14 +48,15 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     request = read_request(event["request"], default_id=event["executionName"])
     logger.append_keys(rollout_id=request.id)
     refuse_what_cannot_work_here(request)
-    refuse_missing_hooks(request)
+    hooks = hook_checks.settle(request)
     firing = alarms.firing(request.guards.alarms)
     if firing and request.guards.strict_alarms:
         raise RequestRefused(f"guards.alarms: {', '.join(firing)} fires already, and strictAlarms is true")
     driver = drivers[request.target.kind]
-    settled = request.model_copy(update={"guards": latency.settle(request.guards, request.target)})
+    guards = latency.settle(request.guards, request.target)
+    settled = request.model_copy(update={"guards": guards, "hooks": hooks})
     plan = make_plan(settled, driver=driver, firing=firing, warnings=warnings_about(request.target, driver))
-    refuse_metrics_that_cannot_be_read(plan)
+    minutes.refuse_what_cannot_be_read(plan, now_ms())
     logger.info("planned", steps=len(plan.steps), bake_seconds=plan.bake_seconds, firing=firing)
     return {"request": request.to_wire(), "plan": plan.to_wire()}
 
@@ -54,7 +64,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 def warnings_about(target: Target, driver: str) -> list[str]:
     """What may move the target besides this rollout. Good to know, and never worth the rollout itself."""
     partition = driver.split(":")[1]
-    alias = f"arn:{partition}:lambda:{region}:{account}:function:{target.name}:{target.alias}"
+    alias = alias_arn(partition, region, account, target.name, target.alias)
     try:
         owner = stacks.owner_of(alias)
     except Exception as error:  # noqa: BLE001 - whatever it is, the rollout goes on without the warning
@@ -62,26 +72,9 @@ def warnings_about(target: Target, driver: str) -> list[str]:
         return []
     if owner is None:
         return []
-    resource = f"resource {owner.resource}" if owner.resource else "a resource"
-    warning = (
-        f"target.alias: {target.name}:{target.alias} is {resource} of the CloudFormation stack {owner.stack}, and "
-        "deploying that stack may move it; create the alias outside the stack, or as AWS::Lambda::Alias with a literal "
-        "FunctionVersion, and use neither AutoPublishAlias nor DeploymentPreference for it"
-    )
+    warning = owner.warning_about(f"{target.name}:{target.alias}")
     logger.warning(warning)
     return [warning]
-
-
-def refuse_missing_hooks(request: RolloutRequest) -> None:
-    """A hook that does not exist, or that Headgate may not ask, is found out now and not in mid-rollout."""
-    stages = {name: getattr(request.hooks, name) for name in type(request.hooks).model_fields}
-    for name in sorted({hook.lambda_ for hooks in stages.values() for hook in hooks}):
-        try:
-            functions.get_function_configuration(FunctionName=name)
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in ("ResourceNotFoundException", "AccessDeniedException"):
-                raise  # Lambda did not say whether there is one: the machine tries again.
-            raise RequestRefused(f"hooks: {name} cannot be asked: {error.response['Error']['Message']}") from None
 
 
 def refuse_what_cannot_work_here(request: RolloutRequest) -> None:
@@ -97,15 +90,3 @@ def refuse_what_cannot_work_here(request: RolloutRequest) -> None:
             f"guards.{compared}: compares counts from telemetry, which is not deployed; set the parameter Telemetry to "
             "true, or guards.evidence to cloudwatch"
         )
-
-
-def refuse_metrics_that_cannot_be_read(plan: Plan) -> None:
-    """A statistic or expression that CloudWatch does not take is found out now, and not while the candidate serves."""
-    if not plan.guards.custom:
-        return
-    try:
-        minutes.read([Watched(plan, nothing_counted(plan.rollout_id))], now_ms())
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in REFUSED:
-            raise
-        raise RequestRefused(f"guards.custom: CloudWatch refuses it: {error.response['Error']['Message']}") from None

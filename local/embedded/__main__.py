@@ -1,10 +1,12 @@
 """Serve the embedded AWS: `.venv-local/bin/python -m local.embedded --port N [--log FILE]`.
 
-In memory, on loopback, without Docker, until SIGTERM or SIGINT; then the functions' processes end too.
+In memory, on loopback, until SIGTERM or SIGINT; then the functions' processes end too. Without Docker, unless it is
+told where an engine is: then ECS tasks run as containers, and these end with it as well.
 """
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -43,21 +45,32 @@ def main() -> None:
     parser.add_argument(
         "--control-plane-rate", type=float, metavar="N", help="take N requests a second to Lambda's control plane"
     )
+    parser.add_argument(
+        "--docker",
+        metavar="HOST",
+        default="",
+        help="run ECS tasks on the Docker engine at this address (unix:// or tcp://)",
+    )
+    parser.add_argument(
+        "--start-execution-rate", type=float, metavar="N", help="start N executions a second on request"
+    )
     options = parser.parse_args()
     if options.log:
         _log_to(options.log)
-    _settle_environment(options.port)
+    _settle_environment(options.port, options.docker)
 
     # Only now: MiniStack reads its settings, and starts logging, at import.
     from local.embedded import gaps
-    from local.embedded.gaps import control_plane_rate
+    from local.embedded.gaps import control_plane_rate, start_execution_rate
 
     if not options.bare:
         gaps.install_all(without=frozenset(options.without))
     if options.control_plane_rate:
         control_plane_rate.install(options.control_plane_rate)
+    if options.start_execution_rate:
+        start_execution_rate.install(options.start_execution_rate)
     try:
-        asyncio.run(_serve(options.port))
+        asyncio.run(_serve(options.port, with_docker=bool(options.docker)))
     finally:
         _end_functions()
 
@@ -73,6 +86,18 @@ def _end_functions() -> None:
     lambda_runtime.reset()
 
 
+def _end_containers() -> None:
+    # Killed, not stopped: whoever started us waits for few seconds. MiniStack stops what is left, one by one.
+    import docker  # type: ignore[import-untyped]
+    from ministack.core import container_reaper
+
+    ours = f"{container_reaper.INSTANCE_LABEL}={container_reaper.instance_id()}"
+    with contextlib.suppress(docker.errors.DockerException, OSError), contextlib.closing(docker.from_env()) as client:
+        for container in client.containers.list(all=True, filters={"label": ours}, ignore_removed=True):
+            with contextlib.suppress(docker.errors.DockerException):
+                container.remove(force=True, v=True)
+
+
 def _log_to(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as log:
@@ -80,16 +105,18 @@ def _log_to(path: Path) -> None:
         os.dup2(log.fileno(), sys.stderr.fileno())
 
 
-def _settle_environment(port: int) -> None:
+def _settle_environment(port: int, docker_host: str) -> None:
     # The functions inherit this environment: nothing of the developer's own AWS settings may reach them.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ.update(SETTINGS)
+    if docker_host:
+        os.environ["DOCKER_HOST"] = docker_host
     os.environ["GATEWAY_PORT"] = str(port)
     os.environ.setdefault("LOG_LEVEL", "INFO")
 
 
-async def _serve(port: int) -> None:
+async def _serve(port: int, *, with_docker: bool) -> None:
     from hypercorn.asyncio import serve  # type: ignore[import-not-found]
     from hypercorn.config import Config  # type: ignore[import-not-found]
     from ministack.app import app
@@ -103,7 +130,13 @@ async def _serve(port: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await serve(app, config, shutdown_trigger=stop.wait)
+
+    async def told_to_stop() -> None:
+        await stop.wait()
+        if with_docker:
+            await asyncio.to_thread(_end_containers)
+
+    await serve(app, config, shutdown_trigger=told_to_stop)
 
 
 if __name__ == "__main__":

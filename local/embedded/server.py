@@ -35,7 +35,7 @@ class EmbeddedAws:
     """One embedded AWS: a process on this machine, in memory, reachable on loopback only."""
 
     def __init__(self, *flags: str) -> None:
-        """Prepare to start; `flags` go to `python -m local.embedded` as they are (`--bare`, `--without GAP`)."""
+        """Prepare to start; `flags` go to `python -m local.embedded` as they are, like `--without GAP`."""
         self._flags = flags
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from local import application
-from tests.bench import alarms, coldstart, counting, init, transitions
+from tests.bench import alarms, coldstart, counting, init, intake, transitions
 from tests.bench.judging import section as judging
 from tests.bench.report import QUICK_PAGE, Section, open_page, say
 from tests.bench.world import World
@@ -24,7 +24,8 @@ ON_EMBEDDED_AWS: dict[str, Callable[[World, bool], Section | None]] = {
     "transitions": transitions.measure,
     "coldstart": coldstart.measure,
 }
-ALL = [*ON_EMBEDDED_AWS, "init", "judge"]
+IN_THIS_PROCESS: dict[str, Callable[[bool], Section]] = {"intake": intake.measure, "judge": judging.measure}
+ALL = [*ON_EMBEDDED_AWS, "init", *IN_THIS_PROCESS]
 
 
 def main() -> int:
@@ -54,7 +55,7 @@ def main() -> int:
 
 def _sections(wanted: list[str], *, quick: bool) -> Iterator[tuple[str, Section]]:
     """What was asked for, as it gets ready; on an embedded AWS only what needs one."""
-    if set(wanted) - {"judge"}:
+    if set(wanted) - IN_THIS_PROCESS.keys():
         with World() as world:
             for name in wanted:
                 if measure := ON_EMBEDDED_AWS.get(name):
@@ -65,9 +66,10 @@ def _sections(wanted: list[str], *, quick: bool) -> Iterator[tuple[str, Section]
                 world.stop()  # It would compete for the processor.
                 say("\ninit")
                 yield "init", init.measure(application.WORK / "build" / "headgate", quick)
-    if "judge" in wanted:
-        say("\njudge")
-        yield "judge", judging.measure(quick)
+    for name in wanted:
+        if alone := IN_THIS_PROCESS.get(name):
+            say(f"\n{name}")
+            yield name, alone(quick)
 
 
 raise SystemExit(main())

@@ -47,6 +47,9 @@ BATCH = 500
 OUTCOMES = 10
 LIMIT = 5
 GROWTHS = (1, 2, 4, 8)
+MANY, MANY_QUICK = 100_000, 10_000
+AGAIN_EVERY = 20
+"""Every so many batches one is delivered twice: 5 %."""
 GROWTH_LIMIT = 1.2
 LATENCY = 0.005
 TARGET = {"kind": "lambda-alias", "function": "checkout", "alias": "live"}
@@ -87,6 +90,18 @@ class Growth(NamedTuple):
     one_batch: float
 
 
+class Long(NamedTuple):
+    """What became of many records, some of which came twice."""
+
+    records: int
+    again: int
+    seconds: float
+    """Processor time."""
+    lost: int
+    twice: int
+    """Outcomes that were not counted, and that were counted more than once."""
+
+
 def measure(world: World, quick: bool) -> Section:
     """Counting in this process, and rollbacks on the embedded AWS."""
     runs, rollouts = (3, 3) if quick else (20, 15)
@@ -94,6 +109,8 @@ def measure(world: World, quick: bool) -> Section:
     say(f"  {shipped.records():,.0f} records a second, {plain.records():,.0f} with a write for each")
     grown = _growth(2 if quick else 9)
     say(f"  {' '.join(f'{one.records:,}: {one.batches:.2f} s' for one in grown)}")
+    many = _many(MANY_QUICK if quick else MANY)
+    say(f"  {many.records:,} records in {many.seconds:.1f} s, {many.lost} outcomes lost, {many.twice} counted twice")
     _roll_back(world)  # Functions have started by now.
     seconds = []
     for run in range(rollouts):
@@ -104,7 +121,9 @@ def measure(world: World, quick: bool) -> Section:
         faults.append(f"{times:.1f} times as many records a second as with a write for each")
     if (per_record := _per_record(grown[-1], grown[0])) > GROWTH_LIMIT:
         faults.append(f"{per_record:.2f} times the time for each of {grown[-1].records} records")
-    told = [*_counting(shipped, named, plain, runs), *_linear(grown), *_rollbacks(seconds)]
+    if many.lost or many.twice:
+        faults.append(f"{many.lost} outcomes are lost, {many.twice} were counted twice")
+    told = [*_counting(shipped, named, plain, runs), *_linear(grown), *_long(many), *_rollbacks(seconds)]
     return Section("\n\n".join(["## Telemetry", *told]), faults)
 
 
@@ -143,6 +162,35 @@ def _growth(runs: int) -> list[Growth]:
         Growth(times * BATCH, statistics.median(batches[times]), statistics.median(one_batch[times]))
         for times in GROWTHS
     ]
+
+
+def _many(records: int) -> Long:
+    """So many records in batches as they are deployed; every twentieth batch comes again after the next one."""
+    sent, seconds, again = Counter[str](), 0.0, 0
+    with _shipped() as consumer:
+        before = None
+        for number in range(records // BATCH):
+            batch = _batch(BATCH, number * BATCH)
+            sent.update(_outcomes(batch))
+            seconds += consumer.count(batch)
+            if before is not None:
+                seconds += consumer.count(before)
+                again += BATCH
+            before = batch if number % AGAIN_EVERY == 0 else None
+        counted = consumer.counted()
+    differences = [counted[name] - sent[name] for name in ("requests", "failures")]
+    lost, twice = (sum(max(0, sign * difference) for difference in differences) for sign in (-1, 1))
+    return Long(records, again, seconds, lost, twice)
+
+
+def _outcomes(batch: dict[str, Any]) -> Counter[str]:
+    """Requests and failures that a batch tells of."""
+    found: Counter[str] = Counter()
+    for record in batch["Records"]:
+        outcomes = json.loads(base64.b64decode(record["kinesis"]["data"]))["outcomes"]
+        found["requests"] += len(outcomes)
+        found["failures"] += sum(not outcome[1] for outcome in outcomes)
+    return found
 
 
 def _per_record(one: Growth, first: Growth) -> float:
@@ -513,6 +561,18 @@ def _linear(grown: list[Growth]) -> list[str]:
 def _each(seconds: float, at_first: float, one: Growth, first: Growth) -> str:
     each, each_at_first = seconds / one.records, at_first / first.records
     return f"{each * 1e6:.0f} µs ({each / each_at_first:.2f})"
+
+
+def _long(many: Long) -> list[str]:
+    told = (
+        f"{many.records:,} records into one ledger in batches of {BATCH}; one batch in {AGAIN_EVERY} was delivered a "
+        "second time, after the one that came next. Limit: every outcome counts once."
+    )
+    deliveries = many.records + many.again
+    held = "MISSED" if many.lost or many.twice else "held"
+    row = [f"{many.records:,}", f"{many.again:,}", f"{deliveries / many.seconds:,.0f}", str(many.lost), str(many.twice)]
+    head = ["records", "delivered again", "records a second", "outcomes lost", "counted twice", "limit"]
+    return [told, table(head, [[*row, held]])]
 
 
 def _rollbacks(seconds: list[float]) -> list[str]:

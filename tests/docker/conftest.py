@@ -14,6 +14,8 @@ from local.embedded.server import EmbeddedAws
 from local.invoke import Containers
 from local.lambda_image.build import LambdaImageError, ensure
 from tests.docker.checkout_42 import Checkout42
+from tests.local.deployed import Headgate, Service
+from tests.local.ecs_jobs import Jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,15 +43,15 @@ def engine() -> Iterator[DockerEngine]:
 
 
 @pytest.fixture(scope="session")
-def aws(own_builds: Path) -> Iterator[EmbeddedAws]:
-    """AWS on this machine."""
-    with EmbeddedAws() as embedded:
+def aws(own_builds: Path, engine: DockerEngine) -> Iterator[EmbeddedAws]:
+    """AWS on this machine, whose ECS tasks are containers."""
+    with EmbeddedAws("--docker", engine.address) as embedded:
         yield embedded
 
 
 @pytest.fixture(scope="session")
-def deployed(aws: EmbeddedAws, engine: DockerEngine) -> Checkout42:
-    """Headgate and the service that the sample events are about; only where there is an engine to test with."""
+def deployed(aws: EmbeddedAws) -> Checkout42:
+    """Headgate and the service that the sample events are about."""
     outputs = deploy_headgate(aws)
     deploy_sample(aws, outputs)
     return Checkout42(aws, outputs)
@@ -60,6 +62,26 @@ def containers(deployed: Checkout42, engine: DockerEngine, aws: EmbeddedAws) -> 
     """The functions in containers, on the embedded AWS."""
     with Containers(engine, aws) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def headgate(deployed: Checkout42, aws: EmbeddedAws) -> Iterator[Headgate]:
+    """The same Headgate, as its users see it."""
+    users = Headgate(aws, deployed.outputs)
+    yield users
+    users.close()
+
+
+@pytest.fixture(scope="session")
+def jobs(headgate: Headgate, engine: DockerEngine) -> Jobs:
+    """ECS tasks; the image that there is anyway has a shell, Python and boto3."""
+    return Jobs(headgate, ensure(engine))
+
+
+@pytest.fixture
+def service(headgate: Headgate) -> Service:
+    """A service of a test's own: version 1 serves, version 2 is there to be rolled out."""
+    return headgate.make_service()
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from local.application import ROOT
 from local.invoke import event_for, function_names, sample_event
 from tests.docker.checkout_42 import CANDIDATE, ID, STABLE, Checkout42, sample
+from tests.local.ecs_jobs import CLUSTER, define
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,6 +64,15 @@ def test_intake_puts_a_message_that_it_cannot_read_aside(
     [message] = rollout.messages(rollout.outputs["RequestDeadLettersUrl"])
     assert message["Body"] == "{not JSON"
     assert "is not JSON" in message["MessageAttributes"]["reason"]["StringValue"]
+
+
+def test_intake_takes_a_request_of_the_fifo_queue_in(run: Callable[..., Any], rollout: Checkout42) -> None:
+    assert run("Intake", ROOT / "events" / "intake_fifo.json") == {"batchItemFailures": []}
+
+    assert rollout.owner == ID
+    execution = rollout.record["execution"]
+    rollout.machines.stop_execution(executionArn=execution, cause="the test has seen enough")
+    rollout.eventually(lambda: "endedAt" in rollout.record)
 
 
 def test_planner_works_the_strategy_out(run: Callable[..., Any], rollout: Checkout42) -> None:
@@ -192,14 +203,8 @@ def test_version_checker_sees_that_the_candidate_serves_alone(run: Callable[...,
 
 def test_task_planner_works_out_what_is_run(run: Callable[..., Any], aws: EmbeddedAws) -> None:
     for _ in range(3):
-        aws.client("ecs").register_task_definition(
-            family="migrate",
-            networkMode="awsvpc",
-            requiresCompatibilities=["FARGATE"],
-            cpu="256",
-            memory="512",
-            containerDefinitions=[{"name": "app", "image": "migrate", "essential": True}],
-        )
+        definition = define(aws)
+    assert definition == "migrate:3"
 
     plan = run("TaskPlanner")["plan"]
 
@@ -215,7 +220,7 @@ def test_task_classifier_says_how_the_task_ended(run: Callable[..., Any]) -> Non
 
 
 def test_task_stopper_finds_nothing_where_nothing_runs(run: Callable[..., Any], aws: EmbeddedAws) -> None:
-    aws.client("ecs").create_cluster(clusterName="jobs")
+    aws.client("ecs").create_cluster(clusterName=CLUSTER)
 
     assert run("TaskStopper") == {"stopped": []}
 

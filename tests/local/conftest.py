@@ -6,6 +6,7 @@ import pytest
 
 from local.application import deploy_headgate, deploy_sample
 from local.embedded.server import EmbeddedAws
+from tests.local.clients import Aws
 from tests.local.deployed import Headgate, Service
 
 
@@ -42,3 +43,19 @@ def checkout(headgate: Headgate) -> Service:
 def service(headgate: Headgate) -> Service:
     """A service of a test's own: version 1 serves, version 2 is there to be rolled out."""
     return headgate.next_service()
+
+
+@pytest.fixture
+def aws(embedded_aws: EmbeddedAws, request: pytest.FixtureRequest) -> Aws:
+    """The embedded AWS, as the application gets it."""
+    return Aws(embedded_aws, _prefix(request))
+
+
+@pytest.fixture
+def bare(bare_aws: EmbeddedAws, request: pytest.FixtureRequest) -> Aws:
+    """MiniStack without anything of ours."""
+    return Aws(bare_aws, _prefix(request))
+
+
+def _prefix(request: pytest.FixtureRequest) -> str:
+    return f"t{abs(hash(request.node.nodeid)) % 10**10}"

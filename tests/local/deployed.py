@@ -19,6 +19,7 @@ from headgate.items import from_item, to_item
 from headgate.table import Table, now
 from local.application import parameters
 from local.traffic import Traffic
+from tests.unit.builders import history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -198,6 +199,7 @@ class Headgate:
         self.dynamodb = aws.client("dynamodb")
         self.table = Table(self.dynamodb, outputs["TableName"])
         self.dead_letters = Queue(self.queues, outputs["RequestDeadLettersUrl"])
+        self.fifo_dead_letters = Queue(self.queues, outputs["RequestFifoDeadLettersUrl"])
         self.undelivered = Queue(self.queues, outputs["UndeliveredUrl"])
         self._numbers, self._prefix = itertools.count(1), uuid.uuid4().hex[:4]
         self._makers = ThreadPoolExecutor(3)
@@ -219,6 +221,21 @@ class Headgate:
         detail = {"id": self.new_id(), **detail}
         self.send("Rollout Requested", detail)
         return str(detail["id"])
+
+    def request_in_order(self, group: str, **detail: Any) -> str:
+        """Ask for a rollout by the FIFO queue; answers its id."""
+        detail = {"id": self.new_id(), **detail}
+        self.send_in_order(group, json.dumps(detail), str(detail["id"]))
+        return str(detail["id"])
+
+    def send_in_order(self, group: str, body: str, deduplication_id: str) -> None:
+        """Put a message into the FIFO queue."""
+        self.queues.send_message(
+            QueueUrl=self.outputs["RequestFifoQueueUrl"],
+            MessageBody=body,
+            MessageGroupId=group,
+            MessageDeduplicationId=deduplication_id,
+        )
 
     def start(self, detail: Any, name: str | None = None) -> str:
         """Start the rollout machine directly; answers the execution's name."""
@@ -324,7 +341,7 @@ class Headgate:
 
     def outbox(self, rollout_id: str) -> list[dict[str, Any]]:
         """The events that the record holds, oldest first."""
-        events = [item for item in self.table.history(rollout_id) if item["sk"].startswith("EVENT#")]
+        events = [item for item in history(self.table, rollout_id) if item["sk"].startswith("EVENT#")]
         return sorted(events, key=lambda item: str(item["detail"]["at"]))
 
     def events(self, rollout_id: str, detail_type: str) -> list[dict[str, Any]]:
@@ -425,6 +442,15 @@ class Headgate:
             self._make_function(self._hooks[code], code)
         return self._hooks[code]
 
+    def make_machine(self, *states: dict[str, Any]) -> str:
+        """A state machine of these states, one after the other, to be run as a hook; answers its ARN."""
+        name = self._name("machine")
+        named = {str(number): {**state, "Next": str(number + 1)} for number, state in enumerate(states[:-1])}
+        named[str(len(states) - 1)] = states[-1]
+        definition = {"QueryLanguage": "JSONata", "StartAt": "0", "States": named}
+        made = self.states.create_state_machine(name=name, definition=json.dumps(definition), roleArn=ROLE)
+        return str(made["stateMachineArn"])
+
     def make_alarm(self, state: str = "OK") -> str:
         """An alarm that changes by ``set_alarm`` only; answers its name."""
         name = self._name("alarm")
@@ -448,16 +474,16 @@ class Headgate:
         """Change the state of an alarm."""
         self.alarms.set_alarm_state(AlarmName=name, StateValue=state, StateReason=f"the test set {state}")
 
-    def until_all_requests_are_taken_in(self) -> None:
+    def until_all_requests_are_taken_in(self, seconds: float = 10) -> None:
         """Wait until no request is on its way."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
 
-        def empty() -> bool:
-            url = self.outputs["RequestQueueUrl"]
+        def empty(url: str) -> bool:
             found = self.queues.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
             return not any(int(found[name]) for name in names)
 
-        eventually(empty, 10, lambda: "requests are still on their way")
+        urls = (self.outputs["RequestQueueUrl"], self.outputs["RequestFifoQueueUrl"])
+        eventually(lambda: all(empty(url) for url in urls), seconds, lambda: "requests are still on their way")
 
     def wait_for_latest(self, function: str) -> None:
         """Wait until $LATEST can be published."""

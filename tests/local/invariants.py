@@ -156,4 +156,5 @@ def assert_nothing_was_moved(headgate: Headgate, rollout_id: str, record: dict[s
 def assert_nothing_was_lost(headgate: Headgate) -> None:
     """Nothing lies in a dead-letter queue."""
     assert headgate.dead_letters.take() == []
+    assert headgate.fifo_dead_letters.take() == []
     assert headgate.undelivered.take() == []

@@ -12,11 +12,12 @@ from headgate.evidence import Pair
 from headgate.items import to_item
 from headgate.judge import Arm
 from headgate.ledgers import Ledgers, ledger_key, now_ms
-from headgate.minutes import MINUTE, Minutes, Watched, nothing_counted
+from headgate.minutes import MINUTE, Minutes, Watched
 from headgate.plan import make_plan
 from headgate.request import read_request
 from tests.local.deployed import eventually, steps
 from tests.local.invariants import assert_invariants
+from tests.unit.builders import nothing_counted
 
 if TYPE_CHECKING:
     from tests.local.deployed import Headgate, Service
@@ -197,7 +198,7 @@ def test_what_lambda_counts_of_real_requests_is_what_the_observer_reads(headgate
     guards = BY_CLOUDWATCH | {"latency": {"thresholdMs": 1}}
     request = read_request({"target": service.target, "strategy": LONG, "guards": guards}, "by-hand")
     plan = make_plan(request, driver="", firing=[])
-    ledger = nothing_counted(plan.rollout_id)._replace(candidate=broken, stable="1")
+    ledger = nothing_counted(plan.rollout_id, {}, candidate=broken, stable="1")
     for version in ("1", broken):
         service.move_by_hand(version)
         for _ in range(3):

@@ -3,11 +3,8 @@
 When a test of the second kind fails, MiniStack has closed the gap: remove the module which fills it.
 """
 
-import io
 import json
 import time
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +12,10 @@ import botocore.config
 import botocore.exceptions
 import pytest
 
-from local.embedded.server import EmbeddedAws
+from tests.local.clients import ECHO, Aws, error_code, eventually
 
 pytestmark = pytest.mark.embedded
 
-ROLE = "arn:aws:iam::000000000000:role/any"
-ECHO = """
-def handler(event, context):
-    return {"event": event, "version": context.function_version, "arn": context.invoked_function_arn}
-"""
 RAISING = """
 import os
 class OutOfLuckError(Exception): pass
@@ -32,143 +24,6 @@ def handler(event, context):
         raise OutOfLuckError("no luck")
     return os.getpid()
 """
-
-
-class Aws:
-    """One server's clients, and names that no other test uses."""
-
-    def __init__(self, server: EmbeddedAws, prefix: str) -> None:
-        """Clients are made at first use."""
-        self.server, self.prefix = server, prefix
-        self._clients: dict[str, Any] = {}
-
-    def __getattr__(self, service: str) -> Any:
-        """A client: `aws.sqs`, `aws.lambda_`, `aws.states`."""
-        name = {"lambda_": "lambda", "states": "stepfunctions"}.get(service, service)
-        if name not in self._clients:
-            config = botocore.config.Config(retries={"total_max_attempts": 1})
-            self._clients[name] = self.server.client(name, config=config)
-        return self._clients[name]
-
-    def function(self, code: str, name: str = "fn", **settings: Any) -> str:
-        """Create a function from source; returns its name."""
-        archive = io.BytesIO()
-        with zipfile.ZipFile(archive, "w") as package:
-            package.writestr("app.py", code)
-        self.lambda_.create_function(
-            FunctionName=f"{self.prefix}-{name}",
-            Runtime="python3.11",
-            Handler="app.handler",
-            Role=ROLE,
-            Timeout=settings.pop("Timeout", 10),
-            Code={"ZipFile": archive.getvalue()},
-            **settings,
-        )
-        return f"{self.prefix}-{name}"
-
-    def two_versions(self, code: str = ECHO) -> str:
-        """A function with versions 1 and 2; returns its name."""
-        name = self.function(code)
-        for number in ("1", "2"):
-            self.lambda_.update_function_configuration(FunctionName=name, Description=f"version {number}")
-            assert self.lambda_.publish_version(FunctionName=name)["Version"] == number
-        return name
-
-    def invoke(self, name: str, payload: Any = None, **options: Any) -> tuple[Any, Any]:
-        """(answer, response) of a synchronous invocation."""
-        response = self.lambda_.invoke(FunctionName=name, Payload=json.dumps(payload or {}), **options)
-        return json.loads(response["Payload"].read() or "null"), response
-
-    def queue(self, name: str = "queue", **attributes: str) -> tuple[str, str]:
-        """(URL, ARN) of a new queue."""
-        url = self.sqs.create_queue(QueueName=f"{self.prefix}-{name}", Attributes=attributes)["QueueUrl"]
-        return url, f"arn:aws:sqs:us-east-1:000000000000:{self.prefix}-{name}"
-
-    def receive(self, url: str, seconds: int = 5) -> Any:
-        """The next message's body from JSON, or None."""
-        messages = self.sqs.receive_message(QueueUrl=url, WaitTimeSeconds=seconds).get("Messages", [])
-        for message in messages:
-            self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-        return json.loads(messages[0]["Body"]) if messages else None
-
-    def listen(self, pattern: dict[str, Any]) -> str:
-        """The URL of a queue which gets the default bus's events of this pattern."""
-        url, arn = self.queue("events")
-        self.events.put_rule(Name=f"{self.prefix}-rule", EventPattern=json.dumps(pattern))
-        self.events.put_targets(Rule=f"{self.prefix}-rule", Targets=[{"Id": "queue", "Arn": arn}])
-        return url
-
-    def machine(self, states: dict[str, Any], name: str = "machine", **fields: Any) -> str:
-        """The ARN of a new JSONata state machine which starts at the first of the states."""
-        definition = {"QueryLanguage": "JSONata", "StartAt": next(iter(states)), "States": states, **fields}
-        created = self.states.create_state_machine(
-            name=f"{self.prefix}-{name}", definition=json.dumps(definition), roleArn=ROLE
-        )
-        return str(created["stateMachineArn"])
-
-    def start(self, machine: str, given: Any = None) -> str:
-        """Start an execution; returns its ARN."""
-        return str(self.states.start_execution(stateMachineArn=machine, input=json.dumps(given or {}))["executionArn"])
-
-    def outcome(self, execution: str, seconds: float = 8) -> dict[str, Any]:
-        """The description of the execution once it has ended (or as it is when the time is up)."""
-
-        def ended() -> Any:
-            described = self.states.describe_execution(executionArn=execution)
-            return described if described["status"] != "RUNNING" else None
-
-        return eventually(ended, seconds) or dict(self.states.describe_execution(executionArn=execution))
-
-    def run(self, states: dict[str, Any], given: Any = None, **fields: Any) -> dict[str, Any]:
-        """Run a new state machine to its end."""
-        return self.outcome(self.start(self.machine(states, **fields), given))
-
-    def metric(self, metric: str, **dimensions: str) -> float | None:
-        """The sum of an AWS/Lambda metric, None where there is no such metric."""
-        now = time.time()
-        found = self.cloudwatch.get_metric_statistics(
-            Namespace="AWS/Lambda",
-            MetricName=metric,
-            Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
-            StartTime=now - 600,
-            EndTime=now + 60,
-            Period=3600,
-            Statistics=["Sum"],
-        )["Datapoints"]
-        return sum(point["Sum"] for point in found) if found else None
-
-
-@pytest.fixture
-def aws(embedded_aws: EmbeddedAws, request: pytest.FixtureRequest) -> Aws:
-    """The embedded AWS, as the application gets it."""
-    return Aws(embedded_aws, _prefix(request))
-
-
-@pytest.fixture
-def bare(bare_aws: EmbeddedAws, request: pytest.FixtureRequest) -> Aws:
-    """MiniStack without anything of ours."""
-    return Aws(bare_aws, _prefix(request))
-
-
-def _prefix(request: pytest.FixtureRequest) -> str:
-    return f"t{abs(hash(request.node.nodeid)) % 10**10}"
-
-
-def eventually(look: Callable[[], Any], seconds: float = 5) -> Any:
-    """The first truthy answer of `look`, or its last one when the time is up."""
-    deadline = time.monotonic() + seconds
-    while not (seen := look()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return seen
-
-
-def error_code(call: Callable[..., Any], **arguments: Any) -> str | None:
-    """The error that AWS answers with, None for success."""
-    try:
-        call(**arguments)
-    except botocore.exceptions.ClientError as error:
-        return str(error.response["Error"]["Code"])
-    return None
 
 
 def lambda_task(name: str, **fields: Any) -> dict[str, Any]:
@@ -938,3 +793,56 @@ def test_a_resources_stack_is_found_by_its_physical_id(aws: Aws) -> None:
 
 def test_bare_a_resources_stack_is_not_found_by_its_physical_id(bare: Aws) -> None:
     assert _owner(bare) is None
+
+
+# --- run_task_sync; where there is an engine: tests/docker/test_ecs_gaps.py --------------------------------------
+
+
+def _run_task(aws: Aws, **fields: Any) -> dict[str, Any]:
+    """A state that runs a task and waits for it; without an engine it runs until somebody stops it."""
+    containers = [{"name": "app", "image": "any"}]
+    aws.ecs.register_task_definition(family=aws.prefix, containerDefinitions=containers)
+    return {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::ecs:runTask.sync",
+        "Arguments": {"Cluster": aws.prefix, "TaskDefinition": aws.prefix},
+        "End": True,
+        **fields,
+    }
+
+
+def _tasks(aws: Aws, **filters: str) -> Any:
+    """The tasks that are meant to run."""
+    return aws.ecs.list_tasks(cluster=aws.prefix, **filters)["taskArns"]
+
+
+def _stopped_while_its_task_ran(aws: Aws) -> Any:
+    execution = aws.start(aws.machine({"Run": _run_task(aws)}))
+    [task] = eventually(lambda: _tasks(aws))
+    aws.states.stop_execution(executionArn=execution)
+    return task
+
+
+def test_a_task_is_stopped_with_the_execution_that_waits_for_it(aws: Aws) -> None:
+    aws.ecs.create_cluster(clusterName=aws.prefix)
+    task = _stopped_while_its_task_ran(aws)
+    assert eventually(lambda: not _tasks(aws))
+    assert aws.ecs.describe_tasks(cluster=aws.prefix, tasks=[task])["tasks"][0]["stopCode"] == "UserInitiated"
+
+
+def test_a_task_runs_on_when_its_state_has_timed_out(aws: Aws) -> None:
+    aws.ecs.create_cluster(clusterName=aws.prefix)
+    assert aws.run({"Run": _run_task(aws, TimeoutSeconds=1)})["error"] == "States.Timeout"
+    time.sleep(0.2)
+    assert len(_tasks(aws, startedBy="AWS Step Functions")) == 1
+
+
+def test_a_task_is_run_in_a_cluster_that_is_there(aws: Aws) -> None:
+    assert aws.run({"Run": _run_task(aws)})["error"] == "ECS.ClusterNotFoundException"
+
+
+def test_bare_a_task_is_run_in_any_cluster_and_outlives_its_execution(bare: Aws) -> None:
+    _stopped_while_its_task_ran(bare)
+    time.sleep(1.5)
+    assert len(_tasks(bare)) == 1
+    assert _tasks(bare, startedBy="AWS Step Functions") == []

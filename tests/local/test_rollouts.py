@@ -12,6 +12,7 @@ import pytest
 
 from tests.local.deployed import BAD_HOOK, GATED_HOOK, GOOD_HOOK, eventually, steps
 from tests.local.invariants import assert_invariants
+from tests.unit.builders import history
 
 if TYPE_CHECKING:
     from tests.local.deployed import Headgate, Service
@@ -274,6 +275,39 @@ def test_a_hook_that_gives_no_answer_fails_at_once(headgate: Headgate) -> None:
         assert record["reason"].startswith(f"hook {hooks[said]} of beforeTraffic {said}")
 
 
+def test_a_state_machine_says_by_its_end_or_its_output_whether_it_agrees(headgate: Headgate) -> None:
+    # GIVEN machines that agree, that fail, that say otherwise, and that take too long
+    machines = {
+        "": headgate.make_machine({"Type": "Succeed", "Output": {"p95": 200}}),
+        "failed: TooSlow p95 is 900 ms": headgate.make_machine(
+            {"Type": "Fail", "Error": "TooSlow", "Cause": "p95 is 900 ms"}
+        ),
+        'failed: {"p95":900}': headgate.make_machine(
+            {"Type": "Succeed", "Output": {"hookStatus": "FAILED", "hookDetails": {"p95": 900}}}
+        ),
+        "did not finish within 2 s": headgate.make_machine({"Type": "Wait", "Seconds": 300}, {"Type": "Succeed"}),
+    }
+    names = {said: machine.rsplit(":", 1)[-1] for said, machine in machines.items()}
+    # WHEN rollouts ask them by their names
+    rollouts = {
+        said: headgate.request(
+            target=headgate.next_service().target,
+            candidate=TWO,
+            strategy="AllAtOnce",
+            hooks={"beforeTraffic": [{"stateMachine": machine, "timeoutSeconds": 2, "config": {"users": 40}}]},
+        )
+        for said, machine in names.items()
+    }
+    # THEN each ends as its machine does, and says what that said
+    for said, rollout in rollouts.items():
+        record = assert_invariants(headgate, rollout)
+        assert record["status"] == ("rolled-back" if said else "succeeded")
+        assert record["reason"] == (f"hook {names[said]} of beforeTraffic {said}" if said else "")
+    # AND nothing runs on that is not waited for
+    late = headgate.states.list_executions(stateMachineArn=machines["did not finish within 2 s"])
+    assert [each["status"] for each in late["executions"]] == ["ABORTED"]
+
+
 def test_a_failing_hook_after_traffic_takes_everything_back(headgate: Headgate, service: Service) -> None:
     # GIVEN a hook that does not agree once all traffic has moved, and one that is told of rollbacks
     hooks = {
@@ -391,7 +425,7 @@ def test_a_signal_that_comes_before_the_bake_is_open_is_not_lost(headgate: Headg
 
 def seconds_of_step(headgate: Headgate, rollout: str, step: int) -> float:
     """How long a step's first bake was on record."""
-    (found,) = (item for item in headgate.table.history(rollout) if item["sk"] == f"STEP#{step:03d}#00")
+    (found,) = (item for item in history(headgate.table, rollout) if item["sk"] == f"STEP#{step:03d}#00")
     return (datetime.fromisoformat(found["endedAt"]) - datetime.fromisoformat(found["startedAt"])).total_seconds()
 
 
@@ -513,12 +547,20 @@ def test_an_invalid_direct_execution_is_refused_too(headgate: Headgate, service:
     [
         ({"guards": {"alarms": ["nobody"]}}, "guards.alarms: no alarm is named nobody"),
         ({"hooks": {"beforeTraffic": [{"lambda": "nobody"}]}}, "hooks: nobody cannot be asked: "),
+        (
+            {"hooks": {"afterStep": [{"stateMachine": "nobody"}]}},
+            "hooks.afterStep[0].stateMachine: nobody cannot be asked: ",
+        ),
+        (
+            {"hooks": {"afterStep": [{"ecsTask": {"taskDefinition": "nobody:1"}}]}},
+            "hooks.afterStep[0].ecsTask: taskDefinition: nobody:1: ",
+        ),
         ({"target": {"function": "nobody"}}, "target: function nobody with alias live does not exist"),
         ({"target": {"alias": "nobody"}}, "target: function {function} with alias nobody does not exist"),
         ({"candidate": {"version": "99"}}, "candidate.version: {function} has no version 99"),
         ({"candidate": {"version": "1"}}, "candidate: version 1 is what {function}:live serves already"),
     ],
-    ids=["alarm", "hook", "function", "alias", "version", "candidate-is-stable"],
+    ids=["alarm", "hook", "machine", "task", "function", "alias", "version", "candidate-is-stable"],
 )
 def test_a_request_that_cannot_be_carried_out_is_refused_before_anything_is_touched(
     headgate: Headgate, service: Service, changes: dict[str, Any], said: str

@@ -980,15 +980,20 @@ def _describe(child: Execution, *, parsed: bool) -> dict[str, Any]:
 def _start_execution(self: Any, state_machine_arn: str, name: str | None = None, *rest: Any, **named: Any) -> Any:
     # AWS: makes up a name. (moto: the name is "None".)
     execution = _moto_start_execution(self, state_machine_arn, name or str(uuid.uuid4()), *rest, **named)
-    # AWS: can be stopped as soon as it is started. (moto: only once its thread has got that far.)
-    while execution.exec_worker.env is None:
-        time.sleep(0.001)
+    _await_thread(execution)
     return execution
+
+
+def _await_thread(execution: Any) -> None:
+    # AWS: can be stopped as soon as it is started. (moto: only once its thread has got that far.)
+    while execution.exec_worker is None or execution.exec_worker.env is None:
+        time.sleep(0.001)
 
 
 def _http_stop_execution(self: Any) -> Any:
     # moto drops error and cause, and knows no stop date until the interpreter has noticed.
     execution = self.stepfunction_backend.describe_execution(self._get_param("executionArn"))
+    _await_thread(execution)
     moment = execution.stop_date or datetime.now(tz=UTC)
     execution.stop(stop_date=moment, error=self._get_param("error"), cause=self._get_param("cause"))
     return http.ActionResult({"stopDate": moment})

@@ -29,6 +29,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from unittest import mock
 
+from botocore.exceptions import ClientError
 from moto.cloudwatch.models import CloudWatchBackend
 from moto.dynamodb.models import dynamodb_backends
 from moto.dynamodb.responses import DynamoHandler
@@ -36,29 +37,35 @@ from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
 from headgate import aws
 from headgate.aws import execution_name
+from headgate.hook_checks import HookChecks, Place, TaskLimits
 from headgate.items import from_item, to_item
 from headgate.locks import HELD_LOCKS, Locks
 from headgate.observability import logger
 from headgate.request import RolloutRequest
 from headgate.table import ANNOUNCED_AS, Table, now
-from tests.statemachines.engine import ACCOUNT, REGION, Engine, LambdaServiceError, ServiceError
+from headgate.task_preflight import Allowed, Preflight
+from headgate.task_registry import TaskRegistry
+from headgate.task_runs import TaskRuns
+from tests.statemachines.ecs import Tasks
+from tests.statemachines.engine import ACCOUNT, REGION, Engine, Execution, LambdaServiceError, ServiceError
+from tests.unit.ecs_tasks import GOOD, SUBNETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
     from types import TracebackType
 
-    from tests.statemachines.engine import Execution
-
 ROOT = Path(__file__).parents[2]
 TABLE = "headgate"
-ROLLOUT, HOOKS = "headgate-rollout", "headgate-hooks"
+ROLLOUT, HOOKS, ECS_TASK = "headgate-rollout", "headgate-hooks", "headgate-ecs-task"
 DEFINITIONS = {
     ROLLOUT: (ROOT / "statemachines/rollout.asl.json").read_text(),
     HOOKS: (ROOT / "statemachines/hooks.asl.json").read_text(),
+    ECS_TASK: (ROOT / "statemachines/ecs_task.asl.json").read_text(),
 }
 NESTED = "arn:aws:states:::states:startExecution.sync:2"
 STABLE, CANDIDATE = "6", "7"
+STOP = "arn:aws:states:::aws-sdk:sfn:stopExecution"
 OUTSIDE = "somebody else"
 ALARM = "checkout-errors"
 TARGET_KEY = "lambda-alias/checkout/live"
@@ -80,8 +87,10 @@ _STATE_OF_FUNCTION = {
     "pauser": "Pause",
     "settler": "Settle",
 }
+_TASK_FUNCTIONS = {"TaskPlanner": "task_planner", "TaskClassifier": "task_classifier", "TaskStopper": "task_stopper"}
 _FUNCTIONS = (
     *_STATE_OF_FUNCTION,
+    *_TASK_FUNCTIONS.values(),
     "lambda_alias_driver",
     "intake",
     "signaller",
@@ -103,9 +112,13 @@ _ENVIRONMENT = {
     "AWS_REGION": REGION,
     "AWS_DEFAULT_REGION": REGION,
     "ACCOUNT": ACCOUNT,
+    "PARTITION": "aws",
+    "TASK_DEFINITIONS": "*",
+    "REGISTER_TASK_DEFINITIONS": "false",
     "TABLE": TABLE,
     "RETENTION_DAYS": "90",
     "TELEMETRY": "true",
+    "TASK_ROLES": "jobs/*",
     "DRIVERS": json.dumps({"lambda-alias": arn_of("lambda_alias_driver")}),
     "ROLLOUT_MACHINE": machine_arn(ROLLOUT),
     "BUS": "headgate",
@@ -139,7 +152,7 @@ class Client:
 def _load_functions(client: Callable[[str], Any]) -> dict[str, Any]:
     """The functions' modules, imported as Lambda does: by path, with the template's environment."""
     modules = {}
-    with mock.patch.object(aws, "client", lambda service: Client(client(service))):
+    with mock.patch.object(aws, "client", lambda service, **_: Client(client(service))):
         for name in _FUNCTIONS:
             spec = importlib.util.spec_from_file_location(f"functions_{name}", ROOT / "functions" / name / "app.py")
             if spec is None or spec.loader is None:
@@ -329,6 +342,8 @@ class Rollouts:
         Lambda's control plane, with the alias that is rolled out.
     outlets
         What went to queues and to the bus.
+    tasks
+        ECS, and how the tasks on it end.
     running
         The function that this thread runs now.
     calls
@@ -342,6 +357,7 @@ class Rollouts:
     def __init__(self, *, time_scale: float = TIME_SCALE) -> None:
         self.engine = Engine(time_scale=time_scale)
         self.outlets = Outlets()
+        self.tasks = Tasks()
         self.running = threading.local()
         self.calls: Counter[str] = Counter()
         self.asked: list[dict[str, Any]] = []
@@ -374,19 +390,52 @@ class Rollouts:
             _modules.update(_load_functions(self.engine.client))
         self.functions = Functions(self.engine.client("lambda").exceptions)
         self.functions.served = self.engine.functions
-        for name in ("lambda_alias_driver", "planner", "warden"):
+        for name in ("lambda_alias_driver", "warden"):
             opening.enter_context(mock.patch.object(_modules[name], "functions", Client(self.functions)))
         for name, outlet in (("intake", "queues"), ("counter", "queues"), ("publisher", "events")):
             opening.enter_context(mock.patch.object(_modules[name], outlet, Client(self.outlets)))
+        checks = HookChecks(
+            self.functions,
+            self.engine.client("stepfunctions"),
+            self.tasks.ecs,
+            place=Place("aws", ACCOUNT, REGION),
+            tasks=TaskLimits(_ENVIRONMENT["TASK_ROLES"], "*", may_register=False),
+        )
+        opening.enter_context(mock.patch.object(_modules["planner"], "hook_checks", checks))
         self._make_table_and_alarm()
         self.table = Table(self.engine.client("dynamodb"), TABLE)
         for name in (*_STATE_OF_FUNCTION, "lambda_alias_driver"):
             self.engine.function(arn_of(name), self._served(name))
-        self.engine.add_machine(HOOKS, DEFINITIONS[HOOKS], {"Partition": "aws"})
+        self._add_task_machine(opening)
+        self.engine.add_machine(
+            HOOKS, DEFINITIONS[HOOKS], {"Partition": "aws", "EcsTaskMachine": machine_arn(ECS_TASK)}
+        )
         arns = {name.capitalize(): arn_of(name) for name in _STATE_OF_FUNCTION}
         self.engine.add_machine(
             ROLLOUT, DEFINITIONS[ROLLOUT], {"Partition": "aws", "HooksMachine": machine_arn(HOOKS), **arns}
         )
+
+    def _add_task_machine(self, opening: contextlib.ExitStack) -> None:
+        self.tasks.serve(self.engine, opening)
+        allowed = Allowed(ACCOUNT, _ENVIRONMENT["TASK_ROLES"], "*", may_register=False)
+        preflight = Preflight(TaskRegistry(self.tasks.ecs), allowed)
+        opening.enter_context(mock.patch.object(_modules["task_planner"], "preflight", preflight))
+        for name in _TASK_FUNCTIONS.values():
+            if name != "task_planner":
+                runs = TaskRuns(self.tasks.ecs, self.tasks.logs)
+                opening.enter_context(mock.patch.object(_modules[name], "runs", runs))
+            self.engine.function(arn_of(name), functools.partial(self._deliver, name))
+        arns = {name: arn_of(function) for name, function in _TASK_FUNCTIONS.items()}
+        self.engine.add_machine(ECS_TASK, DEFINITIONS[ECS_TASK], {"Partition": "aws", "Bus": "headgate", **arns})
+        self.engine.integration(STOP, self._stop_execution)
+
+    def _stop_execution(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        execution = Execution(self.engine, arguments["ExecutionArn"])
+        try:
+            execution.stop(arguments["Error"], arguments["Cause"])
+        except ClientError as error:
+            raise ServiceError(f"Sfn.{error.response['Error']['Code']}Exception") from error
+        return {"StopDate": now()}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -486,6 +535,31 @@ class Rollouts:
         self.answers[name] = list(answers or [{"hookStatus": "SUCCEEDED"}])
         self.engine.function(name, lambda event: self._answer(name, event))
         return {"lambda": name, "timeoutSeconds": seconds, "config": config}
+
+    def task_hook(self, *answers: dict[str, Any] | Exception, seconds: int = 60, **fields: Any) -> dict[str, Any]:
+        """The entry in a request of a task that ends like this, the last one for ever; it succeeds by default."""
+        self.tasks.answers = list(answers or [GOOD])
+        task = {"cluster": "jobs", "taskDefinition": "migrate:3", "networkConfiguration": SUBNETS, **fields}
+        return {"ecsTask": task, "timeoutSeconds": seconds}
+
+    def machine_hook(self, name: str, *states: dict[str, Any], seconds: int = 60, **config: Any) -> dict[str, Any]:
+        """The entry in a request of a state machine of these states, one after the other."""
+        named = {f"State {number}": {**state} for number, state in enumerate(states)}
+        for number, state in enumerate(states[:-1]):
+            named[f"State {number}"] = {**state, "Next": f"State {number + 1}"}
+        definition = {"QueryLanguage": "JSONata", "StartAt": "State 0", "States": named}
+        arn = self.engine.add_machine(name, json.dumps(definition))
+        return {"stateMachine": arn, "timeoutSeconds": seconds, "config": config}
+
+    def tell_stopper(self, execution: Execution) -> None:
+        """The event by which Step Functions says that an execution of the ECS task machine has ended."""
+        detail = {
+            "executionArn": execution.arn,
+            "name": execution.name,
+            "status": execution.status,
+            "input": json.dumps(execution.input),
+        }
+        self._deliver("task_stopper", {"source": "aws.states", "detail": detail})
 
     def wait_for(self, state: str, calls: int = 1) -> None:
         """Wait until a state's function has had its effect that many times."""

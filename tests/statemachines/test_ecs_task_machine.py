@@ -12,6 +12,8 @@ import jsonschema
 import pytest
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_ecs
 
+from headgate.task_preflight import Allowed, Preflight
+from headgate.task_registry import TaskRegistry
 from headgate.task_runs import TaskRuns
 from local import schemas
 from tests.statemachines.engine import Engine, ServiceError
@@ -21,6 +23,7 @@ from tests.unit.ecs_tasks import (
     CAPACITY,
     GOOD,
     INTERRUPTED,
+    NEW_DEFINITION,
     NOT_STARTED,
     OUT_OF_MEMORY,
     PULL,
@@ -73,10 +76,16 @@ class App:
         self.bus: Callable[[Any], Any] = lambda _: {"FailedEntryCount": 0}
         monkeypatch.setenv("ACCOUNT", ACCOUNT)
         monkeypatch.setenv("TASK_ROLES", "jobs/*")
+        monkeypatch.setenv("TASK_DEFINITIONS", "migrate")
+        monkeypatch.setenv("REGISTER_TASK_DEFINITIONS", "true")
         monkeypatch.setattr(random, "random", lambda: 1.0)
         for name in FUNCTIONS.values():
             module = _load(name)
-            module.__dict__["runs"] = TaskRuns(self.ecs, self.logs)
+            if name == "task_planner":
+                allowed = Allowed(ACCOUNT, "jobs/*", "migrate", may_register=True)
+                module.__dict__["preflight"] = Preflight(TaskRegistry(self.ecs), allowed)
+            else:
+                module.__dict__["runs"] = TaskRuns(self.ecs, self.logs)
             engine.function(name, lambda event, module=module: module.handler(event, _CONTEXT))
         # AWS takes these too, though its guide does not list them: https://github.com/aws/aws-cdk/pull/35465 and
         # https://github.com/CloudSnorkel/cdk-github-runners/pull/999. (moto: drops what the guide does not list.)
@@ -185,6 +194,26 @@ def test_what_it_tells_the_bus_is_what_the_model_says(app: App) -> None:
     assert (entry["DetailType"], entry["EventBusName"], entry["Source"]) == ("Task Ended", "headgate", "headgate")
     assert entry["Detail"]["id"] == "migrate-42/task-ended"
     jsonschema.Draft202012Validator(schemas.schema_of("Task Ended")).validate(entry["Detail"])
+
+
+def test_a_definition_that_comes_with_the_request_is_registered_once_run_and_told(app: App) -> None:
+    # GIVEN a family in which somebody else is making a revision just now
+    app.ecs.busy = 1
+    execution = app.start(failed(BAD), GOOD, taskDefinition={"register": NEW_DEFINITION}, count=2, **TWICE)
+    assert execution.status == "SUCCEEDED"
+    # THEN the planner was asked again, and one revision serves every task and attempt
+    [arn] = app.ecs.registered
+    assert arn.endswith(":task-definition/migrate:1")
+    assert [run["TaskDefinition"] for run in app.runs] == [arn] * 3
+    assert execution.output["taskDefinition"] == app.announced[0]["Detail"]["taskDefinition"] == arn
+
+
+def test_nothing_is_registered_or_run_for_a_definition_that_ecs_would_refuse(app: App) -> None:
+    execution = app.start(GOOD, taskDefinition={"register": NEW_DEFINITION | {"family": "billing"}})
+    assert execution.error == "RequestRefused"
+    assert result_of(execution)["reason"].startswith("taskDefinition.register.family: billing may not be registered")
+    assert "taskDefinition" not in result_of(execution)
+    assert (app.ecs.registered, app.runs) == ({}, [])
 
 
 def test_a_bus_that_takes_nothing_changes_nothing_of_how_the_task_ended(app: App) -> None:

@@ -9,8 +9,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from tests.statemachines.engine import evaluate_jsonata
-from tests.statemachines.rollouts import DEFINITIONS, HOOKS, Rollouts, error, parts, passed
+from tests.statemachines.ecs import HANGS
+from tests.statemachines.engine import ServiceError, evaluate_jsonata
+from tests.statemachines.rollouts import (
+    DEFINITIONS,
+    ECS_TASK,
+    HOOKS,
+    STOP,
+    Rollouts,
+    error,
+    machine_arn,
+    parts,
+    passed,
+)
+from tests.unit.ecs_tasks import GOOD, NOT_STARTED, PULL, cause, container, detail
 
 if TYPE_CHECKING:
     from tests.statemachines.engine import Execution
@@ -27,12 +39,33 @@ TOLD = {
 SUCCEEDED = {"hookStatus": "SUCCEEDED"}
 IN_PROGRESS = {"hookStatus": "IN_PROGRESS", "callBackDelay": 1}
 HOUR = 3600
+SUCCEED = {"Type": "Succeed"}
+BREAK = {"Type": "Fail", "Error": "TooSlow", "Cause": "p95 is 900 ms"}
+
+
+def exited(code: int) -> ServiceError:
+    """A task whose container ended with this exit code, as Step Functions tells it."""
+    return ServiceError("States.TaskFailed", cause(detail(container(code=code), container("router"))))
+
+
+def says(output: Any) -> dict[str, Any]:
+    """A state machine's end with this output."""
+    return {"Type": "Succeed", "Output": output}
 
 
 def ask(app: Rollouts, *hooks: dict[str, Any]) -> Execution:
     execution = app.engine.start(HOOKS, {**TOLD, "hooks": list(hooks)})
     execution.wait()
     return execution
+
+
+def no_task_runs_on(app: Rollouts) -> None:
+    """Whoever has ended without stopping its tasks is told of by an event, and then nothing runs on."""
+    for execution in app.engine.executions(ECS_TASK):
+        execution.wait()
+        if execution.status != "SUCCEEDED":
+            app.tell_stopper(execution)
+    assert app.tasks.living() == []
 
 
 # --- The table of walks ----------------------------------------------------------------------------------------------
@@ -44,6 +77,17 @@ class Walk(NamedTuple):
     answers: tuple[Any, ...]
     end: str
     seconds: int = HOUR
+    kind: str = "lambda"
+
+    def hook(self, app: Rollouts) -> dict[str, Any]:
+        match self.kind:
+            case "ecsTask":
+                return app.task_hook(*self.answers, seconds=self.seconds)
+            case "nobody":
+                return {"stateMachine": machine_arn("nobody"), "timeoutSeconds": self.seconds, "config": {}}
+            case "stateMachine":
+                return app.machine_hook("load-test", *self.answers, seconds=self.seconds)
+        return app.hook("check", *self.answers, seconds=self.seconds)
 
 
 WALKS = {
@@ -55,13 +99,25 @@ WALKS = {
     "Answer? -> Wait": Walk((IN_PROGRESS, SUCCEEDED), "All agreed"),
     "Answer? -> Took too long": Walk((IN_PROGRESS | {"callBackDelay": HOUR},), "Took too long", 60),
     "Answer? -> Refused": Walk(({"hookStatus": "FAILED"},), "Refused"),
+    "Next hook? -> Run task": Walk((GOOD,), "All agreed", kind="ecsTask"),
+    "Run task !States.ALL -> How did it fail?": Walk((exited(3),), "Failed", kind="ecsTask"),
+    "How did it fail? -> Failed": Walk((exited(3),), "Failed", kind="ecsTask"),
+    "How did it fail? -> Stop it": Walk((HANGS,), "Took too long", 20, "ecsTask"),
+    "Out of time? -> Took too long": Walk((HANGS,), "Took too long", 20, "ecsTask"),
+    "Next hook? -> Run machine": Walk((SUCCEED,), "All agreed", kind="stateMachine"),
+    "What did it say? -> Next hook?": Walk((SUCCEED,), "All agreed", kind="stateMachine"),
+    "What did it say? -> Refused": Walk((says({"hookStatus": "FAILED"}),), "Refused", kind="stateMachine"),
+    "Run machine !States.ALL -> How did it fail?": Walk((BREAK,), "Failed", kind="stateMachine"),
+    "Stop it !States.ALL -> Out of time?": Walk((), "Could not be asked", kind="nobody"),
+    "Out of time? -> Could not be asked": Walk((), "Could not be asked", kind="nobody"),
 }
 
 
 @functools.cache
 def walked(part: str) -> tuple[list[str], set[str]]:
     with Rollouts() as app:
-        execution = ask(app, app.hook("check", *WALKS[part].answers, seconds=WALKS[part].seconds))
+        execution = ask(app, WALKS[part].hook(app))
+        no_task_runs_on(app)
         return execution.states(), passed(HOOKS, execution)
 
 
@@ -231,3 +287,261 @@ def test_a_hook_is_polled_a_thousand_times_at_most(app: Rollouts) -> None:
         if event.get("stateExitedEventDetails", {}).get("name") == "Ask"
     ]
     assert counts == [str(number) for number in range(1, 9)]
+
+
+# --- ECS tasks -------------------------------------------------------------------------------------------------------
+
+
+def ending(execution: Execution) -> tuple[str, str | None, str | None]:
+    return execution.states()[-1], execution.error, execution.cause
+
+
+def test_a_task_that_succeeds_agrees_and_the_next_hook_is_asked(app: Rollouts) -> None:
+    execution = ask(app, app.hook("first"), app.task_hook(GOOD), app.hook("third"))
+    assert execution.output == {"hookStatus": "SUCCEEDED", "asked": 3}
+    assert [event["hook"] for event in app.asked] == ["first", "third"]
+    assert len(app.tasks.runs) == 1
+
+
+def test_every_container_of_a_task_is_told_what_it_tests(app: Rollouts) -> None:
+    mine = {"containers": {"app": {"environment": {"HEADGATE_STEP": "mine", "PATHS": "/"}}}}
+    ask(app, app.task_hook(GOOD, environment={"HEADGATE_TARGET": "the target", "USERS": "40"}, overrides=mine))
+    told = {
+        "HEADGATE_ROLLOUT_ID": "checkout-42",
+        "HEADGATE_STAGE": "beforeTraffic",
+        "HEADGATE_TARGET": "the target",
+        "HEADGATE_STABLE": "6",
+        "HEADGATE_CANDIDATE": "7",
+        "HEADGATE_STEP": "0",
+        "USERS": "40",
+    }
+    assert app.tasks.environment_of(0, "router") == told
+    # AND what is said of one container counts more.
+    assert app.tasks.environment_of(0, "app") == told | {"HEADGATE_STEP": "mine", "PATHS": "/"}
+
+
+def test_a_tasks_execution_is_linked_to_the_hooks_and_named_after_it(app: Rollouts) -> None:
+    execution = ask(app, app.task_hook(GOOD), app.task_hook(GOOD, id="smoke-1"))
+    first, second = app.engine.executions(ECS_TASK)
+    assert [first.name, second.name] == [f"{execution.name}-0", f"{execution.name}-1"]
+    assert first.input["AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"] == execution.arn
+    assert second.output["id"] == "smoke-1"
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (
+            exited(3),
+            (
+                "hook migrate:3 of beforeTraffic failed: exited (TaskExitedNonZero): container app exited with 3; "
+                'exit codes {"app":3,"router":0}'
+            ),
+        ),
+        (
+            ServiceError(
+                "States.TaskFailed",
+                cause(detail(container(code=None, reason=PULL), code=NOT_STARTED, reason=PULL)),
+            ),
+            f"hook migrate:3 of beforeTraffic failed: could-not-start (TaskCouldNotStart): {PULL}",
+        ),
+        (
+            ServiceError("ECS.AccessDeniedException", "not authorized to perform: ecs:RunTask"),
+            (
+                "hook migrate:3 of beforeTraffic failed: could-not-start (TaskCouldNotStart): "
+                "ECS.AccessDeniedException: not authorized to perform: ecs:RunTask"
+            ),
+        ),
+    ],
+)
+def test_a_task_that_does_not_succeed_fails_the_hook_and_tells_how_it_ended(
+    app: Rollouts, answer: Exception, cause: str
+) -> None:
+    execution = ask(app, app.task_hook(answer, seconds=HOUR), app.hook("second"))
+    assert ending(execution) == ("Failed", "HookFailed", cause)
+    assert app.asked == []
+
+
+def test_of_several_tasks_the_exit_codes_of_those_that_failed_are_told(app: Rollouts) -> None:
+    execution = ask(app, app.task_hook(GOOD, exited(1), exited(2), count=3, seconds=HOUR))
+    assert execution.states()[-1] == "Failed"
+    told = (execution.cause or "").partition("exit codes ")[2]
+    assert sorted(codes["app"] for codes in json.loads(told)) == [1, 2]
+
+
+def test_a_task_that_its_planner_refuses_fails_the_hook_with_the_reason(app: Rollouts) -> None:
+    execution = ask(app, app.task_hook(taskDefinition="nothing:1"))
+    reason = "taskDefinition: nothing:1: Unable to describe task definition."
+    told = f"hook nothing:1 of beforeTraffic failed: refused (RequestRefused): {reason}"
+    assert ending(execution) == ("Failed", "HookFailed", told)
+
+
+def test_a_task_that_ran_out_of_its_own_time_is_not_the_hooks_timeout(app: Rollouts) -> None:
+    execution = ask(app, app.task_hook(HANGS, seconds=HOUR, timeoutSeconds=10))
+    assert execution.error == "HookFailed"
+    assert (execution.cause or "").startswith("hook migrate:3 of beforeTraffic failed: timed-out (TaskTimedOut): ")
+    # AND its own machine has stopped it, with nobody's help.
+    assert app.tasks.living() == []
+
+
+def test_a_task_that_outlives_the_hook_is_stopped_with_its_execution(app: Rollouts) -> None:
+    execution = ask(app, app.task_hook(HANGS, seconds=30))
+    assert ending(execution) == (
+        "Took too long",
+        "HookTimedOut",
+        "hook migrate:3 of beforeTraffic did not finish within 30 s",
+    )
+    [child] = app.engine.executions(ECS_TASK)
+    child.wait()
+    # THEN the child is stopped with the reason. (moto stops it as it times out; AWS is asked to.)
+    assert child.status == "ABORTED"
+    assert "Stop it" in execution.states()
+    # AND whatever Step Functions has not stopped of the task, the event does.
+    no_task_runs_on(app)
+    [(_, reason)] = app.tasks.ecs.stopped
+    assert reason == "Headgate: the execution that ran it is ABORTED"
+
+
+def test_a_stop_of_the_hooks_stops_the_task(app: Rollouts) -> None:
+    execution = app.engine.start(HOOKS, {**TOLD, "hooks": [app.task_hook(HANGS, seconds=HOUR)]})
+    deadline = time.monotonic() + 5
+    while not app.tasks.living() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    execution.stop()
+    no_task_runs_on(app)
+    assert [child.status for child in app.engine.executions(ECS_TASK)] == ["ABORTED"]
+
+
+def test_an_end_that_is_told_at_too_great_a_length_is_told_in_part(app: Rollouts) -> None:
+    # Step Functions cuts a cause off at 32,768 characters, wherever that is.
+    described = json.dumps({"Input": "x" * 40_000, "Status": "FAILED", "Error": "TaskExitedNonZero"})[:32_768]
+
+    def fail(_: Any) -> Any:
+        raise ServiceError("States.TaskFailed", described)
+
+    app.engine.integration("arn:aws:states:::states:startExecution.sync:2", fail)
+    execution = ask(app, app.task_hook(GOOD))
+    assert (execution.states()[-1], execution.error) == ("Failed", "HookFailed")
+    assert (execution.cause or "").startswith("hook migrate:3 of beforeTraffic failed: States.TaskFailed {")
+
+
+@pytest.mark.parametrize(
+    ("described", "told"),
+    [
+        # An execution that timed out, or that somebody stopped, has no error unless somebody gave one.
+        ({"Status": "TIMED_OUT"}, "its execution is TIMED_OUT"),
+        ({"Status": "ABORTED"}, "its execution is ABORTED"),
+        ({"Status": "ABORTED", "Error": "NotNow", "Cause": "kim"}, "NotNow kim"),
+        ({"Status": "FAILED", "Error": "States.Runtime", "Cause": "{no JSON}"[:-1]}, "States.Runtime {no JSON"),
+    ],
+)
+def test_an_execution_that_ended_without_a_result_is_told_by_what_there_is(
+    app: Rollouts, described: dict[str, str], told: str
+) -> None:
+    def fail(_: Any) -> Any:
+        raise ServiceError("States.TaskFailed", json.dumps({"Input": "{}", **described}))
+
+    app.engine.integration("arn:aws:states:::states:startExecution.sync:2", fail)
+    execution = ask(app, app.task_hook(GOOD))
+    assert ending(execution) == ("Failed", "HookFailed", f"hook migrate:3 of beforeTraffic failed: {told}")
+
+
+# --- State machines --------------------------------------------------------------------------------------------------
+
+
+def test_a_state_machine_gets_what_a_function_gets(app: Rollouts) -> None:
+    execution = ask(app, app.machine_hook("load-test", SUCCEED, users=40))
+    assert execution.output == {"hookStatus": "SUCCEEDED", "asked": 1}
+    [child] = app.engine.executions("load-test")
+    assert child.input == {**TOLD, "config": {"users": 40}}
+
+
+@pytest.mark.parametrize(
+    "output",
+    [{}, {"status": "fine"}, "FAILED", ["FAILED"], [{"hookStatus": "FAILED"}], 0, False, {"hookStatus": "SUCCEEDED"}],
+)
+def test_a_state_machine_that_succeeds_agrees_whatever_it_says_that_is_no_answer(app: Rollouts, output: Any) -> None:
+    assert ask(app, app.machine_hook("load-test", says(output))).states()[-1] == "All agreed"
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ({"hookStatus": "FAILED", "hookDetails": {"p95": 900}}, 'failed: {"p95":900}'),
+        ({"hookStatus": "FAILED"}, "failed: {}"),
+        ({"hookStatus": "IN_PROGRESS"}, 'gave no valid answer: {"hookStatus":"IN_PROGRESS"}'),
+        ({"hookStatus": None}, 'gave no valid answer: {"hookStatus":null}'),
+    ],
+)
+def test_a_state_machine_may_answer_otherwise_than_it_ends(app: Rollouts, output: Any, told: str) -> None:
+    execution = ask(app, app.machine_hook("load-test", says(output)))
+    assert ending(execution) == ("Refused", "HookFailed", f"hook load-test of beforeTraffic {told}")
+    assert len(app.engine.executions("load-test")) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (BREAK, "TooSlow p95 is 900 ms"),
+        ({"Type": "Fail", "Error": "TooSlow"}, "TooSlow"),
+        ({"Type": "Fail", "Error": "TooSlow", "Cause": '{"p95": 900}'}, 'TooSlow {"p95": 900}'),
+    ],
+)
+def test_a_state_machine_that_fails_fails_the_hook_with_its_own_words(app: Rollouts, state: Any, told: str) -> None:
+    execution = ask(app, app.machine_hook("load-test", state))
+    assert (execution.states()[-1], execution.error) == ("Failed", "HookFailed")
+    assert (execution.cause or "").startswith(f"hook load-test of beforeTraffic failed: {told}")
+
+
+def test_a_state_machine_that_takes_too_long_is_stopped(app: Rollouts) -> None:
+    wait = {"Type": "Wait", "Seconds": HOUR}
+    execution = ask(app, app.machine_hook("load-test", wait, SUCCEED, seconds=30))
+    told = "hook load-test of beforeTraffic did not finish within 30 s"
+    assert ending(execution) == ("Took too long", "HookTimedOut", told)
+    [child] = app.engine.executions("load-test")
+    child.wait()
+    assert child.status == "ABORTED"
+
+
+def test_out_of_time_an_execution_is_stopped_by_its_name(app: Rollouts) -> None:
+    # GIVEN a service that does not stop what it no longer waits for: of a timeout, AWS promises nothing
+    stopped: list[dict[str, Any]] = []
+    app.engine.integration(STOP, lambda arguments: stopped.append(arguments) or {})
+    wait = {"Type": "Wait", "Seconds": HOUR}
+    hooks = [app.hook("first"), app.machine_hook("load-test", wait, SUCCEED, seconds=30)]
+    execution = ask(app, *hooks)
+    [child] = app.engine.executions("load-test")
+    assert [each["ExecutionArn"] for each in stopped] == [child.arn]
+    assert child.name == f"{execution.name}-1"
+    assert stopped[0]["Error"] == "HookTimedOut"
+
+
+def test_a_state_machine_that_may_not_be_started_fails_at_once_with_the_reason(app: Rollouts) -> None:
+    def refuse(_: Any) -> Any:
+        raise ServiceError("StepFunctions.AccessDeniedException", "not authorized to perform: states:StartExecution")
+
+    hook = app.machine_hook("load-test", SUCCEED, seconds=HOUR)
+    app.engine.integration("arn:aws:states:::states:startExecution.sync:2", refuse)
+    told = "StepFunctions.AccessDeniedException not authorized to perform: states:StartExecution"
+    execution = ask(app, hook)
+    assert ending(execution) == (
+        "Could not be asked",
+        "HookFailed",
+        f"hook load-test of beforeTraffic could not be started: {told}",
+    )
+
+
+def test_a_start_that_is_throttled_is_tried_again(app: Rollouts) -> None:
+    hook, nested = app.machine_hook("load-test", SUCCEED, seconds=HOUR), "arn:aws:states:::states:startExecution.sync:2"
+    calls: list[Any] = []
+
+    def throttle(arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) < 3:
+            raise ServiceError("StepFunctions.ThrottlingException", "Rate exceeded")
+        return {"Output": {"hookStatus": "SUCCEEDED"}}
+
+    app.engine.integration(nested, throttle)
+    assert ask(app, hook).states()[-1] == "All agreed"
+    # THEN under the same name, so that one start is all there can be
+    assert len({call["Name"] for call in calls}) == 1

@@ -15,6 +15,7 @@ from tests.statemachines.rollouts import (
     ALARM,
     CANDIDATE,
     DEFINITIONS,
+    ECS_TASK,
     LONG,
     OUTSIDE,
     ROLLOUT,
@@ -26,6 +27,7 @@ from tests.statemachines.rollouts import (
     parts,
     passed,
 )
+from tests.unit.ecs_tasks import cause, container, detail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -380,6 +382,59 @@ def test_a_hook_that_fails_rolls_back_and_its_reason_is_kept(app: Rollouts, stag
     assert app.functions.routing == (STABLE, {})
     assert app.record()["reason"] == f'hook check of {stage} failed: {{"reason":"not good"}}'
     assert [event["stage"] for event in app.asked] == [stage, "onRollback"]
+
+
+def test_a_task_that_fails_before_traffic_rolls_the_rollout_back_and_says_why(app: Rollouts) -> None:
+    failed = ServiceError("States.TaskFailed", cause(detail(container(code=3), container("router"))))
+    hooks = {"beforeTraffic": [app.task_hook(failed), app.hook("never asked")], "onRollback": [app.hook("pager")]}
+    execution = app.run(app.request(hooks=hooks))
+    ending = ["Before traffic", "Roll back", "On rollback?", "On rollback", *ROLLED_BACK[2:]]
+    assert execution.states()[-len(ending) :] == ending
+    assert app.functions.routing == (STABLE, {})
+    assert "Shift" not in execution.states()
+    assert app.record()["reason"] == (
+        "hook migrate:3 of beforeTraffic failed: exited (TaskExitedNonZero): container app exited with 3; "
+        'exit codes {"app":3,"router":0}'
+    )
+    assert [event["hook"] for event in app.asked] == ["pager"]
+
+
+def test_hooks_of_every_kind_agree_to_a_promotion(app: Rollouts) -> None:
+    check, load = app.hook("check"), app.machine_hook("load-test", {"Type": "Succeed"}, users=40)
+    # GIVEN a machine that is named without its ARN, and a task that every step asks for
+    hooks = {
+        "beforeTraffic": [check, load | {"stateMachine": "load-test"}],
+        "beforeStep": [app.task_hook()],
+        "afterTraffic": [load],
+    }
+    execution = app.run(app.request((10, 1), (50, 0), hooks=hooks))
+    # THEN all were asked, and the tasks know what they test
+    assert execution.states()[-1] == "Promoted"
+    assert [child.input["stage"] for child in app.engine.executions("load-test")] == ["beforeTraffic", "afterTraffic"]
+    told = [app.tasks.environment_of(run, "app") for run in (0, 1)]
+    assert [each.pop("HEADGATE_STEP") for each in told] == ["0", "1"]
+    assert (
+        told
+        == [
+            {
+                "HEADGATE_ROLLOUT_ID": "checkout-42",
+                "HEADGATE_STAGE": "beforeStep",
+                "HEADGATE_TARGET": "lambda-alias/checkout/live",
+                "HEADGATE_STABLE": STABLE,
+                "HEADGATE_CANDIDATE": CANDIDATE,
+            }
+        ]
+        * 2
+    )
+    assert {child.output["id"] for child in app.engine.executions(ECS_TASK)} == {"checkout-42/beforeStep/0"}
+
+
+def test_a_rollout_whose_task_could_never_run_is_refused_before_it_begins(app: Rollouts) -> None:
+    hooks = {"afterTraffic": [app.hook("check"), app.task_hook(overrides={"containers": {"web": {"cpu": 64}}})]}
+    app.run(app.request(hooks=hooks))
+    assert app.record()["status"] == "refused"
+    assert app.record()["reason"].startswith("hooks.afterTraffic[1].ecsTask: overrides.containers.web: ")
+    assert app.tasks.runs == []
 
 
 def test_hooks_of_a_rollback_change_nothing_by_failing(app: Rollouts) -> None:

@@ -97,9 +97,14 @@ def end_pause(steps: Steps, rollout_id: str = "checkout-42", number: int = 1) ->
     return signals_of(steps.close_wait(rollout_id, pause_key(number)))
 
 
+def history(table: Table, rollout_id: str) -> list[dict[str, Any]]:
+    """Everything recorded of a rollout, in key order: EVENT, EVIDENCE, LOOK, ROLLOUT, STEP items."""
+    return list(table.query("pk = :pk", {":pk": f"ROLLOUT#{rollout_id}"}, ConsistentRead=True))
+
+
 def announced(table: Table, rollout_id: str) -> list[tuple[str, dict[str, Any]]]:
     """The outbox of a rollout: detail-type and detail of each event, in key order."""
-    items = table.history(rollout_id)
+    items = history(table, rollout_id)
     return [(item["detailType"], item["detail"]) for item in items if item["sk"].startswith("EVENT#")]
 
 
@@ -119,6 +124,11 @@ def endings(table: Table, rollout_id: str) -> list[str]:
     return [detail["id"] for _, detail in announced(table, rollout_id) if detail["id"].endswith("/ended")]
 
 
+def nothing_counted(rollout_id: str, since: dict[int, int], *, candidate: str = "7", stable: str = "6") -> Ledger:
+    """A ledger whose steps began at these times (milliseconds since 1970), and have counted nothing."""
+    return Ledger(rollout_id, candidate, stable, since, counts={}, looked={}, standings={}, minutes={})
+
+
 def ledger_of(plan: Plan, *counts: dict[str, tuple[Arm, Arm]], **fields: Any) -> Ledger:
     """The ledger of a rollout after a look at all that was counted.
 
@@ -129,7 +139,7 @@ def ledger_of(plan: Plan, *counts: dict[str, tuple[Arm, Arm]], **fields: Any) ->
     """
     by_step = {(step, name): Pair(*arms) for step, measures in enumerate(counts) for name, arms in measures.items()}
     since = dict.fromkeys(range(len(counts)), 1_795_251_603_000)
-    nothing = Ledger(plan.rollout_id, "7", "6", since, by_step, looked={}, standings={}, minutes={})
+    nothing = nothing_counted(plan.rollout_id, since)._replace(counts=by_step)
     return take_looks(nothing, Terms.of(plan.guards), now=since[0], at_least=1)[0]._replace(**fields)
 
 

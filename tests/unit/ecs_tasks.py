@@ -14,6 +14,7 @@ import json
 import threading
 from typing import Any
 
+import boto3
 from botocore.exceptions import ClientError
 
 from tests.unit.builders import ACCOUNT, REGION
@@ -52,6 +53,28 @@ DEFINITION: dict[str, Any] = {
         {"name": "router", "image": "public.ecr.aws/aws-observability/aws-for-fluent-bit:stable", "essential": False},
     ],
 }
+
+NEW_DEFINITION: dict[str, Any] = {
+    "family": "migrate",
+    "networkMode": "awsvpc",
+    "requiresCompatibilities": ["FARGATE"],
+    "cpu": "256",
+    "memory": "512",
+    "executionRoleArn": f"arn:aws:iam::{ACCOUNT}:role/jobs/migrate-execution",
+    "taskRoleArn": f"arn:aws:iam::{ACCOUNT}:role/jobs/migrate",
+    "runtimePlatform": {"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"},
+    "volumes": [{"name": "scratch"}],
+    "containerDefinitions": [
+        {
+            "name": "app",
+            "image": "123456789012.dkr.ecr.eu-central-1.amazonaws.com/migrate:4",
+            "environment": [{"name": "STAGE", "value": "production"}, {"name": "LEVEL", "value": "info"}],
+            "mountPoints": [{"sourceVolume": "scratch", "containerPath": "/tmp", "readOnly": False}],  # noqa: S108
+        }
+    ],
+    "tags": [{"key": "team", "value": "checkout"}],
+}
+"""A definition to be registered, as a request carries it."""
 
 EXITED, NOT_STARTED = "EssentialContainerExited", "TaskFailedToStart"
 CAPACITY = "Capacity is unavailable at this time. Please try again later or in a different availability zone"
@@ -142,20 +165,40 @@ INTERRUPTED = detail(
 
 
 class FakeEcs:
-    """ECS with one task definition; tasks are those that ``run`` has been told to leave running."""
+    """ECS with one task definition, and what is registered; its tasks are those that were left running."""
 
     def __init__(self) -> None:
         self.definition = DEFINITION
+        self.registered: dict[str, dict[str, Any]] = {}
+        self.busy = 0
+        self.meta = boto3.client("ecs", region_name=REGION).meta
         self.tasks: dict[str, dict[str, Any]] = {}
         self.stopped: list[tuple[str, str]] = []
         self.ran: list[dict[str, Any]] = []
         self.described: dict[str, Any] | None = None
         self.broken: set[str] = set()
+        self.code = "AccessDeniedException"
+        """What operations answer that are broken."""
         self.lock = threading.Lock()
 
     # What boto3's client does
 
-    def describe_task_definition(self, taskDefinition: str) -> dict[str, Any]:  # noqa: N803
+    def list_task_definitions(self, familyPrefix: str, **given: Any) -> dict[str, Any]:  # noqa: N803
+        return {"taskDefinitionArns": [arn for arn in self.registered if f"/{familyPrefix}:" in arn]}
+
+    def register_task_definition(self, **given: Any) -> dict[str, Any]:
+        if self.busy:
+            self.busy -= 1
+            message = "Too many concurrent attempts to create a new revision of the specified family."
+            raise ClientError({"Error": {"Code": "ClientException", "Message": message}}, "RegisterTaskDefinition")
+        arn = f"{DEFINITION_ARN.rsplit('/', 1)[0]}/{given['family']}:{len(self.registered) + 1}"
+        made = {"status": "ACTIVE", "compatibilities": ["EC2", "FARGATE"], **given, "taskDefinitionArn": arn}
+        self.registered[arn] = {"taskDefinition": made, "tags": made.pop("tags")}
+        return self.registered[arn]
+
+    def describe_task_definition(self, taskDefinition: str, include: Any = ()) -> dict[str, Any]:  # noqa: N803
+        if taskDefinition in self.registered:
+            return self.registered[taskDefinition]
         if not self.definition["taskDefinitionArn"].split("/")[-1].startswith(taskDefinition.split("/")[-1]):
             message = "Unable to describe task definition."
             raise ClientError({"Error": {"Code": "ClientException", "Message": message}}, "DescribeTaskDefinition")
@@ -183,7 +226,7 @@ class FakeEcs:
 
     def _fail_if_broken(self, operation: str) -> None:
         if operation in self.broken:
-            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, operation)
+            raise ClientError({"Error": {"Code": self.code, "Message": "no"}}, operation)
 
     # What RunTask leaves behind
 

@@ -46,7 +46,11 @@ def is_valid(detail_type: str, detail: Any) -> bool:
 
 @pytest.mark.parametrize(
     ("detail_type", "file"),
-    [*FILES.items(), *(("Rollout Signal", f"rollout_signal_{word}") for word in ("abort", "pause", "resume"))],
+    [
+        *FILES.items(),
+        *(("Rollout Signal", f"rollout_signal_{word}") for word in ("abort", "pause", "resume")),
+        ("Task Requested", "task_requested_register"),
+    ],
 )
 def test_every_kind_of_event_has_a_file_that_its_model_and_schema_accept(detail_type: str, file: str) -> None:
     example = event(file)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headgate import items
 from headgate.counting import (
     GROUPS_PER_WRITE,
     MAX_NAME,
@@ -118,6 +120,11 @@ class TestParsing:
             9_000,
         )
 
+    @pytest.mark.parametrize(("said", "ok"), [(True, True), (1, True), (False, False), (0, False)])
+    def test_how_a_request_went_is_a_boolean_or_a_number_for_one(self, said: Any, ok: bool) -> None:
+        (outcome,) = parse("s-0", "k-0", "1", wire(outcomes=[[1, said, 2]])).outcomes
+        assert outcome.ok is ok
+
     def test_padded_sequence_numbers_sort_as_numbers_do(self) -> None:
         nine, ten = (parse("s", "k", number, wire()).sequence for number in ("9" * 55, "1" + "0" * 55))
         assert nine < ten
@@ -156,6 +163,15 @@ class TestParsing:
             wire(outcomes=[[None, True, 2]]),
             wire(outcomes=[[float("nan"), True, 2]]),
             wire(outcomes=[[float("inf"), True, 2]]),
+            wire(outcomes=[[1, "true", 2]]),
+            wire(outcomes=[[1, "false", 2]]),
+            wire(outcomes=[[1, "", 2]]),
+            wire(outcomes=[[1, None, 2]]),
+            wire(outcomes=[[1, 2, 2]]),
+            wire(outcomes=[[1, -1, 2]]),
+            wire(outcomes=[[1, 1.0, 2]]),
+            wire(outcomes=[[1, 0.0, 2]]),
+            wire(outcomes=[[1, [], 2]]),
             wire(outcomes=[[1, True, "fast"]]),
             wire(outcomes=[[1, True, [2]]]),
             wire(outcomes=[[1, True, float("nan")]]),
@@ -445,8 +461,32 @@ class TestExactlyOnce:
             return answer | {"UnprocessedKeys": {TABLE: {"Keys": rest}} if rest else {}}
 
         monkeypatch.setattr(dynamodb, "batch_get_item", reluctant)
+        waited = self.waits(monkeypatch)
         counter.count(*batch)
         assert (counter.errors().candidate, len(calls)) == (Arm(5, 0), 5)
+        # AND between two tries some time is given to it
+        assert len(waited) == 4
+
+    def test_a_dynamodb_that_answers_for_no_watermark_is_not_asked_for_ever(
+        self, counter: Counter, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def mute(RequestItems: dict[str, Any]) -> Any:  # noqa: N803
+            return {"Responses": {}, "UnprocessedKeys": RequestItems}
+
+        monkeypatch.setattr(dynamodb, "batch_get_item", mute)
+        waited = self.waits(monkeypatch)
+        with pytest.raises(RuntimeError, match="left out watermarks 8 times in a row; the batch will be retried"):
+            counter.count(record(1))
+        # THEN nothing was counted
+        assert counter.errors() == Pair()
+        assert len(waited) == 8
+
+    @staticmethod
+    def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        """The time that is waited between tries, and not spent."""
+        slept: list[float] = []
+        monkeypatch.setattr(items, "time", SimpleNamespace(sleep=slept.append))
+        return slept
 
 
 class TestUnits:

@@ -20,6 +20,7 @@ from botocore.exceptions import ConnectTimeoutError
 
 from headgate.aws import execution_name
 from headgate.errors import Aborted, LockLost, RequestRefused, TargetNotReady
+from headgate.evidence import Pair
 from headgate.inbox import signals_of
 from headgate.judge import Arm, Evidence
 from headgate.ledgers import now_ms
@@ -38,6 +39,7 @@ from tests.unit.builders import (
     end_bake,
     event,
     execution_of,
+    history,
     request_of,
 )
 from tests.unit.services import FakeBus, FakeLambda, FakeStepFunctions, Refusal
@@ -57,15 +59,23 @@ SETTINGS = {
     "RETENTION_DAYS": "90",
     "ROLLOUT_MACHINE": MACHINE,
     "DEAD_LETTERS": "https://sqs.eu-central-1.amazonaws.com/123456789012/dead-letters",
+    "FIFO_DEAD_LETTERS": "https://sqs.eu-central-1.amazonaws.com/123456789012/dead-letters.fifo",
     "UNDELIVERED": "https://sqs.eu-central-1.amazonaws.com/123456789012/undelivered",
     "BUS": "headgate",
     "ACCOUNT": ACCOUNT,
+    "TASK_DEFINITIONS": "*",
+    "REGISTER_TASK_DEFINITIONS": "false",
+    "PARTITION": "aws",
     "TELEMETRY": "true",
     "DRIVERS": json.dumps({"lambda-alias": DRIVER}),
 }
 NAMES = sorted(path.parent.name for path in ROOT.glob("functions/*/app.py"))
 CONTEXT = SimpleNamespace(
-    function_name="headgate", memory_limit_in_mb=512, invoked_function_arn=DRIVER, aws_request_id="request-1"
+    function_name="headgate",
+    memory_limit_in_mb=512,
+    invoked_function_arn=DRIVER,
+    aws_request_id="request-1",
+    get_remaining_time_in_millis=lambda: 30_000,
 )
 
 
@@ -77,11 +87,11 @@ class Functions:
         self.module = functools.cache(self._load)
         self._make = boto3.client
 
-    def call(self, name: str, payload: Any = None) -> Any:
+    def call(self, name: str, payload: Any = None, context: Any = CONTEXT) -> Any:
         """Invoke a function, with the payload in events/ unless another is given."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(boto3, "client", self.client)  # A function makes its clients when it first needs them.
-            return self.module(name).handler(event(name) if payload is None else payload, CONTEXT)
+            return self.module(name).handler(event(name) if payload is None else payload, context)
 
     def _load(self, name: str) -> ModuleType:
         spec = importlib.util.spec_from_file_location(f"function_{name}", ROOT / "functions" / name / "app.py")
@@ -312,7 +322,8 @@ def test_the_payloads_are_one_story() -> None:
     plan = event("acquirer")["plan"]
     assert all(event(name)["plan"] == plan for name in ("lambda_alias_driver", "baker", "judge", "pauser"))
     assert event("planner")["request"] == event("rollout_requested")["detail"]
-    assert json.loads(event("intake")["Records"][0]["body"]) == event("rollout_requested")
+    for file in ("intake", "intake_fifo", "sqs_batch"):
+        assert json.loads(event(file)["Records"][0]["body"]) == event("rollout_requested")
     assert event("acquirer")["execution"] == event("settler")["execution"] == execution_of("checkout-42")
     assert event("judge")["state"] == event("baker")["state"]
     assert event("warden")["detail"]["executionArn"] == execution_of("checkout-42")
@@ -1057,10 +1068,10 @@ class TestWarden:
         self, table: Table, dead: str, deployed: Functions, checkout: FakeLambda
     ) -> None:
         deployed.call("warden")
-        before, updates = table.history("checkout-42"), list(checkout.updates)
+        before, updates = history(table, "checkout-42"), list(checkout.updates)
         deployed.call("warden")
         deployed.call("warden", {"detail-type": "Scheduled Event"})
-        assert (table.history("checkout-42"), checkout.updates) == (before, updates)
+        assert (history(table, "checkout-42"), checkout.updates) == (before, updates)
 
     def test_the_dead_execution_can_do_no_more_harm(
         self, table: Table, dead: str, deployed: Functions, checkout: FakeLambda
@@ -1076,9 +1087,9 @@ class TestWarden:
         self, table: Table, running: Plan, deployed: Functions, machines: FakeStepFunctions, payload: Any
     ) -> None:
         machines.executions[execution_of("checkout-42").rsplit(":", 1)[-1]] = {}
-        before = table.history("checkout-42"), table.lock(TARGET_KEY)
+        before = history(table, "checkout-42"), table.lock(TARGET_KEY)
         deployed.call("warden", payload)
-        assert (table.history("checkout-42"), table.lock(TARGET_KEY)) == before
+        assert (history(table, "checkout-42"), table.lock(TARGET_KEY)) == before
 
     def test_what_was_accepted_and_never_began_is_started(
         self, table: Table, locks: Locks, deployed: Functions, machines: FakeStepFunctions
@@ -1188,6 +1199,12 @@ class TestPublisher:
         )
         assert entry["Detail"] == event("rollout_started")["detail"]
 
+    def test_a_batch_as_the_stream_delivers_it_is_published_in_order(self, deployed: Functions, bus: FakeBus) -> None:
+        assert deployed.call("publisher", event("dynamodb_stream_batch")) == {"batchItemFailures": []}
+        files = ("rollout_started", "step_started", "step_baked", "rollout_succeeded")
+        told = [(entry["DetailType"], entry["Detail"]) for entry in bus.taken]
+        assert told == [(event(file)["detail-type"], event(file)["detail"]) for file in files]
+
     def test_it_keeps_the_order_over_more_entries_than_one_call_takes(self, deployed: Functions, bus: FakeBus) -> None:
         assert deployed.call("publisher", {"Records": outbox(25)}) == {"batchItemFailures": []}
         assert [entry["Detail"] for entry in bus.taken] == list(range(25))
@@ -1229,6 +1246,17 @@ class TestCounter:
         assert ledger is not None
         assert ledger.at_step(0, "errors").candidate == Arm(5, 1)
 
+    def test_a_batch_as_the_stream_delivers_it_counts_for_both_versions_but_for_what_cannot_be_read(
+        self, baking: str, deployed: Functions, ledgers: Ledgers, undelivered: Callable[[], list[Any]]
+    ) -> None:
+        batch = event("kinesis_batch")
+        assert deployed.call("counter", batch) == {"batchItemFailures": []}
+        ledger = ledgers.read("checkout-42")
+        assert ledger is not None
+        assert ledger.at_step(0, "errors") == Pair(candidate=Arm(5, 1), stable=Arm(7, 1))
+        (kept,) = undelivered()
+        assert json.loads(kept["Body"])["record"] == batch["Records"][2]
+
     def test_it_passes_over_targets_without_a_rollout(self, table: Table, deployed: Functions, dynamodb: Any) -> None:
         deployed.call("counter")
         assert dynamodb.scan(TableName=TABLE)["Items"] == []
@@ -1262,7 +1290,7 @@ class TestCounter:
         for sequence, ok in ((1, True), (3, False)):
             records = [telemetry(v, ok=ok, requests=20, sequence=sequence + n) for n, v in enumerate(("6", "7"))]
             deployed.call("counter", {"Records": records})
-        looks = [item["looks"] for item in table.history("checkout-42") if item["sk"].startswith("LOOK#")]
+        looks = [item["looks"] for item in history(table, "checkout-42") if item["sk"].startswith("LOOK#")]
         assert [look["candidate"] for (look,) in looks] == [{"requests": 20, "failures": 20}]
 
     def test_failures_of_one_unit_are_one(self, baking: str, deployed: Functions, ledgers: Ledgers) -> None:

@@ -14,12 +14,11 @@ from headgate.evidence import Ledger, Look, Pair, Standing, Terms, take_looks
 from headgate.items import from_item, to_item
 from headgate.judge import RATIOS, Arm, Evidence, Reassurance, look
 from headgate.ledgers import Ledgers, column, ledger_key, now_ms
-from tests.unit.builders import TABLE, plan_of
+from headgate.table import Table
+from tests.unit.builders import TABLE, history, plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from headgate.table import Table
 
 PLAN = plan_of()
 TERMS = Terms.of(PLAN.guards)
@@ -62,7 +61,7 @@ def looked(ledgers: Ledgers, **how: Any) -> Ledger:
 
 
 def looks_on_record(table: Table) -> list[dict[str, Any]]:
-    return [item for item in table.history("checkout-42") if item["sk"].startswith("LOOK#")]
+    return [item for item in history(table, "checkout-42") if item["sk"].startswith("LOOK#")]
 
 
 class TestOpening:
@@ -111,14 +110,25 @@ class TestOpening:
 
     def test_it_outlives_the_longest_rollout(self, ledgers: Ledgers, table: Table) -> None:
         opened(ledgers)
-        (item,) = table.history("checkout-42")
+        (item,) = history(table, "checkout-42")
         assert item["expiresAt"] > time.time() + 366 * 24 * 3600
+
+    def test_it_and_its_looks_are_kept_as_long_as_the_rollouts_record(self, dynamodb: Any, table: Table) -> None:
+        # GIVEN a deployment that keeps records for ten years
+        ledgers = Ledgers(dynamodb, TABLE, 3650)
+        opened(ledgers)
+        count(dynamodb, Pair(Arm(43, 3), Arm(400, 0)))
+        looked(ledgers)
+        record = Table(dynamodb, TABLE, 3650).put_rollout("checkout-42", {})["Put"]["Item"]
+        kept = [item["expiresAt"] for item in history(table, "checkout-42")]
+        assert len(kept) == 2
+        assert kept == pytest.approx([int(record["expiresAt"]["N"])] * 2, abs=60)
 
     def test_a_rollout_that_shifted_nothing_has_none(self, ledgers: Ledgers, table: Table) -> None:
         assert ledgers.read("checkout-42") is None
         assert ledgers.look("checkout-42", TERMS) is None
         ledgers.restart("checkout-42")
-        assert table.history("checkout-42") == []
+        assert history(table, "checkout-42") == []
 
 
 class TestReading:
@@ -161,9 +171,9 @@ class TestLooking:
         opened(ledgers)
         count(dynamodb, BAD)
         looked(ledgers)
-        before = table.history("checkout-42")
+        before = history(table, "checkout-42")
         assert looked(ledgers, at_least=0) == read(ledgers)
-        assert table.history("checkout-42") == before
+        assert history(table, "checkout-42") == before
 
     def test_the_time_is_the_clocks(self, ledgers: Ledgers, dynamodb: Any) -> None:
         opened(ledgers)

@@ -24,6 +24,7 @@ from tests.unit.builders import (
     end_pause,
     endings,
     execution_of,
+    history,
     pause,
     plan_of,
     request_of,
@@ -52,9 +53,9 @@ class TestAdmission:
         self, table: Table, locks: Locks
     ) -> None:
         admit(locks, "a")
-        before = table.history("a"), table.lock(TARGET_KEY)
+        before = history(table, "a"), table.lock(TARGET_KEY)
         assert admit(locks, "a") == ("held", 1, "")
-        assert (table.history("a"), table.lock(TARGET_KEY)) == before
+        assert (history(table, "a"), table.lock(TARGET_KEY)) == before
 
     def test_the_same_request_in_another_execution_is_a_duplicate_and_starts_nothing(
         self, table: Table, locks: Locks
@@ -141,9 +142,9 @@ class TestBeginning:
 
     def test_beginning_again_changes_nothing(self, table: Table, locks: Locks) -> None:
         plan = start(locks)
-        before = table.history("checkout-42")
+        before = history(table, "checkout-42")
         locks.begin(plan, execution_of("checkout-42"), 1)
-        assert table.history("checkout-42") == before
+        assert history(table, "checkout-42") == before
 
     def test_a_rollout_that_lost_the_lock_does_not_begin(self, table: Table, locks: Locks) -> None:
         admit(locks, "a")
@@ -295,9 +296,9 @@ class TestObjections:
             steps.enter("a", "promoting", -1)
         inbox.record_signal("a", "s", signal)
         admit(locks, "b")
-        before = table.history("a"), table.lock(TARGET_KEY)
+        before = history(table, "a"), table.lock(TARGET_KEY)
         assert settle(locks, "a") == (None, objection)
-        assert (table.history("a"), table.lock(TARGET_KEY)) == before
+        assert (history(table, "a"), table.lock(TARGET_KEY)) == before
 
     @pytest.mark.parametrize("outcome", ["rolled-back", "stopped", "refused"])
     def test_nothing_speaks_against_any_other_end(self, table: Table, locks: Locks, inbox: Inbox, outcome: Any) -> None:

@@ -18,8 +18,8 @@ from moto import mock_aws
 
 from headgate.evidence import Ledger, Pair, Terms
 from headgate.judge import Arm
-from headgate.minutes import MINUTE, PATIENCE, READ_AGAIN, Minutes, Watched, book, nothing_counted
-from tests.unit.builders import plan_of
+from headgate.minutes import MINUTE, PATIENCE, READ_AGAIN, Minutes, Watched, book
+from tests.unit.builders import nothing_counted, plan_of
 from tests.unit.services import Refusal, Service
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ def by_cloudwatch(rollout_id: str = "checkout-42", **guards: Any) -> Plan:
 
 def ledger_of(*since: int, rollout_id: str = "checkout-42") -> Ledger:
     """A ledger in which a step began at each of these times."""
-    begun = dict(enumerate(since or (BEGUN,)))
-    return nothing_counted(rollout_id)._replace(candidate="7", stable="6", since=begun)
+    return nothing_counted(rollout_id, dict(enumerate(since or (BEGUN,))))
 
 
 def minute(number: float) -> int:

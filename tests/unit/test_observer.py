@@ -209,9 +209,26 @@ def test_what_the_observer_counted_the_judge_counts_no_more(
     plan = rollouts.begin()
     failing(cloudwatch)
     deployed.call("observer")
-    ledger = deployed.module("judge").last_look  # It looks at CloudWatch once more when the bake is over.
+    look = deployed.module("judge").last_look  # It looks at CloudWatch once more when the bake is over.
     cloudwatch.values["Invocations", "7"][ago(1)] = 8.0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("boto3.client", deployed.client)
-        seen = ledger(plan)
+        seen = look(plan, 0, {})
     assert seen.total("errors") == Pair(Arm(158, 30), Arm(1350, 0))
+
+
+def test_minutes_of_a_step_that_the_judge_is_the_first_to_see_are_not_taken_for_the_step_before(
+    rollouts: Rollouts, cloudwatch: FakeCloudWatch, deployed: Functions
+) -> None:
+    # GIVEN a second step that began five minutes ago, and that nobody has begun to count
+    plan = rollouts.begin()
+    cloudwatch.values = {("Invocations", "7"): {ago(7): 10.0, ago(2): 20.0}}
+    state = {"candidate": "7", "stable": "6", "shiftedAt": ago(5)}
+    # WHEN the judge looks
+    look = deployed.module("judge").last_look
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("boto3.client", deployed.client)
+        seen = look(plan, 1, state)
+    # THEN each minute counts for its step, of one question to CloudWatch
+    assert [seen.counts[step, "errors"].candidate for step in (0, 1)] == [Arm(10, 0), Arm(20, 0)]
+    assert len(cloudwatch.calls) == 1

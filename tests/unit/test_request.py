@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any, ClassVar
 
 import pytest
@@ -10,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.errors import RequestRefused
-from headgate.request import MAX_CHARACTERS, RolloutRequest, read_request, read_undo, undo
+from headgate.request import RolloutRequest, read_request, read_undo, undo
 from headgate.strategy import MAX_SECONDS
-from headgate.wire import MAX_FAULTS
+from headgate.wire import MAX_CHARACTERS, MAX_FAULTS
 from tests.unit.builders import ROOT, TARGET, event, plan_of, request_of
 
 ARN = "arn:aws:lambda:eu-central-1:123456789012:function:checkout"
@@ -66,6 +68,36 @@ def test_a_target_is_all_that_a_request_must_name() -> None:
 def test_a_hook_gets_five_minutes_and_an_empty_config_where_nothing_is_said() -> None:
     request = read_request(MINIMAL | {"hooks": {"beforeTraffic": [{"lambda": "smoke"}]}}, "e-1")
     assert request.to_wire()["hooks"]["beforeTraffic"] == [{"lambda": "smoke", "timeoutSeconds": 300, "config": {}}]
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        {"lambda": "smoke", "timeoutSeconds": 60, "config": {"cases": []}},
+        {"ecsTask": {"taskDefinition": "smoke:3", "cluster": "jobs"}, "timeoutSeconds": 900},
+        {"stateMachine": "load-test", "timeoutSeconds": 600, "config": {"users": 40}},
+        {
+            "stateMachine": "arn:aws:states:eu-central-1:123456789012:stateMachine:load_test",
+            "timeoutSeconds": 86_400,
+            "config": {},
+        },
+    ],
+)
+@pytest.mark.parametrize("stage", ["beforeTraffic", "beforeStep", "afterStep", "afterTraffic", "onRollback"])
+def test_a_hook_of_any_kind_may_stand_at_any_stage_beside_others(stage: str, hook: dict[str, Any]) -> None:
+    other = {"lambda": "other", "timeoutSeconds": 300, "config": {}}
+    request = read_request(MINIMAL | {"hooks": {stage: [hook, other, hook]}}, "e-1")
+    assert request.to_wire()["hooks"][stage] == [hook, other, hook]
+
+
+def test_a_request_without_tasks_is_read_without_the_code_that_reads_tasks() -> None:
+    code = (
+        "import sys; from headgate.request import read_request; "
+        f"read_request({MINIMAL | {'hooks': {'beforeStep': [{'lambda': 'smoke'}]}}}, 'e-1'); "
+        "assert 'headgate.tasks' not in sys.modules"
+    )
+    package = ROOT / "layers" / "headgate" / "python"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(package)})
 
 
 def test_comparing_errors_tolerates_nothing_where_nothing_is_said() -> None:
@@ -341,7 +373,44 @@ REFUSALS = [
     ("guards.onNoData", "shrug", "guards.onNoData: input should be 'wait', 'fail' or 'pass' (given \"shrug\")"),
     ("guards.alrams", [], "guards.alrams: is not a known field; did you mean alarms? (given [])"),
     ("hooks.beforeTrafic", [], "hooks.beforeTrafic: is not a known field; did you mean beforeTraffic?"),
-    ("hooks.beforeTraffic", [{}], "hooks.beforeTraffic[0].lambda: is missing; add it"),
+    ("hooks.beforeTraffic", [{}], "hooks.beforeTraffic[0]: name exactly one of {"),
+    ("hooks.beforeTraffic", ["smoke"], "hooks.beforeTraffic[0]: name exactly one of {"),
+    (
+        "hooks.beforeTraffic",
+        [{"lambda": "smoke", "stateMachine": "load-test"}],
+        'and {"stateMachine": "smoke"} (given {"lambda": "smoke", "stateMachine": "load-test"})',
+    ),
+    ("hooks.beforeTraffic", [{"ecs_task": {}}], "hooks.beforeTraffic[0]: name exactly one of {"),
+    ("hooks.onRollback", [{"lambda": "x"}] * 51, "hooks.onRollback: list should have at most 50 items"),
+    ("hooks.beforeStep", [{"ecsTask": "smoke:3"}], "hooks.beforeStep[0].ecsTask: input should be a valid dictionary"),
+    ("hooks.beforeStep", [{"ecsTask": {}}], "hooks.beforeStep[0].ecsTask: taskDefinition: is missing; add it"),
+    (
+        "hooks.beforeStep",
+        [{"lambda": "smoke"}, {"ecsTask": {"taskDefinition": "smoke", "coutn": 2}}],
+        "hooks.beforeStep[1].ecsTask: coutn: is not a known field; did you mean count? (given 2)",
+    ),
+    (
+        "hooks.afterTraffic",
+        [{"ecsTask": {"taskDefinition": "smoke", "launchType": "FARGATE", "placementStrategy": [{"type": "random"}]}}],
+        "hooks.afterTraffic[0].ecsTask: placementStrategy: random is not for Fargate, which places tasks itself",
+    ),
+    (
+        "hooks.beforeStep",
+        [{"ecsTask": {"taskDefinition": "smoke"}, "config": {}}],
+        "hooks.beforeStep[0].config: is not a known field; remove it (given {})",
+    ),
+    (
+        "hooks.beforeStep",
+        [{"ecsTask": {"taskDefinition": "smoke"}, "timeoutSeconds": 0}],
+        "hooks.beforeStep[0].timeoutSeconds: input should be greater than or equal to 1",
+    ),
+    ("hooks.beforeStep", [{"stateMachine": ""}], "hooks.beforeStep[0].stateMachine: must be a state machine's name"),
+    (
+        "hooks.beforeStep",
+        [{"stateMachine": "arn:aws:states:eu-central-1:123456789012:stateMachine:load-test:live"}],
+        "must be a state machine's name, or its ARN without a version or alias (given",
+    ),
+    ("hooks.beforeStep", [{"stateMachine": "load*"}], "hooks.beforeStep[0].stateMachine: must be a state machine's"),
     ("hooks.beforeTraffic.0.timeoutSeconds", 0, "hooks.beforeTraffic[0].timeoutSeconds: input should be greater"),
     ("hooks.beforeTraffic.0.timeoutSeconds", 86_401, "input should be less than or equal to 86400 (given 86401)"),
     ("hooks.beforeTraffic.0.timeout", 60, "hooks.beforeTraffic[0].timeout: is not a known field; did you mean time"),
@@ -380,7 +449,7 @@ REFUSALS = [
     ("strategy", {"canary": {"percent": 5, "bake_seconds": 1}}, "strategy.canary.bakeSeconds: is missing; add it"),
     ("candidate", {"code": {"s3_bucket": "releases", "s3_key": "k"}}, "candidate.code.s3Bucket: is missing; add it"),
     ("candidate", {"code": {"image_uri": "x"}}, "candidate.code.imageUri: is missing; add it"),
-    ("hooks", {"beforeTraffic": [{"lambda_": "smoke"}]}, "hooks.beforeTraffic[0].lambda: is missing; add it"),
+    ("hooks", {"beforeTraffic": [{"lambda_": "smoke"}]}, "hooks.beforeTraffic[0]: name exactly one of {"),
     ("undoOf", "a b", "undoOf: must be 1 to 128 letters, digits"),
     ("strategy.canary.percent", "10", "strategy.canary.percent: input should be a valid number"),
     ("strategy.canary.percent", True, "strategy.canary.percent: input should be a valid number (given true)"),
@@ -482,6 +551,7 @@ class TestUndo:
             ({"target": TARGET, "id": "a b"}, "id: must be 1 to 128 letters"),
             ({"target": TARGET, "rollout_id": "x"}, "rollout_id: is not a known field; did you mean rolloutId?"),
             ({"target": TARGET, "candidate": {"publish": {}}}, "candidate: is not a known field"),
+            ({"target": TARGET, "id": "x" * MAX_CHARACTERS}, f"at most {MAX_CHARACTERS} are taken"),
         ],
     )
     def test_a_refusal_names_field_value_and_fix(self, detail: Any, why: str) -> None:
@@ -505,13 +575,16 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
+seconds = {"timeoutSeconds": st.integers(1, 86_400)}
+told = {"config": st.dictionaries(st.text(max_size=5), json_values, max_size=3), **seconds}
+tasks = st.fixed_dictionaries(
+    {"taskDefinition": names}, optional={"cluster": names, "count": st.integers(1, 10), "environment": st.just({})}
+)
 hooks = st.lists(
-    st.fixed_dictionaries(
-        {"lambda": names},
-        optional={
-            "timeoutSeconds": st.integers(1, 86_400),
-            "config": st.dictionaries(st.text(max_size=5), json_values, max_size=3),
-        },
+    st.one_of(
+        st.fixed_dictionaries({"lambda": names}, optional=told),
+        st.fixed_dictionaries({"stateMachine": names}, optional=told),
+        st.fixed_dictionaries({"ecsTask": tasks}, optional=seconds),
     ),
     max_size=2,
 )

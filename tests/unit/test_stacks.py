@@ -80,6 +80,12 @@ def test_of_a_stack_with_more_resources_than_it_tells_at_once_the_name_is_known(
     assert stacks.owner_of(ALIAS) == Owner("shop", "")
 
 
+def test_a_warning_names_the_alias_the_stack_and_the_resource_where_it_is_known() -> None:
+    warning = Owner("shop", "Live").warning_about("checkout:live")
+    assert warning.startswith("target.alias: checkout:live is resource Live of the CloudFormation stack shop, and ")
+    assert " is a resource of the CloudFormation stack shop, and " in Owner("shop", "").warning_about("checkout:live")
+
+
 @pytest.mark.parametrize("status", ["DELETE_COMPLETE", "DELETE_SKIPPED"])
 def test_a_stack_that_was_deleted_owns_nothing_any_more(fake: FakeStacks, stacks: Stacks, status: str) -> None:
     fake.owned[ALIAS], fake.status = ("shop", "Live"), status

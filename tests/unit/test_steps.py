@@ -19,6 +19,7 @@ from tests.unit.builders import (
     bake,
     end_bake,
     end_pause,
+    history,
     ledger_of,
     pause,
     pause_verdict,
@@ -156,7 +157,7 @@ class TestBakes:
         plan = start(locks)
         for number in range(3):
             steps.close_step(plan, 1, number, Findings(step=0), CONTINUE)
-        steps = [item["sk"] for item in table.history("checkout-42") if item["sk"].startswith("STEP#")]
+        steps = [item["sk"] for item in history(table, "checkout-42") if item["sk"].startswith("STEP#")]
         assert steps == [step_key(0, number) for number in range(3)]
 
     def test_a_rollout_that_lost_the_lock_cannot_close_a_bake(self, locks: Locks, steps: Steps) -> None:
@@ -173,7 +174,7 @@ class TestEvidence:
     def evidence(self, table: Table, locks: Locks, steps: Steps, found: Findings, **fields: Any) -> Any:
         plan = start(locks, **fields)
         steps.close_step(plan, 1, 0, found, CONTINUE)
-        (item,) = [item for item in table.history("checkout-42") if item["sk"].startswith("STEP#")]
+        (item,) = [item for item in history(table, "checkout-42") if item["sk"].startswith("STEP#")]
         told = dict(announced(table, "checkout-42"))
         assert item["evidence"] == told["Step Baked"]["evidence"] == told["Verdict Reached"]["evidence"]
         return item["evidence"]

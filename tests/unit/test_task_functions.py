@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from headgate.errors import RequestRefused
+from headgate.task_definitions import digest_of
+from headgate.task_preflight import Allowed, Preflight
+from headgate.task_registry import TaskRegistry
 from headgate.task_runs import TaskRuns
 from tests.unit.builders import event
 from tests.unit.ecs_tasks import (
@@ -15,6 +20,7 @@ from tests.unit.ecs_tasks import (
     DEFINITION_ARN,
     EXECUTION,
     GOOD,
+    NEW_DEFINITION,
     TASK_ARN,
     FakeEcs,
     FakeLogs,
@@ -44,12 +50,14 @@ def call(ecs: FakeEcs, logs: FakeLogs, monkeypatch: pytest.MonkeyPatch) -> Calla
     functions = Functions()
     monkeypatch.setenv("TASK_ROLES", "jobs/*")
 
-    def invoke(name: str, **fields: Any) -> Any:
+    def invoke(name: str, *, may_register: bool = False, payload: dict[str, Any] | None = None, **fields: Any) -> Any:
         module = functions.module(name)
-        module.__dict__["runs"] = TaskRuns(ecs, logs)
         if name == "task_planner":
-            module.__dict__["roles"] = "jobs/*"
-        return functions.call(name, event(name) | fields)
+            allowed = Allowed("123456789012", "jobs/*", "migr*", may_register)
+            module.__dict__["preflight"] = Preflight(TaskRegistry(ecs), allowed)
+        else:
+            module.__dict__["runs"] = TaskRuns(ecs, logs)
+        return functions.call(name, event(name) | fields if payload is None else payload)
 
     return invoke
 
@@ -71,6 +79,71 @@ class TestTaskPlanner:
         other = DEFINITION_ARN.replace("123456789012", "210987654321")
         with pytest.raises(RequestRefused, match="is in 210987654321; this Headgate serves 123456789012"):
             call("task_planner", request=request | {"taskDefinition": other})
+
+
+class TestTaskPlannerRegisters:
+    @staticmethod
+    def plan(call: Callable[..., Any], *, may_register: bool = True, **fields: Any) -> Any:
+        request = event("task_planner")["request"] | {"taskDefinition": {"register": NEW_DEFINITION | fields}}
+        return call("task_planner", may_register=may_register, request=request)["plan"]
+
+    def test_it_registers_what_it_was_given_and_plans_with_the_revision(
+        self, call: Callable[..., Any], ecs: FakeEcs
+    ) -> None:
+        plan = self.plan(call)
+        [arn] = ecs.registered
+        assert plan["taskDefinition"] == plan["parameters"]["TaskDefinition"] == arn
+        assert plan["essential"] == ["app"]
+        told = ecs.registered[arn]
+        tags = {tag["key"]: tag["value"] for tag in told["tags"]}
+        assert tags == {"team": "checkout", "headgate:definition": digest_of(NEW_DEFINITION)}
+        given = {name: value for name, value in NEW_DEFINITION.items() if name != "tags"}
+        assert given.items() <= told["taskDefinition"].items()
+
+    def test_the_same_definition_is_registered_once(self, call: Callable[..., Any], ecs: FakeEcs) -> None:
+        plans = [self.plan(call) for _ in range(3)]
+        assert plans[0] == plans[1] == plans[2]
+        assert self.plan(call, cpu="512", memory="1024")["taskDefinition"] != plans[0]["taskDefinition"]
+        assert self.plan(call) == plans[0]
+        assert len(ecs.registered) == 2
+
+    @pytest.mark.parametrize(
+        ("fields", "told"),
+        [
+            ({"cpu": 256}, 'taskDefinition.register.cpu: must be text; write "256" (given 256)'),
+            ({"memory": "8 GB"}, "taskDefinition.register.memory: 8192 MiB does not go with 256 CPU units"),
+            ({"networkMode": "bridge"}, "networkConfiguration: the task definition's network mode is bridge"),
+            ({"family": "billing"}, "taskDefinition.register.family: billing may not be registered; let the stack's"),
+            (
+                {"taskRoleArn": "arn:aws:iam::123456789012:role/admin"},
+                "taskDefinition: its taskRoleArn arn:aws:iam::123456789012:role/admin may not be passed",
+            ),
+            (
+                {"executionRoleArn": "arn:aws:iam::210987654321:role/jobs/other"},
+                "arn:aws:iam::210987654321:role/jobs/other is another account's; name a role of 123456789012",
+            ),
+            (
+                {"containerDefinitions": [{"name": "web", "image": "web"}]},
+                "overrides.containers.app: taskDefinition.register has no such container; it has web",
+            ),
+            (
+                {"requiresCompatibilities": ["EC2"]},
+                "taskDefinition.register.requiresCompatibilities: the task is to run on FARGATE, which is not in it; ",
+            ),
+        ],
+    )
+    def test_nothing_is_registered_for_a_request_that_could_not_run(
+        self, call: Callable[..., Any], ecs: FakeEcs, fields: dict[str, Any], told: str
+    ) -> None:
+        with pytest.raises(RequestRefused) as refused:
+            self.plan(call, **fields)
+        assert told in str(refused.value)
+        assert ecs.registered == {}
+
+    def test_it_registers_nothing_where_the_stack_does_not_say_so(self, call: Callable[..., Any], ecs: FakeEcs) -> None:
+        with pytest.raises(RequestRefused, match="set the stack's parameter RegisterTaskDefinitions to true"):
+            self.plan(call, may_register=False)
+        assert ecs.registered == {}
 
 
 class TestTaskClassifier:
@@ -153,6 +226,56 @@ class TestTaskStopper:
         )
         call("task_stopper", reason="x" * 1000)
         assert len(ecs.stopped[0][1]) == 255
+
+
+class TestTaskStopperAfterAnEnd:
+    """Of an execution that was stopped, or failed of itself, Step Functions only tries to stop the task."""
+
+    @pytest.fixture
+    def running(self, ecs: FakeEcs) -> list[str]:
+        """Two tasks of the execution in the sample, and one of another."""
+        owners = (EXECUTION, EXECUTION, "another")
+        return [ecs.leave_running({"Tags": [{"Key": "headgate:execution", "Value": owner}]}) for owner in owners]
+
+    @pytest.mark.parametrize("status", ["ABORTED", "TIMED_OUT", "FAILED"])
+    def test_it_stops_all_that_the_execution_has_left(
+        self, call: Callable[..., Any], ecs: FakeEcs, running: list[str], status: str
+    ) -> None:
+        ended = event("task_execution_aborted")
+        ended["detail"]["status"] = status
+        assert call("task_stopper", payload=ended) == {"stopped": running[:2]}
+        assert {reason for _, reason in ecs.stopped} == {f"Headgate: the execution that ran it is {status}"}
+        assert call("task_stopper", payload=ended) == {"stopped": []}
+
+    def test_it_reads_what_a_rollouts_hook_gives_the_machine(
+        self, call: Callable[..., Any], running: list[str]
+    ) -> None:
+        ended = event("task_execution_aborted")
+        given = json.loads(ended["detail"]["input"]) | {"AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": "hooks"}
+        ended["detail"]["input"] = json.dumps(given)
+        assert call("task_stopper", payload=ended) == {"stopped": running[:2]}
+
+    @pytest.mark.usefixtures("running")
+    @pytest.mark.parametrize("given", [None, "", "[]", "{}", '{"taskDefinition": "a", "cluster": "a b"}', '"migrate"'])
+    def test_of_a_request_that_could_not_be_read_nothing_runs(
+        self, call: Callable[..., Any], given: str | None
+    ) -> None:
+        ended = event("task_execution_aborted")
+        ended["detail"]["input"] = given
+        assert call("task_stopper", payload=ended) == {"stopped": []}
+
+    @pytest.mark.usefixtures("running")
+    @pytest.mark.parametrize("code", ["ClusterNotFoundException", "AccessDeniedException"])
+    def test_where_the_machine_could_not_run_anything_there_is_nothing_to_stop(
+        self, call: Callable[..., Any], ecs: FakeEcs, code: str
+    ) -> None:
+        ecs.broken, ecs.code = {"ListTasks"}, code
+        assert call("task_stopper", payload=event("task_execution_aborted")) == {"stopped": []}
+
+    def test_where_ecs_does_not_say_what_runs_it_is_asked_again(self, call: Callable[..., Any], ecs: FakeEcs) -> None:
+        ecs.broken, ecs.code = {"ListTasks"}, "ServerException"
+        with pytest.raises(ClientError):
+            call("task_stopper", payload=event("task_execution_aborted"))
 
 
 def test_the_samples_are_about_one_task() -> None:

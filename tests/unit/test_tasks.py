@@ -172,6 +172,27 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"overrides": {"containers": {"app": {"memory": 64, "memoryReservation": 128}}}},
         "overrides.containers.app: memoryReservation is above memory",
     ),
+    "an environment file that is none": (
+        {"overrides": {"containers": {"app": {"environmentFiles": ["s3://jobs/app.env"]}}}},
+        "overrides.containers.app.environmentFiles[0]: must be the ARN of an S3 object whose name ends in .env (given",
+    ),
+    "11 environment files": (
+        {"overrides": {"containers": {"app": {"environmentFiles": ["arn:aws:s3:::jobs/app.env"] * 11}}}},
+        "overrides.containers.app.environmentFiles: list should have at most 10",
+    ),
+    "another resource": (
+        {"overrides": {"containers": {"app": {"resourceRequirements": [{"type": "TPU", "value": "1"}]}}}},
+        "overrides.containers.app.resourceRequirements[0].type: input should be 'GPU'",
+    ),
+    "no GPU at all": (
+        {"overrides": {"containers": {"app": {"resourceRequirements": [{"type": "GPU", "value": 0}]}}}},
+        "overrides.containers.app.resourceRequirements[0].value: ",
+    ),
+    "GPUs on Fargate": (
+        ON_FARGATE | {"overrides": {"containers": {"app": {"resourceRequirements": [{"type": "GPU", "value": 1}]}}}},
+        "overrides.containers.app.resourceRequirements: Fargate has no GPUs; remove it, or run on EC2",
+    ),
+    "a role's name": ({"overrides": {"taskRole": "migrate"}}, "overrides.taskRole: must be a role's ARN"),
     "too many attempts": ({"retry": {"attempts": 11}}, "retry.attempts: input should be less than or equal to 10"),
     "six rules": (
         {"retry": {"attempts": 2, "evaluateOnExit": [{"onExitCode": "1", "action": "EXIT"}] * 6}},
@@ -327,6 +348,23 @@ def test_a_role_that_may_not_be_passed_is_found_out_before_anything_runs(roles: 
         assert refusal(roles=roles).endswith("may not be passed; let the stack's parameter TaskRoles cover it")
 
 
+@pytest.mark.parametrize("field", ["taskRole", "executionRole"])
+def test_a_role_instead_of_the_definitions_must_be_allowed_and_this_accounts(field: str) -> None:
+    def role(account: str, path: str) -> dict[str, Any]:
+        return {field: f"arn:aws:iam::{account}:role/{path}"}
+
+    made = plan(roles="jobs/*", overrides=role(ACCOUNT, "jobs/other"))
+    spelled = {"taskRole": "TaskRoleArn", "executionRole": "ExecutionRoleArn"}[field]
+    assert made.parameters["Overrides"] == {spelled: f"arn:aws:iam::{ACCOUNT}:role/jobs/other"}
+    assert refusal(roles="jobs/*", overrides=role(ACCOUNT, "admin")) == (
+        f"overrides.{field}: arn:aws:iam::{ACCOUNT}:role/admin may not be passed; "
+        "let the stack's parameter TaskRoles cover it"
+    )
+    assert refusal(roles="*", overrides=role("210987654321", "jobs/other")) == (
+        f"overrides.{field}: arn:aws:iam::210987654321:role/jobs/other is another account's; name a role of {ACCOUNT}"
+    )
+
+
 def test_all_faults_are_told_at_once() -> None:
     told = refusal(networkConfiguration=None, overrides={"cpu": 300, "containers": {"web": {}}})
     assert [fault.split(":")[0] for fault in told.split("; ") if ": " in fault] == [
@@ -345,10 +383,13 @@ EVERYTHING: dict[str, Any] = {
         "cpu": 512,
         "memory": 1024,
         "ephemeralStorageGiB": 50,
+        "taskRole": f"arn:aws:iam::{ACCOUNT}:role/jobs/other",
+        "executionRole": f"arn:aws:iam::{ACCOUNT}:role/jobs/other",
         "containers": {
             "app": {
                 "command": ["a"],
                 "environment": {"A": "1"},
+                "environmentFiles": ["arn:aws:s3:::jobs/app.env"],
                 "cpu": 64,
                 "memory": 256,
                 "memoryReservation": 128,
@@ -365,6 +406,7 @@ EVERYTHING: dict[str, Any] = {
 def test_every_parameter_is_as_the_api_spells_it() -> None:
     on_ec2 = {
         "networkConfiguration": SUBNETS,
+        "overrides": {"containers": {"app": {"resourceRequirements": [{"type": "GPU", "value": 2}]}}},
         "placementStrategy": [{"type": "spread", "field": "attribute:ecs.availability-zone"}, {"type": "random"}],
         "placementConstraints": [{"type": "distinctInstance"}, {"type": "memberOf", "expression": "x == y"}],
     }
@@ -379,6 +421,12 @@ def test_every_parameter_is_as_the_api_spells_it() -> None:
     named = set().union(*(as_boto3(each.parameters) for each in plans))
     left_out = {"count", "clientToken", "startedBy", "referenceId", "enableECSManagedTags", "volumeConfigurations"}
     assert named == set(RUN_TASK.members) - left_out
+    overrides = [as_boto3(each.parameters["Overrides"]) for each in plans]
+    task, per_container = RUN_TASK.members["overrides"], RUN_TASK.members["overrides"].members["containerOverrides"]
+    assert set().union(*overrides) == set(task.members) - {"inferenceAcceleratorOverrides"}
+    given = [override for each in overrides for override in each["containerOverrides"]]
+    assert set().union(*given) == set(per_container.member.members)
+    assert {"type": "GPU", "value": "2"} in given[-1]["resourceRequirements"]
 
 
 @given(
@@ -437,3 +485,24 @@ def test_logs_are_found_where_their_stream_can_be_known() -> None:
 def test_an_arn_tells_its_account() -> None:
     assert read(taskDefinition=DEFINITION_ARN).account == ACCOUNT
     assert read().account is None
+
+
+def test_the_environment_of_the_task_reaches_every_container_and_a_containers_own_counts_more() -> None:
+    own = {"containers": {"app": {"command": ["smoke"], "environment": {"B": "own"}}}}
+    parameters = plan(environment={"A": "1", "B": "2"}, overrides=own).parameters
+    assert parameters["Overrides"]["ContainerOverrides"] == [
+        {
+            "Name": "app",
+            "Command": ["smoke"],
+            "Environment": [{"Name": "A", "Value": "1"}, {"Name": "B", "Value": "own"}],
+        },
+        {"Name": "router", "Environment": [{"Name": "A", "Value": "1"}, {"Name": "B", "Value": "2"}]},
+    ]
+    assert_ecs_takes(parameters)
+
+
+def test_the_environment_of_the_task_counts_once_for_each_container() -> None:
+    assert plan(environment={"A": "x" * 4000}).parameters["Overrides"]
+    told = refusal(environment={"A": "x" * 4100})
+    assert told.startswith("overrides: are 8")
+    assert told.endswith("put what is long into S3 (environment is in them, once for each container)")

@@ -15,6 +15,14 @@ ORDER = (
     "weighted_aliases",
     "alias_validation",
     "async_invocations",
+    "mapping_settings",
+    "mapping_states",
+    "mapping_metrics",
+    "queue_metrics",
+    "queue_locks",
+    "message_moves",
+    "deleted_queues",
+    "queue_consumers",
     "stream_consumers",
     "alarm_events",
     "alarm_evaluation",
@@ -26,6 +34,10 @@ ORDER = (
     "execution_endings",
     "nested_executions",
     "stack_lookup",
+    "ecs_containers",
+    "ecs_task_starts",
+    "ecs_task_ends",
+    "run_task_sync",
 )
 
 

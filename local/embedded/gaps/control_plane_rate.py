@@ -22,7 +22,7 @@ GAP = "control_plane_rate"
 
 def install(rate: float) -> None:
     """Fill the gap: `rate` requests a second, and as many at once."""
-    bucket = _Bucket(rate)
+    bucket = TokenBucket(rate)
 
     async def limited(
         original: Callable[..., Awaitable[Any]], method: str, path: str, headers: Any, body: Any, query_params: Any
@@ -40,7 +40,7 @@ def _is_limited(method: str, path: str) -> bool:
     return "/functions" in path and not invocation and not get_function
 
 
-class _Bucket:
+class TokenBucket:
     """A token bucket that holds what one second brings."""
 
     def __init__(self, rate: float) -> None:

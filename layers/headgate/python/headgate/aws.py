@@ -13,16 +13,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def client(service: str) -> Any:
+def client(service: str, attempts: int = 8) -> Any:
     """A boto3 client with Headgate's retries and timeouts, made when it is first used.
 
     Adaptive retries, because many rollouts at once share Lambda's control plane: 15 requests a second per account and
     Region (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
+
+    Parameters
+    ----------
+    attempts
+        Requests that a call may make. Between them pass up to 1, 2, 4, 8, 16 and then 20 seconds, half of that on
+        average (https://docs.aws.amazon.com/boto3/latest/guide/retries.html): eight are for functions that have
+        a minute, or are called again by the state machine.
     """
     return Lazy(
         lambda: boto3.client(
             service,  # type: ignore[call-overload]
-            config=Config(retries={"mode": "adaptive", "total_max_attempts": 8}, connect_timeout=3, read_timeout=20),
+            config=Config(
+                retries={"mode": "adaptive", "total_max_attempts": attempts}, connect_timeout=3, read_timeout=20
+            ),
         )
     )
 
@@ -50,6 +59,11 @@ def execution_arn(machine_arn: str, name: str) -> str:
 def execution_name(rollout_id: str) -> str:
     """The name of a rollout's execution. A name is at most 80 characters and may not carry every character of an id."""
     return f"r-{hashlib.sha256(rollout_id.encode()).hexdigest()}"
+
+
+def alias_arn(partition: str, region: str, account: str, function: str, alias: str) -> str:
+    """The ARN that an alias of a Lambda function has."""
+    return f"arn:{partition}:lambda:{region}:{account}:function:{function}:{alias}"
 
 
 def setting(name: str) -> str:

@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 
 from headgate.items import back_off, from_item, to_item
 from headgate.ledgers import column, ledger_key
+from headgate.table import expiry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +43,6 @@ UNIT_BITS = 1 << 17
 of either revision alike: the evidence comes a little later, and never wrongly."""
 
 _ATTEMPTS = 8
-_KEYS_PER_READ = 100
 
 
 class Outcome(NamedTuple):
@@ -98,6 +98,9 @@ def _outcome(at: Any, ok: Any, milliseconds: Any, unit: Any = None) -> Outcome:
     took = None if milliseconds is None else float(milliseconds)
     if took is not None and not 0 <= took < inf:
         raise ValueError(f"a request cannot take {took} ms")
+    # A "false" or "error" that counted as true would hide failures from the judge.
+    if not isinstance(ok, int) or ok not in (0, 1):
+        raise ValueError(f"a request went well or not: true or false, and not {ok!r}")
     return Outcome(int(at), bool(ok), took, str(unit) or None if unit is not None else None)
 
 
@@ -245,18 +248,23 @@ class Counting:
             yield tally, version
 
     def _watermarks(self, groups: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        """The watermarks of some groups, read consistently."""
+        """The watermarks of some groups, read consistently.
+
+        https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
+        """
         marks = {}
-        keys = [_watermark_key(*group) for group in groups]
-        while keys:
-            answer = self._client.batch_get_item(
-                RequestItems={self._table: {"Keys": keys[:_KEYS_PER_READ], "ConsistentRead": True}}
-            )
+        # A write has GROUPS_PER_WRITE of them at most, and a read takes 100 keys.
+        keys: Any = [_watermark_key(*group) for group in groups]
+        for attempt in range(_ATTEMPTS):
+            answer = self._client.batch_get_item(RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}})
             for item in map(from_item, answer["Responses"].get(self._table, [])):
                 marks[item["pk"].removeprefix("SHARD#"), item["sk"]] = item["sequence"]
-            unread: Any = answer.get("UnprocessedKeys", {})
-            keys = [*unread.get(self._table, {}).get("Keys", []), *keys[_KEYS_PER_READ:]]
-        return marks
+            unread = answer.get("UnprocessedKeys", {})
+            if not unread:
+                return marks
+            keys = unread[self._table]["Keys"]
+            back_off(attempt)  # DynamoDB is throttled: botocore takes what it left out for an answer.
+        raise RuntimeError(f"DynamoDB left out watermarks {_ATTEMPTS} times in a row; the batch will be retried")
 
     def _units(self, rollout_id: str) -> tuple[Units, int]:
         answer = self._client.get_item(TableName=self._table, Key=_units_key(rollout_id), ConsistentRead=True)
@@ -323,7 +331,7 @@ class Counting:
         item = {
             **_units_key(rollout_id),
             "bits": {"B": bytes(units)},
-            **to_item({"version": version + 1, "expiresAt": int(time.time()) + 366 * 24 * 3600}),
+            **to_item({"version": version + 1, "expiresAt": expiry()}),
         }
         condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"}
         if version:

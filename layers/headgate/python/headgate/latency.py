@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from headgate.errors import RequestRefused
+from headgate.metrics import metric_of_alias
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -55,24 +56,7 @@ class Latency:
         """
         now = datetime.now(UTC)
         answer = self._client.get_metric_data(
-            MetricDataQueries=[
-                {
-                    "Id": "p95",
-                    "MetricStat": {
-                        "Metric": {
-                            "Namespace": "AWS/Lambda",
-                            "MetricName": "Duration",
-                            "Dimensions": [
-                                {"Name": "FunctionName", "Value": target.name},
-                                {"Name": "Resource", "Value": f"{target.name}:{target.alias}"},
-                            ],
-                        },
-                        "Period": PERIOD_SECONDS,
-                        "Stat": "p95",
-                    },
-                    "ReturnData": True,
-                }
-            ],
+            MetricDataQueries=[metric_of_alias("p95", "Duration", "p95", target, period=PERIOD_SECONDS)],
             StartTime=(now - PAST).replace(minute=0, second=0, microsecond=0),
             # The running hour counts as well; a range must not be empty.
             EndTime=now.replace(second=0, microsecond=0) + timedelta(minutes=1),

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from headgate.evidence import LOOK_AT, Ledger, Pair, Standing, take_looks
 from headgate.items import back_off, from_item, patiently, to_item
 from headgate.judge import Arm, Evidence, Reassurance
+from headgate.table import RETENTION_DAYS, expiry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,21 +22,30 @@ if TYPE_CHECKING:
     from headgate.plan import Plan
 
 _ATTEMPTS = 8
-_KEPT_SECONDS = 456 * 24 * 3600
-"""As long as the rollout's record by default: a year that it may take, and 90 days."""
 
 
 class Ledgers:
-    """Reads and keeps ledgers."""
+    """Reads and keeps ledgers.
 
-    def __init__(self, client: DynamoDBClient, table: str) -> None:
+    Parameters
+    ----------
+    client
+        A DynamoDB client.
+    table
+        The table's name.
+    retention_days
+        How long what was counted and seen is kept beyond the year that a rollout may take: as long as its record.
+    """
+
+    def __init__(self, client: DynamoDBClient, table: str, retention_days: int = RETENTION_DAYS) -> None:
         self._client = client
         self._table = table
+        self._retention_days = retention_days
 
-    def open(self, plan: Plan, *, candidate: str, stable: str, step: int, since: int) -> None:
+    def open(self, plan: Plan, *, candidate: str, stable: str, step: int, since: int) -> Ledger:
         """Begin to count a step, whose weight took effect at ``since``; again for the same step changes nothing."""
         guards = plan.guards
-        patiently(
+        answer = patiently(
             self._client.update_item,
             TableName=self._table,
             Key=ledger_key(plan.rollout_id),
@@ -51,10 +61,12 @@ class Ledgers:
                     ":since": since,
                     ":slow": (guards.latency.threshold_ms if guards.latency else None) or 0,
                     ":telemetry": guards.evidence == "telemetry" and bool(guards.errors or guards.latency),
-                    ":expires": _expiry(),
+                    ":expires": expiry(self._retention_days),
                 }
             ),
+            ReturnValues="ALL_NEW",
         )
+        return _ledger(plan.rollout_id, from_item(answer["Attributes"]))
 
     def read(self, rollout_id: str) -> Ledger | None:
         """A rollout's ledger, read consistently; None where it has not shifted any traffic yet."""
@@ -132,7 +144,7 @@ class Ledgers:
         ]
         if telling:
             key = {"pk": f"ROLLOUT#{ledger.rollout_id}", "sk": f"LOOK#{ledger.version:08d}"}
-            item = to_item({**key, "at": now_ms(), "looks": telling, "expiresAt": _expiry()})
+            item = to_item({**key, "at": now_ms(), "looks": telling, "expiresAt": expiry(self._retention_days)})
             patiently(self._client.put_item, TableName=self._table, Item=item)
 
 
@@ -149,10 +161,6 @@ def ledger_key(rollout_id: str) -> dict[str, Any]:
 def now_ms() -> int:
     """Milliseconds since 1970."""
     return int(time.time() * 1000)
-
-
-def _expiry() -> int:
-    return int(time.time()) + _KEPT_SECONDS
 
 
 def _changed(before: Ledger, after: Ledger) -> dict[str, int]:

@@ -14,18 +14,23 @@ import re
 from collections import defaultdict
 from datetime import UTC, datetime
 from math import isfinite
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from headgate.evidence import Ledger, Pair, take_looks
+from botocore.exceptions import ClientError
+
+from headgate.errors import RequestRefused
+from headgate.evidence import Pair, take_looks
 from headgate.judge import Arm
+from headgate.metrics import metric, metric_of_alias
 from headgate.request import MathQuery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef, MetricDataResultTypeDef
 
-    from headgate.evidence import Look, Terms
+    from headgate.evidence import Ledger, Look, Terms
     from headgate.plan import Plan
     from headgate.request import Guards, LambdaAliasTarget, LatencyGuard, MetricQuery
 
@@ -48,10 +53,14 @@ Points = dict[tuple[int, str], Pair]
 """Counts by minute (milliseconds since 1970) and measure, as CloudWatch has them now."""
 
 
+Counted = tuple[str, str, str, str]
+"""What a query's values are added to: a rollout's id, a measure, an arm, and its requests or its failures."""
+
+
 class Count(NamedTuple):
     """A count that CloudWatch is asked for: queries, and the ids of those whose values add up to it."""
 
-    queries: list[dict[str, Any]]
+    queries: list[MetricDataQueryTypeDef]
     adds: list[str]
 
 
@@ -60,11 +69,6 @@ class Watched(NamedTuple):
 
     plan: Plan
     ledger: Ledger
-
-
-def nothing_counted(rollout_id: str) -> Ledger:
-    """The ledger of a rollout that has no revisions yet: to see whether CloudWatch takes what it will be asked."""
-    return Ledger(rollout_id, "1", "1", since={}, counts={}, looked={}, standings={}, minutes={})
 
 
 class Minutes:
@@ -88,11 +92,11 @@ class Minutes:
             If CloudWatch cannot be asked; with a code in ``REFUSED`` if it cannot read one of the queries.
         """
         found: dict[str, Points] = {}
-        batch: list[dict[str, Any]] = []
-        sums: dict[str, tuple[str, str, str, str]] = {}
+        batch: list[MetricDataQueryTypeDef] = []
+        sums: dict[str, Counted] = {}
         for number, rollout in enumerate(rollouts):
-            found[rollout.ledger.rollout_id] = {}
-            queries, adds = _queries(rollout, f"r{number}")
+            found[rollout.plan.rollout_id] = {}
+            queries, adds = _queries(rollout.plan, rollout.ledger.candidate, rollout.ledger.stable, f"r{number}")
             # One rollout asks for 452 at most: 10 custom guards whose requests and failures are of 10 metrics each.
             if len(batch) + len(queries) > QUERIES_PER_CALL:
                 self._collect(batch, sums, now, found)
@@ -102,24 +106,40 @@ class Minutes:
         self._collect(batch, sums, now, found)
         return found
 
+    def refuse_what_cannot_be_read(self, plan: Plan, now: int) -> None:
+        """Refuse custom guards that CloudWatch does not take, before the candidate serves; ``now`` as in ``read``.
+
+        Raises
+        ------
+        RequestRefused
+            If a statistic or an expression is none.
+        ClientError
+            If CloudWatch cannot be asked.
+        """
+        if not plan.guards.custom:
+            return
+        # The revisions are not known yet, and CloudWatch takes a query or not whatever they are.
+        queries, _ = _queries(plan, "1", "1", "r0")
+        try:
+            for _ in self._ask(queries, now):
+                pass
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in REFUSED:
+                raise
+            told = error.response["Error"]["Message"]
+            raise RequestRefused(f"guards.custom: CloudWatch refuses it: {told}") from None
+
     def _collect(
         self,
-        queries: list[dict[str, Any]],
-        sums: dict[str, tuple[str, str, str, str]],
+        queries: list[MetricDataQueryTypeDef],
+        sums: dict[str, Counted],
         now: int,
         found: dict[str, Points],
     ) -> None:
         if not queries:
             return
         counts: dict[tuple[str, int, str], dict[tuple[str, str], int]] = defaultdict(lambda: defaultdict(int))
-        pages = self._client.get_paginator("get_metric_data").paginate(
-            MetricDataQueries=queries,  # type: ignore[arg-type]
-            StartTime=_time(now - READ_AGAIN),
-            # Exclusive: the minute that still runs is left out.
-            EndTime=_time(now),
-            ScanBy="TimestampAscending",
-        )
-        for result in (result for page in pages for result in page["MetricDataResults"]):
+        for result in self._ask(queries, now):
             if result["Id"] not in sums:
                 continue
             rollout_id, measure, arm, what = sums[result["Id"]]
@@ -129,6 +149,16 @@ class Minutes:
         for (rollout_id, minute, measure), numbers in counts.items():
             arms = (Arm(numbers[arm, "requests"], numbers[arm, "failures"]) for arm in ("candidate", "stable"))
             found[rollout_id][minute, measure] = Pair(*arms)
+
+    def _ask(self, queries: list[MetricDataQueryTypeDef], now: int) -> Iterator[MetricDataResultTypeDef]:
+        pages = self._client.get_paginator("get_metric_data").paginate(
+            MetricDataQueries=queries,
+            StartTime=_time(now - READ_AGAIN),
+            # Exclusive: the minute that still runs is left out.
+            EndTime=_time(now),
+            ScanBy="TimestampAscending",
+        )
+        return (result for page in pages for result in page["MetricDataResults"])
 
 
 def book(ledger: Ledger, terms: Terms, points: Points, now: int) -> tuple[Ledger, list[Look]]:
@@ -227,16 +257,16 @@ def _step_of(ledger: Ledger, minute: int) -> int | None:
     return step if step == ledger.step_at(minute + MINUTE - 1) else None
 
 
-def _queries(rollout: Watched, prefix: str) -> tuple[list[dict[str, Any]], dict[str, tuple[str, str, str, str]]]:
+def _queries(
+    plan: Plan, candidate: str, stable: str, prefix: str
+) -> tuple[list[MetricDataQueryTypeDef], dict[str, Counted]]:
     """The queries about one rollout, and what each id with a value of its own counts."""
-    plan, ledger = rollout
-    queries: list[dict[str, Any]] = []
-    sums: dict[str, tuple[str, str, str, str]] = {}
-    for arm in ("candidate", "stable"):
-        revision = getattr(ledger, arm)
+    queries: list[MetricDataQueryTypeDef] = []
+    sums: dict[str, Counted] = {}
+    for arm, revision in (("candidate", candidate), ("stable", stable)):
         for measure, what, count in _counts(plan.guards, plan.target, revision, f"{prefix}{arm[0]}"):
             queries += count.queries
-            sums |= dict.fromkeys(count.adds, (ledger.rollout_id, measure, arm, what))
+            sums |= dict.fromkeys(count.adds, (plan.rollout_id, measure, arm, what))
     return queries, sums
 
 
@@ -244,14 +274,15 @@ def _counts(guards: Guards, target: LambdaAliasTarget, revision: str, prefix: st
     if guards.evidence == "cloudwatch":
         if guards.errors:
             # What is throttled is no invocation, and no error.
-            for what, metrics in (("requests", ("Invocations", "Throttles")), ("failures", ("Errors", "Throttles"))):
-                ids = [f"{prefix}e{what[0]}{metric.lower()}" for metric in metrics]
-                asked = [_lambda(i, m, "Sum", target, revision) for i, m in zip(ids, metrics, strict=True)]
-                yield "errors", what, Count(asked, ids)
+            for what, names in (("requests", ("Invocations", "Throttles")), ("failures", ("Errors", "Throttles"))):
+                ids = {name: f"{prefix}e{what[0]}{name.lower()}" for name in names}
+                asked = [metric_of_alias(ids[name], name, "Sum", target, version=revision) for name in names]
+                yield "errors", what, Count(asked, list(ids.values()))
         if guards.latency:
             for what, stat in (("requests", "SampleCount"), ("failures", _slower_than(guards.latency))):
                 query_id = f"{prefix}l{what[0]}"
-                yield "latency", what, Count([_lambda(query_id, "Duration", stat, target, revision)], [query_id])
+                asked = [metric_of_alias(query_id, "Duration", stat, target, version=revision)]
+                yield "latency", what, Count(asked, [query_id])
     for number, guard in enumerate(guards.custom):
         for what, query in (("requests", guard.requests), ("failures", guard.failures)):
             yield f"custom{number}", what, _custom(f"{prefix}m{number}{what[0]}", query, revision)
@@ -299,40 +330,12 @@ def _slower_than(guard: LatencyGuard) -> str:
     return f"TC({bound}:)"
 
 
-def _metric(query_id: str, query: MetricQuery, revision: str, *, told: bool) -> dict[str, Any]:
+def _metric(query_id: str, query: MetricQuery, revision: str, *, told: bool) -> MetricDataQueryTypeDef:
     def filled(text: str) -> str:
         return text.replace("{revision}", revision)
 
     dimensions = {name: filled(value) for name, value in query.dimensions.items()}
-    return _stat(query_id, filled(query.namespace), filled(query.metric_name), query.stat, dimensions, told=told)
-
-
-def _lambda(query_id: str, metric: str, stat: str, target: LambdaAliasTarget, version: str) -> dict[str, Any]:
-    # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-view.html
-    dimensions = {
-        "FunctionName": target.name,
-        "Resource": f"{target.name}:{target.alias}",
-        "ExecutedVersion": version,
-    }
-    return _stat(query_id, "AWS/Lambda", metric, stat, dimensions, told=True)
-
-
-def _stat(
-    query_id: str, namespace: str, metric: str, stat: str, dimensions: dict[str, str], *, told: bool
-) -> dict[str, Any]:
-    return {
-        "Id": query_id,
-        "MetricStat": {
-            "Metric": {
-                "Namespace": namespace,
-                "MetricName": metric,
-                "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
-            },
-            "Period": 60,
-            "Stat": stat,
-        },
-        "ReturnData": told,
-    }
+    return metric(query_id, filled(query.namespace), filled(query.metric_name), query.stat, dimensions, told=told)
 
 
 def _time(milliseconds: int) -> datetime:

@@ -26,6 +26,15 @@ class Owner(NamedTuple):
     stack: str
     resource: str
 
+    def warning_about(self, alias: str) -> str:
+        """What whoever rolls out an alias (``function:alias``) that this stack owns should know."""
+        resource = f"resource {self.resource}" if self.resource else "a resource"
+        return (
+            f"target.alias: {alias} is {resource} of the CloudFormation stack {self.stack}, and deploying that stack "
+            "may move it; create the alias outside the stack, or as AWS::Lambda::Alias with a literal "
+            "FunctionVersion, and use neither AutoPublishAlias nor DeploymentPreference for it"
+        )
+
 
 class Stacks:
     """Finds the stack that a resource belongs to."""

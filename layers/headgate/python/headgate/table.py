@@ -35,6 +35,10 @@ ATTEMPTS = 12
 """Optimistic writes to one item that lose against another are tried again; each loss means that another one won."""
 
 
+RETENTION_DAYS = 90
+"""How long records are kept, unless the deployment says otherwise, beyond the year that a rollout may take."""
+
+
 class Assignment(TypedDict, total=False):
     """How fields are set."""
 
@@ -63,22 +67,16 @@ class Table:
         How long a rollout's record is kept beyond the year that a rollout may take.
     """
 
-    def __init__(self, client: DynamoDBClient, name: str, retention_days: int = 90) -> None:
+    def __init__(self, client: DynamoDBClient, name: str, retention_days: int = RETENTION_DAYS) -> None:
         self._client = client
         self._name = name
-        # No record may go while its rollout can still run, which is a year at most.
-        self._retention = (366 + retention_days) * 24 * 3600
+        self._retention_days = retention_days
 
     # Reading
 
     def rollout(self, rollout_id: str) -> dict[str, Any] | None:
         """A rollout's record, read consistently."""
         return _record(self.get(f"ROLLOUT#{rollout_id}", "ROLLOUT"))
-
-    def history(self, rollout_id: str) -> list[dict[str, Any]]:
-        """Everything recorded of a rollout, in key order: EVENT, EVIDENCE, ROLLOUT, STEP items."""
-        items = self.query("pk = :pk", {":pk": f"ROLLOUT#{rollout_id}"}, ConsistentRead=True)
-        return [_record(item) or item for item in items]
 
     def lock(self, target_key: str) -> dict[str, Any]:
         """The lock of a target, read consistently; a target that was never rolled out has a free one."""
@@ -230,7 +228,15 @@ class Table:
         raise contended(self._name)
 
     def _item(self, pk: str, sk: str, fields: dict[str, Any]) -> dict[str, Any]:
-        return to_item({"pk": pk, "sk": sk, **fields, "expiresAt": int(time.time()) + self._retention})
+        return to_item({"pk": pk, "sk": sk, **fields, "expiresAt": expiry(self._retention_days)})
+
+
+def expiry(retention_days: int = 0) -> int:
+    """When DynamoDB may drop what is written now of a rollout, in seconds since 1970: not while it can still run.
+
+    An execution runs for a year at most: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+    """
+    return int(time.time()) + (366 + retention_days) * 24 * 3600
 
 
 def now() -> str:

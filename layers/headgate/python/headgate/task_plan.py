@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import quote
 
 from headgate.errors import RequestRefused
-from headgate.tasks import OWN_TAGS, Backoff, RetryStrategy, TaskRequest, to_ecs_overrides
+from headgate.tasks import (
+    AT,
+    OWN_TAGS,
+    ROLE,
+    Backoff,
+    ContainerOverride,
+    Overrides,
+    RetryStrategy,
+    TaskRequest,
+    overrides_fault,
+    to_ecs_overrides,
+)
 from headgate.wire import Wire
 
 GIB = 1024
@@ -31,8 +41,6 @@ NEEDS_1_4 = (8192, 16384)
 """Sizes that need platform version 1.4.0 of Linux."""
 
 EXECUTION_TAG, NUMBER_TAG, REQUEST_TAG = f"{OWN_TAGS}execution", f"{OWN_TAGS}number", f"{OWN_TAGS}request"
-
-_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/(?P<path>.+)")
 
 
 class LogStream(Wire):
@@ -82,15 +90,7 @@ def make_task_plan(request: TaskRequest, definition: dict[str, Any], execution: 
     RequestRefused
         If ECS would refuse it, or run something else than what was meant.
     """
-    faults = [
-        fault
-        for check in (_inactive, _unknown_containers, _network, _size, _memory_of_containers, _launch)
-        if (fault := check(request, definition))
-    ]
-    if fault := _roles(definition, roles):
-        faults.append(fault)
-    if faults:
-        raise RequestRefused("; ".join(faults))
+    refuse_what_ecs_would(request, definition, execution, roles=roles)
     parameters = _parameters(request, definition, execution)
     return TaskPlan(
         id=request.id,
@@ -106,6 +106,26 @@ def make_task_plan(request: TaskRequest, definition: dict[str, Any], execution: 
         essential=[each["name"] for each in _containers(definition) if each.get("essential", True)],
         logs=_logs(definition),
     )
+
+
+def refuse_what_ecs_would(
+    request: TaskRequest, definition: dict[str, Any], execution: str, *, roles: str = "*"
+) -> None:
+    """Refuse what ``make_task_plan`` would, also of a definition that is not registered yet and has no ARN.
+
+    Raises
+    ------
+    RequestRefused
+        The message names every faulty field, its value and the fix.
+    """
+    faults = [
+        fault
+        for check in (_inactive, _unknown_containers, _network, _size, _memory_of_containers, _launch, _environment)
+        if (fault := check(request, definition))
+    ]
+    faults += _roles(request, definition, roles, execution.split(":")[4])
+    if faults:
+        raise RequestRefused("; ".join(faults))
 
 
 def _containers(definition: dict[str, Any]) -> list[dict[str, Any]]:
@@ -127,7 +147,7 @@ def _unknown_containers(request: TaskRequest, definition: dict[str, Any]) -> str
     if not unknown:
         return ""
     return (
-        f"overrides.containers.{unknown[0]}: {definition['taskDefinitionArn']} has no such container; "
+        f"overrides.containers.{unknown[0]}: {definition.get('taskDefinitionArn', AT)} has no such container; "
         f"it has {', '.join(names)}"
     )
 
@@ -151,21 +171,28 @@ def _size(request: TaskRequest, definition: dict[str, Any]) -> str:
         return ""
     cpu = request.overrides.cpu or int(definition.get("cpu") or 0)
     memory = request.overrides.memory or int(definition.get("memory") or 0)
+    cpu_field = _field_of("cpu", request.overrides.cpu, request)
+    memory_field = _field_of("memory", request.overrides.memory, request)
     if not cpu or not memory:
-        field = "memory" if cpu else "cpu"
-        return f"overrides.{field}: is missing; a task on Fargate has a size, in its definition or its overrides"
+        field = memory_field if cpu else cpu_field
+        return f"{field}: is missing; a task on Fargate has a size, in its definition or its overrides"
     if cpu not in FARGATE_SIZES:
-        return f"overrides.cpu: {cpu} is no size of Fargate's; take one of {', '.join(map(str, FARGATE_SIZES))}"
+        return f"{cpu_field}: {cpu} is no size of Fargate's; take one of {', '.join(map(str, FARGATE_SIZES))}"
     if memory not in FARGATE_SIZES[cpu]:
         fitting = min(FARGATE_SIZES[cpu], key=lambda each: abs(each - memory))
         least, most = FARGATE_SIZES[cpu][0], FARGATE_SIZES[cpu][-1]
         return (
-            f"overrides.memory: {memory} MiB does not go with {cpu} CPU units, which take {least} to {most} MiB; "
+            f"{memory_field}: {memory} MiB does not go with {cpu} CPU units, which take {least} to {most} MiB; "
             f"take {fitting}"
         )
     if cpu in NEEDS_1_4 and request.platform_version in ("1.0.0", "1.1.0", "1.2.0", "1.3.0"):
         return f"platformVersion: {request.platform_version} has no tasks of {cpu} CPU units; take 1.4.0 or LATEST"
     return ""
+
+
+def _field_of(name: str, override: int | None, request: TaskRequest) -> str:
+    """The field of the request by which its size is changed."""
+    return f"{AT}.{name}" if request.new_definition is not None and override is None else f"overrides.{name}"
 
 
 def _memory_of_containers(request: TaskRequest, definition: dict[str, Any]) -> str:
@@ -186,18 +213,37 @@ def _launch(request: TaskRequest, definition: dict[str, Any]) -> str:
         return f"overrides.ephemeralStorageGiB: {storage} is for Fargate alone; remove it"
     compatible = definition.get("compatibilities") or []
     wanted = "FARGATE" if request.on_fargate else request.launch_type
+    if "taskDefinitionArn" not in definition:
+        # Before it is registered only what it requires is known, and ECS holds it to that when it is.
+        if wanted == "FARGATE" and "FARGATE" not in definition.get("requiresCompatibilities", []):
+            return f"{AT}.requiresCompatibilities: the task is to run on FARGATE, which is not in it; add it"
+        return ""
     if wanted and compatible and wanted not in compatible:
         return f"launchType: {wanted} is none of the task definition's compatibilities ({', '.join(compatible)})"
     return ""
 
 
-def _roles(definition: dict[str, Any], pattern: str) -> str:
-    for field in ("executionRoleArn", "taskRoleArn"):
-        role = definition.get(field)
-        match = _ROLE.fullmatch(role) if role else None
-        if match and not fnmatchcase(match["path"], pattern):
-            return f"taskDefinition: its {field} {role} may not be passed; let the stack's parameter TaskRoles cover it"
-    return ""
+def _environment(request: TaskRequest, definition: dict[str, Any]) -> str:
+    """What every container is given counts once for each."""
+    fault = overrides_fault(_overrides(request, definition)) if request.environment else ""
+    return f"{fault} (environment is in them, once for each container)" if fault else ""
+
+
+def _roles(request: TaskRequest, definition: dict[str, Any], pattern: str, account: str) -> list[str]:
+    roles = {
+        "taskDefinition: its executionRoleArn": definition.get("executionRoleArn"),
+        "taskDefinition: its taskRoleArn": definition.get("taskRoleArn"),
+        "overrides.executionRole:": request.overrides.execution_role,
+        "overrides.taskRole:": request.overrides.task_role,
+    }
+    faults = []
+    for whose, role in roles.items():
+        match = ROLE.fullmatch(role) if role else None
+        if match and match["account"] != account:
+            faults.append(f"{whose} {role} is another account's; name a role of {account}")
+        elif match and not fnmatchcase(match["path"], pattern):
+            faults.append(f"{whose} {role} may not be passed; let the stack's parameter TaskRoles cover it")
+    return faults
 
 
 # --- RunTask's parameters --------------------------------------------------------------------------------------------
@@ -219,7 +265,7 @@ def _parameters(request: TaskRequest, definition: dict[str, Any], execution: str
         ],
         "PlatformVersion": request.platform_version,
         "NetworkConfiguration": _network_parameters(request),
-        "Overrides": to_ecs_overrides(request.overrides),
+        "Overrides": to_ecs_overrides(_overrides(request, definition)),
         "PlacementStrategy": [
             {"Type": each.type, **({"Field": each.field} if each.field else {})} for each in request.placement_strategy
         ],
@@ -233,6 +279,18 @@ def _parameters(request: TaskRequest, definition: dict[str, Any], execution: str
         "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
     }
     return {name: value for name, value in given.items() if value not in (None, [], {})}
+
+
+def _overrides(request: TaskRequest, definition: dict[str, Any]) -> Overrides:
+    """The overrides, with the environment that every container is given."""
+    if not request.environment:
+        return request.overrides
+    own = request.overrides.containers
+    containers = {}
+    for name in (each["name"] for each in _containers(definition)):
+        override = own.get(name) or ContainerOverride()
+        containers[name] = override.model_copy(update={"environment": request.environment | override.environment})
+    return request.overrides.model_copy(update={"containers": containers})
 
 
 def _network_parameters(request: TaskRequest) -> dict[str, Any] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from headgate.errors import RequestRefused
 from headgate.task_plan import EXECUTION_TAG, NUMBER_TAG, LogStream, log_link, stream_name
+from headgate.tasks import read_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,11 +17,41 @@ if TYPE_CHECKING:
 STARTED_BY = "AWS Step Functions"
 """What ``ecs:runTask.sync`` puts into startedBy; of a request's own it takes none."""
 
+PARENT = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"
+"""What Step Functions makes a link of, from an execution to the one that started it."""
+
 TASKS_PER_CALL = 100
 """https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html"""
 
 LINES, LINE_LENGTH, LOGS = 10, 200, 3
 """How much is told of a task's logs: the last lines, each cut off, of so many containers."""
+
+
+class Leftovers(NamedTuple):
+    """Where an execution that has ended may have left tasks running."""
+
+    cluster: str
+    execution: str
+    reason: str
+
+    @classmethod
+    def of(cls, ended: dict[str, Any]) -> Leftovers | None:
+        """From the detail of a Step Functions Execution Status Change; None where nothing can have been run.
+
+        https://docs.aws.amazon.com/step-functions/latest/dg/cw-events.html
+        """
+        try:
+            # It has its input: a request is much shorter than the 248 KB up to which an event carries it.
+            given = json.loads(ended["input"] or "")
+            task = read_task(_without_parent(given), default_id=ended["name"])
+        except (ValueError, RequestRefused):
+            return None  # The machine could not read it either.
+        return cls(task.cluster, ended["executionArn"], f"Headgate: the execution that ran it is {ended['status']}")
+
+
+def _without_parent(given: Any) -> Any:
+    """The machine's input as its planner gets it."""
+    return {key: value for key, value in given.items() if key != PARENT} if isinstance(given, dict) else given
 
 
 class TaskRuns:
@@ -34,16 +66,6 @@ class TaskRuns:
     def __init__(self, ecs: Any, logs: Any = None) -> None:
         self._ecs = ecs
         self._logs = logs
-
-    def definition(self, name: str) -> dict[str, Any]:
-        """A task definition; of a family, its latest active revision."""
-        try:
-            found: dict[str, Any] = self._ecs.describe_task_definition(taskDefinition=name)["taskDefinition"]
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in ("ClientException", "AccessDeniedException"):
-                raise  # ECS did not say whether there is one: the machine tries again.
-            raise RequestRefused(f"taskDefinition: {name}: {error.response['Error']['Message']}") from None
-        return found
 
     def describe(self, cluster: str, task_arn: str) -> dict[str, Any] | None:
         """A task; None where ECS does not know it any more, an hour after it stopped."""
@@ -60,6 +82,16 @@ class TaskRuns:
             self._ecs.stop_task(cluster=cluster, task=arn, reason=reason[:255])
             stopped.append(arn)
         return stopped
+
+    def stop_left(self, left: Leftovers) -> list[str]:
+        """Stop what runs of an execution that has ended."""
+        try:
+            return self.stop(left.cluster, left.execution, None, left.reason)
+        except ClientError as error:
+            # On a cluster that is not there, or that Headgate may not look at, its machine could not run anything.
+            if error.response["Error"]["Code"] not in ("ClusterNotFoundException", "AccessDeniedException"):
+                raise
+            return []
 
     def _living(self, cluster: str, execution: str, number: int | None) -> Iterator[str]:
         wanted = {EXECUTION_TAG: execution, **({NUMBER_TAG: str(number)} if number is not None else {})}

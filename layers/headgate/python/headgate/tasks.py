@@ -9,14 +9,11 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from headgate.errors import RequestRefused
 from headgate.request import RolloutId
-from headgate.wire import Wire, explain
-
-MAX_CHARACTERS = 48 * 1024
-"""The request travels between states, whose data is at most 256 KiB."""
+from headgate.wire import Wire, read, text_of_number
 
 MAX_OVERRIDES = 8192
 """Characters of the overrides as JSON, the structure's own included."""
@@ -24,11 +21,16 @@ MAX_OVERRIDES = 8192
 OWN_TAGS = "headgate:"
 """Tags that begin so are Headgate's; it puts three on every task."""
 
+AT = "taskDefinition.register"
+"""Where a definition that comes with a request stands in it."""
+
 _CLUSTER = re.compile(r"(arn:aws[a-z-]*:ecs:[a-z0-9-]+:\d{12}:cluster/)?[a-zA-Z0-9_-]{1,255}")
 _TASK_DEFINITION = re.compile(
     r"(arn:(?P<partition>aws[a-z-]*):ecs:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):task-definition/)?"
     r"(?P<family>[a-zA-Z0-9_-]{1,255})(:(?P<revision>[0-9]{1,10}))?"
 )
+ROLE = re.compile(r"arn:aws[a-z-]*:iam::(?P<account>\d{12}):role/(?P<path>[\w+=,.@/-]+)")
+_ENVIRONMENT_FILE = re.compile(r"arn:aws[a-z-]*:s3:::[^/]+/.+\.env")
 _TAG = re.compile(r"[\w\s.:/=+\-@]*")
 
 
@@ -41,6 +43,18 @@ def _cluster(value: str) -> str:
 def _task_definition(value: str) -> str:
     if not _TASK_DEFINITION.fullmatch(value):
         raise ValueError("must be a family, family:revision or a task definition's ARN")
+    return value
+
+
+def _role(value: str) -> str:
+    if not ROLE.fullmatch(value):
+        raise ValueError("must be a role's ARN")
+    return value
+
+
+def _environment_file(value: str) -> str:
+    if not _ENVIRONMENT_FILE.fullmatch(value):
+        raise ValueError("must be the ARN of an S3 object whose name ends in .env")
     return value
 
 
@@ -60,13 +74,9 @@ def _digits(value: str) -> str:
     return value
 
 
-def _text_of_number(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
 Pattern = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_trailing_star_only)]
 ExitCodePattern = Annotated[
-    str, BeforeValidator(_text_of_number), Field(min_length=1, max_length=512), AfterValidator(_digits)
+    str, BeforeValidator(text_of_number), Field(min_length=1, max_length=512), AfterValidator(_digits)
 ]
 Whole = Annotated[int, Field(strict=True, ge=1)]
 
@@ -87,11 +97,22 @@ class NetworkConfiguration(Wire):
     assign_public_ip: bool = False
 
 
+class ResourceRequirement(Wire):
+    """GPUs of a container instance that a container is given to itself."""
+
+    type: Literal["GPU"]
+    value: Annotated[str, BeforeValidator(text_of_number), Field(pattern=r"^[1-9][0-9]{0,3}$")]
+    """How many."""
+
+
 class ContainerOverride(Wire):
     """What one container is given instead of what its definition says; memory in MiB."""
 
     command: list[str] | None = None
     environment: dict[str, str] = {}
+    environment_files: Annotated[list[Annotated[str, AfterValidator(_environment_file)]], Field(max_length=10)] = []
+    """ARNs of S3 objects (https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_EnvironmentFile.html)."""
+    resource_requirements: Annotated[list[ResourceRequirement], Field(max_length=1)] = []
     cpu: Whole | None = None
     memory: Annotated[int, Field(strict=True, ge=4)] | None = None
     memory_reservation: Annotated[int, Field(strict=True, ge=4)] | None = None
@@ -109,6 +130,8 @@ class Overrides(Wire):
     containers: dict[str, ContainerOverride] = {}
     cpu: Whole | None = None
     memory: Whole | None = None
+    task_role: Annotated[str, AfterValidator(_role)] | None = None
+    execution_role: Annotated[str, AfterValidator(_role)] | None = None
     ephemeral_storage_gib: Annotated[
         Annotated[int, Field(strict=True, ge=21, le=200)] | None, Field(alias="ephemeralStorageGiB")
     ] = None
@@ -179,6 +202,28 @@ class Backoff(Wire):
     max_seconds: Annotated[int, Field(strict=True, ge=1, le=24 * 3600)] = 300
 
 
+class NewTaskDefinition(Wire):
+    """A task definition to be registered, unless its family has the same one already."""
+
+    register_: Annotated[dict[str, Any], Field(alias="register", min_length=1)]
+    """What RegisterTaskDefinition takes, in its own spelling."""
+
+
+def _definition_shape(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "<name>"
+    return "<register>" if isinstance(value, NewTaskDefinition | dict) else None
+
+
+TaskDefinition = Annotated[
+    Annotated[str, AfterValidator(_task_definition), Tag("<name>")] | Annotated[NewTaskDefinition, Tag("<register>")],
+    Discriminator(
+        _definition_shape,
+        custom_error_type="definition_shape",
+        custom_error_message='give a family, family:revision, an ARN or {"register": {...}}',
+    ),
+]
+
 Tags = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=128)], Annotated[str, Field(max_length=256)]],
     Field(max_length=47),
@@ -191,13 +236,15 @@ class TaskRequest(Wire):
 
     id: RolloutId
     cluster: Annotated[str, AfterValidator(_cluster)] = "default"
-    task_definition: Annotated[str, AfterValidator(_task_definition)]
+    task_definition: TaskDefinition
     count: Annotated[int, Field(strict=True, ge=1, le=10)] = 1
     launch_type: Literal["FARGATE", "EC2", "EXTERNAL"] | None = None
     capacity_provider_strategy: Annotated[list[CapacityProvider], Field(max_length=20)] = []
     platform_version: Annotated[str, Field(min_length=1)] | None = None
     network_configuration: NetworkConfiguration | None = None
     overrides: Overrides = Field(default_factory=Overrides)
+    environment: dict[str, str] = {}
+    """Given to every container of the task; what a container's own overrides say counts more."""
     placement_strategy: Annotated[list[PlacementStrategy], Field(max_length=5)] = []
     placement_constraints: Annotated[list[PlacementConstraint], Field(max_length=10)] = []
     group: Annotated[str, Field(min_length=1, max_length=255)] | None = None
@@ -220,8 +267,13 @@ class TaskRequest(Wire):
     @property
     def account(self) -> str | None:
         """The account that the task definition's ARN names, if it is one."""
-        match = _TASK_DEFINITION.fullmatch(self.task_definition)
+        match = _TASK_DEFINITION.fullmatch(self.task_definition) if isinstance(self.task_definition, str) else None
         return match["account"] if match else None
+
+    @property
+    def new_definition(self) -> dict[str, Any] | None:
+        """The definition to be registered, if the request comes with one."""
+        return self.task_definition.register_ if isinstance(self.task_definition, NewTaskDefinition) else None
 
 
 def _launch_fault(request: TaskRequest) -> str:
@@ -249,6 +301,13 @@ def _launch_fault(request: TaskRequest) -> str:
     return ""
 
 
+def _gpu_fault(request: TaskRequest) -> str:
+    for name, each in request.overrides.containers.items():
+        if each.resource_requirements and request.on_fargate:
+            return f"overrides.containers.{name}.resourceRequirements: Fargate has no GPUs; remove it, or run on EC2"
+    return ""
+
+
 def _tag_fault(request: TaskRequest) -> str:
     for name, value in request.tags.items():
         if name.lower().startswith(("aws:", OWN_TAGS)):
@@ -271,7 +330,12 @@ def _fallback_fault(request: TaskRequest) -> str:
 
 
 def _overrides_fault(request: TaskRequest) -> str:
-    size = len(json.dumps(to_ecs_overrides(request.overrides), separators=(",", ":")))
+    return overrides_fault(request.overrides)
+
+
+def overrides_fault(overrides: Overrides) -> str:
+    """Why ECS would not take these overrides; empty if it would."""
+    size = len(json.dumps(to_ecs_overrides(overrides), separators=(",", ":")))
     if size > MAX_OVERRIDES:
         return f"overrides: are {size} characters long as JSON, and ECS takes {MAX_OVERRIDES}; put what is long into S3"
     return ""
@@ -279,50 +343,36 @@ def _overrides_fault(request: TaskRequest) -> str:
 
 def to_ecs_overrides(overrides: Overrides) -> dict[str, Any]:
     """The overrides as RunTask takes them, spelled as Step Functions spells them; empty where there are none."""
-    containers = [
-        {
-            "Name": name,
-            **({"Command": each.command} if each.command is not None else {}),
-            **(
-                {"Environment": [{"Name": k, "Value": v} for k, v in each.environment.items()]}
-                if each.environment
-                else {}
-            ),
-            **({"Cpu": each.cpu} if each.cpu else {}),
-            **({"Memory": each.memory} if each.memory else {}),
-            **({"MemoryReservation": each.memory_reservation} if each.memory_reservation else {}),
-        }
-        for name, each in overrides.containers.items()
-    ]
-    return {
-        **({"ContainerOverrides": containers} if containers else {}),
-        **({"Cpu": str(overrides.cpu)} if overrides.cpu else {}),
-        **({"Memory": str(overrides.memory)} if overrides.memory else {}),
-        **(
-            {"EphemeralStorage": {"SizeInGiB": overrides.ephemeral_storage_gib}}
-            if overrides.ephemeral_storage_gib
-            else {}
-        ),
+    given: dict[str, Any] = {
+        "ContainerOverrides": [_container_override(name, each) for name, each in overrides.containers.items()],
+        "Cpu": str(overrides.cpu) if overrides.cpu else None,
+        "Memory": str(overrides.memory) if overrides.memory else None,
+        "TaskRoleArn": overrides.task_role,
+        "ExecutionRoleArn": overrides.execution_role,
+        "EphemeralStorage": {"SizeInGiB": size} if (size := overrides.ephemeral_storage_gib) else None,
     }
+    return {name: value for name, value in given.items() if value not in (None, [])}
+
+
+def _container_override(name: str, override: ContainerOverride) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "Name": name,
+        "Environment": [{"Name": key, "Value": value} for key, value in override.environment.items()] or None,
+        "EnvironmentFiles": [{"Type": "s3", "Value": arn} for arn in override.environment_files] or None,
+        "ResourceRequirements": [{"Type": each.type, "Value": each.value} for each in override.resource_requirements]
+        or None,
+        "Command": override.command,  # An empty one is said too: it is not the definition's.
+        "Cpu": override.cpu,
+        "Memory": override.memory,
+        "MemoryReservation": override.memory_reservation,
+    }
+    return {field: value for field, value in given.items() if value is not None}
 
 
 def read_task(detail: object, default_id: str) -> TaskRequest:
-    """Read a request from JSON data; ``default_id`` serves where it gives none.
-
-    Raises
-    ------
-    RequestRefused
-        If it is not a valid request. The message names every faulty field, its value and the fix.
-    """
-    if not isinstance(detail, dict):
-        raise RequestRefused("the request: must be a JSON object with at least a taskDefinition")
-    if (size := len(json.dumps(detail))) > MAX_CHARACTERS:
-        raise RequestRefused(f"the request: is {size} characters long; at most {MAX_CHARACTERS} are taken")
-    try:
-        request = TaskRequest.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
-    except ValidationError as error:
-        raise RequestRefused(explain(error, TaskRequest)) from None
-    checks = (_launch_fault, _tag_fault, _fallback_fault, _overrides_fault)
+    """Read a task's request; errors as for ``wire.read``, and where its fields do not go together."""
+    request = read(TaskRequest, detail, default_id, needs="taskDefinition")
+    checks = (_launch_fault, _gpu_fault, _tag_fault, _fallback_fault, _overrides_fault)
     if faults := [fault for check in checks if (fault := check(request))]:
         raise RequestRefused("; ".join(faults))
     return request

@@ -7,16 +7,15 @@ Invocations or Errors, and a weighted alias's metrics carry the dimension Execut
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headgate.judge import Arm
+from headgate.metrics import MINUTE_SECONDS, metric_of_alias
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
     from headgate.request import LambdaAliasTarget
-
-PERIOD_SECONDS = 60
 
 
 class Throttles:
@@ -29,13 +28,13 @@ class Throttles:
         """Per version: invocations asked for since a time (ISO 8601), and how many of them were throttled."""
         answer = self._client.get_metric_data(
             MetricDataQueries=[
-                _query(f"{metric.lower()}{number}", metric, target, version)
+                metric_of_alias(f"{metric.lower()}{number}", metric, "Sum", target, version=version)
                 for number, version in enumerate(versions)
                 for metric in ("Invocations", "Throttles")
             ],
             StartTime=datetime.fromisoformat(since).replace(second=0, microsecond=0),
             # The range must not be empty, which it would be in a minute's first second.
-            EndTime=datetime.now(UTC) + timedelta(seconds=PERIOD_SECONDS),
+            EndTime=datetime.now(UTC) + timedelta(seconds=MINUTE_SECONDS),
         )
         sums = {result["Id"]: int(sum(result["Values"])) for result in answer["MetricDataResults"]}
         arms = []
@@ -43,24 +42,3 @@ class Throttles:
             throttled = sums.get(f"throttles{number}", 0)
             arms.append(Arm(sums.get(f"invocations{number}", 0) + throttled, throttled))
         return arms
-
-
-def _query(query_id: str, metric: str, target: LambdaAliasTarget, version: str) -> Any:
-    dimensions = {
-        "FunctionName": target.name,
-        "Resource": f"{target.name}:{target.alias}",
-        "ExecutedVersion": version,
-    }
-    return {
-        "Id": query_id,
-        "MetricStat": {
-            "Metric": {
-                "Namespace": "AWS/Lambda",
-                "MetricName": metric,
-                "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
-            },
-            "Period": PERIOD_SECONDS,
-            "Stat": "Sum",
-        },
-        "ReturnData": True,
-    }

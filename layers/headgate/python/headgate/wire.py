@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 from difflib import get_close_matches
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
+
+from headgate.errors import RequestRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pydantic_core import ErrorDetails
 
+
+MAX_CHARACTERS = 48 * 1024
+"""Request and plan travel together between states, whose data is at most 256 KiB
+(https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html), and an execution that exceeds it dies."""
 
 MAX_FAULTS = 10
 """Faults that one error tells: who has more has sent something else altogether."""
@@ -37,6 +43,37 @@ class Wire(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+Request = TypeVar("Request", bound=Wire)
+
+
+def read(model: type[Request], detail: object, default_id: str, *, needs: str) -> Request:
+    """Read a request from JSON data; ``default_id`` serves where it gives none.
+
+    Parameters
+    ----------
+    needs
+        The field that no such request does without.
+
+    Raises
+    ------
+    RequestRefused
+        If it is not a valid request. The message names every faulty field, its value and the fix.
+    """
+    if not isinstance(detail, dict):
+        raise RequestRefused(f"the request: must be a JSON object with at least a {needs}")
+    if (size := len(json.dumps(detail))) > MAX_CHARACTERS:
+        raise RequestRefused(f"the request: is {size} characters long; at most {MAX_CHARACTERS} are taken")
+    try:
+        return model.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise RequestRefused(explain(error, model)) from None
+
+
+def text_of_number(value: Any) -> Any:
+    """YAML and shells make a number of a version or an exit code; it is meant as text."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Every fault of some input as ``field: what is wrong (value given)``, joined by semicolons.
 
@@ -55,15 +92,21 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _explain_one(fault: ErrorDetails, model: type[BaseModel]) -> str:
     field = _path(fault["loc"])
-    given = json.dumps(fault["input"], default=str)
-    given = given if len(given) <= 200 else f"{given[:197]}..."
+    given = shown(fault["input"])
     match fault["type"]:
         case "missing":
             return f"{field}: is missing; add it"
         case "extra_forbidden":
-            return f"{field}: is not a known field{_did_you_mean(str(fault['loc'][-1]), model)} (given {given})"
+            fix = did_you_mean(str(fault["loc"][-1]), _known_names(model))
+            return f"{field}: is not a known field{fix} (given {given})"
     message = fault["msg"].removeprefix("Value error, ")
     return f"{field}: {message[:1].lower()}{message[1:]} (given {given})"
+
+
+def shown(value: object) -> str:
+    """A value as an error tells it."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _path(loc: Iterable[int | str]) -> str:
@@ -78,9 +121,11 @@ def _path(loc: Iterable[int | str]) -> str:
     return path or "the request"
 
 
-def _did_you_mean(name: str, model: type[BaseModel]) -> str:
-    close = get_close_matches(name[:64], _known_names(model), n=1)
-    return f"; did you mean {close[0]}?" if close else "; remove it"
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """What to do about a field of that name where only those are known."""
+    close = get_close_matches(name[:64], known, n=1)
+    # A name that is known elsewhere is no misspelling.
+    return f"; did you mean {close[0]}?" if close and close[0] != name else "; remove it"
 
 
 @cache

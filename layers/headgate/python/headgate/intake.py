@@ -1,0 +1,119 @@
+"""What Intake knows of messages: where one came from, what it asks for, and which of a batch must come again."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from headgate.errors import RequestRefused
+from headgate.request import RolloutRequest, is_rollout_id, read_request, read_undo, undo
+
+if TYPE_CHECKING:
+    from headgate.locks import Locks
+    from headgate.table import Table
+
+Message = dict[str, Any]
+"""A record of an SQS event (https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html)."""
+
+MAX_BYTES = 100_000
+"""A request and its plan go through the machine together, in payloads of 262,144 bytes at most
+(https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html), while a message may have 1 MiB."""
+
+REASON_LENGTH = 1000
+"""Characters of a refusal's reason that its dead letter carries."""
+
+
+def is_fifo(message: Message) -> bool:
+    """Whether a message came from a FIFO queue; a standard queue's message may have a group as well (fair queues)."""
+    return str(message["eventSourceARN"]).endswith(".fifo")
+
+
+def receives(message: Message) -> int:
+    """How often a message has been delivered, this time included."""
+    return int(message["attributes"]["ApproximateReceiveCount"])
+
+
+class Failures:
+    """The messages of a batch that must come again.
+
+    AWS asks that of a FIFO queue everything after the first failure be reported too, so that order is kept
+    (https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html). Order is kept per group, so this
+    holds up the rest of the message's own group and no other.
+    """
+
+    def __init__(self) -> None:
+        self._ids: list[str] = []
+        self._groups: set[str] = set()
+
+    def add(self, message: Message) -> None:
+        """Note that a message failed."""
+        self._ids.append(message["messageId"])
+        if is_fifo(message):
+            self._groups.add(message["attributes"]["MessageGroupId"])
+
+    def hold_up(self, message: Message) -> bool:
+        """Whether an earlier one of a message's group has failed, which it must not overtake."""
+        return is_fifo(message) and message["attributes"]["MessageGroupId"] in self._groups
+
+    def answer(self) -> dict[str, Any]:
+        """What the function returns to the event source mapping."""
+        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in self._ids]}
+
+
+def read_body(message: Message) -> Any:
+    """The JSON in a message.
+
+    Raises
+    ------
+    RequestRefused
+        If it is none, or too long: it would fail at each delivery.
+    """
+    if (size := len(message["body"].encode())) > MAX_BYTES:
+        raise RequestRefused(f"the message: has {size:,} bytes; {MAX_BYTES:,} are allowed")
+    try:
+        return json.loads(message["body"])
+    except ValueError as error:
+        raise RequestRefused(f"the message: is not JSON: {error}") from None
+
+
+def request_in(body: Any, message_id: str, table: Table, locks: Locks) -> RolloutRequest:
+    """The request in a message: an EventBridge event, or the detail of a Rollout Requested alone.
+
+    Raises
+    ------
+    RequestRefused
+        If it cannot be read, or asks to undo what cannot be undone.
+    """
+    if not isinstance(body, dict) or "detail-type" not in body:
+        return read_request(body, message_id)
+    detail, default_id = body.get("detail"), str(body.get("id", message_id))
+    if body["detail-type"] == "Undo Requested":
+        asked = read_undo(detail, default_id)
+        if known := (table.rollout(asked.id) or {}).get("request"):
+            return RolloutRequest.model_validate(known)  # Delivered again: what it undid is not the last any more.
+        return undo(asked, locks.last_promoted(asked.target.key))
+    return read_request(detail, default_id)
+
+
+def refused_id(body: Any, message_id: str) -> str:
+    """The id under which a refusal is announced: the request's own, its event's, or the message's."""
+    is_event = isinstance(body, dict) and "detail-type" in body
+    detail = body.get("detail", body) if isinstance(body, dict) else {}
+    given = detail.get("id") if isinstance(detail, dict) else None
+    candidates = (given, str(body["id"]) if is_event and "id" in body else None)
+    return next((candidate for candidate in candidates if is_rollout_id(candidate)), message_id)
+
+
+def dead_letter(message: Message, reason: str) -> dict[str, Any]:
+    """A refused message as SendMessage takes it, without the queue: its sender finds the reason beside it."""
+    letter = {
+        "MessageBody": message["body"],
+        "MessageAttributes": {"reason": {"DataType": "String", "StringValue": reason[:REASON_LENGTH]}},
+    }
+    if is_fifo(message):
+        letter |= {
+            "MessageGroupId": message["attributes"]["MessageGroupId"],
+            # Not the sender's own: that need be unique within its group only, and a letter too many is no letter lost.
+            "MessageDeduplicationId": message["messageId"],
+        }
+    return letter

@@ -1,0 +1,78 @@
+"""What is checked before an ECS task runs, for the machine's own plan and for a task that is to be a rollout's hook."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from headgate.errors import RequestRefused
+from headgate.task_plan import TaskPlan, make_task_plan, refuse_what_ecs_would
+from headgate.tasks import AT, TaskRequest
+
+if TYPE_CHECKING:
+    from headgate.task_registry import TaskRegistry
+
+
+class Allowed(NamedTuple):
+    """What a deployment lets tasks be."""
+
+    account: str
+    roles: str
+    """Pattern of the names, paths included, of the roles that a task may be given; empty allows none."""
+    families: str
+    """Pattern of the families that may be registered."""
+    may_register: bool
+
+
+class Preflight:
+    """Checks task requests against ECS."""
+
+    def __init__(self, registry: TaskRegistry, allowed: Allowed) -> None:
+        self._registry = registry
+        self._allowed = allowed
+
+    def check(self, request: TaskRequest, execution: str) -> dict[str, Any]:
+        """Answer the definition that would run, as ECS describes it; nothing is registered.
+
+        Raises
+        ------
+        RequestRefused
+            If the task could not run. The message names every faulty field, its value and the fix.
+        """
+        if request.account not in (None, self._allowed.account):
+            raise RequestRefused(
+                f"taskDefinition: is in {request.account}; this Headgate serves {self._allowed.account}"
+            )
+        definition = self._described(request)
+        refuse_what_ecs_would(request, definition, execution, roles=self._allowed.roles)
+        return definition
+
+    def plan(self, request: TaskRequest, execution: str) -> TaskPlan:
+        """Work a request out; a definition that comes with it is registered, unless the family has the same already.
+
+        Raises
+        ------
+        RequestRefused
+            As for ``check``, before anything is registered.
+        """
+        definition = self.check(request, execution)
+        if not isinstance(request.task_definition, str):
+            from headgate.task_definitions import digest_of
+
+            wanted = request.task_definition.register_
+            definition = self._registry.reuse_or_register(wanted, digest_of(wanted))
+        return make_task_plan(request, definition, execution, roles=self._allowed.roles)
+
+    def _described(self, request: TaskRequest) -> dict[str, Any]:
+        if isinstance(request.task_definition, str):
+            return self._registry.describe(request.task_definition)
+        if not self._allowed.may_register:
+            raise RequestRefused(
+                f"{AT}: this Headgate registers no task definitions; name a revision, "
+                "or set the stack's parameter RegisterTaskDefinitions to true"
+            )
+        # Few requests bring a definition: a start does not pay for it.
+        from headgate.task_definitions import as_described, refuse_faults
+
+        wanted = request.task_definition.register_
+        refuse_faults(wanted, self._registry.shape, self._allowed.families)
+        return as_described(wanted)

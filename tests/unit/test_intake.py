@@ -1,0 +1,512 @@
+"""Intake over both queues: order, duplicates, crashes, what cannot be read, and floods."""
+
+# Many a test wants nothing of a fixture but that it is there.
+
+from __future__ import annotations
+
+import functools
+import heapq
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from botocore.exceptions import ClientError
+from cfnlint.decode import cfn_yaml
+
+from headgate.errors import RequestRefused
+from headgate.executions import Executions
+from headgate.intake import read_body, refused_id
+from headgate.locks import Locks
+from headgate.table import Table
+from tests.unit.builders import MACHINE, ROOT, TABLE, TARGET_KEY, admit, event, execution_of, request_of, status_of
+from tests.unit.services import FakeStepFunctions, Refusal
+from tests.unit.test_functions import CONTEXT, SETTINGS, Functions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PAYMENTS = "lambda-alias/payments/live"
+QUEUES = ("intake", "intake_fifo")
+LEFT = "get_remaining_time_in_millis"
+DONE: dict[str, Any] = {"batchItemFailures": []}
+
+
+class ThrottledStepFunctions(FakeStepFunctions):
+    """Step Functions whose StartExecution may be out of tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.throttled = False
+
+    def StartExecution(self, stateMachineArn: str, name: str, input: str) -> dict[str, Any]:  # noqa: A002, N802, N803
+        if self.throttled:
+            raise Refusal("ThrottlingException", "Rate exceeded")
+        return super().StartExecution(stateMachineArn, name, input)
+
+
+@pytest.fixture(scope="module")
+def deployed(_nobodys_account: None) -> Functions:
+    return Functions()
+
+
+@pytest.fixture
+def machines(deployed: Functions) -> Iterator[ThrottledStepFunctions]:
+    fake = ThrottledStepFunctions()
+    detach = fake.attach(deployed.client("stepfunctions"))
+    yield fake
+    detach()
+
+
+@pytest.fixture
+def letters(aws: None, clients: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Any]]:
+    """Reads a dead-letter queue, by the setting that names it."""
+    sqs = clients["sqs"]
+    urls = {
+        "DEAD_LETTERS": sqs.create_queue(QueueName="letters")["QueueUrl"],
+        "FIFO_DEAD_LETTERS": sqs.create_queue(QueueName="letters.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"],
+    }
+    for setting, url in urls.items():
+        monkeypatch.setenv(setting, url)
+    receive = functools.partial(
+        sqs.receive_message,
+        MaxNumberOfMessages=10,
+        VisibilityTimeout=0,
+        MessageAttributeNames=["All"],
+        MessageSystemAttributeNames=["All"],
+    )
+    return lambda setting: receive(QueueUrl=urls[setting]).get("Messages", [])
+
+
+@pytest.fixture
+def failing(deployed: Functions, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Ids of requests that cannot be stored at present."""
+    ids: set[str] = set()
+    locks = deployed.module("intake").locks
+    admit_really = locks.admit
+
+    def admit_or_fail(request: Any, execution: str) -> Any:
+        if request.id in ids:
+            raise RuntimeError("the table is out of reach")
+        return admit_really(request, execution)
+
+    monkeypatch.setattr(locks, "admit", admit_or_fail)
+    return ids
+
+
+def failures(answer: dict[str, Any], batch: dict[str, Any]) -> list[str]:
+    """Ids of the requests that come again."""
+    ids = {record["messageId"]: json.loads(record["body"])["id"] for record in batch["Records"]}
+    return [ids[failure["itemIdentifier"]] for failure in answer["batchItemFailures"]]
+
+
+def received(file: str, times: int) -> dict[str, Any]:
+    """A batch of events/ that is delivered for so many a time."""
+    batch: dict[str, Any] = event(file)
+    for record in batch["Records"]:
+        record["attributes"]["ApproximateReceiveCount"] = str(times)
+    return batch
+
+
+def line(table: Table) -> list[str]:
+    """Who waits for checkout, first come first."""
+    values = {":pk": f"TARGET#{TARGET_KEY}", ":wait": "WAIT#"}
+    return [item["rolloutId"] for item in table.query("pk = :pk AND begins_with(sk, :wait)", values)]
+
+
+# What a batch looks like
+
+
+def test_a_batch_of_the_queue_starts_each_request_once_and_keeps_what_cannot_be_read(
+    table: Table, deployed: Functions, machines: FakeStepFunctions, letters: Callable[[str], list[Any]]
+) -> None:
+    assert deployed.call("intake", event("sqs_batch")) == DONE
+    started = sorted(request["id"] for request in machines.executions.values())
+    assert started == ["checkout-42", "payments-3", "shipping-7"]
+    (letter,) = letters("DEAD_LETTERS")
+    assert letter["Body"] == '{"target":'
+    assert letters("FIFO_DEAD_LETTERS") == []
+
+
+def test_a_batch_of_the_fifo_queue_is_stored_in_its_order(
+    table: Table, deployed: Functions, machines: FakeStepFunctions, letters: Callable[[str], list[Any]]
+) -> None:
+    assert deployed.call("intake", event("sqs_fifo_batch")) == DONE
+    assert sorted(request["id"] for request in machines.executions.values()) == ["checkout-42", "payments-3"]
+    assert line(table) == ["checkout-43", "checkout-44"]
+
+
+@pytest.mark.parametrize("file", ["sqs_batch", "sqs_fifo_batch", *QUEUES])
+def test_the_messages_of_events_are_as_sqs_makes_them(file: str) -> None:
+    common = {"ApproximateReceiveCount", "SentTimestamp", "SenderId", "ApproximateFirstReceiveTimestamp"}
+    ordered = {"SequenceNumber", "MessageGroupId", "MessageDeduplicationId"}
+    for record in event(file)["Records"]:
+        fifo = record["eventSourceARN"].endswith(".fifo")
+        assert record["attributes"].keys() - {"AWSTraceHeader"} == (common | ordered if fifo else common)
+        assert record["eventSource"] == "aws:sqs"
+
+
+# The FIFO queue
+
+
+def test_a_request_of_the_fifo_queue_is_stored_and_started(
+    table: Table, deployed: Functions, machines: FakeStepFunctions
+) -> None:
+    assert deployed.call("intake", event("intake_fifo")) == DONE
+    assert table.lock(TARGET_KEY)["owner"] == "checkout-42"
+    assert len(machines.executions) == 1
+
+
+def test_a_message_that_failed_holds_up_its_own_group_and_no_other(
+    table: Table, deployed: Functions, machines: FakeStepFunctions, letters: Any, failing: set[str]
+) -> None:
+    batch = event("sqs_fifo_batch")
+    # GIVEN that the first request for checkout cannot be stored
+    failing.add("checkout-42")
+    answer = deployed.call("intake", batch)
+    # THEN those behind it come again as well, and the other group's have been taken in
+    assert failures(answer, batch) == ["checkout-42", "checkout-43", "checkout-44"]
+    assert table.lock(TARGET_KEY) == {}
+    assert table.lock(PAYMENTS)["owner"] == "payments-3"
+    # AND when they come again, they are in order
+    failing.clear()
+    assert deployed.call("intake", received("sqs_fifo_batch", 2)) == DONE
+    assert (table.lock(TARGET_KEY)["owner"], line(table)) == ("checkout-42", ["checkout-43", "checkout-44"])
+
+
+def test_what_came_before_the_failed_message_is_done_with(
+    table: Table, deployed: Functions, machines: FakeStepFunctions, letters: Any, failing: set[str]
+) -> None:
+    batch = event("sqs_fifo_batch")
+    failing.add("checkout-43")
+    assert failures(deployed.call("intake", batch), batch) == ["checkout-43", "checkout-44"]
+    assert table.lock(TARGET_KEY)["owner"] == "checkout-42"
+
+
+def test_groups_of_a_standard_queue_are_about_fairness_and_hold_nobody_up(
+    table: Table, deployed: Functions, machines: FakeStepFunctions, failing: set[str]
+) -> None:
+    # GIVEN messages of one group in a standard queue
+    batch = event("sqs_fifo_batch")
+    standard = event("intake")["Records"][0]["eventSourceARN"]
+    batch["Records"] = [record | {"eventSourceARN": standard} for record in batch["Records"][:3]]
+    failing.add("checkout-42")
+    assert failures(deployed.call("intake", batch), batch) == ["checkout-42"]
+    assert table.lock(TARGET_KEY)["owner"] == "checkout-43"
+
+
+def test_a_fifo_message_that_cannot_be_read_goes_to_the_fifo_dead_letters_at_once_and_holds_nobody_up(
+    table: Table, deployed: Functions, machines: FakeStepFunctions, letters: Callable[[str], list[Any]]
+) -> None:
+    batch = event("sqs_fifo_batch")
+    bad = batch["Records"][3]
+    batch["Records"].append(batch["Records"][1] | {"messageId": "after", "body": bad["body"].replace("startegy", "x")})
+    assert deployed.call("intake", batch) == DONE
+    first, second = letters("FIFO_DEAD_LETTERS")
+    # THEN it keeps its group, has an id of its own, and says why
+    assert first["Body"] == bad["body"]
+    assert first["MessageAttributes"]["reason"]["StringValue"].startswith(
+        "startegy: is not a known field; did you mean strategy?"
+    )
+    assert first["Attributes"]["MessageGroupId"] == bad["attributes"]["MessageGroupId"]
+    assert first["Attributes"]["MessageDeduplicationId"] == bad["messageId"]
+    # AND one with the same deduplication id as another is not swallowed
+    assert second["Attributes"]["MessageDeduplicationId"] == "after"
+    assert letters("DEAD_LETTERS") == []
+    assert status_of(table, "payments-4") == "refused"
+
+
+def test_a_bad_fifo_message_that_is_delivered_again_is_one_dead_letter(
+    table: Table, deployed: Functions, machines: FakeStepFunctions, letters: Callable[[str], list[Any]]
+) -> None:
+    for times in (1, 2):
+        deployed.call("intake", received("sqs_fifo_batch", times))
+    assert len(letters("FIFO_DEAD_LETTERS")) == 1
+
+
+def test_what_cannot_be_read_nor_put_aside_comes_again_before_the_rest_of_its_group(
+    table: Table, deployed: Functions, machines: FakeStepFunctions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a dead-letter queue that is not there
+    monkeypatch.setenv("ROLLOUT_MACHINE", MACHINE)
+    monkeypatch.setenv("FIFO_DEAD_LETTERS", SETTINGS["FIFO_DEAD_LETTERS"])
+    batch = event("sqs_fifo_batch")
+    batch["Records"][0], batch["Records"][3] = (
+        batch["Records"][0] | {"body": batch["Records"][3]["body"].replace("payments", "checkout")},
+        batch["Records"][1] | {"messageId": "again"},
+    )
+    assert failures(deployed.call("intake", batch), batch) == ["checkout-4", "checkout-43", "checkout-44"]
+    assert table.lock(PAYMENTS)["owner"] == "payments-3"
+
+
+def test_the_fifo_queue_hands_out_one_message_at_a_time_so_that_a_bad_one_takes_no_good_ones_with_it() -> None:
+    mapping = cfn_yaml.load(str(ROOT / "template.yaml"))["Resources"]["Intake"]["Properties"]["Events"]
+    assert mapping["RequestsInOrder"]["Properties"]["BatchSize"] == 1
+
+
+# Duplicates and crashes
+
+
+@pytest.mark.parametrize("file", QUEUES)
+def test_a_request_for_a_busy_target_keeps_its_one_place_in_line_however_often_it_comes(
+    table: Table, locks: Locks, deployed: Functions, machines: FakeStepFunctions, file: str
+) -> None:
+    admit(locks, "before")
+    for times in (1, 2, 3):
+        assert deployed.call("intake", received(file, times)) == DONE
+    admit(locks, "after")
+    assert line(table) == ["checkout-42", "after"]
+    assert machines.executions == {}
+
+
+@pytest.mark.parametrize("file", QUEUES)
+def test_a_crash_between_store_and_start_is_made_good_by_the_next_delivery(
+    table: Table, locks: Locks, deployed: Functions, machines: FakeStepFunctions, file: str
+) -> None:
+    # GIVEN a request that was stored, and then the function died
+    request = request_of("checkout-42", candidate={"version": "7"})
+    assert locks.admit(request, execution_of("checkout-42")).lock == "held"
+    # WHEN its message comes again
+    assert deployed.call("intake", received(file, 2)) == DONE
+    # THEN it is started under the same lock, as it was stored
+    assert machines.executions == {execution_of("checkout-42").rsplit(":", 1)[1]: request.to_wire()}
+    assert table.lock(TARGET_KEY)["epoch"] == 1
+
+
+@pytest.mark.parametrize("file", QUEUES)
+def test_a_message_that_comes_again_after_its_rollout_has_ended_starts_nothing(
+    table: Table, locks: Locks, deployed: Functions, machines: FakeStepFunctions, file: str
+) -> None:
+    deployed.call("intake", event(file))
+    machines.ended |= dict.fromkeys(machines.executions, "SUCCEEDED")
+    locks.settle("checkout-42", execution_of("checkout-42"), "succeeded", {"reason": "done"})
+    machines.executions.clear()
+    assert deployed.call("intake", received(file, 2)) == DONE
+    assert (machines.executions, table.lock(TARGET_KEY).get("owner")) == ({}, None)
+
+
+def test_an_id_that_is_used_again_starts_what_was_stored_first(
+    table: Table, locks: Locks, deployed: Functions, machines: FakeStepFunctions
+) -> None:
+    stored = request_of("checkout-42", strategy="AllAtOnce")
+    locks.admit(stored, execution_of("checkout-42"))
+    deployed.call("intake", event("intake"))
+    assert list(machines.executions.values()) == [stored.to_wire()]
+
+
+# When StartExecution is throttled
+
+
+@pytest.mark.parametrize("file", QUEUES)
+def test_a_start_that_is_throttled_comes_again_and_then_is_the_wardens(
+    table: Table, deployed: Functions, machines: ThrottledStepFunctions, file: str
+) -> None:
+    machines.throttled = True
+    # WHEN the start is throttled twice, the message comes again
+    for times in (1, 2):
+        batch = received(file, times)
+        assert len(deployed.call("intake", batch)["batchItemFailures"]) == 1
+    # THEN, at the third time, it is acknowledged: the request is stored and holds its lock
+    assert deployed.call("intake", received(file, 3)) == DONE
+    assert (status_of(table, "checkout-42"), table.lock(TARGET_KEY)["held"]) == ("accepted", "yes")
+    # AND the warden's next sweep starts it
+    machines.throttled = False
+    deployed.call("warden", {"detail-type": "Scheduled Event"})
+    assert len(machines.executions) == 1
+
+
+def test_a_throttled_start_does_not_keep_its_group_from_being_stored(
+    table: Table, deployed: Functions, machines: ThrottledStepFunctions, letters: Any
+) -> None:
+    machines.throttled = True
+    batch = event("sqs_fifo_batch")
+    assert failures(deployed.call("intake", batch), batch) == ["checkout-42", "payments-3"]
+    assert line(table) == ["checkout-43", "checkout-44"]
+
+
+def test_what_there_is_no_time_for_comes_again_untouched(
+    table: Table, deployed: Functions, machines: FakeStepFunctions
+) -> None:
+    hurried = SimpleNamespace(**vars(CONTEXT) | {LEFT: lambda: 11_000})
+    batch = event("sqs_fifo_batch")
+    assert len(deployed.call("intake", batch, hurried)["batchItemFailures"]) == len(batch["Records"])
+    assert table.rollout("checkout-42") is None
+
+
+# Floods
+
+
+class Memory:
+    """As much of DynamoDB as admissions need, in memory; conditions hold as DynamoDB has them."""
+
+    def __init__(self) -> None:
+        self.items: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def get_item(self, Key: dict[str, Any], **_: Any) -> dict[str, Any]:  # noqa: N803 - as AWS names it
+        item = self.items.get((Key["pk"]["S"], Key["sk"]["S"]))
+        return {"Item": item} if item else {}
+
+    def transact_write_items(self, TransactItems: list[dict[str, Any]]) -> None:  # noqa: N803
+        puts = [write["Put"] for write in TransactItems]
+        reasons = [{"Code": "None" if self._holds(put) else "ConditionalCheckFailed"} for put in puts]
+        if any(reason["Code"] != "None" for reason in reasons):
+            told: Any = {"Error": {"Code": "TransactionCanceledException"}, "CancellationReasons": reasons}
+            raise ClientError(told, "TransactWriteItems")
+        for put in puts:
+            self.items[put["Item"]["pk"]["S"], put["Item"]["sk"]["S"]] = put["Item"]
+
+    def _holds(self, put: dict[str, Any]) -> bool:
+        known = self.items.get((put["Item"]["pk"]["S"], put["Item"]["sk"]["S"]))
+        if put["ConditionExpression"] == "attribute_not_exists(pk)":
+            return known is None
+        return known is not None and known["version"] == put["ExpressionAttributeValues"][":version"]
+
+
+class Bucket:
+    """StartExecution behind a token bucket, and a clock that moves as calls take time."""
+
+    ATTEMPTS = (0.0, 2.0, 4.0)
+    """Seconds before each attempt of a client with adaptive retries: its back-off, and its own limiter."""
+
+    class exceptions:  # noqa: N801 - as a client has them
+        class ExecutionAlreadyExists(Exception):  # noqa: N818
+            pass
+
+    def __init__(self, size: float, refill: float) -> None:
+        self.now, self.started = 0.0, set[str]()
+        self._size, self._tokens, self._refill, self._filled = size, size, refill, 0.0
+
+    def start_execution(self, name: str, **_: Any) -> None:
+        for pause in self.ATTEMPTS:
+            self.now += pause + 0.03
+            if self._takes_one():
+                self.started.add(name)
+                return
+        raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, "StartExecution")
+
+    def _takes_one(self) -> bool:
+        passed = max(0.0, self.now - self._filled)
+        self._tokens = min(self._size, self._tokens + passed * self._refill)
+        self._filled = max(self._filled, self.now)
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Flood(NamedTuple):
+    """How a flood ended."""
+
+    table: Table
+    started: set[str]
+    dead: list[str]
+    deliveries: int
+    longest: float
+    """Seconds of the longest invocation."""
+
+
+def flood(deployed: Functions, monkeypatch: pytest.MonkeyPatch, requests: int, size: float, refill: float) -> Flood:
+    """Send so many requests for as many targets at once, and let event source mapping and queue do what AWS's do."""
+    template = cfn_yaml.load(str(ROOT / "template.yaml"))
+    resources, template_globals = template["Resources"], template["Globals"]["Function"]
+    queue, function = resources["RequestQueue"]["Properties"], resources["Intake"]["Properties"]
+    mapping = function["Events"]["Requests"]["Properties"]
+    function_timeout = function.get("Timeout", template_globals["Timeout"])
+    bucket, table = Bucket(size, refill), Table(Memory(), TABLE)  # type: ignore[arg-type]
+    intake = deployed.module("intake")
+    monkeypatch.setattr(intake, "table", table)
+    monkeypatch.setattr(intake, "locks", Locks(table))
+    monkeypatch.setattr(intake, "executions", Executions(bucket, MACHINE))  # type: ignore[arg-type]
+    waiting = [(0.0, number, 0) for number in range(requests)]  # When it is visible, which, how often it was received.
+    free = [0.0] * mapping["ScalingConfig"]["MaximumConcurrency"]
+    dead, deliveries, longest = [], 0, 0.0
+    while waiting:
+        begun = max(heapq.heappop(free), waiting[0][0])
+        batch = []
+        while waiting and waiting[0][0] <= begun and len(batch) < mapping["BatchSize"]:
+            _, number, times = heapq.heappop(waiting)
+            if times < queue["RedrivePolicy"]["maxReceiveCount"]:
+                batch.append(wish(number, times + 1))
+            else:
+                dead.append(str(number))
+        bucket.now = begun
+        left = lambda begun=begun: 1000 * (function_timeout - (bucket.now - begun))  # noqa: E731
+        answer = intake.handler({"Records": batch}, SimpleNamespace(**vars(CONTEXT) | {LEFT: left}))
+        again = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+        for message in batch:
+            if message["messageId"] in again:
+                times = int(message["attributes"]["ApproximateReceiveCount"])
+                heapq.heappush(waiting, (begun + queue["VisibilityTimeout"], int(message["messageId"]), times))
+        heapq.heappush(free, bucket.now + 0.05 * len(batch))
+        deliveries, longest = deliveries + len(batch), max(longest, bucket.now - begun)
+    return Flood(table, bucket.started, dead, deliveries, longest)
+
+
+def wish(number: int, times: int) -> dict[str, Any]:
+    """A message of the flood, delivered for so many a time."""
+    target = {"kind": "lambda-alias", "function": f"service-{number}", "alias": "live"}
+    return {
+        "messageId": str(number),
+        "body": json.dumps({"id": f"flood-{number}", "target": target}),
+        "attributes": {"ApproximateReceiveCount": str(times)},
+        "eventSourceARN": "arn:aws:sqs:eu-central-1:123456789012:requests",
+    }
+
+
+def test_a_flood_of_10000_requests_is_started_at_the_rate_of_the_smaller_regions(
+    deployed: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN the quota of StartExecution in all but three Regions
+    seen = flood(deployed, monkeypatch, 10_000, size=800, refill=150)
+    # THEN each request is started, after one delivery: two batches at a time do not ask for more
+    assert len(seen.started) == seen.deliveries == 10_000
+    assert seen.dead == []
+
+
+@pytest.mark.parametrize(("requests", "size", "refill"), [(1_000, 50, 2.0), (10_000, 10, 0.1), (1_000, 0, 0.0)])
+def test_a_flood_that_meets_a_bucket_which_others_have_emptied_leaves_no_dead_letter(
+    deployed: Functions, monkeypatch: pytest.MonkeyPatch, requests: int, size: float, refill: float
+) -> None:
+    seen = flood(deployed, monkeypatch, requests, size=size, refill=refill)
+    # THEN no good request is a dead letter, no invocation has run out of time, and nothing came more than three times
+    assert seen.dead == []
+    assert seen.longest < 30
+    assert seen.deliveries <= 3 * requests
+    # AND each is started, or stored with its lock, which is what the warden's sweep starts
+    names = {f"flood-{number}": execution_of(f"flood-{number}").rsplit(":", 1)[1] for number in range(requests)}
+    left = [rollout_id for rollout_id, name in names.items() if name not in seen.started]
+    for rollout_id in left:
+        record = seen.table.rollout(rollout_id)
+        assert record is not None
+        assert record["status"] == "accepted"
+        assert seen.table.lock(record["targetKey"])["held"] == "yes"
+    assert (refill == 0) == (len(left) == requests)
+
+
+# What is read
+
+
+def test_a_message_in_bytes_that_are_not_json_says_so() -> None:
+    with pytest.raises(RequestRefused, match="the message: is not JSON"):
+        read_body({"body": "{"})
+
+
+def test_a_message_that_is_too_long_for_the_machine_is_refused_at_once() -> None:
+    assert read_body({"body": json.dumps("ä" * 10_000, ensure_ascii=False)}) == "ä" * 10_000
+    with pytest.raises(RequestRefused, match="the message: has 120,002 bytes; 100,000 are allowed"):
+        read_body({"body": json.dumps("ä" * 60_000, ensure_ascii=False)})
+
+
+@pytest.mark.parametrize(
+    ("body", "rollout_id"),
+    [
+        ({"id": "mine"}, "mine"),
+        ({"detail-type": "Rollout Requested", "id": "event", "detail": {"id": "mine"}}, "mine"),
+        ({"detail-type": "Rollout Requested", "id": "event", "detail": {"id": 7}}, "event"),
+        ({"detail-type": "Rollout Requested", "id": "not an id\n", "detail": None}, "message"),
+        ([], "message"),
+        (None, "message"),
+    ],
+)
+def test_a_refusal_is_announced_under_the_best_id_there_is(body: Any, rollout_id: str) -> None:
+    assert refused_id(body, "message") == rollout_id
