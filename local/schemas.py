@@ -27,7 +27,7 @@ class _Plain(GenerateJsonSchema):
 def schema_of(detail_type: str) -> dict[str, Any]:
     """The JSON Schema of the detail of one kind of event."""
     schema = EVENTS[detail_type].model_json_schema(by_alias=True, schema_generator=_Plain)
-    if detail_type in ("Rollout Requested", "Undo Requested", "Task Requested"):
+    if detail_type in ("Rollout Requested", "Undo Requested", "Task Requested", "Redrive Requested"):
         # The event's own id, or the execution's name, serves where the request gives none.
         schema["required"] = [name for name in schema["required"] if name != "id"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": detail_type}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from tests.docker.checkout_42 import CANDIDATE, ID, STABLE, Checkout42, sample
 from tests.local.ecs_jobs import CLUSTER, define
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from local.embedded.server import EmbeddedAws
@@ -222,6 +223,50 @@ def test_task_stopper_finds_nothing_where_nothing_runs(run: Callable[..., Any], 
     aws.client("ecs").create_cluster(clusterName=CLUSTER)
 
     assert run("TaskStopper") == {"stopped": []}
+
+
+@pytest.fixture
+def orders(aws: EmbeddedAws) -> Iterator[tuple[str, str]]:
+    """The queue that the samples of a redrive are about, and its dead-letter queue with two messages."""
+    queues = aws.client("sqs")
+    dead = queues.create_queue(QueueName="orders-dead")["QueueUrl"]
+    arn = queues.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "3"})
+    alive = queues.create_queue(QueueName="orders", Attributes={"RedrivePolicy": policy})["QueueUrl"]
+    for reason in ("no such table: orders", "timeout"):
+        attributes = {"reason": {"DataType": "String", "StringValue": reason}}
+        queues.send_message(QueueUrl=dead, MessageBody="{}", MessageAttributes=attributes)
+    yield alive, dead
+    for url in (alive, dead):
+        queues.delete_queue(QueueUrl=url)
+
+
+def test_redrive_planner_says_what_it_would_do(run: Callable[..., Any], orders: tuple[str, str]) -> None:
+    told = run("RedrivePlanner")
+
+    assert (told["plan"]["way"], told["plan"]["dryRun"]) == ("move-task", True)
+    assert told["report"]["reasons"] == {"no such table: orders": 1, "timeout": 1}
+
+
+def test_redriver_moves_what_matches(
+    run: Callable[..., Any], aws: EmbeddedAws, orders: tuple[str, str], tmp_path: Path
+) -> None:
+    event = sample("redriver")
+    for name, url in zip(("destination", "source"), orders, strict=True):
+        event["plan"][name]["url"] = url
+    event["plan"]["began"] = time.time() + 60
+    slice_ = tmp_path / "slice.json"
+    slice_.write_text(json.dumps(event))
+
+    told = run("Redriver", slice_)
+
+    assert (told["progress"]["moved"], told["progress"]["skipped"], told["next"]) == (1, 1, "watch")
+    [moved] = aws.client("sqs").receive_message(QueueUrl=orders[0], MessageAttributeNames=["All"])["Messages"]
+    assert moved["MessageAttributes"]["reason"]["StringValue"] == "no such table: orders"
+
+
+def test_redrive_stopper_cancels_nothing_where_nothing_moves(run: Callable[..., Any], orders: tuple[str, str]) -> None:
+    assert run("RedriveStopper") == {"cancelled": False, "remaining": 2}
 
 
 def test_a_call_tells_how_long_the_cold_start_took(containers: Containers, rollout: Checkout42) -> None:

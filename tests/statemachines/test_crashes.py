@@ -493,5 +493,7 @@ def test_every_function_is_killed_at_every_kind_of_write_that_it_makes() -> None
 
 def test_every_function_that_is_deployed_writes_nothing_or_is_killed() -> None:
     functions = {path.parent.name for path in Path(__file__).parents[2].glob("functions/*/app.py")}
-    tasks = {"task_planner", "task_classifier", "task_stopper"}  # Of a machine of its own, without records.
-    assert functions - set(EFFECTS) - UNPLAYED == {"planner", "smoke_tester", "version_checker"} | tasks
+    # Of machines of their own, without records.
+    tasks = {"task_planner", "task_classifier", "task_stopper"}
+    redrives = {"redrive_planner", "redriver", "redrive_stopper"}
+    assert functions - set(EFFECTS) - UNPLAYED == {"planner", "smoke_tester", "version_checker"} | tasks | redrives

@@ -66,7 +66,7 @@ def test_a_schema_refuses_a_field_that_its_model_does_not_know(detail_type: str)
     assert not is_valid(detail_type, detail | {"colour": "green"})
 
 
-@pytest.mark.parametrize("detail_type", ["Rollout Requested", "Undo Requested", "Task Requested"])
+@pytest.mark.parametrize("detail_type", ["Rollout Requested", "Undo Requested", "Task Requested", "Redrive Requested"])
 def test_a_request_may_leave_out_its_id_because_the_events_own_serves(detail_type: str) -> None:
     detail = event(FILES[detail_type])["detail"]
     del detail["id"]

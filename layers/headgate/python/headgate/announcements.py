@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from headgate.redrives import Outcome as RedriveOutcome
+from headgate.redrives import RedriveRequest, Sampled, Way
 from headgate.request import RolloutId, RolloutRequest, UndoRequest
 from headgate.signals import RolloutSignal
 from headgate.strategy import Step
@@ -266,6 +268,60 @@ class TaskEnded(Wire):
     tasks: list[TaskRun]
 
 
+class RedriveReport(Wire):
+    """What a dry run has found in the queue."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    visible: Count
+    """SQS's approximation, as the next two."""
+    in_flight: Count
+    delayed: Count
+    oldest_seconds: Count
+    """Age of the oldest message that was looked at."""
+    reasons: dict[str, Count]
+    """How often each reason was there among the messages that were looked at; empty where they do not say."""
+    sample: list[Sampled]
+    warnings: list[str]
+
+
+class RedriveEnded(Wire):
+    """A redrive has ended, or a dry run has looked. At least once, with the same ``id``."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    """Made of what the event is about: a receiver that has seen it may drop the event."""
+    redrive_id: str
+    """The request's id."""
+    at: Timestamp
+    execution: str
+    outcome: RedriveOutcome
+    queue: str | None = None
+    """The ARN of the queue that it was from; missing where the request was refused, as are the next two."""
+    way: Way | None = None
+    why: str | None = None
+    """Why this way."""
+    moved: Count
+    """Messages that are safely elsewhere, or whose batch the function has processed."""
+    skipped: Count
+    """Messages that the filter did not let through."""
+    failed: Count
+    """Messages that could not be moved and are still in the queue."""
+    returned: Count
+    """Messages that have come to the queue since the redrive began."""
+    remaining: Count
+    """Messages in the queue at the end, by SQS's approximation."""
+    records: Count
+    """Stream records that the function has processed."""
+    expired: Count
+    """Stream records that the stream does not hold any more."""
+    seconds: Count
+    reason: str
+    report: RedriveReport | None = None
+    """Only a dry run's."""
+
+
 EVENTS: dict[str, type[Wire]] = {
     "Rollout Requested": RolloutRequest,
     "Rollout Signal": RolloutSignal,
@@ -282,5 +338,7 @@ EVENTS: dict[str, type[Wire]] = {
     "Rollout Undone": RolloutUndone,
     "Task Requested": TaskRequest,
     "Task Ended": TaskEnded,
+    "Redrive Requested": RedriveRequest,
+    "Redrive Ended": RedriveEnded,
 }
 """The model of each detail-type: first those of rollouts, three that come in and then those that go out."""

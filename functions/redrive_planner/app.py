@@ -1,0 +1,26 @@
+"""Plan of a redrive: reads the request, looks at the queue and works out which way all of it goes; nothing is moved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headgate.aws import client, setting
+from headgate.observability import logger
+from headgate.redrives import read_redrive
+from headgate.redriving import Planner
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+planner = Planner(client("sqs"), setting("ACCOUNT"))
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    request = read_redrive(event["request"], default_id=event["executionName"])
+    logger.append_keys(redrive_id=request.id)
+    plan, report = planner.plan(request)
+    logger.info(
+        "planned", queue=plan.source.name, way=plan.way, why=plan.why, backlog=plan.backlog, dry_run=plan.dry_run
+    )
+    return {"plan": plan.to_wire(), "report": report}

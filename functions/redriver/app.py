@@ -1,0 +1,27 @@
+"""Redriver: one bounded slice of a redrive, or the last look at what has come back; the machine calls it again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headgate.aws import client
+from headgate.observability import logger
+from headgate.redrive import Queues
+from headgate.redrives import Progress, RedrivePlan
+from headgate.redriving import Redrive
+from headgate.rereading import Streams, invoker
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+redrive = Redrive(Queues(client("sqs")), Streams(client("kinesis"), client("dynamodbstreams"), invoker()))
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    plan, before = RedrivePlan.model_validate(event["plan"]), Progress.model_validate(event["progress"])
+    logger.append_keys(redrive_id=plan.id, queue=plan.source.name, way=plan.way)
+    done = redrive.watch(plan, before) if event["watching"] else redrive.go_on(plan, before)
+    told = done.to_wire()
+    logger.info("slice done", next=done.next, outcome=done.outcome, **told["progress"])
+    return told

@@ -1,0 +1,343 @@
+"""What a user asks for who wants a queue of failures redriven, and what a redrive is made of: no AWS, no clock."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
+
+from headgate.batches import batch_of
+from headgate.errors import RequestRefused
+from headgate.request import RolloutId
+from headgate.wire import Wire, explain
+
+MAX_CHARACTERS = 16 * 1024
+BODY_CHARACTERS = 500
+"""Of a sampled message's body."""
+
+REASON_ATTRIBUTES = ("reason", "ERROR_MESSAGE", "ErrorMessage")
+"""Message attributes that say why a message failed: Headgate's own, EventBridge's and Lambda's.
+
+https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html and
+https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+"""
+
+ENOUGH = 20
+"""Messages that must have been moved before those that came back say something, while the redrive still runs."""
+
+Way = Literal["move-task", "receive-and-send", "re-read"]
+Outcome = Literal["succeeded", "dry-run", "returned", "failed", "refused"]
+
+_QUEUE = re.compile(
+    r"(?:arn:aws[a-z-]*:sqs:[a-z0-9-]+:\d{12}:|https?://[^/\s]+/(?:[^/\s]+/)?\d{12}/)?[A-Za-z0-9_-]{1,80}(\.fifo)?"
+)
+_FUNCTION = re.compile(
+    r"(arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:)?[A-Za-z0-9_-]{1,64}(:(\$LATEST|[A-Za-z0-9_-]{1,128}))?"
+)
+
+
+def _queue(value: str) -> str:
+    if not _QUEUE.fullmatch(value):
+        raise ValueError("must be a queue's name, URL or ARN")
+    return value
+
+
+def _function(value: str) -> str:
+    if not _FUNCTION.fullmatch(value):
+        raise ValueError("must be a function's name or ARN, with an alias or version after a colon")
+    return value
+
+
+QueueName = Annotated[str, AfterValidator(_queue)]
+Text = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class FromQueue(Wire):
+    """The queue that holds what has failed."""
+
+    queue: QueueName
+
+
+class Destination(Wire):
+    """Where messages go, or the function that records are given to."""
+
+    queue: QueueName | None = None
+    function: Annotated[str, AfterValidator(_function)] | None = None
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Destination:
+        if (self.queue is None) == (self.function is None):
+            raise ValueError("names either a queue or a function")
+        return self
+
+
+class Filter(Wire):
+    """Which messages are moved: those that have all of it."""
+
+    body_contains: Text | None = None
+    attributes: Annotated[dict[Text, str], Field(max_length=10)] = {}
+    """Message attributes and the text that each must have."""
+    reason: Text | None = None
+    """Part of why the message failed."""
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Filter:
+        if not (self.body_contains or self.attributes or self.reason):
+            raise ValueError("needs bodyContains, attributes or reason; without a filter everything is moved")
+        return self
+
+
+class StopIfReturned(Wire):
+    """When what was moved counts as having come straight back."""
+
+    percent: Annotated[float, Field(gt=0, le=100)] = 25.0
+    """Of what was moved."""
+    after_seconds: Annotated[int, Field(strict=True, ge=0, le=3600)] = 60
+    """How long after the last message the queue is looked at once more."""
+
+
+class RedriveRequest(Wire):
+    """A request to bring back what has failed; unless ``dryRun`` is false it only says what would be done."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: RolloutId
+    source: Annotated[FromQueue, Field(alias="from")]
+    to: Destination | None = None
+    """By default the queue that this is the dead-letter queue of, or the function that gave up on the batch."""
+    dry_run: Annotated[bool, Field(strict=True)] = True
+    filter: Filter | None = None
+    per_second: Annotated[int, Field(strict=True, ge=1, le=500)] = 50
+    at_most: Annotated[int, Field(strict=True, ge=1)] | None = None
+    sample: Annotated[int, Field(strict=True, ge=0, le=10)] = 5
+    """Messages that a dry run shows."""
+    stop_if_returned: StopIfReturned | Literal[False] = Field(default_factory=StopIfReturned)
+
+
+def read_redrive(detail: object, default_id: str) -> RedriveRequest:
+    """Read a request from JSON data; ``default_id`` serves where it gives none.
+
+    Raises
+    ------
+    RequestRefused
+        If it is not a valid request. The message names every faulty field, its value and the fix.
+    """
+    if not isinstance(detail, dict):
+        raise RequestRefused("the request: must be a JSON object with at least a from")
+    if (size := len(json.dumps(detail))) > MAX_CHARACTERS:
+        raise RequestRefused(f"the request: is {size} characters long; at most {MAX_CHARACTERS} are taken")
+    try:
+        return RedriveRequest.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise RequestRefused(explain(error, RedriveRequest)) from None
+
+
+class Queue(Wire):
+    """A queue, by both its names."""
+
+    url: str
+    arn: str
+
+    @property
+    def name(self) -> str:
+        """The last part of either."""
+        return self.arn.rsplit(":", 1)[-1]
+
+    @property
+    def fifo(self) -> bool:
+        """Whether it keeps an order."""
+        return self.arn.endswith(".fifo")
+
+
+class RedrivePlan(Wire):
+    """A request worked out: which way everything goes."""
+
+    id: str
+    source: Queue
+    destination: Queue | None = None
+    """Missing where each message goes back to a queue of its own, or to a function."""
+    function: str | None = None
+    """Missing where each batch goes to the function that gave up on it."""
+    way: Way
+    why: str
+    dry_run: bool
+    filter: Filter | None = None
+    per_second: int
+    at_most: int | None = None
+    stop_if_returned: StopIfReturned | None = None
+    began: float
+    """Seconds since 1970."""
+    backlog: int
+    """Messages in the queue when the redrive began."""
+    hold_seconds: int = 0
+    """How long what does not match is kept out of the way."""
+
+
+class Progress(Wire):
+    """What a redrive has done so far; goes from slice to slice. Messages, but for ``records`` and ``expired``."""
+
+    moved: int = 0
+    skipped: int = 0
+    failed: int = 0
+    returned: int = 0
+    remaining: int = 0
+    records: int = 0
+    """Stream records that a function has processed."""
+    expired: int = 0
+    """Stream records that nobody can read any more."""
+    untouchable: int = 0
+    """Messages that stay, as all that they name has expired."""
+    slices: int = 0
+    idle: int = 0
+    """Slices in a row in which there was nothing to move, though the queue is not empty."""
+    troubles: int = 0
+    """Slices in a row that only failed."""
+    suspected: float = 0.0
+    """Since when too much seems to have come back, in seconds since 1970; 0 where it does not."""
+    reason: str = ""
+
+
+class Sampled(Wire):
+    """A message that a dry run has looked at."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    message_id: str
+    body: str
+    """Its first 500 characters."""
+    sent_seconds_ago: int
+    receives: int
+    reason: str
+    """Why it failed, where that is known."""
+    attributes: dict[str, str]
+    matches: bool
+    """Whether the filter lets it through."""
+
+
+def reason_of(message: dict[str, Any]) -> str:
+    """Why a message failed, as far as it says so itself; empty where it does not."""
+    attributes = message.get("MessageAttributes", {})
+    for name in REASON_ATTRIBUTES:
+        if told := attributes.get(name, {}).get("StringValue"):
+            return str(told)
+    try:
+        body = json.loads(message["Body"])
+    except ValueError:
+        return ""
+    if not isinstance(body, dict):
+        return ""
+    told = [_text(body, "requestContext", "condition"), _text(body, "responseContext", "functionError")]
+    return ": ".join(part for part in told if part)
+
+
+def _text(body: dict[str, Any], part: str, name: str) -> str:
+    inner = body.get(part)
+    return str(inner.get(name) or "") if isinstance(inner, dict) else ""
+
+
+def matches(wanted: Filter | None, message: dict[str, Any]) -> bool:
+    """Whether a message has all that a filter asks for."""
+    if wanted is None:
+        return True
+    given = message.get("MessageAttributes", {})
+    return (
+        (wanted.body_contains is None or wanted.body_contains in message["Body"])
+        and all(given.get(name, {}).get("StringValue") == value for name, value in wanted.attributes.items())
+        and (wanted.reason is None or wanted.reason in reason_of(message))
+    )
+
+
+def describe(message: dict[str, Any], wanted: Filter | None, now: float) -> Sampled:
+    """A message as a dry run shows it."""
+    system = message["Attributes"]
+    given = message.get("MessageAttributes", {})
+    return Sampled(
+        message_id=message["MessageId"],
+        body=message["Body"][:BODY_CHARACTERS],
+        sent_seconds_ago=max(0, int(now - int(system["SentTimestamp"]) / 1000)),
+        receives=int(system.get("ApproximateReceiveCount", 0)),
+        reason=reason_of(message)[:BODY_CHARACTERS],
+        attributes={name: str(value.get("StringValue", "(binary)"))[:256] for name, value in given.items()},
+        matches=matches(wanted, message),
+    )
+
+
+def reasons_of(messages: list[dict[str, Any]]) -> dict[str, int]:
+    """How often each reason is there; the empty one are messages that do not say."""
+    return dict(Counter(reason_of(message)[:BODY_CHARACTERS] for message in messages))
+
+
+def holds_batches(messages: list[dict[str, Any]]) -> bool:
+    """Whether some of the messages name batches of a stream."""
+    return any(batch_of(message["Body"]) for message in messages)
+
+
+def choose_way(
+    request: RedriveRequest, source: Queue, to: Queue | None, serves: list[Queue], *, batches: bool, empty: bool
+) -> tuple[Way, str, Queue | None]:
+    """How messages travel, why so, and to which queue; None where that is not one queue.
+
+    Parameters
+    ----------
+    to
+        The queue that the request names.
+    serves
+        The queues that name the source as their dead-letter queue.
+    batches
+        Whether what was seen of the source names batches of streams.
+    empty
+        Whether there was nothing to be seen.
+
+    Raises
+    ------
+    RequestRefused
+        If there is no way.
+    """
+    if (request.to and request.to.function) or (to is None and batches) or (to is None and empty and not serves):
+        if not (batches or empty):
+            raise RequestRefused(
+                f"to.function: takes the batches of streams that a mapping gave up on, and {source.name} holds none; "
+                "name a queue"
+            )
+        return "re-read", "the messages name batches of a stream, whose records are read again", None
+    destination = to or _only(source, serves, request)
+    if destination and destination.arn == source.arn:
+        raise RequestRefused(f"to.queue: is {source.name} itself; name another queue")
+    if destination and destination.fifo != source.fifo:
+        raise RequestRefused(f"to.queue: {destination.name} and {source.name} must both be FIFO, or both not")
+    if not serves:
+        return "receive-and-send", "no queue names the source as its dead-letter queue, so SQS does not move it", to
+    if request.filter or request.at_most:
+        return "receive-and-send", "SQS's own move takes neither a filter nor a limit", destination
+    return "move-task", "a whole dead-letter queue is moved by SQS itself", destination
+
+
+def _only(source: Queue, serves: list[Queue], request: RedriveRequest) -> Queue | None:
+    """The queue that a dead-letter queue serves; None where it serves several, and SQS knows what belongs where."""
+    if len(serves) == 1:
+        return serves[0]
+    if not serves:
+        raise RequestRefused(f"to: no queue names {source.name} as its dead-letter queue; say where the messages go")
+    if request.filter or request.at_most:
+        names = ", ".join(queue.name for queue in serves)
+        raise RequestRefused(f"to: {source.name} serves {names}; with a filter or atMost, name one of them")
+    return None
+
+
+def arrivals(plan: RedrivePlan, progress: Progress, in_queue: int) -> int:
+    """How many messages have come to the queue since the redrive began, as far as the counts tell."""
+    return max(progress.returned, in_queue - max(0, plan.backlog - progress.moved))
+
+
+def has_returned(plan: RedrivePlan, progress: Progress, *, at_least: int = 1) -> bool:
+    """Whether so much has come back that moving on makes no sense."""
+    rule = plan.stop_if_returned
+    return (
+        rule is not None
+        and progress.moved >= at_least
+        and progress.returned > 0
+        and progress.returned * 100 >= rule.percent * progress.moved
+    )

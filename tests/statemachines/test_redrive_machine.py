@@ -1,0 +1,472 @@
+"""The redrive machine: every way, every end, and that nothing is lost whatever happens on it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+
+from headgate.redrive import Queues
+from headgate.redriving import Planner, Redrive
+from headgate.rereading import Streams
+from local import schemas
+from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
+from tests.unit.builders import ACCOUNT, ROOT
+from tests.unit.queues import Clock, FakeSqs, refusal
+from tests.unit.streams import FakeFunctions, FakeStream, kinesis_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
+
+    from tests.statemachines.engine import Execution
+
+MACHINE = "redrive"
+DEFINITION_TEXT = (ROOT / "statemachines" / "redrive.asl.json").read_text("utf-8")
+STATES = json.loads(DEFINITION_TEXT)["States"]
+FUNCTIONS = {"RedrivePlanner": "redrive_planner", "Redriver": "redriver", "RedriveStopper": "redrive_stopper"}
+LIVE: dict[str, Any] = {"dryRun": False, "stopIfReturned": {"percent": 25, "afterSeconds": 1}}
+
+
+class _Context:
+    function_name, memory_limit_in_mb, aws_request_id = "headgate", 512, "request-1"
+    invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:headgate"
+
+
+_CONTEXT: Any = _Context()
+
+
+class App:
+    """The machine with its functions on queues, a stream and a function in memory. Its Waits move the queues' clock."""
+
+    def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.engine, self.clock = engine, Clock()
+        self.sqs = FakeSqs(self.clock)
+        self.dead = self.sqs.queue("orders-dead")
+        self.orders = self.sqs.queue("orders", dead_letters="orders-dead")
+        self.gave_up = self.sqs.queue("orders-gave-up")
+        self.stream = FakeStream()
+        self.handler: Callable[[Any], Any] = lambda _: None
+        self.functions = FakeFunctions(self._function)
+        self.announced: list[dict[str, Any]] = []
+        self.slices: list[dict[str, Any]] = []
+        self.before_slice: Callable[[int], None] = lambda _: None
+        monkeypatch.setenv("ACCOUNT", ACCOUNT)
+        queues = Queues(self.sqs, self.clock, self.clock.sleep)
+        streams = Streams(self.stream, self.stream, self.functions, self.clock, self.clock.sleep)
+        modules = {name: _load(name) for name in FUNCTIONS.values()}
+        planner = Planner(self.sqs, ACCOUNT, self.clock.time)
+        modules["redrive_planner"].__dict__["planner"] = planner
+        modules["redriver"].__dict__["redrive"] = Redrive(
+            queues, streams, self.clock, self.clock.sleep, self.clock.time
+        )
+        modules["redrive_stopper"].__dict__["sqs"] = self.sqs
+        engine.function("redrive_planner", lambda event: modules["redrive_planner"].handler(event, _CONTEXT))
+        engine.function("redriver", lambda event: self._slice(modules["redriver"], event))
+        engine.function("redrive_stopper", lambda event: self._stop(modules["redrive_stopper"], event))
+        engine.integration("arn:aws:states:::events:putEvents", self._put_events)
+        engine.add_machine(MACHINE, DEFINITION_TEXT, {"Partition": "aws", "Bus": "headgate", **FUNCTIONS})
+
+    def start(self, **fields: Any) -> Execution:
+        """Run a request to its end, ten seconds after whatever was sent."""
+        self.clock.sleep(10)
+        execution = self.engine.start(MACHINE, {"from": {"queue": "orders-dead"}, **fields}, name="redrive-42")
+        execution.wait()
+        return execution
+
+    def _slice(self, module: ModuleType, event: Any) -> Any:
+        self.before_slice(len(self.slices))
+        answer = module.handler(event, _CONTEXT)
+        self.slices.append(answer)
+        self.clock.sleep(answer["waitSeconds"])
+        return answer
+
+    def _function(self, event: Any) -> Any:
+        return self.handler(event)
+
+    def _stop(self, module: ModuleType, event: Any) -> Any:
+        # The queues' clock is not the engine's.
+        event["detail"]["startDate"] = 1000 * (self.clock.time() - self.clock())
+        return module.handler(event, _CONTEXT)
+
+    def _put_events(self, arguments: dict[str, Any]) -> Any:
+        self.announced.extend(arguments["Entries"])
+        return {"FailedEntryCount": 0}
+
+
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"machine_{name}", ROOT / "functions" / name / "app.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    with Engine(time_scale=0.001) as engine:
+        app = App(engine, monkeypatch)
+        yield app
+    # THEN whatever happened, it was announced once, as the model has it, and SQS moves nothing any more.
+    [entry] = app.announced
+    assert (entry["DetailType"], entry["Source"], entry["EventBusName"]) == ("Redrive Ended", "headgate", "headgate")
+    assert entry["Detail"]["id"] == "redrive-42/redrive-ended"
+    jsonschema.Draft202012Validator(schemas.schema_of("Redrive Ended")).validate(entry["Detail"])
+    assert [task for queue in app.sqs.queues.values() for task in queue.tasks if task["Status"] == "RUNNING"] == []
+
+
+def told(execution: Execution) -> dict[str, Any]:
+    """What an execution says of the redrive, however it ended."""
+    result: dict[str, Any] = execution.output or json.loads(execution.cause or "null")
+    return result
+
+
+def counts(execution: Execution) -> dict[str, int]:
+    """Its counts that are not 0."""
+    names = ("moved", "skipped", "failed", "returned", "remaining", "records", "expired")
+    return {name: told(execution)[name] for name in names if told(execution)[name]}
+
+
+def give_up_on(app: App, first: int, last: int) -> None:
+    """An on-failure record, as a mapping would leave it."""
+    body = json.loads((ROOT / "events" / "on_failure_kinesis.json").read_text("utf-8"))
+    info = body["KinesisBatchInfo"]
+    info |= {"startSequenceNumber": str(first), "endSequenceNumber": str(last), "batchSize": last - first + 1}
+    app.sqs.put("orders-gave-up", json.dumps(body))
+    app.clock.sleep(1)
+
+
+# --- Dry runs and refusals -------------------------------------------------------------------------------------------
+
+
+def test_unless_told_otherwise_it_only_says_what_it_would_do(app: App) -> None:
+    app.sqs.bury("orders", *(f"order {number}" for number in range(30)))
+    app.sqs.put("orders-dead", "by hand", reason="no such table")
+    app.clock.sleep(90)
+    execution = app.start(sample=3)
+    assert execution.status == "SUCCEEDED"
+    assert (told(execution)["outcome"], told(execution)["way"]) == ("dry-run", "move-task")
+    assert counts(execution) == {"remaining": 31}
+    report = told(execution)["report"]
+    assert (report["visible"], report["inFlight"], report["oldestSeconds"]) == (31, 0, 100)
+    assert [each["body"] for each in report["sample"]] == ["order 0", "order 1", "order 2"]
+    assert app.sqs.get_queue_attributes(
+        QueueUrl="/orders-dead", AttributeNames=["ApproximateNumberOfMessagesNotVisible"]
+    ) == {"Attributes": {"ApproximateNumberOfMessagesNotVisible": "0"}}
+    assert execution.states() == ["Plan", "Dry run?", "Conclude", "Announce", "How did it end?", "Succeeded"]
+
+
+def test_a_dry_run_counts_why_messages_failed_and_says_which_ones_match(app: App) -> None:
+    app.sqs.put("orders-dead", "a", reason="no such table")
+    app.sqs.put("orders-dead", "b", reason="timeout")
+    report = told(app.start(filter={"reason": "table"}))["report"]
+    assert report["reasons"] == {"no such table": 1, "timeout": 1}
+    assert [each["matches"] for each in report["sample"]] == [True, False]
+
+
+def test_a_request_that_cannot_be_carried_out_is_refused_with_the_reason(app: App) -> None:
+    execution = app.start(to={"queue": "nowhere"})
+    assert (execution.status, execution.error) == ("FAILED", "RequestRefused")
+    assert told(execution)["reason"] == "to.queue: nowhere: The specified queue does not exist."
+    assert told(execution)["outcome"] == "refused"
+
+
+def test_a_misspelled_field_is_refused_with_the_one_that_was_meant(app: App) -> None:
+    execution = app.start(dryrun=False)
+    assert "dryrun: is not a known field; did you mean dryRun?" in told(execution)["reason"]
+
+
+# --- By SQS's own move -----------------------------------------------------------------------------------------------
+
+
+def test_a_whole_dead_letter_queue_is_moved_by_sqs(app: App) -> None:
+    app.sqs.bury("orders", *map(str, range(500)))
+    execution = app.start(**LIVE, perSecond=100)
+    assert (told(execution)["outcome"], told(execution)["way"]) == ("succeeded", "move-task")
+    assert counts(execution) == {"moved": 500}
+    assert len(app.orders.messages) == 500
+    assert "Stop" not in execution.states()
+
+
+def test_what_comes_straight_back_stops_it_and_what_sqs_still_moves_is_cancelled(app: App) -> None:
+    app.sqs.bury("orders", *map(str, range(3000)))
+
+    def fail_them(_: int) -> None:
+        for stored in list(app.orders.messages):
+            app.sqs._dead_letter(app.orders, stored)
+
+    app.before_slice = fail_them
+    execution = app.start(**LIVE, perSecond=50)
+    assert (execution.error, told(execution)["outcome"]) == ("RedriveReturned", "returned")
+    assert told(execution)["returned"] * 4 >= told(execution)["moved"] > 0
+    assert "25 % is the limit" in told(execution)["reason"]
+    # THEN nothing is lost, and most was never touched
+    assert len(app.dead.messages) + len(app.orders.messages) == 3000
+    assert told(execution)["moved"] < 1000
+
+
+def test_what_comes_back_after_the_last_message_is_seen_too(app: App) -> None:
+    app.sqs.bury("orders", "a", "b", "c")
+
+    def fail_one(number: int) -> None:
+        if app.slices and app.slices[-1]["next"] == "watch":
+            app.sqs._dead_letter(app.orders, app.orders.messages[0])
+
+    app.before_slice = fail_one
+    execution = app.start(**LIVE)
+    assert (execution.error, counts(execution)) == ("RedriveReturned", {"moved": 3, "returned": 1, "remaining": 1})
+
+
+def test_what_comes_back_is_only_counted_where_that_is_wanted(app: App) -> None:
+    app.sqs.bury("orders", "a", "b")
+    execution = app.start(dryRun=False, stopIfReturned=False)
+    assert (execution.status, counts(execution)) == ("SUCCEEDED", {"moved": 2})
+
+
+def test_a_move_that_keeps_failing_ends_it_with_sqss_reason(app: App) -> None:
+    app.sqs.bury("orders", "a")
+    app.sqs.move_fails = "AccessDenied"
+    execution = app.start(**LIVE)
+    assert (execution.error, told(execution)["reason"]) == ("RedriveFailed", "the move task failed: AccessDenied")
+    assert app.dead.bodies == ["a"]
+
+
+def test_messages_that_somebody_holds_are_waited_for(app: App) -> None:
+    app.sqs.bury("orders", "a", "b")
+    app.sqs.receive_message(QueueUrl="/orders-dead", VisibilityTimeout=60)
+    execution = app.start(**LIVE)
+    assert counts(execution) == {"moved": 2}
+
+
+def test_messages_that_somebody_holds_for_long_are_not_waited_for_for_ever(app: App) -> None:
+    app.sqs.bury("orders", "a")
+    app.sqs.receive_message(QueueUrl="/orders-dead", VisibilityTimeout=36_000)
+    execution = app.start(**LIVE)
+    assert (execution.error, counts(execution)) == ("RedriveFailed", {"remaining": 1})
+    assert "ask again later" in told(execution)["reason"]
+
+
+def test_asked_for_again_it_goes_on_with_what_is_left(app: App) -> None:
+    app.sqs.bury("orders", *map(str, range(100)))
+    # GIVEN a redrive that died while SQS moved
+    app.sqs.start_message_move_task(
+        SourceArn="arn:aws:sqs:eu-central-1:123456789012:orders-dead", MaxNumberOfMessagesPerSecond=10
+    )
+    app.clock.sleep(6)
+    app.sqs.cancel_message_move_task(TaskHandle=app.dead.tasks[0]["TaskHandle"])
+    execution = app.start(**LIVE)
+    assert counts(execution) == {"moved": 40}
+    assert len(app.orders.messages) == 100
+
+
+# --- One by one ------------------------------------------------------------------------------------------------------
+
+
+def test_a_filter_moves_what_matches_and_leaves_the_rest_visible(app: App) -> None:
+    app.sqs.put("orders-dead", *(f"{'good' if number % 4 == 0 else 'bad'} {number}" for number in range(40)))
+    execution = app.start(**LIVE, filter={"bodyContains": "good"})
+    assert told(execution)["way"] == "receive-and-send"
+    assert counts(execution) == {"moved": 10, "skipped": 30, "remaining": 30}
+    assert {body.split()[0] for body in app.orders.bodies} == {"good"}
+    assert all(message.visible_at <= app.clock() for message in app.dead.messages)
+
+
+def test_it_takes_as_many_slices_as_it_needs(app: App) -> None:
+    app.sqs.put("orders-dead", *map(str, range(200)))
+    execution = app.start(**LIVE, atMost=150, perSecond=2)
+    assert counts(execution) == {"moved": 150, "remaining": 50}
+    assert execution.states().count("Move") >= 3
+
+
+def test_what_comes_back_is_not_moved_round_and_round(app: App) -> None:
+    app.sqs.bury("orders", *map(str, range(60)))
+
+    def fail_them(_: int) -> None:
+        for stored in list(app.orders.messages):
+            app.sqs._dead_letter(app.orders, stored)
+
+    app.before_slice = fail_them
+    execution = app.start(**LIVE, atMost=1000, perSecond=1)
+    assert execution.error == "RedriveReturned"
+    assert told(execution)["moved"] <= 60
+    assert len(app.dead.messages) + len(app.orders.messages) == 60
+
+
+def test_what_the_destination_refuses_again_and_again_ends_it_and_stays(app: App) -> None:
+    app.sqs.put("orders-dead", "a", "b")
+    app.sqs.faults = lambda operation, number: operation == "send_message_batch" and number == 0
+    execution = app.start(**LIVE, atMost=5)
+    assert execution.error == "RedriveFailed"
+    assert told(execution)["reason"] == "InternalError: try again"
+    assert sorted([*app.dead.bodies, *app.orders.bodies]) == ["a", "b"]
+
+
+def test_a_fifo_queue_is_moved_one_by_one_in_the_order_of_its_groups(app: App) -> None:
+    app.sqs.queue("pay-dead.fifo")
+    pay = app.sqs.queue("pay.fifo", dead_letters="pay-dead.fifo")
+    for group in ("a", "b"):
+        app.sqs.bury("pay.fifo", *(f"{group}{number}" for number in range(12)), group=group)
+    execution = app.start(**LIVE, **{"from": {"queue": "pay-dead.fifo"}}, atMost=24)
+    assert counts(execution) == {"moved": 24}
+    assert [body for body in pay.bodies if body[0] == "a"] == [f"a{number}" for number in range(12)]
+
+
+def test_what_a_filter_cannot_see_of_a_group_remains_and_is_told(app: App) -> None:
+    app.sqs.queue("pay-dead.fifo")
+    app.sqs.queue("pay.fifo", dead_letters="pay-dead.fifo")
+    app.sqs.bury("pay.fifo", *(f"bad {number}" for number in range(12)), "good", group="a")
+    app.sqs.bury("pay.fifo", "good b", group="b")
+    execution = app.start(**LIVE, **{"from": {"queue": "pay-dead.fifo"}}, filter={"bodyContains": "good"})
+    assert (execution.status, counts(execution)) == ("SUCCEEDED", {"moved": 1, "skipped": 10, "remaining": 13})
+
+
+def test_a_slice_that_dies_is_done_again_and_nothing_is_lost(app: App) -> None:
+    app.sqs.bury("orders", *map(str, range(30)))
+    died: list[int] = []
+
+    def die(operation: str, number: int) -> Any:
+        if operation == "send_message_batch" and number == -1 and not died:
+            died.append(1)
+            raise LambdaServiceError("Lambda.Unknown", "Task timed out after 900.00 seconds")
+        return None
+
+    app.sqs.faults = die
+    execution = app.start(**LIVE, atMost=100)
+    assert counts(execution) == {"moved": 30}
+    assert sorted(app.orders.bodies, key=int) == list(map(str, range(30)))
+
+
+# --- Batches of streams ----------------------------------------------------------------------------------------------
+
+
+def test_batches_of_a_stream_are_read_again_and_given_to_their_function_in_order(app: App) -> None:
+    app.stream.records = [kinesis_record(str(number), b"x") for number in range(1, 21)]
+    for first, last in ((8, 10), (1, 5), (11, 12)):
+        give_up_on(app, first, last)
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
+    assert told(execution)["way"] == "re-read"
+    assert counts(execution) == {"moved": 3, "records": 10}
+    given = [int(each["kinesis"]["sequenceNumber"]) for event in app.functions.events for each in event["Records"]]
+    assert given == [1, 2, 3, 4, 5, 8, 9, 10, 11, 12]
+    assert set(app.functions.invoked) == {"arn:aws:lambda:eu-central-1:123456789012:function:orders:live"}
+    assert app.gave_up.messages == []
+
+
+def test_the_request_may_name_another_version_of_the_function(app: App) -> None:
+    app.stream.records = [kinesis_record("1", b"x")]
+    give_up_on(app, 1, 1)
+    app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}}, to={"function": "orders:6"})
+    assert app.functions.invoked == ["orders:6"]
+
+
+def test_a_batch_that_the_function_does_not_take_stays_and_holds_back_its_shard(app: App) -> None:
+    app.stream.records = [kinesis_record(str(number), b"x") for number in range(1, 21)]
+    for first, last in ((1, 3), (4, 6), (7, 9)):
+        give_up_on(app, first, last)
+
+    def handler(event: Any) -> Any:
+        bad = [{"itemIdentifier": "5"} for each in event["Records"] if each["kinesis"]["sequenceNumber"] == "5"]
+        return {"batchItemFailures": bad}
+
+    app.handler = handler
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
+    assert execution.error == "RedriveFailed"
+    assert counts(execution) == {"moved": 1, "failed": 1, "remaining": 2, "records": 4}
+    assert "the function reported 5 as failed" in told(execution)["reason"]
+    given = {each["kinesis"]["sequenceNumber"] for event in app.functions.events for each in event["Records"]}
+    assert given.isdisjoint({"7", "8", "9"})
+    assert all(message.visible_at <= app.clock() for message in app.gave_up.messages)
+
+
+def test_what_has_expired_is_told_as_lost_and_never_as_delivered(app: App) -> None:
+    app.stream.records = [kinesis_record(str(number), b"x") for number in range(1, 21)]
+    app.stream.trimmed = 7
+    for first, last in ((1, 4), (6, 9)):
+        give_up_on(app, first, last)
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
+    assert (execution.status, counts(execution)) == (
+        "SUCCEEDED",
+        {"moved": 1, "remaining": 1, "records": 2, "expired": 6},
+    )
+
+
+def test_a_batch_whose_message_could_not_be_deleted_comes_again(app: App) -> None:
+    app.stream.records = [kinesis_record("1", b"x")]
+    give_up_on(app, 1, 1)
+    app.sqs.faults = lambda operation, _: refusal("InternalError") if operation == "delete_message" else None
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
+    assert (execution.error, counts(execution)) == ("RedriveFailed", {"failed": 1, "remaining": 1, "records": 1})
+    assert "it was delivered, but its message could not be deleted" in told(execution)["reason"]
+
+
+def test_a_queue_of_batches_that_cannot_be_read_ends_it_after_a_few_slices(app: App) -> None:
+    give_up_on(app, 1, 1)
+    looked: list[str] = []
+
+    def fault(operation: str, _: int) -> Any:
+        looked.append(operation)
+        return refusal("InternalError") if operation == "receive_message" and len(looked) > 3 else None
+
+    app.sqs.faults = fault
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
+    assert (execution.error, counts(execution)) == ("RedriveFailed", {"remaining": 1})
+    assert execution.states().count("Move") == 3
+
+
+def test_messages_that_name_no_batch_are_left_where_they_are(app: App) -> None:
+    app.stream.records = [kinesis_record("1", b"x")]
+    give_up_on(app, 1, 1)
+    app.sqs.put("orders-gave-up", "something else")
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
+    assert counts(execution) == {"moved": 1, "skipped": 1, "records": 1, "remaining": 1}
+
+
+# --- When the machine itself fails -----------------------------------------------------------------------------------
+
+
+def test_a_slice_that_fails_for_good_ends_it_and_cancels_what_sqs_moves(app: App) -> None:
+    app.sqs.bury("orders", *map(str, range(1000)))
+
+    def fail(number: int) -> None:
+        if number == 2:
+            raise ValueError("a bug")
+
+    app.before_slice = fail
+    execution = app.start(**LIVE, perSecond=10)
+    assert (execution.error, told(execution)["reason"]) == ("RedriveFailed", "a bug")
+    assert execution.states()[-6:] == ["Move", "Stop", "Conclude", "Announce", "How did it end?", "Failed"]
+    assert app.dead.tasks[-1]["Status"] == "CANCELLED"
+
+
+def test_that_the_stopper_fails_is_said_too(app: App) -> None:
+    app.sqs.bury("orders", "a")
+    app.before_slice = _raise
+    app.engine.function("redrive_stopper", lambda _: _raise(0))
+    execution = app.start(**LIVE)
+    assert told(execution)["reason"] == "a bug; what SQS still moves could not be cancelled: ValueError"
+
+
+def _raise(_: int) -> None:
+    raise ValueError("a bug")
+
+
+def test_a_planner_that_cannot_ask_sqs_fails_and_does_not_refuse(app: App) -> None:
+    def fail(**_: Any) -> Any:
+        raise refusal("KmsAccessDenied", "no")
+
+    app.sqs.get_queue_attributes = fail  # type: ignore[method-assign]
+    execution = app.start()
+    assert (execution.error, told(execution)["outcome"]) == ("RedriveFailed", "failed")
+
+
+def test_a_bus_that_takes_nothing_changes_nothing_of_how_it_ended(app: App) -> None:
+    def refuse(arguments: Any) -> Any:
+        app.announced.extend(arguments["Entries"][: not app.announced])
+        raise ServiceError("EventBridge.FailedEntry", "no")
+
+    app.engine.integration("arn:aws:states:::events:putEvents", refuse)
+    assert app.start().status == "SUCCEEDED"

@@ -1,0 +1,306 @@
+"""What a redrive would do, and the functions of its machine with the payloads of events/."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ReadTimeoutError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headgate.errors import RequestRefused
+from headgate.redrive import Queues
+from headgate.redrives import Filter, Progress, matches, read_redrive, reason_of
+from headgate.redriving import Planner, Redrive
+from headgate.rereading import Streams
+from tests.unit.builders import ACCOUNT, event
+from tests.unit.queues import Clock, FakeSqs, arn, url
+from tests.unit.streams import FakeFunctions, FakeStream
+from tests.unit.test_functions import Functions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headgate.redrives import RedrivePlan
+
+
+class World:
+    """Queues in memory, and a planner that looks at them."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.sqs = FakeSqs(self.clock)
+        self.sqs.queue("orders-dead")
+        self.sqs.queue("orders", dead_letters="orders-dead")
+        self.planner = Planner(self.sqs, ACCOUNT, self.clock.time)
+        streams = Streams(FakeStream(), FakeStream(), FakeFunctions(lambda _: None), self.clock, self.clock.sleep)
+        queues = Queues(self.sqs, self.clock, self.clock.sleep)
+        self.redrive = Redrive(queues, streams, self.clock, self.clock.sleep, self.clock.time)
+
+    def plan(self, queue: str = "orders-dead", **fields: Any) -> RedrivePlan:
+        return self.planner.plan(read_redrive({"from": {"queue": queue}, **fields}, "redrive-42"))[0]
+
+    def report(self, **fields: Any) -> dict[str, Any]:
+        return self.planner.plan(read_redrive({"from": {"queue": "orders-dead"}, **fields}, "redrive-42"))[1]
+
+    def refusal(self, queue: str = "orders-dead", **fields: Any) -> str:
+        with pytest.raises(RequestRefused) as refused:
+            self.plan(queue, **fields)
+        return str(refused.value)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+# --- Requests --------------------------------------------------------------------------------------------------------
+
+MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
+    "no queue": ({"from": {}}, "from.queue: is missing; add it"),
+    "a rate above SQS's": ({"perSecond": 501}, "perSecond: input should be less than or equal to 500"),
+    "a string for a truth": ({"dryRun": "no"}, "dryRun: input should be a valid boolean"),
+    "two destinations": ({"to": {"queue": "a", "function": "b"}}, "to: names either a queue or a function"),
+    "an empty filter": ({"filter": {}}, "filter: needs bodyContains, attributes or reason"),
+    "too large a sample": ({"sample": 11}, "sample: input should be less than or equal to 10"),
+    "no percentage": ({"stopIfReturned": {"percent": 0}}, "percent: input should be greater than 0"),
+    "a strange queue": ({"from": {"queue": "a b"}}, "from.queue: must be a queue's name, URL or ARN"),
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+def test_a_malformed_request_is_refused_with_field_and_fix(what: str) -> None:
+    fields, message = MALFORMED[what]
+    with pytest.raises(RequestRefused) as refused:
+        read_redrive({"from": {"queue": "orders-dead"}} | fields, "redrive-42")
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("detail", [None, [], "orders-dead", {"from": {"queue": "q"}, "x": "y" * 20_000}])
+def test_what_is_no_request_at_all_is_refused(detail: Any) -> None:
+    with pytest.raises(RequestRefused, match="the request: "):
+        read_redrive(detail, "redrive-42")
+
+
+def test_by_default_nothing_is_moved() -> None:
+    request = read_redrive({"from": {"queue": "orders-dead"}}, "redrive-42")
+    assert (request.id, request.dry_run, request.per_second, request.sample) == ("redrive-42", True, 50, 5)
+    assert request.to_wire()["stopIfReturned"] == {"percent": 25.0, "afterSeconds": 60}
+
+
+@pytest.mark.parametrize("name", ["orders-dead", url("orders-dead"), arn("orders-dead")])
+def test_a_queue_goes_by_name_url_or_arn(world: World, name: str) -> None:
+    plan = world.plan(name)
+    assert (plan.source.url, plan.source.arn) == (url("orders-dead"), arn("orders-dead"))
+
+
+# --- The way ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_dead_letter_queue_goes_by_sqss_own_move_to_the_queue_that_it_serves(world: World) -> None:
+    world.sqs.bury("orders", "a")
+    plan = world.plan()
+    assert plan.destination is not None
+    assert (plan.way, plan.destination.arn, plan.backlog) == ("move-task", arn("orders"), 1)
+
+
+@pytest.mark.parametrize("limit", [{"atMost": 5}, {"filter": {"bodyContains": "a"}}])
+def test_with_a_filter_or_a_limit_it_goes_one_by_one(world: World, limit: dict[str, Any]) -> None:
+    world.sqs.bury("orders", "a")
+    assert world.plan(**limit).way == "receive-and-send"
+
+
+def test_a_queue_that_is_nobodys_dead_letter_queue_goes_one_by_one_where_the_request_says(world: World) -> None:
+    world.sqs.queue("aside")
+    world.sqs.put("aside", "a")
+    assert world.refusal("aside").startswith("to: no queue names aside as its dead-letter queue")
+    plan = world.plan("aside", to={"queue": "orders"})
+    assert plan.way == "receive-and-send"
+    assert "no queue names the source" in plan.why
+
+
+def test_of_several_queues_sqs_knows_what_belongs_where_and_a_filter_does_not(world: World) -> None:
+    world.sqs.queue("returns", dead_letters="orders-dead")
+    world.sqs.bury("orders", "a")
+    plan = world.plan()
+    assert (plan.way, plan.destination) == ("move-task", None)
+    assert world.refusal(atMost=1).startswith("to: orders-dead serves orders, returns; with a filter")
+
+
+def test_fifo_and_standard_do_not_mix(world: World) -> None:
+    world.sqs.queue("pay.fifo")
+    world.sqs.bury("orders", "a")
+    assert "must both be FIFO" in world.refusal(to={"queue": "pay.fifo"})
+    assert "is orders-dead itself" in world.refusal(to={"queue": "orders-dead"})
+
+
+def test_another_accounts_or_regions_queue_is_refused(world: World) -> None:
+    other = arn("orders-dead").replace(ACCOUNT, "999999999999")
+    assert world.refusal(other) == f"from.queue: is in 999999999999; this Headgate serves {ACCOUNT}"
+    assert "check its Region" in world.refusal(arn("orders-dead").replace("eu-central-1", "us-east-1"))
+
+
+def test_batches_of_streams_are_read_again_unless_they_are_to_go_to_a_queue(world: World) -> None:
+    world.sqs.queue("gave-up")
+    world.sqs.put("gave-up", json.dumps(event("on_failure_kinesis")))
+    assert world.plan("gave-up").way == "re-read"
+    assert world.plan("gave-up", to={"queue": "orders"}).way == "receive-and-send"
+    plan = world.plan("gave-up", to={"function": "orders:6"})
+    assert (plan.way, plan.function) == ("re-read", "orders:6")
+
+
+def test_a_function_does_not_take_a_queues_messages(world: World) -> None:
+    world.sqs.bury("orders", "a")
+    assert world.refusal(to={"function": "orders:6"}).startswith("to.function: takes the batches of streams")
+
+
+def test_a_queue_with_a_redrive_policy_of_its_own_is_not_looked_at(world: World) -> None:
+    world.sqs.queue("last-resort")
+    world.sqs.queues["orders-dead"].dead_letters = "last-resort"
+    world.sqs.queues["orders-dead"].max_receives = 1
+    world.sqs.bury("orders", "a")
+    report = world.report()
+    assert (report["visible"], report["sample"]) == (1, [])
+    assert "moves a message away after 1 receives: nothing was looked at" in report["warnings"][0]
+    assert "remove that policy" in world.refusal(filter={"reason": "x"})
+    assert [stored.receives for stored in world.sqs.queues["orders-dead"].messages] == [0]
+
+
+# --- What is told ----------------------------------------------------------------------------------------------------
+
+
+def test_a_long_body_is_cut_and_a_sample_of_none_shows_none(world: World) -> None:
+    world.sqs.put("orders-dead", "x" * 2000)
+    [shown] = world.report()["sample"]
+    assert (len(shown["body"]), shown["receives"]) == (500, 1)
+    assert world.report(sample=0)["sample"] == []
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ({"Body": "a", "MessageAttributes": {"reason": {"StringValue": "bad id"}}}, "bad id"),
+        ({"Body": "a", "MessageAttributes": {"ERROR_MESSAGE": {"StringValue": "no rule"}}}, "no rule"),
+        ({"Body": json.dumps(event("on_failure_dynamodb"))}, "RetryAttemptsExhausted: Unhandled"),
+        ({"Body": '{"requestContext": {"condition": "EventAgeExceeded"}}'}, "EventAgeExceeded"),
+        ({"Body": '{"requestContext": "x", "responseContext": []}'}, ""),
+        ({"Body": "[1]"}, ""),
+        ({"Body": "order"}, ""),
+    ],
+)
+def test_why_a_message_failed_is_read_off_it(message: dict[str, Any], reason: str) -> None:
+    assert reason_of(message) == reason
+
+
+def test_a_filter_wants_all_that_it_names() -> None:
+    message = {
+        "Body": "order 7",
+        "MessageAttributes": {"team": {"StringValue": "shop"}, "reason": {"StringValue": "no x"}},
+    }
+    assert matches(None, message)
+    assert matches(Filter(body_contains="order", attributes={"team": "shop"}, reason="no"), message)
+    for wanted in (Filter(body_contains="refund"), Filter(attributes={"team": "pay"}), Filter(reason="yes")):
+        assert not matches(wanted, message)
+
+
+# --- Over many slices ------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    bodies=st.lists(st.sampled_from(["good", "bad"]), max_size=60),
+    ways=st.sampled_from([{}, {"atMost": 1000}, {"atMost": 7}, {"filter": {"bodyContains": "good"}}]),
+    per_second=st.integers(1, 60),
+    comes_back=st.lists(st.booleans(), max_size=30),
+    faults=st.lists(st.sampled_from([None, None, "lost", "entry"]), max_size=20),
+)
+def test_every_redrive_ends_and_every_message_is_in_one_of_the_queues(
+    bodies: list[str], ways: dict[str, Any], per_second: int, comes_back: list[bool], faults: list[Any]
+) -> None:
+    world = World()
+    sent = [f"{body} {number}" for number, body in enumerate(bodies)]
+    world.sqs.bury("orders", *sent)
+    world.clock.sleep(10)
+    plan = world.plan(dryRun=False, perSecond=per_second, **ways)
+    pending, entry = list(faults), [False]
+    back = iter(comes_back)
+
+    def fault(_: str, number: int) -> Any:
+        if number >= 0:
+            return entry[0] and number == 0
+        told = pending.pop() if pending else None
+        entry[0] = told == "entry"
+        return "lost" if told == "lost" else None
+
+    world.sqs.faults = fault
+    orders, dead, progress, watching = world.sqs.queues["orders"], world.sqs.queues["orders-dead"], Progress(), False
+    for _ in range(400):
+        try:
+            done = world.redrive.watch(plan, progress) if watching else world.redrive.go_on(plan, progress)
+        except ReadTimeoutError:
+            continue  # The machine makes the slice again.
+        progress, watching = done.progress, done.next == "watch"
+        assert set(orders.bodies) | set(dead.bodies) == set(sent)
+        if done.next == "end":
+            break
+        world.clock.sleep(done.wait_seconds)
+        if orders.messages and next(back, False):
+            world.sqs._dead_letter(orders, orders.messages[0])
+    assert done.next == "end"
+    if done.outcome == "succeeded" and not any(comes_back) and "lost" not in faults:
+        wanted = [body for body in sent if "good" in body] if "filter" in ways else sent
+        assert sorted(orders.bodies) == sorted(wanted if ways.get("atMost", 1000) >= len(wanted) else orders.bodies)
+        assert progress.moved == len(orders.bodies)
+
+
+# --- The functions ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def call(world: World) -> Callable[..., Any]:
+    """Invokes a function with its sample; fields of the payload may be replaced."""
+    functions = Functions()
+
+    def invoke(name: str, **fields: Any) -> Any:
+        module = functions.module(name)
+        module.__dict__.update({"planner": world.planner, "redrive": world.redrive, "sqs": world.sqs})
+        return functions.call(name, event(name) | fields)
+
+    return invoke
+
+
+def test_the_planner_says_what_it_would_do(world: World, call: Callable[..., Any]) -> None:
+    world.sqs.bury("orders", "a")
+    told = call("redrive_planner")
+    assert (told["plan"]["way"], told["plan"]["dryRun"], told["report"]["visible"]) == ("move-task", True, 1)
+
+
+def test_the_redriver_does_a_slice(world: World, call: Callable[..., Any]) -> None:
+    plan = event("redriver")["plan"] | {"began": world.clock.time() + 10}
+    world.sqs.put("orders-dead", "a", reason="no such table: x")
+    world.sqs.put("orders-dead", "b", reason="timeout")
+    told = call("redriver", plan=plan)
+    assert (told["next"], told["waitSeconds"], told["outcome"]) == ("watch", 60, "succeeded")
+    assert (told["progress"]["moved"], told["progress"]["skipped"]) == (1, 1)
+
+
+def test_the_stopper_cancels_what_the_execution_has_started_and_nothing_else(
+    world: World, call: Callable[..., Any]
+) -> None:
+    world.sqs.bury("orders", "a", "b", "c")
+    world.sqs.start_message_move_task(SourceArn=arn("orders-dead"), MaxNumberOfMessagesPerSecond=1)
+    detail = event("redrive_stopper")["detail"]
+    later = detail | {"startDate": (world.clock.time() + 60) * 1000}
+    assert call("redrive_stopper", detail=later) == {"cancelled": False, "remaining": 3}
+    ours = detail | {"startDate": world.clock.time() * 1000}
+    dry = ours | {"input": json.dumps({"from": {"queue": "orders-dead"}})}
+    assert not call("redrive_stopper", detail=dry)["cancelled"]
+    assert call("redrive_stopper", detail=ours) == {"cancelled": True, "remaining": 3}
+
+
+@pytest.mark.parametrize("text", [None, "null", "{}", '{"from": {"queue": "nowhere"}}'])
+def test_the_stopper_has_nothing_to_do_for_a_request_that_was_refused(call: Callable[..., Any], text: Any) -> None:
+    detail = event("redrive_stopper")["detail"] | {"input": text}
+    assert call("redrive_stopper", detail=detail) == {"cancelled": False, "remaining": 0}
