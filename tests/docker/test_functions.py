@@ -14,7 +14,7 @@ from tests.docker.checkout_42 import CANDIDATE, ID, STABLE, Checkout42, sample
 from tests.local.ecs_jobs import CLUSTER, define
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from local.embedded.server import EmbeddedAws
@@ -66,13 +66,19 @@ def test_intake_puts_a_message_that_it_cannot_read_aside(
     assert "is not JSON" in message["MessageAttributes"]["reason"]["StringValue"]
 
 
-def test_intake_takes_a_request_of_the_fifo_queue_in(run: Callable[..., Any], rollout: Checkout42) -> None:
-    assert run("Intake", ROOT / "events" / "intake_fifo.json") == {"batchItemFailures": []}
+def test_intake_takes_a_request_of_the_fifo_queue_in(
+    run: Callable[..., Any], rollout: Checkout42, tmp_path: Path
+) -> None:
+    # An id of its own: the other one's execution has run, and a name is used once.
+    event = tmp_path / "fifo.json"
+    event.write_text((ROOT / "events" / "intake_fifo.json").read_text().replace(ID, "checkout-43"))
+    assert run("Intake", event) == {"batchItemFailures": []}
 
-    assert rollout.owner == ID
-    execution = rollout.record["execution"]
-    rollout.machines.stop_execution(executionArn=execution, cause="the test has seen enough")
-    rollout.eventually(lambda: "endedAt" in rollout.record)
+    assert rollout.owner == "checkout-43"
+    record = rollout.table.rollout("checkout-43")
+    assert record is not None
+    rollout.machines.stop_execution(executionArn=record["execution"], cause="the test has seen enough")
+    rollout.eventually(lambda: "endedAt" in (rollout.table.rollout("checkout-43") or {}))
 
 
 def test_planner_works_the_strategy_out(run: Callable[..., Any], rollout: Checkout42) -> None:
@@ -226,19 +232,20 @@ def test_task_stopper_finds_nothing_where_nothing_runs(run: Callable[..., Any], 
 
 
 @pytest.fixture
-def orders(aws: EmbeddedAws) -> Iterator[tuple[str, str]]:
-    """The queue that the samples of a redrive are about, and its dead-letter queue with two messages."""
+def orders(aws: EmbeddedAws) -> tuple[str, str]:
+    """The queue that the samples of a redrive are about, empty, and its dead-letter queue with two messages."""
     queues = aws.client("sqs")
     dead = queues.create_queue(QueueName="orders-dead")["QueueUrl"]
     arn = queues.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "3"})
     alive = queues.create_queue(QueueName="orders", Attributes={"RedrivePolicy": policy})["QueueUrl"]
+    # Emptied and not deleted: a deleted queue's name is not to be had again for a minute.
+    for url in (alive, dead):
+        queues.purge_queue(QueueUrl=url)
     for reason in ("no such table: orders", "timeout"):
         attributes = {"reason": {"DataType": "String", "StringValue": reason}}
         queues.send_message(QueueUrl=dead, MessageBody="{}", MessageAttributes=attributes)
-    yield alive, dead
-    for url in (alive, dead):
-        queues.delete_queue(QueueUrl=url)
+    return alive, dead
 
 
 def test_redrive_planner_says_what_it_would_do(run: Callable[..., Any], orders: tuple[str, str]) -> None:
