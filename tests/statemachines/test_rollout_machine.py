@@ -215,10 +215,10 @@ WALKS: dict[str, Walk] = {
     "Prepare !States.ALL -> Roll back": Walk("Refused", fails("Prepare")),
     "Before traffic !States.ALL -> Roll back": Walk("Rolled back", nested_fails, hooks=("beforeTraffic",)),
     "Before step !States.ALL -> On failure?": Walk("Rolled back", nested_fails, hooks=("beforeStep",)),
-    "Shift !TargetChanged -> Settle": Walk("Stopped", moves("Shift")),
+    "Shift !TargetChanged -> Release?": Walk("Stopped", moves("Shift")),
     "Shift !LockLost -> Superseded": Walk("Superseded", steals("Shift")),
     "Shift !States.ALL -> Roll back": Walk("Rolled back", fails("Shift")),
-    "Shift in passing !TargetChanged -> Settle": Walk("Stopped", moves("Shift in passing"), SKIM),
+    "Shift in passing !TargetChanged -> Release?": Walk("Stopped", moves("Shift in passing"), SKIM),
     "Shift in passing !LockLost -> Superseded": Walk("Superseded", steals("Shift in passing"), SKIM),
     "Shift in passing !States.ALL -> Roll back": Walk("Rolled back", fails("Shift in passing"), SKIM),
     "Bake !States.Timeout -> Judge": Walk("Promoted"),
@@ -227,7 +227,7 @@ WALKS: dict[str, Walk] = {
     "Judge !LockLost -> Superseded": Walk("Superseded", steals("Judge")),
     "Judge !States.ALL -> Roll back": Walk("Rolled back", bad_judge),
     "After step !States.ALL -> On failure?": Walk("Rolled back", nested_fails, hooks=("afterStep",)),
-    "Shift to zero !TargetChanged -> Settle": Walk("Stopped", in_turn(fires, moves("Shift to zero")), fields=ZERO),
+    "Shift to zero !TargetChanged -> Release?": Walk("Stopped", in_turn(fires, moves("Shift to zero")), fields=ZERO),
     "Shift to zero !LockLost -> Superseded": Walk("Superseded", in_turn(fires, steals("Shift to zero")), fields=ZERO),
     "Shift to zero !States.ALL -> Roll back": Walk("Rolled back", in_turn(fires, fails("Shift to zero")), fields=ZERO),
     "Pause !States.Timeout -> Judge pause": Walk("Rolled back", fires, fields=pausing("zero", 1)),
@@ -238,14 +238,14 @@ WALKS: dict[str, Walk] = {
     "Release !TargetChanged -> Settle": Walk("Stopped", in_turn(holds_concurrency, moves("Release"))),
     "Release !LockLost -> Superseded": Walk("Superseded", in_turn(holds_concurrency, steals("Release"))),
     "Release !States.ALL -> Settle": Walk("Promoted", in_turn(holds_concurrency, fails("Release"))),
-    "Promote !TargetChanged -> Settle": Walk("Stopped", moves("Promote")),
+    "Promote !TargetChanged -> Release?": Walk("Stopped", moves("Promote")),
     "Promote !LockLost -> Superseded": Walk("Superseded", steals("Promote")),
     "Promote !States.ALL -> Roll back": Walk("Rolled back", fails("Promote")),
     "After traffic !States.ALL -> Roll back": Walk("Rolled back", nested_fails, hooks=("afterTraffic",)),
-    "Roll back !TargetChanged -> Settle": Walk("Stopped", in_turn(fails("Judge"), moves("Roll back"))),
+    "Roll back !TargetChanged -> Release?": Walk("Stopped", in_turn(fails("Judge"), moves("Roll back"))),
     "Roll back !LockLost -> Superseded": Walk("Superseded", in_turn(fails("Judge"), steals("Roll back"))),
     "Roll back !States.ALL -> Settle": Walk("Stopped", in_turn(fails("Judge"), fails("Roll back", "RequestRefused"))),
-    "On rollback !States.ALL -> Settle": Walk(
+    "On rollback !States.ALL -> Release?": Walk(
         "Rolled back", in_turn(fails("Judge"), nested_fails), hooks=("onRollback",)
     ),
     "Settle !States.ALL -> Unsettled": Walk("Unsettled", fails("Settle", "RequestRefused")),
@@ -377,7 +377,7 @@ def test_a_hook_that_fails_rolls_back_and_its_reason_is_kept(app: Rollouts, stag
     hooks = {stage: [app.hook("check", FAILED)], "onRollback": [app.hook("pager")]}
     execution = app.run(app.request(hooks=hooks))
     asked = ["On failure?"] if stage in {"beforeStep", "afterStep"} else []
-    ending = [STAGES[stage], *asked, "Roll back", "On rollback?", "On rollback", *ROLLED_BACK[2:]]
+    ending = [STAGES[stage], *asked, "Roll back", "On rollback?", "On rollback", "Release?", *ROLLED_BACK[2:]]
     assert execution.states()[-len(ending) :] == ending
     assert app.functions.routing == (STABLE, {})
     assert app.record()["reason"] == f'hook check of {stage} failed: {{"reason":"not good"}}'
@@ -441,7 +441,7 @@ def test_hooks_of_a_rollback_change_nothing_by_failing(app: Rollouts) -> None:
     app.before("Judge", error("Broken"))
     hooks = {"onRollback": [app.hook("pager", FAILED), app.hook("never asked")]}
     execution = app.run(app.request(hooks=hooks))
-    assert execution.states()[-4:] == ["On rollback", *ROLLED_BACK[2:]]
+    assert execution.states()[-5:] == ["On rollback", "Release?", *ROLLED_BACK[2:]]
     assert (app.record()["status"], app.record()["reason"]) == ("rolled-back", "made to fail")
 
 

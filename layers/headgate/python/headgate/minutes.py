@@ -264,7 +264,7 @@ def _queries(
     queries: list[MetricDataQueryTypeDef] = []
     sums: dict[str, Counted] = {}
     for arm, revision in (("candidate", candidate), ("stable", stable)):
-        for measure, what, count in _counts(plan.guards, plan.target, revision, f"{prefix}{arm[0]}"):
+        for measure, what, count in _counts(plan.guards, plan.alias, revision, f"{prefix}{arm[0]}"):
             queries += count.queries
             sums |= dict.fromkeys(count.adds, (plan.rollout_id, measure, arm, what))
     return queries, sums

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from headgate.request import Candidate, Guards, Hooks, Pause, PauseOnFailure, RolloutRequest, Target
+from headgate.request import (
+    Candidate,
+    Guards,
+    Hooks,
+    LambdaAliasTarget,
+    Pause,
+    PauseOnFailure,
+    RolloutRequest,
+    Target,
+)
 from headgate.strategy import Step, steps_of
 from headgate.wire import Wire
 
@@ -14,6 +23,8 @@ class Plan(Wire):
 
     rollout_id: str
     target: Target
+    through: LambdaAliasTarget | None = None
+    """The alias through which the target's requests reach a version, where the target is not that alias itself."""
     candidate: Candidate
     steps: list[Step]
     guards: Guards
@@ -30,16 +41,39 @@ class Plan(Wire):
     """What may undo the rollout from outside, each with the fix. None of it keeps the rollout from starting."""
 
     @property
+    def alias(self) -> LambdaAliasTarget:
+        """The alias whose versions take turns: what metrics and telemetry tell of."""
+        if isinstance(self.target, LambdaAliasTarget):
+            return self.target
+        if self.through is None:
+            raise ValueError(f"plan.through: is missing; {self.target.key} is no alias itself")
+        return self.through
+
+    @property
     def bake_seconds(self) -> int:
         """The time that all bakes take together when nothing cuts them short."""
         return sum(step.bake_seconds for step in self.steps)
 
 
-def make_plan(request: RolloutRequest, *, driver: str, firing: list[str], warnings: list[str] | None = None) -> Plan:
-    """Work a valid request out into the plan that carries it."""
+def make_plan(
+    request: RolloutRequest,
+    *,
+    driver: str,
+    firing: list[str],
+    warnings: list[str] | None = None,
+    alias: LambdaAliasTarget | None = None,
+) -> Plan:
+    """Work a valid request out into the plan that carries it.
+
+    Parameters
+    ----------
+    alias
+        The alias whose versions take turns, where the target is not that alias itself.
+    """
     return Plan(
         rollout_id=request.id,
         target=request.target,
+        through=None if alias == request.target else alias,
         candidate=request.candidate,
         steps=list(steps_of(request.strategy)),
         guards=request.guards,

@@ -53,9 +53,15 @@ class Steps:
         """Whether a rollout is on its way back, or has been; nothing moves it forward again."""
         return (self._table.rollout(rollout_id) or {}).get("phase") == "rolling-back"
 
-    def keep_state(self, rollout_id: str, state: dict[str, Any]) -> None:
-        """Keep what the driver knows of the target, for whoever has to roll it back from outside."""
-        self._table.amend(rollout_id, {"state": state})
+    def keep_state(self, rollout_id: str, state: dict[str, Any], *, underway: bool = False) -> None:
+        """Keep what the driver knows of the target, for whoever has to roll it back from outside.
+
+        Parameters
+        ----------
+        underway
+            Whether the driver has to be called again, and go on from this state, whatever the machine knows.
+        """
+        self._table.amend(rollout_id, {"state": state, "underway": underway})
 
     # Bakes
 

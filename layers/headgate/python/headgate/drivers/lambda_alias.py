@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from headgate.drivers.driving import PROMOTED
 from headgate.errors import RequestRefused, TargetChanged, TargetNotReady
 from headgate.observability import logger
 from headgate.request import ImageCode, NewCode, PublishedVersion
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
     from headgate.plan import Plan
-
-
-PROMOTED = -1.0
-"""The weight that stands for the candidate alone; 100 is a step, at which the alias still names the stable version."""
 
 
 class AliasState(Wire):
@@ -37,6 +34,8 @@ class AliasState(Wire):
     weight: float = 0
     shifted_at: int = 0
     """When that weight took effect, in milliseconds since 1970."""
+    to_release: bool = False
+    """Whether something is held that must be given back once the rollout has gone one way or the other."""
 
 
 class Routing(NamedTuple):
@@ -71,7 +70,8 @@ class LambdaAliasDriver:
         self._plan = plan
         self._still_ours = still_ours
         self._aim = aim
-        self._alias = {"FunctionName": plan.target.function, "Name": plan.target.alias}
+        self._target = plan.alias
+        self._alias = {"FunctionName": self._target.function, "Name": self._target.alias}
 
     def describe(self) -> dict[str, Any]:
         """The alias as it is: version, weights, RevisionId."""
@@ -96,7 +96,7 @@ class LambdaAliasDriver:
         """
         alias = self._get_alias()
         stable = _routing(alias)
-        where = f"{self._plan.target.function}:{self._plan.target.alias}"
+        where = f"{self._target.function}:{self._target.alias}"
         if stable.version == "$LATEST":
             raise RequestRefused(f"target.alias: {where} points at $LATEST; point it at a published version first")
         if stable.weights:
@@ -104,11 +104,11 @@ class LambdaAliasDriver:
                 f"target.alias: {where} already sends {_shares(stable.weights)}; finish or undo that first "
                 "(update-alias --routing-config AdditionalVersionWeights={})"
             )
-        if self._provisioned_concurrency(self._plan.target.alias):
+        if self._provisioned_concurrency(self._target.alias):
             raise RequestRefused(
                 f"target.alias: {where} holds provisioned concurrency, which Lambda does not combine with weights; "
                 f"hold it on version {stable.version} instead: delete-provisioned-concurrency-config --qualifier "
-                f"{self._plan.target.alias}, then put-provisioned-concurrency-config --qualifier {stable.version}"
+                f"{self._target.alias}, then put-provisioned-concurrency-config --qualifier {stable.version}"
             )
         self._still_ours()
         candidate = self._configuration(known.candidate, "candidate") if known else self._candidate()
@@ -133,18 +133,19 @@ class LambdaAliasDriver:
 
     def promote(self, state: AliasState) -> AliasState:
         """Point the alias at the candidate alone."""
-        return self._move(state, self._position(state, PROMOTED)).model_copy(update={"weight": PROMOTED})
+        moved = self._move(state, self._position(state, PROMOTED))
+        return moved.model_copy(update={"weight": PROMOTED, "to_release": bool(state.provisioned)})
 
     def rollback(self, state: AliasState) -> AliasState:
         """Point the alias at the stable version alone."""
         moved = self._move(state, Routing(state.stable, {}))
         if state.provisioned:
-            restored = self._restore(state)
+            restored = self._give_back(state)
             self._release(state.candidate)
             # What Lambda had no room for while both versions held it, it may have now.
-            if not restored and not self._restore(state):
+            if not restored and not self._give_back(state):
                 logger.warning("no provisioned concurrency was left to give back", version=state.stable)
-        return moved.model_copy(update={"weight": 0.0, "provisioned": 0})
+        return moved.model_copy(update={"weight": 0.0, "provisioned": 0, "to_release": False})
 
     def release(self, state: AliasState) -> AliasState:
         """Give back the provisioned concurrency of the version that was replaced.
@@ -163,7 +164,11 @@ class LambdaAliasDriver:
             self._release(state.stable)
         return state
 
-    def _restore(self, state: AliasState) -> bool:
+    def restore(self, state: AliasState) -> AliasState:
+        """Nothing is left to give back after a rollback, which has done it with the traffic."""
+        return state
+
+    def _give_back(self, state: AliasState) -> bool:
         """Give the stable version back what ``release`` may have taken from it; False where Lambda has no room.
 
         Only what was promoted was ever released: before that, a stable version without any has lost it to somebody
@@ -179,18 +184,18 @@ class LambdaAliasDriver:
 
     def _provision(self, version: str, executions: int) -> None:
         self._client.put_provisioned_concurrency_config(
-            FunctionName=self._plan.target.function,
+            FunctionName=self._target.function,
             Qualifier=version,
             ProvisionedConcurrentExecutions=executions,
         )
 
     def _release(self, version: str) -> None:
-        self._client.delete_provisioned_concurrency_config(FunctionName=self._plan.target.function, Qualifier=version)
+        self._client.delete_provisioned_concurrency_config(FunctionName=self._target.function, Qualifier=version)
 
     def _provisioned_concurrency(self, qualifier: str) -> Any:
         try:
             return self._client.get_provisioned_concurrency_config(
-                FunctionName=self._plan.target.function, Qualifier=qualifier
+                FunctionName=self._target.function, Qualifier=qualifier
             )
         except self._client.exceptions.ProvisionedConcurrencyConfigNotFoundException:
             return None
@@ -257,7 +262,7 @@ class LambdaAliasDriver:
 
     def _changed(self, found: Routing | None = None) -> TargetChanged:
         """The error that tells what somebody else has made of the alias; without a position, that it is gone."""
-        changed = f"{self._plan.target.key} was changed by somebody else: it"
+        changed = f"{self._target.key} was changed by somebody else: it"
         if found is None:
             return TargetChanged(f"{changed} is gone")
         shares = f" and sends {_shares(found.weights)}" if found.weights else ""
@@ -276,7 +281,7 @@ class LambdaAliasDriver:
             return self._client.get_alias(**self._alias)
         except self._client.exceptions.ResourceNotFoundException:
             raise RequestRefused(
-                f"target: function {self._plan.target.function} with alias {self._plan.target.alias} does not exist"
+                f"target: function {self._target.function} with alias {self._target.alias} does not exist"
             ) from None
 
     def _candidate(self) -> Any:
@@ -284,7 +289,7 @@ class LambdaAliasDriver:
 
         Lambda answers with the last version while neither code nor configuration changed, so a lost answer is harmless.
         """
-        function = self._plan.target.function
+        function = self._target.function
         match self._plan.candidate:
             case PublishedVersion(version=version):
                 return self._configuration(version, "candidate.version")
@@ -312,7 +317,7 @@ class LambdaAliasDriver:
             raise RequestRefused(f"candidate: {error}") from None
 
     def _configuration(self, version: str, field: str) -> Any:
-        function = self._plan.target.function
+        function = self._target.function
         try:
             return self._client.get_function_configuration(FunctionName=function, Qualifier=version)
         except self._client.exceptions.ResourceNotFoundException:
