@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws import execution_arn, execution_name
-from headgate.request import read_request
+from headgate.request import LambdaAliasTarget, read_request
 from headgate.strategy import steps_of
 from local.traffic import tally
 
@@ -103,6 +103,8 @@ def release(aws: EmbeddedAws, function: str, error_rate: float) -> None:
 def follow(aws: EmbeddedAws, headgate: Outputs, event: dict[str, Any], traffic: Traffic, expected: str) -> Rollout:
     """Send the event, show what happens until the rollout ends, and say what it came to."""
     request = read_request(event["detail"], "demo")
+    if not isinstance(request.target, LambdaAliasTarget):
+        raise TypeError(f"{request.target.key} is no alias")
     target = {"FunctionName": request.target.function, "Name": request.target.alias}
     functions, bus = aws.client("lambda"), _Announcements(aws, headgate["BusName"], request.id)
     rollout = Rollout(request.id, expected, stable=functions.get_alias(**target)["FunctionVersion"])

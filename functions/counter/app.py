@@ -14,6 +14,7 @@ from headgate.each_by_itself import each_by_itself
 from headgate.evidence import Terms
 from headgate.inbox import Inbox
 from headgate.ledgers import Ledgers
+from headgate.locks import Locks
 from headgate.observability import logger
 from headgate.plan import Plan
 from headgate.signals import Signaller
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 dynamodb = client("dynamodb")
 table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
+locks = Locks(table)
 ledgers = Ledgers(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 counting = Counting(dynamodb, setting("TABLE"))
 signaller = Signaller(Inbox(table), client("stepfunctions"))
@@ -84,7 +86,7 @@ def running_on(targets: set[str]) -> dict[str, Ledger]:
     """The ledger of the rollout that runs on each target; targets without one that telemetry goes into are left out."""
     running = {}
     for target in targets:
-        owner = table.lock(target).get("owner")
+        owner = locks.owner_of_alias(target)
         ledger = ledgers.read(owner) if owner else None
         if ledger is not None and ledger.by_telemetry:
             running[target] = ledger

@@ -12,6 +12,7 @@ from headgate.ledgers import Ledgers, now_ms
 from headgate.minutes import Minutes, Watched, book
 from headgate.observability import logger
 from headgate.plan import Plan
+from headgate.sources import Sources
 from headgate.steps import Steps, pause_key, step_key
 from headgate.table import Table
 from headgate.throttles import Throttles
@@ -29,6 +30,7 @@ steps = Steps(table)
 ledgers = Ledgers(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 cloudwatch = client("cloudwatch")
 alarms, throttles, minutes = Alarms(cloudwatch), Throttles(cloudwatch), Minutes(cloudwatch)
+sources = Sources(cloudwatch, client("sqs"))
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -79,8 +81,10 @@ def find(plan: Plan, step: int, bake: int, key: str, state: dict[str, Any]) -> F
     if not known.signals and state and not counted_as_errors:
         # Who has been told already need not wait for CloudWatch.
         versions = [state["candidate"], state["stable"]]
-        candidate, stable = throttles.of(plan.target, versions, since)
+        candidate, stable = throttles.of(plan.alias, versions, since)
         known = known._replace(candidate_throttled=candidate, stable_throttled=stable)
+    if not known.signals:
+        known = known._replace(beyond_limits=sources.beyond_limits(plan, state, record["startedAt"]))
     return known._replace(ledger=ledger)
 
 

@@ -1,4 +1,7 @@
-"""Observer: each minute, one look at CloudWatch for all rollouts that are judged by it; signals what it comes to."""
+"""Observer: each minute, one look at CloudWatch for all rollouts that are judged by it; signals what it comes to.
+
+Consumers whose source has limits are looked at too.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from headgate.minutes import REFUSED, Minutes, Watched, book
 from headgate.observability import logger
 from headgate.plan import Plan
 from headgate.signals import Signaller
+from headgate.sources import Sources
 from headgate.table import Table
 
 if TYPE_CHECKING:
@@ -28,7 +32,9 @@ dynamodb = client("dynamodb")
 table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 locks = Locks(table)
 ledgers = Ledgers(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
-minutes = Minutes(client("cloudwatch"))
+cloudwatch = client("cloudwatch")
+minutes = Minutes(cloudwatch)
+sources = Sources(cloudwatch, client("sqs"))
 signaller = Signaller(Inbox(table), client("stepfunctions"))
 
 
@@ -36,7 +42,8 @@ signaller = Signaller(Inbox(table), client("stepfunctions"))
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     looked = []
     with each_by_itself() as trying:
-        watched, now = watched_rollouts(trying), now_ms()
+        running, now = running_rollouts(trying), now_ms()
+        watched = watched_rollouts(running, trying)
         found = points_of(watched, now)
         for rollout in watched:
             rollout_id = rollout.ledger.rollout_id
@@ -44,19 +51,30 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
                 # Without what CloudWatch refused to all of them together: it says to this one why.
                 points = found[rollout_id] if rollout_id in found else minutes.read([rollout], now)[rollout_id]
                 looked.append(look(rollout.plan, points, now))
+        for plan, record in running:
+            with trying(plan.rollout_id, "a rollout's source could not be looked at"):
+                look_at_source(plan, record)
     return {"looked": looked}
 
 
-def watched_rollouts(trying: Trying) -> list[Watched]:
-    """The rollouts that run, have shifted traffic, and are judged by CloudWatch; not those that cannot be read."""
-    watched: list[Watched] = []
+def running_rollouts(trying: Trying) -> list[tuple[Plan, dict[str, Any]]]:
+    """The rollouts that run, with their records; not those that cannot be read."""
+    running = []
     for rollout_id in locks.owners():
         record = table.rollout(rollout_id)
         if record is None or record["status"] != "running":
             continue
         with trying(rollout_id, "a rollout cannot be read"):
-            plan = Plan.model_validate(record["plan"])
-            ledger = ledgers.read(rollout_id) if plan.guards.ask_cloudwatch else None
+            running.append((Plan.model_validate(record["plan"]), record))
+    return running
+
+
+def watched_rollouts(running: list[tuple[Plan, dict[str, Any]]], trying: Trying) -> list[Watched]:
+    """Those that have shifted traffic, and are judged by CloudWatch."""
+    watched: list[Watched] = []
+    for plan, _ in running:
+        with trying(plan.rollout_id, "a rollout's evidence cannot be read"):
+            ledger = ledgers.read(plan.rollout_id) if plan.guards.ask_cloudwatch else None
             if ledger is not None:
                 watched.append(Watched(plan, ledger))
     return watched
@@ -80,3 +98,13 @@ def look(plan: Plan, points: Points, now: int) -> dict[str, Any]:
     reason = signaller.report(ledger, terms) if ledger else ""
     logger.info("looked", points=len(points), reason=reason)
     return {"rolloutId": plan.rollout_id, "points": len(points), "reason": reason}
+
+
+def look_at_source(plan: Plan, record: dict[str, Any]) -> None:
+    """Hold a consumer's source against its limits, while the candidate is at work."""
+    if plan.guards.source is None or record.get("phase") != "baking":
+        return
+    if reason := sources.beyond_limits(plan, record["state"], record["startedAt"]):
+        logger.info("a source is beyond a limit", reason=reason)
+        ledger = ledgers.read(plan.rollout_id)
+        signaller.tell_evidence(plan.rollout_id, ledger.restarts if ledger else 0, by="source", reason=reason)

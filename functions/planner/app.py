@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.alarms import Alarms
 from headgate.aws import alias_arn, client, setting
+from headgate.consumers import Consumers, refuse_guards_that_do_not_fit
 from headgate.errors import RequestRefused
 from headgate.hook_checks import HookChecks, Place, TaskLimits
 from headgate.latency import Latency
@@ -15,23 +16,25 @@ from headgate.ledgers import now_ms
 from headgate.minutes import Minutes
 from headgate.observability import logger
 from headgate.plan import make_plan
-from headgate.request import read_request
+from headgate.request import EventSourceTarget, read_request
 from headgate.stacks import Stacks, impatient_client
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from headgate.request import RolloutRequest, Target
+    from headgate.request import LambdaAliasTarget, RolloutRequest
 
+functions = client("lambda")
 cloudwatch = client("cloudwatch")
 alarms, latency, minutes = Alarms(cloudwatch), Latency(cloudwatch), Minutes(cloudwatch)
+consumers = Consumers(functions)
 stacks = Stacks(impatient_client())
 drivers: dict[str, str] = json.loads(setting("DRIVERS"))
 account = setting("ACCOUNT")
 region = setting("AWS_REGION")
 telemetry = setting("TELEMETRY") == "true"
 hook_checks = HookChecks(
-    client("lambda"),
+    functions,
     client("stepfunctions"),
     client("ecs"),
     place=Place(setting("PARTITION"), account, region),
@@ -52,16 +55,27 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     firing = alarms.firing(request.guards.alarms)
     if firing and request.guards.strict_alarms:
         raise RequestRefused(f"guards.alarms: {', '.join(firing)} fires already, and strictAlarms is true")
-    driver = drivers[request.target.kind]
-    guards = latency.settle(request.guards, request.target)
-    settled = request.model_copy(update={"guards": guards, "hooks": hooks})
-    plan = make_plan(settled, driver=driver, firing=firing, warnings=warnings_about(request.target, driver))
+    settled, alias = work_out(request)
+    driver, warnings = drivers[settled.target.kind], warnings_about(alias, drivers[settled.target.kind])
+    settled = settled.model_copy(update={"hooks": hooks})
+    plan = make_plan(settled, driver=driver, firing=firing, warnings=warnings, alias=alias)
     minutes.refuse_what_cannot_be_read(plan, now_ms())
     logger.info("planned", steps=len(plan.steps), bake_seconds=plan.bake_seconds, firing=firing)
     return {"request": request.to_wire(), "plan": plan.to_wire()}
 
 
-def warnings_about(target: Target, driver: str) -> list[str]:
+def work_out(request: RolloutRequest) -> tuple[RolloutRequest, LambdaAliasTarget]:
+    """The request with what it leaves open, and the alias whose versions take turns."""
+    if isinstance(request.target, EventSourceTarget):
+        consumer = consumers.find(request.target)
+        refuse_guards_that_do_not_fit(request.guards, consumer)
+        request, alias = request.model_copy(update={"target": consumer.target}), consumer.through
+    else:
+        alias = request.target
+    return request.model_copy(update={"guards": latency.settle(request.guards, alias)}), alias
+
+
+def warnings_about(target: LambdaAliasTarget, driver: str) -> list[str]:
     """What may move the target besides this rollout. Good to know, and never worth the rollout itself."""
     partition = driver.split(":")[1]
     alias = alias_arn(partition, region, account, target.name, target.alias)

@@ -28,6 +28,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         "serving": serving,
         "stable": state.get("stable"),
         "candidate": state.get("candidate"),
+        "redriven": state.get("redriven"),
     }
     settlement = locks.settle(
         rollout_id, event["execution"], outcome, {name: value for name, value in fields.items() if value is not None}

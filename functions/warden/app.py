@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
 from headgate.each_by_itself import each_by_itself
-from headgate.errors import LockLost
+from headgate.errors import LockLost, TargetChanged
 from headgate.executions import Executions
 from headgate.locks import Locks
 from headgate.observability import logger
@@ -74,12 +74,13 @@ def look_after(rollout_id: str) -> None:
 
 def rescue(rollout_id: str, record: dict[str, Any], reason: str) -> None:
     """Fence the dead execution off, put its target back, close its record, start what waits."""
-    state, epoch = record.get("state") or {}, locks.take_over(rollout_id, record)
-    outcome, reason = roll_back(record, epoch, state, reason) if state else ("refused", f"{reason}; nothing was moved")
-    fields = {"reason": reason}
-    if state:
-        fields |= {"stable": state["stable"], "candidate": state["candidate"]}
-    if outcome == "rolled-back":
+    epoch = locks.take_over(rollout_id, record)
+    if "state" in record:
+        outcome, reason, state = roll_back(record, epoch, reason)
+    else:
+        outcome, reason, state = "refused", f"{reason}; nothing was moved", {}
+    fields = {"reason": reason} | {name: state[name] for name in ("stable", "candidate", "redriven") if name in state}
+    if outcome == "rolled-back" and "stable" in state:
         fields["serving"] = state["stable"]
     settlement = locks.settle(rollout_id, record["execution"], outcome, fields)
     logger.info("settled", outcome=outcome, reason=reason)
@@ -87,16 +88,35 @@ def rescue(rollout_id: str, record: dict[str, Any], reason: str) -> None:
         executions.start(settlement.heir)
 
 
-def roll_back(record: dict[str, Any], epoch: int, state: dict[str, Any], reason: str) -> tuple[Terminal, str]:
-    """Let the target's driver put the stable revision back; what it says when it cannot becomes the reason."""
+def roll_back(record: dict[str, Any], epoch: int, reason: str) -> tuple[Terminal, str, dict[str, Any]]:
+    """Let the target's driver put the stable revision back, and give back what the rollout has held.
+
+    What the driver says when it cannot becomes the reason.
+    """
+    outcome: Terminal = "rolled-back"
+    state = record["state"]
+    for action in ("rollback", "restore"):
+        if action == "restore" and not state.get("toRelease"):
+            continue
+        try:
+            state = ask_driver(action, record, epoch, state)
+        except TargetChanged as changed:
+            outcome, reason = "stopped", f"{reason}; {changed}"
+    return outcome, reason, state
+
+
+def ask_driver(action: str, record: dict[str, Any], epoch: int, state: dict[str, Any]) -> dict[str, Any]:
+    """Call the target's driver and answer its state; its errors that mean something here are raised as they are."""
     plan = record["plan"]
-    call = {"action": "rollback", "target": plan["target"], "plan": plan, "epoch": epoch, "state": state}
+    call = {"action": action, "target": plan["target"], "plan": plan, "epoch": epoch, "state": state}
     answer = functions.invoke(FunctionName=plan["driver"], Payload=json.dumps(call).encode())
-    if "FunctionError" not in answer:
-        return "rolled-back", reason
     told = json.loads(answer["Payload"].read())
-    if told.get("errorType") == "LockLost":
-        raise LockLost(told.get("errorMessage"))
-    if told.get("errorType") == "TargetChanged":
-        return "stopped", f"{reason}; {told.get('errorMessage')}"
-    raise RuntimeError(f"the driver could not roll back, the next sweep tries again: {told.get('errorMessage')}")
+    if "FunctionError" not in answer:
+        return dict(told["state"])
+    message = told.get("errorMessage")
+    match told.get("errorType"):
+        case "LockLost":
+            raise LockLost(message)
+        case "TargetChanged":
+            raise TargetChanged(message)
+    raise RuntimeError(f"the driver could not {action}, the next sweep tries again: {message}")

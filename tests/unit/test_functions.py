@@ -67,7 +67,9 @@ SETTINGS = {
     "REGISTER_TASK_DEFINITIONS": "false",
     "PARTITION": "aws",
     "TELEMETRY": "true",
-    "DRIVERS": json.dumps({"lambda-alias": DRIVER}),
+    "DRIVERS": json.dumps({"lambda-alias": DRIVER, "event-source": DRIVER.replace("lambda-alias", "event-source")}),
+    "HOLDING_PREFIX": "headgate-held-",
+    "SETTLE_SECONDS": "60",
 }
 NAMES = sorted(path.parent.name for path in ROOT.glob("functions/*/app.py"))
 CONTEXT = SimpleNamespace(

@@ -280,7 +280,11 @@ REFUSALS = [
     ("id", None, "id: input should be a valid string (given null)"),
     ("target", {}, "target.kind: is missing; add it; target.function: is missing; add it; target.alias: is missing"),
     ("target", "checkout", 'target: input should be a valid dictionary or instance of LambdaAliasTarget (given "check'),
-    ("target.kind", "ecs-service", "target.kind: input should be 'lambda-alias' (given \"ecs-service\")"),
+    (
+        "target.kind",
+        "ecs-service",
+        'target: kind must be "lambda-alias" or "event-source" (given {"kind": "ecs-service',
+    ),
     ("target.function", f"{ARN}:live", "target.function: must be a function's name, or its ARN without a version or a"),
     ("target.function", "check out", "target.function: must be a function's name"),
     ("target.alias", "7", "target.alias: must be an alias's name; a version or $LATEST cannot be rolled out to (given"),

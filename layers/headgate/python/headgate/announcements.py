@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 
 from headgate.redrives import Outcome as RedriveOutcome
 from headgate.redrives import RedriveRequest, Sampled, Way
+from headgate.holding import Redriven
 from headgate.request import RolloutId, RolloutRequest, UndoRequest
 from headgate.signals import RolloutSignal
 from headgate.strategy import Step
@@ -159,6 +160,8 @@ class RolloutEnded(Announcement):
     candidate: str | None = None
     undo_of: RolloutId | None = None
     """The rollout that this one takes back, if it does."""
+    redriven: Redriven | None = None
+    """Of a consumer: what became of the messages that failed during the rollout."""
 
 
 class RolloutSucceeded(RolloutEnded):

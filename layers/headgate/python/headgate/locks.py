@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from headgate.aws import execution_name
-from headgate.errors import LockLost
+from headgate.errors import LockLost, RequestRefused
 from headgate.inbox import objection_in
 from headgate.table import ANNOUNCED_AS, ATTEMPTS, Overtaken, contended, now
 
@@ -47,6 +47,11 @@ class Locks:
     def owners(self) -> list[str]:
         """Ids of the rollouts that hold a lock now."""
         return [item["owner"] for item in self._table.query("held = :yes", {":yes": "yes"}, IndexName=HELD_LOCKS)]
+
+    def owner_of_alias(self, alias_key: str) -> str | None:
+        """The rollout that moves an alias, as its target or as what a consumer's mapping points at."""
+        owner: str | None = self._table.lock(alias_key).get("owner")
+        return owner or (self._table.get(*_through(alias_key)) or {}).get("owner")
 
     def last_promoted(self, target_key: str) -> dict[str, Any] | None:
         """The record of the last rollout that was promoted on a target."""
@@ -142,6 +147,8 @@ class Locks:
         return record is not None and record["status"] == "running" and record["execution"] == execution
 
     def _begin(self, plan: Plan, execution: str, epoch: int) -> None:
+        self._refuse_an_alias_that_is_rolled_out_otherwise(plan)
+        through = {"throughKey": plan.alias.key} if plan.through else {}
         detail = {
             "target": plan.target.key,
             "steps": [step.to_wire() for step in plan.steps],
@@ -152,14 +159,23 @@ class Locks:
         self._table.transact(
             self._table.update_rollout(
                 plan.rollout_id,
-                {"status": "running", "plan": json.dumps(plan.to_wire()), "startedAt": now()},
+                {"status": "running", "plan": json.dumps(plan.to_wire()), "startedAt": now(), **through},
                 condition="execution = :execution AND #status = :accepted",
                 values={":execution": execution, ":accepted": "accepted"},
             ),
             self._table.check_lock(plan.target.key, plan.rollout_id, epoch),
             self._table.put_event(plan.rollout_id, "Rollout Started", "started", detail),
             *(self._table.put(f"ALARM#{alarm}", f"ROLLOUT#{plan.rollout_id}", {}) for alarm in set(plan.guards.alarms)),
+            *([self._table.put(*_through(plan.alias.key), {"owner": plan.rollout_id})] if through else []),
         )
+
+    def _refuse_an_alias_that_is_rolled_out_otherwise(self, plan: Plan) -> None:
+        """An alias is moved by one rollout at a time, whether it is the target or a consumer is behind it."""
+        owner = (self._table.get(*_through(plan.alias.key)) or {}).get("owner")
+        if plan.through and owner is None:
+            owner = self._table.lock(plan.alias.key).get("owner")
+        if owner not in (None, plan.rollout_id):
+            raise RequestRefused(f"target: {plan.alias.key} is being moved by rollout {owner}; wait for its end")
 
     # The end
 
@@ -251,6 +267,7 @@ class Locks:
                 self._table.drop(f"ALARM#{alarm}", record["pk"])
                 for alarm in set(record.get("plan", {}).get("guards", {}).get("alarms", []))
             ),
+            *([self._table.drop(*_through(record["throughKey"]))] if "throughKey" in record else []),
         ]
 
     def _hand_over(
@@ -283,6 +300,11 @@ class Locks:
         values = {":pk": f"TARGET#{target_key}", ":wait": "WAIT#"}
         line = self._table.query("pk = :pk AND begins_with(sk, :wait)", values, ConsistentRead=True, Limit=1)
         return next(line, None)
+
+
+def _through(alias_key: str) -> tuple[str, str]:
+    """Key of the item that says which consumer's rollout moves an alias."""
+    return f"TARGET#{alias_key}", "THROUGH"
 
 
 def _readmit(known: dict[str, Any], execution: str) -> Admission:

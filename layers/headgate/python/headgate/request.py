@@ -30,6 +30,7 @@ _STATE_MACHINE = re.compile(
     r"(arn:(?P<partition>aws[a-z-]*):states:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):stateMachine:)?"
     r"(?P<name>[^\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f\x7f-\x9f]{1,80})"
 )
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _METRIC_ID = re.compile(r"[a-z][a-zA-Z0-9_]{0,254}")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,127}")
 
@@ -90,7 +91,42 @@ class LambdaAliasTarget(Wire):
         return f"lambda-alias/{self.name}/{self.alias}"
 
 
-Target = LambdaAliasTarget
+class EventSourceTarget(Wire):
+    """A consumer: a Lambda function behind an event source mapping of a queue or stream."""
+
+    kind: Literal["event-source"]
+    mapping: Annotated[str, AfterValidator(_matching(_UUID, "must be the mapping's UUID, in lower case"))]
+    mode: Literal["split", "ramp"] | None = None
+    """split: weights pick the version per batch. ramp: the candidate alone, with little concurrency first. Without one,
+    what is safe: ramp for a FIFO queue, split for the others."""
+
+    @property
+    def account(self) -> None:
+        """A mapping is named by its id alone, so it is this account's."""
+
+    @property
+    def region(self) -> None:
+        """As the account."""
+
+    @property
+    def key(self) -> str:
+        """What the lock and the queue of waiting requests call this target."""
+        return f"event-source/{self.mapping}"
+
+
+def _target_shape(value: Any) -> str | None:
+    kind = value.get("kind", "lambda-alias") if isinstance(value, dict) else getattr(value, "kind", "lambda-alias")
+    return {"lambda-alias": "<lambda-alias>", "event-source": "<event-source>"}.get(str(kind))
+
+
+Target = Annotated[
+    Annotated[LambdaAliasTarget, Tag("<lambda-alias>")] | Annotated[EventSourceTarget, Tag("<event-source>")],
+    Discriminator(
+        _target_shape,
+        custom_error_type="target_shape",
+        custom_error_message='kind must be "lambda-alias" or "event-source"',
+    ),
+]
 
 
 class PublishedVersion(Wire):
@@ -235,6 +271,41 @@ def _texts(metric: MetricQuery) -> tuple[str, ...]:
     return (metric.namespace, metric.metric_name, *metric.dimensions.values())
 
 
+class SourceGuard(Wire):
+    """Absolute limits on a consumer's source: more than one of these is reason enough to roll back."""
+
+    oldest_message_seconds: Annotated[int, Field(strict=True, ge=1)] | None = None
+    """Of a queue: how long its oldest message has waited, over a minute."""
+    backlog_growth: Annotated[int, Field(strict=True, ge=0)] | None = None
+    """Of a queue: how many more messages are visible than when the rollout started."""
+    dead_letters: Annotated[int, Field(strict=True, ge=0)] | None = None
+    """Messages, or batches of a stream, that were given up during the rollout."""
+    iterator_age_seconds: Annotated[int, Field(strict=True, ge=1)] | None = None
+    """Of a stream: how far the consumer is behind, over a minute."""
+    failed_events: Annotated[int, Field(strict=True, ge=0)] | None = None
+    """Messages or records that the function failed on in a minute, partial batch failures included. The mapping has to
+    report it: MetricsConfig {"Metrics": ["EventCount"]}."""
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> SourceGuard:
+        if all(value is None for value in self.limits.values()):
+            raise ValueError(
+                "name a limit: oldestMessageSeconds, backlogGrowth, deadLetters, iteratorAgeSeconds or failedEvents"
+            )
+        return self
+
+    @property
+    def limits(self) -> dict[str, int | None]:
+        """Each limit by its name on the wire."""
+        return {
+            "oldestMessageSeconds": self.oldest_message_seconds,
+            "backlogGrowth": self.backlog_growth,
+            "deadLetters": self.dead_letters,
+            "iteratorAgeSeconds": self.iterator_age_seconds,
+            "failedEvents": self.failed_events,
+        }
+
+
 class EarlyPromotion(Wire):
     """Promote before the steps have run their course, once the candidate is shown not to be much worse."""
 
@@ -258,6 +329,8 @@ class Guards(Wire):
     errors: ErrorGuard | None = None
     latency: LatencyGuard | None = None
     custom: Annotated[list[CustomGuard], Field(max_length=10)] = []
+    source: SourceGuard | None = None
+    """For a consumer: the health of what it reads from."""
     alpha: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.01
     """Probability that a candidate which is no worse is ever rolled back, over the whole rollout and all guards."""
     evidence: Literal["telemetry", "cloudwatch"] = "telemetry"
@@ -463,10 +536,18 @@ def undo(request: UndoRequest, last: dict[str, Any] | None) -> RolloutRequest:
 def read_request(detail: object, default_id: str) -> RolloutRequest:
     """Read a rollout's request; errors as for ``wire.read``, and where its guards do not go with its strategy."""
     request = read(RolloutRequest, detail, default_id, needs="target")
+    _refuse_what_is_for_consumers_alone(request)
     _refuse_bakes_too_short_for_cloudwatch(request)
     _refuse_more_than_a_ledger_holds(request)
     _refuse_tasks_that_cannot_be_read(request)
     return request
+
+
+def _refuse_what_is_for_consumers_alone(request: RolloutRequest) -> None:
+    if request.guards.source and request.target.kind != "event-source":
+        raise RequestRefused(
+            f"guards.source: is for a target of kind event-source, and this one is a {request.target.kind}; remove it"
+        )
 
 
 MOST_COMPARISONS = 1000

@@ -96,7 +96,14 @@ class Signaller:
             kind = "promote-early"
         else:
             return ""
+        self._tell(ledger.rollout_id, kind, ledger.restarts, by="judge", reason=reason)
+        return reason
+
+    def tell_evidence(self, rollout_id: str, restarts: int, *, by: str, reason: str) -> None:
+        """Signal what speaks against the candidate, once per restart of the evidence."""
+        self._tell(rollout_id, "evidence", restarts, by=by, reason=reason)
+
+    def _tell(self, rollout_id: str, kind: Kind, restarts: int, *, by: str, reason: str) -> None:
         # A rollout that is on its way back, or has ended, has nothing to learn from it.
         with suppress(SignalRefused):
-            self.send(ledger.rollout_id, f"{kind}-{ledger.restarts}", kind, by="judge", reason=reason)
-        return reason
+            self.send(rollout_id, f"{kind}-{restarts}", kind, by=by, reason=reason)

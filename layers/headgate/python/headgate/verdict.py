@@ -60,6 +60,8 @@ class Findings(NamedTuple):
     """Ids of the signals that an earlier verdict was about."""
     firing: Sequence[str] = ()
     """Alarms that fire now and have started to since the rollout did, or have recovered in between."""
+    beyond_limits: str = ""
+    """Which limit a consumer's source exceeds; empty if none."""
     extra_bakes: int = 0
 
     @property
@@ -159,6 +161,8 @@ def _fault(plan: Plan, findings: Findings) -> str:
         return crossed.reason
     if findings.ledger and (crossed_now := against(findings.ledger, Terms.of(plan.guards))):
         return crossed_now
+    if findings.beyond_limits:
+        return findings.beyond_limits
     return _throttled(findings.candidate_throttled, findings.stable_throttled)
 
 

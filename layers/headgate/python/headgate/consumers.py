@@ -1,0 +1,97 @@
+"""A consumer, looked up: which alias its mapping points at, what it reads from, and how it can be rolled out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from headgate.errors import RequestRefused
+from headgate.mappings import Kind, kind_of
+from headgate.request import EventSourceTarget, LambdaAliasTarget
+
+if TYPE_CHECKING:
+    from headgate.request import Guards
+
+QUEUE_LIMITS = ("oldestMessageSeconds", "backlogGrowth")
+STREAM_LIMITS = ("iteratorAgeSeconds",)
+
+
+class Consumer(NamedTuple):
+    """What a rollout needs to know of a consumer before it begins."""
+
+    target: EventSourceTarget
+    """The target with its mode worked out."""
+    through: LambdaAliasTarget
+    """The alias that the mapping points at."""
+    kind: Kind
+    source: str
+    """ARN of the queue or stream."""
+
+
+class Consumers:
+    """Looks consumers up.
+
+    Parameters
+    ----------
+    functions
+        boto3's Lambda client.
+    """
+
+    def __init__(self, functions: Any) -> None:
+        self._functions = functions
+
+    def find(self, target: EventSourceTarget) -> Consumer:
+        """The consumer behind a mapping.
+
+        Raises
+        ------
+        RequestRefused
+            If there is none, or it cannot be rolled out in this way.
+        """
+        try:
+            mapping = self._functions.get_event_source_mapping(UUID=target.mapping)
+        except self._functions.exceptions.ResourceNotFoundException:
+            raise RequestRefused(f"target.mapping: there is no mapping {target.mapping} in this Region") from None
+        source, kind = mapping["EventSourceArn"], kind_of(mapping["EventSourceArn"])
+        if target.mode == "split" and kind == "sqs-fifo":
+            raise RequestRefused(
+                "target.mode: split would let two versions take turns at the messages of a group, and the mapping "
+                "reads from a FIFO queue; take ramp"
+            )
+        mode = target.mode or ("ramp" if kind == "sqs-fifo" else "split")
+        settled = target.model_copy(update={"mode": mode})
+        return Consumer(settled, _alias_behind(mapping["FunctionArn"], target.mapping), kind, source)
+
+
+def _alias_behind(function_arn: str, mapping: str) -> LambdaAliasTarget:
+    """The alias that a mapping's function ARN names: only an alias knows which version is the stable one."""
+    function, _, qualifier = function_arn.partition(":function:")[2].partition(":")
+    if not qualifier or qualifier == "$LATEST" or qualifier.isdigit():
+        names = f"version {qualifier}" if qualifier else "$LATEST"
+        raise RequestRefused(
+            f"target.mapping: {mapping} points at {names} of {function}, and an alias is needed to tell the stable "
+            f"version; create one, and point the mapping at it: update-event-source-mapping --uuid {mapping} "
+            f"--function-name {function}:ALIAS"
+        )
+    return LambdaAliasTarget(kind="lambda-alias", function=function, alias=qualifier)
+
+
+def refuse_guards_that_do_not_fit(guards: Guards, consumer: Consumer) -> None:
+    """Refuse guards that this consumer gives no evidence for.
+
+    Raises
+    ------
+    RequestRefused
+        If a ramp is to be judged by comparison (the versions are never at work side by side), or a limit is for the
+        other kind of source.
+    """
+    compared = next((name for name in ("errors", "latency", "custom") if getattr(guards, name)), None)
+    if compared and consumer.target.mode == "ramp":
+        raise RequestRefused(
+            f"guards.{compared}: compares both versions, and in a ramp they are never at work side by side; give "
+            "alarms, or limits in guards.source"
+        )
+    if guards.source is None:
+        return
+    foreign = QUEUE_LIMITS if consumer.kind in ("kinesis", "dynamodb") else STREAM_LIMITS
+    if wrong := next((name for name in foreign if guards.source.limits[name] is not None), None):
+        raise RequestRefused(f"guards.source.{wrong}: is not told of {consumer.source}; remove it")

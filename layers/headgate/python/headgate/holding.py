@@ -1,0 +1,253 @@
+"""A queue of the rollout's own that holds what failed while the candidate was at work, until that has another chance.
+
+It stands in for the dead-letter queue of a source queue, or for a stream mapping's on-failure destination. So what the
+team's own queue held before the rollout is never touched, and what came during it can be told apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from headgate.errors import TargetChanged
+from headgate.rereading import NotYet, batch_of
+from headgate.wire import Wire
+
+if TYPE_CHECKING:
+    from headgate.redrive import Queues
+    from headgate.rereading import Streams
+
+RETENTION_SECONDS = 14 * 24 * 3600
+"""As long as SQS keeps a message at most."""
+
+MOST_RECEIVES = 1000
+"""What maxReceiveCount may be at most.
+
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html
+"""
+
+MOST_AT_ONCE = 100
+"""Batches that are dealt with in one go."""
+
+HIDDEN_SECONDS = 3600
+"""For so long a batch in hand is nobody else's; what is kept becomes visible again after that."""
+
+PER_SECOND = 50
+"""How fast messages go back: the consumer has its own work besides."""
+
+ROLLOUT_TAG = "headgate:rollout"
+
+
+class Holding(Wire):
+    """The queue as the driver's state has it."""
+
+    name: str
+    arn: str
+    replaces: str
+    """What it stands in for: a redrive policy as JSON, or a destination's ARN; empty where there was none."""
+    receives: int = 0
+    """How often a message is received before it lands here; 0 for as often as it was."""
+    restored_at: int = 0
+    """When that was put back, in seconds since 1970."""
+
+    @property
+    def redrive_policy(self) -> str:
+        """The redrive policy that sends dead letters here."""
+        replaced = json.loads(self.replaces)
+        receives = self.receives or int(replaced["maxReceiveCount"])
+        return json.dumps(replaced | {"deadLetterTargetArn": self.arn, "maxReceiveCount": receives})
+
+
+class Redriven(Wire):
+    """What became of what the queue held; messages of a queue, records of a stream."""
+
+    returned: int = 0
+    """Back to the source queue."""
+    redelivered: int = 0
+    """Read again from the stream, and processed."""
+    forwarded: int = 0
+    """On to where they would have gone without a rollout; batches of a stream count as one each."""
+    kept: int = 0
+    """Batches that are still in the rollout's own queue, which then stays: nobody else was to have them."""
+    expired: int = 0
+    """Records that the stream does not have any more."""
+
+
+def holding_for(rollout_id: str, source_arn: str, replaces: str, *, prefix: str, fifo: bool) -> Holding:
+    """The queue of one rollout, in the source's account and Region; nothing is made yet.
+
+    A message of a FIFO queue is to block its group until the stable version has processed it, so it is received as
+    often as SQS allows before it is given up.
+    """
+    _, partition, _, region, account, *_ = source_arn.split(":")
+    digest = hashlib.sha256(rollout_id.encode()).hexdigest()[:32]
+    name = f"{prefix}{digest}{'.fifo' if fifo else ''}"
+    arn = f"arn:{partition}:sqs:{region}:{account}:{name}"
+    return Holding(name=name, arn=arn, replaces=replaces, receives=MOST_RECEIVES if fifo else 0)
+
+
+class HoldingQueues:
+    """Makes the queue, puts it in place, and takes it away again.
+
+    Parameters
+    ----------
+    sqs
+        boto3's client.
+    queues
+        Moves messages between queues.
+    streams
+        Reads records again, and delivers them.
+    """
+
+    def __init__(self, sqs: Any, queues: Queues, streams: Streams) -> None:
+        self._sqs = sqs
+        self._queues = queues
+        self._streams = streams
+
+    def make(self, holding: Holding, rollout_id: str, *, key: str = "", sender_role: str = "") -> None:
+        """Create the queue; again changes nothing.
+
+        Parameters
+        ----------
+        key
+            The KMS key of the queue that it stands in for.
+        sender_role
+            ARN of the role that may send to it, which a mapping does under the role of its function.
+        """
+        attributes = {"MessageRetentionPeriod": str(RETENTION_SECONDS)}
+        if holding.name.endswith(".fifo"):
+            attributes["FifoQueue"] = "true"
+        if key:
+            attributes["KmsMasterKeyId"] = key
+        if sender_role:
+            allow = {"Effect": "Allow", "Principal": {"AWS": sender_role}, "Action": "sqs:SendMessage"}
+            policy = {"Version": "2012-10-17", "Statement": [allow | {"Resource": holding.arn}]}
+            attributes["Policy"] = json.dumps(policy)
+        self._sqs.create_queue(QueueName=holding.name, Attributes=attributes, tags={ROLLOUT_TAG: rollout_id[:256]})
+
+    def redrive_policy(self, source_arn: str) -> str:
+        """A queue's redrive policy, as JSON; empty where it has none."""
+        return self.attributes(source_arn, "RedrivePolicy").get("RedrivePolicy", "")
+
+    def attributes(self, queue_arn: str, *names: str) -> dict[str, str]:
+        """Attributes of a queue, those that are not set left out."""
+        url = self._queues.url(queue_arn)
+        answer = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(names))
+        return dict(answer.get("Attributes", {}))
+
+    def stand_in(self, holding: Holding, source_arn: str) -> None:
+        """Let the source's dead letters go to the rollout's own queue."""
+        self._set_redrive_policy(holding, source_arn, holding.redrive_policy)
+
+    def give_back_policy(self, holding: Holding, source_arn: str) -> None:
+        """Let the source's dead letters go where they went before."""
+        self._set_redrive_policy(holding, source_arn, holding.replaces)
+
+    def _set_redrive_policy(self, holding: Holding, source_arn: str, wanted: str) -> None:
+        """Write a redrive policy, unless somebody else has; SQS has no revision, so it is compared before."""
+        found = self.redrive_policy(source_arn)
+        if _alike(found, wanted):
+            return
+        if not (_alike(found, holding.redrive_policy) or _alike(found, holding.replaces)):
+            raise TargetChanged(
+                f"the redrive policy of {source_arn} was changed by somebody else: it is {found or 'gone'}, and left "
+                f"as found; what failed during the rollout is in {holding.name}"
+            )
+        self._sqs.set_queue_attributes(QueueUrl=self._queues.url(source_arn), Attributes={"RedrivePolicy": wanted})
+
+    def redeliver(self, holding: Holding, function: str, deadline: float, so_far: Redriven) -> tuple[bool, Redriven]:
+        """Give the batches that are held to a function, those of a shard in its order.
+
+        What the function fails on again goes on to where it would have gone without a rollout. A batch is deleted only
+        after that.
+
+        Parameters
+        ----------
+        deadline
+            When to begin no other batch, on ``time.monotonic``.
+
+        Returns
+        -------
+        bool, Redriven
+            Whether nothing is left to do, and what has become of what was held, ``so_far`` included.
+        """
+        url, told = self._queues.url(holding.arn), so_far
+        held = self._receive_all(url)
+        for message in sorted(held, key=_place_in_its_shard):
+            if time.monotonic() >= deadline:
+                self._hide(url, message, 0)
+                continue
+            told = self._redeliver_one(holding, url, message, function, deadline, told)
+        return not held, told
+
+    def _redeliver_one(
+        self, holding: Holding, url: str, message: Any, function: str, deadline: float, told: Redriven
+    ) -> Redriven:
+        batch = batch_of(message["Body"])
+        if batch is not None:
+            try:
+                read = self._streams.reread(batch, deadline=deadline)
+            except NotYet:
+                self._hide(url, message, 0)
+                return told
+            delivered = self._streams.deliver(function, read.records)
+            told = told.model_copy(
+                update={"redelivered": told.redelivered + delivered.ok, "expired": told.expired + read.lost}
+            )
+            if not delivered.failures:
+                self._delete(url, message)
+                return told
+        if not holding.replaces:
+            return told.model_copy(update={"kept": told.kept + 1})
+        # As it was: it names the whole batch, some of which has been processed by now.
+        self._sqs.send_message(QueueUrl=self._queues.url(holding.replaces), MessageBody=message["Body"])
+        self._delete(url, message)
+        return told.model_copy(update={"forwarded": told.forwarded + 1})
+
+    def _receive_all(self, url: str) -> list[Any]:
+        """What is visible, each message hidden for as long as it may take to deal with all of them."""
+        held: list[Any] = []
+        while len(held) < MOST_AT_ONCE:
+            answer = self._sqs.receive_message(
+                QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=HIDDEN_SECONDS, WaitTimeSeconds=2
+            )
+            if not answer.get("Messages"):
+                break
+            held += answer["Messages"]
+        return held
+
+    def _hide(self, url: str, message: Any, seconds: int) -> None:
+        handle = message["ReceiptHandle"]
+        self._sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=seconds)
+
+    def _delete(self, url: str, message: Any) -> None:
+        self._sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+
+    def is_gone(self, holding: Holding) -> bool:
+        """Whether the queue is not there (any more)."""
+        try:
+            self._queues.url(holding.arn)
+        except self._sqs.exceptions.QueueDoesNotExist:
+            return True
+        return False
+
+    def delete(self, holding: Holding) -> None:
+        """Delete the queue, which is empty."""
+        self._sqs.delete_queue(QueueUrl=self._queues.url(holding.arn))
+
+
+def _place_in_its_shard(message: Any) -> tuple[str, str, int]:
+    batch = batch_of(message["Body"])
+    return batch.key if batch else ("", "", 0)
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether two redrive policies say the same; SQS may spell one in another order, or a number as text."""
+    if not one or not other:
+        return one == other
+    first, second = json.loads(one), json.loads(other)
+    return first["deadLetterTargetArn"] == second["deadLetterTargetArn"] and int(first["maxReceiveCount"]) == int(
+        second["maxReceiveCount"]
+    )

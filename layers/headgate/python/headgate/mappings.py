@@ -1,0 +1,207 @@
+"""The settings of an event source mapping that a rollout changes: AWS's rules for them, a share of them, the way back.
+
+https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html has the fields and their ranges. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, Literal
+
+from headgate.errors import RequestRefused
+from headgate.wire import Wire
+
+Kind = Literal["sqs", "sqs-fifo", "kinesis", "dynamodb"]
+
+MOST_CONCURRENT = 1000
+"""What MaximumConcurrency may be at most; a queue without one is taken to have it."""
+LEAST_CONCURRENT = 2
+
+MOST_IN_A_BATCH: dict[Kind, int] = {"sqs": 10_000, "sqs-fifo": 10, "kinesis": 10_000, "dynamodb": 10_000}
+"""https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html, BatchSize."""
+
+VISIBILITY_TIMES = 6
+"""How often the function's timeout should fit into the queue's visibility timeout, so that Lambda may try a batch again
+while it is throttled: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html."""
+
+_SOURCES = re.compile(
+    r"arn:aws[a-z-]*:(?:(?P<sqs>sqs):[a-z0-9-]+:\d{12}:[\w-]+(?P<fifo>\.fifo)?|(?P<kinesis>kinesis):[^:]+:\d{12}:stream/.+"
+    r"|(?P<dynamodb>dynamodb):[^:]+:\d{12}:table/.+/stream/.+)"
+)
+
+
+def kind_of(source_arn: str) -> Kind:
+    """What a mapping reads from.
+
+    Raises
+    ------
+    RequestRefused
+        If it is none of the sources that can be rolled out.
+    """
+    match = _SOURCES.fullmatch(source_arn)
+    if match is None:
+        raise RequestRefused(
+            f"target.mapping: reads from {source_arn}; Headgate rolls out consumers of SQS queues, Kinesis streams and "
+            "DynamoDB streams"
+        )
+    if match["fifo"]:
+        return "sqs-fifo"
+    kinds: tuple[Kind, ...] = ("sqs", "kinesis", "dynamodb")
+    return next(kind for kind in kinds if match[kind])
+
+
+class Settings(Wire):
+    """What a rollout may change of a mapping. The fields of the other kind of source are None."""
+
+    batch_size: int
+    maximum_concurrency: int | None = None
+    """Of a queue; None where it has no limit of its own."""
+    parallelization_factor: int | None = None
+    """Of a stream, as all that follow."""
+    maximum_retry_attempts: int | None = None
+    """-1 is for ever, as for the next."""
+    maximum_record_age_in_seconds: int | None = None
+    bisect_batch_on_function_error: bool | None = None
+    on_failure: str | None = None
+    """Where a batch goes that is given up: the destination's ARN. Empty is nowhere."""
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether a stream's batch that keeps failing is given up some day, and the stream goes on without it."""
+        return (self.maximum_retry_attempts or 0) >= 0 or (self.maximum_record_age_in_seconds or 0) >= 0
+
+    def share(self, weight: float, kind: Kind) -> Settings:
+        """So much of the throughput, in percent: concurrency first, and what it is too coarse for by the batch size.
+
+        All of it are the settings as they are.
+        """
+        if weight >= 100:
+            return self
+        if kind in ("sqs", "sqs-fifo"):
+            most = self.maximum_concurrency or MOST_CONCURRENT
+            return self.model_copy(
+                update={"maximum_concurrency": max(LEAST_CONCURRENT, math.ceil(most * weight / 100))}
+            )
+        wanted = (self.parallelization_factor or 1) * weight / 100
+        factor = max(1, math.ceil(wanted))
+        batch = max(1, math.ceil(self.batch_size * wanted / factor))
+        return self.model_copy(update={"parallelization_factor": factor, "batch_size": batch})
+
+    def blocking(self) -> Settings:
+        """As they are, but a stream's failing batch is tried for ever and whole, so that nothing passes it."""
+        return self.model_copy(
+            update={
+                "maximum_retry_attempts": -1,
+                "maximum_record_age_in_seconds": -1,
+                "bisect_batch_on_function_error": False,
+            }
+        )
+
+    def parameters(self, kind: Kind) -> dict[str, Any]:
+        """The parameters of UpdateEventSourceMapping that bring these settings about.
+
+        A field that is left out keeps its value, so what is empty is said to be.
+        """
+        if kind in ("sqs", "sqs-fifo"):
+            limit = {"MaximumConcurrency": self.maximum_concurrency} if self.maximum_concurrency else {}
+            return {"BatchSize": self.batch_size, "ScalingConfig": limit}
+        return {
+            "BatchSize": self.batch_size,
+            "ParallelizationFactor": self.parallelization_factor,
+            "MaximumRetryAttempts": self.maximum_retry_attempts,
+            "MaximumRecordAgeInSeconds": self.maximum_record_age_in_seconds,
+            "BisectBatchOnFunctionError": self.bisect_batch_on_function_error,
+            "DestinationConfig": {"OnFailure": {"Destination": self.on_failure} if self.on_failure else {}},
+        }
+
+
+def settings_of(mapping: dict[str, Any], kind: Kind) -> Settings:
+    """The settings in an answer of GetEventSourceMapping; what it leaves out has its default."""
+    if kind in ("sqs", "sqs-fifo"):
+        return Settings(
+            batch_size=mapping.get("BatchSize", 10),
+            maximum_concurrency=(mapping.get("ScalingConfig") or {}).get("MaximumConcurrency"),
+        )
+    destination = (mapping.get("DestinationConfig") or {}).get("OnFailure") or {}
+    return Settings(
+        batch_size=mapping.get("BatchSize", 100),
+        parallelization_factor=mapping.get("ParallelizationFactor", 1),
+        maximum_retry_attempts=mapping.get("MaximumRetryAttempts", -1),
+        maximum_record_age_in_seconds=mapping.get("MaximumRecordAgeInSeconds", -1),
+        bisect_batch_on_function_error=mapping.get("BisectBatchOnFunctionError", False),
+        on_failure=destination.get("Destination", ""),
+    )
+
+
+def faults_of(mapping: dict[str, Any], kind: Kind) -> list[str]:
+    """What AWS's rules have against a mapping's settings, each as ``field: what is wrong and what to do``."""
+    return [*_out_of_range(mapping, kind), *_not_for(mapping, kind), *_exclusions(mapping, kind)]
+
+
+def visibility_faults(visibility: int, timeout: int, revision: str) -> list[str]:
+    """What is wrong between a queue's visibility timeout and the timeout of a version of its consumer, in seconds."""
+    if visibility >= timeout:
+        return []
+    fault = (
+        f"target.mapping: the queue's visibility timeout of {visibility} s is below the timeout of version {revision}, "
+        f"{timeout} s, so a message would be read again while it is worked on; raise it to {timeout * VISIBILITY_TIMES}"
+    )
+    return [fault]
+
+
+_STREAM_ONLY = {
+    "ParallelizationFactor": 1,
+    "MaximumRetryAttempts": -1,
+    "MaximumRecordAgeInSeconds": -1,
+    "BisectBatchOnFunctionError": False,
+    "TumblingWindowInSeconds": 0,
+    "StartingPosition": None,
+}
+"""Fields that a queue's mapping has no use for, with what they may hold where an answer names them all the same."""
+
+_QUEUE_ONLY: dict[str, Any] = {"ScalingConfig": {}, "ProvisionedPollerConfig": {}}
+
+
+def _out_of_range(mapping: dict[str, Any], kind: Kind) -> list[str]:
+    ranges = {
+        "BatchSize": (1, MOST_IN_A_BATCH[kind]),
+        "MaximumBatchingWindowInSeconds": (0, 0 if kind == "sqs-fifo" else 300),
+        "ParallelizationFactor": (1, 10),
+        "MaximumRetryAttempts": (-1, 10_000),
+        "TumblingWindowInSeconds": (0, 900),
+    }
+    found = [
+        f"{field}: must be {least} to {most} for {kind} (given {mapping[field]})"
+        for field, (least, most) in ranges.items()
+        if mapping.get(field) is not None and not least <= mapping[field] <= most
+    ]
+    age = mapping.get("MaximumRecordAgeInSeconds")
+    if age is not None and age != -1 and not 60 <= age <= 604_800:
+        found.append(f"MaximumRecordAgeInSeconds: must be -1 or 60 to 604800 (given {age})")
+    limit = (mapping.get("ScalingConfig") or {}).get("MaximumConcurrency")
+    if limit is not None and not LEAST_CONCURRENT <= limit <= MOST_CONCURRENT:
+        found.append(
+            f"ScalingConfig.MaximumConcurrency: must be {LEAST_CONCURRENT} to {MOST_CONCURRENT} (given {limit})"
+        )
+    return found
+
+
+def _not_for(mapping: dict[str, Any], kind: Kind) -> list[str]:
+    queue = kind in ("sqs", "sqs-fifo")
+    foreign = _STREAM_ONLY if queue else _QUEUE_ONLY
+    theirs = "streams" if queue else "queues"
+    return [
+        f"{field}: is for {theirs} alone; remove it"
+        for field, unset in foreign.items()
+        if mapping.get(field) not in (None, unset)
+    ]
+
+
+def _exclusions(mapping: dict[str, Any], kind: Kind) -> list[str]:
+    found = []
+    if kind == "sqs" and mapping.get("BatchSize", 10) > 10 and not mapping.get("MaximumBatchingWindowInSeconds"):
+        found.append("BatchSize: above 10 a queue needs a MaximumBatchingWindowInSeconds of 1 or more")
+    if (mapping.get("ScalingConfig") or {}).get("MaximumConcurrency") and mapping.get("ProvisionedPollerConfig"):
+        found.append("ScalingConfig.MaximumConcurrency: excludes ProvisionedPollerConfig; remove one of them")
+    return found
