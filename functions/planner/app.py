@@ -55,10 +55,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     firing = alarms.firing(request.guards.alarms)
     if firing and request.guards.strict_alarms:
         raise RequestRefused(f"guards.alarms: {', '.join(firing)} fires already, and strictAlarms is true")
-    settled, alias = work_out(request)
-    driver, warnings = drivers[settled.target.kind], warnings_about(alias, drivers[settled.target.kind])
-    settled = settled.model_copy(update={"hooks": hooks})
-    plan = make_plan(settled, driver=driver, firing=firing, warnings=warnings, alias=alias)
+    settled, alias = work_out(request.model_copy(update={"hooks": hooks}))
+    driver = drivers[settled.target.kind]
+    plan = make_plan(settled, driver=driver, firing=firing, warnings=warnings_about(alias, driver), alias=alias)
     minutes.refuse_what_cannot_be_read(plan, now_ms())
     logger.info("planned", steps=len(plan.steps), bake_seconds=plan.bake_seconds, firing=firing)
     return {"request": request.to_wire(), "plan": plan.to_wire()}

@@ -78,7 +78,13 @@ TIME_SCALE = 0.05
 NO_TIME, SOME_TIME = 0.005, 0.015
 """Scales while a state is entered that is meant to time out: at once, or when its function has had its effect."""
 
-_STATE_OF_ACTION = {"prepare": "Prepare", "promote": "Promote", "release": "Release", "restore": "Release", "rollback": "Roll back"}
+_STATE_OF_ACTION = {
+    "prepare": "Prepare",
+    "promote": "Promote",
+    "release": "Release",
+    "restore": "Release",
+    "rollback": "Roll back",
+}
 _STATE_OF_FUNCTION = {
     "planner": "Plan",
     "acquirer": "Acquire",
