@@ -34,6 +34,8 @@ def parameters() -> Outputs:
 def deploy_headgate(aws: EmbeddedAws) -> Outputs:
     """Build and deploy Headgate; answers the stack's outputs."""
     everything = {"Telemetry": "true", "CodeObjects": "*", "RegisterTaskDefinitions": "true", "TaskRoles": "*"}
+    # Here a queue's attributes hold at once.
+    everything["QueueSettleSeconds"] = "1"
     return _deploy(aws, "headgate", ROOT / "template.yaml", parameters() | everything)
 
 
