@@ -145,17 +145,27 @@ class HoldingQueues:
         """Let the source's dead letters go where they went before."""
         self._set_redrive_policy(holding, source_arn, holding.replaces)
 
+    def stands_in(self, holding: Holding, source_arn: str) -> bool:
+        """Whether the source's dead letters go to the rollout's own queue now, and not where they went before.
+
+        Raises
+        ------
+        TargetChanged
+            If they go elsewhere.
+        """
+        found = self.redrive_policy(source_arn)
+        if _alike(found, holding.redrive_policy):
+            return True
+        if _alike(found, holding.replaces):
+            return False
+        raise _changed(holding, source_arn, found)
+
     def _set_redrive_policy(self, holding: Holding, source_arn: str, wanted: str) -> None:
         """Write a redrive policy, unless somebody else has; SQS has no revision, so it is compared before."""
-        found = self.redrive_policy(source_arn)
-        if _alike(found, wanted):
-            return
-        if not (_alike(found, holding.redrive_policy) or _alike(found, holding.replaces)):
-            raise TargetChanged(
-                f"the redrive policy of {source_arn} was changed by somebody else: it is {found or 'gone'}, and left "
-                f"as found; what failed during the rollout is in {holding.name}"
-            )
-        self._sqs.set_queue_attributes(QueueUrl=self._queues.url(source_arn), Attributes={"RedrivePolicy": wanted})
+        found = holding.redrive_policy if self.stands_in(holding, source_arn) else holding.replaces
+        if not _alike(found, wanted):
+            url = self._queues.url(source_arn)
+            self._sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": wanted})
 
     def redeliver(self, holding: Holding, function: str, deadline: float, so_far: Redriven) -> tuple[bool, Redriven]:
         """Give the batches that are held to a function, those of a shard in its order.
@@ -175,11 +185,15 @@ class HoldingQueues:
         """
         url, told = self._queues.url(holding.arn), so_far
         held = self._receive_all(url)
-        for message in sorted(held, key=_place_in_its_shard):
-            if time.monotonic() >= deadline:
+        left = sorted(held, key=_place_in_its_shard)
+        try:
+            while left and time.monotonic() < deadline:
+                told = self._redeliver_one(holding, url, left[0], function, deadline, told)
+                del left[0]
+        finally:
+            # The next call goes on with them, and not only after an hour.
+            for message in left:
                 self._hide(url, message, 0)
-                continue
-            told = self._redeliver_one(holding, url, message, function, deadline, told)
         return not held, told
 
     def _redeliver_one(
@@ -241,6 +255,13 @@ class HoldingQueues:
 def _place_in_its_shard(message: Any) -> tuple[str, str, int]:
     batch = batch_of(message["Body"])
     return batch.key if batch else ("", "", 0)
+
+
+def _changed(holding: Holding, source_arn: str, found: str) -> TargetChanged:
+    return TargetChanged(
+        f"the redrive policy of {source_arn} was changed by somebody else: it is {found or 'gone'}, and left as found; "
+        f"what failed during the rollout is in {holding.name}"
+    )
 
 
 def _alike(one: str, other: str) -> bool:

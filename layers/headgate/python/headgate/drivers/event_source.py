@@ -113,6 +113,7 @@ class EventSourceDriver:
         self._services = services
         self._plan = plan
         self._still_ours = still_ours
+        self._aim = aim
         self._alias = LambdaAliasDriver(services.functions, plan, still_ours, aim)
         if not isinstance(plan.target, EventSourceTarget):
             raise TypeError(f"{plan.target.key} is no event source")
@@ -152,6 +153,7 @@ class EventSourceDriver:
     def shift(self, state: SourceState, weight: float) -> SourceState:
         """Give the candidate ``weight`` percent: of the batches, or of the throughput that the mapping had."""
         if state.mode == "split":
+            self._require_the_alias(state)
             alias = self._alias.shift(_alias_of(state), weight)
             return state.model_copy(update={"alias": alias, "weight": weight, "shifted_at": alias.shifted_at})
         if weight == 0:
@@ -161,6 +163,7 @@ class EventSourceDriver:
     def promote(self, state: SourceState) -> SourceState:
         """Let the alias name the candidate, and the mapping point at the alias as it did before."""
         if state.mode == "split":
+            self._require_the_alias(state)
             return self._moved(state, self._alias.promote, PROMOTED)
         wanted = Place(state.function, _alias_of(state).candidate, state.original)
         return self._place(state, wanted, PROMOTED, self._alias.promote)
@@ -170,7 +173,9 @@ class EventSourceDriver:
         if state.alias is None:
             return state  # Nothing was moved yet.
         if state.mode == "split":
-            return self._moved(state, self._alias.rollback, 0)
+            moved = self._moved(state, self._alias.rollback, 0)
+            self._require_the_alias(state)
+            return moved
         return self._place(state, self._stable_place(state), 0, self._alias.rollback)
 
     def release(self, state: SourceState) -> SourceState:
@@ -261,9 +266,17 @@ class EventSourceDriver:
         self._services.holdings.make(state.holding, self._plan.rollout_id, sender_role=self._role(state))
         if mapping["State"] not in SETTLED:
             raise TargetNotReady(f"target.mapping: {self._uuid} is {mapping['State']}", state)
-        if settings_of(mapping, state.kind) != self._held(state):
-            self._update(**self._held(state).parameters(state.kind))
+        if self._found(state, mapping).settings != self._held(state):
+            self._send_failures_to_the_holding(state)
             raise TargetNotReady(f"target.mapping: {self._uuid} is to send what fails to {state.holding.name}", state)
+
+    def _send_failures_to_the_holding(self, state: SourceState) -> None:
+        refused = self._services.functions.exceptions.InvalidParameterValueException
+        try:
+            self._update(**self._held(state).parameters(state.kind))
+        except refused as error:
+            why = f"target.mapping: {self._uuid} takes no on-failure destination of the rollout's own: {error}"
+            raise RequestRefused(why) from None
 
     def _to_replace(self, state: SourceState) -> str | None:
         """What the rollout's own queue is to stand in for; None where nothing is given up, so that nothing is to hold.
@@ -332,8 +345,13 @@ class EventSourceDriver:
             Moves the alias to where it should be; only while nothing of another version can be at work.
         """
         mapping = self._settled(state)
-        found = self._found(state, mapping)
         runs = mapping["State"] == "Enabled"
+        found = self._found(state, mapping)
+        if not runs and not state.parked:
+            raise self._changed("was disabled by somebody else")
+        if fault := self._fault_of_alias(state):
+            self._start_again(state, mapping, runs=runs)
+            raise self._changed(fault)
         if found.version != wanted.version:
             self._stop(state, runs=runs)
             self._await_drained(state, mapping)
@@ -342,8 +360,6 @@ class EventSourceDriver:
         self._still_ours()
         if move:
             state = state.model_copy(update={"alias": move(_alias_of(state))})
-        if not state.parked and not runs:
-            raise self._changed("was disabled by somebody else")
         self._update(FunctionName=wanted.function, Enabled=True, **wanted.settings.parameters(state.kind))
         raise TargetNotReady(f"target.mapping: {self._uuid} is being pointed at {wanted.function}", state)
 
@@ -357,8 +373,6 @@ class EventSourceDriver:
     def _stop(self, state: SourceState, *, runs: bool) -> None:
         """Stop the mapping, having noted that it was us."""
         if not runs:
-            if not state.parked:
-                raise self._changed("was disabled by somebody else")
             return
         if not state.parked:
             raise TargetNotReady(
@@ -366,6 +380,12 @@ class EventSourceDriver:
             )
         self._update(Enabled=False)
         raise TargetNotReady(f"target.mapping: {self._uuid} is being stopped", state)
+
+    def _start_again(self, state: SourceState, mapping: Any, *, runs: bool) -> None:
+        """Let a mapping that this rollout has stopped invoke its alias again, wherever somebody else has moved that."""
+        if not runs:
+            self._await_drained(state, mapping)
+            self._update(FunctionName=state.function, Enabled=True, **state.original.parameters(state.kind))
 
     def _await_drained(self, state: SourceState, mapping: Any) -> None:
         """See that nothing of the version before is at work any more.
@@ -417,10 +437,40 @@ class EventSourceDriver:
         own = [state.original, self._held(state), *(self._ramp(state, step.weight) for step in self._plan.steps)]
         if settings not in own:
             raise self._changed(f"has other settings: {settings.to_wire()}")
-        version = alias.candidate if function == candidate else str(self._alias.describe()["version"])
-        if version not in (alias.stable, alias.candidate):
-            raise self._changed(f"points at an alias that names version {version}")
+        version = alias.candidate if function == candidate else self._routing()[0]
         return Place(function, version, settings)
+
+    def _fault_of_alias(self, state: SourceState) -> str:
+        """How a mapping's alias is other than a ramp may have left it; empty where it is not.
+
+        In a ramp it names one version alone: the stable one until the promotion.
+        """
+        alias = _alias_of(state)
+        own = {alias.stable} | ({alias.candidate} if PROMOTED in (alias.weight, self._aim) else set())
+        version, weights = self._routing()
+        if weights:
+            return f"points at an alias that names version {version} and sends some to version {', '.join(weights)}"
+        return "" if version in own else f"points at an alias that names version {version}"
+
+    def _routing(self) -> tuple[str, dict[str, float]]:
+        """Which version the mapping's alias names, and the shares of others."""
+        try:
+            told = self._alias.describe()
+        except RequestRefused:
+            raise self._changed("points at an alias that is gone") from None
+        return str(told["version"]), told["weights"]
+
+    def _require_the_alias(self, state: SourceState) -> None:
+        """See that the mapping still invokes the alias whose weights are about to move.
+
+        Its settings are its owner's while a rollout does not change them.
+        """
+        try:
+            mapping = self._find()
+        except RequestRefused:
+            raise self._changed("is gone") from None
+        if mapping["FunctionArn"] != state.function:
+            raise self._changed(f"points at {mapping['FunctionArn']}")
 
     def _update(self, **parameters: Any) -> None:
         self._still_ours()
@@ -442,12 +492,23 @@ class EventSourceDriver:
 
     def _let_go(self, state: SourceState, *, promoted: bool) -> SourceState:
         """Empty the rollout's own queue, put back what it stood in for, and delete it; TargetNotReady until done."""
-        if state.holding is None or (state.holding.restored_at and self._services.holdings.is_gone(state.holding)):
+        if state.holding is None:
+            return _let_gone(state)
+        # Deleted by a call whose answer was lost; or never made, as the rollout ended before.
+        if self._services.holdings.is_gone(state.holding) and (
+            state.holding.restored_at or self._nothing_was_held(state, state.holding)
+        ):
             return _let_gone(state)
         self._still_ours()
         if _is_queue(state):
             return self._let_go_of_messages(state, state.holding, promoted=promoted)
         return self._let_go_of_batches(state, state.holding, promoted=promoted)
+
+    def _nothing_was_held(self, state: SourceState, holding: Holding) -> bool:
+        """Whether a queue that is not there stands in for nothing, so that nothing can have come to it."""
+        if _is_queue(state):
+            return not self._services.holdings.stands_in(holding, state.source)
+        return self._found(state, self._settled(state)).settings.on_failure != holding.arn
 
     def _let_go_of_messages(self, state: SourceState, holding: Holding, *, promoted: bool) -> SourceState:
         """Move dead letters back to the source, or after a promotion to the team's own dead-letter queue.
@@ -459,12 +520,16 @@ class EventSourceDriver:
         destination = json.loads(holding.replaces)["deadLetterTargetArn"] if promoted else state.source
         counted_as = "forwarded" if promoted else "returned"
         if not holding.restored_at:
-            moved = queues.move_whole(holding.arn, destination, per_second=PER_SECOND, since=0)
-            if not moved.done:
-                raise TargetNotReady(f"{holding.name}: {moved.moved} messages are moved so far; {moved.reason}", state)
-            self._services.holdings.give_back_policy(holding, state.source)
-            state = self._restored(state, holding, told.model_copy(update={counted_as: moved.moved}))
-            raise TargetNotReady(f"{holding.name}: what comes late is waited for", state)
+            # A policy that is the team's own again was given back by a call whose answer was lost, or never replaced.
+            if self._services.holdings.stands_in(holding, state.source):
+                moved = queues.move_whole(holding.arn, destination, per_second=PER_SECOND, since=0)
+                told = told.model_copy(update={counted_as: moved.moved})
+                state = state.model_copy(update={"redriven": told})
+                if not moved.done:
+                    so_far = f"{moved.moved} messages are moved so far; {moved.reason}"
+                    raise TargetNotReady(f"{holding.name}: {so_far}", state)
+                self._services.holdings.give_back_policy(holding, state.source)
+            raise TargetNotReady(f"{holding.name}: what comes late is waited for", self._restored(state, holding))
         self._await_settled(state, holding)
         url = queues.url(holding.arn)
         deadline = time.monotonic() + SLICE_SECONDS
@@ -496,15 +561,19 @@ class EventSourceDriver:
         state = state.model_copy(update={"redriven": told})
         if not done:
             raise TargetNotReady(f"{holding.name}: {told.redelivered} records are delivered again so far", state)
+        left = self._services.queues.count(self._services.queues.url(holding.arn)).total
+        if left > told.kept:
+            # In the hands of a call that has died: hidden for a while, and then visible again.
+            raise TargetNotReady(f"{holding.name}: {left - told.kept} batches are in flight", state)
         if told.kept:
             return _let_gone(state)  # Nobody else was to have them, so the queue stays, and the report names it.
         self._services.holdings.delete(holding)
         return _let_gone(state)
 
-    def _restored(self, state: SourceState, holding: Holding, redriven: Redriven | None = None) -> SourceState:
+    def _restored(self, state: SourceState, holding: Holding) -> SourceState:
         """The state once what the rollout's own queue stood in for is back in its place."""
         restored = holding.model_copy(update={"restored_at": int(self._services.now())})
-        return state.model_copy(update={"holding": restored, "redriven": redriven or state.redriven})
+        return state.model_copy(update={"holding": restored})
 
     def _await_settled(self, state: SourceState, holding: Holding) -> None:
         left = holding.restored_at + self._services.settle_seconds - self._services.now()
