@@ -31,6 +31,9 @@ class Refusal(Exception):  # noqa: N818
 class Service:
     """Answers a client's calls with the method that is named after the operation."""
 
+    interrupt: Callable[[str, str], None] = staticmethod(lambda operation, when: None)
+    """Called "before" and "after" each operation has had its effect; what it raises is what the caller gets."""
+
     def attach(self, client: Any) -> Callable[[], None]:
         """Answer this client's calls from now on; the function that is returned ends that."""
         events, seen = client.meta.events, {}
@@ -39,8 +42,10 @@ class Service:
             seen[id(context)] = dict(params)
 
         def answer(model: Any, context: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:
+            self.interrupt(model.name, "before")
             try:
                 result = getattr(self, model.name)(**seen.pop(id(context)))
+                self.interrupt(model.name, "after")
             except Refusal as refusal:
                 error = {"Code": refusal.code, "Message": str(refusal)}
                 return SimpleNamespace(status_code=400), {"Error": error, "ResponseMetadata": {"HTTPStatusCode": 400}}
@@ -74,12 +79,18 @@ class FakeLambda(Service):
         """Provisioned concurrency by version or alias."""
         self.others: dict[str, Callable[[Any], Any]] = {}
         """Other functions, and what they do when they are invoked."""
+        self.mappings: dict[str, FakeMapping] = {}
         self._revision = 0
 
     def publish(self, **configuration: Any) -> str:
         """Add a version, as a deployment before the test."""
         version = str(len(self.versions) + 1)
-        self.versions[version] = {"Version": version, "Role": "arn:aws:iam::123456789012:role/checkout"} | configuration
+        self.versions[version] = {
+            "Version": version,
+            "Role": "arn:aws:iam::123456789012:role/checkout",
+            "Timeout": 3,
+            **configuration,
+        }
         self.published_code = self.code = f"code-{version}"
         return version
 
@@ -92,6 +103,14 @@ class FakeLambda(Service):
             "RevisionId": f"revision-{self._revision}",
             **({"RoutingConfig": {"AdditionalVersionWeights": weights}} if weights else {}),
         }
+        for mapping in self.mappings.values():
+            mapping.note()
+
+    def map(self, clock: Callable[[], float], source: str, qualifier: str = "live", **settings: Any) -> FakeMapping:
+        """Let the function consume a queue or stream; ``clock`` tells seconds since 1970."""
+        mapping = FakeMapping(self, clock, source, qualifier, settings)
+        self.mappings[mapping.uuid] = mapping
+        return mapping
 
     def provision(self, qualifier: str, wanted: int, status: str = "READY") -> None:
         """Give a version or alias provisioned concurrency."""
@@ -154,6 +173,17 @@ class FakeLambda(Service):
         self.code = json.dumps(source, sort_keys=True)
         return self.PublishVersion(FunctionName)
 
+    def GetEventSourceMapping(self, UUID: str) -> dict[str, Any]:
+        return self._mapping(UUID).told()
+
+    def UpdateEventSourceMapping(self, UUID: str, **given: Any) -> dict[str, Any]:
+        return self._mapping(UUID).update(**given)
+
+    def _mapping(self, uuid: str) -> FakeMapping:
+        if uuid not in self.mappings:
+            raise Refusal("ResourceNotFoundException", "The resource you requested does not exist.")
+        return self.mappings[uuid]
+
     def Invoke(self, FunctionName: str, Payload: bytes, Qualifier: str = "") -> dict[str, Any]:
         version = self.aliases[Qualifier]["FunctionVersion"] if Qualifier in self.aliases else Qualifier
         if version not in self.versions and FunctionName not in self.others:
@@ -170,6 +200,97 @@ class FakeLambda(Service):
             return {"StatusCode": 200, "ExecutedVersion": version, **failure}
         text = json.dumps(answer).encode() if answer is not None else b""
         return {"StatusCode": 200, "ExecutedVersion": version, "Payload": io.BytesIO(text)}
+
+
+class FakeMapping:
+    """An event source mapping: it takes its time for each change, and takes none meanwhile.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_EventSourceMappingConfiguration.html
+    """
+
+    def __init__(
+        self, function: FakeLambda, clock: Callable[[], float], source: str, qualifier: str, settings: dict[str, Any]
+    ) -> None:
+        self._function, self._clock = function, clock
+        self.uuid = "14e0db71-5d35-4eb5-b481-8945cf9d10c2"
+        self.settles_in = 5.0
+        """Seconds that a change takes."""
+        self.fields: dict[str, Any] = {
+            "UUID": self.uuid,
+            "EventSourceArn": source,
+            "FunctionArn": f"arn:aws:lambda:eu-central-1:123456789012:function:{function.name}:{qualifier}",
+            "StateTransitionReason": "USER_INITIATED",
+            **settings,
+        }
+        self.state, self._settled_as, self._settles_at = "Enabled", "Enabled", clock()
+        self.updates: list[dict[str, Any]] = []
+        """The parameters of each change, the UUID left out."""
+        self.at_work: list[tuple[str, float, float]] = []
+        """Which version worked on the source from when until when, with what it had in hand when it was replaced."""
+        self._running: tuple[str, float] | None = None
+        self.note()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that an owner has set."""
+        return {name: value for name, value in self.fields.items() if name not in ("UUID", "StateTransitionReason")}
+
+    def told(self) -> dict[str, Any]:
+        """The answer of GetEventSourceMapping."""
+        self._settle()
+        return self.fields | {"State": self.state, "LastModified": self._settles_at}
+
+    def update(self, **given: Any) -> dict[str, Any]:
+        """UpdateEventSourceMapping: what is left out keeps its value."""
+        self._settle()
+        if self.state not in ("Enabled", "Disabled"):
+            raise Refusal("ResourceInUseException", f"cannot be updated while it is {self.state}")
+        self.updates.append(given)
+        self.change(**given)
+        return self.told()
+
+    def change(self, **given: Any) -> None:
+        """As ``update``, by somebody else and whatever the state."""
+        enabled = given.pop("Enabled", self._settled_as == "Enabled")
+        if name := given.pop("FunctionName", None):
+            qualified = name if ":function:" in name else f"arn:aws:lambda:eu-central-1:123456789012:function:{name}"
+            given["FunctionArn"] = qualified
+        self._refuse_what_is_not_for_this_source(given)
+        self.fields |= given
+        wanted = "Enabled" if enabled else "Disabled"
+        transitions = {("Enabled", "Disabled"): "Disabling", ("Disabled", "Enabled"): "Enabling"}
+        self.state = transitions.get((self._settled_as, wanted), "Updating")
+        self._settled_as, self._settles_at = wanted, self._clock() + self.settles_in
+        self.note()
+
+    def _refuse_what_is_not_for_this_source(self, given: dict[str, Any]) -> None:
+        streams = {"ParallelizationFactor", "MaximumRetryAttempts", "MaximumRecordAgeInSeconds", "DestinationConfig"}
+        foreign = streams if ":sqs:" in self.fields["EventSourceArn"] else {"ScalingConfig"}
+        if wrong := foreign & set(given):
+            raise Refusal("InvalidParameterValueException", f"Unsupported for this source: {sorted(wrong)}")
+
+    def _settle(self) -> None:
+        if self.state not in ("Enabled", "Disabled") and self._clock() >= self._settles_at:
+            self.state = self._settled_as
+            self.note(self._settles_at)
+
+    @property
+    def version(self) -> str:
+        """The version that the mapping invokes, or would if it were not stopped."""
+        qualifier = self.fields["FunctionArn"].rpartition(":")[2]
+        alias = self._function.aliases.get(qualifier)
+        return str(alias["FunctionVersion"]) if alias else str(qualifier)
+
+    def note(self, at: float | None = None) -> None:
+        """Keep book of who is at work: a version goes on with what it has in hand for as long as its timeout."""
+        at = self._clock() if at is None else at
+        now = None if self.state == "Disabled" else self.version
+        if self._running and self._running[0] != now:
+            version, since = self._running
+            self.at_work.append((version, since, at + self._function.versions[version]["Timeout"]))
+            self._running = None
+        if now and not self._running:
+            self._running = now, at
 
 
 class FakeStepFunctions(Service):
