@@ -1,7 +1,7 @@
-"""A consumer for the driver's tests: a mapping with its function, queues or a stream, and the machine that drives it."""
+"""A consumer for the driver's tests: a mapping with its function, queues or a stream, and what drives it."""
 
 # Operations and parameters are named as AWS names them.
-# ruff: noqa: N803
+# ruff: noqa: N803, ARG002
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from headgate.redrive import Queues
 from headgate.request import LambdaAliasTarget, read_request
 from headgate.rereading import Streams
 from tests.unit.queues import Clock, FakeSqs, arn, refusal, url
-from tests.unit.services import Refusal, Service
+from tests.unit.services import Refusal, Service, nothing_happens
 from tests.unit.streams import FakeFunctions, FakeStream, kinesis_record
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ConsumerSqs(FakeSqs):
 
     def point(self, queue: str, policy: str) -> None:
         """Set a redrive policy; empty removes it."""
-        wanted = json.loads(policy) if policy else {"deadLetterTargetArn": "", "maxReceiveCount": 0}
+        wanted: dict[str, Any] = json.loads(policy) if policy else {"deadLetterTargetArn": "", "maxReceiveCount": 0}
         dead_letters = wanted["deadLetterTargetArn"].rpartition(":")[2]
         if dead_letters and dead_letters not in self.queues:
             raise refusal("InvalidParameterValue", "the dead letter target does not exist")
@@ -115,7 +115,7 @@ class Record:
     def __init__(self) -> None:
         self.fields: dict[str, Any] = {}
         self.ours = True
-        self.interrupt: Callable[[str, str], None] = lambda operation, when: None
+        self.interrupt: Callable[[str, str], None] = nothing_happens
         self.objection = ""
 
     def require_lock(self, target_key: str, rollout_id: str, epoch: int) -> None:
@@ -157,9 +157,9 @@ class Consumer:
         self.before = dict(self.mapping.settings)
         self.stream = FakeStream([kinesis_record(str(number), b"order") for number in range(1, 10)])
         self.delivered: list[tuple[str, list[str]]] = []
-        self.fails: Callable[[list[str]], bool] = lambda sequences: False
-        queues = Queues(sqs_client, sleep=lambda seconds: None)
-        streams = Streams(self.stream, self.stream, FakeFunctions(lambda event: None), sleep=lambda seconds: None)
+        self.fails: Callable[[list[str]], bool] = lambda _: False
+        queues = Queues(sqs_client, sleep=lambda _: None)
+        streams = Streams(self.stream, self.stream, FakeFunctions(lambda _: None), sleep=lambda _: None)
         self._invoked(streams)
         self._services = Services(
             functions=functions,
@@ -258,15 +258,20 @@ class Consumer:
 
     def assert_as_before(self, version: str) -> None:
         """The mapping as it was, the alias on one version alone, and nothing of the rollout's own left."""
-        told = self.mapping.told()
-        assert (told["State"], self.function.serves()) == ("Enabled", (version, {}))
-        assert _explicit(self.mapping.settings) == _explicit(self.before)
+        assert self.function.serves() == (version, {})
+        self.assert_mapping_as_before()
         assert self.own == []
         if self.queue:
             assert (self.sqs.queues[self.queue].dead_letters, self.sqs.queues[self.queue].max_receives) == (
                 self.team,
                 3,
             )
+
+    def assert_mapping_as_before(self) -> None:
+        """Once what is underway is done."""
+        self.clock.sleep(10)
+        assert self.mapping.told()["State"] == "Enabled"
+        assert _explicit(self.mapping.settings) == _explicit(self.before)
 
 
 def _explicit(settings: dict[str, Any]) -> dict[str, Any]:

@@ -28,10 +28,14 @@ class Refusal(Exception):  # noqa: N818
         self.code = code
 
 
+def nothing_happens(operation: str, when: str) -> None:
+    """What interrupts nothing."""
+
+
 class Service:
     """Answers a client's calls with the method that is named after the operation."""
 
-    interrupt: Callable[[str, str], None] = staticmethod(lambda operation, when: None)
+    interrupt: Callable[[str, str], None] = staticmethod(nothing_happens)
     """Called "before" and "after" each operation has had its effect; what it raises is what the caller gets."""
 
     def attach(self, client: Any) -> Callable[[], None]:
