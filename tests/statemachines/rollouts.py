@@ -37,10 +37,13 @@ from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
 from headgate import aws
 from headgate.aws import execution_name
+from headgate.consumers import Consumers
+from headgate.holding import HoldingQueues
 from headgate.hook_checks import HookChecks, Place, TaskLimits
 from headgate.items import from_item, to_item
 from headgate.locks import HELD_LOCKS, Locks
 from headgate.observability import logger
+from headgate.redrive import Queues
 from headgate.request import RolloutRequest
 from headgate.table import ANNOUNCED_AS, Table, now
 from headgate.task_preflight import Allowed, Preflight
@@ -48,7 +51,10 @@ from headgate.task_registry import TaskRegistry
 from headgate.task_runs import TaskRuns
 from tests.statemachines.ecs import Tasks
 from tests.statemachines.engine import ACCOUNT, REGION, Engine, Execution, LambdaServiceError, ServiceError
+from tests.unit.consuming import PREFIX, ConsumerSqs, SqsService
 from tests.unit.ecs_tasks import GOOD, SUBNETS
+from tests.unit.queues import EPOCH, Clock, arn
+from tests.unit.services import FakeMapping, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,6 +79,9 @@ UNDONE = "Rollout Undone"
 """How the end of an undo that succeeded is announced."""
 LONG = 3600
 """A bake in seconds that no test sits out: it ends by a signal, or the test fails."""
+TIMEOUT = 3
+"""Of the function that is rolled out, in seconds."""
+SETTLE_SECONDS = 2
 TIME_SCALE = 0.05
 """A function has three seconds for what takes it 50 ms: a busy machine stalls a process for one at times."""
 NO_TIME, SOME_TIME = 0.005, 0.015
@@ -98,6 +107,7 @@ _FUNCTIONS = (
     *_STATE_OF_FUNCTION,
     *_TASK_FUNCTIONS.values(),
     "lambda_alias_driver",
+    "event_source_driver",
     "intake",
     "signaller",
     "counter",
@@ -125,7 +135,11 @@ _ENVIRONMENT = {
     "RETENTION_DAYS": "90",
     "TELEMETRY": "true",
     "TASK_ROLES": "jobs/*",
-    "DRIVERS": json.dumps({"lambda-alias": arn_of("lambda_alias_driver")}),
+    "DRIVERS": json.dumps(
+        {"lambda-alias": arn_of("lambda_alias_driver"), "event-source": arn_of("event_source_driver")}
+    ),
+    "HOLDING_PREFIX": PREFIX,
+    "SETTLE_SECONDS": "60",
     "ROLLOUT_MACHINE": machine_arn(ROLLOUT),
     "BUS": "headgate",
     "DEAD_LETTERS": "dead-letters",
@@ -216,6 +230,8 @@ class Functions:
         """How often the candidate's configuration still says Pending."""
         self.code = self.published_code = f"code of {CANDIDATE}"
         """What $LATEST holds, and what the newest version was published with."""
+        self.mapping: FakeMapping | None = None
+        """The event source mapping whose consumer is rolled out, if one is."""
         self.served: dict[str, Callable[[Any], Any]] = {}
         """Headgate's own functions by their ARN, for those who invoke them."""
         self.caller = threading.local()
@@ -266,6 +282,33 @@ class Functions:
         with self._lock:
             self.provisioned.pop(given["Qualifier"], None)
 
+    def get_event_source_mapping(self, **_: str) -> dict[str, Any]:
+        with self._lock:
+            return self._mapping("GetEventSourceMapping").told()
+
+    def update_event_source_mapping(self, **given: Any) -> dict[str, Any]:
+        with self._lock:
+            mapping = self._mapping("UpdateEventSourceMapping")
+            try:
+                return mapping.update(**{name: value for name, value in given.items() if name != "UUID"})
+            except Refusal as refusal:
+                raise self._error(refusal.code, "UpdateEventSourceMapping", str(refusal)) from None
+
+    def _mapping(self, operation: str) -> FakeMapping:
+        if self.mapping is None:
+            raise self._error("ResourceNotFoundException", operation, "The resource you requested does not exist.")
+        return self.mapping
+
+    @property
+    def name(self) -> str:
+        """The function's, for its mapping."""
+        return "checkout"
+
+    @property
+    def aliases(self) -> dict[str, dict[str, Any]]:
+        """The alias, for its mapping."""
+        return {"live": {"FunctionVersion": self.version}}
+
     def publish_version(self, **_: str) -> dict[str, Any]:
         """Lambda answers with the newest version while $LATEST has not changed since."""
         with self._lock:
@@ -296,6 +339,8 @@ class Functions:
     def _write(self, write: Write) -> None:
         self.version, self.weights = write.version, write.weights
         self.writes.append(write)
+        if self.mapping:
+            self.mapping.note()
 
     def _alias(self) -> dict[str, Any]:
         routing = {"RoutingConfig": {"AdditionalVersionWeights": dict(self.weights)}} if self.weights else {}
@@ -307,7 +352,7 @@ class Functions:
 
 
 def _version(version: str) -> dict[str, Any]:
-    return {"Version": version, "Role": f"arn:aws:iam::{ACCOUNT}:role/checkout", "State": "Active"}
+    return {"Version": version, "Role": f"arn:aws:iam::{ACCOUNT}:role/checkout", "State": "Active", "Timeout": TIMEOUT}
 
 
 class Outlets:
@@ -323,6 +368,20 @@ class Outlets:
     def put_events(self, **given: Any) -> dict[str, Any]:
         self.events.extend(given["Entries"])
         return {"Entries": [{"EventId": str(uuid.uuid4())} for _ in given["Entries"]]}
+
+
+class _Clock(Clock):
+    """Seconds as the machine's tests scale them: a second passes in as many as ``scale`` says."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self._began, self._scale = time.monotonic(), scale
+
+    def __call__(self) -> float:
+        return self.now + (time.monotonic() - self._began) / self._scale
+
+    def time(self) -> float:
+        return EPOCH + self()
 
 
 # --- Faults ----------------------------------------------------------------------------------------------------------
@@ -414,7 +473,8 @@ class Rollouts:
         opening.enter_context(mock.patch.object(_modules["planner"], "hook_checks", checks))
         self._make_table_and_alarm()
         self.table = Table(self.engine.client("dynamodb"), TABLE)
-        for name in (*_STATE_OF_FUNCTION, "lambda_alias_driver"):
+        self._make_consumer(opening)
+        for name in (*_STATE_OF_FUNCTION, "lambda_alias_driver", "event_source_driver"):
             self.engine.function(arn_of(name), self._served(name))
         self._add_task_machine(opening)
         self.engine.add_machine(
@@ -446,6 +506,35 @@ class Rollouts:
         except ClientError as error:
             raise ServiceError(f"Sfn.{error.response['Error']['Code']}Exception") from error
         return {"StopDate": now()}
+
+    def _make_consumer(self, opening: contextlib.ExitStack) -> None:
+        """What the driver of consumers works with; time passes for it as it does for the machine."""
+        self.clock = _Clock(self._time_scale)
+        self.sqs = ConsumerSqs(self.clock)
+        client = self.engine.client("sqs")
+        opening.callback(SqsService(self.sqs).attach(client))
+        queues = Queues(client, sleep=lambda _: None)
+        module = _modules["event_source_driver"]
+        services = module.services._replace(
+            functions=Client(self.functions),
+            queues=queues,
+            holdings=HoldingQueues(client, queues, module.streams),
+            settle_seconds=SETTLE_SECONDS,
+            now=self.clock.time,
+        )
+        opening.enter_context(mock.patch.object(module, "services", services))
+        opening.enter_context(mock.patch.object(_modules["planner"], "consumers", Consumers(Client(self.functions))))
+
+    def consume(self, queue: str = "orders") -> FakeMapping:
+        """Let the function consume a queue, whose dead letters go to the team's own."""
+        team = "orders-dead" + (".fifo" if queue.endswith(".fifo") else "")
+        self.sqs.queue(team)
+        self.sqs.queue(queue, team, visibility=6 * TIMEOUT)
+        function: Any = self.functions
+        concurrency = {"ScalingConfig": {"MaximumConcurrency": 20}}
+        mapping = FakeMapping(function, self.clock.time, arn(queue), "live", {"BatchSize": 10, **concurrency})
+        self.functions.mapping = mapping
+        return mapping
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -914,6 +1003,7 @@ def _assert_target(app: Rollouts, records: dict[str, dict[str, Any]]) -> None:
 def _assert_nothing_held(items: list[dict[str, Any]]) -> None:
     """Invariant 2: the lock is free, and nobody waits for it or for an alarm."""
     assert not [item for item in items if item["sk"] == "LOCK" and (item.get("owner") or item.get("waiting"))]
+    assert not [item for item in items if item["sk"] == "THROUGH"]
     assert not [item for item in items if item["sk"].startswith("WAIT#") or item["pk"].startswith("ALARM#")]
 
 

@@ -27,6 +27,7 @@ from tests.statemachines.rollouts import (
     parts,
     passed,
 )
+from tests.unit.consuming import UUID
 from tests.unit.ecs_tasks import cause, container, detail
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ STAGES = {
     "onRollback": "On rollback",
 }
 FAILED = {"hookStatus": "FAILED", "hookDetails": {"reason": "not good"}}
+CONSUMER = {"target": {"kind": "event-source", "mapping": UUID}}
 HOOKED = set(STAGES.values())
 
 
@@ -130,6 +132,16 @@ def fires(app: Rollouts) -> None:
 
 def holds_concurrency(app: Rollouts) -> None:
     app.functions.provisioned[STABLE] = 5
+
+
+def aborted_late(app: Rollouts) -> None:
+    """An operator's abort, after the promotion."""
+    app.before("Release", lambda: app.signal("abort"))
+
+
+def consumer_fails(app: Rollouts) -> None:
+    app.consume()
+    app.after("Bake", lambda: app.signal("abort"))
 
 
 def paused_and_fires(app: Rollouts) -> None:
@@ -237,6 +249,8 @@ WALKS: dict[str, Walk] = {
     "Judge pause !States.ALL -> Roll back": Walk("Rolled back", in_turn(says("resume"), fails("Judge pause")), BAKES),
     "Release !TargetChanged -> Settle": Walk("Stopped", in_turn(holds_concurrency, moves("Release"))),
     "Release !LockLost -> Superseded": Walk("Superseded", in_turn(holds_concurrency, steals("Release"))),
+    "Release !Aborted -> Roll back": Walk("Rolled back", in_turn(holds_concurrency, aborted_late)),
+    "On rollback? -> Release": Walk("Rolled back", consumer_fails, fields=CONSUMER),
     "Release !States.ALL -> Settle": Walk("Promoted", in_turn(holds_concurrency, fails("Release"))),
     "Promote !TargetChanged -> Release?": Walk("Stopped", moves("Promote")),
     "Promote !LockLost -> Superseded": Walk("Superseded", steals("Promote")),

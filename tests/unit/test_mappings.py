@@ -74,7 +74,7 @@ def test_a_source_is_known_by_its_arn(source: str, kind: str) -> None:
 
 
 def test_another_source_is_refused() -> None:
-    with pytest.raises(RequestRefused, match=r"reads from arn:aws:kafka:.*; Headgate rolls out consumers of SQS queues"):
+    with pytest.raises(RequestRefused, match=r"reads from arn:aws:kafka:.*; Headgate rolls out consumers of SQS"):
         kind_of("arn:aws:kafka:eu-central-1:123456789012:cluster/orders/1")
 
 

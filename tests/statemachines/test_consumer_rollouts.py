@@ -1,0 +1,142 @@
+"""Rollouts of consumers on the whole machine: both modes, both ends, an abort while it drains, and a dead execution."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.statemachines.rollouts import CANDIDATE, LONG, STABLE, Rollouts, assert_invariants
+from tests.unit.consuming import PREFIX, UUID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEY = f"event-source/{UUID}"
+WAYS = [("orders", "split"), ("orders", "ramp"), ("orders.fifo", "ramp")]
+
+
+@pytest.fixture
+def app() -> Iterator[Rollouts]:
+    with Rollouts() as app:
+        yield app
+
+
+def request_for(app: Rollouts, mode: str, *steps: tuple[float, int], **fields: Any) -> dict[str, Any]:
+    return app.request(*steps, target={"kind": "event-source", "mapping": UUID, "mode": mode}, **fields)
+
+
+def fail(app: Rollouts, queue: str, *bodies: str) -> None:
+    app.sqs.bury(queue, *bodies, group="g" if queue.endswith(".fifo") else "")
+
+
+def bodies(app: Rollouts, queue: str) -> list[str]:
+    return sorted(app.sqs.queues[queue].bodies)
+
+
+def assert_as_before(app: Rollouts, settings: dict[str, Any], queue: str, version: str) -> None:
+    mapping = app.functions.mapping
+    assert mapping is not None
+    assert (mapping.told()["State"], mapping.settings, mapping.version) == ("Enabled", settings, version)
+    assert [name for name in app.sqs.queues if name.startswith(PREFIX)] == []
+    assert app.sqs.queues[queue].dead_letters.startswith("orders-dead")
+    for index, (one, _, ended) in enumerate(mapping.at_work):
+        assert all(one == other or ended <= began for other, began, _ in mapping.at_work[index + 1 :])
+
+
+@pytest.mark.parametrize(("queue", "mode"), WAYS)
+@pytest.mark.parametrize("promoted", [True, False])
+def test_a_consumer_is_rolled_out_or_back_and_what_failed_is_told(
+    app: Rollouts, queue: str, mode: str, *, promoted: bool
+) -> None:
+    # GIVEN a candidate that fails two messages in its first bake
+    settings = dict(app.consume(queue).settings)
+    app.after("Bake", lambda: fail(app, queue, "m-1", "m-2"))
+    app.after("Bake", lambda: app.signal("promote" if promoted else "abort"))
+    # WHEN an operator goes on all the same, or has it rolled back
+    execution = app.run(request_for(app, mode, (10, LONG), (50, 1)))
+    # THEN one version serves as before, and the messages are with the team, or back in the source
+    assert_invariants(app)
+    assert_as_before(app, settings, queue, CANDIDATE if promoted else STABLE)
+    assert execution.states()[-4:] == ["Release", "Settle", "Ended?", "Promoted" if promoted else "Rolled back"]
+    where = "orders-dead" + (".fifo" if queue.endswith(".fifo") else "") if promoted else queue
+    assert bodies(app, where) == ["m-1", "m-2"]
+    told = {name: count for name, count in app.record()["redriven"].items() if count}
+    assert told == {"forwarded" if promoted else "returned": 2}
+    assert app.events()[-1]["detail"]["redriven"] == app.record()["redriven"]
+
+
+def test_an_abort_while_the_consumer_is_drained_lets_the_stable_version_go_on(app: Rollouts) -> None:
+    # GIVEN a ramp that has stopped the mapping, of which the machine has not been told
+    mapping = app.consume("orders.fifo")
+    settings = dict(mapping.settings)
+    seen = []
+
+    def abort() -> None:
+        if mapping.told()["State"] == "Disabled" and not seen:
+            seen.append((app.record()["underway"], app.record()["state"]["parked"]))
+            app.signal("abort")
+
+    app.before("Shift", abort, calls=range(1, 1000))
+    # WHEN an abort comes
+    execution = app.run(request_for(app, "ramp"))
+    # THEN the rollback goes on from what is on record, and the candidate has never been at work
+    assert seen == [(True, True)]
+    assert execution.error == "RolledBack"
+    assert_invariants(app)
+    assert_as_before(app, settings, "orders.fifo", STABLE)
+    assert {version for version, _, _ in mapping.at_work} == {STABLE}
+
+
+@pytest.mark.parametrize(("queue", "mode"), WAYS)
+def test_the_warden_rolls_a_dead_rollout_back_and_restores_over_several_sweeps(
+    app: Rollouts, queue: str, mode: str
+) -> None:
+    # GIVEN a rollout whose execution is stopped while the candidate is at work, and has failed on a message
+    settings = dict(app.consume(queue).settings)
+    execution = app.start(request_for(app, mode, (10, LONG)))
+    app.wait_for("Bake")
+    fail(app, queue, "m-1")
+    execution.stop()
+    execution.wait()
+    # WHEN the warden sweeps each minute
+    sweeps = 0
+    while app.record()["status"] == "running":
+        sweeps += 1
+        assert sweeps < 20
+        try:
+            app._deliver("warden", {"detail-type": "Scheduled Event"})
+        except RuntimeError:
+            app.clock.sleep(60)
+    # THEN it takes more than one, and all is as before
+    assert sweeps > 2
+    assert (app.record()["status"], app.record()["serving"]) == ("rolled-back", STABLE)
+    assert app.record()["redriven"]["returned"] == 1
+    assert_invariants(app)
+    assert_as_before(app, settings, queue, STABLE)
+    assert bodies(app, queue) == ["m-1"]
+
+
+def test_a_consumer_whose_alias_is_rolled_out_already_is_refused_and_the_other_way_round(app: Rollouts) -> None:
+    # GIVEN a rollout of the alias itself
+    app.consume()
+    first = app.start(app.request((10, LONG), id="first"))
+    app.wait_for("Bake")
+    # WHEN its consumer is to be rolled out
+    app.run(request_for(app, "split", id="second"))
+    # THEN that is refused
+    assert (
+        app.record("second")["reason"]
+        == "target: lambda-alias/checkout/live is being moved by rollout first; wait for its end"
+    )
+    app.signal("abort", "first")
+    first.wait()
+    # AND the alias, while its consumer is rolled out
+    third = app.start(request_for(app, "split", (10, LONG), id="third"))
+    app.wait_for("Bake", 2)
+    app.run(app.request(id="fourth"))
+    assert app.record("fourth")["status"] == "refused"
+    assert "is being moved by rollout third" in app.record("fourth")["reason"]
+    app.signal("abort", "third")
+    third.wait()
+    assert_invariants(app)
