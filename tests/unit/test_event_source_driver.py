@@ -203,6 +203,26 @@ def test_what_failed_goes_back_to_the_source_or_on_to_the_team_and_is_counted(
     assert {name: count for name, count in state["redriven"].items() if count} == {told: 2}
 
 
+@pytest.mark.parametrize("consumer", [("queue", "split"), ("queue", "ramp")], indirect=True)
+def test_what_the_stable_version_fails_on_too_ends_with_the_team_and_does_not_go_round_for_ever(
+    consumer: Consumer,
+) -> None:
+    # GIVEN more messages than go back between two calls, which fail under both versions, and at once
+    state = rolled_out(consumer, 10)
+    messages = [f"m-{number:03d}" for number in range(300)]
+    consumer.fail(*messages)
+    state = consumer.do("rollback", state)
+    # WHEN they get their second chance
+    for answer in consumer.tries("restore", state):
+        source = consumer.sqs.queues[consumer.queue]
+        for stored in list(source.messages):
+            consumer.sqs._dead_letter(source, stored)
+        state = answer or state
+    # THEN they are where the team looks
+    assert consumer.bodies(consumer.team) == messages
+    consumer.assert_as_before("6")
+
+
 class TestBatchesOfAStream:
     @pytest.fixture
     def consumer(self, consumer_of: Callable[..., Consumer]) -> Consumer:

@@ -49,6 +49,8 @@ class Holding(Wire):
     """What it stands in for: a redrive policy as JSON, or a destination's ARN; empty where there was none."""
     receives: int = 0
     """How often a message is received before it lands here; 0 for as often as it was."""
+    held: int = 0
+    """How many messages it held, approximately, when they began to go back."""
     restored_at: int = 0
     """When that was put back, in seconds since 1970."""
 

@@ -522,10 +522,14 @@ class EventSourceDriver:
         if not holding.restored_at:
             # A policy that is the team's own again was given back by a call whose answer was lost, or never replaced.
             if self._services.holdings.stands_in(holding, state.source):
+                holding = holding.model_copy(
+                    update={"held": holding.held or queues.count(queues.url(holding.arn)).total}
+                )
                 moved = queues.move_whole(holding.arn, destination, per_second=PER_SECOND, since=0)
                 told = told.model_copy(update={counted_as: moved.moved})
-                state = state.model_copy(update={"redriven": told})
-                if not moved.done:
+                state = state.model_copy(update={"redriven": told, "holding": holding})
+                # What comes straight back has had its chance: it goes where the team has it, once the policy is theirs.
+                if not moved.done and moved.moved < max(1, holding.held):
                     so_far = f"{moved.moved} messages are moved so far; {moved.reason}"
                     raise TargetNotReady(f"{holding.name}: {so_far}", state)
                 self._services.holdings.give_back_policy(holding, state.source)
