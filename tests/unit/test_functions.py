@@ -42,6 +42,8 @@ from tests.unit.builders import (
     history,
     request_of,
 )
+from tests.unit.consuming import ConsumerSqs, SqsService
+from tests.unit.queues import Clock, arn
 from tests.unit.services import FakeBus, FakeLambda, FakeStepFunctions, Refusal
 from tests.unit.test_minutes import FakeCloudWatch
 from tests.unit.test_stacks import FakeStacks
@@ -576,6 +578,33 @@ class TestPlanner:
         with pytest.raises(RequestRefused, match=r"guards\.errors: .* set the parameter Telemetry to true"):
             deployed.call("planner")
 
+    @pytest.mark.parametrize(("source", "mode"), [(arn("orders"), "split"), (arn("orders.fifo"), "ramp")])
+    def test_it_finds_the_alias_and_the_mode_of_a_consumer(
+        self, deployed: Functions, asked: FakeLambda, source: str, mode: str
+    ) -> None:
+        mapping = asked.map(time.time, source)
+        target = {"kind": "event-source", "mapping": mapping.uuid}
+        guards = {"source": {"deadLetters": 0}}
+        answer = deployed.call("planner", {"request": {"target": target, "guards": guards}, "executionName": "e-1"})
+        plan = Plan.model_validate(answer["plan"])
+        assert (plan.target.to_wire(), plan.alias.key) == (target | {"mode": mode}, TARGET_KEY)
+        assert plan.driver.endswith("event-source-driver")
+        # What was asked for stays as it was: the same request again is a duplicate.
+        assert answer["request"]["target"] == target
+
+    def test_it_refuses_a_guard_that_a_consumer_gives_no_evidence_for(
+        self, deployed: Functions, asked: FakeLambda
+    ) -> None:
+        target = {"kind": "event-source", "mapping": asked.map(time.time, arn("orders")).uuid, "mode": "ramp"}
+        payload = {"request": {"target": target, "guards": {"errors": {}}}, "executionName": "e-1"}
+        with pytest.raises(RequestRefused, match=r"guards\.errors: compares both versions, and in a ramp"):
+            deployed.call("planner", payload)
+
+    def test_it_refuses_limits_of_a_source_for_an_alias(self, deployed: Functions, asked: FakeLambda) -> None:
+        payload = {"request": {"target": TARGET, "guards": {"source": {"deadLetters": 0}}}, "executionName": "e-1"}
+        with pytest.raises(RequestRefused, match=r"guards\.source: is for a target of kind event-source, and this one"):
+            deployed.call("planner", payload)
+
     def test_the_executions_name_serves_as_id_where_the_request_has_none(self, deployed: Functions) -> None:
         answer = deployed.call("planner", {"request": {"target": TARGET}, "executionName": "by-hand"})
         assert answer["plan"]["rolloutId"] == answer["request"]["id"] == "by-hand"
@@ -595,6 +624,35 @@ class TestAcquirer:
         payload = event("acquirer") | {"execution": f"{execution_of('checkout-42')}-2"}
         assert deployed.call("acquirer", payload) == {"lock": "held", "epoch": 2, "reason": ""}
         assert deployed.call("acquirer")["lock"] == "duplicate"
+
+
+class TestEventSourceDriver:
+    def test_it_holds_what_fails_shifts_and_goes_back(
+        self, table: Table, locks: Locks, deployed: Functions, checkout: FakeLambda
+    ) -> None:
+        # GIVEN the rollout of a consumer that has begun
+        payload = event("event_source_driver")
+        plan = Plan.model_validate(payload["plan"])
+        locks.admit(request_of(target=payload["target"]), execution_of("checkout-42"))
+        locks.begin(plan, execution_of("checkout-42"), 1)
+        sqs = ConsumerSqs(Clock())
+        sqs.queue("orders-dead")
+        sqs.queue("orders", "orders-dead")
+        checkout.map(time.time, arn("orders"), BatchSize=10)
+        detach = SqsService(sqs).attach(deployed.client("sqs"))
+        # WHEN its driver prepares it, which takes two calls, shifts, and rolls it back
+        with pytest.raises(TargetNotReady, match="is to hold what fails"):
+            deployed.call("event_source_driver", payload)
+        assert record_of(table)["underway"]
+        payload |= deployed.call("event_source_driver", payload)
+        assert sqs.queues["orders"].dead_letters == payload["state"]["holding"]["name"]
+        payload |= deployed.call("event_source_driver", payload | {"action": "shift", "weight": 10})
+        payload |= deployed.call("event_source_driver", payload | {"action": "rollback"})
+        detach()
+        # THEN the alias has moved and is back, and the queue is still to be let go of
+        assert checkout.updates == [{"7": 0.1}, {}]
+        assert payload["state"]["toRelease"]
+        assert record_of(table)["state"] == payload["state"]
 
 
 class TestLambdaAliasDriver:
