@@ -94,6 +94,18 @@ class TestPhases:
         assert record["state"] == state
         assert steps.enter("a", "shifting")["state"] == state
 
+    def test_what_a_call_knows_that_was_given_up_for_lost_is_not_kept(
+        self, table: Table, locks: Locks, steps: Steps
+    ) -> None:
+        start(locks, "a")
+        steps.enter("a", "shifting")
+        steps.keep_state("a", {"stable": "6"}, phase="shifting", underway=True)
+        steps.enter("a", "rolling-back")
+        with pytest.raises(LockLost, match="rollout a is not shifting any more; its driver has answered too late"):
+            steps.keep_state("a", {"stable": "5"}, phase="shifting")
+        record = table.rollout("a") or {}
+        assert (record["state"], record["underway"], record["phase"]) == ({"stable": "6"}, True, "rolling-back")
+
 
 class TestBakes:
     def test_a_bake_announces_its_step_once_and_leaves_the_token(

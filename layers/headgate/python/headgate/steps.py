@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
 
-from headgate.errors import Aborted
+from headgate.errors import Aborted, LockLost
 from headgate.evidence import Terms
 from headgate.inbox import OBJECTIONS, objection_in, signals_of
 from headgate.table import ATTEMPTS, Overtaken, contended, now
@@ -53,15 +53,33 @@ class Steps:
         """Whether a rollout is on its way back, or has been; nothing moves it forward again."""
         return (self._table.rollout(rollout_id) or {}).get("phase") == "rolling-back"
 
-    def keep_state(self, rollout_id: str, state: dict[str, Any], *, underway: bool = False) -> None:
+    def keep_state(
+        self, rollout_id: str, state: dict[str, Any], *, phase: Phase | None = None, underway: bool = False
+    ) -> None:
         """Keep what the driver knows of the target, for whoever has to roll it back from outside.
 
         Parameters
         ----------
+        phase
+            The phase that the driver was called in; None if it does not matter.
         underway
             Whether the driver has to be called again, and go on from this state, whatever the machine knows.
+
+        Raises
+        ------
+        LockLost
+            If the rollout is in another phase by now: what a call that was given up for lost knows is out of date.
         """
-        self._table.amend(rollout_id, {"state": state, "underway": underway})
+        kept = {"state": state, "underway": underway}
+        if phase is None:
+            self._table.amend(rollout_id, kept)
+            return
+        try:
+            self._table.amend(rollout_id, kept | {"phase": phase}, condition="#phase = :set_phase")
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            raise LockLost(f"rollout {rollout_id} is not {phase} any more; its driver has answered too late") from None
 
     # Bakes
 

@@ -102,11 +102,11 @@ def drive(
         state = _act(driver, event, state_of.model_validate(known) if known else None)
     except TargetNotReady as not_ready:
         if not_ready.state:
-            steps.keep_state(plan.rollout_id, not_ready.state.to_wire(), underway=True)
+            steps.keep_state(plan.rollout_id, not_ready.state.to_wire(), phase=PHASES[action], underway=True)
         raise
     if state is None:
         return {"state": _standing(driver)}
-    steps.keep_state(plan.rollout_id, state.to_wire())
+    steps.keep_state(plan.rollout_id, state.to_wire(), phase=PHASES[action])
     logger.info("target moved", action=action, state=state.to_wire())
     return {"state": state.to_wire()}
 

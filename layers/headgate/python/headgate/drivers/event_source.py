@@ -33,8 +33,9 @@ SETTLED = ("Enabled", "Disabled")
 """States of a mapping in which it can be updated; in the others an update is on its way."""
 
 
-SLICE_SECONDS = 15
-"""How long one call moves messages or records before the machine is told to call again."""
+SLICE_SECONDS = 10
+"""How long one call moves messages or records before the machine is told to call again. The warden waits 20 seconds for
+an answer, and then asks a second time."""
 
 
 class SourceState(Wire):
