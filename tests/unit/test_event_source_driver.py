@@ -526,7 +526,9 @@ class World:
         if consumer.queue:
             everything = [f"m-{number + 1}" for number in range(self.failed)]
             left = [body for body in [*consumer.bodies(consumer.queue), *teams] if body != "old"]
-            assert sorted(left) == everything
+            assert set(left) == set(everything)
+            # A process that dies between sending and deleting leaves a message twice; nothing else does.
+            assert self._dies or sorted(left) == everything
         else:
             delivered = [sequences for _, sequences in consumer.delivered]
             assert all(batch in delivered or any(f': "{batch[0]}"' in body for body in teams) for batch in self.batches)
