@@ -402,7 +402,7 @@ def test_a_task_that_fails_before_traffic_rolls_the_rollout_back_and_says_why(ap
     failed = ServiceError("States.TaskFailed", cause(detail(container(code=3), container("router"))))
     hooks = {"beforeTraffic": [app.task_hook(failed), app.hook("never asked")], "onRollback": [app.hook("pager")]}
     execution = app.run(app.request(hooks=hooks))
-    ending = ["Before traffic", "Roll back", "On rollback?", "On rollback", *ROLLED_BACK[2:]]
+    ending = ["Before traffic", "Roll back", "On rollback?", "On rollback", "Release?", *ROLLED_BACK[2:]]
     assert execution.states()[-len(ending) :] == ending
     assert app.functions.routing == (STABLE, {})
     assert "Shift" not in execution.states()
