@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 table = Table(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
 locks = Locks(table)
 executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
-functions = client("lambda")
+# A driver that has not answered in time is still at work: it is asked again in the next sweep, and not beside itself.
+functions = client("lambda", attempts=1)
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -35,7 +35,7 @@ SETTLED = ("Enabled", "Disabled")
 
 SLICE_SECONDS = 10
 """How long one call moves messages or records before the machine is told to call again. The warden waits 20 seconds for
-an answer, and then asks a second time."""
+an answer."""
 
 
 class SourceState(Wire):
