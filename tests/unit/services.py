@@ -260,6 +260,12 @@ class FakeMapping:
             qualified = name if ":function:" in name else f"arn:aws:lambda:eu-central-1:123456789012:function:{name}"
             given["FunctionArn"] = qualified
         self._refuse_what_is_not_for_this_source(given)
+        if destination := given.get("DestinationConfig"):
+            if "Destination" not in destination["OnFailure"]:
+                message = "The Destination field is required for an OnFailure configuration."
+                raise Refusal("InvalidParameterValueException", message)
+            # An empty one is none, which Lambda tells of as nothing at all.
+            given["DestinationConfig"] = destination if destination["OnFailure"]["Destination"] else {"OnFailure": {}}
         self.fields |= given
         wanted = "Enabled" if enabled else "Disabled"
         transitions = {("Enabled", "Disabled"): "Disabling", ("Disabled", "Enabled"): "Enabling"}

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.errors import LockLost, RequestRefused, TargetChanged, TargetNotReady
+from headgate.mappings import settings_of
 from tests.unit.consuming import (
     FIFO,
     GIVES_UP,
@@ -284,7 +285,7 @@ def test_a_ramp_stops_drains_points_and_starts_and_then_only_grows(consumer_of: 
     consumer = consumer_of(QUEUE, "ramp", BatchSize=10, ScalingConfig={"MaximumConcurrency": 20})
     state = rolled_out(consumer, 10, 50)
     function = consumer.before["FunctionArn"].removesuffix(":live")
-    settings = {"FunctionName": f"{function}:7", "Enabled": True, "BatchSize": 10}
+    settings = {"FunctionName": f"{function}:7", "Enabled": True}
     assert consumer.mapping.updates == [
         {"Enabled": False},
         settings | {"ScalingConfig": {"MaximumConcurrency": 2}},
@@ -299,10 +300,9 @@ def test_a_ramp_stops_drains_points_and_starts_and_then_only_grows(consumer_of: 
 @pytest.mark.parametrize("consumer", [("kinesis", "ramp")], indirect=True)
 def test_in_the_ramp_of_a_stream_a_failing_batch_blocks(consumer: Consumer) -> None:
     rolled_out(consumer, 10)
-    fields = consumer.mapping.fields
-    assert (fields["ParallelizationFactor"], fields["BatchSize"]) == (1, 40)
-    assert (fields["MaximumRetryAttempts"], fields["MaximumRecordAgeInSeconds"]) == (-1, -1)
-    assert fields["BisectBatchOnFunctionError"] is False
+    settings = settings_of(consumer.mapping.told(), "kinesis")
+    assert (settings.parallelization_factor, settings.batch_size) == (1, 40)
+    assert not (settings.gives_up or settings.bisect_batch_on_function_error)
 
 
 @pytest.mark.parametrize("consumer", [("fifo", "ramp")], indirect=True)

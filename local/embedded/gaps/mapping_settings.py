@@ -180,6 +180,7 @@ def _refusal(data: Mapping, mapping: Mapping, *, new: bool = False) -> Any:
             )
     complaint = (
         _complaint_about_kind(data, kind)
+        or _complaint_about_destination(data)
         or _complaint_about_values({**mapping, **data}, kind, new=new)
         or _complaint_about_source(data, mapping["EventSourceArn"], kind)
         or _complaint_about_function(data)
@@ -193,6 +194,14 @@ def _complaint_about_kind(data: Mapping, kind: str) -> str | None:
     foreign = _FOR_STREAMS if kind in ("sqs", "fifo") else _FOR_QUEUES
     found = next((name for name in foreign if name in data and data[name] is not None), None)
     return f"{found} is not supported for this event source." if found else None
+
+
+def _complaint_about_destination(data: Mapping) -> str | None:
+    """Seen in https://github.com/aws-controllers-k8s/community/issues/2865; botocore's model takes an empty text."""
+    on_failure = (data.get("DestinationConfig") or {}).get("OnFailure")
+    if on_failure is not None and "Destination" not in on_failure:
+        return "The Destination field is required for an OnFailure configuration."
+    return None
 
 
 def _complaint_about_values(wanted: Mapping, kind: str, *, new: bool) -> str | None:

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from headgate.holding import Redriven
 from headgate.redrives import Outcome as RedriveOutcome
 from headgate.redrives import RedriveRequest, Sampled, Way
-from headgate.holding import Redriven
 from headgate.request import RolloutId, RolloutRequest, UndoRequest
 from headgate.signals import RolloutSignal
 from headgate.strategy import Step

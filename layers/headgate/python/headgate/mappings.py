@@ -112,8 +112,15 @@ class Settings(Wire):
             "MaximumRetryAttempts": self.maximum_retry_attempts,
             "MaximumRecordAgeInSeconds": self.maximum_record_age_in_seconds,
             "BisectBatchOnFunctionError": self.bisect_batch_on_function_error,
-            "DestinationConfig": {"OnFailure": {"Destination": self.on_failure} if self.on_failure else {}},
+            # Lambda refuses an OnFailure without a destination, which is how it tells of none itself. Its model takes
+            # an empty one: https://docs.aws.amazon.com/lambda/latest/api/API_OnFailure.html
+            "DestinationConfig": {"OnFailure": {"Destination": self.on_failure or ""}},
         }
+
+    def changes(self, found: Settings, kind: Kind) -> dict[str, Any]:
+        """Those of the parameters that a mapping with other settings needs: what it has already is not said again."""
+        there = found.parameters(kind)
+        return {name: value for name, value in self.parameters(kind).items() if value != there[name]}
 
 
 def settings_of(mapping: dict[str, Any], kind: Kind) -> Settings:

@@ -267,14 +267,15 @@ class EventSourceDriver:
         self._services.holdings.make(state.holding, self._plan.rollout_id, sender_role=self._role(state))
         if mapping["State"] not in SETTLED:
             raise TargetNotReady(f"target.mapping: {self._uuid} is {mapping['State']}", state)
-        if self._found(state, mapping).settings != self._held(state):
-            self._send_failures_to_the_holding(state)
+        found = self._found(state, mapping).settings
+        if found != self._held(state):
+            self._send_failures_to_the_holding(state, found)
             raise TargetNotReady(f"target.mapping: {self._uuid} is to send what fails to {state.holding.name}", state)
 
-    def _send_failures_to_the_holding(self, state: SourceState) -> None:
+    def _send_failures_to_the_holding(self, state: SourceState, found: Settings) -> None:
         refused = self._services.functions.exceptions.InvalidParameterValueException
         try:
-            self._update(**self._held(state).parameters(state.kind))
+            self._update(**self._held(state).changes(found, state.kind))
         except refused as error:
             why = f"target.mapping: {self._uuid} takes no on-failure destination of the rollout's own: {error}"
             raise RequestRefused(why) from None
@@ -361,7 +362,8 @@ class EventSourceDriver:
         self._still_ours()
         if move:
             state = state.model_copy(update={"alias": move(_alias_of(state))})
-        self._update(FunctionName=wanted.function, Enabled=True, **wanted.settings.parameters(state.kind))
+        changes = wanted.settings.changes(found.settings, state.kind)
+        self._update(FunctionName=wanted.function, Enabled=True, **changes)
         raise TargetNotReady(f"target.mapping: {self._uuid} is being pointed at {wanted.function}", state)
 
     def _arrived(
@@ -386,7 +388,8 @@ class EventSourceDriver:
         """Let a mapping that this rollout has stopped invoke its alias again, wherever somebody else has moved that."""
         if not runs:
             self._await_drained(state, mapping)
-            self._update(FunctionName=state.function, Enabled=True, **state.original.parameters(state.kind))
+            changes = state.original.changes(settings_of(mapping, state.kind), state.kind)
+            self._update(FunctionName=state.function, Enabled=True, **changes)
 
     def _await_drained(self, state: SourceState, mapping: Any) -> None:
         """See that nothing of the version before is at work any more.
@@ -552,7 +555,7 @@ class EventSourceDriver:
         mapping = self._settled(state)
         found = self._found(state, mapping)
         if found.settings != state.original:
-            self._update(**state.original.parameters(state.kind))
+            self._update(**state.original.changes(found.settings, state.kind))
             raise TargetNotReady(f"target.mapping: {self._uuid} is getting its own settings back", state)
         if not holding.restored_at:
             raise TargetNotReady(f"{holding.name}: what comes late is waited for", self._restored(state, holding))
