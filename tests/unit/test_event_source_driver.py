@@ -302,7 +302,8 @@ def test_in_the_ramp_of_a_stream_a_failing_batch_blocks(consumer: Consumer) -> N
     rolled_out(consumer, 10)
     settings = settings_of(consumer.mapping.told(), "kinesis")
     assert (settings.parallelization_factor, settings.batch_size) == (1, 40)
-    assert not (settings.gives_up or settings.bisect_batch_on_function_error)
+    assert not settings.gives_up
+    assert settings.bisect_batch_on_function_error is False
 
 
 @pytest.mark.parametrize("consumer", [("fifo", "ramp")], indirect=True)
