@@ -183,11 +183,19 @@ class Consumer:
 
     def plan(self, mode: str | None = None, **fields: Any) -> Plan:
         target = {"kind": "event-source", "mapping": UUID, "mode": mode or self.mode}
-        asked = {"id": "orders-42", "target": target, "candidate": {"version": "7"}, "strategy": STEPS, **fields}
+        asked = {
+            "id": "orders-42",
+            "target": target,
+            "candidate": {"version": "7"},
+            "strategy": STEPS,
+            "guards": self.guards,
+            **fields,
+        }
         alias = LambdaAliasTarget(kind="lambda-alias", function="checkout", alias="live")
         return make_plan(read_request(asked, "unused"), driver=DRIVER, firing=[], alias=alias)
 
     mode = "ramp"
+    guards: dict[str, Any] = {}
 
     def call(self, action: str, state: dict[str, Any] | None = None, **event: Any) -> dict[str, Any]:
         """One call of the driver, as the machine makes it."""

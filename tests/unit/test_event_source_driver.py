@@ -191,6 +191,14 @@ def test_a_queue_without_dead_letters_and_a_destination_that_is_no_queue_are_lef
     assert "holding" not in queue.do("prepare")
 
 
+@pytest.mark.parametrize("consumer", [("kinesis", "ramp"), ("kinesis for ever", "split")], indirect=True)
+def test_a_limit_on_dead_letters_is_refused_where_none_can_come(consumer: Consumer) -> None:
+    consumer.guards = {"source": {"deadLetters": 0}}
+    with pytest.raises(RequestRefused, match=r"guards\.source\.deadLetters: nothing is given up.*take another limit"):
+        consumer.do("prepare")
+    assert consumer.mapping.updates == []
+
+
 @pytest.mark.parametrize("consumer", [("queue", "ramp"), ("queue", "split"), ("fifo", "ramp")], indirect=True)
 @pytest.mark.parametrize("promoted", [True, False])
 def test_what_failed_goes_back_to_the_source_or_on_to_the_team_and_is_counted(

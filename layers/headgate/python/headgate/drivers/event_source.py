@@ -249,6 +249,7 @@ class EventSourceDriver:
         """See that what the candidate fails on lands in a queue of the rollout's own, if it would land anywhere."""
         replaces = self._to_replace(state)
         if replaces is None:
+            self._refuse_a_limit_on_what_never_comes(state)
             return
         if state.holding is None:
             # On record before it is done: what is ours to take back must be known whenever this process dies.
@@ -271,6 +272,14 @@ class EventSourceDriver:
         if found != self._held(state):
             self._send_failures_to_the_holding(state, found)
             raise TargetNotReady(f"target.mapping: {self._uuid} is to send what fails to {state.holding.name}", state)
+
+    def _refuse_a_limit_on_what_never_comes(self, state: SourceState) -> None:
+        guard = self._plan.guards.source
+        if guard and guard.dead_letters is not None:
+            raise RequestRefused(
+                f"guards.source.deadLetters: nothing is given up in this rollout of {state.source}, which has no "
+                "dead-letter queue, or no batch that is given up to a queue; take another limit"
+            )
 
     def _send_failures_to_the_holding(self, state: SourceState, found: Settings) -> None:
         refused = self._services.functions.exceptions.InvalidParameterValueException
