@@ -46,6 +46,13 @@ def deploy_sample(aws: EmbeddedAws, headgate: Outputs) -> Outputs:
     return _deploy(aws, "checkout", ROOT / "local" / "sample" / "template.yaml", overrides)
 
 
+def deploy_consumer(aws: EmbeddedAws, headgate: Outputs, source: str) -> Outputs:
+    """Build and deploy the consumer that is to be rolled out, behind ``sqs``, ``fifo`` or ``kinesis``."""
+    wanted = ("HeadgateLayerArn", "TelemetryStreamName", "TelemetryStreamArn")
+    overrides = parameters() | {name: headgate[name] for name in wanted} | {"Source": source}
+    return _deploy(aws, "orders", ROOT / "local" / "sample" / "orders.yaml", overrides)
+
+
 def _deploy(aws: EmbeddedAws, stack: str, template: Path, overrides: Outputs) -> Outputs:
     build = WORK / "build" / stack
     settings = ["--parameter-overrides", *(f"{name}={value}" for name, value in overrides.items())]

@@ -21,7 +21,7 @@ from headgate.request import read_request
 from headgate.strategy import steps_of
 from local.application import ROOT, WORK, DeploymentError, Outputs, deploy_headgate, deploy_sample
 from local.embedded.server import EmbeddedAws, EmbeddedAwsError, is_free
-from local.rollout_watch import Rollout, follow, release
+from local.rollout_watch import Rollout, WatchedAlias, follow, release
 from local.traffic import Traffic, tally
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         headgate = _deployed(aws)
         with Traffic(aws, FUNCTION, ALIAS, options.rps) as traffic:
             print(f"  {options.rps:g} requests a second on {FUNCTION}:{ALIAS}")
-            rollouts = []
+            watched, rollouts = WatchedAlias(aws, FUNCTION, ALIAS, traffic), []
             for title, event, error_rate, expected in (
                 ("a good release", good, 0.0, "succeeded"),
                 (
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
             ):
                 print(f"\n{title[0].upper()}{title[1:]}  (events/{_file(event)})")
                 release(aws, FUNCTION, error_rate)
-                rollouts.append(follow(aws, headgate, event, traffic, expected))
+                rollouts.append(follow(aws, headgate, event, watched, expected))
             summary = _summarise(options, rollouts, traffic)
     _print_summary(summary)
     if options.summary:

@@ -1,14 +1,14 @@
-"""Following one rollout from outside: the bus, the alias and the traffic, as a user could."""
+"""Following one rollout from outside: the bus, the target and what it does, as a user could."""
 
 from __future__ import annotations
 
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from headgate.aws import execution_arn, execution_name
-from headgate.request import LambdaAliasTarget, read_request
+from headgate.request import read_request
 from headgate.strategy import steps_of
 from local.traffic import tally
 
@@ -25,6 +25,46 @@ ENDED = {
 }
 PATIENCE_SECONDS = 120
 """How much longer than its bakes a rollout may take before the watch gives up."""
+
+
+class Standing(NamedTuple):
+    """What a target does with its traffic."""
+
+    version: str
+    weights: dict[str, float]
+    """The share of each version beside it; empty where it has everything."""
+    share: str = ""
+    """The same in words, where the weights do not say all."""
+
+
+class Watched(Protocol):
+    """A target, as it can be seen from outside."""
+
+    what: str
+    """What comes to it, in the plural."""
+
+    def standing(self) -> Standing:
+        """Which versions are at work now."""
+
+    def since(self, begun: float) -> list[Request]:
+        """What came since a time, by time.monotonic, and what became of it."""
+
+
+class WatchedAlias:
+    """An alias with requests coming to it."""
+
+    what = "requests"
+
+    def __init__(self, aws: EmbeddedAws, function: str, alias: str, traffic: Traffic) -> None:
+        self._functions, self._traffic = aws.client("lambda"), traffic
+        self._target = {"FunctionName": function, "Name": alias}
+
+    def standing(self) -> Standing:
+        alias = self._functions.get_alias(**self._target)
+        return Standing(alias["FunctionVersion"], alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {}))
+
+    def since(self, begun: float) -> list[Request]:
+        return self._traffic.since(begun)
 
 
 @dataclass
@@ -45,6 +85,8 @@ class Rollout:
     requests: list[Request] = field(default_factory=list)
     bakes_ended_by: list[str] = field(default_factory=list)
     transitions: int = 0
+    redriven: dict[str, int] | None = None
+    """Of a consumer: what became of what had failed, by the rollout's last event."""
 
     @property
     def failure_to_rollback(self) -> float | None:
@@ -100,52 +142,53 @@ def release(aws: EmbeddedAws, function: str, error_rate: float) -> None:
     client.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig={"Delay": 1})
 
 
-def follow(aws: EmbeddedAws, headgate: Outputs, event: dict[str, Any], traffic: Traffic, expected: str) -> Rollout:
+def follow(aws: EmbeddedAws, headgate: Outputs, event: dict[str, Any], watched: Watched, expected: str) -> Rollout:
     """Send the event, show what happens until the rollout ends, and say what it came to."""
     request = read_request(event["detail"], "demo")
-    if not isinstance(request.target, LambdaAliasTarget):
-        raise TypeError(f"{request.target.key} is no alias")
-    target = {"FunctionName": request.target.function, "Name": request.target.alias}
-    functions, bus = aws.client("lambda"), _Announcements(aws, headgate["BusName"], request.id)
-    rollout = Rollout(request.id, expected, stable=functions.get_alias(**target)["FunctionVersion"])
-    limit = sum(step.bake_seconds for step in steps_of(request.strategy)) + PATIENCE_SECONDS
+    bus = _Announcements(aws, headgate["BusName"], request.id)
+    rollout = Rollout(request.id, expected, stable=watched.standing().version)
     begun = time.monotonic()
-    said = begun
-    aws.client("events").put_events(
-        Entries=[
-            {
-                "EventBusName": headgate["BusName"],
-                "Source": event["source"],
-                "DetailType": event["detail-type"],
-                "Detail": json.dumps(event["detail"]),
-            }
-        ]
-    )
-    weights: dict[str, float] = {}
-    while not rollout.outcome:
-        if time.monotonic() - begun > limit:
-            raise TimeoutError(f"rollout {request.id} has not ended after {limit} s")
-        alias = functions.get_alias(**target)
-        now = time.monotonic()
-        before, weights = weights, alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
-        if before and not weights and alias["FunctionVersion"] == rollout.stable:
-            rollout.back_on_stable = now
-        for announced in bus.new():
-            _take_note(rollout, announced)
-            print(f"  {now - begun:5.1f} s  {_sentence(announced)}", flush=True)
-        if weights and now - said >= 1:
-            said = now
-            print(f"  {now - begun:5.1f} s    {_counts(traffic.since(begun), weights)}", flush=True)
-        time.sleep(0.05)
+    _send(aws, headgate["BusName"], event)
+    limit = sum(step.bake_seconds for step in steps_of(request.strategy)) + PATIENCE_SECONDS
+    _show(rollout, watched, bus, begun, limit)
     rollout.seconds = time.monotonic() - begun
-    time.sleep(1)  # Requests that were under way when the alias moved are answered by now.
-    alias = functions.get_alias(**target)
-    rollout.alias_serves = alias["FunctionVersion"]
-    rollout.alias_weights = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
-    rollout.requests = traffic.since(begun)
+    time.sleep(1)  # Requests that were under way when the target moved are answered by now.
+    standing = watched.standing()
+    rollout.alias_serves, rollout.alias_weights = standing.version, standing.weights
+    rollout.requests = watched.since(begun)
     rollout.transitions = _transitions(aws, execution_arn(headgate["RolloutMachineArn"], execution_name(request.id)))
     bus.close()
     return rollout
+
+
+def _send(aws: EmbeddedAws, bus: str, event: dict[str, Any]) -> None:
+    entry = {
+        "EventBusName": bus,
+        "Source": event["source"],
+        "DetailType": event["detail-type"],
+        "Detail": json.dumps(event["detail"]),
+    }
+    aws.client("events").put_events(Entries=[entry])
+
+
+def _show(rollout: Rollout, watched: Watched, bus: _Announcements, begun: float, limit: float) -> None:
+    """Show what happens until the rollout has ended, and note what it came to."""
+    said, before = begun, watched.standing()
+    while not rollout.outcome:
+        if time.monotonic() - begun > limit:
+            raise TimeoutError(f"rollout {rollout.rollout_id} has not ended after {limit} s")
+        standing = watched.standing()
+        now = time.monotonic()
+        if before.weights and not standing.weights and standing.version == rollout.stable:
+            rollout.back_on_stable = now
+        before = standing
+        for announced in bus.new():
+            _take_note(rollout, announced)
+            print(f"  {now - begun:5.1f} s  {_sentence(announced)}", flush=True)
+        if standing.weights and now - said >= 1:
+            print(f"  {now - begun:5.1f} s    {_counts(watched.since(begun), standing, watched.what)}", flush=True)
+            said = now
+        time.sleep(0.05)
 
 
 def _take_note(rollout: Rollout, announced: dict[str, Any]) -> None:
@@ -156,6 +199,7 @@ def _take_note(rollout: Rollout, announced: dict[str, Any]) -> None:
         rollout.outcome = ENDED[announced["detail-type"]]
         rollout.reason = detail["reason"]
         rollout.candidate = detail.get("candidate", "")
+        rollout.redriven = detail.get("redriven")
 
 
 def _sentence(announced: dict[str, Any]) -> str:
@@ -172,10 +216,10 @@ def _sentence(announced: dict[str, Any]) -> str:
     return f"{kind}: {detail['reason']}"
 
 
-def _counts(requests: list[Request], weights: dict[str, float]) -> str:
-    share = ", ".join(f"{weight * 100:g} % to version {version}" for version, weight in weights.items())
-    counts = "   ".join(f"version {v}: {n} requests, {e} errors" for v, (n, e) in tally(requests).items())
-    return f"{share}   {counts}"
+def _counts(requests: list[Request], standing: Standing, what: str) -> str:
+    weights = ", ".join(f"{weight * 100:g} % to version {version}" for version, weight in standing.weights.items())
+    counts = "   ".join(f"version {v}: {n} {what}, {e} errors" for v, (n, e) in tally(requests).items())
+    return f"{standing.share or weights}   {counts}"
 
 
 def _transitions(aws: EmbeddedAws, execution: str) -> int:
