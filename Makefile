@@ -10,8 +10,8 @@ LOCAL_VENV := .venv-local
 BIN := $(VENV)/bin
 
 ##@ Try it
-demo: setup ## Roll out a good and a bad version on the embedded AWS (STRATEGY=, RPS=, BAD_ERROR_RATE=, SUMMARY=file.json)
-	@$(BIN)/python -m local.demo run $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(RPS),--rps '$(RPS)') \
+demo: setup ## Roll out a good and a bad version on the embedded AWS (CONSUMER=sqs|fifo|kinesis, STRATEGY=, RPS=, BAD_ERROR_RATE=, SUMMARY=file.json)
+	@$(BIN)/python -m local.demo run $(if $(CONSUMER),--consumer '$(CONSUMER)') $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(RPS),--rps '$(RPS)') \
 	  $(if $(BAD_ERROR_RATE),--bad-error-rate '$(BAD_ERROR_RATE)') $(if $(SUMMARY),--summary '$(SUMMARY)')
 
 demo-serve: setup ## Leave the embedded AWS up with the application deployed, to play with
@@ -44,7 +44,7 @@ lint: setup ## ruff, mypy strict, cfn-lint, sam validate, the ASL check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/cfn-lint template.yaml local/sample/template.yaml
+	$(BIN)/cfn-lint template.yaml local/sample/*.yaml
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --region us-east-1
 	$(BIN)/python -m local.asl_check statemachines/*.asl.json
 

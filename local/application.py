@@ -6,10 +6,14 @@ import os
 import platform
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from local.embedded.server import EmbeddedAws
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,3 +86,12 @@ def _sam(aws: EmbeddedAws, arguments: list[str]) -> None:
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
         raise DeploymentError(f"sam {arguments[0]} failed ({done.returncode}); its last lines:\n{tail}")
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Say what is being done, and how long it took."""
+    print(f"  {what} ", end="", flush=True)
+    begun = time.monotonic()
+    yield
+    print(f"({time.monotonic() - begun:.1f} s)", flush=True)

@@ -1,6 +1,7 @@
 """The demo: a good and a bad release of a sample service, rolled out by Headgate on the embedded AWS.
 
-``run`` starts everything, shows both rollouts, checks how they ended against the alias and stops everything it started.
+``run`` starts everything, shows both rollouts, checks how they ended against the alias and stops everything it started;
+with ``--consumer`` what is rolled out is a consumer of a queue or stream.
 ``serve`` leaves it all up to play with; ``traffic`` keeps requests coming to it; ``stop`` ends it.
 """
 
@@ -10,22 +11,19 @@ import argparse
 import json
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "layers" / "headgate" / "python"))
 
 from headgate.errors import RequestRefused
 from headgate.request import read_request
 from headgate.strategy import steps_of
-from local.application import ROOT, WORK, DeploymentError, Outputs, deploy_headgate, deploy_sample
+from local.application import ROOT, WORK, DeploymentError, Outputs, deploy_headgate, deploy_sample, timed
+from local.consumer_demo import SOURCES, consumer_event, print_consumer_summary, run_consumer
 from local.embedded.server import EmbeddedAws, EmbeddedAwsError, is_free
 from local.rollout_watch import Rollout, WatchedAlias, follow, release
 from local.traffic import Traffic, tally
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FUNCTION, ALIAS = "checkout", "live"
 SERVE_PORT = 4566
@@ -55,8 +53,24 @@ def main() -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Both rollouts, from nothing to the summary."""
+    if options.consumer:
+        _announce_plan(consumer_event(options.consumer, options.strategy))
+        with EmbeddedAws() as aws:
+            summary = run_consumer(options, aws, _headgate_on(aws))
+        print_consumer_summary(summary)
+    else:
+        summary = _run_alias(options)
+        _print_summary(summary)
+    if options.summary:
+        options.summary.parent.mkdir(parents=True, exist_ok=True)
+        options.summary.write_text(json.dumps(summary, indent=2) + "\n")
+        print(f"\nThe summary is in {options.summary}.")
+    return 0 if summary["ok"] else 1
+
+
+def _run_alias(options: argparse.Namespace) -> dict[str, Any]:
     good, bad = (_event(kind, options.strategy) for kind in ("good", "bad"))
-    _announce_plan(good, options)
+    _announce_plan(good)
     with EmbeddedAws() as aws:
         headgate = _deployed(aws)
         with Traffic(aws, FUNCTION, ALIAS, options.rps) as traffic:
@@ -74,13 +88,7 @@ def run(options: argparse.Namespace) -> int:
                 print(f"\n{title[0].upper()}{title[1:]}  (events/{_file(event)})")
                 release(aws, FUNCTION, error_rate)
                 rollouts.append(follow(aws, headgate, event, watched, expected))
-            summary = _summarise(options, rollouts, traffic)
-    _print_summary(summary)
-    if options.summary:
-        options.summary.parent.mkdir(parents=True, exist_ok=True)
-        options.summary.write_text(json.dumps(summary, indent=2) + "\n")
-        print(f"\nThe summary is in {options.summary}.")
-    return 0 if summary["ok"] else 1
+            return _summarise(options, rollouts, traffic)
 
 
 def serve() -> None:
@@ -115,12 +123,16 @@ def keep_traffic(rps: float) -> None:
 
 
 def _deployed(aws: EmbeddedAws) -> Outputs:
-    print(f"  embedded AWS on {aws.endpoint_url}", flush=True)
-    with _timed("sam build and sam deploy: headgate"):
-        headgate = deploy_headgate(aws)
-    with _timed("sam build and sam deploy: checkout, the service to be rolled out"):
+    headgate = _headgate_on(aws)
+    with timed("sam build and sam deploy: checkout, the service to be rolled out"):
         deploy_sample(aws, headgate)
     return headgate
+
+
+def _headgate_on(aws: EmbeddedAws) -> Outputs:
+    print(f"  embedded AWS on {aws.endpoint_url}", flush=True)
+    with timed("sam build and sam deploy: headgate"):
+        return deploy_headgate(aws)
 
 
 def _event(kind: str, strategy: str | None) -> dict[str, Any]:
@@ -138,7 +150,7 @@ def _file(event: dict[str, Any]) -> str:
     return f"demo_{event['detail']['id'].split('-')[1]}_release.json"
 
 
-def _announce_plan(event: dict[str, Any], options: argparse.Namespace) -> None:
+def _announce_plan(event: dict[str, Any]) -> None:
     steps = steps_of(read_request(event["detail"], "demo").strategy)
     seconds = sum(step.bake_seconds for step in steps)
     shape = ", ".join(f"{step.weight:g} % for {step.bake_seconds} s" for step in steps)
@@ -228,22 +240,20 @@ def _print_guide(aws: EmbeddedAws) -> None:
 make demo-stop ends it.""")
 
 
-@contextmanager
-def _timed(what: str) -> Iterator[None]:
-    print(f"  {what} ", end="", flush=True)
-    begun = time.monotonic()
-    yield
-    print(f"({time.monotonic() - begun:.1f} s)", flush=True)
-
-
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local.demo", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     run_ = verbs.add_parser("run", help="roll out a good and a bad release, check how they ended")
     run_.add_argument("--strategy", help="a preset's name, or a strategy as JSON (default: the one in the events)")
-    run_.add_argument("--rps", type=_number(0.5, 500), default=20.0, help="requests a second (default: 20)")
     run_.add_argument(
-        "--bad-error-rate", type=_number(0.001, 1), default=0.3, help="share of the bad release's requests that fail"
+        "--consumer", choices=SOURCES, help="roll out the consumer of a queue, FIFO queue or stream instead"
+    )
+    run_.add_argument("--rps", type=_number(0.5, 500), default=20.0, help="requests or orders a second (default: 20)")
+    run_.add_argument(
+        "--bad-error-rate",
+        type=_number(0.001, 1),
+        default=0.3,
+        help="share of the bad release's requests or orders that fail",
     )
     run_.add_argument("--summary", type=Path, help="also write the summary to this file, as JSON")
     verbs.add_parser("serve", help="leave the embedded AWS up with the application")

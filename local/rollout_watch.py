@@ -173,7 +173,7 @@ def _send(aws: EmbeddedAws, bus: str, event: dict[str, Any]) -> None:
 
 def _show(rollout: Rollout, watched: Watched, bus: _Announcements, begun: float, limit: float) -> None:
     """Show what happens until the rollout has ended, and note what it came to."""
-    said, before = begun, watched.standing()
+    said, shown, before = begun, "", watched.standing()
     while not rollout.outcome:
         if time.monotonic() - begun > limit:
             raise TimeoutError(f"rollout {rollout.rollout_id} has not ended after {limit} s")
@@ -181,13 +181,17 @@ def _show(rollout: Rollout, watched: Watched, bus: _Announcements, begun: float,
         now = time.monotonic()
         if before.weights and not standing.weights and standing.version == rollout.stable:
             rollout.back_on_stable = now
+        if before.weights and not standing.weights and standing.share:
+            print(f"  {now - begun:5.1f} s    {standing.share}", flush=True)
         before = standing
         for announced in bus.new():
             _take_note(rollout, announced)
             print(f"  {now - begun:5.1f} s  {_sentence(announced)}", flush=True)
         if standing.weights and now - said >= 1:
-            print(f"  {now - begun:5.1f} s    {_counts(watched.since(begun), standing, watched.what)}", flush=True)
-            said = now
+            counts = _counts(watched.since(begun), standing, watched.what)
+            if counts != shown:
+                print(f"  {now - begun:5.1f} s    {counts}", flush=True)
+            said, shown = now, counts
         time.sleep(0.05)
 
 

@@ -10,13 +10,15 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
+
 from headgate.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RETRY_SECONDS = 1
-"""How long a message that failed stays hidden, instead of for the queue's whole visibility timeout."""
+RETRY_SECONDS = {"standard": 0, "fifo": 1}
+"""How long a message that failed stays hidden, instead of for the queue's whole visibility timeout. A FIFO group waits
+for its message, so it is not given up as soon."""
 
 version = os.environ["AWS_LAMBDA_FUNCTION_VERSION"]
 error_rate = float(os.environ.get("ERROR_RATE", "0"))
@@ -50,7 +52,9 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     for item in failed:
         if item.receipt:
             queues.change_message_visibility(
-                QueueUrl=os.environ["QUEUE"], ReceiptHandle=item.receipt, VisibilityTimeout=RETRY_SECONDS
+                QueueUrl=os.environ["QUEUE"],
+                ReceiptHandle=item.receipt,
+                VisibilityTimeout=RETRY_SECONDS["fifo" if item.lane else "standard"],
             )
     return {"batchItemFailures": [{"itemIdentifier": item.id} for item in failed]}
 
