@@ -26,6 +26,9 @@ SOURCES = {"sqs": "a queue", "fifo": "a FIFO queue", "kinesis": "a stream"}
 
 FUNCTION, ALIAS, STREAM = "orders", "live", "orders"
 OLD_LETTER = {"number": 0, "group": "a dead letter from long before the rollouts"}
+NO_SETTINGS = ("LastModified", "LastProcessingResult", "StateTransitionReason", "ResponseMetadata")
+"""What GetEventSourceMapping answers besides a mapping's settings and its state."""
+
 LATEST_SECONDS = 60
 """How long the last orders may take after the last rollout."""
 
@@ -99,8 +102,10 @@ class OrdersConsumer:
     def wrong(self) -> list[str]:
         """What of the team's own is not as it was before the rollouts."""
         faults = []
-        if (settings := self._settings_now()) != self._settings:
-            faults.append(f"the mapping is {settings}, and was {self._settings}")
+        settings = self._settings_now()
+        for name in settings.keys() | self._settings:
+            if (now := settings.get(name)) != (before := self._settings.get(name)):
+                faults.append(f"the mapping's {name} is {now}, and was {before}")
         if (policy := self._policy_now()) != self._policy:
             faults.append(f"the queue's redrive policy is {policy}, and was {self._policy}")
         if (letters := self._letters()) != [OLD_LETTER]:
@@ -109,7 +114,7 @@ class OrdersConsumer:
 
     def _settings_now(self) -> dict[str, Any]:
         mapping = self._functions.get_event_source_mapping(UUID=self.mapping_id)
-        return {name: mapping[name] for name in mapping if name not in ("LastModified", "ResponseMetadata")}
+        return {name: mapping[name] for name in mapping if name not in NO_SETTINGS}
 
     def _policy_now(self) -> str:
         if self._queue is None:

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from local.application import parameters
+from local.order_ledger import Try, account_of
 from tests.local.deployed import ROLE, Queue, eventually
 
 if TYPE_CHECKING:
@@ -22,7 +23,11 @@ VERSION = os.environ["AWS_LAMBDA_FUNCTION_VERSION"]
 
 def orders(event):
     for record in event["Records"]:
-        if "kinesis" in record:
+        if "dynamodb" in record:
+            image = record["dynamodb"]["NewImage"]
+            order = {"n": int(image["n"]["N"]), "group": image["group"]["S"]}
+            yield record["dynamodb"]["SequenceNumber"], order
+        elif "kinesis" in record:
             yield record["kinesis"]["sequenceNumber"], json.loads(base64.b64decode(record["kinesis"]["data"]))
         else:
             yield record["messageId"], json.loads(record["body"])
@@ -49,7 +54,7 @@ class Consumer:
     Parameters
     ----------
     source
-        ``sqs``, ``fifo`` or ``kinesis``.
+        ``sqs``, ``fifo``, ``kinesis`` or ``dynamodb``.
     mapping
         Settings of the mapping beyond the usual ones.
     """
@@ -61,7 +66,8 @@ class Consumer:
         self.name = f"orders-{source}-{headgate.new_id()}"
         self._make_ledger()
         self._make_function()
-        self.arn = self._make_stream() if source == "kinesis" else self._make_queue()
+        make = {"kinesis": self._make_stream, "dynamodb": self._make_table}
+        self.arn = make.get(source, self._make_queue)()
         self.uuid = self._make_mapping(mapping)
         self.target = {"kind": "event-source", "mapping": self.uuid}
         self.before = self.mapping()
@@ -116,15 +122,35 @@ class Consumer:
         self.url = self._sqs.create_queue(QueueName=f"{self.name}{suffix}", Attributes=settings)["QueueUrl"]
         return Queue(self._sqs, self.url).arn
 
+    def _make_given_up(self) -> None:
+        """A queue for what a stream's mapping gives up."""
+        self.dead_letters = Queue(self._sqs, self._sqs.create_queue(QueueName=f"{self.name}-given-up")["QueueUrl"])
+
+    def _make_table(self) -> str:
+        self._make_given_up()
+        made = self._dynamodb.create_table(
+            TableName=f"{self.name}-source",
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": "n", "AttributeType": "N"}],
+            KeySchema=[{"AttributeName": "n", "KeyType": "HASH"}],
+            StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
+        )
+        return str(made["TableDescription"]["LatestStreamArn"])
+
     def _make_stream(self) -> str:
+        self._make_given_up()
         self._kinesis.create_stream(StreamName=self.name, ShardCount=1)
         described = self._kinesis.describe_stream_summary(StreamName=self.name)
         return str(described["StreamDescriptionSummary"]["StreamARN"])
 
     def _make_mapping(self, settings: dict[str, Any]) -> str:
         usual: dict[str, Any] = {"FunctionResponseTypes": ["ReportBatchItemFailures"], "BatchSize": 5}
-        if self.source == "kinesis":
-            usual |= {"StartingPosition": "TRIM_HORIZON"}
+        if self.source in ("kinesis", "dynamodb"):
+            usual |= {
+                "StartingPosition": "TRIM_HORIZON",
+                "MaximumRetryAttempts": 1,
+                "DestinationConfig": {"OnFailure": {"Destination": self.dead_letters.arn}},
+            }
         made = self._functions.create_event_source_mapping(
             FunctionName=f"{self.name}:live", EventSourceArn=self.arn, **(usual | settings)
         )
@@ -137,12 +163,25 @@ class Consumer:
     def mapping(self) -> dict[str, Any]:
         """The mapping's settings as they are."""
         found = self._functions.get_event_source_mapping(UUID=self.uuid)
-        return {name: found[name] for name in found if name not in ("LastModified", "ResponseMetadata")}
+        told = ("LastModified", "LastProcessingResult", "StateTransitionReason", "ResponseMetadata")
+        return {name: found[name] for name in found if name not in told}
 
     def redrive_policy(self) -> dict[str, Any]:
         """The queue's redrive policy."""
         answer = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["RedrivePolicy"])
         return dict(json.loads(answer["Attributes"]["RedrivePolicy"]))
+
+    def held(self) -> int:
+        """How much a rollout's own queue holds of what failed; 0 where none stands in for the team's."""
+        if self.source in ("sqs", "fifo"):
+            arn = self.redrive_policy()["deadLetterTargetArn"]
+        else:
+            arn = self.mapping()["DestinationConfig"]["OnFailure"]["Destination"]
+        if arn == self.dead_letters.arn:
+            return 0
+        url = self._sqs.get_queue_url(QueueName=arn.rpartition(":")[2])["QueueUrl"]
+        name = "ApproximateNumberOfMessages"
+        return int(self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
 
     def send(self, numbers: range, groups: int = 4) -> None:
         """Send orders with these numbers, those of a group in order."""
@@ -151,6 +190,9 @@ class Consumer:
             if self.source == "kinesis":
                 body = json.dumps({"n": number, "group": group}).encode()
                 self._kinesis.put_record(StreamName=self.name, PartitionKey=group, Data=body)
+            elif self.source == "dynamodb":
+                order = {"n": {"N": str(number)}, "group": {"S": group}}
+                self._dynamodb.put_item(TableName=f"{self.name}-source", Item=order)
             elif self.source == "fifo":
                 self._sqs.send_message(
                     QueueUrl=self.url,
@@ -176,6 +218,20 @@ class Consumer:
             for item in page["Items"]
         ]
         return sorted(entries, key=lambda entry: entry["at"])
+
+    def out_of_order(self) -> list[int]:
+        """Orders that were first processed well after a later one of their group."""
+        entries = self.ledger()
+        tries = [Try(e["n"], e["group"], float(e["at"].partition("-")[0]), e["version"], e["ok"]) for e in entries]
+        return account_of({each.number for each in tries}, tries).out_of_order
+
+    def waits_for_candidate(self, version: str, seconds: float = 60) -> None:
+        """Until a version has tried an order."""
+        eventually(
+            lambda: any(entry["version"] == version for entry in self.ledger()),
+            seconds,
+            lambda: f"version {version} has tried nothing",
+        )
 
     def done(self) -> Counter[int]:
         """How often each order was processed well."""
