@@ -101,11 +101,12 @@ class OrdersConsumer:
 
     def wrong(self) -> list[str]:
         """What of the team's own is not as it was before the rollouts."""
-        faults = []
-        settings = self._settings_now()
-        for name in settings.keys() | self._settings:
-            if (now := settings.get(name)) != (before := self._settings.get(name)):
-                faults.append(f"the mapping's {name} is {now}, and was {before}")
+        now, before = self._settings_now(), self._settings
+        faults = [
+            f"the mapping's {name} is {now.get(name)}, and was {before.get(name)}"
+            for name in sorted(now.keys() | before.keys())
+            if now.get(name) != before.get(name)
+        ]
         if (policy := self._policy_now()) != self._policy:
             faults.append(f"the queue's redrive policy is {policy}, and was {self._policy}")
         if (letters := self._letters()) != [OLD_LETTER]:
