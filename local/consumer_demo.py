@@ -6,13 +6,10 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from headgate.errors import RequestRefused
-from headgate.request import read_request
-from headgate.strategy import steps_of
 from local.application import ROOT, deploy_consumer, timed
 from local.order_ledger import Account, Try, account_of
 from local.order_stream import GROUPS, OrderStream
-from local.rollout_watch import Rollout, Standing, follow, release
+from local.rollout_watch import Rollout, Standing, follow, release, with_strategy
 from local.traffic import Request
 
 if TYPE_CHECKING:
@@ -162,11 +159,7 @@ def consumer_event(source: str, strategy: str | None, mapping_id: str = "", kind
     detail["id"] = detail["id"].replace("-release", f"-{kind}-release")
     if mapping_id:
         detail["target"]["mapping"] = mapping_id
-    if strategy:
-        detail["strategy"] = json.loads(strategy) if strategy.startswith("{") else strategy
-    if not any(step.bake_seconds for step in steps_of(read_request(detail, "demo").strategy)):
-        raise RequestRefused(f"strategy: {strategy} never bakes, so nothing could catch the bad release; take another")
-    return event
+    return with_strategy(event, strategy)
 
 
 def event_file(source: str) -> str:

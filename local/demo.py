@@ -22,7 +22,7 @@ from headgate.strategy import steps_of
 from local.application import ROOT, WORK, DeploymentError, Outputs, deploy_headgate, deploy_sample, timed
 from local.consumer_demo import SOURCES, consumer_event, print_consumer_summary, run_consumer
 from local.embedded.server import EmbeddedAws, EmbeddedAwsError, is_free
-from local.rollout_watch import Rollout, WatchedAlias, follow, release
+from local.rollout_watch import Rollout, WatchedAlias, follow, release, with_strategy
 from local.traffic import Traffic, tally
 
 FUNCTION, ALIAS = "checkout", "live"
@@ -136,14 +136,9 @@ def _headgate_on(aws: EmbeddedAws) -> Outputs:
 
 
 def _event(kind: str, strategy: str | None) -> dict[str, Any]:
-    """An event from events/, with the strategy that was asked for; refused here if Headgate would refuse it."""
+    """An event from events/, with the strategy that was asked for."""
     event: dict[str, Any] = json.loads((ROOT / "events" / f"demo_{kind}_release.json").read_text())
-    if strategy:
-        event["detail"]["strategy"] = json.loads(strategy) if strategy.startswith("{") else strategy
-    steps = steps_of(read_request(event["detail"], "demo").strategy)
-    if not any(step.bake_seconds for step in steps):
-        raise RequestRefused(f"strategy: {strategy} never bakes, so nothing could catch the bad release; take another")
-    return event
+    return with_strategy(event, strategy)
 
 
 def _file(event: dict[str, Any]) -> str:

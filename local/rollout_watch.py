@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from headgate.aws import execution_arn, execution_name
+from headgate.errors import RequestRefused
 from headgate.request import read_request
 from headgate.strategy import steps_of
 from local.traffic import tally
@@ -140,6 +141,22 @@ def release(aws: EmbeddedAws, function: str, error_rate: float) -> None:
     variables |= {"RELEASE": str(int(variables["RELEASE"]) + 1), "ERROR_RATE": str(error_rate)}
     client.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
     client.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig={"Delay": 1})
+
+
+def with_strategy(event: dict[str, Any], strategy: str | None) -> dict[str, Any]:
+    """An event with the strategy that was asked for, a preset's name or JSON; refused here if Headgate would refuse it.
+
+    Raises
+    ------
+    RequestRefused
+        Also if nothing would bake, so that nothing could catch a bad release.
+    """
+    if strategy:
+        event["detail"]["strategy"] = json.loads(strategy) if strategy.startswith("{") else strategy
+    steps = steps_of(read_request(event["detail"], "demo").strategy)
+    if not any(step.bake_seconds for step in steps):
+        raise RequestRefused(f"strategy: {strategy} never bakes, so nothing could catch the bad release; take another")
+    return event
 
 
 def follow(aws: EmbeddedAws, headgate: Outputs, event: dict[str, Any], watched: Watched, expected: str) -> Rollout:
