@@ -232,7 +232,7 @@ def _print_rollout(rollout: dict[str, Any]) -> None:
         if rollout["ok"]
         else f"    WRONG: {'; '.join(rollout['wrong'])}"
     )
-    if rollout["redriven"] is not None:
+    if rollout["failedRequests"] and rollout["redriven"] is not None:
         print(f"    redriven: {_redriven(rollout['redriven'])}")
 
 
@@ -245,7 +245,7 @@ def _redriven(redriven: dict[str, int]) -> str:
         "expired": "gone from the stream",
     }
     told = [f"{redriven[name]} {what}" for name, what in words.items() if redriven.get(name)]
-    return ", ".join(told) or "nothing had been given up"
+    return ", ".join(told) or "nothing: what failed was tried again in its place"
 
 
 def _print_ledger(ledger: dict[str, Any]) -> None:
