@@ -106,11 +106,12 @@ def test_a_tables_stream_is_read_again_as_well(headgate: Headgate) -> None:
     )
     headgate.baking(rollout, 60)
     consumer.send(range(1, 21))
-    consumer.waits_for_candidate(version)
+    eventually(consumer.held, 60, lambda: "the mapping has given up nothing")
     headgate.signal(rollout, "abort")
     record = headgate.ended(rollout, 120)
     assert record["status"] == "rolled-back", record.get("reason")
     consumer.waits_for(range(1, 21))
+    assert headgate.events(rollout, "Rollout Rolled Back")[0]["redriven"]["redelivered"] > 0
     assert consumer.mapping() == consumer.before
     assert consumer.dead_letters.take() == []
 
