@@ -212,7 +212,8 @@ class HoldingQueues:
             told = told.model_copy(
                 update={"redelivered": told.redelivered + delivered.ok, "expired": told.expired + read.lost}
             )
-            if not delivered.failures:
+            # Of a batch that the stream has nothing left of, this message is all that tells.
+            if read.records and not delivered.failures:
                 self._delete(url, message)
                 return told
         if not holding.replaces:
