@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import zipfile
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tests.local.deployed import Headgate
 
 CONSUMER = """
-import base64, json, os, time
+import base64, json, os, time, zlib
 import boto3
 table = boto3.client("dynamodb")
 VERSION = os.environ["AWS_LAMBDA_FUNCTION_VERSION"]
@@ -39,11 +40,20 @@ def handler(event, context):
             failures.append({"itemIdentifier": item})  # What comes after a failure keeps its place.
             continue
         ok = not (os.environ["BROKEN"] == "yes" and order["n"] % 3 == 0)
+        # A version that is broken in every way: it fails on an item, on the batch, by its time, or after its work.
+        fault = zlib.crc32(str(order["n"]).encode()) % 8 if os.environ["BROKEN"] == "wildly" else 7
+        if fault == 1:
+            raise RuntimeError(f"order {order['n']} breaks the batch")
+        if fault == 2:
+            time.sleep(2)
+        ok = ok and fault != 0
         table.put_item(TableName=os.environ["LEDGER"], Item={
             "order": {"S": str(order["n"])}, "at": {"S": f"{time.time():.6f}-{context.aws_request_id}"},
             "version": {"S": VERSION}, "ok": {"BOOL": ok}, "group": {"S": order.get("group", "")}})
         if not ok:
             failures.append({"itemIdentifier": item})
+        if fault == 3:
+            raise RuntimeError(f"order {order['n']} was processed, and the answer is lost")
     return {"batchItemFailures": failures}
 """
 
@@ -97,14 +107,14 @@ class Consumer:
         self.publish(broken=False)
         self._functions.create_alias(FunctionName=self.name, Name="live", FunctionVersion="1")
 
-    def publish(self, *, broken: bool) -> str:
-        """A new version."""
+    def publish(self, *, broken: bool | str) -> str:
+        """A new version: good, broken for every third order, or ``wildly``."""
         self._functions.update_function_configuration(
             FunctionName=self.name,
             Environment={
                 "Variables": {
                     "LEDGER": self.name,
-                    "BROKEN": "yes" if broken else "no",
+                    "BROKEN": broken if isinstance(broken, str) else "yes" if broken else "no",
                     "RELEASE": self._headgate.new_id(),
                 }
             },
@@ -165,6 +175,12 @@ class Consumer:
         found = self._functions.get_event_source_mapping(UUID=self.uuid)
         told = ("LastModified", "LastProcessingResult", "StateTransitionReason", "ResponseMetadata")
         return {name: found[name] for name in found if name not in told}
+
+    def throttle(self, seconds: float) -> None:
+        """Leave the function no concurrency for a while."""
+        self._functions.put_function_concurrency(FunctionName=self.name, ReservedConcurrentExecutions=0)
+        time.sleep(seconds)
+        self._functions.delete_function_concurrency(FunctionName=self.name)
 
     def redrive_policy(self) -> dict[str, Any]:
         """The queue's redrive policy."""

@@ -330,6 +330,26 @@ def test_what_is_in_flight_is_waited_for_but_not_for_longer_than_it_can_be(consu
     assert 16 <= waited[-1] - waited[0] <= 22
 
 
+@pytest.mark.parametrize("consumer", [("queue", "split")], indirect=True)
+def test_what_the_candidate_had_in_hand_when_it_was_replaced_can_still_be_held(consumer: Consumer) -> None:
+    # GIVEN a message that the candidate has received for the last time when it is rolled back
+    state = rolled_out(consumer, 10)
+    consumer.sqs.put(consumer.queue, "m-1")
+    consumer.sqs.receive_message(QueueUrl=f"https://sqs/{consumer.queue}", VisibilityTimeout=18)
+    received = consumer.clock.now
+    state = consumer.do("rollback", state)
+    # WHEN the rollout gives back what it holds, and SQS gives the message up once it is visible again
+    given_up, answers = False, consumer.tries("restore", state)
+    while (answer := next(answers)) is None:
+        if not given_up and consumer.clock.now >= received + 18:
+            consumer.sqs.queues[consumer.queue].messages.clear()
+            consumer.fail("m-1")
+            given_up = True
+    # THEN the rollout's own queue was still there for it
+    assert (consumer.bodies(consumer.queue), consumer.bodies(consumer.team)) == (["m-1"], [])
+    assert answer["redriven"]["returned"] == 1
+
+
 @pytest.mark.parametrize("consumer", WAYS, indirect=True)
 def test_without_the_lock_nothing_has_an_effect(consumer: Consumer) -> None:
     state = rolled_out(consumer, 10)

@@ -33,6 +33,9 @@ SETTLED = ("Enabled", "Disabled")
 """States of a mapping in which it can be updated; in the others an update is on its way."""
 
 
+MARGIN_SECONDS = 2
+"""How much longer than it should take a batch that an alias has picked the candidate for may be on its way."""
+
 SLICE_SECONDS = 10
 """How long one call moves messages or records before the machine is told to call again. The warden waits 20 seconds for
 an answer."""
@@ -156,7 +159,7 @@ class EventSourceDriver:
         if state.mode == "split":
             self._require_the_alias(state)
             alias = self._alias.shift(_alias_of(state), weight)
-            return state.model_copy(update={"alias": alias, "weight": weight, "shifted_at": alias.shifted_at})
+            return state.model_copy(update={"alias": alias, "weight": weight, "shifted_at": self._milliseconds()})
         if weight == 0:
             return self._place(state, self._stable_place(state), weight)
         return self._place(state, self._candidate_place(state, weight), weight)
@@ -316,7 +319,7 @@ class EventSourceDriver:
             update={
                 "alias": alias,
                 "weight": weight,
-                "shifted_at": alias.shifted_at,
+                "shifted_at": self._milliseconds(),
                 "to_release": state.holding is not None or alias.to_release,
                 "parked": False,
             }
@@ -379,7 +382,7 @@ class EventSourceDriver:
         self, state: SourceState, weight: float, move: Callable[[AliasState], AliasState] | None
     ) -> SourceState:
         if move:
-            return self._moved(state, move, weight).model_copy(update={"shifted_at": self._milliseconds()})
+            return self._moved(state, move, weight)
         return state.model_copy(update={"parked": False, "weight": weight, "shifted_at": self._milliseconds()})
 
     def _stop(self, state: SourceState, *, runs: bool) -> None:
@@ -545,6 +548,7 @@ class EventSourceDriver:
                 if not moved.done and moved.moved < max(1, holding.held):
                     so_far = f"{moved.moved} messages are moved so far; {moved.reason}"
                     raise TargetNotReady(f"{holding.name}: {so_far}", state)
+                self._await_what_the_candidate_had(state, promoted=promoted)
                 self._services.holdings.give_back_policy(holding, state.source)
             raise TargetNotReady(f"{holding.name}: what comes late is waited for", self._restored(state, holding))
         self._await_settled(state, holding)
@@ -564,6 +568,7 @@ class EventSourceDriver:
         mapping = self._settled(state)
         found = self._found(state, mapping)
         if found.settings != state.original:
+            self._await_what_the_candidate_had(state, promoted=promoted)
             self._update(**state.original.changes(found.settings, state.kind))
             raise TargetNotReady(f"target.mapping: {self._uuid} is getting its own settings back", state)
         if not holding.restored_at:
@@ -586,6 +591,23 @@ class EventSourceDriver:
             return _let_gone(state)  # Nobody else was to have them, so the queue stays, and the report names it.
         self._services.holdings.delete(holding)
         return _let_gone(state)
+
+    def _await_what_the_candidate_had(self, state: SourceState, *, promoted: bool) -> None:
+        """Go on holding for as long as the candidate may still fail on what it had in hand when it was replaced.
+
+        A message that has used its receives up with the candidate is seen once more by SQS, when its visibility timeout
+        is over, and then given up. A ramp has waited for that before it let go.
+        """
+        if promoted or state.mode == "ramp":
+            return
+        replaced_for = self._services.now() - state.shifted_at / 1000
+        if replaced_for < state.timeout_seconds + MARGIN_SECONDS:
+            raise TargetNotReady(f"{state.source}: the candidate may still be at work", state)
+        if _is_queue(state) and replaced_for < state.timeout_seconds + state.visibility_seconds + MARGIN_SECONDS:
+            # Of an empty queue nothing is to come; of another one any message may be on its last receive.
+            left = self._services.queues.count(self._services.queues.url(state.source)).total
+            if left:
+                raise TargetNotReady(f"{state.source}: {left} messages may be what the candidate failed on", state)
 
     def _restored(self, state: SourceState, holding: Holding) -> SourceState:
         """The state once what the rollout's own queue stood in for is back in its place."""
