@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from headgate.errors import LockLost, RequestRefused, TargetChanged, TargetNotReady
 from headgate.mappings import settings_of
 from tests.unit.consuming import (
+    DESTINATION,
     FIFO,
     GIVES_UP,
     QUEUE,
@@ -174,7 +175,7 @@ def test_batches_that_a_split_gives_up_go_to_a_queue_of_its_own(consumer: Consum
     assert consumer.mapping.fields["MaximumRetryAttempts"] == 2
 
 
-@pytest.mark.parametrize("consumer", [("kinesis", "ramp"), ("kinesis for ever", "split")], indirect=True)
+@pytest.mark.parametrize("consumer", [("kinesis for ever", "ramp"), ("kinesis for ever", "split")], indirect=True)
 def test_where_nothing_is_given_up_nothing_is_held(consumer: Consumer) -> None:
     consumer.do("prepare")
     assert (consumer.own, consumer.mapping.updates) == ([], [])
@@ -191,7 +192,9 @@ def test_a_queue_without_dead_letters_and_a_destination_that_is_no_queue_are_lef
     assert "holding" not in queue.do("prepare")
 
 
-@pytest.mark.parametrize("consumer", [("kinesis", "ramp"), ("kinesis for ever", "split")], indirect=True)
+@pytest.mark.parametrize(
+    "consumer", [("kinesis", "ramp"), ("kinesis for ever", "split"), ("fifo", "ramp")], indirect=True
+)
 def test_a_limit_on_dead_letters_is_refused_where_none_can_come(consumer: Consumer) -> None:
     consumer.guards = {"source": {"deadLetters": 0}}
     with pytest.raises(RequestRefused, match=r"guards\.source\.deadLetters: nothing is given up.*take another limit"):
@@ -269,6 +272,7 @@ class TestBatchesOfAStream:
         state = consumer.end(state, promoted=False)
         (own,) = consumer.own
         assert (state["redriven"]["kept"], len(consumer.bodies(own)), state["toRelease"]) == (1, 1, False)
+        assert state["redriven"]["queue"] == own
 
     def test_a_batch_that_a_dead_call_had_in_hand_is_not_deleted_with_the_queue(self, consumer: Consumer) -> None:
         # GIVEN a call that dies with a batch in hand, and has no chance to let it go
@@ -328,6 +332,47 @@ def test_what_is_in_flight_is_waited_for_but_not_for_longer_than_it_can_be(consu
         assert answer is None or consumer.mapping.version == "7"
     # The visibility timeout is 18 s.
     assert 16 <= waited[-1] - waited[0] <= 22
+
+
+@pytest.mark.parametrize("consumer", [("kinesis", "ramp")], indirect=True)
+@pytest.mark.parametrize("promoted", [True, False])
+def test_what_a_ramp_has_blocked_is_worked_off_before_the_limits_come_back(
+    consumer: Consumer, *, promoted: bool
+) -> None:
+    # GIVEN a stream whose mapping gives batches up, in a ramp, where it gives none up
+    state = rolled_out(consumer, 10)
+    seen = len(consumer.mapping.updates)
+    # WHEN the rollout has ended one way or the other
+    state = consumer.do("promote" if promoted else "rollback", state)
+    # THEN the mapping points at its alias again, at full speed, and still blocks
+    at_rest = settings_of(consumer.mapping.told(), "kinesis")
+    assert (at_rest.batch_size, at_rest.parallelization_factor, at_rest.gives_up) == (100, 4, False)
+    # AND its limits come back later, and what is too old for them is held before it goes to the team
+    consumer.do("release" if promoted else "restore", state)
+    limits, destination = consumer.mapping.updates[-2:]
+    assert limits["MaximumRetryAttempts"] == 2
+    assert limits["DestinationConfig"]["OnFailure"]["Destination"].rpartition(":")[2].startswith("headgate-held-")
+    assert destination == {"DestinationConfig": DESTINATION}
+    assert len(consumer.mapping.updates) > seen + 2
+    consumer.assert_as_before("7" if promoted else "6")
+
+
+@pytest.mark.parametrize("consumer", [("queue", "split"), ("kinesis", "split")], indirect=True)
+def test_the_queue_of_an_earlier_rollout_is_not_taken_for_the_teams(consumer: Consumer) -> None:
+    consumer.sqs.queue("headgate-held-earlier")
+    if consumer.queue:
+        policy = {"deadLetterTargetArn": arn("headgate-held-earlier"), "maxReceiveCount": 3}
+        consumer.sqs.point(consumer.queue, json.dumps(policy))
+    else:
+        consumer.mapping.fields["DestinationConfig"] = {"OnFailure": {"Destination": arn("headgate-held-earlier")}}
+    with pytest.raises(RequestRefused, match="headgate-held-earlier, the queue of an earlier rollout that was stopped"):
+        consumer.do("prepare")
+
+
+@pytest.mark.parametrize("consumer", [("queue", "split")], indirect=True)
+def test_the_rollouts_own_queue_stands_in_everywhere_before_the_first_traffic(consumer: Consumer) -> None:
+    consumer.do("prepare")
+    assert consumer.clock.time() - consumer.sqs.pointed_at >= 60
 
 
 @pytest.mark.parametrize("consumer", [("queue", "split")], indirect=True)
@@ -446,6 +491,8 @@ def test_a_mapping_that_was_stopped_runs_again_when_its_alias_was_moved_meanwhil
             if consumer.mapping.told()["State"] == "Disabled":
                 consumer.function.point("live", "5")
     # THEN it invokes what the alias names now, at full speed, and the alias is left as found
+    if not consumer.queue:
+        consumer.do("restore", state)
     consumer.assert_mapping_as_before()
     assert consumer.function.serves() == ("5", {})
     assert consumer.versions_at_work()[-1] == "5"

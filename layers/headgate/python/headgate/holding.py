@@ -34,6 +34,9 @@ MOST_AT_ONCE = 100
 HIDDEN_SECONDS = 3600
 """For so long a batch in hand is nobody else's; what is kept becomes visible again after that."""
 
+CALL_SECONDS = 840
+"""How long a call may be busy with one batch: the driver's function has 900 s."""
+
 PER_SECOND = 50
 """How fast messages go back: the consumer has its own work besides."""
 
@@ -51,6 +54,8 @@ class Holding(Wire):
     """How often a message is received before it lands here; 0 for as often as it was."""
     held: int = 0
     """How many messages it held, approximately, when they began to go back."""
+    placed_at: int = 0
+    """When it was put in that place, in seconds since 1970."""
     restored_at: int = 0
     """When that was put back, in seconds since 1970."""
 
@@ -75,6 +80,8 @@ class Redriven(Wire):
     """Batches that are still in the rollout's own queue, which then stays: nobody else was to have them."""
     expired: int = 0
     """Records that the stream does not have any more."""
+    queue: str | None = None
+    """The rollout's own queue, where it stays because something is kept in it."""
 
 
 def holding_for(rollout_id: str, source_arn: str, replaces: str, *, prefix: str, fifo: bool) -> Holding:
@@ -169,7 +176,9 @@ class HoldingQueues:
             url = self._queues.url(source_arn)
             self._sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": wanted})
 
-    def redeliver(self, holding: Holding, function: str, deadline: float, so_far: Redriven) -> tuple[bool, Redriven]:
+    def redeliver(
+        self, holding: Holding, function: str, timeout_seconds: int, deadline: float, so_far: Redriven
+    ) -> tuple[bool, Redriven]:
         """Give the batches that are held to a function, those of a shard in its order.
 
         What the function fails on again goes on to where it would have gone without a rollout. A batch is deleted only
@@ -177,6 +186,8 @@ class HoldingQueues:
 
         Parameters
         ----------
+        timeout_seconds
+            The function's: an invocation that begins must end while this process still lives.
         deadline
             When to begin no other batch, on ``time.monotonic``.
 
@@ -190,7 +201,7 @@ class HoldingQueues:
         left = sorted(held, key=_place_in_its_shard)
         try:
             while left and time.monotonic() < deadline:
-                told = self._redeliver_one(holding, url, left[0], function, deadline, told)
+                told = self._redeliver_one(holding, url, left[0], function, timeout_seconds, deadline, told)
                 del left[0]
         finally:
             # The next call goes on with them, and not only after an hour.
@@ -199,7 +210,14 @@ class HoldingQueues:
         return not held, told
 
     def _redeliver_one(
-        self, holding: Holding, url: str, message: Any, function: str, deadline: float, told: Redriven
+        self,
+        holding: Holding,
+        url: str,
+        message: Any,
+        function: str,
+        timeout_seconds: int,
+        deadline: float,
+        told: Redriven,
     ) -> Redriven:
         batch = batch_of(message["Body"])
         if batch is not None:
@@ -208,10 +226,15 @@ class HoldingQueues:
             except NotYet:
                 self._hide(url, message, 0)
                 return told
-            delivered = self._streams.deliver(function, read.records)
+            until = time.monotonic() + max(1, CALL_SECONDS - timeout_seconds)
+            delivered = self._streams.deliver(function, read.records, deadline=until)
             told = told.model_copy(
                 update={"redelivered": told.redelivered + delivered.ok, "expired": told.expired + read.lost}
             )
+            if delivered.failures and time.monotonic() >= until:
+                # Not refused, but not come to: all of it is delivered again.
+                self._hide(url, message, 0)
+                return told
             # Of a batch that the stream has nothing left of, this message is all that tells.
             if read.records and not delivered.failures:
                 self._delete(url, message)

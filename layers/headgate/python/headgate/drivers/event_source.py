@@ -169,7 +169,7 @@ class EventSourceDriver:
         if state.mode == "split":
             self._require_the_alias(state)
             return self._moved(state, self._alias.promote, PROMOTED)
-        wanted = Place(state.function, _alias_of(state).candidate, state.original)
+        wanted = Place(state.function, _alias_of(state).candidate, self._at_rest(state))
         return self._place(state, wanted, PROMOTED, self._alias.promote)
 
     def rollback(self, state: SourceState) -> SourceState:
@@ -251,8 +251,8 @@ class EventSourceDriver:
     def _hold(self, state: SourceState, mapping: Any) -> None:
         """See that what the candidate fails on lands in a queue of the rollout's own, if it would land anywhere."""
         replaces = self._to_replace(state)
+        self._refuse_a_limit_on_what_never_comes(state, replaces)
         if replaces is None:
-            self._refuse_a_limit_on_what_never_comes(state)
             return
         if state.holding is None:
             # On record before it is done: what is ours to take back must be known whenever this process dies.
@@ -264,11 +264,11 @@ class EventSourceDriver:
             raise TargetNotReady(f"target: {holding.name} is to hold what fails", state.model_copy(update=planned))
         self._still_ours()
         if _is_queue(state):
-            key = self._services.holdings.attributes(state.source, "KmsMasterKeyId").get("KmsMasterKeyId", "")
-            self._services.holdings.make(state.holding, self._plan.rollout_id, key=key)
-            self._services.holdings.stand_in(state.holding, state.source)
+            self._hold_messages(state, state.holding)
             return
         self._services.holdings.make(state.holding, self._plan.rollout_id, sender_role=self._role(state))
+        if state.mode == "ramp":
+            return  # It gives nothing up before its end.
         if mapping["State"] not in SETTLED:
             raise TargetNotReady(f"target.mapping: {self._uuid} is {mapping['State']}", state)
         found = self._found(state, mapping).settings
@@ -276,12 +276,26 @@ class EventSourceDriver:
             self._send_failures_to_the_holding(state, found)
             raise TargetNotReady(f"target.mapping: {self._uuid} is to send what fails to {state.holding.name}", state)
 
-    def _refuse_a_limit_on_what_never_comes(self, state: SourceState) -> None:
+    def _hold_messages(self, state: SourceState, holding: Holding) -> None:
+        """Point the redrive policy at the rollout's own queue, and wait until that holds everywhere."""
+        key = self._services.holdings.attributes(state.source, "KmsMasterKeyId").get("KmsMasterKeyId", "")
+        self._services.holdings.make(holding, self._plan.rollout_id, key=key)
+        self._services.holdings.stand_in(holding, state.source)
+        now = int(self._services.now())
+        if not holding.placed_at:
+            state = state.model_copy(update={"holding": holding.model_copy(update={"placed_at": now})})
+            raise TargetNotReady(f"{holding.name}: is to stand in for the dead-letter queue", state)
+        if left := max(0, holding.placed_at + self._services.settle_seconds - now):
+            raise TargetNotReady(f"{holding.name}: stands in everywhere in {left} s at the latest", state)
+
+    def _refuse_a_limit_on_what_never_comes(self, state: SourceState, replaces: str | None) -> None:
         guard = self._plan.guards.source
-        if guard and guard.dead_letters is not None:
+        blocks = state.mode == "ramp" and state.kind != "sqs"
+        if guard and guard.dead_letters is not None and (replaces is None or blocks):
+            why = "a failure blocks what comes after it" if blocks else "it has no dead-letter queue that gets any"
             raise RequestRefused(
-                f"guards.source.deadLetters: nothing is given up in this rollout of {state.source}, which has no "
-                "dead-letter queue, or no batch that is given up to a queue; take another limit"
+                f"guards.source.deadLetters: nothing is given up during this rollout of {state.source}: {why}; take "
+                "another limit"
             )
 
     def _send_failures_to_the_holding(self, state: SourceState, found: Settings) -> None:
@@ -295,15 +309,30 @@ class EventSourceDriver:
     def _to_replace(self, state: SourceState) -> str | None:
         """What the rollout's own queue is to stand in for; None where nothing is given up, so that nothing is to hold.
 
-        A ramp of a stream gives up no batch. A destination that is no queue is left as it is.
+        A destination that is no queue is left as it is.
+
+        Raises
+        ------
+        RequestRefused
+            If an earlier rollout's own queue is there, which could not be taken away.
         """
         if state.holding is not None:
             return state.holding.replaces
         if _is_queue(state):
-            return self._services.holdings.redrive_policy(state.source) or None
+            policy = self._services.holdings.redrive_policy(state.source)
+            self._refuse_a_queue_that_was_left(state, policy and json.loads(policy)["deadLetterTargetArn"])
+            return policy or None
         destination = state.original.on_failure or ""
-        gives_up = state.mode == "split" and state.original.gives_up
-        return destination if gives_up and (not destination or ":sqs:" in destination) else None
+        self._refuse_a_queue_that_was_left(state, destination)
+        return destination if state.original.gives_up and (not destination or ":sqs:" in destination) else None
+
+    def _refuse_a_queue_that_was_left(self, state: SourceState, found: str) -> None:
+        if found.rpartition(":")[2].startswith(self._services.holding_prefix):
+            raise RequestRefused(
+                f"target.mapping: what fails of {state.source} still goes to {found}, the queue of an earlier rollout "
+                "that was stopped (its tag headgate:rollout says which); bring its messages back by a redrive, and "
+                "point the redrive policy or the on-failure destination at your own queue again"
+            )
 
     def _role(self, state: SourceState) -> str:
         found = self._services.functions.get_function_configuration(
@@ -326,7 +355,7 @@ class EventSourceDriver:
         )
 
     def _stable_place(self, state: SourceState) -> Place:
-        return Place(state.function, _alias_of(state).stable, state.original)
+        return Place(state.function, _alias_of(state).stable, self._at_rest(state))
 
     def _candidate_place(self, state: SourceState, weight: float) -> Place:
         version = _alias_of(state).candidate
@@ -335,6 +364,14 @@ class EventSourceDriver:
     def _ramp(self, state: SourceState, weight: float) -> Settings:
         settings = state.original.share(weight, state.kind)
         return settings if _is_queue(state) else settings.blocking()
+
+    def _at_rest(self, state: SourceState) -> Settings:
+        """The settings outside of a ramp, until the rollout gives back what it holds.
+
+        What a stream's ramp has blocked must not be given up for its age as soon as the ramp is over.
+        """
+        blocks = state.mode == "ramp" and state.holding is not None and not _is_queue(state)
+        return state.original.blocking() if blocks else state.original
 
     def _held(self, state: SourceState) -> Settings:
         """The settings with which a stream's failed batches go to the rollout's own queue."""
@@ -369,7 +406,7 @@ class EventSourceDriver:
         if found.version != wanted.version:
             self._stop(state, runs=runs)
             self._await_drained(state, mapping)
-        elif runs and found == wanted:
+        elif runs and (found == wanted or self._was_never_moved(state, found, wanted)):
             return self._arrived(state, weight, move)
         self._still_ours()
         if move:
@@ -377,6 +414,10 @@ class EventSourceDriver:
         changes = wanted.settings.changes(found.settings, state.kind)
         self._update(FunctionName=wanted.function, Enabled=True, **changes)
         raise TargetNotReady(f"target.mapping: {self._uuid} is being pointed at {wanted.function}", state)
+
+    def _was_never_moved(self, state: SourceState, found: Place, wanted: Place) -> bool:
+        """Whether the mapping is all that it was before the rollout, so that nothing has been blocked."""
+        return wanted.function == state.function and found == wanted._replace(settings=state.original)
 
     def _arrived(
         self, state: SourceState, weight: float, move: Callable[[AliasState], AliasState] | None
@@ -400,7 +441,7 @@ class EventSourceDriver:
         """Let a mapping that this rollout has stopped invoke its alias again, wherever somebody else has moved that."""
         if not runs:
             self._await_drained(state, mapping)
-            changes = state.original.changes(settings_of(mapping, state.kind), state.kind)
+            changes = self._at_rest(state).changes(settings_of(mapping, state.kind), state.kind)
             self._update(FunctionName=state.function, Enabled=True, **changes)
 
     def _await_drained(self, state: SourceState, mapping: Any) -> None:
@@ -450,7 +491,8 @@ class EventSourceDriver:
         candidate = self._candidate_place(state, 100).function
         if function not in (state.function, candidate):
             raise self._changed(f"points at {function}")
-        own = [state.original, self._held(state), *(self._ramp(state, step.weight) for step in self._plan.steps)]
+        ramps = [self._ramp(state, step.weight) for step in self._plan.steps]
+        own = [state.original, self._held(state), self._at_rest(state), *ramps]
         if settings not in own:
             raise self._changed(f"has other settings: {settings.to_wire()}")
         version = alias.candidate if function == candidate else self._routing()[0]
@@ -542,7 +584,7 @@ class EventSourceDriver:
                     update={"held": holding.held or queues.count(queues.url(holding.arn)).total}
                 )
                 moved = queues.move_whole(holding.arn, destination, per_second=PER_SECOND, since=0)
-                told = told.model_copy(update={counted_as: moved.moved})
+                told = told.model_copy(update={counted_as: max(getattr(told, counted_as), moved.moved)})
                 state = state.model_copy(update={"redriven": told, "holding": holding})
                 # What comes straight back has had its chance: it goes where the team has it, once the policy is theirs.
                 if not moved.done and moved.moved < max(1, holding.held):
@@ -568,9 +610,7 @@ class EventSourceDriver:
         mapping = self._settled(state)
         found = self._found(state, mapping)
         if found.settings != state.original:
-            self._await_what_the_candidate_had(state, promoted=promoted)
-            self._update(**state.original.changes(found.settings, state.kind))
-            raise TargetNotReady(f"target.mapping: {self._uuid} is getting its own settings back", state)
+            self._give_settings_back(state, holding, mapping, found.settings, promoted=promoted)
         if not holding.restored_at:
             raise TargetNotReady(f"{holding.name}: what comes late is waited for", self._restored(state, holding))
         self._await_settled(state, holding)
@@ -578,7 +618,7 @@ class EventSourceDriver:
         version = alias.candidate if promoted else alias.stable
         function = f"{state.function.rpartition(':')[0]}:{version}"
         done, told = self._services.holdings.redeliver(
-            holding, function, time.monotonic() + SLICE_SECONDS, state.redriven or Redriven()
+            holding, function, state.timeout_seconds, time.monotonic() + SLICE_SECONDS, state.redriven or Redriven()
         )
         state = state.model_copy(update={"redriven": told})
         if not done:
@@ -588,17 +628,41 @@ class EventSourceDriver:
             # In the hands of a call that has died: hidden for a while, and then visible again.
             raise TargetNotReady(f"{holding.name}: {left - told.kept} batches are in flight", state)
         if told.kept:
-            return _let_gone(state)  # Nobody else was to have them, so the queue stays, and the report names it.
+            # Nobody else was to have them, so the queue stays, and the report names it.
+            told = told.model_copy(update={"queue": holding.name})
+            return _let_gone(state.model_copy(update={"redriven": told}))
         self._services.holdings.delete(holding)
         return _let_gone(state)
+
+    def _give_settings_back(
+        self, state: SourceState, holding: Holding, mapping: Any, found: Settings, *, promoted: bool
+    ) -> None:
+        """Take a mapping's settings a step back to what they were; raises TargetNotReady.
+
+        What a ramp has blocked is worked off first, in its order. What is too old by then for the limits that come back
+        is given up to the rollout's own queue, and delivered again.
+        """
+        self._await_what_the_candidate_had(state, promoted=promoted)
+        if found != self._held(state):
+            left = state.shifted_at / 1000 + self._services.settle_seconds - self._services.now()
+            if left > 0:
+                raise TargetNotReady(f"{state.source}: what was blocked is worked off first, {left:.0f} s", state)
+            self._update(**self._held(state).changes(found, state.kind))
+            raise TargetNotReady(f"target.mapping: {self._uuid} is getting its limits back", state)
+        left = _seconds(mapping["LastModified"]) + self._services.settle_seconds - self._services.now()
+        if left > 0:
+            raise TargetNotReady(f"{holding.name}: what is too old comes there, {left:.0f} s", state)
+        self._update(**state.original.changes(found, state.kind))
+        raise TargetNotReady(f"target.mapping: {self._uuid} is getting its own settings back", state)
 
     def _await_what_the_candidate_had(self, state: SourceState, *, promoted: bool) -> None:
         """Go on holding for as long as the candidate may still fail on what it had in hand when it was replaced.
 
-        A message that has used its receives up with the candidate is seen once more by SQS, when its visibility timeout
-        is over, and then given up. A ramp has waited for that before it let go.
+        A message that has used its receives up with the candidate is given up when it would be received once more,
+        after its visibility timeout. And one that has blocked its group was received more often than the team's own
+        policy allows: the stable version must have had it before that is back.
         """
-        if promoted or state.mode == "ramp":
+        if promoted:
             return
         replaced_for = self._services.now() - state.shifted_at / 1000
         if replaced_for < state.timeout_seconds + MARGIN_SECONDS:
