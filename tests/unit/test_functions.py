@@ -628,7 +628,7 @@ class TestAcquirer:
 
 class TestEventSourceDriver:
     def test_it_holds_what_fails_shifts_and_goes_back(
-        self, table: Table, locks: Locks, deployed: Functions, checkout: FakeLambda
+        self, table: Table, locks: Locks, steps: Steps, deployed: Functions, checkout: FakeLambda
     ) -> None:
         # GIVEN the rollout of a consumer that has begun
         payload = event("event_source_driver")
@@ -640,10 +640,14 @@ class TestEventSourceDriver:
         sqs.queue("orders", "orders-dead")
         checkout.map(time.time, arn("orders"), BatchSize=10)
         detach = SqsService(sqs).attach(deployed.client("sqs"))
-        # WHEN its driver prepares it, which takes two calls, shifts, and rolls it back
-        with pytest.raises(TargetNotReady, match="is to hold what fails"):
-            deployed.call("event_source_driver", payload)
-        assert record_of(table)["underway"]
+        # WHEN its driver prepares it, which takes some calls, shifts, and rolls it back
+        for why in ("is to hold what fails", "is to stand in", "stands in everywhere in 60 s"):
+            with pytest.raises(TargetNotReady, match=why):
+                deployed.call("event_source_driver", payload)
+            assert record_of(table)["underway"]
+        held = record_of(table)["state"]
+        held["holding"]["placedAt"] -= 60
+        steps.keep_state("checkout-42", held, underway=True)
         payload |= deployed.call("event_source_driver", payload)
         assert sqs.queues["orders"].dead_letters == payload["state"]["holding"]["name"]
         payload |= deployed.call("event_source_driver", payload | {"action": "shift", "weight": 10})
