@@ -18,7 +18,8 @@ functions = invoker()
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    function, version = event["target"]["function"], event["candidate"]
+    # A consumer is no alias itself: ``through`` is the one that its mapping points at.
+    function, version = event.get("through", event["target"])["function"], event["candidate"]
     cases = event["config"].get("cases") or [{"payload": {}}]
     for number, case in enumerate(cases, start=1):
         answer = invoke(functions, function, version, case.get("payload", {}))

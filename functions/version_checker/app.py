@@ -19,12 +19,13 @@ TRIES = 3
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    target, config, version = event["target"], event["config"], event["candidate"]
+    # A consumer is no alias itself: ``through`` is the one that its mapping points at, and a promotion moves it.
+    alias, config, version = event.get("through", event["target"]), event["config"], event["candidate"]
     invocations = config.get("invocations", 3)
     for _ in range(invocations):
-        answer = invoke(functions, target["function"], target["alias"], config.get("payload", {}))
+        answer = invoke(functions, alias["function"], alias["alias"], config.get("payload", {}))
         if answer.version != version:
-            return ask_again(event, f"alias {target['alias']} served version {answer.version}, not {version}")
+            return ask_again(event, f"alias {alias['alias']} served version {answer.version}, not {version}")
         if answer.error:
             return failed(f"version {version} failed: {answer.error}")
         if wrong := mismatch(config.get("expect"), answer.payload):

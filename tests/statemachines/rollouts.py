@@ -103,9 +103,11 @@ _STATE_OF_FUNCTION = {
     "settler": "Settle",
 }
 _TASK_FUNCTIONS = {"TaskPlanner": "task_planner", "TaskClassifier": "task_classifier", "TaskStopper": "task_stopper"}
+_SAMPLE_HOOKS = ("smoke_tester", "version_checker")
 _FUNCTIONS = (
     *_STATE_OF_FUNCTION,
     *_TASK_FUNCTIONS.values(),
+    *_SAMPLE_HOOKS,
     "lambda_alias_driver",
     "event_source_driver",
     "intake",
@@ -234,6 +236,8 @@ class Functions:
         """The event source mapping whose consumer is rolled out, if one is."""
         self.served: dict[str, Callable[[Any], Any]] = {}
         """Headgate's own functions by their ARN, for those who invoke them."""
+        self.invoked: list[tuple[str, str, Any]] = []
+        """How the function was invoked: the qualifier, the version behind it, and what it was given."""
         self.caller = threading.local()
         self._lock = threading.Lock()
 
@@ -323,6 +327,8 @@ class Functions:
         return self.publish_version()
 
     def invoke(self, **given: Any) -> dict[str, Any]:
+        if given["FunctionName"] == self.name:
+            return self._serve(**given)
         try:
             answer = self.served[given["FunctionName"]](json.loads(given["Payload"]))
         except Exception as failure:  # noqa: BLE001 - whatever it is, Lambda tells it to the caller
@@ -330,6 +336,12 @@ class Functions:
             told = json.dumps({"errorType": name, "errorMessage": str(failure)})
             return {"FunctionError": "Unhandled", "Payload": io.BytesIO(told.encode())}
         return {"Payload": io.BytesIO(json.dumps(answer).encode())}
+
+    def _serve(self, *, Qualifier: str, Payload: bytes, **_: str) -> dict[str, Any]:  # noqa: N803 - AWS's names
+        """What the function answers: its version; behind the alias it is the one that the alias names."""
+        version = self.version if Qualifier == "live" else Qualifier
+        self.invoked.append((Qualifier, version, json.loads(Payload)))
+        return {"ExecutedVersion": version, "Payload": io.BytesIO(json.dumps({"version": version}).encode())}
 
     def change_outside(self, version: str, weights: dict[str, float] | None = None) -> None:
         """Somebody else moves the alias."""
@@ -459,7 +471,7 @@ class Rollouts:
             _modules.update(_load_functions(self.engine.client))
         self.functions = Functions(self.engine.client("lambda").exceptions)
         self.functions.served = self.engine.functions
-        for name in ("lambda_alias_driver", "warden"):
+        for name in ("lambda_alias_driver", "warden", *_SAMPLE_HOOKS):
             opening.enter_context(mock.patch.object(_modules[name], "functions", Client(self.functions)))
         for name, outlet in (("intake", "queues"), ("counter", "queues"), ("publisher", "events")):
             opening.enter_context(mock.patch.object(_modules[name], outlet, Client(self.outlets)))
@@ -634,6 +646,17 @@ class Rollouts:
         self.answers[name] = list(answers or [{"hookStatus": "SUCCEEDED"}])
         self.engine.function(name, lambda event: self._answer(name, event))
         return {"lambda": name, "timeoutSeconds": seconds, "config": config}
+
+    def sample_hook(self, function: str, **config: Any) -> dict[str, Any]:
+        """The entry in a request of one of the sample hooks, which does what its code says."""
+
+        def serve(event: Any) -> Any:
+            self.asked.append({"hook": function, **event})
+            return self._deliver(function, event)
+
+        self.functions.hooks.add(function)
+        self.engine.function(function, serve)
+        return {"lambda": function, "timeoutSeconds": 60, "config": config}
 
     def task_hook(self, *answers: dict[str, Any] | Exception, seconds: int = 60, **fields: Any) -> dict[str, Any]:
         """The entry in a request of a task that ends like this, the last one for ever; it succeeds by default."""

@@ -117,6 +117,48 @@ def test_the_warden_rolls_a_dead_rollout_back_and_restores_over_several_sweeps(
     assert bodies(app, queue) == ["m-1"]
 
 
+@pytest.mark.parametrize(("queue", "mode"), WAYS)
+def test_the_sample_hooks_test_the_function_behind_a_consumer(app: Rollouts, queue: str, mode: str) -> None:
+    # GIVEN both sample hooks and one of each other kind, none of which is told more than the mapping by the request
+    app.consume(queue)
+    hooks = {
+        "beforeTraffic": [
+            app.sample_hook("smoke_tester", cases=[{"payload": {"id": 1}, "expect": {"version": CANDIDATE}}]),
+            app.task_hook(),
+        ],
+        "beforeStep": [app.hook("before")],
+        "afterStep": [app.machine_hook("load-test", {"Type": "Succeed"})],
+        "afterTraffic": [app.sample_hook("version_checker", invocations=2)],
+    }
+    # WHEN the consumer is rolled out
+    request = request_for(app, mode, (10, 1), hooks=hooks)
+    execution = app.run(request)
+    # THEN they have invoked the candidate itself before it had traffic, and afterwards what the alias serves
+    assert execution.states()[-1] == "Promoted"
+    assert app.functions.invoked == [(CANDIDATE, CANDIDATE, {"id": 1}), *[("live", CANDIDATE, {})] * 2]
+    # AND everybody is told the mapping and the alias that it points at, a task its target's name as ever
+    told = [*app.asked, app.engine.executions("load-test")[0].input]
+    assert [event["stage"] for event in told] == ["beforeTraffic", "beforeStep", "afterTraffic", "afterStep"]
+    for event in told:
+        assert event["target"] == request["target"]
+        assert event["through"] == {"kind": "lambda-alias", "function": "checkout", "alias": "live"}
+    assert app.tasks.environment_of(0, "app")["HEADGATE_TARGET"] == KEY
+    assert_invariants(app)
+
+
+def test_hooks_of_a_consumers_rollback_are_told_the_alias_behind_it(app: Rollouts) -> None:
+    app.consume()
+    app.after("Bake", lambda: app.signal("abort"))
+    app.run(request_for(app, "split", (10, LONG), hooks={"onRollback": [app.hook("pager")]}))
+    (asked,) = app.asked
+    assert (asked["stage"], asked["through"]["function"], asked["through"]["alias"]) == (
+        "onRollback",
+        "checkout",
+        "live",
+    )
+    assert_invariants(app)
+
+
 def test_a_consumer_whose_alias_is_rolled_out_already_is_refused_and_the_other_way_round(app: Rollouts) -> None:
     # GIVEN a rollout of the alias itself
     app.consume()

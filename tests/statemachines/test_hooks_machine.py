@@ -147,6 +147,15 @@ def test_hooks_are_asked_in_order_until_all_have_agreed(app: Rollouts) -> None:
     ]
 
 
+def test_functions_and_machines_are_told_the_alias_behind_a_consumer(app: Rollouts) -> None:
+    consumer = {"target": {"kind": "event-source", "mapping": "m-1", "mode": "ramp"}, "through": TOLD["target"]}
+    load = app.machine_hook("load-test", SUCCEED, users=40)
+    execution = app.engine.start(HOOKS, {**TOLD, **consumer, "hooks": [app.hook("check"), load]})
+    execution.wait()
+    assert app.asked == [{"hook": "check", **TOLD, **consumer, "config": {}, "hookDetails": {}}]
+    assert app.engine.executions("load-test")[0].input == {**TOLD, **consumer, "config": {"users": 40}}
+
+
 def test_no_hook_after_one_that_failed_is_asked(app: Rollouts) -> None:
     failed = {"hookStatus": "FAILED", "hookDetails": {"reason": "two of three cases"}}
     execution = ask(app, app.hook("first"), app.hook("second", failed), app.hook("third"))

@@ -1599,6 +1599,21 @@ class TestSampleHooks:
         answer = deployed.call("version_checker", event("version_checker") | {"hookDetails": waited})
         assert answer["hookStatus"] == "SUCCEEDED"
 
+    @pytest.mark.parametrize("hook", ["smoke_tester", "version_checker"])
+    def test_of_a_consumer_they_test_the_function_that_its_mapping_points_at(
+        self, deployed: Functions, checkout: FakeLambda, hook: str
+    ) -> None:
+        # GIVEN a consumer's event: its target is a mapping, and the alias behind it comes beside it
+        checkout.point("live", "7")
+        checkout.answers["7"] = {"total": 7}
+        payload = event(hook)
+        payload["through"] = payload["target"]
+        payload["target"] = {"kind": "event-source", "mapping": "14e0db71-5d35-4eb5-b481-8945cf9d10c2", "mode": "ramp"}
+        # THEN they answer as they do for the alias itself
+        assert deployed.call(hook, payload)["hookStatus"] == "SUCCEEDED"
+        checkout.answers["7"] = ValueError("boom")
+        assert deployed.call(hook, payload)["hookStatus"] == "FAILED"
+
     @pytest.mark.parametrize(
         ("answer", "reason"),
         [
