@@ -6,13 +6,17 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from headgate.consumers import Consumers, refuse_guards_that_do_not_fit
 from headgate.errors import RequestRefused
 from headgate.request import EventSourceTarget, Guards
 from tests.unit.consuming import FIFO, QUEUE, STREAM, TABLE_STREAM, UUID
+from tests.unit.services import Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.unit.services import FakeLambda
 
 
@@ -23,6 +27,19 @@ def target(mode: Any = None) -> EventSourceTarget:
 @pytest.fixture
 def consumers(lambda_client: Any) -> Consumers:
     return Consumers(lambda_client)
+
+
+@pytest.fixture
+def refusing(checkout: FakeLambda, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Lets Lambda answer with an error code whoever asks for a mapping."""
+
+    def refuse_with(code: str) -> None:
+        def refuse(**_: str) -> None:
+            raise Refusal(code)
+
+        monkeypatch.setattr(checkout, "GetEventSourceMapping", refuse)
+
+    return refuse_with
 
 
 @pytest.mark.parametrize(
@@ -66,6 +83,32 @@ def test_what_cannot_be_rolled_out_is_refused_with_the_fix(
 @pytest.mark.usefixtures("checkout")
 def test_a_mapping_that_does_not_exist_is_refused(consumers: Consumers) -> None:
     with pytest.raises(RequestRefused, match=f"target.mapping: there is no mapping {UUID} in this Region"):
+        consumers.find(target())
+
+
+def test_a_consumer_of_a_cluster_that_aws_does_not_manage_is_refused(
+    checkout: FakeLambda, consumers: Consumers
+) -> None:
+    # GIVEN a mapping as Lambda tells it of Kafka brokers of one's own: without an ARN
+    fields = checkout.map(lambda: 0.0, QUEUE).fields
+    del fields["EventSourceArn"]
+    fields["SelfManagedEventSource"] = {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": ["broker.example:9092"]}}
+    why = "^target.mapping: reads from a self-managed Apache Kafka cluster; Headgate rolls out consumers of SQS queues"
+    with pytest.raises(RequestRefused, match=why):
+        consumers.find(target())
+
+
+def test_a_mapping_that_headgate_may_not_look_at_is_refused_with_the_parameter_to_change(
+    consumers: Consumers, refusing: Callable[[str], None]
+) -> None:
+    refusing("AccessDeniedException")
+    with pytest.raises(RequestRefused, match=f"^target.mapping: {UUID} may not be looked at: .* TargetFunctions, or"):
+        consumers.find(target())
+
+
+def test_a_lambda_that_does_not_answer_is_no_refusal(consumers: Consumers, refusing: Callable[[str], None]) -> None:
+    refusing("ServiceException")
+    with pytest.raises(ClientError, match="ServiceException"):
         consumers.find(target())
 
 

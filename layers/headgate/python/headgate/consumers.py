@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from botocore.exceptions import ClientError
+
 from headgate.errors import RequestRefused
 from headgate.mappings import Kind, kind_of
 from headgate.request import EventSourceTarget, LambdaAliasTarget
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
 QUEUE_LIMITS = ("oldestMessageSeconds", "backlogGrowth")
 STREAM_LIMITS = ("iteratorAgeSeconds",)
+
+SELF_MANAGED = "a self-managed Apache Kafka cluster"
+"""The one source without an ARN, https://docs.aws.amazon.com/lambda/latest/api/API_GetEventSourceMapping.html."""
 
 
 class Consumer(NamedTuple):
@@ -47,11 +52,9 @@ class Consumers:
         RequestRefused
             If there is none, or it cannot be rolled out in this way.
         """
-        try:
-            mapping = self._functions.get_event_source_mapping(UUID=target.mapping)
-        except self._functions.exceptions.ResourceNotFoundException:
-            raise RequestRefused(f"target.mapping: there is no mapping {target.mapping} in this Region") from None
-        source, kind = mapping["EventSourceArn"], kind_of(mapping["EventSourceArn"])
+        mapping = self._mapping(target.mapping)
+        source = mapping.get("EventSourceArn", SELF_MANAGED)
+        kind = kind_of(source)
         if target.mode == "split" and kind == "sqs-fifo":
             raise RequestRefused(
                 "target.mode: split would let two versions take turns at the messages of a group, and the mapping "
@@ -60,6 +63,20 @@ class Consumers:
         mode = target.mode or ("ramp" if kind == "sqs-fifo" else "split")
         settled = target.model_copy(update={"mode": mode})
         return Consumer(settled, _alias_behind(mapping["FunctionArn"], target.mapping), kind, source)
+
+    def _mapping(self, uuid: str) -> dict[str, Any]:
+        try:
+            return dict(self._functions.get_event_source_mapping(UUID=uuid))
+        except self._functions.exceptions.ResourceNotFoundException:
+            raise RequestRefused(f"target.mapping: there is no mapping {uuid} in this Region") from None
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "AccessDeniedException":
+                raise
+            # The permission is for the mappings of certain functions, and what does not exist has none.
+            raise RequestRefused(
+                f"target.mapping: {uuid} may not be looked at: its function does not fit the stack's parameter "
+                "TargetFunctions, or there is no such mapping"
+            ) from None
 
 
 def _alias_behind(function_arn: str, mapping: str) -> LambdaAliasTarget:
