@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
 from headgate.each_by_itself import each_by_itself
-from headgate.errors import LockLost, TargetChanged
+from headgate.errors import LockLost, TargetChanged, TargetNotReady
 from headgate.executions import Executions
 from headgate.locks import Locks
 from headgate.observability import logger
@@ -71,6 +71,9 @@ def look_after(rollout_id: str) -> None:
         rescue(rollout_id, record, f"its execution ended as {status} and left it unfinished")
     except LockLost as lost:
         logger.info("another warden was faster", reason=str(lost))
+    except TargetNotReady as not_ready:
+        # No failure: Lambda would try again beside the next sweep, with a second driver. What is done is on record.
+        logger.info("the target is not back yet; the next sweep goes on", reason=str(not_ready))
 
 
 def rescue(rollout_id: str, record: dict[str, Any], reason: str) -> None:
@@ -92,24 +95,28 @@ def rescue(rollout_id: str, record: dict[str, Any], reason: str) -> None:
 def roll_back(record: dict[str, Any], epoch: int, reason: str) -> tuple[Terminal, str, dict[str, Any]]:
     """Let the target's driver put the stable revision back, and give back what the rollout has held.
 
-    What the driver says when it cannot becomes the reason.
+    What the driver says when it cannot becomes the reason. A rollback is not repeated while a restore is underway: it
+    would take back what the restore has done, and begin the times anew that a restore waits for.
     """
     outcome: Terminal = "rolled-back"
-    state = record["state"]
-    for action in ("rollback", "restore"):
-        if action == "restore" and not state.get("toRelease"):
-            continue
+    state, rolled_back = record["state"], record.get("rolledBack", False)
+    if not rolled_back:
         try:
-            state = ask_driver(action, record, epoch, state)
+            state, rolled_back = ask_driver("rollback", record, epoch, state), True
+        except TargetChanged as changed:
+            outcome, reason = "stopped", f"{reason}; {changed}"
+    if state.get("toRelease"):
+        try:
+            state = ask_driver("restore", record, epoch, state, rolledBack=rolled_back)
         except TargetChanged as changed:
             outcome, reason = "stopped", f"{reason}; {changed}"
     return outcome, reason, state
 
 
-def ask_driver(action: str, record: dict[str, Any], epoch: int, state: dict[str, Any]) -> dict[str, Any]:
+def ask_driver(action: str, record: dict[str, Any], epoch: int, state: dict[str, Any], **more: bool) -> dict[str, Any]:
     """Call the target's driver and answer its state; its errors that mean something here are raised as they are."""
     plan = record["plan"]
-    call = {"action": action, "target": plan["target"], "plan": plan, "epoch": epoch, "state": state}
+    call = {"action": action, "target": plan["target"], "plan": plan, "epoch": epoch, "state": state, **more}
     answer = functions.invoke(FunctionName=plan["driver"], Payload=json.dumps(call).encode())
     told = json.loads(answer["Payload"].read())
     if "FunctionError" not in answer:
@@ -120,4 +127,6 @@ def ask_driver(action: str, record: dict[str, Any], epoch: int, state: dict[str,
             raise LockLost(message)
         case "TargetChanged":
             raise TargetChanged(message)
+        case "TargetNotReady":
+            raise TargetNotReady(message)
     raise RuntimeError(f"the driver could not {action}, the next sweep tries again: {message}")

@@ -132,10 +132,13 @@ class Record:
     def is_rolling_back(self, rollout_id: str) -> bool:
         return self.fields.get("phase") == "rolling-back"
 
-    def keep_state(self, rollout_id: str, state: dict[str, Any], *, phase: str, underway: bool = False) -> None:
+    def keep_state(
+        self, rollout_id: str, state: dict[str, Any], *, phase: str, underway: bool = False, rolled_back: bool = False
+    ) -> None:
         self.interrupt("KeepState", "before")
         assert self.fields["phase"] == phase
         self.fields |= {"state": json.loads(json.dumps(state)), "underway": underway}
+        self.fields |= {"rolledBack": True} if rolled_back else {}
         self.interrupt("KeepState", "after")
 
 

@@ -19,7 +19,7 @@ import pytest
 from botocore.exceptions import ConnectTimeoutError
 
 from headgate.aws import execution_name
-from headgate.errors import Aborted, LockLost, RequestRefused, TargetNotReady
+from headgate.errors import Aborted, LockLost, RequestRefused, TargetChanged, TargetNotReady
 from headgate.evidence import Pair
 from headgate.inbox import signals_of
 from headgate.judge import Arm, Evidence
@@ -1205,6 +1205,43 @@ class TestWarden:
         checkout.others[DRIVER] = honest
         deployed.call("warden", {"detail-type": "Scheduled Event"})
         assert (record_of(table)["status"], checkout.serves()) == ("rolled-back", ("6", {}))
+
+    @pytest.mark.parametrize("payload", [None, {"detail-type": "Scheduled Event"}])
+    def test_a_target_that_is_not_back_yet_is_no_failure_and_the_next_sweep_goes_on(
+        self, table: Table, dead: str, deployed: Functions, checkout: FakeLambda, payload: Any
+    ) -> None:
+        # GIVEN a driver that has begun to roll back, and needs longer than a call
+        honest = checkout.others[DRIVER]
+        checkout.others[DRIVER] = lambda _: TargetNotReady("headgate-held-1: 300 messages have been returned so far")
+        # WHEN the warden comes, THEN nothing fails that Lambda would try again, and nothing is closed
+        deployed.call("warden", payload)
+        assert (record_of(table)["status"], table.lock(TARGET_KEY)["owner"]) == ("running", "checkout-42")
+        assert [kind for kind, _ in announced(table, "checkout-42")] == ["Rollout Started"]
+        # AND the next sweep does the rest
+        checkout.others[DRIVER] = honest
+        deployed.call("warden", {"detail-type": "Scheduled Event"})
+        assert (record_of(table)["status"], checkout.serves()) == ("rolled-back", ("6", {}))
+
+    def test_a_target_that_was_moved_from_outside_is_still_found_so_while_what_was_held_is_given_back(
+        self, table: Table, steps: Steps, dead: str, deployed: Functions, checkout: FakeLambda
+    ) -> None:
+        # GIVEN a rollout that holds something, and an alias that somebody else has moved
+        steps.keep_state("checkout-42", record_of(table)["state"] | {"toRelease": True})
+        restored, calls = dict[str, Any](), list[dict[str, Any]]()
+
+        def drive(call: dict[str, Any]) -> Any:
+            calls.append(call)
+            return TargetChanged("it serves version 3") if call["action"] == "rollback" else restored["answer"]
+
+        checkout.others[DRIVER] = drive
+        # WHEN giving back takes two sweeps
+        for restored["answer"] in (TargetNotReady("300 so far"), {"state": record_of(table)["state"]}):
+            assert record_of(table)["status"] == "running"
+            deployed.call("warden", {"detail-type": "Scheduled Event"})
+        # THEN the second has looked at the target again, and the rollout ends as stopped
+        assert [call["action"] for call in calls] == ["rollback", "restore"] * 2
+        assert not any(call.get("rolledBack") for call in calls)
+        assert (record_of(table)["status"], "serving" in record_of(table)) == ("stopped", False)
 
     def test_a_warden_that_comes_second_leaves_it_to_the_first(
         self, table: Table, dead: str, deployed: Functions, checkout: FakeLambda, monkeypatch: pytest.MonkeyPatch

@@ -54,7 +54,13 @@ class Steps:
         return (self._table.rollout(rollout_id) or {}).get("phase") == "rolling-back"
 
     def keep_state(
-        self, rollout_id: str, state: dict[str, Any], *, phase: Phase | None = None, underway: bool = False
+        self,
+        rollout_id: str,
+        state: dict[str, Any],
+        *,
+        phase: Phase | None = None,
+        underway: bool = False,
+        rolled_back: bool = False,
     ) -> None:
         """Keep what the driver knows of the target, for whoever has to roll it back from outside.
 
@@ -64,13 +70,15 @@ class Steps:
             The phase that the driver was called in; None if it does not matter.
         underway
             Whether the driver has to be called again, and go on from this state, whatever the machine knows.
+        rolled_back
+            Whether all that is left to do is to give back what the rollout has held.
 
         Raises
         ------
         LockLost
             If the rollout is in another phase by now: what a call that was given up for lost knows is out of date.
         """
-        kept = {"state": state, "underway": underway}
+        kept = {"state": state, "underway": underway} | ({"rolledBack": True} if rolled_back else {})
         if phase is None:
             self._table.amend(rollout_id, kept)
             return

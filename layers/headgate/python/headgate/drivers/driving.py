@@ -68,7 +68,8 @@ def drive(
     Parameters
     ----------
     event
-        ``{action, target, plan, epoch, state, weight?}``.
+        ``{action, target, plan, epoch, state, weight?, rolledBack?}``. The last is kept while a restore is underway:
+        whoever goes on with it need not roll back again.
     driver_of
         Makes the driver of a plan, given what raises LockLost unless the target is still this rollout's, and the weight
         that the last forward step was after, whether or not its answer came.
@@ -102,7 +103,9 @@ def drive(
         state = _act(driver, event, state_of.model_validate(known) if known else None)
     except TargetNotReady as not_ready:
         if not_ready.state:
-            steps.keep_state(plan.rollout_id, not_ready.state.to_wire(), phase=PHASES[action], underway=True)
+            rolled_back = event.get("rolledBack", False)
+            told = not_ready.state.to_wire()
+            steps.keep_state(plan.rollout_id, told, phase=PHASES[action], underway=True, rolled_back=rolled_back)
         raise
     if state is None:
         return {"state": _standing(driver)}
