@@ -454,6 +454,22 @@ def _raise(_: int) -> None:
     raise ValueError("a bug")
 
 
+@pytest.mark.parametrize("function", ["redrive_planner", "redriver"])
+def test_a_cause_that_was_cut_off_is_told_as_it_came(app: App, function: str) -> None:
+    # GIVEN what Step Functions tells of a function's error, without the end
+    cause = '{"errorMessage":"a bug","errorType":"ValueError","stackTrace":["line 1'
+    app.sqs.bury("orders", "a")
+
+    def fail(_: Any) -> Any:
+        raise LambdaServiceError("ValueError", cause)
+
+    app.engine.function(function, fail)
+    # WHEN it ends the redrive, THEN that is announced like any end
+    execution = app.start(**LIVE)
+    assert (execution.error, told(execution)["reason"]) == ("RedriveFailed", cause)
+    assert execution.states()[-3:] == ["Announce", "How did it end?", "Failed"]
+
+
 def test_a_planner_that_cannot_ask_sqs_fails_and_does_not_refuse(app: App) -> None:
     def fail(**_: Any) -> Any:
         raise refusal("KmsAccessDenied", "no")

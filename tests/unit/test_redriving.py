@@ -292,12 +292,33 @@ def test_the_stopper_cancels_what_the_execution_has_started_and_nothing_else(
     world.sqs.bury("orders", "a", "b", "c")
     world.sqs.start_message_move_task(SourceArn=arn("orders-dead"), MaxNumberOfMessagesPerSecond=1)
     detail = event("redrive_stopper")["detail"]
-    later = detail | {"startDate": (world.clock.time() + 60) * 1000}
+    now = world.clock.time() * 1000
+    later = detail | {"startDate": now + 60_000, "stopDate": now + 90_000}
     assert call("redrive_stopper", detail=later) == {"cancelled": False, "remaining": 3}
-    ours = detail | {"startDate": world.clock.time() * 1000}
+    # A redrive that had failed before may be told of late.
+    earlier = detail | {"startDate": now - 90_000, "stopDate": now - 60_000}
+    assert call("redrive_stopper", detail=earlier) == {"cancelled": False, "remaining": 3}
+    ours = detail | {"startDate": now - 10_000, "stopDate": now + 10_000}
     dry = ours | {"input": json.dumps({"from": {"queue": "orders-dead"}})}
     assert not call("redrive_stopper", detail=dry)["cancelled"]
     assert call("redrive_stopper", detail=ours) == {"cancelled": True, "remaining": 3}
+
+
+def test_a_redrive_that_failed_and_has_cancelled_already_is_told_of_without_harm(
+    world: World, call: Callable[..., Any]
+) -> None:
+    world.sqs.bury("orders", *map(str, range(10)))
+    world.sqs.start_message_move_task(SourceArn=arn("orders-dead"), MaxNumberOfMessagesPerSecond=1)
+    now = world.clock.time() * 1000
+    failed = event("redrive_stopper")["detail"] | {"status": "FAILED", "startDate": now, "stopDate": now + 5_000}
+    # GIVEN the machine's own state Stop, which cancels as the execution ends
+    by_machine = {name: failed[name] for name in ("executionArn", "name", "startDate", "input")}
+    world.clock.sleep(3)
+    assert call("redrive_stopper", detail=by_machine) == {"cancelled": True, "remaining": 7}
+    # WHEN Step Functions announces that end, more than once, THEN nothing changes
+    for _ in range(2):
+        assert call("redrive_stopper", detail=failed) == {"cancelled": False, "remaining": 7}
+    assert [task["Status"] for task in world.sqs.queues["orders-dead"].tasks] == ["CANCELLED"]
 
 
 @pytest.mark.parametrize("text", [None, "null", "{}", '{"from": {"queue": "nowhere"}}'])

@@ -222,13 +222,13 @@ class Queues:
             return Moved(done=False, moved=moved, reason=reason)
         return Moved(done=backlog.total == 0, moved=moved, reason=reason)
 
-    def cancel(self, source_arn: str, since: float | None = None) -> bool:
-        """Cancel the move task that runs on a queue, if it was started from ``since`` on; whether there was one.
+    def cancel(self, source_arn: str, since: float | None = None, until: float = math.inf) -> bool:
+        """Cancel the move task that runs on a queue, if it was started between these times; whether there was one.
 
         What has been moved stays moved: only what is still in the queue stays there.
         """
         for task in self._tasks(source_arn):
-            if task["Status"] != "RUNNING" or (since is not None and _started(task) < since):
+            if task["Status"] != "RUNNING" or not (since or 0.0) <= _started(task) <= until:
                 continue
             try:
                 self._sqs.cancel_message_move_task(TaskHandle=task["TaskHandle"])
