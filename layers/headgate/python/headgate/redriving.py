@@ -1,4 +1,9 @@
-"""A redrive on AWS: working a request out without moving anything, and carrying it out slice by slice."""
+"""A redrive on AWS: working a request out without moving anything, and carrying it out slice by slice.
+
+A slice that dies has told nobody what it has moved, and is done again with the progress from before it. What it had
+moved is not moved a second time, but is not counted either: for each slice that dies, ``atMost`` may be exceeded by
+what that slice had moved.
+"""
 
 from __future__ import annotations
 
