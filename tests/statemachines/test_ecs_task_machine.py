@@ -16,7 +16,7 @@ from headgate.task_preflight import Allowed, Preflight
 from headgate.task_registry import TaskRegistry
 from headgate.task_runs import TaskRuns
 from local import schemas
-from tests.statemachines.engine import Engine, ServiceError
+from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
 from tests.unit.builders import ACCOUNT, ROOT
 from tests.unit.ecs_tasks import (
     BAD,
@@ -295,6 +295,18 @@ def test_a_task_definition_that_is_not_there_is_refused(app: App) -> None:
     execution = app.start(GOOD, taskDefinition="nothing")
     assert execution.error == "RequestRefused"
     assert result_of(execution)["reason"] == "taskDefinition: nothing: Unable to describe task definition."
+
+
+def test_a_planners_cause_that_was_cut_off_is_told_as_it_came(app: App) -> None:
+    cause = '{"errorMessage":"a bug","errorType":"ValueError","stackTrace":["line 1'
+
+    def fail(_: Any) -> Any:
+        raise LambdaServiceError("ValueError", cause)
+
+    app.engine.function("task_planner", fail)
+    execution = app.start(GOOD)
+    assert result_of(execution)["reason"] == cause
+    assert [entry["DetailType"] for entry in app.announced] == ["Task Ended"]
 
 
 def test_a_cause_that_would_be_too_long_keeps_how_each_task_ended(app: App) -> None:
