@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
@@ -27,6 +28,10 @@ locks = Locks(table)
 executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
 # A driver that has not answered in time is still at work: it is asked again in the next sweep, and not beside itself.
 functions = client("lambda", attempts=1)
+
+PATIENCE_SECONDS = 20.0
+"""How long a sweep goes on asking for one action on one target; the next sweep is a minute after this one."""
+PAUSE_SECONDS = 1.0
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -102,15 +107,30 @@ def roll_back(record: dict[str, Any], epoch: int, reason: str) -> tuple[Terminal
     state, rolled_back = record["state"], record.get("rolledBack", False)
     if not rolled_back:
         try:
-            state, rolled_back = ask_driver("rollback", record, epoch, state), True
+            state, rolled_back = ask_until_done("rollback", record, epoch, state), True
         except TargetChanged as changed:
             outcome, reason = "stopped", f"{reason}; {changed}"
     if state.get("toRelease"):
         try:
-            state = ask_driver("restore", record, epoch, state, rolledBack=rolled_back)
+            state = ask_until_done("restore", record, epoch, state, rolledBack=rolled_back)
         except TargetChanged as changed:
             outcome, reason = "stopped", f"{reason}; {changed}"
     return outcome, reason, state
+
+
+def ask_until_done(
+    action: str, record: dict[str, Any], epoch: int, state: dict[str, Any], **more: bool
+) -> dict[str, Any]:
+    """Ask the driver again while the target gets nearer, as long as this sweep lasts: a consumer may stand still."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return ask_driver(action, record, epoch, state, **more)
+        except TargetNotReady as not_ready:
+            if time.monotonic() >= until:
+                raise
+            logger.info("the target is not back yet", reason=str(not_ready))
+        time.sleep(PAUSE_SECONDS)
 
 
 def ask_driver(action: str, record: dict[str, Any], epoch: int, state: dict[str, Any], **more: bool) -> dict[str, Any]:

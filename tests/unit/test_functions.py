@@ -1088,6 +1088,10 @@ class TestSettler:
 
 
 class TestWarden:
+    @pytest.fixture(autouse=True)
+    def _one_call_a_sweep(self, deployed: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(deployed.module("warden"), "PATIENCE_SECONDS", 0)
+
     @pytest.fixture
     def dead(
         self, table: Table, running: Plan, deployed: Functions, checkout: FakeLambda, machines: FakeStepFunctions
