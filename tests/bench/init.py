@@ -55,6 +55,8 @@ SETTINGS = {
     "TASK_DEFINITIONS": "*",
     "REGISTER_TASK_DEFINITIONS": "false",
     "PARTITION": "aws",
+    "HOLDING_PREFIX": "headgate-held-",
+    "SETTLE_SECONDS": "60",
     "TELEMETRY": "false",
     "BUS": "headgate",
     "POWERTOOLS_SERVICE_NAME": "headgate",
