@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from headgate.inbox import Inbox
@@ -84,8 +85,9 @@ def assert_within_budget(headgate: Headgate, rollout_id: str, record: dict[str, 
     if headgate.execution(record):
         entered = headgate.entered(record)
         counted = [state for state in entered if state not in (*HOOK_STATES, *PAUSE_STATES)]
-        # A resumed step is looked up again; an objection is Settle, Ended? and Roll back.
-        again = entered.count("After pause?") + 3 * max(0, entered.count("Settle") - 1)
+        # A resumed step is looked up again; an objection is Settle, Ended? and Roll back, or Release and Roll back.
+        objections = max(0, entered.count("Settle") - 1) + list(pairwise(entered)).count(("Release", "Roll back"))
+        again = entered.count("After pause?") + 3 * objections
         assert len(counted) <= 4 * len(headgate.events(rollout_id, "Step Started")) + 12 + again
 
 

@@ -470,9 +470,9 @@ def test_a_batching_window_gathers_more_than_ten_messages(aws: Aws, tmp_path: Pa
     mapping = Mapping(aws, consumer.name, source, Enabled=False, **settings)
     send(aws, url, *(str(number) for number in range(30)))
     mapping.update(Enabled=True)
-    # Two pollers share them.
+    # Two pollers share them; either may be the first to come, and take up to a whole batch.
     assert eventually(lambda: len(consumer.bodies()) == 30)
-    assert 10 < max(len(batch["bodies"]) for batch in consumer.batches()) <= 20
+    assert 10 < max(len(batch["bodies"]) for batch in consumer.batches()) <= 30
 
 
 # --- queue_locks -------------------------------------------------------------------------------------------------
