@@ -109,6 +109,25 @@ def test_lambda_alias_driver_shifts_traffic(run: Callable[..., Any], rollout: Ch
     assert rollout.serving == (STABLE, {CANDIDATE: 0.1})
 
 
+def test_event_source_driver_describes_a_consumer(
+    run: Callable[..., Any], rollout: Checkout42, aws: EmbeddedAws, tmp_path: Path
+) -> None:
+    queues = aws.client("sqs")
+    url = queues.create_queue(QueueName="checkout-consumed", Attributes={"VisibilityTimeout": "60"})["QueueUrl"]
+    arn = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    function = f"{sample('event_source_driver')['plan']['through']['function']}:live"
+    uuid = rollout.functions.create_event_source_mapping(FunctionName=function, EventSourceArn=arn)["UUID"]
+    event = sample("event_source_driver") | {"action": "describe"}
+    described = tmp_path / "describe.json"
+    described.write_text(json.dumps(event).replace(event["plan"]["target"]["mapping"], uuid))
+
+    told = run("EventSourceDriver", described)["state"]
+
+    rollout.functions.delete_event_source_mapping(UUID=uuid)
+    assert (told["version"], told["settings"]["batchSize"]) == (rollout.serving[0], 10)
+    assert told["function"].endswith(f":function:{function}")
+
+
 def test_baker_leaves_its_token_where_a_signal_finds_it(run: Callable[..., Any], rollout: Checkout42) -> None:
     rollout.shift()
 
