@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from headgate.holding import Redriven
+from headgate.ids import RolloutId
 from headgate.redrives import Outcome as RedriveOutcome
 from headgate.redrives import RedriveRequest, Sampled, Way
-from headgate.request import RolloutId, RolloutRequest, UndoRequest
+from headgate.request import RolloutRequest, UndoRequest
 from headgate.signals import RolloutSignal
 from headgate.strategy import Step
 from headgate.task_endings import ContainerEnd

@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from headgate.errors import RequestRefused
-from headgate.request import RolloutRequest, is_rollout_id, read_request, read_undo, undo
+from headgate.ids import is_rollout_id
+from headgate.request import RolloutRequest, read_request, read_undo, undo
 
 if TYPE_CHECKING:
     from headgate.locks import Locks

@@ -7,12 +7,12 @@ import re
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from headgate.batches import batch_of
 from headgate.errors import RequestRefused
-from headgate.request import RolloutId
-from headgate.wire import Wire, explain
+from headgate.ids import RolloutId
+from headgate.wire import Wire, read
 
 MAX_CHARACTERS = 16 * 1024
 BODY_CHARACTERS = 500
@@ -118,21 +118,8 @@ class RedriveRequest(Wire):
 
 
 def read_redrive(detail: object, default_id: str) -> RedriveRequest:
-    """Read a request from JSON data; ``default_id`` serves where it gives none.
-
-    Raises
-    ------
-    RequestRefused
-        If it is not a valid request. The message names every faulty field, its value and the fix.
-    """
-    if not isinstance(detail, dict):
-        raise RequestRefused("the request: must be a JSON object with at least a from")
-    if (size := len(json.dumps(detail))) > MAX_CHARACTERS:
-        raise RequestRefused(f"the request: is {size} characters long; at most {MAX_CHARACTERS} are taken")
-    try:
-        return RedriveRequest.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
-    except ValidationError as error:
-        raise RequestRefused(explain(error, RedriveRequest)) from None
+    """Read a redrive's request; errors as for ``wire.read``."""
+    return read(RedriveRequest, detail, default_id, needs="from", at_most=MAX_CHARACTERS)
 
 
 class Queue(Wire):

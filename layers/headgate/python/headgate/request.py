@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from headgate.errors import RequestRefused
+from headgate.ids import RolloutId, matching
 from headgate.strategy import MAX_SECONDS, Strategy, steps_of
 from headgate.wire import Wire, read, text_of_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from pydantic import GetJsonSchemaHandler
 
@@ -32,27 +33,6 @@ _STATE_MACHINE = re.compile(
 )
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _METRIC_ID = re.compile(r"[a-z][a-zA-Z0-9_]{0,254}")
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,127}")
-
-
-def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
-    def check(value: str) -> str:
-        if not pattern.fullmatch(value):
-            raise ValueError(what)
-        return value
-
-    return check
-
-
-RolloutId = Annotated[
-    str,
-    AfterValidator(_matching(_ID, "must be 1 to 128 letters, digits or ._:/@+=- and start with a letter or digit")),
-]
-
-
-def is_rollout_id(value: object) -> TypeGuard[str]:
-    """Whether this may be a rollout's id."""
-    return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 class LambdaAliasTarget(Wire):
@@ -61,10 +41,10 @@ class LambdaAliasTarget(Wire):
     kind: Literal["lambda-alias"]
     function: Annotated[
         str,
-        AfterValidator(_matching(_FUNCTION, "must be a function's name, or its ARN without a version or alias")),
+        AfterValidator(matching(_FUNCTION, "must be a function's name, or its ARN without a version or alias")),
     ]
     alias: Annotated[
-        str, AfterValidator(_matching(_ALIAS, "must be an alias's name; a version or $LATEST cannot be rolled out to"))
+        str, AfterValidator(matching(_ALIAS, "must be an alias's name; a version or $LATEST cannot be rolled out to"))
     ]
 
     @property
@@ -95,7 +75,7 @@ class EventSourceTarget(Wire):
     """A consumer: a Lambda function behind an event source mapping of a queue or stream."""
 
     kind: Literal["event-source"]
-    mapping: Annotated[str, AfterValidator(_matching(_UUID, "must be the mapping's UUID, in lower case"))]
+    mapping: Annotated[str, AfterValidator(matching(_UUID, "must be the mapping's UUID, in lower case"))]
     mode: Literal["split", "ramp"] | None = None
     """split: weights pick the version per batch. ramp: the candidate alone, with little concurrency first. Without one,
     what is safe: ramp for a FIFO queue, split for the others."""
@@ -136,7 +116,7 @@ class PublishedVersion(Wire):
         str,
         BeforeValidator(text_of_number),
         AfterValidator(
-            _matching(re.compile(r"[0-9]+"), 'must be a version\'s number; to roll out $LATEST, say {"publish": {}}')
+            matching(re.compile(r"[0-9]+"), 'must be a version\'s number; to roll out $LATEST, say {"publish": {}}')
         ),
     ]
 
@@ -230,7 +210,7 @@ class MathQuery(Wire):
     metrics: Annotated[
         dict[
             Annotated[
-                str, AfterValidator(_matching(_METRIC_ID, "must be a lowercase letter, and then letters, digits and _"))
+                str, AfterValidator(matching(_METRIC_ID, "must be a lowercase letter, and then letters, digits and _"))
             ],
             MetricQuery,
         ],
@@ -401,7 +381,7 @@ class StateMachineHook(Wire):
     state_machine: Annotated[
         str,
         AfterValidator(
-            _matching(_STATE_MACHINE, "must be a state machine's name, or its ARN without a version or alias")
+            matching(_STATE_MACHINE, "must be a state machine's name, or its ARN without a version or alias")
         ),
     ]
     timeout_seconds: HookSeconds = 300

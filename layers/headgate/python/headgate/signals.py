@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from headgate.errors import RequestRefused, SignalRefused
 from headgate.evidence import against, reassures
-from headgate.request import RolloutId
+from headgate.ids import RolloutId
 from headgate.table import now
 from headgate.verdict import Signal
 from headgate.wire import Wire, explain

@@ -46,13 +46,17 @@ class Wire(BaseModel):
 Request = TypeVar("Request", bound=Wire)
 
 
-def read(model: type[Request], detail: object, default_id: str, *, needs: str) -> Request:
+def read(
+    model: type[Request], detail: object, default_id: str, *, needs: str, at_most: int = MAX_CHARACTERS
+) -> Request:
     """Read a request from JSON data; ``default_id`` serves where it gives none.
 
     Parameters
     ----------
     needs
         The field that no such request does without.
+    at_most
+        Characters of the request as JSON.
 
     Raises
     ------
@@ -61,8 +65,8 @@ def read(model: type[Request], detail: object, default_id: str, *, needs: str) -
     """
     if not isinstance(detail, dict):
         raise RequestRefused(f"the request: must be a JSON object with at least a {needs}")
-    if (size := len(json.dumps(detail))) > MAX_CHARACTERS:
-        raise RequestRefused(f"the request: is {size} characters long; at most {MAX_CHARACTERS} are taken")
+    if (size := len(json.dumps(detail))) > at_most:
+        raise RequestRefused(f"the request: is {size} characters long; at most {at_most} are taken")
     try:
         return model.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
     except ValidationError as error:

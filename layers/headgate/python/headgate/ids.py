@@ -1,0 +1,35 @@
+"""What every request is known by, apart from the models of any one kind of request."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, TypeGuard
+
+from pydantic import AfterValidator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,127}")
+
+
+def matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
+    """A validator that refuses, with these words, what the pattern does not match as a whole."""
+
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(what)
+        return value
+
+    return check
+
+
+RolloutId = Annotated[
+    str,
+    AfterValidator(matching(_ID, "must be 1 to 128 letters, digits or ._:/@+=- and start with a letter or digit")),
+]
+
+
+def is_rollout_id(value: object) -> TypeGuard[str]:
+    """Whether this may be a rollout's id."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
