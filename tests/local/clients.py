@@ -123,7 +123,7 @@ class Aws:
         return sum(point["Sum"] for point in found) if found else None
 
 
-def eventually(look: Callable[[], Any], seconds: float = 5) -> Any:
+def eventually(look: Callable[[], Any], seconds: float = 15) -> Any:
     """The first truthy answer of `look`, or its last one when the time is up."""
     deadline = time.monotonic() + seconds
     while not (seen := look()) and time.monotonic() < deadline:

@@ -410,7 +410,7 @@ def _seen_with_a_partial_failure(aws: Aws, notes: Path, wanted: str, seconds: fl
 
 
 def test_a_stream_goes_on_at_the_record_which_the_consumer_reports(aws: Aws, tmp_path: Path) -> None:
-    assert _seen_with_a_partial_failure(aws, tmp_path / "notes", "1223", 6) == "1223"
+    assert _seen_with_a_partial_failure(aws, tmp_path / "notes", "1223", 15) == "1223"
 
 
 def test_bare_a_stream_loses_the_records_which_the_consumer_reports(bare: Aws, tmp_path: Path) -> None:

@@ -289,7 +289,7 @@ class Consumer:
         """Every record so far, in order."""
         return [body for batch in self.batches() for body in batch["bodies"]]
 
-    def saw(self, *bodies: str, seconds: float = 6) -> bool:
+    def saw(self, *bodies: str, seconds: float = 15) -> bool:
         """Whether it has seen these, in this order and no others, within the time."""
         return bool(eventually(lambda: self.bodies() == list(bodies), seconds))
 
@@ -363,12 +363,12 @@ def test_a_disabled_mapping_ends_what_it_began_and_begins_nothing(aws: Aws, tmp_
     assert consumer.saw("a", "b")
 
 
-def _left_after(aws: Aws, folder: Path, answer: Any) -> int:
+def _left_after(aws: Aws, folder: Path, answer: Any, seconds: float = 15) -> int:
     consumer, (url, source) = Consumer(aws, folder, answer=answer), aws.queue()
     Mapping(aws, consumer.name, source, **REPORTING)
     send(aws, url, "a")
     assert consumer.saw("a")
-    eventually(lambda: sum(counts(aws, url)) == 0, 0.5)
+    eventually(lambda: sum(counts(aws, url)) == 0, seconds)
     return sum(counts(aws, url))
 
 
@@ -383,7 +383,7 @@ NOT_UNDERSTOOD = [
 
 @pytest.mark.parametrize("answer", NOT_UNDERSTOOD)
 def test_an_answer_that_cannot_be_understood_deletes_nothing(aws: Aws, tmp_path: Path, answer: Any) -> None:
-    assert _left_after(aws, tmp_path, answer) == 1
+    assert _left_after(aws, tmp_path, answer, seconds=0.5) == 1
 
 
 @pytest.mark.parametrize("answer", [None, {}, {"batchItemFailures": []}, {"batchItemFailures": None}])
@@ -422,7 +422,7 @@ def _batches_at_once(aws: Aws, folder: Path, queue: tuple[str, str], group: str 
     Mapping(aws, consumer.name, source, BatchSize=1, **settings)
     for number in range(6):
         send(aws, url, str(number), group=group and group.format(number))
-    eventually(lambda: len(consumer.batches()) == 6, 8)
+    eventually(lambda: len(consumer.batches()) == 6)
     batches = consumer.batches()
     return max(sum(one["at"] <= other["at"] < one["end"] for one in batches) for other in batches)
 
@@ -461,7 +461,7 @@ def test_a_failure_keeps_the_order_of_its_group_and_no_other_group_waits(aws: Aw
     send(aws, url, "d", group="one")
     send(aws, url, "x", group="other")
     assert consumer.saw("a", "b", "c", "x", "b", "c", "d")
-    assert counts(aws, url) == (0, 0, 0)
+    assert eventually(lambda: counts(aws, url) == (0, 0, 0))
 
 
 def test_a_batching_window_gathers_more_than_ten_messages(aws: Aws, tmp_path: Path) -> None:
@@ -586,19 +586,22 @@ def test_dead_letters_go_back_to_their_source_as_new_messages(aws: Aws) -> None:
 
 def test_a_move_keeps_to_its_rate_is_alone_and_can_be_cancelled(aws: Aws) -> None:
     redrive = Redrive(aws)
-    redrive.bury("a", "b", "c", "d")
+    redrive.bury(*"abcdefghijklmnopqrst")
     other = aws.queue("elsewhere")
+    begun = time.monotonic()
     handle = redrive.start(DestinationArn=other[1], MaxNumberOfMessagesPerSecond=2)
     # WHILE it runs, another one is refused
     assert error_code(redrive.start) == "InvalidParameterValue"
     running = redrive.tasks()[0]
     assert (running["Status"], running["TaskHandle"], running["DestinationArn"]) == ("RUNNING", handle, other[1])
-    assert eventually(lambda: counts(aws, other[0])[0] == 2, 2)
+    assert eventually(lambda: counts(aws, other[0])[0] >= 2)
     # WHEN it is cancelled THEN what is moved stays moved, and the rest stays
     told = aws.sqs.cancel_message_move_task(TaskHandle=handle)["ApproximateNumberOfMessagesMoved"]
-    task = redrive.moved()
-    assert (task["Status"], task["ApproximateNumberOfMessagesMoved"], told) == ("CANCELLED", 2, 2)
-    assert (counts(aws, other[0])[0], counts(aws, redrive.dead[0])[0]) == (2, 2)
+    task, seconds = redrive.moved(), time.monotonic() - begun
+    moved = task["ApproximateNumberOfMessagesMoved"]
+    assert (task["Status"], moved - told) in [("CANCELLED", 0), ("CANCELLED", 1)]
+    assert 2 <= moved <= 2 * (seconds + 1)
+    assert (counts(aws, other[0])[0], counts(aws, redrive.dead[0])[0]) == (moved, 20 - moved)
     assert error_code(aws.sqs.cancel_message_move_task, TaskHandle="bm8=") == "ResourceNotFoundException"
 
 
@@ -683,7 +686,7 @@ def put_items(aws: Aws, *ids: str) -> None:
 START = {"StartingPosition": "TRIM_HORIZON"}
 
 
-def _attempts_with_one_retry(aws: Aws, folder: Path, source: str) -> Consumer:
+def _attempts_with_one_retry(aws: Aws, folder: Path, source: str, seconds: float = 15) -> Consumer:
     consumer = Consumer(aws, folder, poison=["2"])
     if source == "table":
         Mapping(aws, consumer.name, table(aws), BatchSize=1, MaximumRetryAttempts=1, **START)
@@ -692,7 +695,7 @@ def _attempts_with_one_retry(aws: Aws, folder: Path, source: str) -> Consumer:
         arn = stream(aws)
         Mapping(aws, consumer.name, arn, BatchSize=1, MaximumRetryAttempts=1, **START)
         put(aws, arn, "1", "2", "3")
-    consumer.saw("1", "2", "2", "3", seconds=4)
+    consumer.saw("1", "2", "2", "3", seconds=seconds)
     return consumer
 
 
@@ -702,7 +705,7 @@ def test_a_shard_moves_on_past_a_batch_whose_retries_are_used_up(aws: Aws, tmp_p
 
 
 def test_bare_a_shard_never_moves_on(bare: Aws, tmp_path: Path) -> None:
-    assert "3" not in _attempts_with_one_retry(bare, tmp_path, "stream").bodies()
+    assert "3" not in _attempts_with_one_retry(bare, tmp_path, "stream", seconds=4).bodies()
 
 
 def test_a_batch_without_a_retry_limit_blocks_until_another_version_takes_it(aws: Aws, tmp_path: Path) -> None:
@@ -732,19 +735,22 @@ def test_every_attempt_of_a_stream_batch_picks_a_version_of_the_alias(aws: Aws, 
     aws.lambda_.create_alias(**alias, RoutingConfig=weights)
     Mapping(aws, f"{consumer.name}:live", arn, BatchSize=1, **START)
     put(aws, arn, *(str(number) for number in range(12)))
-    assert eventually(lambda: consumer.bodies()[-1:] == ["11"], 15)
-    done = [body for batch in consumer.batches() if batch["version"] == "1" for body in batch["bodies"]]
-    assert done == [str(number) for number in range(12)]
+    numbers = [str(number) for number in range(12)]
+
+    def done() -> list[str]:
+        return [body for batch in consumer.batches() if batch["version"] == "1" for body in batch["bodies"]]
+
+    assert eventually(lambda: done() == numbers), done()
     assert {batch["version"] for batch in consumer.batches()} == {"1", "2"}
 
 
-def _with_bisecting(aws: Aws, folder: Path) -> list[list[str]]:
+def _with_bisecting(aws: Aws, folder: Path, seconds: float = 15) -> list[list[str]]:
     consumer, arn = Consumer(aws, folder, poison=["3"]), stream(aws)
     settings = {"BisectBatchOnFunctionError": True, "MaximumRetryAttempts": 0, **START}
     mapping = Mapping(aws, consumer.name, arn, Enabled=False, **settings)
     put(aws, arn, "1", "2", "3", "4")
     mapping.update(Enabled=True)
-    eventually(lambda: consumer.bodies()[-1:] == ["4"] and len(consumer.batches()) >= 5, 4)
+    eventually(lambda: consumer.bodies()[-1:] == ["4"] and len(consumer.batches()) >= 5, seconds)
     return [batch["bodies"] for batch in consumer.batches()]
 
 
@@ -766,7 +772,7 @@ def test_bisecting_leaves_only_the_reported_record_to_give_up(aws: Aws, tmp_path
 
 
 def test_bare_a_failing_batch_is_never_halved(bare: Aws, tmp_path: Path) -> None:
-    assert ["1", "2"] not in _with_bisecting(bare, tmp_path)
+    assert ["1", "2"] not in _with_bisecting(bare, tmp_path, seconds=4)
 
 
 def test_what_is_given_up_is_described_to_the_failure_destination_and_can_be_read_again(
@@ -926,14 +932,14 @@ def _event_counts(aws: Aws, mapping: Mapping) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _queue_mapping_counts(aws: Aws, folder: Path, **settings: Any) -> dict[str, float]:
+def _queue_mapping_counts(aws: Aws, folder: Path, seconds: float = 15, **settings: Any) -> dict[str, float]:
     consumer, (url, source) = Consumer(aws, folder, fail=["2"]), aws.queue()
     pattern = {"Filters": [{"Pattern": '{"body": [{"anything-but": ["3"]}]}'}]}
     mapping = Mapping(aws, consumer.name, source, Enabled=False, FilterCriteria=pattern, **settings, **REPORTING)
     send(aws, url, '"1"', "2", '"3"')
     mapping.update(Enabled=True)
     eventually(lambda: counts(aws, url) == (0, 1, 0))
-    eventually(lambda: _event_counts(aws, mapping).get("Deleted"), 1)
+    eventually(lambda: _event_counts(aws, mapping).get("Deleted"), seconds)
     return _event_counts(aws, mapping)
 
 
@@ -943,17 +949,17 @@ def test_a_queues_mapping_counts_its_events_where_it_is_asked_to(aws: Aws, tmp_p
 
 
 def test_a_mapping_that_is_not_asked_counts_nothing(aws: Aws, tmp_path: Path) -> None:
-    assert _queue_mapping_counts(aws, tmp_path) == {}
+    assert _queue_mapping_counts(aws, tmp_path, seconds=1) == {}
 
 
-def _stream_metrics(aws: Aws, folder: Path) -> tuple[dict[str, float], float | None]:
+def _stream_metrics(aws: Aws, folder: Path, seconds: float = 15) -> tuple[dict[str, float], float | None]:
     consumer, arn, (_url, dead) = Consumer(aws, folder, poison=["1"]), stream(aws), aws.queue("dead")
     destination = {"OnFailure": {"Destination": dead}}
     settings = {"MetricsConfig": {"Metrics": ["EventCount"]}, "DestinationConfig": destination, **START}
     mapping = Mapping(aws, f"{consumer.name}:1", arn, MaximumRetryAttempts=1, BatchSize=1, **settings)
     put(aws, arn, "1", "2")
-    consumer.saw("1", "1", "2", seconds=4)
-    eventually(lambda: _event_counts(aws, mapping).get("Invoked") == 3, 1)
+    consumer.saw("1", "1", "2", seconds=seconds)
+    eventually(lambda: _event_counts(aws, mapping).get("Invoked") == 3, seconds)
     resource = {"FunctionName": consumer.name, "Resource": f"{consumer.name}:1"}
     return _event_counts(aws, mapping), metric(aws, "AWS/Lambda", "IteratorAge", "Maximum", **resource)
 
@@ -970,4 +976,4 @@ def test_a_streams_mapping_counts_its_events_and_the_age_of_its_records(aws: Aws
 
 
 def test_bare_a_streams_mapping_has_no_metrics(bare: Aws, tmp_path: Path) -> None:
-    assert _stream_metrics(bare, tmp_path) == ({}, None)
+    assert _stream_metrics(bare, tmp_path, seconds=4) == ({}, None)
