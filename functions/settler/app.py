@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
 from headgate.executions import Executions, reason_of
-from headgate.locks import Locks
+from headgate.locks import Locks, ending
 from headgate.observability import logger
 from headgate.table import Table
 
@@ -22,21 +22,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     rollout_id, outcome, state = event["rolloutId"], event["outcome"], event["state"]
     logger.append_keys(rollout_id=rollout_id)
     reason = reason_of(event["failure"]) or event["verdict"].get("reason", "")
-    serving = {"succeeded": state.get("candidate"), "rolled-back": state.get("stable")}.get(outcome)
-    fields = {
-        "reason": reason,
-        "serving": serving,
-        "stable": state.get("stable"),
-        "candidate": state.get("candidate"),
-        "redriven": state.get("redriven"),
-    }
-    settlement = locks.settle(
-        rollout_id, event["execution"], outcome, {name: value for name, value in fields.items() if value is not None}
-    )
+    fields = ending(outcome, reason, state)
+    settlement = locks.settle(rollout_id, event["execution"], outcome, fields)
     if settlement.objection:
         logger.warning("not promoted after all", reason=settlement.objection)
         return {"outcome": "objected", "reason": settlement.objection}
     logger.info("settled", outcome=outcome, reason=reason)
     if settlement.heir:
         executions.start(settlement.heir)
-    return {"outcome": outcome, "reason": reason, "serving": serving}
+    return {"outcome": outcome, "reason": reason, "serving": fields.get("serving")}

@@ -35,7 +35,7 @@ from moto.dynamodb.models import dynamodb_backends
 from moto.dynamodb.responses import DynamoHandler
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
-from headgate import aws
+from headgate import aws, rescue
 from headgate.aws import execution_name
 from headgate.consumers import Consumers
 from headgate.holding import HoldingQueues
@@ -185,7 +185,6 @@ def _load_functions(client: Callable[[str], Any]) -> dict[str, Any]:
                 raise ImportError(name)
             modules[name] = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(modules[name])
-    modules["warden"].PATIENCE_SECONDS = 0  # A sweep asks once: tests sweep as often as they need.
     return modules
 
 
@@ -472,8 +471,12 @@ class Rollouts:
             _modules.update(_load_functions(self.engine.client))
         self.functions = Functions(self.engine.client("lambda").exceptions)
         self.functions.served = self.engine.functions
-        for name in ("lambda_alias_driver", "warden", *_SAMPLE_HOOKS):
+        for name in ("lambda_alias_driver", *_SAMPLE_HOOKS):
             opening.enter_context(mock.patch.object(_modules[name], "functions", Client(self.functions)))
+        rescuer = rescue.Rescuer(_modules["warden"].locks, Client(self.functions))
+        opening.enter_context(mock.patch.object(_modules["warden"], "rescuer", rescuer))
+        # A sweep asks once: tests sweep as often as they need.
+        opening.enter_context(mock.patch.object(rescue, "PATIENCE_SECONDS", 0))
         for name, outlet in (("intake", "queues"), ("counter", "queues"), ("publisher", "events")):
             opening.enter_context(mock.patch.object(_modules[name], outlet, Client(self.outlets)))
         checks = HookChecks(

@@ -18,6 +18,7 @@ import boto3
 import pytest
 from botocore.exceptions import ConnectTimeoutError
 
+from headgate import rescue
 from headgate.aws import execution_name
 from headgate.errors import Aborted, LockLost, RequestRefused, TargetChanged, TargetNotReady
 from headgate.evidence import Pair
@@ -1094,8 +1095,8 @@ class TestSettler:
 
 class TestWarden:
     @pytest.fixture(autouse=True)
-    def _one_call_a_sweep(self, deployed: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(deployed.module("warden"), "PATIENCE_SECONDS", 0)
+    def _one_call_a_sweep(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(rescue, "PATIENCE_SECONDS", 0)
 
     @pytest.fixture
     def dead(

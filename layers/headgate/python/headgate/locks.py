@@ -302,6 +302,22 @@ class Locks:
         return next(line, None)
 
 
+def ending(outcome: Terminal, reason: str, state: dict[str, Any]) -> dict[str, Any]:
+    """What the record and the last event of a rollout say of its end, for ``Locks.settle``.
+
+    Parameters
+    ----------
+    state
+        What its driver knows of the target; of what is missing nothing is said.
+    """
+    told = {
+        "reason": reason,
+        "serving": {"succeeded": state.get("candidate"), "rolled-back": state.get("stable")}.get(outcome),
+        **{name: state.get(name) for name in ("stable", "candidate", "redriven")},
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
 def _through(alias_key: str) -> tuple[str, str]:
     """Key of the item that says which consumer's rollout moves an alias."""
     return f"TARGET#{alias_key}", "THROUGH"
