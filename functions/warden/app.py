@@ -14,8 +14,8 @@ from headgate.each_by_itself import each_by_itself
 from headgate.errors import LockLost, TargetNotReady
 from headgate.executions import Executions
 from headgate.locks import Locks
-from headgate.observability import logger
-from headgate.rescue import Rescuer
+from headgate.observability import logger, tell_seconds
+from headgate.rescue import UNSETTLED, Rescuer, unsettled_seconds
 from headgate.table import Table
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ locks = Locks(table)
 executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
 rescuer = Rescuer(locks, client("lambda", attempts=1))
 
+OUTLIVES_A_SWEEP_SECONDS = 120.0
+"""A sweep comes each minute: what the first one settles is told by no metric, and costs none."""
+
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
@@ -33,7 +36,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     with each_by_itself() as trying:
         for rollout_id in [rollout_of(event["detail"])] if ended else in_any_order(locks.owners()):
             with trying(rollout_id, "a rollout could not be looked after"):
-                look_after(rollout_id)
+                look_after(rollout_id, context.function_name)
 
 
 def in_any_order(rollout_ids: list[str]) -> list[str]:
@@ -52,21 +55,24 @@ def rollout_of(detail: dict[str, Any]) -> str:
     return given if isinstance(given, str) else str(detail["name"])
 
 
-def look_after(rollout_id: str) -> None:
+def look_after(rollout_id: str, warden: str) -> None:
     """See that a rollout which holds a lock has an execution that lives."""
     record = table.rollout(rollout_id)
     if record is None or record["status"] not in ("accepted", "running"):
         return
-    status = executions.status(record["execution"])
-    if status == "RUNNING":
+    fate = executions.fate(record["execution"])
+    if fate.status == "RUNNING":
         return
-    if status is None and record["status"] == "accepted":
+    # Before anything is tried: it is told even if this sweep dies of what it tries.
+    if (seconds := unsettled_seconds(record, fate)) > OUTLIVES_A_SWEEP_SECONDS:
+        tell_seconds(UNSETTLED, seconds, function=warden)
+    if fate.status is None and record["status"] == "accepted":
         logger.warning("a rollout was accepted and never began; starting it")
         executions.start(record)
         return
-    logger.warning("a rollout's execution is dead; rolling back", status=status)
+    logger.warning("a rollout's execution is dead; rolling back", status=fate.status)
     try:
-        if heir := rescuer.rescue(rollout_id, record, f"its execution ended as {status} and left it unfinished"):
+        if heir := rescuer.rescue(rollout_id, record, f"its execution ended as {fate.status} and left it unfinished"):
             executions.start(heir)
     except LockLost as lost:
         logger.info("another warden was faster", reason=str(lost))

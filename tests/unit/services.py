@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -310,6 +311,8 @@ class FakeStepFunctions(Service):
         self.executions: dict[str, dict[str, Any]] = {}
         self.ended: dict[str, str] = {}
         """Status of the executions that run no more, by name."""
+        self.ended_at = datetime.now(UTC)
+        """When they ended."""
         self.open_tokens: set[str] = set()
         self.woken: dict[str, Any] = {}
         self.token_error = "TaskTimedOut"
@@ -329,6 +332,7 @@ class FakeStepFunctions(Service):
             "executionArn": executionArn,
             "stateMachineArn": executionArn.rsplit(":", 1)[0].replace(":execution:", ":stateMachine:"),
             "status": self.ended.get(name, "RUNNING"),
+            **({"stopDate": self.ended_at} if name in self.ended else {}),
         }
 
     def SendTaskSuccess(self, taskToken: str, output: str) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import importlib.util
 import json
@@ -42,6 +43,8 @@ from tests.unit.builders import (
     execution_of,
     history,
     request_of,
+    settle,
+    start,
 )
 from tests.unit.consuming import ConsumerSqs, SqsService
 from tests.unit.queues import Clock, arn
@@ -255,15 +258,20 @@ def an_hour_ago() -> str:
     return (datetime.now(UTC) - timedelta(hours=1)).isoformat(timespec="milliseconds")
 
 
-def change_record(dynamodb: Any, **fields: str) -> None:
-    """Set fields of the record of checkout-42 behind everybody's back."""
+def change_record(dynamodb: Any, rollout_id: str = "checkout-42", **fields: str) -> None:
+    """Set fields of a rollout's record behind everybody's back."""
     dynamodb.update_item(
         TableName=TABLE,
-        Key={"pk": {"S": "ROLLOUT#checkout-42"}, "sk": {"S": "ROLLOUT"}},
+        Key={"pk": {"S": f"ROLLOUT#{rollout_id}"}, "sk": {"S": "ROLLOUT"}},
         UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in fields),
         ExpressionAttributeNames={f"#{name}": name for name in fields},
         ExpressionAttributeValues={f":{name}": {"S": value} for name, value in fields.items()},
     )
+
+
+def refuse_to_start(operation: str, _when: str) -> None:
+    if operation == "StartExecution":
+        raise RuntimeError("throttled")
 
 
 def record_of(table: Table, rollout_id: str = "checkout-42") -> dict[str, Any]:
@@ -1099,6 +1107,22 @@ class TestWarden:
         monkeypatch.setattr(rescue, "PATIENCE_SECONDS", 0)
 
     @pytest.fixture
+    def told(self, capsys: pytest.CaptureFixture[str]) -> Callable[[], list[float]]:
+        """Reads the metric of UnsettledAlarm as CloudWatch does, from the log."""
+
+        def values() -> list[float]:
+            lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+            for line in lines:
+                (directive,) = line["_aws"]["CloudWatchMetrics"]
+                assert directive["Namespace"] == "Headgate"
+                assert directive["Dimensions"] == [["FunctionName"]]
+                assert directive["Metrics"] == [{"Name": "UnsettledSeconds", "Unit": "Seconds"}]
+                assert line["FunctionName"] == CONTEXT.function_name
+            return [value for line in lines for value in line["UnsettledSeconds"]]
+
+        return values
+
+    @pytest.fixture
     def dead(
         self, table: Table, running: Plan, deployed: Functions, checkout: FakeLambda, machines: FakeStepFunctions
     ) -> str:
@@ -1231,6 +1255,44 @@ class TestWarden:
         checkout.others[DRIVER] = honest
         deployed.call("warden", {"detail-type": "Scheduled Event"})
         assert (record_of(table)["status"], checkout.serves()) == ("rolled-back", ("6", {}))
+
+    @pytest.mark.parametrize("failure", [TargetNotReady("3 messages in flight"), RuntimeError("throttled")])
+    def test_a_rollout_that_it_cannot_settle_is_told_by_how_long_nobody_has_carried_it_out(
+        self, dead: str, deployed: Functions, checkout: FakeLambda, machines: FakeStepFunctions, told: Any, failure: Any
+    ) -> None:
+        # GIVEN an execution that has been dead for 31 minutes, and a target that does not come back
+        machines.ended_at -= timedelta(minutes=31)
+        checkout.others[DRIVER] = lambda _: failure
+        # WHEN the warden sweeps
+        with contextlib.suppress(RuntimeError):
+            deployed.call("warden", {"detail-type": "Scheduled Event"})
+        # THEN the age is more than the alarm's threshold, under the name that the alarm has
+        (seconds,) = told()
+        assert seconds == pytest.approx(31 * 60, abs=60)
+
+    def test_what_its_first_sweep_settles_is_told_by_no_metric(
+        self, table: Table, dead: str, deployed: Functions, told: Any
+    ) -> None:
+        deployed.call("warden", {"detail-type": "Scheduled Event"})
+        assert (record_of(table)["status"], told()) == ("rolled-back", [])
+
+    def test_what_cannot_be_started_is_told_by_how_long_it_has_held_the_lock(
+        self, table: Table, locks: Locks, deployed: Functions, machines: FakeStepFunctions, dynamodb: Any, told: Any
+    ) -> None:
+        # GIVEN a request that took its target's lock an hour ago, and another that has waited as long for its own
+        other = TARGET | {"alias": "beta"}
+        start(locks, "before", target=other)
+        for rollout_id, fields in (("first", {}), ("next", {"target": other})):
+            locks.admit(request_of(rollout_id, **fields), execution_of(rollout_id))
+            change_record(dynamodb, rollout_id, createdAt=an_hour_ago())
+        settle(locks, "before")
+        # WHEN neither can be started
+        machines.interrupt = refuse_to_start
+        with pytest.raises(RuntimeError, match=r"throttled; .*throttled"):
+            deployed.call("warden", {"detail-type": "Scheduled Event"})
+        # THEN the age of the first is told, while the other has held its lock for no time yet
+        (seconds,) = told()
+        assert seconds == pytest.approx(3600, abs=60)
 
     def test_a_target_that_was_moved_from_outside_is_still_found_so_while_what_was_held_is_given_back(
         self, table: Table, steps: Steps, dead: str, deployed: Functions, checkout: FakeLambda

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from cfnlint.decode import cfn_yaml
 
+from headgate.observability import NAMESPACE
+from headgate.rescue import UNSETTLED
 from tests.unit.builders import ROOT
 
 if TYPE_CHECKING:
@@ -216,6 +218,23 @@ def test_a_queue_that_nothing_consumes_has_an_alarm_on_its_first_message(queue: 
     assert all(alarm["Threshold"] == 0 and alarm["AlarmActions"] for alarm in alarms)
 
 
+# Alarms
+
+
+@pytest.mark.parametrize("alarm", ALARMS)
+def test_an_alarm_tells_somebody_and_is_quiet_while_nothing_is_measured(alarm: str) -> None:
+    assert [logical_id(action) for action in ALARMS[alarm]["AlarmActions"]] == ["Notifications"], alarm
+    assert ALARMS[alarm]["TreatMissingData"] == "notBreaching", alarm
+
+
+def test_the_alarm_on_what_stays_unsettled_reads_what_the_warden_tells() -> None:
+    alarm = ALARMS["UnsettledAlarm"]
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == (NAMESPACE, UNSETTLED, "Maximum")
+    assert [(one["Name"], logical_id(one["Value"])) for one in alarm["Dimensions"]] == [("FunctionName", "Warden")]
+    # A sweep each minute, cut short at its timeout, leaves no period without a value while something is stuck.
+    assert alarm["Period"] * alarm["EvaluationPeriods"] > 2 * FUNCTIONS["Warden"]["Timeout"]
+
+
 # Functions
 
 
@@ -298,3 +317,16 @@ def test_the_table_of_deliveries_says_what_the_template_does(name: str, retries:
     assert len(found) == 1, f"docs/how-it-works.md, Delivery: add a row for `{name}`"
     assert found[0][2:5] == [str(retries), age, f"`{letters}`"], f"the row of `{name}` is out of date"
     assert found[0][5], f"the row of `{name}` does not say why"
+
+
+@pytest.mark.parametrize("alarm", ALARMS)
+def test_the_table_of_alarms_says_what_the_template_does(alarm: str) -> None:
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    rows = [
+        [cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines if line.startswith(f"| `{alarm}`")
+    ]
+    assert len(rows) == 1, f"README.md, Operate it: add a row for `{alarm}`"
+    threshold = ALARMS[alarm]["Threshold"]
+    limit = f"older than {duration(threshold)}" if ALARMS[alarm]["MetricName"] == UNSETTLED else "the first message"
+    assert limit in rows[0][1], f"the row of `{alarm}` is out of date: it says {rows[0][1]}"
+    assert rows[0][2], f"the row of `{alarm}` does not say what to do"

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate.aws import execution_arn, execution_name
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from mypy_boto3_stepfunctions import SFNClient
+
+
+class Fate(NamedTuple):
+    """What has become of an execution."""
+
+    status: str | None = None
+    """None if there is no such execution, or none any more: Step Functions forgets one 90 days after its end."""
+    ended_at: datetime | None = None
+    """None while it runs, and where nothing is known of it."""
 
 
 class Executions:
@@ -23,12 +34,13 @@ class Executions:
         """The ARN of the execution that carries a rollout out."""
         return execution_arn(self._machine, execution_name(rollout_id))
 
-    def status(self, arn: str) -> str | None:
-        """An execution's status; None if there is no such execution."""
+    def fate(self, arn: str) -> Fate:
+        """What has become of an execution."""
         try:
-            return self._client.describe_execution(executionArn=arn)["status"]
+            told = self._client.describe_execution(executionArn=arn)
         except self._client.exceptions.ExecutionDoesNotExist:
-            return None
+            return Fate()
+        return Fate(told["status"], told.get("stopDate"))
 
     def start(self, record: dict[str, Any]) -> None:
         """Start the rollout of a record, unless it has started already."""

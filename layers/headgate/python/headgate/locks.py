@@ -284,7 +284,12 @@ class Locks:
             self._table.update_rollout(
                 heir,
                 # A name of its own: the plain one may have been used up by an execution that went into line.
-                {"status": "accepted", "epoch": epoch, "execution": f"{machine}:{execution_name(heir)}-{epoch}"},
+                {
+                    "status": "accepted",
+                    "acceptedAt": now(),
+                    "epoch": epoch,
+                    "execution": f"{machine}:{execution_name(heir)}-{epoch}",
+                },
                 condition="#status = :waiting",
                 values={":waiting": "waiting"},
             ),

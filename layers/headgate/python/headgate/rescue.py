@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from headgate.errors import LockLost, TargetChanged, TargetNotReady
@@ -11,8 +12,12 @@ from headgate.locks import ending
 from headgate.observability import logger
 
 if TYPE_CHECKING:
+    from headgate.executions import Fate
     from headgate.locks import Locks
     from headgate.table import Terminal
+
+UNSETTLED = "UnsettledSeconds"
+"""The metric that says for how long a lock has been held by a rollout that nobody carries out; an alarm reads it."""
 
 PATIENCE_SECONDS = 20.0
 """How long a rescue goes on asking for one action; the warden's next sweep is a minute after this one."""
@@ -117,3 +122,12 @@ class Rescuer:
         if error := _RAISED_AS_THEY_ARE.get(told.get("errorType")):
             raise error(message)
         raise RuntimeError(f"the driver could not {action}, the next sweep tries again: {message}")
+
+
+def unsettled_seconds(record: dict[str, Any], fate: Fate) -> float:
+    """For how long nobody has carried out a rollout that holds its target's lock.
+
+    Since its execution ended; of one that never began, or that Step Functions knows no more, since it got the lock.
+    """
+    since = fate.ended_at or datetime.fromisoformat(record.get("acceptedAt", record["createdAt"]))
+    return (datetime.now(UTC) - since).total_seconds()
