@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from headgate.alarms import Alarms
 from headgate.aws import alias_arn, client, setting
 from headgate.consumers import Consumers, refuse_guards_that_do_not_fit
+from headgate.deployment import Place, TaskLimits
 from headgate.errors import RequestRefused
-from headgate.hook_checks import HookChecks, Place, TaskLimits
+from headgate.hook_checks import HookChecks
 from headgate.latency import Latency
 from headgate.ledgers import now_ms
 from headgate.minutes import Minutes
@@ -38,11 +38,7 @@ hook_checks = HookChecks(
     client("stepfunctions"),
     client("ecs"),
     place=Place(setting("PARTITION"), account, region),
-    tasks=TaskLimits(
-        os.environ.get("TASK_ROLES", ""),  # Empty allows none.
-        setting("TASK_DEFINITIONS"),
-        setting("REGISTER_TASK_DEFINITIONS") == "true",
-    ),
+    tasks=TaskLimits.as_deployed(),
 )
 
 

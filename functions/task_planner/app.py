@@ -6,27 +6,19 @@ family has not the same one already.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client, setting
+from headgate.aws import client
+from headgate.deployment import TaskLimits
 from headgate.observability import logger
-from headgate.task_preflight import Allowed, Preflight
+from headgate.task_preflight import Preflight
 from headgate.task_registry import TaskRegistry
 from headgate.tasks import read_task
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-preflight = Preflight(
-    TaskRegistry(client("ecs")),
-    Allowed(
-        account=setting("ACCOUNT"),
-        roles=os.environ.get("TASK_ROLES", ""),  # Empty allows none.
-        families=setting("TASK_DEFINITIONS"),
-        may_register=setting("REGISTER_TASK_DEFINITIONS") == "true",
-    ),
-)
+preflight = Preflight(TaskRegistry(client("ecs")), TaskLimits.as_deployed())
 
 
 @logger.inject_lambda_context(clear_state=True)

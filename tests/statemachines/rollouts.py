@@ -38,15 +38,16 @@ from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 from headgate import aws, rescue
 from headgate.aws import execution_name
 from headgate.consumers import Consumers
+from headgate.deployment import Place, TaskLimits
 from headgate.holding import HoldingQueues
-from headgate.hook_checks import HookChecks, Place, TaskLimits
+from headgate.hook_checks import HookChecks
 from headgate.items import from_item, to_item
 from headgate.locks import HELD_LOCKS, Locks
 from headgate.observability import logger
 from headgate.redrive import Queues
 from headgate.request import RolloutRequest
 from headgate.table import ANNOUNCED_AS, Table, now
-from headgate.task_preflight import Allowed, Preflight
+from headgate.task_preflight import Preflight
 from headgate.task_registry import TaskRegistry
 from headgate.task_runs import TaskRuns
 from tests.statemachines.ecs import Tasks
@@ -479,12 +480,13 @@ class Rollouts:
         opening.enter_context(mock.patch.object(rescue, "PATIENCE_SECONDS", 0))
         for name, outlet in (("intake", "queues"), ("counter", "queues"), ("publisher", "events")):
             opening.enter_context(mock.patch.object(_modules[name], outlet, Client(self.outlets)))
+        limits = TaskLimits(ACCOUNT, _ENVIRONMENT["TASK_ROLES"], "*", may_register=False)
         checks = HookChecks(
             self.functions,
             self.engine.client("stepfunctions"),
             self.tasks.ecs,
             place=Place("aws", ACCOUNT, REGION),
-            tasks=TaskLimits(_ENVIRONMENT["TASK_ROLES"], "*", may_register=False),
+            tasks=limits,
         )
         opening.enter_context(mock.patch.object(_modules["planner"], "hook_checks", checks))
         self._make_table_and_alarm()
@@ -492,7 +494,7 @@ class Rollouts:
         self._make_consumer(opening)
         for name in (*_STATE_OF_FUNCTION, "lambda_alias_driver", "event_source_driver"):
             self.engine.function(arn_of(name), self._served(name))
-        self._add_task_machine(opening)
+        self._add_task_machine(opening, limits)
         self.engine.add_machine(
             HOOKS, DEFINITIONS[HOOKS], {"Partition": "aws", "EcsTaskMachine": machine_arn(ECS_TASK)}
         )
@@ -501,10 +503,9 @@ class Rollouts:
             ROLLOUT, DEFINITIONS[ROLLOUT], {"Partition": "aws", "HooksMachine": machine_arn(HOOKS), **arns}
         )
 
-    def _add_task_machine(self, opening: contextlib.ExitStack) -> None:
+    def _add_task_machine(self, opening: contextlib.ExitStack, limits: TaskLimits) -> None:
         self.tasks.serve(self.engine, opening)
-        allowed = Allowed(ACCOUNT, _ENVIRONMENT["TASK_ROLES"], "*", may_register=False)
-        preflight = Preflight(TaskRegistry(self.tasks.ecs), allowed)
+        preflight = Preflight(TaskRegistry(self.tasks.ecs), limits)
         opening.enter_context(mock.patch.object(_modules["task_planner"], "preflight", preflight))
         for name in _TASK_FUNCTIONS.values():
             if name != "task_planner":

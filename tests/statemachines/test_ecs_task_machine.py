@@ -12,7 +12,8 @@ import jsonschema
 import pytest
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_ecs
 
-from headgate.task_preflight import Allowed, Preflight
+from headgate.deployment import TaskLimits
+from headgate.task_preflight import Preflight
 from headgate.task_registry import TaskRegistry
 from headgate.task_runs import TaskRuns
 from local import schemas
@@ -82,8 +83,8 @@ class App:
         for name in FUNCTIONS.values():
             module = _load(name)
             if name == "task_planner":
-                allowed = Allowed(ACCOUNT, "jobs/*", "migrate", may_register=True)
-                module.__dict__["preflight"] = Preflight(TaskRegistry(self.ecs), allowed)
+                limits = TaskLimits(ACCOUNT, "jobs/*", "migrate", may_register=True)
+                module.__dict__["preflight"] = Preflight(TaskRegistry(self.ecs), limits)
             else:
                 module.__dict__["runs"] = TaskRuns(self.ecs, self.logs)
             engine.function(name, lambda event, module=module: module.handler(event, _CONTEXT))

@@ -8,8 +8,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from headgate.deployment import Place, TaskLimits
 from headgate.errors import RequestRefused
-from headgate.hook_checks import HookChecks, Place, TaskLimits
+from headgate.hook_checks import HookChecks
 from headgate.request import read_request
 from headgate.tasks import MAX_OVERRIDES
 from tests.unit.builders import ACCOUNT, REGION, TARGET, TARGET_KEY, event
@@ -52,7 +53,7 @@ class World:
         self.detach = [fake.attach(one) for fake, one in zip((self.functions, self.machines), clients, strict=True)]
         place = Place("aws", ACCOUNT, REGION)
         self.checks = HookChecks(
-            *clients, self.ecs, place=place, tasks=TaskLimits("jobs/*", "smoke*", may_register=False)
+            *clients, self.ecs, place=place, tasks=TaskLimits(ACCOUNT, "jobs/*", "smoke*", may_register=False)
         )
 
     def settle(self, rollout_id: str = "checkout-42", **hooks: Any) -> dict[str, Any]:

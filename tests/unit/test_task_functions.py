@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
+from headgate.deployment import TaskLimits
 from headgate.errors import RequestRefused
 from headgate.task_definitions import digest_of
-from headgate.task_preflight import Allowed, Preflight
+from headgate.task_preflight import Preflight
 from headgate.task_registry import TaskRegistry
 from headgate.task_runs import TaskRuns
 from tests.unit.builders import event
@@ -53,8 +54,8 @@ def call(ecs: FakeEcs, logs: FakeLogs, monkeypatch: pytest.MonkeyPatch) -> Calla
     def invoke(name: str, *, may_register: bool = False, payload: dict[str, Any] | None = None, **fields: Any) -> Any:
         module = functions.module(name)
         if name == "task_planner":
-            allowed = Allowed("123456789012", "jobs/*", "migr*", may_register)
-            module.__dict__["preflight"] = Preflight(TaskRegistry(ecs), allowed)
+            limits = TaskLimits("123456789012", "jobs/*", "migr*", may_register)
+            module.__dict__["preflight"] = Preflight(TaskRegistry(ecs), limits)
         else:
             module.__dict__["runs"] = TaskRuns(ecs, logs)
         return functions.call(name, event(name) | fields if payload is None else payload)

@@ -11,6 +11,7 @@ from headgate.errors import RequestRefused
 from headgate.request import EcsTaskHook, LambdaHook, StateMachineHook
 
 if TYPE_CHECKING:
+    from headgate.deployment import Place, TaskLimits
     from headgate.request import Hooks, RolloutRequest
 
 _NOT_TO_BE_HAD = ("ResourceNotFoundException", "StateMachineDoesNotExist", "InvalidArn", "AccessDeniedException")
@@ -20,24 +21,6 @@ _LONGEST_ID = 128
 
 _UNKNOWN_YET = "?" * 128
 """In place of a revision, which may not be published yet: as long as one may be."""
-
-
-class Place(NamedTuple):
-    """Where this Headgate serves."""
-
-    partition: str
-    account: str
-    region: str
-
-
-class TaskLimits(NamedTuple):
-    """What a deployment lets ECS tasks be, beyond its account."""
-
-    roles: str
-    """Pattern of the names, paths included, of the roles that a task may be given; empty allows none."""
-    families: str
-    """Pattern of the families that may be registered."""
-    may_register: bool
 
 
 class Slot(NamedTuple):
@@ -151,13 +134,12 @@ class HookChecks:
 
     def _plan_task(self, detail: dict[str, Any]) -> None:
         # Few rollouts have such a hook: the others start without what it takes to read one.
-        from headgate.task_preflight import Allowed, Preflight
+        from headgate.task_preflight import Preflight
         from headgate.task_registry import TaskRegistry
         from headgate.tasks import read_task
 
-        allowed = Allowed(self._place.account, *self._tasks)
         # Checked only: the machine that runs it registers what is to be registered.
-        Preflight(TaskRegistry(self._ecs), allowed).check(
+        Preflight(TaskRegistry(self._ecs), self._tasks).check(
             read_task(detail, default_id=detail["id"]), f"arn:aws:states:{self._place.region}:{self._place.account}:"
         )
 

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from headgate.errors import RequestRefused
 from headgate.task_plan import TaskPlan, make_task_plan, refuse_what_ecs_would
 from headgate.tasks import AT, TaskRequest
 
 if TYPE_CHECKING:
+    from headgate.deployment import TaskLimits
     from headgate.task_registry import TaskRegistry
-
-
-class Allowed(NamedTuple):
-    """What a deployment lets tasks be."""
-
-    account: str
-    roles: str
-    """Pattern of the names, paths included, of the roles that a task may be given; empty allows none."""
-    families: str
-    """Pattern of the families that may be registered."""
-    may_register: bool
 
 
 class Preflight:
     """Checks task requests against ECS."""
 
-    def __init__(self, registry: TaskRegistry, allowed: Allowed) -> None:
+    def __init__(self, registry: TaskRegistry, limits: TaskLimits) -> None:
         self._registry = registry
-        self._allowed = allowed
+        self._limits = limits
 
     def check(self, request: TaskRequest, execution: str) -> dict[str, Any]:
         """Answer the definition that would run, as ECS describes it; nothing is registered.
@@ -38,12 +28,12 @@ class Preflight:
         RequestRefused
             If the task could not run. The message names every faulty field, its value and the fix.
         """
-        if request.account not in (None, self._allowed.account):
+        if request.account not in (None, self._limits.account):
             raise RequestRefused(
-                f"taskDefinition: is in {request.account}; this Headgate serves {self._allowed.account}"
+                f"taskDefinition: is in {request.account}; this Headgate serves {self._limits.account}"
             )
         definition = self._described(request)
-        refuse_what_ecs_would(request, definition, execution, roles=self._allowed.roles)
+        refuse_what_ecs_would(request, definition, execution, roles=self._limits.roles)
         return definition
 
     def plan(self, request: TaskRequest, execution: str) -> TaskPlan:
@@ -60,12 +50,12 @@ class Preflight:
 
             wanted = request.task_definition.register_
             definition = self._registry.reuse_or_register(wanted, digest_of(wanted))
-        return make_task_plan(request, definition, execution, roles=self._allowed.roles)
+        return make_task_plan(request, definition, execution, roles=self._limits.roles)
 
     def _described(self, request: TaskRequest) -> dict[str, Any]:
         if isinstance(request.task_definition, str):
             return self._registry.describe(request.task_definition)
-        if not self._allowed.may_register:
+        if not self._limits.may_register:
             raise RequestRefused(
                 f"{AT}: this Headgate registers no task definitions; name a revision, "
                 "or set the stack's parameter RegisterTaskDefinitions to true"
@@ -74,5 +64,5 @@ class Preflight:
         from headgate.task_definitions import as_described, refuse_faults
 
         wanted = request.task_definition.register_
-        refuse_faults(wanted, self._registry.shape, self._allowed.families)
+        refuse_faults(wanted, self._registry.shape, self._limits.families)
         return as_described(wanted)
