@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from headgate.alarms import Alarms
-from headgate.aws import alias_arn, client, setting
+from headgate.aws import client, setting
 from headgate.consumers import Consumers, refuse_guards_that_do_not_fit
-from headgate.deployment import Place, TaskLimits
+from headgate.deployment import Place, TaskLimits, refuse_what_cannot_work_here
 from headgate.errors import RequestRefused
 from headgate.hook_checks import HookChecks
 from headgate.latency import Latency
@@ -28,32 +28,25 @@ functions = client("lambda")
 cloudwatch = client("cloudwatch")
 alarms, latency, minutes = Alarms(cloudwatch), Latency(cloudwatch), Minutes(cloudwatch)
 consumers = Consumers(functions)
-stacks = Stacks(impatient_client())
 drivers: dict[str, str] = json.loads(setting("DRIVERS"))
-account = setting("ACCOUNT")
-region = setting("AWS_REGION")
+place = Place(setting("PARTITION"), setting("ACCOUNT"), setting("AWS_REGION"))
+stacks = Stacks(impatient_client(), place)
 telemetry = setting("TELEMETRY") == "true"
-hook_checks = HookChecks(
-    functions,
-    client("stepfunctions"),
-    client("ecs"),
-    place=Place(setting("PARTITION"), account, region),
-    tasks=TaskLimits.as_deployed(),
-)
+hook_checks = HookChecks(functions, client("stepfunctions"), client("ecs"), place=place, tasks=TaskLimits.as_deployed())
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     request = read_request(event["request"], default_id=event["executionName"])
     logger.append_keys(rollout_id=request.id)
-    refuse_what_cannot_work_here(request)
+    refuse_what_cannot_work_here(request, place, telemetry=telemetry)
     hooks = hook_checks.settle(request)
     firing = alarms.firing(request.guards.alarms)
     if firing and request.guards.strict_alarms:
         raise RequestRefused(f"guards.alarms: {', '.join(firing)} fires already, and strictAlarms is true")
     settled, alias = work_out(request.model_copy(update={"hooks": hooks}))
-    driver = drivers[settled.target.kind]
-    plan = make_plan(settled, driver=driver, firing=firing, warnings=warnings_about(alias, driver), alias=alias)
+    driver, warnings = drivers[settled.target.kind], stacks.warnings_about(alias)
+    plan = make_plan(settled, driver=driver, firing=firing, warnings=warnings, alias=alias)
     minutes.refuse_what_cannot_be_read(plan, now_ms())
     logger.info("planned", steps=len(plan.steps), bake_seconds=plan.bake_seconds, firing=firing)
     return {"request": request.to_wire(), "plan": plan.to_wire()}
@@ -68,34 +61,3 @@ def work_out(request: RolloutRequest) -> tuple[RolloutRequest, LambdaAliasTarget
     else:
         alias = request.target
     return request.model_copy(update={"guards": latency.settle(request.guards, alias)}), alias
-
-
-def warnings_about(target: LambdaAliasTarget, driver: str) -> list[str]:
-    """What may move the target besides this rollout. Good to know, and never worth the rollout itself."""
-    partition = driver.split(":")[1]
-    alias = alias_arn(partition, region, account, target.name, target.alias)
-    try:
-        owner = stacks.owner_of(alias)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the rollout goes on without the warning
-        logger.warning("the alias's stack could not be looked up", alias=alias, reason=str(error))
-        return []
-    if owner is None:
-        return []
-    warning = owner.warning_about(f"{target.name}:{target.alias}")
-    logger.warning(warning)
-    return [warning]
-
-
-def refuse_what_cannot_work_here(request: RolloutRequest) -> None:
-    """Refuse what is valid on paper and impossible in this deployment."""
-    target = request.target
-    if target.account not in (None, account) or target.region not in (None, region):
-        raise RequestRefused(
-            f"target.function: is in {target.account}, {target.region}; this Headgate serves {account}, {region}"
-        )
-    compared = next((name for name in ("errors", "latency") if getattr(request.guards, name)), None)
-    if compared and request.guards.evidence == "telemetry" and not telemetry:
-        raise RequestRefused(
-            f"guards.{compared}: compares counts from telemetry, which is not deployed; set the parameter Telemetry to "
-            "true, or guards.evidence to cloudwatch"
-        )

@@ -11,8 +11,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from headgate.deployment import Place
 from headgate.stacks import Owner, Stacks, impatient_client
-from tests.unit.builders import ROOT
+from tests.unit.builders import ACCOUNT, REGION, ROOT
 from tests.unit.services import Refusal, Service
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def fake(client: Any) -> Iterator[FakeStacks]:
 
 @pytest.fixture
 def stacks(client: Any, fake: FakeStacks) -> Stacks:
-    return Stacks(client)
+    return Stacks(client, Place("aws", ACCOUNT, REGION))
 
 
 def test_a_resource_of_no_stack_has_no_owner(stacks: Stacks) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from headgate.aws import setting
+from headgate.errors import RequestRefused
+
+if TYPE_CHECKING:
+    from headgate.request import RolloutRequest
 
 
 class Place(NamedTuple):
@@ -34,4 +38,31 @@ class TaskLimits(NamedTuple):
             roles=os.environ.get("TASK_ROLES", ""),  # Empty allows none.
             families=setting("TASK_DEFINITIONS"),
             may_register=setting("REGISTER_TASK_DEFINITIONS") == "true",
+        )
+
+
+def refuse_what_cannot_work_here(request: RolloutRequest, place: Place, *, telemetry: bool) -> None:
+    """Refuse what is valid on paper and impossible in this deployment.
+
+    Parameters
+    ----------
+    telemetry
+        Whether the telemetry stream is deployed.
+
+    Raises
+    ------
+    RequestRefused
+        If the target is elsewhere, or errors or latency would be compared without counts.
+    """
+    target = request.target
+    if target.account not in (None, place.account) or target.region not in (None, place.region):
+        raise RequestRefused(
+            f"target.function: is in {target.account}, {target.region}; this Headgate serves {place.account}, "
+            f"{place.region}"
+        )
+    compared = next((name for name in ("errors", "latency") if getattr(request.guards, name)), None)
+    if compared and request.guards.evidence == "telemetry" and not telemetry:
+        raise RequestRefused(
+            f"guards.{compared}: compares counts from telemetry, which is not deployed; set the parameter Telemetry to "
+            "true, or guards.evidence to cloudwatch"
         )

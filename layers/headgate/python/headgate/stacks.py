@@ -11,10 +11,14 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from headgate.aws import Lazy
+from headgate.aws import Lazy, alias_arn
+from headgate.observability import logger
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
+
+    from headgate.deployment import Place
+    from headgate.request import LambdaAliasTarget
 
 _GONE = ("DELETE_COMPLETE", "DELETE_SKIPPED")
 """A deleted stack is told of for 90 days; it owns nothing, nor what it has left behind."""
@@ -39,8 +43,24 @@ class Owner(NamedTuple):
 class Stacks:
     """Finds the stack that a resource belongs to."""
 
-    def __init__(self, client: CloudFormationClient) -> None:
+    def __init__(self, client: CloudFormationClient, place: Place) -> None:
         self._client = client
+        self._place = place
+
+    def warnings_about(self, target: LambdaAliasTarget) -> list[str]:
+        """What may move an alias besides its rollout. Good to know, and never worth the rollout itself."""
+        here = self._place
+        arn = alias_arn(here.partition, here.region, here.account, target.name, target.alias)
+        try:
+            owner = self.owner_of(arn)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the rollout goes on without the warning
+            logger.warning("the alias's stack could not be looked up", alias=arn, reason=str(error))
+            return []
+        if owner is None:
+            return []
+        warning = owner.warning_about(f"{target.name}:{target.alias}")
+        logger.warning(warning)
+        return [warning]
 
     def owner_of(self, physical_id: str) -> Owner | None:
         """The stack that a resource belongs to, by the id that CloudFormation gave it; None if there is none."""
