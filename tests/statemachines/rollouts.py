@@ -738,15 +738,23 @@ class Rollouts:
 
     @contextlib.contextmanager
     def on(self, function: str, name: str, then: Callable[[], object]) -> Iterator[None]:
-        """Act each time that a function's module has called its ``name``: a moment between its reads and writes."""
-        original = getattr(_modules[function], name)
+        """Act each time that a function has called what its module knows by a name: a moment between reads and writes.
+
+        Parameters
+        ----------
+        name
+            Of an object and its method.
+        """
+        owner, _, method = name.partition(".")
+        called_upon = getattr(_modules[function], owner)
+        original = getattr(called_upon, method)
 
         def called(*arguments: Any) -> Any:
             answer = original(*arguments)
             then()
             return answer
 
-        with mock.patch.object(_modules[function], name, called):
+        with mock.patch.object(called_upon, method, called):
             yield
 
     def run_aside(self, state: str, until: str) -> None:

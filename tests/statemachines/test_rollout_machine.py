@@ -1067,5 +1067,5 @@ def test_a_judge_that_another_attempt_overtakes_gives_the_verdict_that_was_recor
             reached.set()
             app.again("Judge")
 
-    with app.on("judge", "find", then=overtake):
+    with app.on("judge", "inquiry.find", then=overtake):
         assert app.run(app.request()).states()[-1] == "Promoted"

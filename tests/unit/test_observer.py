@@ -209,7 +209,7 @@ def test_what_the_observer_counted_the_judge_counts_no_more(
     plan = rollouts.begin()
     failing(cloudwatch)
     deployed.call("observer")
-    look = deployed.module("judge").last_look  # It looks at CloudWatch once more when the bake is over.
+    look = deployed.module("judge").inquiry.last_look  # It looks at CloudWatch once more when the bake is over.
     cloudwatch.values["Invocations", "7"][ago(1)] = 8.0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("boto3.client", deployed.client)
@@ -225,7 +225,7 @@ def test_minutes_of_a_step_that_the_judge_is_the_first_to_see_are_not_taken_for_
     cloudwatch.values = {("Invocations", "7"): {ago(7): 10.0, ago(2): 20.0}}
     state = {"candidate": "7", "stable": "6", "shiftedAt": ago(5)}
     # WHEN the judge looks
-    look = deployed.module("judge").last_look
+    look = deployed.module("judge").inquiry.last_look
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("boto3.client", deployed.client)
         seen = look(plan, 1, state)
