@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from headgate.aws import client, setting
-from headgate.counting import Counting, parse
+from headgate.counting import Counting, read_record
 from headgate.each_by_itself import each_by_itself
 from headgate.evidence import Terms
 from headgate.inbox import Inbox
@@ -58,16 +57,13 @@ def readable(batch: list[dict[str, Any]], stuck: list[str]) -> Iterator[Record]:
         Takes the sequence numbers of those that could not even be put aside: they are delivered again.
     """
     for raw in batch:
-        shard = f"{raw['eventSourceARN']}/{raw['eventID'].split(':')[0]}"
-        kinesis = raw["kinesis"]
         try:
-            data = base64.b64decode(kinesis["data"])
-            arrived = int(kinesis["approximateArrivalTimestamp"] * 1000)
-            yield parse(shard, kinesis["partitionKey"], kinesis["sequenceNumber"], data, arrived)
+            yield read_record(raw)
         except ValueError as error:
-            logger.warning("record cannot be read", sequence_number=kinesis["sequenceNumber"], reason=str(error))
+            sequence_number = raw["kinesis"]["sequenceNumber"]
+            logger.warning("record cannot be read", sequence_number=sequence_number, reason=str(error))
             if not put_aside(raw, str(error)):
-                stuck.append(kinesis["sequenceNumber"])
+                stuck.append(sequence_number)
 
 
 def put_aside(raw: dict[str, Any], reason: str) -> bool:
@@ -103,8 +99,8 @@ def judge_all(ledgers_counted: list[Ledger]) -> None:
 
 def judge(ledger: Ledger) -> None:
     """Look at the new counts; evidence that is enough ends the bake now, not when its time is up."""
-    record = table.rollout(ledger.rollout_id)
-    if record is None or record["status"] != "running":
+    record = table.running(ledger.rollout_id)
+    if record is None:
         return
     terms = Terms.of(Plan.model_validate(record["plan"]).guards)
     seen = ledgers.look(ledger.rollout_id, terms)

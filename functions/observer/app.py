@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
 from headgate.aws import client, setting
 from headgate.each_by_itself import each_by_itself
 from headgate.evidence import Terms
 from headgate.inbox import Inbox
 from headgate.ledgers import Ledgers, now_ms
 from headgate.locks import Locks
-from headgate.minutes import REFUSED, Minutes, Watched, book
+from headgate.minutes import Minutes, Watched, book
 from headgate.observability import logger
 from headgate.plan import Plan
 from headgate.signals import Signaller
@@ -44,7 +42,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     with each_by_itself() as trying:
         running, now = running_rollouts(trying), now_ms()
         watched = watched_rollouts(running, trying)
-        found = points_of(watched, now)
+        found = minutes.read_all_or_none(watched, now)
         for rollout in watched:
             rollout_id = rollout.ledger.rollout_id
             with trying(rollout_id, "a rollout could not be looked at"):
@@ -61,11 +59,9 @@ def running_rollouts(trying: Trying) -> list[tuple[Plan, dict[str, Any]]]:
     """The rollouts that run, with their records; not those that cannot be read."""
     running = []
     for rollout_id in locks.owners():
-        record = table.rollout(rollout_id)
-        if record is None or record["status"] != "running":
-            continue
-        with trying(rollout_id, "a rollout cannot be read"):
-            running.append((Plan.model_validate(record["plan"]), record))
+        if record := table.running(rollout_id):
+            with trying(rollout_id, "a rollout cannot be read"):
+                running.append((Plan.model_validate(record["plan"]), record))
     return running
 
 
@@ -78,17 +74,6 @@ def watched_rollouts(running: list[tuple[Plan, dict[str, Any]]], trying: Trying)
             if ledger is not None:
                 watched.append(Watched(plan, ledger))
     return watched
-
-
-def points_of(watched: list[Watched], now: int) -> dict[str, Points]:
-    """What CloudWatch has of each rollout; nothing where one expression that it cannot read fails the call for all."""
-    try:
-        return minutes.read(watched, now)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in REFUSED:
-            raise
-        logger.warning("CloudWatch refuses a query", reason=str(error))
-        return {}
 
 
 def look(plan: Plan, points: Points, now: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ what fails together is one fault, and the judge's guarantee holds for faults.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import time
@@ -73,14 +74,24 @@ class Record(NamedTuple):
     """When the stream took it, in milliseconds since 1970: no request began later, whatever its clock says."""
 
 
-def parse(shard: str, partition_key: str, sequence: str, data: bytes, arrived: int = 1 << 62) -> Record:
-    """Read one record of the stream.
+def read_record(raw: dict[str, Any]) -> Record:
+    """Read one record of the stream as its mapping delivers it.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html
 
     Raises
     ------
     ValueError
         If it is not what Telemetry writes.
     """
+    shard, kinesis = f"{raw['eventSourceARN']}/{raw['eventID'].split(':')[0]}", raw["kinesis"]
+    arrived = int(kinesis["approximateArrivalTimestamp"] * 1000)
+    data = base64.b64decode(kinesis["data"])
+    return parse(shard, kinesis["partitionKey"], kinesis["sequenceNumber"], data, arrived)
+
+
+def parse(shard: str, partition_key: str, sequence: str, data: bytes, arrived: int = 1 << 62) -> Record:
+    """Read what a record says; errors as for ``read_record``."""
     try:
         body = json.loads(data)
         outcomes = tuple(_outcome(*values) for values in body["outcomes"])

@@ -22,6 +22,7 @@ from headgate.errors import RequestRefused
 from headgate.evidence import Pair, take_looks
 from headgate.judge import Arm
 from headgate.metrics import metric, metric_of_alias
+from headgate.observability import logger
 from headgate.request import MathQuery
 
 if TYPE_CHECKING:
@@ -105,6 +106,16 @@ class Minutes:
             sums |= adds
         self._collect(batch, sums, now, found)
         return found
+
+    def read_all_or_none(self, rollouts: list[Watched], now: int) -> dict[str, Points]:
+        """As ``read``; nothing of any where CloudWatch refuses a query of one, for it then refuses the whole call."""
+        try:
+            return self.read(rollouts, now)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in REFUSED:
+                raise
+            logger.warning("CloudWatch refuses a query", reason=str(error))
+            return {}
 
     def refuse_what_cannot_be_read(self, plan: Plan, now: int) -> None:
         """Refuse custom guards that CloudWatch does not take, before the candidate serves; ``now`` as in ``read``.

@@ -78,6 +78,11 @@ class Table:
         """A rollout's record, read consistently."""
         return _record(self.get(f"ROLLOUT#{rollout_id}", "ROLLOUT"))
 
+    def running(self, rollout_id: str) -> dict[str, Any] | None:
+        """The record of a rollout that has started and not ended; None of any other."""
+        record = self.rollout(rollout_id)
+        return record if record is not None and record["status"] == "running" else None
+
     def lock(self, target_key: str) -> dict[str, Any]:
         """The lock of a target, read consistently; a target that was never rolled out has a free one."""
         return self.get(f"TARGET#{target_key}", "LOCK") or {}
