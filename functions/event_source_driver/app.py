@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client, setting
+from headgate.aws import client, invoker, setting
 from headgate.drivers.driving import drive
 from headgate.drivers.event_source import EventSourceDriver, Services, SourceState
 from headgate.holding import HoldingQueues
 from headgate.observability import logger
 from headgate.redrive import Queues
-from headgate.rereading import Streams, invoker
+from headgate.rereading import ANSWER_SECONDS, Streams
 from headgate.steps import Steps
 from headgate.table import Table
 
@@ -24,7 +24,7 @@ table = Table(client("dynamodb"), setting("TABLE"))
 steps = Steps(table)
 sqs = client("sqs")
 queues = Queues(sqs)
-streams = Streams(client("kinesis"), client("dynamodbstreams"), invoker())
+streams = Streams(client("kinesis"), client("dynamodbstreams"), invoker(ANSWER_SECONDS))
 services = Services(
     functions=client("lambda"),
     queues=queues,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client
+from headgate.aws import client, invoker
 from headgate.observability import logger
 from headgate.redrive import Queues
 from headgate.redrives import Progress, RedrivePlan
 from headgate.redriving import Redrive
-from headgate.rereading import Streams, invoker
+from headgate.rereading import ANSWER_SECONDS, Streams
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-redrive = Redrive(Queues(client("sqs")), Streams(client("kinesis"), client("dynamodbstreams"), invoker()))
+streams = Streams(client("kinesis"), client("dynamodbstreams"), invoker(ANSWER_SECONDS))
+redrive = Redrive(Queues(client("sqs")), streams)
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.hook import failed, invoke, invoker, mismatch, succeeded
+from headgate.aws import invoker
+from headgate.hook import ANSWER_SECONDS, failed, invoke, mismatch, succeeded
 from headgate.observability import logger
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-functions = invoker()
+functions = invoker(ANSWER_SECONDS)
 
 
 @logger.inject_lambda_context(clear_state=True)

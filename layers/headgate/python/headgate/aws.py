@@ -36,6 +36,20 @@ def client(service: str, attempts: int = 8) -> Any:
     )
 
 
+def invoker(answer_seconds: int) -> Any:
+    """A Lambda client that invokes once, made when it is first used: a payload may do something, so none is sent again.
+
+    Parameters
+    ----------
+    answer_seconds
+        How long an invocation is waited for.
+    """
+    config = Config(
+        connect_timeout=3, read_timeout=answer_seconds, retries={"total_max_attempts": 1}, tcp_keepalive=True
+    )
+    return Lazy(lambda: boto3.client("lambda", config=config))
+
+
 class Lazy:
     """Something that is made at the first use of it: a function's start pays only for what this invocation needs."""
 

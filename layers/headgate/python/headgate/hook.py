@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-
-from headgate.aws import Lazy
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
 
-def invoker() -> LambdaClient:
-    """A Lambda client that invokes once: a payload may do something, so it is not sent again."""
-    config = Config(connect_timeout=3, read_timeout=50, retries={"total_max_attempts": 1})
-    return cast("LambdaClient", Lazy(lambda: boto3.client("lambda", config=config)))
+ANSWER_SECONDS = 50
+"""How long a sample hook waits for an answer; it has a minute itself."""
 
 
 class Answer(NamedTuple):

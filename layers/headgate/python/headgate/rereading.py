@@ -8,17 +8,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from headgate.aws import Lazy
 from headgate.batches import Batch, batch_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Batch", "Delivered", "NotYet", "Reread", "Streams", "batch_of", "invoker", "sequence_of"]
+__all__ = ["Batch", "Delivered", "NotYet", "Reread", "Streams", "batch_of", "sequence_of"]
 
 PAYLOAD_BYTES = 6 * 1024 * 1024 - 64 * 1024
 """Of one synchronous invocation, with room for what is around the records: Lambda takes 6 MB.
@@ -88,24 +85,13 @@ class NotYet(Exception):  # noqa: N818 - not an error: the next call goes on
     """The time is up before the whole batch was read."""
 
 
-def invoker() -> Any:
-    """A client that invokes once and waits as long as a function may take: a batch may do something each time."""
-    config = Config(
-        connect_timeout=3,
-        read_timeout=ANSWER_SECONDS,
-        retries={"total_max_attempts": 1},
-        tcp_keepalive=True,
-    )
-    return Lazy(lambda: boto3.client("lambda", config=config))
-
-
 class Streams:
     """Streams that are read again, and the functions behind them.
 
     Parameters
     ----------
     kinesis, dynamodbstreams, functions
-        boto3's clients; the last is Lambda's, see ``invoker``.
+        boto3's clients; the last is an ``aws.invoker`` that waits for ``ANSWER_SECONDS``.
     """
 
     def __init__(
