@@ -12,6 +12,7 @@ import zipfile
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate.aws import execution_arn, execution_name
@@ -274,6 +275,11 @@ class Headgate:
         """Let the warden look at every held lock, as it does each minute."""
         self._run("warden", {"detail-type": "Scheduled Event", "source": "aws.events", "detail": {}})
 
+    def turn_back(self, rollout_id: str, field: str, *, hours: float) -> None:
+        """Let a time on a rollout's record be so long ago."""
+        then = datetime.now(UTC) - timedelta(hours=hours)
+        self.table.amend(rollout_id, {field: then.isoformat(timespec="milliseconds")})
+
     @contextmanager
     def deaf_to_ended_executions(self) -> Iterator[None]:
         """As long as it is entered, the events of executions that have ended are lost."""
@@ -373,6 +379,11 @@ class Headgate:
         """What the topic has said of a rollout so far."""
         told = [json.loads(json.loads(message["Body"])["Message"]) for message in self._notified.heard()]
         return [event for event in told if event.get("detail", {}).get("rolloutId") == rollout_id]
+
+    def alarmed(self, metric: str) -> list[dict[str, Any]]:
+        """What alarms on a metric have told the topic so far."""
+        told = [json.loads(json.loads(message["Body"])["Message"]) for message in self._notified.heard()]
+        return [alarm for alarm in told if alarm.get("Trigger", {}).get("MetricName") == metric]
 
     def in_phase(self, rollout_id: str, phase: str, seconds: float = 30) -> None:
         """Wait until a rollout is in a phase."""

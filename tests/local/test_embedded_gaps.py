@@ -152,6 +152,33 @@ def test_bare_lambda_metrics_know_no_alias_and_no_state_machine(bare: Aws) -> No
     assert bare.metric("Invocations", FunctionName=name) == 1
 
 
+# --- metrics_in_logs ---------------------------------------------------------------------------------------------
+
+TELLING = """
+import json, time
+def handler(event, context):
+    directive = {"Namespace": "AWS/Lambda", "Dimensions": [["FunctionName"]], "Metrics": [{"Name": "Told"}]}
+    about = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}
+    print("not of this kind", json.dumps({"_aws": 1}))
+    print(json.dumps({"_aws": about, "FunctionName": context.function_name, "Told": [1, 2.5]}))
+"""
+
+
+def _told_by_its_log(aws: Aws) -> float | None:
+    name = aws.function(TELLING)
+    aws.invoke(name)
+    aws.invoke(name)  # What comes late belongs to the next invocation's log: see quiet_functions.
+    return aws.metric("Told", FunctionName=name)
+
+
+def test_a_function_tells_metrics_by_its_log(aws: Aws) -> None:
+    assert (_told_by_its_log(aws) or 0) >= 3.5
+
+
+def test_bare_a_log_is_only_a_log(bare: Aws) -> None:
+    assert _told_by_its_log(bare) is None
+
+
 # --- metric_data -------------------------------------------------------------------------------------------------
 
 

@@ -227,6 +227,19 @@ def test_a_rollout_that_was_accepted_and_never_began_is_started_by_the_sweep(
     assert assert_invariants(headgate, rollout)["status"] == "succeeded"
 
 
+def test_a_person_is_told_of_a_lock_that_nobody_has_carried_on_for_long(headgate: Headgate, service: Service) -> None:
+    # GIVEN a rollout that was accepted an hour ago and never began
+    rollout = accepted(headgate, service, SHORT)
+    headgate.turn_back(rollout, "createdAt", hours=1)
+    # WHEN the warden comes upon it
+    headgate.sweep()
+    # THEN the topic hears of it, and of how old it was
+    told = eventually(lambda: headgate.alarmed("UnsettledSeconds"), 30, lambda: "nobody was told")
+    assert told[0]["NewStateValue"] == "ALARM"
+    assert "(1800" in told[0]["NewStateReason"]
+    assert assert_invariants(headgate, rollout)["status"] == "succeeded"
+
+
 # Abort
 
 

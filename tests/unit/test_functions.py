@@ -1107,17 +1107,18 @@ class TestWarden:
         monkeypatch.setattr(rescue, "PATIENCE_SECONDS", 0)
 
     @pytest.fixture
-    def told(self, capsys: pytest.CaptureFixture[str]) -> Callable[[], list[float]]:
+    def told(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[float]]:
         """Reads the metric of UnsettledAlarm as CloudWatch does, from the log."""
+        monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "headgate")
 
         def values() -> list[float]:
             lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
             for line in lines:
                 (directive,) = line["_aws"]["CloudWatchMetrics"]
                 assert directive["Namespace"] == "Headgate"
-                assert directive["Dimensions"] == [["FunctionName"]]
+                assert directive["Dimensions"] == [["FunctionName", "service"]]
                 assert directive["Metrics"] == [{"Name": "UnsettledSeconds", "Unit": "Seconds"}]
-                assert line["FunctionName"] == CONTEXT.function_name
+                assert (line["FunctionName"], line["service"]) == (CONTEXT.function_name, "headgate")
             return [value for line in lines for value in line["UnsettledSeconds"]]
 
         return values

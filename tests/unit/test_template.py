@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from cfnlint.decode import cfn_yaml
 
-from headgate.observability import NAMESPACE
+from headgate.observability import NAMESPACE, SERVICE
 from headgate.rescue import UNSETTLED
 from tests.unit.builders import ROOT
 
@@ -230,7 +230,10 @@ def test_an_alarm_tells_somebody_and_is_quiet_while_nothing_is_measured(alarm: s
 def test_the_alarm_on_what_stays_unsettled_reads_what_the_warden_tells() -> None:
     alarm = ALARMS["UnsettledAlarm"]
     assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == (NAMESPACE, UNSETTLED, "Maximum")
-    assert [(one["Name"], logical_id(one["Value"])) for one in alarm["Dimensions"]] == [("FunctionName", "Warden")]
+    # An alarm reads the metric with exactly its dimensions.
+    dimensions = {one["Name"]: one["Value"] for one in alarm["Dimensions"]}
+    assert (dimensions.keys(), logical_id(dimensions["FunctionName"])) == ({"FunctionName", "service"}, "Warden")
+    assert dimensions["service"] == GLOBALS["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] == SERVICE
     # A sweep each minute, cut short at its timeout, leaves no period without a value while something is stuck.
     assert alarm["Period"] * alarm["EvaluationPeriods"] > 2 * FUNCTIONS["Warden"]["Timeout"]
 

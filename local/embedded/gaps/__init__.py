@@ -11,6 +11,7 @@ ORDER = (
     "quiet_functions",
     "reserved_concurrency",
     "lambda_metrics",
+    "metrics_in_logs",
     "metric_data",
     "weighted_aliases",
     "alias_validation",

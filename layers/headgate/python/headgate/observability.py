@@ -5,9 +5,10 @@ from __future__ import annotations
 from aws_lambda_powertools import Logger, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
+SERVICE = "headgate"
 NAMESPACE = "Headgate"
 
-logger = Logger(service="headgate", utc=True)
+logger = Logger(service=SERVICE, utc=True)
 
 
 def tell_seconds(name: str, seconds: float, function: str) -> None:
@@ -24,3 +25,5 @@ def tell_seconds(name: str, seconds: float, function: str) -> None:
     """
     with single_metric(name=name, unit=MetricUnit.Seconds, value=seconds, namespace=NAMESPACE) as metric:
         metric.add_dimension("FunctionName", function)
+        # Powertools adds it wherever POWERTOOLS_SERVICE_NAME is set, and an alarm reads one set of dimensions alone.
+        metric.add_dimension("service", SERVICE)
