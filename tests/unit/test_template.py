@@ -330,6 +330,6 @@ def test_the_table_of_alarms_says_what_the_template_does(alarm: str) -> None:
     ]
     assert len(rows) == 1, f"README.md, Operate it: add a row for `{alarm}`"
     threshold = ALARMS[alarm]["Threshold"]
-    limit = f"older than {duration(threshold)}" if ALARMS[alarm]["MetricName"] == UNSETTLED else "the first message"
+    limit = f"longer than {duration(threshold)}" if ALARMS[alarm]["MetricName"] == UNSETTLED else "the first message"
     assert limit in rows[0][1], f"the row of `{alarm}` is out of date: it says {rows[0][1]}"
     assert rows[0][2], f"the row of `{alarm}` does not say what to do"
