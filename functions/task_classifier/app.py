@@ -68,7 +68,15 @@ def decision_of(event: dict[str, Any], plan: TaskPlan, ending: Ending) -> Decisi
     """Whether to run it again; never while the attempt that failed may still be running."""
     can_fall_back = plan.fallback is not None and not event["onDemand"]
     chance = random.random()  # noqa: S311 - jitter is no secret
-    decision = decide(ending, event["attempt"], plan.retry, plan.backoff, can_fall_back=can_fall_back, chance=chance)
+    decision = decide(
+        ending,
+        event["attempt"],
+        plan.retry,
+        plan.backoff,
+        can_fall_back=can_fall_back,
+        chance=chance,
+        essential=plan.essential,
+    )
     if decision.again and not event["stopped"]:
         return Decision(False, "what may still be running could not be stopped")
     return decision

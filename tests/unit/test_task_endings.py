@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import botocore.session
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +34,9 @@ FAILED = "States.TaskFailed"
 ESSENTIAL = ["app"]
 
 
+NO_INTERFACE = "Timeout waiting for network interface provisioning to complete."
+
+
 def failures(reason: str, more: str = "") -> str:
     listed = {"Arn": "arn:aws:ecs:eu-central-1:123456789012:container-instance/jobs/1", "Reason": reason}
     return json.dumps({"Failures": [listed | ({"Detail": more} if more else {})], "Tasks": []})
@@ -41,6 +45,42 @@ def failures(reason: str, more: str = "") -> str:
 SAMPLES: dict[str, tuple[str, str, str, str]] = {
     "all is well": ("", cause(GOOD), "succeeded", "every essential container exited with 0"),
     "a sidecar that was killed": (FAILED, cause(detail(container(), container("router", 137))), "succeeded", "every"),
+    "a sidecar without memory": (
+        FAILED,
+        cause(detail(container(), container("router", 137, OUT_OF_MEMORY))),
+        "succeeded",
+        "every essential container exited with 0",
+    ),
+    "a sidecar without memory, and a non-zero exit": (
+        FAILED,
+        cause(detail(container(code=3), container("router", 137, OUT_OF_MEMORY))),
+        "exited",
+        "container app exited with 3",
+    ),
+    "a sidecar without an image": (
+        FAILED,
+        cause(detail(container(), container("router", None, PULL))),
+        "succeeded",
+        "every essential container exited with 0",
+    ),
+    "a sidecar without an image, and a non-zero exit": (
+        FAILED,
+        cause(detail(container(code=3), container("router", None, PULL))),
+        "exited",
+        "container app exited with 3",
+    ),
+    "a sidecar without an image, that the task waits for": (
+        FAILED,
+        cause(detail(container(code=None), container("router", None, PULL))),
+        "could-not-start",
+        PULL,
+    ),
+    "a container of AWS's that did not end": (
+        FAILED,
+        cause(detail(container(), container("aws-guardduty-agent-tq7Xr0k", None))),
+        "succeeded",
+        "every essential container exited with 0",
+    ),
     "a non-zero exit": (FAILED, cause(BAD), "exited", "container app exited with 3"),
     "a killed container": (FAILED, cause(detail(container(code=137))), "exited", "container app exited with 137"),
     "an exit with a reason": (
@@ -105,6 +145,30 @@ SAMPLES: dict[str, tuple[str, str, str, str]] = {
         cause(detail(container(code=None), code=NOT_STARTED, reason="EMPTY CAPACITY PROVIDER")),
         "no-capacity",
         "EMPTY CAPACITY PROVIDER",
+    ),
+    "no instance for a capacity provider": (
+        FAILED,
+        cause(detail(container(code=None), code=NOT_STARTED, reason="TaskFailedToStart: RESOURCE:MEMORY")),
+        "no-capacity",
+        "TaskFailedToStart: RESOURCE:MEMORY",
+    ),
+    "no agent for a capacity provider": (
+        FAILED,
+        cause(detail(container(code=None), code=NOT_STARTED, reason="TaskFailedToStart: AGENT")),
+        "no-capacity",
+        "TaskFailedToStart: AGENT",
+    ),
+    "no network interface": (
+        FAILED,
+        cause(detail(container(code=None), code="", reason=NO_INTERFACE)),
+        "could-not-start",
+        NO_INTERFACE,
+    ),
+    "no health under it": (
+        FAILED,
+        cause(detail(container(code=143), code="InfrastructureHealth", reason="Task stopped for a fault of its host")),
+        "interrupted",
+        "Task stopped for a fault of its host",
     ),
     "Spot": (FAILED, cause(INTERRUPTED), "interrupted", SPOT),
     "Spot's notice": (
@@ -200,6 +264,34 @@ def test_where_no_container_is_known_to_be_essential_all_are() -> None:
     assert of_task(detail(container(), container("router", 1)), ESSENTIAL).outcome == "succeeded"
 
 
+def test_of_several_essential_containers_the_one_that_was_not_killed_is_the_cause() -> None:
+    """The others are stopped once it has ended."""
+    for killed in (137, 143):
+        told = of_task(detail(container("router", killed), container(code=3)), ["app", "router"])
+        assert (told.outcome, told.reason) == ("exited", "container app exited with 3")
+    told = of_task(detail(container("router", 143), container()), ["app", "router"])
+    assert (told.outcome, told.reason) == ("exited", "container router exited with 143")
+
+
+def test_every_stop_code_of_ecs_is_told_apart() -> None:
+    codes = botocore.session.get_session().get_service_model("ecs").shape_for("TaskStopCode").enum
+    told = {code: of_task(detail(container(code=143), code=code, reason="why"), ESSENTIAL).outcome for code in codes}
+    assert told == {
+        "TaskFailedToStart": "could-not-start",
+        "EssentialContainerExited": "exited",
+        "UserInitiated": "stopped",
+        "ServiceSchedulerInitiated": "stopped",
+        "SpotInterruption": "interrupted",
+        "TerminationNotice": "interrupted",
+        "InfrastructureHealth": "interrupted",
+    }
+
+
+def test_an_exit_code_that_is_null_is_missing() -> None:
+    told = of_task(detail(container() | {"ExitCode": None}), ESSENTIAL)
+    assert (told.outcome, told.exit_codes) == ("unknown", {})
+
+
 def test_the_whole_answer_of_run_task_is_read_for_its_task() -> None:
     ending = classify(FAILED, json.dumps({"Failures": [], "Tasks": [BAD]}), ESSENTIAL)
     assert (ending.outcome, ending.exit_codes["app"]) == ("exited", 3)
@@ -222,6 +314,13 @@ def test_a_cause_that_is_cut_off_still_tells_a_failed_container_and_the_task() -
 def test_a_cause_of_the_longest_length_is_read() -> None:
     text = cause(detail(container(code=9), Overrides={"Environment": "x" * 40_000}))[:32_768]
     assert classify(FAILED, text, ESSENTIAL).outcome == "exited"
+
+
+def test_half_a_cause_without_the_containers_that_decide_is_asked_about_again() -> None:
+    whole = cause(detail(container("router", 137), container()))
+    ending = classify(FAILED, whole[: whole.index('"Name":"app"')], ESSENTIAL)
+    assert (ending.outcome, classify(FAILED, whole, ESSENTIAL).outcome) == ("unknown", "succeeded")
+    assert ending.task_arn == TASK_ARN, "without it, ECS could not be asked"
 
 
 def test_a_success_is_never_read_out_of_half_a_cause() -> None:
@@ -287,6 +386,12 @@ def again(ending: Ending, attempt: int = 1, attempts: int = 3, rules: Any = (), 
     return decide(ending, attempt, retry, Backoff(), can_fall_back=can_fall_back, chance=0.5).again
 
 
+BATCHS_RULES = [
+    {"action": "RETRY", "onReason": "AGENT"},
+    {"action": "RETRY", "onStatusReason": "Task failed to start"},
+    {"action": "EXIT", "onReason": "*"},
+]
+SPOT_ALONE = [{"onStatusReason": "Host EC2*", "action": "retry"}, {"onReason": "*", "action": "exit"}]
 RETRY_ANY, EXIT_ANY = {"onExitCode": "*", "action": "RETRY"}, {"onExitCode": "*", "action": "EXIT"}
 
 
@@ -306,9 +411,15 @@ RETRY_ANY, EXIT_ANY = {"onExitCode": "*", "action": "RETRY"}, {"onExitCode": "*"
         ([{"onExitCode": "3", "onReason": "x*", "action": "EXIT"}], ending_of(reason="xy"), False),
         ([RETRY_ANY, EXIT_ANY], ending_of(), True),
         ([EXIT_ANY, RETRY_ANY], ending_of(), False),
-        # What is not known matches nothing.
+        # Without an exit code there is none to match; without a reason there is still "any reason".
         ([EXIT_ANY], ending_of(code=None), True),
-        ([{"onReason": "*", "action": "EXIT"}], ending_of(), True),
+        ([{"onReason": "x*", "action": "EXIT"}], ending_of(), True),
+        ([{"onReason": "*", "action": "EXIT"}], ending_of(), False),
+        # The examples of Batch's own guide and of its announcement.
+        (BATCHS_RULES, ending_of("could-not-start", None, status="Task failed to start"), True),
+        (BATCHS_RULES, ending_of(status="Essential container in task exited"), False),
+        (SPOT_ALONE, ending_of("interrupted", None, status="Host EC2 (instance i-0a1b2c3d) terminated."), True),
+        (SPOT_ALONE, ending_of("could-not-start", None, status=SECRETS), False),
     ],
 )
 def test_the_first_rule_that_matches_decides_and_without_one_it_is_run_again(
@@ -322,6 +433,17 @@ def test_a_non_zero_code_is_asked_for_before_those_of_the_containers_that_ended_
     ending = Ending(outcome="exited", reason="", containers=containers)
     assert again(ending, rules=[{"onExitCode": "0", "action": "EXIT"}])
     assert not again(ending, rules=[{"onExitCode": "3", "action": "EXIT"}])
+
+
+def test_rules_ask_about_the_exit_codes_of_the_essential_containers() -> None:
+    containers = [ContainerEnd(name="app", exit_code=3), ContainerEnd(name="router", exit_code=143)]
+    ending = Ending(outcome="exited", reason="", containers=containers)
+    retry = RetryStrategy(attempts=2, evaluate_on_exit=[ExitRule.model_validate({"onExitCode": 143, "action": "EXIT"})])
+    told = [
+        decide(ending, 1, retry, Backoff(), can_fall_back=False, chance=0.5, essential=essential).again
+        for essential in (ESSENTIAL, ["app", "router"], [])
+    ]
+    assert told == [True, False, False]
 
 
 @pytest.mark.parametrize("outcome", ["succeeded", "timed-out", "stopped"])

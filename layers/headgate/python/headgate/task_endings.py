@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from headgate.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from headgate.tasks import Backoff, ExitRule, RetryStrategy
 
@@ -51,6 +52,7 @@ LONGEST_REASON = 300
 CAPACITY = (
     "capacity is unavailable",
     "empty capacity provider",
+    "no active instances",
     "no container instances were found",
     "unable to place a task",
     "insufficient capacity",
@@ -60,19 +62,26 @@ CAPACITY = (
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html
 """
 
-_PLACEMENT = ("RESOURCE:", "AGENT", "CAPACITY")
+_PLACEMENT = re.compile(r"(TaskFailedToStart: *)?(RESOURCE:|AGENT\b|CAPACITY\b)")
+"""RunTask's reasons; of a task that waited for a capacity provider in vain they follow its stop code."""
+
 _CANNOT_START = (
     "CannotPull",
     "CannotStart",
     "CannotCreate",
     "CannotInspect",
     "ResourceInitializationError",
+    "ContainerRuntimeError",
     "ContainerRuntimeTimeoutError",
     "DockerTimeoutError",
     "TaskFailedToStart",
-    "Timeout waiting for network interface provisioning",
+    "Timeout waiting for",
+    "Unexpected EC2 error",
     "InternalError",
 )
+
+KILLED = (137, 143)
+"""Exit codes of a container that was told to stop, 128 and the signal: most often because another one had ended."""
 
 
 class ContainerEnd(Wire):
@@ -158,16 +167,29 @@ def of_task(detail: dict[str, Any], essential: list[str], *, whole: bool = True)
     task = _spelled(detail)
     code, told = str(task.get("stopCode") or ""), str(task.get("stoppedReason") or "")
     containers = _containers(task)
-    for recognise in (_interrupted, _out_of_memory, _not_started, _stopped):
-        if found := recognise(code, told, containers):
+    decisive = _decisive(containers, essential)
+    if not whole and essential and not any(each.name in essential for each in decisive):
+        decisive = []  # Those that are told of need not be the ones that decide.
+    for found in (
+        _interrupted(code, told),
+        _out_of_memory(told, decisive),
+        _not_started(code, told, containers, decisive),
+        _stopped(code, told),
+    ):
+        if found:
             return _ending(task, *found)
-    return _ending(task, *_by_exit_code(code, told, containers, essential, whole=whole))
+    return _ending(task, *_by_exit_code(told, decisive, whole=whole))
 
 
 Found = tuple[Outcome, str]
 
 
-def _interrupted(code: str, told: str, containers: list[ContainerEnd]) -> Found | None:
+def _decisive(containers: list[ContainerEnd], essential: Collection[str]) -> list[ContainerEnd]:
+    """The containers whose ends are the task's: the essential ones, or all where none is known to be."""
+    return [each for each in containers if each.name in essential] or containers
+
+
+def _interrupted(code: str, told: str) -> Found | None:
     if code in ("SpotInterruption", "TerminationNotice", "InfrastructureHealth") or "Spot Task was interrupted" in told:
         return "interrupted", told or "its capacity was taken away"
     if told.startswith("Host EC2"):
@@ -175,37 +197,39 @@ def _interrupted(code: str, told: str, containers: list[ContainerEnd]) -> Found 
     return None
 
 
-def _out_of_memory(code: str, told: str, containers: list[ContainerEnd]) -> Found | None:
-    for each in containers:
+def _out_of_memory(told: str, decisive: list[ContainerEnd]) -> Found | None:
+    for each in decisive:
         # A bare 137 is no proof: a container that ignores SIGTERM is killed with it as well.
         if each.reason.startswith("OutOfMemory"):
             return "out-of-memory", f"container {each.name}: {each.reason}"
     return ("out-of-memory", told) if told.startswith("OutOfMemory") else None
 
 
-def _not_started(code: str, told: str, containers: list[ContainerEnd]) -> Found | None:
+def _not_started(code: str, told: str, containers: list[ContainerEnd], decisive: list[ContainerEnd]) -> Found | None:
+    """A container that is not essential may fail to start, and the task runs all the same."""
+    missing = any(each.exit_code is None for each in decisive)
     reasons = [told, *(each.reason for each in containers if each.exit_code is None)]
-    failed = code == "TaskFailedToStart" or any(reason.startswith(_CANNOT_START) for reason in reasons)
-    if not failed:
+    recognised = next((each for each in (reasons if missing else reasons[:1]) if each.startswith(_CANNOT_START)), "")
+    if code != "TaskFailedToStart" and not recognised:
         return None
-    reason = next((each for each in reasons if each.startswith(_CANNOT_START)), told) or "it failed to start"
-    if any(lacks_capacity(each) for each in reasons):
-        return "no-capacity", next(each for each in reasons if lacks_capacity(each))
-    return "could-not-start", reason
+    if lacking := next((each for each in reasons if lacks_capacity(each)), ""):
+        return "no-capacity", lacking
+    return "could-not-start", recognised or told or "it failed to start"
 
 
-def _stopped(code: str, told: str, containers: list[ContainerEnd]) -> Found | None:
+def _stopped(code: str, told: str) -> Found | None:
     if code in ("UserInitiated", "ServiceSchedulerInitiated"):
         return "stopped", told or "somebody stopped it"
     return None
 
 
-def _by_exit_code(code: str, told: str, containers: list[ContainerEnd], essential: list[str], *, whole: bool) -> Found:
-    decisive = [each for each in containers if each.name in essential] or containers
-    for each in decisive:
-        if each.exit_code:
-            because = f": {each.reason}" if each.reason else ""
-            return "exited", f"container {each.name} exited with {each.exit_code}{because}"
+def _by_exit_code(told: str, decisive: list[ContainerEnd], *, whole: bool) -> Found:
+    failed = [each for each in decisive if each.exit_code]
+    if failed:
+        # Once one has ended ECS stops the others: the one that was not killed is likelier to be the cause.
+        first = next((each for each in failed if each.exit_code not in KILLED), failed[0])
+        because = f": {first.reason}" if first.reason else ""
+        return "exited", f"container {first.name} exited with {first.exit_code}{because}"
     if not whole:
         return "unknown", "what Step Functions tells of it is cut off"
     if not decisive or any(each.exit_code is None for each in decisive):
@@ -217,7 +241,7 @@ def _by_exit_code(code: str, told: str, containers: list[ContainerEnd], essentia
 
 def lacks_capacity(reason: str) -> bool:
     """Whether ECS says that it found no place for the task."""
-    return reason.startswith("RESOURCE:") or any(words in reason.lower() for words in CAPACITY)
+    return bool(_PLACEMENT.match(reason)) or any(words in reason.lower() for words in CAPACITY)
 
 
 def _not_placed(failures: Any, cause: str) -> Ending:
@@ -225,7 +249,7 @@ def _not_placed(failures: Any, cause: str) -> Ending:
     reasons = [str(each.get("reason") or "") for each in listed]
     details = "; ".join(" ".join(str(each[k]) for k in ("reason", "detail") if each.get(k)) for each in listed)
     told = details or cause or "RunTask answered with failures"
-    elsewhere = reasons and not any(each.startswith(_PLACEMENT) or lacks_capacity(each) for each in reasons)
+    elsewhere = reasons and not any(lacks_capacity(each) for each in reasons)
     # MISSING, INACTIVE, ATTRIBUTE, LOCATION: waiting does not mend these.
     return _ending({}, "could-not-start" if elsewhere else "no-capacity", told)
 
@@ -248,11 +272,18 @@ def _ending(detail: dict[str, Any], outcome: Outcome, reason: str) -> Ending:
         stop_code=str(task.get("stopCode") or ""),
         status_reason=str(task.get("stoppedReason") or "")[:LONGEST_REASON],
         containers=_containers(task),
-        task_arn=str(task.get("taskArn") or ""),
+        task_arn=_task_arn(task),
         capacity_provider=str(task.get("capacityProviderName") or task.get("launchType") or ""),
         run_seconds=_between(started, stopped),
         start_seconds=_between(created, started),
     )
+
+
+def _task_arn(task: dict[str, Any]) -> str:
+    """The task's ARN; its containers have it too, and come before it in a cause that is cut off."""
+    containers = task.get("containers")
+    holders = [task, *(containers if isinstance(containers, list) else [])]
+    return next((str(each["taskArn"]) for each in holders if isinstance(each, dict) and each.get("taskArn")), "")
 
 
 def _containers(task: dict[str, Any]) -> list[ContainerEnd]:
@@ -348,7 +379,14 @@ def _spelled(value: Any) -> Any:
 
 
 def decide(
-    ending: Ending, attempt: int, retry: RetryStrategy, backoff: Backoff, *, can_fall_back: bool, chance: float
+    ending: Ending,
+    attempt: int,
+    retry: RetryStrategy,
+    backoff: Backoff,
+    *,
+    can_fall_back: bool,
+    chance: float,
+    essential: Collection[str] = (),
 ) -> Decision:
     """Whether to run a task again, and after how long.
 
@@ -360,6 +398,8 @@ def decide(
         Whether the request wants FARGATE after a Spot interruption, and this attempt was not on it already.
     chance
         A number at random from 0 to 1: the wait is that part of the longest one (full jitter).
+    essential
+        The names of the essential containers, whose exit codes the rules are asked about; all, where it is empty.
     """
     if ending.outcome == "succeeded":
         return Decision(False, "it succeeded")
@@ -375,7 +415,8 @@ def decide(
     why = "on demand" if on_demand else "there was no capacity" if ending.outcome == "no-capacity" else ""
     if not why:
         number, rule = next(
-            ((n, rule) for n, rule in enumerate(retry.evaluate_on_exit) if matches(rule, ending)), (None, None)
+            ((n, rule) for n, rule in enumerate(retry.evaluate_on_exit) if matches(rule, ending, essential)),
+            (None, None),
         )
         if rule and rule.action == "EXIT":
             return Decision(False, f"retry.evaluateOnExit[{number}] says EXIT")
@@ -389,13 +430,18 @@ def wait_seconds(attempt: int, backoff: Backoff, chance: float) -> int:
     return math.ceil(chance * longest)
 
 
-def matches(rule: ExitRule, ending: Ending) -> bool:
-    """Whether every pattern of a rule matches. What is not known matches nothing, not even an asterisk."""
-    codes = [str(code) for code in ending.exit_codes.values() if code] or [str(c) for c in ending.exit_codes.values()]
-    reasons = [each.reason for each in ending.containers if each.reason]
+def matches(rule: ExitRule, ending: Ending, essential: Collection[str] = ()) -> bool:
+    """Whether every pattern of a rule matches.
+
+    A reason that is missing is an empty one, so that a last rule of ``"onReason": "*"`` is for every other failure, as
+    https://docs.aws.amazon.com/batch/latest/userguide/job_retries.html has it. An exit code that is missing is none.
+    """
+    known = [each.exit_code for each in _decisive(ending.containers, essential) if each.exit_code is not None]
+    codes = [str(code) for code in known if code] or [str(code) for code in known]
+    reasons = [each.reason for each in ending.containers if each.reason] or [""]
     told = [ending.status_reason or ending.reason]
     asked = ((rule.on_exit_code, codes), (rule.on_reason, reasons), (rule.on_status_reason, told))
-    return all(any(_glob(pattern, each) for each in known) for pattern, known in asked if pattern is not None)
+    return all(any(_glob(pattern, each) for each in texts) for pattern, texts in asked if pattern is not None)
 
 
 def _glob(pattern: str, text: str) -> bool:
