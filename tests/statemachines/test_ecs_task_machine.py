@@ -363,6 +363,26 @@ def test_after_a_spot_interruption_the_task_runs_on_demand_if_the_request_wants_
     assert [each["onDemand"] for each in execution.output["tasks"][0]["attempts"]] == [False, True]
 
 
+BASE_AND_SPOT = ON_SPOT | {
+    "capacityProviderStrategy": [{"provider": "FARGATE", "base": 1}, {"provider": "FARGATE_SPOT", "weight": 1}]
+}
+
+
+def test_a_count_is_dealt_out_over_the_providers(app: App) -> None:
+    """Each task is a RunTask of its own, to which every base would be new."""
+    assert app.start(GOOD, count=3, **BASE_AND_SPOT).status == "SUCCEEDED"
+    ran_on = sorted(run["CapacityProviderStrategy"][0]["CapacityProvider"] for run in app.runs)
+    assert ran_on == ["FARGATE", "FARGATE_SPOT", "FARGATE_SPOT"]
+    assert {len(run["CapacityProviderStrategy"]) for run in app.runs} == {1}
+
+
+def test_a_task_of_a_count_falls_back_like_a_single_one(app: App) -> None:
+    answers = [failed(INTERRUPTED), failed(INTERRUPTED), GOOD]
+    assert app.start(*answers, count=2, fallback="onDemand", **BASE_AND_SPOT, **TWICE).status == "SUCCEEDED"
+    again = [run for run in app.runs if "CapacityProviderStrategy" not in run]
+    assert [run["LaunchType"] for run in again] == ["FARGATE", "FARGATE"]
+
+
 def test_each_task_of_a_count_is_run_again_on_its_own(app: App) -> None:
     execution = app.start(failed(BAD), GOOD, count=2, **TWICE)
     assert sorted(map(len, outcomes(execution))) == [1, 2]

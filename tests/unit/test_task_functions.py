@@ -113,7 +113,10 @@ class TestTaskPlannerRegisters:
         [
             ({"cpu": 256}, 'taskDefinition.register.cpu: must be text; write "256" (given 256)'),
             ({"memory": "8 GB"}, "taskDefinition.register.memory: 8192 MiB does not go with 256 CPU units"),
-            ({"networkMode": "bridge"}, "networkConfiguration: the task definition's network mode is bridge"),
+            (
+                {"networkMode": "bridge"},
+                "taskDefinition.register.networkMode: must be awsvpc for a task on Fargate;",
+            ),
             ({"family": "billing"}, "taskDefinition.register.family: billing may not be registered; let the stack's"),
             (
                 {"taskRoleArn": "arn:aws:iam::123456789012:role/admin"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import botocore.session
@@ -29,6 +30,7 @@ from tests.unit.ecs_tasks import DEFINITION, DEFINITION_ARN, EXECUTION, SUBNETS,
 RUN_TASK = botocore.session.get_session().get_service_model("ecs").operation_model("RunTask").input_shape
 ON_FARGATE = {"launchType": "FARGATE", "networkConfiguration": SUBNETS}
 SPOT = [{"provider": "FARGATE_SPOT", "weight": 1}]
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/jobs/migrate"
 
 
 def read(**fields: Any) -> TaskRequest:
@@ -132,6 +134,32 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"capacityProviderStrategy": [{"provider": "a", "weight": 0}]},
         "capacityProviderStrategy: every weight is 0",
     ),
+    "weights that are left out": (
+        {"capacityProviderStrategy": [{"provider": "FARGATE"}, {"provider": "FARGATE_SPOT"}]},
+        "capacityProviderStrategy: every weight is 0, as it is where none is given",
+    ),
+    "a base without a weight": (
+        {"capacityProviderStrategy": [{"provider": "a", "base": 1, "weight": 0}]},
+        "capacityProviderStrategy: every weight is 0",
+    ),
+    "Fargate mixed with instances": (
+        {"capacityProviderStrategy": [*SPOT, {"provider": "my-instances", "weight": 1}]},
+        "capacityProviderStrategy: FARGATE_SPOT, my-instances mix Fargate and instances, which ECS does not; name",
+    ),
+    "Fargate in lower case": (
+        {"capacityProviderStrategy": [{"provider": "fargate_spot", "weight": 1}]},
+        'capacityProviderStrategy[0].provider: is written FARGATE_SPOT (given "fargate_spot")',
+    ),
+    "a platform version on a provider's instances": (
+        {"capacityProviderStrategy": [{"provider": "my-instances", "weight": 1}], "platformVersion": "LATEST"},
+        "platformVersion: LATEST is for Fargate alone",
+    ),
+    "rules without attempts": (
+        {"retry": {"evaluateOnExit": [{"onExitCode": "1", "action": "EXIT"}]}},
+        "retry: evaluateOnExit is about further attempts, as in AWS Batch; add attempts, 2 to 10 (given",
+    ),
+    "a tag with a tab": ({"tags": {"a": "b\tc"}}, "tags: a may hold letters"),
+    "a size in words": ({"overrides": {"cpu": "1 vCPU"}}, 'overrides.cpu: input should be a valid integer (given "1 v'),
     "21 providers": (
         {"capacityProviderStrategy": [{"provider": f"p{n}"} for n in range(21)]},
         "capacityProviderStrategy: list should have at most 20",
@@ -241,6 +269,26 @@ def test_what_ecs_would_refuse_is_refused_with_field_value_and_fix(what: str) ->
     assert told in str(refused.value)
 
 
+ACCEPTED: dict[str, dict[str, Any]] = {
+    "a single provider without a weight": {"capacityProviderStrategy": [{"provider": "FARGATE_SPOT"}]},
+    "a base and a weight of 0, and another provider": {
+        "capacityProviderStrategy": [{"provider": "FARGATE", "base": 2}, {"provider": "FARGATE_SPOT", "weight": 1000}]
+    },
+    "a platform version for the cluster's own strategy": {"platformVersion": "1.4.0"},
+    "sizes as ECS spells them": {"overrides": {"cpu": "512", "memory": "1024"}},
+    "overrides of 8,192 characters, not all of them ASCII": {
+        "overrides": {"containers": {"app": {"command": ["é" * 8138]}}}
+    },
+    "tags in other scripts": {"tags": {"équipe": "данные 数据"}},
+    "rules with one attempt": {"retry": {"attempts": 1, "evaluateOnExit": [{"onReason": "*", "action": "exit"}]}},
+}
+
+
+@pytest.mark.parametrize("what", ACCEPTED)
+def test_what_ecs_takes_is_not_refused(what: str) -> None:
+    assert read(**ACCEPTED[what]).id == "migrate-42"
+
+
 def test_what_is_no_object_or_too_long_is_refused() -> None:
     with pytest.raises(RequestRefused, match="must be a JSON object"):
         read_task(["migrate"], "x")
@@ -322,6 +370,39 @@ def test_large_sizes_need_a_platform_version_that_has_them() -> None:
     assert plan(platformVersion="1.4.0", **large).parameters["PlatformVersion"] == "1.4.0"
 
 
+def test_windows_on_fargate_has_fewer_sizes_and_no_spot() -> None:
+    windows = {"runtimePlatform": {"operatingSystemFamily": "WINDOWS_SERVER_2022_CORE"}}
+    told = refusal(windows)
+    assert told == "overrides.cpu: 256 is no size of Windows on Fargate; take one of 1024, 2048, 4096"
+    fits = {"overrides": {"cpu": 1024, "memory": 2048}}
+    assert plan(windows, platformVersion="1.0.0", **fits).parameters["PlatformVersion"] == "1.0.0"
+    told = refusal(windows, launchType=None, capacityProviderStrategy=SPOT, **fits)
+    assert told == "capacityProviderStrategy: FARGATE_SPOT runs no Windows; name FARGATE alone"
+
+
+@pytest.mark.parametrize(
+    ("definition", "fields", "lacking"),
+    [
+        ({"runtimePlatform": {"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"}}, {}, "ARM64"),
+        ({}, {"overrides": {"ephemeralStorageGiB": 21}}, "ephemeralStorageGiB"),
+        ({"taskRoleArn": ROLE}, {"enableExecuteCommand": True}, "enableExecuteCommand"),
+    ],
+)
+def test_what_an_old_platform_version_lacks_is_told(definition: Any, fields: Any, lacking: str) -> None:
+    told = refusal(definition, platformVersion="1.3.0", **fields)
+    assert told == f"platformVersion: 1.3.0 has no {lacking}; take 1.4.0 or LATEST"
+    assert plan(definition, platformVersion="1.4.0", **fields).count == 1
+
+
+def test_on_instances_there_are_sizes_too_that_ecs_does_not_take_and_no_more_storage() -> None:
+    for cpu in (64, 200_000):
+        told = refusal(launchType="EC2", overrides={"cpu": cpu})
+        assert told == f"overrides.cpu: {cpu} is not a number of CPU units that ECS takes; take 128 to 196608"
+    on_instances = {"launchType": None, "capacityProviderStrategy": [{"provider": "my-instances", "weight": 1}]}
+    told = refusal(**on_instances, overrides={"ephemeralStorageGiB": 30})
+    assert told == "overrides.ephemeralStorageGiB: 30 is for Fargate alone; remove it"
+
+
 def test_a_size_is_no_matter_on_ec2_and_must_be_there_on_fargate() -> None:
     assert plan({"cpu": "300", "memory": "300"}, launchType="EC2").parameters["LaunchType"] == "EC2"
     assert refusal({"memory": None}).startswith("overrides.memory: is missing")
@@ -332,9 +413,78 @@ def test_a_container_cannot_have_more_memory_than_its_task() -> None:
     assert told == "overrides.containers.app.memory: 1024 MiB is more than the task's 512; raise overrides.memory"
 
 
+CONTAINERS = [
+    {"name": "app", "cpu": 128, "memory": 384, "memoryReservation": 256},
+    {"name": "router", "cpu": 64, "memory": 128, "essential": False},
+]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (
+            {"containers": {"app": {"cpu": 256}}},
+            "overrides.cpu: the task's 256 CPU units are less than the 320 that its containers reserve together; raise",
+        ),
+        (
+            {"containers": {"app": {"memory": 512, "memoryReservation": 500}}},
+            "overrides.memory: the task's 512 MiB are less than the 628 that its containers reserve together; raise it",
+        ),
+        (
+            {"containers": {"app": {"memoryReservation": 400}}},
+            "overrides.containers.app: reserves 400 MiB and may use 384; give both memory and memoryReservation",
+        ),
+    ],
+)
+def test_containers_that_do_not_fit_into_their_task_are_refused(overrides: dict[str, Any], told: str) -> None:
+    assert refusal({"containerDefinitions": CONTAINERS}, overrides=overrides).startswith(told)
+
+
+def test_a_task_that_is_made_too_small_for_its_containers_is_refused() -> None:
+    definition = {"cpu": "1024", "memory": "2048", "containerDefinitions": [{"name": "app", "memory": 2048}]}
+    told = refusal(definition, overrides={"cpu": 256, "memory": 512})
+    assert told == "overrides.memory: 512 MiB is less than container app's 2048; raise it to that or more"
+    fits = {"cpu": 256, "memory": 512, "containers": {"app": {"memory": 512}}}
+    assert plan(definition, overrides=fits).parameters["Overrides"]["Memory"] == "512"
+
+
+def test_containers_that_fill_their_task_are_not_refused() -> None:
+    fits = {"containers": {"app": {"cpu": 192, "memory": 384, "memoryReservation": 384}}}
+    assert plan({"containerDefinitions": CONTAINERS}, overrides=fits).count == 1
+    # Nothing about sizes is overridden: what ECS has registered, it has looked at.
+    assert plan({"containerDefinitions": [{"name": "app", "memory": 4096}]}).count == 1
+
+
+def test_execute_command_needs_a_task_role() -> None:
+    assert refusal(enableExecuteCommand=True) == (
+        "enableExecuteCommand: needs a task role, and the task definition has none; set overrides.taskRole"
+    )
+    assert plan(enableExecuteCommand=True, overrides={"taskRole": ROLE}).parameters["EnableExecuteCommand"] is True
+
+
+def test_the_definitions_own_constraints_count_too() -> None:
+    own = {"placementConstraints": [{"type": "memberOf", "expression": "x == y"}] * 8}
+    assert refusal(own, launchType="EC2", placementConstraints=[{"type": "distinctInstance"}] * 3) == (
+        "placementConstraints: are 3, and the task definition has 8; ECS takes 10 together, so name 2 at most"
+    )
+    assert plan(own, launchType="EC2", placementConstraints=[{"type": "distinctInstance"}] * 2).count == 1
+
+
+def test_tags_that_are_propagated_count_too() -> None:
+    own = {"tags": [{"key": f"own{n}", "value": ""} for n in range(10)]}
+    assert refusal(own, propagateTags="TASK_DEFINITION", tags={f"t{n}": "" for n in range(40)}) == (
+        "tags: are 53 with the task definition's and Headgate's own, and ECS takes 50; "
+        "remove 3, or set propagateTags to NONE"
+    )
+    assert plan(own, propagateTags="TASK_DEFINITION", tags={f"own{n}": "" for n in range(40)}).count == 1
+    assert plan(own, propagateTags="NONE", tags={f"t{n}": "" for n in range(47)}).count == 1
+
+
 def test_a_revision_that_cannot_run_as_wanted_is_refused() -> None:
     assert refusal({"status": "INACTIVE"}).startswith("taskDefinition: migrate:3 is INACTIVE")
     assert refusal({"compatibilities": ["EC2"]}).startswith("launchType: FARGATE is none of")
+    told = refusal({"compatibilities": ["EC2"]}, launchType=None, capacityProviderStrategy=SPOT)
+    assert told.startswith("capacityProviderStrategy: FARGATE is none of")
     assert "ephemeralStorageGiB" in refusal(launchType="EC2", overrides={"ephemeralStorageGiB": 30})
 
 
@@ -446,6 +596,33 @@ def test_whatever_is_accepted_ecs_takes_too(
     assert len(made.parameters["Tags"]) + 1 <= 50
     assert made.numbers == list(range(1, count + 1))
     assert TaskPlan.model_validate(json.loads(json.dumps(made.to_wire()))) == made
+
+
+def test_a_single_provider_is_given_the_weight_that_was_left_out() -> None:
+    """ECS takes it for 0, and then has no provider to run the task on."""
+    made = plan(launchType=None, capacityProviderStrategy=[{"provider": "FARGATE_SPOT"}])
+    assert made.parameters["CapacityProviderStrategy"] == [{"CapacityProvider": "FARGATE_SPOT", "Weight": 1}]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "count", "dealt"),
+    [
+        ([("FARGATE", 2, 0), ("FARGATE_SPOT", None, 1)], 5, {"FARGATE": 2, "FARGATE_SPOT": 3}),
+        ([("FARGATE", 1, 1), ("FARGATE_SPOT", None, 4)], 6, {"FARGATE": 2, "FARGATE_SPOT": 4}),
+        ([("FARGATE", None, 1), ("FARGATE_SPOT", None, 4)], 10, {"FARGATE": 2, "FARGATE_SPOT": 8}),
+        ([("FARGATE", 20, 1), ("FARGATE_SPOT", None, 4)], 10, {"FARGATE": 10}),
+        ([("a", None, 1), ("b", None, 1), ("c", None, 0)], 4, {"a": 2, "b": 2}),
+        ([("FARGATE", 1, 1), ("FARGATE_SPOT", None, 4)], 1, {}),
+        ([("FARGATE_SPOT", None, 1)], 10, {}),
+    ],
+)
+def test_a_count_is_dealt_out_over_the_providers_by_base_and_weight(
+    strategy: list[Any], count: int, dealt: dict[str, int]
+) -> None:
+    items = [{"provider": name, "base": base, "weight": weight} for name, base, weight in strategy]
+    made = plan(launchType=None, capacityProviderStrategy=items, count=count)
+    assert Counter(made.providers or []) == dealt
+    assert len(made.parameters["CapacityProviderStrategy"]) == len(items)
 
 
 def test_the_fallback_is_the_same_task_on_fargate() -> None:

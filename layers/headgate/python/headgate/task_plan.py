@@ -9,9 +9,11 @@ from urllib.parse import quote
 from headgate.errors import RequestRefused
 from headgate.tasks import (
     AT,
+    DEFINITION_TAG,
     OWN_TAGS,
     ROLE,
     Backoff,
+    CapacityProvider,
     ContainerOverride,
     Overrides,
     RetryStrategy,
@@ -40,6 +42,18 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-cpu-memory-erro
 NEEDS_1_4 = (8192, 16384)
 """Sizes that need platform version 1.4.0 of Linux."""
 
+BEFORE_1_4 = ("1.0.0", "1.1.0", "1.2.0", "1.3.0")
+"""Platform versions of Linux that have less; of Windows 1.0.0 is the latest."""
+
+WINDOWS_SIZES = (1024, 2048, 4096)
+"""CPU units of Windows on Fargate."""
+
+CPU_OF_INSTANCES = (128, 196_608)
+"""CPU units that a task may have which does not run on Fargate."""
+
+MOST_CONSTRAINTS, MOST_TAGS = 10, 50
+"""Of a task, its definition's included."""
+
 EXECUTION_TAG, NUMBER_TAG, REQUEST_TAG = f"{OWN_TAGS}execution", f"{OWN_TAGS}number", f"{OWN_TAGS}request"
 
 
@@ -66,6 +80,8 @@ class TaskPlan(Wire):
     backoff: Backoff
     parameters: dict[str, Any]
     """RunTask's, spelled as Step Functions spells them; the machine adds the tag of the number."""
+    providers: list[str] | None = None
+    """The capacity provider of each task by its number, where it is not left to ECS."""
     fallback: dict[str, Any] | None = None
     """RunTask's parameters on FARGATE, where the request wants them after a Spot interruption."""
     essential: list[str]
@@ -102,6 +118,7 @@ def make_task_plan(request: TaskRequest, definition: dict[str, Any], execution: 
         retry=request.retry,
         backoff=request.backoff,
         parameters=parameters,
+        providers=_dealt(request.capacity_provider_strategy, request.count),
         fallback=_on_demand(parameters) if request.fallback else None,
         essential=[each["name"] for each in _containers(definition) if each.get("essential", True)],
         logs=_logs(definition),
@@ -118,11 +135,7 @@ def refuse_what_ecs_would(
     RequestRefused
         The message names every faulty field, its value and the fix.
     """
-    faults = [
-        fault
-        for check in (_inactive, _unknown_containers, _network, _size, _memory_of_containers, _launch, _environment)
-        if (fault := check(request, definition))
-    ]
+    faults = [fault for check in CHECKS if (fault := check(request, definition))]
     faults += _roles(request, definition, roles, execution.split(":")[4])
     if faults:
         raise RequestRefused("; ".join(faults))
@@ -154,6 +167,8 @@ def _unknown_containers(request: TaskRequest, definition: dict[str, Any]) -> str
 
 def _network(request: TaskRequest, definition: dict[str, Any]) -> str:
     awsvpc, given = definition.get("networkMode") == "awsvpc", request.network_configuration
+    if request.new_definition is not None and request.on_fargate and not awsvpc:
+        return f"{AT}.networkMode: must be awsvpc for a task on Fargate; set it, and networkConfiguration.subnets"
     if awsvpc and given is None:
         return "networkConfiguration.subnets: is missing; a task of network mode awsvpc needs subnets"
     if given and not awsvpc:
@@ -167,17 +182,21 @@ def _network(request: TaskRequest, definition: dict[str, Any]) -> str:
 
 
 def _size(request: TaskRequest, definition: dict[str, Any]) -> str:
-    if not request.on_fargate:
-        return ""
-    cpu = request.overrides.cpu or int(definition.get("cpu") or 0)
-    memory = request.overrides.memory or int(definition.get("memory") or 0)
+    cpu, memory = _task_size(request, definition)
     cpu_field = _field_of("cpu", request.overrides.cpu, request)
     memory_field = _field_of("memory", request.overrides.memory, request)
+    if not request.on_fargate:
+        least, most = CPU_OF_INSTANCES
+        if request.overrides.cpu and not least <= cpu <= most:
+            return f"{cpu_field}: {cpu} is not a number of CPU units that ECS takes; take {least} to {most}"
+        return ""
     if not cpu or not memory:
         field = memory_field if cpu else cpu_field
         return f"{field}: is missing; a task on Fargate has a size, in its definition or its overrides"
     if cpu not in FARGATE_SIZES:
         return f"{cpu_field}: {cpu} is no size of Fargate's; take one of {', '.join(map(str, FARGATE_SIZES))}"
+    if _on_windows(definition) and cpu not in WINDOWS_SIZES:
+        return f"{cpu_field}: {cpu} is no size of Windows on Fargate; take one of {', '.join(map(str, WINDOWS_SIZES))}"
     if memory not in FARGATE_SIZES[cpu]:
         fitting = min(FARGATE_SIZES[cpu], key=lambda each: abs(each - memory))
         least, most = FARGATE_SIZES[cpu][0], FARGATE_SIZES[cpu][-1]
@@ -185,8 +204,41 @@ def _size(request: TaskRequest, definition: dict[str, Any]) -> str:
             f"{memory_field}: {memory} MiB does not go with {cpu} CPU units, which take {least} to {most} MiB; "
             f"take {fitting}"
         )
-    if cpu in NEEDS_1_4 and request.platform_version in ("1.0.0", "1.1.0", "1.2.0", "1.3.0"):
-        return f"platformVersion: {request.platform_version} has no tasks of {cpu} CPU units; take 1.4.0 or LATEST"
+    return ""
+
+
+def _task_size(request: TaskRequest, definition: dict[str, Any]) -> tuple[int, int]:
+    """CPU units and MiB of the task as a whole; 0 where nothing is said."""
+    overrides = request.overrides
+    return (
+        overrides.cpu or int(definition.get("cpu") or 0),
+        overrides.memory or int(definition.get("memory") or 0),
+    )
+
+
+def _on_windows(definition: dict[str, Any]) -> bool:
+    return str((definition.get("runtimePlatform") or {}).get("operatingSystemFamily", "")).startswith("WINDOWS")
+
+
+def _platform(request: TaskRequest, definition: dict[str, Any]) -> str:
+    if not request.on_fargate:
+        return ""
+    if _on_windows(definition):
+        spot = any(item.provider == "FARGATE_SPOT" for item in request.capacity_provider_strategy)
+        return "capacityProviderStrategy: FARGATE_SPOT runs no Windows; name FARGATE alone" if spot else ""
+    cpu, _ = _task_size(request, definition)
+    lacking = [
+        what
+        for what, wanted in (
+            (f"tasks of {cpu} CPU units", cpu in NEEDS_1_4),
+            ("ephemeralStorageGiB", request.overrides.ephemeral_storage_gib),
+            ("enableExecuteCommand", request.enable_execute_command),
+            ("ARM64", (definition.get("runtimePlatform") or {}).get("cpuArchitecture") == "ARM64"),
+        )
+        if wanted
+    ]
+    if lacking and request.platform_version in BEFORE_1_4:
+        return f"platformVersion: {request.platform_version} has no {', '.join(lacking)}; take 1.4.0 or LATEST"
     return ""
 
 
@@ -195,21 +247,78 @@ def _field_of(name: str, override: int | None, request: TaskRequest) -> str:
     return f"{AT}.{name}" if request.new_definition is not None and override is None else f"overrides.{name}"
 
 
-def _memory_of_containers(request: TaskRequest, definition: dict[str, Any]) -> str:
-    most = request.overrides.memory or int(definition.get("memory") or 0)
-    for name, each in request.overrides.containers.items():
-        for field, value in (("memory", each.memory), ("memoryReservation", each.memory_reservation)):
-            if value and most and value > most:
+def _containers_size(request: TaskRequest, definition: dict[str, Any]) -> str:
+    """Whether the containers fit into the task once a size is overridden; without that, ECS has seen to it."""
+    cpu, memory = _task_size(request, definition)
+    own = request.overrides.containers
+    reserved = {"cpu": 0, "memory": 0}
+    changed = set()
+    for container in _containers(definition):
+        name, override = container["name"], own.get(container["name"]) or ContainerOverride()
+        limit = override.memory or container.get("memory") or 0
+        soft = override.memory_reservation or container.get("memoryReservation") or 0
+        for field, value in (("memory", override.memory), ("memoryReservation", override.memory_reservation)):
+            if value and memory and value > memory:
                 return (
-                    f"overrides.containers.{name}.{field}: {value} MiB is more than the task's {most}; "
+                    f"overrides.containers.{name}.{field}: {value} MiB is more than the task's {memory}; "
                     "raise overrides.memory"
                 )
+        if limit and soft > limit:
+            return (
+                f"overrides.containers.{name}: reserves {soft} MiB and may use {limit}; "
+                "give both memory and memoryReservation"
+            )
+        if request.overrides.memory and memory < limit:
+            return f"overrides.memory: {memory} MiB is less than container {name}'s {limit}; raise it to that or more"
+        reserved["cpu"] += override.cpu or container.get("cpu") or 0
+        reserved["memory"] += soft or limit
+        changed |= {"cpu"} if override.cpu else set()
+        changed |= {"memory"} if override.memory or override.memory_reservation else set()
+    for field, task, given, unit in (
+        ("cpu", cpu, request.overrides.cpu, "CPU units"),
+        ("memory", memory, request.overrides.memory, "MiB"),
+    ):
+        if task and reserved[field] > task and (given or field in changed):
+            return (
+                f"overrides.{field}: the task's {task} {unit} are less than the {reserved[field]} that its containers "
+                f"reserve together; raise it to {reserved[field]} or more, or lower theirs"
+            )
+    return ""
+
+
+def _execute_command(request: TaskRequest, definition: dict[str, Any]) -> str:
+    if request.enable_execute_command and not (request.overrides.task_role or definition.get("taskRoleArn")):
+        return "enableExecuteCommand: needs a task role, and the task definition has none; set overrides.taskRole"
+    return ""
+
+
+def _constraints(request: TaskRequest, definition: dict[str, Any]) -> str:
+    own, count = len(definition.get("placementConstraints") or []), len(request.placement_constraints)
+    if count and own + count > MOST_CONSTRAINTS:
+        return (
+            f"placementConstraints: are {count}, and the task definition has {own}; ECS takes {MOST_CONSTRAINTS} "
+            f"together, so name {MOST_CONSTRAINTS - own} at most"
+        )
+    return ""
+
+
+def _tags(request: TaskRequest, definition: dict[str, Any]) -> str:
+    """A definition's tags count where they are propagated; where it is to be registered, it gets one more."""
+    if request.propagate_tags != "TASK_DEFINITION":
+        return ""
+    names = {each["key"] for each in definition.get("tags") or []} | set(request.tags)
+    names |= {EXECUTION_TAG, NUMBER_TAG, REQUEST_TAG, *([DEFINITION_TAG] if request.new_definition is not None else [])}
+    if len(names) > MOST_TAGS:
+        return (
+            f"tags: are {len(names)} with the task definition's and Headgate's own, and ECS takes {MOST_TAGS}; "
+            f"remove {len(names) - MOST_TAGS}, or set propagateTags to NONE"
+        )
     return ""
 
 
 def _launch(request: TaskRequest, definition: dict[str, Any]) -> str:
     storage = request.overrides.ephemeral_storage_gib
-    if storage and request.launch_type in ("EC2", "EXTERNAL"):
+    if storage and request.on_instances:
         return f"overrides.ephemeralStorageGiB: {storage} is for Fargate alone; remove it"
     compatible = definition.get("compatibilities") or []
     wanted = "FARGATE" if request.on_fargate else request.launch_type
@@ -219,7 +328,11 @@ def _launch(request: TaskRequest, definition: dict[str, Any]) -> str:
             return f"{AT}.requiresCompatibilities: the task is to run on FARGATE, which is not in it; add it"
         return ""
     if wanted and compatible and wanted not in compatible:
-        return f"launchType: {wanted} is none of the task definition's compatibilities ({', '.join(compatible)})"
+        field = "launchType" if request.launch_type else "capacityProviderStrategy"
+        return (
+            f"{field}: {wanted} is none of the task definition's compatibilities ({', '.join(compatible)}); "
+            "name one of them, or another revision"
+        )
     return ""
 
 
@@ -227,6 +340,21 @@ def _environment(request: TaskRequest, definition: dict[str, Any]) -> str:
     """What every container is given counts once for each."""
     fault = overrides_fault(_overrides(request, definition)) if request.environment else ""
     return f"{fault} (environment is in them, once for each container)" if fault else ""
+
+
+CHECKS = (
+    _inactive,
+    _unknown_containers,
+    _network,
+    _size,
+    _platform,
+    _containers_size,
+    _launch,
+    _execute_command,
+    _constraints,
+    _tags,
+    _environment,
+)
 
 
 def _roles(request: TaskRequest, definition: dict[str, Any], pattern: str, account: str) -> list[str]:
@@ -259,9 +387,9 @@ def _parameters(request: TaskRequest, definition: dict[str, Any], execution: str
             {
                 "CapacityProvider": item.provider,
                 **({"Base": item.base} if item.base is not None else {}),
-                **({"Weight": item.weight} if item.weight is not None else {}),
+                **({"Weight": weight} if weight is not None else {}),
             }
-            for item in request.capacity_provider_strategy
+            for item, weight in _weighed(request.capacity_provider_strategy)
         ],
         "PlatformVersion": request.platform_version,
         "NetworkConfiguration": _network_parameters(request),
@@ -291,6 +419,30 @@ def _overrides(request: TaskRequest, definition: dict[str, Any]) -> Overrides:
         override = own.get(name) or ContainerOverride()
         containers[name] = override.model_copy(update={"environment": request.environment | override.environment})
     return request.overrides.model_copy(update={"containers": containers})
+
+
+def _weighed(strategy: list[CapacityProvider]) -> list[tuple[CapacityProvider, int | None]]:
+    """ECS takes a weight that is missing for 0, and no strategy in which each is: a single provider is given 1."""
+    if len(strategy) == 1 and strategy[0].weight is None:
+        return [(strategy[0], 1)]
+    return [(item, item.weight) for item in strategy]
+
+
+def _dealt(strategy: list[CapacityProvider], count: int) -> list[str] | None:
+    """The provider of each task of a count.
+
+    Each is run by a RunTask of its own, to which every base would be new, and one task cannot be split by weight: so
+    the tasks are dealt out here, the base first, then by the largest weight for each task that a provider has.
+    """
+    if count == 1 or len(strategy) < 2:
+        return None
+    dealt = [item.provider for item in strategy for _ in range(min(item.base or 0, count))]
+    given = [0] * len(strategy)
+    while len(dealt) < count:
+        place = max(range(len(strategy)), key=lambda each: (strategy[each].weight or 0) / (given[each] + 1))
+        given[place] += 1
+        dealt.append(strategy[place].provider)
+    return dealt
 
 
 def _network_parameters(request: TaskRequest) -> dict[str, Any] | None:

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from headgate.errors import RequestRefused
-from headgate.tasks import AT, OWN_TAGS
+from headgate.tasks import AT, DEFINITION_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-DEFINITION_TAG = f"{OWN_TAGS}definition"
-"""The tag of a revision that Headgate has registered: the digest of what it was asked for."""
 
 LISTED = 100
 """https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTaskDefinitions.html"""
@@ -49,9 +46,9 @@ class TaskRegistry:
         return self._ecs.meta.service_model.operation_model("RegisterTaskDefinition").input_shape
 
     def describe(self, name: str) -> dict[str, Any]:
-        """A task definition; of a family, its latest active revision."""
-        found: dict[str, Any] = self._ask(name, "describe_task_definition", taskDefinition=name)["taskDefinition"]
-        return found
+        """A task definition with its tags; of a family, its latest active revision."""
+        answer = self._ask(name, "describe_task_definition", taskDefinition=name, include=["TAGS"])
+        return {**answer["taskDefinition"], "tags": answer.get("tags", [])}
 
     def reuse_or_register(self, definition: dict[str, Any], digest: str) -> dict[str, Any]:
         """The revision that was registered for a definition of the same digest before, or a new one.

@@ -18,8 +18,13 @@ from headgate.wire import Wire, read, text_of_number
 MAX_OVERRIDES = 8192
 """Characters of the overrides as JSON, the structure's own included."""
 
+FARGATE_PROVIDERS = ("FARGATE", "FARGATE_SPOT")
+
 OWN_TAGS = "headgate:"
 """Tags that begin so are Headgate's; it puts three on every task."""
+
+DEFINITION_TAG = f"{OWN_TAGS}definition"
+"""The tag of a revision that Headgate has registered: the digest of what it was asked for."""
 
 AT = "taskDefinition.register"
 """Where a definition that comes with a request stands in it."""
@@ -31,7 +36,8 @@ _TASK_DEFINITION = re.compile(
 )
 ROLE = re.compile(r"arn:aws[a-z-]*:iam::(?P<account>\d{12}):role/(?P<path>[\w+=,.@/-]+)")
 _ENVIRONMENT_FILE = re.compile(r"arn:aws[a-z-]*:s3:::[^/]+/.+\.env")
-_TAG = re.compile(r"[\w\s.:/=+\-@]*")
+# What Unicode calls a separator: no tab, and no end of a line.
+_TAG = re.compile(r"[\w \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000.:/=+\-@]*")
 
 
 def _cluster(value: str) -> str:
@@ -74,17 +80,29 @@ def _digits(value: str) -> str:
     return value
 
 
+def _provider(value: str) -> str:
+    if value not in FARGATE_PROVIDERS and value.upper() in FARGATE_PROVIDERS:
+        raise ValueError(f"is written {value.upper()}")
+    return value
+
+
+def _number_of_text(value: Any) -> Any:
+    """ECS spells a task's cpu and memory as text."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
+
+
 Pattern = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_trailing_star_only)]
 ExitCodePattern = Annotated[
     str, BeforeValidator(text_of_number), Field(min_length=1, max_length=512), AfterValidator(_digits)
 ]
 Whole = Annotated[int, Field(strict=True, ge=1)]
+Size = Annotated[Whole, BeforeValidator(_number_of_text)]
 
 
 class CapacityProvider(Wire):
     """One item of a capacity provider strategy."""
 
-    provider: Annotated[str, Field(min_length=1, max_length=255)]
+    provider: Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_provider)]
     base: Annotated[int, Field(strict=True, ge=0, le=100_000)] | None = None
     weight: Annotated[int, Field(strict=True, ge=0, le=1000)] | None = None
 
@@ -128,8 +146,8 @@ class Overrides(Wire):
     """What the task is given instead of what its definition says: CPU units and MiB."""
 
     containers: dict[str, ContainerOverride] = {}
-    cpu: Whole | None = None
-    memory: Whole | None = None
+    cpu: Size | None = None
+    memory: Size | None = None
     task_role: Annotated[str, AfterValidator(_role)] | None = None
     execution_role: Annotated[str, AfterValidator(_role)] | None = None
     ephemeral_storage_gib: Annotated[
@@ -192,6 +210,12 @@ class RetryStrategy(Wire):
 
     attempts: Annotated[int, Field(strict=True, ge=1, le=10)] = 1
     evaluate_on_exit: Annotated[list[ExitRule], Field(max_length=5)] = []
+
+    @model_validator(mode="after")
+    def _rules_have_attempts(self) -> RetryStrategy:
+        if self.evaluate_on_exit and "attempts" not in self.model_fields_set:
+            raise ValueError("evaluateOnExit is about further attempts, as in AWS Batch; add attempts, 2 to 10")
+        return self
 
 
 class Backoff(Wire):
@@ -262,7 +286,14 @@ class TaskRequest(Wire):
     def on_fargate(self) -> bool:
         """Whether it is certain that the task runs on Fargate; a cluster's default strategy is not known here."""
         providers = {item.provider for item in self.capacity_provider_strategy}
-        return self.launch_type == "FARGATE" or (bool(providers) and providers <= {"FARGATE", "FARGATE_SPOT"})
+        return self.launch_type == "FARGATE" or (bool(providers) and providers <= set(FARGATE_PROVIDERS))
+
+    @property
+    def on_instances(self) -> bool:
+        """Whether it is certain that the task does not run on Fargate."""
+        return self.launch_type in ("EC2", "EXTERNAL") or any(
+            item.provider not in FARGATE_PROVIDERS for item in self.capacity_provider_strategy
+        )
 
     @property
     def account(self) -> str | None:
@@ -276,15 +307,24 @@ class TaskRequest(Wire):
         return self.task_definition.register_ if isinstance(self.task_definition, NewTaskDefinition) else None
 
 
+def _strategy_fault(strategy: list[CapacityProvider]) -> str:
+    providers = [item.provider for item in strategy]
+    if 0 < sum(name in FARGATE_PROVIDERS for name in providers) < len(providers):
+        return f"{', '.join(providers)} mix Fargate and instances, which ECS does not; name providers of one kind"
+    if sum(1 for item in strategy if item.base) > 1:
+        return "only one provider may have a base"
+    # A single provider's weight says nothing: where it is left out it is given.
+    left_out = len(strategy) == 1 and strategy[0].weight is None
+    if strategy and not left_out and not any(item.weight for item in strategy):
+        return "every weight is 0, as it is where none is given, so no task could run; give one provider a weight"
+    return ""
+
+
 def _launch_fault(request: TaskRequest) -> str:
     if request.launch_type and request.capacity_provider_strategy:
         return f"launchType: {request.launch_type} and capacityProviderStrategy exclude each other; remove one"
-    if sum(1 for item in request.capacity_provider_strategy if item.base) > 1:
-        return "capacityProviderStrategy: only one provider may have a base"
-    if request.capacity_provider_strategy and not any(
-        item.weight != 0 or item.base for item in request.capacity_provider_strategy
-    ):
-        return "capacityProviderStrategy: every weight is 0, so no task could run; give one provider a weight"
+    if fault := _strategy_fault(request.capacity_provider_strategy):
+        return f"capacityProviderStrategy: {fault}"
     if request.on_fargate and (request.placement_strategy or request.placement_constraints):
         field, first = (
             ("placementStrategy", request.placement_strategy[0].type)
@@ -292,7 +332,7 @@ def _launch_fault(request: TaskRequest) -> str:
             else ("placementConstraints", request.placement_constraints[0].type)
         )
         return f"{field}: {first} is not for Fargate, which places tasks itself; remove it, or run on EC2"
-    if request.platform_version and not request.on_fargate:
+    if request.platform_version and request.on_instances:
         return (
             f"platformVersion: {request.platform_version} is for Fargate alone; remove it, or set launchType to FARGATE"
         )
@@ -335,7 +375,7 @@ def _overrides_fault(request: TaskRequest) -> str:
 
 def overrides_fault(overrides: Overrides) -> str:
     """Why ECS would not take these overrides; empty if it would."""
-    size = len(json.dumps(to_ecs_overrides(overrides), separators=(",", ":")))
+    size = len(json.dumps(to_ecs_overrides(overrides), separators=(",", ":"), ensure_ascii=False))
     if size > MAX_OVERRIDES:
         return f"overrides: are {size} characters long as JSON, and ECS takes {MAX_OVERRIDES}; put what is long into S3"
     return ""
