@@ -112,13 +112,18 @@ def sample_event(function: str) -> Path:
 
 
 def event_for(function: str, given: Path | None = None) -> Path:
-    """The event to invoke a function with; refused with the names that there are."""
+    """The event to invoke a function with; refused with the names that there are, or with what is no JSON in it."""
     if function not in (names := function_names()):
-        raise InvocationError(f"there is no function {function}; FUNCTION is one of {', '.join(names)}")
+        wrong = f"there is no function {function}" if function else "FUNCTION is missing"
+        raise InvocationError(f"{wrong}; FUNCTION is one of {', '.join(names)}")
     event = given or sample_event(function)
     if not event.is_file():
         there = ", ".join(f"events/{path.name}" for path in sorted((ROOT / "events").glob("*.json")))
         raise InvocationError(f"there is no file {event}; EVENT is a file of your own, or one of {there}")
+    try:
+        json.loads(event.read_text("utf-8"))
+    except ValueError as error:
+        raise InvocationError(f"{event} is not JSON: {error}") from None
     return event.resolve()
 
 
