@@ -54,6 +54,7 @@ SETTINGS = {
     "ACCOUNT": "000000000000",
     "TASK_DEFINITIONS": "*",
     "REGISTER_TASK_DEFINITIONS": "false",
+    "TASK_CLUSTERS": "*",
     "PARTITION": "aws",
     "HOLDING_PREFIX": "headgate-held-",
     "SETTLE_SECONDS": "60",

@@ -134,6 +134,7 @@ _ENVIRONMENT = {
     "PARTITION": "aws",
     "TASK_DEFINITIONS": "*",
     "REGISTER_TASK_DEFINITIONS": "false",
+    "TASK_CLUSTERS": "*",
     "TABLE": TABLE,
     "RETENTION_DAYS": "90",
     "TELEMETRY": "true",

@@ -79,6 +79,7 @@ class App:
         monkeypatch.setenv("TASK_ROLES", "jobs/*")
         monkeypatch.setenv("TASK_DEFINITIONS", "migrate")
         monkeypatch.setenv("REGISTER_TASK_DEFINITIONS", "true")
+        monkeypatch.setenv("TASK_CLUSTERS", "*")
         monkeypatch.setattr(random, "random", lambda: 1.0)
         for name in FUNCTIONS.values():
             module = _load(name)

@@ -71,6 +71,7 @@ SETTINGS = {
     "ACCOUNT": ACCOUNT,
     "TASK_DEFINITIONS": "*",
     "REGISTER_TASK_DEFINITIONS": "false",
+    "TASK_CLUSTERS": "*",
     "PARTITION": "aws",
     "TELEMETRY": "true",
     "DRIVERS": json.dumps({"lambda-alias": DRIVER, "event-source": DRIVER.replace("lambda-alias", "event-source")}),

@@ -53,7 +53,7 @@ class World:
         self.detach = [fake.attach(one) for fake, one in zip((self.functions, self.machines), clients, strict=True)]
         place = Place("aws", ACCOUNT, REGION)
         self.checks = HookChecks(
-            *clients, self.ecs, place=place, tasks=TaskLimits(ACCOUNT, "jobs/*", "smoke*", may_register=False)
+            *clients, self.ecs, place=place, tasks=TaskLimits(ACCOUNT, "jobs/*", "migr*", may_register=False)
         )
 
     def settle(self, rollout_id: str = "checkout-42", **hooks: Any) -> dict[str, Any]:

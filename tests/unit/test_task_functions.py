@@ -15,9 +15,10 @@ from headgate.task_definitions import digest_of
 from headgate.task_preflight import Preflight
 from headgate.task_registry import TaskRegistry
 from headgate.task_runs import TaskRuns
-from tests.unit.builders import event
+from tests.unit.builders import ACCOUNT, event
 from tests.unit.ecs_tasks import (
     BAD,
+    DEFINITION,
     DEFINITION_ARN,
     EXECUTION,
     GOOD,
@@ -54,7 +55,7 @@ def call(ecs: FakeEcs, logs: FakeLogs, monkeypatch: pytest.MonkeyPatch) -> Calla
     def invoke(name: str, *, may_register: bool = False, payload: dict[str, Any] | None = None, **fields: Any) -> Any:
         module = functions.module(name)
         if name == "task_planner":
-            limits = TaskLimits("123456789012", "jobs/*", "migr*", may_register)
+            limits = TaskLimits("123456789012", "jobs/*", "migr*", may_register, clusters="jobs*")
             module.__dict__["preflight"] = Preflight(TaskRegistry(ecs), limits)
         else:
             module.__dict__["runs"] = TaskRuns(ecs, logs)
@@ -80,6 +81,41 @@ class TestTaskPlanner:
         other = DEFINITION_ARN.replace("123456789012", "210987654321")
         with pytest.raises(RequestRefused, match="is in 210987654321; this Headgate serves 123456789012"):
             call("task_planner", request=request | {"taskDefinition": other})
+
+    def test_it_refuses_what_the_stacks_parameters_do_not_cover(self, call: Callable[..., Any], ecs: FakeEcs) -> None:
+        """The machine's role would, after the fact, and as a task that could not start."""
+        request = event("task_planner")["request"]
+        with pytest.raises(RequestRefused) as refused:
+            call("task_planner", request=request | {"cluster": "production"})
+        assert str(refused.value).startswith("cluster: production may not be run on; let the stack's parameter TaskCl")
+        ecs.definition = DEFINITION | {
+            "family": "billing",
+            "taskDefinitionArn": DEFINITION_ARN.replace("migrate", "billing"),
+        }
+        with pytest.raises(RequestRefused) as refused:
+            call("task_planner", request=request | {"taskDefinition": "billing"})
+        assert str(refused.value) == (
+            "taskDefinition: billing may not be run; let the stack's parameter TaskDefinitions cover it"
+        )
+
+    @pytest.mark.parametrize(
+        ("account", "region", "fits"),
+        [
+            ("123456789012", "eu-central-1", True),
+            ("210987654321", "eu-central-1", False),
+            (ACCOUNT, "us-east-1", False),
+        ],
+    )
+    def test_a_clusters_arn_is_one_of_here(
+        self, call: Callable[..., Any], account: str, region: str, *, fits: bool
+    ) -> None:
+        arn = f"arn:aws:ecs:{region}:{account}:cluster/jobs"
+        request = event("task_planner")["request"] | {"cluster": arn}
+        if fits:
+            assert call("task_planner", request=request)["plan"]["cluster"] == arn
+            return
+        with pytest.raises(RequestRefused, match=f"cluster: {arn} is not in eu-central-1 of 123456789012; name one"):
+            call("task_planner", request=request)
 
 
 class TestTaskPlannerRegisters:

@@ -27,8 +27,10 @@ class TaskLimits(NamedTuple):
     roles: str
     """Pattern of the names, paths included, of the roles that a task may be given; empty allows none."""
     families: str
-    """Pattern of the families that may be registered."""
+    """Pattern of the families that may be run, or registered."""
     may_register: bool
+    clusters: str = "*"
+    """Pattern of the names of the clusters that tasks may run on."""
 
     @classmethod
     def as_deployed(cls) -> Self:
@@ -38,6 +40,7 @@ class TaskLimits(NamedTuple):
             roles=os.environ.get("TASK_ROLES", ""),  # Empty allows none.
             families=setting("TASK_DEFINITIONS"),
             may_register=setting("REGISTER_TASK_DEFINITIONS") == "true",
+            clusters=setting("TASK_CLUSTERS"),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from headgate.errors import RequestRefused
@@ -32,6 +33,7 @@ class Preflight:
             raise RequestRefused(
                 f"taskDefinition: is in {request.account}; this Headgate serves {self._limits.account}"
             )
+        self._refuse_cluster(request.cluster, region=execution.split(":")[3])
         definition = self._described(request)
         refuse_what_ecs_would(request, definition, execution, roles=self._limits.roles)
         return definition
@@ -52,9 +54,21 @@ class Preflight:
             definition = self._registry.reuse_or_register(wanted, digest_of(wanted))
         return make_task_plan(request, definition, execution, roles=self._limits.roles)
 
+    def _refuse_cluster(self, cluster: str, *, region: str) -> None:
+        *arn, name = cluster.split("/")
+        if arn and arn[0].split(":")[3:5] != [region, self._limits.account]:
+            raise RequestRefused(f"cluster: {cluster} is not in {region} of {self._limits.account}; name one that is")
+        if not fnmatchcase(name, self._limits.clusters):
+            raise RequestRefused(f"cluster: {name} may not be run on; let the stack's parameter TaskClusters cover it")
+
     def _described(self, request: TaskRequest) -> dict[str, Any]:
         if isinstance(request.task_definition, str):
-            return self._registry.describe(request.task_definition)
+            found = self._registry.describe(request.task_definition)
+            if not fnmatchcase(family := found["family"], self._limits.families):
+                raise RequestRefused(
+                    f"taskDefinition: {family} may not be run; let the stack's parameter TaskDefinitions cover it"
+                )
+            return found
         if not self._limits.may_register:
             raise RequestRefused(
                 f"{AT}: this Headgate registers no task definitions; name a revision, "
