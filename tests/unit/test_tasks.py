@@ -158,6 +158,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"retry": {"evaluateOnExit": [{"onExitCode": "1", "action": "EXIT"}]}},
         "retry: evaluateOnExit is about further attempts, as in AWS Batch; add attempts, 2 to 10 (given",
     ),
+    "no platform version": ({"platformVersion": "latest"}, "platformVersion: must be LATEST, or a version like 1.4.0"),
     "a tag with a tab": ({"tags": {"a": "b\tc"}}, "tags: a may hold letters"),
     "a size in words": ({"overrides": {"cpu": "1 vCPU"}}, 'overrides.cpu: input should be a valid integer (given "1 v'),
     "21 providers": (
@@ -280,6 +281,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         "overrides": {"containers": {"app": {"command": ["é" * 8138]}}}
     },
     "tags in other scripts": {"tags": {"équipe": "данные 数据"}},
+    "no CPU units for a container": {"overrides": {"containers": {"app": {"cpu": 0}}}},
     "rules with one attempt": {"retry": {"attempts": 1, "evaluateOnExit": [{"onReason": "*", "action": "exit"}]}},
 }
 
@@ -317,6 +319,15 @@ def test_awsvpc_needs_subnets_and_other_modes_take_none() -> None:
     told = refusal(on_bridge, launchType="EC2")
     assert told.startswith("networkConfiguration: the task definition's network mode is bridge")
     assert plan(on_bridge, launchType="EC2", networkConfiguration=None).parameters["LaunchType"] == "EC2"
+
+
+def test_a_network_mode_that_cannot_be_had_there_is_told_and_not_what_would_not_help() -> None:
+    external = {"compatibilities": ["EC2", "EXTERNAL"]}
+    assert refusal(external, launchType="EXTERNAL", networkConfiguration=None) == (
+        "launchType: EXTERNAL instances have no awsvpc networking, which the task definition asks for; "
+        "name a revision with another network mode"
+    )
+    assert refusal({"networkMode": "bridge", "compatibilities": ["EC2"]}).startswith("launchType: FARGATE is none of")
 
 
 def test_a_public_address_is_refused_on_ec2() -> None:

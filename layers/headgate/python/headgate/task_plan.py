@@ -169,6 +169,13 @@ def _network(request: TaskRequest, definition: dict[str, Any]) -> str:
     awsvpc, given = definition.get("networkMode") == "awsvpc", request.network_configuration
     if request.new_definition is not None and request.on_fargate and not awsvpc:
         return f"{AT}.networkMode: must be awsvpc for a task on Fargate; set it, and networkConfiguration.subnets"
+    if request.on_fargate and not awsvpc:
+        return ""  # It is not compatible with Fargate, and told so; no network configuration would help.
+    if awsvpc and request.launch_type == "EXTERNAL":
+        return (
+            "launchType: EXTERNAL instances have no awsvpc networking, which the task definition asks for; "
+            "name a revision with another network mode"
+        )
     if awsvpc and given is None:
         return "networkConfiguration.subnets: is missing; a task of network mode awsvpc needs subnets"
     if given and not awsvpc:
@@ -270,7 +277,7 @@ def _containers_size(request: TaskRequest, definition: dict[str, Any]) -> str:
             )
         if request.overrides.memory and memory < limit:
             return f"overrides.memory: {memory} MiB is less than container {name}'s {limit}; raise it to that or more"
-        reserved["cpu"] += override.cpu or container.get("cpu") or 0
+        reserved["cpu"] += (container.get("cpu") or 0) if override.cpu is None else override.cpu
         reserved["memory"] += soft or limit
         changed |= {"cpu"} if override.cpu else set()
         changed |= {"memory"} if override.memory or override.memory_reservation else set()

@@ -86,6 +86,12 @@ def _provider(value: str) -> str:
     return value
 
 
+def _platform_version(value: str) -> str:
+    if not re.fullmatch(r"LATEST|[0-9]+\.[0-9]+\.[0-9]+", value):
+        raise ValueError("must be LATEST, or a version like 1.4.0")
+    return value
+
+
 def _number_of_text(value: Any) -> Any:
     """ECS spells a task's cpu and memory as text."""
     return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
@@ -131,7 +137,7 @@ class ContainerOverride(Wire):
     environment_files: Annotated[list[Annotated[str, AfterValidator(_environment_file)]], Field(max_length=10)] = []
     """ARNs of S3 objects (https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_EnvironmentFile.html)."""
     resource_requirements: Annotated[list[ResourceRequirement], Field(max_length=1)] = []
-    cpu: Whole | None = None
+    cpu: Annotated[int, Field(strict=True, ge=0)] | None = None
     memory: Annotated[int, Field(strict=True, ge=4)] | None = None
     memory_reservation: Annotated[int, Field(strict=True, ge=4)] | None = None
 
@@ -264,7 +270,7 @@ class TaskRequest(Wire):
     count: Annotated[int, Field(strict=True, ge=1, le=10)] = 1
     launch_type: Literal["FARGATE", "EC2", "EXTERNAL"] | None = None
     capacity_provider_strategy: Annotated[list[CapacityProvider], Field(max_length=20)] = []
-    platform_version: Annotated[str, Field(min_length=1)] | None = None
+    platform_version: Annotated[str, AfterValidator(_platform_version)] | None = None
     network_configuration: NetworkConfiguration | None = None
     overrides: Overrides = Field(default_factory=Overrides)
     environment: dict[str, str] = {}
