@@ -134,6 +134,12 @@ SAMPLES: dict[str, tuple[str, str, str, str]] = {
         "could-not-start",
         "CannotStartContainerError: ",
     ),
+    "no command, and Docker's exit code for that": (
+        FAILED,
+        cause(detail(container(code=127, reason="CannotStartContainerError: Error response from daemon: "))),
+        "could-not-start",
+        "CannotStartContainerError: ",
+    ),
     "no capacity after it was accepted": (
         FAILED,
         cause(detail(container(code=None), code=NOT_STARTED, reason=CAPACITY)),

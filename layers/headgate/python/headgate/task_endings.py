@@ -80,6 +80,9 @@ _CANNOT_START = (
     "InternalError",
 )
 
+_NEVER_RAN = ("CannotPull", "CannotStart", "CannotCreate")
+"""Reasons of a container that never ran, though Docker has an exit code for it: 127 where there is no such command."""
+
 KILLED = (137, 143)
 """Exit codes of a container that was told to stop, 128 and the signal: most often because another one had ended."""
 
@@ -207,14 +210,18 @@ def _out_of_memory(told: str, decisive: list[ContainerEnd]) -> Found | None:
 
 def _not_started(code: str, told: str, containers: list[ContainerEnd], decisive: list[ContainerEnd]) -> Found | None:
     """A container that is not essential may fail to start, and the task runs all the same."""
-    missing = any(each.exit_code is None for each in decisive)
-    reasons = [told, *(each.reason for each in containers if each.exit_code is None)]
+    missing = any(_never_ran(each) for each in decisive)
+    reasons = [told, *(each.reason for each in containers if _never_ran(each))]
     recognised = next((each for each in (reasons if missing else reasons[:1]) if each.startswith(_CANNOT_START)), "")
     if code != "TaskFailedToStart" and not recognised:
         return None
     if lacking := next((each for each in reasons if lacks_capacity(each)), ""):
         return "no-capacity", lacking
     return "could-not-start", recognised or told or "it failed to start"
+
+
+def _never_ran(container: ContainerEnd) -> bool:
+    return container.exit_code is None or bool(container.exit_code and container.reason.startswith(_NEVER_RAN))
 
 
 def _stopped(code: str, told: str) -> Found | None:
