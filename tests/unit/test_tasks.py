@@ -217,9 +217,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"overrides": {"containers": {"app": {"resourceRequirements": [{"type": "GPU", "value": 0}]}}}},
         "overrides.containers.app.resourceRequirements[0].value: ",
     ),
+    "some Neuron devices": (
+        {"overrides": {"containers": {"app": {"resourceRequirements": [{"type": "NeuronDevice", "value": "2"}]}}}},
+        "overrides.containers.app.resourceRequirements[0]: takes the value ALL for Neuron devices",
+    ),
     "GPUs on Fargate": (
         ON_FARGATE | {"overrides": {"containers": {"app": {"resourceRequirements": [{"type": "GPU", "value": 1}]}}}},
-        "overrides.containers.app.resourceRequirements: Fargate has no GPUs; remove it, or run on EC2",
+        "overrides.containers.app.resourceRequirements: Fargate has no GPUs or Neuron devices; remove it, or",
     ),
     "a role's name": ({"overrides": {"taskRole": "migrate"}}, "overrides.taskRole: must be a role's ARN"),
     "too many attempts": ({"retry": {"attempts": 11}}, "retry.attempts: input should be less than or equal to 10"),
@@ -281,6 +285,10 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         "overrides": {"containers": {"app": {"command": ["é" * 8138]}}}
     },
     "tags in other scripts": {"tags": {"équipe": "данные 数据"}},
+    "all GPUs": {"overrides": {"containers": {"app": {"resourceRequirements": [{"type": "GPU", "value": "ALL"}]}}}},
+    "all Neuron devices": {
+        "overrides": {"containers": {"app": {"resourceRequirements": [{"type": "NeuronDevice", "value": "ALL"}]}}}
+    },
     "no CPU units for a container": {"overrides": {"containers": {"app": {"cpu": 0}}}},
     "rules with one attempt": {"retry": {"attempts": 1, "evaluateOnExit": [{"onReason": "*", "action": "exit"}]}},
 }

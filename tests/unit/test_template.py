@@ -271,6 +271,16 @@ def test_a_statement_without_a_scope_says_why(line: int, statement: Any) -> None
     )
 
 
+def test_roles_are_passed_to_ecs_tasks_alone_and_only_those_that_the_parameter_names() -> None:
+    passing = [statement for statement in statements() if "iam:PassRole" in str(statement["Action"])]
+    assert len(passing) == 2, "the machine that runs tasks, and the planner that registers definitions"
+    for statement in passing:
+        assert statement["Action"] == "iam:PassRole"
+        assert statement["Resource"] == {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/${TaskRoles}"}
+        assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}
+    assert TEMPLATE["Parameters"]["TaskRoles"]["Default"] == "", "no role, unless the parameter names some"
+
+
 # The documentation
 
 

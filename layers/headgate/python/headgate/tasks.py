@@ -122,11 +122,17 @@ class NetworkConfiguration(Wire):
 
 
 class ResourceRequirement(Wire):
-    """GPUs of a container instance that a container is given to itself."""
+    """GPUs, or Neuron devices, of a container instance that a container is given to itself."""
 
-    type: Literal["GPU"]
-    value: Annotated[str, BeforeValidator(text_of_number), Field(pattern=r"^[1-9][0-9]{0,3}$")]
-    """How many."""
+    type: Literal["GPU", "NeuronDevice"]
+    value: Annotated[str, BeforeValidator(text_of_number), Field(pattern=r"^([1-9][0-9]{0,3}|ALL)$")]
+    """How many; of Neuron devices always ``ALL``."""
+
+    @model_validator(mode="after")
+    def _takes_all_neuron_devices(self) -> ResourceRequirement:
+        if self.type == "NeuronDevice" and self.value != "ALL":
+            raise ValueError("takes the value ALL for Neuron devices")
+        return self
 
 
 class ContainerOverride(Wire):
@@ -350,7 +356,10 @@ def _launch_fault(request: TaskRequest) -> str:
 def _gpu_fault(request: TaskRequest) -> str:
     for name, each in request.overrides.containers.items():
         if each.resource_requirements and request.on_fargate:
-            return f"overrides.containers.{name}.resourceRequirements: Fargate has no GPUs; remove it, or run on EC2"
+            return (
+                f"overrides.containers.{name}.resourceRequirements: Fargate has no GPUs or Neuron devices; remove it, "
+                "or run on EC2"
+            )
     return ""
 
 
