@@ -78,6 +78,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"containerDefinitions": [APP, APP]},
         "containerDefinitions[1].name: app is another container's too; rename one",
     ),
+    "11 containers": (
+        {"containerDefinitions": [APP | {"name": f"app{n}"} for n in range(11)]},
+        "containerDefinitions: are 11, and ECS takes 10; remove some",
+    ),
+    "no container's name": (with_app(name="a b"), "containerDefinitions[0].name: must be 1 to 255 letters, digits, hy"),
+    "too little storage": ({"ephemeralStorage": {"sizeInGiB": 20}}, "ephemeralStorage.sizeInGiB: must be 21 to 200"),
     "nothing essential": (with_app(essential=False), "containerDefinitions: none is essential; one at least must be"),
     "no family's name": ({"family": "my jobs"}, "family: must be 1 to 255 letters"),
     "a role's name": ({"taskRoleArn": "migrate"}, 'taskRoleArn: must be a role\'s ARN (given "migrate")'),

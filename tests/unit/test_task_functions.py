@@ -137,6 +137,10 @@ class TestTaskPlannerRegisters:
         given = {name: value for name, value in NEW_DEFINITION.items() if name != "tags"}
         assert given.items() <= told["taskDefinition"].items()
 
+    def test_a_size_in_larger_units_is_planned_with(self, call: Callable[..., Any]) -> None:
+        """ECS answers CPU units and MiB; not every emulator does."""
+        assert self.plan(call, cpu=".25 vCPU", memory="0.5GB")["essential"] == ["app"]
+
     def test_the_same_definition_is_registered_once(self, call: Callable[..., Any], ecs: FakeEcs) -> None:
         plans = [self.plan(call) for _ in range(3)]
         assert plans[0] == plans[1] == plans[2]
@@ -152,6 +156,14 @@ class TestTaskPlannerRegisters:
             (
                 {"networkMode": "bridge"},
                 "taskDefinition.register.networkMode: must be awsvpc for a task on Fargate;",
+            ),
+            (
+                {"containerDefinitions": [{"name": "app", "image": "app", "memory": 1024}]},
+                "taskDefinition.register.memory: 512 MiB is less than container app's 1024; raise it to that or more",
+            ),
+            (
+                {"containerDefinitions": [{"name": "app", "image": "app", "cpu": 300}]},
+                "taskDefinition.register.cpu: the task's 256 CPU units are less than the 300 that its containers",
             ),
             ({"family": "billing"}, "taskDefinition.register.family: billing may not be registered; let the stack's"),
             (

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from headgate.errors import RequestRefused
-from headgate.tasks import AT, OWN_TAGS, ROLE
+from headgate.tasks import AT, LEAST_STORAGE, MOST_STORAGE, OWN_TAGS, ROLE, units
 from headgate.wire import MAX_FAULTS, did_you_mean, shown
 
 if TYPE_CHECKING:
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 MOST_TAGS = 49
 """ECS takes 50, one of which is Headgate's own."""
 
-_FAMILY = re.compile(r"[a-zA-Z0-9_-]{1,255}")
+MOST_CONTAINERS = 10
+"""https://docs.aws.amazon.com/general/latest/gr/ecs-service.html"""
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,255}")
+"""Of a family, and of a container."""
+
 _CPU = re.compile(r"([0-9]+)|([0-9]*\.?[0-9]+)\s*vcpu", re.IGNORECASE)
 _MEMORY = re.compile(r"([0-9]+)|([0-9]*\.?[0-9]+)\s*gb", re.IGNORECASE)
 
@@ -45,7 +50,7 @@ def refuse_faults(definition: dict[str, Any], shape: Any, families: str) -> None
     # What has the wrong type cannot be looked into.
     faults = list(_faults(definition, shape, AT)) or [
         fault
-        for check in (_family_faults, _container_faults, _role_faults, _size_faults, _tag_faults)
+        for check in (_family_faults, _container_faults, _role_faults, _size_faults, _storage_faults, _tag_faults)
         for fault in check(definition)
     ]
     if not faults and not fnmatchcase(family := definition["family"], families):
@@ -108,19 +113,25 @@ def _scalar_faults(value: object, shape: Any, path: str) -> Iterator[str]:
 
 
 def _family_faults(definition: dict[str, Any]) -> Iterator[str]:
-    family = definition["family"]
-    if not _FAMILY.fullmatch(family):
-        yield f"{AT}.family: must be 1 to 255 letters, digits, hyphens or underscores (given {shown(family)})"
+    yield from _name_faults(definition["family"], "family")
+
+
+def _name_faults(name: str | None, field: str) -> Iterator[str]:
+    if name is not None and not _NAME.fullmatch(name):
+        yield f"{AT}.{field}: must be 1 to 255 letters, digits, hyphens or underscores (given {shown(name)})"
 
 
 def _container_faults(definition: dict[str, Any]) -> Iterator[str]:
     containers = definition["containerDefinitions"]
     if not containers:
         yield f"{AT}.containerDefinitions: is empty; a task needs a container"
+    if len(containers) > MOST_CONTAINERS:
+        yield f"{AT}.containerDefinitions: are {len(containers)}, and ECS takes {MOST_CONTAINERS}; remove some"
     for index, each in enumerate(containers):
         for field in ("name", "image"):
             if not each.get(field):
                 yield f"{AT}.containerDefinitions[{index}].{field}: is missing; add it"
+        yield from _name_faults(each.get("name") or None, f"containerDefinitions[{index}].name")
     names = [each.get("name") for each in containers]
     for index, name in enumerate(names):
         if name and name in names[:index]:
@@ -145,6 +156,12 @@ def _size_faults(definition: dict[str, Any]) -> Iterator[str]:
         given = definition.get(field)
         if given is not None and not pattern.fullmatch(given):
             yield f"{AT}.{field}: must be like {example} (given {shown(given)})"
+
+
+def _storage_faults(definition: dict[str, Any]) -> Iterator[str]:
+    size = definition.get("ephemeralStorage", {}).get("sizeInGiB", LEAST_STORAGE)
+    if not LEAST_STORAGE <= size <= MOST_STORAGE:
+        yield f"{AT}.ephemeralStorage.sizeInGiB: must be {LEAST_STORAGE} to {MOST_STORAGE} (given {size})"
 
 
 def _tag_faults(definition: dict[str, Any]) -> Iterator[str]:
@@ -172,10 +189,9 @@ def as_described(definition: dict[str, Any]) -> dict[str, Any]:
     one more revision is registered, and no harm is done.
     """
     told: dict[str, Any] = _plain(definition)
-    for field, pattern in (("cpu", _CPU), ("memory", _MEMORY)):
-        if field in told and (match := pattern.fullmatch(told[field])):
-            units, larger = match.groups()
-            told[field] = units.lstrip("0") or "0" if units else str(round(float(larger) * 1024))
+    for field in ("cpu", "memory"):
+        if field in told:
+            told[field] = str(units(told[field]))
     if "requiresCompatibilities" in told:
         told["requiresCompatibilities"] = sorted(told["requiresCompatibilities"])
     # Said or not, it is the default.

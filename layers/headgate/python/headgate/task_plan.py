@@ -20,6 +20,7 @@ from headgate.tasks import (
     TaskRequest,
     overrides_fault,
     to_ecs_overrides,
+    units,
 )
 from headgate.wire import Wire
 
@@ -218,8 +219,8 @@ def _task_size(request: TaskRequest, definition: dict[str, Any]) -> tuple[int, i
     """CPU units and MiB of the task as a whole; 0 where nothing is said."""
     overrides = request.overrides
     return (
-        overrides.cpu or int(definition.get("cpu") or 0),
-        overrides.memory or int(definition.get("memory") or 0),
+        overrides.cpu or units(definition.get("cpu")),
+        overrides.memory or units(definition.get("memory")),
     )
 
 
@@ -255,9 +256,9 @@ def _field_of(name: str, override: int | None, request: TaskRequest) -> str:
 
 
 def _containers_size(request: TaskRequest, definition: dict[str, Any]) -> str:
-    """Whether the containers fit into the task once a size is overridden; without that, ECS has seen to it."""
+    """Whether the containers fit into the task where a size is new; of a definition's own ECS has seen to it."""
     cpu, memory = _task_size(request, definition)
-    own = request.overrides.containers
+    own, new = request.overrides.containers, request.new_definition is not None
     reserved = {"cpu": 0, "memory": 0}
     changed = set()
     for container in _containers(definition):
@@ -275,8 +276,9 @@ def _containers_size(request: TaskRequest, definition: dict[str, Any]) -> str:
                 f"overrides.containers.{name}: reserves {soft} MiB and may use {limit}; "
                 "give both memory and memoryReservation"
             )
-        if request.overrides.memory and memory < limit:
-            return f"overrides.memory: {memory} MiB is less than container {name}'s {limit}; raise it to that or more"
+        if (request.overrides.memory or new) and 0 < memory < limit:
+            field = _field_of("memory", request.overrides.memory, request)
+            return f"{field}: {memory} MiB is less than container {name}'s {limit}; raise it to that or more"
         reserved["cpu"] += (container.get("cpu") or 0) if override.cpu is None else override.cpu
         reserved["memory"] += soft or limit
         changed |= {"cpu"} if override.cpu else set()
@@ -285,10 +287,10 @@ def _containers_size(request: TaskRequest, definition: dict[str, Any]) -> str:
         ("cpu", cpu, request.overrides.cpu, "CPU units"),
         ("memory", memory, request.overrides.memory, "MiB"),
     ):
-        if task and reserved[field] > task and (given or field in changed):
+        if task and reserved[field] > task and (given or new or field in changed):
             return (
-                f"overrides.{field}: the task's {task} {unit} are less than the {reserved[field]} that its containers "
-                f"reserve together; raise it to {reserved[field]} or more, or lower theirs"
+                f"{_field_of(field, given, request)}: the task's {task} {unit} are less than the {reserved[field]} "
+                f"that its containers reserve together; raise it to {reserved[field]} or more, or lower theirs"
             )
     return ""
 

@@ -18,6 +18,9 @@ from headgate.wire import Wire, read, text_of_number
 MAX_OVERRIDES = 8192
 """Characters of the overrides as JSON, the structure's own included."""
 
+LEAST_STORAGE, MOST_STORAGE = 21, 200
+"""GiB of ephemeral storage that may be asked for."""
+
 FARGATE_PROVIDERS = ("FARGATE", "FARGATE_SPOT")
 
 OWN_TAGS = "headgate:"
@@ -36,8 +39,17 @@ _TASK_DEFINITION = re.compile(
 )
 ROLE = re.compile(r"arn:aws[a-z-]*:iam::(?P<account>\d{12}):role/(?P<path>[\w+=,.@/-]+)")
 _ENVIRONMENT_FILE = re.compile(r"arn:aws[a-z-]*:s3:::[^/]+/.+\.env")
+_SIZE = re.compile(r"(?P<small>[0-9]+)|(?P<large>[0-9]*\.?[0-9]+)\s*(vcpu|gb)", re.IGNORECASE)
 # What Unicode calls a separator: no tab, and no end of a line.
 _TAG = re.compile(r"[\w \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000.:/=+\-@]*")
+
+
+def units(size: str | None) -> int:
+    """CPU units or MiB of a task's size as its definition may say it: 256 or 0.25 vCPU, 512 or 0.5 GB; 0 for none."""
+    match = _SIZE.fullmatch(size or "0")
+    if match is None:
+        raise ValueError(f"{size} is no size")
+    return int(match["small"]) if match["small"] else round(float(match["large"]) * 1024)
 
 
 def _cluster(value: str) -> str:
@@ -163,7 +175,7 @@ class Overrides(Wire):
     task_role: Annotated[str, AfterValidator(_role)] | None = None
     execution_role: Annotated[str, AfterValidator(_role)] | None = None
     ephemeral_storage_gib: Annotated[
-        Annotated[int, Field(strict=True, ge=21, le=200)] | None, Field(alias="ephemeralStorageGiB")
+        Annotated[int, Field(strict=True, ge=LEAST_STORAGE, le=MOST_STORAGE)] | None, Field(alias="ephemeralStorageGiB")
     ] = None
 
 
