@@ -674,6 +674,15 @@ def test_logs_are_found_where_their_stream_can_be_known() -> None:
     assert log_link(log, TASK_ARN).endswith(
         f"/log-group/$252Fecs$252Fmigrate/log-events/ecs$252Fapp$252F{TASK_ARN[-32:]}"
     )
+    assert log_link(log, TASK_ARN).startswith(
+        "https://eu-central-1.console.aws.amazon.com/cloudwatch/home?region=eu-ce"
+    )
+    elsewhere = log.model_copy(update={"region": ""})
+    for task_arn, link in (
+        ("arn:aws-cn:ecs:cn-north-1:123456789012:task/jobs/1", "https://cn-north-1.console.amazonaws.cn/cloudwatch/"),
+        ("arn:aws-us-gov:ecs:us-gov-west-1:123456789012:task/jobs/1", "https://us-gov-west-1.console.amazonaws-us-gov"),
+    ):
+        assert log_link(elsewhere, task_arn).startswith(link)
     without = [{"name": "app", "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": "/ecs/x"}}}]
     assert plan({"containerDefinitions": without}).logs == []
 

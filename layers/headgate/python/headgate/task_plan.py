@@ -55,6 +55,13 @@ CPU_OF_INSTANCES = (128, 196_608)
 MOST_CONSTRAINTS, MOST_TAGS = 10, 50
 """Of a task, its definition's included."""
 
+CONSOLES = {
+    "aws": "console.aws.amazon.com",
+    "aws-cn": "console.amazonaws.cn",
+    "aws-us-gov": "console.amazonaws-us-gov.com",
+}
+"""Where a partition's console is, after the Region."""
+
 EXECUTION_TAG, NUMBER_TAG, REQUEST_TAG = f"{OWN_TAGS}execution", f"{OWN_TAGS}number", f"{OWN_TAGS}request"
 
 
@@ -508,5 +515,7 @@ def log_link(log: LogStream, task_arn: str) -> str:
     group, stream = (
         quote(quote(name, safe=""), safe="").replace("%", "$") for name in (log.group, stream_name(log, task_arn))
     )
-    console = f"https://{log.region}.console.aws.amazon.com/cloudwatch/home?region={log.region}"
+    _, partition, _, here, *_ = [*task_arn.split(":"), "", "", ""]
+    region = log.region or here  # The log driver's default is the task's own.
+    console = f"https://{region}.{CONSOLES.get(partition, CONSOLES['aws'])}/cloudwatch/home?region={region}"
     return f"{console}#logsV2:log-groups/log-group/{group}/log-events/{stream}"
