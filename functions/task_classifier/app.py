@@ -40,8 +40,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def logs_of(plan: TaskPlan, ending: Ending) -> list[dict[str, Any]]:
-    """The last words of the containers that did not end well."""
-    if ending.outcome == "succeeded" or not ending.task_arn:
+    """The last words of the containers that did not end well, or of all."""
+    if not ending.task_arn:
         return []
     well = {name for name, code in ending.exit_codes.items() if code == 0}
     wanted = [log for log in plan.logs if log.container not in well] or plan.logs

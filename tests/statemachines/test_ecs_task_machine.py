@@ -172,7 +172,7 @@ def test_a_task_that_exits_with_0_succeeds_with_its_exit_codes_and_durations(app
     assert task["exitCodes"] == {"app": 0, "router": 0}
     [attempt] = task["attempts"]
     assert (attempt["startSeconds"], attempt["runSeconds"]) == (24.5, 60.25)
-    assert task["logs"] == []
+    assert [log["container"] for log in task["logs"]] == ["app"]
     assert execution.states() == [
         *("Plan", "Tasks", "Begin", "Run", "Classify", "Again?", "Ended"),
         *("Conclude", "Announce", "How did it end?", "Succeeded"),

@@ -223,10 +223,10 @@ class TestTaskClassifier:
         assert log["lines"] == []
         assert "does not exist" in log["unreadable"]
 
-    def test_a_success_needs_no_log_and_no_error(self, call: Callable[..., Any], logs: FakeLogs) -> None:
+    def test_a_success_has_its_log_too_and_no_error(self, call: Callable[..., Any]) -> None:
         told = call("task_classifier", failure={}, task=GOOD)
-        assert (told["again"], told["error"], told["ending"]["outcome"], told["logs"]) == (False, "", "succeeded", [])
-        assert logs.asked == []
+        assert (told["again"], told["error"], told["ending"]["outcome"]) == (False, "", "succeeded")
+        assert [log["lines"] for log in told["logs"]] == [["starting", "no such table"]]
 
     def test_where_the_cause_says_too_little_ecs_is_asked(self, call: Callable[..., Any], ecs: FakeEcs) -> None:
         # GIVEN a cause that lost its containers and its stop code, but not the task's ARN
