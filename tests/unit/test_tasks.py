@@ -174,6 +174,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "placementStrategy: list should have at most 5",
     ),
     "binpack by nothing": ({"placementStrategy": [{"type": "binpack"}]}, "placementStrategy[0]: binpack needs a field"),
+    "spread by something else": (
+        {"placementStrategy": [{"type": "spread", "field": "az"}]},
+        "placementStrategy[0]: spread needs a field: instanceId, or an attribute like attribute:ecs.availability-zone",
+    ),
     "spread by nothing": ({"placementStrategy": [{"type": "spread"}]}, "placementStrategy[0]: spread needs a field"),
     "random by something": (
         {"placementStrategy": [{"type": "random", "field": "cpu"}]},
@@ -615,6 +619,13 @@ def test_whatever_is_accepted_ecs_takes_too(
     assert len(made.parameters["Tags"]) + 1 <= 50
     assert made.numbers == list(range(1, count + 1))
     assert TaskPlan.model_validate(json.loads(json.dumps(made.to_wire()))) == made
+
+
+def test_placement_is_spelled_as_ecs_does() -> None:
+    fields = ["instanceId", "host", "attribute:rack"]
+    wanted = [{"type": "binpack", "field": "MEMORY"}, *({"type": "spread", "field": field} for field in fields)]
+    made = plan(launchType="EC2", placementStrategy=wanted)
+    assert [each["Field"] for each in made.parameters["PlacementStrategy"]] == ["memory", *fields]
 
 
 def test_a_single_provider_is_given_the_weight_that_was_left_out() -> None:

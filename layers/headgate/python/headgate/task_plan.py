@@ -16,6 +16,7 @@ from headgate.tasks import (
     CapacityProvider,
     ContainerOverride,
     Overrides,
+    PlacementStrategy,
     RetryStrategy,
     TaskRequest,
     overrides_fault,
@@ -411,7 +412,8 @@ def _parameters(request: TaskRequest, definition: dict[str, Any], execution: str
         "NetworkConfiguration": _network_parameters(request),
         "Overrides": to_ecs_overrides(_overrides(request, definition)),
         "PlacementStrategy": [
-            {"Type": each.type, **({"Field": each.field} if each.field else {})} for each in request.placement_strategy
+            {"Type": each.type, **({"Field": _field(each)} if each.field else {})}
+            for each in request.placement_strategy
         ],
         "PlacementConstraints": [
             {"Type": each.type, **({"Expression": each.expression} if each.expression else {})}
@@ -435,6 +437,11 @@ def _overrides(request: TaskRequest, definition: dict[str, Any]) -> Overrides:
         override = own.get(name) or ContainerOverride()
         containers[name] = override.model_copy(update={"environment": request.environment | override.environment})
     return request.overrides.model_copy(update={"containers": containers})
+
+
+def _field(strategy: PlacementStrategy) -> str | None:
+    """RunTask's documentation knows cpu and memory in lower case alone."""
+    return strategy.field.lower() if strategy.type == "binpack" and strategy.field else strategy.field
 
 
 def _weighed(strategy: list[CapacityProvider]) -> list[tuple[CapacityProvider, int | None]]:

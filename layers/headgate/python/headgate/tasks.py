@@ -187,10 +187,11 @@ class PlacementStrategy(Wire):
 
     @model_validator(mode="after")
     def _field_fits(self) -> PlacementStrategy:
-        if self.type == "binpack" and self.field not in ("cpu", "memory"):
+        field = (self.field or "").lower()  # CloudFormation writes CPU and MEMORY.
+        if self.type == "binpack" and field not in ("cpu", "memory"):
             raise ValueError("binpack needs a field: cpu or memory")
-        if self.type == "spread" and self.field is None:
-            raise ValueError("spread needs a field: instanceId, or attribute:ecs.availability-zone")
+        if self.type == "spread" and field not in ("instanceid", "host") and not field.startswith("attribute:"):
+            raise ValueError("spread needs a field: instanceId, or an attribute like attribute:ecs.availability-zone")
         if self.type == "random" and self.field is not None:
             raise ValueError("random takes no field; remove it")
         return self
