@@ -95,6 +95,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"overrides": {"containers": {"app": {"comand": []}}}},
         "overrides.containers.app.comand: is not a known field; did you mean command?",
     ),
+    "a field of RunTask's": (
+        {"overrides": {"containerOverrides": []}},
+        "overrides.containerOverrides: is not a known field; did you mean containers? (given [])",
+    ),
+    "a field like one that is elsewhere": (
+        {"capacityProviderStrategy": [{"capacityProvider": "FARGATE"}]},
+        'capacityProviderStrategy[0].capacityProvider: is not a known field; did you mean provider? (given "FARGATE")',
+    ),
     "too many": ({"count": 11}, "count: input should be less than or equal to 10 (given 11)"),
     "none": ({"count": 0}, "count: input should be greater than or equal to 1"),
     "another launch type": ({"launchType": "LAMBDA"}, "launchType: input should be 'FARGATE', 'EC2' or 'EXTERNAL'"),

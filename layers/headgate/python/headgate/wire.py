@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from difflib import get_close_matches
-from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
@@ -101,7 +100,7 @@ def _explain_one(fault: ErrorDetails, model: type[BaseModel]) -> str:
         case "missing":
             return f"{field}: is missing; add it"
         case "extra_forbidden":
-            fix = did_you_mean(str(fault["loc"][-1]), _known_names(model))
+            fix = did_you_mean(str(fault["loc"][-1]), _names_beside(model, fault["loc"][:-1]))
             return f"{field}: is not a known field{fix} (given {given})"
     message = fault["msg"].removeprefix("Value error, ")
     return f"{field}: {message[:1].lower()}{message[1:]} (given {given})"
@@ -132,15 +131,22 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close and close[0] != name else "; remove it"
 
 
-@cache
-def _known_names(model: type[BaseModel]) -> list[str]:
-    return sorted(_names(model.model_json_schema(by_alias=True)))
+def _names_beside(model: type[BaseModel], path: Iterable[int | str]) -> set[str]:
+    """The names of the fields that there may be at a path, as the wire spells them.
+
+    What is no field's name on the way, an index, a tag or a key, leads no deeper into the models.
+    """
+    beside = {model}
+    for part in path:
+        fields = [
+            field for each in beside for name, field in each.model_fields.items() if (field.alias or name) == part
+        ]
+        beside = {inner for field in fields for inner in _models_in(field.annotation)} or beside
+    return {field.alias or name for each in beside for name, field in each.model_fields.items()}
 
 
-def _names(schema: object) -> set[str]:
-    """Every property name anywhere in a JSON Schema."""
-    if isinstance(schema, list):
-        return {name for item in schema for name in _names(item)}
-    if not isinstance(schema, dict):
-        return set()
-    return set(schema.get("properties", {})) | {name for value in schema.values() for name in _names(value)}
+def _models_in(annotation: object) -> set[type[BaseModel]]:
+    """The models that an annotation names, at whatever depth."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return {model for part in get_args(annotation) for model in _models_in(part)}
