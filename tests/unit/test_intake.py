@@ -16,7 +16,7 @@ from cfnlint.decode import cfn_yaml
 
 from headgate.errors import RequestRefused
 from headgate.executions import Executions
-from headgate.intake import read_body, refused_id
+from headgate.intake import LETTER_BYTES, REASON_LENGTH, dead_letter, read_body, refused_id
 from headgate.locks import Locks
 from headgate.table import Table
 from tests.unit.builders import MACHINE, ROOT, TABLE, TARGET_KEY, admit, event, execution_of, request_of, status_of
@@ -510,3 +510,109 @@ def test_a_message_that_is_too_long_for_the_machine_is_refused_at_once() -> None
 )
 def test_a_refusal_is_announced_under_the_best_id_there_is(body: Any, rollout_id: str) -> None:
     assert refused_id(body, "message") == rollout_id
+
+
+LIVE = {"kind": "lambda-alias", "function": "checkout", "alias": "live"}
+
+
+def asks(**fields: Any) -> str:
+    """A request for checkout with these fields."""
+    return json.dumps({"id": "checkout-42", "target": LIVE, **fields})
+
+
+def nested(levels: int) -> Any:
+    """A list in a list in a list."""
+    return [nested(levels - 1)] if levels else []
+
+
+ODD = {
+    "nested so deep that Python gives up": "[" * 90_000,
+    "nested deeper than the work on it goes": asks(
+        hooks={"beforeTraffic": [{"lambda": "f", "config": {"x": nested(600)}}]}
+    ),
+    "a number that JSON has not": asks(hooks={"beforeTraffic": [{"lambda": "f", "config": {"x": float("nan")}}]}),
+    "a number that is too large for a float": asks(x=1).replace('"x": 1', '"guards": {"alpha": 1e999}'),
+    "half a surrogate pair": asks(hooks={"beforeTraffic": [{"lambda": "f", "config": {"x": "\ud800"}}]}),
+    "a field whose name SQS takes in no attribute": asks(**{"\x00\ud83d\ude00": 1}),
+    "an event of another kind": json.dumps({"detail-type": "Rollout Signal", "id": "e", "detail": json.loads(asks())}),
+    "an event of no kind": json.dumps({"detail-type": None, "id": "e", "detail": json.loads(asks())}),
+    "an event without a detail": '{"detail-type": "Rollout Requested", "id": "e"}',
+    "null": "null",
+    "a list": f"[{asks()}]",
+    "as much as a message holds": "x" * LETTER_BYTES,
+}
+
+
+@pytest.mark.parametrize("body", ODD.values(), ids=ODD)
+@pytest.mark.parametrize(("file", "queue"), [("intake", "DEAD_LETTERS"), ("intake_fifo", "FIFO_DEAD_LETTERS")])
+def test_whatever_cannot_be_read_is_a_dead_letter_at_once(
+    table: Table, deployed: Functions, machines: FakeStepFunctions, letters: Any, file: str, queue: str, body: str
+) -> None:
+    batch = event(file)
+    batch["Records"][0]["body"] = body
+    assert deployed.call("intake", batch) == DONE
+    [letter] = letters(queue)
+    assert letter["Body"] == body
+    assert machines.executions == {}
+    assert table.lock(TARGET_KEY) == {}
+    reason = letter.get("MessageAttributes", {}).get("reason", {}).get("StringValue")
+    assert reason if len(body) < LETTER_BYTES else reason is None
+
+
+def test_a_reason_holds_nothing_that_sqs_does_not_take() -> None:
+    letter = dead_letter(event("intake")["Records"][0], "\x00: \ud800 \U0001f600\n" + "x" * 2000)
+    assert letter["MessageAttributes"]["reason"]["StringValue"].startswith("\ufffd: \ufffd \U0001f600\nxxx")
+    assert len(letter["MessageAttributes"]["reason"]["StringValue"]) == REASON_LENGTH
+
+
+def test_a_dead_letter_keeps_the_messages_own_attributes_as_far_as_there_is_room() -> None:
+    message = event("intake")["Records"][0]
+    message["messageAttributes"] = {
+        "sentBy": {"stringValue": "pipeline", "stringListValues": [], "binaryListValues": [], "dataType": "String"},
+        "key": {"binaryValue": "AAE=", "stringListValues": [], "binaryListValues": [], "dataType": "Binary"},
+        "reason": {"stringValue": "of last time", "dataType": "String"},
+        **{f"n{number}": {"stringValue": str(number), "dataType": "Number.int"} for number in range(7)},
+    }
+    attributes = dead_letter(message, "why")["MessageAttributes"]
+    assert attributes["reason"] == {"DataType": "String", "StringValue": "why"}
+    assert attributes["sentBy"] == {"DataType": "String", "StringValue": "pipeline"}
+    assert attributes["key"] == {"DataType": "Binary", "BinaryValue": b"\x00\x01"}
+    assert attributes["n6"] == {"DataType": "Number.int", "StringValue": "6"}
+    # WHEN there are ten already, THEN the reason goes before the last of them
+    message["messageAttributes"] |= {"z": {"stringValue": "z", "dataType": "String"}}
+    assert list(dead_letter(message, "why")["MessageAttributes"]) == [
+        "reason",
+        "sentBy",
+        "key",
+        *(f"n{n}" for n in range(7)),
+    ]
+    # WHEN the body leaves room for the reason alone
+    message["body"] = "x" * (LETTER_BYTES - len("reason" + "String" + "why"))
+    assert list(dead_letter(message, "why")["MessageAttributes"]) == ["reason"]
+    message["body"] += "x"
+    assert dead_letter(message, "why")["MessageAttributes"] == {}
+
+
+def test_a_message_of_a_fair_queue_keeps_its_group_as_a_dead_letter() -> None:
+    message = event("intake")["Records"][0]
+    message["attributes"]["MessageGroupId"] = "tenant-1"
+    letter = dead_letter(message, "why")
+    assert (letter["MessageGroupId"], "MessageDeduplicationId" in letter) == ("tenant-1", False)
+
+
+@pytest.mark.parametrize("event_id", [None, "", "not an id", 7])
+def test_requests_without_an_id_that_serves_are_told_apart_by_their_messages(
+    table: Table, deployed: Functions, machines: FakeStepFunctions, event_id: Any
+) -> None:
+    # GIVEN two events as somebody has written them by hand, for two targets
+    batch = event("intake")
+    first = batch["Records"][0]
+    bodies = [
+        {"detail-type": "Rollout Requested", "id": event_id, "detail": {"target": LIVE | {"function": function}}}
+        for function in ("checkout", "payments")
+    ]
+    batch["Records"] = [
+        first | {"messageId": f"message-{number}", "body": json.dumps(body)} for number, body in enumerate(bodies)
+    ]
+    assert deployed.call("intake", batch) == DONE
+    assert sorted(request["id"] for request in machines.executions.values()) == ["message-0", "message-1"]

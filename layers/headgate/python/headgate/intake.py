@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from headgate.errors import RequestRefused
 from headgate.ids import is_rollout_id
 from headgate.request import RolloutRequest, read_request, read_undo, undo
+from headgate.wire import shown
 
 if TYPE_CHECKING:
     from headgate.locks import Locks
@@ -22,6 +25,18 @@ MAX_BYTES = 100_000
 
 REASON_LENGTH = 1000
 """Characters of a refusal's reason that its dead letter carries."""
+
+TAKEN = ("Rollout Requested", "Undo Requested")
+"""The events that ask for a rollout. Others have their own way in, and would be misread here."""
+
+LETTER_BYTES, LETTER_ATTRIBUTES = 1024 * 1024, 10
+"""What SQS takes of a message, attributes included, and of message attributes.
+
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+"""
+
+_NOT_IN_A_MESSAGE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html"""
 
 
 def is_fifo(message: Message) -> bool:
@@ -73,7 +88,7 @@ def read_body(message: Message) -> Any:
         raise RequestRefused(f"the message: has {size:,} bytes; {MAX_BYTES:,} are allowed")
     try:
         return json.loads(message["body"])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestRefused(f"the message: is not JSON: {error}") from None
 
 
@@ -87,8 +102,13 @@ def request_in(body: Any, message_id: str, table: Table, locks: Locks) -> Rollou
     """
     if not isinstance(body, dict) or "detail-type" not in body:
         return read_request(body, message_id)
-    detail, default_id = body.get("detail"), str(body.get("id", message_id))
-    if body["detail-type"] == "Undo Requested":
+    if (kind := body["detail-type"]) not in TAKEN:
+        raise RequestRefused(
+            f"detail-type: must be {' or '.join(TAKEN)}; other events go to the bus (given {shown(kind)})"
+        )
+    # An event that was sent by hand may have none, or one that no rollout can have.
+    detail, default_id = body.get("detail"), body["id"] if is_rollout_id(body.get("id")) else message_id
+    if kind == "Undo Requested":
         asked = read_undo(detail, default_id)
         if known := (table.rollout(asked.id) or {}).get("request"):
             return RolloutRequest.model_validate(known)  # Delivered again: what it undid is not the last any more.
@@ -106,15 +126,35 @@ def refused_id(body: Any, message_id: str) -> str:
 
 
 def dead_letter(message: Message, reason: str) -> dict[str, Any]:
-    """A refused message as SendMessage takes it, without the queue: its sender finds the reason beside it."""
-    letter = {
-        "MessageBody": message["body"],
-        "MessageAttributes": {"reason": {"DataType": "String", "StringValue": reason[:REASON_LENGTH]}},
-    }
+    """A refused message as SendMessage takes it, without the queue: its sender finds the reason beside it.
+
+    It keeps its own attributes, as far as SQS takes them beside the reason.
+    """
+    letter: dict[str, Any] = {"MessageBody": message["body"], "MessageAttributes": _attributes(message, reason)}
+    if group := message["attributes"].get("MessageGroupId"):
+        letter["MessageGroupId"] = group
     if is_fifo(message):
-        letter |= {
-            "MessageGroupId": message["attributes"]["MessageGroupId"],
-            # Not the sender's own: that need be unique within its group only, and a letter too many is no letter lost.
-            "MessageDeduplicationId": message["messageId"],
-        }
+        # Not the sender's own: that need be unique within its group only, and a letter too many is no letter lost.
+        letter["MessageDeduplicationId"] = message["messageId"]
     return letter
+
+
+def _attributes(message: Message, reason: str) -> dict[str, Any]:
+    """The attributes of a dead letter, the reason first; none where the body leaves no room."""
+    told = {"DataType": "String", "StringValue": _NOT_IN_A_MESSAGE.sub("\ufffd", reason[:REASON_LENGTH])}
+    given = {name: _attribute(value) for name, value in message.get("messageAttributes", {}).items()}
+    room = LETTER_BYTES - len(message["body"].encode())
+    kept: dict[str, Any] = {}
+    for name, value in ({"reason": told} | {name: given[name] for name in given if name != "reason"}).items():
+        room -= sum(len(part if isinstance(part, bytes) else part.encode()) for part in (name, *value.values()))
+        if room < 0 or len(kept) == LETTER_ATTRIBUTES:
+            break
+        kept[name] = value
+    return kept
+
+
+def _attribute(given: dict[str, Any]) -> dict[str, Any]:
+    """An attribute of a message of an event, as SendMessage takes it."""
+    if given.get("binaryValue") is not None:
+        return {"DataType": given["dataType"], "BinaryValue": base64.b64decode(given["binaryValue"])}
+    return {"DataType": given["dataType"], "StringValue": given["stringValue"]}

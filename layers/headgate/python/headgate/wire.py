@@ -21,6 +21,9 @@ MAX_CHARACTERS = 48 * 1024
 """Request and plan travel together between states, whose data is at most 256 KiB
 (https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html), and an execution that exceeds it dies."""
 
+MAX_DEPTH = 64
+"""Levels of lists and objects in a request. Python's own limit is met at a few hundred, in the middle of the work."""
+
 MAX_FAULTS = 10
 """Faults that one error tells: who has more has sent something else altogether."""
 
@@ -64,12 +67,28 @@ def read(
     """
     if not isinstance(detail, dict):
         raise RequestRefused(f"the request: must be a JSON object with at least a {needs}")
+    if _depth(detail) > MAX_DEPTH:
+        raise RequestRefused(f"the request: has more than {MAX_DEPTH} levels of lists and objects")
     if (size := len(json.dumps(detail))) > at_most:
         raise RequestRefused(f"the request: is {size} characters long; at most {at_most} are taken")
     try:
-        return model.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
+        request = model.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
+        # Where a field takes anything, what Python takes for JSON and nobody after it does has come this far.
+        json.dumps(detail, allow_nan=False, ensure_ascii=False).encode()
     except ValidationError as error:
         raise RequestRefused(explain(error, model)) from None
+    except ValueError:
+        raise RequestRefused("the request: holds NaN, Infinity or half a surrogate pair, which JSON has not") from None
+    return request
+
+
+def _depth(value: object) -> int:
+    """Levels of lists and objects, counted no further than it takes to know that they are too many."""
+    levels, inner = 0, [value]
+    while levels <= MAX_DEPTH and (inner := [each for each in inner if isinstance(each, dict | list)]):
+        levels += 1
+        inner = [each for outer in inner for each in (outer.values() if isinstance(outer, dict) else outer)]
+    return levels
 
 
 def text_of_number(value: Any) -> Any:
