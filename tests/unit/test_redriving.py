@@ -65,7 +65,14 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "two destinations": ({"to": {"queue": "a", "function": "b"}}, "to: names either a queue or a function"),
     "an empty filter": ({"filter": {}}, "filter: needs bodyContains, attributes or reason"),
     "too large a sample": ({"sample": 11}, "sample: input should be less than or equal to 10"),
-    "no percentage": ({"stopIfReturned": {"percent": 0}}, "percent: input should be greater than 0"),
+    "no percentage": (
+        {"stopIfReturned": {"percent": 0}},
+        "stopIfReturned.percent: input should be greater than 0 (given 0)",
+    ),
+    "a rule that is none": (
+        {"stopIfReturned": True},
+        'stopIfReturned: give {"percent": 25, "afterSeconds": 60}, or false',
+    ),
     "a strange queue": ({"from": {"queue": "a b"}}, "from.queue: must be a queue's name, URL or ARN"),
 }
 
@@ -140,6 +147,54 @@ def test_another_accounts_or_regions_queue_is_refused(world: World) -> None:
     other = arn("orders-dead").replace(ACCOUNT, "999999999999")
     assert world.refusal(other) == f"from.queue: is in 999999999999; this Headgate serves {ACCOUNT}"
     assert "check its Region" in world.refusal(arn("orders-dead").replace("eu-central-1", "us-east-1"))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "sqs.us-east-1.amazonaws.com",
+        "us-west-2.queue.amazonaws.com",
+        "sqs-fips.us-gov-west-1.amazonaws.com",
+        "sqs.us-east-1.api.aws",
+        "vpce-0a1b-2c3d.sqs.us-east-1.vpce.amazonaws.com",
+        "sqs.cn-north-1.amazonaws.com.cn",
+    ],
+)
+def test_a_url_of_another_region_is_not_taken_for_the_queue_of_that_name_here(world: World, host: str) -> None:
+    named = f"https://{host}/{ACCOUNT}/orders-dead"
+    assert world.refusal(named) == f"from.queue: {named} is not {arn('orders-dead')}; check its Region"
+    assert world.refusal(to={"queue": named.replace("-dead", "")}).startswith("to.queue: ")
+
+
+@pytest.mark.parametrize(
+    "host", ["http://127.0.0.1:4566", "http://localhost:4566/queue", "https://sqs.eu-central-1.api.aws"]
+)
+def test_a_url_that_names_no_region_or_this_one_will_do(world: World, host: str) -> None:
+    assert world.plan(f"{host}/{ACCOUNT}/orders-dead").source.arn == arn("orders-dead")
+
+
+def test_a_queue_of_work_that_is_named_by_mistake_is_refused_and_its_messages_are_left_to_its_consumer(
+    world: World,
+) -> None:
+    # GIVEN the queue itself, and not its dead letters
+    world.sqs.put("orders", "a")
+    assert world.refusal("orders", dryRun=False).startswith("to: no queue names orders as its dead-letter queue")
+    assert world.sqs.queues["orders"].messages[0].receives == 0
+    # Where the request says that it holds batches, it is believed.
+    assert world.plan("orders", to={"function": "orders:6"}).way == "re-read"
+
+
+def test_a_queue_of_batches_that_is_empty_says_so(world: World) -> None:
+    world.sqs.queue("gave-up")
+    plan = world.plan("gave-up")
+    assert (plan.way, plan.why.startswith("there is nothing to see")) == ("re-read", True)
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, '{"batchSize": Infinity}', '{"Type": "Notification"}'])
+def test_a_message_that_nobody_can_read_keeps_no_other_from_being_redriven(world: World, body: str) -> None:
+    world.sqs.bury("orders", body, "a")
+    assert world.report()["reasons"] == {"": 2}
+    assert world.plan(filter={"bodyContains": "a"}).way == "receive-and-send"
 
 
 def test_batches_of_streams_are_read_again_unless_they_are_to_go_to_a_queue(world: World) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
+from headgate.redrives import reason_of
 from headgate.rereading import Batch, Delivered, NotYet, Reread, Streams, batch_of, sequence_of
 from tests.unit.builders import ROOT
 from tests.unit.queues import Clock, refusal
@@ -85,7 +86,36 @@ def test_the_batch_of_a_consumer_with_enhanced_fan_out_is_read_from_its_stream()
     assert batch.stream == STREAM
 
 
-@pytest.mark.parametrize("body", ["", "order 1", "[]", "null", '{"KinesisBatchInfo": {}}', '{"KinesisBatchInfo": 1}'])
+def test_an_on_failure_record_may_have_come_by_a_topic() -> None:
+    record = (ROOT / "events" / "on_failure_kinesis.json").read_text("utf-8")
+    told = {"Type": "Notification", "TopicArn": "arn:aws:sns:eu-central-1:123456789012:gave-up", "Message": record}
+    assert batch_of(json.dumps(told)) == batch_of(record)
+    message = {"Body": json.dumps(told)}
+    assert reason_of(message) == "RetryAttemptsExhausted: Unhandled"
+
+
+def test_a_copy_of_an_on_failure_record_from_a_bucket_carries_the_batch_besides() -> None:
+    record = json.loads((ROOT / "events" / "on_failure_kinesis.json").read_text("utf-8"))
+    assert batch_of(json.dumps(record | {"payload": '{"Records": []}'})) == batch_of(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "order 1",
+        "[]",
+        "null",
+        '{"KinesisBatchInfo": {}}',
+        '{"KinesisBatchInfo": 1}',
+        '{"Type": "Notification"}',
+        '{"Type": "Notification", "Message": "order 1"}',
+        "[" * 100_000,
+        (ROOT / "events" / "on_failure_kinesis.json")
+        .read_text("utf-8")
+        .replace('"batchSize": 3', '"batchSize": 1e999'),
+    ],
+)
 def test_other_messages_name_no_batch(body: str) -> None:
     assert batch_of(body) is None
 

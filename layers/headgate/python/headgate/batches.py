@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Batch:
 
 def batch_of(body: str) -> Batch | None:
     """The batch that an on-failure record names; None if this is no such record."""
+    told = record_in(body)
     try:
-        told = json.loads(body)
         kinesis = "KinesisBatchInfo" in told
         info = told["KinesisBatchInfo" if kinesis else "DDBStreamBatchInfo"]
         context, response = told["requestContext"], told.get("responseContext") or {}
@@ -63,8 +64,22 @@ def batch_of(body: str) -> Batch | None:
             condition=str(context.get("condition") or ""),
             error=str(response.get("functionError") or ""),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
+
+
+def record_in(body: str) -> Any:
+    """The JSON of a message; None if it has none.
+
+    A topic between mapping and queue wraps it in a notification, unless it delivers raw messages.
+    """
+    try:
+        told = json.loads(body)
+        if isinstance(told, dict) and told.get("Type") == "Notification":
+            told = json.loads(told["Message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return told
 
 
 def _sequence(told: str) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from headgate.batches import batch_of
+from headgate.batches import batch_of, record_in
 from headgate.errors import RequestRefused
 from headgate.ids import RolloutId
 from headgate.wire import Wire, read
@@ -99,6 +98,20 @@ class StopIfReturned(Wire):
     """How long after the last message the queue is looked at once more."""
 
 
+def _stop_shape(value: Any) -> str | None:
+    return "<never>" if value is False else "<rule>" if isinstance(value, dict | StopIfReturned) else None
+
+
+StopRule = Annotated[
+    Annotated[StopIfReturned, Tag("<rule>")] | Annotated[Literal[False], Tag("<never>")],
+    Discriminator(
+        _stop_shape,
+        custom_error_type="stop_shape",
+        custom_error_message='give {"percent": 25, "afterSeconds": 60}, or false not to look',
+    ),
+]
+
+
 class RedriveRequest(Wire):
     """A request to bring back what has failed; unless ``dryRun`` is false it only says what would be done."""
 
@@ -114,7 +127,7 @@ class RedriveRequest(Wire):
     at_most: Annotated[int, Field(strict=True, ge=1)] | None = None
     sample: Annotated[int, Field(strict=True, ge=0, le=10)] = 5
     """Messages that a dry run shows."""
-    stop_if_returned: StopIfReturned | Literal[False] = Field(default_factory=StopIfReturned)
+    stop_if_returned: StopRule = Field(default_factory=StopIfReturned)
 
 
 def read_redrive(detail: object, default_id: str) -> RedriveRequest:
@@ -210,10 +223,7 @@ def reason_of(message: dict[str, Any]) -> str:
     for name in REASON_ATTRIBUTES:
         if told := attributes.get(name, {}).get("StringValue"):
             return str(told)
-    try:
-        body = json.loads(message["Body"])
-    except ValueError:
-        return ""
+    body = record_in(message["Body"])
     if not isinstance(body, dict):
         return ""
     told = [_text(body, "requestContext", "condition"), _text(body, "responseContext", "functionError")]
@@ -263,7 +273,7 @@ def holds_batches(messages: list[dict[str, Any]]) -> bool:
 
 
 def choose_way(
-    request: RedriveRequest, source: Queue, to: Queue | None, serves: list[Queue], *, batches: bool, empty: bool
+    request: RedriveRequest, source: Queue, to: Queue | None, serves: list[Queue], *, batches: bool, empty: bool | None
 ) -> tuple[Way, str, Queue | None]:
     """How messages travel, why so, and to which queue; None where that is not one queue.
 
@@ -276,7 +286,7 @@ def choose_way(
     batches
         Whether what was seen of the source names batches of streams.
     empty
-        Whether there was nothing to be seen.
+        Whether there was nothing to be seen; None where nobody looked.
 
     Raises
     ------
@@ -284,12 +294,13 @@ def choose_way(
         If there is no way.
     """
     if (request.to and request.to.function) or (to is None and batches) or (to is None and empty and not serves):
-        if not (batches or empty):
+        if not batches and empty is False:
             raise RequestRefused(
                 f"to.function: takes the batches of streams that a mapping gave up on, and {source.name} holds none; "
                 "name a queue"
             )
-        return "re-read", "the messages name batches of a stream, whose records are read again", None
+        why = "the messages name" if batches else "there is nothing to see; what comes is taken for"
+        return "re-read", f"{why} batches of a stream, whose records are read again", None
     destination = to or _only(source, serves, request)
     if destination and destination.arn == source.arn:
         raise RequestRefused(f"to.queue: is {source.name} itself; name another queue")

@@ -8,6 +8,7 @@ what that slice had moved.
 from __future__ import annotations
 
 import json
+import re
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -64,6 +65,7 @@ https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 IDLE_WAITS = (5, 10, 20, 40, 60, 60)
 """Seconds to wait for messages that somebody else has in hand, or that SQS has not counted yet."""
 
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]+")
 _NOT_THERE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 _DENIED = ("AccessDenied", "AccessDeniedException")
 
@@ -99,7 +101,12 @@ class Planner:
         counted = self._queues.count(source.url)
         seen, warnings = self._look(request, source, attributes)
         way, why, destination = choose_way(
-            request, source, to, self._served_by(source), batches=holds_batches(seen), empty=not seen
+            request,
+            source,
+            to,
+            self._served_by(source),
+            batches=holds_batches(seen),
+            empty=None if "RedrivePolicy" in attributes else not seen,
         )
         plan = RedrivePlan(
             id=request.id,
@@ -174,8 +181,9 @@ class Planner:
             if code not in (*_NOT_THERE, *_DENIED):
                 raise  # SQS did not say whether there is one: the machine tries again.
             raise RequestRefused(f"{field}: {name}: {error.response['Error']['Message']}") from None
-        if queue.startswith("arn:") and told["Attributes"]["QueueArn"] != queue:
-            raise RequestRefused(f"{field}: {queue} is not {told['Attributes']['QueueArn']}; check its Region")
+        found = told["Attributes"]["QueueArn"]
+        if (queue.startswith("arn:") and found != queue) or _region(queue) not in (None, found.split(":")[3]):
+            raise RequestRefused(f"{field}: {queue} is not {found}; check its Region")
         return Queue(url=url, arn=told["Attributes"]["QueueArn"]), told["Attributes"]
 
     def _served_by(self, source: Queue) -> list[Queue]:
@@ -183,6 +191,15 @@ class Planner:
         told = self._sqs.list_dead_letter_source_queues(QueueUrl=source.url).get("queueUrls", [])
         prefix = source.arn.rsplit(":", 1)[0]
         return [Queue(url=url, arn=f"{prefix}:{url.rsplit('/', 1)[-1]}") for url in told]
+
+
+def _region(queue: str) -> str | None:
+    """The Region that a queue's URL names; None where it names none, as a host of one's own does.
+
+    https://docs.aws.amazon.com/general/latest/gr/sqs-service.html has the names of hosts.
+    """
+    host = queue.split("/")[2] if "://" in queue else ""
+    return next((label for label in host.split(".") if _REGION.fullmatch(label)), None)
 
 
 def _hold(request: RedriveRequest, backlog: int) -> int:
