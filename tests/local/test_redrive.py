@@ -76,6 +76,11 @@ def redriven(headgate: Headgate, **detail: Any) -> dict[str, Any]:
     """Ask for a redrive by an event; what the bus hears of its end."""
     redrive_id = headgate.new_id()
     headgate.send("Redrive Requested", {"id": redrive_id, **detail})
+    return ending(headgate, redrive_id)
+
+
+def ending(headgate: Headgate, redrive_id: str) -> dict[str, Any]:
+    """What the bus hears of a redrive's end."""
 
     def heard() -> list[dict[str, Any]]:
         events = [json.loads(message["Body"]) for message in headgate._heard.heard()]
@@ -182,6 +187,26 @@ def test_a_redrive_that_is_stopped_by_hand_leaves_nothing_moving(headgate: Headg
     headgate.states.stop_execution(executionArn=execution, cause="by the test")
     eventually(lambda: status() in ("CANCELLING", "CANCELLED"), 30, lambda: f"the move task is {status()}")
     assert count(headgate, pair.dead_url) > 0
+    detail = ending(headgate, execution.rsplit(":", 1)[-1])
+    assert (detail["outcome"], detail["way"], detail["execution"]) == ("aborted", "move-task", execution)
+    assert detail["moved"] + detail["remaining"] == 40
+    assert detail["reason"] == "the execution was stopped: by the test"
+
+
+def test_a_redrive_one_by_one_that_is_stopped_by_hand_says_what_it_had_moved(headgate: Headgate, pair: Pair) -> None:
+    for number in range(100):
+        headgate.queues.send_message(QueueUrl=pair.dead_url, MessageBody=f"order {number}")
+    time.sleep(1)  # What was sent in the second in which a redrive begins would count as having come since.
+    wanted = {"from": {"queue": pair.dead_name}, "dryRun": False, "atMost": 90, "perSecond": 1, "stopIfReturned": False}
+    execution = headgate.states.start_execution(
+        stateMachineArn=headgate.outputs["RedriveMachineArn"], name=headgate.new_id(), input=json.dumps(wanted)
+    )["executionArn"]
+    eventually(lambda: count(headgate, pair.url) > 40, 90, lambda: "no second slice moves anything")
+    headgate.states.stop_execution(executionArn=execution, error="Mistaken", cause="by the test")
+    detail = ending(headgate, execution.rsplit(":", 1)[-1])
+    assert (detail["outcome"], detail["way"]) == ("aborted", "receive-and-send")
+    assert 30 <= detail["moved"] <= 40
+    assert detail["reason"].startswith("the execution was stopped: Mistaken: by the test; a slice was underway")
 
 
 def test_a_queue_that_is_not_there_is_refused(headgate: Headgate) -> None:

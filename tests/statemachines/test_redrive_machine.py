@@ -54,7 +54,9 @@ class App:
         self.announced: list[dict[str, Any]] = []
         self.slices: list[dict[str, Any]] = []
         self.before_slice: Callable[[int], None] = lambda _: None
+        self.cut_short = True
         monkeypatch.setenv("ACCOUNT", ACCOUNT)
+        monkeypatch.setenv("BUS", "headgate")
         queues = Queues(self.sqs, self.clock, self.clock.sleep)
         streams = Streams(self.stream, self.stream, self.functions, self.clock, self.clock.sleep)
         modules = {name: _load(name) for name in FUNCTIONS.values()}
@@ -63,7 +65,8 @@ class App:
         modules["redriver"].__dict__["redrive"] = Redrive(
             queues, streams, self.clock, self.clock.sleep, self.clock.time
         )
-        modules["redrive_stopper"].__dict__["sqs"] = self.sqs
+        self.stopper = modules["redrive_stopper"]
+        self.stopper.__dict__.update({"sqs": self.sqs, "machines": self, "events": self})
         engine.function("redrive_planner", lambda event: modules["redrive_planner"].handler(event, _CONTEXT))
         engine.function("redriver", lambda event: self._slice(modules["redriver"], event))
         engine.function("redrive_stopper", lambda event: self._stop(modules["redrive_stopper"], event))
@@ -76,6 +79,39 @@ class App:
         execution = self.engine.start(MACHINE, {"from": {"queue": "orders-dead"}, **fields}, name="redrive-42")
         execution.wait()
         return execution
+
+    def tell_the_stopper(self, execution: Execution) -> None:
+        """What Step Functions puts on the default bus once an execution has ended badly; twice, as it may."""
+        asked = self.engine.client("stepfunctions").describe_execution(executionArn=execution.arn)
+        detail = {
+            **{name: asked[name] for name in ("executionArn", "stateMachineArn", "name", "status", "input")},
+            "startDate": 1000 * (self.clock.time() - self.clock()),
+            "stopDate": 1000 * self.clock.time(),
+        }
+        told_before = len(self.announced)
+        for _ in range(2):
+            self.stopper.handler({"source": "aws.states", "detail": detail}, _CONTEXT)
+        again = self.announced[told_before + 1 :]
+        assert again == self.announced[told_before:][:1] * len(again)
+        del self.announced[told_before + 1 :]
+
+    def get_execution_history(
+        self,
+        *,
+        executionArn: str,  # noqa: N803 - as AWS names it
+        maxResults: int,  # noqa: N803
+        reverseOrder: bool = False,  # noqa: N803
+    ) -> dict[str, Any]:
+        """Step Functions', for the stopper; moto gives every history whole and from its beginning."""
+        whole = self.engine.client("stepfunctions").get_execution_history(executionArn=executionArn)["events"]
+        if self.cut_short and [event["type"] for event in whole[-2:]] == ["TaskSucceeded", "ExecutionAborted"]:
+            del whole[-2]  # Nor does moto end an execution before its task.
+        return {"events": (whole[::-1] if reverseOrder else whole)[:maxResults]}
+
+    def put_events(self, *, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - as AWS names it
+        """EventBridge's, for the stopper."""
+        self.announced.extend(entry | {"Detail": json.loads(entry["Detail"])} for entry in Entries)
+        return {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}
 
     def _slice(self, module: ModuleType, event: Any) -> Any:
         self.before_slice(len(self.slices))
@@ -486,3 +522,118 @@ def test_a_bus_that_takes_nothing_changes_nothing_of_how_it_ended(app: App) -> N
 
     app.engine.integration("arn:aws:states:::events:putEvents", refuse)
     assert app.start().status == "SUCCEEDED"
+
+
+# --- Ends that the machine cannot tell of ----------------------------------------------------------------------------
+
+
+def stop_before_slice(app: App, number: int) -> None:
+    """Have somebody stop the execution when its n-th slice begins; that slice goes on, as nothing stops a function."""
+
+    def stop(slices: int) -> None:
+        if slices == number:
+            app.engine.executions(MACHINE)[-1].stop("Mistaken", "it was the wrong queue")
+
+    app.before_slice = stop
+
+
+def test_a_redrive_that_is_stopped_is_told_of_with_what_it_had_moved(app: App) -> None:
+    app.sqs.put("orders-dead", *map(str, range(200)))
+    stop_before_slice(app, 2)
+    execution = app.start(**LIVE, atMost=150, perSecond=1)
+    assert execution.status == "ABORTED"
+    assert app.announced == []
+    app.tell_the_stopper(execution)
+    [entry] = app.announced
+    detail = entry["Detail"]
+    before = app.slices[1]["progress"]["moved"]
+    assert (detail["outcome"], detail["way"], detail["moved"]) == ("aborted", "receive-and-send", before)
+    assert 0 < detail["remaining"] < 200
+    assert detail["reason"] == (
+        "the execution was stopped: Mistaken: it was the wrong queue; "
+        "a slice was underway, and what it has moved is not counted"
+    )
+
+
+def test_a_slice_that_ended_before_the_execution_is_counted(app: App) -> None:
+    app.cut_short = False
+    app.sqs.put("orders-dead", *map(str, range(200)))
+    stop_before_slice(app, 2)
+    app.tell_the_stopper(app.start(**LIVE, atMost=150, perSecond=1))
+    detail = app.announced[0]["Detail"]
+    assert detail["moved"] == len(app.orders.messages) == 200 - detail["remaining"]
+    assert detail["reason"] == "the execution was stopped: Mistaken: it was the wrong queue"
+
+
+def test_of_what_sqs_moved_for_a_redrive_that_is_stopped_sqs_tells(app: App) -> None:
+    app.sqs.bury("orders", *map(str, range(100)))
+    stop_before_slice(app, 2)
+    execution = app.start(**LIVE, perSecond=1)
+    app.tell_the_stopper(execution)
+    detail = app.announced[0]["Detail"]
+    assert (detail["outcome"], detail["way"]) == ("aborted", "move-task")
+    assert detail["moved"] == len(app.orders.messages) > app.slices[1]["progress"]["moved"]
+    assert detail["moved"] + detail["remaining"] == 100
+    assert detail["reason"] == "the execution was stopped: Mistaken: it was the wrong queue"
+
+
+def test_a_redrive_that_is_stopped_before_it_had_a_plan_has_moved_nothing(app: App) -> None:
+    app.sqs.put("orders-dead", "a")
+
+    def stop(**_: Any) -> Any:
+        app.engine.executions(MACHINE)[-1].stop()
+        raise refusal("ServiceUnavailable")
+
+    look, app.sqs.get_queue_attributes = app.sqs.get_queue_attributes, stop  # type: ignore[method-assign]
+    execution = app.start(**LIVE, id="orders-dead-7")
+    app.sqs.get_queue_attributes = look  # type: ignore[method-assign]
+    app.tell_the_stopper(execution)
+    detail = app.announced[0]["Detail"]
+    assert (detail["redriveId"], detail["moved"], detail["remaining"]) == ("orders-dead-7", 0, 1)
+    assert (detail["reason"], "way" in detail) == ("the execution was stopped", False)
+
+
+def test_of_an_end_that_the_machine_has_told_nothing_more_is_told(app: App) -> None:
+    app.sqs.move_fails = "no such queue"
+    app.sqs.bury("orders", "a")
+    execution = app.start(**LIVE)
+    assert execution.error == "RedriveFailed"
+    app.tell_the_stopper(execution)
+    assert app.announced[0]["Detail"]["reason"].startswith("the move task failed")
+
+
+def test_of_an_end_that_the_bus_did_not_take_it_is_told_later(app: App) -> None:
+    def refuse(_: Any) -> Any:
+        raise ServiceError("EventBridge.FailedEntry", "no")
+
+    app.engine.integration("arn:aws:states:::events:putEvents", refuse)
+    app.sqs.put("orders-dead", "a")
+    app.sqs.move_fails = "no such queue"
+    execution = app.start(**LIVE)
+    assert execution.error == "RedriveFailed"
+    app.tell_the_stopper(execution)
+    detail = app.announced[0]["Detail"]
+    assert (detail["outcome"], detail["moved"], detail["remaining"]) == ("failed", 0, 1)
+    assert detail["reason"].startswith('the machine failed: RedriveFailed: {"')
+
+
+def test_an_execution_that_nobody_knows_is_not_told_of(app: App) -> None:
+    execution = app.start()
+    gone = {"executionArn": f"{execution.arn}-gone", "name": "gone", "status": "ABORTED", "input": "{}"}
+    now = 1000 * app.clock.time()
+    app.stopper.handler({"source": "aws.states", "detail": gone | {"startDate": now, "stopDate": now}}, _CONTEXT)
+    assert len(app.announced) == 1
+
+
+def test_an_event_that_the_bus_does_not_take_is_an_error_and_lambda_tries_again(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_before_slice(app, 0)
+    app.sqs.put("orders-dead", "a")
+    execution = app.start(**LIVE, atMost=1)
+    full = {"FailedEntryCount": 1, "Entries": [{"ErrorCode": "ThrottlingException"}]}
+    with monkeypatch.context() as patch:
+        patch.setattr(app, "put_events", lambda **_: full)
+        with pytest.raises(RuntimeError, match="the bus did not take the event"):
+            app.tell_the_stopper(execution)
+    app.tell_the_stopper(execution)

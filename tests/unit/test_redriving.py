@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,7 @@ from headgate.redrives import Filter, Progress, matches, read_redrive, reason_of
 from headgate.redriving import Planner, Redrive
 from headgate.rereading import Streams
 from tests.unit.builders import ACCOUNT, event
-from tests.unit.queues import Clock, FakeSqs, arn, url
+from tests.unit.queues import Clock, FakeSqs, arn, refusal, url
 from tests.unit.streams import FakeFunctions, FakeStream
 from tests.unit.test_functions import Functions
 
@@ -313,6 +314,10 @@ def test_every_redrive_ends_and_every_message_is_in_one_of_the_queues(
 # --- The functions ---------------------------------------------------------------------------------------------------
 
 
+def no_execution(**_: Any) -> Any:
+    raise refusal("ExecutionDoesNotExist")
+
+
 @pytest.fixture
 def call(world: World) -> Callable[..., Any]:
     """Invokes a function with its sample; fields of the payload may be replaced."""
@@ -321,6 +326,8 @@ def call(world: World) -> Callable[..., Any]:
     def invoke(name: str, **fields: Any) -> Any:
         module = functions.module(name)
         module.__dict__.update({"planner": world.planner, "redrive": world.redrive, "sqs": world.sqs})
+        # What is told of an execution is for the machine's own tests: here is none.
+        module.__dict__["machines"] = SimpleNamespace(get_execution_history=no_execution)
         return functions.call(name, event(name) | fields)
 
     return invoke

@@ -238,6 +238,10 @@ class Queues:
             return True  # Or it has ended meanwhile.
         return False
 
+    def moved(self, source_arn: str, since: float, until: float = math.inf) -> int:
+        """How many messages the move tasks have moved that were started between these times, approximately."""
+        return _moved_by([task for task in self._tasks(source_arn) if _started(task) <= until], since)
+
     def _tasks(self, source_arn: str) -> list[dict[str, Any]]:
         """The move tasks of a queue, the latest first."""
         told = self._sqs.list_message_move_tasks(SourceArn=source_arn, MaxResults=TASKS_LISTED).get("Results", [])

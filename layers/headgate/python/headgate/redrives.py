@@ -28,7 +28,7 @@ ENOUGH = 20
 """Messages that must have been moved before those that came back say something, while the redrive still runs."""
 
 Way = Literal["move-task", "receive-and-send", "re-read"]
-Outcome = Literal["succeeded", "dry-run", "returned", "failed", "refused"]
+Outcome = Literal["succeeded", "dry-run", "returned", "failed", "aborted", "refused"]
 
 _QUEUE = re.compile(
     r"(?:arn:aws[a-z-]*:sqs:[a-z0-9-]+:\d{12}:|https?://[^/\s]+/(?:[^/\s]+/)?\d{12}/)?[A-Za-z0-9_-]{1,80}(\.fifo)?"
