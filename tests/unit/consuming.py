@@ -80,10 +80,6 @@ class ConsumerSqs(FakeSqs):
     def send_message(self, *, QueueUrl: str, MessageBody: str) -> dict[str, str]:
         return {"MessageId": self._enqueue(self._at(QueueUrl), MessageBody, {}, {}, "", "")}
 
-    def change_message_visibility(self, *, QueueUrl: str, ReceiptHandle: str, VisibilityTimeout: int) -> None:
-        entry = {"Id": "0", "ReceiptHandle": ReceiptHandle, "VisibilityTimeout": VisibilityTimeout}
-        self.change_message_visibility_batch(QueueUrl=QueueUrl, Entries=[entry])
-
     def list_message_move_tasks(self, *, SourceArn: str, MaxResults: int = 1) -> dict[str, Any]:
         self._named(SourceArn)
         return super().list_message_move_tasks(SourceArn=SourceArn, MaxResults=MaxResults)

@@ -343,3 +343,25 @@ def test_the_table_of_alarms_says_what_the_template_does(alarm: str) -> None:
     limit = f"longer than {duration(threshold)}" if ALARMS[alarm]["MetricName"] == UNSETTLED else "the first message"
     assert limit in rows[0][1], f"the row of `{alarm}` is out of date: it says {rows[0][1]}"
     assert rows[0][2], f"the row of `{alarm}` does not say what to do"
+
+
+ASKED_BESIDES = {
+    "sqs:StartMessageMoveTask": {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"},
+    "sqs:ListMessageMoveTasks": {"sqs:GetQueueAttributes"},
+    "sqs:CancelMessageMoveTask": {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"},
+    "sqs:CreateQueue": {"sqs:TagQueue"},
+}
+"""What SQS asks for besides the action of an operation's own name, of the same queue.
+
+https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsqs.html
+"""
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_whoever_may_move_messages_may_do_all_that_sqs_asks_for_it(name: str) -> None:
+    for policy in FUNCTIONS[name].get("Policies", []):
+        for statement in policy.get("Statement", []):
+            actions = statement.get("Action", [])
+            allowed = set(actions if isinstance(actions, list) else [actions])
+            missing = {action: ASKED_BESIDES[action] - allowed for action in ASKED_BESIDES.keys() & allowed}
+            assert {action: more for action, more in missing.items() if more} == {}

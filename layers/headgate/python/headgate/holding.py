@@ -12,11 +12,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from headgate.errors import TargetChanged
+from headgate.redrive import PER_CALL
 from headgate.rereading import NotYet, batch_of
 from headgate.wire import Wire
 
 if TYPE_CHECKING:
-    from headgate.redrive import Queues
+    from headgate.redrive import Message, Queues
     from headgate.rereading import Streams
 
 RETENTION_SECONDS = 14 * 24 * 3600
@@ -205,15 +206,14 @@ class HoldingQueues:
                 del left[0]
         finally:
             # The next call goes on with them, and not only after an hour.
-            for message in left:
-                self._hide(url, message, 0)
+            self._queues.release(url, left)
         return not held, told
 
     def _redeliver_one(
         self,
         holding: Holding,
         url: str,
-        message: Any,
+        message: Message,
         function: str,
         timeout_seconds: int,
         deadline: float,
@@ -224,7 +224,7 @@ class HoldingQueues:
             try:
                 read = self._streams.reread(batch, deadline=deadline)
             except NotYet:
-                self._hide(url, message, 0)
+                self._queues.release(url, [message])
                 return told
             until = time.monotonic() + max(1, CALL_SECONDS - timeout_seconds)
             delivered = self._streams.deliver(function, read.records, deadline=until)
@@ -233,37 +233,25 @@ class HoldingQueues:
             )
             if delivered.failures and time.monotonic() >= until:
                 # Not refused, but not come to: all of it is delivered again.
-                self._hide(url, message, 0)
+                self._queues.release(url, [message])
                 return told
             # Of a batch that the stream has nothing left of, this message is all that tells.
             if read.records and not delivered.failures:
-                self._delete(url, message)
+                self._queues.delete(url, message)
                 return told
         if not holding.replaces:
             return told.model_copy(update={"kept": told.kept + 1})
         # As it was: it names the whole batch, some of which has been processed by now.
         self._sqs.send_message(QueueUrl=self._queues.url(holding.replaces), MessageBody=message["Body"])
-        self._delete(url, message)
+        self._queues.delete(url, message)
         return told.model_copy(update={"forwarded": told.forwarded + 1})
 
-    def _receive_all(self, url: str) -> list[Any]:
+    def _receive_all(self, url: str) -> list[Message]:
         """What is visible, each message hidden for as long as it may take to deal with all of them."""
-        held: list[Any] = []
-        while len(held) < MOST_AT_ONCE:
-            answer = self._sqs.receive_message(
-                QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=HIDDEN_SECONDS, WaitTimeSeconds=2
-            )
-            if not answer.get("Messages"):
-                break
-            held += answer["Messages"]
+        held: list[Message] = []
+        while len(held) < MOST_AT_ONCE and (received := self._queues.receive(url, PER_CALL, HIDDEN_SECONDS)):
+            held += received
         return held
-
-    def _hide(self, url: str, message: Any, seconds: int) -> None:
-        handle = message["ReceiptHandle"]
-        self._sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=seconds)
-
-    def _delete(self, url: str, message: Any) -> None:
-        self._sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
     def is_gone(self, holding: Holding) -> bool:
         """Whether the queue is not there (any more)."""
@@ -278,7 +266,7 @@ class HoldingQueues:
         self._sqs.delete_queue(QueueUrl=self._queues.url(holding.arn))
 
 
-def _place_in_its_shard(message: Any) -> tuple[str, str, int]:
+def _place_in_its_shard(message: Message) -> tuple[str, str, int]:
     batch = batch_of(message["Body"])
     return batch.key if batch else ("", "", 0)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate.metrics import MINUTE_SECONDS, metric
+from headgate.redrive import Queues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef
 
     from headgate.plan import Plan
+    from headgate.redrive import Backlog
 
 MINUTES = 3
 """How far back a look goes: the metrics of a minute come a minute or two late."""
@@ -40,7 +42,7 @@ class Sources:
 
     def __init__(self, cloudwatch: Any, sqs: Any) -> None:
         self._cloudwatch = cloudwatch
-        self._sqs = sqs
+        self._queues = Queues(sqs)
 
     def beyond_limits(self, plan: Plan, state: dict[str, Any], since: str) -> str:
         """The sentence that says which limit is exceeded; empty if none is.
@@ -65,20 +67,15 @@ class Sources:
         """What the queues say themselves, at once."""
         found = {}
         if "deadLetters" in limits and state.get("holding"):
-            held = sum(self._count(state["holding"]["arn"]))
+            held = self._count(state["holding"]["arn"]).total
             found["deadLetters"] = Reading(held, f"{held:,} dead letters came")
         if "backlogGrowth" in limits and state.get("backlog") is not None:
-            more = self._count(state["source"])[0] - state["backlog"]
+            more = self._count(state["source"]).visible - state["backlog"]
             found["backlogGrowth"] = Reading(more, f"{more:,} more messages wait than at the start")
         return found
 
-    def _count(self, queue_arn: str) -> tuple[int, ...]:
-        """How many messages are visible, in flight and delayed."""
-        *_, account, name = queue_arn.split(":")
-        url = self._sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
-        names = [f"ApproximateNumberOfMessages{which}" for which in ("", "NotVisible", "Delayed")]
-        told = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
-        return tuple(int(told.get(name, 0)) for name in names)
+    def _count(self, queue_arn: str) -> Backlog:
+        return self._queues.count(self._queues.url(queue_arn))
 
     def _metrics(
         self, plan: Plan, limits: dict[str, int], state: dict[str, Any], since: datetime
