@@ -127,6 +127,37 @@ def test_a_filter_brings_back_only_what_matches(headgate: Headgate, pair: Pair) 
     assert sorted(bodies_of(headgate, pair.url)) == ["order 0", "order 3", "order 6", "order 9"]
 
 
+def test_whatever_a_message_carries_goes_with_it(headgate: Headgate, pair: Pair) -> None:
+    # GIVEN as much as a message may be, with as many attributes as it may have
+    attributes: dict[str, Any] = {f"n{n}": {"DataType": "Number.int", "StringValue": str(n)} for n in range(8)}
+    attributes |= {"raw": {"DataType": "Binary.gzip", "BinaryValue": b"\x00\xff"}}
+    attributes |= {"wanted": {"DataType": "String", "StringValue": "\U0001f600"}}
+    sizes = sum(len(name) + len(value["DataType"]) for name, value in attributes.items()) + 8 + 2 + 4
+    trace = {"AWSTraceHeader": {"DataType": "String", "StringValue": "Root=1-5e988d60-1c2b3d4e5f60718293a4b5c6"}}
+    for letter in "abc":
+        headgate.queues.send_message(
+            QueueUrl=pair.dead_url,
+            MessageBody=letter * (1024 * 1024 - sizes),
+            MessageAttributes=attributes,
+            MessageSystemAttributes=trace,
+        )
+    time.sleep(1)
+    # WHEN they are moved one by one
+    wanted = {"attributes": {"wanted": "\U0001f600", "n7": "7"}}
+    told = redriven(
+        headgate, **{"from": {"queue": pair.dead_name}, "dryRun": False, "filter": wanted, "stopIfReturned": False}
+    )
+    assert (told["outcome"], told["moved"], told["remaining"]) == ("succeeded", 3, 0)
+    # THEN nothing of them is missing
+    for _ in range(3):
+        [message] = headgate.queues.receive_message(
+            QueueUrl=pair.url, MessageAttributeNames=["All"], MessageSystemAttributeNames=["All"], WaitTimeSeconds=2
+        )["Messages"]
+        assert len(message["Body"]) == 1024 * 1024 - sizes
+        assert message["MessageAttributes"] == attributes
+        assert message["Attributes"]["AWSTraceHeader"] == trace["AWSTraceHeader"]["StringValue"]
+
+
 def test_a_fifo_queue_keeps_the_order_of_its_groups(headgate: Headgate) -> None:
     pair = make_pair(headgate, fifo=True)
     for group in ("a", "b"):

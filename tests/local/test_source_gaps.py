@@ -637,6 +637,30 @@ def test_bare_no_message_moves(bare: Aws) -> None:
     assert error_code(bare.sqs.list_dead_letter_source_queues, QueueUrl=redrive.url) == "InvalidAction"
 
 
+# --- batch_traces ----------------------------------------------------------------------------------------------
+
+
+def _traces(aws: Aws) -> list[str | None]:
+    """The trace headers of three messages of one batch, of which the second has none."""
+    url, _arn = aws.queue()
+    headers = [
+        {"MessageSystemAttributes": {"AWSTraceHeader": {"DataType": "String", "StringValue": f"Root={n}"}}}
+        for n in (1, 3)
+    ]
+    entries = [{"Id": str(n), "MessageBody": str(n), **more} for n, more in ((1, headers[0]), (2, {}), (3, headers[1]))]
+    assert len(aws.sqs.send_message_batch(QueueUrl=url, Entries=entries)["Successful"]) == 3
+    got = aws.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, AttributeNames=["All"])["Messages"]
+    return [message["Attributes"].get("AWSTraceHeader") for message in got]
+
+
+def test_a_message_of_a_batch_keeps_its_trace_header(aws: Aws) -> None:
+    assert _traces(aws) == ["Root=1", None, "Root=3"]
+
+
+def test_bare_a_message_of_a_batch_loses_its_trace_header(bare: Aws) -> None:
+    assert _traces(bare) == [None, None, None]
+
+
 # --- deleted_queues ----------------------------------------------------------------------------------------------
 
 

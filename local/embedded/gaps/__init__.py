@@ -20,6 +20,7 @@ ORDER = (
     "mapping_states",
     "mapping_metrics",
     "queue_metrics",
+    "batch_traces",
     "queue_locks",
     "message_moves",
     "deleted_queues",
