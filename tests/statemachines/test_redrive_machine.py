@@ -211,6 +211,14 @@ def test_a_request_that_cannot_be_carried_out_is_refused_with_the_reason(app: Ap
     assert told(execution)["outcome"] == "refused"
 
 
+def test_another_execution_may_have_it_done(app: App) -> None:
+    # GIVEN the input by which Step Functions links a child to its parent
+    execution = app.start(
+        AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID="arn:aws:states:eu-central-1:123456789012:execution:a:b"
+    )
+    assert execution.status == "SUCCEEDED"
+
+
 def test_a_misspelled_field_is_refused_with_the_one_that_was_meant(app: App) -> None:
     execution = app.start(dryrun=False)
     assert "dryrun: is not a known field; did you mean dryRun?" in told(execution)["reason"]

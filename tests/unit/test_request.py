@@ -511,6 +511,11 @@ def test_a_request_may_be_so_large_and_no_larger() -> None:
     assert told == f"the request: is {MAX_CHARACTERS + 1} characters long; at most {MAX_CHARACTERS} are taken"
 
 
+def test_what_links_an_execution_to_the_one_that_started_it_is_no_part_of_a_request() -> None:
+    link = {"AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": "arn:aws:states:eu-central-1:123456789012:execution:a:b"}
+    assert read_request(MINIMAL | link, "e-1") == read_request(MINIMAL, "e-1")
+
+
 def test_a_failure_rolls_back_or_waits_for_a_day_where_no_more_is_said() -> None:
     plain, pausing = plan_of(), plan_of(onFailure={"pause": {}})
     assert (plain.pauses_on_failure, pausing.pauses_on_failure) == (False, True)

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 STARTED_BY = "AWS Step Functions"
 """What ``ecs:runTask.sync`` puts into startedBy; of a request's own it takes none."""
 
-PARENT = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"
-"""What Step Functions makes a link of, from an execution to the one that started it."""
-
 TASKS_PER_CALL = 100
 """https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html"""
 
@@ -42,16 +39,10 @@ class Leftovers(NamedTuple):
         """
         try:
             # It has its input: a request is much shorter than the 248 KB up to which an event carries it.
-            given = json.loads(ended["input"] or "")
-            task = read_task(_without_parent(given), default_id=ended["name"])
+            task = read_task(json.loads(ended["input"] or ""), default_id=ended["name"])
         except (ValueError, RequestRefused):
             return None  # The machine could not read it either.
         return cls(task.cluster, ended["executionArn"], f"Headgate: the execution that ran it is {ended['status']}")
-
-
-def _without_parent(given: Any) -> Any:
-    """The machine's input as its planner gets it."""
-    return {key: value for key, value in given.items() if key != PARENT} if isinstance(given, dict) else given
 
 
 class TaskRuns:

@@ -24,6 +24,12 @@ MAX_CHARACTERS = 48 * 1024
 MAX_DEPTH = 64
 """Levels of lists and objects in a request. Python's own limit is met at a few hundred, in the middle of the work."""
 
+STARTED_BY = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"
+"""What Step Functions makes a link of, in the input of an execution that another one starts; no part of a request.
+
+https://docs.aws.amazon.com/step-functions/latest/dg/concepts-nested-workflows.html
+"""
+
 MAX_FAULTS = 10
 """Faults that one error tells: who has more has sent something else altogether."""
 
@@ -67,6 +73,7 @@ def read(
     """
     if not isinstance(detail, dict):
         raise RequestRefused(f"the request: must be a JSON object with at least a {needs}")
+    detail = {name: value for name, value in detail.items() if name != STARTED_BY}
     if _depth(detail) > MAX_DEPTH:
         raise RequestRefused(f"the request: has more than {MAX_DEPTH} levels of lists and objects")
     if (size := len(json.dumps(detail))) > at_most:
