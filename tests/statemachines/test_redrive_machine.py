@@ -426,6 +426,26 @@ def test_a_batch_that_the_function_does_not_take_stays_and_holds_back_its_shard(
     assert all(message.visible_at <= app.clock() for message in app.gave_up.messages)
 
 
+@pytest.mark.parametrize(("timeout", "attempts"), [(60, 3), (300, 2), (600, 1), (900, 1)])
+def test_no_invocation_outlives_the_slice_that_waits_for_it(app: App, timeout: int, attempts: int) -> None:
+    # GIVEN a function that fails, at first perhaps before its time is over
+    app.stream.records = [kinesis_record("1", b"x")]
+    give_up_on(app, 1, 1)
+    app.functions.timeout = timeout
+
+    def handler(_: Any) -> Any:
+        app.clock.sleep(timeout if len(app.functions.invoked) > 1 else min(timeout, 350))
+        return "fails"
+
+    app.handler = handler
+    began: list[float] = []
+    app.before_slice = lambda _: began.append(app.clock())
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
+    assert counts(execution) == {"failed": 1, "remaining": 1}
+    assert len(app.functions.invoked) == attempts
+    assert app.clock() - began[0] <= 910
+
+
 def test_what_has_expired_is_told_as_lost_and_never_as_delivered(app: App) -> None:
     app.stream.records = [kinesis_record(str(number), b"x") for number in range(1, 21)]
     app.stream.trimmed = 7

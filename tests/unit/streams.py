@@ -88,13 +88,14 @@ class FakeFunctions:
 
     def __init__(self, handler: Callable[[dict[str, Any]], Any]) -> None:
         self.handler = handler
+        self.timeout = 3
         self.events: list[dict[str, Any]] = []
         self.invoked: list[str] = []
         self.sizes: list[int] = []
 
-    def get_function_configuration(self, *, FunctionName: str) -> dict[str, str]:  # noqa: N803
+    def get_function_configuration(self, *, FunctionName: str) -> dict[str, Any]:  # noqa: N803
         assert FunctionName
-        return {"Role": "arn:aws:iam::123456789012:role/orders"}
+        return {"Role": "arn:aws:iam::123456789012:role/orders", "Timeout": self.timeout}
 
     def invoke(self, *, FunctionName: str, InvocationType: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803
         assert InvocationType == "RequestResponse"

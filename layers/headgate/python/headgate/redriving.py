@@ -45,6 +45,9 @@ SLICE_SECONDS = 40
 DELIVERY_SECONDS = 400
 """How long a batch is tried to be delivered; the invocation that has begun by then is waited for."""
 
+WAITED_SECONDS = 780
+"""How long that may be in all: a function lives for 900 s, and has used up to 80 of them for reading."""
+
 BATCH_VISIBILITY_SECONDS = 960
 """Longer than a slice may take."""
 
@@ -468,8 +471,10 @@ class _Rereading:
             self._leave(message, expired=told.lost, untouchable=1)
             return
         function = self._plan.function or batch.function
+        # An invocation that outlives this process would run on, and the batches after it be delivered beside it.
+        seconds = max(1, min(DELIVERY_SECONDS, WAITED_SECONDS - self._streams.timeout(function)))
         delivered = self._streams.deliver(
-            function, told.records, batch_size=max(batch.size, 1), deadline=self._clock() + DELIVERY_SECONDS
+            function, told.records, batch_size=max(batch.size, 1), deadline=self._clock() + seconds
         )
         self._count(records=delivered.ok)
         if delivered.failures:

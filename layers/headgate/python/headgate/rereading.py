@@ -107,7 +107,7 @@ class Streams:
         self._functions = functions
         self._clock = clock
         self._sleep = sleep
-        self._roles: dict[str, str] = {}
+        self._configurations: dict[str, dict[str, Any]] = {}
 
     # --- Reading -----------------------------------------------------------------------------------------------------
 
@@ -213,13 +213,19 @@ class Streams:
 
     def _role(self, function: str) -> str:
         """The role of a function, under which its mapping reads; empty where it may not be looked up."""
-        if function not in self._roles:
+        return str(self._configuration(function).get("Role", ""))
+
+    def timeout(self, function: str) -> int:
+        """Seconds that an invocation of a function may take; 0 where it may not be looked up."""
+        return int(self._configuration(function).get("Timeout", 0))
+
+    def _configuration(self, function: str) -> dict[str, Any]:
+        if function not in self._configurations:
             try:
-                told = self._functions.get_function_configuration(FunctionName=function)
-                self._roles[function] = told["Role"]
+                self._configurations[function] = self._functions.get_function_configuration(FunctionName=function)
             except ClientError:
-                self._roles[function] = ""
-        return self._roles[function]
+                self._configurations[function] = {}
+        return self._configurations[function]
 
     # --- Delivering --------------------------------------------------------------------------------------------------
 
