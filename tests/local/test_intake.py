@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,6 +58,36 @@ def test_a_request_that_comes_again_by_the_fifo_queue_runs_once(headgate: Headga
     # THEN nothing new has happened
     assert headgate.record(rollout) == record
     assert len(headgate.events(rollout, "Rollout Started")) == 1
+
+
+def test_a_request_that_comes_by_every_way_at_once_runs_once(headgate: Headgate, service: Service) -> None:
+    # GIVEN an id that twelve requests use, no two of which say the same
+    rollout = headgate.new_id()
+    asked = [
+        {"id": rollout, "target": service.target, "candidate": {"version": "2"}, "strategy": steps((10 + number, 1))}
+        for number in range(12)
+    ]
+
+    def send(number: int) -> None:
+        body = json.dumps(asked[number])
+        match number % 3:
+            case 0:
+                headgate.request(**asked[number])
+            case 1:
+                headgate.queues.send_message(QueueUrl=headgate.outputs["RequestQueueUrl"], MessageBody=body)
+            case _:
+                headgate.send_in_order(f"group-{number}", body, f"{rollout}-{number}")
+
+    with ThreadPoolExecutor(len(asked)) as senders:
+        list(senders.map(send, range(len(asked))))
+    # THEN one of them was stored, and that one has run
+    record = assert_invariants(headgate, rollout)
+    headgate.until_all_requests_are_taken_in()
+    assert (record["status"], record["epoch"]) == ("succeeded", 1)
+    assert record["plan"]["steps"][0]["weight"] in range(10, 22)
+    assert headgate.record(rollout) == record
+    assert len(headgate.events(rollout, "Rollout Started")) == 1
+    assert [*headgate.dead_letters.take(), *headgate.fifo_dead_letters.take()] == []
 
 
 def test_what_cannot_be_read_in_the_fifo_queue_is_kept_there_and_holds_nobody_up(
