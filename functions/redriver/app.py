@@ -16,13 +16,22 @@ if TYPE_CHECKING:
 
 streams = Streams(client("kinesis"), client("dynamodbstreams"), invoker(ANSWER_SECONDS))
 redrive = Redrive(Queues(client("sqs")), streams)
+machines = client("stepfunctions")
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     plan, before = RedrivePlan.model_validate(event["plan"]), Progress.model_validate(event["progress"])
     logger.append_keys(redrive_id=plan.id, queue=plan.source.name, way=plan.way)
-    done = redrive.watch(plan, before) if event["watching"] else redrive.go_on(plan, before)
+    if event["watching"]:
+        done = redrive.watch(plan, before)
+    else:
+        done = redrive.go_on(plan, before, lambda: has_ended(event["execution"]))
     told = done.to_wire()
     logger.info("slice done", next=done.next, outcome=done.outcome, **told["progress"])
     return told
+
+
+def has_ended(execution: str) -> bool:
+    """Whether an execution is over, however it ended; a slice is not stopped with it."""
+    return bool(machines.describe_execution(executionArn=execution)["status"] != "RUNNING")

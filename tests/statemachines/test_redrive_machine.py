@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -65,6 +66,7 @@ class App:
         modules["redriver"].__dict__["redrive"] = Redrive(
             queues, streams, self.clock, self.clock.sleep, self.clock.time
         )
+        modules["redriver"].__dict__["machines"] = engine.client("stepfunctions")
         self.stopper = modules["redrive_stopper"]
         self.stopper.__dict__.update({"sqs": self.sqs, "machines": self, "events": self})
         engine.function("redrive_planner", lambda event: modules["redrive_planner"].handler(event, _CONTEXT))
@@ -104,9 +106,18 @@ class App:
     ) -> dict[str, Any]:
         """Step Functions', for the stopper; moto gives every history whole and from its beginning."""
         whole = self.engine.client("stepfunctions").get_execution_history(executionArn=executionArn)["events"]
-        if self.cut_short and [event["type"] for event in whole[-2:]] == ["TaskSucceeded", "ExecutionAborted"]:
-            del whole[-2]  # Nor does moto end an execution before its task.
+        aborted = [event for event in whole if event["type"] == "ExecutionAborted"]
+        if aborted:
+            # On AWS nothing of an execution comes after its end; moto may have what the function answered then.
+            [*_, begun] = (number for number, event in enumerate(whole) if event["type"] == "TaskStarted")
+            output = json.dumps({"Payload": self.slices[-1]}) if self.slices else ""
+            answered = {"type": "TaskSucceeded", "taskSucceededEventDetails": {"resource": "invoke", "output": output}}
+            whole = [*whole[: begun + 1], *([] if self.cut_short else [answered]), *aborted]
         return {"events": (whole[::-1] if reverseOrder else whole)[:maxResults]}
+
+    def last_events(self) -> list[str]:
+        """The kinds of the last events of the latest execution."""
+        return [event["type"] for event in self.engine.executions(MACHINE)[-1].history()[-3:]]
 
     def put_events(self, *, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - as AWS names it
         """EventBridge's, for the stopper."""
@@ -565,10 +576,19 @@ def stop_before_slice(app: App, number: int) -> None:
     app.before_slice = stop
 
 
+def until_its_last_slice_is_done(app: App, slices: int) -> None:
+    """An execution that is stopped has ended, while the function that works for it has not."""
+    deadline = time.monotonic() + 20
+    while len(app.slices) < slices or "ExecutionAborted" not in app.last_events():
+        assert time.monotonic() < deadline, f"{len(app.slices)} slices were done: {app.last_events()}"
+        time.sleep(0.01)
+
+
 def test_a_redrive_that_is_stopped_is_told_of_with_what_it_had_moved(app: App) -> None:
     app.sqs.put("orders-dead", *map(str, range(200)))
     stop_before_slice(app, 2)
     execution = app.start(**LIVE, atMost=150, perSecond=1)
+    until_its_last_slice_is_done(app, 3)
     assert execution.status == "ABORTED"
     assert app.announced == []
     app.tell_the_stopper(execution)
@@ -587,7 +607,9 @@ def test_a_slice_that_ended_before_the_execution_is_counted(app: App) -> None:
     app.cut_short = False
     app.sqs.put("orders-dead", *map(str, range(200)))
     stop_before_slice(app, 2)
-    app.tell_the_stopper(app.start(**LIVE, atMost=150, perSecond=1))
+    execution = app.start(**LIVE, atMost=150, perSecond=1)
+    until_its_last_slice_is_done(app, 3)
+    app.tell_the_stopper(execution)
     detail = app.announced[0]["Detail"]
     assert detail["moved"] == len(app.orders.messages) == 200 - detail["remaining"]
     assert detail["reason"] == "the execution was stopped: Mistaken: it was the wrong queue"
@@ -597,12 +619,29 @@ def test_of_what_sqs_moved_for_a_redrive_that_is_stopped_sqs_tells(app: App) -> 
     app.sqs.bury("orders", *map(str, range(100)))
     stop_before_slice(app, 2)
     execution = app.start(**LIVE, perSecond=1)
+    until_its_last_slice_is_done(app, 3)
     app.tell_the_stopper(execution)
     detail = app.announced[0]["Detail"]
     assert (detail["outcome"], detail["way"]) == ("aborted", "move-task")
     assert detail["moved"] == len(app.orders.messages) > app.slices[1]["progress"]["moved"]
     assert detail["moved"] + detail["remaining"] == 100
     assert detail["reason"] == "the execution was stopped: Mistaken: it was the wrong queue"
+
+
+def test_what_a_slice_starts_after_the_stopper_has_looked_is_cancelled_by_the_slice(app: App) -> None:
+    app.sqs.bury("orders", *map(str, range(100)))
+
+    def stop_and_look(_: int) -> None:
+        execution = app.engine.executions(MACHINE)[-1]
+        execution.stop()
+        app.tell_the_stopper(execution)
+
+    app.before_slice = stop_and_look
+    execution = app.start(**LIVE, perSecond=1)
+    until_its_last_slice_is_done(app, 1)
+    assert execution.status == "ABORTED"
+    assert [task["Status"] for task in app.dead.tasks] == ["CANCELLED"]
+    assert len(app.dead.messages) > 90
 
 
 def test_a_redrive_that_is_stopped_before_it_had_a_plan_has_moved_nothing(app: App) -> None:
@@ -659,6 +698,7 @@ def test_an_event_that_the_bus_does_not_take_is_an_error_and_lambda_tries_again(
     stop_before_slice(app, 0)
     app.sqs.put("orders-dead", "a")
     execution = app.start(**LIVE, atMost=1)
+    until_its_last_slice_is_done(app, 1)
     full = {"FailedEntryCount": 1, "Entries": [{"ErrorCode": "ThrottlingException"}]}
     with monkeypatch.context() as patch:
         patch.setattr(app, "put_events", lambda **_: full)

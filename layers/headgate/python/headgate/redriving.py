@@ -254,10 +254,19 @@ class Redrive:
         self._sleep = sleep
         self._now = now
 
-    def go_on(self, plan: RedrivePlan, before: Progress) -> Slice:
-        """Do the next slice."""
+    def go_on(self, plan: RedrivePlan, before: Progress, has_ended: Callable[[], bool] = lambda: False) -> Slice:
+        """Do the next slice.
+
+        Parameters
+        ----------
+        has_ended
+            Whether the execution that asks for it was stopped meanwhile.
+        """
         move = {"move-task": self._by_task, "receive-and-send": self._one_by_one, "re-read": self._reread}[plan.way]
         done, now = move(plan, before.model_copy(update={"slices": before.slices + 1}))
+        if plan.way == "move-task" and not done and has_ended():
+            # Whoever stops what an execution leaves behind may have looked before this slice has started it.
+            self.stop(plan)
         left = self._queues.count(plan.source.url)
         now = now.model_copy(update={"remaining": left.total})
         if verdict := self._ended_badly(plan, now):
