@@ -593,11 +593,17 @@ def test_a_dead_letter_keeps_the_messages_own_attributes_as_far_as_there_is_room
     assert dead_letter(message, "why")["MessageAttributes"] == {}
 
 
-def test_a_message_of_a_fair_queue_keeps_its_group_as_a_dead_letter() -> None:
-    message = event("intake")["Records"][0]
-    message["attributes"]["MessageGroupId"] = "tenant-1"
-    letter = dead_letter(message, "why")
-    assert (letter["MessageGroupId"], "MessageDeduplicationId" in letter) == ("tenant-1", False)
+def test_a_message_of_a_fair_queue_keeps_its_group_and_trace_as_a_dead_letter(
+    table: Table, deployed: Functions, machines: FakeStepFunctions, letters: Callable[[str], list[Any]]
+) -> None:
+    batch = event("intake")
+    batch["Records"][0]["body"] = "{"
+    batch["Records"][0]["attributes"] |= {"MessageGroupId": "tenant-1", "AWSTraceHeader": "Root=1-5e988d60"}
+    assert "MessageDeduplicationId" not in dead_letter(batch["Records"][0], "why")
+    assert deployed.call("intake", batch) == DONE
+    [letter] = letters("DEAD_LETTERS")
+    assert letter["Attributes"]["MessageGroupId"] == "tenant-1"
+    assert letter["Attributes"]["AWSTraceHeader"] == "Root=1-5e988d60"
 
 
 @pytest.mark.parametrize("event_id", [None, "", "not an id", 7])

@@ -128,9 +128,11 @@ def refused_id(body: Any, message_id: str) -> str:
 def dead_letter(message: Message, reason: str) -> dict[str, Any]:
     """A refused message as SendMessage takes it, without the queue: its sender finds the reason beside it.
 
-    It keeps its own attributes, as far as SQS takes them beside the reason.
+    It keeps its trace header, its group, and its own attributes as far as SQS takes them beside the reason.
     """
     letter: dict[str, Any] = {"MessageBody": message["body"], "MessageAttributes": _attributes(message, reason)}
+    if trace := message["attributes"].get("AWSTraceHeader"):
+        letter["MessageSystemAttributes"] = {"AWSTraceHeader": {"DataType": "String", "StringValue": trace}}
     if group := message["attributes"].get("MessageGroupId"):
         letter["MessageGroupId"] = group
     if is_fifo(message):
