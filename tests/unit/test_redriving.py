@@ -224,6 +224,16 @@ def test_a_queue_with_a_redrive_policy_of_its_own_is_not_looked_at(world: World)
     assert [stored.receives for stored in world.sqs.queues["orders-dead"].messages] == [0]
 
 
+GIVEN_UP = {
+    "version": "1.0",
+    "requestContext": {"condition": "RetriesExhausted", "approximateInvokeCount": 3},
+    "requestPayload": {"order": 7},
+    "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
+    "responsePayload": {"errorType": "KeyError", "errorMessage": "no such table"},
+}
+"""What Lambda leaves of an asynchronous invocation: https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html"""
+
+
 # --- What is told ----------------------------------------------------------------------------------------------------
 
 
@@ -242,6 +252,8 @@ def test_a_long_body_is_cut_and_a_sample_of_none_shows_none(world: World) -> Non
         ({"Body": json.dumps(event("on_failure_dynamodb"))}, "RetryAttemptsExhausted: Unhandled"),
         ({"Body": '{"requestContext": {"condition": "EventAgeExceeded"}}'}, "EventAgeExceeded"),
         ({"Body": '{"requestContext": "x", "responseContext": []}'}, ""),
+        ({"Body": json.dumps(GIVEN_UP)}, "RetriesExhausted: Unhandled: no such table"),
+        ({"Body": json.dumps(GIVEN_UP | {"responsePayload": None})}, "RetriesExhausted: Unhandled"),
         ({"Body": "[1]"}, ""),
         ({"Body": "order"}, ""),
     ],

@@ -226,7 +226,11 @@ def reason_of(message: dict[str, Any]) -> str:
     body = record_in(message["Body"])
     if not isinstance(body, dict):
         return ""
-    told = [_text(body, "requestContext", "condition"), _text(body, "responseContext", "functionError")]
+    told = [
+        _text(body, "requestContext", "condition"),
+        _text(body, "responseContext", "functionError"),
+        _text(body, "responsePayload", "errorMessage"),
+    ]
     return ": ".join(part for part in told if part)
 
 
