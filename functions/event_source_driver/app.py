@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, invoker, setting
+from headgate.drivers.consumer import Services, SourceState
 from headgate.drivers.driving import drive
-from headgate.drivers.event_source import EventSourceDriver, Services, SourceState
+from headgate.drivers.event_source import EventSourceDriver
 from headgate.holding import HoldingQueues
 from headgate.observability import logger
 from headgate.redrive import Queues

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from headgate.drivers.consumer import Services, SourceState
 from headgate.drivers.driving import drive
-from headgate.drivers.event_source import EventSourceDriver, Services, SourceState
+from headgate.drivers.event_source import EventSourceDriver
 from headgate.errors import Aborted, LockLost, TargetNotReady
 from headgate.holding import HoldingQueues
 from headgate.plan import Plan, make_plan
