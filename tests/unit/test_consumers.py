@@ -65,6 +65,7 @@ def test_without_a_mode_it_is_the_safe_one(
     [
         (FIFO, "live", "target.mode: split would let two versions take turns at the messages of a group"),
         (QUEUE, "6", "points at version 6 of checkout, and an alias is needed.*--function-name checkout:ALIAS"),
+        (QUEUE, "$LATEST.PUBLISHED", r"points at \$LATEST.PUBLISHED of checkout, and an alias is needed"),
         (QUEUE, "$LATEST", r"points at \$LATEST of checkout, and an alias is needed"),
         ("arn:aws:mq:eu-central-1:123456789012:broker:orders:b-1", "live", "target.mapping: reads from arn:aws:mq"),
     ],

@@ -96,6 +96,8 @@ def test_wherever_it_ends_the_mapping_is_as_before(
         (FIFO, "ramp", {"BatchSize": 11}, r"BatchSize: must be 1 to 10 for sqs-fifo \(given 11\)"),
         (QUEUE, "ramp", {"ProvisionedPollerConfig": {"MinimumPollers": 5}}, "take mode split, or remove Provisioned"),
         (STREAM, "ramp", {"ScalingConfig": {"MaximumConcurrency": 5}}, "ScalingConfig: is for queues alone; remove it"),
+        (FIFO, "split", {}, "target.mode: split would let two versions take turns"),
+        (FIFO, "ramp", {"ProvisionedPollerConfig": {"MinimumPollers": 5}}, "made of; remove ProvisionedPollerConfig"),
         (arn("orders").replace("sqs", "kafka"), "ramp", {}, "consumers of SQS queues, Kinesis streams and DynamoDB"),
     ],
 )

@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.errors import RequestRefused
-from headgate.mappings import Kind, Settings, faults_of, kind_of, settings_of, visibility_faults
+from headgate.mappings import (
+    Kind,
+    Mode,
+    Settings,
+    faults_of,
+    kind_of,
+    mode_of,
+    settings_of,
+    source_of,
+    visibility_faults,
+)
 
 UPDATE = botocore.session.get_session().get_service_model("lambda").operation_model("UpdateEventSourceMapping")
 UUID = "14e0db71-5d35-4eb5-b481-8945cf9d10c2"
@@ -39,7 +49,7 @@ STREAMS = st.fixed_dictionaries(
         "TumblingWindowInSeconds": st.integers(0, 900),
         "DestinationConfig": st.sampled_from([{}, {"OnFailure": {}}, {"OnFailure": {"Destination": DEAD}}]),
     },
-)
+).map(lambda mapping: mapping | ({"ParallelizationFactor": 1} if mapping.get("TumblingWindowInSeconds") else {}))
 MAPPINGS: st.SearchStrategy[tuple[Kind, dict[str, Any]]] = st.one_of(
     st.tuples(st.just("sqs"), queues(10_000)),
     st.tuples(st.just("sqs-fifo"), queues(10)),
@@ -143,7 +153,7 @@ def test_what_a_rollout_changes_comes_back_exactly(of: tuple[Kind, dict[str, Any
     ("kind", "mapping", "fault"),
     [
         ("sqs", {"BatchSize": 10_001}, "BatchSize: must be 1 to 10000 for sqs (given 10001)"),
-        ("sqs-fifo", {"MaximumBatchingWindowInSeconds": 1}, "MaximumBatchingWindowInSeconds: must be 0 to 0 for sqs-f"),
+        ("sqs-fifo", {"MaximumBatchingWindowInSeconds": 1}, "MaximumBatchingWindowInSeconds: must be 0 for sqs-fifo"),
         ("sqs", {"ScalingConfig": {"MaximumConcurrency": 1}}, "ScalingConfig.MaximumConcurrency: must be 2 to 1000"),
         ("sqs", {"ParallelizationFactor": 2}, "ParallelizationFactor: is for streams alone; remove it"),
         ("sqs", {"TumblingWindowInSeconds": 60}, "TumblingWindowInSeconds: is for streams alone; remove it"),
@@ -151,6 +161,22 @@ def test_what_a_rollout_changes_comes_back_exactly(of: tuple[Kind, dict[str, Any
             "sqs",
             {"ScalingConfig": {"MaximumConcurrency": 5}, "ProvisionedPollerConfig": {"MinimumPollers": 2}},
             "ScalingConfig.MaximumConcurrency: excludes ProvisionedPollerConfig; remove one of them",
+        ),
+        (
+            "sqs",
+            {"ProvisionedPollerConfig": {"MinimumPollers": 1}},
+            "ProvisionedPollerConfig.MinimumPollers: must be 2 to 200 for a queue (given 1)",
+        ),
+        (
+            "sqs",
+            {"ProvisionedPollerConfig": {"MinimumPollers": 9, "MaximumPollers": 8}},
+            "ProvisionedPollerConfig: MinimumPollers must not be above MaximumPollers",
+        ),
+        ("sqs", {"DestinationConfig": {"OnFailure": {"Destination": DEAD}}}, "DestinationConfig: is for streams alone"),
+        (
+            "kinesis",
+            {"TumblingWindowInSeconds": 60, "ParallelizationFactor": 2},
+            "TumblingWindowInSeconds: excludes a ParallelizationFactor above 1; take 1, or no window",
         ),
         ("kinesis", {"ProvisionedPollerConfig": {"MinimumPollers": 2}}, "ProvisionedPollerConfig: is for queues alone"),
         ("kinesis", {"ParallelizationFactor": 11}, "ParallelizationFactor: must be 1 to 10 for kinesis (given 11)"),
@@ -160,6 +186,57 @@ def test_what_a_rollout_changes_comes_back_exactly(of: tuple[Kind, dict[str, Any
 )
 def test_a_setting_that_aws_does_not_allow_is_named_with_the_fix(kind: Kind, mapping: Any, fault: str) -> None:
     assert any(found.startswith(fault) for found in faults_of(mapping, kind))
+
+
+NOTHING = (
+    "ScalingConfig",
+    "ProvisionedPollerConfig",
+    "ParallelizationFactor",
+    "MaximumRecordAgeInSeconds",
+    "BatchSize",
+)
+
+
+@pytest.mark.parametrize("kind", ["sqs", "sqs-fifo", "kinesis", "dynamodb"])
+def test_what_is_null_or_empty_is_as_good_as_left_out(kind: Kind) -> None:
+    nothing = dict.fromkeys(UPDATE.input_shape.members)
+    empty = {"ScalingConfig": {}, "ProvisionedPollerConfig": {}, "DestinationConfig": {"OnFailure": {}}}
+    for mapping in (nothing, empty):
+        assert (faults_of(mapping, kind), settings_of(mapping, kind)) == ([], settings_of({}, kind))
+
+
+def test_a_source_of_another_account_is_refused() -> None:
+    mapping = {"EventSourceArn": DEAD, "FunctionArn": "arn:aws:lambda:eu-central-1:210987654321:function:checkout:live"}
+    with pytest.raises(
+        RequestRefused, match=r"is account 123456789012's, and the function is 210987654321's; Headgate"
+    ):
+        source_of(mapping)
+
+
+POLLERS = {"ProvisionedPollerConfig": {"MinimumPollers": 2}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "mapping", "kind", "mode"),
+    [
+        (None, {"TumblingWindowInSeconds": 60}, "kinesis", "ramp"),
+        ("split", {"TumblingWindowInSeconds": 60}, "kinesis", "split"),
+        (None, {"TumblingWindowInSeconds": 0, "ParallelizationFactor": 10}, "dynamodb", "split"),
+        (None, POLLERS, "sqs", "split"),
+    ],
+)
+def test_batches_that_build_on_each_other_are_ramped_unless_asked_otherwise(
+    asked: Mode | None, mapping: dict[str, Any], kind: Kind, mode: str
+) -> None:
+    assert mode_of(asked, mapping, kind) == mode
+
+
+@pytest.mark.parametrize(
+    ("kind", "fix"), [("sqs", "take mode split, or remove Pro"), ("sqs-fifo", "made of; remove Prov")]
+)
+def test_provisioned_pollers_are_not_ramped_and_the_fix_is_one_that_helps(kind: Kind, fix: str) -> None:
+    with pytest.raises(RequestRefused, match=fix):
+        mode_of("ramp", POLLERS, kind)
 
 
 @pytest.mark.parametrize(("visibility", "faults"), [(30, 0), (10, 0), (9, 1)])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from headgate.errors import RequestRefused
-from headgate.mappings import Kind, kind_of
+from headgate.mappings import Kind, mode_of, source_of
 from headgate.request import EventSourceTarget, LambdaAliasTarget
 
 if TYPE_CHECKING:
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 QUEUE_LIMITS = ("oldestMessageSeconds", "backlogGrowth")
 STREAM_LIMITS = ("iteratorAgeSeconds",)
-
-SELF_MANAGED = "a self-managed Apache Kafka cluster"
-"""The one source without an ARN, https://docs.aws.amazon.com/lambda/latest/api/API_GetEventSourceMapping.html."""
 
 
 class Consumer(NamedTuple):
@@ -53,14 +50,8 @@ class Consumers:
             If there is none, or it cannot be rolled out in this way.
         """
         mapping = self._mapping(target.mapping)
-        source = mapping.get("EventSourceArn", SELF_MANAGED)
-        kind = kind_of(source)
-        if target.mode == "split" and kind == "sqs-fifo":
-            raise RequestRefused(
-                "target.mode: split would let two versions take turns at the messages of a group, and the mapping "
-                "reads from a FIFO queue; take ramp"
-            )
-        mode = target.mode or ("ramp" if kind == "sqs-fifo" else "split")
+        source, kind = source_of(mapping)
+        mode = mode_of(target.mode, mapping, kind)
         settled = target.model_copy(update={"mode": mode})
         return Consumer(settled, _alias_behind(mapping["FunctionArn"], target.mapping), kind, source)
 
@@ -82,8 +73,8 @@ class Consumers:
 def _alias_behind(function_arn: str, mapping: str) -> LambdaAliasTarget:
     """The alias that a mapping's function ARN names: only an alias knows which version is the stable one."""
     function, _, qualifier = function_arn.partition(":function:")[2].partition(":")
-    if not qualifier or qualifier == "$LATEST" or qualifier.isdigit():
-        names = f"version {qualifier}" if qualifier else "$LATEST"
+    if not qualifier or qualifier.startswith("$LATEST") or qualifier.isdigit():
+        names = f"version {qualifier}" if qualifier.isdigit() else qualifier or "$LATEST"
         raise RequestRefused(
             f"target.mapping: {mapping} points at {names} of {function}, and an alias is needed to tell the stable "
             f"version; create one, and point the mapping at it: update-event-source-mapping --uuid {mapping} "

@@ -13,6 +13,7 @@ from headgate.errors import RequestRefused
 from headgate.wire import Wire
 
 Kind = Literal["sqs", "sqs-fifo", "kinesis", "dynamodb"]
+Mode = Literal["split", "ramp"]
 
 MOST_CONCURRENT = 1000
 """What MaximumConcurrency may be at most; a queue without one is taken to have it."""
@@ -25,14 +26,37 @@ VISIBILITY_TIMES = 6
 """How often the function's timeout should fit into the queue's visibility timeout, so that Lambda may try a batch again
 while it is throttled: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html."""
 
+SELF_MANAGED = "a self-managed Apache Kafka cluster"
+"""The one source without an ARN, https://docs.aws.amazon.com/lambda/latest/api/API_GetEventSourceMapping.html."""
+
 _SOURCES = re.compile(
     r"arn:aws[a-z-]*:(?:(?P<sqs>sqs):[a-z0-9-]+:\d{12}:[\w-]+(?P<fifo>\.fifo)?|(?P<kinesis>kinesis):[^:]+:\d{12}:stream/.+"
     r"|(?P<dynamodb>dynamodb):[^:]+:\d{12}:table/.+/stream/.+)"
 )
 
 
+def source_of(mapping: dict[str, Any]) -> tuple[str, Kind]:
+    """The ARN of what a mapping reads from, and of what kind it is.
+
+    Raises
+    ------
+    RequestRefused
+        If it is none of the sources that can be rolled out, or another account's: what holds its failures during a
+        rollout must be of the same account as the source.
+    """
+    source = mapping.get("EventSourceArn") or SELF_MANAGED
+    kind = kind_of(source)
+    account, functions = source.split(":")[4], mapping["FunctionArn"].split(":")[4]
+    if account != functions:
+        raise RequestRefused(
+            f"target.mapping: reads from {source}, which is account {account}'s, and the function is {functions}'s; "
+            "Headgate rolls out consumers whose source is of their own account"
+        )
+    return source, kind
+
+
 def kind_of(source_arn: str) -> Kind:
-    """What a mapping reads from.
+    """What the ARN of a source names.
 
     Raises
     ------
@@ -49,6 +73,31 @@ def kind_of(source_arn: str) -> Kind:
         return "sqs-fifo"
     kinds: tuple[Kind, ...] = ("sqs", "kinesis", "dynamodb")
     return next(kind for kind in kinds if match[kind])
+
+
+def mode_of(asked: Mode | None, mapping: dict[str, Any], kind: Kind) -> Mode:
+    """How a consumer is rolled out: as it is asked for, or else what is safe.
+
+    Raises
+    ------
+    RequestRefused
+        If that cannot be done with this mapping.
+    """
+    if asked == "split" and kind == "sqs-fifo":
+        raise RequestRefused(
+            "target.mode: split would let two versions take turns at the messages of a group, and the mapping "
+            "reads from a FIFO queue; take ramp"
+        )
+    # In a tumbling window each batch gets the state that the one before it has answered.
+    interleaves = kind == "sqs-fifo" or bool(mapping.get("TumblingWindowInSeconds"))
+    mode = asked or ("ramp" if interleaves else "split")
+    if mode == "ramp" and mapping.get("ProvisionedPollerConfig"):
+        instead = "" if kind == "sqs-fifo" else "take mode split, or "
+        raise RequestRefused(
+            "target.mapping: has provisioned pollers, which exclude the MaximumConcurrency that a ramp is made of; "
+            f"{instead}remove ProvisionedPollerConfig"
+        )
+    return mode
 
 
 class Settings(Wire):
@@ -125,6 +174,7 @@ class Settings(Wire):
 
 def settings_of(mapping: dict[str, Any], kind: Kind) -> Settings:
     """The settings in an answer of GetEventSourceMapping; what it leaves out has its default."""
+    mapping = _told(mapping)
     if kind in ("sqs", "sqs-fifo"):
         return Settings(
             batch_size=mapping.get("BatchSize", 10),
@@ -143,7 +193,13 @@ def settings_of(mapping: dict[str, Any], kind: Kind) -> Settings:
 
 def faults_of(mapping: dict[str, Any], kind: Kind) -> list[str]:
     """What AWS's rules have against a mapping's settings, each as ``field: what is wrong and what to do``."""
+    mapping = _told(mapping)
     return [*_out_of_range(mapping, kind), *_not_for(mapping, kind), *_exclusions(mapping, kind)]
+
+
+def _told(mapping: dict[str, Any]) -> dict[str, Any]:
+    """A mapping without the fields that are null: they are as good as left out."""
+    return {name: value for name, value in mapping.items() if value is not None}
 
 
 def visibility_faults(visibility: int, timeout: int, revision: str) -> list[str]:
@@ -163,9 +219,13 @@ _STREAM_ONLY = {
     "MaximumRecordAgeInSeconds": -1,
     "BisectBatchOnFunctionError": False,
     "TumblingWindowInSeconds": 0,
+    "DestinationConfig": {"OnFailure": {}},
     "StartingPosition": None,
 }
 """Fields that a queue's mapping has no use for, with what they may hold where an answer names them all the same."""
+
+_POLLERS = {"MinimumPollers": (2, 200), "MaximumPollers": (2, 10_000)}
+"""https://docs.aws.amazon.com/lambda/latest/api/API_ProvisionedPollerConfig.html"""
 
 _QUEUE_ONLY: dict[str, Any] = {"ScalingConfig": {}, "ProvisionedPollerConfig": {}}
 
@@ -179,9 +239,9 @@ def _out_of_range(mapping: dict[str, Any], kind: Kind) -> list[str]:
         "TumblingWindowInSeconds": (0, 900),
     }
     found = [
-        f"{field}: must be {least} to {most} for {kind} (given {mapping[field]})"
+        f"{field}: must be {least}{f' to {most}' if most > least else ''} for {kind} (given {mapping[field]})"
         for field, (least, most) in ranges.items()
-        if mapping.get(field) is not None and not least <= mapping[field] <= most
+        if field in mapping and not least <= mapping[field] <= most
     ]
     age = mapping.get("MaximumRecordAgeInSeconds")
     if age is not None and age != -1 and not 60 <= age <= 604_800:
@@ -191,6 +251,12 @@ def _out_of_range(mapping: dict[str, Any], kind: Kind) -> list[str]:
         found.append(
             f"ScalingConfig.MaximumConcurrency: must be {LEAST_CONCURRENT} to {MOST_CONCURRENT} (given {limit})"
         )
+    pollers = mapping.get("ProvisionedPollerConfig") or {}
+    found += [
+        f"ProvisionedPollerConfig.{field}: must be {least} to {most} for a queue (given {pollers[field]})"
+        for field, (least, most) in _POLLERS.items()
+        if pollers.get(field) is not None and not least <= pollers[field] <= most
+    ]
     return found
 
 
@@ -201,7 +267,7 @@ def _not_for(mapping: dict[str, Any], kind: Kind) -> list[str]:
     return [
         f"{field}: is for {theirs} alone; remove it"
         for field, unset in foreign.items()
-        if mapping.get(field) not in (None, unset)
+        if mapping.get(field) not in (None, {}, unset)
     ]
 
 
@@ -211,4 +277,10 @@ def _exclusions(mapping: dict[str, Any], kind: Kind) -> list[str]:
         found.append("BatchSize: above 10 a queue needs a MaximumBatchingWindowInSeconds of 1 or more")
     if (mapping.get("ScalingConfig") or {}).get("MaximumConcurrency") and mapping.get("ProvisionedPollerConfig"):
         found.append("ScalingConfig.MaximumConcurrency: excludes ProvisionedPollerConfig; remove one of them")
+    pollers = mapping.get("ProvisionedPollerConfig") or {}
+    if (pollers.get("MinimumPollers") or 0) > (pollers.get("MaximumPollers") or _POLLERS["MaximumPollers"][1]):
+        found.append("ProvisionedPollerConfig: MinimumPollers must not be above MaximumPollers")
+    # https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-windows.html
+    if mapping.get("TumblingWindowInSeconds") and mapping.get("ParallelizationFactor", 1) > 1:
+        found.append("TumblingWindowInSeconds: excludes a ParallelizationFactor above 1; take 1, or no window")
     return found

@@ -78,7 +78,7 @@ class EventSourceTarget(Wire):
     mapping: Annotated[str, AfterValidator(matching(_UUID, "must be the mapping's UUID, in lower case"))]
     mode: Literal["split", "ramp"] | None = None
     """split: weights pick the version per batch. ramp: the candidate alone, with little concurrency first. Without one,
-    what is safe: ramp for a FIFO queue, split for the others."""
+    what is safe: ramp for a FIFO queue or with a tumbling window, split for the others."""
 
     @property
     def account(self) -> None:

@@ -16,7 +16,7 @@ from headgate.drivers.lambda_alias import AliasState, LambdaAliasDriver
 from headgate.drivers.redelivery import Redelivery
 from headgate.errors import RequestRefused, TargetNotReady
 from headgate.holding import Holding, holding_for
-from headgate.mappings import Settings, faults_of, kind_of, settings_of, visibility_faults
+from headgate.mappings import Settings, faults_of, mode_of, settings_of, source_of, visibility_faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ class EventSourceDriver:
     def describe(self) -> dict[str, Any]:
         """The consumer as it is: the version behind the mapping's alias, and the mapping's state and settings."""
         mapping = self._mapping.find()
-        settings = settings_of(mapping, kind_of(mapping["EventSourceArn"]))
+        settings = settings_of(mapping, source_of(mapping)[1])
         return {
             "version": self._alias.describe()["version"],
             "function": mapping["FunctionArn"],
@@ -124,8 +124,7 @@ class EventSourceDriver:
 
     def _first_look(self, mapping: Any) -> SourceState:
         """What the mapping is before anything is done to it; refused where that is not what can be rolled out."""
-        source = mapping["EventSourceArn"]
-        kind = kind_of(source)
+        source, kind = source_of(mapping)
         where = f"target.mapping: {self._mapping.uuid}"
         if faults := faults_of(mapping, kind):
             raise RequestRefused(f"{where}: {'; '.join(faults)}")
@@ -133,13 +132,8 @@ class EventSourceDriver:
             raise RequestRefused(f"{where} is disabled; enable it first")
         if mapping["State"] != "Enabled":
             raise TargetNotReady(f"{where} is {mapping['State']}")
-        if self._mapping.mode == "ramp" and mapping.get("ProvisionedPollerConfig"):
-            raise RequestRefused(
-                f"{where} has provisioned pollers, which exclude the MaximumConcurrency that a ramp is made of; "
-                "take mode split, or remove ProvisionedPollerConfig"
-            )
         return SourceState(
-            mode=self._mapping.mode or "split",
+            mode=mode_of(self._mapping.mode, mapping, kind),
             kind=kind,
             source=source,
             function=mapping["FunctionArn"],
