@@ -126,7 +126,13 @@ def test_a_lambda_that_does_not_answer_is_no_refusal(consumers: Consumers, refus
             f"guards.source.iteratorAgeSeconds: is not told of {QUEUE}",
         ),
         (STREAM, "split", {"source": {"backlogGrowth": 60}}, f"guards.source.backlogGrowth: is not told of {STREAM}"),
-        (TABLE_STREAM, "ramp", {"source": {"iteratorAgeSeconds": 60, "failedEvents": 0}}, None),
+        (TABLE_STREAM, "ramp", {"source": {"iteratorAgeSeconds": 60}}, None),
+        (
+            TABLE_STREAM,
+            "ramp",
+            {"source": {"failedEvents": 0}},
+            f"does not report it; let it (update-event-source-mapping --uuid {UUID} ",
+        ),
     ],
 )
 def test_guards_that_this_consumer_gives_no_evidence_for_are_refused(
@@ -139,3 +145,10 @@ def test_guards_that_this_consumer_gives_no_evidence_for_are_refused(
         return
     with pytest.raises(RequestRefused, match=re.escape(why)):
         refuse_guards_that_do_not_fit(asked, consumer)
+
+
+def test_a_limit_on_failed_events_stands_where_the_mapping_reports_them(
+    checkout: FakeLambda, consumers: Consumers
+) -> None:
+    checkout.map(lambda: 0.0, QUEUE, MetricsConfig={"Metrics": ["EventCount"]})
+    refuse_guards_that_do_not_fit(Guards.model_validate({"source": {"failedEvents": 0}}), consumers.find(target()))

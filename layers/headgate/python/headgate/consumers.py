@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 QUEUE_LIMITS = ("oldestMessageSeconds", "backlogGrowth")
 STREAM_LIMITS = ("iteratorAgeSeconds",)
 
+EVENT_COUNT = "EventCount"
+"""https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html#event-source-mapping-metrics"""
+
 
 class Consumer(NamedTuple):
     """What a rollout needs to know of a consumer before it begins."""
@@ -27,6 +30,8 @@ class Consumer(NamedTuple):
     kind: Kind
     source: str
     """ARN of the queue or stream."""
+    metrics: tuple[str, ...] = ()
+    """What the mapping reports besides the function's own metrics."""
 
 
 class Consumers:
@@ -53,7 +58,8 @@ class Consumers:
         source, kind = source_of(mapping)
         mode = mode_of(target.mode, mapping, kind)
         settled = target.model_copy(update={"mode": mode})
-        return Consumer(settled, _alias_behind(mapping["FunctionArn"], target.mapping), kind, source)
+        metrics = (mapping.get("MetricsConfig") or {}).get("Metrics") or ()
+        return Consumer(settled, _alias_behind(mapping["FunctionArn"], target.mapping), kind, source, tuple(metrics))
 
     def _mapping(self, uuid: str) -> dict[str, Any]:
         try:
@@ -89,8 +95,8 @@ def refuse_guards_that_do_not_fit(guards: Guards, consumer: Consumer) -> None:
     Raises
     ------
     RequestRefused
-        If a ramp is to be judged by comparison (the versions are never at work side by side), or a limit is for the
-        other kind of source.
+        If a ramp is to be judged by comparison (the versions are never at work side by side), a limit is for the other
+        kind of source, or the mapping does not report what a limit is for.
     """
     compared = next((name for name in ("errors", "latency", "custom") if getattr(guards, name)), None)
     if compared and consumer.target.mode == "ramp":
@@ -103,3 +109,8 @@ def refuse_guards_that_do_not_fit(guards: Guards, consumer: Consumer) -> None:
     foreign = QUEUE_LIMITS if consumer.kind in ("kinesis", "dynamodb") else STREAM_LIMITS
     if wrong := next((name for name in foreign if guards.source.limits[name] is not None), None):
         raise RequestRefused(f"guards.source.{wrong}: is not told of {consumer.source}; remove it")
+    if guards.source.failed_events is not None and EVENT_COUNT not in consumer.metrics:
+        raise RequestRefused(
+            "guards.source.failedEvents: the mapping does not report it; let it (update-event-source-mapping --uuid "
+            f"{consumer.target.mapping} --metrics-config Metrics={EVENT_COUNT}), or remove the limit"
+        )
