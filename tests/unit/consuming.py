@@ -46,6 +46,11 @@ class Crash(BaseException):
 class ConsumerSqs(FakeSqs):
     """SQS in memory, with what a rollout does to queues besides moving messages."""
 
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.allows: dict[str, dict[str, Any]] = {}
+        """Which queues may name a dead-letter queue, where not all may: its RedriveAllowPolicy."""
+
     pointed_at = 0.0
     """When a redrive policy was last set: it takes up to a minute to hold everywhere."""
 
@@ -53,6 +58,8 @@ class ConsumerSqs(FakeSqs):
         told = super().get_queue_attributes(QueueUrl=QueueUrl, AttributeNames=AttributeNames)["Attributes"]
         if "VisibilityTimeout" in AttributeNames:
             told["VisibilityTimeout"] = str(self._at(QueueUrl).visibility)
+        if "RedriveAllowPolicy" in AttributeNames and (allowed := self.allows.get(self._at(QueueUrl).name)):
+            told["RedriveAllowPolicy"] = json.dumps(allowed)
         return {"Attributes": told} if told else {}
 
     def set_queue_attributes(self, *, QueueUrl: str, Attributes: dict[str, str]) -> None:

@@ -23,7 +23,7 @@ from tests.unit.consuming import (
     Crash,
 )
 from tests.unit.queues import arn
-from tests.unit.services import FakeLambda
+from tests.unit.services import FakeLambda, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,11 +47,13 @@ def consumer_of(checkout: FakeLambda, lambda_client: Any, clients: dict[str, Any
         end()
 
 
+TOPIC = "arn:aws:sns:eu-central-1:123456789012:orders-dead"
 KINDS = {
     "queue": (QUEUE, {"BatchSize": 10, "ScalingConfig": {"MaximumConcurrency": 20}}),
     "queue without a limit": (QUEUE, {"BatchSize": 10}),
     "fifo": (FIFO, {"BatchSize": 10}),
     "kinesis": (STREAM, GIVES_UP),
+    "kinesis to a topic": (STREAM, GIVES_UP | {"DestinationConfig": {"OnFailure": {"Destination": TOPIC}}}),
     "kinesis for ever": (STREAM, {"BatchSize": 100, "ParallelizationFactor": 2}),
     "dynamodb": (TABLE_STREAM, GIVES_UP | {"DestinationConfig": {"OnFailure": {}}}),
 }
@@ -150,6 +152,73 @@ def test_a_consumer_that_is_not_fit_is_refused_with_the_fix(
     assert (consumer.mapping.updates, consumer.own) == ([], [])
 
 
+def forget_dead_letters(consumer: Consumer) -> None:
+    del consumer.sqs.queues[consumer.team]
+
+
+def forget_source(consumer: Consumer) -> None:
+    del consumer.sqs.queues[consumer.queue]
+
+
+def deny_everybody(consumer: Consumer) -> None:
+    consumer.sqs.allows[consumer.team] = {"redrivePermission": "denyAll"}
+
+
+def allow_others(consumer: Consumer) -> None:
+    consumer.sqs.allows[consumer.team] = {"redrivePermission": "byQueue", "sourceQueueArns": [arn("payments")]}
+
+
+GONE = "does not exist, or the stack's parameter TargetQueues does not cover it"
+
+
+@pytest.mark.parametrize(
+    ("consumer", "spoil", "why"),
+    [
+        (("queue", "split"), forget_source, f"target.mapping: arn:aws:sqs.*:orders {GONE}"),
+        (("fifo", "ramp"), forget_dead_letters, f"the redrive policy of arn:.*:orders.fifo: .*orders-dead.fifo {GONE}"),
+        (("queue", "split"), deny_everybody, r"does not let this queue name it \(RedriveAllowPolicy denyAll\)"),
+        (("queue", "ramp"), allow_others, r"does not let this queue name it \(RedriveAllowPolicy byQueue\)"),
+        (("kinesis", "split"), forget_dead_letters, f"its on-failure destination: arn:aws:sqs.*:orders-dead {GONE}"),
+    ],
+    indirect=["consumer"],
+)
+def test_what_could_not_be_put_back_is_not_taken_away(
+    consumer: Consumer, spoil: Callable[[Consumer], None], why: str
+) -> None:
+    versions = len(consumer.function.versions)
+    spoil(consumer)
+    with pytest.raises(RequestRefused, match=why):
+        consumer.do("prepare")
+    assert (consumer.mapping.updates, consumer.own, len(consumer.function.versions)) == ([], [], versions)
+
+
+@pytest.mark.parametrize("consumer", [("queue", "split")], indirect=True)
+def test_a_dead_letter_queue_that_lets_this_queue_name_it_is_put_back(consumer: Consumer) -> None:
+    consumer.sqs.allows[consumer.team] = {"redrivePermission": "byQueue", "sourceQueueArns": [QUEUE]}
+    consumer.end(rolled_out(consumer, 10), promoted=False)
+    consumer.assert_as_before("6")
+
+
+@pytest.mark.parametrize("consumer", [("queue", "ramp"), ("kinesis", "split")], indirect=True)
+@pytest.mark.parametrize("code", ["ResourceInUseException", "ResourceConflictException"])
+def test_a_mapping_that_takes_no_update_now_is_asked_again(
+    consumer: Consumer, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update, refused = consumer.mapping.update, []
+
+    def busy(**given: Any) -> dict[str, Any]:
+        if len(refused) % 2 == 0:
+            refused.append(given)
+            raise Refusal(code)
+        refused.append(given)
+        return update(**given)
+
+    monkeypatch.setattr(consumer.mapping, "update", busy)
+    consumer.end(rolled_out(consumer, 10), promoted=False)
+    consumer.assert_as_before("6")
+    assert len(refused) >= 4
+
+
 @pytest.mark.parametrize("consumer", [("queue", "ramp")], indirect=True)
 def test_a_mapping_that_is_being_updated_is_waited_for(consumer: Consumer) -> None:
     consumer.mapping.change(Enabled=True)
@@ -186,7 +255,7 @@ def test_where_nothing_is_given_up_nothing_is_held(consumer: Consumer) -> None:
 def test_a_queue_without_dead_letters_and_a_destination_that_is_no_queue_are_left_as_they_are(
     consumer_of: Callable[..., Consumer],
 ) -> None:
-    topic = {"OnFailure": {"Destination": "arn:aws:sns:eu-central-1:123456789012:orders-dead"}}
+    topic = {"OnFailure": {"Destination": TOPIC}}
     stream = consumer_of(STREAM, "split", **GIVES_UP | {"DestinationConfig": topic})
     assert "holding" not in stream.do("prepare")
     queue = consumer_of(QUEUE, "split", BatchSize=10)
@@ -359,6 +428,27 @@ def test_what_a_ramp_has_blocked_is_worked_off_before_the_limits_come_back(
     consumer.assert_as_before("7" if promoted else "6")
 
 
+@pytest.mark.parametrize("promoted", [True, False])
+def test_a_ramp_blocks_where_failures_go_to_what_is_no_queue_until_that_is_worked_off(
+    consumer_of: Callable[..., Consumer], *, promoted: bool
+) -> None:
+    topic = {"OnFailure": {"Destination": TOPIC}}
+    consumer = consumer_of(STREAM, "ramp", **GIVES_UP | {"DestinationConfig": topic})
+    state = rolled_out(consumer, 10)
+    # WHEN the version that serves has the stream to itself
+    state = consumer.do("promote" if promoted else "rollback", state)
+    # THEN what was blocked is not given up at once
+    at_rest = settings_of(consumer.mapping.told(), "kinesis")
+    assert (at_rest.batch_size, at_rest.parallelization_factor, at_rest.gives_up) == (100, 4, False)
+    # AND the limits come back a minute later, and nothing else changes
+    began = consumer.clock.now
+    state = consumer.do("release" if promoted else "restore", state)
+    assert consumer.clock.now - began >= 55
+    assert consumer.mapping.updates[-1] == {"MaximumRetryAttempts": 2}
+    assert (state["toRelease"], state["mustRelease"]) == (False, False)
+    consumer.assert_as_before("7" if promoted else "6")
+
+
 @pytest.mark.parametrize("consumer", [("queue", "split"), ("kinesis", "split")], indirect=True)
 def test_the_queue_of_an_earlier_rollout_is_not_taken_for_the_teams(consumer: Consumer) -> None:
     consumer.sqs.queue("headgate-held-earlier")
@@ -367,7 +457,7 @@ def test_the_queue_of_an_earlier_rollout_is_not_taken_for_the_teams(consumer: Co
         consumer.sqs.point(consumer.queue, json.dumps(policy))
     else:
         consumer.mapping.fields["DestinationConfig"] = {"OnFailure": {"Destination": arn("headgate-held-earlier")}}
-    with pytest.raises(RequestRefused, match="headgate-held-earlier, the queue of an earlier rollout that was stopped"):
+    with pytest.raises(RequestRefused, match=r"headgate-held-earlier, the queue of another rollout.*headgate-redrive"):
         consumer.do("prepare")
 
 
@@ -459,15 +549,29 @@ def test_a_ramp_leaves_what_somebody_else_has_changed_as_found(
 @pytest.mark.parametrize("consumer", [("queue", "split"), ("kinesis", "split")], indirect=True)
 @pytest.mark.parametrize("weights", POINTS)
 @pytest.mark.parametrize("action", ["shift", "promote"])
-def test_a_split_moves_no_alias_that_the_mapping_does_not_invoke_any_more(
-    consumer: Consumer, weights: tuple[float, ...], action: str
+@pytest.mark.parametrize(
+    ("change", "how"),
+    [(point_elsewhere, r"points at arn:.*:basket:live"), (disable, "was disabled by somebody else")],
+)
+def test_a_split_gives_no_more_to_a_candidate_that_the_mapping_does_not_invoke_and_takes_its_own_weights_back(
+    consumer: Consumer, weights: tuple[float, ...], action: str, change: Callable[[Consumer], None], how: str
 ) -> None:
     state = rolled_out(consumer, *weights)
-    point_elsewhere(consumer)
-    served = consumer.function.serves()
-    with pytest.raises(TargetChanged, match=r"points at arn:.*:basket:live"):
+    change(consumer)
+    found = consumer.mapping.told()
+    with pytest.raises(TargetChanged, match=how):
         consumer.do(action, state, weight=100)
-    assert consumer.function.serves() == served
+    assert consumer.function.serves() == ("6", {})
+    assert consumer.mapping.told() == found
+
+
+@pytest.mark.parametrize("consumer", [("queue", "split"), ("kinesis", "split")], indirect=True)
+def test_a_split_whose_mapping_was_disabled_is_rolled_back_and_the_mapping_stays_disabled(consumer: Consumer) -> None:
+    state = rolled_out(consumer, 10)
+    disable(consumer)
+    consumer.end(state, promoted=False)
+    consumer.clock.sleep(10)
+    assert (consumer.mapping.told()["State"], consumer.function.serves(), consumer.own) == ("Disabled", ("6", {}), [])
 
 
 @pytest.mark.parametrize("consumer", [("queue", "split")], indirect=True)

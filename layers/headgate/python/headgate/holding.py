@@ -11,7 +11,9 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from headgate.errors import TargetChanged
+from botocore.exceptions import ClientError
+
+from headgate.errors import RequestRefused, TargetChanged
 from headgate.redrive import PER_CALL
 from headgate.rereading import NotYet, batch_of
 from headgate.wire import Wire
@@ -42,6 +44,13 @@ PER_SECOND = 50
 """How fast messages go back: the consumer has its own work besides."""
 
 ROLLOUT_TAG = "headgate:rollout"
+
+_NOT_TO_BE_HAD = (
+    "AccessDenied",
+    "AccessDeniedException",
+    "AWS.SimpleQueueService.NonExistentQueue",
+    "QueueDoesNotExist",
+)
 
 
 class Holding(Wire):
@@ -140,6 +149,45 @@ class HoldingQueues:
     def redrive_policy(self, source_arn: str) -> str:
         """A queue's redrive policy, as JSON; empty where it has none."""
         return self.attributes(source_arn, "RedrivePolicy").get("RedrivePolicy", "")
+
+    def require(self, queue_arn: str, field: str) -> None:
+        """See that a queue can be had, before anything is changed that could not be put back without it.
+
+        Raises
+        ------
+        RequestRefused
+            If it is not there, or may not be used.
+        """
+        try:
+            self._queues.url(queue_arn)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _NOT_TO_BE_HAD:
+                raise
+            raise RequestRefused(
+                f"{field}: {queue_arn} does not exist, or the stack's parameter TargetQueues does not cover it; name a "
+                "queue that does, or change the parameter"
+            ) from None
+
+    def require_way_back(self, source_arn: str, policy: str) -> None:
+        """See that a queue could be given this redrive policy again, as SQS would take it now.
+
+        Raises
+        ------
+        RequestRefused
+            If its dead-letter queue is gone, may not be used, or lets itself be named by others only:
+            https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html
+        """
+        dead_letters = json.loads(policy)["deadLetterTargetArn"]
+        field = f"target.mapping: the redrive policy of {source_arn}"
+        self.require(dead_letters, field)
+        told = self.attributes(dead_letters, "RedriveAllowPolicy").get("RedriveAllowPolicy")
+        allowed = json.loads(told) if told else {"redrivePermission": "allowAll"}
+        permission = allowed["redrivePermission"]
+        if permission == "denyAll" or (permission == "byQueue" and source_arn not in allowed["sourceQueueArns"]):
+            raise RequestRefused(
+                f"{field}: {dead_letters} does not let this queue name it (RedriveAllowPolicy {permission}), so that "
+                "the policy could not be put back; allow it, or name another dead-letter queue"
+            )
 
     def attributes(self, queue_arn: str, *names: str) -> dict[str, str]:
         """Attributes of a queue, those that are not set left out."""

@@ -58,6 +58,9 @@ class SourceState(Wire):
     backlog: int | None = None
     """How many messages of a queue were visible before the candidate's first."""
     holding: Holding | None = None
+    blocks: bool = False
+    """Whether a ramp lifts the limits of a stream's mapping whose failures go to what is no queue, so that none holds
+    them: the limits come back at the end all the same."""
     parked: bool = False
     """Whether this rollout may have stopped the mapping."""
     weight: float = 0
@@ -105,8 +108,13 @@ class SourceState(Wire):
 
         What a stream's ramp has blocked must not be given up for its age as soon as the ramp is over.
         """
-        blocks = self.mode == "ramp" and self.holding is not None and not self.of_queue
+        blocks = self.mode == "ramp" and self.holds and not self.of_queue
         return self.original.blocking() if blocks else self.original
+
+    @property
+    def holds(self) -> bool:
+        """Whether something is to be given back once the rollout has gone one way or the other."""
+        return self.holding is not None or self.blocks
 
     @property
     def held(self) -> Settings:
@@ -121,7 +129,7 @@ class SourceState(Wire):
 
     def let_gone(self) -> SourceState:
         """The state once nothing is held any more."""
-        return self.model_copy(update={"holding": None, "to_release": False, "must_release": False})
+        return self.model_copy(update={"holding": None, "blocks": False, "to_release": False, "must_release": False})
 
 
 class Services(NamedTuple):
@@ -216,10 +224,15 @@ class ConsumerMapping:
             raise self.changed("points at an alias that is gone") from None
         return str(told["version"]), told["weights"]
 
-    def require_the_alias(self, state: SourceState) -> None:
+    def require_the_alias(self, state: SourceState, *, at_work: bool) -> None:
         """See that the mapping still invokes the alias whose weights are about to move.
 
         Its settings are its owner's while a rollout does not change them.
+
+        Parameters
+        ----------
+        at_work
+            Whether it must not have been disabled either: a candidate that gets nothing is not to be promoted.
         """
         try:
             mapping = self.find()
@@ -227,6 +240,8 @@ class ConsumerMapping:
             raise self.changed("is gone") from None
         if mapping["FunctionArn"] != state.function:
             raise self.changed(f"points at {mapping['FunctionArn']}")
+        if at_work and mapping["State"] in ("Disabling", "Disabled"):
+            raise self.changed("was disabled by somebody else")
 
     def update(self, **parameters: Any) -> None:
         """Update the mapping in place; what is left out stays as it is."""
@@ -234,7 +249,7 @@ class ConsumerMapping:
         functions = self._functions
         try:
             functions.update_event_source_mapping(UUID=self.uuid, **parameters)
-        except functions.exceptions.ResourceInUseException as error:
+        except (functions.exceptions.ResourceInUseException, functions.exceptions.ResourceConflictException) as error:
             raise TargetNotReady(f"target.mapping: {self.uuid}: {error}") from None
         except functions.exceptions.ResourceNotFoundException:
             raise self.changed("is gone") from None

@@ -14,7 +14,7 @@ from headgate.drivers.consumer import SETTLED, ConsumerMapping, Place, Services,
 from headgate.drivers.driving import PROMOTED
 from headgate.drivers.lambda_alias import AliasState, LambdaAliasDriver
 from headgate.drivers.redelivery import Redelivery
-from headgate.errors import RequestRefused, TargetNotReady
+from headgate.errors import RequestRefused, TargetChanged, TargetNotReady
 from headgate.holding import Holding, holding_for
 from headgate.mappings import Settings, faults_of, mode_of, settings_of, source_of, visibility_faults
 
@@ -73,16 +73,20 @@ class EventSourceDriver:
             If something is on its way: call again.
         """
         mapping = self._mapping.find()
-        state = self._with_versions(known or self._first_look(mapping))
-        self._hold(state, mapping)
-        return state.model_copy(
-            update={"to_release": state.holding is not None, "must_release": state.holding is not None}
-        )
+        state = known or self._first_look(mapping)
+        replaces = self._to_replace(state)
+        self._refuse_a_limit_on_what_never_comes(state, replaces)
+        state = self._with_versions(state)
+        if replaces is not None:
+            self._hold(state, replaces, mapping)
+        blocks = state.mode == "ramp" and not state.of_queue and state.original.gives_up and state.holding is None
+        state = state.model_copy(update={"blocks": blocks})
+        return state.model_copy(update={"to_release": state.holds, "must_release": state.holds})
 
     def shift(self, state: SourceState, weight: float) -> SourceState:
         """Give the candidate ``weight`` percent: of the batches, or of the throughput that the mapping had."""
         if state.mode == "split":
-            self._mapping.require_the_alias(state)
+            self._require_the_alias(state)
             alias = self._alias.shift(state.known_alias, weight)
             return state.model_copy(update={"alias": alias, "weight": weight, "shifted_at": self._milliseconds()})
         if weight == 0:
@@ -92,7 +96,7 @@ class EventSourceDriver:
     def promote(self, state: SourceState) -> SourceState:
         """Let the alias name the candidate, and the mapping point at the alias as it did before."""
         if state.mode == "split":
-            self._mapping.require_the_alias(state)
+            self._require_the_alias(state)
             return self._moved(state, self._alias.promote, PROMOTED)
         wanted = Place(state.function, state.known_alias.candidate, state.at_rest)
         return self._place(state, wanted, PROMOTED, self._alias.promote)
@@ -103,7 +107,7 @@ class EventSourceDriver:
             return state  # Nothing was moved yet.
         if state.mode == "split":
             moved = self._moved(state, self._alias.rollback, 0)
-            self._mapping.require_the_alias(state)
+            self._mapping.require_the_alias(state, at_work=False)
             return moved
         return self._place(state, state.stable_place, 0, self._alias.rollback)
 
@@ -170,12 +174,8 @@ class EventSourceDriver:
             return 0
         return int(self._services.holdings.attributes(state.source, "VisibilityTimeout")["VisibilityTimeout"])
 
-    def _hold(self, state: SourceState, mapping: Any) -> None:
-        """See that what the candidate fails on lands in a queue of the rollout's own, if it would land anywhere."""
-        replaces = self._to_replace(state)
-        self._refuse_a_limit_on_what_never_comes(state, replaces)
-        if replaces is None:
-            return
+    def _hold(self, state: SourceState, replaces: str, mapping: Any) -> None:
+        """See that what the candidate fails on lands in a queue of the rollout's own."""
         if state.holding is None:
             # On record before it is done: what is ours to take back must be known whenever this process dies.
             fifo = state.kind == "sqs-fifo"
@@ -238,24 +238,33 @@ class EventSourceDriver:
         Raises
         ------
         RequestRefused
-            If an earlier rollout's own queue is there, which could not be taken away.
+            If another rollout's own queue is there, or what is there could not be put back.
         """
         if state.holding is not None:
             return state.holding.replaces
         if state.of_queue:
+            self._services.holdings.require(state.source, "target.mapping")
             policy = self._services.holdings.redrive_policy(state.source)
-            self._refuse_a_queue_that_was_left(state, policy and json.loads(policy)["deadLetterTargetArn"])
+            if policy:
+                self._refuse_a_queue_that_was_left(state, json.loads(policy)["deadLetterTargetArn"])
+                self._services.holdings.require_way_back(state.source, policy)
             return policy or None
         destination = state.original.on_failure or ""
         self._refuse_a_queue_that_was_left(state, destination)
-        return destination if state.original.gives_up and (not destination or ":sqs:" in destination) else None
+        if not state.original.gives_up or (destination and ":sqs:" not in destination):
+            return None
+        if destination:
+            self._services.holdings.require(destination, "target.mapping: its on-failure destination")
+        return destination
 
     def _refuse_a_queue_that_was_left(self, state: SourceState, found: str) -> None:
         if found.rpartition(":")[2].startswith(self._services.holding_prefix):
+            where = "the redrive policy" if state.of_queue else "the mapping's on-failure destination"
             raise RequestRefused(
-                f"target.mapping: what fails of {state.source} still goes to {found}, the queue of an earlier rollout "
-                "that was stopped (its tag headgate:rollout says which); bring its messages back by a redrive, and "
-                "point the redrive policy or the on-failure destination at your own queue again"
+                f"target.mapping: what fails of {state.source} goes to {found}, the queue of another rollout, which "
+                "its tag headgate:rollout names; wait if that is still going on. If it was stopped, bring the queue's "
+                f"messages back with headgate-redrive, and point {where} at your own queue again, which that rollout's "
+                "record has under state.holding.replaces (README.md, When a rollout was stopped)"
             )
 
     def _role(self, state: SourceState) -> str:
@@ -266,6 +275,14 @@ class EventSourceDriver:
 
     # Moving
 
+    def _require_the_alias(self, state: SourceState) -> None:
+        """See that the mapping gives the alias its batches; the rollout's own weights do not stay where it does not."""
+        try:
+            self._mapping.require_the_alias(state, at_work=True)
+        except TargetChanged:
+            self._alias.rollback(state.known_alias)
+            raise
+
     def _moved(self, state: SourceState, move: Callable[[AliasState], AliasState], weight: float) -> SourceState:
         alias = move(state.known_alias)
         return state.model_copy(
@@ -273,7 +290,7 @@ class EventSourceDriver:
                 "alias": alias,
                 "weight": weight,
                 "shifted_at": self._milliseconds(),
-                "to_release": state.holding is not None or alias.to_release,
+                "to_release": state.holds or alias.to_release,
                 "parked": False,
             }
         )

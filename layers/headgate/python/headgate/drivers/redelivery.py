@@ -55,7 +55,7 @@ class Redelivery:
     def carry_out(self, state: SourceState) -> SourceState:
         """Empty the rollout's own queue, put back what it stood in for, and delete it; TargetNotReady until done."""
         if state.holding is None:
-            return state.let_gone()
+            return self._let_go_of_limits(state) if state.blocks else state.let_gone()
         # Deleted by a call whose answer was lost; or never made, as the rollout ended before.
         if self._services.holdings.is_gone(state.holding) and (
             state.holding.restored_at or self._nothing_was_held(state, state.holding)
@@ -114,7 +114,7 @@ class Redelivery:
         mapping = self._mapping.settled(state)
         found = self._mapping.place(state, mapping)
         if found.settings != state.original:
-            self._give_settings_back(state, holding, mapping, found.settings)
+            self._give_settings_back(state, mapping, found.settings)
         if not holding.restored_at:
             raise TargetNotReady(f"{holding.name}: what comes late is waited for", self._restored(state, holding))
         self._await_settled(state, holding)
@@ -137,11 +137,19 @@ class Redelivery:
         self._services.holdings.delete(holding)
         return state.let_gone()
 
-    def _give_settings_back(self, state: SourceState, holding: Holding, mapping: Any, found: Settings) -> None:
+    def _let_go_of_limits(self, state: SourceState) -> SourceState:
+        """Give a mapping its limits back whose failures go to what is no queue."""
+        mapping = self._mapping.settled(state)
+        found = self._mapping.place(state, mapping)
+        if found.settings != state.original:
+            self._give_settings_back(state, mapping, found.settings)
+        return state.let_gone()
+
+    def _give_settings_back(self, state: SourceState, mapping: Any, found: Settings) -> None:
         """Take a mapping's settings a step back to what they were; raises TargetNotReady.
 
         What a ramp has blocked is worked off first, in its order. What is too old by then for the limits that come back
-        is given up to the rollout's own queue, and delivered again.
+        is given up to the rollout's own queue, if there is one, and delivered again.
         """
         self._await_what_the_candidate_had(state)
         if found != state.held:
@@ -152,7 +160,7 @@ class Redelivery:
             raise TargetNotReady(f"target.mapping: {self._mapping.uuid} is getting its limits back", state)
         left = modified_at(mapping) + self._services.settle_seconds - self._services.now()
         if left > 0:
-            raise TargetNotReady(f"{holding.name}: what is too old comes there, {left:.0f} s", state)
+            raise TargetNotReady(f"{state.source}: what is too old is given up, {left:.0f} s", state)
         self._mapping.update(**state.original.changes(found, state.kind))
         raise TargetNotReady(f"target.mapping: {self._mapping.uuid} is getting its own settings back", state)
 
