@@ -47,8 +47,8 @@ class Service:
             seen[id(context)] = dict(params)
 
         def answer(model: Any, context: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]]:
-            self.interrupt(model.name, "before")
             try:
+                self.interrupt(model.name, "before")
                 result = getattr(self, model.name)(**seen.pop(id(context)))
                 self.interrupt(model.name, "after")
             except Refusal as refusal:

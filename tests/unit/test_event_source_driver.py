@@ -124,6 +124,10 @@ def long_candidate(consumer: Consumer) -> None:
     consumer.function.versions["7"]["Timeout"] = 60
 
 
+def show_at_once(consumer: Consumer) -> None:
+    consumer.sqs.queues[consumer.queue].visibility = 0
+
+
 def forget_mapping(consumer: Consumer) -> None:
     consumer.function.mappings.clear()
 
@@ -139,6 +143,7 @@ def serve_candidate(consumer: Consumer) -> None:
         (disable, "is disabled; enable it first"),
         (split_alias, "already sends 50 % to version 5; finish or undo that first"),
         (long_candidate, "visibility timeout of 18 s is below the timeout of version 7, 60 s.*raise it to 360"),
+        (show_at_once, "visibility timeout of 0 s is below the timeout of version 7, 3 s.*raise it to 18"),
         (forget_mapping, "target.mapping: there is no mapping 14e0db71"),
         (serve_candidate, "candidate: version 7 is what checkout:live serves already"),
     ],
@@ -627,6 +632,28 @@ def test_settings_that_somebody_else_sets_while_the_rollout_prepares_are_not_ove
         for _ in consumer.tries("prepare"):
             consumer.mapping.fields["BatchSize"] = 7
     assert consumer.mapping.fields["BatchSize"] == 7
+
+
+# --- Throttles -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("consumer", [("queue", "split"), ("fifo", "ramp"), ("kinesis", "split")], indirect=True)
+@pytest.mark.parametrize("promoted", [True, False])
+def test_whatever_sqs_throttles_is_asked_for_again(consumer: Consumer, *, promoted: bool) -> None:
+    # GIVEN SQS, which throttles the first call of each operation
+    asked: set[str] = set()
+
+    def throttle(operation: str, _: str) -> None:
+        if operation not in asked:
+            asked.add(operation)
+            raise Refusal("RequestThrottled")
+
+    consumer.service.interrupt = throttle  # type: ignore[method-assign]
+    # WHEN a rollout goes from its beginning to its end
+    consumer.end(rolled_out(consumer, 10), promoted=promoted)
+    # THEN it gets there
+    consumer.assert_as_before("7" if promoted else "6")
+    assert asked >= {"CreateQueue", "GetQueueAttributes", "GetQueueUrl", "DeleteQueue"}
 
 
 # --- Crashes ---------------------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from botocore.exceptions import ClientError
+
 from headgate.errors import LockLost, RequestRefused, TargetNotReady
 from headgate.observability import logger
 from headgate.plan import Plan
@@ -19,6 +21,17 @@ if TYPE_CHECKING:
 
 PROMOTED = -1.0
 """The weight that stands for the candidate alone; 100 is a step, at which the target still names the stable one."""
+
+PASSING = (
+    "RequestThrottled",
+    "OverLimit",
+    "KmsThrottled",
+    "KMSThrottlingException",
+    "LimitExceededException",
+    "InternalFailureException",
+)
+"""Errors of SQS, Kinesis and DynamoDB streams that pass. They have names of their own in boto3, and not those that the
+machine tries again: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html."""
 
 PHASES: dict[str, Phase] = {
     "prepare": "preparing",
@@ -106,6 +119,10 @@ def drive(
             rolled_back = event.get("rolledBack", False)
             told = not_ready.state.to_wire()
             steps.keep_state(plan.rollout_id, told, phase=PHASES[action], underway=True, rolled_back=rolled_back)
+        raise
+    except ClientError as error:
+        if type(error).__name__ in PASSING:
+            raise TargetNotReady(f"{action}: {error}") from error
         raise
     if state is None:
         return {"state": _standing(driver)}

@@ -155,10 +155,11 @@ class EventSourceDriver:
         state = state.with_alias(alias)
         timeouts = {version: self._timeout(version) for version in (alias.stable, alias.candidate)}
         visibility = self._visibility(state)
-        if visibility and (faults := visibility_faults(visibility, timeouts[alias.candidate], alias.candidate)):
+        if state.of_queue and (faults := visibility_faults(visibility, timeouts[alias.candidate], alias.candidate)):
             raise RequestRefused("; ".join(faults))
         longest = max(timeouts.values())
-        waiting = self._services.queues.count(self._services.queues.url(state.source)).visible if visibility else None
+        count, url = self._services.queues.count, self._services.queues.url
+        waiting = count(url(state.source)).visible if state.of_queue else None
         return state.model_copy(
             update={"timeout_seconds": longest, "visibility_seconds": visibility, "backlog": waiting}
         )
