@@ -32,6 +32,7 @@ services = Services(
     holdings=HoldingQueues(sqs, queues, streams),
     holding_prefix=setting("HOLDING_PREFIX"),
     settle_seconds=int(setting("SETTLE_SECONDS")),
+    stream_names=setting("TARGET_STREAMS"),
 )
 
 

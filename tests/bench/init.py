@@ -57,6 +57,7 @@ SETTINGS = {
     "TASK_CLUSTERS": "*",
     "PARTITION": "aws",
     "HOLDING_PREFIX": "headgate-held-",
+    "TARGET_STREAMS": "*",
     "SETTLE_SECONDS": "60",
     "TELEMETRY": "false",
     "BUS": "headgate",

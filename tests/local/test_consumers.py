@@ -76,8 +76,11 @@ def test_batches_that_a_stream_gave_up_under_the_candidate_are_read_again_for_th
     assert consumer.dead_letters.take() == []
 
 
-def test_a_ramp_of_a_stream_blocks_on_what_the_candidate_fails_on_and_keeps_its_order(headgate: Headgate) -> None:
-    consumer = Consumer(headgate, "kinesis")
+@pytest.mark.parametrize("source", ["kinesis", "dynamodb"])
+def test_a_ramp_of_a_stream_blocks_on_what_the_candidate_fails_on_and_keeps_its_order(
+    headgate: Headgate, source: str
+) -> None:
+    consumer = Consumer(headgate, source)
     version = consumer.publish(broken=True)
     rollout = headgate.request(
         target=consumer.target | {"mode": "ramp"},

@@ -143,6 +143,7 @@ _ENVIRONMENT = {
         {"lambda-alias": arn_of("lambda_alias_driver"), "event-source": arn_of("event_source_driver")}
     ),
     "HOLDING_PREFIX": PREFIX,
+    "TARGET_STREAMS": "*",
     "SETTLE_SECONDS": "60",
     "ROLLOUT_MACHINE": machine_arn(ROLLOUT),
     "BUS": "headgate",

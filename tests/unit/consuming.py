@@ -78,6 +78,9 @@ class ConsumerSqs(FakeSqs):
     def create_queue(self, *, QueueName: str, Attributes: dict[str, str], tags: dict[str, str]) -> dict[str, str]:
         assert tags
         assert QueueName.endswith(".fifo") == (Attributes.get("FifoQueue") == "true")
+        # A policy is kept in a spelling of SQS's own.
+        if QueueName in self.queues and "Policy" in Attributes:
+            raise refusal("QueueNameExists", "A queue already exists with the same name and a different value")
         if QueueName not in self.queues:
             self.queue(QueueName)
         return {"QueueUrl": url(QueueName)}
@@ -202,6 +205,7 @@ class Consumer:
         return make_plan(read_request(asked, "unused"), driver=DRIVER, firing=[], alias=alias)
 
     mode = "ramp"
+    stream_names = "*"
     guards: dict[str, Any] = {}
 
     def call(self, action: str, state: dict[str, Any] | None = None, **event: Any) -> dict[str, Any]:
@@ -211,7 +215,7 @@ class Consumer:
         record: Any = self.record
 
         def driver_of(plan: Plan, still_ours: Callable[[], None], aim: float | None) -> Any:
-            return EventSourceDriver(self._services, plan, still_ours, aim)
+            return EventSourceDriver(self._services._replace(stream_names=self.stream_names), plan, still_ours, aim)
 
         answer = drive(json.loads(json.dumps(call)), record, record, driver_of, SourceState)
         told: dict[str, Any] = json.loads(json.dumps(answer["state"]))

@@ -197,6 +197,19 @@ def test_what_could_not_be_put_back_is_not_taken_away(
     assert (consumer.mapping.updates, consumer.own, len(consumer.function.versions)) == ([], [], versions)
 
 
+@pytest.mark.parametrize("consumer", [("kinesis", "split"), ("dynamodb", "ramp")], indirect=True)
+def test_a_stream_that_may_not_be_read_again_is_refused_before_anything_fails(consumer: Consumer) -> None:
+    consumer.stream_names = "order?"
+    consumer.do("prepare")
+    consumer.stream_names = "payments-*"
+    consumer.record.fields.clear()
+    updates = len(consumer.mapping.updates)
+    consumer.mapping.fields |= {"DestinationConfig": DESTINATION}
+    with pytest.raises(RequestRefused, match=r"of orders could not be read again: .* TargetStreams, payments-\*, does"):
+        consumer.do("prepare")
+    assert len(consumer.mapping.updates) == updates
+
+
 @pytest.mark.parametrize("consumer", [("queue", "split")], indirect=True)
 def test_a_dead_letter_queue_that_lets_this_queue_name_it_is_put_back(consumer: Consumer) -> None:
     consumer.sqs.allows[consumer.team] = {"redrivePermission": "byQueue", "sourceQueueArns": [QUEUE]}
@@ -607,6 +620,33 @@ def test_a_mapping_that_was_stopped_runs_again_when_its_alias_was_moved_meanwhil
     consumer.assert_mapping_as_before()
     assert consumer.function.serves() == ("5", {})
     assert consumer.versions_at_work()[-1] == "5"
+
+
+@pytest.mark.parametrize("consumer", [("fifo", "ramp"), ("kinesis", "ramp")], indirect=True)
+@pytest.mark.parametrize("action", ["shift", "rollback"])
+@pytest.mark.parametrize(
+    ("change", "serves"), [(set_otherwise, "checkout:live"), (point_elsewhere, "basket:live")], ids=["set", "pointed"]
+)
+def test_a_mapping_that_was_stopped_runs_again_when_it_was_changed_meanwhile_and_keeps_the_change(
+    consumer: Consumer, action: str, change: Callable[[Consumer], None], serves: str
+) -> None:
+    # GIVEN a mapping that is stopped and not drained yet, when somebody else changes it
+    state = rolled_out(consumer, *((10,) if action == "rollback" else ()))
+    changed: list[dict[str, Any]] = []
+    with pytest.raises(TargetChanged, match="changed by somebody else"):  # noqa: PT012
+        for _ in consumer.tries(action, state, weight=10):
+            if consumer.mapping.told()["State"] == "Disabled" and not changed:
+                change(consumer)
+                changed.append(dict(consumer.mapping.fields))
+    # THEN it runs, with what they have set, and the candidate is not at work
+    consumer.clock.sleep(10)
+    found = consumer.mapping.told()
+    assert (found["State"], found["BatchSize"]) == ("Enabled", changed[0]["BatchSize"])
+    assert found["FunctionArn"].endswith(f":{serves}")
+    # AND so it stays
+    with pytest.raises(TargetChanged, match="changed by somebody else"):
+        consumer.do("rollback", state)
+    assert consumer.mapping.told() == found
 
 
 @pytest.mark.parametrize("consumer", [("queue", "ramp"), ("fifo", "ramp"), ("queue", "split")], indirect=True)

@@ -76,6 +76,7 @@ SETTINGS = {
     "TELEMETRY": "true",
     "DRIVERS": json.dumps({"lambda-alias": DRIVER, "event-source": DRIVER.replace("lambda-alias", "event-source")}),
     "HOLDING_PREFIX": "headgate-held-",
+    "TARGET_STREAMS": "*",
     "SETTLE_SECONDS": "60",
 }
 NAMES = sorted(path.parent.name for path in ROOT.glob("functions/*/app.py"))

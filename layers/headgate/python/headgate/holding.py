@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -126,7 +127,7 @@ class HoldingQueues:
         self._streams = streams
 
     def make(self, holding: Holding, rollout_id: str, *, key: str = "", sender_role: str = "") -> None:
-        """Create the queue; again changes nothing.
+        """Create the queue; where it is there already nothing changes.
 
         Parameters
         ----------
@@ -144,7 +145,10 @@ class HoldingQueues:
             allow = {"Effect": "Allow", "Principal": {"AWS": sender_role}, "Action": "sqs:SendMessage"}
             policy = {"Version": "2012-10-17", "Statement": [allow | {"Resource": holding.arn}]}
             attributes["Policy"] = json.dumps(policy)
-        self._sqs.create_queue(QueueName=holding.name, Attributes=attributes, tags={ROLLOUT_TAG: rollout_id[:256]})
+        # SQS answers for a queue that is there only if it is told exactly what it has made of the attributes. The name
+        # is this rollout's alone.
+        with suppress(self._sqs.exceptions.QueueNameExists):
+            self._sqs.create_queue(QueueName=holding.name, Attributes=attributes, tags={ROLLOUT_TAG: rollout_id[:256]})
 
     def redrive_policy(self, source_arn: str) -> str:
         """A queue's redrive policy, as JSON; empty where it has none."""

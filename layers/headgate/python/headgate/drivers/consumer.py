@@ -144,6 +144,8 @@ class Services(NamedTuple):
     settle_seconds: int
     """How long a queue's new attributes may take to hold everywhere: 60 by AWS's account,
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html."""
+    stream_names: str = "*"
+    """Pattern of the names of the streams, and tables with streams, that may be read again."""
     now: Callable[[], float] = time.time
 
 

@@ -8,6 +8,8 @@ step by step. Stable and candidate are never at work side by side.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from headgate.drivers.consumer import SETTLED, ConsumerMapping, Place, Services, SourceState, modified_at
@@ -256,6 +258,11 @@ class EventSourceDriver:
             return None
         if destination:
             self._services.holdings.require(destination, "target.mapping: its on-failure destination")
+        if not fnmatchcase(name := state.source.split("/")[1], self._services.stream_names):
+            raise RequestRefused(
+                f"target.mapping: what fails of {name} could not be read again: the stack's parameter TargetStreams, "
+                f"{self._services.stream_names}, does not cover it; change that"
+            )
         return destination
 
     def _refuse_a_queue_that_was_left(self, state: SourceState, found: str) -> None:
@@ -314,11 +321,17 @@ class EventSourceDriver:
         """
         mapping = self._mapping.settled(state)
         runs = mapping["State"] == "Enabled"
-        found = self._mapping.place(state, mapping)
+        try:
+            found = self._mapping.place(state, mapping)
+        except TargetChanged:
+            with suppress(TargetChanged):  # What was found first is what is told.
+                self._start_again(state, mapping, runs=runs)
+            raise
         if not runs and not state.parked:
             raise self._mapping.changed("was disabled by somebody else")
         if fault := self._fault_of_alias(state):
-            self._start_again(state, mapping, runs=runs)
+            settings = state.at_rest.changes(found.settings, state.kind)
+            self._start_again(state, mapping, runs=runs, FunctionName=state.function, **settings)
             raise self._mapping.changed(fault)
         if found.version != wanted.version:
             self._stop(state, runs=runs)
@@ -354,12 +367,17 @@ class EventSourceDriver:
         self._mapping.update(Enabled=False)
         raise TargetNotReady(f"target.mapping: {self._mapping.uuid} is being stopped", state)
 
-    def _start_again(self, state: SourceState, mapping: Any, *, runs: bool) -> None:
-        """Let a mapping that this rollout has stopped invoke its alias again, wherever somebody else has moved that."""
-        if not runs:
-            self._await_drained(state, mapping)
-            changes = state.at_rest.changes(settings_of(mapping, state.kind), state.kind)
-            self._mapping.update(FunctionName=state.function, Enabled=True, **changes)
+    def _start_again(self, state: SourceState, mapping: Any, *, runs: bool, **parameters: Any) -> None:
+        """Let a mapping run again that somebody else has changed while this rollout had it stopped.
+
+        What they have set stays. Where it still points at the candidate, it gets its alias back.
+        """
+        if runs or not state.parked:
+            return
+        self._await_drained(state, mapping)
+        if mapping["FunctionArn"] == state.candidate_place(100).function:
+            parameters["FunctionName"] = state.function
+        self._mapping.update(Enabled=True, **parameters)
 
     def _await_drained(self, state: SourceState, mapping: Any) -> None:
         """See that nothing of the version before is at work any more.
