@@ -16,6 +16,7 @@ from tests.unit.consuming import (
     DESTINATION,
     FIFO,
     GIVES_UP,
+    PREFIX,
     QUEUE,
     STREAM,
     TABLE_STREAM,
@@ -264,6 +265,29 @@ def test_batches_that_a_split_gives_up_go_to_a_queue_of_its_own(consumer: Consum
     assert consumer.mapping.fields["MaximumRetryAttempts"] == 2
 
 
+@pytest.mark.parametrize("consumer", [("kinesis", "split"), ("kinesis", "ramp")], indirect=True)
+def test_a_role_that_may_not_send_to_the_rollouts_own_queue_is_found_out_before_any_traffic(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a function whose role may send to the team's queue alone
+    update = consumer.mapping.update
+
+    def check(**given: Any) -> dict[str, Any]:
+        if PREFIX in str(given.get("DestinationConfig")):
+            raise Refusal("InvalidParameterValueException", "The execution role may not call SendMessage on SQS")
+        return update(**given)
+
+    monkeypatch.setattr(consumer.mapping, "update", check)
+    # WHEN it is to be rolled out
+    with pytest.raises(RequestRefused, match=r"takes no on-failure destination of the rollout's own: .*SendMessage"):
+        consumer.do("prepare")
+    # THEN it is refused, and the rollback of nothing leaves nothing
+    state = consumer.do("rollback", {})
+    consumer.do("restore", state)
+    consumer.assert_as_before("6")
+    assert consumer.mapping.updates == []
+
+
 @pytest.mark.parametrize("consumer", [("kinesis for ever", "ramp"), ("kinesis for ever", "split")], indirect=True)
 def test_where_nothing_is_given_up_nothing_is_held(consumer: Consumer) -> None:
     consumer.do("prepare")
@@ -430,6 +454,8 @@ def test_what_a_ramp_has_blocked_is_worked_off_before_the_limits_come_back(
 ) -> None:
     # GIVEN a stream whose mapping gives batches up, in a ramp, where it gives none up
     state = rolled_out(consumer, 10)
+    (own,) = consumer.own
+    assert consumer.mapping.fields["DestinationConfig"] == {"OnFailure": {"Destination": arn(own)}}
     seen = len(consumer.mapping.updates)
     # WHEN the rollout has ended one way or the other
     state = consumer.do("promote" if promoted else "rollback", state)
@@ -439,8 +465,7 @@ def test_what_a_ramp_has_blocked_is_worked_off_before_the_limits_come_back(
     # AND its limits come back later, and what is too old for them is held before it goes to the team
     consumer.do("release" if promoted else "restore", state)
     limits, destination = consumer.mapping.updates[-2:]
-    assert limits["MaximumRetryAttempts"] == 2
-    assert limits["DestinationConfig"]["OnFailure"]["Destination"].rpartition(":")[2].startswith("headgate-held-")
+    assert limits == {"MaximumRetryAttempts": 2}
     assert destination == {"DestinationConfig": DESTINATION}
     assert len(consumer.mapping.updates) > seen + 2
     consumer.assert_as_before("7" if promoted else "6")

@@ -99,7 +99,7 @@ class SourceState(Wire):
 
     def ramp(self, weight: float) -> Settings:
         """The settings at a step of a ramp."""
-        settings = self.original.share(weight, self.kind)
+        settings = self.held.share(weight, self.kind)
         return settings if self.of_queue else settings.blocking()
 
     @property
@@ -109,7 +109,7 @@ class SourceState(Wire):
         What a stream's ramp has blocked must not be given up for its age as soon as the ramp is over.
         """
         blocks = self.mode == "ramp" and self.holds and not self.of_queue
-        return self.original.blocking() if blocks else self.original
+        return self.held.blocking() if blocks else self.original
 
     @property
     def holds(self) -> bool:

@@ -192,8 +192,6 @@ class EventSourceDriver:
             self._hold_messages(state, state.holding)
             return
         self._services.holdings.make(state.holding, self._plan.rollout_id, sender_role=self._role(state))
-        if state.mode == "ramp":
-            return  # It gives nothing up before its end.
         if mapping["State"] not in SETTLED:
             raise TargetNotReady(f"target.mapping: {self._mapping.uuid} is {mapping['State']}", state)
         found = self._mapping.place(state, mapping).settings
@@ -347,7 +345,8 @@ class EventSourceDriver:
 
     def _was_never_moved(self, state: SourceState, found: Place, wanted: Place) -> bool:
         """Whether the mapping is all that it was before the rollout, so that nothing has been blocked."""
-        return wanted.function == state.function and found == wanted._replace(settings=state.original)
+        unmoved = [wanted._replace(settings=settings) for settings in (state.original, state.held)]
+        return wanted.function == state.function and found in unmoved
 
     def _arrived(
         self, state: SourceState, weight: float, move: Callable[[AliasState], AliasState] | None
