@@ -362,6 +362,16 @@ class TestBatchesOfAStream:
         assert state["redriven"]["redelivered"] == 4
         consumer.assert_as_before("6")
 
+    def test_the_function_gets_no_more_at_once_than_its_mapping_gives(
+        self, consumer_of: Callable[..., Consumer]
+    ) -> None:
+        # GIVEN a batch of two, in whose range others lie that the mapping gave to other batches beside it
+        consumer = consumer_of(STREAM, "split", **GIVES_UP | {"BatchSize": 2})
+        state = rolled_out(consumer, 10)
+        consumer.give_up(1, 5)
+        consumer.end(state, promoted=False)
+        assert [sequences for _, sequences in consumer.delivered] == [["1", "2"], ["3", "4"], ["5"]]
+
     @pytest.mark.parametrize("promoted", [True, False])
     def test_what_fails_again_goes_on_to_where_it_would_have_gone(self, consumer: Consumer, *, promoted: bool) -> None:
         state = rolled_out(consumer, 10)

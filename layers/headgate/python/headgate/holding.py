@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -76,6 +76,18 @@ class Holding(Wire):
         replaced = json.loads(self.replaces)
         receives = self.receives or int(replaced["maxReceiveCount"])
         return json.dumps(replaced | {"deadLetterTargetArn": self.arn, "maxReceiveCount": receives})
+
+
+class Delivery(NamedTuple):
+    """How batches of a stream are given to a function."""
+
+    function: str
+    """Its ARN, with the version."""
+    timeout_seconds: int
+    """The function's: an invocation that begins must end while the process that waits for it still lives."""
+    batch_size: int
+    """As many records as the mapping gives it at most. A batch's range may hold more: the mapping's filter or its
+    parallelization factor had left some of them out of the batch."""
 
 
 class Redriven(Wire):
@@ -230,7 +242,7 @@ class HoldingQueues:
             self._sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": wanted})
 
     def redeliver(
-        self, holding: Holding, function: str, timeout_seconds: int, deadline: float, so_far: Redriven
+        self, holding: Holding, consumer: Delivery, deadline: float, so_far: Redriven
     ) -> tuple[bool, Redriven]:
         """Give the batches that are held to a function, those of a shard in its order.
 
@@ -239,8 +251,8 @@ class HoldingQueues:
 
         Parameters
         ----------
-        timeout_seconds
-            The function's: an invocation that begins must end while this process still lives.
+        consumer
+            What the batches are given to.
         deadline
             When to begin no other batch, on ``time.monotonic``.
 
@@ -254,7 +266,7 @@ class HoldingQueues:
         left = sorted(held, key=_place_in_its_shard)
         try:
             while left and time.monotonic() < deadline:
-                told = self._redeliver_one(holding, url, left[0], function, timeout_seconds, deadline, told)
+                told = self._redeliver_one(holding, url, left[0], consumer, deadline, told)
                 del left[0]
         finally:
             # The next call goes on with them, and not only after an hour.
@@ -266,8 +278,7 @@ class HoldingQueues:
         holding: Holding,
         url: str,
         message: Message,
-        function: str,
-        timeout_seconds: int,
+        consumer: Delivery,
         deadline: float,
         told: Redriven,
     ) -> Redriven:
@@ -278,8 +289,10 @@ class HoldingQueues:
             except NotYet:
                 self._queues.release(url, [message])
                 return told
-            until = time.monotonic() + max(1, CALL_SECONDS - timeout_seconds)
-            delivered = self._streams.deliver(function, read.records, deadline=until)
+            until = time.monotonic() + max(1, CALL_SECONDS - consumer.timeout_seconds)
+            delivered = self._streams.deliver(
+                consumer.function, read.records, batch_size=consumer.batch_size, deadline=until
+            )
             told = told.model_copy(
                 update={"redelivered": told.redelivered + delivered.ok, "expired": told.expired + read.lost}
             )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.drivers.consumer import modified_at
 from headgate.errors import TargetNotReady
-from headgate.holding import PER_SECOND, Redriven
+from headgate.holding import PER_SECOND, Delivery, Redriven
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,8 +120,9 @@ class Redelivery:
         self._await_settled(state, holding)
         alias = state.known_alias
         function = state.function_with(alias.candidate if self._promoted else alias.stable)
+        consumer = Delivery(function, state.timeout_seconds, state.original.batch_size)
         done, told = self._services.holdings.redeliver(
-            holding, function, state.timeout_seconds, time.monotonic() + SLICE_SECONDS, state.redriven or Redriven()
+            holding, consumer, time.monotonic() + SLICE_SECONDS, state.redriven or Redriven()
         )
         state = state.model_copy(update={"redriven": told})
         if not done:
