@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.statemachines.rollouts import CANDIDATE, LONG, STABLE, Rollouts, assert_invariants
 from tests.unit.consuming import PREFIX, UUID
+from tests.unit.queues import arn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +66,31 @@ def test_a_consumer_is_rolled_out_or_back_and_what_failed_is_told(
     told = {name: count for name, count in app.record()["redriven"].items() if count}
     assert told == {"forwarded" if promoted else "returned": 2}
     assert app.events()[-1]["detail"]["redriven"] == app.record()["redriven"]
+
+
+@pytest.mark.parametrize("mode", ["split", "ramp"])
+def test_a_redrive_policy_that_somebody_else_sets_stops_the_rollout_and_what_failed_goes_back(
+    app: Rollouts, mode: str
+) -> None:
+    # GIVEN a message that has failed when somebody else sets another redrive policy
+    settings = dict(app.consume("orders").settings)
+    app.sqs.queue("other")
+    policy = json.dumps({"deadLetterTargetArn": arn("other"), "maxReceiveCount": 9})
+    app.after("Bake", lambda: fail(app, "orders", "m-1"))
+    app.after("Bake", lambda: app.sqs.point("orders", policy))
+    app.after("Bake", lambda: app.signal("abort"))
+    # WHEN the rollout is rolled back
+    execution = app.run(request_for(app, mode, (10, LONG)))
+    # THEN it ends as stopped, the policy stays, and the stable version gets what the candidate failed on
+    assert execution.error == "Stopped"
+    assert_invariants(app)
+    assert "other" in app.record()["reason"]
+    assert "what failed during the rollout is back in" in app.record()["reason"]
+    mapping = app.functions.mapping
+    assert mapping is not None
+    assert (mapping.told()["State"], mapping.settings, mapping.version) == ("Enabled", settings, STABLE)
+    assert (app.sqs.queues["orders"].dead_letters, bodies(app, "orders")) == ("other", ["m-1"])
+    assert [name for name in app.sqs.queues if name.startswith(PREFIX)] == []
 
 
 def test_an_abort_while_the_consumer_is_drained_lets_the_stable_version_go_on(app: Rollouts) -> None:

@@ -68,7 +68,9 @@ class Holding(Wire):
     placed_at: int = 0
     """When it was put in that place, in seconds since 1970."""
     restored_at: int = 0
-    """When that was put back, in seconds since 1970."""
+    """When that was put back, in seconds since 1970; or when it was found that somebody else has changed it."""
+    changed: str = ""
+    """What they have made of it. It is left as found, and what is held goes back all the same."""
 
     @property
     def redrive_policy(self) -> str:
@@ -232,7 +234,12 @@ class HoldingQueues:
             return True
         if _alike(found, holding.replaces):
             return False
-        raise _changed(holding, source_arn, found)
+        raise _changed(source_arn, found)
+
+    def is_named(self, holding: Holding, source_arn: str) -> bool:
+        """Whether the source's dead letters go to the rollout's own queue, under whatever terms."""
+        policy = self.redrive_policy(source_arn)
+        return bool(policy) and json.loads(policy)["deadLetterTargetArn"] == holding.arn
 
     def _set_redrive_policy(self, holding: Holding, source_arn: str, wanted: str) -> None:
         """Write a redrive policy, unless somebody else has; SQS has no revision, so it is compared before."""
@@ -336,10 +343,9 @@ def _place_in_its_shard(message: Message) -> tuple[str, str, int]:
     return batch.key if batch else ("", "", 0)
 
 
-def _changed(holding: Holding, source_arn: str, found: str) -> TargetChanged:
+def _changed(source_arn: str, found: str) -> TargetChanged:
     return TargetChanged(
-        f"the redrive policy of {source_arn} was changed by somebody else: it is {found or 'gone'}, and left as found; "
-        f"what failed during the rollout is in {holding.name}"
+        f"the redrive policy of {source_arn} was changed by somebody else: it is {found or 'gone'}, and left as found"
     )
 
 

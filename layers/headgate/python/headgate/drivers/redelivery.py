@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from headgate.drivers.consumer import modified_at
-from headgate.errors import TargetNotReady
+from headgate.errors import TargetChanged, TargetNotReady
 from headgate.holding import PER_SECOND, Delivery, Redriven
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Redelivery:
         if self._services.holdings.is_gone(state.holding) and (
             state.holding.restored_at or self._nothing_was_held(state, state.holding)
         ):
-            return state.let_gone()
+            return self._let_gone(state, state.holding)
         self._still_ours()
         if state.of_queue:
             return self._let_go_of_messages(state, state.holding)
@@ -76,14 +76,27 @@ class Redelivery:
         """Move dead letters back to the source, or after a promotion to the team's own dead-letter queue.
 
         First by SQS, as long as the source's redrive policy still names the rollout's own queue; then, when the old
-        policy holds everywhere, what came late one by one.
+        policy holds everywhere, what came late one by one. Where somebody else has set another policy, that is how all
+        of it goes.
+
+        Raises
+        ------
+        TargetChanged
+            In that case, when nothing is held any more.
         """
         queues, told = self._services.queues, state.redriven or Redriven()
         destination = json.loads(holding.replaces)["deadLetterTargetArn"] if self._promoted else state.source
         counted_as = "forwarded" if self._promoted else "returned"
         if not holding.restored_at:
+            try:
+                stands_in = self._services.holdings.stands_in(holding, state.source)
+            except TargetChanged as changed:
+                if self._services.holdings.is_named(holding, state.source):
+                    raise TargetChanged(f"{changed}; what failed during the rollout is in {holding.name}") from None
+                holding = holding.model_copy(update={"changed": str(changed)})
+                raise TargetNotReady(f"{holding.name}: {changed}", self._restored(state, holding)) from None
             # A policy that is the team's own again was given back by a call whose answer was lost, or never replaced.
-            if self._services.holdings.stands_in(holding, state.source):
+            if stands_in:
                 holding = holding.model_copy(
                     update={"held": holding.held or queues.count(queues.url(holding.arn)).total}
                 )
@@ -107,6 +120,13 @@ class Redelivery:
         if late.moved or not late.done or queues.count(url).total:
             raise TargetNotReady(f"{holding.name}: {late.moved} messages came late; {late.reason}", state)
         self._services.holdings.delete(holding)
+        return self._let_gone(state, holding)
+
+    def _let_gone(self, state: SourceState, holding: Holding) -> SourceState:
+        """The state once nothing is held any more, unless there is something to tell of what it stood in for."""
+        if holding.changed:
+            where = "with the team's dead letters" if self._promoted else f"back in {state.source}"
+            raise TargetChanged(f"{holding.changed}; what failed during the rollout is {where}")
         return state.let_gone()
 
     def _let_go_of_batches(self, state: SourceState, holding: Holding) -> SourceState:
