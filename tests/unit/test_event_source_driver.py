@@ -56,6 +56,7 @@ KINDS = {
     "kinesis": (STREAM, GIVES_UP),
     "kinesis to a topic": (STREAM, GIVES_UP | {"DestinationConfig": {"OnFailure": {"Destination": TOPIC}}}),
     "kinesis for ever": (STREAM, {"BatchSize": 100, "ParallelizationFactor": 2}),
+    "kinesis with a fan-out of its own": (f"{STREAM}/consumer/checkout:1795000000", GIVES_UP),
     "dynamodb": (TABLE_STREAM, GIVES_UP | {"DestinationConfig": {"OnFailure": {}}}),
 }
 WAYS = [(kind, mode) for kind in KINDS for mode in ("ramp", "split") if (kind, mode) != ("fifo", "split")]

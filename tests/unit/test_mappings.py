@@ -76,6 +76,7 @@ def throughput(settings: Settings) -> int:
         ("arn:aws:sqs:eu-central-1:123456789012:orders", "sqs"),
         ("arn:aws-cn:sqs:cn-north-1:123456789012:orders.fifo", "sqs-fifo"),
         ("arn:aws:kinesis:eu-central-1:123456789012:stream/orders", "kinesis"),
+        ("arn:aws:kinesis:eu-central-1:123456789012:stream/orders/consumer/checkout:1795000000", "kinesis"),
         ("arn:aws:dynamodb:eu-central-1:123456789012:table/orders/stream/2026-11-21T09:00:00.000", "dynamodb"),
     ],
 )
