@@ -521,6 +521,13 @@ def test_the_rollouts_own_queue_stands_in_everywhere_before_the_first_traffic(co
     assert consumer.clock.time() - consumer.sqs.pointed_at >= 60
 
 
+@pytest.mark.parametrize("consumer", [("queue", "ramp"), ("kinesis", "ramp")], indirect=True)
+def test_a_queues_backlog_is_counted_before_the_candidate_has_had_any_of_it(consumer: Consumer) -> None:
+    if consumer.queue:
+        consumer.sqs.put(consumer.queue, "m-1", "m-2", "m-3")
+    assert consumer.do("prepare").get("backlog") == (3 if consumer.queue else None)
+
+
 @pytest.mark.parametrize("consumer", [("queue", "split")], indirect=True)
 def test_what_the_candidate_had_in_hand_when_it_was_replaced_can_still_be_held(consumer: Consumer) -> None:
     # GIVEN a message that the candidate has received for the last time when it is rolled back
