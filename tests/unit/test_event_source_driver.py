@@ -722,6 +722,16 @@ def test_a_queue_of_our_own_that_somebody_elses_policy_names_stays(consumer: Con
     assert (consumer.sqs.queues[consumer.queue].dead_letters, consumer.bodies(own)) == (own, ["m-1"])
 
 
+@pytest.mark.parametrize("consumer", WAYS, indirect=True)
+def test_a_setting_that_no_rollout_changes_may_be_changed_meanwhile_and_stays(consumer: Consumer) -> None:
+    state = rolled_out(consumer, 10)
+    theirs = {"FunctionResponseTypes": ["ReportBatchItemFailures"], "MaximumBatchingWindowInSeconds": 5}
+    consumer.mapping.change(**theirs)
+    consumer.end(state, promoted=False)
+    consumer.before |= theirs
+    consumer.assert_as_before("6")
+
+
 @pytest.mark.parametrize("consumer", [("kinesis", "split")], indirect=True)
 def test_settings_that_somebody_else_sets_while_the_rollout_prepares_are_not_overwritten(consumer: Consumer) -> None:
     with pytest.raises(TargetChanged, match="has other settings"):  # noqa: PT012
