@@ -722,6 +722,34 @@ def test_a_queue_of_our_own_that_somebody_elses_policy_names_stays(consumer: Con
     assert (consumer.sqs.queues[consumer.queue].dead_letters, consumer.bodies(own)) == (own, ["m-1"])
 
 
+@pytest.mark.parametrize("consumer", [("kinesis", "split"), ("dynamodb", "split")], indirect=True)
+@pytest.mark.parametrize("promoted", [True, False])
+@pytest.mark.parametrize("fails", [True, False])
+@pytest.mark.parametrize(
+    ("change", "how"), [(set_otherwise, "has other settings"), (point_elsewhere, "points at")], ids=["set", "pointed"]
+)
+def test_a_streams_mapping_that_somebody_else_has_changed_stays_and_what_failed_is_delivered_all_the_same(
+    consumer: Consumer, change: Callable[[Consumer], None], how: str, *, promoted: bool, fails: bool
+) -> None:
+    state = consumer.do("promote" if promoted else "rollback", rolled_out(consumer, 10))
+    consumer.give_up(1, 2)
+    consumer.fails = lambda _: fails
+    # WHEN somebody else changes the mapping before its failures go where they went
+    change(consumer)
+    consumer.clock.sleep(10)
+    theirs = dict(consumer.mapping.fields)
+    for _ in range(2):
+        with pytest.raises(TargetChanged, match=f"{how}.*; what failed during the rollout (was delivered|is in head)"):
+            consumer.do("release" if promoted else "restore", state)
+    # THEN nothing of it is the rollout's any more, and what they have set stays
+    assert consumer.mapping.fields == theirs | {"DestinationConfig": consumer.before["DestinationConfig"]}
+    assert {version for version, _ in consumer.delivered} == {"7" if promoted else "6"}
+    # AND what fails again is with the team; only where they have no place for it, it stays
+    where = consumer.team if consumer.before["DestinationConfig"] == DESTINATION else "".join(consumer.own)
+    assert consumer.own == ([where] if fails and where != consumer.team else [])
+    assert not fails or len(consumer.bodies(where)) == 1
+
+
 @pytest.mark.parametrize("consumer", WAYS, indirect=True)
 def test_a_setting_that_no_rollout_changes_may_be_changed_meanwhile_and_stays(consumer: Consumer) -> None:
     state = rolled_out(consumer, 10)

@@ -70,7 +70,7 @@ class Holding(Wire):
     restored_at: int = 0
     """When that was put back, in seconds since 1970; or when it was found that somebody else has changed it."""
     changed: str = ""
-    """What they have made of it. It is left as found, and what is held goes back all the same."""
+    """What they have made of it, or of its mapping. It is left as found, and what is held goes back all the same."""
 
     @property
     def redrive_policy(self) -> str:

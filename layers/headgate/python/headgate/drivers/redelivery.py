@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from headgate.drivers.consumer import modified_at
 from headgate.errors import TargetChanged, TargetNotReady
 from headgate.holding import PER_SECOND, Delivery, Redriven
+from headgate.mappings import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headgate.drivers.consumer import ConsumerMapping, Services, SourceState
+    from headgate.drivers.consumer import ConsumerMapping, Place, Services, SourceState
     from headgate.holding import Holding
     from headgate.mappings import Settings
 
@@ -125,16 +126,22 @@ class Redelivery:
     def _let_gone(self, state: SourceState, holding: Holding) -> SourceState:
         """The state once nothing is held any more, unless there is something to tell of what it stood in for."""
         if holding.changed:
-            where = "with the team's dead letters" if self._promoted else f"back in {state.source}"
-            raise TargetChanged(f"{holding.changed}; what failed during the rollout is {where}")
+            where = "is with the team's dead letters" if self._promoted else f"is back in {state.source}"
+            if not state.of_queue:
+                kept = state.redriven and state.redriven.kept
+                where = f"is in {holding.name}" if kept else "was delivered again"
+            raise TargetChanged(f"{holding.changed}; what failed during the rollout {where}")
         return state.let_gone()
 
     def _let_go_of_batches(self, state: SourceState, holding: Holding) -> SourceState:
         """Point the mapping's failures at where they went before; give what was held to the version that serves now."""
         mapping = self._mapping.settled(state)
-        found = self._mapping.place(state, mapping)
-        if found.settings != state.original:
-            self._give_settings_back(state, mapping, found.settings)
+        if holding.changed:
+            self._take_the_holding_away(state, holding, settings_of(mapping, state.kind))
+        else:
+            found = self._place_unless_changed(state, holding, mapping)
+            if found.settings != state.original:
+                self._give_settings_back(state, mapping, found.settings)
         if not holding.restored_at:
             raise TargetNotReady(f"{holding.name}: what comes late is waited for", self._restored(state, holding))
         self._await_settled(state, holding)
@@ -154,9 +161,32 @@ class Redelivery:
         if told.kept:
             # Nobody else was to have them, so the queue stays, and the report names it.
             told = told.model_copy(update={"queue": holding.name})
-            return state.model_copy(update={"redriven": told}).let_gone()
+            return self._let_gone(state.model_copy(update={"redriven": told}), holding)
         self._services.holdings.delete(holding)
-        return state.let_gone()
+        return self._let_gone(state, holding)
+
+    def _place_unless_changed(self, state: SourceState, holding: Holding, mapping: Any) -> Place:
+        """Where the mapping stands; where somebody else has put it, that is noted, and the rollout's own is undone.
+
+        Not in a ramp: it has given nothing up, and the settings with which it blocks are all over the mapping.
+        """
+        try:
+            return self._mapping.place(state, mapping)
+        except TargetChanged as changed:
+            if state.mode == "ramp":
+                raise
+            holding = holding.model_copy(update={"changed": str(changed)})
+            noted = state.model_copy(update={"holding": holding})
+            raise TargetNotReady(f"{holding.name}: {changed}", noted) from None
+
+    def _take_the_holding_away(self, state: SourceState, holding: Holding, found: Settings) -> None:
+        """Point the failures of a mapping that somebody else has changed at where they went, and leave all else."""
+        if found.on_failure != holding.arn:
+            return
+        self._await_what_the_candidate_had(state)
+        wanted = found.model_copy(update={"on_failure": state.original.on_failure})
+        self._mapping.update(**wanted.changes(found, state.kind))
+        raise TargetNotReady(f"target.mapping: {self._mapping.uuid} is getting its on-failure destination back", state)
 
     def _let_go_of_limits(self, state: SourceState) -> SourceState:
         """Give a mapping its limits back whose failures go to what is no queue."""
