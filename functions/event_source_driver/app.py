@@ -10,7 +10,7 @@ from headgate.drivers.driving import drive
 from headgate.drivers.event_source import EventSourceDriver
 from headgate.holding import HoldingQueues
 from headgate.observability import logger
-from headgate.redrive import Queues
+from headgate.queues import Queues
 from headgate.rereading import ANSWER_SECONDS, Streams
 from headgate.steps import Steps
 from headgate.table import Table

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from headgate.aws import client, setting
 from headgate.errors import RequestRefused
 from headgate.observability import logger
-from headgate.redrive import Queues
+from headgate.queues import Queues
 from headgate.redrive_endings import Ending
 from headgate.redrives import read_redrive
 from headgate.redriving import CLOCK_SECONDS, SLICE_SECONDS, Planner

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, invoker
 from headgate.observability import logger
-from headgate.redrive import Queues
+from headgate.queues import Queues
 from headgate.redrives import Progress, RedrivePlan
 from headgate.redriving import Redrive
 from headgate.rereading import ANSWER_SECONDS, Streams

@@ -44,7 +44,7 @@ from headgate.hook_checks import HookChecks
 from headgate.items import from_item, to_item
 from headgate.locks import HELD_LOCKS, Locks
 from headgate.observability import logger
-from headgate.redrive import Queues
+from headgate.queues import Queues
 from headgate.request import RolloutRequest
 from headgate.table import ANNOUNCED_AS, Table, now
 from headgate.task_preflight import Preflight

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from headgate.redrive import Queues
+from headgate.queues import Queues
 from headgate.redriving import Planner, Redrive
 from headgate.rereading import Streams
 from local import schemas

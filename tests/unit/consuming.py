@@ -17,7 +17,7 @@ from headgate.drivers.event_source import EventSourceDriver
 from headgate.errors import Aborted, LockLost, TargetNotReady
 from headgate.holding import HoldingQueues
 from headgate.plan import Plan, make_plan
-from headgate.redrive import Queues
+from headgate.queues import Queues
 from headgate.request import LambdaAliasTarget, read_request
 from headgate.rereading import Streams
 from tests.unit.queues import Clock, FakeSqs, arn, refusal, url

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.errors import RequestRefused
-from headgate.redrive import Queues
+from headgate.queues import Queues
 from headgate.redrives import Filter, Progress, matches, read_redrive, reason_of
 from headgate.redriving import Planner, Redrive
 from headgate.rereading import Streams

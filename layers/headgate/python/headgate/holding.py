@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from headgate.errors import RequestRefused, TargetChanged
-from headgate.redrive import PER_CALL
+from headgate.messages import PER_CALL
 from headgate.rereading import NotYet, batch_of
 from headgate.wire import Wire
 
 if TYPE_CHECKING:
-    from headgate.redrive import Message, Queues
+    from headgate.messages import Message
+    from headgate.queues import Queues
     from headgate.rereading import Streams
 
 RETENTION_SECONDS = 14 * 24 * 3600

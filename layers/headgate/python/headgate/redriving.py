@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from headgate.batches import batch_of
 from headgate.errors import RequestRefused
-from headgate.redrive import Backlog, Message, Queues
+from headgate.queues import Backlog, Queues
 from headgate.redrives import (
     ENOUGH,
     Progress,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headgate.batches import Batch
+    from headgate.messages import Message
     from headgate.redrives import Outcome, StopIfReturned
     from headgate.rereading import Streams
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate.metrics import MINUTE_SECONDS, metric
-from headgate.redrive import Queues
+from headgate.queues import Queues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef
 
     from headgate.plan import Plan
-    from headgate.redrive import Backlog
+    from headgate.queues import Backlog
 
 MINUTES = 3
 """How far back a look goes: the metrics of a minute come a minute or two late."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from headgate.drivers.lambda_alias import LambdaAliasDriver
     from headgate.holding import HoldingQueues
     from headgate.plan import Plan
-    from headgate.redrive import Queues
+    from headgate.queues import Queues
 
 SETTLED = ("Enabled", "Disabled")
 """States of a mapping in which it can be updated; in the others an update is on its way."""

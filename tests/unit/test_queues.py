@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from headgate.redrive import BATCH_BYTES, Backlog, Moved, Queues, deduplication_id
+from headgate.messages import BATCH_BYTES, deduplication_id
+from headgate.queues import Backlog, Queues
+from headgate.transfer import Moved
 from tests.unit.queues import Clock, FakeSqs, arn, refusal, url
 
 if TYPE_CHECKING:

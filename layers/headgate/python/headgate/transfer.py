@@ -1,0 +1,266 @@
+"""Moves messages from queue to queue by receive, send and delete, and loses none.
+
+A message is deleted only after the destination has confirmed it. So a process may die anywhere in between: what it had
+in hand becomes visible again, and at worst is there twice.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from headgate.messages import PER_CALL, SYSTEM_ATTRIBUTES, entry_of, group_of, in_batches, in_waves
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headgate.messages import Message
+    from headgate.queues import Queues
+
+WAIT_SECONDS = 2
+"""How long a receive waits. A long poll asks all of SQS's servers, so that nothing found means that little is there."""
+
+EMPTY_RECEIVES = 2
+"""After so many receives in a row without a message, a queue counts as empty."""
+
+MARGIN_SECONDS = 120
+"""How long a message stays hidden beyond the end of the call that has received it: longer than any call overruns."""
+
+LONGEST_HOLD_SECONDS = 12 * 3600 - MARGIN_SECONDS
+"""A message may be hidden for 12 hours from when it was received.
+
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html
+"""
+
+DELETE_ATTEMPTS = 3
+LONGEST_REASON = 500
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What one call has done.
+
+    Attributes
+    ----------
+    done
+        Whether there is nothing left to do; otherwise call again.
+    moved, skipped, failed, returned
+        Messages: safely elsewhere; not matching; refused by the destination and still here; arrived since the redrive
+        began, and left alone. After ``move_whole`` only ``moved`` is known.
+    reason
+        Why something failed; empty where nothing did.
+    """
+
+    done: bool
+    moved: int = 0
+    skipped: int = 0
+    failed: int = 0
+    returned: int = 0
+    reason: str = ""
+
+
+def everything(_: Message) -> bool:
+    """A filter that every message passes."""
+    return True
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What to move, and how fast; ``Queues.move_some`` says what each means."""
+
+    source: str
+    destination: str
+    matching: Callable[[Message], bool]
+    at_most: int | None
+    per_second: int
+    deadline: float
+    arrived_before: float | None
+    hold_seconds: int
+
+    @property
+    def fifo(self) -> bool:
+        return self.source.endswith(".fifo")
+
+
+class Transfer:
+    """One call of ``move_some``: what it has in hand, and what it has done."""
+
+    def __init__(
+        self,
+        queues: Queues,
+        sqs: Any,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        terms: Terms,
+    ) -> None:
+        self._queues, self._sqs, self._clock, self._sleep, self._terms = queues, sqs, clock, sleep, terms
+        self._began = clock()
+        self._sent = 0
+        self._gone: set[str] = set()
+        self._skipped: set[str] = set()
+        self._failed: set[str] = set()
+        self._returned: set[str] = set()
+        self._blocked: set[str] = set()
+        """Groups that nothing more is sent of in this call, as a message of theirs is not safely elsewhere."""
+        self._aside: list[Message] = []
+        """In hand and not to be moved: hidden until the call ends."""
+        self._stuck: list[Message] = []
+        """In hand and not moved, though it should have been."""
+        self._done = False
+        self._trouble = False
+        self._reason = ""
+
+    def result(self) -> Moved:
+        """What has been done so far."""
+        return Moved(
+            done=self._done,
+            moved=len(self._gone),
+            skipped=len(self._skipped),
+            failed=len(self._failed),
+            returned=len(self._returned),
+            reason=self._reason,
+        )
+
+    def run(self) -> None:
+        """Move what may be moved, until it is done or the deadline is near."""
+        empty, gone_before = 0, 0
+        while self._goes_on():
+            received = self._receive()
+            if received:
+                empty = 0
+                self._transfer(self._sort_out(received))
+                continue
+            empty += 1
+            if empty < EMPTY_RECEIVES or self._trouble:
+                continue
+            if not (self._terms.fifo and self._aside and len(self._gone) > gone_before):
+                self._done = True
+                return
+            # What was set aside hides the rest of its group. It is let go, as more of it may be seen now.
+            self._release(self._aside, 0)
+            self._aside, empty, gone_before = [], 0, len(self._gone)
+
+    def put_back(self) -> None:
+        """Let go of what is in hand. What cannot be let go becomes visible by itself."""
+        self._release(self._aside, 0 if self._terms.fifo else min(self._terms.hold_seconds, LONGEST_HOLD_SECONDS))
+        self._release(self._stuck, 0)
+        self._aside, self._stuck = [], []
+
+    def _goes_on(self) -> bool:
+        """Wait until more may be sent; False where this call ends here."""
+        terms = self._terms
+        if terms.at_most is not None and len(self._gone) >= terms.at_most:
+            self._done = True
+            return False
+        due = max(self._clock(), self._began + self._sent / terms.per_second)
+        if self._trouble or due >= terms.deadline:
+            return False
+        if due > self._clock():
+            self._sleep(due - self._clock())
+        return True
+
+    def _receive(self) -> list[Message]:
+        terms = self._terms
+        left = PER_CALL if terms.at_most is None else terms.at_most - len(self._gone)
+        time_left = max(0.0, terms.deadline - self._clock())
+        try:
+            told = self._sqs.receive_message(
+                QueueUrl=terms.source,
+                MaxNumberOfMessages=max(1, min(PER_CALL, left, terms.per_second)),
+                VisibilityTimeout=math.ceil(time_left) + MARGIN_SECONDS,
+                WaitTimeSeconds=min(WAIT_SECONDS, int(time_left)),
+                MessageSystemAttributeNames=SYSTEM_ATTRIBUTES,
+                MessageAttributeNames=["All"],
+            )
+        except (ClientError, BotoCoreError) as error:
+            self._note(error)
+            return []
+        messages: list[Message] = told.get("Messages", [])
+        return messages
+
+    def _sort_out(self, received: list[Message]) -> list[Message]:
+        """Those to be moved; the others are set aside."""
+        wanted = []
+        for message in received:
+            message_id = message["MessageId"]
+            if message_id in self._gone:
+                self._delete([message])  # SQS delivers at least once.
+            elif message_id in self._failed:
+                self._stuck.append(message)
+            elif self._has_arrived_since(message):
+                self._returned.add(message_id)
+                self._aside.append(message)
+            elif not self._terms.matching(message):
+                self._skipped.add(message_id)
+                self._aside.append(message)
+            else:
+                wanted.append(message)
+        return wanted
+
+    def _has_arrived_since(self, message: Message) -> bool:
+        # A message that is moved back is a new one to the queue that it is moved to, with a timestamp of its own, which
+        # it keeps when it comes back to a standard dead-letter queue; a FIFO one sets it anew.
+        before = self._terms.arrived_before
+        return before is not None and int(message["Attributes"]["SentTimestamp"]) >= before * 1000
+
+    def _transfer(self, wanted: list[Message]) -> None:
+        """Send and delete; on FIFO queues one of each group at a time."""
+        for wave in in_waves(wanted) if self._terms.fifo else [wanted]:
+            free = [message for message in wave if group_of(message) not in self._blocked]
+            self._stuck += [message for message in wave if group_of(message) in self._blocked]
+            for batch in in_batches(free):
+                confirmed = self._send(batch)
+                kept = [message for message in batch if message not in confirmed]
+                self._stuck += kept
+                undeleted = self._delete(confirmed)
+                if self._terms.fifo:
+                    self._blocked |= {group_of(message) for message in [*kept, *undeleted]}
+
+    def _send(self, batch: list[Message]) -> list[Message]:
+        """Send a batch; those that the destination has confirmed."""
+        if self._trouble:
+            return []
+        self._sent += len(batch)
+        entries = [{"Id": str(number), **entry_of(each, fifo=self._terms.fifo)} for number, each in enumerate(batch)]
+        try:
+            told = self._sqs.send_message_batch(QueueUrl=self._terms.destination, Entries=entries)
+        except (ClientError, BotoCoreError) as error:
+            # It may have been taken all the same; what is not confirmed is not deleted.
+            self._note(error)
+            self._failed |= {message["MessageId"] for message in batch}
+            return []
+        for refusal in told.get("Failed", []):
+            self._failed.add(batch[int(refusal["Id"])]["MessageId"])
+            self._reason = self._reason or f"{refusal['Code']}: {refusal.get('Message', '')}"[:LONGEST_REASON]
+        confirmed = [batch[int(each["Id"])] for each in told.get("Successful", [])]
+        self._gone |= {message["MessageId"] for message in confirmed}
+        return confirmed
+
+    def _delete(self, confirmed: list[Message]) -> list[Message]:
+        """Delete what is elsewhere; those that could not be. They come again, and are there twice then."""
+        left = confirmed
+        for _ in range(DELETE_ATTEMPTS):
+            if not left:
+                break
+            entries = [{"Id": str(n), "ReceiptHandle": each["ReceiptHandle"]} for n, each in enumerate(left)]
+            try:
+                told = self._sqs.delete_message_batch(QueueUrl=self._terms.source, Entries=entries)
+            except (ClientError, BotoCoreError) as error:
+                self._note(error)
+                break
+            left = [left[int(refusal["Id"])] for refusal in told.get("Failed", [])]
+        return left
+
+    def _release(self, messages: list[Message], seconds: int) -> None:
+        try:
+            self._queues.release(self._terms.source, messages, seconds)
+        except (ClientError, BotoCoreError) as error:
+            self._note(error)
+
+    def _note(self, error: Exception) -> None:
+        """Remember that SQS itself failed: the call ends early, and its caller hears why."""
+        self._trouble = True
+        self._reason = self._reason or str(error)[:LONGEST_REASON]
