@@ -58,6 +58,7 @@ REFUSED = (
     ("", "not a preset"),
     ("Canary0Percent5Minutes", "its percent must be above 0 and below 100; use AllAtOnce"),
     ("Linear100PercentEvery1Minute", "its percent must be above 0 and below 100"),
+    ("Canary0.00009Percent5Minutes", "its percent must be at least 0.0001 "),
     ("Canary10Percent0Minutes", f"its time must be 1 to {MAX_SECONDS} seconds"),
     ("Canary10Percent9999Hours", f"its time must be 1 to {MAX_SECONDS} seconds"),
     ("Linear0.4PercentEvery1Minute", f"makes more than {MAX_STEPS} steps; take at least 0.5 percent a step"),

@@ -34,7 +34,9 @@ _PRESET = re.compile(
     re.VERBOSE | re.ASCII,
 )
 
-Percent = Annotated[float, Field(strict=True, ge=0.0001, lt=100, allow_inf_nan=False)]
+LEAST_PERCENT = 0.0001
+
+Percent = Annotated[float, Field(strict=True, ge=LEAST_PERCENT, lt=100, allow_inf_nan=False)]
 """A share of traffic in percent, fractions allowed, short of all of it."""
 
 Seconds = Annotated[int, Field(strict=True, ge=0, le=MAX_SECONDS)]
@@ -43,7 +45,7 @@ Seconds = Annotated[int, Field(strict=True, ge=0, le=MAX_SECONDS)]
 class Step(Wire):
     """One weight (percent of traffic to the candidate) and how long to stay at it."""
 
-    weight: Annotated[float, Field(strict=True, ge=0.0001, le=100, allow_inf_nan=False)]
+    weight: Annotated[float, Field(strict=True, ge=LEAST_PERCENT, le=100, allow_inf_nan=False)]
     bake_seconds: Seconds
 
 
@@ -101,6 +103,8 @@ def preset(name: str) -> CanaryStrategy | LinearStrategy | None:
 def _check_preset(percent: float, seconds: int) -> None:
     if not 0 < percent < 100:
         raise ValueError("its percent must be above 0 and below 100; use AllAtOnce to move everything at once")
+    if percent < LEAST_PERCENT:
+        raise ValueError(f"its percent must be at least {LEAST_PERCENT:g}")
     if not 0 < seconds <= MAX_SECONDS:
         raise ValueError(f"its time must be 1 to {MAX_SECONDS} seconds (one year)")
 
