@@ -274,6 +274,27 @@ def test_a_delay_that_ends_after_the_hooks_time_is_not_waited_for(
     assert execution.states()[-1] == ("All agreed" if asked_again else "Took too long")
 
 
+@pytest.mark.parametrize("delay", [-3600, -0.5, 0, 0.2, 1])
+def test_no_delay_is_so_short_that_it_adds_to_the_hooks_time(delay: float) -> None:
+    rule, now = STATES["Answer?"]["Choices"][1]["Condition"][2:-2], int(time.time() * 1000)
+    known = {"answer": IN_PROGRESS | {"callBackDelay": delay}, "polls": 1}
+    assert evaluate_jsonata(rule, known | {"until": now + 900}) is False
+    assert evaluate_jsonata(rule, known | {"until": now + HOUR * 1000}) is True
+
+
+@pytest.mark.parametrize("answer", [{"hookStatus": "FAILED", "hookDetails": {"log": "x" * 50_000}}, "x" * 50_000])
+def test_of_a_long_answer_the_beginning_is_told(app: Rollouts, answer: Any) -> None:
+    execution = ask(app, app.hook("check", answer))
+    assert execution.states()[-1] == "Refused"
+    assert 2000 <= len(execution.cause or "") < 2100
+
+
+def test_of_a_long_error_the_beginning_is_told(app: Rollouts) -> None:
+    cause = ask(app, app.hook("check", error("Broken", "x" * 50_000))).cause or ""
+    assert cause.startswith("hook check of beforeTraffic could not be asked: Broken ")
+    assert 2000 <= len(cause) < 2100
+
+
 def test_the_time_is_each_hooks_own(app: Rollouts) -> None:
     app.engine.time_scale = 0.005
     polls = [IN_PROGRESS | {"callBackDelay": 50}, SUCCEEDED]
@@ -288,6 +309,13 @@ def test_a_hook_is_polled_a_thousand_times_at_most(app: Rollouts) -> None:
     assert evaluate_jsonata(rule["Condition"][2:-2], known | {"polls": 999}) is True
     assert evaluate_jsonata(rule["Condition"][2:-2], known | {"polls": 1000}) is False
     assert STATES["Answer?"]["Choices"][2]["Next"] == "Took too long"
+    told = STATES["Took too long"]["Cause"][2:-2]
+    known = {"name": "check", "told": TOLD, "hooks": [{"timeoutSeconds": HOUR}], "index": 0}
+    assert evaluate_jsonata(told, known | {"polls": 1000}) == (
+        "hook check of beforeTraffic was still in progress when the stage had been polled 1000 times; let it answer "
+        "with a longer callBackDelay"
+    )
+    assert evaluate_jsonata(told, known | {"polls": 999}).endswith(" did not finish within 3600 s")
     # AND polls are counted, those of all hooks of the stage together.
     polled = ask(app, *(app.hook(name, *[IN_PROGRESS] * 3, SUCCEEDED) for name in ("first", "second")))
     counts = [
