@@ -546,7 +546,7 @@ def test_an_invalid_direct_execution_is_refused_too(headgate: Headgate, service:
     ("changes", "said"),
     [
         ({"guards": {"alarms": ["nobody"]}}, "guards.alarms: no alarm is named nobody"),
-        ({"hooks": {"beforeTraffic": [{"lambda": "nobody"}]}}, "hooks: nobody cannot be asked: "),
+        ({"hooks": {"beforeTraffic": [{"lambda": "nobody"}]}}, "hooks.beforeTraffic[0].lambda: nobody cannot be "),
         (
             {"hooks": {"afterStep": [{"stateMachine": "nobody"}]}},
             "hooks.afterStep[0].stateMachine: nobody cannot be asked: ",

@@ -90,7 +90,18 @@ def test_a_function_is_left_as_it_is(world: World) -> None:
 
 def test_a_function_that_is_not_there_is_refused(world: World) -> None:
     assert world.refusal(beforeTraffic=[{"lambda": "nobody"}]) == (
-        "hooks: nobody cannot be asked: Function not found: nobody"
+        "hooks.beforeTraffic[0].lambda: nobody cannot be asked: Function not found: nobody"
+    )
+
+
+@pytest.mark.parametrize("code", ["ValidationException", "InvalidParameterValueException"])
+def test_what_is_no_functions_name_is_refused_at_once(world: World, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    def refuse(FunctionName: str) -> None:  # noqa: N803 - as Lambda spells it
+        raise Refusal(code, f"Value '{FunctionName}' failed to satisfy constraint")
+
+    monkeypatch.setattr(world.functions, "GetFunctionConfiguration", refuse)
+    assert world.refusal(afterTraffic=[{"ecsTask": TASK}, {"lambda": "no name!"}]) == (
+        "hooks.afterTraffic[1].lambda: no name! cannot be asked: Value 'no name!' failed to satisfy constraint"
     )
 
 

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from headgate.deployment import Place, TaskLimits
     from headgate.request import Hooks, RolloutRequest
 
-_NOT_TO_BE_HAD = ("ResourceNotFoundException", "StateMachineDoesNotExist", "InvalidArn", "AccessDeniedException")
+_NOT_TO_BE_HAD = (
+    "ResourceNotFoundException",
+    "StateMachineDoesNotExist",
+    "InvalidArn",
+    "AccessDeniedException",
+    # What is no name of a function at all.
+    "ValidationException",
+    "InvalidParameterValueException",
+)
 """What a service answers of a hook that cannot be asked; anything else it may answer otherwise the next time."""
 
 _LONGEST_ID = 128
@@ -69,7 +77,7 @@ class HookChecks:
     ) -> LambdaHook | EcsTaskHook | StateMachineHook:
         match hook:
             case LambdaHook():
-                self._find_function(hook.lambda_)
+                self._find_function(hook.lambda_, at)
                 return hook
             case StateMachineHook():
                 arn = self._arn_of(hook.state_machine, at)
@@ -80,13 +88,13 @@ class HookChecks:
                 self._try_task(detail, request, at)
                 return hook.model_copy(update={"ecs_task": detail})
 
-    def _find_function(self, name: str) -> None:
+    def _find_function(self, name: str, at: Slot) -> None:
         if name in self._found:
             return
         try:
             self._functions.get_function_configuration(FunctionName=name)
         except ClientError as error:
-            raise _refusal(error, f"hooks: {name}") from None
+            raise _refusal(error, f"{at}.lambda: {name}") from None
         self._found.add(name)
 
     def _arn_of(self, machine: str, at: Slot) -> str:
