@@ -119,6 +119,8 @@ class TestPreparing:
             ({"Role": ROLE}, f"versions 8 and 6 have different execution roles \\({ROLE} and arn:aws:iam"),
             ({"DeadLetterConfig": {"TargetArn": QUEUE}}, f"have different dead-letter queues \\({QUEUE} and none\\)"),
             ({"State": "Failed", "StateReason": "no such image"}, "has failed to become active: no such image"),
+            ({"State": "Inactive"}, r"version 8 is inactive, .*; invoke it once \(invoke --qualifier 8\), wait until"),
+            ({"State": "Deactivated"}, "version 8 is Deactivated, and takes no requests"),
         ],
     )
     def test_a_version_that_lambda_cannot_split_to_is_refused(
@@ -395,7 +397,36 @@ class TestProvisionedConcurrency:
         checkout.provisioned["7"]["StatusReason"] = "no capacity"
         with pytest.raises(RequestRefused, match="version 7 could not be allocated: no capacity"):
             driver.prepare()
+        assert sorted(checkout.provisioned) == ["6", "7"]  # It is the owner's.
+        with pytest.raises(RequestRefused, match="version 7 could not be allocated: no capacity"):
+            driver.prepare(GIVEN)
         assert list(checkout.provisioned) == ["6"]
+
+    def test_more_than_there_is_refuses_the_rollout(self, checkout: FakeLambda, driver: LambdaAliasDriver) -> None:
+        def refuse(**_: Any) -> Any:
+            raise Refusal("InvalidParameterValueException", "should not be greater than the reserved concurrency")
+
+        checkout.provision("6", 5)
+        checkout.PutProvisionedConcurrencyConfig = refuse  # type: ignore[method-assign]
+        told = (
+            r"candidate: provisioned concurrency of version 7 cannot be 5, as version 6 has it: .* reserved concurrency"
+        )
+        with pytest.raises(RequestRefused, match=told):
+            driver.prepare(GIVEN)
+
+    @pytest.mark.parametrize("code", ["ProvisionedConcurrencyConfigNotFoundException", "ResourceNotFoundException"])
+    def test_a_rollback_is_done_where_the_candidate_holds_none_any_more(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, code: str
+    ) -> None:
+        def refuse(**_: Any) -> Any:
+            raise Refusal(code, "No Provisioned Concurrency Config found for this function")
+
+        checkout.provision("6", 5)
+        checkout.provision("7", 5)
+        state = driver.shift(driver.prepare(GIVEN), 10)
+        checkout.DeleteProvisionedConcurrencyConfig = refuse  # type: ignore[method-assign]
+        assert driver.rollback(state).provisioned == 0
+        assert checkout.serves() == ("6", {})
 
     def test_the_replaced_version_gives_it_back_after_a_promotion(
         self, checkout: FakeLambda, driver: LambdaAliasDriver

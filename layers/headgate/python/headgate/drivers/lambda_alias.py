@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/configuring-alias-routing.html
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate.drivers.driving import PROMOTED
@@ -190,7 +191,10 @@ class LambdaAliasDriver:
         )
 
     def _release(self, version: str) -> None:
-        self._client.delete_provisioned_concurrency_config(FunctionName=self._target.function, Qualifier=version)
+        """Take a version's provisioned concurrency; one that has none, or is gone itself, has nothing to give."""
+        gone = self._client.exceptions
+        with suppress(gone.ProvisionedConcurrencyConfigNotFoundException, gone.ResourceNotFoundException):
+            self._client.delete_provisioned_concurrency_config(FunctionName=self._target.function, Qualifier=version)
 
     def _provisioned_concurrency(self, qualifier: str) -> Any:
         try:
@@ -212,12 +216,16 @@ class LambdaAliasDriver:
             if state.provisioned != wanted:
                 # On record before it is done: what is ours to take back must be known whenever this process dies.
                 raise TargetNotReady(f"{where} is to be {wanted}", state.model_copy(update={"provisioned": wanted}))
-            self._provision(state.candidate, wanted)
+            try:
+                self._provision(state.candidate, wanted)
+            except self._client.exceptions.InvalidParameterValueException as error:
+                raise RequestRefused(f"{where} cannot be {wanted}, as version {state.stable} has it: {error}") from None
             raise TargetNotReady(f"{where} was asked for: {wanted}", state)
         if given["Status"] == "IN_PROGRESS":
             raise TargetNotReady(f"{where} is being allocated", state)
         if given["Status"] == "FAILED":
-            self._release(state.candidate)
+            if state.provisioned:
+                self._release(state.candidate)
             raise RequestRefused(f"{where} could not be allocated: {given.get('StatusReason')}")
         # Only what this rollout has given is taken back: what the candidate held before is its owner's.
         return state.provisioned
@@ -341,13 +349,21 @@ class LambdaAliasDriver:
 
 
 def _check_active(candidate: Any, known: AliasState) -> None:
-    state = candidate.get("State", "Active")
+    state, version = candidate.get("State", "Active"), candidate["Version"]
     if state == "Pending":
-        raise TargetNotReady(f"candidate: version {candidate['Version']} is still pending", known)
+        raise TargetNotReady(f"candidate: version {version} is still pending", known)
     if state == "Failed":
         raise RequestRefused(
-            f"candidate: version {candidate['Version']} has failed to become active: {candidate.get('StateReason')}"
+            f"candidate: version {version} has failed to become active: {candidate.get('StateReason')}"
         )
+    if state == "Inactive":
+        # An invocation wakes it, and fails: https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html
+        raise RequestRefused(
+            f"candidate: version {version} is inactive, because nothing has invoked it for long, and its first "
+            f"requests would fail; invoke it once (invoke --qualifier {version}), wait until it is active, ask again"
+        )
+    if state != "Active":
+        raise RequestRefused(f"candidate: version {version} is {state}, and takes no requests")
 
 
 def _routing(alias: Any) -> Routing:
