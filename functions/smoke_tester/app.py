@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws import invoker
-from headgate.hook import ANSWER_SECONDS, failed, invoke, mismatch, succeeded
+from headgate.hook import ANSWER_SECONDS, failed, fault_in, invoke, mismatch, succeeded
 from headgate.observability import logger
 
 if TYPE_CHECKING:
@@ -21,7 +21,14 @@ functions = invoker(ANSWER_SECONDS)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     # A consumer is no alias itself: ``through`` is the one that its mapping points at.
     function, version = event.get("through", event["target"])["function"], event["candidate"]
+    if fault := fault_in(event["config"], ("cases",), "config"):
+        return failed(fault)
     cases = event["config"].get("cases") or [{"payload": {}}]
+    if not isinstance(cases, list):
+        return failed("config.cases is no list of cases")
+    faults = (fault_in(case, ("payload", "expect"), f"config.cases[{place}]") for place, case in enumerate(cases))
+    if fault := next(filter(None, faults), ""):
+        return failed(fault)
     for number, case in enumerate(cases, start=1):
         answer = invoke(functions, function, version, case.get("payload", {}))
         if answer.error:

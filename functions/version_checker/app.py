@@ -5,10 +5,11 @@ config: ``{"payload": {...}, "expect": {...}, "invocations": 3}``.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws import invoker
-from headgate.hook import ANSWER_SECONDS, failed, invoke, mismatch, succeeded
+from headgate.hook import ANSWER_SECONDS, failed, fault_in, invoke, mismatch, succeeded
 from headgate.observability import logger
 
 if TYPE_CHECKING:
@@ -22,7 +23,11 @@ TRIES = 3
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     # A consumer is no alias itself: ``through`` is the one that its mapping points at, and a promotion moves it.
     alias, config, version = event.get("through", event["target"]), event["config"], event["candidate"]
+    if fault := fault_in(config, ("payload", "expect", "invocations"), "config"):
+        return failed(fault)
     invocations = config.get("invocations", 3)
+    if type(invocations) is not int or invocations < 1:
+        return failed(f"config.invocations is {json.dumps(invocations)}; give a whole number from 1 on")
     for _ in range(invocations):
         answer = invoke(functions, alias["function"], alias["alias"], config.get("payload", {}))
         if answer.version != version:

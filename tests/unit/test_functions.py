@@ -1681,6 +1681,44 @@ class TestSampleHooks:
         assert deployed.call("smoke_tester", payload)["hookStatus"] == "SUCCEEDED"
         assert deployed.call("smoke_tester", payload | {"candidate": "99"})["hookStatus"] == "FAILED"
 
+    @pytest.mark.parametrize(
+        ("hook", "config", "reason"),
+        [
+            (
+                "smoke_tester",
+                {"payload": {}, "expect": {"total": 7}},
+                "config.payload is not a known field; give cases",
+            ),
+            (
+                "smoke_tester",
+                {"cases": [{}, {"expected": {"total": 7}}]},
+                "config.cases[1].expected is not a known field; give payload or expect",
+            ),
+            ("smoke_tester", {"cases": ["ping"]}, 'config.cases[0] is "ping"; give an object with payload or expect'),
+            ("smoke_tester", {"cases": {"payload": {}}}, "config.cases is no list of cases"),
+            ("smoke_tester", {"cases": 3}, "config.cases is no list of cases"),
+            (
+                "version_checker",
+                {"cases": []},
+                "config.cases is not a known field; give payload or expect or invocations",
+            ),
+            *(
+                (
+                    "version_checker",
+                    {"invocations": number},
+                    f"config.invocations is {told}; give a whole number from 1 on",
+                )
+                for number, told in ((0, "0"), (-1, "-1"), ("3", '"3"'), (True, "true"), (1.5, "1.5"), (None, "null"))
+            ),
+        ],
+    )
+    def test_what_they_cannot_read_of_their_config_fails_them(
+        self, deployed: Functions, checkout: FakeLambda, hook: str, config: Any, reason: str
+    ) -> None:
+        checkout.point("live", "7")
+        told = deployed.call(hook, event(hook) | {"config": config})
+        assert told == {"hookStatus": "FAILED", "hookDetails": {"reason": reason}}
+
     def test_the_version_check_passes_where_the_alias_serves_the_candidate(
         self, deployed: Functions, checkout: FakeLambda
     ) -> None:

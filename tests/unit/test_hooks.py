@@ -51,6 +51,8 @@ def test_a_function_that_cannot_be_invoked_is_an_answer_with_the_reason(
         ([1, 2], [1, 2]),
         ("ok", "ok"),
         (False, False),
+        ({"error": None}, {"error": None}),
+        ({"items": [{"id": 1}, {}]}, {"items": [{"id": 1, "price": 3.5}, {"id": 2}]}),
     ],
 )
 def test_an_answer_may_hold_more_than_is_expected(expected: Any, given: Any) -> None:
@@ -67,6 +69,10 @@ def test_an_answer_may_hold_more_than_is_expected(expected: Any, given: Any) -> 
         ({"basket": {}}, {}, "answer.basket is null, expected {}"),
         ([1, 2], [1, 2, 3], "answer is [1, 2, 3], expected [1, 2]"),
         ({"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 0, "c": 0}, "answer.b is 0, expected 2"),
+        ({"error": None}, {"error": "no stock"}, 'answer.error is "no stock", expected null'),
+        ({"ok": True}, {"ok": 1}, "answer.ok is 1, expected true"),
+        ({"count": 0}, {"count": False}, "answer.count is false, expected 0"),
+        ({"items": [{"id": 1}]}, {"items": [{"id": 2}]}, "answer.items[0].id is 2, expected 1"),
     ],
 )
 def test_the_first_thing_that_is_otherwise_is_named(expected: Any, given: Any, where: str) -> None:

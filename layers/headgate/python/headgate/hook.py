@@ -36,14 +36,34 @@ def invoke(client: LambdaClient, function: str, qualifier: str, payload: Any) ->
     return Answer(json.loads(text) if text else None, version)
 
 
-def mismatch(expected: Any, given: Any, path: str = "answer") -> str:
-    """Where ``given`` lacks something of ``expected``; empty if it has it all. Objects may hold more than expected."""
-    if expected is None:
-        return ""
+def fault_in(config: Any, known: tuple[str, ...], path: str) -> str:
+    """What a hook cannot do with a part of its config; empty if nothing. Nothing is passed over: it would test less."""
+    if not isinstance(config, dict):
+        return f"{path} is {json.dumps(config)}; give an object with {' or '.join(known)}"
+    unknown = next((name for name in config if name not in known), None)
+    return f"{path}.{unknown} is not a known field; give {' or '.join(known)}" if unknown is not None else ""
+
+
+def mismatch(expected: Any, given: Any) -> str:
+    """Where ``given`` lacks something of ``expected``; empty if it has it all, or None is expected.
+
+    Objects may hold more than is expected of them, those in lists too.
+    """
+    return "" if expected is None else _mismatch(expected, given, "answer")
+
+
+def _mismatch(expected: Any, given: Any, path: str) -> str:
     if isinstance(expected, dict) and isinstance(given, dict):
-        wrongs = (mismatch(value, given.get(name), f"{path}.{name}") for name, value in expected.items())
+        wrongs = (_mismatch(value, given.get(name), f"{path}.{name}") for name, value in expected.items())
         return next((wrong for wrong in wrongs if wrong), "")
-    return "" if expected == given else f"{path} is {json.dumps(given)}, expected {json.dumps(expected)}"
+    if isinstance(expected, list) and isinstance(given, list) and len(expected) == len(given):
+        pairs = enumerate(zip(expected, given, strict=True))
+        wrongs = (_mismatch(value, other, f"{path}[{index}]") for index, (value, other) in pairs)
+        return next((wrong for wrong in wrongs if wrong), "")
+    # To Python, true is 1.
+    if expected == given and isinstance(expected, bool) == isinstance(given, bool):
+        return ""
+    return f"{path} is {json.dumps(given)}, expected {json.dumps(expected)}"
 
 
 def succeeded(details: dict[str, Any]) -> dict[str, Any]:
