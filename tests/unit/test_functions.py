@@ -582,6 +582,11 @@ class TestPlanner:
         with pytest.raises(RequestRefused, match="this Headgate serves 123456789012, eu-central-1"):
             deployed.call("planner", {"request": {"target": target}, "executionName": "e-1"})
 
+    def test_it_refuses_a_target_of_another_partition(self, deployed: Functions) -> None:
+        target = TARGET | {"function": "arn:aws-cn:lambda:eu-central-1:123456789012:function:checkout"}
+        with pytest.raises(RequestRefused, match=r"target\.function: is in partition aws-cn; this Headgate"):
+            deployed.call("planner", {"request": {"target": target}, "executionName": "e-1"})
+
     def test_it_refuses_to_compare_errors_without_telemetry(
         self, deployed: Functions, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -1050,6 +1055,11 @@ class TestJudge:
         assert list(ledger.minutes) == [f"{minute // 60_000}/errors"]
 
 
+CUT_OFF = json.dumps(
+    {"Cause": 'hook smoke failed: {"Cause":"no"}', "Error": "HookFailed", "Input": json.dumps({"Cause": "x" * 40_000})}
+)[:32_768]
+
+
 class TestSettler:
     def test_it_ends_the_rollout(self, table: Table, running: Plan, deployed: Functions) -> None:
         answer = deployed.call("settler")
@@ -1088,6 +1098,9 @@ class TestSettler:
             ({"Error": "States.Timeout"}, "States.Timeout"),
             ({"Error": "X", "Cause": "not json"}, "not json"),
             ({"Error": "X", "Cause": "[1]"}, "[1]"),
+            # A child's cause ends with its input, and is cut off when that is long.
+            ({"Error": "States.TaskFailed", "Cause": CUT_OFF}, 'hook smoke failed: {"Cause":"no"}'),
+            ({"Error": "X", "Cause": "x" * 30_000}, "x" * 4000),
         ],
     )
     def test_it_says_what_went_wrong(

@@ -63,6 +63,10 @@ def refuse_what_cannot_work_here(request: RolloutRequest, place: Place, *, telem
             f"target.function: is in {target.account}, {target.region}; this Headgate serves {place.account}, "
             f"{place.region}"
         )
+    if target.partition not in (None, place.partition):
+        raise RequestRefused(
+            f"target.function: is in partition {target.partition}; this Headgate serves {place.partition}"
+        )
     compared = next((name for name in ("errors", "latency") if getattr(request.guards, name)), None)
     if compared and request.guards.evidence == "telemetry" and not telemetry:
         raise RequestRefused(

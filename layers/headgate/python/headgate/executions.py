@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +13,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mypy_boto3_stepfunctions import SFNClient
+
+
+MOST_CHARACTERS = 4000
+"""Of a reason: it goes into the record, an event and a message."""
+
+# https://docs.aws.amazon.com/step-functions/latest/apireference/API_ExecutionFailedEventDetails.html
+_TEXT = re.compile(r'^\{.*?"(errorMessage|Cause)"\s*:\s*("(?:[^"\\]|\\.)*")', re.DOTALL)
+"""The message in a cause: at most 32,768 characters of one are kept."""
 
 
 class Fate(NamedTuple):
@@ -64,7 +73,12 @@ def reason_of(failure: dict[str, Any]) -> str:
     try:
         told = json.loads(cause)
     except ValueError:
-        told = None
+        told = _beginning_of(cause)
     if isinstance(told, dict):
         cause = told.get("errorMessage") or told.get("Cause") or cause
-    return cause or str(failure.get("Error", ""))
+    return (cause or str(failure.get("Error", "")))[:MOST_CHARACTERS]
+
+
+def _beginning_of(cause: str) -> dict[str, str]:
+    """What can be read of a cause that was cut off: it is long because of the input that it ends with."""
+    return {name: json.loads(value, strict=False) for name, value in _TEXT.findall(cause)[:1]}

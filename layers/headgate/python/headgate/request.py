@@ -54,6 +54,12 @@ class LambdaAliasTarget(Wire):
         return match["name"] if match else self.function
 
     @property
+    def partition(self) -> str | None:
+        """The partition that the function's ARN names, if it is one."""
+        match = _FUNCTION.fullmatch(self.function)
+        return match["partition"] if match else None
+
+    @property
     def account(self) -> str | None:
         """The account that the function's ARN names, if it is one."""
         match = _FUNCTION.fullmatch(self.function)
@@ -79,6 +85,10 @@ class EventSourceTarget(Wire):
     mode: Literal["split", "ramp"] | None = None
     """split: weights pick the version per batch. ramp: the candidate alone, with little concurrency first. Without one,
     what is safe: ramp for a FIFO queue or with a tumbling window, split for the others."""
+
+    @property
+    def partition(self) -> None:
+        """As the account."""
 
     @property
     def account(self) -> None:
