@@ -98,6 +98,14 @@ class TestPreparing:
         with pytest.raises(RequestRefused, match=r"checkout:live already sends 25 % to version 6; finish or undo"):
             driver.prepare()
 
+    def test_a_weight_of_nothing_is_no_split(self, checkout: FakeLambda, driver: LambdaAliasDriver) -> None:
+        checkout.point("live", "6", {"5": 0.0})
+        state = driver.shift(driver.prepare(), 10)
+        assert checkout.serves() == ("6", {"7": 0.1})
+        # AND neither is it somebody else's move.
+        checkout.point("live", "6", {"7": 0.0})
+        assert driver.rollback(state).weight == 0
+
     @pytest.mark.usefixtures("checkout")
     def test_a_version_that_does_not_exist_is_refused(self, driving: Any) -> None:
         with pytest.raises(RequestRefused, match=r"candidate\.version: checkout has no version 99"):

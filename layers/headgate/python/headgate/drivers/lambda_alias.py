@@ -367,7 +367,9 @@ def _check_active(candidate: Any, known: AliasState) -> None:
 
 
 def _routing(alias: Any) -> Routing:
-    return Routing(alias["FunctionVersion"], dict(alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})))
+    weights = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
+    # A weight of nothing moves nothing, whoever has left it there.
+    return Routing(alias["FunctionVersion"], {version: weight for version, weight in weights.items() if weight})
 
 
 def _rounded(weights: dict[str, float]) -> dict[str, float]:
