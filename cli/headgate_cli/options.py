@@ -94,7 +94,7 @@ class StrategyToJudge(click.ParamType):
             return value
         try:
             return json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self.fail(f"is not JSON: {error}; put it in single quotes (given {value})", param, ctx)
 
 

@@ -184,6 +184,7 @@ NOTHING = (
         ('{"canary": {"bakeSecs": 5}}', "strategy.canary.bakeSecs: is not a known field; did you mean bakeSeconds?"),
         ('{"canary": {"percent": 0, "bakeSeconds": 5}}', "strategy.canary.percent: input should be greater than"),
         ("[]", 'strategy: give a preset\'s name, {"canary": ...}'),
+        ("[" * 50_000, "is not JSON: maximum recursion depth exceeded"),
     ],
 )
 def test_a_strategy_is_refused_in_the_products_own_words(strategy: str, message: str) -> None:
