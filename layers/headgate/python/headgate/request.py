@@ -105,7 +105,9 @@ class EventSourceTarget(Wire):
 
 
 def _target_shape(value: Any) -> str | None:
-    kind = value.get("kind", "lambda-alias") if isinstance(value, dict) else getattr(value, "kind", "lambda-alias")
+    # Of one without a kind the faults are told as of the kind that its fields belong to.
+    meant = "event-source" if isinstance(value, dict) and "mapping" in value else "lambda-alias"
+    kind = value.get("kind", meant) if isinstance(value, dict) else getattr(value, "kind", None)
     return {"lambda-alias": "<lambda-alias>", "event-source": "<event-source>"}.get(str(kind))
 
 
@@ -114,7 +116,8 @@ Target = Annotated[
     Discriminator(
         _target_shape,
         custom_error_type="target_shape",
-        custom_error_message='kind must be "lambda-alias" or "event-source"',
+        custom_error_message='kind must be "lambda-alias" or "event-source", as in {"kind": "lambda-alias", '
+        '"function": "checkout", "alias": "live"}',
     ),
 ]
 
@@ -453,7 +456,7 @@ class PauseOnFailure(Wire):
 
 
 def _failure_shape(value: Any) -> str | None:
-    return "<word>" if isinstance(value, str) else "<pause>" if isinstance(value, dict | PauseOnFailure) else None
+    return "<word>" if value == "rollback" else "<pause>" if isinstance(value, dict | PauseOnFailure) else None
 
 
 OnFailure = Annotated[
