@@ -138,11 +138,16 @@ class TestPreparing:
         with pytest.raises(RequestRefused, match=why):
             driving(candidate={"version": "8"}).prepare()
 
-    def test_a_version_that_is_pending_is_asked_for_again(self, checkout: FakeLambda, driving: Any) -> None:
-        version = checkout.publish(State="Pending")
+    @pytest.mark.parametrize(
+        "state", [{"State": "Pending"}, {"State": "Active", "LastUpdateStatus": "InProgress"}], ids=str
+    )
+    def test_a_version_that_is_pending_is_asked_for_again(
+        self, checkout: FakeLambda, driving: Any, state: dict[str, str]
+    ) -> None:
+        version = checkout.publish(**state)
         with pytest.raises(TargetNotReady, match="version 8 is still pending"):
             driving(candidate={"version": version}).prepare()
-        checkout.versions[version]["State"] = "Active"
+        checkout.versions[version] |= {"State": "Active", "LastUpdateStatus": "Successful"}
         assert driving(candidate={"version": version}).prepare().candidate == version
 
     @pytest.mark.parametrize(

@@ -350,7 +350,8 @@ class LambdaAliasDriver:
 
 def _check_active(candidate: Any, known: AliasState) -> None:
     state, version = candidate.get("State", "Active"), candidate["Version"]
-    if state == "Pending":
+    # UpdateFunctionCode answers before the update is through, and tells that by a status of its own.
+    if state == "Pending" or candidate.get("LastUpdateStatus") == "InProgress":
         raise TargetNotReady(f"candidate: version {version} is still pending", known)
     if state == "Failed":
         raise RequestRefused(
