@@ -47,6 +47,29 @@ class TestSignals:
             inbox.record_signal("checkout-42", "same-id", signal_of("abort", reason=reason))
         assert [signal["reason"] for signal in bake(steps, plan)] == ["first"]
 
+    def test_an_alarm_that_comes_and_goes_is_one_signal_until_it_is_heard(
+        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox
+    ) -> None:
+        # GIVEN a rollout that is paused for a failure, so that no alarm ends the wait
+        plan = start(locks)
+        pause(steps, plan, failed=True)
+        # WHEN one alarm fires again and again, and another once
+        for number in range(5):
+            flapping = signal_of("alarm", by="flapping", reason=f"the {number}. time")
+            assert inbox.record_signal("checkout-42", f"s-{number}", flapping) is None
+        inbox.record_signal("checkout-42", "other", signal_of("alarm", by="other"))
+        # THEN the record holds each once, and takes an operator's word
+        assert sorted((table.rollout("checkout-42") or {})["signals"]) == ["other", "s-0"]
+        assert inbox.record_signal("checkout-42", "s", signal_of("abort")) is not None
+
+    def test_an_alarm_that_fires_again_wakes_the_bake_that_has_opened_since(
+        self, locks: Locks, steps: Steps, inbox: Inbox
+    ) -> None:
+        plan = start(locks)
+        assert inbox.record_signal("checkout-42", "s-1", signal_of("alarm", by="errors")) is None
+        bake(steps, plan)
+        assert inbox.record_signal("checkout-42", "s-2", signal_of("alarm", by="errors")) == "t-1"
+
     def test_signals_are_read_oldest_first(self, locks: Locks, steps: Steps, inbox: Inbox) -> None:
         plan = start(locks)
         for number in range(3, 0, -1):

@@ -63,6 +63,8 @@ class Inbox:
             phase = record.get("phase", "starting")
             if phase not in HEARD_IN[signal.signal]:
                 raise SignalRefused(f"signal: {signal.signal} means nothing while rollout {rollout_id} is {phase}")
+            if known := _same_alarm_in(record, signal):
+                return _whom_to_wake(record, known)
             try:
                 record = self._write(rollout_id, signal_id, signal, record["status"], record.get("step", 0), phase)
             except ClientError as error:
@@ -99,6 +101,19 @@ class Inbox:
         """Ids of the rollouts that an alarm guards now."""
         items = self._table.query("pk = :pk", {":pk": f"ALARM#{alarm}"})
         return [item["sk"].removeprefix("ROLLOUT#") for item in items]
+
+
+def _same_alarm_in(record: dict[str, Any], signal: Signal) -> str | None:
+    """Id of a signal of the same alarm that has not been heard yet, and speaks for this one as well.
+
+    An alarm that comes and goes while an operator is waited for would fill the record, which holds 400 KB: then no
+    abort could be written to it, nor anything else.
+    """
+    if signal.signal != "alarm":
+        return None
+    return next(
+        (known["id"] for known in signals_of(record) if (known["signal"], known["by"]) == ("alarm", signal.by)), None
+    )
 
 
 def _whom_to_wake(record: dict[str, Any], signal_id: str) -> str | None:
