@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headgate.hook import failed, invoke, mismatch, succeeded
+from headgate.hook import Answer, failed, invoke, mismatch, succeeded
 
 if TYPE_CHECKING:
     from tests.unit.services import FakeLambda
@@ -24,6 +25,17 @@ def test_an_alias_tells_which_version_answered(checkout: FakeLambda, lambda_clie
 
 def test_a_function_may_answer_nothing(checkout: FakeLambda, lambda_client: Any) -> None:
     assert invoke(lambda_client, "checkout", "7", {}) == (None, "7", "")
+
+
+@pytest.mark.parametrize(("told", "payload"), [(b"all is well", "all is well"), (b"\xff", "\ufffd"), (b"{", "{")])
+def test_what_a_custom_runtime_answers_may_be_no_json(
+    checkout: FakeLambda, lambda_client: Any, told: bytes, payload: str
+) -> None:
+    def answer(**_: Any) -> Any:
+        return {"StatusCode": 200, "ExecutedVersion": "7", "Payload": io.BytesIO(told)}
+
+    checkout.Invoke = answer  # type: ignore[method-assign]
+    assert invoke(lambda_client, "checkout", "7", {}) == Answer(payload, "7")
 
 
 def test_a_function_that_fails_is_an_answer_with_its_error(checkout: FakeLambda, lambda_client: Any) -> None:

@@ -29,11 +29,19 @@ def invoke(client: LambdaClient, function: str, qualifier: str, payload: Any) ->
         response = client.invoke(FunctionName=function, Qualifier=qualifier, Payload=json.dumps(payload).encode())
     except (ClientError, BotoCoreError) as error:
         return Answer(None, qualifier, str(error))
-    text = response["Payload"].read().decode()
+    text = response["Payload"].read().decode(errors="replace")
     version = response.get("ExecutedVersion", qualifier)
     if "FunctionError" in response:
         return Answer(None, version, text)
-    return Answer(json.loads(text) if text else None, version)
+    return Answer(_payload_in(text), version)
+
+
+def _payload_in(text: str) -> Any:
+    """An answer as data. A custom runtime may answer what is no JSON: that stays text."""
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        return text
 
 
 def fault_in(config: Any, known: tuple[str, ...], path: str) -> str:
