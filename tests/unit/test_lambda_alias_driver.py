@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from headgate.drivers.lambda_alias import PROMOTED, AliasState, LambdaAliasDriver
 from headgate.errors import LockLost, RequestRefused, TargetChanged, TargetNotReady
@@ -88,6 +89,26 @@ class TestPreparing:
         with pytest.raises(RequestRefused, match=why):
             driving(target=target).prepare()
 
+    def test_a_function_that_headgate_may_not_touch_is_refused_at_once(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver
+    ) -> None:
+        def refuse(**_: Any) -> Any:
+            raise Refusal("AccessDeniedException", "User: driver is not authorized to perform: lambda:GetAlias")
+
+        checkout.GetAlias = refuse  # type: ignore[method-assign]
+        # AND whoever looks what it serves, after that refusal, is told the same.
+        for look in (driver.prepare, driver.describe):
+            with pytest.raises(RequestRefused, match=r"^target\.function: checkout .* TargetFunctions says what is: U"):
+                look()
+
+    def test_a_service_that_fails_is_asked_again(self, checkout: FakeLambda, driver: LambdaAliasDriver) -> None:
+        def fail(**_: Any) -> Any:
+            raise Refusal("InternalFailure")
+
+        checkout.GetAlias = fail  # type: ignore[method-assign]
+        with pytest.raises(ClientError):
+            driver.prepare()
+
     def test_an_alias_of_latest_is_refused(self, checkout: FakeLambda, driver: LambdaAliasDriver) -> None:
         checkout.point("live", "$LATEST")
         with pytest.raises(RequestRefused, match=r"points at \$LATEST; point it at a published version first"):
@@ -152,14 +173,27 @@ class TestPreparing:
 
     @pytest.mark.parametrize(
         ("code", "error"),
-        [("ResourceConflictException", TargetNotReady), ("InvalidParameterValueException", RequestRefused)],
+        [
+            ("ResourceConflictException", TargetNotReady),
+            ("InvalidParameterValueException", RequestRefused),
+            ("AccessDeniedException", RequestRefused),
+            ("InternalFailure", ClientError),
+        ],
     )
     def test_publishing_may_have_to_wait_or_be_impossible(
         self, checkout: FakeLambda, driving: Any, code: str, error: type[Exception]
     ) -> None:
         checkout.refuse_next = Refusal(code, "an update is in progress for resource")
-        with pytest.raises(error, match=r"candidate: .*an update is in progress"):
+        with pytest.raises(error, match="an update is in progress") as told:
             driving(candidate={"publish": {}}).prepare()
+        assert error is ClientError or str(told.value).startswith("candidate: ")
+
+    def test_code_that_headgate_may_not_put_in_place_is_refused_with_the_fix(
+        self, checkout: FakeLambda, driving: Any
+    ) -> None:
+        checkout.refuse_next = Refusal("AccessDeniedException", "Your access has been denied by S3")
+        with pytest.raises(RequestRefused, match=r"^candidate: .* denied by S3; the parameters CodeObjects and Code"):
+            driving(candidate={"code": {"s3Bucket": "code", "s3Key": "checkout.zip"}}).prepare()
 
     def test_a_version_that_it_published_is_used_again_when_it_had_to_wait(
         self, checkout: FakeLambda, driving: Any

@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from botocore.exceptions import ClientError
+
 from headgate.drivers.driving import PROMOTED
 from headgate.errors import RequestRefused, TargetChanged, TargetNotReady
 from headgate.observability import logger
@@ -291,6 +293,13 @@ class LambdaAliasDriver:
             raise RequestRefused(
                 f"target: function {self._target.function} with alias {self._target.alias} does not exist"
             ) from None
+        except ClientError as error:
+            if not _denied(error):
+                raise
+            raise RequestRefused(
+                f"target.function: {self._target.function} is not to be rolled out by this Headgate, whose parameter "
+                f"TargetFunctions says what is: {error.response['Error']['Message']}"
+            ) from None
 
     def _candidate(self) -> Any:
         """The configuration of the candidate version, published first where the plan says so.
@@ -323,6 +332,12 @@ class LambdaAliasDriver:
             raise TargetNotReady(f"candidate: $LATEST is being updated: {error}") from None
         except self._client.exceptions.InvalidParameterValueException as error:
             raise RequestRefused(f"candidate: {error}") from None
+        except ClientError as error:
+            if not _denied(error):
+                raise
+            code = isinstance(self._plan.candidate, NewCode)
+            fix = "; the parameters CodeObjects and CodeRepositories say which code may be put in place" if code else ""
+            raise RequestRefused(f"candidate: {error}{fix}") from None
 
     def _configuration(self, version: str, field: str) -> Any:
         function = self._target.function
@@ -365,6 +380,11 @@ def _check_active(candidate: Any, known: AliasState) -> None:
         )
     if state != "Active":
         raise RequestRefused(f"candidate: version {version} is {state}, and takes no requests")
+
+
+def _denied(error: ClientError) -> bool:
+    """Whether this is no fault that passes, but a right that is missing."""
+    return error.response["Error"]["Code"] == "AccessDeniedException"
 
 
 def _routing(alias: Any) -> Routing:
