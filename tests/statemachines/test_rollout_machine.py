@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.statemachines.engine import ServiceError
 from tests.statemachines.rollouts import (
@@ -350,6 +351,16 @@ def test_a_candidate_that_is_still_pending_is_waited_for(app: Rollouts) -> None:
     app.functions.pending = 3
     assert app.run(app.request()).states()[-1] == "Promoted"
     assert app.calls["Prepare"] == 4
+
+
+def test_a_function_that_headgate_may_not_touch_is_refused_without_another_try(app: Rollouts) -> None:
+    def refuse(**_: str) -> None:
+        raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "not authorized"}}, "GetAlias")
+
+    app.functions.get_alias = refuse  # type: ignore[assignment]
+    execution = app.run(app.request())
+    assert (execution.states()[-1], app.record("checkout-42")["status"]) == ("Refused", "refused")
+    assert (app.calls["Prepare"], app.calls["Roll back"]) == (1, 1)
 
 
 def test_a_candidate_that_is_not_ready_is_asked_for_sixty_times_more() -> None:
