@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from headgate.messages import BATCH_BYTES, deduplication_id
-from headgate.queues import Backlog, Queues
-from headgate.transfer import Moved
+from headgate.queues import Backlog, Moved, Queues
 from tests.unit.queues import Clock, FakeSqs, arn, refusal, url
 
 if TYPE_CHECKING:

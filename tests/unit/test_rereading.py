@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
+from headgate.batches import Batch, batch_of
 from headgate.redrives import reason_of
-from headgate.rereading import Batch, Delivered, NotYet, Reread, Streams, batch_of, sequence_of
+from headgate.rereading import Delivered, NotYet, Reread, Streams, sequence_of
 from tests.unit.builders import ROOT
 from tests.unit.queues import Clock, refusal
 from tests.unit.streams import FakeFunctions, FakeStream, dynamodb_record, kinesis_record

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from headgate.batches import batch_of
 from headgate.errors import RequestRefused, TargetChanged
 from headgate.messages import PER_CALL
-from headgate.rereading import NotYet, batch_of
+from headgate.rereading import NotYet
 from headgate.wire import Wire
 
 if TYPE_CHECKING:

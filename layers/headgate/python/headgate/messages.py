@@ -13,6 +13,9 @@ PER_CALL = 10
 BATCH_BYTES = 256 * 1024
 """Of one batch. SQS takes 1 MiB where a queue has not been given a lower limit; a larger message travels alone."""
 
+WAIT_SECONDS = 2
+"""How long a receive waits. A long poll asks all of SQS's servers, so that nothing found means that little is there."""
+
 LONGEST_DEDUPLICATION_ID = 128
 
 SYSTEM_ATTRIBUTES = [

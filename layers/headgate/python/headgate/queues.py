@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from headgate.messages import PER_CALL, SYSTEM_ATTRIBUTES
-from headgate.transfer import WAIT_SECONDS, Moved, Terms, Transfer, everything
+from headgate.messages import PER_CALL, SYSTEM_ATTRIBUTES, WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,34 @@ class Backlog(NamedTuple):
     def total(self) -> int:
         """All of them."""
         return self.visible + self.in_flight + self.delayed
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What one call has done.
+
+    Attributes
+    ----------
+    done
+        Whether there is nothing left to do; otherwise call again.
+    moved, skipped, failed, returned
+        Messages: safely elsewhere; not matching; refused by the destination and still here; arrived since the redrive
+        began, and left alone. After ``move_whole`` only ``moved`` is known.
+    reason
+        Why something failed; empty where nothing did.
+    """
+
+    done: bool
+    moved: int = 0
+    skipped: int = 0
+    failed: int = 0
+    returned: int = 0
+    reason: str = ""
+
+
+def everything(_: Message) -> bool:
+    """A filter that every message passes."""
+    return True
 
 
 class Queues:
@@ -249,6 +277,9 @@ class Queues:
             How long what was not moved stays hidden after the call, so that the next one gets to what is behind it.
             Not for FIFO queues, where it would hide the rest of its group too.
         """
+        # Only here: the judge and the observer count queues, and start sooner without it.
+        from headgate.transfer import Terms, Transfer
+
         transfer = Transfer(
             self,
             self._sqs,

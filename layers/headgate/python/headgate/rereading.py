@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from headgate.batches import Batch, batch_of
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Batch", "Delivered", "NotYet", "Reread", "Streams", "batch_of", "sequence_of"]
+    from headgate.batches import Batch
 
 PAYLOAD_BYTES = 6 * 1024 * 1024 - 64 * 1024
 """Of one synchronous invocation, with room for what is around the records: Lambda takes 6 MB.

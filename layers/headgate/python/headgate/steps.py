@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from botocore.exceptions import ClientError
 
 from headgate.errors import Aborted, LockLost
-from headgate.evidence import Terms
 from headgate.inbox import OBJECTIONS, objection_in, signals_of
 from headgate.table import ATTEMPTS, Overtaken, contended, now
 
 if TYPE_CHECKING:
-    from headgate.evidence import Ledger
     from headgate.plan import Plan
     from headgate.table import Table
     from headgate.verdict import Findings, Verdict
@@ -124,7 +122,7 @@ class Steps:
         """Record what a bake came to, with the evidence that led there; answer the verdict that stands."""
         step = findings.step
         self._start_step(plan, epoch, step, bake)  # A bake of 0 s has not been announced yet.
-        evidence = _evidence(plan, findings)
+        evidence = findings.evidence_on(plan)
         where = {"target": plan.target.key, "step": step, "weight": plan.steps[step].weight, "bake": bake}
         baked = {**where, "endedBy": findings.ended_by, "evidence": evidence}
         reached = {**where, "verdict": verdict.outcome, "reason": verdict.reason, "evidence": evidence}
@@ -275,21 +273,3 @@ def step_key(step: int, bake: int) -> str:
 def pause_key(pause: int) -> str:
     """Sort key of the record of a rollout's n-th pause."""
     return f"PAUSE#{pause:03d}"
-
-
-def _evidence(plan: Plan, findings: Findings) -> dict[str, Any]:
-    ledger = findings.ledger
-    measures = [_comparison(ledger, findings.step, m.key) for m in Terms.of(plan.guards).measures] if ledger else []
-    return {"measures": measures, "alarms": list(findings.firing)}
-
-
-def _comparison(ledger: Ledger, step: int, measure: str) -> dict[str, Any]:
-    here, total = ledger.at_step(step, measure), ledger.total(measure)
-    return {
-        "measure": measure,
-        "candidate": here.candidate._asdict(),
-        "stable": here.stable._asdict(),
-        "candidateTotal": total.candidate._asdict(),
-        "stableTotal": total.stable._asdict(),
-        "value": min(max(ledger.standing(measure).evidence.value, 1e-100), 1e100),
-    }

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from headgate.messages import PER_CALL, SYSTEM_ATTRIBUTES, entry_of, group_of, in_batches, in_waves
+from headgate.messages import PER_CALL, SYSTEM_ATTRIBUTES, WAIT_SECONDS, entry_of, group_of, in_batches, in_waves
+from headgate.queues import Moved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headgate.messages import Message
     from headgate.queues import Queues
-
-WAIT_SECONDS = 2
-"""How long a receive waits. A long poll asks all of SQS's servers, so that nothing found means that little is there."""
 
 EMPTY_RECEIVES = 2
 """After so many receives in a row without a message, a queue counts as empty."""
@@ -37,34 +35,6 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_Change
 
 DELETE_ATTEMPTS = 3
 LONGEST_REASON = 500
-
-
-@dataclass(frozen=True)
-class Moved:
-    """What one call has done.
-
-    Attributes
-    ----------
-    done
-        Whether there is nothing left to do; otherwise call again.
-    moved, skipped, failed, returned
-        Messages: safely elsewhere; not matching; refused by the destination and still here; arrived since the redrive
-        began, and left alone. After ``move_whole`` only ``moved`` is known.
-    reason
-        Why something failed; empty where nothing did.
-    """
-
-    done: bool
-    moved: int = 0
-    skipped: int = 0
-    failed: int = 0
-    returned: int = 0
-    reason: str = ""
-
-
-def everything(_: Message) -> bool:
-    """A filter that every message passes."""
-    return True
 
 
 @dataclass(frozen=True)

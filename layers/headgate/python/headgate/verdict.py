@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from headgate.evidence import Terms, against, describe_all, reassures
 from headgate.judge import Arm
@@ -75,6 +75,24 @@ class Findings(NamedTuple):
         return next(
             (signal.signal for signal in self.signals if ends_bake(signal.signal, signal.step, self.step)), "time"
         )
+
+    def evidence_on(self, plan: Plan) -> dict[str, Any]:
+        """What was counted and which alarms fire, as the record and its events tell it."""
+        ledger, measures = self.ledger, Terms.of(plan.guards).measures
+        compared = [_comparison(ledger, self.step, each.key) for each in measures] if ledger else []
+        return {"measures": compared, "alarms": list(self.firing)}
+
+
+def _comparison(ledger: Ledger, step: int, measure: str) -> dict[str, Any]:
+    here, total = ledger.at_step(step, measure), ledger.total(measure)
+    return {
+        "measure": measure,
+        "candidate": here.candidate._asdict(),
+        "stable": here.stable._asdict(),
+        "candidateTotal": total.candidate._asdict(),
+        "stableTotal": total.stable._asdict(),
+        "value": min(max(ledger.standing(measure).evidence.value, 1e-100), 1e100),
+    }
 
 
 class Verdict(Wire):
