@@ -113,13 +113,15 @@ class Queues:
         self.release(queue_url, list(seen.values()))
         return list(seen.values())
 
-    def receive(self, queue_url: str, count: int, visibility_seconds: int) -> list[Message]:
+    def receive(
+        self, queue_url: str, count: int, visibility_seconds: int, wait_seconds: int = WAIT_SECONDS
+    ) -> list[Message]:
         """Up to ten messages with all that a redrive has to know of them; nobody else sees them meanwhile."""
         told = self._sqs.receive_message(
             QueueUrl=queue_url,
             MaxNumberOfMessages=min(count, PER_CALL),
             VisibilityTimeout=visibility_seconds,
-            WaitTimeSeconds=WAIT_SECONDS,
+            WaitTimeSeconds=wait_seconds,
             MessageSystemAttributeNames=SYSTEM_ATTRIBUTES,
             MessageAttributeNames=["All"],
         )
@@ -226,10 +228,7 @@ class Queues:
 
     def _holds_something(self, queue_url: str) -> bool:
         """Whether a message is there that is not counted yet; it is seen and stays where it is."""
-        told = self._sqs.receive_message(
-            QueueUrl=queue_url, MaxNumberOfMessages=1, VisibilityTimeout=0, WaitTimeSeconds=WAIT_SECONDS
-        )
-        return bool(told.get("Messages"))
+        return bool(self.receive(queue_url, 1, visibility_seconds=0))
 
     # --- One by one --------------------------------------------------------------------------------------------------
 

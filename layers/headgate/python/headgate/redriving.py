@@ -188,7 +188,7 @@ class Planner:
         found = told["Attributes"]["QueueArn"]
         if (queue.startswith("arn:") and found != queue) or _region(queue) not in (None, found.split(":")[3]):
             raise RequestRefused(f"{field}: {queue} is not {found}; check its Region")
-        return Queue(url=url, arn=told["Attributes"]["QueueArn"]), told["Attributes"]
+        return Queue(url=url, arn=found), told["Attributes"]
 
     def _served_by(self, source: Queue) -> list[Queue]:
         """The queues of which a queue is the dead-letter queue. They are in its account and Region."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from headgate.messages import PER_CALL, SYSTEM_ATTRIBUTES, WAIT_SECONDS, entry_of, group_of, in_batches, in_waves
+from headgate.messages import PER_CALL, WAIT_SECONDS, entry_of, group_of, in_batches, in_waves
 from headgate.queues import Moved
 
 if TYPE_CHECKING:
@@ -137,19 +137,15 @@ class Transfer:
         left = PER_CALL if terms.at_most is None else terms.at_most - len(self._gone)
         time_left = max(0.0, terms.deadline - self._clock())
         try:
-            told = self._sqs.receive_message(
-                QueueUrl=terms.source,
-                MaxNumberOfMessages=max(1, min(PER_CALL, left, terms.per_second)),
-                VisibilityTimeout=math.ceil(time_left) + MARGIN_SECONDS,
-                WaitTimeSeconds=min(WAIT_SECONDS, int(time_left)),
-                MessageSystemAttributeNames=SYSTEM_ATTRIBUTES,
-                MessageAttributeNames=["All"],
+            return self._queues.receive(
+                terms.source,
+                max(1, min(left, terms.per_second)),
+                visibility_seconds=math.ceil(time_left) + MARGIN_SECONDS,
+                wait_seconds=min(WAIT_SECONDS, int(time_left)),
             )
         except (ClientError, BotoCoreError) as error:
             self._note(error)
             return []
-        messages: list[Message] = told.get("Messages", [])
-        return messages
 
     def _sort_out(self, received: list[Message]) -> list[Message]:
         """Those to be moved; the others are set aside."""
