@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from local import application
 from tests.bench import alarms, coldstart, counting, init, intake, transitions
 from tests.bench.judging import section as judging
+from tests.bench.judging import units
 from tests.bench.report import QUICK_PAGE, Section, open_page, say
 from tests.bench.world import World
 
@@ -24,7 +25,11 @@ ON_EMBEDDED_AWS: dict[str, Callable[[World, bool], Section | None]] = {
     "transitions": transitions.measure,
     "coldstart": coldstart.measure,
 }
-IN_THIS_PROCESS: dict[str, Callable[[bool], Section]] = {"intake": intake.measure, "judge": judging.measure}
+IN_THIS_PROCESS: dict[str, Callable[[bool], Section]] = {
+    "intake": intake.measure,
+    "judge": judging.measure,
+    "units": units.measure,
+}
 ALL = [*ON_EMBEDDED_AWS, "init", *IN_THIS_PROCESS]
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from headgate.judge import Arm, Evidence, look
 from headgate_cli.traffic import Looks
-from tests.bench.judging import rules, scenarios, twin
+from tests.bench.judging import rules, scenarios, twin, units
 from tests.bench.judging.scenarios import Scenario
+from tests.bench.judging.units import EACH, FOR_EVER, MEMORY, NONE, Failure, Run, Traffic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,9 +58,9 @@ def test_the_oracle_looks_at_nothing_before_the_onset() -> None:
 
 def test_retries_are_requests_to_a_metric_and_one_unit_to_the_judge() -> None:
     scenario = Scenario("retries", 100.0, 10.0, 0.05, repeats=3, seconds=60)
-    units, requests, *_ = scenarios.make(scenario, np.random.default_rng(1), runs=2)
-    assert (requests.candidate_failures == 3 * units.candidate_failures).all()
-    assert (requests.stable_requests == units.stable_requests + 2 * units.stable_failures).all()
+    counted, requests, *_ = scenarios.make(scenario, np.random.default_rng(1), runs=2)
+    assert (requests.candidate_failures == 3 * counted.candidate_failures).all()
+    assert (requests.stable_requests == counted.stable_requests + 2 * counted.stable_failures).all()
 
 
 @pytest.mark.parametrize(
@@ -79,3 +84,87 @@ def test_the_twin_rolls_back_at_the_same_looks_as_the_shipped_judge(scenario: Sc
     # THEN it decides as the shipped judge does, run by run
     shipped = partial(twin.first_crossing_as_shipped, looks, alpha=0.01, shifted=shifted, noise=scenario.wander)
     assert [shipped(run) for run in range(12)] == crossed.tolist()
+
+
+# --- For how long a failed unit is remembered ------------------------------------------------------------------------
+
+MINUTE = 60.0
+
+
+@pytest.mark.parametrize(("rule", "count"), [(NONE, 6), (FOR_EVER, 1), (MEMORY, 2), (EACH, 4)])
+def test_the_rules_differ_in_which_failures_of_a_unit_count(rule: str, count: int) -> None:
+    times = [0, MINUTE, 2 * MINUTE, 5 * MINUTE, 6 * MINUTE, 7 * MINUTE]
+    failures = [Failure(at, of_candidate=n % 2 == 0, unit="client") for n, at in enumerate(times)]
+    assert sum(map(units.rules()[rule], failures)) == count
+
+
+def made(**fields: Any) -> Run:
+    return units.make(Traffic("of a test", 0.01, **fields), np.random.default_rng(1))
+
+
+def by_unit(run: Run) -> dict[str, list[Failure]]:
+    found = defaultdict(list)
+    for failure in run.failures:
+        found[failure.unit].append(failure)
+    return found
+
+
+def test_a_few_clients_make_most_of_the_requests_that_fail() -> None:
+    found = sorted(map(len, by_unit(made()).values()), reverse=True)
+    assert len(found) <= units.CLIENTS
+    assert 0.4 < sum(found[:20]) / sum(found) < 0.7
+
+
+def test_the_candidate_gets_worse_at_the_onset_and_a_burst_before_it_fails_everything() -> None:
+    run = made(ratio=20.0, onset=units.HEALTHY_SECONDS, burst=True)
+    begin, end = units.HEALTHY_SECONDS - units.BURST_SECONDS, units.HEALTHY_SECONDS
+    assert sum(map(sum, (good[begin:end] for good in run.good))) == 0
+    assert all(sum(good[:begin]) for good in run.good)
+    before, after = (
+        [failure for failure in run.failures if failure.of_candidate and first <= failure.at < last]
+        for first, last in ((0, begin), (end, end + begin))
+    )
+    assert 10 < len(after) / len(before) < 40
+
+
+def test_poisoned_units_fail_every_few_seconds_wherever_they_are_routed() -> None:
+    found = {unit: failures for unit, failures in by_unit(made(poisoned=True)).items() if unit.startswith("poison")}
+    assert len(found) == units.POISONED
+    assert all(0.5 < len(failures) * units.POISON_SECONDS / units.HOUR < 2 for failures in found.values())
+    shares = [sum(failure.of_candidate for failure in failures) / len(failures) for failures in found.values()]
+    assert sum(shares) / len(shares) == pytest.approx(units.WEIGHT, abs=0.02)
+
+
+def test_retries_that_stick_fail_at_the_revision_that_the_first_attempt_failed_at() -> None:
+    run = made(attempt_seconds=units.QUICK_SECONDS)
+    found = [failures for failures in by_unit(run).values() if failures[0].at < units.HOUR - 10 * MINUTE]
+    assert {len(failures) for failures in found} == {3}
+    assert all(len({failure.of_candidate for failure in failures}) == 1 for failures in found)
+    waits = [[later.at - sooner.at for sooner, later in pairwise(failures)] for failures in found]
+    assert all(first >= MINUTE and second >= 2 * MINUTE for first, second in waits)
+
+
+def test_seconds_without_failures_may_be_skipped() -> None:
+    # GIVEN a run that is rolled back in the end
+    run = made(ratio=5.0)
+    # WHEN every second is looked at, THEN it is rolled back at the same one
+    evidence = Evidence()
+    for second in range(units.HOUR):
+        failed = [sum(f.of_candidate == of for f in run.failures if int(f.at) == second) for of in (True, False)]
+        arms = (Arm(good[second] + count, count) for good, count in zip(run.good, failed, strict=True))
+        evidence = look(evidence, *arms, alpha=0.01, seconds=1)
+        if evidence.crosses(0.01):
+            break
+    assert units.rolled_back_at(run, units.rules()[NONE]) == second + 1
+
+
+def test_the_quick_runs_are_those_of_the_section_but_fewer() -> None:
+    quick, full = units.wanted(quick=True), units.wanted(quick=False)
+    assert [traffic for traffic, _ in quick] == [traffic for traffic, _ in full]
+    assert all(few < many for (_, few), (_, many) in zip(quick, full, strict=True))
+
+
+def test_a_good_candidate_that_is_rolled_back_is_a_false_rollback_and_so_is_one_before_the_fault() -> None:
+    bad = Traffic("at once", 0.01, 5.0)
+    assert units._outcome(bad, [5.0, -3.0, float("inf")], [1, 0, 9]).false.tolist() == [False, True, False]
+    assert units._outcome(replace(bad, ratio=1.0), [5.0, float("inf")], [1, 9]).false.tolist() == [True, False]

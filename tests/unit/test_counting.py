@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from headgate import items
 from headgate.counting import (
+    GENERATION_MS,
     GROUPS_PER_WRITE,
     MAX_NAME,
+    UNIT_BITS,
     WATERMARK_SECONDS,
     Counting,
     Outcome,
@@ -24,17 +26,21 @@ from headgate.counting import (
     parse,
 )
 from headgate.evidence import Ledger, Pair
+from headgate.items import to_item
 from headgate.judge import Arm
 from headgate.ledgers import Ledgers
 from tests.unit.builders import TABLE, TARGET_KEY, plan_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from headgate.table import Table
 
 FIRST_STEP, SECOND_STEP, ARRIVED = 1_000, 2_000, 9_000
 """When each step's weight took effect, and when the stream took the records; in milliseconds."""
+
+LEAST_MEMORY, MEMORY = 3 * 60_000, 4 * 60_000
+"""A failed unit is known for at least so many milliseconds, and for less than so many."""
 
 
 class Counter:
@@ -490,7 +496,7 @@ class TestExactlyOnce:
 
 
 class TestUnits:
-    """What fails together is one fault."""
+    """What fails together within a few minutes is one fault."""
 
     def test_failures_of_one_unit_in_a_batch_are_one_request_that_failed(self, counter: Counter) -> None:
         counter.count(record(1, bad("client"), bad("client"), good()), record(2, bad("client"), bad("other")))
@@ -501,12 +507,41 @@ class TestUnits:
         counter.count(record(2, bad("client"), bad("new")))
         assert counter.errors().candidate == Arm(2, 2)
 
-    def test_a_unit_that_failed_at_one_revision_does_not_count_again_at_the_other(self, counter: Counter) -> None:
+    def test_a_unit_that_fails_wherever_it_lands_counts_once_for_either_revision(self, counter: Counter) -> None:
         counter.count(record(1, bad("client"), revision="6"))
-        counter.count(record(2, bad("client")))
+        counter.count(failed_at(2, 1_500 + LEAST_MEMORY))
         assert counter.errors() == Pair(Arm(), Arm(1, 1))
 
-    def test_a_unit_counts_once_over_all_steps(self, counter: Counter) -> None:
+    def test_a_unit_that_failed_at_the_stable_revision_counts_for_the_candidate_minutes_later(
+        self, counter: Counter
+    ) -> None:
+        counter.count(record(1, bad("client"), revision="6"))
+        counter.count(failed_at(2, 1_500 + MEMORY))
+        assert counter.errors() == Pair(Arm(1, 1), Arm(1, 1))
+
+    def test_a_burst_that_failed_every_unit_hides_nothing_for_long(self, counter: Counter) -> None:
+        clients = [f"client-{n}" for n in range(20)]
+        counter.count(record(1, *map(bad, clients), revision="6"))
+        counter.count(failed_at(2, 1_500 + MEMORY, *clients))
+        assert counter.errors().candidate == Arm(20, 20)
+
+    def test_retries_after_one_and_three_minutes_are_part_of_the_first_failure(self, counter: Counter) -> None:
+        for number, minutes in enumerate((0, 1, 3), start=1):
+            counter.count(failed_at(number, 1_500 + minutes * 60_000))
+        assert counter.errors().candidate == Arm(1, 1)
+
+    def test_the_time_of_arrival_is_a_failures_latest(self, counter: Counter) -> None:
+        # GIVEN an instance whose clock is an hour ahead
+        counter.count(record(1, bad("client"), bad("other", 3_600_000)))
+        counter.count(record(2, bad("client")))
+        assert counter.errors().candidate == Arm(2, 2)
+
+    def test_a_late_failure_is_looked_up_and_is_known_to_the_next_late_one(self, counter: Counter) -> None:
+        counter.count(failed_at(1, 10 * MEMORY, "known"))
+        counter.count(failed_at(2, 1_500, "known", "late"), failed_at(3, 1_600, "late"))
+        assert counter.errors().candidate == Arm(2, 2)
+
+    def test_a_unit_counts_once_over_steps_that_follow_each_other_quickly(self, counter: Counter) -> None:
         counter.open(1, SECOND_STEP)
         counter.count(record(1, bad("client", 2_500)))
         counter.count(record(2, bad("client", 1_500), good(1_500)))
@@ -547,19 +582,131 @@ class TestUnits:
         counter.count(record(2, bad("client"), good()))
         assert table.get("ROLLOUT#checkout-42", "UNITS") == before
 
-    def test_a_filter_knows_what_it_was_told_and_little_else(self) -> None:
-        units = Units()
-        assert all(units.add(f"unit-{n}") for n in range(100))
-        again = Units(bytes(units))
-        assert not any(again.add(f"unit-{n}") for n in range(100))
-        assert sum(again.add(f"other-{n}") for n in range(1_000)) > 980
+    def test_what_is_kept_of_units_is_16_kib_for_however_long_and_many(self, counter: Counter, table: Table) -> None:
+        for number in range(1, 8):
+            counter.count(failed_at(number, number * 60_000, *(f"unit-{number}-{n}" for n in range(500))))
+        item = table.get("ROLLOUT#checkout-42", "UNITS")
+        assert item is not None
+        assert (len(bytes(item["bits"])), item["newestMinute"], item["version"]) == (16 * 1024, 7, 7)
 
-    def test_when_ten_thousand_have_failed_few_new_ones_are_taken_for_old(self) -> None:
+    def test_units_that_are_stored_are_forgotten_minute_by_minute(self, counter: Counter) -> None:
+        for number, minute in enumerate((1, 2, 3), start=1):
+            counter.count(failed_at(number, minute * 60_000, f"of minute {minute}"))
+        counter.count(failed_at(4, 6 * 60_000, "of minute 1", "of minute 2", "of minute 3"))
+        assert counter.errors().candidate == Arm(3 + 2, 3 + 2)
+
+    @pytest.mark.parametrize("bits", [b"\xff" * (UNIT_BITS // 8), bytes(UNIT_BITS // 8)])
+    def test_a_filter_of_the_whole_rollout_as_older_code_kept_it_is_forgotten(
+        self, counter: Counter, dynamodb: Any, table: Table, bits: bytes
+    ) -> None:
+        old = to_item({"pk": "ROLLOUT#checkout-42", "sk": "UNITS", "version": 41}) | {"bits": {"B": bits}}
+        dynamodb.put_item(TableName=TABLE, Item=old)
+        counter.count(record(1, bad("client")))
+        counter.count(record(2, bad("client")))
+        assert counter.errors().candidate == Arm(1, 1)
+        kept = table.get("ROLLOUT#checkout-42", "UNITS")
+        assert kept is not None
+        assert kept["version"] == 42
+
+    def test_filters_know_what_they_were_told_and_little_else(self) -> None:
         units = Units()
-        for n in range(10_000):
-            units.add(f"unit-{n}")
-        mistaken = sum(not Units(bytes(units)).add(f"new-{n}") for n in range(500)) / 500
-        assert mistaken < 0.12
+        assert all(units.add(f"unit-{n}", n * 1_000) for n in range(100))
+        again = Units(bytes(units), units.newest)
+        assert not any(again.add(f"unit-{n}", 100_000) for n in range(100))
+        assert sum(again.add(f"other-{n}", 100_000) for n in range(1_000)) > 980
+
+    @pytest.mark.parametrize(("failed", "least", "most"), [(1_000, 0.01, 0.05), (10_000, 0.22, 0.30)])
+    def test_few_new_units_are_taken_for_known_ones(self, failed: int, least: float, most: float) -> None:
+        units = Units()
+        for n in range(failed):
+            units.add(f"unit-{n}", n * MEMORY // failed)
+        mistaken = sum(not Units(bytes(units), units.newest).add(f"new-{n}", MEMORY - 1) for n in range(500)) / 500
+        assert least < mistaken < most
+
+
+def failed_at(number: int, at: int, *units: str) -> Record:
+    """A record, which came at once, of failures of some units (``client`` by default) that began at a time."""
+    return record(number, *(bad(unit, at) for unit in units or ("client",)), arrived=at)
+
+
+def counted(failures: Iterable[tuple[int, str]], units: Units | None = None) -> Iterator[tuple[int, str, bool]]:
+    """Each failure, with whether it counts."""
+    units = units or Units()
+    for at, unit in failures:
+        yield at, unit, units.add(unit, at)
+
+
+class TestMemory:
+    """For how long a failed unit is known."""
+
+    times = st.integers(0, 15 * GENERATION_MS) | st.integers(0, 15).map(lambda minute: minute * GENERATION_MS)
+    failures = st.lists(st.tuples(times, st.sampled_from(["client", "session"])), max_size=40)
+
+    @given(failures)
+    def test_failures_of_a_unit_that_count_are_three_minutes_apart_and_after_four_nothing_is_hidden(
+        self, failures: list[tuple[int, str]]
+    ) -> None:
+        last: dict[str, int] = {}
+        for at, unit, counts in counted(sorted(failures)):
+            since = at - last.get(unit, -MEMORY)
+            assert since > LEAST_MEMORY if counts else since < MEMORY
+            last |= {unit: at} if counts else {}
+
+    @given(failures)
+    def test_in_any_order_a_unit_counts_again_once_the_newest_failure_is_three_minutes_past_its_last(
+        self, failures: list[tuple[int, str]]
+    ) -> None:
+        last: dict[str, int] = {}
+        newest = 0
+        for at, unit, counts in counted(failures):
+            newest = max(newest, at)
+            if counts:
+                assert newest - last.get(unit, -MEMORY) > LEAST_MEMORY
+                last[unit] = at
+
+    @given(failures)
+    def test_in_any_order_nothing_is_hidden_four_minutes_after_the_last_that_counted_and_came_in_time(
+        self, failures: list[tuple[int, str]]
+    ) -> None:
+        last: dict[str, int] = {}
+        newest = 0
+        for at, unit, counts in counted(failures):
+            newest = max(newest, at)
+            assert counts or at - last[unit] < MEMORY
+            # One that came late is remembered as if it had begun in the oldest minute that is kept.
+            last |= {unit: max(at, newest - LEAST_MEMORY)} if counts else {}
+
+    def test_a_late_failure_is_forgotten_with_the_oldest_minute_that_was_kept_when_it_came(self) -> None:
+        minutes = [(10, "other"), (2, "late"), (10, "late"), (11, "late")]
+        counts = [counts for _, _, counts in counted((minute * GENERATION_MS, unit) for minute, unit in minutes)]
+        assert counts == [True, True, False, True]
+
+    @given(failures, st.integers(0, 40))
+    def test_units_that_are_stored_and_read_again_are_the_same(
+        self, failures: list[tuple[int, str]], stored_after: int
+    ) -> None:
+        units = Units()
+        before = list(counted(failures[:stored_after], units))
+        after = counted(failures[stored_after:], Units(bytes(units), units.newest))
+        assert [*before, *after] == list(counted(failures))
+
+    @pytest.mark.parametrize("every_ms", [1_000, 59_999, 60_000, 61_000, 179_000, 200_000])
+    def test_a_unit_that_fails_for_ever_counts_at_most_every_three_minutes(self, every_ms: int) -> None:
+        six_hours = 6 * 3_600_000
+        times = sum(counts for _, _, counts in counted((at, "poison") for at in range(0, six_hours, every_ms)))
+        assert six_hours // (MEMORY + every_ms) <= times <= 1 + six_hours / LEAST_MEMORY
+
+    @pytest.mark.parametrize("revision", ["6", "7"])
+    def test_whether_a_failure_counts_does_not_depend_on_its_revision(self, counter: Counter, revision: str) -> None:
+        # GIVEN a unit that has failed on the stable revision
+        tally = Tally(counter.read(), Units())
+        tally.add(record(1, bad("client"), revision="6"))
+        begun = sum(tally.columns.values())
+        # WHEN it fails again on either, within the memory and after it
+        tally.add(failed_at(2, LEAST_MEMORY)._replace(revision=revision))
+        assert sum(tally.columns.values()) == begun
+        tally.add(failed_at(3, MEMORY + 1_500)._replace(revision=revision))
+        assert sum(tally.columns.values()) == begun + 2
 
 
 class TestFailingInstances:

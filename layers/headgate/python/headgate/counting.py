@@ -1,8 +1,8 @@
 """Counting telemetry: each outcome once, although the stream delivers at least once and batches run in parallel.
 
 A watermark per (shard, partition key) is written in the same transaction as the counts, on condition that it is still
-the one that was read. Failures that name their unit (a client, a session, a trace, a message) count once per unit:
-what fails together is one fault, and the judge's guarantee holds for faults.
+the one that was read. Failures of one unit (a client, a session, a trace, a message) that follow each other within
+three to four minutes count once: what fails together is one fault, and the judge's guarantee holds for faults.
 """
 
 from __future__ import annotations
@@ -40,8 +40,16 @@ GROUPS_PER_WRITE = 33
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html)."""
 
 UNIT_BITS = 1 << 17
-"""Size of the filter of failed units: 16 KiB. When 10,000 units have failed, 7 % of new ones are taken for old ones,
-of either revision alike: the evidence comes a little later, and never wrongly."""
+"""Size of the filters of failed units together: 16 KiB, of the 400 KB that an item may have. When 1,000 units have
+failed within the memory, 3 % of new ones are taken for known ones, when 10,000 have, 26 %, of either revision alike:
+the evidence comes a little later, and never wrongly."""
+
+GENERATIONS = 4
+GENERATION_MS = 60_000
+"""A failed unit is kept in the filter of the minute in which its failure began, and forgotten with that minute: it is
+known for at least three minutes and less than four. Lambda runs a failed asynchronous event again after one minute,
+and once more two minutes later (https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html).
+What the attempts take comes on top: the last one of a slow event may count again."""
 
 _ATTEMPTS = 8
 
@@ -116,21 +124,65 @@ def _outcome(at: Any, ok: Any, milliseconds: Any, unit: Any = None) -> Outcome:
 
 
 class Units:
-    """A filter that knows which units have failed before: one bit for each."""
+    """The units whose failure has counted lately: a ring of filters, one for each of the newest minutes.
 
-    def __init__(self, bits: bytes = b"") -> None:
+    A failure counts if its unit is in none of them. This depends on the unit's past alone, never on the revision that
+    has failed now. If the candidate is no worse, each failure that counts therefore falls on it with the weight's
+    probability, which is all that the judge needs. That is why the revisions share the filters: were a unit to count
+    once for each revision, one that fails wherever it lands would count as often for the candidate as for the stable
+    revision, whatever the weight, and a good candidate would be rolled back.
+
+    What must count once are failures that are not drawn anew: retries in quick succession, which may all go to the same
+    revision. Hence the memory is short. Were it to last, a unit that once failed by chance on the stable revision would
+    hide all that the candidate does to it later. A failure that does not count does not prolong the memory, so a unit
+    that always fails counts again every three to four minutes.
+
+    Time is that of the newest failure. A unit counts again once this is more than three minutes past the unit's last
+    failure that counted, at the latest with the unit's first failure four minutes past it. A failure that comes so late
+    that its minute is forgotten is looked up in all filters, and remembered in the oldest.
+
+    Parameters
+    ----------
+    bits
+        What ``bytes`` made of other units; none by default.
+    newest
+        Their newest minute.
+    """
+
+    def __init__(self, bits: bytes = b"", newest: int = 0) -> None:
         self._bits = bytearray(bits or UNIT_BITS // 8)
+        self.newest = newest
+        """The newest minute in which a failure began, counted from 1970."""
 
-    def add(self, unit: str) -> bool:
-        """Remember a unit; True if it is new."""
-        where = int.from_bytes(hashlib.sha256(unit.encode(errors="surrogatepass")).digest()[:8]) % UNIT_BITS
+    def add(self, unit: str, at: int) -> bool:
+        """Remember a unit whose failure counts; True if it does.
+
+        Parameters
+        ----------
+        at
+            When the request began, in milliseconds since 1970.
+        """
+        self._forget(at // GENERATION_MS)
+        where = int.from_bytes(hashlib.sha256(unit.encode(errors="surrogatepass")).digest()[:8]) % (_FILTER_BYTES * 8)
         byte, bit = where // 8, 1 << where % 8
-        new = not self._bits[byte] & bit
-        self._bits[byte] |= bit
-        return new
+        if any(known & bit for known in self._bits[byte::_FILTER_BYTES]):
+            return False
+        kept = max(at // GENERATION_MS, self.newest - GENERATIONS + 1)
+        self._bits[kept % GENERATIONS * _FILTER_BYTES + byte] |= bit
+        return True
+
+    def _forget(self, newest: int) -> None:
+        """Empty the filters of the minutes that have begun since."""
+        for minute in range(max(self.newest, newest - GENERATIONS) + 1, newest + 1):
+            begin = minute % GENERATIONS * _FILTER_BYTES
+            self._bits[begin : begin + _FILTER_BYTES] = bytes(_FILTER_BYTES)
+        self.newest = max(self.newest, newest)
 
     def __bytes__(self) -> bytes:
         return bytes(self._bits)
+
+
+_FILTER_BYTES = UNIT_BITS // 8 // GENERATIONS
 
 
 class Tally:
@@ -141,7 +193,7 @@ class Tally:
     ledger
         The ledger of the rollout that runs on the records' target.
     units
-        The units that have failed in this rollout.
+        The units that have failed lately in this rollout.
     """
 
     def __init__(self, ledger: Ledger, units: Units) -> None:
@@ -165,7 +217,7 @@ class Tally:
             if begun == 0 or at < self.ledger.counts_from:
                 continue
             count = counts[self._begun[begun - 1][1]]
-            if ok or unit is None or self._is_new(unit):
+            if ok or unit is None or self._counts(unit, at):
                 count[0] += 1
                 count[1] += not ok
             if slow_ms is not None and milliseconds is not None:
@@ -179,8 +231,8 @@ class Tally:
             if failures and arm == "candidate" and record.instance and len(self.ledger.failing) < _TELLING:
                 self.failing.add(record.instance[:64])
 
-    def _is_new(self, unit: str) -> bool:
-        new = self.units.add(unit)
+    def _counts(self, unit: str, at: int) -> bool:
+        new = self.units.add(unit, at)
         self.units_grown |= new
         return new
 
@@ -280,7 +332,13 @@ class Counting:
     def _units(self, rollout_id: str) -> tuple[Units, int]:
         answer = self._client.get_item(TableName=self._table, Key=_units_key(rollout_id), ConsistentRead=True)
         item = answer.get("Item")
-        return (Units(bytes(item["bits"]["B"])), int(item["version"]["N"])) if item else (Units(), 0)
+        if item is None:
+            return Units(), 0
+        version = int(item["version"]["N"])
+        # Headgate once kept one filter for the whole rollout, and no minute: what such a filter knows is forgotten.
+        if "newestMinute" not in item:
+            return Units(), version
+        return Units(bytes(item["bits"]["B"]), int(item["newestMinute"]["N"])), version
 
     def _advance(self, new: list[Record], marks: dict[tuple[str, str], str]) -> list[dict[str, Any]]:
         highest: dict[tuple[str, str], str] = {}
@@ -342,7 +400,7 @@ class Counting:
         item = {
             **_units_key(rollout_id),
             "bits": {"B": bytes(units)},
-            **to_item({"version": version + 1, "expiresAt": expiry()}),
+            **to_item({"newestMinute": units.newest, "version": version + 1, "expiresAt": expiry()}),
         }
         condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"}
         if version:

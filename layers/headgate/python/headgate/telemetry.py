@@ -117,8 +117,8 @@ class Telemetry:
         ----------
         unit
             Names, from event and context, what fails together: a client, a session, a trace, a message. Failures of
-            one unit count once. An asynchronously invoked function's ``context.aws_request_id`` stays the same when
-            Lambda tries again.
+            one unit within three to four minutes count once. An asynchronously invoked function's
+            ``context.aws_request_id`` stays the same when Lambda tries again.
         """
         if handler is None:
             return functools.partial(self._observed, unit=unit)
