@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from headgate.aws import client, setting
 from headgate.errors import RequestRefused
 from headgate.executions import Executions
-from headgate.intake import Failures, dead_letter, is_fifo, read_body, receives, refused_id, request_in
+from headgate.intake import Failures, dead_letter, in_turn, is_fifo, read_body, receives, refused_id, request_in
 from headgate.locks import Locks
 from headgate.observability import logger
 from headgate.table import Table
@@ -26,20 +26,28 @@ table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 locks = Locks(table)
 executions = Executions(machines, setting("ROLLOUT_MACHINE"))
 queues = client("sqs", attempts=4)
+# For the last call before the answer, which is worth no more time than this.
+hurried = client("sqs", attempts=1, connect_seconds=1, read_seconds=1)
 
 RESERVE_MS = 12_000
 """Nothing is begun with less time left: a throttled call takes about nine seconds until it gives up."""
+ANSWER_MS = 2_500
+"""With less time left than this, the queue is not told when messages come again: that call takes up to two seconds."""
 TRIES = 3
-"""Deliveries in which a start is tried. The queue gives up after five: two are kept for crashes."""
+"""Deliveries after which a stored request is left to the warden.
+
+SQS counts one that had no time for the start like one whose start was throttled. It costs nothing but the wait for the
+next sweep, a minute at most.
+"""
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Store every request, then start those that may: messages that fail come again, the others do not."""
     failures, held = Failures(), []
-    for message in event["Records"]:
-        if failures.hold_up(message) or context.get_remaining_time_in_millis() < RESERVE_MS:
-            failures.add(message)
+    for message in in_turn(event["Records"]):
+        if failures.hold_up(message) or is_late(context):
+            failures.hand_back(message)
             continue
         try:
             if record := take_in(message):
@@ -48,9 +56,20 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             logger.exception("message could not be taken in", message_id=message["messageId"])
             failures.add(message)
     for message, record in held:
-        if not (start(record, context) or is_left_to_the_warden(message)):
+        late = is_late(context)
+        if (not late and start(record)) or is_left_to_the_warden(message):
+            continue
+        if late:
+            failures.hand_back(message)
+        else:
             failures.add(message)
+    tell_when_they_come_again(failures, event["Records"], context)
     return failures.answer()
+
+
+def is_late(context: LambdaContext) -> bool:
+    """Whether too little time is left to begin anything."""
+    return context.get_remaining_time_in_millis() < RESERVE_MS
 
 
 def take_in(message: dict[str, Any]) -> dict[str, Any] | None:
@@ -69,10 +88,8 @@ def take_in(message: dict[str, Any]) -> dict[str, Any] | None:
     return table.rollout(request.id) if admission.lock == "held" else None
 
 
-def start(record: dict[str, Any], context: LambdaContext) -> bool:
-    """Start a stored request's rollout; False where that fails, or time is too short to try."""
-    if context.get_remaining_time_in_millis() < RESERVE_MS:
-        return False
+def start(record: dict[str, Any]) -> bool:
+    """Start a stored request's rollout; False where that fails."""
     try:
         executions.start(record)
     except Exception:  # noqa: BLE001 - throttled, most likely; the request is stored and holds its lock
@@ -84,6 +101,24 @@ def start(record: dict[str, Any], context: LambdaContext) -> bool:
 def is_left_to_the_warden(message: dict[str, Any]) -> bool:
     """Whether a stored request has come often enough: the sweep starts it, and a good one is no dead letter."""
     return receives(message) >= TRIES
+
+
+def tell_when_they_come_again(failures: Failures, batch: list[dict[str, Any]], context: LambdaContext) -> None:
+    """Tell the queue of a batch when its failures become visible; otherwise that is after its visibility timeout.
+
+    Three minutes of waiting are all that a failure of this call costs, so it fails nothing else.
+    """
+    try:
+        for entries in failures.visibilities():
+            if context.get_remaining_time_in_millis() < ANSWER_MS:
+                logger.warning("no time to tell the queue when messages come again", messages=len(entries))
+                return
+            url = setting("FIFO_REQUESTS" if is_fifo(batch[0]) else "REQUESTS")
+            told = hurried.change_message_visibility_batch(QueueUrl=url, Entries=entries)
+            if refused := told.get("Failed"):
+                logger.warning("messages come again after the queue's visibility timeout", refused=refused)
+    except Exception:  # noqa: BLE001 - whatever it is, the batch's answer stands
+        logger.exception("the queue could not be told when messages come again")
 
 
 def refuse(message: dict[str, Any], body: Any, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""What taking requests in costs, next to handlers that do less, and whether any of 100,000 is lost or runs twice."""
+"""What taking requests in costs, next to handlers that do less, whether any is lost or runs twice, and a burst."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import os
 import random
 import statistics
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,11 +20,14 @@ import boto3
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from pydantic import BaseModel
 
-from headgate.aws import execution_name
+from headgate.aws import execution_arn, execution_name
 from headgate.observability import logger
+from headgate.table import Table
+from local.embedded.server import EmbeddedAws
 from tests.bench.counting import Canned
 from tests.bench.init import SETTINGS
 from tests.bench.report import ROOT, Section, say, table
+from tests.bench.world import World, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +45,11 @@ GROWTH_LIMIT = 1.2
 LATENCY = 0.005
 COLLECT_EVERY = 500
 """Batches between two collections of garbage, which no batch is to pay for."""
+BURST, QUICK_BURST = 100, 20
+CONTROL_PLANE_RATE, START_RATE = 15, 2
+"""Requests a second that Lambda's control plane takes, and executions a second that may be started."""
+BURST_LIMIT = 1.5
+"""Times that the last start of a burst may take of what the rate alone makes it take."""
 LIKE = json.loads((ROOT / "events" / "intake.json").read_text())["Records"][0]
 EVENT = json.loads(LIKE["body"])
 
@@ -64,20 +73,40 @@ class Run(NamedTuple):
     """Requests that were given a lock or a place in line, or an execution, more than once."""
 
 
+class Burst(NamedTuple):
+    """What became of many requests at once: seconds from the sending of the first."""
+
+    stored: float
+    begun: float
+    empty: float
+    """Until no message was left in the queue."""
+    dead_letters: int
+
+
 def measure(quick: bool) -> Section:
-    """In this process: the handler, and services that answer at once."""
+    """In this process: the handler, and services that answer at once. Then a burst, on an embedded AWS of its own."""
     with _in_silence():
         costs = _costs(2 if quick else 9, 200 if quick else 1000)
         told = [f"{size}: {costs['Headgate', size].seconds * 1e6:.0f} µs" for size in SIZES]
         say(f"  a message, by size of batch: {', '.join(told)}")
         run = _many(5_000 if quick else 100_000)
     say(f"  {run.messages:,} messages in {run.seconds:.0f} s, {run.lost} lost, {run.twice} twice")
+    requests = QUICK_BURST if quick else BURST
+    bursts = {"Headgate": _burst(requests, telling=True)}
+    if not quick:  # It takes minutes.
+        bursts["without telling the queue"] = _burst(requests, telling=False)
     faults = []
+    if (last := bursts["Headgate"]).begun > BURST_LIMIT * requests / START_RATE or last.dead_letters:
+        faults.append(
+            f"the last of a burst of {requests} begins after {last.begun:.0f} s; {last.dead_letters} given up"
+        )
     if run.lost or run.twice:
         faults.append(f"of {run.messages} requests {run.lost} are lost and {run.twice} were taken in twice")
     if (growth := _growth(costs)) > GROWTH_LIMIT:
         faults.append(f"a message in a batch of {SIZES[-1]} takes {growth:.2f} times what it takes alone")
-    return Section("\n\n".join(["## Intake", *_told(costs), *_told_of_many(run)]), faults)
+    return Section(
+        "\n\n".join(["## Intake", *_told(costs), *_told_of_many(run), *_told_of_bursts(requests, bursts)]), faults
+    )
 
 
 def _growth(costs: dict[tuple[str, int], Cost]) -> float:
@@ -282,6 +311,66 @@ def _outcome(services: Services, messages: int, deliveries: int, busy: int, seco
     return Run(messages, deliveries, seconds, lost + len(not_started) + max(0, unplaced), again + epochs)
 
 
+def _burst(requests: int, *, telling: bool) -> Burst:
+    """So many requests at once for as many targets that are not there, while few executions may be started.
+
+    Parameters
+    ----------
+    telling
+        Whether Intake can tell its queue when a message is visible again; if not, each waits for the queue's timeout.
+    """
+    world = World()
+    world.aws = EmbeddedAws("--control-plane-rate", str(CONTROL_PLANE_RATE), "--start-execution-rate", str(START_RATE))
+    with world:
+        if not telling:
+            _take_its_queue_away(world)
+        queues, url = world.aws.client("sqs"), world.outputs["RequestQueueUrl"]
+        ids = [f"burst-{number}" for number in range(requests)]
+        sent = time.time()
+        for start in range(0, requests, BATCH):
+            entries = [{"Id": name, "MessageBody": _wish(name)} for name in ids[start : start + BATCH]]
+            queues.send_message_batch(QueueUrl=url, Entries=entries)
+        until(lambda: not _left(queues, url), 600, "messages are left in the queue", pause=0.5)
+        empty = time.time()
+        records = Table(world.table, world.outputs["TableName"])
+        arns = [execution_arn(world.outputs["RolloutMachineArn"], execution_name(name)) for name in ids]
+        until(lambda: all(_started_at(world, arn) for arn in arns), 120, "executions have not begun", pause=1)
+        begun = [_started_at(world, arn) or 0.0 for arn in arns]
+        stored = [datetime.fromisoformat((records.rollout(name) or {})["createdAt"]).timestamp() for name in ids]
+        dead = _left(queues, world.outputs["RequestDeadLettersUrl"])
+    burst = Burst(max(stored) - sent, max(begun) - sent, empty - sent, dead)
+    say(f"  of {requests} at once the last is stored after {burst.stored:.0f} s, begun after {burst.begun:.0f} s")
+    return burst
+
+
+def _wish(name: str) -> str:
+    """A request for a target that is not there: its rollout ends as soon as it is planned."""
+    return json.dumps({"id": name, "target": {"kind": "lambda-alias", "function": name, "alias": "live"}})
+
+
+def _take_its_queue_away(world: World) -> None:
+    name = world.headgate_functions()["Intake"]
+    known = world.functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    world.functions.update_function_configuration(
+        FunctionName=name, Environment={"Variables": known | {"REQUESTS": ""}}
+    )
+    world.functions.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+
+
+def _started_at(world: World, arn: str) -> float | None:
+    """When an execution began; None if there is none."""
+    with suppress(world.machines.exceptions.ExecutionDoesNotExist):
+        return float(world.machines.describe_execution(executionArn=arn)["startDate"].timestamp())
+    return None
+
+
+def _left(queues: Any, url: str) -> int:
+    """Messages in a queue, in flight or not."""
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    found = queues.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    return sum(int(found[name]) for name in names)
+
+
 # What the page says
 
 
@@ -334,3 +423,18 @@ def _told_of_many(run: Run) -> list[str]:
         ]
     ]
     return [told, table(["requests", "delivered again", "messages a second", "lost", "taken in twice", "limit"], rows)]
+
+
+def _told_of_bursts(requests: int, bursts: dict[str, Burst]) -> list[str]:
+    told = (
+        f"A burst: {requests} requests at once, for as many targets that are not there, on an embedded AWS that takes "
+        f"{CONTROL_PLANE_RATE} requests a second for Lambda's control plane and starts {START_RATE} executions a "
+        "second. Next to it the same Intake, unable to tell its queue when a message is visible again: what failed, "
+        "or was not begun for want of time, waits for the queue's timeout of three minutes, unless the warden's sweep "
+        f"starts it. Limit: the last begins within {BURST_LIMIT} times what the rate takes, and none is given up."
+    )
+    rows = [
+        [name, *(f"{seconds:.0f} s" for seconds in burst[:3]), str(burst.dead_letters)]
+        for name, burst in bursts.items()
+    ]
+    return [told, table(["Intake", "last stored", "last begun", "queue empty", "dead letters"], rows)]

@@ -7,20 +7,32 @@ from __future__ import annotations
 import functools
 import heapq
 import json
+import socket
+import time
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from cfnlint.decode import cfn_yaml
 
 from headgate.errors import RequestRefused
 from headgate.executions import Executions
-from headgate.intake import LETTER_BYTES, REASON_LENGTH, dead_letter, read_body, refused_id
+from headgate.intake import (
+    LETTER_BYTES,
+    LONGEST_DELAY_SECONDS,
+    REASON_LENGTH,
+    dead_letter,
+    delay_seconds,
+    in_turn,
+    read_body,
+    refused_id,
+)
 from headgate.locks import Locks
 from headgate.table import Table
 from tests.unit.builders import MACHINE, ROOT, TABLE, TARGET_KEY, admit, event, execution_of, request_of, status_of
-from tests.unit.services import FakeStepFunctions, Refusal
+from tests.unit.services import FakeStepFunctions, Refusal, Service
 from tests.unit.test_functions import CONTEXT, SETTINGS, Functions
 
 if TYPE_CHECKING:
@@ -54,6 +66,44 @@ def deployed(_nobodys_account: None) -> Functions:
 def machines(deployed: Functions) -> Iterator[ThrottledStepFunctions]:
     fake = ThrottledStepFunctions()
     detach = fake.attach(deployed.client("stepfunctions"))
+    yield fake
+    detach()
+
+
+class FakeQueues(Service):
+    """SQS as far as it is told when messages are visible again."""
+
+    URLS: ClassVar = {"REQUESTS": "https://sqs.test/requests", "FIFO_REQUESTS": "https://sqs.test/requests.fifo"}
+
+    def __init__(self) -> None:
+        self.delays: dict[str, int] = {}
+        """Seconds by receipt handle, in the order in which they were told."""
+        self.urls = set[str]()
+        self.fault: Exception | None = None
+        self.refuses = set[str]()
+
+    def ChangeMessageVisibilityBatch(self, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N802, N803
+        if self.fault:
+            raise self.fault
+        if len(Entries) > 10:
+            raise Refusal("TooManyEntriesInBatchRequest")
+        self.urls.add(QueueUrl)
+        taken = [entry for entry in Entries if entry["ReceiptHandle"] not in self.refuses]
+        self.delays |= {entry["ReceiptHandle"]: entry["VisibilityTimeout"] for entry in taken}
+        refused = [entry["Id"] for entry in Entries if entry not in taken]
+        return {
+            "Successful": [{"Id": entry["Id"]} for entry in taken],
+            "Failed": [{"Id": name, "Code": "ReceiptHandleIsInvalid", "SenderFault": True} for name in refused],
+        }
+
+
+@pytest.fixture
+def queues(deployed: Functions, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeQueues]:
+    fake, client = FakeQueues(), boto3.client("sqs")
+    for setting, url in fake.URLS.items():
+        monkeypatch.setenv(setting, url)
+    monkeypatch.setattr(deployed.module("intake"), "hurried", client)
+    detach = fake.attach(client)
     yield fake
     detach()
 
@@ -105,7 +155,14 @@ def received(file: str, times: int) -> dict[str, Any]:
     batch: dict[str, Any] = event(file)
     for record in batch["Records"]:
         record["attributes"]["ApproximateReceiveCount"] = str(times)
+        record["receiptHandle"] = f"handle-of-{json.loads(record['body'])['id']}" if "fifo" in file else "handle"
     return batch
+
+
+def with_time_for(looks: int) -> SimpleNamespace:
+    """A context in which so many looks at the time that is left find enough, and the others do not."""
+    left = iter([30_000] * looks)
+    return SimpleNamespace(**vars(CONTEXT) | {LEFT: lambda: next(left, 11_000)})
 
 
 def line(table: Table) -> list[str]:
@@ -333,20 +390,156 @@ def test_what_there_is_no_time_for_comes_again_untouched(
     assert table.rollout("checkout-42") is None
 
 
+# When messages come again
+
+
+@pytest.mark.parametrize(("file", "queue"), [("intake", "REQUESTS"), ("sqs_fifo_batch", "FIFO_REQUESTS")])
+def test_what_there_is_no_time_for_is_visible_again_at_once(
+    table: Table, deployed: Functions, machines: FakeStepFunctions, queues: FakeQueues, file: str, queue: str
+) -> None:
+    batch = received(file, 4)
+    answer = deployed.call("intake", batch, with_time_for(0))
+    assert len(answer["batchItemFailures"]) == len(batch["Records"])
+    assert queues.delays == {record["receiptHandle"]: 0 for record in batch["Records"]}
+    assert queues.urls == {queues.URLS[queue]}
+
+
+def test_a_stored_request_whose_start_there_is_no_time_for_is_visible_again_at_once(
+    table: Table, deployed: Functions, machines: FakeStepFunctions, queues: FakeQueues
+) -> None:
+    assert len(deployed.call("intake", received("intake", 2), with_time_for(1))["batchItemFailures"]) == 1
+    assert (status_of(table, "checkout-42"), machines.executions, queues.delays) == ("accepted", {}, {"handle": 0})
+
+
+@pytest.mark.parametrize(("times", "seconds"), [(1, 5), (2, 10), (3, 20), (6, 160), (7, 180), (100, 180)])
+def test_a_message_that_failed_stays_away_for_longer_each_time(
+    table: Table, deployed: Functions, queues: FakeQueues, failing: set[str], times: int, seconds: int
+) -> None:
+    failing.add("checkout-42")
+    assert len(deployed.call("intake", received("intake", times))["batchItemFailures"]) == 1
+    assert queues.delays == {"handle": seconds}
+
+
+def test_a_throttled_start_is_tried_again_after_seconds(
+    table: Table, deployed: Functions, machines: ThrottledStepFunctions, queues: FakeQueues
+) -> None:
+    machines.throttled = True
+    told = []
+    for times in (1, 2, 3):
+        queues.delays.clear()
+        deployed.call("intake", received("intake", times))
+        told.append(dict(queues.delays))
+    # THEN the third time there is nothing to tell: the warden starts it
+    assert told == [{"handle": 5}, {"handle": 10}, {}]
+
+
+def test_those_behind_a_failed_message_of_their_group_come_when_it_does(
+    table: Table, deployed: Functions, machines: FakeStepFunctions, letters: Any, failing: set[str], queues: FakeQueues
+) -> None:
+    failing.add("checkout-42")
+    deployed.call("intake", received("sqs_fifo_batch", 1))
+    # THEN the failed one keeps its group back for a moment, and its group's order is as before
+    assert list(queues.delays.items()) == [
+        ("handle-of-checkout-42", 5),
+        ("handle-of-checkout-43", 0),
+        ("handle-of-checkout-44", 0),
+    ]
+
+
+def test_what_is_done_with_is_not_made_visible(
+    table: Table, deployed: Functions, machines: FakeStepFunctions, letters: Any, queues: FakeQueues
+) -> None:
+    assert deployed.call("intake", received("sqs_fifo_batch", 1)) == DONE
+    assert (queues.delays, queues.urls) == ({}, set())
+
+
+@pytest.mark.parametrize("fault", [Refusal("RequestThrottled"), EndpointConnectionError(endpoint_url="x"), None])
+def test_a_queue_that_cannot_be_told_changes_nothing_else(
+    table: Table,
+    deployed: Functions,
+    machines: FakeStepFunctions,
+    letters: Any,
+    failing: set[str],
+    queues: FakeQueues,
+    fault: Exception | None,
+) -> None:
+    # GIVEN that the call fails, or the queue refuses one of its entries
+    queues.fault, queues.refuses = fault, {"handle-of-checkout-42"}
+    failing.add("checkout-42")
+    batch = received("sqs_fifo_batch", 1)
+    assert failures(deployed.call("intake", batch), batch) == ["checkout-42", "checkout-43", "checkout-44"]
+    assert table.lock(PAYMENTS)["owner"] == "payments-3"
+    assert queues.delays == ({} if fault else {"handle-of-checkout-43": 0, "handle-of-checkout-44": 0})
+
+
+def test_a_queue_that_does_not_answer_is_waited_for_as_long_as_there_is_time(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN an SQS that takes a connection and says nothing, and a function that has just started
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("REQUESTS", FakeQueues.URLS["REQUESTS"])
+        begun = time.monotonic()
+        answer = Functions().call("intake", received("intake", 1), with_time_for(0))
+    # THEN the call is given up before the function's time is
+    assert len(answer["batchItemFailures"]) == 1
+    assert 0.9 < time.monotonic() - begun < 2.5
+
+
+def test_without_time_for_the_call_messages_come_after_the_visibility_timeout(
+    table: Table, deployed: Functions, queues: FakeQueues
+) -> None:
+    late = SimpleNamespace(**vars(CONTEXT) | {LEFT: lambda: 2_000})
+    assert len(deployed.call("intake", received("intake", 1), late)["batchItemFailures"]) == 1
+    assert queues.delays == {}
+
+
+def test_more_than_ten_messages_are_told_of_in_several_calls(
+    table: Table, deployed: Functions, queues: FakeQueues
+) -> None:
+    batch = {"Records": [wish(number, 1) for number in range(25)]}
+    deployed.call("intake", batch, with_time_for(0))
+    assert queues.delays == {f"handle-{number}": 0 for number in range(25)}
+
+
+def test_what_has_come_most_often_is_begun_first_and_a_fifo_queues_batch_keeps_its_order() -> None:
+    batch = [wish(number, times) for number, times in enumerate((1, 3, 2, 3))]
+    assert [message["messageId"] for message in in_turn(batch)] == ["1", "3", "2", "0"]
+    in_order = event("sqs_fifo_batch")["Records"]
+    in_order[1]["attributes"]["ApproximateReceiveCount"] = "9"
+    assert in_turn(in_order) == in_order
+
+
+def test_intake_may_say_when_a_message_is_visible_of_its_own_two_queues_and_no_other() -> None:
+    intake = cfn_yaml.load(str(ROOT / "template.yaml"))["Resources"]["Intake"]["Properties"]
+    (allowed,) = [
+        statement
+        for statement in intake["Policies"][0]["Statement"]
+        if "sqs:ChangeMessageVisibility" in statement["Action"]
+    ]
+    read = [mapping["Properties"]["Queue"] for mapping in intake["Events"].values()]
+    assert (allowed["Action"], allowed["Resource"]) == ("sqs:ChangeMessageVisibility", read)
+    told = intake["Environment"]["Variables"]
+    assert [told["REQUESTS"], told["FIFO_REQUESTS"]] == [{"Ref": "RequestQueue"}, {"Ref": "RequestFifoQueue"}]
+
+
 # Floods
 
 
 class Memory:
     """As much of DynamoDB as admissions need, in memory; conditions hold as DynamoDB has them."""
 
-    def __init__(self) -> None:
+    def __init__(self, takes: Callable[[], None]) -> None:
         self.items: dict[tuple[str, str], dict[str, Any]] = {}
+        self._takes = takes
+        """Lets the time pass that a transaction takes."""
 
     def get_item(self, Key: dict[str, Any], **_: Any) -> dict[str, Any]:  # noqa: N803 - as AWS names it
         item = self.items.get((Key["pk"]["S"], Key["sk"]["S"]))
         return {"Item": item} if item else {}
 
     def transact_write_items(self, TransactItems: list[dict[str, Any]]) -> None:  # noqa: N803
+        self._takes()
         puts = [write["Put"] for write in TransactItems]
         reasons = [{"Code": "None" if self._holds(put) else "ConditionalCheckFailed"} for put in puts]
         if any(reason["Code"] != "None" for reason in reasons):
@@ -384,6 +577,10 @@ class Bucket:
                 return
         raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, "StartExecution")
 
+    def passes(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
     def _takes_one(self) -> bool:
         passed = max(0.0, self.now - self._filled)
         self._tokens = min(self._size, self._tokens + passed * self._refill)
@@ -403,23 +600,36 @@ class Flood(NamedTuple):
     deliveries: int
     longest: float
     """Seconds of the longest invocation."""
+    lasted: float
+    """Seconds until the queue was empty."""
 
 
-def flood(deployed: Functions, monkeypatch: pytest.MonkeyPatch, requests: int, size: float, refill: float) -> Flood:
+def flood(
+    deployed: Functions,
+    monkeypatch: pytest.MonkeyPatch,
+    requests: int,
+    size: float,
+    refill: float,
+    seconds_to_store: float = 0.0,
+) -> Flood:
     """Send so many requests for as many targets at once, and let event source mapping and queue do what AWS's do."""
     template = cfn_yaml.load(str(ROOT / "template.yaml"))
     resources, template_globals = template["Resources"], template["Globals"]["Function"]
     queue, function = resources["RequestQueue"]["Properties"], resources["Intake"]["Properties"]
     mapping = function["Events"]["Requests"]["Properties"]
     function_timeout = function.get("Timeout", template_globals["Timeout"])
-    bucket, table = Bucket(size, refill), Table(Memory(), TABLE)  # type: ignore[arg-type]
+    bucket, queues = Bucket(size, refill), FakeQueues()
+    table = Table(Memory(lambda: bucket.passes(seconds_to_store)), TABLE)  # type: ignore[arg-type]
     intake = deployed.module("intake")
     monkeypatch.setattr(intake, "table", table)
     monkeypatch.setattr(intake, "locks", Locks(table))
     monkeypatch.setattr(intake, "executions", Executions(bucket, MACHINE))  # type: ignore[arg-type]
+    monkeypatch.setattr(intake, "hurried", to_be_told := boto3.client("sqs"))
+    monkeypatch.setenv("REQUESTS", FakeQueues.URLS["REQUESTS"])
+    queues.attach(to_be_told)
     waiting = [(0.0, number, 0) for number in range(requests)]  # When it is visible, which, how often it was received.
     free = [0.0] * mapping["ScalingConfig"]["MaximumConcurrency"]
-    dead, deliveries, longest = [], 0, 0.0
+    dead, deliveries, longest, lasted = [], 0, 0.0, 0.0
     while waiting:
         begun = max(heapq.heappop(free), waiting[0][0])
         batch = []
@@ -430,16 +640,20 @@ def flood(deployed: Functions, monkeypatch: pytest.MonkeyPatch, requests: int, s
             else:
                 dead.append(str(number))
         bucket.now = begun
+        queues.delays.clear()
         left = lambda begun=begun: 1000 * (function_timeout - (bucket.now - begun))  # noqa: E731
         answer = intake.handler({"Records": batch}, SimpleNamespace(**vars(CONTEXT) | {LEFT: left}))
         again = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
         for message in batch:
             if message["messageId"] in again:
-                times = int(message["attributes"]["ApproximateReceiveCount"])
-                heapq.heappush(waiting, (begun + queue["VisibilityTimeout"], int(message["messageId"]), times))
+                times, told = int(message["attributes"]["ApproximateReceiveCount"]), message["receiptHandle"]
+                hidden = begun + queue["VisibilityTimeout"]
+                visible = bucket.now + queues.delays[told] if told in queues.delays else hidden
+                heapq.heappush(waiting, (visible, int(message["messageId"]), times))
         heapq.heappush(free, bucket.now + 0.05 * len(batch))
         deliveries, longest = deliveries + len(batch), max(longest, bucket.now - begun)
-    return Flood(table, bucket.started, dead, deliveries, longest)
+        lasted = max(lasted, bucket.now)
+    return Flood(table, bucket.started, dead, deliveries, longest, lasted)
 
 
 def wish(number: int, times: int) -> dict[str, Any]:
@@ -447,6 +661,7 @@ def wish(number: int, times: int) -> dict[str, Any]:
     target = {"kind": "lambda-alias", "function": f"service-{number}", "alias": "live"}
     return {
         "messageId": str(number),
+        "receiptHandle": f"handle-{number}",
         "body": json.dumps({"id": f"flood-{number}", "target": target}),
         "attributes": {"ApproximateReceiveCount": str(times)},
         "eventSourceARN": "arn:aws:sqs:eu-central-1:123456789012:requests",
@@ -481,6 +696,39 @@ def test_a_flood_that_meets_a_bucket_which_others_have_emptied_leaves_no_dead_le
         assert record["status"] == "accepted"
         assert seen.table.lock(record["targetKey"])["held"] == "yes"
     assert (refill == 0) == (len(left) == requests)
+
+
+def test_a_burst_that_an_invocation_has_no_time_for_waits_for_nothing_but_the_next_one(
+    deployed: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a table that takes nine messages of ten while there is time
+    seen = flood(deployed, monkeypatch, 100, size=800, refill=150, seconds_to_store=2.0)
+    # THEN all are taken in as fast as two invocations at a time can, and nothing is ever idle
+    assert (len(seen.started), seen.dead) == (100, [])
+    assert seen.lasted < 1.1 * 100 * 2.0 / 2
+
+
+def test_a_burst_of_which_each_invocation_takes_one_in_leaves_no_dead_letter(
+    deployed: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN the slowest table that is not out of reach: nine messages of each batch are handed back
+    seen = flood(deployed, monkeypatch, 100, size=800, refill=150, seconds_to_store=18.5)
+    # THEN each is stored with its lock, and what there was no time to start is the warden's
+    assert seen.dead == []
+    assert all(seen.table.lock(f"lambda-alias/service-{number}/live")["held"] == "yes" for number in range(100))
+    assert seen.lasted < 1.2 * 100 * 18.5 / 2
+
+
+def test_a_message_that_always_fails_is_given_up_after_hours_and_in_the_fifo_queue_after_a_quarter_of_an_hour() -> None:
+    resources = cfn_yaml.load(str(ROOT / "template.yaml"))["Resources"]
+    hours = []
+    for name in ("RequestQueue", "RequestFifoQueue"):
+        receives = resources[name]["Properties"]["RedrivePolicy"]["maxReceiveCount"]
+        waits = [delay_seconds(wish(0, times)) for times in range(1, receives)]
+        assert max(waits) == LONGEST_DELAY_SECONDS == resources[name]["Properties"]["VisibilityTimeout"]
+        hours.append(sum(waits) / 3600)
+    assert 4 < hours[0] < 5
+    assert 0.2 < hours[1] < 0.25
 
 
 # What is read

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def client(service: str, attempts: int = 8) -> Any:
+def client(service: str, attempts: int = 8, *, connect_seconds: int = 3, read_seconds: int = 20) -> Any:
     """A boto3 client with Headgate's retries and timeouts, made when it is first used.
 
     Adaptive retries, because many rollouts at once share Lambda's control plane: 15 requests a second per account and
@@ -30,12 +30,16 @@ def client(service: str, attempts: int = 8) -> Any:
         Requests that a call may make. Between them pass up to 1, 2, 4, 8, 16 and then 20 seconds, half of that on
         average (https://docs.aws.amazon.com/boto3/latest/guide/retries.html): eight are for functions that have
         a minute, or are called again by the state machine.
+    connect_seconds, read_seconds
+        How long each of them may take to connect, and then to answer.
     """
     return Lazy(
         lambda: boto3.client(
             service,  # type: ignore[call-overload]
             config=Config(
-                retries={"mode": "adaptive", "total_max_attempts": attempts}, connect_timeout=3, read_timeout=20
+                retries={"mode": "adaptive", "total_max_attempts": attempts},
+                connect_timeout=connect_seconds,
+                read_timeout=read_seconds,
             ),
         )
     )

@@ -13,6 +13,8 @@ from headgate.request import RolloutRequest, read_request, read_undo, undo
 from headgate.wire import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from headgate.locks import Locks
     from headgate.table import Table
 
@@ -35,6 +37,15 @@ LETTER_BYTES, LETTER_ATTRIBUTES = 1024 * 1024, 10
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 """
 
+ENTRIES = 10
+"""What ChangeMessageVisibilityBatch takes at once.
+
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibilityBatch.html
+"""
+
+FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 5, 180
+"""How long a message that failed stays away: after the first time, and at most."""
+
 _NOT_IN_A_MESSAGE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html"""
 
@@ -49,8 +60,26 @@ def receives(message: Message) -> int:
     return int(message["attributes"]["ApproximateReceiveCount"])
 
 
+def delay_seconds(message: Message) -> int:
+    """How long a message that has failed stays away: twice as long each time.
+
+    What fails is most often a throttled call, for which a few seconds are enough; an outage of the table takes longer,
+    and a queue that came back every few seconds would use up its deliveries before the end of it.
+    """
+    return int(min(FIRST_DELAY_SECONDS * 2 ** (receives(message) - 1), LONGEST_DELAY_SECONDS))
+
+
+def in_turn(messages: list[Message]) -> list[Message]:
+    """A batch in the order in which it is worked through.
+
+    From a standard queue those come first that have been delivered most often: whatever is handed back for want of time
+    is among the first of its next batch, and not handed back for ever. A FIFO queue's batch keeps its order.
+    """
+    return messages if any(map(is_fifo, messages)) else sorted(messages, key=receives, reverse=True)
+
+
 class Failures:
-    """The messages of a batch that must come again.
+    """The messages of a batch that must come again: what failed after a while, what was not begun at once.
 
     AWS asks that of a FIFO queue everything after the first failure be reported too, so that order is kept
     (https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html). Order is kept per group, so this
@@ -58,12 +87,19 @@ class Failures:
     """
 
     def __init__(self) -> None:
-        self._ids: list[str] = []
+        self._delays: list[tuple[Message, int]] = []
         self._groups: set[str] = set()
 
     def add(self, message: Message) -> None:
         """Note that a message failed."""
-        self._ids.append(message["messageId"])
+        self._note(message, delay_seconds(message))
+
+    def hand_back(self, message: Message) -> None:
+        """Note that nothing was begun with a message: nothing has to get better before it comes again."""
+        self._note(message, 0)
+
+    def _note(self, message: Message, delay: int) -> None:
+        self._delays.append((message, delay))
         if is_fifo(message):
             self._groups.add(message["attributes"]["MessageGroupId"])
 
@@ -73,7 +109,21 @@ class Failures:
 
     def answer(self) -> dict[str, Any]:
         """What the function returns to the event source mapping."""
-        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in self._ids]}
+        return {"batchItemFailures": [{"itemIdentifier": message["messageId"]} for message, _ in self._delays]}
+
+    def visibilities(self) -> Iterator[list[dict[str, Any]]]:
+        """When each becomes visible again, as entries for ChangeMessageVisibilityBatch.
+
+        A group of a FIFO queue keeps its order whatever its messages' delays are: as long as one of them is invisible,
+        SQS hands out no other
+        (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/interleaving-multiple-ordered-message-groups.html).
+        """
+        entries = [
+            {"Id": str(number), "ReceiptHandle": message["receiptHandle"], "VisibilityTimeout": delay}
+            for number, (message, delay) in enumerate(self._delays)
+        ]
+        for start in range(0, len(entries), ENTRIES):
+            yield entries[start : start + ENTRIES]
 
 
 def read_body(message: Message) -> Any:
