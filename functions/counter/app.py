@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
-
-from botocore.exceptions import BotoCoreError, ClientError
 
 from headgate.aws import client, setting
 from headgate.counting import Counting, read_record
@@ -18,6 +15,7 @@ from headgate.observability import logger
 from headgate.plan import Plan
 from headgate.signals import Signaller
 from headgate.table import Table
+from headgate.undelivered import put_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,9 +32,6 @@ ledgers = Ledgers(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 counting = Counting(dynamodb, setting("TABLE"))
 signaller = Signaller(Inbox(table), client("stepfunctions"))
 queues = client("sqs")
-
-MAX_MESSAGE = 250_000
-"""Characters of what is put aside; a record may be larger than a message, which takes 1 MiB at most and often less."""
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -62,28 +57,23 @@ def readable(batch: list[dict[str, Any]], stuck: list[str]) -> Iterator[Record]:
         except ValueError as error:
             sequence_number = raw["kinesis"]["sequenceNumber"]
             logger.warning("record cannot be read", sequence_number=sequence_number, reason=str(error))
-            if not put_aside(raw, str(error)):
+            if not put_aside(queues, setting("UNDELIVERED"), raw, str(error)):
                 stuck.append(sequence_number)
 
 
-def put_aside(raw: dict[str, Any], reason: str) -> bool:
-    """Keep a record for a person to look at; False where that fails."""
-    try:
-        queues.send_message(
-            QueueUrl=setting("UNDELIVERED"), MessageBody=json.dumps({"reason": reason, "record": raw})[:MAX_MESSAGE]
-        )
-    except (BotoCoreError, ClientError):
-        logger.exception("a record could not be put aside")
-        return False
-    return True
-
-
 def running_on(targets: set[str]) -> dict[str, Ledger]:
-    """The ledger of the rollout that runs on each target; targets without one that telemetry goes into are left out."""
+    """The ledger of the rollout that runs on each target; targets without one that telemetry goes into are left out.
+
+    So is one whose items are not what Headgate writes: its rollout goes on without evidence, and holds up no other.
+    """
     running = {}
     for target in targets:
-        owner = locks.owner_of_alias(target)
-        ledger = ledgers.read(owner) if owner else None
+        try:
+            owner = locks.owner_of_alias(target)
+            ledger = ledgers.read(owner) if owner else None
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            logger.exception("a ledger cannot be read", target=target)
+            continue
         if ledger is not None and ledger.by_telemetry:
             running[target] = ledger
     return running

@@ -59,8 +59,8 @@ def running_rollouts(trying: Trying) -> list[tuple[Plan, dict[str, Any]]]:
     """The rollouts that run, with their records; not those that cannot be read."""
     running = []
     for rollout_id in locks.owners():
-        if record := table.running(rollout_id):
-            with trying(rollout_id, "a rollout cannot be read"):
+        with trying(rollout_id, "a rollout cannot be read"):
+            if record := table.running(rollout_id):
                 running.append((Plan.model_validate(record["plan"]), record))
     return running
 

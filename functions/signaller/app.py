@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
+from headgate.each_by_itself import each_by_itself
 from headgate.errors import RequestRefused, SignalRefused
 from headgate.inbox import Inbox
 from headgate.observability import logger
@@ -30,9 +31,11 @@ STALE_SECONDS = 300
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     if event["detail-type"] == "CloudWatch Alarm State Change":
         alarm = read_alarm(event)
-        for rollout_id in inbox.rollouts_guarded_by(alarm.name):
-            if not began_after(rollout_id, alarm):
-                send(rollout_id, event["id"], "alarm", alarm.name, alarm.reason)
+        with each_by_itself() as trying:
+            for rollout_id in inbox.rollouts_guarded_by(alarm.name):
+                with trying(rollout_id, "a rollout could not be told of its alarm"):
+                    if not began_after(rollout_id, alarm):
+                        send(rollout_id, event["id"], "alarm", alarm.name, alarm.reason)
         return
     try:
         asked = read_signal(event["detail"])

@@ -343,21 +343,42 @@ class FakeStepFunctions(Service):
 
 
 class FakeBus(Service):
-    """An event bus that keeps what it takes, and refuses what it is told to."""
+    """An event bus that keeps what it takes, and refuses what EventBridge does not take and what it is told to.
+
+    https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
+    """
+
+    MOST_BYTES = 256 * 1024
 
     def __init__(self) -> None:
         self.taken: list[dict[str, Any]] = []
         self.full_after: int | None = None
+        self.refuses: dict[Any, str] = {}
+        """The error code for a detail's ``id``."""
 
     def PutEvents(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:
-        results: list[dict[str, Any]] = []
-        for entry in Entries:
-            if self.full_after is not None and len(self.taken) >= self.full_after:
-                results.append({"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"})
-                continue
-            self.taken.append(entry | {"Detail": json.loads(entry["Detail"])})
-            results.append({"EventId": str(len(self.taken))})
+        if sum(len(value) for entry in Entries for value in entry.values()) > self.MOST_BYTES:
+            raise Refusal("ValidationException")
+        results = [self._put(entry) for entry in Entries]
         return {"FailedEntryCount": sum("ErrorCode" in result for result in results), "Entries": results}
+
+    def _put(self, entry: dict[str, Any]) -> dict[str, Any]:
+        if self.full_after is not None and len(self.taken) >= self.full_after:
+            return {"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"}
+        try:
+            detail = json.loads(entry["Detail"], parse_int=_of_64_bits, parse_constant=_of_64_bits)
+        except ValueError as error:
+            return {"ErrorCode": "MalformedDetail", "ErrorMessage": str(error)}
+        if isinstance(detail, dict) and detail.get("id") in self.refuses:
+            return {"ErrorCode": self.refuses[detail["id"]], "ErrorMessage": "no"}
+        self.taken.append(entry | {"Detail": detail})
+        return {"EventId": str(len(self.taken))}
+
+
+def _of_64_bits(text: str) -> int:
+    if not -(2**63) <= int(text) < 2**63:
+        raise ValueError(f"{text} is too large")
+    return int(text)
 
 
 class FakeStream(Service):

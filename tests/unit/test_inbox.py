@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from headgate.errors import Aborted, SignalRefused
-from headgate.inbox import HEARD_IN
+from headgate.executions import MOST_CHARACTERS
+from headgate.inbox import HEARD_IN, MOST_HEARD, MOST_KEPT, MOST_UNHEARD, remembered
+from headgate.items import to_item
+from headgate.request import MOST_ALARMS
 from headgate.steps import step_key
-from headgate.verdict import ends_bake
-from tests.unit.builders import admit, bake, end_bake, pause, plan_of, settle, signal_of, start
+from headgate.verdict import Findings, Signal, ends_bake
+from headgate.wire import MAX_CHARACTERS
+from tests.unit.builders import (
+    CONTINUE,
+    TABLE,
+    admit,
+    bake,
+    end_bake,
+    end_pause,
+    pause,
+    plan_of,
+    settle,
+    signal_of,
+    start,
+)
 
 if TYPE_CHECKING:
     from headgate.inbox import Inbox
@@ -73,7 +90,8 @@ class TestSignals:
     def test_signals_are_read_oldest_first(self, locks: Locks, steps: Steps, inbox: Inbox) -> None:
         plan = start(locks)
         for number in range(3, 0, -1):
-            signal = signal_of("promote").model_copy(update={"at": f"2026-11-21T09:00:0{number}.000Z"})
+            signal = signal_of("promote", by=f"kim-{number}")
+            signal = signal.model_copy(update={"at": f"2026-11-21T09:00:0{number}.000Z"})
             inbox.record_signal("checkout-42", f"s-{number}", signal)
         assert [signal["at"][17:19] for signal in bake(steps, plan)] == ["01", "02", "03"]
 
@@ -170,3 +188,152 @@ class TestInWhichPhase:
         monkeypatch.setattr(table, "rollout", lambda rollout_id: stale.pop() if stale else read(rollout_id))
         with pytest.raises(SignalRefused, match="is rolling-back"):
             inbox.record_signal(plan.rollout_id, "s", signal_of("abort"))
+
+
+def held_by(table: Table) -> dict[str, Any]:
+    return table.rollout("checkout-42") or {}
+
+
+FOUR_BYTES = "\U0001f600"
+"""A character of four bytes: texts are bounded by what they take up, not by their characters."""
+
+
+class TestRoom:
+    """A record takes 400 KB, and an abort must always find room in it."""
+
+    def test_a_job_that_sends_the_same_again_and_again_is_one_signal_until_it_is_heard(
+        self, table: Table, locks: Locks, inbox: Inbox
+    ) -> None:
+        start(locks)
+        for number in range(MOST_UNHEARD + 1):
+            inbox.record_signal("checkout-42", f"s-{number}", signal_of("pause", by="job", reason="x" * 1000))
+        assert list(held_by(table)["signals"]) == ["s-0"]
+
+    def test_operators_may_leave_so_many_signals_unheard_and_an_abort_is_taken_all_the_same(
+        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox
+    ) -> None:
+        # GIVEN as many senders as are listened to
+        plan = start(locks)
+        bake(steps, plan)
+        for number in range(MOST_UNHEARD):
+            inbox.record_signal("checkout-42", f"s-{number}", signal_of("pause", by=f"job {number}"))
+        # WHEN one more sends something, THEN it is refused
+        with pytest.raises(SignalRefused, match="rollout checkout-42 has not acted on 30 signals yet"):
+            inbox.record_signal("checkout-42", "more", signal_of("promote", by="kim"))
+        # AND what guards the rollout is heard, and an abort
+        for kind in ("alarm", "evidence", "abort"):
+            assert inbox.record_signal("checkout-42", kind, signal_of(kind, by="kim")) == "t-1"
+        assert len(held_by(table)["signals"]) == MOST_UNHEARD + 3
+
+    def test_an_abort_is_an_abort_whoever_sends_it(
+        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox
+    ) -> None:
+        plan = start(locks)
+        inbox.record_signal("checkout-42", "first", signal_of("abort", by="kim"))
+        bake(steps, plan)
+        assert inbox.record_signal("checkout-42", "second", signal_of("abort", by="lee")) == "t-1"
+        assert list(held_by(table)["signals"]) == ["first"]
+
+    def test_signals_that_were_heard_make_room_the_oldest_first_and_are_not_heard_again(
+        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # GIVEN a rollout that is paused and resumed over and over
+        monkeypatch.setattr("headgate.inbox.MOST_KEPT", 5)
+        plan, sent = start(locks), 0
+        for number in range(100, 106):
+            inbox.record_signal("checkout-42", f"pause-{number}", signal_of("pause"))
+            pause(steps, plan, number)
+            inbox.record_signal("checkout-42", f"resume-{number}", signal_of("resume"))
+            signals = [Signal.model_validate(signal) for signal in end_pause(steps, number=number)]
+            heard = Findings(step=0, signals=signals, heard=held_by(table)["heard"])
+            steps.close_pause(plan, 1, number, heard, CONTINUE)
+            sent += 2
+        record = held_by(table)
+        # THEN the record keeps the last of them
+        assert set(record["signals"]) == set(record["heard"][-5:])
+        assert len(record["heard"]) == sent
+        # AND one that is delivered again does nothing
+        assert inbox.record_signal("checkout-42", "pause-100", signal_of("pause")) is None
+        assert held_by(table)["signals"] == record["signals"]
+
+    def test_ids_of_heard_signals_are_bounded_and_the_last_stay(self) -> None:
+        ids = [str(number) for number in range(1000)]
+        assert remembered(ids) == ids[-MOST_HEARD:]
+        # A signal that the record still holds must not be heard a second time.
+        assert MOST_HEARD > MOST_KEPT + MOST_UNHEARD + MOST_ALARMS
+
+    @pytest.mark.parametrize(("kind", "size"), [("pause", 1000), ("abort", 1000), ("alarm", 300)])
+    def test_texts_are_cut_by_their_bytes_and_at_no_part_of_a_character(
+        self, table: Table, locks: Locks, inbox: Inbox, kind: Any, size: int
+    ) -> None:
+        start(locks)
+        text = "x" + FOUR_BYTES * 1000
+        for signal_id in "ab":  # An alarm's name is cut as well, and is the same alarm's all the same.
+            inbox.record_signal("checkout-42", signal_id, signal_of(kind, by=text, reason=text))
+        (signal,) = held_by(table)["signals"].values()
+        assert signal["reason"] == "x" + FOUR_BYTES * ((size - 1) // 4)
+        assert signal["by"] == "x" + FOUR_BYTES * 63
+
+    def test_the_fullest_record_there_can_be_takes_an_abort_and_an_end(
+        self, table: Table, dynamodb: Any, locks: Locks, inbox: Inbox
+    ) -> None:
+        # GIVEN the largest request, whose plan is larger still, with as many alarms as there may be
+        alarms = [f"{number:02d}" + "a" * 253 for number in range(MOST_ALARMS)]
+        hook = {"lambda": f"arn:aws:lambda:eu-central-1:123456789012:function:{'h' * 64}"}
+        plan = start(
+            locks,
+            strategy={"linear": {"percent": 0.5, "intervalSeconds": 60}},
+            guards={"errors": {}, "alarms": alarms},
+            hooks={stage: [hook] * 35 for stage in ("beforeTraffic", "beforeStep", "afterStep", "afterTraffic")},
+        )
+        request, text = json.dumps(held_by(table)["request"]), json.dumps(plan.to_wire())
+        # AND as many signals as it may hold unheard, each as long as it is kept
+        of_alarm = signal_of("alarm", by=alarms[0], reason=FOUR_BYTES * 1000)
+        of_operator = signal_of("promote-fully", by=FOUR_BYTES * 256, reason=FOUR_BYTES * 1000)
+        for kept in (of_alarm, of_operator):
+            inbox.record_signal("checkout-42", kept.signal, kept)
+        kept = held_by(table)["signals"]
+        signals = {
+            f"{number:036d}": kept["alarm" if number < MOST_ALARMS else "promote-fully"] | {"id": f"{number:036d}"}
+            for number in range(MOST_ALARMS + MOST_UNHEARD)
+        }
+        # AND whatever else grows
+        fields = {
+            "request": request.ljust(MAX_CHARACTERS),
+            "plan": text.ljust(110_000),
+            "signals": signals,
+            "heard": [f"{number:036d}" for number in range(1000, 1000 + MOST_HEARD)],
+            "firing": alarms,
+            "state": {"text": "s" * 50_000},
+        }
+        table.amend("checkout-42", fields)
+        # WHEN an abort comes, THEN it is on record, and the item is no larger than DynamoDB takes
+        inbox.record_signal("checkout-42", "abort", signal_of("abort", by=FOUR_BYTES * 256, reason=FOUR_BYTES * 1000))
+        assert held_by(table)["signals"]["abort"]["signal"] == "abort"
+        settle(locks, outcome="rolled-back", reason=FOUR_BYTES * MOST_CHARACTERS)
+        record = held_by(table)
+        assert record["status"] == "rolled-back"
+        key = {"pk": record["pk"], "sk": record["sk"]}
+        item = dynamodb.get_item(TableName=TABLE, Key=to_item(key))["Item"]
+        assert size_of(item) < 400 * 1024
+
+
+def size_of(item: dict[str, Any]) -> int:
+    """Bytes of an item as DynamoDB counts them.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
+    """
+    return sum(len(name.encode()) + _size_of_value(value) for name, value in item.items())
+
+
+def _size_of_value(value: dict[str, Any]) -> int:
+    match value:
+        case {"S": text}:
+            return len(text.encode())
+        case {"N": digits}:
+            return len(digits) // 2 + 2
+        case {"M": fields}:
+            return 3 + size_of(fields) + len(fields)
+        case {"L": elements}:
+            return 3 + sum(1 + _size_of_value(element) for element in elements)
+    return 1

@@ -18,7 +18,7 @@ from moto import mock_aws
 
 from headgate.evidence import Ledger, Pair, Terms
 from headgate.judge import Arm
-from headgate.minutes import MINUTE, PATIENCE, READ_AGAIN, Minutes, Watched, book
+from headgate.minutes import MINUTE, MOST_A_MINUTE, PATIENCE, READ_AGAIN, Minutes, Watched, book
 from tests.unit.builders import nothing_counted, plan_of
 from tests.unit.services import Refusal, Service
 
@@ -214,6 +214,15 @@ class TestReading:
         cloudwatch.values["Invocations", "7"] = counts
         points = Minutes(client).read([Watched(by_cloudwatch(), ledger_of())], minute(5))["checkout-42"]
         assert points == {(minute(3), "errors"): Pair(Arm(5, 0), Arm())}
+
+    def test_what_no_count_can_be_is_a_number_that_table_and_bus_take_for_a_year(
+        self, cloudwatch: FakeCloudWatch, client: Any
+    ) -> None:
+        # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
+        cloudwatch.values["Invocations", "7"] = {minute(0): 2.0**360, minute(1): 1e300}
+        points = Minutes(client).read([Watched(by_cloudwatch(), ledger_of())], minute(5))["checkout-42"]
+        assert [pair.candidate.requests for pair in points.values()] == [MOST_A_MINUTE] * 2
+        assert 2 * MOST_A_MINUTE * 366 * 24 * 60 < 2**63
 
     def test_moto_takes_the_queries_too(self) -> None:
         # GIVEN a metric by version in another implementation of CloudWatch

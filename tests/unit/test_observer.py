@@ -9,9 +9,10 @@ import pytest
 
 from headgate.evidence import Pair
 from headgate.inbox import signals_of
+from headgate.items import to_item
 from headgate.judge import Arm
 from headgate.minutes import MINUTE
-from tests.unit.builders import TARGET, bake, settle, start
+from tests.unit.builders import TABLE, TARGET, bake, settle, start
 from tests.unit.services import FakeStepFunctions
 from tests.unit.test_functions import Functions
 from tests.unit.test_minutes import FIVE_MINUTES, FakeCloudWatch, shop
@@ -201,6 +202,24 @@ def test_a_rollout_that_cannot_be_looked_at_keeps_nobody_else_waiting(
     monkeypatch.setattr(observer.signaller, "report", report)
     deployed.call("observer")
     assert "broken" in machines.woken
+
+
+def test_a_record_that_cannot_be_read_keeps_nobody_else_waiting(
+    rollouts: Rollouts, cloudwatch: FakeCloudWatch, deployed: Functions, machines: FakeStepFunctions, dynamodb: Any
+) -> None:
+    for rollout_id in ("broken", "sound"):
+        rollouts.begin(rollout_id)
+    failing(cloudwatch)
+    dynamodb.update_item(
+        TableName=TABLE,
+        Key=to_item({"pk": "ROLLOUT#broken", "sk": "ROLLOUT"}),
+        UpdateExpression="SET #plan = :damaged",
+        ExpressionAttributeNames={"#plan": "plan"},
+        ExpressionAttributeValues={":damaged": {"S": "{"}},
+    )
+    with pytest.raises(RuntimeError, match=r"^broken: "):
+        deployed.call("observer")
+    assert machines.woken == {"sound": {"signal": "evidence"}}
 
 
 def test_what_the_observer_counted_the_judge_counts_no_more(

@@ -315,7 +315,8 @@ REFUSALS = [
     ("guards.alarms", "checkout-errors", "guards.alarms: input should be a valid list"),
     ("guards.alarms", [""], "guards.alarms[0]: string should have at least 1 character"),
     ("guards.alarms", [str(n) for n in range(101)], "guards.alarms: list should have at most 90 items"),
-    ("guards.alpha", 0, "guards.alpha: input should be greater than 0 (given 0)"),
+    ("guards.alpha", 0, "guards.alpha: input should be greater than or equal to 0.000000000001 (given 0)"),
+    ("guards.alpha", 5e-324, "guards.alpha: input should be greater than or equal to 0.000000000001 (given 5e-324)"),
     ("guards.alpha", 0.9, "guards.alpha: input should be less than or equal to 0.5 (given 0.9)"),
     ("guards.alpha", float("nan"), "guards.alpha: "),
     (
@@ -346,7 +347,11 @@ REFUSALS = [
     ("guards.promoteEarly", True, "guards.promoteEarly: input should be a valid dictionary"),
     ("guards.promoteEarly", {"worse": 0}, "guards.promoteEarly.worse: input should be greater than 0 (given 0)"),
     ("guards.promoteEarly", {"worse": 101}, "guards.promoteEarly.worse: input should be less than or equal to 100"),
-    ("guards.promoteEarly", {"beta": 0}, "guards.promoteEarly.beta: input should be greater than 0 (given 0)"),
+    (
+        "guards.promoteEarly",
+        {"beta": 0},
+        "guards.promoteEarly.beta: input should be greater than or equal to 0.0000000",
+    ),
     ("guards.promoteEarly", {"beta": 0.6}, "guards.promoteEarly.beta: input should be less than or equal to 0.5"),
     ("guards.promoteEarly", {"alpha": 0.1}, "guards.promoteEarly.alpha: is not a known field"),
     ("guards.promote_early", {}, "guards.promote_early: is not a known field; did you mean promoteEarly?"),
@@ -394,6 +399,16 @@ REFUSALS = [
     ),
     ("hooks.beforeTraffic", [{"ecs_task": {}}], "hooks.beforeTraffic[0]: name exactly one of {"),
     ("hooks.onRollback", [{"lambda": "x"}] * 51, "hooks.onRollback: list should have at most 50 items"),
+    (
+        "hooks.beforeTraffic",
+        [{"lambda": "smoke", "config": {"order": [0, {"id": 2**53}]}}],
+        "config.order[1].id: is an integer beyond 9007199254740991, which JSON's readers round; give it as text (given",
+    ),
+    (
+        "hooks.beforeTraffic",
+        [{"lambda": "smoke", "config": {"huge": -(10**400)}}],
+        "hooks.beforeTraffic[0].config.huge: is an integer beyond 9007199254740991",
+    ),
     ("hooks.beforeStep", [{"ecsTask": "smoke:3"}], "hooks.beforeStep[0].ecsTask: input should be a valid dictionary"),
     ("hooks.beforeStep", [{"ecsTask": {}}], "hooks.beforeStep[0].ecsTask: taskDefinition: is missing; add it"),
     (

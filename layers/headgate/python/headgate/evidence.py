@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
     from headgate.request import EarlyPromotion, Guards
 
+MOST_TOLD = 1e15
+"""The evidence that records and events tell at most, and its inverse at least. More says nothing more, and not every
+reader takes it: EventBridge takes integers of 64 bits, and boto3's resource API reads no number from 1e38 on.
+
+https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
+"""
+
 LOOK_AT = 2
 """Candidate requests that a look waits for: with fewer its share of the traffic is too uncertain to learn from."""
 
@@ -76,6 +83,11 @@ class Standing(NamedTuple):
     """Time of the last look, in milliseconds since 1970; 0 before the first."""
     step: int = -1
     """The newest step that was looked at: what an earlier one still reports is no change of weight; -1 before."""
+
+
+def told_value(value: float) -> float:
+    """Evidence as records and events tell it: between 1 / ``MOST_TOLD`` and ``MOST_TOLD``."""
+    return min(max(value, 1 / MOST_TOLD), MOST_TOLD)
 
 
 class Look(NamedTuple):

@@ -1,8 +1,13 @@
-"""The inbox of each rollout: the signals in its record, which phases they are taken in, and what they speak against."""
+"""The inbox of each rollout: the signals in its record, which phases they are taken in, and what they speak against.
+
+An item holds 400 KB, and a record that is full takes no abort and no end. So what others send is bounded before it is
+stored: a signal that says what an unheard one says is the same one, operators may leave ``MOST_UNHEARD`` unheard, texts
+are cut, and of the signals that were heard the oldest make room. An abort always finds room.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
 
@@ -31,6 +36,20 @@ HEARD_IN: dict[Kind, tuple[Phase, ...]] = {
     "promote-early": ("starting", "preparing", "shifting", "baking"),
 }
 """In which phases of a rollout each signal means something; in the others it is refused."""
+
+MOST_UNHEARD = 30
+"""Signals of operators that may wait to be heard. Only an abort is taken beyond."""
+
+MOST_KEPT = 60
+"""Signals that a record keeps. Beyond it those that were heard go, the oldest first; alarms, of which a rollout has 90
+at most, and operators' signals stay until they are heard."""
+
+MOST_HEARD = 250
+"""Ids of heard signals that a record keeps, so that one which is delivered again is not heard again: far more than it
+keeps signals."""
+
+MOST_BYTES: dict[Literal["by", "reason", "alarm"], int] = {"by": 256, "reason": 1000, "alarm": 300}
+"""Bytes, in UTF-8, that are kept of who sent a signal, of an operator's reason and of an alarm's."""
 
 OBJECTIONS: tuple[Kind, ...] = ("abort", "alarm", "evidence")
 """What still stands against a promotion, until its end is on record."""
@@ -63,10 +82,13 @@ class Inbox:
             phase = record.get("phase", "starting")
             if phase not in HEARD_IN[signal.signal]:
                 raise SignalRefused(f"signal: {signal.signal} means nothing while rollout {rollout_id} is {phase}")
-            if known := _same_alarm_in(record, signal):
+            if signal_id in record.get("heard", []):
+                return None  # It was delivered again.
+            if known := _same_in(record, signal):
                 return _whom_to_wake(record, known)
+            _refuse_beyond_room(rollout_id, record, signal)
             try:
-                record = self._write(rollout_id, signal_id, signal, record["status"], record.get("step", 0), phase)
+                record = self._write(rollout_id, signal_id, signal, record)
             except ClientError as error:
                 if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                     raise
@@ -74,25 +96,31 @@ class Inbox:
             return _whom_to_wake(record, signal_id)
         raise contended(rollout_id)
 
-    def _write(
-        self, rollout_id: str, signal_id: str, signal: Signal, status: str, step: int, phase: Phase
-    ) -> dict[str, Any]:
+    def _write(self, rollout_id: str, signal_id: str, signal: Signal, read: dict[str, Any]) -> dict[str, Any]:
         """Add a signal to the record, on condition that status, step and phase are still as they were read."""
+        # A promote is meant for the step that its sender saw.
+        condition = (
+            "#status = :status AND (attribute_not_exists(step) OR step = :step) "
+            "AND (attribute_not_exists(phase) OR phase = :phase)"
+        )
+        step, values = read.get("step", 0), {}
+        if signal.signal in _COUNTED:
+            condition += " AND size(signals) = :count"
+            values = {":count": len(read["signals"])}
+        dropped = {f"#heard{n}": heard_id for n, heard_id in enumerate(_making_room(read))}
+        remove = f" REMOVE {', '.join(f'signals.{name}' for name in dropped)}" if dropped else ""
         return self._table.amend_by(
             rollout_id,
-            UpdateExpression="SET signals.#id = if_not_exists(signals.#id, :signal)",
-            # A promote is meant for the step that its sender saw.
-            ConditionExpression=(
-                "#status = :status AND (attribute_not_exists(step) OR step = :step) "
-                "AND (attribute_not_exists(phase) OR phase = :phase)"
-            ),
-            ExpressionAttributeNames={"#id": signal_id, "#status": "status"},
+            UpdateExpression=f"SET signals.#id = if_not_exists(signals.#id, :signal){remove}",
+            ConditionExpression=condition,
+            ExpressionAttributeNames={"#id": signal_id, "#status": "status", **dropped},
             ExpressionAttributeValues=to_item(
                 {
-                    ":signal": {**signal.to_wire(), "step": step, "id": signal_id},
-                    ":status": status,
+                    ":signal": {**_bounded(signal).to_wire(), "step": step, "id": signal_id},
+                    ":status": read["status"],
                     ":step": step,
-                    ":phase": phase,
+                    ":phase": read.get("phase", "starting"),
+                    **values,
                 }
             ),
         )
@@ -103,17 +131,60 @@ class Inbox:
         return [item["sk"].removeprefix("ROLLOUT#") for item in items]
 
 
-def _same_alarm_in(record: dict[str, Any], signal: Signal) -> str | None:
-    """Id of a signal of the same alarm that has not been heard yet, and speaks for this one as well.
+_COUNTED: tuple[Kind, ...] = ("promote", "promote-fully", "pause", "resume")
+"""What operators may send without end."""
 
-    An alarm that comes and goes while an operator is waited for would fill the record, which holds 400 KB: then no
-    abort could be written to it, nor anything else.
+
+def _same_in(record: dict[str, Any], signal: Signal) -> str | None:
+    """Id of a signal that has not been heard yet, and says what this one says.
+
+    An abort is an abort whoever sends it. An alarm may come and go while an operator is waited for. And an operator, or
+    a job that does not stop, may say the same thing many times over.
     """
-    if signal.signal != "alarm":
-        return None
-    return next(
-        (known["id"] for known in signals_of(record) if (known["signal"], known["by"]) == ("alarm", signal.by)), None
-    )
+    for known in signals_of(record):
+        if known["signal"] == signal.signal and (
+            signal.signal == "abort"
+            or (
+                known["by"] == _bounded(signal).by
+                and (signal.signal == "alarm" or known["step"] == record.get("step", 0))
+            )
+        ):
+            return str(known["id"])
+    return None
+
+
+def _refuse_beyond_room(rollout_id: str, record: dict[str, Any], signal: Signal) -> None:
+    """Refuse an operator's signal where too many have not been heard yet."""
+    if signal.signal not in _COUNTED:
+        return
+    unheard = sum(known["signal"] in _COUNTED for known in signals_of(record))
+    if unheard >= MOST_UNHEARD:
+        raise SignalRefused(
+            f"signal: rollout {rollout_id} has not acted on {unheard} signals yet; until it has, it takes only an abort"
+        )
+
+
+def _making_room(record: dict[str, Any]) -> list[str]:
+    """Ids of the heard signals that go, so that one more is no more than a record keeps."""
+    surplus = max(0, len(record["signals"]) + 1 - MOST_KEPT)
+    heard = [signal_id for signal_id in record.get("heard", []) if signal_id in record["signals"]]
+    return heard[:surplus]
+
+
+def _bounded(signal: Signal) -> Signal:
+    """A signal with as much of its texts as is kept."""
+    reason = MOST_BYTES["alarm" if signal.signal == "alarm" else "reason"]
+    return signal.model_copy(update={"by": _cut(signal.by, MOST_BYTES["by"]), "reason": _cut(signal.reason, reason)})
+
+
+def _cut(text: str, size: int) -> str:
+    """So many bytes of a text, and no part of a character."""
+    return text.encode(errors="replace")[:size].decode(errors="ignore")
+
+
+def remembered(heard: Sequence[str]) -> list[str]:
+    """As many ids of heard signals as a record keeps, of which the last were heard last."""
+    return list(heard[-MOST_HEARD:])
 
 
 def _whom_to_wake(record: dict[str, Any], signal_id: str) -> str | None:

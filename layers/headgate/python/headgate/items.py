@@ -1,4 +1,8 @@
-"""Plain JSON data to DynamoDB attribute values and back: DynamoDB has decimals where JSON has floats."""
+"""Plain JSON data to DynamoDB attribute values and back: DynamoDB has decimals where JSON has floats.
+
+A number has 38 significant digits and a magnitude between 1e-130 and 1e126, and text is UTF-8:
+https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html
+"""
 
 from __future__ import annotations
 
@@ -17,22 +21,60 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_serialize = TypeSerializer().serialize
-_deserialize = TypeDeserializer().deserialize
+DIGITS = 38
+"""Significant digits that a number in the table has at most."""
+
+SMALLEST, LARGEST = Decimal("1e-130"), Decimal("9.9999999999999999999999999999999999999e125")
+"""Magnitudes that a number in the table may have, apart from 0."""
 
 CONFLICTS = 12
 """How often a write that meets a transaction is made again."""
 
 
+class _Deserializer(TypeDeserializer):
+    """boto3's, which refuses what DynamoDB itself gives back: 1e38 and above come with all their zeros."""
+
+    def _deserialize_n(self, value: str) -> Decimal:
+        return Decimal(value)
+
+
+_serialize = TypeSerializer().serialize
+_deserialize = _Deserializer().deserialize
+
+
 def to_item(data: Mapping[str, Any]) -> dict[str, Any]:
-    """An item, or a set of expression values, from JSON-able data; None fields are left out."""
-    exact = json.loads(json.dumps(data), parse_float=Decimal)
+    """An item, or a set of expression values, from JSON-able data; None fields are left out.
+
+    A number too small for the table becomes 0; half a surrogate pair, which UTF-8 cannot carry, a question mark.
+
+    Raises
+    ------
+    ValueError
+        If a number is one that the table cannot hold: NaN, infinite, too large, or an integer with too many digits.
+    """
+    text = json.dumps(data)
+    if "\\ud" in text:
+        text = json.dumps(json.loads(text), ensure_ascii=False).encode(errors="replace").decode()
+    exact = json.loads(text, parse_float=_decimal, parse_int=_decimal, parse_constant=_decimal)
     return {name: _serialize(value) for name, value in exact.items() if value is not None}
 
 
 def from_item(item: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON-able data from an item."""
+    """JSON-able data from an item.
+
+    A whole number is an int up to 64 bits; a larger one was a float, and is one, which JSON writes with an exponent.
+    """
     return {name: _plain(_deserialize(value)) for name, value in item.items()}
+
+
+def _decimal(text: str) -> Decimal:
+    """A number of JSON as the table keeps it."""
+    number = Decimal(text)
+    if not number.is_finite() or number.copy_abs() > LARGEST or len(number.as_tuple().digits) > DIGITS:
+        raise ValueError(
+            f"{text[:50]} is no number for the table: it takes {DIGITS} digits, and magnitudes below 1e126"
+        )
+    return number if number.copy_abs() >= SMALLEST else Decimal(0)
 
 
 def patiently(write: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -57,7 +99,7 @@ def back_off(attempt: int) -> None:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+        return int(value) if value == value.to_integral_value() and value.copy_abs() < 2**63 else float(value)
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list):

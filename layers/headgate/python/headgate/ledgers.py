@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from headgate.evidence import LOOK_AT, Ledger, Pair, Standing, take_looks
+from headgate.evidence import LOOK_AT, Ledger, Pair, Standing, take_looks, told_value
 from headgate.items import back_off, from_item, patiently, to_item
 from headgate.judge import Arm, Evidence, Reassurance
 from headgate.table import RETENTION_DAYS, expiry
@@ -137,7 +137,7 @@ class Ledgers:
                 "step": look.step,
                 "candidate": look.counts.candidate._asdict(),
                 "stable": look.counts.stable._asdict(),
-                "value": min(max(look.value, 1e-100), 1e100),
+                "value": told_value(look.value),
             }
             for look in looks
             if look.counts.candidate.failures + look.counts.stable.failures

@@ -44,6 +44,13 @@ READ_AGAIN = 20 * MINUTE
 PATIENCE = 3 * MINUTE
 """After so long since a minute began, its failures wait no more for requests that CloudWatch does not tell of."""
 
+MOST_A_MINUTE = 10**12
+"""What is more counts as this. A value of a metric may be 2^360, and then not even the sums of a year would be numbers
+that the table and the bus take.
+
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
+"""
+
 QUERIES_PER_CALL = 500
 """https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricData.html"""
 
@@ -156,7 +163,9 @@ class Minutes:
             rollout_id, measure, arm, what = sums[result["Id"]]
             for stamp, value in zip(result["Timestamps"], result["Values"], strict=True):
                 if isfinite(value) and value > 0:
-                    counts[rollout_id, int(stamp.timestamp()) * 1000, measure][arm, what] += round(value)
+                    counts[rollout_id, int(stamp.timestamp()) * 1000, measure][arm, what] += round(
+                        min(value, MOST_A_MINUTE)
+                    )
         for (rollout_id, minute, measure), numbers in counts.items():
             arms = (Arm(numbers[arm, "requests"], numbers[arm, "failures"]) for arm in ("candidate", "stable"))
             found[rollout_id][minute, measure] = Pair(*arms)

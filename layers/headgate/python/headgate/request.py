@@ -188,6 +188,9 @@ Candidate = Annotated[
 ]
 
 
+LEAST_CHANCE = 1e-12
+"""Of being wrong: with less, chance is not what is wrong. Evidence that can be told reaches its inverse easily."""
+
 Tolerated = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
 """Relative: 0.5 lets the candidate fail at 1.5 times the stable revision's rate."""
 
@@ -304,9 +307,12 @@ class EarlyPromotion(Wire):
 
     worse: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 1.0
     """What has to be ruled out: a candidate that fails (1 + worse) times as often as the stable revision."""
-    beta: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.05
+    beta: Annotated[float, Field(strict=True, ge=LEAST_CHANCE, le=0.5)] = 0.05
     """Probability that such a candidate is promoted early."""
 
+
+MOST_ALARMS = 90
+"""Alarms of one rollout: they are noted in one transaction, which takes 100 items."""
 
 MINUTES_AT_LEAST = 5
 """Minutes that a step must bake to be judged by CloudWatch, which counts whole minutes and is a minute or two late."""
@@ -315,8 +321,8 @@ MINUTES_AT_LEAST = 5
 class Guards(Wire):
     """What the evidence is held against."""
 
-    alarms: Annotated[list[Annotated[str, Field(min_length=1, max_length=255)]], Field(max_length=90)] = []
-    """Names of CloudWatch alarms (metric or composite): they are noted in one transaction, which takes 100 items."""
+    alarms: Annotated[list[Annotated[str, Field(min_length=1, max_length=255)]], Field(max_length=MOST_ALARMS)] = []
+    """Names of CloudWatch alarms (metric or composite)."""
     strict_alarms: bool = False
     """Refuse the rollout when an alarm fires already, instead of waiting for it to recover once."""
     errors: ErrorGuard | None = None
@@ -324,7 +330,7 @@ class Guards(Wire):
     custom: Annotated[list[CustomGuard], Field(max_length=10)] = []
     source: SourceGuard | None = None
     """For a consumer: the health of what it reads from."""
-    alpha: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.01
+    alpha: Annotated[float, Field(strict=True, ge=LEAST_CHANCE, le=0.5)] = 0.01
     """Probability that a candidate which is no worse is ever rolled back, over the whole rollout and all guards."""
     evidence: Literal["telemetry", "cloudwatch"] = "telemetry"
     """Where the counts for errors and latency come from: in seconds, or per minute."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from botocore.exceptions import ClientError
 
 from headgate.errors import Aborted, LockLost
-from headgate.inbox import OBJECTIONS, objection_in, signals_of
+from headgate.inbox import OBJECTIONS, objection_in, remembered, signals_of
 from headgate.table import ATTEMPTS, Overtaken, contended, now
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Steps:
                 {
                     "step": verdict.step,
                     **({"forced": True} if verdict.forced else {}),
-                    **({"heard": findings.heard_now} if verdict.next == "pause" else {}),
+                    **({"heard": remembered(findings.heard_now)} if verdict.next == "pause" else {}),
                 },
             ),
             self._table.put_event(plan.rollout_id, "Step Baked", f"step-{step}-{bake}-baked", baked),
@@ -180,7 +180,7 @@ class Steps:
                     self._table.put(pk, sk, {**detail, "startedAt": now()}),
                     self._table.update_rollout(
                         plan.rollout_id,
-                        {"phase": "paused", "heard": [*record.get("heard", []), *said]},
+                        {"phase": "paused", "heard": remembered([*record.get("heard", []), *said])},
                         condition="signals = :signals",
                         values={":signals": record.get("signals", {})},
                     ),
@@ -208,7 +208,7 @@ class Steps:
                 {
                     "phase": "shifting",
                     "step": verdict.step,
-                    "heard": findings.heard_now,
+                    "heard": remembered(findings.heard_now),
                     "firing": list(findings.firing),
                     "watchedSince": now(),
                     **({"forced": True} if verdict.forced else {}),

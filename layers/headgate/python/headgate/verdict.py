@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from headgate.evidence import Terms, against, describe_all, reassures
+from headgate.evidence import Terms, against, describe_all, reassures, told_value
 from headgate.judge import Arm
 from headgate.wire import Wire
 
@@ -91,7 +91,7 @@ def _comparison(ledger: Ledger, step: int, measure: str) -> dict[str, Any]:
         "stable": here.stable._asdict(),
         "candidateTotal": total.candidate._asdict(),
         "stableTotal": total.stable._asdict(),
-        "value": min(max(ledger.standing(measure).evidence.value, 1e-100), 1e100),
+        "value": told_value(ledger.standing(measure).evidence.value),
     }
 
 

@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from headgate.errors import RequestRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from pydantic_core import ErrorDetails
 
@@ -23,6 +23,10 @@ MAX_CHARACTERS = 48 * 1024
 
 MAX_DEPTH = 64
 """Levels of lists and objects in a request. Python's own limit is met at a few hundred, in the middle of the work."""
+
+MOST_EXACT = 2**53 - 1
+"""The largest integer that every reader of JSON keeps exactly (https://www.rfc-editor.org/rfc/rfc8259#section-6). Step
+Functions rounds larger ones on their way through the state machine."""
 
 STARTED_BY = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"
 """What Step Functions makes a link of, in the input of an execution that another one starts; no part of a request.
@@ -86,7 +90,22 @@ def read(
         raise RequestRefused(explain(error, model)) from None
     except ValueError:
         raise RequestRefused("the request: holds NaN, Infinity or half a surrogate pair, which JSON has not") from None
+    for path, integer in _integers(detail):
+        if abs(integer) > MOST_EXACT:
+            raise RequestRefused(
+                f"{_path(path)}: is an integer beyond {MOST_EXACT}, which JSON's readers round; give it as text "
+                f"(given {shown(integer)})"
+            )
     return request
+
+
+def _integers(value: object, path: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], int]]:
+    """Every integer in some JSON data, with its path."""
+    if isinstance(value, int):
+        yield path, value
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, each in inner:
+        yield from _integers(each, (*path, name))
 
 
 def _depth(value: object) -> int:
