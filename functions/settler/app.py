@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
 from headgate.executions import Executions, reason_of
+from headgate.ids import recorded_id
 from headgate.locks import Locks, ending
 from headgate.observability import logger
 from headgate.table import Table
@@ -19,11 +20,13 @@ executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    rollout_id, outcome, state = event["rolloutId"], event["outcome"], event["state"]
+    rollout_id, outcome, state = recorded_id(event["rolloutId"], event["execution"]), event["outcome"], event["state"]
     logger.append_keys(rollout_id=rollout_id)
     reason = reason_of(event["failure"]) or event["verdict"].get("reason", "")
     fields = ending(outcome, reason, state)
-    settlement = locks.settle(rollout_id, event["execution"], outcome, fields)
+    # 0 before the lock was held. An execution of a definition from before an update of Headgate tells none.
+    epoch = event.get("epoch") or None
+    settlement = locks.settle(rollout_id, event["execution"], outcome, fields, epoch=epoch)
     if settlement.objection:
         logger.warning("not promoted after all", reason=settlement.objection)
         return {"outcome": "objected", "reason": settlement.objection}

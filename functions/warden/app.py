@@ -1,6 +1,7 @@
 """Warden: rolls back and closes the rollouts whose execution has died, and starts those that never began.
 
-Execution status events are best effort, so it acts on them at once and looks at every held lock each minute besides.
+Execution status events are best effort, so it acts on them at once and looks at every held lock each minute besides: a
+lock that an ended rollout holds is freed, or handed on.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from headgate.aws import client, setting
 from headgate.each_by_itself import each_by_itself
 from headgate.errors import LockLost, TargetNotReady
 from headgate.executions import Executions
+from headgate.ids import recorded_id
 from headgate.locks import Locks
 from headgate.observability import logger, tell_seconds
 from headgate.rescue import UNSETTLED, Rescuer, unsettled_seconds
-from headgate.table import Table
+from headgate.table import ANNOUNCED_AS, Table
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -34,38 +36,55 @@ OUTLIVES_A_SWEEP_SECONDS = 120.0
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     ended = event.get("detail-type") == "Step Functions Execution Status Change"
     with each_by_itself() as trying:
-        for rollout_id in [rollout_of(event["detail"])] if ended else in_any_order(locks.owners()):
+        for target, rollout_id in [(None, rollout_of(event["detail"]))] if ended else in_any_order(locks.held()):
             with trying(rollout_id, "a rollout could not be looked after"):
-                look_after(rollout_id, context.function_name)
+                look_after(rollout_id, target, context.function_name)
 
 
-def in_any_order(rollout_ids: list[str]) -> list[str]:
+def in_any_order(held: dict[str, str]) -> list[tuple[str, str]]:
     """Shuffled: a sweep that is cut short must not miss the same ones again.
 
     Beyond the first few hundred, DescribeExecution takes 10 or 15 a second
     (https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html).
     """
-    return random.sample(rollout_ids, len(rollout_ids))
+    return random.sample(list(held.items()), len(held))
 
 
 def rollout_of(detail: dict[str, Any]) -> str:
     """The rollout that an execution carried out; an input too large for the event is found by the next sweep."""
     request = json.loads(detail.get("input") or "{}")
-    given = request.get("id") if isinstance(request, dict) else None
-    return given if isinstance(given, str) else str(detail["name"])
+    return recorded_id(request.get("id") if isinstance(request, dict) else None, detail["name"])
 
 
-def look_after(rollout_id: str, warden: str) -> None:
-    """See that a rollout which holds a lock has an execution that lives."""
+def look_after(rollout_id: str, target: str | None, warden: str) -> None:
+    """See that a rollout which goes on has an execution that lives, and that one which has ended holds no lock.
+
+    Parameters
+    ----------
+    target
+        Key of the target whose lock it holds; None where its execution has ended, which may hold one or not.
+    """
     record = table.rollout(rollout_id)
-    if record is None or record["status"] not in ("accepted", "running"):
-        return
+    if record is None or record["status"] in ANNOUNCED_AS:
+        if target is not None:
+            free(rollout_id, record, target, warden)
+    elif record["status"] != "waiting":
+        see_that_it_lives(rollout_id, record, warden)
+
+
+def free(rollout_id: str, record: dict[str, Any] | None, target: str, warden: str) -> None:
+    """Pass the lock of a rollout on that has ended, or whose record is gone."""
+    tell_unsettled(unsettled_seconds(record), warden)
+    if heir := locks.release(rollout_id, target):
+        executions.start(heir)
+
+
+def see_that_it_lives(rollout_id: str, record: dict[str, Any], warden: str) -> None:
+    """Start a rollout that never began; roll one back whose execution is dead."""
     fate = executions.fate(record["execution"])
     if fate.status == "RUNNING":
         return
-    # Before anything is tried: it is told even if this sweep dies of what it tries.
-    if (seconds := unsettled_seconds(record, fate)) > OUTLIVES_A_SWEEP_SECONDS:
-        tell_seconds(UNSETTLED, seconds, function=warden)
+    tell_unsettled(unsettled_seconds(record, fate), warden)
     if fate.status is None and record["status"] == "accepted":
         logger.warning("a rollout was accepted and never began; starting it")
         executions.start(record)
@@ -79,3 +98,9 @@ def look_after(rollout_id: str, warden: str) -> None:
     except TargetNotReady as not_ready:
         # No failure: Lambda would try again beside the next sweep, with a second driver. What is done is on record.
         logger.info("the target is not back yet; the next sweep goes on", reason=str(not_ready))
+
+
+def tell_unsettled(seconds: float, warden: str) -> None:
+    """Tell the alarm what has outlived a sweep, before anything is tried: also if this sweep dies of what it tries."""
+    if seconds > OUTLIVES_A_SWEEP_SECONDS:
+        tell_seconds(UNSETTLED, seconds, function=warden)

@@ -28,6 +28,7 @@ from tests.statemachines.rollouts import (
     parts,
     passed,
 )
+from tests.unit.builders import UNUSABLE_IDS
 from tests.unit.consuming import UUID
 from tests.unit.ecs_tasks import cause, container, detail
 
@@ -263,6 +264,7 @@ WALKS: dict[str, Walk] = {
     "On rollback !States.ALL -> Release?": Walk(
         "Rolled back", in_turn(fails("Judge"), nested_fails), hooks=("onRollback",)
     ),
+    "Settle !LockLost -> Superseded": Walk("Superseded", fails("Settle", "LockLost")),
     "Settle !States.ALL -> Unsettled": Walk("Unsettled", fails("Settle", "RequestRefused")),
 }
 
@@ -960,6 +962,16 @@ def test_requests_for_a_busy_target_run_after_it_in_the_order_of_their_arrival(a
     assert [e.states()[-1] for e in app.settle_down()[3:]] == ["Promoted", "Promoted"]
     assert [write.version for write in app.functions.writes if not write.weights][-2:] == ["8", "9"]
     assert app.record("to-8")["endedAt"] <= app.record("to-9")["startedAt"]
+
+
+@pytest.mark.parametrize("impossible", UNUSABLE_IDS)
+def test_an_execution_with_an_id_that_no_record_can_have_is_refused_under_its_name(
+    app: Rollouts, impossible: Any
+) -> None:
+    execution = app.run(app.request(id=impossible), name="by-hand")
+    assert (execution.states(), execution.error) == (["Plan", "Settle", "Ended?", "Refused"], "RequestRefused")
+    assert app.announced("by-hand") == ["Rollout Refused"]
+    assert app.record("by-hand")["reason"].startswith("id: ")
 
 
 def test_a_request_that_does_not_want_to_wait_is_refused_at_once(app: Rollouts) -> None:

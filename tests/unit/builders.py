@@ -29,6 +29,8 @@ DRIVER = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:headgate-lambda-alias-driv
 TARGET = {"kind": "lambda-alias", "function": "checkout", "alias": "live"}
 TARGET_KEY = "lambda-alias/checkout/live"
 FIRST_TOKEN = "t-1"
+UNUSABLE_IDS = ["x" * 3000, "", "a b", "\ud800x", {"a": 1}, 5, "é" * 100, "\x00", "x" * 129, "-x"]
+"""What StartExecution takes for an id, and the table or an event does not."""
 TWO_STEPS = {"steps": [{"weight": 10, "bakeSeconds": 60}, {"weight": 50, "bakeSeconds": 60}]}
 
 

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import time
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,9 @@ from headgate.aws import execution_name
 from headgate.errors import Aborted, LockLost, RequestRefused, TargetChanged, TargetNotReady
 from headgate.evidence import Pair
 from headgate.inbox import signals_of
+from headgate.items import to_item
 from headgate.judge import Arm, Evidence
-from headgate.ledgers import now_ms
+from headgate.ledgers import ledger_key, now_ms
 from headgate.plan import Plan
 from headgate.request import RolloutRequest
 from headgate.table import now
@@ -37,6 +39,7 @@ from tests.unit.builders import (
     TABLE,
     TARGET,
     TARGET_KEY,
+    UNUSABLE_IDS,
     announced,
     end_bake,
     event,
@@ -303,6 +306,13 @@ def outbox(count: int) -> list[dict[str, Any]]:
     ]
 
 
+def of_outbox(detail: Any, number: int) -> dict[str, Any]:
+    """A record of the table's stream: an entry with this detail, and a sequence number."""
+    (record,) = outbox(1)
+    (image,) = to_item({"image": {"detailType": "Step Started", "detail": detail}}).values()
+    return record | {"dynamodb": record["dynamodb"] | {"NewImage": image["M"], "SequenceNumber": str(number)}}
+
+
 def telemetry(
     revision: str,
     *,
@@ -492,7 +502,7 @@ class TestUndo:
         deployed.call("intake", message(json.dumps(event("undo_requested"))))
         state = event("settler")["state"] | {"stable": "7", "candidate": "6"}
         ending = {"rolloutId": "undo-checkout-42", "execution": execution_of("undo-checkout-42"), "verdict": {}}
-        deployed.call("settler", event("settler") | ending | {"state": state})
+        deployed.call("settler", event("settler") | ending | {"state": state, "epoch": 2})
         told = dict(announced(table, "undo-checkout-42"))["Rollout Undone"]
         assert told | {"at": ""} == event("rollout_undone")["detail"] | {"at": ""}
         last = locks.last_promoted(TARGET_KEY)
@@ -1109,6 +1119,42 @@ class TestSettler:
         answer = deployed.call("settler", event("settler") | {"failure": failure, "outcome": "stopped"})
         assert answer == {"outcome": "stopped", "reason": reason, "serving": None}
 
+    @pytest.mark.parametrize("impossible", UNUSABLE_IDS)
+    def test_a_request_with_an_id_that_no_record_can_have_is_refused_under_its_executions_name(
+        self, table: Table, deployed: Functions, impossible: Any
+    ) -> None:
+        execution = f"{MACHINE.replace(':stateMachine:', ':execution:')}:by-hand"
+        refused = {"state": {}, "verdict": {}, "failure": {"Error": "RequestRefused", "Cause": "id: is no id"}}
+        call = event("settler") | refused | {"rolloutId": impossible, "execution": execution, "outcome": "refused"}
+        for _ in range(2):
+            assert deployed.call("settler", call | {"epoch": 0})["outcome"] == "refused"
+        ((kind, detail),) = announced(table, "by-hand")
+        assert (kind, detail["rolloutId"], detail["reason"]) == ("Rollout Refused", "by-hand", "id: is no id")
+
+    def test_a_reason_that_is_no_text_for_the_table_does_not_keep_a_rollout_from_its_end(
+        self, table: Table, running: Plan, deployed: Functions
+    ) -> None:
+        failure = {"Error": "X", "Cause": '{"errorMessage": "\\ud800 and \\ud83d\\ude00"}'}
+        deployed.call("settler", event("settler") | {"failure": failure, "outcome": "stopped"})
+        assert record_of(table)["reason"] == "? and \U0001f600"
+
+    def test_an_execution_whose_lock_was_taken_over_ends_nothing(
+        self, table: Table, locks: Locks, running: Plan, deployed: Functions
+    ) -> None:
+        # GIVEN a warden at work on a rollout whose execution somebody has redriven
+        locks.take_over("checkout-42", record_of(table))
+        with pytest.raises(LockLost, match="taken over"):
+            deployed.call("settler")
+        assert (record_of(table)["status"], table.lock(TARGET_KEY)["owner"]) == ("running", "checkout-42")
+
+    def test_an_execution_of_a_definition_that_tells_no_epoch_ends_as_before(
+        self, table: Table, running: Plan, deployed: Functions
+    ) -> None:
+        payload = event("settler")
+        del payload["epoch"]
+        deployed.call("settler", payload)
+        assert record_of(table)["status"] == "succeeded"
+
     def test_a_request_that_could_not_be_planned_ends_as_refused(self, table: Table, deployed: Functions) -> None:
         nothing = {"state": {}, "verdict": {}, "failure": {"Error": "RequestRefused", "Cause": "no target"}}
         deployed.call("settler", event("settler") | nothing | {"outcome": "refused"})
@@ -1362,6 +1408,52 @@ class TestWarden:
         deployed.call("warden", told)
         assert record_of(table, "by-hand")["status"] == "refused"
 
+    @pytest.mark.parametrize("impossible", UNUSABLE_IDS)
+    def test_an_execution_whose_id_no_record_can_have_is_nothing_to_look_after(
+        self, deployed: Functions, machines: FakeStepFunctions, aws: None, dynamodb: Any, impossible: Any
+    ) -> None:
+        told = event("warden")
+        told["detail"]["input"] = json.dumps({"id": impossible, "target": TARGET})
+        deployed.call("warden", told)
+        assert machines.executions == {}
+
+    @pytest.fixture
+    def left_held(self, table: Table, locks: Locks, dynamodb: Any) -> str:
+        """A rollout that ended while its lock stayed held, as a race left it before; another one waits in line."""
+        start(locks)
+        locks.admit(request_of("next"), execution_of("next"))
+        change_record(dynamodb, "checkout-42", status="succeeded", endedAt=an_hour_ago())
+        return "checkout-42"
+
+    def test_a_lock_that_an_ended_rollout_holds_is_handed_on_by_the_sweep_and_told_by_its_age(
+        self, table: Table, left_held: str, deployed: Functions, machines: FakeStepFunctions, told: Any
+    ) -> None:
+        deployed.call("warden", {"detail-type": "Scheduled Event"})
+        assert [request["id"] for request in machines.executions.values()] == ["next"]
+        lock = table.lock(TARGET_KEY)
+        assert (lock["owner"], lock["last"], lock["waiting"]) == ("next", left_held, 0)
+        (seconds,) = told()
+        assert seconds == pytest.approx(3600, abs=60)
+
+    def test_a_lock_whose_owners_record_is_gone_is_freed_and_told(
+        self, table: Table, locks: Locks, deployed: Functions, dynamodb: Any, told: Any
+    ) -> None:
+        start(locks)
+        dynamodb.delete_item(TableName=TABLE, Key=to_item({"pk": "ROLLOUT#checkout-42", "sk": "ROLLOUT"}))
+        deployed.call("warden", {"detail-type": "Scheduled Event"})
+        assert "owner" not in table.lock(TARGET_KEY)
+        assert len(told()) == 1
+        assert locks.admit(request_of("next"), execution_of("next")).lock == "held"
+
+    def test_a_lock_that_was_passed_on_since_the_index_was_read_is_left_alone(
+        self, table: Table, locks: Locks, running: Plan, deployed: Functions, monkeypatch: pytest.MonkeyPatch, told: Any
+    ) -> None:
+        settle(locks)
+        monkeypatch.setattr(deployed.module("warden").locks, "held", lambda: {TARGET_KEY: "checkout-42"})
+        before = table.lock(TARGET_KEY)
+        deployed.call("warden", {"detail-type": "Scheduled Event"})
+        assert (table.lock(TARGET_KEY), told()) == (before, [])
+
     def test_a_sweep_sees_to_every_lock(
         self,
         table: Table,
@@ -1416,6 +1508,69 @@ class TestPublisher:
         assert deployed.call("publisher", {"Records": rest}) == {"batchItemFailures": []}
         assert [entry["Detail"] for entry in bus.taken] == list(range(25))
 
+    @pytest.mark.parametrize("number", ["3.2472500080593194E+58", "1" + 100 * "0", "9" * 38, "1E-130", "-0", "1E+125"])
+    def test_a_number_as_dynamodb_gives_it_back_is_published(
+        self, deployed: Functions, bus: FakeBus, number: str
+    ) -> None:
+        records = outbox(3)
+        records[1]["dynamodb"]["NewImage"]["detail"] = {"M": {"value": {"N": format(Decimal(number), "f")}}}
+        assert deployed.call("publisher", {"Records": records}) == {"batchItemFailures": []}
+        assert [entry["Detail"] for entry in bus.taken] == [0, {"value": float(number)}, 2]
+
+    @pytest.mark.parametrize("image", [{}, {"detailType": {"S": "x"}}, {"detail": {"N": "one"}}, {"detail": {"X": 1}}])
+    @pytest.mark.parametrize("where", [0, 3, 24])
+    def test_a_record_that_cannot_be_read_is_put_aside_with_the_reason_and_the_others_are_published(
+        self, deployed: Functions, bus: FakeBus, undelivered: Callable[[], list[Any]], image: Any, where: int
+    ) -> None:
+        records = outbox(25)
+        records[where]["dynamodb"]["NewImage"] = image
+        assert deployed.call("publisher", {"Records": records}) == {"batchItemFailures": []}
+        assert [entry["Detail"] for entry in bus.taken] == [n for n in range(25) if n != where]
+        (kept,) = undelivered()
+        told = json.loads(kept["Body"])
+        assert told["record"] == records[where]
+        assert told["reason"].startswith("the record cannot be read: ")
+
+    def test_a_record_that_can_be_neither_read_nor_put_aside_comes_again_with_what_follows_and_no_other_is_lost(
+        self, deployed: Functions, bus: FakeBus, aws: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # GIVEN a queue that is not there
+        monkeypatch.setenv("UNDELIVERED", SETTINGS["UNDELIVERED"])
+        records = outbox(25)
+        records[13]["dynamodb"]["NewImage"] = {}
+        answer = deployed.call("publisher", {"Records": records})
+        assert answer == {"batchItemFailures": [{"itemIdentifier": "13"}]}
+        assert [entry["Detail"] for entry in bus.taken] == list(range(13))
+
+    def test_an_event_that_the_bus_refuses_for_good_is_put_aside_and_the_others_are_published(
+        self, deployed: Functions, bus: FakeBus, undelivered: Callable[[], list[Any]]
+    ) -> None:
+        bus.refuses = {"bad": "MalformedDetail"}
+        records = [of_outbox({"id": id_}, n) for n, id_ in enumerate(("a", "bad", "b"))]
+        assert deployed.call("publisher", {"Records": records}) == {"batchItemFailures": []}
+        assert [entry["Detail"]["id"] for entry in bus.taken] == ["a", "b"]
+        (kept,) = undelivered()
+        assert json.loads(kept["Body"]) == {"reason": "the bus refuses it: MalformedDetail: no", "record": records[1]}
+
+    @pytest.mark.parametrize("code", ["InternalFailure", "ThrottlingException", "AccessDeniedException", "Unheard"])
+    def test_what_the_bus_may_take_later_is_delivered_again(
+        self, deployed: Functions, bus: FakeBus, undelivered: Callable[[], list[Any]], code: str
+    ) -> None:
+        bus.refuses = {"b": code}
+        records = [of_outbox({"id": id_}, n) for n, id_ in enumerate("abc")]
+        assert deployed.call("publisher", {"Records": records}) == {"batchItemFailures": [{"itemIdentifier": "1"}]}
+        assert undelivered() == []
+
+    def test_an_event_too_large_for_the_bus_is_put_aside_and_large_ones_go_in_calls_of_their_own(
+        self, deployed: Functions, bus: FakeBus, undelivered: Callable[[], list[Any]]
+    ) -> None:
+        sizes = [100_000, 100_000, 100_000, 300_000, 10, 239_000, 10]
+        records = [of_outbox({"id": n, "text": "x" * size}, n) for n, size in enumerate(sizes)]
+        assert deployed.call("publisher", {"Records": records}) == {"batchItemFailures": []}
+        assert [entry["Detail"]["id"] for entry in bus.taken] == [0, 1, 2, 4, 5, 6]
+        (kept,) = undelivered()
+        assert kept["Body"].startswith('{"reason": "the bus refuses it: An error occurred (ValidationException)')
+
     def test_what_the_store_wrote_is_what_the_bus_gets(
         self, table: Table, running: Plan, deployed: Functions, bus: FakeBus, dynamodb: Any
     ) -> None:
@@ -1449,6 +1604,27 @@ class TestCounter:
     def test_it_passes_over_targets_without_a_rollout(self, table: Table, deployed: Functions, dynamodb: Any) -> None:
         deployed.call("counter")
         assert dynamodb.scan(TableName=TABLE)["Items"] == []
+
+    def test_a_ledger_that_cannot_be_read_keeps_no_other_rollout_from_being_counted(
+        self, locks: Locks, baking: str, deployed: Functions, ledgers: Ledgers, dynamodb: Any
+    ) -> None:
+        # GIVEN another rollout, whose evidence is damaged
+        plan = start(locks, "broken", target=TARGET | {"alias": "beta"})
+        ledgers.open(plan, candidate="7", stable="6", step=0, since=1)
+        damage = {":text": {"S": "{"}}
+        key = ledger_key("broken")
+        dynamodb.update_item(
+            TableName=TABLE, Key=key, UpdateExpression="SET looked = :text", ExpressionAttributeValues=damage
+        )
+        # WHEN telemetry of both comes, THEN that of the sound one counts, and the batch is done
+        good = telemetry("7", ok=True, requests=3, sequence=1)
+        other = json.loads(base64.b64decode(good["kinesis"]["data"])) | {"target": plan.target.key}
+        data = base64.b64encode(json.dumps(other).encode()).decode()
+        records = [good | {"kinesis": good["kinesis"] | {"data": data, "sequenceNumber": "2"}}, good]
+        assert deployed.call("counter", {"Records": records}) == {"batchItemFailures": []}
+        ledger = ledgers.read("checkout-42")
+        assert ledger is not None
+        assert ledger.total("errors").candidate == Arm(3, 0)
 
     def test_evidence_that_reaches_the_line_ends_the_bake_now(
         self, steps: Steps, baking: str, deployed: Functions, machines: FakeStepFunctions
@@ -1592,6 +1768,17 @@ class TestSignaller:
         left_behind = {"pk": {"S": "ALARM#checkout-errors"}, "sk": {"S": "ROLLOUT#a-gone-one"}}
         dynamodb.put_item(TableName=TABLE, Item=left_behind)
         deployed.call("signaller", sent_now("cloudwatch_alarm_state_change"))
+        assert machines.woken == {baking: {"signal": "alarm"}}
+
+    def test_a_rollout_that_cannot_be_told_of_its_alarm_does_not_keep_it_from_the_others(
+        self, baking: str, deployed: Functions, machines: FakeStepFunctions, dynamodb: Any
+    ) -> None:
+        # GIVEN an alarm that guards another rollout first, whose record is damaged
+        for sk, pk in (("ROLLOUT#a-broken-one", "ALARM#checkout-errors"), ("ROLLOUT", "ROLLOUT#a-broken-one")):
+            dynamodb.put_item(TableName=TABLE, Item={"pk": {"S": pk}, "sk": {"S": sk}, "plan": {"S": "{"}})
+        # WHEN it fires, THEN its failure is told, and the bake of the other ends
+        with pytest.raises(RuntimeError, match="a-broken-one"):
+            deployed.call("signaller", sent_now("cloudwatch_alarm_state_change"))
         assert machines.woken == {baking: {"signal": "alarm"}}
 
     @pytest.mark.parametrize("error", ["TaskTimedOut", "TaskDoesNotExist", "InvalidToken"])

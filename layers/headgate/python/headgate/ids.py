@@ -33,3 +33,16 @@ RolloutId = Annotated[
 def is_rollout_id(value: object) -> TypeGuard[str]:
     """Whether this may be a rollout's id."""
     return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def recorded_id(given: object, execution: str) -> str:
+    """The id that an execution's rollout is recorded under, whatever its request gives for one.
+
+    Parameters
+    ----------
+    given
+        The id in its input; None if there is none.
+    execution
+        The execution's ARN or name. Its name serves where the request was refused for an id that no record can have.
+    """
+    return given if is_rollout_id(given) else execution.rsplit(":", 1)[-1]

@@ -12,6 +12,8 @@ from headgate.inbox import objection_in
 from headgate.table import ANNOUNCED_AS, ATTEMPTS, Overtaken, contended, now
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from headgate.plan import Plan
     from headgate.request import RolloutRequest
     from headgate.table import Table, Terminal
@@ -44,9 +46,14 @@ class Locks:
 
     # Reading
 
+    def held(self) -> dict[str, str]:
+        """The targets whose lock is held, with the id of the rollout that owns it. An index may be a little late."""
+        locks = self._table.query("held = :yes", {":yes": "yes"}, IndexName=HELD_LOCKS)
+        return {lock["pk"].removeprefix("TARGET#"): lock["owner"] for lock in locks}
+
     def owners(self) -> list[str]:
         """Ids of the rollouts that hold a lock now."""
-        return [item["owner"] for item in self._table.query("held = :yes", {":yes": "yes"}, IndexName=HELD_LOCKS)]
+        return list(self.held().values())
 
     def owner_of_alias(self, alias_key: str) -> str | None:
         """The rollout that moves an alias, as its target or as what a consumer's mapping points at."""
@@ -200,11 +207,29 @@ class Locks:
                 return epoch
         raise contended(record["targetKey"])
 
-    def settle(self, rollout_id: str, execution: str, outcome: Terminal, fields: dict[str, Any]) -> Settlement:
+    def settle(
+        self,
+        rollout_id: str,
+        execution: str,
+        outcome: Terminal,
+        fields: dict[str, Any],
+        *,
+        epoch: int | None = None,
+    ) -> Settlement:
         """End a rollout: its record, the terminal event and the lock's release or hand-over are one transaction.
 
         A rollout that is carried out by another execution, or has ended already, is left as it is; when it was this
         execution that ended it, the answer is what it was the first time.
+
+        Parameters
+        ----------
+        epoch
+            The epoch of the lock that the caller acts under; None if it never learned it.
+
+        Raises
+        ------
+        LockLost
+            If the lock has been taken over since: whoever did ends the rollout.
         """
         for _ in range(ATTEMPTS):
             record = self._table.rollout(rollout_id)
@@ -219,6 +244,8 @@ class Locks:
                 return self._handed_over(record)
             if record["status"] == "waiting":
                 return Settlement()  # It will run when its turn comes, in an execution of its own.
+            if epoch not in (None, record["epoch"]):
+                raise LockLost(f"{record['targetKey']} was taken over from rollout {rollout_id} since epoch {epoch}")
             if outcome == "succeeded" and (objection := objection_in(record)):
                 return Settlement(objection=objection)
             with suppress(Overtaken):
@@ -228,16 +255,52 @@ class Locks:
     def _settle(self, rollout_id: str, record: dict[str, Any], outcome: Terminal, fields: dict[str, Any]) -> Settlement:
         key = record["targetKey"]
         lock = self._table.lock(key)
-        last = {"last": rollout_id} if outcome == "succeeded" else {}
-        heir, passing_on = None, []
-        if (lock.get("owner"), lock.get("epoch")) == (rollout_id, record["epoch"]):
-            waiting = self._first_in_line(key)
-            if waiting is None:
-                passing_on = [self._table.put_lock(key, lock, {"owner": None, **last})]
-            else:
-                heir, passing_on = waiting["rolloutId"], self._hand_over(record, lock, waiting, last)
+        heir: str | None = None
+        passing_on: list[dict[str, Any]] = []
+        if lock.get("owner") == rollout_id:
+            if lock["epoch"] != record["epoch"]:
+                raise Overtaken  # It was taken over after the record was read.
+            heir, passing_on = self._pass_on(key, lock, record | {"status": outcome})
         self._table.transact(*self._end(rollout_id, record, outcome, fields), *passing_on)
         return Settlement(self._table.rollout(heir) if heir else None)
+
+    def release(self, rollout_id: str, target_key: str) -> dict[str, Any] | None:
+        """Free or hand on a lock whose owner has ended, or has no record any more; any other lock is left as it is.
+
+        Ending a rollout passes its lock on by itself. This is for a lock that was left held all the same: by an earlier
+        version of Headgate, or because the owner's record was deleted.
+
+        Returns
+        -------
+        dict or None
+            The record of the rollout that the lock went on to and that is to be started, if one waited.
+        """
+        for _ in range(ATTEMPTS):
+            lock, record = self._table.lock(target_key), self._table.rollout(rollout_id)
+            if lock.get("owner") != rollout_id or (record and record["status"] not in ANNOUNCED_AS):
+                return None
+            heir, passing_on = self._pass_on(target_key, lock, record)
+            with suppress(Overtaken):
+                self._table.transact(*passing_on)
+                return self._table.rollout(heir) if heir else None
+        raise contended(target_key)
+
+    def _pass_on(
+        self, key: str, lock: dict[str, Any], ended: dict[str, Any] | None
+    ) -> tuple[str | None, list[dict[str, Any]]]:
+        """Who gets a lock next, if anybody waits for it, and the writes that free it or hand it on.
+
+        Parameters
+        ----------
+        lock
+            As it was read: the writes hold only if it still is so.
+        ended
+            The record of its owner with the status that it has, or is given in the same transaction.
+        """
+        last = {"last": lock["owner"]} if ended and ended["status"] == "succeeded" else {}
+        for waiting, heir in self._in_line(key):
+            return waiting["rolloutId"], self._hand_over(key, lock, waiting, heir, last)
+        return None, [self._table.put_lock(key, lock, {"owner": None, **last})]
 
     def _end(
         self, rollout_id: str, record: dict[str, Any], outcome: Terminal, fields: dict[str, Any]
@@ -250,10 +313,14 @@ class Locks:
             self._table.update_rollout(
                 rollout_id,
                 {"status": outcome, "endedAt": now(), **fields},
-                # The signals are those that were read: none came in between.
-                condition="execution = :execution AND #status IN (:accepted, :running) AND signals = :signals",
+                # It is as it was read: nobody took it over, and no signal came in between.
+                condition=(
+                    "execution = :execution AND epoch = :epoch AND #status IN (:accepted, :running) "
+                    "AND signals = :signals"
+                ),
                 values={
                     ":execution": record["execution"],
+                    ":epoch": record["epoch"],
                     ":accepted": "accepted",
                     ":running": "running",
                     ":signals": record["signals"],
@@ -271,24 +338,22 @@ class Locks:
         ]
 
     def _hand_over(
-        self, record: dict[str, Any], lock: dict[str, Any], waiting: dict[str, Any], last: dict[str, Any]
+        self, key: str, lock: dict[str, Any], waiting: dict[str, Any], heir: dict[str, Any], last: dict[str, Any]
     ) -> list[dict[str, Any]]:
-        """The writes that hand a rollout's lock to the request that is first in line."""
-        epoch, heir = lock["epoch"] + 1, waiting["rolloutId"]
-        machine = record["execution"].rsplit(":", 1)[0]
+        """The writes that hand a lock to a request in line."""
+        epoch, heir_id = lock["epoch"] + 1, waiting["rolloutId"]
+        machine = heir["execution"].rsplit(":", 1)[0]
         return [
-            self._table.put_lock(
-                record["targetKey"], lock, {"owner": heir, "epoch": epoch, "waiting": lock["waiting"] - 1, **last}
-            ),
+            self._table.put_lock(key, lock, {"owner": heir_id, "epoch": epoch, "waiting": lock["waiting"] - 1, **last}),
             self._table.delete(waiting),
             self._table.update_rollout(
-                heir,
+                heir_id,
                 # A name of its own: the plain one may have been used up by an execution that went into line.
                 {
                     "status": "accepted",
                     "acceptedAt": now(),
                     "epoch": epoch,
-                    "execution": f"{machine}:{execution_name(heir)}-{epoch}",
+                    "execution": f"{machine}:{execution_name(heir_id)}-{epoch}",
                 },
                 condition="#status = :waiting",
                 values={":waiting": "waiting"},
@@ -301,10 +366,13 @@ class Locks:
         heir = self._table.rollout(owner) if owner else None
         return Settlement(heir if heir and heir["status"] == "accepted" else None)
 
-    def _first_in_line(self, target_key: str) -> dict[str, Any] | None:
+    def _in_line(self, target_key: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """The places in a target's line with the records of their requests, in order; none whose record is gone."""
         values = {":pk": f"TARGET#{target_key}", ":wait": "WAIT#"}
-        line = self._table.query("pk = :pk AND begins_with(sk, :wait)", values, ConsistentRead=True, Limit=1)
-        return next(line, None)
+        for place in self._table.query("pk = :pk AND begins_with(sk, :wait)", values, ConsistentRead=True, Limit=1):
+            record = self._table.rollout(place["rolloutId"])
+            if record and record["status"] == "waiting":
+                yield place, record
 
 
 def ending(outcome: Terminal, reason: str, state: dict[str, Any]) -> dict[str, Any]:

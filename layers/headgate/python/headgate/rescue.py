@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from headgate.errors import LockLost, TargetChanged, TargetNotReady
 from headgate.locks import ending
 from headgate.observability import logger
+from headgate.table import LONGEST_ROLLOUT_SECONDS
 
 if TYPE_CHECKING:
     from headgate.executions import Fate
@@ -70,7 +71,8 @@ class Rescuer:
             outcome, reason, state = self._roll_back(record, epoch, reason)
         else:
             outcome, reason, state = "refused", f"{reason}; nothing was moved", {}
-        settlement = self._locks.settle(rollout_id, record["execution"], outcome, ending(outcome, reason, state))
+        told = ending(outcome, reason, state)
+        settlement = self._locks.settle(rollout_id, record["execution"], outcome, told, epoch=epoch)
         logger.info("settled", outcome=outcome, reason=reason)
         return settlement.heir
 
@@ -124,10 +126,14 @@ class Rescuer:
         raise RuntimeError(f"the driver could not {action}, the next sweep tries again: {message}")
 
 
-def unsettled_seconds(record: dict[str, Any], fate: Fate) -> float:
+def unsettled_seconds(record: dict[str, Any] | None, fate: Fate | None = None) -> float:
     """For how long nobody has carried out a rollout that holds its target's lock.
 
-    Since its execution ended; of one that never began, or that Step Functions knows no more, since it got the lock.
+    Since it or its execution ended; of one that never began, or that Step Functions knows no more, since it got the
+    lock. One without a record ended longer ago than any alarm waits: its record has expired, or somebody deleted it.
     """
-    since = fate.ended_at or datetime.fromisoformat(record.get("acceptedAt", record["createdAt"]))
+    if record is None:
+        return LONGEST_ROLLOUT_SECONDS
+    told = record.get("endedAt") or record.get("acceptedAt", record["createdAt"])
+    since = (fate.ended_at if fate else None) or datetime.fromisoformat(told)
     return (datetime.now(UTC) - since).total_seconds()

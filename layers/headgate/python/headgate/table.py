@@ -34,6 +34,8 @@ ANNOUNCED_AS: dict[Terminal, str] = {
 ATTEMPTS = 12
 """Optimistic writes to one item that lose against another are tried again; each loss means that another one won."""
 
+LONGEST_ROLLOUT_SECONDS = 366 * 24 * 3600
+"""An execution runs for a year at most: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"""
 
 RETENTION_DAYS = 90
 """How long records are kept, unless the deployment says otherwise, beyond the year that a rollout may take."""
@@ -237,11 +239,8 @@ class Table:
 
 
 def expiry(retention_days: int = 0) -> int:
-    """When DynamoDB may drop what is written now of a rollout, in seconds since 1970: not while it can still run.
-
-    An execution runs for a year at most: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
-    """
-    return int(time.time()) + (366 + retention_days) * 24 * 3600
+    """When DynamoDB may drop what is written now of a rollout, in seconds since 1970: not while it can still run."""
+    return int(time.time()) + LONGEST_ROLLOUT_SECONDS + retention_days * 24 * 3600
 
 
 def now() -> str:
