@@ -347,8 +347,8 @@ class TestRollingBack:
             return found
 
         monkeypatch.setattr(driver, "_get_alias", look)
-        # WHEN it rolls back, THEN Lambda refuses the write
-        with pytest.raises(driver._client.exceptions.PreconditionFailedException):
+        # WHEN it rolls back, THEN Lambda refuses the write, and the machine asks again
+        with pytest.raises(TargetNotReady, match="is being moved at this moment"):
             driver.rollback(prepared)
         assert checkout.serves() == ("3", {})
         # AND the next try sees what has happened

@@ -11,6 +11,7 @@ from headgate.errors import Aborted, LockLost
 from headgate.evidence import Standing
 from headgate.judge import Arm, Evidence
 from headgate.steps import pause_key, step_key
+from headgate.table import Overtaken
 from headgate.verdict import Findings, Signal, Verdict, judge_pause
 from tests.unit.builders import (
     CONTINUE,
@@ -356,3 +357,47 @@ class TestWhatHasBittenUs:
         inbox.record_signal(plan.rollout_id, "s-2", signal_of("alarm", by="errors"))
         # THEN the promotion goes ahead
         assert steps.enter(plan.rollout_id, "promoting", -1)["forced"] is True
+
+    @pytest.mark.parametrize("phase", ["preparing", "shifting", "promoting"])
+    def test_a_call_that_was_given_up_for_lost_does_not_look_like_the_latest_to_a_rollback(
+        self, table: Table, locks: Locks, steps: Steps, phase: Any
+    ) -> None:
+        plan = start(locks)
+        steps.enter(plan.rollout_id, "rolling-back")
+        with pytest.raises(LockLost, match=f"is being rolled back; {phase} comes too late"):
+            steps.enter(plan.rollout_id, phase, 50)
+        record = table.rollout(plan.rollout_id) or {}
+        assert (record["phase"], "aim" in record) == ("rolling-back", False)
+        # AND the rollback itself may be asked for again
+        steps.enter(plan.rollout_id, "rolling-back")
+
+    def test_a_pause_that_comes_too_late_does_not_stand_in_the_way_of_a_rollback(
+        self, table: Table, locks: Locks, steps: Steps
+    ) -> None:
+        # GIVEN a pause that is open, and a rollback that has begun since
+        plan = start(locks)
+        pause(steps, plan)
+        steps.enter(plan.rollout_id, "rolling-back")
+        # WHEN the pause is judged late, or another one begins, THEN neither leaves a trace
+        late = Verdict(outcome="continue", reason="resumed", next="shift", step=0)
+        with pytest.raises(RuntimeError):
+            steps.close_pause(plan, 1, 1, Findings(step=0), late)
+        with pytest.raises(LockLost, match="a pause comes too late"):
+            pause(steps, plan, 2)
+        assert (table.rollout(plan.rollout_id) or {})["phase"] == "rolling-back"
+        assert [detail["id"] for _, detail in announced(table, plan.rollout_id)] == [
+            "checkout-42/pause-1-started",
+            "checkout-42/started",
+        ]
+
+    def test_a_pause_that_cannot_be_announced_fails(
+        self, table: Table, locks: Locks, steps: Steps, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # GIVEN a record that is written to by others whenever a pause is announced
+        def overtaken(*_: Any) -> None:
+            raise Overtaken
+
+        plan = start(locks)
+        monkeypatch.setattr(table, "transact", overtaken)
+        with pytest.raises(RuntimeError, match="was written to by others 12 times in a row"):
+            pause(steps, plan)

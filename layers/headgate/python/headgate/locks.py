@@ -143,18 +143,22 @@ class Locks:
         """Record that a rollout which holds the lock has started, with its plan."""
         if self._has_begun(plan, execution):
             return  # A retry whose first answer was lost.
+        self._refuse_an_alias_that_is_rolled_out_otherwise(plan)
         try:
             self._begin(plan, execution, epoch)
-        except Overtaken:
-            if not self._has_begun(plan, execution):
-                raise contended(plan.rollout_id) from None
+        except (LockLost, Overtaken) as error:
+            if self._has_begun(plan, execution):
+                return
+            self._refuse_an_alias_that_is_rolled_out_otherwise(plan)
+            if isinstance(error, LockLost):
+                raise
+            raise contended(plan.rollout_id) from None
 
     def _has_begun(self, plan: Plan, execution: str) -> bool:
         record = self._table.rollout(plan.rollout_id)
         return record is not None and record["status"] == "running" and record["execution"] == execution
 
     def _begin(self, plan: Plan, execution: str, epoch: int) -> None:
-        self._refuse_an_alias_that_is_rolled_out_otherwise(plan)
         through = {"throughKey": plan.alias.key} if plan.through else {}
         detail = {
             "target": plan.target.key,
@@ -173,7 +177,14 @@ class Locks:
             self._table.check_lock(plan.target.key, plan.rollout_id, epoch),
             self._table.put_event(plan.rollout_id, "Rollout Started", "started", detail),
             *(self._table.put(f"ALARM#{alarm}", f"ROLLOUT#{plan.rollout_id}", {}) for alarm in set(plan.guards.alarms)),
-            *([self._table.put(*_through(plan.alias.key), {"owner": plan.rollout_id})] if through else []),
+            *(
+                [
+                    self._table.put(*_through(plan.alias.key), {"owner": plan.rollout_id}),
+                    self._table.check_free(plan.alias.key),
+                ]
+                if through
+                else []
+            ),
         )
 
     def _refuse_an_alias_that_is_rolled_out_otherwise(self, plan: Plan) -> None:
@@ -185,6 +196,10 @@ class Locks:
             raise RequestRefused(f"target: {plan.alias.key} is being moved by rollout {owner}; wait for its end")
 
     # The end
+
+    def record(self, rollout_id: str) -> dict[str, Any] | None:
+        """A rollout's record as it is now."""
+        return self._table.rollout(rollout_id)
 
     def take_over(self, rollout_id: str, record: dict[str, Any]) -> int:
         """Raise the epoch of a rollout's lock, so that its execution can have no further effect.
@@ -344,7 +359,9 @@ class Locks:
         epoch, heir_id = lock["epoch"] + 1, waiting["rolloutId"]
         machine = heir["execution"].rsplit(":", 1)[0]
         return [
-            self._table.put_lock(key, lock, {"owner": heir_id, "epoch": epoch, "waiting": lock["waiting"] - 1, **last}),
+            self._table.put_lock(
+                key, lock, {"owner": heir_id, "epoch": epoch, "waiting": lock.get("waiting", 0) - 1, **last}
+            ),
             self._table.delete(waiting),
             self._table.update_rollout(
                 heir_id,

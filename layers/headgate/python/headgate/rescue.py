@@ -67,6 +67,8 @@ class Rescuer:
             If the target needs longer than this rescue lasts; another one goes on where this one has stopped.
         """
         epoch = self._locks.take_over(rollout_id, record)
+        # As it is from now on: the execution may have gone on, and moved the target, since the record was read.
+        record = self._locks.record(rollout_id) or record
         if "state" in record:
             outcome, reason, state = self._roll_back(record, epoch, reason)
         else:

@@ -13,10 +13,15 @@ from headgate.table import ATTEMPTS, Overtaken, contended, now
 
 if TYPE_CHECKING:
     from headgate.plan import Plan
-    from headgate.table import Table
+    from headgate.table import Assignment, Table
     from headgate.verdict import Findings, Verdict
 
 Phase = Literal["starting", "preparing", "shifting", "baking", "paused", "promoting", "rolling-back"]
+
+_FORWARD = "(attribute_not_exists(#phase) OR #phase <> :back)"
+_BACK = {":back": "rolling-back"}
+_NOT_ON_ITS_WAY_BACK: Assignment = {"condition": f"attribute_exists(pk) AND {_FORWARD}", "values": _BACK}
+"""Nothing moves a rollout forward again that is being rolled back; such a write names the phase that it sets."""
 
 
 class Steps:
@@ -39,8 +44,17 @@ class Steps:
         ------
         Aborted
             If an abort has come, or before a promotion an alarm that nobody has heard.
+        LockLost
+            If the rollout is on its way back: a call that was given up for lost must not look like the latest.
         """
-        record = self._table.amend(rollout_id, {"phase": phase} | ({} if aim is None else {"aim": aim}))
+        fields = {"phase": phase} | ({} if aim is None else {"aim": aim})
+        try:
+            record = self._table.amend(rollout_id, fields, **({} if phase == "rolling-back" else _NOT_ON_ITS_WAY_BACK))
+        except ClientError as error:
+            unmet = error.response["Error"]["Code"] == "ConditionalCheckFailedException"
+            if not (unmet and self.is_rolling_back(rollout_id)):
+                raise
+            raise LockLost(f"rollout {rollout_id} is being rolled back; {phase} comes too late") from None
         # Before the last step an alarm is for the judge, who looks at it in the next bake.
         kinds = {"promoting": OBJECTIONS, "rolling-back": ()}.get(phase, ("abort",))
         if objection := objection_in(record, kinds):
@@ -172,6 +186,8 @@ class Steps:
             if self._table.get(pk, sk):
                 return
             record = self._table.rollout(plan.rollout_id) or {}
+            if record.get("phase") == "rolling-back":
+                raise LockLost(f"rollout {plan.rollout_id} is being rolled back; a pause comes too late")
             # What an operator said before this pause was not about it; what comes from now on is.
             said = [s["id"] for s in signals_of(record) if s["signal"] in ("promote", "pause", "resume")]
             with suppress(Overtaken):
@@ -181,11 +197,13 @@ class Steps:
                     self._table.update_rollout(
                         plan.rollout_id,
                         {"phase": "paused", "heard": remembered([*record.get("heard", []), *said])},
-                        condition="signals = :signals",
-                        values={":signals": record.get("signals", {})},
+                        condition=f"signals = :signals AND {_FORWARD}",
+                        values={":signals": record.get("signals", {}), **_BACK},
                     ),
                     self._table.put_event(plan.rollout_id, "Rollout Paused", f"pause-{pause}-started", detail),
                 )
+                return
+        raise contended(plan.rollout_id)
 
     def close_pause(self, plan: Plan, epoch: int, pause: int, findings: Findings, verdict: Verdict) -> dict[str, Any]:
         """Record how a pause ended. The signals that led there are heard: they decide nothing again."""
@@ -213,6 +231,7 @@ class Steps:
                     "watchedSince": now(),
                     **({"forced": True} if verdict.forced else {}),
                 },
+                **_NOT_ON_ITS_WAY_BACK,
             ),
             self._table.put_event(plan.rollout_id, "Verdict Reached", f"pause-{pause}-verdict", detail),
         )
@@ -228,10 +247,9 @@ class Steps:
             rollout_id,
             {"token": token, "attempt": attempt, **fields},
             condition=(
-                "(attribute_not_exists(#attempt) OR #attempt <= :set_attempt) AND #status = :running "
-                "AND (attribute_not_exists(#phase) OR #phase <> :back)"
+                f"(attribute_not_exists(#attempt) OR #attempt <= :set_attempt) AND #status = :running AND {_FORWARD}"
             ),
-            values={":running": "running", ":back": "rolling-back"},
+            values={":running": "running", **_BACK},
         )
 
     def close_wait(self, rollout_id: str, key: str) -> dict[str, Any]:

@@ -182,6 +182,16 @@ class Table:
             }
         }
 
+    def check_free(self, target_key: str) -> dict[str, Any]:
+        """The condition that nobody owns the target's lock."""
+        return {
+            "ConditionCheck": {
+                "TableName": self._name,
+                "Key": _key(f"TARGET#{target_key}", "LOCK"),
+                "ConditionExpression": "attribute_not_exists(held)",
+            }
+        }
+
     def update(self, pk: str, sk: str, fields: dict[str, Any], **how: Unpack[Assignment]) -> dict[str, Any]:
         """A change of an item that is there."""
         return {"Update": {"TableName": self._name, "Key": _key(pk, sk), **_assignment(fields, **how)}}
@@ -210,7 +220,7 @@ class Table:
         Raises
         ------
         LockLost
-            If the write was conditional on the lock, and that is no longer owned.
+            If the write was conditional on a lock, and that has another owner.
         Overtaken
             If another condition no longer holds: read again.
         """
@@ -229,7 +239,7 @@ class Table:
                 for write, reason in zip(writes, reasons, strict=False):
                     if "ConditionCheck" in write and reason == "ConditionalCheckFailed":
                         key = from_item(write["ConditionCheck"]["Key"])["pk"].removeprefix("TARGET#")
-                        raise LockLost(f"the lock of {key} is no longer this rollout's") from None
+                        raise LockLost(f"the lock of {key} has another owner") from None
                 raise Overtaken from None
             return
         raise contended(self._name)

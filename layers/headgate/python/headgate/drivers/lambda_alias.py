@@ -258,10 +258,17 @@ class LambdaAliasDriver:
             if not found.alike(intended):
                 # Asked again after the look: whoever takes the lock from here on moves the alias past this RevisionId.
                 self._still_ours()
-                alias = self._write(intended, alias["RevisionId"])
+                alias = self._write_at_last(intended, alias["RevisionId"])
         except self._client.exceptions.ResourceNotFoundException:
             raise self._changed() from None
         return state.model_copy(update={"revision_id": alias["RevisionId"], "shifted_at": int(time.time() * 1000)})
+
+    def _write_at_last(self, intended: Routing, revision_id: str) -> Any:
+        """Write an alias that was looked at a moment ago; one that was moved since is for the next call to look at."""
+        try:
+            return self._write(intended, revision_id)
+        except self._client.exceptions.PreconditionFailedException:
+            raise TargetNotReady(f"{self._target.key} is being moved at this moment") from None
 
     def _find(self) -> Routing:
         """Where the alias sends its invocations now."""
