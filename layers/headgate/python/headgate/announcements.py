@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from headgate.holding import Redriven
-from headgate.ids import RolloutId
 from headgate.redrives import Outcome as RedriveOutcome
 from headgate.redrives import RedriveRequest, Sampled, Way
 from headgate.request import RolloutRequest, UndoRequest
@@ -21,7 +20,7 @@ from headgate.task_endings import ContainerEnd
 from headgate.task_endings import Outcome as TaskOutcome
 from headgate.tasks import TaskRequest
 from headgate.verdict import Kind, Outcome
-from headgate.wire import Wire
+from headgate.wire import RolloutId, Wire
 
 Timestamp = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$")]
 """UTC, ISO 8601, milliseconds."""

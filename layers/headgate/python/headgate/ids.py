@@ -1,11 +1,9 @@
-"""What every request is known by, apart from the models of any one kind of request."""
+"""What every request is known by. Without the models of any request: some functions only need to know an id."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, TypeGuard
-
-from pydantic import AfterValidator
+from typing import TYPE_CHECKING, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,10 +22,8 @@ def matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
     return check
 
 
-RolloutId = Annotated[
-    str,
-    AfterValidator(matching(_ID, "must be 1 to 128 letters, digits or ._:/@+=- and start with a letter or digit")),
-]
+check_rollout_id = matching(_ID, "must be 1 to 128 letters, digits or ._:/@+=- and start with a letter or digit")
+"""Raises ValueError for what no rollout can be known by."""
 
 
 def is_rollout_id(value: object) -> TypeGuard[str]:

@@ -10,8 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, mode
 
 from headgate.batches import batch_of, record_in
 from headgate.errors import RequestRefused
-from headgate.ids import RolloutId
-from headgate.wire import Wire, read
+from headgate.wire import RolloutId, Wire, read
 
 MAX_CHARACTERS = 16 * 1024
 BODY_CHARACTERS = 500

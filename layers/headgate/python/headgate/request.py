@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from headgate.errors import RequestRefused
-from headgate.ids import RolloutId, matching
+from headgate.ids import matching
 from headgate.strategy import MAX_SECONDS, Strategy, steps_of
-from headgate.wire import Wire, read, text_of_number
+from headgate.wire import RolloutId, Wire, read, text_of_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

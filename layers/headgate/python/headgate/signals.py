@@ -10,10 +10,9 @@ from pydantic import Field, ValidationError
 
 from headgate.errors import RequestRefused, SignalRefused
 from headgate.evidence import against, reassures
-from headgate.ids import RolloutId
 from headgate.table import now
 from headgate.verdict import Signal
-from headgate.wire import Wire, explain
+from headgate.wire import RolloutId, Wire, explain
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient

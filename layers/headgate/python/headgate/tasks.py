@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from headgate.errors import RequestRefused
-from headgate.ids import RolloutId
-from headgate.wire import Wire, read, text_of_number
+from headgate.wire import RolloutId, Wire, read, text_of_number
 
 MAX_OVERRIDES = 8192
 """Characters of the overrides as JSON, the structure's own included."""

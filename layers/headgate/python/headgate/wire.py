@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from headgate.errors import RequestRefused
+from headgate.ids import check_rollout_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,6 +55,8 @@ class Wire(BaseModel):
         """This model as JSON-able data, without the fields that are None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
+
+RolloutId = Annotated[str, AfterValidator(check_rollout_id)]
 
 Request = TypeVar("Request", bound=Wire)
 
