@@ -16,7 +16,7 @@ from headgate.observability import logger
 from headgate.undelivered import put_aside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -38,47 +38,43 @@ https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsResultE
 
 
 class Announcement(NamedTuple):
-    """A record of the stream, and the entry of PutEvents that it comes to."""
+    """A record of the stream, and the entry of PutEvents that it comes to, or why it comes to none."""
 
     record: dict[str, Any]
-    entry: dict[str, Any]
+    entry: dict[str, Any] | None = None
+    fault: str = ""
 
     @property
     def size(self) -> int:
         """Bytes as PutEvents counts them: the detail is ASCII, and the names beside it are short."""
-        return sum(len(value) for value in self.entry.values())
+        return sum(len(value) for value in (self.entry or {}).values())
 
 
 class NotTaken(Exception):  # noqa: N818
-    """The bus does not take a record now; the stream delivers it, and what comes after it, again."""
+    """A record can be neither published nor put aside now."""
 
     def __init__(self, record: dict[str, Any]) -> None:
         super().__init__()
-        self.record = record
+        self.sequence_number = record["dynamodb"]["SequenceNumber"]
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Publish in order; from the first record that is neither published nor put aside, the stream delivers again."""
-    readable, stuck = read(event["Records"])
     try:
-        for chunk in in_chunks(readable):
+        for chunk in in_chunks(map(read, event["Records"])):
             publish(chunk)
     except NotTaken as failure:
-        stuck = failure.record
-    return {"batchItemFailures": [{"itemIdentifier": stuck["dynamodb"]["SequenceNumber"]}] if stuck else []}
+        return {"batchItemFailures": [{"itemIdentifier": failure.sequence_number}]}
+    return {"batchItemFailures": []}
 
 
-def read(records: list[dict[str, Any]]) -> tuple[list[Announcement], dict[str, Any] | None]:
-    """The records that can be read, and the first that can be neither read nor put aside: from it on all come again."""
-    readable = []
-    for record in records:
-        try:
-            readable.append(Announcement(record, entry_of(record)))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this record's alone
-            if not keep(record, f"the record cannot be read: {error!r}"):
-                return readable, record
-    return readable, None
+def read(record: dict[str, Any]) -> Announcement:
+    """What a record of the stream comes to."""
+    try:
+        return Announcement(record, entry_of(record))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this record's alone
+        return Announcement(record, fault=f"the record cannot be read: {error!r}")
 
 
 def entry_of(record: dict[str, Any]) -> dict[str, Any]:
@@ -92,10 +88,10 @@ def entry_of(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def in_chunks(announced: list[Announcement]) -> Iterator[list[Announcement]]:
+def in_chunks(announcements: Iterable[Announcement]) -> Iterator[list[Announcement]]:
     """As many together as one call takes."""
     chunk: list[Announcement] = []
-    for each in announced:
+    for each in announcements:
         if len(chunk) == ENTRIES_PER_CALL or (chunk and sum(a.size for a in chunk) + each.size > BYTES_PER_CALL):
             yield chunk
             chunk = []
@@ -110,30 +106,44 @@ def publish(chunk: list[Announcement]) -> None:
     Raises
     ------
     NotTaken
-        If the bus does not take one of them now.
+        If the bus does not take one of them now, or one that it will never take cannot be put aside.
     ClientError
         If it does not take the call now.
     """
     try:
-        answer = events.put_events(Entries=[each.entry for each in chunk])
+        results = iter(put([each.entry for each in chunk if each.entry]))
     except ClientError as error:
         if error.response["Error"]["Code"] not in REFUSED:
             raise
-        if len(chunk) > 1:
-            for each in chunk:
-                publish([each])
-        elif not keep(chunk[0].record, f"the bus refuses it: {error}"):
-            raise NotTaken(chunk[0].record) from None
+        if len(chunk) == 1:
+            keep(chunk[0].record, f"the bus refuses it: {error}")
+            return
+        for each in chunk:
+            publish([each])
         return
-    for each, result in zip(chunk, answer["Entries"], strict=True):
-        if "ErrorCode" in result:
-            reason = f"{result['ErrorCode']}: {result.get('ErrorMessage')}"
-            logger.warning("event was not taken", reason=reason)
-            if result["ErrorCode"] not in REFUSED or not keep(each.record, f"the bus refuses it: {reason}"):
-                raise NotTaken(each.record)
+    for each in chunk:
+        if fault := each.fault or refusal_in(next(results), each.record):
+            keep(each.record, fault)
 
 
-def keep(record: dict[str, Any], reason: str) -> bool:
-    """Put a record aside for a person to look at; False where that fails."""
+def put(entries: list[dict[str, Any]]) -> list[Any]:
+    """What the bus says of each entry."""
+    return list(events.put_events(Entries=entries)["Entries"]) if entries else []
+
+
+def refusal_in(result: dict[str, Any], record: dict[str, Any]) -> str:
+    """Why the bus will never take a record; empty if it has taken it."""
+    if "ErrorCode" not in result:
+        return ""
+    told = f"{result['ErrorCode']}: {result.get('ErrorMessage')}"
+    if result["ErrorCode"] not in REFUSED:
+        logger.warning("event was not taken", reason=told)
+        raise NotTaken(record)
+    return f"the bus refuses it: {told}"
+
+
+def keep(record: dict[str, Any], reason: str) -> None:
+    """Put a record aside for a person to look at; NotTaken where that fails."""
     logger.error("an event is put aside", reason=reason, keys=record.get("dynamodb", {}).get("Keys"))
-    return put_aside(queues, setting("UNDELIVERED"), record, reason)
+    if not put_aside(queues, setting("UNDELIVERED"), record, reason):
+        raise NotTaken(record)

