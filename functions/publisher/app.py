@@ -60,7 +60,10 @@ class NotTaken(Exception):  # noqa: N818
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Publish in order; from the first record that is neither published nor put aside, the stream delivers again."""
+    """Publish, in the order of the stream as far as the bus takes it.
+
+    From the first record that is neither published nor put aside the stream delivers again.
+    """
     try:
         for chunk in in_chunks(map(read, event["Records"])):
             publish(chunk)
@@ -83,15 +86,15 @@ def entry_of(record: dict[str, Any]) -> dict[str, Any]:
     return {
         "EventBusName": bus,
         "Source": "headgate",
-        "DetailType": item["detailType"],
+        "DetailType": str(item["detailType"]),
         "Detail": json.dumps(item["detail"]),
     }
 
 
-def in_chunks(announcements: Iterable[Announcement]) -> Iterator[list[Announcement]]:
+def in_chunks(announced: Iterable[Announcement]) -> Iterator[list[Announcement]]:
     """As many together as one call takes."""
     chunk: list[Announcement] = []
-    for each in announcements:
+    for each in announced:
         if len(chunk) == ENTRIES_PER_CALL or (chunk and sum(a.size for a in chunk) + each.size > BYTES_PER_CALL):
             yield chunk
             chunk = []

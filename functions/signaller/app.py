@@ -12,6 +12,7 @@ from headgate.inbox import Inbox
 from headgate.observability import logger
 from headgate.signals import Signaller, read_alarm, read_signal
 from headgate.table import Table
+from headgate.wire import shown
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -40,10 +41,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     try:
         asked = read_signal(event["detail"])
     except RequestRefused as refusal:
-        logger.warning("signal refused", reason=str(refusal))
+        logger.warning("signal refused", reason=str(refusal), detail=shown(event["detail"]))
         return
     if asked.signal == "promote" and age_of(event) > STALE_SECONDS:
-        logger.warning("signal refused", reason="a promote this old was meant for another step", by=asked.by)
+        reason = "a promote this old was meant for another step"
+        logger.warning("signal refused", rollout_id=asked.rollout_id, reason=reason, by=asked.by)
         return
     send(asked.rollout_id, event["id"], asked.signal, asked.by, asked.reason)
 
@@ -64,6 +66,6 @@ def send(rollout_id: str, signal_id: str, kind: Kind, by: str, reason: str) -> N
     try:
         signaller.send(rollout_id, signal_id, kind, by=by, reason=reason)
     except SignalRefused as refusal:
-        logger.warning("signal refused", signal=kind, by=by, reason=str(refusal))
+        logger.warning("signal refused", rollout_id=rollout_id, signal=kind, by=by, reason=str(refusal))
     else:
         logger.info("signal recorded", rollout_id=rollout_id, signal=kind, by=by)

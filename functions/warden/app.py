@@ -15,10 +15,10 @@ from headgate.each_by_itself import each_by_itself
 from headgate.errors import LockLost, TargetNotReady
 from headgate.executions import Executions
 from headgate.ids import recorded_id
-from headgate.locks import Locks
+from headgate.locks import Locks, goes_on
 from headgate.observability import logger, tell_seconds
 from headgate.rescue import UNSETTLED, Rescuer, unsettled_seconds
-from headgate.table import ANNOUNCED_AS, Table
+from headgate.table import Table
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -52,7 +52,10 @@ def in_any_order(held: dict[str, str]) -> list[tuple[str, str]]:
 
 def rollout_of(detail: dict[str, Any]) -> str:
     """The rollout that an execution carried out; an input too large for the event is found by the next sweep."""
-    request = json.loads(detail.get("input") or "{}")
+    try:
+        request = json.loads(detail.get("input") or "{}")
+    except (ValueError, RecursionError):
+        request = None
     return recorded_id(request.get("id") if isinstance(request, dict) else None, detail["name"])
 
 
@@ -65,15 +68,14 @@ def look_after(rollout_id: str, target: str | None, warden: str) -> None:
         Key of the target whose lock it holds; None where its execution has ended, which may hold one or not.
     """
     record = table.rollout(rollout_id)
-    if record is None or record["status"] in ANNOUNCED_AS:
-        if target is not None:
-            free(rollout_id, record, target, warden)
-    elif record["status"] != "waiting":
+    if record is not None and goes_on(record):
         see_that_it_lives(rollout_id, record, warden)
+    elif target is not None:
+        free(rollout_id, record, target, warden)
 
 
 def free(rollout_id: str, record: dict[str, Any] | None, target: str, warden: str) -> None:
-    """Pass the lock of a rollout on that has ended, or whose record is gone."""
+    """Pass the lock of a rollout on that does not go on: it has ended, or its record is gone."""
     tell_unsettled(unsettled_seconds(record), warden)
     if heir := locks.release(rollout_id, target):
         executions.start(heir)

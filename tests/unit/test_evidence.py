@@ -322,9 +322,10 @@ class TestSentences:
         assert describe_all(ledger, BOTH).startswith("0 of 100 candidate requests failed against 1 of 900; evidence ")
         assert describe_all(ledger, BOTH).endswith(told)
 
-    def test_evidence_beyond_every_float_is_still_told(self) -> None:
-        ledger = looked(ledger_of(errors((9_000, 9_000), (9_000, 0))))
-        assert against(ledger, ERRORS).endswith("; evidence inf >= 100")
+    @pytest.mark.parametrize("failed", [60, 9_000])
+    def test_evidence_beyond_what_is_told_as_a_number_is_told_as_that(self, failed: int) -> None:
+        ledger = looked(ledger_of(errors((failed, failed), (failed, 0))))
+        assert against(ledger, ERRORS).endswith("; evidence over 1e+15 >= 100")
 
     @pytest.mark.parametrize(
         ("failing", "failures", "lonely"),

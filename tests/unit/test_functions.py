@@ -1445,6 +1445,26 @@ class TestWarden:
         assert len(told()) == 1
         assert locks.admit(request_of("next"), execution_of("next")).lock == "held"
 
+    def test_a_request_that_is_in_line_behind_itself_gets_its_lock(
+        self, table: Table, locks: Locks, deployed: Functions, dynamodb: Any, machines: FakeStepFunctions, told: Any
+    ) -> None:
+        # GIVEN that the record of a lock's owner was deleted, and the same request made once more
+        start(locks)
+        dynamodb.delete_item(TableName=TABLE, Key=to_item({"pk": "ROLLOUT#checkout-42", "sk": "ROLLOUT"}))
+        assert locks.admit(request_of(), execution_of("checkout-42")).lock == "waits"
+        # WHEN the warden sweeps, THEN it is started
+        deployed.call("warden", {"detail-type": "Scheduled Event"})
+        assert [request["id"] for request in machines.executions.values()] == ["checkout-42"]
+        assert (record_of(table)["status"], table.lock(TARGET_KEY)["waiting"]) == ("accepted", 0)
+
+    def test_an_execution_whose_input_cannot_be_read_is_found_by_the_sweep(
+        self, table: Table, dead: str, deployed: Functions
+    ) -> None:
+        told = event("warden")
+        told["detail"]["input"] = "[" * 100_000
+        deployed.call("warden", told)
+        assert record_of(table)["status"] == "running"
+
     def test_a_lock_that_was_passed_on_since_the_index_was_read_is_left_alone(
         self, table: Table, locks: Locks, running: Plan, deployed: Functions, monkeypatch: pytest.MonkeyPatch, told: Any
     ) -> None:
@@ -1858,6 +1878,14 @@ class TestSignaller:
         deployed.call("signaller", sent_now("cloudwatch_alarm_state_change"))
         assert machines.woken == ({} if failed else {payload["token"]: {"signal": "alarm"}})
         assert len(record_of(table)["signals"]) == 1
+
+    def test_an_abort_is_taken_however_long_and_odd_its_reason_is(
+        self, steps: Steps, baking: str, deployed: Functions, machines: FakeStepFunctions
+    ) -> None:
+        deployed.call("signaller", sent_now("rollout_signal_abort", by="k" * 5000, reason="\ud800" + "x" * 5000))
+        assert machines.woken == {baking: {"signal": "abort"}}
+        (signal,) = end_bake(steps)
+        assert (signal["by"], signal["reason"]) == ("k" * 256, "?" + "x" * 999)
 
     @pytest.mark.parametrize("detail", [None, {}, {"rolloutId": "checkout-42", "signal": "hurry"}, {"rolloutId": "x"}])
     def test_what_is_no_signal_changes_nothing(

@@ -9,11 +9,11 @@ import pytest
 
 from headgate.errors import Aborted, SignalRefused
 from headgate.executions import MOST_CHARACTERS
-from headgate.inbox import HEARD_IN, MOST_HEARD, MOST_KEPT, MOST_UNHEARD, remembered
+from headgate.inbox import HEARD_IN, MOST_HEARD, MOST_UNHEARD, remembered, signals_of
 from headgate.items import to_item
 from headgate.request import MOST_ALARMS
 from headgate.steps import step_key
-from headgate.verdict import Findings, Signal, ends_bake
+from headgate.verdict import Findings, Signal, Verdict, ends_bake
 from headgate.wire import MAX_CHARACTERS
 from tests.unit.builders import (
     CONTINUE,
@@ -245,7 +245,7 @@ class TestRoom:
             pause(steps, plan, number)
             inbox.record_signal("checkout-42", f"resume-{number}", signal_of("resume"))
             signals = [Signal.model_validate(signal) for signal in end_pause(steps, number=number)]
-            heard = Findings(step=0, signals=signals, heard=held_by(table)["heard"])
+            heard = Findings(step=0, signals=signals, heard=held_by(table)["heard"], held=held_by(table)["signals"])
             steps.close_pause(plan, 1, number, heard, CONTINUE)
             sent += 2
         record = held_by(table)
@@ -256,11 +256,80 @@ class TestRoom:
         assert inbox.record_signal("checkout-42", "pause-100", signal_of("pause")) is None
         assert held_by(table)["signals"] == record["signals"]
 
-    def test_ids_of_heard_signals_are_bounded_and_the_last_stay(self) -> None:
+    def test_ids_of_heard_signals_are_bounded_but_for_those_of_signals_that_the_record_holds(self) -> None:
         ids = [str(number) for number in range(1000)]
-        assert remembered(ids) == ids[-MOST_HEARD:]
-        # A signal that the record still holds must not be heard a second time.
-        assert MOST_HEARD > MOST_KEPT + MOST_UNHEARD + MOST_ALARMS
+        assert remembered(ids, held=()) == ids[-MOST_HEARD:]
+        assert remembered([*ids, *ids], held=["3", "999", "unheard"]) == ["3", *ids[-MOST_HEARD - 1 :]]
+
+    def test_a_promote_that_was_acted_on_takes_up_no_room(
+        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox
+    ) -> None:
+        # GIVEN a pipeline that promotes a rollout from step to step
+        count = MOST_UNHEARD + 5
+        planned = [{"weight": 1 + step, "bakeSeconds": 600} for step in range(count)]
+        plan = start(locks, strategy={"steps": planned})
+        for step in range(count):
+            bake(steps, plan, step=step, token=f"t-{step}", attempt=f"{step:03d}")
+            assert inbox.record_signal("checkout-42", f"s-{step}", signal_of("promote")) == f"t-{step}"
+            signals = [Signal.model_validate(signal) for signal in end_bake(steps, step=step)]
+            findings = Findings(step=step, signals=signals, heard=held_by(table).get("heard", []))
+            goes_on = Verdict(outcome="continue", reason="", next="shift", step=step + 1)
+            steps.close_step(plan, 1, 0, findings, goes_on)
+        assert held_by(table)["heard"] == [f"s-{step}" for step in range(count)]
+
+    def test_a_promote_that_came_too_late_for_its_step_takes_up_no_room(
+        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox
+    ) -> None:
+        plan = start(locks)
+        bake(steps, plan)
+        for number in range(MOST_UNHEARD):
+            inbox.record_signal("checkout-42", f"s-{number}", signal_of("promote", by=f"job {number}"))
+        # WHEN the step is over without them
+        steps.close_step(plan, 1, 0, Findings(step=0), CONTINUE)
+        # THEN the next one's is taken
+        inbox.record_signal("checkout-42", "s", signal_of("promote"))
+        assert len(held_by(table)["signals"]) == MOST_UNHEARD + 1
+
+    @pytest.mark.parametrize("heard", [True, False])
+    def test_a_record_that_an_earlier_version_has_filled_takes_an_abort_and_hears_nothing_twice(
+        self, table: Table, dynamodb: Any, locks: Locks, steps: Steps, inbox: Inbox, heard: bool
+    ) -> None:
+        # GIVEN a record of nearly all that an item may have, from before signals were bounded
+        plan = start(locks)
+        bake(steps, plan)
+        ids = [f"{number:036d}" for number in range(310)]
+        old = signal_of("pause", by="job", reason="x" * 1000).to_wire()
+        fields = {"signals": {id_: old | {"id": id_} for id_ in ids}, "heard": ids if heard else []}
+        table.amend("checkout-42", fields)
+        key = to_item({"pk": "ROLLOUT#checkout-42", "sk": "ROLLOUT"})
+        before = 390 * 1024
+        rest = before - size_of(dynamodb.get_item(TableName=TABLE, Key=key)["Item"])
+        table.amend("checkout-42", {"state": {"text": "s" * (rest - 50)}})
+        # WHEN an abort comes
+        assert inbox.record_signal("checkout-42", "abort", signal_of("abort", reason="x" * 1000)) == "t-1"
+        # THEN it has made room, and nothing that was heard is heard again
+        assert size_of(dynamodb.get_item(TableName=TABLE, Key=key)["Item"]) < before - 40_000
+        unheard = [signal["id"] for signal in signals_of(held_by(table))]
+        assert (unheard == ["abort"]) is heard
+        assert "abort" in unheard
+        settle(locks, outcome="rolled-back")
+
+    def test_what_was_heard_twice_makes_room_once(
+        self, table: Table, locks: Locks, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # GIVEN a signal that two verdicts were about: DynamoDB refuses to remove one path twice, which moto does not
+        monkeypatch.setattr("headgate.inbox.MOST_KEPT", 2)
+        start(locks)
+        for number in range(3):
+            inbox.record_signal("checkout-42", f"s-{number}", signal_of("pause", by=f"job {number}"))
+        table.amend("checkout-42", {"heard": ["s-0", "s-0", "s-1"]})
+        written: list[dict[str, Any]] = []
+        amend_by = table.amend_by
+        monkeypatch.setattr(table, "amend_by", lambda *args, **how: written.append(how) or amend_by(*args, **how))
+        inbox.record_signal("checkout-42", "s-3", signal_of("abort"))
+        names = written[0]["ExpressionAttributeNames"]
+        assert [name for name in names.values() if name.startswith("s-")] == ["s-3", "s-0", "s-1"]
+        assert sorted(held_by(table)["signals"]) == ["s-2", "s-3"]
 
     @pytest.mark.parametrize(("kind", "size"), [("pause", 1000), ("abort", 1000), ("alarm", 300)])
     def test_texts_are_cut_by_their_bytes_and_at_no_part_of_a_character(
@@ -268,11 +337,12 @@ class TestRoom:
     ) -> None:
         start(locks)
         text = "x" + FOUR_BYTES * 1000
-        for signal_id in "ab":  # An alarm's name is cut as well, and is the same alarm's all the same.
+        for signal_id in "ab":  # A sender whose name is cut is the same sender all the same.
             inbox.record_signal("checkout-42", signal_id, signal_of(kind, by=text, reason=text))
         (signal,) = held_by(table)["signals"].values()
         assert signal["reason"] == "x" + FOUR_BYTES * ((size - 1) // 4)
-        assert signal["by"] == "x" + FOUR_BYTES * 63
+        # An alarm is known by its whole name, which a request has room for.
+        assert signal["by"] == (text if kind == "alarm" else "x" + FOUR_BYTES * 63)
 
     def test_the_fullest_record_there_can_be_takes_an_abort_and_an_end(
         self, table: Table, dynamodb: Any, locks: Locks, inbox: Inbox
@@ -302,7 +372,7 @@ class TestRoom:
             "request": request.ljust(MAX_CHARACTERS),
             "plan": text.ljust(110_000),
             "signals": signals,
-            "heard": [f"{number:036d}" for number in range(1000, 1000 + MOST_HEARD)],
+            "heard": [f"{number:036d}" for number in range(1000, 1000 + MOST_HEARD + MOST_UNHEARD)],
             "firing": alarms,
             "state": {"text": "s" * 50_000},
         }

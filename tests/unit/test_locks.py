@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headgate.aws import execution_name
-from headgate.errors import Aborted, LockLost
+from headgate.errors import Aborted, LockLost, RequestRefused
+from headgate.items import to_item
 from headgate.locks import Locks
+from headgate.plan import make_plan
 from headgate.table import Table
 from headgate.verdict import Findings, Signal, Verdict
 from tests.unit.builders import (
     CONTINUE,
+    DRIVER,
     MACHINE,
     TABLE,
     TARGET,
@@ -33,6 +36,7 @@ from tests.unit.builders import (
     start,
     status_of,
 )
+from tests.unit.consuming import UUID
 
 if TYPE_CHECKING:
     from headgate.inbox import Inbox
@@ -426,3 +430,49 @@ class TestTheLastPromotion:
         last = locks.last_promoted(TARGET_KEY)
         assert last is not None
         assert (last["pk"], table.lock(TARGET_KEY)["owner"]) == ("ROLLOUT#a", "b")
+
+
+class TestTheAliasOfAConsumer:
+    """An alias is moved by one rollout at a time, whether it is the target or a consumer is behind it."""
+
+    def begin(self, locks: Locks, rollout_id: str) -> None:
+        """Begin a rollout of a consumer whose mapping points at the alias that other tests roll out."""
+        consumer = request_of(rollout_id, target={"kind": "event-source", "mapping": UUID})
+        plan = make_plan(consumer, driver=DRIVER, firing=[], alias=request_of().target)
+        admission = locks.admit(consumer, execution_of(rollout_id))
+        assert admission.lock == "held"
+        locks.begin(plan, execution_of(rollout_id), admission.epoch)
+
+    def test_it_is_moved_by_one_of_them_alone(self, locks: Locks) -> None:
+        start(locks, "alias")
+        with pytest.raises(RequestRefused, match=f"{TARGET_KEY} is being moved by rollout alias; wait for its end"):
+            self.begin(locks, "consumer")
+
+    def test_a_consumer_whose_turn_comes_a_moment_after_the_aliass_own_is_refused(
+        self, table: Table, locks: Locks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # GIVEN an alias that was free when the consumer looked
+        lock, looks = table.lock, [{}]
+        start(locks, "alias")
+        monkeypatch.setattr(table, "lock", lambda key: looks.pop() if looks and key == TARGET_KEY else lock(key))
+        # WHEN it begins, THEN its transaction does not hold, and it is told why
+        with pytest.raises(RequestRefused, match="is being moved by rollout alias"):
+            self.begin(locks, "consumer")
+        assert status_of(table, "consumer") == "accepted"
+
+    @pytest.mark.parametrize("next_one", ["alias", "consumer"])
+    def test_what_a_rollout_left_behind_whose_record_is_gone_stands_in_nobodys_way(
+        self, table: Table, locks: Locks, dynamodb: Any, next_one: str
+    ) -> None:
+        # GIVEN a lock that was freed because its owner's record was deleted
+        self.begin(locks, "gone")
+        dynamodb.delete_item(TableName=TABLE, Key=to_item({"pk": "ROLLOUT#gone", "sk": "ROLLOUT"}))
+        assert locks.release("gone", f"event-source/{UUID}") is None
+        # WHEN another one begins
+        if next_one == "alias":
+            start(locks, "next")
+        else:
+            self.begin(locks, "next")
+        # THEN it runs, and the alias is its own
+        assert status_of(table, "next") == "running"
+        assert locks.owner_of_alias(TARGET_KEY) == "next"

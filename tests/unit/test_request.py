@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.errors import RequestRefused
-from headgate.request import RolloutRequest, read_request, read_undo, undo
+from headgate.request import LEAST_CHANCE, RolloutRequest, read_request, read_undo, undo
 from headgate.strategy import MAX_SECONDS
 from headgate.wire import MAX_CHARACTERS, MAX_FAULTS
 from tests.unit.builders import ROOT, TARGET, event, plan_of, request_of
@@ -315,8 +315,13 @@ REFUSALS = [
     ("guards.alarms", "checkout-errors", "guards.alarms: input should be a valid list"),
     ("guards.alarms", [""], "guards.alarms[0]: string should have at least 1 character"),
     ("guards.alarms", [str(n) for n in range(101)], "guards.alarms: list should have at most 90 items"),
-    ("guards.alpha", 0, "guards.alpha: input should be greater than or equal to 0.000000000001 (given 0)"),
-    ("guards.alpha", 5e-324, "guards.alpha: input should be greater than or equal to 0.000000000001 (given 5e-324)"),
+    ("guards.alpha", 0, "guards.alpha: input should be greater than 0 (given 0)"),
+    ("guards.alpha", 5e-324, "guards.alpha: must be at least 1e-12 (given 4.94066e-324)"),
+    (
+        "guards",
+        {"errors": {}, "promoteEarly": {"beta": 9e-13}},
+        "guards.promoteEarly.beta: must be at least 1e-12 (given",
+    ),
     ("guards.alpha", 0.9, "guards.alpha: input should be less than or equal to 0.5 (given 0.9)"),
     ("guards.alpha", float("nan"), "guards.alpha: "),
     (
@@ -350,7 +355,7 @@ REFUSALS = [
     (
         "guards.promoteEarly",
         {"beta": 0},
-        "guards.promoteEarly.beta: input should be greater than or equal to 0.0000000",
+        "guards.promoteEarly.beta: input should be greater than 0 (given 0)",
     ),
     ("guards.promoteEarly", {"beta": 0.6}, "guards.promoteEarly.beta: input should be less than or equal to 0.5"),
     ("guards.promoteEarly", {"alpha": 0.1}, "guards.promoteEarly.alpha: is not a known field"),
@@ -644,7 +649,7 @@ requests = st.fixed_dictionaries(
                 "alarms": st.lists(st.text(min_size=1, max_size=5), max_size=3),
                 "strictAlarms": st.booleans(),
                 "errors": st.builds(lambda t: {"tolerate": t}, st.floats(0, 100)),
-                "alpha": st.floats(0, 0.5, exclude_min=True),
+                "alpha": st.floats(LEAST_CHANCE, 0.5),
                 "onNoData": st.sampled_from(["wait", "fail", "pass"]),
                 "latency": st.builds(lambda ms: {"thresholdMs": ms}, st.floats(0.001, 900_000)) | st.just({}),
                 "failuresPerCause": st.floats(1, 1000),

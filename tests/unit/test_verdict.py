@@ -468,4 +468,4 @@ def test_what_a_verdict_was_about_is_heard_but_for_an_abort() -> None:
         signal_of(kind).model_copy(update={"id": f"s-{n}"})
         for n, kind in enumerate(("pause", "abort", "alarm"), start=1)
     ]
-    assert Findings(step=0, signals=words, heard=["s-0"]).heard_now == ["s-0", "s-1", "s-3"]
+    assert Findings(step=0, signals=words, heard=["s-0"]).heard_by_pause == ["s-0", "s-1", "s-3"]

@@ -246,7 +246,8 @@ def describe(ledger: Ledger, measure: Measure, terms: Terms) -> str:
     lonely = ""
     if measure.key == "errors" and len(ledger.failing) == 1 and ledger.total("errors").candidate.failures > 1:
         lonely = "; all failures of the candidate came from one instance"
-    return f"{_compared(ledger, measure)}; evidence {value:,.3g} {sign} {1 / terms.alpha:,.3g}{lonely}"
+    told = f"{value:,.3g}" if value <= MOST_TOLD else f"over {MOST_TOLD:,.3g}"
+    return f"{_compared(ledger, measure)}; evidence {told} {sign} {1 / terms.alpha:,.3g}{lonely}"
 
 
 def describe_all(ledger: Ledger, terms: Terms) -> str:

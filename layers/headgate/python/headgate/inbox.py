@@ -7,7 +7,7 @@ are cut, and of the signals that were heard the oldest make room. An abort alway
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -16,7 +16,7 @@ from headgate.items import to_item
 from headgate.table import ANNOUNCED_AS, ATTEMPTS, contended
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from headgate.steps import Phase
     from headgate.table import Table
@@ -44,12 +44,16 @@ MOST_KEPT = 60
 """Signals that a record keeps. Beyond it those that were heard go, the oldest first; alarms, of which a rollout has 90
 at most, and operators' signals stay until they are heard."""
 
-MOST_HEARD = 250
-"""Ids of heard signals that a record keeps, so that one which is delivered again is not heard again: far more than it
-keeps signals."""
+MOST_HEARD = 200
+"""Ids of heard signals that a record keeps beside those of the signals that it holds, so that one which is delivered
+again is not heard again."""
 
-MOST_BYTES: dict[Literal["by", "reason", "alarm"], int] = {"by": 256, "reason": 1000, "alarm": 300}
-"""Bytes, in UTF-8, that are kept of who sent a signal, of an operator's reason and of an alarm's."""
+MOST_DROPPED = 50
+"""Signals that make room in one write: its expression takes 4 KB."""
+
+BYTES_BY, BYTES_REASON, BYTES_ALARM = 256, 1000, 300
+"""Bytes, in UTF-8, that are kept of who sent a signal, of an operator's reason and of an alarm's. The name of an alarm
+is one of the request's, which is bounded already."""
 
 OBJECTIONS: tuple[Kind, ...] = ("abort", "alarm", "evidence")
 """What still stands against a promotion, until its end is on record."""
@@ -107,7 +111,7 @@ class Inbox:
         if signal.signal in _COUNTED:
             condition += " AND size(signals) = :count"
             values = {":count": len(read["signals"])}
-        dropped = {f"#heard{n}": heard_id for n, heard_id in enumerate(_making_room(read))}
+        dropped = {f"#drop{n}": dropped_id for n, dropped_id in enumerate(_making_room(read, signal))}
         remove = f" REMOVE {', '.join(f'signals.{name}' for name in dropped)}" if dropped else ""
         return self._table.amend_by(
             rollout_id,
@@ -154,27 +158,42 @@ def _same_in(record: dict[str, Any], signal: Signal) -> str | None:
 
 
 def _refuse_beyond_room(rollout_id: str, record: dict[str, Any], signal: Signal) -> None:
-    """Refuse an operator's signal where too many have not been heard yet."""
+    """Refuse an operator's signal where too many wait to be acted on."""
     if signal.signal not in _COUNTED:
         return
-    unheard = sum(known["signal"] in _COUNTED for known in signals_of(record))
-    if unheard >= MOST_UNHEARD:
+    waiting = len(_of_operators(record))
+    if waiting >= MOST_UNHEARD:
         raise SignalRefused(
-            f"signal: rollout {rollout_id} has not acted on {unheard} signals yet; until it has, it takes only an abort"
+            f"signal: rollout {rollout_id} has not acted on {waiting} signals yet; until it has, it takes only an abort"
         )
 
 
-def _making_room(record: dict[str, Any]) -> list[str]:
-    """Ids of the heard signals that go, so that one more is no more than a record keeps."""
+def _of_operators(record: dict[str, Any]) -> list[Any]:
+    """Operators' signals that may still decide something; a promote is for the step that its sender saw."""
+    return [
+        known
+        for known in signals_of(record)
+        if known["signal"] in _COUNTED and (known["signal"] != "promote" or known["step"] == record.get("step", 0))
+    ]
+
+
+def _making_room(record: dict[str, Any], signal: Signal) -> list[str]:
+    """Ids of the signals that go, so that there is room for one more: those that were heard, the oldest first.
+
+    For an abort those go as well that operators have sent, which it overrules.
+    """
     surplus = max(0, len(record["signals"]) + 1 - MOST_KEPT)
-    heard = [signal_id for signal_id in record.get("heard", []) if signal_id in record["signals"]]
-    return heard[:surplus]
+    going = [signal_id for signal_id in dict.fromkeys(record.get("heard", [])) if signal_id in record["signals"]]
+    if signal.signal == "abort":
+        going += [known["id"] for known in _of_operators(record)]
+    return going[: min(surplus, MOST_DROPPED)]
 
 
 def _bounded(signal: Signal) -> Signal:
     """A signal with as much of its texts as is kept."""
-    reason = MOST_BYTES["alarm" if signal.signal == "alarm" else "reason"]
-    return signal.model_copy(update={"by": _cut(signal.by, MOST_BYTES["by"]), "reason": _cut(signal.reason, reason)})
+    if signal.signal == "alarm":
+        return signal.model_copy(update={"reason": _cut(signal.reason, BYTES_ALARM)})
+    return signal.model_copy(update={"by": _cut(signal.by, BYTES_BY), "reason": _cut(signal.reason, BYTES_REASON)})
 
 
 def _cut(text: str, size: int) -> str:
@@ -182,9 +201,19 @@ def _cut(text: str, size: int) -> str:
     return text.encode(errors="replace")[:size].decode(errors="ignore")
 
 
-def remembered(heard: Sequence[str]) -> list[str]:
-    """As many ids of heard signals as a record keeps, of which the last were heard last."""
-    return list(heard[-MOST_HEARD:])
+def remembered(heard: Sequence[str], held: Collection[str]) -> list[str]:
+    """The ids of heard signals that a record keeps: of all that it holds, and of the others the last.
+
+    Parameters
+    ----------
+    heard
+        Ids in the order in which they were heard.
+    held
+        Ids of the signals that the record holds: one that was forgotten would be heard again.
+    """
+    gone = [signal_id for signal_id in dict.fromkeys(heard) if signal_id not in held]
+    forgotten = set(gone[:-MOST_HEARD])
+    return [signal_id for signal_id in dict.fromkeys(heard) if signal_id not in forgotten]
 
 
 def _whom_to_wake(record: dict[str, Any], signal_id: str) -> str | None:

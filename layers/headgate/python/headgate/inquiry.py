@@ -54,6 +54,7 @@ class Inquiry:
             signals=[Signal.model_validate(signal) for signal in signals_of(record)],
             firing=self._alarms.firing_since(plan.guards.alarms, already=already, since=since),
             heard=record.get("heard", []),
+            held=record.get("signals", {}),
             extra_bakes=bake,
         )
         ledger = self.last_look(plan, None if key.startswith("PAUSE") else step, state)

@@ -118,8 +118,11 @@ class Failures:
         SQS hands out no other
         (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/interleaving-multiple-ordered-message-groups.html).
         """
+        # Beside a failure nothing comes again at once: its cause is most often not one message's alone, and SQS counts
+        # deliveries.
+        least = FIRST_DELAY_SECONDS if any(delay for _, delay in self._delays) else 0
         entries = [
-            {"Id": str(number), "ReceiptHandle": message["receiptHandle"], "VisibilityTimeout": delay}
+            {"Id": str(number), "ReceiptHandle": message["receiptHandle"], "VisibilityTimeout": max(delay, least)}
             for number, (message, delay) in enumerate(self._delays)
         ]
         for start in range(0, len(entries), ENTRIES):

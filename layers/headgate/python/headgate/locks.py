@@ -143,9 +143,9 @@ class Locks:
         """Record that a rollout which holds the lock has started, with its plan."""
         if self._has_begun(plan, execution):
             return  # A retry whose first answer was lost.
-        self._refuse_an_alias_that_is_rolled_out_otherwise(plan)
+        left_behind = self._refuse_an_alias_that_is_rolled_out_otherwise(plan)
         try:
-            self._begin(plan, execution, epoch)
+            self._begin(plan, execution, epoch, left_behind)
         except (LockLost, Overtaken) as error:
             if self._has_begun(plan, execution):
                 return
@@ -158,7 +158,7 @@ class Locks:
         record = self._table.rollout(plan.rollout_id)
         return record is not None and record["status"] == "running" and record["execution"] == execution
 
-    def _begin(self, plan: Plan, execution: str, epoch: int) -> None:
+    def _begin(self, plan: Plan, execution: str, epoch: int, left_behind: dict[str, Any] | None) -> None:
         through = {"throughKey": plan.alias.key} if plan.through else {}
         detail = {
             "target": plan.target.key,
@@ -179,7 +179,7 @@ class Locks:
             *(self._table.put(f"ALARM#{alarm}", f"ROLLOUT#{plan.rollout_id}", {}) for alarm in set(plan.guards.alarms)),
             *(
                 [
-                    self._table.put(*_through(plan.alias.key), {"owner": plan.rollout_id}),
+                    self._table.put(*_through(plan.alias.key), {"owner": plan.rollout_id}, over=left_behind),
                     self._table.check_free(plan.alias.key),
                 ]
                 if through
@@ -187,13 +187,24 @@ class Locks:
             ),
         )
 
-    def _refuse_an_alias_that_is_rolled_out_otherwise(self, plan: Plan) -> None:
-        """An alias is moved by one rollout at a time, whether it is the target or a consumer is behind it."""
-        owner = (self._table.get(*_through(plan.alias.key)) or {}).get("owner")
+    def _refuse_an_alias_that_is_rolled_out_otherwise(self, plan: Plan) -> dict[str, Any] | None:
+        """An alias is moved by one rollout at a time, whether it is the target or a consumer is behind it.
+
+        Returns
+        -------
+        dict or None
+            What a consumer's rollout that does not go on has left behind: it stands in nobody's way.
+        """
+        mark = self._table.get(*_through(plan.alias.key))
+        owner = mark["owner"] if mark else None
+        left_behind = None
+        if mark and owner != plan.rollout_id and not goes_on(self._table.rollout(mark["owner"])):
+            owner, left_behind = None, mark
         if plan.through and owner is None:
             owner = self._table.lock(plan.alias.key).get("owner")
         if owner not in (None, plan.rollout_id):
             raise RequestRefused(f"target: {plan.alias.key} is being moved by rollout {owner}; wait for its end")
+        return left_behind
 
     # The end
 
@@ -280,10 +291,11 @@ class Locks:
         return Settlement(self._table.rollout(heir) if heir else None)
 
     def release(self, rollout_id: str, target_key: str) -> dict[str, Any] | None:
-        """Free or hand on a lock whose owner has ended, or has no record any more; any other lock is left as it is.
+        """Free or hand on a lock whose owner does not go on; any other lock is left as it is.
 
         Ending a rollout passes its lock on by itself. This is for a lock that was left held all the same: by an earlier
-        version of Headgate, or because the owner's record was deleted.
+        version of Headgate, or because the owner's record was deleted. The same request may then be in line behind
+        itself.
 
         Returns
         -------
@@ -292,7 +304,7 @@ class Locks:
         """
         for _ in range(ATTEMPTS):
             lock, record = self._table.lock(target_key), self._table.rollout(rollout_id)
-            if lock.get("owner") != rollout_id or (record and record["status"] not in ANNOUNCED_AS):
+            if lock.get("owner") != rollout_id or goes_on(record):
                 return None
             heir, passing_on = self._pass_on(target_key, lock, record)
             with suppress(Overtaken):
@@ -390,6 +402,11 @@ class Locks:
             record = self._table.rollout(place["rolloutId"])
             if record and record["status"] == "waiting":
                 yield place, record
+
+
+def goes_on(record: dict[str, Any] | None) -> bool:
+    """Whether a rollout is one that owns its target's lock: it has neither ended nor does it wait in line."""
+    return record is not None and record["status"] in ("accepted", "running")
 
 
 def ending(outcome: Terminal, reason: str, state: dict[str, Any]) -> dict[str, Any]:

@@ -188,9 +188,6 @@ Candidate = Annotated[
 ]
 
 
-LEAST_CHANCE = 1e-12
-"""Of being wrong: with less, chance is not what is wrong. Evidence that can be told reaches its inverse easily."""
-
 Tolerated = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
 """Relative: 0.5 lets the candidate fail at 1.5 times the stable revision's rate."""
 
@@ -307,7 +304,7 @@ class EarlyPromotion(Wire):
 
     worse: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 1.0
     """What has to be ruled out: a candidate that fails (1 + worse) times as often as the stable revision."""
-    beta: Annotated[float, Field(strict=True, ge=LEAST_CHANCE, le=0.5)] = 0.05
+    beta: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.05
     """Probability that such a candidate is promoted early."""
 
 
@@ -330,7 +327,7 @@ class Guards(Wire):
     custom: Annotated[list[CustomGuard], Field(max_length=10)] = []
     source: SourceGuard | None = None
     """For a consumer: the health of what it reads from."""
-    alpha: Annotated[float, Field(strict=True, ge=LEAST_CHANCE, le=0.5)] = 0.01
+    alpha: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.01
     """Probability that a candidate which is no worse is ever rolled back, over the whole rollout and all guards."""
     evidence: Literal["telemetry", "cloudwatch"] = "telemetry"
     """Where the counts for errors and latency come from: in seconds, or per minute."""
@@ -536,6 +533,7 @@ def read_request(detail: object, default_id: str) -> RolloutRequest:
     """Read a rollout's request; errors as for ``wire.read``, and where its guards do not go with its strategy."""
     request = read(RolloutRequest, detail, default_id, needs="target")
     _refuse_what_is_for_consumers_alone(request)
+    _refuse_chances_too_small(request)
     _refuse_bakes_too_short_for_cloudwatch(request)
     _refuse_more_than_a_ledger_holds(request)
     _refuse_tasks_that_cannot_be_read(request)
@@ -561,6 +559,18 @@ def _refuse_more_than_a_ledger_holds(request: RolloutRequest) -> None:
             f"guards: {compared} that compare over {steps} steps are more than {MOST_COMPARISONS} comparisons; "
             "take fewer steps or fewer guards"
         )
+
+
+LEAST_CHANCE = 1e-12
+"""Of being wrong: with less, chance is not what is wrong. Evidence as it is told must be able to reach its inverse."""
+
+
+def _refuse_chances_too_small(request: RolloutRequest) -> None:
+    # Not a matter of the model: a plan that was made before this limit must still be carried out.
+    early = request.guards.promote_early
+    for field, chance in (("alpha", request.guards.alpha), ("promoteEarly.beta", early.beta if early else 1.0)):
+        if chance < LEAST_CHANCE:
+            raise RequestRefused(f"guards.{field}: must be at least {LEAST_CHANCE:g} (given {chance:g})")
 
 
 def _refuse_bakes_too_short_for_cloudwatch(request: RolloutRequest) -> None:

@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 from headgate.errors import RequestRefused, SignalRefused
 from headgate.evidence import against, reassures
@@ -22,13 +22,22 @@ if TYPE_CHECKING:
     from headgate.verdict import Kind
 
 
+def _utf8(value: object) -> object:
+    """Text as UTF-8 can carry it: JSON may hold half a surrogate pair."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
+
+
+Text = Annotated[str, BeforeValidator(_utf8)]
+"""Of any length: an abort must not be lost for its reason. The inbox keeps so much of it."""
+
+
 class RolloutSignal(Wire):
     """The detail of a ``Rollout Signal`` event: what an operator wants."""
 
     rollout_id: RolloutId
     signal: Literal["promote", "promote-fully", "pause", "resume", "abort"]
-    by: Annotated[str, Field(max_length=256)] = "an operator"
-    reason: Annotated[str, Field(max_length=1000)] = ""
+    by: Text = "an operator"
+    reason: Text = ""
 
 
 def read_signal(detail: object) -> RolloutSignal:

@@ -140,6 +140,7 @@ class Steps:
         where = {"target": plan.target.key, "step": step, "weight": plan.steps[step].weight, "bake": bake}
         baked = {**where, "endedBy": findings.ended_by, "evidence": evidence}
         reached = {**where, "verdict": verdict.outcome, "reason": verdict.reason, "evidence": evidence}
+        heard = findings.heard_by_pause if verdict.next == "pause" else findings.heard_by_step
         return self._stands(
             plan.rollout_id,
             step_key(step, bake),
@@ -156,7 +157,7 @@ class Steps:
                 {
                     "step": verdict.step,
                     **({"forced": True} if verdict.forced else {}),
-                    **({"heard": remembered(findings.heard_now)} if verdict.next == "pause" else {}),
+                    **({"heard": remembered(heard, findings.held)} if heard else {}),
                 },
             ),
             self._table.put_event(plan.rollout_id, "Step Baked", f"step-{step}-{bake}-baked", baked),
@@ -190,13 +191,14 @@ class Steps:
                 raise LockLost(f"rollout {plan.rollout_id} is being rolled back; a pause comes too late")
             # What an operator said before this pause was not about it; what comes from now on is.
             said = [s["id"] for s in signals_of(record) if s["signal"] in ("promote", "pause", "resume")]
+            heard = remembered([*record.get("heard", []), *said], record.get("signals", {}))
             with suppress(Overtaken):
                 self._table.transact(
                     self._table.check_lock(plan.target.key, plan.rollout_id, epoch),
                     self._table.put(pk, sk, {**detail, "startedAt": now()}),
                     self._table.update_rollout(
                         plan.rollout_id,
-                        {"phase": "paused", "heard": remembered([*record.get("heard", []), *said])},
+                        {"phase": "paused", "heard": heard},
                         condition=f"signals = :signals AND {_FORWARD}",
                         values={":signals": record.get("signals", {}), **_BACK},
                     ),
@@ -226,7 +228,7 @@ class Steps:
                 {
                     "phase": "shifting",
                     "step": verdict.step,
-                    "heard": remembered(findings.heard_now),
+                    "heard": remembered(findings.heard_by_pause, findings.held),
                     "firing": list(findings.firing),
                     "watchedSince": now(),
                     **({"forced": True} if verdict.forced else {}),

@@ -132,15 +132,16 @@ class Table:
 
     # The pieces of a transaction
 
-    def put(self, pk: str, sk: str, fields: dict[str, Any]) -> dict[str, Any]:
-        """An item that must not be there yet."""
-        return {
-            "Put": {
-                "TableName": self._name,
-                "Item": self._item(pk, sk, fields),
-                "ConditionExpression": "attribute_not_exists(pk)",
+    def put(self, pk: str, sk: str, fields: dict[str, Any], *, over: dict[str, Any] | None = None) -> dict[str, Any]:
+        """An item that must not be there yet, or be the one that was read, of the same owner."""
+        condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"}
+        if over:
+            condition = {
+                "ConditionExpression": "attribute_not_exists(pk) OR #owner = :owner",
+                "ExpressionAttributeNames": {"#owner": "owner"},
+                "ExpressionAttributeValues": to_item({":owner": over["owner"]}),
             }
-        }
+        return {"Put": {"TableName": self._name, "Item": self._item(pk, sk, fields), **condition}}
 
     def put_rollout(self, rollout_id: str, fields: dict[str, Any]) -> dict[str, Any]:
         """The record of a rollout that has none yet."""

@@ -9,7 +9,7 @@ from headgate.judge import Arm
 from headgate.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from headgate.evidence import Ledger, Measure
     from headgate.plan import Plan
@@ -58,6 +58,8 @@ class Findings(NamedTuple):
     stable_throttled: Arm = Arm()
     heard: Sequence[str] = ()
     """Ids of the signals that an earlier verdict was about."""
+    held: Collection[str] = ()
+    """Ids of all signals that the record holds."""
     firing: Sequence[str] = ()
     """Alarms that fire now and have started to since the rollout did, or have recovered in between."""
     beyond_limits: str = ""
@@ -65,9 +67,17 @@ class Findings(NamedTuple):
     extra_bakes: int = 0
 
     @property
-    def heard_now(self) -> list[str]:
-        """Ids of the signals that decide nothing again after this verdict; an abort always does."""
+    def heard_by_pause(self) -> list[str]:
+        """Ids of the signals that decide nothing again after a verdict on a pause, or one that pauses.
+
+        An abort always does.
+        """
         return [*self.heard, *(signal.id for signal in self.signals if signal.signal != "abort")]
+
+    @property
+    def heard_by_step(self) -> list[str]:
+        """Ids of the signals that decide nothing again after another verdict: a promote is for its step alone."""
+        return [*self.heard, *(signal.id for signal in self.signals if signal.signal == "promote")]
 
     @property
     def ended_by(self) -> str:
