@@ -249,8 +249,8 @@ def _outcome(traffic: Traffic, took: list[float], failed: list[int]) -> Outcome:
 
 HOW = f"""Made-up traffic: {CLIENTS} clients make {RPS:g} requests a second, each client in proportion to one over
 its rank; {WEIGHT:.0%} go to the candidate, and each request fails on its own. A failure's unit is its client. The
-fault starts *at once*, *after {HEALTHY_SECONDS // 60} minutes*, or then but *after a burst*: for {BURST_SECONDS} s
-every request of both revisions has failed. Without a fault: *poisoned units*, {POISONED} units besides that always
+fault starts *at once*, *after {HEALTHY_SECONDS // 60} minutes*, or then and just *after a burst*, {BURST_SECONDS} s in
+which every request of both revisions failed. Without a fault: *poisoned units*, {POISONED} units besides that always
 fail, and are tried again every {POISON_SECONDS:g} s on average, routed at random each time; *retries that stick*,
 each failure is an event that fails again after {RETRIED_AFTER[0]} and {RETRIED_AFTER[1]} s, plus what its attempts
 take ({QUICK_SECONDS:g} s each on average, *slow* ones {SLOW_SECONDS:g} s), on the revision where it failed first,
@@ -293,7 +293,7 @@ def _limits(cells: list[Cell]) -> Iterator[tuple[str, str, str, bool]]:
     most = ALPHA + 3 * sqrt(ALPHA * (1 - ALPHA) / runs)
     false = max(outcome.false_share for outcome in held)
     yield (
-        "false rollbacks in an hour without a fault, but for slow retries",
+        "false rollbacks in an hour without a fault, slow retries left out",
         f"{most:.2%} (1 % and three standard errors of {runs} runs)",
         f"at most {false:.2%}",
         false <= most,
@@ -308,7 +308,7 @@ def _limits(cells: list[Cell]) -> Iterator[tuple[str, str, str, bool]]:
     )
     ratio = max(outcomes[MEMORY].mean_failures / outcomes[FOR_EVER].mean_failures for outcomes in faulty)
     yield (
-        "failed requests over those when units are remembered for ever",
+        "failed requests, remembered for minutes over remembered for ever",
         f"{MOST_FAILED:g}",
         f"at most {ratio:.2f}",
         ratio <= MOST_FAILED,
@@ -337,7 +337,7 @@ def _learnt(cells: list[Cell]) -> str:
     {min(spent[True]):.1f} to {max(spent[True]):.1f} times. So a unit should be the least that fails as one, a
     message rather than a client. Where retries stick to a revision, units are needed: without them
     {min(unnamed):.1%} to {max(unnamed):.1%} of good candidates are rolled back, with them {max(quick):.1%} at most.
-    It is {slow:.1%} where an attempt takes {SLOW_SECONDS:g} s, because the last one then comes about when its event
+    With attempts of {SLOW_SECONDS:g} s it is {slow:.1%}: the last one then fails at about the time when its event
     is forgotten. To count once for each revision is wrong: with poisoned units, {min(poisoned):.0%} of good
     candidates are rolled back."""
     return " ".join(told.split())
