@@ -117,7 +117,7 @@ def tell_when_they_come_again(failures: Failures, batch: list[dict[str, Any]], c
             told = hurried.change_message_visibility_batch(QueueUrl=url, Entries=entries)
             if refused := told.get("Failed"):
                 logger.warning("messages come again after the queue's visibility timeout", refused=refused)
-    except Exception:  # noqa: BLE001 - whatever it is, the batch's answer stands
+    except Exception:  # noqa: BLE001 - no failure of this call changes the batch's answer
         logger.exception("the queue could not be told when messages come again")
 
 

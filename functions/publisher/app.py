@@ -31,7 +31,7 @@ https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
 """
 
 REFUSED = ("MalformedDetail", "InvalidArgument", "RedactionFailure", "ValidationException", "RequestEntityTooLarge")
-"""What says that the bus will never take an entry, or a call; anything else is worth another try.
+"""Error codes of an entry, or of a call, that the bus will never take; any other error is worth another try.
 
 https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsResultEntry.html
 """
@@ -76,7 +76,7 @@ def read(record: dict[str, Any]) -> Announcement:
     """What a record of the stream comes to."""
     try:
         return Announcement(record, entry_of(record))
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is this record's alone
+    except Exception as error:  # noqa: BLE001 - any failure concerns this record alone
         return Announcement(record, fault=f"the record cannot be read: {error!r}")
 
 

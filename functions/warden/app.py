@@ -75,7 +75,7 @@ def look_after(rollout_id: str, target: str | None, warden: str) -> None:
 
 
 def free(rollout_id: str, record: dict[str, Any] | None, target: str, warden: str) -> None:
-    """Pass the lock of a rollout on that does not go on: it has ended, or its record is gone."""
+    """Free or hand on the lock of a rollout that has ended, or whose record is gone."""
     tell_unsettled(unsettled_seconds(record), warden)
     if heir := locks.release(rollout_id, target):
         executions.start(heir)

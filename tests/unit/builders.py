@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws import execution_arn, execution_name
@@ -28,6 +29,14 @@ MACHINE = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:headgate-rollout"
 DRIVER = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:headgate-lambda-alias-driver"
 TARGET = {"kind": "lambda-alias", "function": "checkout", "alias": "live"}
 TARGET_KEY = "lambda-alias/checkout/live"
+CONTEXT = SimpleNamespace(
+    function_name="headgate",
+    memory_limit_in_mb=512,
+    invoked_function_arn=DRIVER,
+    aws_request_id="request-1",
+    get_remaining_time_in_millis=lambda: 30_000,
+)
+"""The context of an invocation with half a minute left."""
 FIRST_TOKEN = "t-1"
 UNUSABLE_IDS = ["x" * 3000, "", "a b", "\ud800x", {"a": 1}, 5, "é" * 100, "\x00", "x" * 129, "-x"]
 """What StartExecution takes for an id, and the table or an event does not."""

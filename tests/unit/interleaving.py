@@ -13,6 +13,7 @@ an end as well, in which whoever has not finished is dead: ``at_the_end`` is ask
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -157,17 +158,18 @@ class Broken(AssertionError):  # noqa: N818
         super().__init__("\n".join([what, *lines]))
 
 
-class Rules:
+class Rules(ABC):
     """How a world goes on, and what must hold in it."""
 
+    @abstractmethod
     def carry_out(self, world: World, call: Call) -> tuple[World, str] | None:
         """The world after a call, and the answer; None while the call has to wait for others."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check(self, before: World, after: World) -> str:
         """What is wrong after a step; empty if nothing is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def at_the_end(self, world: World, dead: frozenset[str]) -> tuple[str, list[Step]]:
         """What is wrong when nobody goes on, and the steps that come after that; empty if nothing is.
 
@@ -176,11 +178,10 @@ class Rules:
         dead
             What those carry who have not finished.
         """
-        raise NotImplementedError
 
     def told(self, step: Step) -> str:
         """A step as a line of text."""
-        raise NotImplementedError
+        return f"{step.actor}: {step.call.operation} -> {step.answer}"
 
 
 class Explored(NamedTuple):

@@ -13,7 +13,6 @@ import json
 import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -33,6 +32,7 @@ from headgate.request import RolloutRequest
 from headgate.table import now
 from tests.unit.builders import (
     ACCOUNT,
+    CONTEXT,
     DRIVER,
     MACHINE,
     ROOT,
@@ -57,6 +57,7 @@ from tests.unit.test_stacks import FakeStacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
     from headgate.ledgers import Ledgers
     from headgate.locks import Locks
@@ -83,13 +84,6 @@ SETTINGS = {
     "SETTLE_SECONDS": "60",
 }
 NAMES = sorted(path.parent.name for path in ROOT.glob("functions/*/app.py"))
-CONTEXT = SimpleNamespace(
-    function_name="headgate",
-    memory_limit_in_mb=512,
-    invoked_function_arn=DRIVER,
-    aws_request_id="request-1",
-    get_remaining_time_in_millis=lambda: 30_000,
-)
 
 
 class Functions:

@@ -31,9 +31,20 @@ from headgate.intake import (
 )
 from headgate.locks import Locks
 from headgate.table import Table
-from tests.unit.builders import MACHINE, ROOT, TABLE, TARGET_KEY, admit, event, execution_of, request_of, status_of
+from tests.unit.builders import (
+    CONTEXT,
+    MACHINE,
+    ROOT,
+    TABLE,
+    TARGET_KEY,
+    admit,
+    event,
+    execution_of,
+    request_of,
+    status_of,
+)
 from tests.unit.services import FakeStepFunctions, Refusal, Service
-from tests.unit.test_functions import CONTEXT, SETTINGS, Functions
+from tests.unit.test_functions import SETTINGS, Functions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

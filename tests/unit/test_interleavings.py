@@ -38,6 +38,7 @@ from headgate.steps import Steps, step_key
 from headgate.table import ANNOUNCED_AS, Table
 from tests.unit.builders import (
     ACCOUNT,
+    CONTEXT,
     DRIVER,
     MACHINE,
     REGION,
@@ -74,13 +75,6 @@ SETTINGS = {
     "DEAD_LETTERS": "dead-letters",
     "FIFO_DEAD_LETTERS": "dead-letters.fifo",
 }
-CONTEXT = SimpleNamespace(
-    function_name="headgate",
-    memory_limit_in_mb=512,
-    invoked_function_arn=DRIVER,
-    aws_request_id="request-1",
-    get_remaining_time_in_millis=lambda: 30_000,
-)
 SWEEPS = 8
 """After as many minutes nothing is left for the warden to do."""
 

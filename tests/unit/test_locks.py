@@ -460,6 +460,23 @@ class TestTheAliasOfAConsumer:
             self.begin(locks, "consumer")
         assert status_of(table, "consumer") == "accepted"
 
+    def test_a_consumer_is_tried_again_where_the_alias_became_free_a_moment_later(
+        self, table: Table, locks: Locks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # GIVEN an alias that seems free, is not when the consumer begins, and is free again when that is looked into
+        lock, looks = table.lock, [{}, {}]
+        start(locks, "alias")
+        with monkeypatch.context() as patch:
+            patch.setattr(table, "lock", lambda key: looks.pop() if looks and key == TARGET_KEY else lock(key))
+            with pytest.raises(RuntimeError, match="consumer was written to by others"):
+                self.begin(locks, "consumer")
+        # THEN the machine tries again, and it begins
+        settle(locks, "alias")
+        consumer = request_of("consumer", target={"kind": "event-source", "mapping": UUID})
+        plan = make_plan(consumer, driver=DRIVER, firing=[], alias=request_of().target)
+        locks.begin(plan, execution_of("consumer"), 1)
+        assert status_of(table, "consumer") == "running"
+
     @pytest.mark.parametrize("next_one", ["alias", "consumer"])
     def test_what_a_rollout_left_behind_whose_record_is_gone_stands_in_nobodys_way(
         self, table: Table, locks: Locks, dynamodb: Any, next_one: str

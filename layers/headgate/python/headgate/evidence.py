@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from headgate.request import EarlyPromotion, Guards
 
 MOST_TOLD = 1e15
-"""The evidence that records and events tell at most, and its inverse at least. More says nothing more, and not every
-reader takes it: EventBridge takes integers of 64 bits, and boto3's resource API reads no number from 1e38 on.
+"""The largest evidence that records and events tell; the smallest is its inverse. Not every reader takes larger
+numbers: EventBridge takes integers of 64 bits, and boto3's resource API reads no number from 1e38 on.
 
 https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
 """

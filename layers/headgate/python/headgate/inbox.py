@@ -142,8 +142,8 @@ _COUNTED: tuple[Kind, ...] = ("promote", "promote-fully", "pause", "resume")
 def _same_in(record: dict[str, Any], signal: Signal) -> str | None:
     """Id of a signal that has not been heard yet, and says what this one says.
 
-    An abort is an abort whoever sends it. An alarm may come and go while an operator is waited for. And an operator, or
-    a job that does not stop, may say the same thing many times over.
+    All aborts are one, from any sender. An alarm may come and go while the rollout waits for an operator. And an
+    operator, or a job that does not stop, may send the same signal many times.
     """
     for known in signals_of(record):
         if known["signal"] == signal.signal and (

@@ -146,12 +146,12 @@ class Locks:
         left_behind = self._refuse_an_alias_that_is_rolled_out_otherwise(plan)
         try:
             self._begin(plan, execution, epoch, left_behind)
-        except (LockLost, Overtaken) as error:
+        except (LockLost, Overtaken):
             if self._has_begun(plan, execution):
                 return
+            # Which of its conditions did not hold: the rollout's own lock, the alias's, or none of them any more?
+            self._table.require_lock(plan.target.key, plan.rollout_id, epoch)
             self._refuse_an_alias_that_is_rolled_out_otherwise(plan)
-            if isinstance(error, LockLost):
-                raise
             raise contended(plan.rollout_id) from None
 
     def _has_begun(self, plan: Plan, execution: str) -> bool:
@@ -255,7 +255,7 @@ class Locks:
         Raises
         ------
         LockLost
-            If the lock has been taken over since: whoever did ends the rollout.
+            If the lock has been taken over since: the caller that took it over ends the rollout.
         """
         for _ in range(ATTEMPTS):
             record = self._table.rollout(rollout_id)

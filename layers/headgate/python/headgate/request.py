@@ -562,7 +562,7 @@ def _refuse_more_than_a_ledger_holds(request: RolloutRequest) -> None:
 
 
 LEAST_CHANCE = 1e-12
-"""Of being wrong: with less, chance is not what is wrong. Evidence as it is told must be able to reach its inverse."""
+"""The least alpha and beta. The evidence that is told ends at ``MOST_TOLD``, and must be able to reach 1 / alpha."""
 
 
 def _refuse_chances_too_small(request: RolloutRequest) -> None:

@@ -28,7 +28,7 @@ def _utf8(value: object) -> object:
 
 
 Text = Annotated[str, BeforeValidator(_utf8)]
-"""Of any length: an abort must not be lost for its reason. The inbox keeps so much of it."""
+"""Of any length: a long reason must not keep an abort from being taken. The inbox keeps the beginning."""
 
 
 class RolloutSignal(Wire):

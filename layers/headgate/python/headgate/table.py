@@ -133,7 +133,7 @@ class Table:
     # The pieces of a transaction
 
     def put(self, pk: str, sk: str, fields: dict[str, Any], *, over: dict[str, Any] | None = None) -> dict[str, Any]:
-        """An item that must not be there yet, or be the one that was read, of the same owner."""
+        """An item that must not be there yet. It may replace ``over``, which was read, while its owner is the same."""
         condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"}
         if over:
             condition = {

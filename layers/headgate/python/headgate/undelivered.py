@@ -17,7 +17,7 @@ MAX_MESSAGE = 250_000
 
 
 def put_aside(client: SQSClient, url: str, record: dict[str, Any], reason: str) -> bool:
-    """Send a record with the reason to the queue of what was not delivered, whose alarm tells of it.
+    """Send a record with the reason to the queue of undelivered events, which has an alarm.
 
     Returns
     -------
