@@ -9,10 +9,11 @@ import pytest
 
 from headgate.errors import Aborted, LockLost
 from headgate.evidence import Standing
+from headgate.inbox import signals_of
 from headgate.judge import Arm, Evidence
 from headgate.steps import pause_key, step_key
 from headgate.table import Overtaken
-from headgate.verdict import Findings, Signal, Verdict, judge_pause
+from headgate.verdict import Findings, Signal, Verdict, ends_bake, judge_pause
 from tests.unit.builders import (
     CONTINUE,
     TARGET_KEY,
@@ -357,6 +358,25 @@ class TestWhatHasBittenUs:
         inbox.record_signal(plan.rollout_id, "s-2", signal_of("alarm", by="errors"))
         # THEN the promotion goes ahead
         assert steps.enter(plan.rollout_id, "promoting", -1)["forced"] is True
+
+    def test_a_resume_that_comes_while_its_pause_is_judged_ends_no_later_bake(
+        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox
+    ) -> None:
+        # GIVEN a pause that one operator has ended, and a second who does so before the verdict is on record
+        plan = start(locks)
+        pause(steps, plan)
+        inbox.record_signal(plan.rollout_id, "s-1", signal_of("resume", by="kim"))
+        found = Findings(step=0, signals=[Signal.model_validate(signal) for signal in end_pause(steps)])
+        inbox.record_signal(plan.rollout_id, "s-2", signal_of("resume", by="lee"))
+        steps.close_pause(plan, 1, 1, found, Verdict(outcome="continue", reason="resumed", next="shift", step=0))
+        # WHEN the step bakes again
+        (late,) = bake(steps, plan, attempt="q")
+        # THEN the second word does not end it, and is heard with it
+        assert not ends_bake(late["signal"], late["step"], 0)
+        signals = [Signal.model_validate(signal) for signal in end_bake(steps)]
+        heard = (table.rollout(plan.rollout_id) or {})["heard"]
+        steps.close_step(plan, 1, 0, Findings(step=0, signals=signals, heard=heard), CONTINUE)
+        assert signals_of(table.rollout(plan.rollout_id) or {}) == []
 
     @pytest.mark.parametrize("phase", ["preparing", "shifting", "promoting"])
     def test_a_call_that_was_given_up_for_lost_does_not_look_like_the_latest_to_a_rollback(

@@ -178,12 +178,12 @@ def test_no_data_is_missed_at_full_traffic_or_in_passing(step: dict[str, Any]) -
     assert judged(plan, **SILENT).outcome == "promote"
 
 
-def test_a_promote_ends_the_bake_of_its_own_step_alone_and_all_else_ends_any() -> None:
+def test_a_promote_ends_the_bake_of_its_own_step_alone_a_resume_none_and_all_else_any() -> None:
     assert ends_bake("promote", 1, 1)
     assert not ends_bake("promote", 0, 1)
+    assert not ends_bake("resume", 1, 1)
     assert all(
-        ends_bake(kind, 0, 1)
-        for kind in ("promote-fully", "pause", "resume", "abort", "alarm", "evidence", "promote-early")
+        ends_bake(kind, 0, 1) for kind in ("promote-fully", "pause", "abort", "alarm", "evidence", "promote-early")
     )
 
 

@@ -111,7 +111,8 @@ class Inbox:
         if signal.signal in _COUNTED:
             condition += " AND size(signals) = :count"
             values = {":count": len(read["signals"])}
-        dropped = {f"#drop{n}": dropped_id for n, dropped_id in enumerate(_making_room(read, signal))}
+        going = (dropped_id for dropped_id in _making_room(read, signal) if dropped_id != signal_id)
+        dropped = {f"#drop{n}": dropped_id for n, dropped_id in enumerate(going)}
         remove = f" REMOVE {', '.join(f'signals.{name}' for name in dropped)}" if dropped else ""
         return self._table.amend_by(
             rollout_id,

@@ -76,8 +76,11 @@ class Findings(NamedTuple):
 
     @property
     def heard_by_step(self) -> list[str]:
-        """Ids of the signals that decide nothing again after another verdict: a promote is for its step alone."""
-        return [*self.heard, *(signal.id for signal in self.signals if signal.signal == "promote")]
+        """Ids of the signals that decide nothing again after another verdict.
+
+        A promote is for its step alone, and a resume for a pause: one that came while that was judged is too late.
+        """
+        return [*self.heard, *(signal.id for signal in self.signals if signal.signal in ("promote", "resume"))]
 
     @property
     def ended_by(self) -> str:
@@ -284,8 +287,11 @@ def _said(what: str, signal: Signal) -> str:
 
 
 def ends_bake(kind: str, recorded_at: int, step: int) -> bool:
-    """True if a signal is reason enough to end a bake of ``step``; a promote is meant for the step it was sent at."""
-    return kind != "promote" or recorded_at == step
+    """True if a signal is reason enough to end a bake of ``step``.
+
+    A promote is meant for the step that it was sent at, and a resume for a pause.
+    """
+    return kind != "resume" and (kind != "promote" or recorded_at == step)
 
 
 def ends_pause(kind: str) -> bool:
