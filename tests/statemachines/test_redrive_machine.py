@@ -85,6 +85,11 @@ class App:
     def tell_the_stopper(self, execution: Execution) -> None:
         """What Step Functions puts on the default bus once an execution has ended badly; twice, as it may."""
         asked = self.engine.client("stepfunctions").describe_execution(executionArn=execution.arn)
+        deadline = time.monotonic() + 20
+        while asked["status"] == "RUNNING":  # moto stops an execution a moment after it was told to.
+            assert time.monotonic() < deadline, f"{execution.arn} still runs"
+            time.sleep(0.001)
+            asked = self.engine.client("stepfunctions").describe_execution(executionArn=execution.arn)
         detail = {
             **{name: asked[name] for name in ("executionArn", "stateMachineArn", "name", "status", "input")},
             "startDate": 1000 * (self.clock.time() - self.clock()),
@@ -155,7 +160,8 @@ def _load(name: str) -> ModuleType:
 
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
-    with Engine(time_scale=0.001) as engine:
+    # A minute, which the functions' states may take, is 0.24 s: a machine that is busy elsewhere must not be too slow.
+    with Engine(time_scale=0.004) as engine:
         app = App(engine, monkeypatch)
         yield app
     # THEN whatever happened, it was announced once, as the model has it, and SQS moves nothing any more.
