@@ -17,8 +17,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "layers" / "headgate" / "python"))
 
 from headgate.errors import RequestRefused
-from headgate.request import read_request
-from headgate.strategy import steps_of
+from headgate.spec.request import read_request
+from headgate.spec.strategy import steps_of
 from local.application import ROOT, WORK, DeploymentError, Outputs, deploy_headgate, deploy_sample, timed
 from local.consumer_demo import SOURCES, consumer_event, print_consumer_summary, run_consumer
 from local.embedded.server import EmbeddedAws, EmbeddedAwsError, is_free

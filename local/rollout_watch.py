@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from headgate.aws import execution_arn, execution_name
+from headgate.aws.arns import execution_arn, execution_name
 from headgate.errors import RequestRefused
-from headgate.request import read_request
-from headgate.strategy import steps_of
+from headgate.spec.request import read_request
+from headgate.spec.strategy import steps_of
 from local.traffic import tally
 
 if TYPE_CHECKING:

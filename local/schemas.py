@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "layers" / "headgat
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from headgate.announcements import EVENTS
+from headgate.events import EVENTS
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headgate.request import DEFAULT_STRATEGY
-from headgate.strategy import steps_of
+from headgate.spec.request import DEFAULT_STRATEGY
+from headgate.spec.strategy import steps_of
 from headgate_cli import report
 from headgate_cli.options import Chosen, Number, Picture, StrategyToJudge
 from headgate_cli.simulate import MAX_LOOKS, MAX_LOOKS_IN_RUN, Phase, Setting, simulate

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from pydantic import ValidationError
 
-from headgate.strategy import Step, Strategy, steps_of
+from headgate.spec.strategy import Step, Strategy, steps_of
 from headgate.wire import Wire, explain
 
 if TYPE_CHECKING:

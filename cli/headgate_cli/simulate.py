@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from headgate.evidence import LOOK_AT
-from headgate.judge import Arm, Evidence, least_failures, look
+from headgate.analysis.evidence import REQUESTS_PER_LOOK
+from headgate.analysis.judge import Arm, Evidence, least_failures, look
 from headgate_cli.traffic import Looks, synthesise
 
 if TYPE_CHECKING:
@@ -261,9 +261,9 @@ def _path(course: list[tuple[float, Evidence]], end: float, *, stopped: bool) ->
 def _looks_that_count(timetable: _Timetable, traffic: Looks) -> Iterator[tuple[int, int, Arm, Arm]]:
     """Yield (first look, look after the last, candidate, stable) of what the judge looks at in one go.
 
-    The judge waits for ``LOOK_AT`` candidate requests or the end of the phase, as it does in a rollout. Looks without
-    failures change nothing but the time and are left out, except the first of each phase, which tells of the shift:
-    two shifts invest more than one.
+    The judge waits for ``REQUESTS_PER_LOOK`` candidate requests or the end of the phase, as it does in a rollout.
+    Looks without failures change only the time and are left out, except the first of each phase, which marks the
+    shift: two shifts invest more than one.
     """
     firsts = _gathered(timetable, traffic.candidate_requests[0])
     candidate_requests, candidate_failures, stable_requests, stable_failures = (
@@ -283,10 +283,10 @@ def _looks_that_count(timetable: _Timetable, traffic: Looks) -> Iterator[tuple[i
 
 def _gathered(timetable: _Timetable, requests: NDArray[np.int64]) -> NDArray[np.int64]:
     """The first of each group of looks that the judge takes as one, given the candidate's requests in each look."""
-    if int(requests.min()) >= LOOK_AT:
+    if int(requests.min()) >= REQUESTS_PER_LOOK:
         return np.arange(requests.size)
     counted = np.cumsum(requests)
-    enough = np.searchsorted(counted, counted - requests + LOOK_AT) + 1
+    enough = np.searchsorted(counted, counted - requests + REQUESTS_PER_LOOK) + 1
     following = np.minimum(enough, timetable.phase_ends).tolist()
     firsts, first = [], 0
     while first < requests.size:

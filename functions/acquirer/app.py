@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client, setting
+from headgate.aws.clients import client
+from headgate.aws.observability import logger
+from headgate.aws.settings import setting
 from headgate.errors import RequestRefused
-from headgate.locks import Locks
-from headgate.observability import logger
-from headgate.plan import Plan
-from headgate.request import RolloutRequest
-from headgate.table import Table
+from headgate.rollouts.locks import Locks
+from headgate.rollouts.table import Table
+from headgate.spec.plan import Plan
+from headgate.spec.request import RolloutRequest
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -5,24 +5,25 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from headgate.alarms import Alarms
-from headgate.aws import client, setting
-from headgate.inbox import signals_of
-from headgate.ledgers import Ledgers
-from headgate.observability import logger
-from headgate.plan import Plan
-from headgate.steps import Steps
-from headgate.table import Table
-from headgate.verdict import ends_bake
+from headgate.analysis.alarms import AlarmStates
+from headgate.analysis.ledger_store import LedgerStore
+from headgate.aws.clients import client
+from headgate.aws.observability import logger
+from headgate.aws.settings import setting
+from headgate.rollouts.signal_inbox import unheard_signals
+from headgate.rollouts.steps import Steps
+from headgate.rollouts.table import Table
+from headgate.spec.plan import Plan
+from headgate.spec.signals import ends_bake
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 dynamodb = client("dynamodb")
 steps = Steps(Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS"))))
-ledgers = Ledgers(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
+ledgers = LedgerStore(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 machines = client("stepfunctions")
-alarms = Alarms(client("cloudwatch"))
+alarms = AlarmStates(client("cloudwatch"))
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -38,7 +39,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
 
 def early_end(plan: Plan, step: int, record: dict[str, Any]) -> dict[str, Any] | None:
     """What came before the token was there, and found nobody to wake."""
-    for signal in signals_of(record):
+    for signal in unheard_signals(record):
         if ends_bake(signal["signal"], signal["step"], step):
             return dict(signal)
     # An alarm that fired before its name was on record has sent no signal at all.

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client, setting
-from headgate.counting import Counting, read_record
-from headgate.each_by_itself import each_by_itself
-from headgate.evidence import Terms
-from headgate.inbox import Inbox
-from headgate.ledgers import Ledgers
-from headgate.locks import Locks
-from headgate.observability import logger
-from headgate.plan import Plan
-from headgate.signals import Signaller
-from headgate.table import Table
-from headgate.undelivered import put_aside
+from headgate.analysis.evidence import JudgeTerms
+from headgate.analysis.ledger_store import LedgerStore
+from headgate.analysis.telemetry_counter import TelemetryCounter, read_record
+from headgate.aws.clients import client
+from headgate.aws.observability import logger
+from headgate.aws.settings import setting
+from headgate.aws.undelivered import put_aside
+from headgate.rollouts.isolation import isolated
+from headgate.rollouts.locks import Locks
+from headgate.rollouts.signal_inbox import SignalInbox
+from headgate.rollouts.signaller import Signaller
+from headgate.rollouts.table import Table
+from headgate.spec.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from headgate.counting import Record
-    from headgate.evidence import Ledger
+    from headgate.analysis.evidence import Ledger
+    from headgate.analysis.telemetry_counter import TelemetryRecord
 
 dynamodb = client("dynamodb")
 table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 locks = Locks(table)
-ledgers = Ledgers(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
-counting = Counting(dynamodb, setting("TABLE"))
-signaller = Signaller(Inbox(table), client("stepfunctions"))
+ledgers = LedgerStore(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
+counting = TelemetryCounter(dynamodb, setting("TABLE"))
+signaller = Signaller(SignalInbox(table), client("stepfunctions"))
 queues = client("sqs")
 
 
@@ -43,7 +44,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return {"batchItemFailures": [{"itemIdentifier": sequence} for sequence in stuck]}
 
 
-def readable(batch: list[dict[str, Any]], stuck: list[str]) -> Iterator[Record]:
+def readable(batch: list[dict[str, Any]], stuck: list[str]) -> Iterator[TelemetryRecord]:
     """The records of a batch; one that cannot be read is put aside and holds nobody up.
 
     Parameters
@@ -81,7 +82,7 @@ def running_on(targets: set[str]) -> dict[str, Ledger]:
 
 def judge_all(ledgers_counted: list[Ledger]) -> None:
     """Look at every rollout, whether or not anything was new: an earlier try may have counted and not come to look."""
-    with each_by_itself() as trying:
+    with isolated() as trying:
         for ledger in ledgers_counted:
             with trying(ledger.rollout_id, "a rollout could not be judged"):
                 judge(ledger)
@@ -92,7 +93,7 @@ def judge(ledger: Ledger) -> None:
     record = table.running(ledger.rollout_id)
     if record is None:
         return
-    terms = Terms.of(Plan.model_validate(record["plan"]).guards)
+    terms = JudgeTerms.of(Plan.model_validate(record["plan"]).guards)
     seen = ledgers.look(ledger.rollout_id, terms)
     if seen and (reason := signaller.report(seen, terms)):
         logger.info("evidence is in", reason=reason)

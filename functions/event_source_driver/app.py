@@ -4,32 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client, invoker, setting
-from headgate.drivers.consumer import Services, SourceState
-from headgate.drivers.driving import drive
-from headgate.drivers.event_source import EventSourceDriver
-from headgate.holding import HoldingQueues
-from headgate.observability import logger
-from headgate.queues import Queues
-from headgate.rereading import ANSWER_SECONDS, Streams
-from headgate.steps import Steps
-from headgate.table import Table
+from headgate.aws.clients import client, invoker
+from headgate.aws.observability import logger
+from headgate.aws.settings import setting
+from headgate.aws.sqs_queues import Queues
+from headgate.aws.stream_replay import INVOCATION_SECONDS, StreamReplay
+from headgate.rollouts.steps import Steps
+from headgate.rollouts.table import Table
+from headgate.targets.driver import drive
+from headgate.targets.event_source.driver import EventSourceDriver
+from headgate.targets.event_source.rollout_dlq import RolloutQueues
+from headgate.targets.event_source.state import SourceServices, SourceState
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from headgate.drivers.driving import StillOurs
-    from headgate.plan import Plan
+    from headgate.spec.plan import Plan
+    from headgate.targets.driver import StillOurs
 
 table = Table(client("dynamodb"), setting("TABLE"))
 steps = Steps(table)
 sqs = client("sqs")
 queues = Queues(sqs)
-streams = Streams(client("kinesis"), client("dynamodbstreams"), invoker(ANSWER_SECONDS))
-services = Services(
+streams = StreamReplay(client("kinesis"), client("dynamodbstreams"), invoker(INVOCATION_SECONDS))
+services = SourceServices(
     functions=client("lambda"),
     queues=queues,
-    holdings=HoldingQueues(sqs, queues, streams),
+    holdings=RolloutQueues(sqs, queues, streams),
     holding_prefix=setting("HOLDING_PREFIX"),
     settle_seconds=int(setting("SETTLE_SECONDS")),
     stream_names=setting("TARGET_STREAMS"),

@@ -8,13 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client, setting
+from headgate.aws.clients import client
+from headgate.aws.observability import logger
+from headgate.aws.settings import setting
 from headgate.errors import RequestRefused
-from headgate.executions import Executions
-from headgate.intake import Failures, dead_letter, in_turn, is_fifo, read_body, receives, refused_id, request_in
-from headgate.locks import Locks
-from headgate.observability import logger
-from headgate.table import Table
+from headgate.rollouts.executions import Executions
+from headgate.rollouts.intake import (
+    Failures,
+    dead_letter,
+    in_processing_order,
+    is_fifo,
+    read_body,
+    receives,
+    refused_id,
+    request_in,
+)
+from headgate.rollouts.locks import Locks
+from headgate.rollouts.table import Table
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -45,7 +55,7 @@ next sweep, a minute at most.
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Store every request, then start those that may: messages that fail come again, the others do not."""
     failures, held = Failures(), []
-    for message in in_turn(event["Records"]):
+    for message in in_processing_order(event["Records"]):
         if failures.hold_up(message) or is_late(context):
             failures.hand_back(message)
             continue

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.alarms import Alarms
-from headgate.aws import client, setting
-from headgate.inquiry import Inquiry
-from headgate.ledgers import Ledgers
-from headgate.observability import logger
-from headgate.plan import Plan
-from headgate.steps import Steps, pause_key, step_key
-from headgate.table import Table
-from headgate.verdict import judge_bake, judge_pause
+from headgate.analysis.alarms import AlarmStates
+from headgate.analysis.ledger_store import LedgerStore
+from headgate.analysis.verdict import judge_bake, judge_pause
+from headgate.aws.clients import client
+from headgate.aws.observability import logger
+from headgate.aws.settings import setting
+from headgate.rollouts.findings import FindingsCollector
+from headgate.rollouts.steps import Steps, pause_key, step_key
+from headgate.rollouts.table import Table
+from headgate.spec.plan import Plan
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from headgate.verdict import Findings
+    from headgate.analysis.verdict import Findings
 
 dynamodb, cloudwatch = client("dynamodb"), client("cloudwatch")
 table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
-steps, alarms = Steps(table), Alarms(cloudwatch)
-ledgers = Ledgers(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
-inquiry = Inquiry(table, ledgers, cloudwatch, client("sqs"))
+steps, alarms = Steps(table), AlarmStates(cloudwatch)
+ledgers = LedgerStore(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
+inquiry = FindingsCollector(table, ledgers, cloudwatch, client("sqs"))
 
 
 @logger.inject_lambda_context(clear_state=True)

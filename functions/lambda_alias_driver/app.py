@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client, setting
-from headgate.drivers.driving import drive
-from headgate.drivers.lambda_alias import AliasState, LambdaAliasDriver
-from headgate.observability import logger
-from headgate.steps import Steps
-from headgate.table import Table
+from headgate.aws.clients import client
+from headgate.aws.observability import logger
+from headgate.aws.settings import setting
+from headgate.rollouts.steps import Steps
+from headgate.rollouts.table import Table
+from headgate.targets.driver import drive
+from headgate.targets.lambda_alias import AliasState, LambdaAliasDriver
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from headgate.drivers.driving import StillOurs
-    from headgate.plan import Plan
+    from headgate.spec.plan import Plan
+    from headgate.targets.driver import StillOurs
 
 table = Table(client("dynamodb"), setting("TABLE"))
 steps = Steps(table)

@@ -7,39 +7,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client, setting
-from headgate.each_by_itself import each_by_itself
-from headgate.evidence import Terms
-from headgate.inbox import Inbox
-from headgate.ledgers import Ledgers, now_ms
-from headgate.locks import Locks
-from headgate.minutes import Minutes, Watched, book
-from headgate.observability import logger
-from headgate.plan import Plan
-from headgate.signals import Signaller
-from headgate.sources import Sources
-from headgate.table import Table
+from headgate.analysis.cloudwatch_counts import CloudWatchCounts, WatchedRollout, count_points
+from headgate.analysis.evidence import JudgeTerms
+from headgate.analysis.ledger_store import LedgerStore, now_ms
+from headgate.analysis.source_limits import SourceLimits
+from headgate.aws.clients import client
+from headgate.aws.observability import logger
+from headgate.aws.settings import setting
+from headgate.rollouts.isolation import isolated
+from headgate.rollouts.locks import Locks
+from headgate.rollouts.signal_inbox import SignalInbox
+from headgate.rollouts.signaller import Signaller
+from headgate.rollouts.table import Table
+from headgate.spec.plan import Plan
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from headgate.each_by_itself import Trying
-    from headgate.minutes import Points
+    from headgate.analysis.cloudwatch_counts import Points
+    from headgate.rollouts.isolation import IsolatedBlock
 
 dynamodb = client("dynamodb")
 table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 locks = Locks(table)
-ledgers = Ledgers(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
+ledgers = LedgerStore(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 cloudwatch = client("cloudwatch")
-minutes = Minutes(cloudwatch)
-sources = Sources(cloudwatch, client("sqs"))
-signaller = Signaller(Inbox(table), client("stepfunctions"))
+minutes = CloudWatchCounts(cloudwatch)
+sources = SourceLimits(cloudwatch, client("sqs"))
+signaller = Signaller(SignalInbox(table), client("stepfunctions"))
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     looked = []
-    with each_by_itself() as trying:
+    with isolated() as trying:
         running, now = running_rollouts(trying), now_ms()
         watched = watched_rollouts(running, trying)
         found = minutes.read_all_or_none(watched, now)
@@ -55,7 +56,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return {"looked": looked}
 
 
-def running_rollouts(trying: Trying) -> list[tuple[Plan, dict[str, Any]]]:
+def running_rollouts(trying: IsolatedBlock) -> list[tuple[Plan, dict[str, Any]]]:
     """The rollouts that run, with their records; not those that cannot be read."""
     running = []
     for rollout_id in locks.owners():
@@ -65,21 +66,21 @@ def running_rollouts(trying: Trying) -> list[tuple[Plan, dict[str, Any]]]:
     return running
 
 
-def watched_rollouts(running: list[tuple[Plan, dict[str, Any]]], trying: Trying) -> list[Watched]:
+def watched_rollouts(running: list[tuple[Plan, dict[str, Any]]], trying: IsolatedBlock) -> list[WatchedRollout]:
     """Those that have shifted traffic, and are judged by CloudWatch."""
-    watched: list[Watched] = []
+    watched: list[WatchedRollout] = []
     for plan, _ in running:
         with trying(plan.rollout_id, "a rollout's evidence cannot be read"):
             ledger = ledgers.read(plan.rollout_id) if plan.guards.ask_cloudwatch else None
             if ledger is not None:
-                watched.append(Watched(plan, ledger))
+                watched.append(WatchedRollout(plan, ledger))
     return watched
 
 
 def look(plan: Plan, points: Points, now: int) -> dict[str, Any]:
     """Judge what is new of one rollout; evidence that is enough ends the bake now, not when its time is up."""
-    terms = Terms.of(plan.guards)
-    ledger = ledgers.amend(plan.rollout_id, lambda ledger: book(ledger, terms, points, now))
+    terms = JudgeTerms.of(plan.guards)
+    ledger = ledgers.amend(plan.rollout_id, lambda ledger: count_points(ledger, terms, points, now))
     reason = signaller.report(ledger, terms) if ledger else ""
     logger.info("looked", points=len(points), reason=reason)
     return {"rolloutId": plan.rollout_id, "points": len(points), "reason": reason}

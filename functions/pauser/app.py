@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client, setting
-from headgate.executions import reason_of
-from headgate.inbox import signals_of
-from headgate.observability import logger
-from headgate.plan import Plan
-from headgate.steps import Steps
-from headgate.table import Table
-from headgate.verdict import ends_pause
+from headgate.aws.clients import client
+from headgate.aws.observability import logger
+from headgate.aws.settings import setting
+from headgate.aws.stepfunctions import failure_reason
+from headgate.rollouts.signal_inbox import unheard_signals
+from headgate.rollouts.steps import Steps
+from headgate.rollouts.table import Table
+from headgate.spec.plan import Plan
+from headgate.spec.signals import ends_pause
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -24,9 +25,9 @@ machines = client("stepfunctions")
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     plan, verdict = Plan.model_validate(event["plan"]), event["verdict"]
-    verdict["reason"] = reason_of(event["failure"]) or verdict["reason"]
+    verdict["reason"] = failure_reason(event["failure"]) or verdict["reason"]
     logger.append_keys(rollout_id=plan.rollout_id, step=verdict["step"])
     record = steps.open_pause(plan, event["epoch"], event["pause"], verdict, event["token"], event["attempt"])
     logger.info("paused", reason=verdict["reason"], limit_seconds=plan.pause.limit_seconds)
-    if early := [signal for signal in signals_of(record) if ends_pause(signal["signal"])]:
+    if early := [signal for signal in unheard_signals(record) if ends_pause(signal["signal"])]:
         machines.send_task_success(taskToken=event["token"], output=json.dumps(early[0]))

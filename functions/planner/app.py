@@ -5,32 +5,37 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from headgate.alarms import Alarms
-from headgate.aws import client, setting
-from headgate.consumers import Consumers, refuse_guards_that_do_not_fit
-from headgate.deployment import Place, TaskLimits, refuse_what_cannot_work_here
+from headgate.analysis.alarms import AlarmStates
+from headgate.analysis.cloudwatch_counts import CloudWatchCounts
+from headgate.analysis.latency_baseline import LatencyBaseline
+from headgate.analysis.ledger_store import now_ms
+from headgate.aws.clients import client
+from headgate.aws.observability import logger
+from headgate.aws.place import Place
+from headgate.aws.settings import setting
+from headgate.ecs_tasks.limits import TaskLimits
 from headgate.errors import RequestRefused
-from headgate.hook_checks import HookChecks
-from headgate.latency import Latency
-from headgate.ledgers import now_ms
-from headgate.minutes import Minutes
-from headgate.observability import logger
-from headgate.plan import make_plan
-from headgate.request import EventSourceTarget, read_request
-from headgate.stacks import Stacks, impatient_client
+from headgate.planning.deployment_limits import refuse_outside_deployment
+from headgate.planning.hook_checks import HookChecks
+from headgate.planning.stack_owner import StackOwners, impatient_client
+from headgate.spec.plan import make_plan
+from headgate.spec.request import read_request
+from headgate.spec.targets import EventSourceTarget
+from headgate.targets.event_source.lookup import ConsumerLookup, refuse_guards_that_do_not_fit
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from headgate.request import LambdaAliasTarget, RolloutRequest
+    from headgate.spec.request import RolloutRequest
+    from headgate.spec.targets import LambdaAliasTarget
 
 functions = client("lambda")
 cloudwatch = client("cloudwatch")
-alarms, latency, minutes = Alarms(cloudwatch), Latency(cloudwatch), Minutes(cloudwatch)
-consumers = Consumers(functions)
+alarms, latency, minutes = AlarmStates(cloudwatch), LatencyBaseline(cloudwatch), CloudWatchCounts(cloudwatch)
+consumers = ConsumerLookup(functions)
 drivers: dict[str, str] = json.loads(setting("DRIVERS"))
 place = Place(setting("PARTITION"), setting("ACCOUNT"), setting("AWS_REGION"))
-stacks = Stacks(impatient_client(), place)
+stacks = StackOwners(impatient_client(), place)
 telemetry = setting("TELEMETRY") == "true"
 hook_checks = HookChecks(functions, client("stepfunctions"), client("ecs"), place=place, tasks=TaskLimits.as_deployed())
 
@@ -39,7 +44,7 @@ hook_checks = HookChecks(functions, client("stepfunctions"), client("ecs"), plac
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     request = read_request(event["request"], default_id=event["executionName"])
     logger.append_keys(rollout_id=request.id)
-    refuse_what_cannot_work_here(request, place, telemetry=telemetry)
+    refuse_outside_deployment(request, place, telemetry=telemetry)
     hooks = hook_checks.settle(request)
     firing = alarms.firing(request.guards.alarms)
     if firing and request.guards.strict_alarms:

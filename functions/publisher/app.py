@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from headgate.aws import client, setting
-from headgate.items import from_item
-from headgate.observability import logger
-from headgate.undelivered import put_aside
+from headgate.aws.clients import client
+from headgate.aws.dynamodb import from_item
+from headgate.aws.observability import logger
+from headgate.aws.settings import setting
+from headgate.aws.undelivered import put_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

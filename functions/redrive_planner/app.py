@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client, setting
-from headgate.observability import logger
-from headgate.redrives import read_redrive
-from headgate.redriving import Planner
+from headgate.aws.clients import client
+from headgate.aws.observability import logger
+from headgate.aws.settings import setting
+from headgate.redrive.planner import RedrivePlanner
+from headgate.redrive.request import read_redrive
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-planner = Planner(client("sqs"), setting("ACCOUNT"))
+planner = RedrivePlanner(client("sqs"), setting("ACCOUNT"))
 
 
 @logger.inject_lambda_context(clear_state=True)

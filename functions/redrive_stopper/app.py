@@ -6,13 +6,17 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client, setting
+from headgate.aws.clients import client
+from headgate.aws.observability import logger
+from headgate.aws.settings import setting
+from headgate.aws.sqs_move_tasks import MoveTasks
+from headgate.aws.sqs_queues import Queues
 from headgate.errors import RequestRefused
-from headgate.observability import logger
-from headgate.queues import Queues
-from headgate.redrive_endings import Ending
-from headgate.redrives import read_redrive
-from headgate.redriving import CLOCK_SECONDS, SLICE_SECONDS, Planner
+from headgate.redrive.aftermath import RedriveEnding
+from headgate.redrive.planner import RedrivePlanner
+from headgate.redrive.progress import SLICE_SECONDS
+from headgate.redrive.request import read_redrive
+from headgate.redrive.runner import CLOCK_SECONDS
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -37,25 +41,25 @@ def stop(detail: dict[str, Any]) -> dict[str, Any]:
     """Cancel what the execution has started; whether there was anything, and how many messages are left."""
     try:
         request = read_redrive(json.loads(detail["input"] or "null"), default_id=detail["name"])
-        source = Planner(sqs, account).find(request.source.queue, "from.queue")
+        source = RedrivePlanner(sqs, account).find(request.source.queue, "from.queue")
     except RequestRefused as refusal:
         # Nothing can have been started for it.
         logger.info("nothing to stop", execution=detail["executionArn"], reason=str(refusal))
         return {"cancelled": False, "remaining": 0}
     queues = Queues(sqs)
-    cancelled = not request.dry_run and queues.cancel(source.arn, *lifetime(detail))
+    cancelled = not request.dry_run and MoveTasks(queues).cancel(source.arn, *lifetime(detail))
     logger.info("stopped", redrive_id=request.id, queue=source.name, cancelled=cancelled)
     return {"cancelled": cancelled, "remaining": queues.count(source.url).total}
 
 
 def announce(detail: dict[str, Any], remaining: int) -> None:
     """Tell the bus how it ended, unless the machine has; told again, it is the same event."""
-    ending = Ending(machines, detail)
+    ending = RedriveEnding(machines, detail)
     if ending.is_told:
         return
     moved = 0
     if ending.plan and ending.moves_whole:
-        moved = Queues(sqs).moved(ending.plan.source.arn, *lifetime(detail))
+        moved = MoveTasks(Queues(sqs)).moved(ending.plan.source.arn, *lifetime(detail))
     told = ending.detail(moved=moved, remaining=remaining)
     entry = {"EventBusName": bus, "Source": "headgate", "DetailType": "Redrive Ended", "Detail": json.dumps(told)}
     answer = events.put_events(Entries=[entry])

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client, invoker
-from headgate.observability import logger
-from headgate.queues import Queues
-from headgate.redrives import Progress, RedrivePlan
-from headgate.redriving import Redrive
-from headgate.rereading import ANSWER_SECONDS, Streams
+from headgate.aws.clients import client, invoker
+from headgate.aws.observability import logger
+from headgate.aws.sqs_queues import Queues
+from headgate.aws.stream_replay import INVOCATION_SECONDS, StreamReplay
+from headgate.redrive.plan import RedrivePlan
+from headgate.redrive.progress import Progress
+from headgate.redrive.runner import Redrive
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-streams = Streams(client("kinesis"), client("dynamodbstreams"), invoker(ANSWER_SECONDS))
+streams = StreamReplay(client("kinesis"), client("dynamodbstreams"), invoker(INVOCATION_SECONDS))
 redrive = Redrive(Queues(client("sqs")), streams)
 machines = client("stepfunctions")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client, setting
-from headgate.executions import Executions, reason_of
+from headgate.aws.clients import client
+from headgate.aws.observability import logger
+from headgate.aws.settings import setting
+from headgate.aws.stepfunctions import failure_reason
 from headgate.ids import recorded_id
-from headgate.locks import Locks, ending
-from headgate.observability import logger
-from headgate.table import Table
+from headgate.rollouts.executions import Executions
+from headgate.rollouts.locks import Locks, ending_fields
+from headgate.rollouts.table import Table
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -22,8 +24,8 @@ executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     rollout_id, outcome, state = recorded_id(event["rolloutId"], event["execution"]), event["outcome"], event["state"]
     logger.append_keys(rollout_id=rollout_id)
-    reason = reason_of(event["failure"]) or event["verdict"].get("reason", "")
-    fields = ending(outcome, reason, state)
+    reason = failure_reason(event["failure"]) or event["verdict"].get("reason", "")
+    fields = ending_fields(outcome, reason, state)
     # 0 before the lock was held. An execution of a definition from before an update of Headgate tells none.
     epoch = event.get("epoch") or None
     settlement = locks.settle(rollout_id, event["execution"], outcome, fields, epoch=epoch)

@@ -5,23 +5,25 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client, setting
-from headgate.each_by_itself import each_by_itself
+from headgate.aws.clients import client
+from headgate.aws.observability import logger
+from headgate.aws.settings import setting
 from headgate.errors import RequestRefused, SignalRefused
-from headgate.inbox import Inbox
-from headgate.observability import logger
-from headgate.signals import Signaller, read_alarm, read_signal
-from headgate.table import Table
-from headgate.wire import shown
+from headgate.rollouts.isolation import isolated
+from headgate.rollouts.signal_inbox import SignalInbox
+from headgate.rollouts.signaller import Signaller, read_alarm
+from headgate.rollouts.table import Table
+from headgate.spec.signal_models import read_signal
+from headgate.wire import shown_value
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from headgate.signals import Alarm
-    from headgate.verdict import Kind
+    from headgate.rollouts.signaller import AlarmChange
+    from headgate.spec.signals import SignalKind
 
 table = Table(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
-inbox = Inbox(table)
+inbox = SignalInbox(table)
 signaller = Signaller(inbox, client("stepfunctions"))
 
 
@@ -32,7 +34,7 @@ STALE_SECONDS = 300
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     if event["detail-type"] == "CloudWatch Alarm State Change":
         alarm = read_alarm(event)
-        with each_by_itself() as trying:
+        with isolated() as trying:
             for rollout_id in inbox.rollouts_guarded_by(alarm.name):
                 with trying(rollout_id, "a rollout could not be told of its alarm"):
                     if not began_after(rollout_id, alarm):
@@ -41,7 +43,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     try:
         asked = read_signal(event["detail"])
     except RequestRefused as refusal:
-        logger.warning("signal refused", reason=str(refusal), detail=shown(event["detail"]))
+        logger.warning("signal refused", reason=str(refusal), detail=shown_value(event["detail"]))
         return
     if asked.signal == "promote" and age_of(event) > STALE_SECONDS:
         reason = "a promote this old was meant for another step"
@@ -55,13 +57,13 @@ def age_of(event: dict[str, Any]) -> float:
     return (datetime.now(UTC) - datetime.fromisoformat(event["time"])).total_seconds()
 
 
-def began_after(rollout_id: str, alarm: Alarm) -> bool:
+def began_after(rollout_id: str, alarm: AlarmChange) -> bool:
     """True for an event that was held up: its alarm fired before the rollout began, which has taken note of it."""
     record = table.rollout(rollout_id) or {}
     return datetime.fromisoformat(alarm.at) < datetime.fromisoformat(record.get("createdAt", alarm.at))
 
 
-def send(rollout_id: str, signal_id: str, kind: Kind, by: str, reason: str) -> None:
+def send(rollout_id: str, signal_id: str, kind: SignalKind, by: str, reason: str) -> None:
     """Send one signal; one that comes after its rollout has ended is refused in the log: trying again is no use."""
     try:
         signaller.send(rollout_id, signal_id, kind, by=by, reason=reason)

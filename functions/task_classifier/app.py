@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from headgate.aws import client
-from headgate.observability import logger
-from headgate.task_endings import ERRORS, Decision, Ending, classify, decide, of_task
-from headgate.task_plan import TaskPlan
-from headgate.task_runs import LOGS, TaskRuns
+from headgate.aws.clients import client
+from headgate.aws.observability import logger
+from headgate.ecs_tasks.outcome import TASK_ERRORS, TaskEnding, classify, of_task
+from headgate.ecs_tasks.retry import Decision, decide_retry
+from headgate.ecs_tasks.run_task import TaskPlan
+from headgate.ecs_tasks.runs import MAX_LOGS, TaskRuns
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -33,22 +34,22 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         "again": decision.again,
         "waitSeconds": decision.wait_seconds,
         "onDemand": decision.on_demand or event["onDemand"],
-        "error": ERRORS.get(ending.outcome, ""),
+        "error": TASK_ERRORS.get(ending.outcome, ""),
         "ending": {**told, "exitCodes": ending.exit_codes, "next": decision.why},
         "logs": [] if decision.again else logs_of(plan, ending),
     }
 
 
-def logs_of(plan: TaskPlan, ending: Ending) -> list[dict[str, Any]]:
+def logs_of(plan: TaskPlan, ending: TaskEnding) -> list[dict[str, Any]]:
     """The last words of the containers that did not end well, or of all."""
     if not ending.task_arn:
         return []
     well = {name for name, code in ending.exit_codes.items() if code == 0}
     wanted = [log for log in plan.logs if log.container not in well] or plan.logs
-    return [runs.last_lines(log, ending.task_arn) for log in wanted[:LOGS]]
+    return [runs.last_lines(log, ending.task_arn) for log in wanted[:MAX_LOGS]]
 
 
-def ending_of(event: dict[str, Any], plan: TaskPlan) -> Ending:
+def ending_of(event: dict[str, Any], plan: TaskPlan) -> TaskEnding:
     """What is known of the attempt; where the cause says too little, ECS is asked once more."""
     failure = event["failure"]
     if not failure:
@@ -64,11 +65,11 @@ def ending_of(event: dict[str, Any], plan: TaskPlan) -> Ending:
     return of_task(found, plan.essential) if found and found.get("lastStatus") == "STOPPED" else ending
 
 
-def decision_of(event: dict[str, Any], plan: TaskPlan, ending: Ending) -> Decision:
+def decision_of(event: dict[str, Any], plan: TaskPlan, ending: TaskEnding) -> Decision:
     """Whether to run it again; never while the attempt that failed may still be running."""
     can_fall_back = plan.fallback is not None and not event["onDemand"]
     chance = random.random()  # noqa: S311 - jitter is no secret
-    decision = decide(
+    decision = decide_retry(
         ending,
         event["attempt"],
         plan.retry,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client
-from headgate.deployment import TaskLimits
-from headgate.observability import logger
-from headgate.task_preflight import Preflight
-from headgate.task_registry import TaskRegistry
-from headgate.tasks import read_task
+from headgate.aws.clients import client
+from headgate.aws.observability import logger
+from headgate.ecs_tasks.limits import TaskLimits
+from headgate.ecs_tasks.preflight import Preflight
+from headgate.ecs_tasks.registry import TaskRegistry
+from headgate.ecs_tasks.request import read_task
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client
-from headgate.observability import logger
-from headgate.task_runs import Leftovers, TaskRuns
+from headgate.aws.clients import client
+from headgate.aws.observability import logger
+from headgate.ecs_tasks.runs import StoppedTasks, TaskRuns
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -30,5 +30,5 @@ def stop_as_asked(wish: dict[str, Any]) -> list[str]:
 
 def stop_after(ended: dict[str, Any]) -> list[str]:
     """Whatever is left of an execution that failed, timed out or was stopped from outside."""
-    left = Leftovers.of(ended)
+    left = StoppedTasks.of(ended)
     return runs.stop_left(left) if left else []

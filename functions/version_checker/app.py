@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import invoker
+from headgate.aws.clients import invoker
+from headgate.aws.observability import logger
 from headgate.hook import ANSWER_SECONDS, failed, fault_in, invoke, mismatch, succeeded
-from headgate.observability import logger
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

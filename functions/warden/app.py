@@ -10,15 +10,16 @@ import json
 import random
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import client, setting
-from headgate.each_by_itself import each_by_itself
+from headgate.aws.clients import client
+from headgate.aws.observability import logger, record_seconds
+from headgate.aws.settings import setting
 from headgate.errors import LockLost, TargetNotReady
-from headgate.executions import Executions
 from headgate.ids import recorded_id
-from headgate.locks import Locks, goes_on
-from headgate.observability import logger, tell_seconds
-from headgate.rescue import UNSETTLED, Rescuer, unsettled_seconds
-from headgate.table import Table
+from headgate.rollouts.executions import Executions
+from headgate.rollouts.isolation import isolated
+from headgate.rollouts.locks import Locks, owns_lock
+from headgate.rollouts.recovery import UNSETTLED_METRIC, Recovery, unsettled_seconds
+from headgate.rollouts.table import Table
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 table = Table(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
 locks = Locks(table)
 executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
-rescuer = Rescuer(locks, client("lambda", attempts=1))
+rescuer = Recovery(locks, client("lambda", attempts=1))
 
 OUTLIVES_A_SWEEP_SECONDS = 120.0
 """A sweep comes each minute: what the first one settles is told by no metric, and costs none."""
@@ -35,7 +36,7 @@ OUTLIVES_A_SWEEP_SECONDS = 120.0
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     ended = event.get("detail-type") == "Step Functions Execution Status Change"
-    with each_by_itself() as trying:
+    with isolated() as trying:
         for target, rollout_id in [(None, rollout_of(event["detail"]))] if ended else in_any_order(locks.held()):
             with trying(rollout_id, "a rollout could not be looked after"):
                 look_after(rollout_id, target, context.function_name)
@@ -68,7 +69,7 @@ def look_after(rollout_id: str, target: str | None, warden: str) -> None:
         Key of the target whose lock it holds; None where its execution has ended, which may hold one or not.
     """
     record = table.rollout(rollout_id)
-    if record is not None and goes_on(record):
+    if record is not None and owns_lock(record):
         see_that_it_lives(rollout_id, record, warden)
     elif target is not None:
         free(rollout_id, record, target, warden)
@@ -105,4 +106,4 @@ def see_that_it_lives(rollout_id: str, record: dict[str, Any], warden: str) -> N
 def tell_unsettled(seconds: float, warden: str) -> None:
     """Tell the alarm what has outlived a sweep, before anything is tried: also if this sweep dies of what it tries."""
     if seconds > OUTLIVES_A_SWEEP_SECONDS:
-        tell_seconds(UNSETTLED, seconds, function=warden)
+        record_seconds(UNSETTLED_METRIC, seconds, function=warden)

@@ -24,11 +24,11 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from botocore.awsrequest import AWSResponse
 from pydantic import BaseModel
 
-from headgate.aws import execution_arn, execution_name
-from headgate.counting import UNIT_BITS
-from headgate.items import to_item
-from headgate.plan import make_plan
-from headgate.request import read_request
+from headgate.analysis.telemetry_counter import UNIT_BITS
+from headgate.aws.arns import execution_arn, execution_name
+from headgate.aws.dynamodb import to_item
+from headgate.spec.plan import make_plan
+from headgate.spec.request import read_request
 from headgate.telemetry import PARTITIONS
 from tests.bench.alarms import quantile
 from tests.bench.init import SETTINGS

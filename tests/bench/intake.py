@@ -20,9 +20,9 @@ import boto3
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from pydantic import BaseModel
 
-from headgate.aws import execution_arn, execution_name
-from headgate.observability import logger
-from headgate.table import Table
+from headgate.aws.arns import execution_arn, execution_name
+from headgate.aws.observability import logger
+from headgate.rollouts.table import Table
 from local.embedded.server import EmbeddedAws
 from tests.bench.counting import Canned
 from tests.bench.init import SETTINGS

@@ -11,7 +11,7 @@ import zipfile
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from headgate.aws import execution_arn, execution_name
+from headgate.aws.arns import execution_arn, execution_name
 from local.application import deploy_headgate, parameters
 from local.embedded.server import EmbeddedAws
 from tests.bench.report import say

@@ -6,12 +6,12 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from headgate.ledgers import Ledgers
-from headgate.locks import Locks
-from headgate.plan import Plan
-from headgate.request import RolloutRequest
-from headgate.steps import Steps
-from headgate.table import Table
+from headgate.analysis.ledger_store import LedgerStore
+from headgate.rollouts.locks import Locks
+from headgate.rollouts.steps import Steps
+from headgate.rollouts.table import Table
+from headgate.spec.plan import Plan
+from headgate.spec.request import RolloutRequest
 from local.application import ROOT
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Checkout42:
         self.queues, self.bus, self.dynamodb = aws.client("sqs"), aws.client("events"), aws.client("dynamodb")
         self.table = Table(self.dynamodb, outputs["TableName"])
         self.locks, self.steps = Locks(self.table), Steps(self.table)
-        self.ledgers = Ledgers(self.dynamodb, outputs["TableName"])
+        self.ledgers = LedgerStore(self.dynamodb, outputs["TableName"])
         self._publish_versions()
         self._keep_time_still()
         self.heard = self._listen()

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from headgate.aws import execution_arn, execution_name
-from headgate.items import from_item, to_item
-from headgate.table import Table, now
+from headgate.aws.arns import execution_arn, execution_name
+from headgate.aws.dynamodb import from_item, to_item
+from headgate.rollouts.table import Table, now_iso
 from local.application import parameters
 from local.traffic import Traffic
 from tests.unit.builders import history
@@ -253,7 +253,7 @@ class Headgate:
     def signal_now(self, rollout_id: str, signal: str, by: str = "ada", reason: str = "") -> None:
         """Hand an operator's signal to its function, and wait until that is done with it."""
         detail = {"rolloutId": rollout_id, "signal": signal, "by": by, "reason": reason}
-        event = {"id": str(uuid.uuid4()), "time": now(), "detail-type": "Rollout Signal", "detail": detail}
+        event = {"id": str(uuid.uuid4()), "time": now_iso(), "detail-type": "Rollout Signal", "detail": detail}
         self._run("signaller", event)
 
     def undo(self, target: dict[str, Any], **detail: Any) -> str:

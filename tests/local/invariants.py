@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from headgate.inbox import Inbox
+from headgate.rollouts.signal_inbox import SignalInbox
 from tests.local.deployed import ENDS, eventually
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def assert_nothing_is_held(headgate: Headgate, rollout_id: str, record: dict[str
     assert rollout_id not in headgate.waiting(record["targetKey"])
     assert "token" not in record
     for alarm in record.get("plan", {}).get("guards", {}).get("alarms", []):
-        assert rollout_id not in Inbox(headgate.table).rollouts_guarded_by(alarm)
+        assert rollout_id not in SignalInbox(headgate.table).rollouts_guarded_by(alarm)
 
 
 def assert_alias_is_as_recorded(headgate: Headgate, rollout_id: str, record: dict[str, Any]) -> None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headgate.evidence import Pair
-from headgate.items import to_item
-from headgate.judge import Arm
-from headgate.ledgers import Ledgers, ledger_key, now_ms
-from headgate.minutes import MINUTE, Minutes, Watched
-from headgate.plan import make_plan
-from headgate.request import read_request
+from headgate.analysis.cloudwatch_counts import MINUTE_MS, CloudWatchCounts, WatchedRollout
+from headgate.analysis.evidence import Pair
+from headgate.analysis.judge import Arm
+from headgate.analysis.ledger_store import LedgerStore, ledger_key, now_ms
+from headgate.aws.dynamodb import to_item
+from headgate.spec.plan import make_plan
+from headgate.spec.request import read_request
 from tests.local.deployed import eventually, steps
 from tests.local.invariants import assert_invariants
 from tests.unit.builders import nothing_counted
@@ -88,13 +88,13 @@ def baking(headgate: Headgate, service: Service, guards: dict[str, Any], minutes
         TableName=headgate.outputs["TableName"],
         Key=ledger_key(rollout),
         UpdateExpression="SET since_0 = :since",
-        ExpressionAttributeValues=to_item({":since": now_ms() - minutes * MINUTE}),
+        ExpressionAttributeValues=to_item({":since": now_ms() - minutes * MINUTE_MS}),
     )
     return rollout
 
 
 def counted(headgate: Headgate, rollout: str, measure: str = "errors") -> Pair:
-    ledger = Ledgers(headgate.dynamodb, headgate.outputs["TableName"]).read(rollout)
+    ledger = LedgerStore(headgate.dynamodb, headgate.outputs["TableName"]).read(rollout)
     assert ledger is not None
     return ledger.total(measure)
 
@@ -204,7 +204,9 @@ def test_what_lambda_counts_of_real_requests_is_what_the_observer_reads(headgate
         for _ in range(3):
             headgate.functions.invoke(FunctionName=service.function, Qualifier=service.alias, Payload=b"{}")
     # WHEN the minutes are over THEN each request is found with its version
-    points = Minutes(headgate.alarms).read([Watched(plan, ledger)], now_ms() + MINUTE)[plan.rollout_id]
+    points = CloudWatchCounts(headgate.alarms).read([WatchedRollout(plan, ledger)], now_ms() + MINUTE_MS)[
+        plan.rollout_id
+    ]
     found: dict[str, Pair] = {}
     for (_, measure), pair in points.items():
         found[measure] = found.get(measure, Pair()).plus(pair)

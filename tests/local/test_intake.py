@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.config import Config
 
-from headgate.aws import execution_arn
+from headgate.aws.arns import execution_arn
 from local.application import deploy_headgate
 from local.embedded.server import EmbeddedAws
 from tests.local.deployed import Headgate, eventually, steps

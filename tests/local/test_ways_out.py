@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headgate.locks import Locks
-from headgate.request import read_request
+from headgate.rollouts.locks import Locks
+from headgate.spec.request import read_request
 from tests.local.deployed import GATED_HOOK, SERVICE, eventually, steps, zipped
 from tests.local.invariants import assert_invariants
 

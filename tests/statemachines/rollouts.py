@@ -35,21 +35,23 @@ from moto.dynamodb.models import dynamodb_backends
 from moto.dynamodb.responses import DynamoHandler
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
-from headgate import aws, rescue
-from headgate.aws import execution_name
-from headgate.consumers import Consumers
-from headgate.deployment import Place, TaskLimits
-from headgate.holding import HoldingQueues
-from headgate.hook_checks import HookChecks
-from headgate.items import from_item, to_item
-from headgate.locks import HELD_LOCKS, Locks
-from headgate.observability import logger
-from headgate.queues import Queues
-from headgate.request import RolloutRequest
-from headgate.table import ANNOUNCED_AS, Table, now
-from headgate.task_preflight import Preflight
-from headgate.task_registry import TaskRegistry
-from headgate.task_runs import TaskRuns
+from headgate.aws import clients
+from headgate.aws.arns import execution_name
+from headgate.aws.dynamodb import from_item, to_item
+from headgate.aws.observability import logger
+from headgate.aws.place import Place
+from headgate.aws.sqs_queues import Queues
+from headgate.ecs_tasks.limits import TaskLimits
+from headgate.ecs_tasks.preflight import Preflight
+from headgate.ecs_tasks.registry import TaskRegistry
+from headgate.ecs_tasks.runs import TaskRuns
+from headgate.planning.hook_checks import HookChecks
+from headgate.rollouts import recovery
+from headgate.rollouts.locks import HELD_LOCKS, Locks
+from headgate.rollouts.table import ANNOUNCED_AS, Table, now_iso
+from headgate.spec.request import RolloutRequest
+from headgate.targets.event_source.lookup import ConsumerLookup
+from headgate.targets.event_source.rollout_dlq import RolloutQueues
 from tests.statemachines.ecs import Tasks
 from tests.statemachines.engine import ACCOUNT, REGION, Engine, Execution, LambdaServiceError, ServiceError
 from tests.unit.consuming import PREFIX, ConsumerSqs, SqsService
@@ -181,7 +183,7 @@ class Client:
 def _load_functions(client: Callable[[str], Any]) -> dict[str, Any]:
     """The functions' modules, imported as Lambda does: by path, with the template's environment."""
     modules = {}
-    with mock.patch.object(aws, "client", lambda service, **_: Client(client(service))):
+    with mock.patch.object(clients, "client", lambda service, **_: Client(client(service))):
         for name in _FUNCTIONS:
             spec = importlib.util.spec_from_file_location(f"functions_{name}", ROOT / "functions" / name / "app.py")
             if spec is None or spec.loader is None:
@@ -476,10 +478,10 @@ class Rollouts:
         self.functions.served = self.engine.functions
         for name in ("lambda_alias_driver", *_SAMPLE_HOOKS):
             opening.enter_context(mock.patch.object(_modules[name], "functions", Client(self.functions)))
-        rescuer = rescue.Rescuer(_modules["warden"].locks, Client(self.functions))
+        rescuer = recovery.Recovery(_modules["warden"].locks, Client(self.functions))
         opening.enter_context(mock.patch.object(_modules["warden"], "rescuer", rescuer))
         # A sweep asks once: tests sweep as often as they need.
-        opening.enter_context(mock.patch.object(rescue, "PATIENCE_SECONDS", 0))
+        opening.enter_context(mock.patch.object(recovery, "RECOVERY_SECONDS", 0))
         for name, outlet in (("intake", "queues"), ("counter", "queues"), ("publisher", "events")):
             opening.enter_context(mock.patch.object(_modules[name], outlet, Client(self.outlets)))
         limits = TaskLimits(ACCOUNT, _ENVIRONMENT["TASK_ROLES"], "*", may_register=False)
@@ -524,7 +526,7 @@ class Rollouts:
             execution.stop(arguments["Error"], arguments["Cause"])
         except ClientError as error:
             raise ServiceError(f"Sfn.{error.response['Error']['Code']}Exception") from error
-        return {"StopDate": now()}
+        return {"StopDate": now_iso()}
 
     def _make_consumer(self, opening: contextlib.ExitStack) -> None:
         """What the driver of consumers works with; time passes for it as it does for the machine."""
@@ -537,12 +539,14 @@ class Rollouts:
         services = module.services._replace(
             functions=Client(self.functions),
             queues=queues,
-            holdings=HoldingQueues(client, queues, module.streams),
+            holdings=RolloutQueues(client, queues, module.streams),
             settle_seconds=SETTLE_SECONDS,
             now=self.clock.time,
         )
         opening.enter_context(mock.patch.object(module, "services", services))
-        opening.enter_context(mock.patch.object(_modules["planner"], "consumers", Consumers(Client(self.functions))))
+        opening.enter_context(
+            mock.patch.object(_modules["planner"], "consumers", ConsumerLookup(Client(self.functions)))
+        )
 
     def consume(self, queue: str = "orders") -> FakeMapping:
         """Let the function consume a queue, whose dead letters go to the team's own."""
@@ -617,7 +621,7 @@ class Rollouts:
     def signal(self, kind: str, rollout_id: str = "checkout-42", **fields: Any) -> None:
         """An operator's signal, as the bus delivers it."""
         detail = {"rolloutId": rollout_id, "signal": kind, "by": "ann", **fields}
-        event = {"id": str(uuid.uuid4()), "time": now(), "detail-type": "Rollout Signal", "detail": detail}
+        event = {"id": str(uuid.uuid4()), "time": now_iso(), "detail-type": "Rollout Signal", "detail": detail}
         self._deliver("signaller", event)
 
     def alarm(self, state: str) -> None:
@@ -627,10 +631,10 @@ class Rollouts:
 
     def tell_alarm(self) -> None:
         """The event by which CloudWatch says that the alarm fires."""
-        state = {"value": "ALARM", "reason": "threshold crossed", "timestamp": now()}
+        state = {"value": "ALARM", "reason": "threshold crossed", "timestamp": now_iso()}
         detail = {"alarmName": ALARM, "state": state}
         kind = "CloudWatch Alarm State Change"
-        event = {"id": str(uuid.uuid4()), "time": now(), "detail-type": kind, "detail": detail}
+        event = {"id": str(uuid.uuid4()), "time": now_iso(), "detail-type": kind, "detail": detail}
         self._deliver("signaller", event)
 
     def telemetry(self, revision: str, *, ok: int = 0, failed: int = 0, shard: str = "shardId-0") -> None:

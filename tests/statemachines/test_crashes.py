@@ -25,9 +25,9 @@ from unittest import mock
 
 import pytest
 
-from headgate.aws import execution_arn, execution_name
-from headgate.items import to_item
-from headgate.table import ANNOUNCED_AS
+from headgate.aws.arns import execution_arn, execution_name
+from headgate.aws.dynamodb import to_item
+from headgate.rollouts.table import ANNOUNCED_AS
 from tests.statemachines.engine import ACCOUNT, REGION, LambdaServiceError
 from tests.statemachines.rollouts import (
     ALARM,

@@ -12,10 +12,10 @@ import jsonschema
 import pytest
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_ecs
 
-from headgate.deployment import TaskLimits
-from headgate.task_preflight import Preflight
-from headgate.task_registry import TaskRegistry
-from headgate.task_runs import TaskRuns
+from headgate.ecs_tasks.limits import TaskLimits
+from headgate.ecs_tasks.preflight import Preflight
+from headgate.ecs_tasks.registry import TaskRegistry
+from headgate.ecs_tasks.runs import TaskRuns
 from local import schemas
 from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
 from tests.unit.builders import ACCOUNT, ROOT

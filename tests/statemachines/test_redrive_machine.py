@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from headgate.queues import Queues
-from headgate.redriving import Planner, Redrive
-from headgate.rereading import Streams
+from headgate.aws.sqs_queues import Queues
+from headgate.aws.stream_replay import StreamReplay
+from headgate.redrive.planner import RedrivePlanner
+from headgate.redrive.runner import Redrive
 from local import schemas
 from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
 from tests.unit.builders import ACCOUNT, ROOT
@@ -59,9 +60,9 @@ class App:
         monkeypatch.setenv("ACCOUNT", ACCOUNT)
         monkeypatch.setenv("BUS", "headgate")
         queues = Queues(self.sqs, self.clock, self.clock.sleep)
-        streams = Streams(self.stream, self.stream, self.functions, self.clock, self.clock.sleep)
+        streams = StreamReplay(self.stream, self.stream, self.functions, self.clock, self.clock.sleep)
         modules = {name: _load(name) for name in FUNCTIONS.values()}
-        planner = Planner(self.sqs, ACCOUNT, self.clock.time)
+        planner = RedrivePlanner(self.sqs, ACCOUNT, self.clock.time)
         modules["redrive_planner"].__dict__["planner"] = planner
         modules["redriver"].__dict__["redrive"] = Redrive(
             queues, streams, self.clock, self.clock.sleep, self.clock.time

@@ -7,20 +7,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws import execution_arn, execution_name
-from headgate.evidence import Ledger, Pair, Terms, take_looks
-from headgate.inbox import signals_of
-from headgate.plan import Plan, make_plan
-from headgate.request import RolloutRequest, read_request
-from headgate.steps import pause_key, step_key
-from headgate.table import now
-from headgate.verdict import Signal, Verdict
+from headgate.analysis.evidence import JudgeTerms, Ledger, Pair, take_looks
+from headgate.analysis.verdict import Verdict
+from headgate.aws.arns import execution_arn, execution_name
+from headgate.rollouts.signal_inbox import unheard_signals
+from headgate.rollouts.steps import pause_key, step_key
+from headgate.rollouts.table import now_iso
+from headgate.spec.plan import Plan, make_plan
+from headgate.spec.request import RolloutRequest, read_request
+from headgate.spec.signal_models import Signal
 
 if TYPE_CHECKING:
-    from headgate.judge import Arm
-    from headgate.locks import Locks
-    from headgate.steps import Steps
-    from headgate.table import Table
+    from headgate.analysis.judge import Arm
+    from headgate.rollouts.locks import Locks
+    from headgate.rollouts.steps import Steps
+    from headgate.rollouts.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION, ACCOUNT = "eu-central-1", "123456789012"
@@ -71,7 +72,7 @@ def pause_verdict(*, failed: bool = False, reason: str = "paused by kim", step: 
 
 
 def signal_of(kind: Any, *, by: str = "kim", reason: str = "", step: int = 0) -> Signal:
-    return Signal(signal=kind, by=by, reason=reason, step=step, at=now())
+    return Signal(signal=kind, by=by, reason=reason, step=step, at=now_iso())
 
 
 def start(locks: Locks, rollout_id: str = "checkout-42", *, firing: list[str] | None = None, **fields: Any) -> Plan:
@@ -90,22 +91,22 @@ def settle(locks: Locks, rollout_id: str = "checkout-42", outcome: Any = "succee
 
 def bake(steps: Steps, plan: Plan, step: int = 0, *, token: str = FIRST_TOKEN, attempt: str = "a") -> list[Any]:
     """Open a bake of a rollout that holds epoch 1; the signals that are there already."""
-    return signals_of(steps.open_bake(plan, 1, step, 0, token=token, attempt=attempt))
+    return unheard_signals(steps.open_bake(plan, 1, step, 0, token=token, attempt=attempt))
 
 
 def end_bake(steps: Steps, rollout_id: str = "checkout-42", step: int = 0) -> list[Any]:
     """Close a bake; the signals that have come."""
-    return signals_of(steps.close_wait(rollout_id, step_key(step, 0)))
+    return unheard_signals(steps.close_wait(rollout_id, step_key(step, 0)))
 
 
 def pause(steps: Steps, plan: Plan, number: int = 1, *, token: str = "p-1", **verdict: Any) -> list[Any]:  # noqa: S107
     """Open a pause of a rollout that holds epoch 1; the signals that are there already."""
-    return signals_of(steps.open_pause(plan, 1, number, pause_verdict(**verdict), token, f"p{number}"))
+    return unheard_signals(steps.open_pause(plan, 1, number, pause_verdict(**verdict), token, f"p{number}"))
 
 
 def end_pause(steps: Steps, rollout_id: str = "checkout-42", number: int = 1) -> list[Any]:
     """Close the wait of a pause; the signals that have come."""
-    return signals_of(steps.close_wait(rollout_id, pause_key(number)))
+    return unheard_signals(steps.close_wait(rollout_id, pause_key(number)))
 
 
 def history(table: Table, rollout_id: str) -> list[dict[str, Any]]:
@@ -151,7 +152,7 @@ def ledger_of(plan: Plan, *counts: dict[str, tuple[Arm, Arm]], **fields: Any) ->
     by_step = {(step, name): Pair(*arms) for step, measures in enumerate(counts) for name, arms in measures.items()}
     since = dict.fromkeys(range(len(counts)), 1_795_251_603_000)
     nothing = nothing_counted(plan.rollout_id, since)._replace(counts=by_step)
-    return take_looks(nothing, Terms.of(plan.guards), now=since[0], at_least=1)[0]._replace(**fields)
+    return take_looks(nothing, JudgeTerms.of(plan.guards), now=since[0], at_least=1)[0]._replace(**fields)
 
 
 CONTINUE = Verdict(outcome="continue", reason="so far so good", next="shift", step=1)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import settings
 from moto import mock_aws
 
-from headgate.inbox import Inbox
-from headgate.ledgers import Ledgers
-from headgate.locks import HELD_LOCKS, Locks
-from headgate.steps import Steps
-from headgate.table import Table
+from headgate.analysis.ledger_store import LedgerStore
+from headgate.rollouts.locks import HELD_LOCKS, Locks
+from headgate.rollouts.signal_inbox import SignalInbox
+from headgate.rollouts.steps import Steps
+from headgate.rollouts.table import Table
 from tests.unit.builders import REGION, TABLE
 from tests.unit.services import FakeLambda
 
@@ -90,13 +90,13 @@ def steps(table: Table) -> Steps:
 
 
 @pytest.fixture
-def inbox(table: Table) -> Inbox:
-    return Inbox(table)
+def inbox(table: Table) -> SignalInbox:
+    return SignalInbox(table)
 
 
 @pytest.fixture
-def ledgers(dynamodb: Any) -> Ledgers:
-    return Ledgers(dynamodb, TABLE)
+def ledgers(dynamodb: Any) -> LedgerStore:
+    return LedgerStore(dynamodb, TABLE)
 
 
 @pytest.fixture(scope="session")

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from headgate.drivers.consumer import Services, SourceState
-from headgate.drivers.driving import drive
-from headgate.drivers.event_source import EventSourceDriver
+from headgate.aws.sqs_queues import Queues
+from headgate.aws.stream_replay import StreamReplay
 from headgate.errors import Aborted, LockLost, TargetNotReady
-from headgate.holding import HoldingQueues
-from headgate.plan import Plan, make_plan
-from headgate.queues import Queues
-from headgate.request import LambdaAliasTarget, read_request
-from headgate.rereading import Streams
+from headgate.spec.plan import Plan, make_plan
+from headgate.spec.request import read_request
+from headgate.spec.targets import LambdaAliasTarget
+from headgate.targets.driver import drive
+from headgate.targets.event_source.driver import EventSourceDriver
+from headgate.targets.event_source.rollout_dlq import RolloutQueues
+from headgate.targets.event_source.state import SourceServices, SourceState
 from tests.unit.queues import Clock, FakeSqs, arn, refusal, url
 from tests.unit.services import Refusal, Service, nothing_happens
 from tests.unit.streams import FakeFunctions, FakeStream, kinesis_record
@@ -170,12 +171,12 @@ class Consumer:
         self.delivered: list[tuple[str, list[str]]] = []
         self.fails: Callable[[list[str]], bool] = lambda _: False
         queues = Queues(sqs_client, sleep=lambda _: None)
-        streams = Streams(self.stream, self.stream, FakeFunctions(lambda _: None), sleep=lambda _: None)
+        streams = StreamReplay(self.stream, self.stream, FakeFunctions(lambda _: None), sleep=lambda _: None)
         self._invoked(streams)
-        self._services = Services(
+        self._services = SourceServices(
             functions=functions,
             queues=queues,
-            holdings=HoldingQueues(sqs_client, queues, streams),
+            holdings=RolloutQueues(sqs_client, queues, streams),
             holding_prefix=PREFIX,
             settle_seconds=60,
             now=self.clock.time,

@@ -11,12 +11,21 @@ from fractions import Fraction
 from math import comb
 from typing import TYPE_CHECKING
 
-from headgate.judge import _CAUTION, CASH, CASH_SECONDS, FEW, LATER, PRIOR, RATIOS, SHIFT_SECONDS
+from headgate.analysis.judge import (
+    _CAUTION,
+    CASH,
+    CASH_SECONDS,
+    FEW_FAILURES,
+    LATER_SHARE,
+    PRIOR,
+    RATIOS,
+    SHIFT_SECONDS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headgate.judge import Arm
+    from headgate.analysis.judge import Arm
 
 DIGITS = Context(prec=60, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
@@ -61,7 +70,7 @@ def independent_look(
         if not (failures and candidate.requests and stable.requests):
             return purse
         share = Fraction(candidate.requests, candidate.requests + stable.requests)
-        if failures <= FEW and (tolerate, clumps, noise) == (0, 1, 0):
+        if failures <= FEW_FAILURES and (tolerate, clumps, noise) == (0, 1, 0):
             return _without_waste(purse, candidate, stable, share, Decimal(1) / Decimal(alpha))
         null = 1 + Fraction(tolerate)
         return replace(
@@ -81,7 +90,9 @@ def _waited(purse: Purse, seconds: Decimal, *, shifted: bool) -> Purse:
     born = Decimal(CASH_SECONDS) + purse.age
     left = purse.cash * (born / (born + seconds)) ** 2
     spent = purse.cash - left
-    on_ratios = tuple(wealth + spent * Decimal(share) for wealth, share in zip(purse.on_ratios, LATER, strict=True))
+    on_ratios = tuple(
+        wealth + spent * Decimal(share) for wealth, share in zip(purse.on_ratios, LATER_SHARE, strict=True)
+    )
     return replace(purse, on_ratios=on_ratios, cash=left, age=purse.age + seconds)
 
 

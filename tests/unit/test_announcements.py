@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from headgate.announcements import EVENTS
-from headgate.judge import Arm
-from headgate.verdict import Findings, Verdict
+from headgate.analysis.judge import Arm
+from headgate.analysis.verdict import Findings, Verdict
+from headgate.events import EVENTS
 from local import schemas
 from tests.unit.builders import (
     ROOT,
@@ -30,10 +30,10 @@ from tests.unit.builders import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from headgate.inbox import Inbox
-    from headgate.locks import Locks
-    from headgate.steps import Steps
-    from headgate.table import Table
+    from headgate.rollouts.locks import Locks
+    from headgate.rollouts.signal_inbox import SignalInbox
+    from headgate.rollouts.steps import Steps
+    from headgate.rollouts.table import Table
 
 ENVELOPE = {"version", "id", "detail-type", "source", "account", "time", "region", "resources", "detail"}
 FILES = {detail_type: detail_type.lower().replace(" ", "_") for detail_type in EVENTS}
@@ -83,7 +83,7 @@ def test_every_event_that_a_rule_waits_for_has_a_model() -> None:
 
 def test_every_event_that_is_written_has_a_model() -> None:
     package = ROOT / "layers/headgate/python/headgate"
-    sources = [(package / f"{module}.py").read_text("utf-8") for module in ("table", "locks", "steps")]
+    sources = [(package / "rollouts" / f"{module}.py").read_text("utf-8") for module in ("table", "locks", "steps")]
     written = set(re.findall(r'"((?:Rollout|Step|Verdict) [A-Z][A-Za-z ]+)"', "".join(sources)))
     assert len(written) > 8
     assert written <= set(EVENTS)
@@ -91,7 +91,7 @@ def test_every_event_that_is_written_has_a_model() -> None:
 
 @pytest.mark.parametrize("then", ["rollback", "promote"])
 def test_what_the_outbox_says_of_a_pause_is_what_the_models_say(
-    table: Table, locks: Locks, steps: Steps, inbox: Inbox, then: str
+    table: Table, locks: Locks, steps: Steps, inbox: SignalInbox, then: str
 ) -> None:
     # GIVEN a rollout that has failed and waits for an operator
     plan = start(locks, onFailure={"pause": {"at": "zero", "limitSeconds": 60, "then": then}})
@@ -153,7 +153,7 @@ def test_the_check_finds_a_stale_a_missing_and_a_left_over_schema(
 
 
 def test_what_the_outbox_says_over_a_whole_rollout_is_what_the_models_say(
-    table: Table, locks: Locks, steps: Steps, inbox: Inbox
+    table: Table, locks: Locks, steps: Steps, inbox: SignalInbox
 ) -> None:
     # GIVEN a rollout with two bakes of its first step, one of its second, and a signal
     guards = {"errors": {}, "latency": {"thresholdMs": 250}, "promoteEarly": {"worse": 0.5, "beta": 0.1}}
@@ -215,14 +215,21 @@ def imported_with(*modules: str) -> list[str]:
     return ran.stdout.split()
 
 
-def test_no_function_pays_for_importing_the_announcements() -> None:
-    modules = "alarms counting evidence executions hook inbox ledgers locks minutes plan signals steps table"
-    assert "headgate.announcements" not in imported_with(
-        *modules.split(), "telemetry", "verdict", "drivers.lambda_alias"
+def test_no_function_imports_the_models_of_the_events() -> None:
+    modules = (
+        "analysis.alarms analysis.telemetry_counter analysis.evidence analysis.ledger_store analysis.cloudwatch_counts "
+        "analysis.verdict rollouts.executions rollouts.signal_inbox rollouts.locks rollouts.signaller rollouts.steps "
+        "rollouts.table spec.plan targets.lambda_alias hook telemetry"
     )
-    assert not any("announcements" in path.read_text("utf-8") for path in ROOT.glob("functions/*/app.py"))
+    assert "headgate.events" not in imported_with(*modules.split())
+    assert not any("headgate.events" in path.read_text("utf-8") for path in ROOT.glob("functions/*/app.py"))
 
 
-@pytest.mark.parametrize(("module", "other"), [("steps", "locks"), ("locks", "steps"), ("locks", "pydantic")])
+@pytest.mark.parametrize(("module", "other"), [
+        ("rollouts.steps", "rollouts.locks"),
+        ("rollouts.locks", "rollouts.steps"),
+        ("rollouts.locks", "pydantic"),
+        ("rollouts.steps", "pydantic"),
+    ])
 def test_no_function_pays_for_importing_what_another_records(module: str, other: str) -> None:
     assert not {other, f"headgate.{other}"} & set(imported_with(module))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from headgate.judge import Arm, Evidence, look
+from headgate.analysis.judge import Arm, Evidence, look
 from headgate_cli.traffic import Looks
 from tests.bench.judging import rules, scenarios, twin, units
 from tests.bench.judging.scenarios import Scenario

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from headgate.consumers import Consumers, refuse_guards_that_do_not_fit
 from headgate.errors import RequestRefused
-from headgate.request import EventSourceTarget, Guards
+from headgate.spec.guards import Guards
+from headgate.spec.targets import EventSourceTarget
+from headgate.targets.event_source.lookup import ConsumerLookup, refuse_guards_that_do_not_fit
 from tests.unit.consuming import FIFO, QUEUE, STREAM, TABLE_STREAM, UUID
 from tests.unit.services import Refusal
 
@@ -25,8 +26,8 @@ def target(mode: Any = None) -> EventSourceTarget:
 
 
 @pytest.fixture
-def consumers(lambda_client: Any) -> Consumers:
-    return Consumers(lambda_client)
+def consumers(lambda_client: Any) -> ConsumerLookup:
+    return ConsumerLookup(lambda_client)
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def refusing(checkout: FakeLambda, monkeypatch: pytest.MonkeyPatch) -> Callable[
     ],
 )
 def test_without_a_mode_it_is_the_safe_one(
-    checkout: FakeLambda, consumers: Consumers, source: str, asked: str | None, mode: str
+    checkout: FakeLambda, consumers: ConsumerLookup, source: str, asked: str | None, mode: str
 ) -> None:
     checkout.map(lambda: 0.0, source)
     consumer = consumers.find(target(asked))
@@ -71,7 +72,7 @@ def test_without_a_mode_it_is_the_safe_one(
     ],
 )
 def test_what_cannot_be_rolled_out_is_refused_with_the_fix(
-    checkout: FakeLambda, consumers: Consumers, source: str, qualifier: str, why: str
+    checkout: FakeLambda, consumers: ConsumerLookup, source: str, qualifier: str, why: str
 ) -> None:
     checkout.map(lambda: 0.0, source, "6" if qualifier == "$LATEST" else qualifier)
     if qualifier == "$LATEST":
@@ -82,13 +83,13 @@ def test_what_cannot_be_rolled_out_is_refused_with_the_fix(
 
 
 @pytest.mark.usefixtures("checkout")
-def test_a_mapping_that_does_not_exist_is_refused(consumers: Consumers) -> None:
+def test_a_mapping_that_does_not_exist_is_refused(consumers: ConsumerLookup) -> None:
     with pytest.raises(RequestRefused, match=f"target.mapping: there is no mapping {UUID} in this Region"):
         consumers.find(target())
 
 
 def test_a_consumer_of_a_cluster_that_aws_does_not_manage_is_refused(
-    checkout: FakeLambda, consumers: Consumers
+    checkout: FakeLambda, consumers: ConsumerLookup
 ) -> None:
     # GIVEN a mapping as Lambda tells it of Kafka brokers of one's own: without an ARN
     fields = checkout.map(lambda: 0.0, QUEUE).fields
@@ -100,14 +101,16 @@ def test_a_consumer_of_a_cluster_that_aws_does_not_manage_is_refused(
 
 
 def test_a_mapping_that_headgate_may_not_look_at_is_refused_with_the_parameter_to_change(
-    consumers: Consumers, refusing: Callable[[str], None]
+    consumers: ConsumerLookup, refusing: Callable[[str], None]
 ) -> None:
     refusing("AccessDeniedException")
     with pytest.raises(RequestRefused, match=f"^target.mapping: {UUID} may not be looked at: .* TargetFunctions, or"):
         consumers.find(target())
 
 
-def test_a_lambda_that_does_not_answer_is_no_refusal(consumers: Consumers, refusing: Callable[[str], None]) -> None:
+def test_a_lambda_that_does_not_answer_is_no_refusal(
+    consumers: ConsumerLookup, refusing: Callable[[str], None]
+) -> None:
     refusing("ServiceException")
     with pytest.raises(ClientError, match="ServiceException"):
         consumers.find(target())
@@ -136,7 +139,7 @@ def test_a_lambda_that_does_not_answer_is_no_refusal(consumers: Consumers, refus
     ],
 )
 def test_guards_that_this_consumer_gives_no_evidence_for_are_refused(
-    checkout: FakeLambda, consumers: Consumers, source: str, mode: str, guards: dict[str, Any], why: str | None
+    checkout: FakeLambda, consumers: ConsumerLookup, source: str, mode: str, guards: dict[str, Any], why: str | None
 ) -> None:
     checkout.map(lambda: 0.0, source)
     consumer, asked = consumers.find(target(mode)), Guards.model_validate(guards)
@@ -148,7 +151,7 @@ def test_guards_that_this_consumer_gives_no_evidence_for_are_refused(
 
 
 def test_a_limit_on_failed_events_stands_where_the_mapping_reports_them(
-    checkout: FakeLambda, consumers: Consumers
+    checkout: FakeLambda, consumers: ConsumerLookup
 ) -> None:
     checkout.map(lambda: 0.0, QUEUE, MetricsConfig={"Metrics": ["EventCount"]})
     refuse_guards_that_do_not_fit(Guards.model_validate({"source": {"failedEvents": 0}}), consumers.find(target()))

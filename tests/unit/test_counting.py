@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -11,30 +12,30 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headgate import items
-from headgate.counting import (
-    GENERATION_MS,
+from headgate.analysis.evidence import Ledger, Pair
+from headgate.analysis.judge import Arm
+from headgate.analysis.ledger_store import LedgerStore
+from headgate.analysis.telemetry_counter import (
+    FILTER_MS,
     GROUPS_PER_WRITE,
     MAX_NAME,
     UNIT_BITS,
     WATERMARK_SECONDS,
-    Counting,
-    Outcome,
-    Record,
+    FailedUnits,
+    RequestOutcome,
     Tally,
-    Units,
-    parse,
+    TelemetryCounter,
+    TelemetryRecord,
+    parse_record,
 )
-from headgate.evidence import Ledger, Pair
-from headgate.items import to_item
-from headgate.judge import Arm
-from headgate.ledgers import Ledgers
+from headgate.aws import dynamodb as dynamodb_values
+from headgate.aws.dynamodb import to_item
 from tests.unit.builders import TABLE, TARGET_KEY, plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from headgate.table import Table
+    from headgate.rollouts.table import Table
 
 FIRST_STEP, SECOND_STEP, ARRIVED = 1_000, 2_000, 9_000
 """When each step's weight took effect, and when the stream took the records; in milliseconds."""
@@ -47,15 +48,15 @@ class Counter:
     """One counter of the fleet, with the rollouts that run by their target."""
 
     def __init__(self, client: Any) -> None:
-        self.counting = Counting(client, TABLE)
-        self.ledgers = Ledgers(client, TABLE)
+        self.counting = TelemetryCounter(client, TABLE)
+        self.ledgers = LedgerStore(client, TABLE)
         self.rollouts = {TARGET_KEY: "checkout-42"}
 
     def running(self, targets: set[str]) -> dict[str, Ledger]:
         found = {target: self.ledgers.read(self.rollouts[target]) for target in targets & set(self.rollouts)}
         return {target: ledger for target, ledger in found.items() if ledger}
 
-    def count(self, *records: Record) -> dict[str, Ledger]:
+    def count(self, *records: TelemetryRecord) -> dict[str, Ledger]:
         return self.counting.count(list(records), self.running)
 
     def open(self, step: int, since: int, rollout_id: str = "checkout-42", **guards: Any) -> None:
@@ -81,25 +82,25 @@ def counter(dynamodb: Any) -> Counter:
 
 def record(
     number: int,
-    *outcomes: Outcome,
+    *outcomes: RequestOutcome,
     shard: str = "s-0",
     key: str = "k-0",
     revision: str = "7",
     instance: str = "",
     target: str = TARGET_KEY,
     arrived: int = ARRIVED,
-) -> Record:
+) -> TelemetryRecord:
     """A record of one good request, unless other outcomes are given."""
     told = outcomes or (good(),)
-    return Record(shard, key, str(number).zfill(64), target, revision, told, instance, arrived)
+    return TelemetryRecord(shard, key, str(number).zfill(64), target, revision, told, instance, arrived)
 
 
-def good(at: int = 1_500, milliseconds: float | None = 12.0) -> Outcome:
-    return Outcome(at, ok=True, milliseconds=milliseconds)
+def good(at: int = 1_500, milliseconds: float | None = 12.0) -> RequestOutcome:
+    return RequestOutcome(at, ok=True, milliseconds=milliseconds)
 
 
-def bad(unit: str | None = None, at: int = 1_500, milliseconds: float | None = 12.0) -> Outcome:
-    return Outcome(at, ok=False, milliseconds=milliseconds, unit=unit)
+def bad(unit: str | None = None, at: int = 1_500, milliseconds: float | None = 12.0) -> RequestOutcome:
+    return RequestOutcome(at, ok=False, milliseconds=milliseconds, unit=unit)
 
 
 def wire(**fields: Any) -> bytes:
@@ -109,18 +110,18 @@ def wire(**fields: Any) -> bytes:
 class TestParsing:
     def test_a_record_is_read_with_its_outcomes(self) -> None:
         outcomes = [[1500, True, 12.5], [1600, False, 3], [1700, True, None], [1800, False, None, "client-9"]]
-        parsed = parse("s-0", "k-0", "42", wire(outcomes=outcomes, instance="i-1"), 9_000)
-        assert parsed == Record(
+        parsed = parse_record("s-0", "k-0", "42", wire(outcomes=outcomes, instance="i-1"), 9_000)
+        assert parsed == TelemetryRecord(
             "s-0",
             "k-0",
             "0" * 62 + "42",
             TARGET_KEY,
             "7",
             (
-                Outcome(1500, True, 12.5),
-                Outcome(1600, False, 3.0),
-                Outcome(1700, True, None),
-                Outcome(1800, False, None, "client-9"),
+                RequestOutcome(1500, True, 12.5),
+                RequestOutcome(1600, False, 3.0),
+                RequestOutcome(1700, True, None),
+                RequestOutcome(1800, False, None, "client-9"),
             ),
             "i-1",
             9_000,
@@ -128,24 +129,24 @@ class TestParsing:
 
     @pytest.mark.parametrize(("said", "ok"), [(True, True), (1, True), (False, False), (0, False)])
     def test_how_a_request_went_is_a_boolean_or_a_number_for_one(self, said: Any, ok: bool) -> None:
-        (outcome,) = parse("s-0", "k-0", "1", wire(outcomes=[[1, said, 2]])).outcomes
+        (outcome,) = parse_record("s-0", "k-0", "1", wire(outcomes=[[1, said, 2]])).outcomes
         assert outcome.ok is ok
 
     def test_padded_sequence_numbers_sort_as_numbers_do(self) -> None:
-        nine, ten = (parse("s", "k", number, wire()).sequence for number in ("9" * 55, "1" + "0" * 55))
+        nine, ten = (parse_record("s", "k", number, wire()).sequence for number in ("9" * 55, "1" + "0" * 55))
         assert nine < ten
 
     @pytest.mark.parametrize("fields", [{}, {"instance": None}, {"instance": ""}])
     def test_a_record_may_say_nothing_of_its_instance(self, fields: dict[str, Any]) -> None:
-        assert parse("s-0", "k-0", "1", wire(**fields)).instance == ""
+        assert parse_record("s-0", "k-0", "1", wire(**fields)).instance == ""
 
     def test_without_a_time_of_arrival_a_requests_own_clock_is_believed(self) -> None:
         at = 1 << 50
-        (outcome,) = parse("s-0", "k-0", "1", wire(outcomes=[[at, True, 1]])).outcomes
-        assert min(outcome.at, parse("s-0", "k-0", "1", wire()).arrived) == at
+        (outcome,) = parse_record("s-0", "k-0", "1", wire(outcomes=[[at, True, 1]])).outcomes
+        assert min(outcome.at, parse_record("s-0", "k-0", "1", wire()).arrived) == at
 
     def test_a_unit_may_be_a_number(self) -> None:
-        (outcome,) = parse("s-0", "k-0", "1", wire(outcomes=[[1, False, 1, 17]])).outcomes
+        (outcome,) = parse_record("s-0", "k-0", "1", wire(outcomes=[[1, False, 1, 17]])).outcomes
         assert outcome.unit == "17"
 
     @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ class TestParsing:
     )  # fmt: skip
     def test_what_telemetry_does_not_write_is_refused(self, data: bytes) -> None:
         with pytest.raises(ValueError, match="not a telemetry record"):
-            parse("s-0", "k-0", "1", data)
+            parse_record("s-0", "k-0", "1", data)
 
     @given(st.binary(max_size=60) | st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
@@ -202,12 +203,12 @@ class TestParsing:
 
 
 class NotTelemetry(Exception):  # noqa: N818
-    """What ``parse`` says no to."""
+    """What ``parse_record`` says no to."""
 
 
-def read_or_refused(data: bytes) -> tuple[Outcome, ...]:
+def read_or_refused(data: bytes) -> tuple[RequestOutcome, ...]:
     try:
-        return parse("s-0", "k-0", "1", data).outcomes
+        return parse_record("s-0", "k-0", "1", data).outcomes
     except ValueError as refusal:
         if str(refusal).startswith("not a telemetry record: "):
             raise NotTelemetry from None
@@ -429,7 +430,7 @@ class TestExactlyOnce:
     def test_who_is_always_overtaken_fails_so_that_the_stream_delivers_again(
         self, counter: Counter, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("headgate.counting.back_off", lambda _: None)
+        monkeypatch.setattr("headgate.analysis.telemetry_counter.back_off", lambda _: None)
         late, numbers = Counter(dynamodb), iter(range(1, 100))
         read = overtaken(late.counting._watermarks, lambda: counter.count(record(next(numbers))), 100)
         monkeypatch.setattr(late.counting, "_watermarks", read)
@@ -443,7 +444,7 @@ class TestExactlyOnce:
     def test_a_failure_that_is_no_race_fails_the_batch(self, counter: Counter, dynamodb: Any) -> None:
         records = [record(1)]
         with pytest.raises(dynamodb.exceptions.ResourceNotFoundException):
-            Counting(dynamodb, "no-such-table").count(records, counter.running)
+            TelemetryCounter(dynamodb, "no-such-table").count(records, counter.running)
 
     def test_watermarks_outlive_the_streams_records(self, counter: Counter, table: Table) -> None:
         counter.count(record(42))
@@ -491,7 +492,7 @@ class TestExactlyOnce:
     def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         """The time that is waited between tries, and not spent."""
         slept: list[float] = []
-        monkeypatch.setattr(items, "time", SimpleNamespace(sleep=slept.append))
+        monkeypatch.setattr(dynamodb_values, "time", SimpleNamespace(sleep=slept.append, time=time.time))
         return slept
 
 
@@ -609,29 +610,31 @@ class TestUnits:
         assert kept["version"] == 42
 
     def test_filters_know_what_they_were_told_and_little_else(self) -> None:
-        units = Units()
+        units = FailedUnits()
         assert all(units.add(f"unit-{n}", n * 1_000) for n in range(100))
-        again = Units(bytes(units), units.newest)
+        again = FailedUnits(bytes(units), units.newest)
         assert not any(again.add(f"unit-{n}", 100_000) for n in range(100))
         assert sum(again.add(f"other-{n}", 100_000) for n in range(1_000)) > 980
 
     @pytest.mark.parametrize(("failed", "least", "most"), [(1_000, 0.01, 0.05), (10_000, 0.22, 0.30)])
     def test_few_new_units_are_taken_for_known_ones(self, failed: int, least: float, most: float) -> None:
-        units = Units()
+        units = FailedUnits()
         for n in range(failed):
             units.add(f"unit-{n}", n * MEMORY // failed)
-        mistaken = sum(not Units(bytes(units), units.newest).add(f"new-{n}", MEMORY - 1) for n in range(500)) / 500
+        mistaken = (
+            sum(not FailedUnits(bytes(units), units.newest).add(f"new-{n}", MEMORY - 1) for n in range(500)) / 500
+        )
         assert least < mistaken < most
 
 
-def failed_at(number: int, at: int, *units: str) -> Record:
+def failed_at(number: int, at: int, *units: str) -> TelemetryRecord:
     """A record, which came at once, of failures of some units (``client`` by default) that began at a time."""
     return record(number, *(bad(unit, at) for unit in units or ("client",)), arrived=at)
 
 
-def counted(failures: Iterable[tuple[int, str]], units: Units | None = None) -> Iterator[tuple[int, str, bool]]:
+def counted(failures: Iterable[tuple[int, str]], units: FailedUnits | None = None) -> Iterator[tuple[int, str, bool]]:
     """Each failure, with whether it counts."""
-    units = units or Units()
+    units = units or FailedUnits()
     for at, unit in failures:
         yield at, unit, units.add(unit, at)
 
@@ -639,7 +642,7 @@ def counted(failures: Iterable[tuple[int, str]], units: Units | None = None) -> 
 class TestMemory:
     """For how long a failed unit is known."""
 
-    times = st.integers(0, 15 * GENERATION_MS) | st.integers(0, 15).map(lambda minute: minute * GENERATION_MS)
+    times = st.integers(0, 15 * FILTER_MS) | st.integers(0, 15).map(lambda minute: minute * FILTER_MS)
     failures = st.lists(st.tuples(times, st.sampled_from(["client", "session"])), max_size=40)
 
     @given(failures)
@@ -678,16 +681,16 @@ class TestMemory:
 
     def test_a_late_failure_is_forgotten_with_the_oldest_minute_that_was_kept_when_it_came(self) -> None:
         minutes = [(10, "other"), (2, "late"), (10, "late"), (11, "late")]
-        counts = [counts for _, _, counts in counted((minute * GENERATION_MS, unit) for minute, unit in minutes)]
+        counts = [counts for _, _, counts in counted((minute * FILTER_MS, unit) for minute, unit in minutes)]
         assert counts == [True, True, False, True]
 
     @given(failures, st.integers(0, 40))
     def test_units_that_are_stored_and_read_again_are_the_same(
         self, failures: list[tuple[int, str]], stored_after: int
     ) -> None:
-        units = Units()
+        units = FailedUnits()
         before = list(counted(failures[:stored_after], units))
-        after = counted(failures[stored_after:], Units(bytes(units), units.newest))
+        after = counted(failures[stored_after:], FailedUnits(bytes(units), units.newest))
         assert [*before, *after] == list(counted(failures))
 
     @pytest.mark.parametrize("every_ms", [1_000, 59_999, 60_000, 61_000, 179_000, 200_000])
@@ -699,7 +702,7 @@ class TestMemory:
     @pytest.mark.parametrize("revision", ["6", "7"])
     def test_whether_a_failure_counts_does_not_depend_on_its_revision(self, counter: Counter, revision: str) -> None:
         # GIVEN a unit that has failed on the stable revision
-        tally = Tally(counter.read(), Units())
+        tally = Tally(counter.read(), FailedUnits())
         tally.add(record(1, bad("client"), revision="6"))
         begun = sum(tally.columns.values())
         # WHEN it fails again on either, within the memory and after it
@@ -739,7 +742,7 @@ class TestFailingInstances:
 
 def test_a_tally_touches_neither_ledger_nor_table(counter: Counter) -> None:
     before = counter.read()
-    tally = Tally(before, Units())
+    tally = Tally(before, FailedUnits())
     tally.add(record(1, bad("client"), good()))
     assert {name: n for name, n in tally.columns.items() if n} == {
         "errors_0_candidate_requests": 2,
@@ -751,7 +754,7 @@ def test_a_tally_touches_neither_ledger_nor_table(counter: Counter) -> None:
 # --- Whatever the stream does ----------------------------------------------------------------------------------------
 
 outcomes = st.builds(
-    Outcome,
+    RequestOutcome,
     st.integers(FIRST_STEP - 300, SECOND_STEP + 700),
     st.booleans(),
     st.none() | st.sampled_from([5.0, 250.0, 500.0]),
@@ -761,18 +764,18 @@ groups = st.tuples(st.sampled_from(["s-0", "s-1", "s-7"]), st.sampled_from(["k-0
 contents = st.tuples(groups, st.sampled_from(["7", "6", "5"]), st.lists(outcomes, max_size=4))
 
 
-def recorded(contents: list[Any]) -> dict[tuple[str, str], list[Record]]:
+def recorded(contents: list[Any]) -> dict[tuple[str, str], list[TelemetryRecord]]:
     """Records in the stream's order, by shard and partition key."""
-    records: dict[tuple[str, str], list[Record]] = {}
+    records: dict[tuple[str, str], list[TelemetryRecord]] = {}
     for number, ((shard, key), revision, told) in enumerate(contents, start=1):
         # A unit fails at one revision and in one step: else the first of its failures to come decides where it counts.
         named = [o._replace(unit=o.unit and f"{o.unit} {revision} {o.at >= SECOND_STEP}") for o in told]
-        made = Record(shard, key, str(number).zfill(64), TARGET_KEY, revision, tuple(named))
+        made = TelemetryRecord(shard, key, str(number).zfill(64), TARGET_KEY, revision, tuple(named))
         records.setdefault((shard, key), []).append(made)
     return records
 
 
-def counted_one_by_one(outcomes: Iterable[tuple[str, Outcome]]) -> dict[tuple[int, str], Pair]:
+def counted_one_by_one(outcomes: Iterable[tuple[str, RequestOutcome]]) -> dict[tuple[int, str], Pair]:
     """What a rollout with two steps and a threshold of 300 ms should count."""
     counts: dict[tuple[int, str], Pair] = {}
     failed: set[str] = set()

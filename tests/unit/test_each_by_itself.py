@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from headgate.each_by_itself import each_by_itself
-from headgate.observability import logger
+from headgate.aws.observability import logger
+from headgate.rollouts.isolation import isolated
 
 
 def go_through(rollouts: dict[str, Exception | None]) -> None:
     """Fail for those rollouts that have a failure."""
-    with each_by_itself() as trying:
+    with isolated() as trying:
         for rollout_id, failure in rollouts.items():
             with trying(rollout_id, "a rollout went wrong"):
                 if failure:
@@ -43,7 +43,7 @@ def test_where_nothing_fails_nothing_is_raised(written: list[str]) -> None:
 
 
 def test_what_fails_between_two_rollouts_is_raised_as_it_is() -> None:
-    with pytest.raises(LookupError, match="the next page"), each_by_itself():
+    with pytest.raises(LookupError, match="the next page"), isolated():
         raise LookupError("the next page")
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.errors import LockLost, RequestRefused, TargetChanged, TargetNotReady
-from headgate.mappings import settings_of
+from headgate.targets.event_source.settings import mapping_settings_of
 from tests.unit.consuming import (
     DESTINATION,
     FIFO,
@@ -436,7 +436,7 @@ def test_a_ramp_stops_drains_points_and_starts_and_then_only_grows(consumer_of: 
 @pytest.mark.parametrize("consumer", [("kinesis", "ramp")], indirect=True)
 def test_in_the_ramp_of_a_stream_a_failing_batch_blocks(consumer: Consumer) -> None:
     rolled_out(consumer, 10)
-    settings = settings_of(consumer.mapping.told(), "kinesis")
+    settings = mapping_settings_of(consumer.mapping.told(), "kinesis")
     assert (settings.parallelization_factor, settings.batch_size) == (1, 40)
     assert not settings.gives_up
     assert settings.bisect_batch_on_function_error is False
@@ -471,7 +471,7 @@ def test_what_a_ramp_has_blocked_is_worked_off_before_the_limits_come_back(
     # WHEN the rollout has ended one way or the other
     state = consumer.do("promote" if promoted else "rollback", state)
     # THEN the mapping points at its alias again, at full speed, and still blocks
-    at_rest = settings_of(consumer.mapping.told(), "kinesis")
+    at_rest = mapping_settings_of(consumer.mapping.told(), "kinesis")
     assert (at_rest.batch_size, at_rest.parallelization_factor, at_rest.gives_up) == (100, 4, False)
     # AND its limits come back later, and what is too old for them is held before it goes to the team
     consumer.do("release" if promoted else "restore", state)
@@ -492,7 +492,7 @@ def test_a_ramp_blocks_where_failures_go_to_what_is_no_queue_until_that_is_worke
     # WHEN the version that serves has the stream to itself
     state = consumer.do("promote" if promoted else "rollback", state)
     # THEN what was blocked is not given up at once
-    at_rest = settings_of(consumer.mapping.told(), "kinesis")
+    at_rest = mapping_settings_of(consumer.mapping.told(), "kinesis")
     assert (at_rest.batch_size, at_rest.parallelization_factor, at_rest.gives_up) == (100, 4, False)
     # AND the limits come back a minute later, and nothing else changes
     began = consumer.clock.now

@@ -8,21 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.evidence import (
-    LOOK_AT,
+from headgate.analysis.evidence import (
+    REQUESTS_PER_LOOK,
+    JudgeTerms,
     Ledger,
     Look,
     Measure,
     Pair,
     Standing,
-    Terms,
-    against,
-    describe,
-    describe_all,
-    reassures,
+    describe_comparison,
+    describe_comparisons,
+    evidence_against,
+    evidence_for,
     take_looks,
 )
-from headgate.judge import Arm, Evidence, Reassurance, look
+from headgate.analysis.judge import Arm, Evidence, Reassurance, look
 from tests.unit.builders import plan_of
 
 FIRST_STEP, SECOND_STEP = 1_000_000, 2_000_000
@@ -32,9 +32,9 @@ ALPHA = 0.01
 CUSTOM = {"namespace": "Shop", "metricName": "Orders", "dimensions": {"Version": "{revision}"}}
 
 
-def terms_of(**guards: Any) -> Terms:
+def terms_of(**guards: Any) -> JudgeTerms:
     """The terms of a request with these guards; it compares errors unless they say otherwise."""
-    return Terms.of(plan_of(strategy="Canary10Percent5Minutes", guards=guards or {"errors": {}}).guards)
+    return JudgeTerms.of(plan_of(strategy="Canary10Percent5Minutes", guards=guards or {"errors": {}}).guards)
 
 
 ERRORS = terms_of()
@@ -54,7 +54,7 @@ def errors(candidate: tuple[int, int], stable: tuple[int, int], step: int = 0) -
     return {(step, "errors"): Pair(Arm(*candidate), Arm(*stable))}
 
 
-def looked(ledger: Ledger, terms: Terms = ERRORS, **how: Any) -> Ledger:
+def looked(ledger: Ledger, terms: JudgeTerms = ERRORS, **how: Any) -> Ledger:
     return take_looks(ledger, terms, **{"now": NOW, **how})[0]
 
 
@@ -108,7 +108,11 @@ class TestTerms:
     def test_without_a_guard_there_is_nothing_to_compare(self) -> None:
         terms = terms_of(alarms=["errors"])
         assert (terms.measures, terms.alpha) == ((), ALPHA)
-        assert (against(ledger_of(), terms), reassures(ledger_of(), terms), describe_all(ledger_of(), terms)) == (
+        assert (
+            evidence_against(ledger_of(), terms),
+            evidence_for(ledger_of(), terms),
+            describe_comparisons(ledger_of(), terms),
+        ) == (
             "",
             "",
             "",
@@ -163,7 +167,7 @@ class TestLooks:
         ledger = ledger_of(since={})
         assert take_looks(ledger, ERRORS, now=NOW, at_least=0) == (ledger, [])
 
-    @pytest.mark.parametrize(("requests", "due"), [(LOOK_AT - 1, False), (LOOK_AT, True)])
+    @pytest.mark.parametrize(("requests", "due"), [(REQUESTS_PER_LOOK - 1, False), (REQUESTS_PER_LOOK, True)])
     def test_a_look_waits_for_a_few_candidate_requests(self, requests: int, due: bool) -> None:
         _, looks = take_looks(ledger_of(errors((requests, requests), (100, 0))), ERRORS, now=NOW)
         assert len(looks) == due
@@ -272,10 +276,10 @@ class TestRestarting:
 
     def test_what_was_held_against_it_is_forgotten_and_what_was_counted_is_not_looked_at_again(self) -> None:
         before = looked(ledger_of(errors((10, 10), (90, 0))))
-        assert against(before, ERRORS)
+        assert evidence_against(before, ERRORS)
         after = before.add(0, "errors", Pair(Arm(0, 0), Arm(40, 1))).restarted(NOW)
         assert take_looks(after, ERRORS, now=NOW, at_least=1) == (after, [])
-        assert (evidence_of(after), against(after, ERRORS), after.restarts) == (Evidence(), "", 1)
+        assert (evidence_of(after), evidence_against(after, ERRORS), after.restarts) == (Evidence(), "", 1)
         assert after.total("errors") == Pair(Arm(10, 10), Arm(130, 1))
 
     def test_what_comes_afterwards_counts_from_the_restart_on(self) -> None:
@@ -287,45 +291,50 @@ class TestRestarting:
     def test_the_good_word_is_forgotten_with_the_bad(self) -> None:
         terms = terms_of(errors={}, promoteEarly={})
         before = looked(ledger_of(errors((900, 0), (900, 90))), terms)
-        assert reassures(before, terms)
-        assert not reassures(before.restarted(NOW), terms)
+        assert evidence_for(before, terms)
+        assert not evidence_for(before.restarted(NOW), terms)
 
 
 class TestSentences:
     def test_evidence_is_told_with_its_counts_and_the_line(self) -> None:
         ledger = looked(ledger_of(errors((12_345, 2), (1_234_567, 300))))
-        told = describe(ledger, ERRORS.measures[0], ERRORS)
+        told = describe_comparison(ledger, ERRORS.measures[0], ERRORS)
         value = f"{evidence_of(ledger).value:,.3g}"
         assert told == (f"2 of 12,345 candidate requests failed against 300 of 1,234,567; evidence {value} < 100")
 
     def test_nothing_counted_is_told_as_it_is(self) -> None:
-        assert describe_all(ledger_of(), ERRORS) == "0 of 0 candidate requests failed against 0 of 0; evidence 1 < 100"
+        assert (
+            describe_comparisons(ledger_of(), ERRORS)
+            == "0 of 0 candidate requests failed against 0 of 0; evidence 1 < 100"
+        )
 
     def test_counts_are_told_of_the_whole_rollout(self) -> None:
         ledger = looked(ledger_of(errors((50, 1), (400, 4)) | errors((60, 1), (60, 1), step=1)))
-        assert describe_all(ledger, ERRORS).startswith("2 of 110 candidate requests failed against 5 of 460; ")
+        assert describe_comparisons(ledger, ERRORS).startswith("2 of 110 candidate requests failed against 5 of 460; ")
 
     def test_only_evidence_at_the_line_speaks_against_the_candidate(self) -> None:
         line = Evidence()._replace(log_cash=-1e9, log_wealth=(4.605170185988092, *[-1e9] * 4))
         below = line._replace(log_wealth=(4.6051, *[-1e9] * 4))
         for evidence, sign in ((line, ">= 100"), (below, "< 100")):
             ledger = ledger_of(errors((9, 3), (90, 0)), standings={"errors": Standing(evidence)})
-            assert describe(ledger, ERRORS.measures[0], ERRORS).endswith(f"evidence 100 {sign}")
-            assert bool(against(ledger, ERRORS)) == (sign == ">= 100")
+            assert describe_comparison(ledger, ERRORS.measures[0], ERRORS).endswith(f"evidence 100 {sign}")
+            assert bool(evidence_against(ledger, ERRORS)) == (sign == ">= 100")
 
     def test_the_measure_that_reached_its_line_is_named_and_the_others_are_left_out(self) -> None:
         slow, fine = Pair(Arm(100, 80), Arm(900, 9)), Pair(Arm(100, 0), Arm(900, 1))
         ledger = looked(ledger_of({(0, "errors"): fine, (0, "latency"): slow}), BOTH)
-        told = against(ledger, BOTH)
+        told = evidence_against(ledger, BOTH)
         assert told.startswith("80 of 100 candidate requests took more than 250 ms against 9 of 900; evidence ")
         assert told.endswith(" >= 200")
-        assert describe_all(ledger, BOTH).startswith("0 of 100 candidate requests failed against 1 of 900; evidence ")
-        assert describe_all(ledger, BOTH).endswith(told)
+        assert describe_comparisons(ledger, BOTH).startswith(
+            "0 of 100 candidate requests failed against 1 of 900; evidence "
+        )
+        assert describe_comparisons(ledger, BOTH).endswith(told)
 
     @pytest.mark.parametrize("failed", [60, 9_000])
     def test_evidence_beyond_what_is_told_as_a_number_is_told_as_that(self, failed: int) -> None:
         ledger = looked(ledger_of(errors((failed, failed), (failed, 0))))
-        assert against(ledger, ERRORS).endswith("; evidence over 1e+15 >= 100")
+        assert evidence_against(ledger, ERRORS).endswith("; evidence over 1e+15 >= 100")
 
     @pytest.mark.parametrize(
         ("failing", "failures", "lonely"),
@@ -335,12 +344,12 @@ class TestSentences:
         self, failing: tuple[str, ...], failures: int, lonely: bool
     ) -> None:
         ledger = ledger_of(errors((40, failures), (400, 0)), failing=failing)
-        told = describe(ledger, ERRORS.measures[0], ERRORS)
+        told = describe_comparison(ledger, ERRORS.measures[0], ERRORS)
         assert told.endswith("; all failures of the candidate came from one instance") == lonely
 
     def test_what_is_slow_on_one_instance_is_not_remarked_on_because_only_failures_tell_theirs(self) -> None:
         ledger = ledger_of({(0, "errors"): Pair(), (0, "latency"): Pair(Arm(40, 9), Arm(9, 0))}, failing=("i-1",))
-        assert "instance" not in describe_all(ledger, BOTH)
+        assert "instance" not in describe_comparisons(ledger, BOTH)
 
 
 class TestReassurance:
@@ -356,9 +365,9 @@ class TestReassurance:
 
     def test_every_measure_must_agree(self) -> None:
         one = looked(ledger_of({(0, "errors"): self.GOOD}), self.EARLY)
-        assert reassures(one, self.EARLY) == ""
+        assert evidence_for(one, self.EARLY) == ""
         both = looked(one.add(0, "latency", self.GOOD), self.EARLY)
-        assert reassures(both, self.EARLY) == (
+        assert evidence_for(both, self.EARLY) == (
             "10 of 900 candidate requests failed against 90 of 900; "
             "10 of 900 candidate requests took more than 250 ms against 90 of 900; "
             "a candidate 1.5 times as bad is ruled out at 0.1"
@@ -366,9 +375,9 @@ class TestReassurance:
 
     def test_nobody_is_reassured_who_has_not_asked(self) -> None:
         both = looked(ledger_of({(0, "errors"): self.GOOD, (0, "latency"): self.GOOD}), self.EARLY)
-        assert reassures(both, BOTH) == ""
+        assert evidence_for(both, BOTH) == ""
 
     def test_a_candidate_that_is_as_bad_as_that_does_not_reassure(self) -> None:
         bad = Pair(Arm(900, 135), Arm(900, 90))
         ledger = looked(ledger_of({(0, "errors"): bad, (0, "latency"): bad}), self.EARLY)
-        assert reassures(ledger, self.EARLY) == ""
+        assert evidence_for(ledger, self.EARLY) == ""

@@ -19,17 +19,17 @@ import boto3
 import pytest
 from botocore.exceptions import ConnectTimeoutError
 
-from headgate import rescue
-from headgate.aws import execution_name
+from headgate.analysis.evidence import Pair
+from headgate.analysis.judge import Arm, Evidence
+from headgate.analysis.ledger_store import ledger_key, now_ms
+from headgate.aws.arns import execution_name
+from headgate.aws.dynamodb import to_item
 from headgate.errors import Aborted, LockLost, RequestRefused, TargetChanged, TargetNotReady
-from headgate.evidence import Pair
-from headgate.inbox import signals_of
-from headgate.items import to_item
-from headgate.judge import Arm, Evidence
-from headgate.ledgers import ledger_key, now_ms
-from headgate.plan import Plan
-from headgate.request import RolloutRequest
-from headgate.table import now
+from headgate.rollouts import recovery
+from headgate.rollouts.signal_inbox import unheard_signals
+from headgate.rollouts.table import now_iso
+from headgate.spec.plan import Plan
+from headgate.spec.request import RolloutRequest
 from tests.unit.builders import (
     ACCOUNT,
     CONTEXT,
@@ -59,10 +59,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
-    from headgate.ledgers import Ledgers
-    from headgate.locks import Locks
-    from headgate.steps import Steps
-    from headgate.table import Table
+    from headgate.analysis.ledger_store import LedgerStore
+    from headgate.rollouts.locks import Locks
+    from headgate.rollouts.steps import Steps
+    from headgate.rollouts.table import Table
 
 SETTINGS = {
     "TABLE": TABLE,
@@ -240,17 +240,17 @@ def undelivered(aws: None, clients: dict[str, Any], monkeypatch: pytest.MonkeyPa
 
 def sent_now(file: str, **detail: Any) -> Any:
     """An event of events/ as if it had come this moment: what is old counts for less."""
-    payload = event(file) | {"time": now()}
+    payload = event(file) | {"time": now_iso()}
     payload["detail"] |= detail
     if "state" in payload["detail"]:
-        payload["detail"]["state"]["timestamp"] = now()
+        payload["detail"]["state"]["timestamp"] = now_iso()
     return payload
 
 
 def a_moment_later() -> str:
     """A time after everything that has happened so far."""
     time.sleep(0.002)
-    return now()
+    return now_iso()
 
 
 def an_hour_ago() -> str:
@@ -788,7 +788,7 @@ class TestLambdaAliasDriver:
 
 class TestBaker:
     def test_it_leaves_the_token_and_opens_the_evidence(
-        self, table: Table, baking: str, machines: FakeStepFunctions, ledgers: Ledgers
+        self, table: Table, baking: str, machines: FakeStepFunctions, ledgers: LedgerStore
     ) -> None:
         record, ledger = record_of(table), ledgers.read("checkout-42")
         assert ledger is not None
@@ -804,7 +804,7 @@ class TestBaker:
         ],
     )
     def test_the_evidence_knows_what_the_counter_has_to_count(
-        self, guarded: Any, ledgers: Ledgers, guards: dict[str, Any], slow_ms: float | None, by_telemetry: bool
+        self, guarded: Any, ledgers: LedgerStore, guards: dict[str, Any], slow_ms: float | None, by_telemetry: bool
     ) -> None:
         guarded(**guards)
         ledger = ledgers.read("checkout-42")
@@ -884,7 +884,7 @@ class TestPauser:
 
 class TestJudge:
     def test_a_healthy_bake_goes_on(
-        self, table: Table, baking: str, deployed: Functions, ledgers: Ledgers, alarm: Any
+        self, table: Table, baking: str, deployed: Functions, ledgers: LedgerStore, alarm: Any
     ) -> None:
         deployed.call("counter", {"Records": [telemetry("7", ok=True, requests=50, sequence=1)]})
         deployed.call("counter", {"Records": [telemetry("6", ok=True, requests=450, sequence=2)]})
@@ -934,7 +934,7 @@ class TestJudge:
         assert deployed.call("judge", payload | {"bake": 2})["outcome"] == "roll-back"
 
     def test_resuming_starts_from_a_clean_slate(
-        self, table: Table, baking: str, deployed: Functions, machines: FakeStepFunctions, ledgers: Ledgers
+        self, table: Table, baking: str, deployed: Functions, machines: FakeStepFunctions, ledgers: LedgerStore
     ) -> None:
         # GIVEN evidence that ended a bake, and a pause for it
         records = [telemetry("6", ok=True, requests=90, sequence=1), telemetry("7", ok=False, requests=10, sequence=2)]
@@ -975,7 +975,7 @@ class TestJudge:
         assert deployed.call("judge", payload) == first
 
     def test_a_step_that_does_not_bake_begins_to_count_when_it_is_judged(
-        self, running: Plan, deployed: Functions, alarm: Any, ledgers: Ledgers
+        self, running: Plan, deployed: Functions, alarm: Any, ledgers: LedgerStore
     ) -> None:
         alarm("OK")
         payload = event("judge")
@@ -996,7 +996,7 @@ class TestJudge:
         assert verdict["reason"].startswith("4 of 4 candidate requests failed against 0 of 40")
 
     def test_it_looks_also_at_what_is_too_little_for_the_counter_to_look_at(
-        self, baking: str, deployed: Functions, ledgers: Ledgers
+        self, baking: str, deployed: Functions, ledgers: LedgerStore
     ) -> None:
         records = [telemetry("6", ok=True, requests=40, sequence=1), telemetry("7", ok=False, requests=1, sequence=2)]
         deployed.call("counter", {"Records": records})
@@ -1038,7 +1038,7 @@ class TestJudge:
         assert dict(announced(table, "checkout-42"))["Step Baked"]["endedBy"] == "promote-early"
 
     def test_what_cloudwatch_has_by_now_is_looked_at_once(
-        self, guarded: Any, deployed: Functions, ledgers: Ledgers
+        self, guarded: Any, deployed: Functions, ledgers: LedgerStore
     ) -> None:
         # GIVEN a bake of which CloudWatch has told nothing yet
         minute = (int(time.time()) // 60 - 5) * 60_000
@@ -1159,7 +1159,7 @@ class TestSettler:
 class TestWarden:
     @pytest.fixture(autouse=True)
     def _one_call_a_sweep(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(rescue, "PATIENCE_SECONDS", 0)
+        monkeypatch.setattr(recovery, "RECOVERY_SECONDS", 0)
 
     @pytest.fixture
     def told(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[float]]:
@@ -1613,7 +1613,7 @@ class TestPublisher:
 
 
 class TestCounter:
-    def test_it_counts_once(self, baking: str, deployed: Functions, ledgers: Ledgers) -> None:
+    def test_it_counts_once(self, baking: str, deployed: Functions, ledgers: LedgerStore) -> None:
         deployed.call("counter")
         deployed.call("counter")
         ledger = ledgers.read("checkout-42")
@@ -1621,7 +1621,7 @@ class TestCounter:
         assert ledger.at_step(0, "errors").candidate == Arm(5, 1)
 
     def test_a_batch_as_the_stream_delivers_it_counts_for_both_versions_but_for_what_cannot_be_read(
-        self, baking: str, deployed: Functions, ledgers: Ledgers, undelivered: Callable[[], list[Any]]
+        self, baking: str, deployed: Functions, ledgers: LedgerStore, undelivered: Callable[[], list[Any]]
     ) -> None:
         batch = event("kinesis_batch")
         assert deployed.call("counter", batch) == {"batchItemFailures": []}
@@ -1636,7 +1636,7 @@ class TestCounter:
         assert dynamodb.scan(TableName=TABLE)["Items"] == []
 
     def test_a_ledger_that_cannot_be_read_keeps_no_other_rollout_from_being_counted(
-        self, locks: Locks, baking: str, deployed: Functions, ledgers: Ledgers, dynamodb: Any
+        self, locks: Locks, baking: str, deployed: Functions, ledgers: LedgerStore, dynamodb: Any
     ) -> None:
         # GIVEN another rollout, whose evidence is damaged
         plan = start(locks, "broken", target=TARGET | {"alias": "beta"})
@@ -1688,7 +1688,7 @@ class TestCounter:
         looks = [item["looks"] for item in history(table, "checkout-42") if item["sk"].startswith("LOOK#")]
         assert [look["candidate"] for (look,) in looks] == [{"requests": 20, "failures": 20}]
 
-    def test_failures_of_one_unit_are_one(self, baking: str, deployed: Functions, ledgers: Ledgers) -> None:
+    def test_failures_of_one_unit_are_one(self, baking: str, deployed: Functions, ledgers: LedgerStore) -> None:
         for sequence, unit in ((1, "kim"), (2, "kim"), (3, "lee")):
             records = [telemetry("7", ok=False, requests=10, sequence=sequence, unit=unit)]
             deployed.call("counter", {"Records": records})
@@ -1736,7 +1736,7 @@ class TestCounter:
         assert machines.woken == {}
 
     def test_a_record_that_cannot_even_be_put_aside_is_delivered_again_and_the_others_count(
-        self, baking: str, deployed: Functions, ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
+        self, baking: str, deployed: Functions, ledgers: LedgerStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # GIVEN a queue that is not there
         monkeypatch.setenv("UNDELIVERED", SETTINGS["UNDELIVERED"])
@@ -1749,7 +1749,7 @@ class TestCounter:
         assert ledger.total("errors").candidate == Arm(6, 0)
 
     def test_a_record_that_cannot_be_read_is_put_aside_and_holds_nobody_up(
-        self, baking: str, deployed: Functions, ledgers: Ledgers, undelivered: Callable[[], list[Any]]
+        self, baking: str, deployed: Functions, ledgers: LedgerStore, undelivered: Callable[[], list[Any]]
     ) -> None:
         good = telemetry("7", ok=True, requests=3, sequence=1)
         for data in ("bm90IGpzb24=", "%%%"):
@@ -2052,7 +2052,7 @@ class TestWhatHasBittenUs:
         # WHEN more telemetry comes
         deployed.call("counter", {"Records": [telemetry("6", ok=True, requests=1, sequence=3)]})
         # THEN it is counted without a failure, and the one signal stands
-        assert [signal["signal"] for signal in signals_of(table.rollout("checkout-42") or {})] == ["evidence"]
+        assert [signal["signal"] for signal in unheard_signals(table.rollout("checkout-42") or {})] == ["evidence"]
 
     def test_the_sweep_goes_on_after_a_target_that_cannot_be_put_back(
         self, locks: Locks, running: Plan, deployed: Functions, checkout: FakeLambda, machines: Any

@@ -8,11 +8,12 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from headgate.deployment import Place, TaskLimits
+from headgate.aws.place import Place
+from headgate.ecs_tasks.limits import TaskLimits
+from headgate.ecs_tasks.request import MAX_OVERRIDES
 from headgate.errors import RequestRefused
-from headgate.hook_checks import HookChecks
-from headgate.request import read_request
-from headgate.tasks import MAX_OVERRIDES
+from headgate.planning.hook_checks import HookChecks
+from headgate.spec.request import read_request
 from tests.unit.builders import ACCOUNT, REGION, TARGET, TARGET_KEY, event
 from tests.unit.ecs_tasks import DEFINITION, DEFINITION_ARN, SUBNETS, FakeEcs
 from tests.unit.services import FakeLambda, Refusal, Service

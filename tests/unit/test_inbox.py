@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from headgate.analysis.verdict import Findings, Verdict
+from headgate.aws.dynamodb import to_item
+from headgate.aws.stepfunctions import REASON_CHARACTERS
 from headgate.errors import Aborted, SignalRefused
-from headgate.executions import MOST_CHARACTERS
-from headgate.inbox import HEARD_IN, MOST_HEARD, MOST_UNHEARD, remembered, signals_of
-from headgate.items import to_item
-from headgate.request import MOST_ALARMS
-from headgate.steps import step_key
-from headgate.verdict import Findings, Signal, Verdict, ends_bake
-from headgate.wire import MAX_CHARACTERS
+from headgate.rollouts.signal_inbox import MAX_HEARD, MAX_UNHEARD, heard_to_keep, unheard_signals
+from headgate.rollouts.steps import step_key
+from headgate.spec.guards import MAX_ALARMS
+from headgate.spec.signal_models import Signal
+from headgate.spec.signals import HEARD_IN, ends_bake
+from headgate.wire import MAX_REQUEST_CHARACTERS
 from tests.unit.builders import (
     CONTINUE,
     TABLE,
@@ -30,15 +32,15 @@ from tests.unit.builders import (
 )
 
 if TYPE_CHECKING:
-    from headgate.inbox import Inbox
-    from headgate.locks import Locks
-    from headgate.steps import Steps
-    from headgate.table import Table
+    from headgate.rollouts.locks import Locks
+    from headgate.rollouts.signal_inbox import SignalInbox
+    from headgate.rollouts.steps import Steps
+    from headgate.rollouts.table import Table
 
 
 class TestSignals:
     def test_a_signal_before_the_token_is_read_when_the_bake_opens(
-        self, locks: Locks, steps: Steps, inbox: Inbox
+        self, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         plan = start(locks)
         assert inbox.record_signal("checkout-42", "s", signal_of("abort", reason="wrong")) is None
@@ -46,26 +48,28 @@ class TestSignals:
         assert (signal["signal"], signal["by"], signal["reason"], signal["step"]) == ("abort", "kim", "wrong", 0)
 
     def test_a_signal_after_the_token_gets_it_and_is_read_when_the_bake_closes(
-        self, locks: Locks, steps: Steps, inbox: Inbox
+        self, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         plan = start(locks)
         bake(steps, plan)
         assert inbox.record_signal("checkout-42", "s", signal_of("promote")) == "t-1"
         assert [signal["signal"] for signal in end_bake(steps)] == ["promote"]
 
-    def test_a_closed_bake_has_no_token_any_more(self, locks: Locks, steps: Steps, inbox: Inbox) -> None:
+    def test_a_closed_bake_has_no_token_any_more(self, locks: Locks, steps: Steps, inbox: SignalInbox) -> None:
         bake(steps, start(locks))
         end_bake(steps)
         assert inbox.record_signal("checkout-42", "s", signal_of("promote")) is None
 
-    def test_the_same_signal_twice_is_one_and_the_first_stands(self, locks: Locks, steps: Steps, inbox: Inbox) -> None:
+    def test_the_same_signal_twice_is_one_and_the_first_stands(
+        self, locks: Locks, steps: Steps, inbox: SignalInbox
+    ) -> None:
         plan = start(locks)
         for reason in ("first", "second"):
             inbox.record_signal("checkout-42", "same-id", signal_of("abort", reason=reason))
         assert [signal["reason"] for signal in bake(steps, plan)] == ["first"]
 
     def test_an_alarm_that_comes_and_goes_is_one_signal_until_it_is_heard(
-        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox
+        self, table: Table, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         # GIVEN a rollout that is paused for a failure, so that no alarm ends the wait
         plan = start(locks)
@@ -80,14 +84,14 @@ class TestSignals:
         assert inbox.record_signal("checkout-42", "s", signal_of("abort")) is not None
 
     def test_an_alarm_that_fires_again_wakes_the_bake_that_has_opened_since(
-        self, locks: Locks, steps: Steps, inbox: Inbox
+        self, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         plan = start(locks)
         assert inbox.record_signal("checkout-42", "s-1", signal_of("alarm", by="errors")) is None
         bake(steps, plan)
         assert inbox.record_signal("checkout-42", "s-2", signal_of("alarm", by="errors")) == "t-1"
 
-    def test_signals_are_read_oldest_first(self, locks: Locks, steps: Steps, inbox: Inbox) -> None:
+    def test_signals_are_read_oldest_first(self, locks: Locks, steps: Steps, inbox: SignalInbox) -> None:
         plan = start(locks)
         for number in range(3, 0, -1):
             signal = signal_of("promote", by=f"kim-{number}")
@@ -96,14 +100,14 @@ class TestSignals:
         assert [signal["at"][17:19] for signal in bake(steps, plan)] == ["01", "02", "03"]
 
     def test_a_signal_is_meant_for_the_step_that_was_current_when_it_was_recorded(
-        self, locks: Locks, steps: Steps, inbox: Inbox
+        self, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         plan = start(locks)
         bake(steps, plan, step=1)
         inbox.record_signal("checkout-42", "s", signal_of("promote", step=0))
         assert [signal["step"] for signal in end_bake(steps, step=1)] == [1]
 
-    def test_a_rollout_that_is_unknown_or_has_ended_takes_no_signal(self, locks: Locks, inbox: Inbox) -> None:
+    def test_a_rollout_that_is_unknown_or_has_ended_takes_no_signal(self, locks: Locks, inbox: SignalInbox) -> None:
         start(locks, "ended")
         settle(locks, "ended", "rolled-back")
         for rollout_id, what in (("nobody", "is not known"), ("ended", "has ended: rolled-back")):
@@ -111,7 +115,7 @@ class TestSignals:
                 inbox.record_signal(rollout_id, "s", signal_of("abort"))
 
     def test_a_signal_to_a_rollout_in_line_is_there_when_its_turn_comes(
-        self, locks: Locks, steps: Steps, inbox: Inbox
+        self, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         start(locks, "runs")
         admit(locks, "waits")
@@ -134,7 +138,7 @@ class TestSignals:
         assert table.rollout("nobody") is None
 
     def test_evidence_that_is_good_enough_before_a_bake_opens_ends_it_at_once(
-        self, locks: Locks, steps: Steps, inbox: Inbox
+        self, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         plan = start(locks)
         steps.enter(plan.rollout_id, "shifting", 10)
@@ -157,7 +161,7 @@ class TestInWhichPhase:
         ],
     )
     def test_a_signal_that_means_nothing_in_a_phase_is_refused(
-        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox, phase: Any, refused: set[str]
+        self, table: Table, locks: Locks, steps: Steps, inbox: SignalInbox, phase: Any, refused: set[str]
     ) -> None:
         plan = start(locks)
         match phase:
@@ -178,7 +182,7 @@ class TestInWhichPhase:
         assert set(record["signals"]) == set(HEARD_IN) - refused
 
     def test_a_signal_is_judged_by_the_phase_that_it_is_recorded_in(
-        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+        self, table: Table, locks: Locks, steps: Steps, inbox: SignalInbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # GIVEN a sender who saw a bake when the rollback had begun already
         plan = start(locks)
@@ -202,20 +206,20 @@ class TestRoom:
     """A record takes 400 KB, and an abort must always find room in it."""
 
     def test_a_job_that_sends_the_same_again_and_again_is_one_signal_until_it_is_heard(
-        self, table: Table, locks: Locks, inbox: Inbox
+        self, table: Table, locks: Locks, inbox: SignalInbox
     ) -> None:
         start(locks)
-        for number in range(MOST_UNHEARD + 1):
+        for number in range(MAX_UNHEARD + 1):
             inbox.record_signal("checkout-42", f"s-{number}", signal_of("pause", by="job", reason="x" * 1000))
         assert list(held_by(table)["signals"]) == ["s-0"]
 
     def test_operators_may_leave_so_many_signals_unheard_and_an_abort_is_taken_all_the_same(
-        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox
+        self, table: Table, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         # GIVEN as many senders as are listened to
         plan = start(locks)
         bake(steps, plan)
-        for number in range(MOST_UNHEARD):
+        for number in range(MAX_UNHEARD):
             inbox.record_signal("checkout-42", f"s-{number}", signal_of("pause", by=f"job {number}"))
         # WHEN one more sends something, THEN it is refused
         with pytest.raises(SignalRefused, match="rollout checkout-42 has not acted on 30 signals yet"):
@@ -223,10 +227,10 @@ class TestRoom:
         # AND what guards the rollout is heard, and an abort
         for kind in ("alarm", "evidence", "abort"):
             assert inbox.record_signal("checkout-42", kind, signal_of(kind, by="kim")) == "t-1"
-        assert len(held_by(table)["signals"]) == MOST_UNHEARD + 3
+        assert len(held_by(table)["signals"]) == MAX_UNHEARD + 3
 
     def test_an_abort_is_an_abort_whoever_sends_it(
-        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox
+        self, table: Table, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         plan = start(locks)
         inbox.record_signal("checkout-42", "first", signal_of("abort", by="kim"))
@@ -235,10 +239,10 @@ class TestRoom:
         assert list(held_by(table)["signals"]) == ["first"]
 
     def test_signals_that_were_heard_make_room_the_oldest_first_and_are_not_heard_again(
-        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+        self, table: Table, locks: Locks, steps: Steps, inbox: SignalInbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # GIVEN a rollout that is paused and resumed over and over
-        monkeypatch.setattr("headgate.inbox.MOST_KEPT", 5)
+        monkeypatch.setattr("headgate.rollouts.signal_inbox.MAX_KEPT_SIGNALS", 5)
         plan, sent = start(locks), 0
         for number in range(100, 106):
             inbox.record_signal("checkout-42", f"pause-{number}", signal_of("pause"))
@@ -258,14 +262,14 @@ class TestRoom:
 
     def test_ids_of_heard_signals_are_bounded_but_for_those_of_signals_that_the_record_holds(self) -> None:
         ids = [str(number) for number in range(1000)]
-        assert remembered(ids, held=()) == ids[-MOST_HEARD:]
-        assert remembered([*ids, *ids], held=["3", "999", "unheard"]) == ["3", *ids[-MOST_HEARD - 1 :]]
+        assert heard_to_keep(ids, held=()) == ids[-MAX_HEARD:]
+        assert heard_to_keep([*ids, *ids], held=["3", "999", "unheard"]) == ["3", *ids[-MAX_HEARD - 1 :]]
 
     def test_a_promote_that_was_acted_on_takes_up_no_room(
-        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox
+        self, table: Table, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         # GIVEN a pipeline that promotes a rollout from step to step
-        count = MOST_UNHEARD + 5
+        count = MAX_UNHEARD + 5
         planned = [{"weight": 1 + step, "bakeSeconds": 600} for step in range(count)]
         plan = start(locks, strategy={"steps": planned})
         for step in range(count):
@@ -278,21 +282,21 @@ class TestRoom:
         assert held_by(table)["heard"] == [f"s-{step}" for step in range(count)]
 
     def test_a_promote_that_came_too_late_for_its_step_takes_up_no_room(
-        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox
+        self, table: Table, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         plan = start(locks)
         bake(steps, plan)
-        for number in range(MOST_UNHEARD):
+        for number in range(MAX_UNHEARD):
             inbox.record_signal("checkout-42", f"s-{number}", signal_of("promote", by=f"job {number}"))
         # WHEN the step is over without them
         steps.close_step(plan, 1, 0, Findings(step=0), CONTINUE)
         # THEN the next one's is taken
         inbox.record_signal("checkout-42", "s", signal_of("promote"))
-        assert len(held_by(table)["signals"]) == MOST_UNHEARD + 1
+        assert len(held_by(table)["signals"]) == MAX_UNHEARD + 1
 
     @pytest.mark.parametrize("heard", [True, False])
     def test_a_record_that_an_earlier_version_has_filled_takes_an_abort_and_hears_nothing_twice(
-        self, table: Table, dynamodb: Any, locks: Locks, steps: Steps, inbox: Inbox, heard: bool
+        self, table: Table, dynamodb: Any, locks: Locks, steps: Steps, inbox: SignalInbox, heard: bool
     ) -> None:
         # GIVEN a record of nearly all that an item may have, from before signals were bounded
         plan = start(locks)
@@ -309,16 +313,16 @@ class TestRoom:
         assert inbox.record_signal("checkout-42", "abort", signal_of("abort", reason="x" * 1000)) == "t-1"
         # THEN it has made room, and nothing that was heard is heard again
         assert size_of(dynamodb.get_item(TableName=TABLE, Key=key)["Item"]) < before - 40_000
-        unheard = [signal["id"] for signal in signals_of(held_by(table))]
+        unheard = [signal["id"] for signal in unheard_signals(held_by(table))]
         assert (unheard == ["abort"]) is heard
         assert "abort" in unheard
         settle(locks, outcome="rolled-back")
 
     def test_what_was_heard_twice_makes_room_once(
-        self, table: Table, locks: Locks, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+        self, table: Table, locks: Locks, inbox: SignalInbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # GIVEN a signal that two verdicts were about: DynamoDB refuses to remove one path twice, which moto does not
-        monkeypatch.setattr("headgate.inbox.MOST_KEPT", 2)
+        monkeypatch.setattr("headgate.rollouts.signal_inbox.MAX_KEPT_SIGNALS", 2)
         start(locks)
         for number in range(3):
             inbox.record_signal("checkout-42", f"s-{number}", signal_of("pause", by=f"job {number}"))
@@ -333,7 +337,7 @@ class TestRoom:
 
     @pytest.mark.parametrize(("kind", "size"), [("pause", 1000), ("abort", 1000), ("alarm", 300)])
     def test_texts_are_cut_by_their_bytes_and_at_no_part_of_a_character(
-        self, table: Table, locks: Locks, inbox: Inbox, kind: Any, size: int
+        self, table: Table, locks: Locks, inbox: SignalInbox, kind: Any, size: int
     ) -> None:
         start(locks)
         text = "x" + FOUR_BYTES * 1000
@@ -345,10 +349,10 @@ class TestRoom:
         assert signal["by"] == (text if kind == "alarm" else "x" + FOUR_BYTES * 63)
 
     def test_the_fullest_record_there_can_be_takes_an_abort_and_an_end(
-        self, table: Table, dynamodb: Any, locks: Locks, inbox: Inbox
+        self, table: Table, dynamodb: Any, locks: Locks, inbox: SignalInbox
     ) -> None:
         # GIVEN the largest request, whose plan is larger still, with as many alarms as there may be
-        alarms = [f"{number:02d}" + "a" * 253 for number in range(MOST_ALARMS)]
+        alarms = [f"{number:02d}" + "a" * 253 for number in range(MAX_ALARMS)]
         hook = {"lambda": f"arn:aws:lambda:eu-central-1:123456789012:function:{'h' * 64}"}
         plan = start(
             locks,
@@ -364,15 +368,15 @@ class TestRoom:
             inbox.record_signal("checkout-42", kept.signal, kept)
         kept = held_by(table)["signals"]
         signals = {
-            f"{number:036d}": kept["alarm" if number < MOST_ALARMS else "promote-fully"] | {"id": f"{number:036d}"}
-            for number in range(MOST_ALARMS + MOST_UNHEARD)
+            f"{number:036d}": kept["alarm" if number < MAX_ALARMS else "promote-fully"] | {"id": f"{number:036d}"}
+            for number in range(MAX_ALARMS + MAX_UNHEARD)
         }
         # AND whatever else grows
         fields = {
-            "request": request.ljust(MAX_CHARACTERS),
+            "request": request.ljust(MAX_REQUEST_CHARACTERS),
             "plan": text.ljust(110_000),
             "signals": signals,
-            "heard": [f"{number:036d}" for number in range(1000, 1000 + MOST_HEARD + MOST_UNHEARD)],
+            "heard": [f"{number:036d}" for number in range(1000, 1000 + MAX_HEARD + MAX_UNHEARD)],
             "firing": alarms,
             "state": {"text": "s" * 50_000},
         }
@@ -380,7 +384,7 @@ class TestRoom:
         # WHEN an abort comes, THEN it is on record, and the item is no larger than DynamoDB takes
         inbox.record_signal("checkout-42", "abort", signal_of("abort", by=FOUR_BYTES * 256, reason=FOUR_BYTES * 1000))
         assert held_by(table)["signals"]["abort"]["signal"] == "abort"
-        settle(locks, outcome="rolled-back", reason=FOUR_BYTES * MOST_CHARACTERS)
+        settle(locks, outcome="rolled-back", reason=FOUR_BYTES * REASON_CHARACTERS)
         record = held_by(table)
         assert record["status"] == "rolled-back"
         key = {"pk": record["pk"], "sk": record["sk"]}

@@ -18,19 +18,19 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from cfnlint.decode import cfn_yaml
 
 from headgate.errors import RequestRefused
-from headgate.executions import Executions
-from headgate.intake import (
+from headgate.rollouts.executions import Executions
+from headgate.rollouts.intake import (
     LETTER_BYTES,
-    LONGEST_DELAY_SECONDS,
-    REASON_LENGTH,
+    LETTER_REASON_CHARACTERS,
+    MAX_DELAY_SECONDS,
     dead_letter,
     delay_seconds,
-    in_turn,
+    in_processing_order,
     read_body,
     refused_id,
 )
-from headgate.locks import Locks
-from headgate.table import Table
+from headgate.rollouts.locks import Locks
+from headgate.rollouts.table import Table
 from tests.unit.builders import (
     CONTEXT,
     MACHINE,
@@ -515,10 +515,10 @@ def test_more_than_ten_messages_are_told_of_in_several_calls(
 
 def test_what_has_come_most_often_is_begun_first_and_a_fifo_queues_batch_keeps_its_order() -> None:
     batch = [wish(number, times) for number, times in enumerate((1, 3, 2, 3))]
-    assert [message["messageId"] for message in in_turn(batch)] == ["1", "3", "2", "0"]
+    assert [message["messageId"] for message in in_processing_order(batch)] == ["1", "3", "2", "0"]
     in_order = event("sqs_fifo_batch")["Records"]
     in_order[1]["attributes"]["ApproximateReceiveCount"] = "9"
-    assert in_turn(in_order) == in_order
+    assert in_processing_order(in_order) == in_order
 
 
 def test_intake_may_say_when_a_message_is_visible_of_its_own_two_queues_and_no_other() -> None:
@@ -736,7 +736,7 @@ def test_a_message_that_always_fails_is_given_up_after_hours_and_in_the_fifo_que
     for name in ("RequestQueue", "RequestFifoQueue"):
         receives = resources[name]["Properties"]["RedrivePolicy"]["maxReceiveCount"]
         waits = [delay_seconds(wish(0, times)) for times in range(1, receives)]
-        assert max(waits) == LONGEST_DELAY_SECONDS == resources[name]["Properties"]["VisibilityTimeout"]
+        assert max(waits) == MAX_DELAY_SECONDS == resources[name]["Properties"]["VisibilityTimeout"]
         hours.append(sum(waits) / 3600)
     assert 4 < hours[0] < 5
     assert 0.2 < hours[1] < 0.25
@@ -821,7 +821,7 @@ def test_whatever_cannot_be_read_is_a_dead_letter_at_once(
 def test_a_reason_holds_nothing_that_sqs_does_not_take() -> None:
     letter = dead_letter(event("intake")["Records"][0], "\x00: \ud800 \U0001f600\n" + "x" * 2000)
     assert letter["MessageAttributes"]["reason"]["StringValue"].startswith("\ufffd: \ufffd \U0001f600\nxxx")
-    assert len(letter["MessageAttributes"]["reason"]["StringValue"]) == REASON_LENGTH
+    assert len(letter["MessageAttributes"]["reason"]["StringValue"]) == LETTER_REASON_CHARACTERS
 
 
 def test_a_dead_letter_keeps_the_messages_own_attributes_as_far_as_there_is_room() -> None:

@@ -23,19 +23,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from botocore.exceptions import ClientError
 
-import headgate.aws
-from headgate import items, locks, rescue, table
-from headgate.drivers import lambda_alias
-from headgate.drivers.driving import PROMOTED
-from headgate.drivers.lambda_alias import AliasState
+from headgate.aws import clients, dynamodb
+from headgate.aws.dynamodb import from_item, to_item
+from headgate.aws.observability import logger
 from headgate.errors import Aborted, HeadgateError, LockLost, RequestRefused, SignalRefused
-from headgate.inbox import Inbox
-from headgate.items import from_item, to_item
-from headgate.locks import Locks, Settlement
-from headgate.observability import logger
-from headgate.plan import make_plan
-from headgate.steps import Steps, step_key
-from headgate.table import ANNOUNCED_AS, Table
+from headgate.rollouts import locks, recovery, table
+from headgate.rollouts.locks import Locks, Settlement
+from headgate.rollouts.signal_inbox import SignalInbox
+from headgate.rollouts.steps import Steps, step_key
+from headgate.rollouts.table import ANNOUNCED_AS, Table
+from headgate.spec.plan import make_plan
+from headgate.targets import lambda_alias
+from headgate.targets.driver import PROMOTED
+from headgate.targets.lambda_alias import AliasState
 from tests.unit.builders import (
     ACCOUNT,
     CONTEXT,
@@ -61,7 +61,7 @@ from tests.unit.memory_table import MemoryClient, MemoryTable, NotUnderstood, ap
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from headgate.table import Terminal
+    from headgate.rollouts.table import TerminalStatus
     from tests.unit.memory_table import Items
 
 FIRST, SECOND, EAGER, WAITING = "first", "second", "eager", "waiting"
@@ -160,7 +160,7 @@ def function(name: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(headgate.aws, "client", lambda service, **_: CLIENTS.get(service))
+        patch.setattr(clients, "client", lambda service, **_: CLIENTS.get(service))
         for setting, value in SETTINGS.items():
             patch.setenv(setting, value)
         spec.loader.exec_module(module)
@@ -184,10 +184,10 @@ def _stillness() -> Iterator[None]:
     level = logger.log_level
     logger.setLevel("CRITICAL")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(function("warden"), "tell_seconds", lambda *_, **__: None)
-        for module in (table, items, rescue, lambda_alias):
+        patch.setattr(function("warden"), "record_seconds", lambda *_, **__: None)
+        for module in (dynamodb, recovery, lambda_alias):
             patch.setattr(module, "time", resting)
-        for module in (table, rescue):
+        for module in (table, recovery):
             patch.setattr(module, "datetime", Clock)
         patch.setattr(random, "sample", lambda population, k: population[:k])
         yield
@@ -229,7 +229,7 @@ def driver_event(action: str, epoch: int, **more: Any) -> dict[str, Any]:
     return {"action": action, "target": plan["target"], "plan": plan, "epoch": epoch, "state": {}, **more}
 
 
-def settles(outcome: Terminal, epoch: int = 1) -> str:
+def settles(outcome: TerminalStatus, epoch: int = 1) -> str:
     """The machine's Settle, whose function is at work already; and a rollback and once more, if somebody objects."""
     execution = Execution(execution_of(FIRST))
     try:
@@ -321,7 +321,7 @@ def warden(event: dict[str, Any]) -> str:
 def aborts() -> str:
     """An operator's abort of the first rollout."""
     try:
-        Inbox(TABLE_ON_STAGE).record_signal(FIRST, "s-1", signal_of("abort"))
+        SignalInbox(TABLE_ON_STAGE).record_signal(FIRST, "s-1", signal_of("abort"))
     except SignalRefused:
         return "refused"
     return "recorded"
@@ -933,13 +933,15 @@ def test_one_that_dies_and_is_tried_again_may_have_had_its_effect() -> None:
 class TornLocks(Locks):
     """Locks as they once were: the end is written whatever has happened between the reads of record and lock."""
 
-    def _settle(self, rollout_id: str, record: dict[str, Any], outcome: Terminal, fields: dict[str, Any]) -> Settlement:
+    def _settle(
+        self, rollout_id: str, record: dict[str, Any], outcome: TerminalStatus, fields: dict[str, Any]
+    ) -> Settlement:
         lock = self._table.lock(record["targetKey"])
         ours = (lock.get("owner"), lock.get("epoch")) == (rollout_id, record["epoch"])
         self._table.transact(
             self._table.update_rollout(
                 rollout_id,
-                {"status": outcome, "endedAt": table.now(), **fields},
+                {"status": outcome, "endedAt": table.now_iso(), **fields},
                 condition="#status IN (:accepted, :running)",
                 values={":accepted": "accepted", ":running": "running"},
                 remove=["token"],
@@ -954,7 +956,7 @@ def test_a_torn_read_would_be_found_and_its_schedule_told(monkeypatch: pytest.Mo
     # GIVEN wardens that end a rollout without asking whether what they have read still holds
     torn = TornLocks(TABLE_ON_STAGE)
     monkeypatch.setattr(function("warden"), "locks", torn)
-    monkeypatch.setattr(function("warden"), "rescuer", rescue.Rescuer(torn, CLIENTS["lambda"]))
+    monkeypatch.setattr(function("warden"), "rescuer", recovery.Recovery(torn, CLIENTS["lambda"]))
     wardens = [Actor(name, is_told) for name in ("one", "other")]
     # WHEN two of them are explored
     with pytest.raises(Broken, match="the lock belongs to first, which has ended") as broken:

@@ -12,9 +12,11 @@ from boto3.dynamodb.types import TypeDeserializer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.items import SMALLEST, from_item, to_item
+from headgate.aws.dynamodb import SMALLEST_NUMBER, from_item, to_item
 
-WITHIN = st.floats(float(SMALLEST) * 2, 9.9e125) | st.floats(-9.9e125, -float(SMALLEST) * 2) | st.just(0.0)
+WITHIN = (
+    st.floats(float(SMALLEST_NUMBER) * 2, 9.9e125) | st.floats(-9.9e125, -float(SMALLEST_NUMBER) * 2) | st.just(0.0)
+)
 
 
 def as_dynamodb_gives_back(item: dict[str, Any]) -> dict[str, Any]:

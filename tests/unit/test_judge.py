@@ -14,11 +14,11 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from headgate.judge import (
+from headgate.analysis.judge import (
     CASH,
     CASH_SECONDS,
-    FEW,
-    LATER,
+    FEW_FAILURES,
+    LATER_SHARE,
     PRIOR,
     SHIFT_SECONDS,
     Arm,
@@ -75,7 +75,7 @@ def reached(draw: st.DrawFn) -> tuple[Evidence, float]:
 def few_failures(draw: st.DrawFn) -> tuple[int, int, int]:
     """Requests of the candidate, requests of the stable revision, and failures of both, few enough to be exact."""
     n1, n0 = draw(st.integers(1, 40)), draw(st.one_of(st.integers(1, 40), st.just(10**6)))
-    return n1, n0, draw(st.integers(0, min(FEW, n1 + n0)))
+    return n1, n0, draw(st.integers(0, min(FEW_FAILURES, n1 + n0)))
 
 
 def splits(n1: int, n0: int, failures: int, odds: float = 1.0) -> Iterator[tuple[float, Arm, Arm]]:
@@ -126,12 +126,12 @@ def test_beyond_the_line_a_look_with_few_failures_is_not_scaled_up(
     assert sum(means) <= before.value * (1 + ROUNDING)
 
 
-@given(reached(), st.integers(1, 40), st.integers(FEW, 60), st.data())
+@given(reached(), st.integers(1, 40), st.integers(FEW_FAILURES, 60), st.data())
 def test_on_average_a_look_with_many_failures_adds_nothing_even_beyond_the_line(
     state: tuple[Evidence, float], n1: int, n0: int, data: st.DataObject
 ) -> None:
     before, alpha = state
-    failures = data.draw(st.integers(FEW + 1, n1 + n0))
+    failures = data.draw(st.integers(FEW_FAILURES + 1, n1 + n0))
     odds, settings = data.draw(st.sampled_from([1.0, 0.9, 0.5, 0.01])), data.draw(allowances)
     mean = sum(
         chance * exp(look(before, *seen, alpha=alpha, **settings).log_value - before.log_value)
@@ -344,7 +344,7 @@ def test_where_the_share_stays_failures_repeated_and_allowed_for_never_exceed_th
     once = look(before, candidate, stable, alpha=alpha).log_value
     often = look(before, *repeated, alpha=alpha, clumps=m).log_value
     assert often <= once + ROUNDING
-    if candidate.failures + stable.failures > FEW:
+    if candidate.failures + stable.failures > FEW_FAILURES:
         assert often == pytest.approx(once, abs=ROUNDING)
 
 
@@ -451,7 +451,7 @@ def worth(log_value: float) -> Evidence:
 def test_the_evidence_starts_at_one_and_its_shares_are_all_there_is() -> None:
     assert Evidence().value == pytest.approx(1)
     assert sum(PRIOR) == pytest.approx(1)
-    assert sum(LATER) == pytest.approx(1)
+    assert sum(LATER_SHARE) == pytest.approx(1)
     assert Evidence().log_cash == log(CASH)
     assert not Evidence().crosses(0.99)
 

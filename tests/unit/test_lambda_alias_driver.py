@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from headgate.drivers.lambda_alias import PROMOTED, AliasState, LambdaAliasDriver
 from headgate.errors import LockLost, RequestRefused, TargetChanged, TargetNotReady
+from headgate.targets.driver import PROMOTED
+from headgate.targets.lambda_alias import AliasState, LambdaAliasDriver
 from tests.unit.builders import TARGET, plan_of
 from tests.unit.services import Refusal
 

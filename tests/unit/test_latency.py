@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
+from headgate.analysis.latency_baseline import PERIOD_SECONDS, LatencyBaseline
 from headgate.errors import RequestRefused
-from headgate.latency import PERIOD_SECONDS, Latency
 from tests.unit.builders import TARGET, request_of
 from tests.unit.services import Refusal, Service
 from tests.unit.test_functions import Functions
@@ -59,7 +59,7 @@ def settled(past: FakePast, **guards: Any) -> Any:
     detach = past.attach(client)
     request = request_of(guards=guards, strategy=FIVE_MINUTES)
     try:
-        return Latency(client).settle(request.guards, request.target)
+        return LatencyBaseline(client).settle(request.guards, request.target)
     finally:
         detach()
 

@@ -9,31 +9,31 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headgate import ledgers as module
-from headgate.evidence import MOST_TOLD, Ledger, Look, Pair, Standing, Terms, take_looks
-from headgate.items import from_item, to_item
-from headgate.judge import RATIOS, Arm, Evidence, Reassurance, look
-from headgate.ledgers import Ledgers, column, ledger_key, now_ms
-from headgate.table import Table
+from headgate.analysis import ledger_store as module
+from headgate.analysis.evidence import MAX_REPORTED_EVIDENCE, JudgeTerms, Ledger, Look, Pair, Standing, take_looks
+from headgate.analysis.judge import RATIOS, Arm, Evidence, Reassurance, look
+from headgate.analysis.ledger_store import LedgerStore, column, ledger_key, now_ms
+from headgate.aws.dynamodb import from_item, to_item
+from headgate.rollouts.table import Table
 from tests.unit.builders import TABLE, history, plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PLAN = plan_of()
-TERMS = Terms.of(PLAN.guards)
+TERMS = JudgeTerms.of(PLAN.guards)
 FIRST_STEP, SECOND_STEP = 1_795_251_600_000, 1_795_251_900_000
 BAD = Pair(Arm(10, 10), Arm(90, 0))
 """Counts that reach the line in one look."""
 
 
-def opened(ledgers: Ledgers, **fields: Any) -> Ledger:
+def opened(ledgers: LedgerStore, **fields: Any) -> Ledger:
     """The ledger of a rollout whose first step has begun."""
     ledgers.open(plan_of(**fields) if fields else PLAN, candidate="7", stable="6", step=0, since=FIRST_STEP)
     return read(ledgers)
 
 
-def read(ledgers: Ledgers) -> Ledger:
+def read(ledgers: LedgerStore) -> Ledger:
     ledger = ledgers.read("checkout-42")
     assert ledger is not None
     return ledger
@@ -54,7 +54,7 @@ def count(dynamodb: Any, pair: Pair, step: int = 0, measure: str = "errors") -> 
     )
 
 
-def looked(ledgers: Ledgers, **how: Any) -> Ledger:
+def looked(ledgers: LedgerStore, **how: Any) -> Ledger:
     ledger = ledgers.look("checkout-42", TERMS, **how)
     assert ledger is not None
     return ledger
@@ -65,18 +65,18 @@ def looks_on_record(table: Table) -> list[dict[str, Any]]:
 
 
 class TestOpening:
-    def test_a_step_begins_once(self, ledgers: Ledgers) -> None:
+    def test_a_step_begins_once(self, ledgers: LedgerStore) -> None:
         opened(ledgers)
         for since in (SECOND_STEP, SECOND_STEP + 5):
             ledgers.open(PLAN, candidate="7", stable="6", step=1, since=since)
         assert read(ledgers).since == {0: FIRST_STEP, 1: SECOND_STEP}
 
-    def test_a_new_ledger_says_who_is_compared_and_holds_nothing(self, ledgers: Ledgers) -> None:
+    def test_a_new_ledger_says_who_is_compared_and_holds_nothing(self, ledgers: LedgerStore) -> None:
         since = {0: FIRST_STEP}
         nothing = Ledger("checkout-42", "7", "6", since, counts={}, looked={}, standings={}, minutes={})
         assert opened(ledgers) == nothing._replace(shifted_at=FIRST_STEP)
 
-    def test_opening_again_keeps_what_was_counted_and_judged(self, ledgers: Ledgers, dynamodb: Any) -> None:
+    def test_opening_again_keeps_what_was_counted_and_judged(self, ledgers: LedgerStore, dynamodb: Any) -> None:
         opened(ledgers)
         count(dynamodb, BAD)
         before = looked(ledgers)
@@ -84,7 +84,7 @@ class TestOpening:
         assert read(ledgers) == before._replace(since={0: FIRST_STEP, 1: SECOND_STEP}, shifted_at=SECOND_STEP)
 
     def test_a_step_that_is_resumed_keeps_its_beginning_and_tells_when_it_was_shifted_again(
-        self, ledgers: Ledgers
+        self, ledgers: LedgerStore
     ) -> None:
         opened(ledgers)
         ledgers.open(PLAN, candidate="7", stable="6", step=0, since=SECOND_STEP)
@@ -99,23 +99,25 @@ class TestOpening:
             ({"latency": {"thresholdMs": 33.333333333333336}}, 33.333333333333336),
         ],
     )
-    def test_it_says_from_when_on_a_request_is_slow(self, ledgers: Ledgers, guards: Any, slow_ms: float | None) -> None:
+    def test_it_says_from_when_on_a_request_is_slow(
+        self, ledgers: LedgerStore, guards: Any, slow_ms: float | None
+    ) -> None:
         assert opened(ledgers, guards=guards).slow_ms == slow_ms
 
     @pytest.mark.parametrize("evidence", ["telemetry", "cloudwatch"])
-    def test_it_says_whether_telemetry_goes_into_it(self, ledgers: Ledgers, evidence: str) -> None:
+    def test_it_says_whether_telemetry_goes_into_it(self, ledgers: LedgerStore, evidence: str) -> None:
         guards = {"errors": {}, "evidence": evidence}
         ledger = opened(ledgers, guards=guards, strategy="Canary10Percent5Minutes")
         assert ledger.by_telemetry == (evidence == "telemetry")
 
-    def test_it_outlives_the_longest_rollout(self, ledgers: Ledgers, table: Table) -> None:
+    def test_it_outlives_the_longest_rollout(self, ledgers: LedgerStore, table: Table) -> None:
         opened(ledgers)
         (item,) = history(table, "checkout-42")
         assert item["expiresAt"] > time.time() + 366 * 24 * 3600
 
     def test_it_and_its_looks_are_kept_as_long_as_the_rollouts_record(self, dynamodb: Any, table: Table) -> None:
         # GIVEN a deployment that keeps records for ten years
-        ledgers = Ledgers(dynamodb, TABLE, 3650)
+        ledgers = LedgerStore(dynamodb, TABLE, 3650)
         opened(ledgers)
         count(dynamodb, Pair(Arm(43, 3), Arm(400, 0)))
         looked(ledgers)
@@ -124,7 +126,7 @@ class TestOpening:
         assert len(kept) == 2
         assert kept == pytest.approx([int(record["expiresAt"]["N"])] * 2, abs=60)
 
-    def test_a_rollout_that_shifted_nothing_has_none(self, ledgers: Ledgers, table: Table) -> None:
+    def test_a_rollout_that_shifted_nothing_has_none(self, ledgers: LedgerStore, table: Table) -> None:
         assert ledgers.read("checkout-42") is None
         assert ledgers.look("checkout-42", TERMS) is None
         ledgers.restart("checkout-42")
@@ -132,7 +134,7 @@ class TestOpening:
 
 
 class TestReading:
-    def test_counts_are_told_apart_by_step_measure_and_arm(self, ledgers: Ledgers, dynamodb: Any) -> None:
+    def test_counts_are_told_apart_by_step_measure_and_arm(self, ledgers: LedgerStore, dynamodb: Any) -> None:
         opened(ledgers)
         told = {
             (0, "errors"): Pair(Arm(1, 0), Arm(2, 1)),
@@ -145,7 +147,7 @@ class TestReading:
         assert read(ledgers).counts == told
 
     def test_what_only_one_revision_did_is_there_with_nothing_for_the_other(
-        self, ledgers: Ledgers, dynamodb: Any
+        self, ledgers: LedgerStore, dynamodb: Any
     ) -> None:
         opened(ledgers)
         key = to_item({"pk": "ROLLOUT#checkout-42", "sk": "EVIDENCE"})
@@ -157,7 +159,7 @@ class TestReading:
 
 
 class TestLooking:
-    def test_a_look_is_the_judges_and_is_kept(self, ledgers: Ledgers, dynamodb: Any) -> None:
+    def test_a_look_is_the_judges_and_is_kept(self, ledgers: LedgerStore, dynamodb: Any) -> None:
         before = opened(ledgers)
         count(dynamodb, Pair(Arm(43, 3), Arm(400, 0)))
         ledger = ledgers.amend("checkout-42", lambda ledger: take_looks(ledger, TERMS, now=FIRST_STEP + 4_000))
@@ -167,7 +169,7 @@ class TestLooking:
         assert ledger.standing("errors").evidence == expected
         assert (before.version, ledger.version) == (0, 1)
 
-    def test_with_nothing_new_nothing_is_written(self, ledgers: Ledgers, dynamodb: Any, table: Table) -> None:
+    def test_with_nothing_new_nothing_is_written(self, ledgers: LedgerStore, dynamodb: Any, table: Table) -> None:
         opened(ledgers)
         count(dynamodb, BAD)
         looked(ledgers)
@@ -175,20 +177,20 @@ class TestLooking:
         assert looked(ledgers, at_least=0) == read(ledgers)
         assert history(table, "checkout-42") == before
 
-    def test_the_time_is_the_clocks(self, ledgers: Ledgers, dynamodb: Any) -> None:
+    def test_the_time_is_the_clocks(self, ledgers: LedgerStore, dynamodb: Any) -> None:
         opened(ledgers)
         count(dynamodb, BAD)
         earlier = now_ms()
         assert earlier <= looked(ledgers).standing("errors").at <= now_ms()
 
-    def test_how_much_a_look_waits_for_is_the_callers(self, ledgers: Ledgers, dynamodb: Any) -> None:
+    def test_how_much_a_look_waits_for_is_the_callers(self, ledgers: LedgerStore, dynamodb: Any) -> None:
         opened(ledgers)
         count(dynamodb, Pair(Arm(1, 1), Arm(50, 0)))
         assert looked(ledgers).standings == {}
         assert looked(ledgers, at_least=1).standing("errors").evidence.value > 1
 
     def test_counts_that_come_while_a_look_is_saved_are_not_lost(
-        self, ledgers: Ledgers, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
+        self, ledgers: LedgerStore, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # GIVEN telemetry that is counted between a look's reading and its saving
         opened(ledgers)
@@ -204,7 +206,9 @@ class TestLooking:
         assert again.looked == ledger.counts
 
 
-def meanwhile(ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object], times: int = 1) -> None:
+def meanwhile(
+    ledgers: LedgerStore, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object], times: int = 1
+) -> None:
     """Something happens between what ``ledgers`` reads and what it writes next, so many times."""
     honest, left = ledgers.read, [None] * times
 
@@ -221,7 +225,7 @@ def meanwhile(ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch, happens: Callab
 class TestTwoAtOnce:
     @pytest.mark.parametrize("looks_before", [0, 1, 2])
     def test_of_two_looks_at_once_one_is_kept_and_the_other_sees_what_is_left(
-        self, ledgers: Ledgers, dynamodb: Any, table: Table, monkeypatch: pytest.MonkeyPatch, looks_before: int
+        self, ledgers: LedgerStore, dynamodb: Any, table: Table, monkeypatch: pytest.MonkeyPatch, looks_before: int
     ) -> None:
         # GIVEN a look that reads before another one saves
         opened(ledgers)
@@ -229,7 +233,7 @@ class TestTwoAtOnce:
             count(dynamodb, BAD)
             looked(ledgers)
         count(dynamodb, BAD)
-        other = Ledgers(dynamodb, TABLE)
+        other = LedgerStore(dynamodb, TABLE)
         meanwhile(ledgers, monkeypatch, lambda: looked(other))
         # WHEN it looks too
         mine = looked(ledgers)
@@ -239,12 +243,12 @@ class TestTwoAtOnce:
         assert len(looks_on_record(table)) == looks_before + 1
 
     def test_what_has_come_in_between_is_a_look_of_its_own(
-        self, ledgers: Ledgers, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
+        self, ledgers: LedgerStore, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         opened(ledgers)
         first, second = Pair(Arm(50, 2), Arm(400, 3)), Pair(Arm(20, 4), Arm(90, 1))
         count(dynamodb, first)
-        other = Ledgers(dynamodb, TABLE)
+        other = LedgerStore(dynamodb, TABLE)
 
         def overtake() -> None:
             looked(other)
@@ -257,22 +261,22 @@ class TestTwoAtOnce:
         assert read(ledgers).looked == {(0, "errors"): first.plus(second)}
 
     def test_who_is_always_overtaken_says_so_in_the_end(
-        self, ledgers: Ledgers, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
+        self, ledgers: LedgerStore, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         opened(ledgers)
         count(dynamodb, BAD)
-        other = Ledgers(dynamodb, TABLE)
+        other = LedgerStore(dynamodb, TABLE)
         meanwhile(ledgers, monkeypatch, lambda: other.restart("checkout-42"), times=100)
         with pytest.raises(RuntimeError, match="the evidence of checkout-42 was looked at by others 8 times in a row"):
             ledgers.amend("checkout-42", lambda ledger: (ledger._replace(restarts=-1), []))
         assert read(other).restarts == 8
 
     def test_a_restart_stands_against_a_look_in_between(
-        self, ledgers: Ledgers, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
+        self, ledgers: LedgerStore, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         opened(ledgers)
         count(dynamodb, BAD)
-        other = Ledgers(dynamodb, TABLE)
+        other = LedgerStore(dynamodb, TABLE)
         meanwhile(ledgers, monkeypatch, lambda: other.restart("checkout-42"))
         ledger = looked(ledgers)
         assert (ledger.standing("errors").evidence, ledger.restarts) == (Evidence(), 1)
@@ -280,7 +284,7 @@ class TestTwoAtOnce:
 
 class TestRestarting:
     def test_the_evidence_starts_anew_and_what_was_counted_stays_and_is_not_looked_at_again(
-        self, ledgers: Ledgers, dynamodb: Any
+        self, ledgers: LedgerStore, dynamodb: Any
     ) -> None:
         opened(ledgers)
         count(dynamodb, BAD)
@@ -293,7 +297,7 @@ class TestRestarting:
         assert ledger.looked == {(0, "errors"): BAD}
 
     def test_the_time_before_it_is_no_time_in_which_anything_was_looked_for(
-        self, ledgers: Ledgers, dynamodb: Any
+        self, ledgers: LedgerStore, dynamodb: Any
     ) -> None:
         opened(ledgers)
         count(dynamodb, BAD)
@@ -304,7 +308,7 @@ class TestRestarting:
 
 
 class TestWhatCloudWatchSaid:
-    def test_what_a_look_counts_itself_is_kept_with_the_minutes_it_is_from(self, ledgers: Ledgers) -> None:
+    def test_what_a_look_counts_itself_is_kept_with_the_minutes_it_is_from(self, ledgers: LedgerStore) -> None:
         opened(ledgers)
         grown = {"29920860/custom0": Pair(Arm(10, 1), Arm(90, 1))}
         ledgers.amend("checkout-42", lambda ledger: (booked(ledger, "custom0", grown), []))
@@ -312,7 +316,7 @@ class TestWhatCloudWatchSaid:
         assert (ledger.minutes, ledger.counts) == (grown, {(0, "custom0"): Pair(Arm(10, 1), Arm(90, 1))})
 
     def test_it_does_not_overwrite_what_telemetry_has_counted_meanwhile(
-        self, ledgers: Ledgers, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
+        self, ledgers: LedgerStore, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         opened(ledgers)
         count(dynamodb, BAD)
@@ -322,7 +326,7 @@ class TestWhatCloudWatchSaid:
         assert read(ledgers).total("errors") == BAD.plus(BAD)
 
     def test_two_who_book_the_same_minute_count_it_once(
-        self, ledgers: Ledgers, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
+        self, ledgers: LedgerStore, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         opened(ledgers)
         minute = {"29920860/custom0": Pair(Arm(10, 1), Arm(90, 1))}
@@ -330,7 +334,7 @@ class TestWhatCloudWatchSaid:
         def book(ledger: Ledger) -> tuple[Ledger, list[Look]]:
             return (ledger if ledger.minutes else booked(ledger, "custom0", minute)), []
 
-        other = Ledgers(dynamodb, TABLE)
+        other = LedgerStore(dynamodb, TABLE)
         meanwhile(ledgers, monkeypatch, lambda: other.amend("checkout-42", book))
         ledgers.amend("checkout-42", book)
         assert read(ledgers).total("custom0") == Pair(Arm(10, 1), Arm(90, 1))
@@ -344,7 +348,7 @@ def booked(ledger: Ledger, measure: str, minutes: dict[str, Pair]) -> Ledger:
 
 class TestLooksOnRecord:
     def test_a_look_with_failures_is_on_record_with_what_it_saw_and_what_came_of_it(
-        self, ledgers: Ledgers, dynamodb: Any, table: Table
+        self, ledgers: LedgerStore, dynamodb: Any, table: Table
     ) -> None:
         opened(ledgers)
         count(dynamodb, Pair(Arm(43, 3), Arm(400, 0)))
@@ -364,7 +368,7 @@ class TestLooksOnRecord:
         assert item["expiresAt"] > time.time() + 366 * 24 * 3600
 
     def test_looks_are_numbered_in_order_and_those_without_failures_leave_no_record(
-        self, ledgers: Ledgers, dynamodb: Any, table: Table
+        self, ledgers: LedgerStore, dynamodb: Any, table: Table
     ) -> None:
         opened(ledgers)
         for pair in (BAD, Pair(Arm(10, 0), Arm(90, 0)), Pair(Arm(10, 0), Arm(90, 4))):
@@ -373,23 +377,23 @@ class TestLooksOnRecord:
         assert [item["sk"] for item in looks_on_record(table)] == ["LOOK#00000001", "LOOK#00000003"]
 
     def test_of_a_look_at_two_measures_only_the_telling_one_is_kept(
-        self, ledgers: Ledgers, dynamodb: Any, table: Table
+        self, ledgers: LedgerStore, dynamodb: Any, table: Table
     ) -> None:
         guards = {"errors": {}, "latency": {"thresholdMs": 250}}
         opened(ledgers, guards=guards)
         count(dynamodb, Pair(Arm(10, 0), Arm(90, 0)))
         count(dynamodb, Pair(Arm(10, 5), Arm(90, 1)), measure="latency")
-        ledgers.look("checkout-42", Terms.of(plan_of(guards=guards).guards))
+        ledgers.look("checkout-42", JudgeTerms.of(plan_of(guards=guards).guards))
         ((told,),) = [item["looks"] for item in looks_on_record(table)]
         assert told["measure"] == "latency"
 
     def test_evidence_beyond_what_dynamodb_holds_is_kept_all_the_same(
-        self, ledgers: Ledgers, dynamodb: Any, table: Table
+        self, ledgers: LedgerStore, dynamodb: Any, table: Table
     ) -> None:
         opened(ledgers)
         count(dynamodb, Pair(Arm(90_000, 90_000), Arm(90_000, 0)))
         assert looked(ledgers).standing("errors").evidence.log_value > 1_000
-        assert looks_on_record(table)[0]["looks"][0]["value"] == MOST_TOLD
+        assert looks_on_record(table)[0]["looks"][0]["value"] == MAX_REPORTED_EVIDENCE
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -408,7 +412,7 @@ minutes = st.dictionaries(st.builds("{}/{}".format, st.integers(0, 1 << 32), mea
 def test_what_is_kept_is_read_again_to_the_last_bit(
     dynamodb: Any, standings: Any, counts: Any, seen: Any, minutes: Any, restarts: int
 ) -> None:
-    ledgers = Ledgers(dynamodb, TABLE)
+    ledgers = LedgerStore(dynamodb, TABLE)
     dynamodb.delete_item(TableName=TABLE, Key=ledger_key("checkout-42"))
     before = opened(ledgers)
     fields = {"standings": standings, "counts": counts, "looked": seen, "minutes": minutes, "restarts": restarts}

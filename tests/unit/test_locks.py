@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headgate.aws import execution_name
+from headgate.analysis.verdict import Findings, Verdict
+from headgate.aws.arns import execution_name
+from headgate.aws.dynamodb import to_item
 from headgate.errors import Aborted, LockLost, RequestRefused
-from headgate.items import to_item
-from headgate.locks import Locks
-from headgate.plan import make_plan
-from headgate.table import Table
-from headgate.verdict import Findings, Signal, Verdict
+from headgate.rollouts.locks import Locks
+from headgate.rollouts.table import Table
+from headgate.spec.plan import make_plan
+from headgate.spec.signal_models import Signal
 from tests.unit.builders import (
     CONTINUE,
     DRIVER,
@@ -39,8 +40,8 @@ from tests.unit.builders import (
 from tests.unit.consuming import UUID
 
 if TYPE_CHECKING:
-    from headgate.inbox import Inbox
-    from headgate.steps import Steps
+    from headgate.rollouts.signal_inbox import SignalInbox
+    from headgate.rollouts.steps import Steps
 
 
 class TestAdmission:
@@ -157,13 +158,15 @@ class TestBeginning:
         assert status_of(table, "a") == "accepted"
         assert announced(table, "a") == []
 
-    def test_its_alarms_do_not_lead_to_it_any_more_once_it_handed_the_lock_on(self, locks: Locks, inbox: Inbox) -> None:
+    def test_its_alarms_do_not_lead_to_it_any_more_once_it_handed_the_lock_on(
+        self, locks: Locks, inbox: SignalInbox
+    ) -> None:
         start(locks, "a", guards={"alarms": ["errors"]})
         admit(locks, "b")
         settle(locks, "a")
         assert inbox.rollouts_guarded_by("errors") == []
 
-    def test_its_alarms_lead_to_it_while_it_runs(self, locks: Locks, inbox: Inbox) -> None:
+    def test_its_alarms_lead_to_it_while_it_runs(self, locks: Locks, inbox: SignalInbox) -> None:
         start(locks, "a", guards={"alarms": ["errors", "slow"]})
         start(locks, "b", target=TARGET | {"alias": "beta"}, guards={"alarms": ["errors"]})
         assert inbox.rollouts_guarded_by("errors") == ["a", "b"]
@@ -293,7 +296,7 @@ class TestObjections:
         ],
     )
     def test_an_abort_or_alarm_keeps_a_rollout_from_having_succeeded(
-        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox, signal: Signal, objection: str
+        self, table: Table, locks: Locks, steps: Steps, inbox: SignalInbox, signal: Signal, objection: str
     ) -> None:
         start(locks, "a")
         with suppress(Aborted):
@@ -305,20 +308,22 @@ class TestObjections:
         assert (history(table, "a"), table.lock(TARGET_KEY)) == before
 
     @pytest.mark.parametrize("outcome", ["rolled-back", "stopped", "refused"])
-    def test_nothing_speaks_against_any_other_end(self, table: Table, locks: Locks, inbox: Inbox, outcome: Any) -> None:
+    def test_nothing_speaks_against_any_other_end(
+        self, table: Table, locks: Locks, inbox: SignalInbox, outcome: Any
+    ) -> None:
         start(locks, "a")
         inbox.record_signal("a", "s", signal_of("abort"))
         assert settle(locks, "a", outcome) == (None, "")
         assert status_of(table, "a") == outcome
 
     @pytest.mark.parametrize("kind", ["promote", "pause", "evidence"])
-    def test_no_other_signal_does(self, locks: Locks, inbox: Inbox, kind: str) -> None:
+    def test_no_other_signal_does(self, locks: Locks, inbox: SignalInbox, kind: str) -> None:
         start(locks, "a")
         inbox.record_signal("a", "s", signal_of(kind))
         assert settle(locks, "a") == (None, "")
 
     def test_a_signal_in_the_very_moment_of_the_end_is_not_lost(
-        self, table: Table, locks: Locks, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+        self, table: Table, locks: Locks, inbox: SignalInbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # GIVEN a settle that has read the record before an abort came
         start(locks, "a")
@@ -331,7 +336,7 @@ class TestObjections:
 
     @pytest.mark.parametrize(("kind", "stands"), [("alarm", False), ("abort", True)])
     def test_an_operator_who_has_overruled_alarms_can_still_abort(
-        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox, kind: str, stands: bool
+        self, table: Table, locks: Locks, steps: Steps, inbox: SignalInbox, kind: str, stands: bool
     ) -> None:
         # GIVEN a pause that an operator ended with promote-fully
         plan = start(locks)
@@ -345,7 +350,7 @@ class TestObjections:
         assert status_of(table, "checkout-42") == ("running" if stands else "succeeded")
 
     def test_an_alarm_that_a_verdict_was_about_is_no_objection_any_more(
-        self, locks: Locks, steps: Steps, inbox: Inbox
+        self, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         plan = start(locks)
         inbox.record_signal("checkout-42", "s-1", signal_of("alarm", by="errors"))

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.errors import RequestRefused
-from headgate.mappings import (
-    Kind,
-    Mode,
-    Settings,
-    faults_of,
+from headgate.targets.event_source.settings import (
+    MappingSettings,
+    SourceKind,
+    TrafficMode,
     kind_of,
+    mapping_faults,
+    mapping_settings_of,
     mode_of,
-    settings_of,
     source_of,
     visibility_faults,
 )
@@ -50,7 +50,7 @@ STREAMS = st.fixed_dictionaries(
         "DestinationConfig": st.sampled_from([{}, {"OnFailure": {}}, {"OnFailure": {"Destination": DEAD}}]),
     },
 ).map(lambda mapping: mapping | ({"ParallelizationFactor": 1} if mapping.get("TumblingWindowInSeconds") else {}))
-MAPPINGS: st.SearchStrategy[tuple[Kind, dict[str, Any]]] = st.one_of(
+MAPPINGS: st.SearchStrategy[tuple[SourceKind, dict[str, Any]]] = st.one_of(
     st.tuples(st.just("sqs"), queues(10_000)),
     st.tuples(st.just("sqs-fifo"), queues(10)),
     st.tuples(st.sampled_from(["kinesis", "dynamodb"]), STREAMS),
@@ -65,7 +65,7 @@ def updated(mapping: dict[str, Any], parameters: dict[str, Any]) -> dict[str, An
     return mapping | parameters
 
 
-def throughput(settings: Settings) -> int:
+def throughput(settings: MappingSettings) -> int:
     """What a mapping may have in hand at a time."""
     return settings.batch_size * (settings.parallelization_factor or settings.maximum_concurrency or 1000)
 
@@ -91,13 +91,13 @@ def test_another_source_is_refused() -> None:
 
 @given(MAPPINGS, WEIGHTS)
 def test_a_share_is_what_aws_allows_and_never_more_than_the_whole(
-    of: tuple[Kind, dict[str, Any]], weight: float
+    of: tuple[SourceKind, dict[str, Any]], weight: float
 ) -> None:
     kind, mapping = of
-    assert faults_of(mapping, kind) == []
-    whole = settings_of(mapping, kind)
+    assert mapping_faults(mapping, kind) == []
+    whole = mapping_settings_of(mapping, kind)
     share = whole.share(weight, kind)
-    assert faults_of(updated(mapping, share.parameters(kind)), kind) == []
+    assert mapping_faults(updated(mapping, share.parameters(kind)), kind) == []
     assert share.batch_size <= whole.batch_size
     assert (share.maximum_concurrency or 0) <= (whole.maximum_concurrency or 1000)
     assert (share.parallelization_factor or 0) <= (whole.parallelization_factor or 1)
@@ -105,10 +105,10 @@ def test_a_share_is_what_aws_allows_and_never_more_than_the_whole(
 
 @given(MAPPINGS, WEIGHTS, WEIGHTS)
 def test_a_share_grows_with_its_weight_to_exactly_the_whole(
-    of: tuple[Kind, dict[str, Any]], one: float, other: float
+    of: tuple[SourceKind, dict[str, Any]], one: float, other: float
 ) -> None:
     kind, mapping = of
-    whole = settings_of(mapping, kind)
+    whole = mapping_settings_of(mapping, kind)
     less, more = sorted((one, other))
     assert throughput(whole.share(less, kind)) <= throughput(whole.share(more, kind))
     assert whole.share(100, kind) == whole
@@ -127,22 +127,22 @@ def test_a_share_grows_with_its_weight_to_exactly_the_whole(
     ],
 )
 def test_concurrency_comes_first_and_the_batch_size_where_that_is_too_coarse(
-    mapping: dict[str, Any], kind: Kind, weight: float, concurrency: int, batch: int
+    mapping: dict[str, Any], kind: SourceKind, weight: float, concurrency: int, batch: int
 ) -> None:
-    share = settings_of(mapping, kind).share(weight, kind)
+    share = mapping_settings_of(mapping, kind).share(weight, kind)
     assert (share.maximum_concurrency or share.parallelization_factor, share.batch_size) == (concurrency, batch)
 
 
 @given(MAPPINGS, WEIGHTS)
-def test_what_a_rollout_changes_comes_back_exactly(of: tuple[Kind, dict[str, Any]], weight: float) -> None:
+def test_what_a_rollout_changes_comes_back_exactly(of: tuple[SourceKind, dict[str, Any]], weight: float) -> None:
     kind, mapping = of
-    whole = settings_of(mapping, kind)
+    whole = mapping_settings_of(mapping, kind)
     ramp = whole.share(weight, kind)
     if kind in ("kinesis", "dynamodb"):
         ramp = ramp.blocking().model_copy(update={"on_failure": "arn:aws:sqs:eu-central-1:123456789012:held"})
         assert not ramp.gives_up
     after = updated(updated(mapping, ramp.parameters(kind)), whole.parameters(kind))
-    assert settings_of(after, kind) == whole
+    assert mapping_settings_of(after, kind) == whole
     # Nothing is touched that is not a rollout's to change, and nothing of a limit stays that was not there.
     assert {name: after[name] for name in mapping if name not in whole.parameters(kind)} == {
         name: value for name, value in mapping.items() if name not in whole.parameters(kind)
@@ -185,8 +185,8 @@ def test_what_a_rollout_changes_comes_back_exactly(of: tuple[Kind, dict[str, Any
         ("dynamodb", {"MaximumRetryAttempts": 10_001}, "MaximumRetryAttempts: must be -1 to 10000 for dynamodb"),
     ],
 )
-def test_a_setting_that_aws_does_not_allow_is_named_with_the_fix(kind: Kind, mapping: Any, fault: str) -> None:
-    assert any(found.startswith(fault) for found in faults_of(mapping, kind))
+def test_a_setting_that_aws_does_not_allow_is_named_with_the_fix(kind: SourceKind, mapping: Any, fault: str) -> None:
+    assert any(found.startswith(fault) for found in mapping_faults(mapping, kind))
 
 
 NOTHING = (
@@ -199,11 +199,14 @@ NOTHING = (
 
 
 @pytest.mark.parametrize("kind", ["sqs", "sqs-fifo", "kinesis", "dynamodb"])
-def test_what_is_null_or_empty_is_as_good_as_left_out(kind: Kind) -> None:
+def test_what_is_null_or_empty_is_as_good_as_left_out(kind: SourceKind) -> None:
     nothing = dict.fromkeys(UPDATE.input_shape.members)
     empty = {"ScalingConfig": {}, "ProvisionedPollerConfig": {}, "DestinationConfig": {"OnFailure": {}}}
     for mapping in (nothing, empty):
-        assert (faults_of(mapping, kind), settings_of(mapping, kind)) == ([], settings_of({}, kind))
+        assert (mapping_faults(mapping, kind), mapping_settings_of(mapping, kind)) == (
+            [],
+            mapping_settings_of({}, kind),
+        )
 
 
 def test_a_source_of_another_account_is_refused() -> None:
@@ -227,7 +230,7 @@ POLLERS = {"ProvisionedPollerConfig": {"MinimumPollers": 2}}
     ],
 )
 def test_batches_that_build_on_each_other_are_ramped_unless_asked_otherwise(
-    asked: Mode | None, mapping: dict[str, Any], kind: Kind, mode: str
+    asked: TrafficMode | None, mapping: dict[str, Any], kind: SourceKind, mode: str
 ) -> None:
     assert mode_of(asked, mapping, kind) == mode
 
@@ -235,7 +238,7 @@ def test_batches_that_build_on_each_other_are_ramped_unless_asked_otherwise(
 @pytest.mark.parametrize(
     ("kind", "fix"), [("sqs", "take mode split, or remove Pro"), ("sqs-fifo", "made of; remove Prov")]
 )
-def test_provisioned_pollers_are_not_ramped_and_the_fix_is_one_that_helps(kind: Kind, fix: str) -> None:
+def test_provisioned_pollers_are_not_ramped_and_the_fix_is_one_that_helps(kind: SourceKind, fix: str) -> None:
     with pytest.raises(RequestRefused, match=fix):
         mode_of("ramp", POLLERS, kind)
 

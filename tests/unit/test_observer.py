@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headgate.evidence import Pair
-from headgate.inbox import signals_of
-from headgate.items import to_item
-from headgate.judge import Arm
-from headgate.minutes import MINUTE
+from headgate.analysis.cloudwatch_counts import MINUTE_MS
+from headgate.analysis.evidence import Pair
+from headgate.analysis.judge import Arm
+from headgate.aws.dynamodb import to_item
+from headgate.rollouts.signal_inbox import unheard_signals
 from tests.unit.builders import TABLE, TARGET, bake, settle, start
 from tests.unit.services import FakeStepFunctions
 from tests.unit.test_functions import Functions
@@ -20,11 +20,11 @@ from tests.unit.test_minutes import FIVE_MINUTES, FakeCloudWatch, shop
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from headgate.ledgers import Ledgers
-    from headgate.locks import Locks
-    from headgate.plan import Plan
-    from headgate.steps import Steps
-    from headgate.table import Table
+    from headgate.analysis.ledger_store import LedgerStore
+    from headgate.rollouts.locks import Locks
+    from headgate.rollouts.steps import Steps
+    from headgate.rollouts.table import Table
+    from headgate.spec.plan import Plan
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +50,13 @@ def cloudwatch(deployed: Functions) -> Iterator[FakeCloudWatch]:
 
 def ago(minutes: float) -> int:
     """The beginning of a minute, in milliseconds since 1970."""
-    return (int(time.time() * 1000) // MINUTE - round(minutes)) * MINUTE
+    return (int(time.time() * 1000) // MINUTE_MS - round(minutes)) * MINUTE_MS
 
 
 class Rollouts:
     """Rollouts whose first step began ten minutes ago and still bakes."""
 
-    def __init__(self, locks: Locks, steps: Steps, ledgers: Ledgers, machines: FakeStepFunctions) -> None:
+    def __init__(self, locks: Locks, steps: Steps, ledgers: LedgerStore, machines: FakeStepFunctions) -> None:
         self._locks, self._steps, self._ledgers, self._machines = locks, steps, ledgers, machines
 
     def begin(self, rollout_id: str = "checkout-42", **guards: Any) -> Plan:
@@ -75,7 +75,7 @@ class Rollouts:
 
 
 @pytest.fixture
-def rollouts(locks: Locks, steps: Steps, ledgers: Ledgers, machines: FakeStepFunctions) -> Rollouts:
+def rollouts(locks: Locks, steps: Steps, ledgers: LedgerStore, machines: FakeStepFunctions) -> Rollouts:
     return Rollouts(locks, steps, ledgers, machines)
 
 
@@ -96,7 +96,7 @@ def test_a_failing_candidate_ends_its_bake_and_the_record_says_why(
     (looked,) = deployed.call("observer")["looked"]
     # THEN the bake is woken, and the signal has the sentence
     assert machines.woken == {"checkout-42": {"signal": "evidence"}}
-    (signal,) = signals_of(table.rollout("checkout-42") or {})
+    (signal,) = unheard_signals(table.rollout("checkout-42") or {})
     assert (signal["signal"], signal["by"]) == ("evidence", "judge")
     assert signal["reason"] == looked["reason"]
     assert signal["reason"].startswith("30 of 150 candidate requests failed against 0 of 1,350; evidence")
@@ -109,11 +109,11 @@ def test_a_good_candidate_bakes_on(
     failing(cloudwatch)
     del cloudwatch.values["Errors", "7"]
     assert deployed.call("observer")["looked"] == [{"rolloutId": "checkout-42", "points": 3, "reason": ""}]
-    assert (machines.woken, signals_of(table.rollout("checkout-42") or {})) == ({}, [])
+    assert (machines.woken, unheard_signals(table.rollout("checkout-42") or {})) == ({}, [])
 
 
 def test_looking_again_counts_nothing_twice(
-    rollouts: Rollouts, cloudwatch: FakeCloudWatch, deployed: Functions, ledgers: Ledgers
+    rollouts: Rollouts, cloudwatch: FakeCloudWatch, deployed: Functions, ledgers: LedgerStore
 ) -> None:
     rollouts.begin()
     failing(cloudwatch)

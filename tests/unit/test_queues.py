@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from headgate.messages import BATCH_BYTES, deduplication_id
-from headgate.queues import Backlog, Moved, Queues
+from headgate.aws.sqs_messages import BATCH_BYTES, deduplication_id
+from headgate.aws.sqs_move_tasks import MoveTasks
+from headgate.aws.sqs_mover import MoveResult, move_some
+from headgate.aws.sqs_queues import Backlog, Queues
 from tests.unit.queues import Clock, FakeSqs, arn, refusal, url
 
 if TYPE_CHECKING:
@@ -30,13 +32,17 @@ class World:
         self.orders = self.sqs.queue(f"orders{suffix}", dead_letters=self.dead.name)
         self.queues = Queues(self.sqs, self.clock, self.clock.sleep)
 
-    def step(self, seconds: float = 40, **given: Any) -> Moved:
-        return self.queues.move_some(
-            url(self.dead.name), url(self.orders.name), **{"per_second": 500, **given}, deadline=self.clock() + seconds
+    def step(self, seconds: float = 40, **given: Any) -> MoveResult:
+        return move_some(
+            self.queues,
+            url(self.dead.name),
+            url(self.orders.name),
+            **{"per_second": 500, **given},
+            deadline=self.clock() + seconds,
         )
 
-    def whole(self, **given: Any) -> Moved:
-        return self.queues.move_whole(arn(self.dead.name), None, **{"per_second": 100, **given})
+    def whole(self, **given: Any) -> MoveResult:
+        return MoveTasks(self.queues).move_whole(arn(self.dead.name), None, **{"per_second": 100, **given})
 
     def calls(self, operation: str) -> list[dict[str, Any]]:
         return [arguments for name, arguments in self.sqs.calls if name == operation]
@@ -53,14 +59,14 @@ def test_a_dead_letter_queue_is_moved_back_step_by_step_until_it_is_empty() -> N
         steps.append(step.moved)
         world.clock.sleep(1)
     assert steps == [0, 100, 200]
-    assert step == Moved(done=True, moved=250)
+    assert step == MoveResult(done=True, moved=250)
     assert world.dead.messages == []
     assert len(world.orders.messages) == 250
 
 
 def test_an_empty_queue_is_done_at_once_and_starts_nothing() -> None:
     world = World()
-    assert world.whole() == Moved(done=True)
+    assert world.whole() == MoveResult(done=True)
     assert world.calls("start_message_move_task") == []
 
 
@@ -81,14 +87,14 @@ def test_after_a_task_that_failed_the_reason_is_told_and_the_rest_is_started_aga
     assert (failed.done, failed.reason) == (False, "the move task failed: CouldNotDetermineMessageSource")
     world.sqs.move_fails = ""
     world.clock.sleep(1)
-    assert world.whole() == Moved(done=True, moved=2)
+    assert world.whole() == MoveResult(done=True, moved=2)
 
 
 def test_messages_in_flight_are_not_done_and_are_moved_when_they_are_visible_again() -> None:
     world = World()
     world.sqs.bury("orders", "a")
     world.sqs.receive_message(QueueUrl=url("dead"), VisibilityTimeout=60)
-    assert world.whole() == Moved(done=False)
+    assert world.whole() == MoveResult(done=False)
     assert world.calls("start_message_move_task") == []
     world.clock.sleep(60)
     world.whole()
@@ -112,8 +118,8 @@ def test_tasks_of_before_are_not_counted() -> None:
         began = world.clock.time() - 0.5
         while not world.whole().done:
             world.clock.sleep(1)
-    assert world.whole(since=began) == Moved(done=True, moved=1)
-    assert world.whole(since=0) == Moved(done=True, moved=2)
+    assert world.whole(since=began) == MoveResult(done=True, moved=1)
+    assert world.whole(since=0) == MoveResult(done=True, moved=2)
 
 
 def test_a_lost_answer_to_the_start_of_a_task_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,16 +139,16 @@ def test_a_queue_that_is_no_dead_letter_queue_cannot_be_moved_whole() -> None:
     world = World()
     world.sqs.put("orders", "a")
     with pytest.raises(ClientError, match="must be configured as a DLQ"):
-        world.queues.move_whole(arn("orders"), arn("dead"), per_second=5)
+        MoveTasks(world.queues).move_whole(arn("orders"), arn("dead"), per_second=5)
 
 
 def test_a_running_task_is_cancelled_unless_it_is_older_than_the_redrive() -> None:
     world = World()
     world.sqs.bury("orders", "a")
     world.whole(per_second=1)
-    assert not world.queues.cancel(arn("dead"), since=world.clock.time() + 1)
-    assert world.queues.cancel(arn("dead"), since=world.clock.time() - 1)
-    assert not world.queues.cancel(arn("dead"))
+    assert not MoveTasks(world.queues).cancel(arn("dead"), since=world.clock.time() + 1)
+    assert MoveTasks(world.queues).cancel(arn("dead"), since=world.clock.time() - 1)
+    assert not MoveTasks(world.queues).cancel(arn("dead"))
     assert world.dead.bodies == ["a"]
 
 
@@ -174,7 +180,7 @@ def test_a_message_keeps_its_body_attributes_trace_and_group() -> None:
             }
         ],
     )
-    assert world.step() == Moved(done=True, moved=1)
+    assert world.step() == MoveResult(done=True, moved=1)
     [moved] = world.orders.messages
     assert (moved.body, moved.attributes, moved.group) == ("order 1", given, "tenant-1")
     assert moved.system == {"AWSTraceHeader": "Root=1-5"}
@@ -185,7 +191,7 @@ def test_what_does_not_match_is_looked_at_once_and_is_visible_again_at_once() ->
     world = World()
     world.sqs.put("dead", *(f"{'bad' if number % 3 else 'good'} {number}" for number in range(60)))
     moved = world.step(matching=lambda message: "good" in message["Body"])
-    assert moved == Moved(done=True, moved=20, skipped=40)
+    assert moved == MoveResult(done=True, moved=20, skipped=40)
     assert {message.receives for message in world.dead.messages} == {1}
     assert world.queues.count(url("dead")) == Backlog(40, 0, 0)
 
@@ -197,7 +203,7 @@ def test_what_does_not_match_can_be_kept_out_of_the_way_of_the_next_call() -> No
     first = world.step(0.015, **is_good)
     assert (first.done, first.moved) == (False, 0)
     second = world.step(**is_good)
-    assert second == Moved(done=True, moved=1, skipped=30 - first.skipped)
+    assert second == MoveResult(done=True, moved=1, skipped=30 - first.skipped)
     world.clock.sleep(601)
     assert world.queues.count(url("dead")).visible == 30
 
@@ -205,7 +211,7 @@ def test_what_does_not_match_can_be_kept_out_of_the_way_of_the_next_call() -> No
 def test_no_more_are_moved_than_asked_for() -> None:
     world = World()
     world.sqs.put("dead", *map(str, range(25)))
-    assert world.step(at_most=13) == Moved(done=True, moved=13)
+    assert world.step(at_most=13) == MoveResult(done=True, moved=13)
     assert len(world.dead.messages) == 12
     assert world.queues.count(url("dead")).in_flight == 0
 
@@ -223,14 +229,14 @@ def test_a_message_that_arrived_since_the_redrive_began_is_left_alone() -> None:
     world.clock.sleep(60)
     began = world.clock.time()
     world.sqs.bury("orders", "new")
-    assert world.step(arrived_before=began) == Moved(done=True, moved=1, returned=1)
+    assert world.step(arrived_before=began) == MoveResult(done=True, moved=1, returned=1)
     assert world.dead.bodies == ["new"]
 
 
 def test_what_the_destination_refuses_stays_and_the_reason_is_told() -> None:
     world = World(lambda operation, number: operation == "send_message_batch" and number == 1)
     world.sqs.put("dead", "a", "b", "c")
-    assert world.step() == Moved(done=True, moved=2, failed=1, reason="InternalError: try again")
+    assert world.step() == MoveResult(done=True, moved=2, failed=1, reason="InternalError: try again")
     assert world.dead.bodies == ["b"]
     assert world.queues.count(url("dead")).visible == 1
 
@@ -249,7 +255,7 @@ def test_a_call_that_fails_as_a_whole_ends_the_step_with_its_reason_and_loses_no
 
 def test_a_source_that_cannot_be_read_is_told() -> None:
     world = World()
-    moved = world.queues.move_some(url("gone"), url("orders"), deadline=5)
+    moved = move_some(world.queues, url("gone"), url("orders"), deadline=5)
     assert not moved.done
     assert "does not exist" in moved.reason
 
@@ -266,14 +272,14 @@ def test_a_message_that_is_delivered_again_after_it_was_moved_is_not_moved_twice
         return told or ({"Messages": kept[:1]} if len(world.calls("delete_message_batch")) < 2 else {})
 
     world.sqs.receive_message = twice  # type: ignore[method-assign]
-    assert world.step() == Moved(done=True, moved=2)
+    assert world.step() == MoveResult(done=True, moved=2)
     assert world.orders.bodies == ["a", "b"]
 
 
 def test_large_messages_travel_in_batches_that_sqs_takes() -> None:
     world = World()
     world.sqs.put("dead", *("x" * (BATCH_BYTES // 2 - 10) for _ in range(5)), "y" * (BATCH_BYTES * 3))
-    assert world.step() == Moved(done=True, moved=6)
+    assert world.step() == MoveResult(done=True, moved=6)
     assert [len(call["Entries"]) for call in world.calls("send_message_batch")] == [2, 2, 1, 1]
 
 
@@ -323,7 +329,7 @@ def test_a_message_whose_answer_was_lost_is_there_once() -> None:
     world.sqs.put("dead.fifo", "a", "b", group="g")
     first = world.step()
     assert (first.done, first.moved, first.failed) == (False, 0, 1)
-    assert world.step() == Moved(done=True, moved=2)
+    assert world.step() == MoveResult(done=True, moved=2)
     assert world.orders.bodies == ["a", "b"]
 
 
@@ -333,10 +339,10 @@ def test_nothing_of_a_group_overtakes_a_message_that_the_destination_refuses() -
     world.sqs.put("dead.fifo", "b1", "b2", group="b")
     refused = itertools.count()
     world.sqs.faults = lambda operation, n: operation == "send_message_batch" and n == 0 and next(refused) == 0
-    assert world.step() == Moved(done=True, moved=2, failed=1, reason="InternalError: try again")
+    assert world.step() == MoveResult(done=True, moved=2, failed=1, reason="InternalError: try again")
     assert world.orders.bodies == ["b1", "b2"]
     assert world.dead.bodies == ["a1", "a2", "a3"]
-    assert world.step() == Moved(done=True, moved=3)
+    assert world.step() == MoveResult(done=True, moved=3)
     assert world.orders.bodies == ["b1", "b2", "a1", "a2", "a3"]
 
 
@@ -344,11 +350,11 @@ def test_nothing_of_a_group_overtakes_a_message_that_could_not_be_deleted() -> N
     world = World(suffix=".fifo")
     world.sqs.put("dead.fifo", "a1", "a2", group="a")
     world.sqs.faults = lambda operation, n: operation == "delete_message_batch" and n == 0
-    assert world.step() == Moved(done=True, moved=1)
+    assert world.step() == MoveResult(done=True, moved=1)
     # GIVEN that the destination has forgotten the first one when both come again
     world.sqs.faults = lambda _, __: None
     world.clock.sleep(400)
-    assert world.step() == Moved(done=True, moved=2)
+    assert world.step() == MoveResult(done=True, moved=2)
     # THEN it is there twice, and still in front
     assert world.orders.bodies == ["a1", "a1", "a2"]
 
@@ -367,7 +373,7 @@ def test_a_group_of_nothing_that_matches_is_given_up_and_the_others_are_not() ->
     world.sqs.put("dead.fifo", *(f"bad {number}" for number in range(15)), "good", group="a")
     world.sqs.put("dead.fifo", "good b", group="b")
     moved = world.step(matching=lambda message: "good" in message["Body"])
-    assert moved == Moved(done=True, moved=1, skipped=10)
+    assert moved == MoveResult(done=True, moved=1, skipped=10)
     assert world.orders.bodies == ["good b"]
 
 
@@ -476,10 +482,10 @@ def test_moving_one_by_one_works_on_another_implementation_of_sqs() -> None:
                 MessageAttributes={"reason": {"DataType": "String", "StringValue": "why"}},
             )
         clock = Clock()
-        moved = Queues(sqs, clock, clock.sleep).move_some(
-            dead, orders, per_second=500, deadline=clock() + 40, at_most=12
+        moved = move_some(
+            Queues(sqs, clock, clock.sleep), dead, orders, per_second=500, deadline=clock() + 40, at_most=12
         )
-        assert moved == Moved(done=True, moved=12)
+        assert moved == MoveResult(done=True, moved=12)
         told = sqs.receive_message(
             QueueUrl=orders,
             MaxNumberOfMessages=10,

@@ -11,11 +11,14 @@ from botocore.exceptions import ReadTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headgate.aws.sqs_queues import Queues
+from headgate.aws.stream_replay import StreamReplay
 from headgate.errors import RequestRefused
-from headgate.queues import Queues
-from headgate.redrives import Filter, Progress, matches, read_redrive, reason_of
-from headgate.redriving import Planner, Redrive
-from headgate.rereading import Streams
+from headgate.redrive.planner import RedrivePlanner
+from headgate.redrive.progress import Progress
+from headgate.redrive.request import Filter, read_redrive
+from headgate.redrive.runner import Redrive
+from headgate.redrive.sampling import passes_filter, reason_in_message
 from tests.unit.builders import ACCOUNT, event
 from tests.unit.queues import Clock, FakeSqs, arn, refusal, url
 from tests.unit.streams import FakeFunctions, FakeStream
@@ -24,7 +27,7 @@ from tests.unit.test_functions import Functions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headgate.redrives import RedrivePlan
+    from headgate.redrive.plan import RedrivePlan
 
 
 class World:
@@ -35,8 +38,8 @@ class World:
         self.sqs = FakeSqs(self.clock)
         self.sqs.queue("orders-dead")
         self.sqs.queue("orders", dead_letters="orders-dead")
-        self.planner = Planner(self.sqs, ACCOUNT, self.clock.time)
-        streams = Streams(FakeStream(), FakeStream(), FakeFunctions(lambda _: None), self.clock, self.clock.sleep)
+        self.planner = RedrivePlanner(self.sqs, ACCOUNT, self.clock.time)
+        streams = StreamReplay(FakeStream(), FakeStream(), FakeFunctions(lambda _: None), self.clock, self.clock.sleep)
         queues = Queues(self.sqs, self.clock, self.clock.sleep)
         self.redrive = Redrive(queues, streams, self.clock, self.clock.sleep, self.clock.time)
 
@@ -259,7 +262,7 @@ def test_a_long_body_is_cut_and_a_sample_of_none_shows_none(world: World) -> Non
     ],
 )
 def test_why_a_message_failed_is_read_off_it(message: dict[str, Any], reason: str) -> None:
-    assert reason_of(message) == reason
+    assert reason_in_message(message) == reason
 
 
 def test_a_filter_wants_all_that_it_names() -> None:
@@ -267,10 +270,10 @@ def test_a_filter_wants_all_that_it_names() -> None:
         "Body": "order 7",
         "MessageAttributes": {"team": {"StringValue": "shop"}, "reason": {"StringValue": "no x"}},
     }
-    assert matches(None, message)
-    assert matches(Filter(body_contains="order", attributes={"team": "shop"}, reason="no"), message)
+    assert passes_filter(None, message)
+    assert passes_filter(Filter(body_contains="order", attributes={"team": "shop"}, reason="no"), message)
     for wanted in (Filter(body_contains="refund"), Filter(attributes={"team": "pay"}), Filter(reason="yes")):
-        assert not matches(wanted, message)
+        assert not passes_filter(wanted, message)
 
 
 # --- Over many slices ------------------------------------------------------------------------------------------------

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.errors import RequestRefused
-from headgate.request import LEAST_CHANCE, RolloutRequest, read_request, read_undo, undo
-from headgate.strategy import MAX_SECONDS
-from headgate.wire import MAX_CHARACTERS, MAX_FAULTS
+from headgate.spec.request import MIN_CHANCE, RolloutRequest, read_request
+from headgate.spec.strategy import MAX_BAKE_SECONDS
+from headgate.spec.undo import read_undo, undo_rollout
+from headgate.wire import MAX_FAULTS, MAX_REQUEST_CHARACTERS
 from tests.unit.builders import ROOT, TARGET, event, plan_of, request_of
 
 ARN = "arn:aws:lambda:eu-central-1:123456789012:function:checkout"
@@ -94,9 +95,9 @@ def test_a_hook_of_any_kind_may_stand_at_any_stage_beside_others(stage: str, hoo
 
 def test_a_request_without_tasks_is_read_without_the_code_that_reads_tasks() -> None:
     code = (
-        "import sys; from headgate.request import read_request; "
+        "import sys; from headgate.spec.request import read_request; "
         f"read_request({MINIMAL | {'hooks': {'beforeStep': [{'lambda': 'smoke'}]}}}, 'e-1'); "
-        "assert 'headgate.tasks' not in sys.modules"
+        "assert 'headgate.ecs_tasks.request' not in sys.modules"
     )
     package = ROOT / "layers" / "headgate" / "python"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(package)})
@@ -468,7 +469,7 @@ REFUSALS = [
         "onFailure.pause.limitSeconds: input should be greater than or equal",
     ),
     ("onFailure", {"pause": {"limitSeconds": "60"}}, "onFailure.pause.limitSeconds: input should be a valid integer"),
-    ("onFailure", {"pause": {"limitSeconds": MAX_SECONDS + 1}}, "input should be less than or equal to"),
+    ("onFailure", {"pause": {"limitSeconds": MAX_BAKE_SECONDS + 1}}, "input should be less than or equal to"),
     (
         "onFailure",
         {"pause": {"limitSecond": 60}},
@@ -534,9 +535,12 @@ def test_a_request_may_be_so_large_and_no_larger() -> None:
         hook["config"] = {"text": "x" * (characters - len(json.dumps(detail)))}
         return detail
 
-    assert read_request(sized(MAX_CHARACTERS), "e-1").id == "e-1"
-    told = refusal_of(sized(MAX_CHARACTERS + 1))
-    assert told == f"the request: is {MAX_CHARACTERS + 1} characters long; at most {MAX_CHARACTERS} are taken"
+    assert read_request(sized(MAX_REQUEST_CHARACTERS), "e-1").id == "e-1"
+    told = refusal_of(sized(MAX_REQUEST_CHARACTERS + 1))
+    assert (
+        told
+        == f"the request: is {MAX_REQUEST_CHARACTERS + 1} characters long; at most {MAX_REQUEST_CHARACTERS} are taken"
+    )
 
 
 def test_what_links_an_execution_to_the_one_that_started_it_is_no_part_of_a_request() -> None:
@@ -561,23 +565,23 @@ class TestUndo:
     LAST: ClassVar = {"pk": "ROLLOUT#checkout-42", "stable": "6", "candidate": "7"}
 
     def test_it_goes_back_to_what_was_stable_all_at_once(self) -> None:
-        request = undo(read_undo({"target": TARGET}, "e-1"), self.LAST)
+        request = undo_rollout(read_undo({"target": TARGET}, "e-1"), self.LAST)
         assert (request.id, request.undo_of) == ("e-1", "checkout-42")
         assert (request.to_wire()["candidate"], request.strategy) == ({"version": "6"}, "AllAtOnce")
         assert request.to_wire()["guards"]["alarms"] == []
 
     def test_it_may_name_what_it_takes_back(self) -> None:
         asked = read_undo({"id": "mine", "target": TARGET, "rolloutId": "checkout-42"}, "e-1")
-        assert undo(asked, self.LAST).id == "mine"
+        assert undo_rollout(asked, self.LAST).id == "mine"
 
     def test_something_else_that_was_promoted_since_is_left_alone(self) -> None:
         asked = read_undo({"target": TARGET, "rolloutId": "checkout-41"}, "e-1")
         with pytest.raises(RequestRefused, match="checkout-41 is not what was promoted last; that is checkout-42"):
-            undo(asked, self.LAST)
+            undo_rollout(asked, self.LAST)
 
     def test_there_may_be_nothing_to_undo(self) -> None:
         with pytest.raises(RequestRefused, match="nothing was promoted on lambda-alias/checkout/live, so there is"):
-            undo(read_undo({"target": TARGET}, "e-1"), None)
+            undo_rollout(read_undo({"target": TARGET}, "e-1"), None)
 
     @pytest.mark.parametrize(
         ("detail", "why"),
@@ -588,7 +592,7 @@ class TestUndo:
             ({"target": TARGET, "id": "a b"}, "id: must be 1 to 128 letters"),
             ({"target": TARGET, "rollout_id": "x"}, "rollout_id: is not a known field; did you mean rolloutId?"),
             ({"target": TARGET, "candidate": {"publish": {}}}, "candidate: is not a known field"),
-            ({"target": TARGET, "id": "x" * MAX_CHARACTERS}, f"at most {MAX_CHARACTERS} are taken"),
+            ({"target": TARGET, "id": "x" * MAX_REQUEST_CHARACTERS}, f"at most {MAX_REQUEST_CHARACTERS} are taken"),
         ],
     )
     def test_a_refusal_names_field_value_and_fix(self, detail: Any, why: str) -> None:
@@ -649,7 +653,7 @@ requests = st.fixed_dictionaries(
                 "alarms": st.lists(st.text(min_size=1, max_size=5), max_size=3),
                 "strictAlarms": st.booleans(),
                 "errors": st.builds(lambda t: {"tolerate": t}, st.floats(0, 100)),
-                "alpha": st.floats(LEAST_CHANCE, 0.5),
+                "alpha": st.floats(MIN_CHANCE, 0.5),
                 "onNoData": st.sampled_from(["wait", "fail", "pass"]),
                 "latency": st.builds(lambda ms: {"thresholdMs": ms}, st.floats(0.001, 900_000)) | st.just({}),
                 "failuresPerCause": st.floats(1, 1000),
@@ -663,7 +667,7 @@ requests = st.fixed_dictionaries(
             {},
             optional={
                 "at": st.sampled_from(["current", "zero"]),
-                "limitSeconds": st.integers(1, MAX_SECONDS),
+                "limitSeconds": st.integers(1, MAX_BAKE_SECONDS),
                 "then": st.sampled_from(["rollback", "promote"]),
             },
         ).map(lambda pause: {"pause": pause}),

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from headgate.batches import Batch, batch_of
-from headgate.redrives import reason_of
-from headgate.rereading import Delivered, NotYet, Reread, Streams, sequence_of
+from headgate.aws.failed_batches import FailedBatch, batch_of
+from headgate.aws.stream_replay import DeliveredBatch, NotReadableYet, ReadRecords, StreamReplay, sequence_of
+from headgate.redrive.sampling import reason_in_message
 from tests.unit.builders import ROOT
 from tests.unit.queues import Clock, refusal
 from tests.unit.streams import FakeFunctions, FakeStream, dynamodb_record, kinesis_record
@@ -29,22 +29,22 @@ def takes_all(_: Any) -> Any:
     return {"batchItemFailures": []}
 
 
-def kinesis_batch(start: int, end: int, size: int | None = None) -> Batch:
-    return Batch(True, STREAM, "shardId-1", str(start), str(end), size or end - start + 1, FUNCTION)
+def kinesis_batch(start: int, end: int, size: int | None = None) -> FailedBatch:
+    return FailedBatch(True, STREAM, "shardId-1", str(start), str(end), size or end - start + 1, FUNCTION)
 
 
-def table_batch(start: int, end: int, size: int | None = None) -> Batch:
-    return Batch(False, TABLE_STREAM, "shardId-2", str(start), str(end), size or end - start + 1, FUNCTION)
+def table_batch(start: int, end: int, size: int | None = None) -> FailedBatch:
+    return FailedBatch(False, TABLE_STREAM, "shardId-2", str(start), str(end), size or end - start + 1, FUNCTION)
 
 
-def streams(stream: FakeStream, handler: Any = takes_all) -> Streams:
+def streams(stream: FakeStream, handler: Any = takes_all) -> StreamReplay:
     clock = Clock()
-    made = Streams(stream, stream, FakeFunctions(handler), clock, clock.sleep)
+    made = StreamReplay(stream, stream, FakeFunctions(handler), clock, clock.sleep)
     made.__dict__["clock"] = clock
     return made
 
 
-def numbers(told: Reread) -> list[int]:
+def numbers(told: ReadRecords) -> list[int]:
     return [int(sequence_of(record)) for record in told.records]
 
 
@@ -92,7 +92,7 @@ def test_an_on_failure_record_may_have_come_by_a_topic() -> None:
     told = {"Type": "Notification", "TopicArn": "arn:aws:sns:eu-central-1:123456789012:gave-up", "Message": record}
     assert batch_of(json.dumps(told)) == batch_of(record)
     message = {"Body": json.dumps(told)}
-    assert reason_of(message) == "RetryAttemptsExhausted: Unhandled"
+    assert reason_in_message(message) == "RetryAttemptsExhausted: Unhandled"
 
 
 def test_a_copy_of_an_on_failure_record_from_a_bucket_carries_the_batch_besides() -> None:
@@ -193,13 +193,13 @@ def test_kinesis_says_nothing_of_what_it_has_trimmed_and_it_is_lost_all_the_same
 
 def test_a_batch_of_which_nothing_is_left_is_lost() -> None:
     for batch in (kinesis_batch(5, 9), table_batch(5, 9)):
-        assert streams(FakeStream()).reread(batch) == Reread([], 5)
+        assert streams(FakeStream()).reread(batch) == ReadRecords([], 5)
 
 
 def test_a_range_at_the_end_of_an_open_shard_that_was_trimmed_ends_with_the_shard() -> None:
     stream = FakeStream(orders(1, 9))
     stream.trimmed = 9
-    assert streams(stream).reread(kinesis_batch(5, 9)) == Reread([], 5)
+    assert streams(stream).reread(kinesis_batch(5, 9)) == ReadRecords([], 5)
 
 
 def test_records_between_those_of_the_batch_are_read_too_and_counted() -> None:
@@ -229,7 +229,7 @@ def test_a_stream_that_may_not_be_read_is_an_error_and_nothing_is_lost() -> None
 
 
 def test_a_range_that_cannot_be_read_in_time_is_left_for_later() -> None:
-    with pytest.raises(NotYet):
+    with pytest.raises(NotReadableYet):
         streams(FakeStream(orders(1, 30))).reread(kinesis_batch(1, 30), deadline=1.0)
 
 
@@ -243,8 +243,8 @@ def test_reading_again_works_on_another_implementation_of_kinesis() -> None:
         ]
         sequences = [each["SequenceNumber"] for each in put]
         clock = Clock()
-        reader = Streams(kinesis, None, FakeFunctions(takes_all), clock, clock.sleep)
-        batch = Batch(True, STREAM, put[0]["ShardId"], sequences[1], sequences[4], 4, FUNCTION)
+        reader = StreamReplay(kinesis, None, FakeFunctions(takes_all), clock, clock.sleep)
+        batch = FailedBatch(True, STREAM, put[0]["ShardId"], sequences[1], sequences[4], 4, FUNCTION)
         told = reader.reread(batch)
         assert [sequence_of(record) for record in told.records] == sequences[1:5]
         assert base64.b64decode(told.records[0]["kinesis"]["data"]) == b"order 1"
@@ -254,9 +254,9 @@ def test_reading_again_works_on_another_implementation_of_kinesis() -> None:
 # --- Delivering ------------------------------------------------------------------------------------------------------
 
 
-def deliver(handler: Any, count: int = 6, **given: Any) -> tuple[Delivered, FakeFunctions]:
+def deliver(handler: Any, count: int = 6, **given: Any) -> tuple[DeliveredBatch, FakeFunctions]:
     clock, functions = Clock(), FakeFunctions(handler)
-    reader = Streams(FakeStream(orders(1, count)), None, functions, clock, clock.sleep)
+    reader = StreamReplay(FakeStream(orders(1, count)), None, functions, clock, clock.sleep)
     records = reader.reread(kinesis_batch(1, count)).records
     return reader.deliver(FUNCTION, records, **given), functions
 
@@ -268,14 +268,14 @@ def seen(functions: FakeFunctions) -> list[list[int]]:
 @pytest.mark.parametrize("answer", [None, {}, [], "", {"batchItemFailures": None}, {"batchItemFailures": []}])
 def test_a_function_that_says_nothing_of_failures_has_taken_all(answer: Any) -> None:
     told, functions = deliver(lambda _: answer)
-    assert told == Delivered(6, [])
+    assert told == DeliveredBatch(6, [])
     assert (seen(functions), functions.invoked) == ([[1, 2, 3, 4, 5, 6]], [FUNCTION])
 
 
 def test_after_a_reported_failure_it_goes_on_from_the_lowest_one() -> None:
     answers: list[Any] = [{"batchItemFailures": [{"itemIdentifier": "5"}, {"itemIdentifier": "3"}]}, {}]
     told, functions = deliver(lambda _: answers.pop(0))
-    assert told == Delivered(6, [])
+    assert told == DeliveredBatch(6, [])
     assert seen(functions) == [[1, 2, 3, 4, 5, 6], [3, 4, 5, 6]]
 
 
@@ -306,7 +306,7 @@ def test_an_answer_that_names_no_record_of_the_batch_fails_all_of_it(failure: di
 
 def test_a_throttled_invocation_is_made_again() -> None:
     answers = [refusal("TooManyRequestsException"), {}]
-    assert deliver(lambda _: answers.pop(0))[0] == Delivered(6, [])
+    assert deliver(lambda _: answers.pop(0))[0] == DeliveredBatch(6, [])
 
 
 @pytest.mark.parametrize("error", [refusal("ResourceNotFoundException"), ReadTimeoutError(endpoint_url="x")])
@@ -319,15 +319,15 @@ def test_where_trying_again_cannot_help_or_may_do_harm_it_stops(error: Exception
 def test_records_are_split_so_that_lambda_takes_the_payload() -> None:
     clock, functions = Clock(), FakeFunctions(takes_all)
     megabyte = [kinesis_record(str(number), b"x" * 1_000_000) for number in range(1, 11)]
-    reader = Streams(FakeStream(megabyte), None, functions, clock, clock.sleep)
+    reader = StreamReplay(FakeStream(megabyte), None, functions, clock, clock.sleep)
     records = reader.reread(kinesis_batch(1, 10)).records
-    assert reader.deliver(FUNCTION, records) == Delivered(10, [])
+    assert reader.deliver(FUNCTION, records) == DeliveredBatch(10, [])
     assert functions.sizes == [4, 4, 2]
 
 
 def test_a_record_that_lambda_cannot_take_at_all_stops_it() -> None:
     clock, functions = Clock(), FakeFunctions(takes_all)
-    reader = Streams(FakeStream([kinesis_record("1", b"x" * 5_000_000)]), None, functions, clock, clock.sleep)
+    reader = StreamReplay(FakeStream([kinesis_record("1", b"x" * 5_000_000)]), None, functions, clock, clock.sleep)
     records = reader.reread(kinesis_batch(1, 1)).records
     told = reader.deliver(FUNCTION, records)
     assert (told.ok, told.reason, functions.events) == (0, "the record is larger than what Lambda takes", [])

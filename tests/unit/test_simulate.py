@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from headgate.evidence import LOOK_AT
-from headgate.judge import Arm, Evidence, least_failures, look
+from headgate.analysis.evidence import REQUESTS_PER_LOOK
+from headgate.analysis.judge import Arm, Evidence, least_failures, look
 from headgate_cli import simulate as simulation
 from headgate_cli.simulate import Phase, Setting, simulate
 from headgate_cli.traffic import Looks, synthesise
@@ -84,7 +84,7 @@ def test_every_look_is_judged_as_the_shipped_judge_does_it_one_by_one() -> None:
     seconds = 0.0
     for i, counts in enumerate(counted.T):
         waiting, seconds = waiting + counts, seconds + (0.5 if i == 100 else 1)
-        if waiting[0] >= LOOK_AT or i in (100, 160):
+        if waiting[0] >= REQUESTS_PER_LOOK or i in (100, 160):
             n1, s1, n0, s0 = waiting.tolist()
             shifted = told not in (-1, weights[i])
             evidence = look(evidence, Arm(n1, s1), Arm(n0, s0), alpha=0.001, seconds=seconds, shifted=shifted)

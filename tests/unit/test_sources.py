@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headgate.inbox import signals_of
-from headgate.plan import Plan, make_plan
-from headgate.request import LambdaAliasTarget, read_request
-from headgate.sources import Sources
+from headgate.analysis.source_limits import SourceLimits
+from headgate.rollouts.signal_inbox import unheard_signals
+from headgate.spec.plan import Plan, make_plan
+from headgate.spec.request import read_request
+from headgate.spec.targets import LambdaAliasTarget
 from tests.unit.builders import bake, execution_of, start
 from tests.unit.consuming import QUEUE, STEPS, STREAM, UUID
 from tests.unit.queues import arn
@@ -23,9 +24,9 @@ from tests.unit.test_functions import Functions
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from headgate.locks import Locks
-    from headgate.steps import Steps
-    from headgate.table import Table
+    from headgate.rollouts.locks import Locks
+    from headgate.rollouts.steps import Steps
+    from headgate.rollouts.table import Table
 
 HELD = arn("headgate-held-1")
 QUEUED: dict[str, Any] = {
@@ -99,8 +100,8 @@ def queues(aws: None, deployed: Functions) -> Any:
 
 
 @pytest.fixture
-def sources(deployed: Functions, queues: Any) -> Sources:
-    return Sources(deployed.client("cloudwatch"), queues)
+def sources(deployed: Functions, queues: Any) -> SourceLimits:
+    return SourceLimits(deployed.client("cloudwatch"), queues)
 
 
 def consumers_plan(mode: str = "split", rollout_id: str = "orders-42", **source: int) -> Plan:
@@ -131,7 +132,7 @@ def minutes_ago(minutes: float) -> str:
     ],
 )
 def test_a_limit_may_be_reached_and_not_exceeded(
-    sources: Sources, cloudwatch: FakeCloudWatch, state: dict[str, Any], limit: str, most: int, sentence: str
+    sources: SourceLimits, cloudwatch: FakeCloudWatch, state: dict[str, Any], limit: str, most: int, sentence: str
 ) -> None:
     cloudwatch.tell("ApproximateAgeOfOldestMessage", 60, queue="orders")
     cloudwatch.tell("ApproximateAgeOfOldestMessage", 20, queue="orders", ago=2)
@@ -147,13 +148,13 @@ def test_a_limit_may_be_reached_and_not_exceeded(
 
 @pytest.mark.parametrize("since", [0, 1.5])
 def test_what_was_before_the_rollout_and_long_ago_is_not_held_against_it(
-    sources: Sources, cloudwatch: FakeCloudWatch, since: float
+    sources: SourceLimits, cloudwatch: FakeCloudWatch, since: float
 ) -> None:
     cloudwatch.tell("ApproximateAgeOfOldestMessage", 3600, queue="orders", ago=since + 1)
     assert sources.beyond_limits(consumers_plan(oldestMessageSeconds=1), QUEUED, minutes_ago(since)) == ""
 
 
-def test_silence_and_a_state_of_another_kind_say_nothing(sources: Sources) -> None:
+def test_silence_and_a_state_of_another_kind_say_nothing(sources: SourceLimits) -> None:
     every = {"oldestMessageSeconds": 1, "failedEvents": 0, "deadLetters": 0}
     nothing_held = {name: value for name, value in QUEUED.items() if name != "holding"}
     assert sources.beyond_limits(consumers_plan(**every), nothing_held, minutes_ago(10)) == ""
@@ -185,7 +186,7 @@ def test_the_observer_ends_the_bake_and_says_why_once(
     deployed.call("observer")
     deployed.call("observer")
     assert machines.woken == {"orders-42": {"signal": "evidence"}}
-    (signal,) = signals_of(table.rollout("orders-42") or {})
+    (signal,) = unheard_signals(table.rollout("orders-42") or {})
     assert (signal["by"], signal["reason"]) == ("source", "2 dead letters came, and guards.source.deadLetters is 0")
 
 

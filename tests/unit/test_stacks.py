@@ -11,8 +11,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from headgate.deployment import Place
-from headgate.stacks import Owner, Stacks, impatient_client
+from headgate.aws.place import Place
+from headgate.planning.stack_owner import StackOwner, StackOwners, impatient_client
 from tests.unit.builders import ACCOUNT, REGION, ROOT
 from tests.unit.services import Refusal, Service
 
@@ -61,34 +61,36 @@ def fake(client: Any) -> Iterator[FakeStacks]:
 
 
 @pytest.fixture
-def stacks(client: Any, fake: FakeStacks) -> Stacks:
-    return Stacks(client, Place("aws", ACCOUNT, REGION))
+def stacks(client: Any, fake: FakeStacks) -> StackOwners:
+    return StackOwners(client, Place("aws", ACCOUNT, REGION))
 
 
-def test_a_resource_of_no_stack_has_no_owner(stacks: Stacks) -> None:
+def test_a_resource_of_no_stack_has_no_owner(stacks: StackOwners) -> None:
     assert stacks.owner_of(ALIAS) is None
 
 
-def test_an_owner_is_found_among_the_other_resources_of_its_stack(fake: FakeStacks, stacks: Stacks) -> None:
+def test_an_owner_is_found_among_the_other_resources_of_its_stack(fake: FakeStacks, stacks: StackOwners) -> None:
     fake.owned |= {"checkout": ("shop", "Checkout"), ALIAS: ("shop", "Live"), "basket": ("other", "Basket")}
-    assert stacks.owner_of(ALIAS) == Owner("shop", "Live")
+    assert stacks.owner_of(ALIAS) == StackOwner("shop", "Live")
 
 
 def test_of_a_stack_with_more_resources_than_it_tells_at_once_the_name_is_known(
-    fake: FakeStacks, stacks: Stacks
+    fake: FakeStacks, stacks: StackOwners
 ) -> None:
     fake.owned |= {f"queue-{number}": ("shop", f"Queue{number}") for number in range(100)} | {ALIAS: ("shop", "Live")}
-    assert stacks.owner_of(ALIAS) == Owner("shop", "")
+    assert stacks.owner_of(ALIAS) == StackOwner("shop", "")
 
 
 def test_a_warning_names_the_alias_the_stack_and_the_resource_where_it_is_known() -> None:
-    warning = Owner("shop", "Live").warning_about("checkout:live")
+    warning = StackOwner("shop", "Live").warning_about("checkout:live")
     assert warning.startswith("target.alias: checkout:live is resource Live of the CloudFormation stack shop, and ")
-    assert " is a resource of the CloudFormation stack shop, and " in Owner("shop", "").warning_about("checkout:live")
+    assert " is a resource of the CloudFormation stack shop, and " in StackOwner("shop", "").warning_about(
+        "checkout:live"
+    )
 
 
 @pytest.mark.parametrize("status", ["DELETE_COMPLETE", "DELETE_SKIPPED"])
-def test_a_stack_that_was_deleted_owns_nothing_any_more(fake: FakeStacks, stacks: Stacks, status: str) -> None:
+def test_a_stack_that_was_deleted_owns_nothing_any_more(fake: FakeStacks, stacks: StackOwners, status: str) -> None:
     fake.owned[ALIAS], fake.status = ("shop", "Live"), status
     assert stacks.owner_of(ALIAS) is None
 
@@ -96,7 +98,7 @@ def test_a_stack_that_was_deleted_owns_nothing_any_more(fake: FakeStacks, stacks
 @pytest.mark.parametrize(
     "failure", [Refusal("AccessDenied"), Refusal("ValidationError", "1 validation error detected: too long")]
 )
-def test_what_is_no_answer_is_not_taken_for_one(fake: FakeStacks, stacks: Stacks, failure: Refusal) -> None:
+def test_what_is_no_answer_is_not_taken_for_one(fake: FakeStacks, stacks: StackOwners, failure: Refusal) -> None:
     fake.failure = failure
     with pytest.raises(ClientError):
         stacks.owner_of(ALIAS)

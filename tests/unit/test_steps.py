@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from headgate.analysis.evidence import Standing
+from headgate.analysis.judge import Arm, Evidence
+from headgate.analysis.verdict import Findings, Verdict, judge_pause
 from headgate.errors import Aborted, LockLost
-from headgate.evidence import Standing
-from headgate.inbox import signals_of
-from headgate.judge import Arm, Evidence
-from headgate.steps import pause_key, step_key
-from headgate.table import Overtaken
-from headgate.verdict import Findings, Signal, Verdict, ends_bake, judge_pause
+from headgate.rollouts.signal_inbox import unheard_signals
+from headgate.rollouts.steps import pause_key, step_key
+from headgate.rollouts.table import WriteConflict
+from headgate.spec.signal_models import Signal
+from headgate.spec.signals import ends_bake
 from tests.unit.builders import (
     CONTINUE,
     TARGET_KEY,
@@ -32,10 +34,10 @@ from tests.unit.builders import (
 )
 
 if TYPE_CHECKING:
-    from headgate.inbox import Inbox
-    from headgate.locks import Locks
-    from headgate.steps import Steps
-    from headgate.table import Table
+    from headgate.rollouts.locks import Locks
+    from headgate.rollouts.signal_inbox import SignalInbox
+    from headgate.rollouts.steps import Steps
+    from headgate.rollouts.table import Table
 
 
 class TestPhases:
@@ -66,7 +68,7 @@ class TestPhases:
         ],
     )
     def test_what_has_been_said_stops_a_move_but_never_a_rollback(
-        self, locks: Locks, steps: Steps, inbox: Inbox, kind: str, stopped: set[str]
+        self, locks: Locks, steps: Steps, inbox: SignalInbox, kind: str, stopped: set[str]
     ) -> None:
         start(locks, "a")
         inbox.record_signal("a", "s", signal_of(kind, reason="why"))
@@ -111,7 +113,7 @@ class TestPhases:
 
 class TestBakes:
     def test_a_bake_announces_its_step_once_and_leaves_the_token(
-        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox
+        self, table: Table, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         plan = start(locks)
         for _ in range(2):
@@ -120,7 +122,7 @@ class TestBakes:
         assert inbox.record_signal("checkout-42", "s", signal_of("promote")) == "t-1"
 
     def test_a_late_attempt_does_not_overwrite_a_later_ones_token(
-        self, locks: Locks, steps: Steps, inbox: Inbox, dynamodb: Any
+        self, locks: Locks, steps: Steps, inbox: SignalInbox, dynamodb: Any
     ) -> None:
         plan = start(locks)
         bake(steps, plan, token="second", attempt="2026-11-21T09:00:00.000Z#001")
@@ -128,14 +130,14 @@ class TestBakes:
             bake(steps, plan, token="first", attempt="2026-11-21T09:00:00.000Z#000")
         assert inbox.record_signal("checkout-42", "s", signal_of("abort")) == "second"
 
-    def test_a_later_attempt_overwrites_the_token(self, locks: Locks, steps: Steps, inbox: Inbox) -> None:
+    def test_a_later_attempt_overwrites_the_token(self, locks: Locks, steps: Steps, inbox: SignalInbox) -> None:
         plan = start(locks)
         bake(steps, plan, token="first", attempt="2026-11-21T09:00:00.000Z#009")
         bake(steps, plan, token="second", attempt="2026-11-21T09:00:00.000Z#010")
         bake(steps, plan, step=1, token="third", attempt="2026-11-21T09:05:00.000Z#000")
         assert inbox.record_signal("checkout-42", "s", signal_of("abort")) == "third"
 
-    def test_a_rollout_that_lost_the_lock_opens_no_bake(self, locks: Locks, steps: Steps, inbox: Inbox) -> None:
+    def test_a_rollout_that_lost_the_lock_opens_no_bake(self, locks: Locks, steps: Steps, inbox: SignalInbox) -> None:
         plan = start(locks)
         with pytest.raises(LockLost):
             steps.open_bake(plan, 2, 0, 0, token="t", attempt="a")
@@ -233,7 +235,7 @@ class TestEvidence:
 
 class TestPauses:
     def test_a_pause_announces_itself_once_and_leaves_the_token(
-        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox
+        self, table: Table, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         plan = start(locks)
         for _ in range(2):
@@ -251,7 +253,7 @@ class TestPauses:
         assert steps.verdict("checkout-42", pause_key(1)) is None
 
     def test_signals_that_a_pause_was_about_are_heard_and_later_ones_are_not(
-        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox
+        self, table: Table, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         # GIVEN a pause and a resume
         plan = start(locks)
@@ -272,7 +274,7 @@ class TestPauses:
         assert record["watchedSince"] >= record["startedAt"]
         assert steps.verdict("checkout-42", pause_key(1)) == verdict.to_wire()
 
-    def test_an_abort_is_never_heard_enough(self, locks: Locks, steps: Steps, inbox: Inbox) -> None:
+    def test_an_abort_is_never_heard_enough(self, locks: Locks, steps: Steps, inbox: SignalInbox) -> None:
         plan = start(locks)
         pause(steps, plan)
         inbox.record_signal("checkout-42", "s-1", signal_of("abort"))
@@ -295,7 +297,7 @@ class TestPauses:
         )
 
     def test_a_late_judge_leaves_the_token_of_the_next_wait_alone(
-        self, locks: Locks, steps: Steps, inbox: Inbox
+        self, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         plan = start(locks)
         bake(steps, plan, token="t-1", attempt="a")
@@ -310,7 +312,7 @@ class TestPauses:
         [(True, "alarm", False), (True, "evidence", False), (True, "abort", True), (False, "alarm", True)],
     )
     def test_a_pause_for_a_failure_is_ended_by_an_operator_alone(
-        self, locks: Locks, steps: Steps, inbox: Inbox, failed: bool, kind: str, wakes: bool
+        self, locks: Locks, steps: Steps, inbox: SignalInbox, failed: bool, kind: str, wakes: bool
     ) -> None:
         pause(steps, start(locks), failed=failed)
         assert inbox.record_signal("checkout-42", "s", signal_of(kind)) == ("p-1" if wakes else None)
@@ -327,7 +329,9 @@ class TestPauses:
 class TestWhatHasBittenUs:
     """Interleavings that once went wrong."""
 
-    def test_a_promote_from_before_a_pause_does_not_end_it(self, locks: Locks, steps: Steps, inbox: Inbox) -> None:
+    def test_a_promote_from_before_a_pause_does_not_end_it(
+        self, locks: Locks, steps: Steps, inbox: SignalInbox
+    ) -> None:
         # GIVEN a promote that skipped the first step, and an alarm that paused the rollout at the second
         plan = start(locks, onFailure={"pause": {"limitSeconds": 60}})
         bake(steps, plan, attempt="a")
@@ -345,7 +349,7 @@ class TestWhatHasBittenUs:
         assert judge_pause(plan, Findings(step=1, signals=found), failed=True).next == "roll-back"
 
     def test_a_promote_fully_overrules_an_alarm_that_comes_later(
-        self, locks: Locks, steps: Steps, inbox: Inbox
+        self, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         # GIVEN a bake that was ended by promote-fully
         plan = start(locks)
@@ -360,7 +364,7 @@ class TestWhatHasBittenUs:
         assert steps.enter(plan.rollout_id, "promoting", -1)["forced"] is True
 
     def test_a_resume_that_comes_while_its_pause_is_judged_ends_no_later_bake(
-        self, table: Table, locks: Locks, steps: Steps, inbox: Inbox
+        self, table: Table, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:
         # GIVEN a pause that one operator has ended, and a second who does so before the verdict is on record
         plan = start(locks)
@@ -376,7 +380,7 @@ class TestWhatHasBittenUs:
         signals = [Signal.model_validate(signal) for signal in end_bake(steps)]
         heard = (table.rollout(plan.rollout_id) or {})["heard"]
         steps.close_step(plan, 1, 0, Findings(step=0, signals=signals, heard=heard), CONTINUE)
-        assert signals_of(table.rollout(plan.rollout_id) or {}) == []
+        assert unheard_signals(table.rollout(plan.rollout_id) or {}) == []
 
     @pytest.mark.parametrize("phase", ["preparing", "shifting", "promoting"])
     def test_a_call_that_was_given_up_for_lost_does_not_look_like_the_latest_to_a_rollback(
@@ -415,7 +419,7 @@ class TestWhatHasBittenUs:
     ) -> None:
         # GIVEN a record that is written to by others whenever a pause is announced
         def overtaken(*_: Any) -> None:
-            raise Overtaken
+            raise WriteConflict
 
         plan = start(locks)
         monkeypatch.setattr(table, "transact", overtaken)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from headgate.strategy import MAX_SECONDS, MAX_STEPS, Strategy, steps_of
+from headgate.spec.strategy import MAX_BAKE_SECONDS, MAX_STEPS, Strategy, steps_of
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(Strategy)
 
@@ -59,8 +59,8 @@ REFUSED = (
     ("Canary0Percent5Minutes", "its percent must be above 0 and below 100; use AllAtOnce"),
     ("Linear100PercentEvery1Minute", "its percent must be above 0 and below 100"),
     ("Canary0.00009Percent5Minutes", "its percent must be at least 0.0001 "),
-    ("Canary10Percent0Minutes", f"its time must be 1 to {MAX_SECONDS} seconds"),
-    ("Canary10Percent9999Hours", f"its time must be 1 to {MAX_SECONDS} seconds"),
+    ("Canary10Percent0Minutes", f"its time must be 1 to {MAX_BAKE_SECONDS} seconds"),
+    ("Canary10Percent9999Hours", f"its time must be 1 to {MAX_BAKE_SECONDS} seconds"),
     ("Linear0.4PercentEvery1Minute", f"makes more than {MAX_STEPS} steps; take at least 0.5 percent a step"),
     ("Linear10PercentEvery8000Hours", "bakes for 259200000 seconds in all; an execution runs for at most"),
     ({"linear": {"percent": 0.1, "intervalSeconds": 1}}, f"makes more than {MAX_STEPS} steps"),
@@ -82,7 +82,7 @@ REFUSED = (
     ({"steps": []}, "at least 1 item"),
     ({"steps": [{"weight": 0, "bakeSeconds": 1}]}, "greater than or equal to 0.0001"),
     ({"steps": [{"weight": 101, "bakeSeconds": 1}]}, "less than or equal to 100"),
-    ({"steps": [{"weight": 10, "bakeSeconds": MAX_SECONDS + 1}]}, "less than or equal to"),
+    ({"steps": [{"weight": 10, "bakeSeconds": MAX_BAKE_SECONDS + 1}]}, "less than or equal to"),
     (
         {"steps": [{"weight": 20, "bakeSeconds": 1}, {"weight": 20, "bakeSeconds": 1}]},
         "steps[1].weight is 20 after 20: weights must rise",

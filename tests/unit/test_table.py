@@ -7,6 +7,7 @@ answers TransactionConflict by itself, and it takes no notice of ClientRequestTo
 from __future__ import annotations
 
 import re
+import time
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,9 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.dynamodb.parsing.reserved_keywords import ReservedKeywords
 
-from headgate import items
+from headgate.analysis.verdict import Findings
+from headgate.aws import dynamodb
 from headgate.errors import Aborted, LockLost
-from headgate.verdict import Findings
 from tests.unit.builders import (
     CONTINUE,
     TABLE,
@@ -33,11 +34,11 @@ from tests.unit.builders import (
 )
 
 if TYPE_CHECKING:
-    from headgate.evidence import Ledgers
-    from headgate.inbox import Inbox
-    from headgate.locks import Locks
-    from headgate.steps import Steps
-    from headgate.table import Table
+    from headgate.analysis.ledger_store import LedgerStore
+    from headgate.rollouts.locks import Locks
+    from headgate.rollouts.signal_inbox import SignalInbox
+    from headgate.rollouts.steps import Steps
+    from headgate.rollouts.table import Table
 
 
 class TestTheLock:
@@ -63,7 +64,7 @@ class TestPatience:
     def waits(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         """The time that is waited between tries, and not spent."""
         slept: list[float] = []
-        monkeypatch.setattr(items, "time", SimpleNamespace(sleep=slept.append))
+        monkeypatch.setattr(dynamodb, "time", SimpleNamespace(sleep=slept.append, time=time.time))
         return slept
 
     @staticmethod
@@ -78,24 +79,30 @@ class TestPatience:
 
         return write
 
-    @pytest.mark.parametrize("times", [0, 1, items.CONFLICTS])
+    @pytest.mark.parametrize("times", [0, 1, dynamodb.MAX_CONFLICTS])
     def test_it_waits_a_transaction_out(self, waits: list[float], times: int) -> None:
-        assert items.patiently(self.conflicting(times), Key="k") == {"Key": "k"}
+        assert dynamodb.retry_conflicts(self.conflicting(times), Key="k") == {"Key": "k"}
         assert len(waits) == times
         assert all(0 <= wait <= 0.05 * (n + 1) for n, wait in enumerate(waits))
 
     def test_it_gives_up_in_the_end(self) -> None:
         with pytest.raises(ClientError, match="TransactionConflictException"):
-            items.patiently(self.conflicting(items.CONFLICTS + 1))
+            dynamodb.retry_conflicts(self.conflicting(dynamodb.MAX_CONFLICTS + 1))
 
     @pytest.mark.parametrize("code", ["ConditionalCheckFailedException", "ThrottlingException"])
     def test_it_waits_for_nothing_else(self, waits: list[float], code: str) -> None:
         with pytest.raises(ClientError, match=code):
-            items.patiently(self.conflicting(1, code))
+            dynamodb.retry_conflicts(self.conflicting(1, code))
         assert waits == []
 
     def test_every_plain_write_to_the_table_is_patient(
-        self, locks: Locks, steps: Steps, inbox: Inbox, dynamodb: Any, ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
+        self,
+        locks: Locks,
+        steps: Steps,
+        inbox: SignalInbox,
+        dynamodb: Any,
+        ledgers: LedgerStore,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         plan = start(locks)
         honest = dynamodb.update_item
@@ -148,7 +155,7 @@ def test_all_but_locks_expire_and_not_before_a_rollout_can_have_ended(
 
 
 def test_no_expression_names_a_word_that_dynamodb_reserves(
-    table: Table, locks: Locks, steps: Steps, inbox: Inbox, dynamodb: Any
+    table: Table, locks: Locks, steps: Steps, inbox: SignalInbox, dynamodb: Any
 ) -> None:
     # GIVEN every expression that a rollout with a signal, a wait and a hand-over sends
     expressions: list[str] = []

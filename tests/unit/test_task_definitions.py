@@ -12,9 +12,9 @@ from botocore.validate import ParamValidator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headgate.ecs_tasks.definition import as_described, digest_of, refuse_faulty_definition
+from headgate.ecs_tasks.request import read_task
 from headgate.errors import RequestRefused
-from headgate.task_definitions import as_described, digest_of, refuse_faults
-from headgate.tasks import read_task
 from tests.unit.builders import event
 from tests.unit.ecs_tasks import NEW_DEFINITION
 
@@ -24,7 +24,7 @@ SHAPE = botocore.session.get_session().get_service_model("ecs").operation_model(
 
 def refusal(families: str = "*", **fields: Any) -> str:
     with pytest.raises(RequestRefused) as refused:
-        refuse_faults(NEW_DEFINITION | fields, SHAPE, families)
+        refuse_faulty_definition(NEW_DEFINITION | fields, SHAPE, families)
     return str(refused.value)
 
 
@@ -36,8 +36,8 @@ def with_app(**fields: Any) -> dict[str, Any]:
 
 
 def test_what_ecs_takes_is_taken() -> None:
-    refuse_faults(NEW_DEFINITION, SHAPE, "migrate")
-    refuse_faults({"family": "x", "containerDefinitions": [{"name": "a", "image": "b"}]}, SHAPE, "?")
+    refuse_faulty_definition(NEW_DEFINITION, SHAPE, "migrate")
+    refuse_faulty_definition({"family": "x", "containerDefinitions": [{"name": "a", "image": "b"}]}, SHAPE, "?")
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -109,7 +109,7 @@ def test_what_ecs_would_refuse_is_refused_with_field_value_and_fix(what: str) ->
 
 def test_what_is_required_is_named_where_it_is_missing() -> None:
     with pytest.raises(RequestRefused) as refused:
-        refuse_faults({"cpu": "256"}, SHAPE, "*")
+        refuse_faulty_definition({"cpu": "256"}, SHAPE, "*")
     assert str(refused.value) == (
         "taskDefinition.register.family: is missing; add it; "
         "taskDefinition.register.containerDefinitions: is missing; add it"
@@ -125,7 +125,7 @@ def test_faults_are_told_together_and_not_without_end() -> None:
 @pytest.mark.parametrize(("families", "fits"), [("*", True), ("migr*", True), ("migrate", True), ("web-*", False)])
 def test_a_family_must_be_one_that_the_stack_allows(families: str, *, fits: bool) -> None:
     if fits:
-        refuse_faults(NEW_DEFINITION, SHAPE, families)
+        refuse_faulty_definition(NEW_DEFINITION, SHAPE, families)
     else:
         assert refusal(families).endswith("let the stack's parameter TaskDefinitions cover it")
 
@@ -137,7 +137,7 @@ SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.text(max_si
 def test_whatever_is_accepted_botocore_takes_too(fields: dict[str, Any], image: Any) -> None:
     definition = NEW_DEFINITION | with_app(image=image) | fields
     try:
-        refuse_faults(definition, SHAPE, "*")
+        refuse_faulty_definition(definition, SHAPE, "*")
     except RequestRefused:
         return
     report = ParamValidator().validate(definition, SHAPE)
@@ -159,7 +159,7 @@ def test_a_request_carries_it_as_it_is() -> None:
     request = read_task(detail, "unused")
     assert request.new_definition == detail["taskDefinition"]["register"]
     assert request.to_wire() == detail
-    refuse_faults(request.new_definition, SHAPE, "*")
+    refuse_faulty_definition(request.new_definition, SHAPE, "*")
 
 
 @pytest.mark.parametrize(

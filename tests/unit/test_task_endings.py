@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.task_endings import ERRORS, ContainerEnd, Ending, classify, decide, lacks_capacity, of_task, wait_seconds
-from headgate.tasks import Backoff, ExitRule, RetryStrategy
+from headgate.ecs_tasks.outcome import TASK_ERRORS, ContainerEnd, TaskEnding, classify, lacks_capacity, of_task
+from headgate.ecs_tasks.request import ExitRule, RetryBackoff, RetryStrategy
+from headgate.ecs_tasks.retry import decide_retry, retry_wait_seconds
 from tests.unit.ecs_tasks import (
     BAD,
     CAPACITY,
@@ -245,8 +246,8 @@ def test_each_way_to_end_is_told_apart(what: str) -> None:
 
 
 def test_every_outcome_but_success_has_an_error_and_a_sample() -> None:
-    assert {outcome for _, _, outcome, _ in SAMPLES.values()} == {*ERRORS, "succeeded"}
-    assert len(set(ERRORS.values())) == len(ERRORS)
+    assert {outcome for _, _, outcome, _ in SAMPLES.values()} == {*TASK_ERRORS, "succeeded"}
+    assert len(set(TASK_ERRORS.values())) == len(TASK_ERRORS)
 
 
 def test_exit_codes_reasons_and_durations_are_those_of_the_task() -> None:
@@ -348,7 +349,7 @@ def test_a_cause_cut_off_anywhere_tells_the_truth_or_less(sample: dict[str, Any]
 
 @given(st.text(), st.text())
 def test_no_error_and_no_cause_is_too_odd(error: str, given_cause: str) -> None:
-    assert classify(error, given_cause, ESSENTIAL).outcome in (*ERRORS, "succeeded")
+    assert classify(error, given_cause, ESSENTIAL).outcome in (*TASK_ERRORS, "succeeded")
 
 
 json_values = st.recursive(
@@ -368,8 +369,8 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_no_shape_of_a_cause_is_too_odd(value: Any) -> None:
-    assert classify(FAILED, json.dumps(value), ESSENTIAL).outcome in (*ERRORS, "succeeded")
-    assert classify(FAILED, json.dumps(value)[:-1], ESSENTIAL).outcome in ERRORS
+    assert classify(FAILED, json.dumps(value), ESSENTIAL).outcome in (*TASK_ERRORS, "succeeded")
+    assert classify(FAILED, json.dumps(value)[:-1], ESSENTIAL).outcome in TASK_ERRORS
 
 
 @pytest.mark.parametrize(
@@ -382,14 +383,16 @@ def test_what_says_that_there_is_no_place_is_known(reason: str) -> None:
 # --- Again? ----------------------------------------------------------------------------------------------------------
 
 
-def ending_of(outcome: Any = "exited", code: int | None = 3, reason: str = "", status: str = "") -> Ending:
+def ending_of(outcome: Any = "exited", code: int | None = 3, reason: str = "", status: str = "") -> TaskEnding:
     containers = [ContainerEnd(name="app", exit_code=code, reason=reason)]
-    return Ending(outcome=outcome, reason="because", status_reason=status, containers=containers)
+    return TaskEnding(outcome=outcome, reason="because", status_reason=status, containers=containers)
 
 
-def again(ending: Ending, attempt: int = 1, attempts: int = 3, rules: Any = (), *, can_fall_back: bool = False) -> bool:
+def again(
+    ending: TaskEnding, attempt: int = 1, attempts: int = 3, rules: Any = (), *, can_fall_back: bool = False
+) -> bool:
     retry = RetryStrategy(attempts=attempts, evaluate_on_exit=[ExitRule.model_validate(rule) for rule in rules])
-    return decide(ending, attempt, retry, Backoff(), can_fall_back=can_fall_back, chance=0.5).again
+    return decide_retry(ending, attempt, retry, RetryBackoff(), can_fall_back=can_fall_back, chance=0.5).again
 
 
 BATCHS_RULES = [
@@ -429,24 +432,24 @@ RETRY_ANY, EXIT_ANY = {"onExitCode": "*", "action": "RETRY"}, {"onExitCode": "*"
     ],
 )
 def test_the_first_rule_that_matches_decides_and_without_one_it_is_run_again(
-    rules: list[dict[str, str]], ending: Ending, *, expected: bool
+    rules: list[dict[str, str]], ending: TaskEnding, *, expected: bool
 ) -> None:
     assert again(ending, rules=rules) is expected
 
 
 def test_a_non_zero_code_is_asked_for_before_those_of_the_containers_that_ended_well() -> None:
     containers = [ContainerEnd(name="router", exit_code=0), ContainerEnd(name="app", exit_code=3)]
-    ending = Ending(outcome="exited", reason="", containers=containers)
+    ending = TaskEnding(outcome="exited", reason="", containers=containers)
     assert again(ending, rules=[{"onExitCode": "0", "action": "EXIT"}])
     assert not again(ending, rules=[{"onExitCode": "3", "action": "EXIT"}])
 
 
 def test_rules_ask_about_the_exit_codes_of_the_essential_containers() -> None:
     containers = [ContainerEnd(name="app", exit_code=3), ContainerEnd(name="router", exit_code=143)]
-    ending = Ending(outcome="exited", reason="", containers=containers)
+    ending = TaskEnding(outcome="exited", reason="", containers=containers)
     retry = RetryStrategy(attempts=2, evaluate_on_exit=[ExitRule.model_validate({"onExitCode": 143, "action": "EXIT"})])
     told = [
-        decide(ending, 1, retry, Backoff(), can_fall_back=False, chance=0.5, essential=essential).again
+        decide_retry(ending, 1, retry, RetryBackoff(), can_fall_back=False, chance=0.5, essential=essential).again
         for essential in (ESSENTIAL, ["app", "router"], [])
     ]
     assert told == [True, False, False]
@@ -457,7 +460,7 @@ def test_some_ends_are_final(outcome: str) -> None:
     assert not again(ending_of(outcome), rules=[RETRY_ANY])
 
 
-outcomes = st.sampled_from([*ERRORS, "succeeded"])
+outcomes = st.sampled_from([*TASK_ERRORS, "succeeded"])
 anything = st.builds(
     ending_of,
     outcomes,
@@ -470,7 +473,7 @@ rule_lists = st.lists(st.sampled_from([RETRY_ANY, EXIT_ANY, {"onStatusReason": "
 
 @given(anything, st.integers(1, 12), st.integers(1, 10), rule_lists, st.booleans())
 def test_no_task_has_more_attempts_than_it_was_given(
-    ending: Ending,
+    ending: TaskEnding,
     attempt: int,
     attempts: int,
     rules: Any,
@@ -486,9 +489,9 @@ def test_missing_capacity_is_waited_for_within_the_attempts_whatever_the_rules_s
 
 
 @given(anything, rule_lists)
-def test_only_lost_or_missing_capacity_falls_back_and_always(ending: Ending, rules: Any) -> None:
+def test_only_lost_or_missing_capacity_falls_back_and_always(ending: TaskEnding, rules: Any) -> None:
     retry = RetryStrategy(attempts=2, evaluate_on_exit=[ExitRule.model_validate(rule) for rule in rules])
-    decision = decide(ending, 1, retry, Backoff(), can_fall_back=True, chance=0)
+    decision = decide_retry(ending, 1, retry, RetryBackoff(), can_fall_back=True, chance=0)
     assert decision.on_demand is (ending.outcome in ("interrupted", "no-capacity"))
     assert decision.again or not decision.on_demand
 
@@ -503,9 +506,9 @@ def test_only_lost_or_missing_capacity_falls_back_and_always(ending: Ending, rul
 def test_the_wait_is_at_random_up_to_a_bound_that_grows_and_is_limited(
     attempt: int, initial: int, rate: float, most: int, chance: float
 ) -> None:
-    backoff = Backoff(initial_seconds=initial, rate=rate, max_seconds=most)
-    wait = wait_seconds(attempt, backoff, chance)
+    backoff = RetryBackoff(initial_seconds=initial, rate=rate, max_seconds=most)
+    wait = retry_wait_seconds(attempt, backoff, chance)
     assert 0 <= wait <= most
-    assert wait <= wait_seconds(attempt + 1, backoff, chance)
-    assert wait_seconds(attempt, backoff, 0) == 0
-    assert wait_seconds(1, backoff, 1) == min(initial, most)
+    assert wait <= retry_wait_seconds(attempt + 1, backoff, chance)
+    assert retry_wait_seconds(attempt, backoff, 0) == 0
+    assert retry_wait_seconds(1, backoff, 1) == min(initial, most)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from headgate.deployment import TaskLimits
+from headgate.ecs_tasks.definition import digest_of
+from headgate.ecs_tasks.limits import TaskLimits
+from headgate.ecs_tasks.preflight import Preflight
+from headgate.ecs_tasks.registry import TaskRegistry
+from headgate.ecs_tasks.runs import TaskRuns
 from headgate.errors import RequestRefused
-from headgate.task_definitions import digest_of
-from headgate.task_preflight import Preflight
-from headgate.task_registry import TaskRegistry
-from headgate.task_runs import TaskRuns
 from tests.unit.builders import ACCOUNT, event
 from tests.unit.ecs_tasks import (
     BAD,

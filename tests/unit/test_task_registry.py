@@ -9,9 +9,10 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
+from headgate.ecs_tasks.definition import digest_of
+from headgate.ecs_tasks.registry import MAX_LOOKED_AT, TaskRegistry
+from headgate.ecs_tasks.tags import DEFINITION_TAG
 from headgate.errors import RequestRefused
-from headgate.task_definitions import digest_of
-from headgate.task_registry import DEFINITION_TAG, LOOKED_AT, TaskRegistry
 from tests.unit.builders import REGION
 from tests.unit.ecs_tasks import NEW_DEFINITION, FakeEcs
 
@@ -82,11 +83,11 @@ def test_a_revision_that_is_deregistered_meanwhile_is_not_run_either() -> None:
 
 def test_only_the_latest_revisions_are_looked_at(ecs: Any, registry: TaskRegistry) -> None:
     kept(registry, NEW_DEFINITION)
-    for number in range(LOOKED_AT - 1):
+    for number in range(MAX_LOOKED_AT - 1):
         register(ecs, f"{number}")
     assert name_of(kept(registry, NEW_DEFINITION)) == "migrate:1"
     register(ecs, "one more")
-    assert name_of(kept(registry, NEW_DEFINITION)) == f"migrate:{LOOKED_AT + 2}"
+    assert name_of(kept(registry, NEW_DEFINITION)) == f"migrate:{MAX_LOOKED_AT + 2}"
 
 
 def test_another_family_is_not_looked_into_even_if_ecs_lists_it(registry: TaskRegistry, ecs: Any) -> None:

@@ -12,18 +12,12 @@ from botocore.validate import ParamValidator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headgate.ecs_tasks.checks import FARGATE_SIZES
+from headgate.ecs_tasks.logs import LogStream, log_link, stream_name
+from headgate.ecs_tasks.request import TaskRequest, read_task
+from headgate.ecs_tasks.run_task import TaskPlan, make_task_plan
+from headgate.ecs_tasks.tags import EXECUTION_TAG, NUMBER_TAG
 from headgate.errors import RequestRefused
-from headgate.task_plan import (
-    EXECUTION_TAG,
-    FARGATE_SIZES,
-    NUMBER_TAG,
-    LogStream,
-    TaskPlan,
-    log_link,
-    make_task_plan,
-    stream_name,
-)
-from headgate.tasks import TaskRequest, read_task
 from tests.unit.builders import ACCOUNT, ROOT, event
 from tests.unit.ecs_tasks import DEFINITION, DEFINITION_ARN, EXECUTION, SUBNETS, TASK_ARN
 

@@ -16,7 +16,7 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import ReadTimeoutError
 
 from headgate import telemetry as module
-from headgate.counting import parse
+from headgate.analysis.telemetry_counter import parse_record
 from headgate.telemetry import (
     HOLD_OFF_SECONDS,
     MAX_BUFFERED,
@@ -223,7 +223,7 @@ def test_a_record_says_when_each_request_began_and_how_long_it_took(
 def test_a_record_is_what_the_counter_reads(stream: FakeStream, kinesis: Any, clock: Any) -> None:
     fail(Telemetry("telemetry", kinesis).observe(unit=lambda *_: "kim")(handler), context())
     (record,) = stream.records
-    parsed = parse("shard", record["PartitionKey"], "42", record["Data"])
+    parsed = parse_record("shard", record["PartitionKey"], "42", record["Data"])
     assert (parsed.target, parsed.revision) == ("lambda-alias/checkout/live", "7")
     assert parsed.outcomes == ((1_000_000, False, None, "kim"),)
 
@@ -409,7 +409,7 @@ class TestTell:
         telemetry.tell(ok=True, milliseconds=500)
         telemetry.tell(ok=True, milliseconds=20, began=1_234.5)
         telemetry.tell(ok=False, unit="message-1")
-        read = [parse("s", record["PartitionKey"], "1", record["Data"]) for record in stream.records]
+        read = [parse_record("s", record["PartitionKey"], "1", record["Data"]) for record in stream.records]
         assert {(record.target, record.revision) for record in read} == {("lambda-alias/orders/live", "7")}
         assert [tuple(outcome) for record in read for outcome in record.outcomes] == [
             (999_500, True, 500.0, None),
@@ -435,7 +435,7 @@ class TestTell:
         telemetry.tell(ok=True, milliseconds=1)
         telemetry.tell(ok=True, milliseconds=time, began=1.0)
         telemetry.tell(ok=False, milliseconds=2)
-        read = parse("s", "k", "1", stream.records[1]["Data"])
+        read = parse_record("s", "k", "1", stream.records[1]["Data"])
         assert [outcome.milliseconds for outcome in read.outcomes] == [None, 2.0]
 
     def test_it_takes_what_is_almost_a_bool_or_a_number(self, stream: FakeStream, kinesis: Any) -> None:

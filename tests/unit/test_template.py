@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from cfnlint.decode import cfn_yaml
 
-from headgate.observability import NAMESPACE, SERVICE
-from headgate.rescue import UNSETTLED
+from headgate.aws.observability import NAMESPACE, SERVICE
+from headgate.rollouts.recovery import UNSETTLED_METRIC
 from tests.unit.builders import ROOT
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def test_an_alarm_tells_somebody_and_is_quiet_while_nothing_is_measured(alarm: s
 
 def test_the_alarm_on_what_stays_unsettled_reads_what_the_warden_tells() -> None:
     alarm = ALARMS["UnsettledAlarm"]
-    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == (NAMESPACE, UNSETTLED, "Maximum")
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == (NAMESPACE, UNSETTLED_METRIC, "Maximum")
     # An alarm reads the metric with exactly its dimensions.
     dimensions = {one["Name"]: one["Value"] for one in alarm["Dimensions"]}
     assert (dimensions.keys(), logical_id(dimensions["FunctionName"])) == ({"FunctionName", "service"}, "Warden")
@@ -340,7 +340,9 @@ def test_the_table_of_alarms_says_what_the_template_does(alarm: str) -> None:
     ]
     assert len(rows) == 1, f"README.md, Operate it: add a row for `{alarm}`"
     threshold = ALARMS[alarm]["Threshold"]
-    limit = f"longer than {duration(threshold)}" if ALARMS[alarm]["MetricName"] == UNSETTLED else "the first message"
+    limit = (
+        f"longer than {duration(threshold)}" if ALARMS[alarm]["MetricName"] == UNSETTLED_METRIC else "the first message"
+    )
     assert limit in rows[0][1], f"the row of `{alarm}` is out of date: it says {rows[0][1]}"
     assert rows[0][2], f"the row of `{alarm}` does not say what to do"
 

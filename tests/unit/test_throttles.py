@@ -9,16 +9,16 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from headgate.judge import Arm
-from headgate.plan import make_plan
-from headgate.request import read_request
-from headgate.throttles import Throttles
-from headgate.verdict import Findings, judge_bake
+from headgate.analysis.judge import Arm
+from headgate.analysis.throttling import ThrottleCounts
+from headgate.analysis.verdict import Findings, judge_bake
+from headgate.spec.plan import make_plan
+from headgate.spec.request import read_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from headgate.plan import Plan
+    from headgate.spec.plan import Plan
 
 REQUEST = {
     "target": {"kind": "lambda-alias", "function": "checkout", "alias": "live"},
@@ -62,14 +62,14 @@ def test_each_version_has_its_own_throttles_and_they_are_invocations_that_were_a
         put(cloudwatch, "Throttles", version, throttles, begun + timedelta(minutes=2))
         put(cloudwatch, "Throttles", version, 1000, begun - timedelta(minutes=5))
     # WHEN they are read from the rollout's start
-    arms = Throttles(cloudwatch).of(plan.target, ["7", "6"], begun.isoformat())
+    arms = ThrottleCounts(cloudwatch).of(plan.target, ["7", "6"], begun.isoformat())
     # THEN only what came since counts
     assert arms == [Arm(100, 10), Arm(900, 0)]
 
 
 def test_versions_without_metrics_were_not_throttled(cloudwatch: Any, plan: Plan) -> None:
     since = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
-    assert Throttles(cloudwatch).of(plan.target, ["7", "6"], since) == [Arm(), Arm()]
+    assert ThrottleCounts(cloudwatch).of(plan.target, ["7", "6"], since) == [Arm(), Arm()]
 
 
 @pytest.mark.parametrize(

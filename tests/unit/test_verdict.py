@@ -7,22 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headgate.judge import Arm
-from headgate.verdict import (
-    LOUD_SILENCE,
+from headgate.analysis.judge import Arm
+from headgate.analysis.verdict import (
     MAX_EXTRA_BAKES,
     MAX_EXTRA_BAKES_IN_ALL,
+    MIN_DUE_OF_SILENT,
     Findings,
     Verdict,
-    ends_bake,
-    ends_pause,
     judge_bake,
     judge_pause,
 )
+from headgate.spec.signals import ends_bake, ends_pause
 from tests.unit.builders import ledger_of, plan_of, signal_of
 
 if TYPE_CHECKING:
-    from headgate.plan import Plan
+    from headgate.spec.plan import Plan
 
 NONE = Arm()
 HEALTHY = {"candidate": Arm(100, 0), "stable": Arm(900, 1)}
@@ -371,7 +370,7 @@ def test_an_operators_pause_comes_after_what_speaks_against_the_candidate(found:
 def test_a_candidate_that_is_silent_where_its_share_is_loud_is_broken(stable: int, weight: int, loud: bool) -> None:
     plan = plan_of(strategy={"steps": [{"weight": weight, "bakeSeconds": 60}]})
     verdict = judged(plan, candidate=Arm(), stable=Arm(stable, 0))
-    assert (stable * weight / (100 - weight) >= LOUD_SILENCE) == loud
+    assert (stable * weight / (100 - weight) >= MIN_DUE_OF_SILENT) == loud
     assert verdict.next == ("roll-back" if loud else "bake")
     if loud:
         assert verdict.reason == f"the candidate reported none of about 20 requests that it had at {weight} %"

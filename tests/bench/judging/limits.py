@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
-from headgate.judge import least_failures
+from headgate.analysis.judge import least_failures
 from tests.bench.judging import plan
 from tests.bench.judging.cells import ALPHA, MINUTES, ORACLE, SECONDS, THRESHOLDS, Cell, Outcome
 

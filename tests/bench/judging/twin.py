@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from headgate import judge
-from headgate.judge import Arm, Evidence
+from headgate.analysis import judge
+from headgate.analysis.judge import Arm, Evidence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
 
 LOG_RATIOS = np.log(judge.RATIOS)
-POWERS = np.array(judge.RATIOS)[:, None] ** np.arange(judge.FEW + 1)
+POWERS = np.array(judge.RATIOS)[:, None] ** np.arange(judge.FEW_FAILURES + 1)
 MOST = 700.0
 """exp() of more is beyond what a float holds."""
 
@@ -126,7 +126,7 @@ def _look(
     gains[~telling] = 0
     before = state.wealth.sum(axis=1) + state.cash
     cash = state.cash.copy()
-    few = np.flatnonzero(telling & (failures <= judge.FEW) & (noise == 0))
+    few = np.flatnonzero(telling & (failures <= judge.FEW_FAILURES) & (noise == 0))
     wealth = state.wealth * np.exp(np.clip(gains, -MOST, MOST))
     if few.size:
         now = state.of(few)
@@ -141,7 +141,7 @@ def _invested(state: State, seconds: Floats) -> State:
     begun = judge.CASH_SECONDS + state.invested_seconds
     released = state.cash * (1 - (begun / (begun + seconds)) ** 2)
     return state._replace(
-        wealth=state.wealth + released[:, None] * np.array(judge.LATER),
+        wealth=state.wealth + released[:, None] * np.array(judge.LATER_SHARE),
         cash=state.cash - released,
         invested_seconds=state.invested_seconds + seconds,
     )
@@ -167,7 +167,7 @@ def _scales(
     below, beyond = (chances * outcomes).sum(axis=1), np.zeros(len(n1))
     scale = 1 / below
     on = room > 1
-    for i in range(judge.FEW, -1, -1):
+    for i in range(judge.FEW_FAILURES, -1, -1):
         on &= scale * outcomes[:, i] > room
         if not on.any():
             continue
@@ -182,11 +182,11 @@ def _hypergeometric(n1: Integers, n0: Integers, failures: Integers) -> Floats:
     """Chances of 0 to ``FEW`` candidate failures, (runs, FEW + 1)."""
     ways = []
     for n in (n1, n0):
-        column = np.ones((len(n), judge.FEW + 1))
-        for i in range(judge.FEW):
+        column = np.ones((len(n), judge.FEW_FAILURES + 1))
+        for i in range(judge.FEW_FAILURES):
             column[:, i + 1] = column[:, i] * np.maximum(n - i, 0) / (i + 1)
         ways.append(column)
-    others = failures[:, None] - np.arange(judge.FEW + 1)
+    others = failures[:, None] - np.arange(judge.FEW_FAILURES + 1)
     chances = ways[0] * np.where(others >= 0, np.take_along_axis(ways[1], np.maximum(others, 0), axis=1), 0.0)
     result: Floats = chances / chances.sum(axis=1, keepdims=True)
     return result

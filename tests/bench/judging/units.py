@@ -1,7 +1,7 @@
 """What it costs, and what it saves, to count the failures of one unit once: for how long a failed unit is remembered.
 
 All rules see the same failures, in the order in which they begin, and differ only in which of them count. The shipped
-judge looks each second, and Headgate's rule is the shipped ``Units``.
+judge looks each second, and Headgate's rule is the shipped ``FailedUnits``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from headgate.counting import Units
-from headgate.judge import Arm, Evidence, look
+from headgate.analysis.judge import Arm, Evidence, look
+from headgate.analysis.telemetry_counter import FailedUnits
 from tests.bench.judging.cells import ALPHA, Outcome
 from tests.bench.judging.limits import HONEST
 from tests.bench.report import Section, table
@@ -173,7 +173,7 @@ def _retried(rng: np.random.Generator, failures: list[Failure], traffic: Traffic
 
 def rules() -> dict[str, Rule]:
     """What tells of each failure, in the order of time, whether it counts."""
-    memory, each, seen = Units(), Units(), set[str]()
+    memory, each, seen = FailedUnits(), FailedUnits(), set[str]()
 
     def for_ever(failure: Failure) -> bool:
         known = failure.unit in seen

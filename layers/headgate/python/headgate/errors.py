@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from headgate.wire import Wire
+
+class HasWire(Protocol):
+    """Anything that can be written as JSON-able data, such as the models of ``headgate.wire``."""
+
+    def to_wire(self) -> dict[str, Any]: ...
 
 
 class HeadgateError(Exception):
@@ -22,7 +25,7 @@ class TargetNotReady(HeadgateError):  # noqa: N818
     ``state`` is what the driver has done already and would have to take back.
     """
 
-    def __init__(self, message: str, state: Wire | None = None) -> None:
+    def __init__(self, message: str, state: HasWire | None = None) -> None:
         super().__init__(message)
         self.state = state
 

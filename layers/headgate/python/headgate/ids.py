@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, TypeGuard
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,127}")
 
 
-def matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
+def must_match(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
     """A validator that refuses, with these words, what the pattern does not match as a whole."""
 
     def check(value: str) -> str:
@@ -22,7 +23,7 @@ def matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
     return check
 
 
-check_rollout_id = matching(_ID, "must be 1 to 128 letters, digits or ._:/@+=- and start with a letter or digit")
+check_rollout_id = must_match(_ID, "must be 1 to 128 letters, digits or ._:/@+=- and start with a letter or digit")
 """Raises ValueError for what no rollout can be known by."""
 
 

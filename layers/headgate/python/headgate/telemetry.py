@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
     from mypy_boto3_kinesis import KinesisClient
 
+
 P = ParamSpec("P")
 R = TypeVar("R")
-
 _log = logging.getLogger(__name__)
 
 PARTITIONS = 8

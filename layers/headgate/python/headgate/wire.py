@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 
-MAX_CHARACTERS = 48 * 1024
+MAX_REQUEST_CHARACTERS = 48 * 1024
 """Request and plan travel together between states, whose data is at most 256 KiB
 (https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html), and an execution that exceeds it dies."""
 
 MAX_DEPTH = 64
 """Levels of lists and objects in a request. Python's own limit is met at a few hundred, in the middle of the work."""
 
-MOST_EXACT = 2**53 - 1
+MAX_EXACT_INTEGER = 2**53 - 1
 """The largest integer that every reader of JSON keeps exactly (https://www.rfc-editor.org/rfc/rfc8259#section-6). Step
 Functions rounds larger ones on their way through the state machine."""
 
-STARTED_BY = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"
+STARTED_BY_EXECUTION = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"
 """What Step Functions makes a link of, in the input of an execution that another one starts; no part of a request.
 
 https://docs.aws.amazon.com/step-functions/latest/dg/concepts-nested-workflows.html
@@ -57,13 +57,12 @@ class Wire(BaseModel):
 
 
 RolloutId = Annotated[str, AfterValidator(check_rollout_id)]
-
-Request = TypeVar("Request", bound=Wire)
+AnyRequest = TypeVar("AnyRequest", bound=Wire)
 
 
 def read(
-    model: type[Request], detail: object, default_id: str, *, needs: str, at_most: int = MAX_CHARACTERS
-) -> Request:
+    model: type[AnyRequest], detail: object, default_id: str, *, needs: str, at_most: int = MAX_REQUEST_CHARACTERS
+) -> AnyRequest:
     """Read a request from JSON data; ``default_id`` serves where it gives none.
 
     Parameters
@@ -80,8 +79,8 @@ def read(
     """
     if not isinstance(detail, dict):
         raise RequestRefused(f"the request: must be a JSON object with at least a {needs}")
-    detail = {name: value for name, value in detail.items() if name != STARTED_BY}
-    if _depth(detail) > MAX_DEPTH:
+    detail = {name: value for name, value in detail.items() if name != STARTED_BY_EXECUTION}
+    if _depth_of(detail) > MAX_DEPTH:
         raise RequestRefused(f"the request: has more than {MAX_DEPTH} levels of lists and objects")
     if (size := len(json.dumps(detail))) > at_most:
         raise RequestRefused(f"the request: is {size} characters long; at most {at_most} are taken")
@@ -94,10 +93,10 @@ def read(
     except ValueError:
         raise RequestRefused("the request: holds NaN, Infinity or half a surrogate pair, which JSON has not") from None
     for path, integer in _integers(detail):
-        if abs(integer) > MOST_EXACT:
+        if abs(integer) > MAX_EXACT_INTEGER:
             raise RequestRefused(
-                f"{_path(path)}: is an integer beyond {MOST_EXACT}, which JSON's readers round; give it as text "
-                f"(given {shown(integer)})"
+                f"{_path_of(path)}: is an integer beyond {MAX_EXACT_INTEGER}, which JSON's readers round; "
+                f"give it as text (given {shown_value(integer)})"
             )
     return request
 
@@ -111,7 +110,7 @@ def _integers(value: object, path: tuple[int | str, ...] = ()) -> Iterator[tuple
         yield from _integers(each, (*path, name))
 
 
-def _depth(value: object) -> int:
+def _depth_of(value: object) -> int:
     """Levels of lists and objects, counted no further than it takes to know that they are too many."""
     levels, inner = 0, [value]
     while levels <= MAX_DEPTH and (inner := [each for each in inner if isinstance(each, dict | list)]):
@@ -142,8 +141,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _explain_one(fault: ErrorDetails, model: type[BaseModel]) -> str:
-    field = _path(fault["loc"])
-    given = shown(fault["input"])
+    field = _path_of(fault["loc"])
+    given = shown_value(fault["input"])
     match fault["type"]:
         case "missing":
             return f"{field}: is missing; add it"
@@ -154,13 +153,13 @@ def _explain_one(fault: ErrorDetails, model: type[BaseModel]) -> str:
     return f"{field}: {message[:1].lower()}{message[1:]} (given {given})"
 
 
-def shown(value: object) -> str:
+def shown_value(value: object) -> str:
     """A value as an error tells it."""
     text = json.dumps(value, default=str)
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-def _path(loc: Iterable[int | str]) -> str:
+def _path_of(loc: Iterable[int | str]) -> str:
     """``("strategy", "<steps>", "steps", 1, "weight")`` as ``strategy.steps[1].weight``; <tags> and [key] are not."""
     path = ""
     for part in loc:

@@ -1,0 +1,70 @@
+"""Queries for CloudWatch: a metric, and one that Lambda keeps of an alias.
+
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDataQuery.html
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef
+
+    from headgate.spec.targets import LambdaAliasTarget
+
+
+MINUTE_SECONDS = 60
+
+
+def metric_query(
+    query_id: str,
+    namespace: str,
+    name: str,
+    stat: str,
+    dimensions: dict[str, str],
+    *,
+    period: int = MINUTE_SECONDS,
+    told: bool = True,
+) -> MetricDataQueryTypeDef:
+    """The query for a metric.
+
+    Parameters
+    ----------
+    period
+        Seconds that each value sums up.
+    told
+        Whether the answer has its values, or only an expression needs them.
+    """
+    return {
+        "Id": query_id,
+        "MetricStat": {
+            "Metric": {
+                "Namespace": namespace,
+                "MetricName": name,
+                "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions.items()],
+            },
+            "Period": period,
+            "Stat": stat,
+        },
+        "ReturnData": told,
+    }
+
+
+def alias_metric_query(
+    query_id: str,
+    name: str,
+    stat: str,
+    target: LambdaAliasTarget,
+    *,
+    version: str | None = None,
+    period: int = MINUTE_SECONDS,
+) -> MetricDataQueryTypeDef:
+    """The query for what came by an alias, to all versions or to one; ``period`` in seconds.
+
+    A weighted alias's metrics carry the dimension ExecutedVersion:
+    https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-view.html
+    """
+    dimensions = {"FunctionName": target.name, "Resource": f"{target.name}:{target.alias}"}
+    if version is not None:
+        dimensions["ExecutedVersion"] = version
+    return metric_query(query_id, "AWS/Lambda", name, stat, dimensions, period=period)

@@ -1,0 +1,443 @@
+"""Counting telemetry: each outcome once, although the stream delivers at least once and batches run in parallel.
+
+A watermark per (shard, partition key) is written in the same transaction as the counts, on condition that it is still
+the one that was read. Failures of one unit (a client, a session, a trace, a message) that follow each other within
+three to four minutes count once: what fails together is one fault, and the judge's guarantee holds for faults.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from bisect import bisect_right
+from collections import defaultdict
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from botocore.exceptions import ClientError
+
+from headgate.analysis.ledger_store import column, ledger_key
+from headgate.aws.dynamodb import back_off, expiry, from_item, to_item
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    from headgate.analysis.evidence import Ledger
+
+
+WATERMARK_SECONDS = 9 * 24 * 3600
+"""A watermark must outlive the stream's records; Headgate's stream keeps them for a day, any stream for a year."""
+
+MAX_NAME = 512
+"""Characters of a target's key or a revision; names of functions and aliases have 64 and 128 at most."""
+
+GROUPS_PER_WRITE = 33
+"""Watermarks per transaction, with as many ledgers and as many filters of units at most: it takes 100 items
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html)."""
+
+UNIT_BITS = 1 << 17
+"""Size of the filters of failed units together: 16 KiB, of the 400 KB that an item may have. When 1,000 units have
+failed within the memory, 3 % of new ones are taken for known ones, when 10,000 have, 26 %, of either revision alike:
+the evidence comes a little later, and never wrongly."""
+
+FILTERS = 4
+
+FILTER_MS = 60_000
+"""A failed unit is kept in the filter of the minute in which its failure began, and forgotten with that minute: it is
+known for at least three minutes and less than four. Lambda runs a failed asynchronous event again after one minute,
+and once more two minutes later (https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html).
+What the attempts take comes on top: the last one of a slow event may count again."""
+
+_COUNT_ATTEMPTS = 8
+
+
+class RequestOutcome(NamedTuple):
+    """One request as telemetry tells it."""
+
+    at: int
+    """When it began, in milliseconds since 1970."""
+    ok: bool
+    milliseconds: float | None
+    """How long it took; None where that says nothing of the revision, as in a cold start."""
+    unit: str | None = None
+    """What failed as one: a client, a session, a trace or a message."""
+
+
+class TelemetryRecord(NamedTuple):
+    """One record of the telemetry stream, parsed."""
+
+    shard: str
+    partition_key: str
+    sequence: str
+    """Sequence number, zero-padded so that text sorts as the number does (56 digits do not fit a DynamoDB number)."""
+    target: str
+    revision: str
+    outcomes: tuple[RequestOutcome, ...]
+    instance: str = ""
+    """The container, task or host that reports."""
+    arrived: int = 1 << 62
+    """When the stream took it, in milliseconds since 1970: no request began later, whatever its clock says."""
+
+
+def read_record(raw: dict[str, Any]) -> TelemetryRecord:
+    """Read one record of the stream as its mapping delivers it.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html
+
+    Raises
+    ------
+    ValueError
+        If it is not what Telemetry writes.
+    """
+    shard, kinesis = f"{raw['eventSourceARN']}/{raw['eventID'].split(':')[0]}", raw["kinesis"]
+    arrived = int(kinesis["approximateArrivalTimestamp"] * 1000)
+    data = base64.b64decode(kinesis["data"])
+    return parse_record(shard, kinesis["partitionKey"], kinesis["sequenceNumber"], data, arrived)
+
+
+def parse_record(shard: str, partition_key: str, sequence: str, data: bytes, arrived: int = 1 << 62) -> TelemetryRecord:
+    """Read what a record says; errors as for ``read_record``."""
+    try:
+        body = json.loads(data)
+        outcomes = tuple(_read_outcome(*values) for values in body["outcomes"])
+        target, revision, instance = str(body["target"]), str(body["revision"]), str(body.get("instance") or "")
+    except (TypeError, KeyError, ValueError, OverflowError, RecursionError, AttributeError) as error:
+        raise ValueError(f"not a telemetry record: {error!r}") from None
+    if len(target) > MAX_NAME or len(revision) > MAX_NAME:
+        raise ValueError("not a telemetry record: target or revision is too long")
+    if not (target + revision + instance).isascii():
+        raise ValueError("not a telemetry record: target, revision and instance are plain ASCII")
+    return TelemetryRecord(shard, partition_key, sequence.zfill(64), target, revision, outcomes, instance, arrived)
+
+
+def _read_outcome(at: Any, ok: Any, milliseconds: Any, unit: Any = None) -> RequestOutcome:
+    took = None if milliseconds is None else float(milliseconds)
+    if took is not None and not 0 <= took < inf:
+        raise ValueError(f"a request cannot take {took} ms")
+    # A "false" or "error" that counted as true would hide failures from the judge.
+    if not isinstance(ok, int) or ok not in (0, 1):
+        raise ValueError(f"a request went well or not: true or false, and not {ok!r}")
+    return RequestOutcome(int(at), bool(ok), took, str(unit) or None if unit is not None else None)
+
+
+class FailedUnits:
+    """The units whose failure has counted lately: a ring of filters, one for each of the newest minutes.
+
+    A failure counts if its unit is in none of them. This depends on the unit's past alone, never on the revision that
+    has failed now. If the candidate is no worse, each failure that counts therefore falls on it with the weight's
+    probability, which is all that the judge needs. That is why the revisions share the filters: were a unit to count
+    once for each revision, one that fails wherever it lands would count as often for the candidate as for the stable
+    revision, whatever the weight, and a good candidate would be rolled back.
+
+    What must count once are failures that are not drawn anew: retries in quick succession, which may all go to the same
+    revision. Hence the memory is short. Were it to last, a unit that once failed by chance on the stable revision would
+    hide all that the candidate does to it later. A failure that does not count does not prolong the memory, so a unit
+    that always fails counts again every three to four minutes.
+
+    Time is that of the newest failure. A unit counts again once this is more than three minutes past the unit's last
+    failure that counted, at the latest with the unit's first failure four minutes past it. A failure that comes so late
+    that its minute is forgotten is looked up in all filters, and remembered in the oldest.
+
+    Parameters
+    ----------
+    bits
+        What ``bytes`` made of other units; none by default.
+    newest
+        Their newest minute.
+    """
+
+    def __init__(self, bits: bytes = b"", newest: int = 0) -> None:
+        self._bits = bytearray(bits or UNIT_BITS // 8)
+        self.newest = newest
+        """The newest minute in which a failure began, counted from 1970."""
+
+    def add(self, unit: str, at: int) -> bool:
+        """Remember a unit whose failure counts; True if it does.
+
+        Parameters
+        ----------
+        at
+            When the request began, in milliseconds since 1970.
+        """
+        self._forget(at // FILTER_MS)
+        where = int.from_bytes(hashlib.sha256(unit.encode(errors="surrogatepass")).digest()[:8]) % (_FILTER_BYTES * 8)
+        byte, bit = where // 8, 1 << where % 8
+        if any(known & bit for known in self._bits[byte::_FILTER_BYTES]):
+            return False
+        kept = max(at // FILTER_MS, self.newest - FILTERS + 1)
+        self._bits[kept % FILTERS * _FILTER_BYTES + byte] |= bit
+        return True
+
+    def _forget(self, newest: int) -> None:
+        """Empty the filters of the minutes that have begun since."""
+        for minute in range(max(self.newest, newest - FILTERS) + 1, newest + 1):
+            begin = minute % FILTERS * _FILTER_BYTES
+            self._bits[begin : begin + _FILTER_BYTES] = bytes(_FILTER_BYTES)
+        self.newest = max(self.newest, newest)
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._bits)
+
+
+_FILTER_BYTES = UNIT_BITS // 8 // FILTERS
+
+
+class Tally:
+    """What a batch of records adds to one ledger.
+
+    Parameters
+    ----------
+    ledger
+        The ledger of the rollout that runs on the records' target.
+    units
+        The units that have failed lately in this rollout.
+    """
+
+    def __init__(self, ledger: Ledger, units: FailedUnits) -> None:
+        self.ledger = ledger
+        self.units = units
+        self.columns: dict[str, int] = defaultdict(int)
+        """What is added to each column of the ledger."""
+        self.failing: set[str] = set()
+        self.units_grown = False
+        self._begun = sorted((since, step) for step, since in ledger.since.items())
+
+    def add(self, record: TelemetryRecord) -> None:
+        """Count the outcomes of a record of either revision; another one's are left out."""
+        arm = {self.ledger.candidate: "candidate", self.ledger.stable: "stable"}.get(record.revision)
+        if arm is None:
+            return
+        slow_ms, counts = self.ledger.slow_ms, defaultdict[int, list[int]](lambda: [0, 0, 0, 0])
+        for at, ok, milliseconds, unit in record.outcomes:
+            at = min(at, record.arrived)  # noqa: PLW2901 - the sender's clock may be ahead
+            begun = bisect_right(self._begun, (at, _ANY_STEP))
+            if begun == 0 or at < self.ledger.counts_from:
+                continue
+            count = counts[self._begun[begun - 1][1]]
+            if ok or unit is None or self._counts(unit, at):
+                count[0] += 1
+                count[1] += not ok
+            if slow_ms is not None and milliseconds is not None:
+                count[2] += 1
+                count[3] += milliseconds > slow_ms
+        for step, (requests, failures, timed, slow) in counts.items():
+            self.columns[column(step, "errors", arm, "requests")] += requests
+            self.columns[column(step, "errors", arm, "failures")] += failures
+            self.columns[column(step, "latency", arm, "requests")] += timed
+            self.columns[column(step, "latency", arm, "failures")] += slow
+            if failures and arm == "candidate" and record.instance and len(self.ledger.failing) < _INSTANCES_KEPT:
+                self.failing.add(record.instance[:64])
+
+    def _counts(self, unit: str, at: int) -> bool:
+        new = self.units.add(unit, at)
+        self.units_grown |= new
+        return new
+
+
+_ANY_STEP = 1 << 30
+
+_INSTANCES_KEPT = 2
+"""Failing instances that a ledger remembers: what matters is whether there is more than one."""
+
+
+class TelemetryCounter:
+    """Adds records to ledgers in the table."""
+
+    def __init__(self, client: DynamoDBClient, table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def count(
+        self, records: list[TelemetryRecord], running: Callable[[set[str]], dict[str, Ledger]]
+    ) -> dict[str, Ledger]:
+        """Add records to the ledgers of the rollouts that run on their targets, each record once.
+
+        Parameters
+        ----------
+        records
+            Records as they came, duplicates included.
+        running
+            Answers the ledgers of the rollouts that run on some targets, as they are now, by the target's key.
+
+        Returns
+        -------
+        dict
+            The ledgers that records were for, as they were before.
+        """
+        ledgers = running({record.target for record in records})
+        groups: dict[tuple[str, str], list[TelemetryRecord]] = defaultdict(list)
+        for record in records:
+            if record.target in ledgers:
+                groups[record.shard, record.partition_key].append(record)
+        keys = list(groups)
+        for start in range(0, len(keys), GROUPS_PER_WRITE):
+            chunk = [record for key in keys[start : start + GROUPS_PER_WRITE] for record in groups[key]]
+            self._count_once(chunk, ledgers, running)
+        return ledgers
+
+    def _count_once(
+        self,
+        records: list[TelemetryRecord],
+        ledgers: dict[str, Ledger],
+        running: Callable[[set[str]], dict[str, Ledger]],
+    ) -> None:
+        for attempt in range(_COUNT_ATTEMPTS):
+            marks = self._watermarks({(record.shard, record.partition_key) for record in records})
+            new = _above_watermark(records, marks)
+            if not new:
+                return
+            tallies = self._tally(new, ledgers)
+            writes = [*self._advance(new, marks), *(write for tally in tallies for write in self._add(*tally))]
+            try:
+                self._client.transact_write_items(TransactItems=writes)  # type: ignore[arg-type]
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "TransactionCanceledException":
+                    raise
+                back_off(attempt)  # Another batch was counted in between, or a step has begun.
+                ledgers = running({record.target for record in records})
+                continue
+            return
+        raise RuntimeError(
+            f"watermarks were moved by others {_COUNT_ATTEMPTS} times in a row; the batch will be retried"
+        )
+
+    def _tally(self, new: list[TelemetryRecord], ledgers: dict[str, Ledger]) -> Iterator[tuple[Tally, int]]:
+        by_target: dict[str, list[TelemetryRecord]] = defaultdict(list)
+        for record in new:
+            if record.target in ledgers:
+                by_target[record.target].append(record)
+        for target, records in by_target.items():
+            ledger = ledgers[target]
+            names_units = any(outcome.unit and not outcome.ok for record in records for outcome in record.outcomes)
+            units, version = self._units(ledger.rollout_id) if names_units else (FailedUnits(), 0)
+            tally = Tally(ledger, units)
+            for record in records:
+                tally.add(record)
+            yield tally, version
+
+    def _watermarks(self, groups: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """The watermarks of some groups, read consistently.
+
+        https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
+        """
+        marks = {}
+        # A write has GROUPS_PER_WRITE of them at most, and a read takes 100 keys.
+        keys: Any = [_watermark_key(*group) for group in groups]
+        for attempt in range(_COUNT_ATTEMPTS):
+            answer = self._client.batch_get_item(RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}})
+            for item in map(from_item, answer["Responses"].get(self._table, [])):
+                marks[item["pk"].removeprefix("SHARD#"), item["sk"]] = item["sequence"]
+            unread = answer.get("UnprocessedKeys", {})
+            if not unread:
+                return marks
+            keys = unread[self._table]["Keys"]
+            back_off(attempt)  # DynamoDB is throttled: botocore takes what it left out for an answer.
+        raise RuntimeError(f"DynamoDB left out watermarks {_COUNT_ATTEMPTS} times in a row; the batch will be retried")
+
+    def _units(self, rollout_id: str) -> tuple[FailedUnits, int]:
+        answer = self._client.get_item(TableName=self._table, Key=_units_key(rollout_id), ConsistentRead=True)
+        item = answer.get("Item")
+        if item is None:
+            return FailedUnits(), 0
+        version = int(item["version"]["N"])
+        # Headgate once kept one filter for the whole rollout, and no minute: what such a filter knows is forgotten.
+        if "newestMinute" not in item:
+            return FailedUnits(), version
+        return FailedUnits(bytes(item["bits"]["B"]), int(item["newestMinute"]["N"])), version
+
+    def _advance(self, new: list[TelemetryRecord], marks: dict[tuple[str, str], str]) -> list[dict[str, Any]]:
+        highest: dict[tuple[str, str], str] = {}
+        for record in new:
+            group = (record.shard, record.partition_key)
+            highest[group] = max(record.sequence, highest.get(group, ""))
+        return [
+            {
+                "Update": {
+                    "TableName": self._table,
+                    "Key": _watermark_key(*group),
+                    "UpdateExpression": "SET #sequence = :sequence, expiresAt = :expires",
+                    "ConditionExpression": "#sequence = :read" if group in marks else "attribute_not_exists(pk)",
+                    "ExpressionAttributeNames": {"#sequence": "sequence"},
+                    "ExpressionAttributeValues": to_item(
+                        {
+                            ":sequence": sequence,
+                            ":expires": int(time.time()) + WATERMARK_SECONDS,
+                            **({":read": marks[group]} if group in marks else {}),
+                        }
+                    ),
+                }
+            }
+            for group, sequence in highest.items()
+        ]
+
+    def _add(self, tally: Tally, units_version: int) -> list[dict[str, Any]]:
+        """Add a tally to its ledger, unless a step has begun that it does not know of."""
+        columns = {name: count for name, count in tally.columns.items() if count}
+        if not columns:
+            return []
+        ledger = tally.ledger
+        # Short names: an expression takes 4 KB.
+        values = to_item({f":c{n}": count for n, count in enumerate(columns.values())})
+        adds = [f"#c{n} :c{n}" for n in range(len(columns))]
+        if failing := sorted(tally.failing - set(ledger.failing))[: _INSTANCES_KEPT - len(ledger.failing)]:
+            adds.append("failing :failing")
+            values[":failing"] = {"SS": failing}
+        writes = [
+            {
+                "Update": {
+                    "TableName": self._table,
+                    "Key": ledger_key(ledger.rollout_id),
+                    "UpdateExpression": "ADD " + ", ".join(adds),
+                    "ConditionExpression": "attribute_not_exists(#next)",
+                    "ExpressionAttributeNames": {
+                        "#next": f"since_{max(ledger.since) + 1}",
+                        **{f"#c{n}": name for n, name in enumerate(columns)},
+                    },
+                    "ExpressionAttributeValues": values,
+                }
+            }
+        ]
+        if tally.units_grown:
+            writes.append(self._keep_units(ledger.rollout_id, tally.units, units_version))
+        return writes
+
+    def _keep_units(self, rollout_id: str, units: FailedUnits, version: int) -> dict[str, Any]:
+        item = {
+            **_units_key(rollout_id),
+            "bits": {"B": bytes(units)},
+            **to_item({"newestMinute": units.newest, "version": version + 1, "expiresAt": expiry()}),
+        }
+        condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"}
+        if version:
+            condition = {
+                "ConditionExpression": "#version = :read",
+                "ExpressionAttributeNames": {"#version": "version"},
+                "ExpressionAttributeValues": to_item({":read": version}),
+            }
+        return {"Put": {"TableName": self._table, "Item": item, **condition}}
+
+
+def _above_watermark(records: list[TelemetryRecord], marks: dict[tuple[str, str], str]) -> list[TelemetryRecord]:
+    """The records above their watermark, each once: a batch may hold a record twice.
+
+    A sequence number is unique per partition key within its shard
+    (https://docs.aws.amazon.com/streams/latest/dev/key-concepts.html#sequence-number).
+    """
+    new = {
+        (record.shard, record.partition_key, record.sequence): record
+        for record in records
+        if record.sequence > marks.get((record.shard, record.partition_key), "")
+    }
+    return list(new.values())
+
+
+def _watermark_key(shard: str, partition_key: str) -> dict[str, Any]:
+    return to_item({"pk": f"SHARD#{shard}", "sk": partition_key})
+
+
+def _units_key(rollout_id: str) -> dict[str, Any]:
+    return to_item({"pk": f"ROLLOUT#{rollout_id}", "sk": "UNITS"})

@@ -1,0 +1,275 @@
+"""The verdict on a bake: what evidence, alarms and signals come to, and where the rollout goes from here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from headgate.analysis.evidence import JudgeTerms, describe_comparisons, evidence_against, evidence_for, reported_value
+from headgate.analysis.judge import Arm
+from headgate.spec.signals import ends_bake
+from headgate.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from headgate.analysis.evidence import Ledger, Measure
+    from headgate.spec.plan import Plan
+    from headgate.spec.signal_models import Signal
+
+
+MAX_EXTRA_BAKES = 12
+"""How often a step that saw no data bakes again under ``onNoData: wait`` before it counts as failed."""
+
+MAX_EXTRA_BAKES_IN_ALL = 240
+"""The same for a whole rollout, shared by its steps: an execution has 25,000 history events."""
+
+MIN_THROTTLED = 5
+
+THROTTLED_SHARE = 0.01
+"""A candidate is throttled too much at so many throttled invocations that are more than this share of all, and more
+than twice the stable revision's share: what both suffer alike is the function's concurrency, not the candidate."""
+
+MIN_DUE_OF_SILENT = 20
+"""Requests that the candidate should have had by its weight; if it reported none of so many, it is broken."""
+
+VerdictOutcome = Literal["promote", "continue", "roll-back", "inconclusive"]
+
+
+class Findings(NamedTuple):
+    """What is known when a bake is judged."""
+
+    step: int
+    ledger: Ledger | None = None
+    """What was counted, and where the judge stands; None before any traffic was shifted."""
+    signals: Sequence[Signal] = ()
+    candidate_throttled: Arm = Arm()
+    """Invocations asked for and how many of them were throttled, over the whole rollout."""
+    stable_throttled: Arm = Arm()
+    heard: Sequence[str] = ()
+    """Ids of the signals that an earlier verdict was about."""
+    held: Collection[str] = ()
+    """Ids of all signals that the record holds."""
+    firing: Sequence[str] = ()
+    """Alarms that fire now and have started to since the rollout did, or have recovered in between."""
+    beyond_limits: str = ""
+    """Which limit a consumer's source exceeds; empty if none."""
+    extra_bakes: int = 0
+
+    @property
+    def heard_by_pause(self) -> list[str]:
+        """Ids of the signals that decide nothing again after a verdict on a pause, or one that pauses.
+
+        An abort always does.
+        """
+        return [*self.heard, *(signal.id for signal in self.signals if signal.signal != "abort")]
+
+    @property
+    def heard_by_step(self) -> list[str]:
+        """Ids of the signals that decide nothing again after another verdict.
+
+        A promote is for its step alone, and a resume for a pause: one that came while that was judged is too late.
+        """
+        return [*self.heard, *(signal.id for signal in self.signals if signal.signal in ("promote", "resume"))]
+
+    @property
+    def ended_by(self) -> str:
+        """What ended the bake: the signal that did, or ``time``."""
+        return next(
+            (signal.signal for signal in self.signals if ends_bake(signal.signal, signal.step, self.step)), "time"
+        )
+
+    def evidence_on(self, plan: Plan) -> dict[str, Any]:
+        """What was counted and which alarms fire, as the record and its events tell it."""
+        ledger, measures = self.ledger, JudgeTerms.of(plan.guards).measures
+        compared = [_comparison(ledger, self.step, each.key) for each in measures] if ledger else []
+        return {"measures": compared, "alarms": list(self.firing)}
+
+
+def _comparison(ledger: Ledger, step: int, measure: str) -> dict[str, Any]:
+    here, total = ledger.at_step(step, measure), ledger.total(measure)
+    return {
+        "measure": measure,
+        "candidate": here.candidate._asdict(),
+        "stable": here.stable._asdict(),
+        "candidateTotal": total.candidate._asdict(),
+        "stableTotal": total.stable._asdict(),
+        "value": reported_value(ledger.standing(measure).evidence.value),
+    }
+
+
+class Verdict(Wire):
+    """What becomes of the rollout, and the sentence that says why."""
+
+    outcome: VerdictOutcome
+    reason: str
+    next: Literal["shift", "bake", "pause", "promote", "roll-back"]
+    step: int
+    """The step that ``next`` is about; one past the last for ``promote``."""
+    bake: int = 0
+    """How many bakes of that step came before the next one."""
+    forced: bool = False
+    """Whether an operator has overruled alarms and evidence."""
+    failed: bool = False
+    """Whether a pause is for a failure, and not for an operator who asked for it."""
+
+
+def judge_bake(plan: Plan, findings: Findings) -> Verdict:
+    """Decide on a bake that has run its course or was ended by a signal.
+
+    An operator's word comes first (abort, then promote fully: it skips the analysis), then alarms and evidence, then an
+    operator's pause, then evidence that lets the candidate be promoted early, then a bake without the data that a guard
+    needs.
+    """
+    if decided := _operator_decides(plan, findings):
+        return decided
+    if fault := _fault_of(plan, findings):
+        return _fail_step(plan, findings, fault)
+    if paused := _last_signal(findings.signals, "pause"):
+        reason = _by_whom("paused", paused)
+        return Verdict(
+            outcome="inconclusive", reason=reason, next="pause", step=findings.step, bake=findings.extra_bakes + 1
+        )
+    if reassured := _reassured(plan, findings):
+        return Verdict(outcome="promote", reason=reassured, next="promote", step=len(plan.steps))
+    skipped = next((s for s in findings.signals if s.signal == "promote" and s.step == findings.step), None)
+    if skipped is None and (measure := lacks_data(plan, findings)):
+        return _without_data(plan, findings, measure)
+    why = _by_whom("this wait was skipped", skipped) if skipped else _comparison_in_words(plan, findings)
+    return _go_on(plan, findings.step, why)
+
+
+def judge_pause(plan: Plan, findings: Findings, *, failed: bool) -> Verdict:
+    """Decide on a pause that an operator has ended, or that nobody has within its limit.
+
+    Parameters
+    ----------
+    failed
+        Whether the pause was for a failure: then alarms and evidence tell nothing new.
+    """
+    step = findings.step
+    if decided := _operator_decides(plan, findings):
+        return decided
+    if promoted := _last_signal(findings.signals, "promote"):
+        return _go_on(plan, step, _by_whom("promoted to the next step", promoted))
+    if resumed := _last_signal(findings.signals, "resume"):
+        reason = _by_whom("resumed", resumed)
+        return Verdict(outcome="continue", reason=reason, next="shift", step=step, bake=findings.extra_bakes)
+    if not failed and (fault := _fault_of(plan, findings)):
+        return _fail_step(plan, findings, fault)
+    reason = f"nobody decided within {plan.pause.limit_seconds} s"
+    if plan.pause.then == "promote":
+        return Verdict(outcome="promote", reason=reason, next="promote", step=len(plan.steps))
+    return Verdict(outcome="roll-back", reason=reason, next="roll-back", step=step)
+
+
+def _operator_decides(plan: Plan, findings: Findings) -> Verdict | None:
+    if abort := _last_signal(findings.signals, "abort"):
+        return Verdict(outcome="roll-back", reason=_by_whom("aborted", abort), next="roll-back", step=findings.step)
+    if forced := _last_signal(findings.signals, "promote-fully"):
+        reason = _by_whom("promoted fully", forced)
+        return Verdict(outcome="promote", reason=reason, next="promote", step=len(plan.steps), forced=True)
+    return None
+
+
+def _fault_of(plan: Plan, findings: Findings) -> str:
+    """What speaks against the candidate; empty if nothing does."""
+    # An alarm that has recovered since it sent its signal did fire during the rollout all the same.
+    if fired := {*findings.firing, *(signal.by for signal in findings.signals if signal.signal == "alarm")}:
+        return f"alarm {', '.join(sorted(fired))} fired"
+    # The line was reached once: that decides, whatever later looks make of it.
+    if crossed := _last_signal(findings.signals, "evidence"):
+        return crossed.reason
+    if findings.ledger and (crossed_now := evidence_against(findings.ledger, JudgeTerms.of(plan.guards))):
+        return crossed_now
+    if findings.beyond_limits:
+        return findings.beyond_limits
+    return _throttled(findings.candidate_throttled, findings.stable_throttled)
+
+
+def _throttled(candidate: Arm, stable: Arm) -> str:
+    share = candidate.failures / max(1, candidate.requests)
+    usual = stable.failures / max(1, stable.requests)
+    if candidate.failures < MIN_THROTTLED or share <= max(THROTTLED_SHARE, 2 * usual):
+        return ""
+    return (
+        f"{candidate.failures:,} of {candidate.requests:,} candidate invocations were throttled against "
+        f"{stable.failures:,} of {stable.requests:,}"
+    )
+
+
+def _fail_step(plan: Plan, findings: Findings, reason: str) -> Verdict:
+    """Roll back, or wait for an operator where the request says so."""
+    if plan.pauses_on_failure:
+        bake = findings.extra_bakes + 1
+        return Verdict(outcome="roll-back", reason=reason, next="pause", step=findings.step, bake=bake, failed=True)
+    return Verdict(outcome="roll-back", reason=reason, next="roll-back", step=findings.step)
+
+
+def _reassured(plan: Plan, findings: Findings) -> str:
+    """Why the candidate may be promoted early; empty if it may not."""
+    if reached := _last_signal(findings.signals, "promote-early"):
+        return reached.reason
+    return evidence_for(findings.ledger, JudgeTerms.of(plan.guards)) if findings.ledger else ""
+
+
+def lacks_data(plan: Plan, findings: Findings) -> Measure | None:
+    """The guard's measure that needs counts of both revisions, where this bake saw none of one of them.
+
+    At 100 % there is no stable traffic to compare with, and a bake of 0 s was not meant to gather any.
+    """
+    step = plan.steps[findings.step]
+    if step.weight == 100 or step.bake_seconds == 0:
+        return None
+    return next((m for m in JudgeTerms.of(plan.guards).measures if not all(_requests_of(findings, m.key))), None)
+
+
+def _requests_of(findings: Findings, measure: str) -> tuple[int, int]:
+    if findings.ledger is None:
+        return 0, 0
+    candidate, stable = findings.ledger.at_step(findings.step, measure)
+    return candidate.requests, stable.requests
+
+
+def _comparison_in_words(plan: Plan, findings: Findings) -> str:
+    if findings.ledger is None or not plan.guards.compare:
+        return "the bake ran its course"
+    return describe_comparisons(findings.ledger, JudgeTerms.of(plan.guards))
+
+
+def _without_data(plan: Plan, findings: Findings, measure: Measure) -> Verdict:
+    step = findings.step
+    weight = plan.steps[step].weight
+    candidate, stable = _requests_of(findings, measure.key)
+    due = stable * weight / (100 - weight)
+    # A candidate that answers, and is merely always starting, is not silent.
+    answers = measure.key == "latency" and _requests_of(findings, "errors")[0]
+    if candidate == 0 and due >= MIN_DUE_OF_SILENT and not answers:
+        reason = f"the candidate reported none of about {due:.0f} requests that it had at {weight:g} %"
+        return _fail_step(plan, findings, reason)
+    extra_bakes = max(1, min(MAX_EXTRA_BAKES, MAX_EXTRA_BAKES_IN_ALL // len(plan.steps)))
+    silent = "the candidate" if candidate == 0 else "the stable revision"
+    counted = {"errors": "", "latency": " that tells its time"}.get(measure.key, measure.failed.removeprefix("failed"))
+    reason = f"no request of {silent}{counted} was seen during the bake at {weight:g} %"
+    match plan.guards.on_no_data:
+        case "pass":
+            return _go_on(plan, step, f"{reason}; onNoData is pass")
+        case "wait" if findings.extra_bakes < extra_bakes:
+            bake = findings.extra_bakes + 1
+            return Verdict(outcome="inconclusive", reason=f"{reason}; baking on", next="bake", step=step, bake=bake)
+        case "wait":
+            reason = f"{reason}, {extra_bakes} extra bakes included"
+    return _fail_step(plan, findings, reason)
+
+
+def _go_on(plan: Plan, step: int, reason: str) -> Verdict:
+    if step + 1 < len(plan.steps):
+        return Verdict(outcome="continue", reason=reason, next="shift", step=step + 1)
+    return Verdict(outcome="promote", reason=reason, next="promote", step=len(plan.steps))
+
+
+def _last_signal(signals: Sequence[Signal], kind: str) -> Signal | None:
+    return next((signal for signal in reversed(signals) if signal.signal == kind), None)
+
+
+def _by_whom(what: str, signal: Signal) -> str:
+    return f"{what} by {signal.by}{': ' + signal.reason if signal.reason else ''}"

@@ -1,0 +1,1 @@
+"""Adapters to AWS services. Nothing here knows of rollouts."""

@@ -1,0 +1,34 @@
+"""What cannot be delivered is put aside for a person to look at, so that it holds up nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from headgate.aws.observability import logger
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+
+MAX_RECORD_CHARACTERS = 250_000
+"""Characters of what is put aside; a record may be larger than a message, which takes 1 MiB at most and often less."""
+
+
+def put_aside(client: SQSClient, url: str, record: dict[str, Any], reason: str) -> bool:
+    """Send a record with the reason to the queue of undelivered events, which has an alarm.
+
+    Returns
+    -------
+    bool
+        False where that fails, and the record must be delivered again.
+    """
+    body = json.dumps({"reason": reason, "record": record})[:MAX_RECORD_CHARACTERS]
+    try:
+        client.send_message(QueueUrl=url, MessageBody=body)
+    except (BotoCoreError, ClientError):
+        logger.exception("a record could not be put aside", reason=reason)
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""ECS tasks that run to their end: requests, checks, outcomes and retries."""

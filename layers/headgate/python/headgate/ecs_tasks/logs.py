@@ -1,0 +1,65 @@
+"""Where a task's containers write their logs."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from headgate.ecs_tasks.overrides import containers_of
+from headgate.wire import Wire
+
+CONSOLES = {
+    "aws": "console.aws.amazon.com",
+    "aws-cn": "console.amazonaws.cn",
+    "aws-us-gov": "console.amazonaws-us-gov.com",
+}
+"""Where a partition's console is, after the Region."""
+
+
+class LogStream(Wire):
+    """Where a container writes its log, but for the task's id at the end of the stream's name."""
+
+    container: str
+    group: str
+    region: str
+    prefix: str
+
+
+# --- Logs ------------------------------------------------------------------------------------------------------------
+
+
+def log_streams_of(definition: dict[str, Any]) -> list[LogStream]:
+    """The streams of the containers that log by awslogs; without a prefix the stream's name cannot be known."""
+    streams = []
+    for each in containers_of(definition):
+        log = each.get("logConfiguration") or {}
+        options = log.get("options") or {}
+        if log.get("logDriver") == "awslogs" and options.get("awslogs-group") and options.get("awslogs-stream-prefix"):
+            streams.append(
+                LogStream(
+                    container=each["name"],
+                    group=options["awslogs-group"],
+                    region=options.get("awslogs-region", ""),
+                    prefix=options["awslogs-stream-prefix"],
+                )
+            )
+    return streams
+
+
+def stream_name(log: LogStream, task_arn: str) -> str:
+    """The name of a container's log stream.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/using_awslogs.html
+    """
+    return f"{log.prefix}/{log.container}/{task_arn.rsplit('/', 1)[-1]}"
+
+
+def log_link(log: LogStream, task_arn: str) -> str:
+    """Where a browser shows a container's log: the console quotes names twice, with $ for %."""
+    group, stream = (
+        quote(quote(name, safe=""), safe="").replace("%", "$") for name in (log.group, stream_name(log, task_arn))
+    )
+    _, partition, _, here, *_ = [*task_arn.split(":"), "", "", ""]
+    region = log.region or here  # The log driver's default is the task's own.
+    console = f"https://{region}.{CONSOLES.get(partition, CONSOLES['aws'])}/cloudwatch/home?region={region}"
+    return f"{console}#logsV2:log-groups/log-group/{group}/log-events/{stream}"

@@ -1,0 +1,42 @@
+"""What this deployment of Headgate is: where it serves, and what its stack's parameters let it do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headgate.errors import RequestRefused
+
+if TYPE_CHECKING:
+    from headgate.aws.place import Place
+    from headgate.spec.request import RolloutRequest
+
+
+def refuse_outside_deployment(request: RolloutRequest, place: Place, *, telemetry: bool) -> None:
+    """Refuse what is valid on paper and impossible in this deployment.
+
+    Parameters
+    ----------
+    telemetry
+        Whether the telemetry stream is deployed.
+
+    Raises
+    ------
+    RequestRefused
+        If the target is elsewhere, or errors or latency would be compared without counts.
+    """
+    target = request.target
+    if target.account not in (None, place.account) or target.region not in (None, place.region):
+        raise RequestRefused(
+            f"target.function: is in {target.account}, {target.region}; this Headgate serves {place.account}, "
+            f"{place.region}"
+        )
+    if target.partition not in (None, place.partition):
+        raise RequestRefused(
+            f"target.function: is in partition {target.partition}; this Headgate serves {place.partition}"
+        )
+    compared = next((name for name in ("errors", "latency") if getattr(request.guards, name)), None)
+    if compared and request.guards.evidence == "telemetry" and not telemetry:
+        raise RequestRefused(
+            f"guards.{compared}: compares counts from telemetry, which is not deployed; set the parameter Telemetry to "
+            "true, or guards.evidence to cloudwatch"
+        )

@@ -1,0 +1,176 @@
+"""The hooks of a request, held against what there is: found out in the plan, and not in mid-rollout."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from botocore.exceptions import ClientError
+
+from headgate.errors import RequestRefused
+from headgate.spec.hooks import EcsTaskHook, LambdaHook, StateMachineHook
+
+if TYPE_CHECKING:
+    from headgate.aws.place import Place
+    from headgate.ecs_tasks.limits import TaskLimits
+    from headgate.spec.hooks import Hooks
+    from headgate.spec.request import RolloutRequest
+
+
+_UNAVAILABLE_CODES = (
+    "ResourceNotFoundException",
+    "StateMachineDoesNotExist",
+    "InvalidArn",
+    "AccessDeniedException",
+    # What is no name of a function at all.
+    "ValidationException",
+    "InvalidParameterValueException",
+)
+"""What a service answers of a hook that cannot be asked; anything else it may answer otherwise the next time."""
+
+_MAX_ID_CHARACTERS = 128
+
+_UNKNOWN_YET = "?" * 128
+"""In place of a revision, which may not be published yet: as long as one may be."""
+
+
+class HookPosition(NamedTuple):
+    """Which hook of a request: its stage, as the request spells it, and its place there, from 0."""
+
+    stage: str
+    place: int
+
+    def __str__(self) -> str:
+        return f"hooks.{self.stage}[{self.place}]"
+
+
+class HookChecks:
+    """Refuses hooks that do not exist, that Headgate may not ask, or that could not run.
+
+    Parameters
+    ----------
+    functions, machines, ecs
+        boto3's clients of Lambda, Step Functions and ECS.
+    tasks
+        What ECS tasks may be.
+    """
+
+    def __init__(self, functions: Any, machines: Any, ecs: Any, *, place: Place, tasks: TaskLimits) -> None:
+        self._functions, self._machines, self._ecs = functions, machines, ecs
+        self._place, self._tasks = place, tasks
+        self._found: set[str] = set()
+
+    def settle(self, request: RolloutRequest) -> Hooks:
+        """Check every hook; answer them as the plan needs them: ARNs in full, tasks told what they test.
+
+        Raises
+        ------
+        RequestRefused
+            If a hook cannot be asked. The message names the hook and the fix.
+        """
+        self._found.clear()
+        settled: dict[str, list[Any]] = {}
+        fields = {field.alias or name: name for name, field in type(request.hooks).model_fields.items()}
+        for stage, index, hook in request.hooks.by_place():
+            settled.setdefault(fields[stage], []).append(self._settle_one(request, hook, HookPosition(stage, index)))
+        return request.hooks.model_copy(update=settled)
+
+    def _settle_one(
+        self, request: RolloutRequest, hook: LambdaHook | EcsTaskHook | StateMachineHook, at: HookPosition
+    ) -> LambdaHook | EcsTaskHook | StateMachineHook:
+        match hook:
+            case LambdaHook():
+                self._find_function(hook.lambda_, at)
+                return hook
+            case StateMachineHook():
+                arn = self._arn_of(hook.state_machine, at)
+                self._find_machine(arn, at)
+                return hook.model_copy(update={"state_machine": arn})
+            case EcsTaskHook():
+                detail = _task_of_hook(hook.ecs_task, request, at)
+                self._try_task(detail, request, at)
+                return hook.model_copy(update={"ecs_task": detail})
+
+    def _find_function(self, name: str, at: HookPosition) -> None:
+        if name in self._found:
+            return
+        try:
+            self._functions.get_function_configuration(FunctionName=name)
+        except ClientError as error:
+            raise _refusal(error, f"{at}.lambda: {name}") from None
+        self._found.add(name)
+
+    def _arn_of(self, machine: str, at: HookPosition) -> str:
+        here = f"arn:{self._place.partition}:states:{self._place.region}:{self._place.account}:stateMachine:"
+        if ":" not in machine:
+            return here + machine
+        if not machine.startswith(here):
+            _, _, _, region, account, *_ = machine.split(":")
+            raise RequestRefused(
+                f"{at}.stateMachine: is in {account}, {region}; this Headgate serves {self._place.account}, "
+                f"{self._place.region}"
+            )
+        return machine
+
+    def _find_machine(self, arn: str, at: HookPosition) -> None:
+        if arn in self._found:
+            return
+        name = arn.rsplit(":", 1)[-1]
+        try:
+            # Its definition is not looked at, so no key is needed to read it.
+            machine = self._machines.describe_state_machine(stateMachineArn=arn, includedData="METADATA_ONLY")
+        except ClientError as error:
+            raise _refusal(error, f"{at}.stateMachine: {name}") from None
+        if machine["type"] != "STANDARD":
+            raise RequestRefused(
+                f"{at}.stateMachine: {name} is an Express state machine, whose end cannot be waited for; "
+                "name a Standard one"
+            )
+        if machine.get("status", "ACTIVE") != "ACTIVE":
+            raise RequestRefused(f"{at}.stateMachine: {name} is {machine['status']}; name one that is ACTIVE")
+        self._found.add(arn)
+
+    def _try_task(self, detail: dict[str, Any], request: RolloutRequest, at: HookPosition) -> None:
+        to_come = {
+            "HEADGATE_ROLLOUT_ID": request.id,
+            "HEADGATE_STAGE": at.stage,
+            "HEADGATE_STABLE": _UNKNOWN_YET,
+            "HEADGATE_CANDIDATE": _UNKNOWN_YET,
+            "HEADGATE_STEP": "000",
+        }
+        try:
+            self._plan_task({**detail, "environment": detail["environment"] | to_come})
+        except RequestRefused as error:
+            raise RequestRefused(f"{at}.ecsTask: {error}") from None
+
+    def _plan_task(self, detail: dict[str, Any]) -> None:
+        # Few rollouts have such a hook: the others start without what it takes to read one.
+        from headgate.ecs_tasks.preflight import Preflight
+        from headgate.ecs_tasks.registry import TaskRegistry
+        from headgate.ecs_tasks.request import read_task
+
+        # Checked only: the machine that runs it registers what is to be registered.
+        Preflight(TaskRegistry(self._ecs), self._tasks).check(
+            read_task(detail, default_id=detail["id"]), f"arn:aws:states:{self._place.region}:{self._place.account}:"
+        )
+
+
+def _refusal(error: ClientError, what: str) -> Exception:
+    if error.response["Error"]["Code"] not in _UNAVAILABLE_CODES:
+        return error  # The service did not say whether there is one: the machine tries again.
+    return RequestRefused(f"{what} cannot be asked: {error.response['Error']['Message']}")
+
+
+def _task_of_hook(detail: dict[str, Any], request: RolloutRequest, at: HookPosition) -> dict[str, Any]:
+    """A task with an id of its own, and with what the machine, which tells its containers the rest, does not know."""
+    environment = detail.get("environment", {}) | {"HEADGATE_TARGET": request.target.key}
+    return {"id": _task_id(request.id, at), **detail, "environment": environment}
+
+
+def _task_id(rollout_id: str, at: HookPosition) -> str:
+    """The same for the same hook of the same rollout; what is too long for an id is cut, and kept apart by a hash."""
+    told = f"{rollout_id}/{at.stage}/{at.place}"
+    if len(told) <= _MAX_ID_CHARACTERS:
+        return told
+    digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+    return f"{told[: _MAX_ID_CHARACTERS - len(digest) - 1]}-{digest}"

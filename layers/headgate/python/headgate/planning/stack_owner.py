@@ -1,0 +1,92 @@
+"""The CloudFormation stack that a target belongs to, if one does: deploying it may undo what a rollout has moved.
+
+https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStackResources.html
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from headgate.aws.arns import alias_arn
+from headgate.aws.clients import Lazy
+from headgate.aws.observability import logger
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+
+    from headgate.aws.place import Place
+    from headgate.spec.targets import LambdaAliasTarget
+
+
+_GONE_STATUSES = ("DELETE_COMPLETE", "DELETE_SKIPPED")
+"""A deleted stack is told of for 90 days; it owns nothing, nor what it has left behind."""
+
+
+class StackOwner(NamedTuple):
+    """A stack, and what its template calls the resource; empty where the stack has more than it tells at once."""
+
+    stack: str
+    resource: str
+
+    def warning_about(self, alias: str) -> str:
+        """What whoever rolls out an alias (``function:alias``) that this stack owns should know."""
+        resource = f"resource {self.resource}" if self.resource else "a resource"
+        return (
+            f"target.alias: {alias} is {resource} of the CloudFormation stack {self.stack}, and deploying that stack "
+            "may move it; create the alias outside the stack, or as AWS::Lambda::Alias with a literal "
+            "FunctionVersion, and use neither AutoPublishAlias nor DeploymentPreference for it"
+        )
+
+
+class StackOwners:
+    """Finds the stack that a resource belongs to."""
+
+    def __init__(self, client: CloudFormationClient, place: Place) -> None:
+        self._client = client
+        self._place = place
+
+    def warnings_about(self, target: LambdaAliasTarget) -> list[str]:
+        """What may move an alias besides its rollout. Good to know, and never worth the rollout itself."""
+        here = self._place
+        arn = alias_arn(here.partition, here.region, here.account, target.name, target.alias)
+        try:
+            owner = self.owner_of(arn)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the rollout goes on without the warning
+            logger.warning("the alias's stack could not be looked up", alias=arn, reason=str(error))
+            return []
+        if owner is None:
+            return []
+        warning = owner.warning_about(f"{target.name}:{target.alias}")
+        logger.warning(warning)
+        return [warning]
+
+    def owner_of(self, physical_id: str) -> StackOwner | None:
+        """The stack that a resource belongs to, by the id that CloudFormation gave it; None if there is none."""
+        try:
+            answer = self._client.describe_stack_resources(PhysicalResourceId=physical_id)
+        except ClientError as error:
+            told = error.response["Error"]
+            if told["Code"] == "ValidationError" and "does not exist" in told["Message"]:
+                return None
+            raise
+        # The stack's first hundred resources come along.
+        resources = answer["StackResources"]
+        for resource in resources:
+            if resource.get("PhysicalResourceId") == physical_id:
+                found = StackOwner(resource["StackName"], resource["LogicalResourceId"])
+                return None if resource["ResourceStatus"] in _GONE_STATUSES else found
+        return StackOwner(resources[0]["StackName"], "") if resources else None
+
+
+def impatient_client() -> CloudFormationClient:
+    """A CloudFormation client for what is good to know and not worth waiting for, made when it is first used.
+
+    CloudFormation may be throttled, or out of reach of a function in a VPC.
+    """
+    config = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=2)
+    client: CloudFormationClient = Lazy(lambda: boto3.client("cloudformation", config=config))  # type: ignore[assignment]
+    return client

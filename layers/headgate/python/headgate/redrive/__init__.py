@@ -1,0 +1,1 @@
+"""Redrives of dead-letter queues and failed stream batches."""

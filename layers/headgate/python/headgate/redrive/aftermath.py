@@ -1,0 +1,147 @@
+"""How a redrive ended that could not say so itself: its execution was stopped, ran out of time, or failed on the way.
+
+What it had done is in the execution's history, where each slice has left its progress:
+https://docs.aws.amazon.com/step-functions/latest/apireference/API_GetExecutionHistory.html
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from headgate.redrive.plan import RedrivePlan
+from headgate.redrive.progress import Progress
+
+if TYPE_CHECKING:
+    from headgate.redrive.plan import RedriveOutcome
+
+
+FIRST_EVENTS, LAST_EVENTS = 50, 100
+"""What is read of a history: Plan is through within the first, and a slice, retries included, within the last."""
+
+ENDING_REASON_CHARACTERS = 2000
+_COUNTS = ("moved", "skipped", "failed", "returned", "records", "expired")
+
+
+class RedriveEnding:
+    """An execution that has ended, by its history.
+
+    Parameters
+    ----------
+    machines
+        boto3's client of Step Functions.
+    ended
+        The detail of a Step Functions Execution Status Change.
+    """
+
+    def __init__(self, machines: Any, ended: dict[str, Any]) -> None:
+        self._ended = ended
+        self._last = _events_of(machines, ended["executionArn"], LAST_EVENTS, reverseOrder=True)
+        first = _events_of(machines, ended["executionArn"], FIRST_EVENTS) if self._last else []
+        plan = next((told["plan"] for told in _task_results(first) if "plan" in told), None)
+        self.plan = RedrivePlan.model_validate(plan) if plan else None
+        """None where it did not come to a plan: nothing was moved."""
+        progress: dict[str, Any] = next(
+            (told["progress"] for told in _task_results(self._last) if "progress" in told), {}
+        )
+        self.progress = Progress.model_validate(progress)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the machine has announced it, or there is no such execution to tell of."""
+        return not self._last or any(
+            _states_entered(event).get("resource", "").endswith("putEvents") for event in self._last
+        )
+
+    @property
+    def moves_whole(self) -> bool:
+        """Whether SQS was to move everything, and knows how much it has moved."""
+        return self.plan is not None and self.plan.way == "move-task" and not self.plan.dry_run
+
+    def detail(self, *, moved: int, remaining: int) -> dict[str, Any]:
+        """The detail of the Redrive Ended event, the same whenever it is made of the same history.
+
+        Parameters
+        ----------
+        moved
+            By SQS itself; the slices tell of the other ways.
+        """
+        ended, plan = self._ended, self.plan
+        counts = {name: getattr(self.progress, name) for name in _COUNTS}
+        outcome: RedriveOutcome = "aborted" if ended["status"] == "ABORTED" else "failed"
+        return {
+            "id": f"{ended['name']}/redrive-ended",
+            "redriveId": plan.id if plan else _given_id(ended["input"]) or ended["name"],
+            "at": _iso_time(ended["stopDate"]),
+            "execution": ended["executionArn"],
+            "outcome": outcome,
+            **({"queue": plan.source.arn, "way": plan.way, "why": plan.why} if plan else {}),
+            **counts,
+            "moved": max(moved, self.progress.moved),
+            "remaining": remaining,
+            "seconds": round((ended["stopDate"] - ended["startDate"]) / 1000),
+            "reason": self._reason(),
+        }
+
+    def _reason(self) -> str:
+        details: dict[str, Any] = next((event[name] for event in self._last for name in _ENDS if event.get(name)), {})
+        why = ": ".join(part for part in (details.get("error"), details.get("cause")) if part)
+        said = {"ABORTED": "the execution was stopped", "TIMED_OUT": "the execution ran out of time"}
+        reason = said.get(self._ended["status"], "the machine failed") + (f": {why}" if why else "")
+        # Stopping an execution stops none of the functions that work for it.
+        more = "; a slice was underway, and what it has moved is not counted" if self._is_cut_short() else ""
+        return reason[: ENDING_REASON_CHARACTERS - len(more)] + more
+
+    def _is_cut_short(self) -> bool:
+        """Whether messages were being moved by a slice when the execution ended."""
+        if self.moves_whole:
+            return False
+        for event in self._last:
+            if event["type"] in ("TaskSucceeded", "TaskStateExited"):
+                return False
+            if event["type"] == "TaskStateEntered":
+                return bool(event["stateEnteredEventDetails"]["name"] == "Move")
+        return False
+
+
+_ENDS = ("executionAbortedEventDetails", "executionTimedOutEventDetails", "executionFailedEventDetails")
+
+
+def _events_of(machines: Any, execution: str, count: int, **order: bool) -> list[dict[str, Any]]:
+    """Events of a history; none if there is no such execution."""
+    try:
+        told = machines.get_execution_history(executionArn=execution, maxResults=count, **order)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ExecutionDoesNotExist":
+            raise
+        return []
+    events: list[dict[str, Any]] = told["events"]
+    return events
+
+
+def _states_entered(event: dict[str, Any]) -> dict[str, Any]:
+    return event.get("taskSucceededEventDetails") or {}
+
+
+def _task_results(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What functions answered, in the order of the events."""
+    outputs = [json.loads(_states_entered(event).get("output") or "null") for event in events]
+    payloads = [output.get("Payload") for output in outputs if isinstance(output, dict)]
+    return [payload for payload in payloads if isinstance(payload, dict)]
+
+
+def _given_id(text: str | None) -> str | None:
+    """The id in a request that may be none, as the machine tells it."""
+    try:
+        given = json.loads(text or "")["id"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return given if isinstance(given, str) and len(given) <= 128 else None
+
+
+def _iso_time(milliseconds: int) -> str:
+    told = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+    return told.replace("+00:00", "Z")

@@ -1,0 +1,170 @@
+"""Works out a redrive request without moving anything."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from headgate.aws.sqs_queues import Backlog, Queues
+from headgate.errors import RequestRefused
+from headgate.redrive.plan import Queue, RedrivePlan
+from headgate.redrive.policy import choose_way
+from headgate.redrive.sampling import count_reasons, holds_batches, sample_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headgate.aws.sqs_messages import Message
+    from headgate.redrive.request import RedriveRequest
+
+
+ONE_SLICE = 1_000
+"""What a slice looks at without hurry."""
+
+MIN_PER_SECOND = 20
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]+")
+_NOT_THERE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
+_DENIED = ("AccessDenied", "AccessDeniedException")
+
+
+class RedrivePlanner:
+    """Finds out what a redrive would do.
+
+    Parameters
+    ----------
+    sqs
+        boto3's client.
+    account
+        The account that queues must be in.
+    """
+
+    def __init__(self, sqs: Any, account: str, now: Callable[[], float] = time.time) -> None:
+        self._sqs = sqs
+        self._queues = Queues(sqs)
+        self._account = account
+        self._now = now
+
+    def plan(self, request: RedriveRequest) -> tuple[RedrivePlan, dict[str, Any]]:
+        """Work a request out; what it comes to, and what is to be told of the queue.
+
+        Raises
+        ------
+        RequestRefused
+            If it cannot be carried out.
+        """
+        began = self._now()
+        source, attributes = self._find(request.source.queue, "from.queue")
+        to = self.find(request.to.queue, "to.queue") if request.to and request.to.queue else None
+        counted = self._queues.count(source.url)
+        seen, warnings = self._look(request, source, attributes)
+        way, why, destination = choose_way(
+            request,
+            source,
+            to,
+            self._served_by(source),
+            batches=holds_batches(seen),
+            empty=None if "RedrivePolicy" in attributes else not seen,
+        )
+        plan = RedrivePlan(
+            id=request.id,
+            source=source,
+            destination=destination,
+            function=request.to.function if request.to else None,
+            way=way,
+            why=why,
+            dry_run=request.dry_run,
+            filter=request.filter,
+            per_second=request.per_second,
+            at_most=request.at_most,
+            stop_if_returned=request.stop_if_returned or None,
+            began=began,
+            backlog=counted.total,
+            hold_seconds=_hold_seconds(request, counted.total),
+        )
+        return plan, self._report(request, counted, seen, warnings)
+
+    def find(self, queue: str, field: str) -> Queue:
+        """A queue by name, URL or ARN.
+
+        Raises
+        ------
+        RequestRefused
+            If there is none, or it is not this Headgate's to touch; ``field`` is what the request calls it.
+        """
+        return self._find(queue, field)[0]
+
+    def _report(
+        self, request: RedriveRequest, counted: Backlog, seen: list[Message], warnings: list[str]
+    ) -> dict[str, Any]:
+        sampled = [sample_of(message, request.filter, self._now()) for message in seen]
+        return {
+            "visible": counted.visible,
+            "inFlight": counted.in_flight,
+            "delayed": counted.delayed,
+            "oldestSeconds": max((each.sent_seconds_ago for each in sampled), default=0),
+            "reasons": count_reasons(seen),
+            "sample": [each.to_wire() for each in sampled[: request.sample]],
+            "warnings": warnings,
+        }
+
+    def _look(
+        self, request: RedriveRequest, source: Queue, attributes: dict[str, str]
+    ) -> tuple[list[Message], list[str]]:
+        """Look at some messages, unless looking would send them somewhere else."""
+        policy = json.loads(attributes.get("RedrivePolicy", "{}"))
+        if not policy:
+            return self._queues.look(source.url, max(1, request.sample)), []
+        receives = policy.get("maxReceiveCount")
+        limit = f"{source.name} has a redrive policy of its own, which moves a message away after {receives} receives"
+        if request.filter:
+            raise RequestRefused(
+                f"filter: {limit}, and a filter must receive what it leaves; remove that policy meanwhile"
+            )
+        return [], [f"{limit}: nothing was looked at"]
+
+    def _find(self, queue: str, field: str) -> tuple[Queue, dict[str, str]]:
+        """A queue and its attributes."""
+        name = queue.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+        owner = (
+            queue.split(":")[4] if queue.startswith("arn:") else queue.split("/")[-2] if "/" in queue else self._account
+        )
+        if owner != self._account:
+            raise RequestRefused(f"{field}: is in {owner}; this Headgate serves {self._account}")
+        try:
+            url = self._sqs.get_queue_url(QueueName=name)["QueueUrl"]
+            told = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn", "RedrivePolicy"])
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code not in (*_NOT_THERE, *_DENIED):
+                raise  # SQS did not say whether there is one: the machine tries again.
+            raise RequestRefused(f"{field}: {name}: {error.response['Error']['Message']}") from None
+        found = told["Attributes"]["QueueArn"]
+        if (queue.startswith("arn:") and found != queue) or _region_in_url(queue) not in (None, found.split(":")[3]):
+            raise RequestRefused(f"{field}: {queue} is not {found}; check its Region")
+        return Queue(url=url, arn=found), told["Attributes"]
+
+    def _served_by(self, source: Queue) -> list[Queue]:
+        """The queues of which a queue is the dead-letter queue. They are in its account and Region."""
+        told = self._sqs.list_dead_letter_source_queues(QueueUrl=source.url).get("queueUrls", [])
+        prefix = source.arn.rsplit(":", 1)[0]
+        return [Queue(url=url, arn=f"{prefix}:{url.rsplit('/', 1)[-1]}") for url in told]
+
+
+def _region_in_url(queue: str) -> str | None:
+    """The Region that a queue's URL names; None where it names none, as a host of one's own does.
+
+    https://docs.aws.amazon.com/general/latest/gr/sqs-service.html has the names of hosts.
+    """
+    host = queue.split("/")[2] if "://" in queue else ""
+    return next((label for label in host.split(".") if _REGION.fullmatch(label)), None)
+
+
+def _hold_seconds(request: RedriveRequest, backlog: int) -> int:
+    """How long to keep out of the way what does not match: for as long as looking through the queue takes at worst."""
+    if request.filter is None or backlog <= ONE_SLICE:
+        return 0
+    return max(60, backlog // min(MIN_PER_SECOND, request.per_second))

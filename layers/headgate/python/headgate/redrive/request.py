@@ -1,0 +1,117 @@
+"""What a user asks for who wants a queue of failures redriven, and what a redrive is made of: no AWS, no clock."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from headgate.wire import RolloutId, Wire, read
+
+MAX_REDRIVE_CHARACTERS = 16 * 1024
+
+_QUEUE = re.compile(
+    r"(?:arn:aws[a-z-]*:sqs:[a-z0-9-]+:\d{12}:|https?://[^/\s]+/(?:[^/\s]+/)?\d{12}/)?[A-Za-z0-9_-]{1,80}(\.fifo)?"
+)
+
+_FUNCTION_NAME = re.compile(
+    r"(arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:)?[A-Za-z0-9_-]{1,64}(:(\$LATEST|[A-Za-z0-9_-]{1,128}))?"
+)
+
+
+def _check_queue(value: str) -> str:
+    if not _QUEUE.fullmatch(value):
+        raise ValueError("must be a queue's name, URL or ARN")
+    return value
+
+
+def _check_function(value: str) -> str:
+    if not _FUNCTION_NAME.fullmatch(value):
+        raise ValueError("must be a function's name or ARN, with an alias or version after a colon")
+    return value
+
+
+QueueName = Annotated[str, AfterValidator(_check_queue)]
+FilterText = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class FromQueue(Wire):
+    """The queue that holds what has failed."""
+
+    queue: QueueName
+
+
+class Destination(Wire):
+    """Where messages go, or the function that records are given to."""
+
+    queue: QueueName | None = None
+    function: Annotated[str, AfterValidator(_check_function)] | None = None
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Destination:
+        if (self.queue is None) == (self.function is None):
+            raise ValueError("names either a queue or a function")
+        return self
+
+
+class Filter(Wire):
+    """Which messages are moved: those that have all of it."""
+
+    body_contains: FilterText | None = None
+    attributes: Annotated[dict[FilterText, str], Field(max_length=10)] = {}
+    """Message attributes and the text that each must have."""
+    reason: FilterText | None = None
+    """Part of why the message failed."""
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Filter:
+        if not (self.body_contains or self.attributes or self.reason):
+            raise ValueError("needs bodyContains, attributes or reason; without a filter everything is moved")
+        return self
+
+
+class StopIfReturned(Wire):
+    """When what was moved counts as having come straight back."""
+
+    percent: Annotated[float, Field(gt=0, le=100)] = 25.0
+    """Of what was moved."""
+    after_seconds: Annotated[int, Field(strict=True, ge=0, le=3600)] = 60
+    """How long after the last message the queue is looked at once more."""
+
+
+def _stop_shape(value: Any) -> str | None:
+    return "<never>" if value is False else "<rule>" if isinstance(value, dict | StopIfReturned) else None
+
+
+StopRule = Annotated[
+    Annotated[StopIfReturned, Tag("<rule>")] | Annotated[Literal[False], Tag("<never>")],
+    Discriminator(
+        _stop_shape,
+        custom_error_type="stop_shape",
+        custom_error_message='give {"percent": 25, "afterSeconds": 60}, or false not to look',
+    ),
+]
+
+
+class RedriveRequest(Wire):
+    """A request to bring back what has failed; unless ``dryRun`` is false it only says what would be done."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: RolloutId
+    source: Annotated[FromQueue, Field(alias="from")]
+    to: Destination | None = None
+    """By default the queue that this is the dead-letter queue of, or the function that gave up on the batch."""
+    dry_run: Annotated[bool, Field(strict=True)] = True
+    filter: Filter | None = None
+    per_second: Annotated[int, Field(strict=True, ge=1, le=500)] = 50
+    at_most: Annotated[int, Field(strict=True, ge=1)] | None = None
+    sample: Annotated[int, Field(strict=True, ge=0, le=10)] = 5
+    """Messages that a dry run shows."""
+    stop_if_returned: StopRule = Field(default_factory=StopIfReturned)
+
+
+def read_redrive(detail: object, default_id: str) -> RedriveRequest:
+    """Read a redrive's request; errors as for ``wire.read``."""
+    return read(RedriveRequest, detail, default_id, needs="from", at_most=MAX_REDRIVE_CHARACTERS)

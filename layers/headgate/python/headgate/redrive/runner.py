@@ -1,0 +1,215 @@
+"""A redrive on AWS: working a request out without moving anything, and carrying it out slice by slice.
+
+A slice that dies has told nobody what it has moved, and is done again with the progress from before it. What it had
+moved is not moved a second time, but is not counted either: for each slice that dies, ``atMost`` may be exceeded by
+what that slice had moved.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from headgate.aws.sqs_move_tasks import MoveTasks
+from headgate.aws.sqs_mover import move_some
+from headgate.errors import RequestRefused
+from headgate.redrive.policy import ENOUGH_MOVED, arrivals, has_returned
+from headgate.redrive.progress import SLICE_SECONDS, Progress, SliceResult, because, with_troubles
+from headgate.redrive.sampling import passes_filter
+from headgate.redrive.stream_slice import StreamSlice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headgate.aws.sqs_queues import Backlog, Queues
+    from headgate.aws.stream_replay import StreamReplay
+    from headgate.redrive.plan import RedrivePlan
+    from headgate.redrive.request import StopIfReturned
+
+
+CLOCK_SECONDS = 5
+"""How far the clocks of SQS and of a function may be apart."""
+
+MAX_POLL_SECONDS = 60
+MAX_TROUBLES = 3
+
+MAX_SLICES = 1_800
+"""An execution has 25,000 events, and a slice takes about 12:
+https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+"""
+
+IDLE_WAITS = (5, 10, 20, 40, 60, 60)
+"""Seconds to wait for messages that somebody else has in hand, or that SQS has not counted yet."""
+
+
+class Redrive:
+    """Carries plans out, one bounded slice a call; of the slices before it knows the progress that it is given."""
+
+    def __init__(
+        self,
+        queues: Queues,
+        streams: StreamReplay,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._queues = queues
+        self._streams = streams
+        self._clock = clock
+        self._sleep = sleep
+        self._now = now
+
+    def go_on(self, plan: RedrivePlan, before: Progress, has_ended: Callable[[], bool] = lambda: False) -> SliceResult:
+        """Do the next slice.
+
+        Parameters
+        ----------
+        has_ended
+            Whether the execution that asks for it was stopped meanwhile.
+        """
+        move = {"move-task": self._by_task, "receive-and-send": self._one_by_one, "re-read": self._reread}[plan.way]
+        done, now = move(plan, before.model_copy(update={"slices": before.slices + 1}))
+        if plan.way == "move-task" and not done and has_ended():
+            # Whoever stops what an execution leaves behind may have looked before this slice has started it.
+            self.stop(plan)
+        left = self._queues.count(plan.source.url)
+        now = now.model_copy(update={"remaining": left.total})
+        if verdict := self._ended_badly(plan, now):
+            return verdict
+        if self._waits_for_others(plan, before, now, left, done=done):
+            return self._idle(now)
+        now = now.model_copy(update={"idle": 0})
+        if not done:
+            return SliceResult(now, "again", self._pause(plan, now, left))
+        if plan.stop_if_returned and now.moved and plan.way != "re-read":
+            return SliceResult(now, "watch", plan.stop_if_returned.after_seconds)
+        return SliceResult(now, "end")
+
+    def watch(self, plan: RedrivePlan, before: Progress) -> SliceResult:
+        """See how much has come back since the last message was moved."""
+        left = self._queues.count(plan.source.url).total
+        now = before.model_copy(update={"remaining": left, "returned": arrivals(plan, before, left)})
+        if has_returned(plan, now):
+            return SliceResult(because(now, _came_back(now, plan.stop_if_returned)), "end", outcome="returned")
+        return SliceResult(now, "end")
+
+    def stop(self, plan: RedrivePlan) -> bool:
+        """Cancel what SQS still moves of this redrive; whether there was anything."""
+        if plan.way != "move-task" or plan.dry_run:
+            return False
+        return MoveTasks(self._queues).cancel(plan.source.arn, since=plan.began - CLOCK_SECONDS)
+
+    # --- The three ways ----------------------------------------------------------------------------------------------
+
+    def _by_task(self, plan: RedrivePlan, now: Progress) -> tuple[bool, Progress]:
+        step = MoveTasks(self._queues).move_whole(
+            plan.source.arn,
+            plan.destination.arn if plan.destination else None,
+            per_second=plan.per_second,
+            since=plan.began - CLOCK_SECONDS,
+        )
+        failed_only = bool(step.reason) and step.moved <= now.moved
+        counted = now.model_copy(update={"moved": max(now.moved, step.moved)})
+        if not step.done:
+            counted = self._suspecting(plan, counted)
+        return step.done, with_troubles(counted, step.reason, failed_only=failed_only)
+
+    def _suspecting(self, plan: RedrivePlan, now: Progress) -> Progress:
+        """Whether too much has come back while SQS moves on, by its counts.
+
+        They lag behind, so what they say must hold for as long as the rule waits:
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
+        """
+        estimate = arrivals(plan, now, self._queues.count(plan.source.url).total)
+        suspected = now.model_copy(update={"returned": estimate, "suspected": now.suspected or self._now()})
+        if not has_returned(plan, suspected, at_least=ENOUGH_MOVED):
+            return now.model_copy(update={"suspected": 0.0})
+        rule = plan.stop_if_returned
+        if rule and self._now() - suspected.suspected >= rule.after_seconds:
+            return suspected
+        return suspected.model_copy(update={"returned": now.returned})
+
+    def _one_by_one(self, plan: RedrivePlan, now: Progress) -> tuple[bool, Progress]:
+        if plan.destination is None:
+            raise RequestRefused("to: no queue is known")
+        step = move_some(
+            self._queues,
+            plan.source.url,
+            plan.destination.url,
+            matching=lambda message: passes_filter(plan.filter, message),
+            at_most=None if plan.at_most is None else plan.at_most - now.moved,
+            per_second=plan.per_second,
+            deadline=self._clock() + SLICE_SECONDS,
+            arrived_before=plan.began,
+            hold_seconds=plan.hold_seconds,
+        )
+        # What is held is met once; what is let go is met again in the next slice.
+        met_once = plan.hold_seconds > 0
+        counted = now.model_copy(
+            update={
+                "moved": now.moved + step.moved,
+                "skipped": now.skipped + step.skipped if met_once else max(now.skipped, step.skipped),
+                "returned": now.returned + step.returned if met_once else max(now.returned, step.returned),
+                "failed": step.failed,
+            }
+        )
+        counted = with_troubles(counted, step.reason, failed_only=bool(step.reason) and not step.moved)
+        return step.done and not step.failed, counted
+
+    def _reread(self, plan: RedrivePlan, now: Progress) -> tuple[bool, Progress]:
+        slice_ = StreamSlice(self._queues, self._streams, plan, now, self._clock, self._sleep)
+        try:
+            slice_.run(self._clock() + SLICE_SECONDS)
+        finally:
+            slice_.put_back()
+        return slice_.done, slice_.progress
+
+    # --- Going on, or not --------------------------------------------------------------------------------------------
+
+    def _ended_badly(self, plan: RedrivePlan, now: Progress) -> SliceResult | None:
+        if has_returned(plan, now, at_least=ENOUGH_MOVED):
+            self.stop(plan)
+            return SliceResult(because(now, _came_back(now, plan.stop_if_returned)), "end", outcome="returned")
+        if plan.way == "re-read" and now.failed:
+            return SliceResult(now, "end", outcome="failed")
+        if now.troubles >= MAX_TROUBLES:
+            return SliceResult(now, "end", outcome="failed")
+        if now.slices >= MAX_SLICES:
+            self.stop(plan)
+            reason = f"it took {now.slices} slices and is not through; ask again, and it goes on with what is left"
+            return SliceResult(because(now, reason), "end", outcome="failed")
+        return None
+
+    def _waits_for_others(
+        self, plan: RedrivePlan, before: Progress, now: Progress, left: Backlog, *, done: bool
+    ) -> bool:
+        """Whether the queue holds more than can be moved now: what a slice that died had in hand, above all."""
+        if plan.at_most is not None and now.moved >= plan.at_most:
+            return False
+        if not done:
+            return plan.way == "move-task" and not left.visible and now.moved == before.moved and not now.troubles
+        if plan.source.fifo and plan.filter:
+            # What lies behind messages that do not match is not to be seen, however long one waits.
+            return left.in_flight > 0
+        return left.total > now.skipped + now.returned + now.failed + now.untouchable
+
+    def _idle(self, now: Progress) -> SliceResult:
+        if now.idle < len(IDLE_WAITS):
+            return SliceResult(now.model_copy(update={"idle": now.idle + 1}), "again", IDLE_WAITS[now.idle])
+        reason = f"of {now.remaining} messages some are in somebody's hand, or not to be seen; ask again later"
+        return SliceResult(because(now, reason), "end", outcome="failed")
+
+    def _pause(self, plan: RedrivePlan, now: Progress, left: Backlog) -> int:
+        """Seconds until the next slice."""
+        if now.troubles:
+            return 5 * int(2**now.troubles)
+        if plan.way == "move-task":
+            return max(2, min(MAX_POLL_SECONDS, 2 * now.slices, left.total // plan.per_second))
+        return 1
+
+
+def _came_back(now: Progress, rule: StopIfReturned | None) -> str:
+    percent = f"; {rule.percent:g} % is the limit" if rule else ""
+    return (
+        f"{now.returned} messages have come to the queue since the redrive began, and {now.moved} were moved{percent}"
+    )

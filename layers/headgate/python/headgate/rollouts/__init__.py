@@ -1,0 +1,1 @@
+"""A rollout's record and its rules: locks, steps, signals, executions and recovery."""

@@ -1,0 +1,77 @@
+"""What a rollout gives traffic to: a published version, $LATEST, or new code."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+
+from headgate.ids import must_match
+from headgate.wire import Wire, text_of_number
+
+
+class PublishedVersion(Wire):
+    """A version that exists already."""
+
+    version: Annotated[
+        str,
+        BeforeValidator(text_of_number),
+        AfterValidator(
+            must_match(re.compile(r"[0-9]+"), 'must be a version\'s number; to roll out $LATEST, say {"publish": {}}')
+        ),
+    ]
+
+
+class Nothing(Wire):
+    """An object without fields."""
+
+
+class PublishLatest(Wire):
+    """Publish what $LATEST holds, code and configuration."""
+
+    publish: Nothing
+
+
+class ZipCode(Wire):
+    """A deployment package in S3."""
+
+    s3_bucket: Annotated[str, Field(min_length=3)]
+    s3_key: Annotated[str, Field(min_length=1)]
+    s3_object_version: str | None = None
+
+
+class ImageCode(Wire):
+    """A container image in Amazon ECR."""
+
+    image_uri: Annotated[str, Field(min_length=1)]
+
+
+def _code_shape(value: Any) -> str:
+    image = isinstance(value, ImageCode) or (isinstance(value, dict) and ("imageUri" in value or "image_uri" in value))
+    return "<image>" if image else "<zip>"
+
+
+class NewCode(Wire):
+    """Put new code into $LATEST first, then publish it."""
+
+    code: Annotated[Annotated[ZipCode, Tag("<zip>")] | Annotated[ImageCode, Tag("<image>")], Discriminator(_code_shape)]
+
+
+def _candidate_shape(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return next((f"<{key}>" for key in ("version", "publish", "code") if key in value), None)
+    shapes: dict[type, str] = {PublishedVersion: "<version>", PublishLatest: "<publish>", NewCode: "<code>"}
+    return shapes.get(type(value))
+
+
+Candidate = Annotated[
+    Annotated[PublishedVersion, Tag("<version>")]
+    | Annotated[PublishLatest, Tag("<publish>")]
+    | Annotated[NewCode, Tag("<code>")],
+    Discriminator(
+        _candidate_shape,
+        custom_error_type="candidate_shape",
+        custom_error_message='give {"version": "7"}, {"publish": {}} or {"code": {...}}',
+    ),
+]

@@ -1,0 +1,182 @@
+"""The guards of a rollout: what is measured, compared and limited while it runs."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from headgate.ids import must_match
+from headgate.wire import Wire
+
+_METRIC_ID = re.compile(r"[a-z][a-zA-Z0-9_]{0,254}")
+
+Tolerated = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
+"""Relative: 0.5 lets the candidate fail at 1.5 times the stable revision's rate."""
+
+
+class ErrorGuard(Wire):
+    """Compare errors per revision."""
+
+    tolerate: Tolerated = 0.0
+
+
+class LatencyGuard(Wire):
+    """Compare how many requests are slower than a threshold; ``tolerate`` as for errors."""
+
+    threshold_ms: Annotated[float, Field(strict=True, ge=0.001, le=900_000, allow_inf_nan=False)] | None = None
+    """Milliseconds; without one, the 95th percentile of what the target took over the day before the rollout."""
+    tolerate: Tolerated = 0.0
+
+
+class MetricQuery(Wire):
+    """A CloudWatch metric whose sum over a minute is a count; ``{revision}`` in a value stands for each revision."""
+
+    namespace: Annotated[str, Field(min_length=1, max_length=255)]
+    metric_name: Annotated[str, Field(min_length=1, max_length=255)]
+    dimensions: Annotated[dict[str, str], Field(max_length=30)] = {}
+    stat: Annotated[str, Field(min_length=1, max_length=64)] = "Sum"
+    """https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Statistics-definitions.html"""
+
+
+class MathQuery(Wire):
+    """Metric math over named metrics: {"expression": "all - good", "metrics": {"all": {...}, "good": {...}}}."""
+
+    expression: Annotated[str, Field(min_length=1, max_length=1024)]
+    metrics: Annotated[
+        dict[
+            Annotated[
+                str,
+                AfterValidator(must_match(_METRIC_ID, "must be a lowercase letter, and then letters, digits and _")),
+            ],
+            MetricQuery,
+        ],
+        Field(min_length=1, max_length=10),
+    ]
+
+
+def _query_shape(value: Any) -> str:
+    return (
+        "<math>" if isinstance(value, MathQuery) or (isinstance(value, dict) and "expression" in value) else "<metric>"
+    )
+
+
+Query = Annotated[
+    Annotated[MetricQuery, Tag("<metric>")] | Annotated[MathQuery, Tag("<math>")], Discriminator(_query_shape)
+]
+
+
+class CustomGuard(Wire):
+    """Compare any two counts that CloudWatch holds per revision."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    """What the verdict calls it."""
+    requests: Query
+    failures: Query
+    tolerate: Tolerated = 0.0
+
+    @model_validator(mode="after")
+    def _per_revision(self) -> CustomGuard:
+        for field, query in (("requests", self.requests), ("failures", self.failures)):
+            metrics = [query] if isinstance(query, MetricQuery) else list(query.metrics.values())
+            if not any("{revision}" in text for metric in metrics for text in _texts(metric)):
+                raise ValueError(f"{field} is the same for both revisions; put {{revision}} into a dimension's value")
+        return self
+
+
+def _texts(metric: MetricQuery) -> tuple[str, ...]:
+    return (metric.namespace, metric.metric_name, *metric.dimensions.values())
+
+
+class SourceGuard(Wire):
+    """Absolute limits on a consumer's source: more than one of these is reason enough to roll back."""
+
+    oldest_message_seconds: Annotated[int, Field(strict=True, ge=1)] | None = None
+    """Of a queue: how long its oldest message has waited, over a minute."""
+    backlog_growth: Annotated[int, Field(strict=True, ge=0)] | None = None
+    """Of a queue: how many more messages are visible than when the rollout started."""
+    dead_letters: Annotated[int, Field(strict=True, ge=0)] | None = None
+    """Messages, or batches of a stream, that were given up during the rollout."""
+    iterator_age_seconds: Annotated[int, Field(strict=True, ge=1)] | None = None
+    """Of a stream: how far the consumer is behind, over a minute."""
+    failed_events: Annotated[int, Field(strict=True, ge=0)] | None = None
+    """Messages or records that the function failed on in a minute, partial batch failures included. The mapping has to
+    report it: MetricsConfig {"Metrics": ["EventCount"]}."""
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> SourceGuard:
+        if all(value is None for value in self.limits.values()):
+            raise ValueError(
+                "name a limit: oldestMessageSeconds, backlogGrowth, deadLetters, iteratorAgeSeconds or failedEvents"
+            )
+        return self
+
+    @property
+    def limits(self) -> dict[str, int | None]:
+        """Each limit by its name on the wire."""
+        return {
+            "oldestMessageSeconds": self.oldest_message_seconds,
+            "backlogGrowth": self.backlog_growth,
+            "deadLetters": self.dead_letters,
+            "iteratorAgeSeconds": self.iterator_age_seconds,
+            "failedEvents": self.failed_events,
+        }
+
+
+class EarlyPromotion(Wire):
+    """Promote before the steps have run their course, once the candidate is shown not to be much worse."""
+
+    worse: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 1.0
+    """What has to be ruled out: a candidate that fails (1 + worse) times as often as the stable revision."""
+    beta: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.05
+    """Probability that such a candidate is promoted early."""
+
+
+MAX_ALARMS = 90
+"""Alarms of one rollout: they are noted in one transaction, which takes 100 items."""
+
+MIN_CLOUDWATCH_MINUTES = 5
+"""Minutes that a step must bake to be judged by CloudWatch, which counts whole minutes and is a minute or two late."""
+
+
+class Guards(Wire):
+    """What the evidence is held against."""
+
+    alarms: Annotated[list[Annotated[str, Field(min_length=1, max_length=255)]], Field(max_length=MAX_ALARMS)] = []
+    """Names of CloudWatch alarms (metric or composite)."""
+    strict_alarms: bool = False
+    """Refuse the rollout when an alarm fires already, instead of waiting for it to recover once."""
+    errors: ErrorGuard | None = None
+    latency: LatencyGuard | None = None
+    custom: Annotated[list[CustomGuard], Field(max_length=10)] = []
+    source: SourceGuard | None = None
+    """For a consumer: the health of what it reads from."""
+    alpha: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.01
+    """Probability that a candidate which is no worse is ever rolled back, over the whole rollout and all guards."""
+    evidence: Literal["telemetry", "cloudwatch"] = "telemetry"
+    """Where the counts for errors and latency come from: in seconds, or per minute."""
+    failures_per_cause: Annotated[float, Field(strict=True, ge=1, le=1000, allow_inf_nan=False)] = 1.0
+    """The most failures that one cause makes (a client that tries again), where telemetry cannot name the cause."""
+    noise: Annotated[float, Field(strict=True, ge=0, le=10, allow_inf_nan=False)] = 0.0
+    """Coefficient of variation by which each revision's failures wander from minute to minute on their own."""
+    promote_early: EarlyPromotion | None = None
+    on_no_data: Literal["wait", "fail", "pass"] = "wait"
+
+    @property
+    def compare(self) -> bool:
+        """Whether the revisions are compared at all; alarms compare nothing."""
+        return self.errors is not None or self.latency is not None or bool(self.custom)
+
+    @property
+    def ask_cloudwatch(self) -> bool:
+        """Whether CloudWatch is to be looked at each minute."""
+        return bool(self.custom) or (self.evidence == "cloudwatch" and self.compare)
+
+    @model_validator(mode="after")
+    def _judged_by_something(self) -> Guards:
+        if self.promote_early and not self.compare:
+            raise ValueError("promoteEarly needs evidence to go by: add errors, latency or custom")
+        if len({guard.name for guard in self.custom}) < len(self.custom):
+            raise ValueError("custom: each guard needs a name of its own")
+        return self

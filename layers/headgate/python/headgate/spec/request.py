@@ -1,0 +1,130 @@
+"""What a user asks for: the detail of a ``Rollout Requested`` event, which is also what StartExecution takes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from headgate.errors import RequestRefused
+from headgate.spec.candidate import Candidate, Nothing, PublishLatest
+from headgate.spec.guards import MIN_CLOUDWATCH_MINUTES, Guards
+from headgate.spec.hooks import ONE_DAY, EcsTaskHook, Hooks
+from headgate.spec.strategy import MAX_BAKE_SECONDS, Strategy, steps_of
+from headgate.spec.targets import Target
+from headgate.wire import RolloutId, Wire, read
+
+DEFAULT_STRATEGY = "Canary10Percent5Minutes"
+
+
+class Pause(Wire):
+    """Wait for an operator instead of rolling back at once."""
+
+    at: Literal["current", "zero"] = "current"
+    """Stay at the weight at which it failed, or take all traffic off the candidate first."""
+    limit_seconds: Annotated[int, Field(strict=True, ge=1, le=MAX_BAKE_SECONDS)] = ONE_DAY
+    then: Literal["rollback", "promote"] = "rollback"
+    """What becomes of the rollout when nobody has said anything by then."""
+
+
+class PauseOnFailure(Wire):
+    pause: Pause
+
+
+def _failure_shape(value: Any) -> str | None:
+    return "<word>" if value == "rollback" else "<pause>" if isinstance(value, dict | PauseOnFailure) else None
+
+
+OnFailure = Annotated[
+    Annotated[Literal["rollback"], Tag("<word>")] | Annotated[PauseOnFailure, Tag("<pause>")],
+    Discriminator(
+        _failure_shape,
+        custom_error_type="failure_shape",
+        custom_error_message='give "rollback" or {"pause": {"at": "zero", "limitSeconds": 3600, "then": "rollback"}}',
+    ),
+]
+
+
+class RolloutRequest(Wire):
+    """A request to roll a candidate out on a target."""
+
+    id: RolloutId
+    target: Target
+    # Made when they are needed: a default that is a model would build its schema at import.
+    candidate: Candidate = Field(default_factory=lambda: PublishLatest(publish=Nothing()))
+    strategy: Strategy = DEFAULT_STRATEGY
+    guards: Guards = Field(default_factory=Guards)
+    hooks: Hooks = Field(default_factory=Hooks)
+    on_failure: OnFailure = "rollback"
+    on_busy: Literal["wait", "refuse"] = "wait"
+    undo_of: RolloutId | None = None
+    """The rollout that this one takes back; an Undo Requested event is turned into such a request."""
+
+
+def read_request(detail: object, default_id: str) -> RolloutRequest:
+    """Read a rollout's request; errors as for ``wire.read``, and where its guards do not go with its strategy."""
+    request = read(RolloutRequest, detail, default_id, needs="target")
+    _refuse_what_is_for_consumers_alone(request)
+    _refuse_chances_too_small(request)
+    _refuse_bakes_too_short_for_cloudwatch(request)
+    _refuse_more_than_a_ledger_holds(request)
+    _refuse_tasks_that_cannot_be_read(request)
+    return request
+
+
+def _refuse_what_is_for_consumers_alone(request: RolloutRequest) -> None:
+    if request.guards.source and request.target.kind != "event-source":
+        raise RequestRefused(
+            f"guards.source: is for a target of kind event-source, and this one is a {request.target.kind}; remove it"
+        )
+
+
+MAX_COMPARISONS = 1000
+"""Steps times guards that compare: their counts share an item of the table, which holds 400 KB."""
+
+
+def _refuse_more_than_a_ledger_holds(request: RolloutRequest) -> None:
+    guards, steps = request.guards, len(steps_of(request.strategy))
+    compared = bool(guards.errors) + bool(guards.latency) + len(guards.custom)
+    if steps * compared > MAX_COMPARISONS:
+        raise RequestRefused(
+            f"guards: {compared} that compare over {steps} steps are more than {MAX_COMPARISONS} comparisons; "
+            "take fewer steps or fewer guards"
+        )
+
+
+MIN_CHANCE = 1e-12
+"""The smallest alpha and beta. Reported evidence ends at ``MAX_REPORTED_EVIDENCE``, and must be able to reach
+1 / alpha."""
+
+
+def _refuse_chances_too_small(request: RolloutRequest) -> None:
+    # Not a matter of the model: a plan that was made before this limit must still be carried out.
+    early = request.guards.promote_early
+    for field, chance in (("alpha", request.guards.alpha), ("promoteEarly.beta", early.beta if early else 1.0)):
+        if chance < MIN_CHANCE:
+            raise RequestRefused(f"guards.{field}: must be at least {MIN_CHANCE:g} (given {chance:g})")
+
+
+def _refuse_bakes_too_short_for_cloudwatch(request: RolloutRequest) -> None:
+    if not request.guards.ask_cloudwatch:
+        return
+    for number, step in enumerate(steps_of(request.strategy)):
+        if step.weight < 100 and 0 < step.bake_seconds < MIN_CLOUDWATCH_MINUTES * 60:
+            otherwise = "leave custom guards out" if request.guards.custom else "take telemetry as evidence"
+            raise RequestRefused(
+                f"strategy: steps[{number}] bakes for {step.bake_seconds} s, and CloudWatch counts whole minutes; "
+                f"bake for {MIN_CLOUDWATCH_MINUTES * 60} s or more, or {otherwise}"
+            )
+
+
+def _refuse_tasks_that_cannot_be_read(request: RolloutRequest) -> None:
+    for stage, index, hook in request.hooks.by_place():
+        if isinstance(hook, EcsTaskHook):
+            # Imported by the few requests that have one: intake starts without it.
+            from headgate.ecs_tasks.request import read_task
+
+            try:
+                read_task(hook.ecs_task, default_id=request.id)
+            except RequestRefused as error:
+                raise RequestRefused(f"hooks.{stage}[{index}].ecsTask: {error}") from None

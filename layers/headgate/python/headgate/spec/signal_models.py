@@ -1,0 +1,55 @@
+"""The models of a signal: as an operator sends it, and as a rollout's record keeps it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, ValidationError
+
+from headgate.errors import RequestRefused
+from headgate.spec.signals import SignalKind
+from headgate.wire import RolloutId, Wire, explain
+
+
+class Signal(Wire):
+    """Something that ends a bake early, as the rollout's record keeps it."""
+
+    signal: SignalKind
+    by: str
+    reason: str = ""
+    step: int
+    """The step that was current when the signal was recorded."""
+    at: str
+    id: str = ""
+
+
+def _utf8(value: object) -> object:
+    """Text as UTF-8 can carry it: JSON may hold half a surrogate pair."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
+
+
+SignalText = Annotated[str, BeforeValidator(_utf8)]
+"""Of any length: a long reason must not keep an abort from being taken. The inbox keeps the beginning."""
+
+
+class RolloutSignal(Wire):
+    """The detail of a ``Rollout Signal`` event: what an operator wants."""
+
+    rollout_id: RolloutId
+    signal: Literal["promote", "promote-fully", "pause", "resume", "abort"]
+    by: SignalText = "an operator"
+    reason: SignalText = ""
+
+
+def read_signal(detail: object) -> RolloutSignal:
+    """Read an operator's signal.
+
+    Raises
+    ------
+    RequestRefused
+        If it is not one; the message names field, value and fix.
+    """
+    try:
+        return RolloutSignal.model_validate(detail, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise RequestRefused(explain(error, RolloutSignal)) from None

@@ -1,0 +1,184 @@
+"""Strategies: how traffic moves from the stable revision to the candidate, on the wire and worked out into steps.
+
+On the wire a strategy is a preset's name, or an object with one of ``canary``, ``linear`` and ``steps``. Presets are
+spelled as AWS SAM (``Canary10Percent5Minutes``) and AWS CodeDeploy (``CodeDeployDefault.LambdaAllAtOnce``) spell them:
+https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/automating-updates-to-serverless-apps.html
+https://docs.aws.amazon.com/codedeploy/latest/userguide/deployment-configurations.html
+The same grammar takes any other number, and seconds and hours beside minutes.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from itertools import pairwise
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Discriminator, Field, Tag
+
+from headgate.wire import Wire
+
+MAX_STEPS = 200
+"""A step takes about 18 of an execution's 25,000 history events; the rest is room for hooks and retries."""
+
+MAX_BAKE_SECONDS = 365 * 24 * 3600
+"""A Standard workflow runs for at most one year: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"""
+
+_SECONDS_IN = {"Second": 1, "Minute": 60, "Hour": 3600}
+
+_PRESET = re.compile(
+    r"""(?:CodeDeployDefault\.)?(?:Lambda|ECS)?
+    (?: (?P<all>AllAtOnce)
+      | Canary(?P<canary>\d{1,3}(?:\.\d{1,9})?)Percent(?P<bake>\d{1,9})(?P<bake_unit>Second|Minute|Hour)s?
+      | Linear(?P<linear>\d{1,3}(?:\.\d{1,9})?)PercentEvery(?P<interval>\d{1,9})(?P<interval_unit>Second|Minute|Hour)s?
+    )""",
+    re.VERBOSE | re.ASCII,
+)
+
+MIN_PERCENT = 0.0001
+
+Percent = Annotated[float, Field(strict=True, ge=MIN_PERCENT, lt=100, allow_inf_nan=False)]
+"""A share of traffic in percent, fractions allowed, short of all of it."""
+
+Seconds = Annotated[int, Field(strict=True, ge=0, le=MAX_BAKE_SECONDS)]
+
+
+class Step(Wire):
+    """One weight (percent of traffic to the candidate) and how long to stay at it."""
+
+    weight: Annotated[float, Field(strict=True, ge=MIN_PERCENT, le=100, allow_inf_nan=False)]
+    bake_seconds: Seconds
+
+
+class Canary(Wire):
+    """A single step of ``percent`` for ``bake_seconds``, then everything."""
+
+    percent: Percent
+    bake_seconds: Seconds
+
+
+class Linear(Wire):
+    """``percent`` more at each step, ``interval_seconds`` apart, until everything has moved."""
+
+    percent: Percent
+    interval_seconds: Annotated[int, Field(strict=True, gt=0, le=MAX_BAKE_SECONDS)]
+
+
+class CanaryStrategy(Wire):
+    canary: Canary
+
+
+class LinearStrategy(Wire):
+    linear: Linear
+
+
+class StepsStrategy(Wire):
+    steps: Annotated[list[Step], Field(min_length=1, max_length=MAX_STEPS + 1)]
+
+
+def preset(name: str) -> CanaryStrategy | LinearStrategy | None:
+    """What a preset's name stands for; None stands for AllAtOnce.
+
+    Raises
+    ------
+    ValueError
+        If the name is not in the grammar, or its numbers are out of range; the message says how to spell one.
+    """
+    match = _PRESET.fullmatch(name)
+    if match is None:
+        raise ValueError(
+            "not a preset; spell it like Canary10Percent5Minutes, Linear10PercentEvery90Seconds, AllAtOnce or "
+            "CodeDeployDefault.LambdaCanary10Percent5Minutes"
+        )
+    if match["all"]:
+        return None
+    if match["canary"]:
+        bake = int(match["bake"]) * _SECONDS_IN[match["bake_unit"]]
+        _check_preset(float(match["canary"]), bake)
+        return CanaryStrategy(canary=Canary(percent=float(match["canary"]), bake_seconds=bake))
+    interval = int(match["interval"]) * _SECONDS_IN[match["interval_unit"]]
+    _check_preset(float(match["linear"]), interval)
+    return LinearStrategy(linear=Linear(percent=float(match["linear"]), interval_seconds=interval))
+
+
+def _check_preset(percent: float, seconds: int) -> None:
+    if not 0 < percent < 100:
+        raise ValueError("its percent must be above 0 and below 100; use AllAtOnce to move everything at once")
+    if percent < MIN_PERCENT:
+        raise ValueError(f"its percent must be at least {MIN_PERCENT:g}")
+    if not 0 < seconds <= MAX_BAKE_SECONDS:
+        raise ValueError(f"its time must be 1 to {MAX_BAKE_SECONDS} seconds (one year)")
+
+
+def _known_preset(name: str) -> str:
+    preset(name)
+    return name
+
+
+def _strategy_shape(value: Any) -> str | None:
+    """Which of the shapes a strategy is meant to be, so that an error speaks of that shape alone."""
+    if isinstance(value, str):
+        return "<preset>"
+    if isinstance(value, dict):
+        return next((f"<{key}>" for key in ("canary", "linear", "steps") if key in value), None)
+    shapes: dict[type, str] = {CanaryStrategy: "<canary>", LinearStrategy: "<linear>", StepsStrategy: "<steps>"}
+    return shapes.get(type(value))
+
+
+def steps_of(strategy: str | CanaryStrategy | LinearStrategy | StepsStrategy) -> tuple[Step, ...]:
+    """Work a strategy out into the steps before Promote, which moves the rest; weights rise strictly.
+
+    A last step of weight 100 that does not bake is Promote itself, and left out. AllAtOnce has no steps.
+    """
+    shape = preset(strategy) if isinstance(strategy, str) else strategy
+    match shape:
+        case None:
+            return ()
+        case CanaryStrategy(canary=canary):
+            return (Step(weight=canary.percent, bake_seconds=canary.bake_seconds),)
+        case LinearStrategy(linear=linear):
+            # In decimals: 0.1 percent taken three times must be 0.3, on the wire and in the console.
+            share = Decimal(str(linear.percent))
+            count = int((Decimal(100) - Decimal("1e-9")) // share)
+            return tuple(
+                Step(weight=float(share * (i + 1)), bake_seconds=linear.interval_seconds) for i in range(count)
+            )
+        case StepsStrategy(steps=steps):
+            last = steps[-1]
+            return tuple(steps[:-1] if last.weight == 100 and last.bake_seconds == 0 else steps)
+
+
+def _checked(
+    strategy: str | CanaryStrategy | LinearStrategy | StepsStrategy,
+) -> str | CanaryStrategy | LinearStrategy | StepsStrategy:
+    """Refuse what only shows once the steps are worked out."""
+    if isinstance(strategy, LinearStrategy) or (isinstance(strategy, str) and "Linear" in strategy):
+        shape = strategy if isinstance(strategy, LinearStrategy) else preset(strategy)
+        if isinstance(shape, LinearStrategy) and shape.linear.percent < 100 / (MAX_STEPS + 1):
+            raise ValueError(f"makes more than {MAX_STEPS} steps; take at least 0.5 percent a step")
+    steps = steps_of(strategy)
+    if len(steps) > MAX_STEPS:
+        raise ValueError(f"has {len(steps)} steps; at most {MAX_STEPS} are taken")
+    for i, (before, after) in enumerate(pairwise(steps), start=1):
+        if after.weight <= before.weight:
+            raise ValueError(f"steps[{i}].weight is {after.weight:g} after {before.weight:g}: weights must rise")
+    total = sum(step.bake_seconds for step in steps)
+    if total > MAX_BAKE_SECONDS:
+        raise ValueError(
+            f"bakes for {total} seconds in all; an execution runs for at most {MAX_BAKE_SECONDS} (one year)"
+        )
+    return strategy
+
+
+Strategy = Annotated[
+    Annotated[str, AfterValidator(_known_preset), Tag("<preset>")]
+    | Annotated[CanaryStrategy, Tag("<canary>")]
+    | Annotated[LinearStrategy, Tag("<linear>")]
+    | Annotated[StepsStrategy, Tag("<steps>")],
+    Discriminator(
+        _strategy_shape,
+        custom_error_type="strategy_shape",
+        custom_error_message='give a preset\'s name, {"canary": ...}, {"linear": ...} or {"steps": [...]}',
+    ),
+    AfterValidator(_checked),
+]

@@ -1,0 +1,107 @@
+"""The targets that traffic is shifted on: an alias, or a consumer behind an event source mapping."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Discriminator, Tag
+
+from headgate.ids import must_match
+from headgate.wire import Wire
+
+# https://docs.aws.amazon.com/lambda/latest/api/API_UpdateAlias.html and API_GetFunctionConfiguration.html
+_FUNCTION = re.compile(
+    r"(arn:(?P<partition>aws[a-z-]*):lambda:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):function:)?"
+    r"(?P<name>[a-zA-Z0-9-_]{1,64})"
+)
+
+_ALIAS = re.compile(r"(?![0-9]+$)[a-zA-Z0-9-_]{1,128}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class LambdaAliasTarget(Wire):
+    """An alias of a Lambda function."""
+
+    kind: Literal["lambda-alias"]
+    function: Annotated[
+        str,
+        AfterValidator(must_match(_FUNCTION, "must be a function's name, or its ARN without a version or alias")),
+    ]
+    alias: Annotated[
+        str, AfterValidator(must_match(_ALIAS, "must be an alias's name; a version or $LATEST cannot be rolled out to"))
+    ]
+
+    @property
+    def name(self) -> str:
+        """The function's bare name."""
+        match = _FUNCTION.fullmatch(self.function)
+        return match["name"] if match else self.function
+
+    @property
+    def partition(self) -> str | None:
+        """The partition that the function's ARN names, if it is one."""
+        match = _FUNCTION.fullmatch(self.function)
+        return match["partition"] if match else None
+
+    @property
+    def account(self) -> str | None:
+        """The account that the function's ARN names, if it is one."""
+        match = _FUNCTION.fullmatch(self.function)
+        return match["account"] if match else None
+
+    @property
+    def region(self) -> str | None:
+        """The Region that the function's ARN names, if it is one."""
+        match = _FUNCTION.fullmatch(self.function)
+        return match["region"] if match else None
+
+    @property
+    def key(self) -> str:
+        """What the lock, the queue of waiting requests and telemetry call this target."""
+        return f"lambda-alias/{self.name}/{self.alias}"
+
+
+class EventSourceTarget(Wire):
+    """A consumer: a Lambda function behind an event source mapping of a queue or stream."""
+
+    kind: Literal["event-source"]
+    mapping: Annotated[str, AfterValidator(must_match(_UUID, "must be the mapping's UUID, in lower case"))]
+    mode: Literal["split", "ramp"] | None = None
+    """split: weights pick the version per batch. ramp: the candidate alone, with little concurrency first. Without one,
+    what is safe: ramp for a FIFO queue or with a tumbling window, split for the others."""
+
+    @property
+    def partition(self) -> None:
+        """As the account."""
+
+    @property
+    def account(self) -> None:
+        """A mapping is named by its id alone, so it is this account's."""
+
+    @property
+    def region(self) -> None:
+        """As the account."""
+
+    @property
+    def key(self) -> str:
+        """What the lock and the queue of waiting requests call this target."""
+        return f"event-source/{self.mapping}"
+
+
+def _target_shape(value: Any) -> str | None:
+    # Of one without a kind the faults are told as of the kind that its fields belong to.
+    meant = "event-source" if isinstance(value, dict) and "mapping" in value else "lambda-alias"
+    kind = value.get("kind", meant) if isinstance(value, dict) else getattr(value, "kind", None)
+    return {"lambda-alias": "<lambda-alias>", "event-source": "<event-source>"}.get(str(kind))
+
+
+Target = Annotated[
+    Annotated[LambdaAliasTarget, Tag("<lambda-alias>")] | Annotated[EventSourceTarget, Tag("<event-source>")],
+    Discriminator(
+        _target_shape,
+        custom_error_type="target_shape",
+        custom_error_message='kind must be "lambda-alias" or "event-source", as in {"kind": "lambda-alias", '
+        '"function": "checkout", "alias": "live"}',
+    ),
+]

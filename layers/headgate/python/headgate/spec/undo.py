@@ -1,0 +1,52 @@
+"""Undo requests: put back what a target served before its last promotion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headgate.errors import RequestRefused
+from headgate.spec.candidate import PublishedVersion
+from headgate.spec.request import RolloutRequest
+from headgate.spec.targets import Target
+from headgate.wire import RolloutId, Wire, read
+
+
+class UndoRequest(Wire):
+    """The detail of an ``Undo Requested`` event: put back what the target served before its last promotion."""
+
+    id: RolloutId
+    target: Target
+    rollout_id: RolloutId | None = None
+    """The rollout to take back; refused if the target has been promoted since. The last one by default."""
+
+
+def read_undo(detail: object, default_id: str) -> UndoRequest:
+    """Read an undo request; errors as for ``wire.read``."""
+    return read(UndoRequest, detail, default_id, needs="target")
+
+
+def undo_rollout(request: UndoRequest, last: dict[str, Any] | None) -> RolloutRequest:
+    """The rollout that takes the last one back: all at once, to the version that was stable before.
+
+    Parameters
+    ----------
+    last
+        The record of the last rollout that was promoted on the target; None where there is none.
+
+    Raises
+    ------
+    RequestRefused
+        If there is nothing to undo, or something else was promoted since.
+    """
+    if last is None:
+        raise RequestRefused(f"target: nothing was promoted on {request.target.key}, so there is nothing to undo")
+    last_id = last["pk"].removeprefix("ROLLOUT#")
+    if request.rollout_id not in (None, last_id):
+        raise RequestRefused(f"rolloutId: {request.rollout_id} is not what was promoted last; that is {last_id}")
+    return RolloutRequest(
+        id=request.id,
+        target=request.target,
+        candidate=PublishedVersion(version=last["stable"]),
+        strategy="AllAtOnce",
+        undo_of=last_id,
+    )

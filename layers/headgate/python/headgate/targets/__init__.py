@@ -1,0 +1,1 @@
+"""How traffic moves: a driver per kind of target."""

@@ -1,0 +1,1 @@
+"""Consumers of queues and streams, behind an event source mapping."""

@@ -1,0 +1,408 @@
+"""The driver of Lambda aliases: an alias splits invocations between two published versions of its function.
+
+https://docs.aws.amazon.com/lambda/latest/dg/configuring-alias-routing.html
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from botocore.exceptions import ClientError
+
+from headgate.aws.observability import logger
+from headgate.errors import RequestRefused, TargetChanged, TargetNotReady
+from headgate.spec.candidate import ImageCode, NewCode, PublishedVersion
+from headgate.targets.driver import PROMOTED
+from headgate.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_lambda import LambdaClient
+
+    from headgate.spec.plan import Plan
+
+
+class AliasState(Wire):
+    """What the driver knows of the alias between its calls."""
+
+    stable: str
+    candidate: str
+    revision_id: str
+    """The alias's RevisionId after our last write, or when we first read it."""
+    provisioned: int = 0
+    """Provisioned concurrency that the candidate was given to match the stable version's."""
+    weight: float = 0
+    shifted_at: int = 0
+    """When that weight took effect, in milliseconds since 1970."""
+    to_release: bool = False
+    """Whether something is held that must be given back once the rollout has gone one way or the other."""
+
+
+class Routing(NamedTuple):
+    """Where an alias sends its invocations: the version it names, and shares (0 to 1) of others."""
+
+    version: str
+    weights: dict[str, float]
+
+    def alike(self, other: Routing) -> bool:
+        return self.version == other.version and _rounded(self.weights) == _rounded(other.weights)
+
+
+class LambdaAliasDriver:
+    """Moves one alias.
+
+    Parameters
+    ----------
+    client
+        A Lambda client.
+    plan
+        The rollout's plan.
+    still_ours
+        Raises LockLost unless the rollout still owns the target's lock; called before each effect.
+    aim
+        The weight that the last forward step was after, whether or not its answer came.
+    """
+
+    def __init__(
+        self, client: LambdaClient, plan: Plan, still_ours: Callable[[], None], aim: float | None = None
+    ) -> None:
+        self._client = client
+        self._plan = plan
+        self._still_ours = still_ours
+        self._aim = aim
+        self._target = plan.alias
+        self._alias = {"FunctionName": self._target.function, "Name": self._target.alias}
+
+    def describe(self) -> dict[str, Any]:
+        """The alias as it is: version, weights, RevisionId."""
+        alias = self._get_alias()
+        routing = _routing_of(alias)
+        return {"version": routing.version, "weights": routing.weights, "revisionId": alias["RevisionId"]}
+
+    def prepare(self, known: AliasState | None = None) -> AliasState:
+        """Check that the alias can be rolled out, publish the candidate if asked to, and see that it is active.
+
+        Parameters
+        ----------
+        known
+            What an earlier call has published and was not ready: it is not published again.
+
+        Raises
+        ------
+        RequestRefused
+            If the target or the candidate does not allow the rollout; traffic was not touched.
+        TargetNotReady
+            If the candidate is not active yet: call again.
+        """
+        alias = self._get_alias()
+        stable = _routing_of(alias)
+        where = f"{self._target.function}:{self._target.alias}"
+        if stable.version == "$LATEST":
+            raise RequestRefused(f"target.alias: {where} points at $LATEST; point it at a published version first")
+        if stable.weights:
+            raise RequestRefused(
+                f"target.alias: {where} already sends {_shares(stable.weights)}; finish or undo that first "
+                "(update-alias --routing-config AdditionalVersionWeights={})"
+            )
+        if self._provisioned_concurrency(self._target.alias):
+            raise RequestRefused(
+                f"target.alias: {where} holds provisioned concurrency, which Lambda does not combine with weights; "
+                f"hold it on version {stable.version} instead: delete-provisioned-concurrency-config --qualifier "
+                f"{self._target.alias}, then put-provisioned-concurrency-config --qualifier {stable.version}"
+            )
+        self._still_ours()
+        candidate = self._configuration(known.candidate, "candidate") if known else self._candidate()
+        if candidate["Version"] == stable.version:
+            raise RequestRefused(
+                f"candidate: version {stable.version} is what {where} serves already"
+                + ("" if isinstance(self._plan.candidate, PublishedVersion) else "; nothing has changed since")
+            )
+        self._check_compatible(self._configuration(stable.version, "target.alias"), candidate)
+        state = AliasState(
+            stable=stable.version,
+            candidate=candidate["Version"],
+            revision_id=alias["RevisionId"],
+            provisioned=known.provisioned if known else 0,
+        )
+        _check_active(candidate, state)
+        return state.model_copy(update={"provisioned": self._match_provisioned_concurrency(state)})
+
+    def shift(self, state: AliasState, weight: float) -> AliasState:
+        """Send ``weight`` percent to the candidate."""
+        return self._move(state, self._position(state, weight)).model_copy(update={"weight": weight})
+
+    def promote(self, state: AliasState) -> AliasState:
+        """Point the alias at the candidate alone."""
+        moved = self._move(state, self._position(state, PROMOTED))
+        return moved.model_copy(update={"weight": PROMOTED, "to_release": bool(state.provisioned)})
+
+    def rollback(self, state: AliasState) -> AliasState:
+        """Point the alias at the stable version alone."""
+        moved = self._move(state, Routing(state.stable, {}))
+        if state.provisioned:
+            restored = self._give_back(state)
+            self._release(state.candidate)
+            # What Lambda had no room for while both versions held it, it may have now.
+            if not restored and not self._give_back(state):
+                logger.warning("no provisioned concurrency was left to give back", version=state.stable)
+        return moved.model_copy(update={"weight": 0.0, "provisioned": 0, "to_release": False})
+
+    def release(self, state: AliasState) -> AliasState:
+        """Give back the provisioned concurrency of the version that was replaced.
+
+        Raises
+        ------
+        TargetChanged
+            If the alias does not point at the candidate alone: what it serves now may need that concurrency.
+        """
+        found = self._find()
+        # Asked after the look: whoever owns the lock by now may have moved the alias, and has every right to.
+        self._still_ours()
+        if not found.alike(self._position(state, PROMOTED)):
+            raise self._changed(found)
+        if state.provisioned:
+            self._release(state.stable)
+        return state
+
+    def restore(self, state: AliasState) -> AliasState:
+        """Nothing is left to give back after a rollback, which has done it with the traffic."""
+        return state
+
+    def _give_back(self, state: AliasState) -> bool:
+        """Give the stable version back what ``release`` may have taken from it; False where Lambda has no room.
+
+        Only what was promoted was ever released: before that, a stable version without any has lost it to somebody
+        else.
+        """
+        if PROMOTED not in (state.weight, self._aim) or self._provisioned_concurrency(state.stable):
+            return True
+        try:
+            self._provision(state.stable, state.provisioned)
+        except self._client.exceptions.InvalidParameterValueException:
+            return False
+        return True
+
+    def _provision(self, version: str, executions: int) -> None:
+        self._client.put_provisioned_concurrency_config(
+            FunctionName=self._target.function,
+            Qualifier=version,
+            ProvisionedConcurrentExecutions=executions,
+        )
+
+    def _release(self, version: str) -> None:
+        """Take a version's provisioned concurrency; one that has none, or is gone itself, has nothing to give."""
+        gone = self._client.exceptions
+        with suppress(gone.ProvisionedConcurrencyConfigNotFoundException, gone.ResourceNotFoundException):
+            self._client.delete_provisioned_concurrency_config(FunctionName=self._target.function, Qualifier=version)
+
+    def _provisioned_concurrency(self, qualifier: str) -> Any:
+        try:
+            return self._client.get_provisioned_concurrency_config(
+                FunctionName=self._target.function, Qualifier=qualifier
+            )
+        except self._client.exceptions.ProvisionedConcurrencyConfigNotFoundException:
+            return None
+
+    def _match_provisioned_concurrency(self, state: AliasState) -> int:
+        """Give the candidate what the stable version holds, before its first traffic; 0 where that is nothing."""
+        held = self._provisioned_concurrency(state.stable)
+        if held is None:
+            return 0
+        wanted: int = held["RequestedProvisionedConcurrentExecutions"]
+        given = self._provisioned_concurrency(state.candidate)
+        where = f"candidate: provisioned concurrency of version {state.candidate}"
+        if given is None or given["RequestedProvisionedConcurrentExecutions"] < wanted:
+            if state.provisioned != wanted:
+                # On record before it is done: what is ours to take back must be known whenever this process dies.
+                raise TargetNotReady(f"{where} is to be {wanted}", state.model_copy(update={"provisioned": wanted}))
+            try:
+                self._provision(state.candidate, wanted)
+            except self._client.exceptions.InvalidParameterValueException as error:
+                raise RequestRefused(f"{where} cannot be {wanted}, as version {state.stable} has it: {error}") from None
+            raise TargetNotReady(f"{where} was asked for: {wanted}", state)
+        if given["Status"] == "IN_PROGRESS":
+            raise TargetNotReady(f"{where} is being allocated", state)
+        if given["Status"] == "FAILED":
+            if state.provisioned:
+                self._release(state.candidate)
+            raise RequestRefused(f"{where} could not be allocated: {given.get('StatusReason')}")
+        # Only what this rollout has given is taken back: what the candidate held before is its owner's.
+        return state.provisioned
+
+    def _own_positions(self, state: AliasState) -> list[Routing]:
+        """Where this rollout itself may have left the alias: the last answer's position, and the one aimed at since."""
+        return [self._position(state, weight) for weight in {state.weight, self._aim} if weight is not None]
+
+    def _position(self, state: AliasState, weight: float) -> Routing:
+        if weight == PROMOTED:
+            return Routing(state.candidate, {})
+        return Routing(state.stable, {state.candidate: round(weight / 100, 9)} if weight else {})
+
+    def _move(self, state: AliasState, intended: Routing) -> AliasState:
+        """Write the alias, unless somebody else has moved it.
+
+        A RevisionId that is out of date may be our own doing (an answer was lost) or a change that moves no traffic (a
+        description): what counts is where the traffic goes.
+        """
+        self._still_ours()
+        try:
+            alias = self._write(intended, state.revision_id)
+        except self._client.exceptions.PreconditionFailedException:
+            alias = self._get_alias()
+            found = _routing_of(alias)
+            if not any(found.alike(position) for position in (intended, *self._own_positions(state))):
+                raise self._changed(found) from None
+            if not found.alike(intended):
+                # Asked again after the look: whoever takes the lock from here on moves the alias past this RevisionId.
+                self._still_ours()
+                alias = self._write_at_last(intended, alias["RevisionId"])
+        except self._client.exceptions.ResourceNotFoundException:
+            raise self._changed() from None
+        return state.model_copy(update={"revision_id": alias["RevisionId"], "shifted_at": int(time.time() * 1000)})
+
+    def _write_at_last(self, intended: Routing, revision_id: str) -> Any:
+        """Write an alias that was looked at a moment ago; one that was moved since is for the next call to look at."""
+        try:
+            return self._write(intended, revision_id)
+        except self._client.exceptions.PreconditionFailedException:
+            raise TargetNotReady(f"{self._target.key} is being moved at this moment") from None
+
+    def _find(self) -> Routing:
+        """Where the alias sends its invocations now."""
+        try:
+            return _routing_of(self._client.get_alias(**self._alias))
+        except self._client.exceptions.ResourceNotFoundException:
+            raise self._changed() from None
+
+    def _changed(self, found: Routing | None = None) -> TargetChanged:
+        """The error that tells what somebody else has made of the alias; without a position, that it is gone."""
+        changed = f"{self._target.key} was changed by somebody else: it"
+        if found is None:
+            return TargetChanged(f"{changed} is gone")
+        shares = f" and sends {_shares(found.weights)}" if found.weights else ""
+        return TargetChanged(f"{changed} serves version {found.version}{shares}; it is left as found")
+
+    def _write(self, routing: Routing, revision_id: str) -> Any:
+        return self._client.update_alias(
+            **self._alias,
+            FunctionVersion=routing.version,
+            RoutingConfig={"AdditionalVersionWeights": routing.weights},
+            RevisionId=revision_id,
+        )
+
+    def _get_alias(self) -> Any:
+        try:
+            return self._client.get_alias(**self._alias)
+        except self._client.exceptions.ResourceNotFoundException:
+            raise RequestRefused(
+                f"target: function {self._target.function} with alias {self._target.alias} does not exist"
+            ) from None
+        except ClientError as error:
+            if not _is_denied(error):
+                raise
+            raise RequestRefused(
+                f"target.function: {self._target.function} is not to be rolled out by this Headgate, whose parameter "
+                f"TargetFunctions says what is: {error.response['Error']['Message']}"
+            ) from None
+
+    def _candidate(self) -> Any:
+        """The configuration of the candidate version, published first where the plan says so.
+
+        Lambda answers with the last version while neither code nor configuration changed, so a lost answer is harmless.
+        """
+        function = self._target.function
+        match self._plan.candidate:
+            case PublishedVersion(version=version):
+                return self._configuration(version, "candidate.version")
+            case NewCode(code=code):
+                source = (
+                    {"ImageUri": code.image_uri}
+                    if isinstance(code, ImageCode)
+                    else {
+                        "S3Bucket": code.s3_bucket,
+                        "S3Key": code.s3_key,
+                        **({"S3ObjectVersion": code.s3_object_version} if code.s3_object_version else {}),
+                    }
+                )
+                return self._publishing(
+                    lambda: self._client.update_function_code(FunctionName=function, Publish=True, **source)  # type: ignore[arg-type]
+                )
+        return self._publishing(lambda: self._client.publish_version(FunctionName=function))
+
+    def _publishing(self, publish: Callable[[], Any]) -> Any:
+        try:
+            return publish()
+        except self._client.exceptions.ResourceConflictException as error:
+            raise TargetNotReady(f"candidate: $LATEST is being updated: {error}") from None
+        except self._client.exceptions.InvalidParameterValueException as error:
+            raise RequestRefused(f"candidate: {error}") from None
+        except ClientError as error:
+            if not _is_denied(error):
+                raise
+            code = isinstance(self._plan.candidate, NewCode)
+            fix = "; the parameters CodeObjects and CodeRepositories say which code may be put in place" if code else ""
+            raise RequestRefused(f"candidate: {error}{fix}") from None
+
+    def _configuration(self, version: str, field: str) -> Any:
+        function = self._target.function
+        try:
+            return self._client.get_function_configuration(FunctionName=function, Qualifier=version)
+        except self._client.exceptions.ResourceNotFoundException:
+            raise RequestRefused(f"{field}: {function} has no version {version}") from None
+
+    def _check_compatible(self, stable: Any, candidate: Any) -> None:
+        """Lambda splits traffic only between versions with the same execution role and dead-letter queue."""
+        for field, ours, theirs in (
+            ("execution roles", candidate.get("Role"), stable.get("Role")),
+            (
+                "dead-letter queues",
+                candidate.get("DeadLetterConfig", {}).get("TargetArn"),
+                stable.get("DeadLetterConfig", {}).get("TargetArn"),
+            ),
+        ):
+            if ours != theirs:
+                raise RequestRefused(
+                    f"candidate: versions {candidate['Version']} and {stable['Version']} have different {field} "
+                    f"({ours or 'none'} and {theirs or 'none'}); Lambda cannot split traffic between them"
+                )
+
+
+def _check_active(candidate: Any, known: AliasState) -> None:
+    state, version = candidate.get("State", "Active"), candidate["Version"]
+    # UpdateFunctionCode answers before the update is through, and tells that by a status of its own.
+    if state == "Pending" or candidate.get("LastUpdateStatus") == "InProgress":
+        raise TargetNotReady(f"candidate: version {version} is still pending", known)
+    if state == "Failed":
+        raise RequestRefused(
+            f"candidate: version {version} has failed to become active: {candidate.get('StateReason')}"
+        )
+    if state == "Inactive":
+        # An invocation wakes it, and fails: https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html
+        raise RequestRefused(
+            f"candidate: version {version} is inactive, because nothing has invoked it for long, and its first "
+            f"requests would fail; invoke it once (invoke --qualifier {version}), wait until it is active, ask again"
+        )
+    if state != "Active":
+        raise RequestRefused(f"candidate: version {version} is {state}, and takes no requests")
+
+
+def _is_denied(error: ClientError) -> bool:
+    """Whether this is no fault that passes, but a right that is missing."""
+    return error.response["Error"]["Code"] == "AccessDeniedException"
+
+
+def _routing_of(alias: Any) -> Routing:
+    weights = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
+    # A weight of nothing moves nothing, whoever has left it there.
+    return Routing(alias["FunctionVersion"], {version: weight for version, weight in weights.items() if weight})
+
+
+def _rounded(weights: dict[str, float]) -> dict[str, float]:
+    return {version: round(weight, 6) for version, weight in weights.items()}
+
+
+def _shares(weights: dict[str, float]) -> str:
+    return ", ".join(f"{weight * 100:g} % to version {version}" for version, weight in weights.items())
