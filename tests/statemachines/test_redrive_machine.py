@@ -13,11 +13,11 @@ import pytest
 from headgate.queues import Queues
 from headgate.redriving import Planner, Redrive
 from headgate.rereading import Streams
-from local import schemas
 from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
 from tests.unit.builders import ACCOUNT, ROOT
 from tests.unit.queues import Clock, FakeSqs, refusal
 from tests.unit.streams import FakeFunctions, FakeStream, kinesis_record
+from tools import schemas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -186,7 +186,7 @@ def counts(execution: Execution) -> dict[str, int]:
 
 def give_up_on(app: App, first: int, last: int) -> None:
     """An on-failure record, as a mapping would leave it."""
-    body = json.loads((ROOT / "events" / "on_failure_kinesis.json").read_text("utf-8"))
+    body = json.loads((ROOT / "events" / "aws" / "on_failure_kinesis.json").read_text("utf-8"))
     info = body["KinesisBatchInfo"]
     info |= {"startSequenceNumber": str(first), "endSequenceNumber": str(last), "batchSize": last - first + 1}
     app.sqs.put("orders-gave-up", json.dumps(body))

@@ -13,7 +13,6 @@ import pytest
 from headgate.announcements import EVENTS
 from headgate.judge import Arm
 from headgate.verdict import Findings, Verdict
-from local import schemas
 from tests.unit.builders import (
     ROOT,
     announced,
@@ -26,6 +25,7 @@ from tests.unit.builders import (
     signal_of,
     start,
 )
+from tools import schemas
 
 if TYPE_CHECKING:
     from pathlib import Path
