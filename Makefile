@@ -11,17 +11,17 @@ BIN := $(VENV)/bin
 
 ##@ Try it
 demo: setup ## Roll out a good and a bad version on the embedded AWS (CONSUMER=sqs|fifo|kinesis, STRATEGY=, RPS=, BAD_ERROR_RATE=, SUMMARY=file.json)
-	@$(BIN)/python -m local.demo run $(if $(CONSUMER),--consumer '$(CONSUMER)') $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(RPS),--rps '$(RPS)') \
+	@$(BIN)/python -m demo run $(if $(CONSUMER),--consumer '$(CONSUMER)') $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(RPS),--rps '$(RPS)') \
 	  $(if $(BAD_ERROR_RATE),--bad-error-rate '$(BAD_ERROR_RATE)') $(if $(SUMMARY),--summary '$(SUMMARY)')
 
 demo-serve: setup ## Leave the embedded AWS up with the application deployed, to play with
-	@$(BIN)/python -m local.demo serve
+	@$(BIN)/python -m demo serve
 
 demo-stop: setup ## Stop what demo-serve left up
-	@$(BIN)/python -m local.demo stop
+	@$(BIN)/python -m demo stop
 
-invoke: setup ## Run one function in a container: FUNCTION=Planner, EVENT=events/planner.json (its own sample if not given)
-	@$(BIN)/python -m local.invoke '$(FUNCTION)' $(if $(EVENT),'$(EVENT)')
+invoke: setup ## Run one function in a container: FUNCTION=Planner, EVENT=events/functions/planner.json (its own sample if not given)
+	@$(BIN)/python -m tools.invoke '$(FUNCTION)' $(if $(EVENT),'$(EVENT)')
 
 ##@ Work on it
 setup: $(VENV)/.ready $(LOCAL_VENV)/.ready $(BIN)/headgate ## Make the project's own environments, and the command .venv/bin/headgate
@@ -38,18 +38,18 @@ test-docker: setup ## Run every function, and ECS tasks, in containers: needs Do
 	$(BIN)/python -m pytest tests/docker $(PYTEST_ARGS)
 
 lambda-image: setup ## Make the image that functions run in, unless Docker has it (IMAGE_PYTHON=3.13)
-	@$(BIN)/python -m local.lambda_image $(if $(IMAGE_PYTHON),--python '$(IMAGE_PYTHON)')
+	@$(BIN)/python -m tools.lambda_image $(if $(IMAGE_PYTHON),--python '$(IMAGE_PYTHON)')
 
 lint: setup ## ruff, mypy strict, cfn-lint, sam validate, the ASL check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/cfn-lint template.yaml local/sample/*.yaml
+	$(BIN)/cfn-lint template.yaml examples/*.yaml
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --region us-east-1
-	$(BIN)/python -m local.asl_check statemachines/*.asl.json
+	$(BIN)/python -m tools.asl statemachines/*.asl.json
 
 bench: setup ## Measure judge, telemetry, intake, transitions and cost, rollback, init, cold starts; QUICK=1 is quick
-	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 format: setup ## Format the code
 	$(BIN)/ruff format .
@@ -67,7 +67,7 @@ help: ## Show this list
 	@printf '\nWhat a strategy would catch:\n  $(BIN)/headgate simulate --help\n'
 
 $(VENV)/.ready: requirements/dev.txt
-	@bash local/make_venv.sh "$(PYTHON)" $(VENV) requirements/dev.txt
+	@bash tools/make_venv.sh "$(PYTHON)" $(VENV) requirements/dev.txt
 	@touch $@
 
 # The command runs from this checkout; what it and its build need is among the pinned packages already.
@@ -76,7 +76,7 @@ $(BIN)/headgate: $(VENV)/.ready pyproject.toml
 	@touch $@
 
 $(LOCAL_VENV)/.ready: requirements/local.txt
-	@bash local/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) requirements/local.txt
+	@bash tools/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) requirements/local.txt
 	@touch $@
 
 .PHONY: demo demo-serve demo-stop invoke setup test test-unit test-local test-docker lambda-image lint bench format build clean help

@@ -6,27 +6,27 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from emulator.application import ROOT
 from headgate.analysis.ledger_store import LedgerStore
 from headgate.rollouts.locks import Locks
 from headgate.rollouts.steps import Steps
 from headgate.rollouts.table import Table
 from headgate.spec.plan import Plan
 from headgate.spec.request import RolloutRequest
-from local.application import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from local.application import Outputs
-    from local.embedded.server import EmbeddedAws
+    from emulator.application import Outputs
+    from emulator.server import EmbeddedAws
 
 ID, FUNCTION, ALIAS, TARGET = "checkout-42", "checkout", "live", "lambda-alias/checkout/live"
 STABLE, CANDIDATE = "6", "7"
 
 
 def sample(name: str) -> Any:
-    """A sample event."""
-    return json.loads((ROOT / "events" / f"{name}.json").read_text())
+    """A function's sample event."""
+    return json.loads((ROOT / "events" / "functions" / f"{name}.json").read_text())
 
 
 class Checkout42:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local import application
-from local.application import deploy_headgate, deploy_sample
-from local.docker_engine import DockerEngine, DockerEngineError
-from local.embedded.server import EmbeddedAws
-from local.invoke import Containers
-from local.lambda_image.build import LambdaImageError, ensure
+from emulator import application
+from emulator.application import deploy_headgate, deploy_sample
+from emulator.server import EmbeddedAws
 from tests.docker.checkout_42 import Checkout42
 from tests.local.deployed import Headgate, Service
 from tests.local.ecs_jobs import Jobs
+from tools.docker_engine import DockerEngine, DockerEngineError
+from tools.invoke import Containers
+from tools.lambda_image.build import LambdaImageError, ensure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

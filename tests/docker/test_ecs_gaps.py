@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.embedded.server import EmbeddedAws
-from local.lambda_image.build import ensure
+from emulator.server import EmbeddedAws
 from tests.local.deployed import ROLE, eventually
 from tests.local.ecs_jobs import CLUSTER, REGISTRY_OF_NOBODY, define
+from tools.lambda_image.build import ensure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from local.docker_engine import DockerEngine
+    from tools.docker_engine import DockerEngine
 
 DEAF = ("/bin/sleep", "600")
 """As process 1 it does not hear SIGTERM."""

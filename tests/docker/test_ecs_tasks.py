@@ -10,10 +10,10 @@ from tests.local.deployed import eventually
 from tests.local.ecs_jobs import REGISTRY_OF_NOBODY
 
 if TYPE_CHECKING:
-    from local.docker_engine import DockerEngine
-    from local.embedded.server import EmbeddedAws
+    from emulator.server import EmbeddedAws
     from tests.local.deployed import Headgate, Service
     from tests.local.ecs_jobs import Jobs
+    from tools.docker_engine import DockerEngine
 
 AT_ONCE = {"initialSeconds": 1, "rate": 1}
 DEAF = "sleep 600"

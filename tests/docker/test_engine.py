@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from local.docker_engine import DockerEngine
-from local.lambda_image.build import ensure
+from tools.docker_engine import DockerEngine
+from tools.lambda_image.build import ensure
 
 if TYPE_CHECKING:
     import pytest

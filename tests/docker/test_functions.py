@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.application import ROOT
-from local.invoke import event_for, function_names, sample_event
+from emulator.application import ROOT
 from tests.docker.checkout_42 import CANDIDATE, ID, STABLE, Checkout42, sample
 from tests.local.ecs_jobs import CLUSTER, define
+from tools.invoke import event_for, function_names, sample_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from local.embedded.server import EmbeddedAws
-    from local.invoke import Containers
+    from emulator.server import EmbeddedAws
+    from tools.invoke import Containers
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def run(containers: Containers) -> Callable[..., Any]:
 @pytest.mark.parametrize("function", function_names())
 def test_a_function_has_a_sample_event_and_a_test_here(function: str) -> None:
     event = sample_event(function)
-    assert event.is_file(), f"{function} has no sample event; put one into events/{event.name}"
+    assert event.is_file(), f"{function} has no sample event; put one into events/functions/{event.name}"
     test = f"test_{event.stem}_"
     assert any(name.startswith(test) for name in globals()), f"{function} is not invoked here: write {test}..."
 
@@ -71,7 +71,7 @@ def test_intake_takes_a_request_of_the_fifo_queue_in(
 ) -> None:
     # An id of its own: the other one's execution has run, and a name is used once.
     event = tmp_path / "fifo.json"
-    event.write_text((ROOT / "events" / "intake_fifo.json").read_text().replace(ID, "checkout-43"))
+    event.write_text((ROOT / "events" / "aws" / "intake_fifo.json").read_text().replace(ID, "checkout-43"))
     assert run("Intake", event) == {"batchItemFailures": []}
 
     assert rollout.owner == "checkout-43"

@@ -12,7 +12,7 @@ from tests.docker.checkout_42 import CANDIDATE, ID, STABLE, Checkout42, sample
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from local.invoke import Containers
+    from tools.invoke import Containers
 
 
 @pytest.fixture(scope="module")

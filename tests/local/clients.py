@@ -10,7 +10,7 @@ from typing import Any
 import botocore.config
 import botocore.exceptions
 
-from local.embedded.server import EmbeddedAws
+from emulator.server import EmbeddedAws
 
 ROLE = "arn:aws:iam::000000000000:role/any"
 ECHO = """

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.application import deploy_headgate, deploy_sample
-from local.embedded.server import EmbeddedAws
+from emulator.application import deploy_headgate, deploy_sample
+from emulator.server import EmbeddedAws
 from tests.local.clients import Aws
 from tests.local.deployed import Headgate, Service
 

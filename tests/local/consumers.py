@@ -9,8 +9,8 @@ import zipfile
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from local.application import parameters
-from local.order_ledger import Try, account_of
+from demo.order_ledger import Try, account_of
+from emulator.application import parameters
 from tests.local.deployed import ROLE, Queue, eventually
 
 if TYPE_CHECKING:

@@ -15,18 +15,18 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from demo.traffic import Traffic
+from emulator.application import parameters
 from headgate.aws.arns import execution_arn, execution_name
 from headgate.aws.dynamodb import from_item, to_item
 from headgate.rollouts.table import Table, now_iso
-from local.application import parameters
-from local.traffic import Traffic
 from tests.unit.builders import history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from local.application import Outputs
-    from local.embedded.server import EmbeddedAws
+    from emulator.application import Outputs
+    from emulator.server import EmbeddedAws
 
 ROLE = "arn:aws:iam::000000000000:role/any"
 SERVICES_IN_STOCK = 5

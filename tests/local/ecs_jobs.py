@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tests.local.deployed import eventually
 
 if TYPE_CHECKING:
-    from local.embedded.server import EmbeddedAws
+    from emulator.server import EmbeddedAws
     from tests.local.deployed import Headgate
 
 CLUSTER, LOGS = "jobs", "/ecs/jobs"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.embedded
 
-EVENT = Path(__file__).resolve().parents[2] / "events" / "observer.json"
+EVENT = Path(__file__).resolve().parents[2] / "events" / "functions" / "observer.json"
 TWO = {"version": "2"}
 LONG = steps((10, 1800))
 BY_CLOUDWATCH: dict[str, Any] = {"errors": {}, "evidence": "cloudwatch"}

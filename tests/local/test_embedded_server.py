@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from local.embedded import server
-from local.embedded.server import PYTHON, ROOT, EmbeddedAws, EmbeddedAwsError
+from emulator import server
+from emulator.server import PYTHON, ROOT, EmbeddedAws, EmbeddedAwsError
 
 pytestmark = pytest.mark.embedded
 
@@ -60,7 +60,7 @@ def test_a_state_file_whose_process_is_gone_is_ignored(tmp_path: Path) -> None:
 
 def test_a_seam_that_changed_is_named_with_its_gap_and_the_version() -> None:
     # The check itself runs beside MiniStack.
-    source = "from local.embedded.gaps import seams; import json; seams.expect('mine', json, 'dumps', 'other')"
+    source = "from emulator.gaps import seams; import json; seams.expect('mine', json, 'dumps', 'other')"
     done = subprocess.run([PYTHON, "-c", source], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "SeamMissing: gap 'mine': MiniStack 1." in done.stderr
     assert "json.dumps" in done.stderr

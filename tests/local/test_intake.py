@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.config import Config
 
+from emulator.application import deploy_headgate
+from emulator.server import EmbeddedAws
 from headgate.aws.arns import execution_arn
-from local.application import deploy_headgate
-from local.embedded.server import EmbeddedAws
 from tests.local.deployed import Headgate, eventually, steps
 from tests.local.invariants import assert_invariants, assert_nothing_was_lost
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.embedded
 
-EVENTS = Path(__file__).resolve().parents[2] / "events"
+EVENTS = Path(__file__).resolve().parents[2] / "demo" / "events"
 TWO = {"version": "2"}
 LONG = steps((10, 300))
 SHORT = steps((10, 1))
@@ -48,9 +48,7 @@ def test_a_good_candidate_is_promoted_when_hooks_and_evidence_agree(headgate: He
     checkout.configure(RELEASE="good")
     with checkout.traffic():
         # WHEN it is rolled out with the sample hooks before and after
-        rollout = headgate.request(
-            **payload("demo_good_release", id=headgate.new_id(), strategy=steps((30, 2), (60, 1)))
-        )
+        rollout = headgate.request(**payload("good_release", id=headgate.new_id(), strategy=steps((30, 2), (60, 1))))
         record = assert_invariants(headgate, rollout)
     # THEN all requests go to it, and the record says on what evidence
     assert record["status"] == "succeeded"
@@ -139,7 +137,7 @@ def test_a_failing_candidate_is_gone_seconds_after_its_first_failure(headgate: H
     stable = checkout.serving.version
     checkout.configure(RELEASE="bad", ERROR_RATE="0.5")
     guards = {"errors": {"tolerate": 0}}
-    detail = payload("demo_bad_release", id=headgate.new_id(), guards=guards, strategy=steps((30, 300)))
+    detail = payload("bad_release", id=headgate.new_id(), guards=guards, strategy=steps((30, 300)))
     with checkout.traffic(rps=24) as traffic:
         # WHEN it gets a part of the traffic, for five minutes
         rollout = headgate.request(**detail)

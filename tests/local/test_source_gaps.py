@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from local.embedded.server import PYTHON, ROOT
+from emulator.server import PYTHON, ROOT
 from tests.local.clients import ECHO, Aws, error_code, eventually
 
 pytestmark = pytest.mark.embedded
@@ -518,7 +518,7 @@ print(json.dumps([message["body"] for message in sqs._queues[url]["messages"]]))
 
 
 def test_a_message_that_is_sent_while_another_is_deleted_stays() -> None:
-    install = "from local.embedded.gaps import queue_locks; queue_locks.install()"
+    install = "from emulator.gaps.sqs import queue_locks; queue_locks.install()"
     assert _left_of_two(install) == ["late"]
 
 
@@ -878,7 +878,7 @@ def test_records_that_are_too_old_go_to_the_failure_destination_without_an_invoc
 import json, os, time
 os.environ["MINISTACK_HOST"] = "localhost"
 from ministack.services import kinesis, lambda_svc, sqs
-from local.embedded.gaps import stream_consumers
+from emulator.gaps.event_source_mappings import stream_consumers
 url = sqs._act_create_queue({"QueueName": "dead"}, "")["QueueUrl"]
 kinesis._create_stream({"StreamName": "s", "ShardCount": 1})
 now = time.time()

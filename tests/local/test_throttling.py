@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.config import Config
 
-from local.application import deploy_headgate
-from local.embedded.server import EmbeddedAws
+from emulator.application import deploy_headgate
+from emulator.server import EmbeddedAws
 from tests.local.deployed import Headgate
 from tests.local.invariants import assert_invariants
 

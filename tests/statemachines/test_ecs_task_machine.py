@@ -16,7 +16,6 @@ from headgate.ecs_tasks.limits import TaskLimits
 from headgate.ecs_tasks.preflight import Preflight
 from headgate.ecs_tasks.registry import TaskRegistry
 from headgate.ecs_tasks.runs import TaskRuns
-from local import schemas
 from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
 from tests.unit.builders import ACCOUNT, ROOT
 from tests.unit.ecs_tasks import (
@@ -35,6 +34,7 @@ from tests.unit.ecs_tasks import (
     container,
     detail,
 )
+from tools import schemas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,11 +14,11 @@ from headgate.aws.sqs_queues import Queues
 from headgate.aws.stream_replay import StreamReplay
 from headgate.redrive.planner import RedrivePlanner
 from headgate.redrive.runner import Redrive
-from local import schemas
 from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
 from tests.unit.builders import ACCOUNT, ROOT
 from tests.unit.queues import Clock, FakeSqs, refusal
 from tests.unit.streams import FakeFunctions, FakeStream, kinesis_record
+from tools import schemas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -187,7 +187,7 @@ def counts(execution: Execution) -> dict[str, int]:
 
 def give_up_on(app: App, first: int, last: int) -> None:
     """An on-failure record, as a mapping would leave it."""
-    body = json.loads((ROOT / "events" / "on_failure_kinesis.json").read_text("utf-8"))
+    body = json.loads((ROOT / "events" / "aws" / "on_failure_kinesis.json").read_text("utf-8"))
     info = body["KinesisBatchInfo"]
     info |= {"startSequenceNumber": str(first), "endSequenceNumber": str(last), "batchSize": last - first + 1}
     app.sqs.put("orders-gave-up", json.dumps(body))

@@ -45,8 +45,9 @@ TWO_STEPS = {"steps": [{"weight": 10, "bakeSeconds": 60}, {"weight": 50, "bakeSe
 
 
 def event(name: str) -> Any:
-    """The content of events/<name>.json."""
-    return json.loads((ROOT / "events" / f"{name}.json").read_text("utf-8"))
+    """The content of events/*/<name>.json; a name is in one folder only."""
+    (path,) = (ROOT / "events").glob(f"*/{name}.json")
+    return json.loads(path.read_text("utf-8"))
 
 
 def request_of(rollout_id: str = "checkout-42", **fields: Any) -> RolloutRequest:

@@ -13,7 +13,6 @@ import pytest
 from headgate.analysis.judge import Arm
 from headgate.analysis.verdict import Findings, Verdict
 from headgate.events import EVENTS
-from local import schemas
 from tests.unit.builders import (
     ROOT,
     announced,
@@ -26,6 +25,7 @@ from tests.unit.builders import (
     signal_of,
     start,
 )
+from tools import schemas
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -225,11 +225,14 @@ def test_no_function_imports_the_models_of_the_events() -> None:
     assert not any("headgate.events" in path.read_text("utf-8") for path in ROOT.glob("functions/*/app.py"))
 
 
-@pytest.mark.parametrize(("module", "other"), [
+@pytest.mark.parametrize(
+    ("module", "other"),
+    [
         ("rollouts.steps", "rollouts.locks"),
         ("rollouts.locks", "rollouts.steps"),
         ("rollouts.locks", "pydantic"),
         ("rollouts.steps", "pydantic"),
-    ])
+    ],
+)
 def test_no_function_pays_for_importing_what_another_records(module: str, other: str) -> None:
     assert not {other, f"headgate.{other}"} & set(imported_with(module))

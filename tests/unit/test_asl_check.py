@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.asl_check import check, main
+from tools.asl.check import check, main
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from benchmarks.judging import rules, scenarios, twin, units
+from benchmarks.judging.scenarios import Scenario
+from benchmarks.judging.units import EACH, FOR_EVER, MEMORY, NONE, Failure, Run, Traffic
 from headgate.analysis.judge import Arm, Evidence, look
 from headgate_cli.traffic import Looks
-from tests.bench.judging import rules, scenarios, twin, units
-from tests.bench.judging.scenarios import Scenario
-from tests.bench.judging.units import EACH, FOR_EVER, MEMORY, NONE, Failure, Run, Traffic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Each function does its one job with the payload that events/<function>.json gives for ``sam local invoke``."""
+"""Each function does its one job with the payload that events/functions gives for ``sam local invoke``."""
 
 # Many a test wants nothing of a fixture but that it is there.
 # ruff: noqa: ARG002
@@ -328,6 +328,10 @@ def telemetry(
         "approximateArrivalTimestamp": max(record["kinesis"]["approximateArrivalTimestamp"], at / 1000),
     }
     return record | {"kinesis": record["kinesis"] | changes}
+
+
+def test_every_payload_of_a_function_is_of_one_that_is_there() -> None:
+    assert sorted(path.stem for path in ROOT.glob("events/functions/*.json")) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

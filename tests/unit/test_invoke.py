@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local import docker_engine, invoke
 from tests.unit.builders import ROOT
+from tools import docker_engine, invoke
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("function", invoke.function_names())
 def test_every_function_has_an_event_of_its_own(function: str) -> None:
     event = invoke.event_for(function)
-    assert event.parent == ROOT / "events"
+    assert event.parent == ROOT / "events" / "functions"
     assert isinstance(json.loads(event.read_text("utf-8")), dict)
 
 
@@ -49,7 +49,7 @@ def test_an_event_that_is_not_there_is_refused_with_those_that_are(name: str, tm
     with pytest.raises(invoke.InvocationError) as refused:
         invoke.event_for("Planner", tmp_path / name)
     assert str(refused.value).startswith(f"there is no file {tmp_path / name}; EVENT is a file of your own, or one of ")
-    assert "events/planner.json" in str(refused.value)
+    assert "events/functions/planner.json" in str(refused.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"{not json", b"\xff\xfe{", b'{"a": 1} {}'])

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.order_ledger import Try, account_of
+from demo.order_ledger import Try, account_of
 
 
 def entered(*tries: tuple[int, str, bool]) -> list[Try]:

@@ -7,7 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -20,12 +20,17 @@ from headgate.spec.undo import read_undo, undo_rollout
 from headgate.wire import MAX_FAULTS, MAX_REQUEST_CHARACTERS
 from tests.unit.builders import ROOT, TARGET, event, plan_of, request_of
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 ARN = "arn:aws:lambda:eu-central-1:123456789012:function:checkout"
 MINIMAL = {"target": TARGET}
 ORDERS = {"namespace": "Shop", "metricName": "Orders", "dimensions": {"Version": "{revision}"}}
 LOST_ORDERS = {"name": "lost orders", "requests": ORDERS, "failures": ORDERS | {"metricName": "LostOrders"}}
 REQUEST_FILES = [
-    path.stem for path in ROOT.glob("events/*.json") if event(path.stem).get("detail-type") == "Rollout Requested"
+    path
+    for path in (*ROOT.glob("events/*/*.json"), *ROOT.glob("demo/events/*.json"))
+    if json.loads(path.read_text("utf-8")).get("detail-type") == "Rollout Requested"
 ]
 
 
@@ -225,9 +230,9 @@ def test_a_requests_own_id_comes_before_the_events() -> None:
     assert read_request(MINIMAL | {"id": "mine"}, "the-events").id == "mine"
 
 
-@pytest.mark.parametrize("file", REQUEST_FILES)
-def test_the_requests_in_events_are_valid(file: str) -> None:
-    detail = event(file)["detail"]
+@pytest.mark.parametrize("file", REQUEST_FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_the_requests_in_events_are_valid(file: Path) -> None:
+    detail = json.loads(file.read_text("utf-8"))["detail"]
     assert read_request(detail, "unused").id == detail["id"]
 
 

@@ -56,7 +56,7 @@ def orders(first: int, last: int) -> list[dict[str, Any]]:
 
 
 def test_an_on_failure_record_of_kinesis_names_its_batch() -> None:
-    batch = batch_of((ROOT / "events" / "on_failure_kinesis.json").read_text("utf-8"))
+    batch = batch_of((ROOT / "events" / "aws" / "on_failure_kinesis.json").read_text("utf-8"))
     assert batch is not None
     assert (batch.kinesis, batch.stream, batch.shard) == (True, STREAM, "shardId-000000000001")
     assert (batch.size, batch.function) == (3, FUNCTION)
@@ -64,13 +64,13 @@ def test_an_on_failure_record_of_kinesis_names_its_batch() -> None:
 
 
 def test_an_on_failure_record_of_a_table_names_its_batch() -> None:
-    batch = batch_of((ROOT / "events" / "on_failure_dynamodb.json").read_text("utf-8"))
+    batch = batch_of((ROOT / "events" / "aws" / "on_failure_dynamodb.json").read_text("utf-8"))
     assert batch is not None
     assert (batch.kinesis, batch.start, batch.size) == (False, "800000000003126276362", 2)
 
 
 def test_a_batch_that_was_never_tried_has_no_response_context() -> None:
-    told = json.loads((ROOT / "events" / "on_failure_kinesis.json").read_text("utf-8"))
+    told = json.loads((ROOT / "events" / "aws" / "on_failure_kinesis.json").read_text("utf-8"))
     told["requestContext"]["condition"] = "RecordAgeExceeded"
     responses: list[Any] = [None, {}]
     for response in responses:
@@ -80,7 +80,7 @@ def test_a_batch_that_was_never_tried_has_no_response_context() -> None:
 
 
 def test_the_batch_of_a_consumer_with_enhanced_fan_out_is_read_from_its_stream() -> None:
-    told = json.loads((ROOT / "events" / "on_failure_kinesis.json").read_text("utf-8"))
+    told = json.loads((ROOT / "events" / "aws" / "on_failure_kinesis.json").read_text("utf-8"))
     told["KinesisBatchInfo"]["streamArn"] += "/consumer/mine:1"
     batch = batch_of(json.dumps(told))
     assert batch is not None
@@ -88,7 +88,7 @@ def test_the_batch_of_a_consumer_with_enhanced_fan_out_is_read_from_its_stream()
 
 
 def test_an_on_failure_record_may_have_come_by_a_topic() -> None:
-    record = (ROOT / "events" / "on_failure_kinesis.json").read_text("utf-8")
+    record = (ROOT / "events" / "aws" / "on_failure_kinesis.json").read_text("utf-8")
     told = {"Type": "Notification", "TopicArn": "arn:aws:sns:eu-central-1:123456789012:gave-up", "Message": record}
     assert batch_of(json.dumps(told)) == batch_of(record)
     message = {"Body": json.dumps(told)}
@@ -96,7 +96,7 @@ def test_an_on_failure_record_may_have_come_by_a_topic() -> None:
 
 
 def test_a_copy_of_an_on_failure_record_from_a_bucket_carries_the_batch_besides() -> None:
-    record = json.loads((ROOT / "events" / "on_failure_kinesis.json").read_text("utf-8"))
+    record = json.loads((ROOT / "events" / "aws" / "on_failure_kinesis.json").read_text("utf-8"))
     assert batch_of(json.dumps(record | {"payload": '{"Records": []}'})) == batch_of(json.dumps(record))
 
 
@@ -112,7 +112,7 @@ def test_a_copy_of_an_on_failure_record_from_a_bucket_carries_the_batch_besides(
         '{"Type": "Notification"}',
         '{"Type": "Notification", "Message": "order 1"}',
         "[" * 100_000,
-        (ROOT / "events" / "on_failure_kinesis.json")
+        (ROOT / "events" / "aws" / "on_failure_kinesis.json")
         .read_text("utf-8")
         .replace('"batchSize": 3', '"batchSize": 1e999'),
     ],

@@ -40,7 +40,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Any:
 def consumer(monkeypatch: pytest.MonkeyPatch, error_rate: float) -> ModuleType:
     """The function as one release has it."""
     monkeypatch.setenv("ERROR_RATE", str(error_rate))
-    spec = importlib.util.spec_from_file_location("orders_app", ROOT / "local" / "sample" / "orders" / "app.py")
+    spec = importlib.util.spec_from_file_location("orders_app", ROOT / "examples" / "orders" / "app.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,0 +1,1 @@
+"""Benchmarks, each against a named alternative in the same run: `python -m benchmarks`. They are no tests."""

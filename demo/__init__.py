@@ -1,0 +1,1 @@
+"""The demo: releases of the sample services, rolled out by Headgate on the embedded AWS."""

@@ -1,0 +1,271 @@
+"""The demo: a good and a bad release of a sample service, rolled out by Headgate on the embedded AWS.
+
+``run`` starts everything, shows both rollouts, checks how they ended against the alias and stops everything it started;
+with ``--consumer`` what is rolled out is a consumer of a queue or stream.
+``serve`` leaves it all up to play with; ``traffic`` keeps requests coming to it; ``stop`` ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from demo.consumer import SOURCES, consumer_event, print_consumer_summary, run_consumer
+from demo.rollout_watch import Rollout, WatchedAlias, follow, release, with_strategy
+from demo.traffic import Traffic, tally
+from emulator.application import ROOT, WORK, DeploymentError, Outputs, deploy_headgate, deploy_sample, timed
+from emulator.server import EmbeddedAws, EmbeddedAwsError, is_free
+from headgate.errors import RequestRefused
+from headgate.spec.request import read_request
+from headgate.spec.strategy import steps_of
+
+EVENTS = Path(__file__).parent / "events"
+FUNCTION, ALIAS = "checkout", "live"
+SERVE_PORT = 4566
+
+
+def main() -> int:
+    """Parse the command line and do what it says; the exit status says whether both rollouts ended as they must."""
+    options = _parse()
+    try:
+        match options.verb:
+            case "run":
+                return run(options)
+            case "serve":
+                serve()
+            case "traffic":
+                keep_traffic(options.rps)
+            case "stop":
+                print("Stopped." if EmbeddedAws.stop_detached() else "Nothing was running.")
+    except (DeploymentError, EmbeddedAwsError, RequestRefused, TimeoutError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted; everything this started has been stopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Both rollouts, from nothing to the summary."""
+    if options.consumer:
+        _announce_plan(consumer_event(options.consumer, options.strategy))
+        with EmbeddedAws() as aws:
+            summary = run_consumer(options, aws, _headgate_on(aws))
+        print_consumer_summary(summary)
+    else:
+        summary = _run_alias(options)
+        _print_summary(summary)
+    if options.summary:
+        options.summary.parent.mkdir(parents=True, exist_ok=True)
+        options.summary.write_text(json.dumps(summary, indent=2) + "\n")
+        print(f"\nThe summary is in {options.summary}.")
+    return 0 if summary["ok"] else 1
+
+
+def _run_alias(options: argparse.Namespace) -> dict[str, Any]:
+    good, bad = (_event(kind, options.strategy) for kind in ("good", "bad"))
+    _announce_plan(good)
+    with EmbeddedAws() as aws:
+        headgate = _deployed(aws)
+        with Traffic(aws, FUNCTION, ALIAS, options.rps) as traffic:
+            print(f"  {options.rps:g} requests a second on {FUNCTION}:{ALIAS}")
+            watched, rollouts = WatchedAlias(aws, FUNCTION, ALIAS, traffic), []
+            for title, event, error_rate, expected in (
+                ("a good release", good, 0.0, "succeeded"),
+                (
+                    f"a bad release: {options.bad_error_rate:.0%} of its requests fail",
+                    bad,
+                    options.bad_error_rate,
+                    "rolled-back",
+                ),
+            ):
+                print(f"\n{title[0].upper()}{title[1:]}  ({_file(event).relative_to(ROOT)})")
+                release(aws, FUNCTION, error_rate)
+                rollouts.append(follow(aws, headgate, event, watched, expected))
+            return _summarise(options, rollouts, traffic)
+
+
+def serve() -> None:
+    """Leave the embedded AWS up with the application and the sample service on it."""
+    if EmbeddedAws.find_detached():
+        print("It is up already.\n")
+    else:
+        aws = EmbeddedAws.serve_detached(port=SERVE_PORT if is_free(SERVE_PORT) else None)
+        try:
+            _deployed(aws)
+        except BaseException:
+            EmbeddedAws.stop_detached()
+            raise
+    running = EmbeddedAws.find_detached()
+    if running is None:
+        raise EmbeddedAwsError("the embedded AWS has ended; its log is in .local/")
+    _print_guide(running)
+
+
+def keep_traffic(rps: float) -> None:
+    """Requests on the served sample, and what became of them, until Ctrl-C."""
+    aws = EmbeddedAws.find_detached()
+    if aws is None:
+        raise EmbeddedAwsError("nothing is served; start it with: make demo-serve")
+    with Traffic(aws, FUNCTION, ALIAS, rps) as traffic:
+        print(f"{rps:g} requests a second on {FUNCTION}:{ALIAS}; Ctrl-C ends it.")
+        while True:
+            begun = time.monotonic()
+            time.sleep(2)
+            counts = tally(traffic.since(begun))
+            print("   ".join(f"version {v}: {n} requests, {e} errors" for v, (n, e) in counts.items()), flush=True)
+
+
+def _deployed(aws: EmbeddedAws) -> Outputs:
+    headgate = _headgate_on(aws)
+    with timed("sam build and sam deploy: checkout, the service to be rolled out"):
+        deploy_sample(aws, headgate)
+    return headgate
+
+
+def _headgate_on(aws: EmbeddedAws) -> Outputs:
+    print(f"  embedded AWS on {aws.endpoint_url}", flush=True)
+    with timed("sam build and sam deploy: headgate"):
+        return deploy_headgate(aws)
+
+
+def _event(kind: str, strategy: str | None) -> dict[str, Any]:
+    """An event from demo/events/, with the strategy that was asked for."""
+    event: dict[str, Any] = json.loads((EVENTS / f"{kind}_release.json").read_text())
+    return with_strategy(event, strategy)
+
+
+def _file(event: dict[str, Any]) -> Path:
+    return EVENTS / f"{event['detail']['id'].split('-')[1]}_release.json"
+
+
+def _announce_plan(event: dict[str, Any]) -> None:
+    steps = steps_of(read_request(event["detail"], "demo").strategy)
+    seconds = sum(step.bake_seconds for step in steps)
+    shape = ", ".join(f"{step.weight:g} % for {step.bake_seconds} s" for step in steps)
+    print(f"Headgate demo. Strategy: {shape}, then 100 %. A rollout bakes for {seconds} s if nothing stops it.\n")
+
+
+def _summarise(options: argparse.Namespace, rollouts: list[Rollout], traffic: Traffic) -> dict[str, Any]:
+    return {
+        "strategy": options.strategy or "the events' own",
+        "rps": options.rps,
+        "badErrorRate": options.bad_error_rate,
+        "requests": len(traffic.requests),
+        "unanswered": traffic.unanswered,
+        "rollouts": [rollout.to_summary() for rollout in rollouts],
+        "ok": all(rollout.ended_right for rollout in rollouts) and traffic.unanswered == 0,
+    }
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    print("\nSummary")
+    for rollout in summary["rollouts"]:
+        print(f"  {rollout['rolloutId']}: {rollout['outcome']} after {rollout['seconds']:.1f} s")
+        print(f"    {rollout['reason']}")
+        for version, counts in rollout["requests"].items():
+            role = {rollout["stable"]: "stable", rollout["candidate"]: "candidate"}.get(version, "")
+            print(f"    version {version} ({role}): {counts['requests']} requests, {counts['errors']} failed")
+        if rollout["secondsFromFirstFailureToRollback"] is not None:
+            print(
+                f"    first failed candidate request to rollback: {rollout['secondsFromFirstFailureToRollback']:.1f} s"
+            )
+        print(
+            f"    alias {FUNCTION}:{ALIAS} serves version {rollout['aliasServes']}, as it must"
+            if rollout["ok"]
+            else f"    WRONG: {'; '.join(rollout['wrong'])}"
+        )
+        ended_by = ", ".join(rollout["bakesEndedBy"]) or "nothing, for none began"
+        print(f"    state transitions: {rollout['stateTransitions']}; bakes ended by: {ended_by}")
+    if summary["unanswered"]:
+        print(f"  WRONG: {summary['unanswered']} requests got no answer from Lambda")
+    print(f"\n{'Both rollouts ended as they must.' if summary['ok'] else 'The demo did NOT end as it must.'}")
+
+
+def _print_guide(aws: EmbeddedAws) -> None:
+    """How to play with it, in commands that can be copied."""
+    WORK.mkdir(exist_ok=True)
+    for kind in ("good", "bad"):
+        event = json.loads((EVENTS / f"{kind}_release.json").read_text())
+        # Without an id of its own a request takes the event's, so that the file can be sent again and again.
+        detail = {name: value for name, value in event["detail"].items() if name != "id"}
+        entry = {
+            "EventBusName": "headgate",
+            "Source": event["source"],
+            "DetailType": event["detail-type"],
+            "Detail": json.dumps(detail),
+        }
+        (WORK / f"{kind}_release.json").write_text(json.dumps([entry], indent=2) + "\n")
+    stream = next(iter(aws.client("kinesis").list_streams()["StreamNames"]))
+    environment = {
+        name: value
+        for name, value in aws.environment().items()
+        if name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
+    }
+    table = next(name for name in aws.client("dynamodb").list_tables()["TableNames"] if "headgate" in name)
+    machine = "arn:aws:states:us-east-1:000000000000:stateMachine:headgate-rollout"
+    print("The embedded AWS is up with Headgate and the service checkout. In another terminal, from this folder:\n")
+    for name, value in environment.items():
+        print(f"  export {name}={value}")
+    print(f"""
+  # keep requests coming, so that there is evidence
+  .venv/bin/python -m demo traffic --rps 20
+
+  # a new release in $LATEST (ERROR_RATE=0.3 makes it a bad one), and the event that rolls it out
+  aws lambda update-function-configuration --function-name {FUNCTION} \\
+    --environment 'Variables={{RELEASE=2,ERROR_RATE=0,TELEMETRY_STREAM={stream}}}'
+  aws events put-events --entries file://.local/good_release.json
+
+  # what is happening
+  aws lambda get-alias --function-name {FUNCTION} --name {ALIAS}
+  aws stepfunctions list-executions --state-machine-arn {machine}
+  aws dynamodb scan --table-name {table} --filter-expression 'sk = :r' \\
+    --expression-attribute-values '{{":r": {{"S": "ROLLOUT"}}}}'
+
+  # end a rollout early (its id is the id that put-events answered)
+  aws events put-events --entries '[{{"EventBusName": "headgate", "Source": "me", "DetailType": "Rollout Signal",
+    "Detail": "{{\\"rolloutId\\": \\"ID\\", \\"signal\\": \\"abort\\", \\"by\\": \\"me\\"}}"}}]'
+
+make demo-stop ends it.""")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run_ = verbs.add_parser("run", help="roll out a good and a bad release, check how they ended")
+    run_.add_argument("--strategy", help="a preset's name, or a strategy as JSON (default: the one in the events)")
+    run_.add_argument(
+        "--consumer", choices=SOURCES, help="roll out the consumer of a queue, FIFO queue or stream instead"
+    )
+    run_.add_argument("--rps", type=_number(0.5, 500), default=20.0, help="requests or orders a second (default: 20)")
+    run_.add_argument(
+        "--bad-error-rate",
+        type=_number(0.001, 1),
+        default=0.3,
+        help="share of the bad release's requests or orders that fail",
+    )
+    run_.add_argument("--summary", type=Path, help="also write the summary to this file, as JSON")
+    verbs.add_parser("serve", help="leave the embedded AWS up with the application")
+    traffic = verbs.add_parser("traffic", help="keep requests coming to what serve left up")
+    traffic.add_argument("--rps", type=_number(0.5, 500), default=20.0, help="requests a second (default: 20)")
+    verbs.add_parser("stop", help="stop what serve left up")
+    return parser.parse_args()
+
+
+def _number(least: float, most: float) -> Any:
+    def number(text: str) -> float:
+        value = float(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not between {least:g} and {most:g}")
+        return value
+
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,280 @@
+"""Following one rollout from outside: the bus, the target and what it does, as a user could."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from demo.traffic import tally
+from headgate.aws.arns import execution_arn, execution_name
+from headgate.errors import RequestRefused
+from headgate.spec.request import read_request
+from headgate.spec.strategy import steps_of
+
+if TYPE_CHECKING:
+    from demo.traffic import Request, Traffic
+    from emulator.application import Outputs
+    from emulator.server import EmbeddedAws
+
+ENDED = {
+    "Rollout Succeeded": "succeeded",
+    "Rollout Rolled Back": "rolled-back",
+    "Rollout Refused": "refused",
+    "Rollout Stopped": "stopped",
+}
+PATIENCE_SECONDS = 120
+"""How much longer than its bakes a rollout may take before the watch gives up."""
+
+
+class Standing(NamedTuple):
+    """What a target does with its traffic."""
+
+    version: str
+    weights: dict[str, float]
+    """The share of each version beside it; empty where it has everything."""
+    share: str = ""
+    """The same in words, where the weights do not say all."""
+
+
+class Watched(Protocol):
+    """A target, as it can be seen from outside."""
+
+    what: str
+    """What comes to it, in the plural."""
+
+    def standing(self) -> Standing:
+        """Which versions are at work now."""
+
+    def since(self, begun: float) -> list[Request]:
+        """What came since a time, by time.monotonic, and what became of it."""
+
+
+class WatchedAlias:
+    """An alias with requests coming to it."""
+
+    what = "requests"
+
+    def __init__(self, aws: EmbeddedAws, function: str, alias: str, traffic: Traffic) -> None:
+        self._functions, self._traffic = aws.client("lambda"), traffic
+        self._target = {"FunctionName": function, "Name": alias}
+
+    def standing(self) -> Standing:
+        alias = self._functions.get_alias(**self._target)
+        return Standing(alias["FunctionVersion"], alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {}))
+
+    def since(self, begun: float) -> list[Request]:
+        return self._traffic.since(begun)
+
+
+@dataclass
+class Rollout:
+    """What one rollout came to, as seen from outside."""
+
+    rollout_id: str
+    expected: str
+    stable: str
+    outcome: str = ""
+    reason: str = ""
+    seconds: float = 0
+    candidate: str = ""
+    alias_serves: str = ""
+    alias_weights: dict[str, float] = field(default_factory=dict)
+    back_on_stable: float | None = None
+    """When the alias was seen back on the stable version alone, by time.monotonic."""
+    requests: list[Request] = field(default_factory=list)
+    bakes_ended_by: list[str] = field(default_factory=list)
+    transitions: int = 0
+    redriven: dict[str, int] | None = None
+    """Of a consumer: what became of what had failed, by the rollout's last event."""
+
+    @property
+    def failure_to_rollback(self) -> float | None:
+        """Seconds from the first failed candidate request until the alias was back."""
+        failed = [request.at for request in self.requests if not request.ok and request.version == self.candidate]
+        return max(0.0, self.back_on_stable - failed[0]) if failed and self.back_on_stable else None
+
+    @property
+    def wrong(self) -> list[str]:
+        """In what the end is not what it must be."""
+        must_serve = self.candidate if self.expected == "succeeded" else self.stable
+        faults = []
+        if self.outcome != self.expected:
+            faults.append(f"it ended as {self.outcome}, expected {self.expected}")
+        if self.alias_serves != must_serve or self.alias_weights:
+            faults.append(
+                f"the alias serves {self.alias_serves} {self.alias_weights or ''}, expected {must_serve} alone"
+            )
+        return faults
+
+    @property
+    def ended_right(self) -> bool:
+        return not self.wrong
+
+    def to_summary(self) -> dict[str, Any]:
+        return {
+            "rolloutId": self.rollout_id,
+            "outcome": self.outcome,
+            "expected": self.expected,
+            "reason": self.reason,
+            "seconds": round(self.seconds, 2),
+            "stable": self.stable,
+            "candidate": self.candidate,
+            "aliasServes": self.alias_serves,
+            "requests": {v: {"requests": n, "errors": e} for v, (n, e) in tally(self.requests).items()},
+            "failedRequests": sum(not request.ok for request in self.requests),
+            "secondsFromFirstFailureToRollback": (
+                None if self.failure_to_rollback is None else round(self.failure_to_rollback, 2)
+            ),
+            "bakesEndedBy": self.bakes_ended_by,
+            "stateTransitions": self.transitions,
+            "ok": self.ended_right,
+            "wrong": self.wrong,
+        }
+
+
+def release(aws: EmbeddedAws, function: str, error_rate: float) -> None:
+    """Put a new release into $LATEST: only its configuration changes."""
+    client = aws.client("lambda")
+    variables = client.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    variables |= {"RELEASE": str(int(variables["RELEASE"]) + 1), "ERROR_RATE": str(error_rate)}
+    client.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
+    client.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig={"Delay": 1})
+
+
+def with_strategy(event: dict[str, Any], strategy: str | None) -> dict[str, Any]:
+    """An event with the strategy that was asked for, a preset's name or JSON; refused here if Headgate would refuse it.
+
+    Raises
+    ------
+    RequestRefused
+        Also if nothing would bake, so that nothing could catch a bad release.
+    """
+    if strategy:
+        event["detail"]["strategy"] = json.loads(strategy) if strategy.startswith("{") else strategy
+    steps = steps_of(read_request(event["detail"], "demo").strategy)
+    if not any(step.bake_seconds for step in steps):
+        raise RequestRefused(f"strategy: {strategy} never bakes, so nothing could catch the bad release; take another")
+    return event
+
+
+def follow(aws: EmbeddedAws, headgate: Outputs, event: dict[str, Any], watched: Watched, expected: str) -> Rollout:
+    """Send the event, show what happens until the rollout ends, and say what it came to."""
+    request = read_request(event["detail"], "demo")
+    bus = _Announcements(aws, headgate["BusName"], request.id)
+    rollout = Rollout(request.id, expected, stable=watched.standing().version)
+    begun = time.monotonic()
+    _send(aws, headgate["BusName"], event)
+    limit = sum(step.bake_seconds for step in steps_of(request.strategy)) + PATIENCE_SECONDS
+    _show(rollout, watched, bus, begun, limit)
+    rollout.seconds = time.monotonic() - begun
+    time.sleep(1)  # Requests that were under way when the target moved are answered by now.
+    standing = watched.standing()
+    rollout.alias_serves, rollout.alias_weights = standing.version, standing.weights
+    rollout.requests = watched.since(begun)
+    rollout.transitions = _transitions(aws, execution_arn(headgate["RolloutMachineArn"], execution_name(request.id)))
+    bus.close()
+    return rollout
+
+
+def _send(aws: EmbeddedAws, bus: str, event: dict[str, Any]) -> None:
+    entry = {
+        "EventBusName": bus,
+        "Source": event["source"],
+        "DetailType": event["detail-type"],
+        "Detail": json.dumps(event["detail"]),
+    }
+    aws.client("events").put_events(Entries=[entry])
+
+
+def _show(rollout: Rollout, watched: Watched, bus: _Announcements, begun: float, limit: float) -> None:
+    """Show what happens until the rollout has ended, and note what it came to."""
+    said, shown, before = begun, "", watched.standing()
+    while not rollout.outcome:
+        if time.monotonic() - begun > limit:
+            raise TimeoutError(f"rollout {rollout.rollout_id} has not ended after {limit} s")
+        standing = watched.standing()
+        now = time.monotonic()
+        if before.weights and not standing.weights and standing.version == rollout.stable:
+            rollout.back_on_stable = now
+        if before.weights and not standing.weights and standing.share:
+            print(f"  {now - begun:5.1f} s    {standing.share}", flush=True)
+        before = standing
+        for announced in bus.new():
+            _take_note(rollout, announced)
+            print(f"  {now - begun:5.1f} s  {_sentence(announced)}", flush=True)
+        if standing.weights and now - said >= 1:
+            counts = _counts(watched.since(begun), standing, watched.what)
+            if counts != shown:
+                print(f"  {now - begun:5.1f} s    {counts}", flush=True)
+            said, shown = now, counts
+        time.sleep(0.05)
+
+
+def _take_note(rollout: Rollout, announced: dict[str, Any]) -> None:
+    detail = announced["detail"]
+    if announced["detail-type"] == "Step Baked":
+        rollout.bakes_ended_by.append(detail["endedBy"])
+    if announced["detail-type"] in ENDED:
+        rollout.outcome = ENDED[announced["detail-type"]]
+        rollout.reason = detail["reason"]
+        rollout.candidate = detail.get("candidate", "")
+        rollout.redriven = detail.get("redriven")
+
+
+def _sentence(announced: dict[str, Any]) -> str:
+    detail, kind = announced["detail"], announced["detail-type"]
+    match kind:
+        case "Rollout Started":
+            return f"{kind}: {detail['target']}, {len(detail['steps'])} steps"
+        case "Step Started":
+            return f"{kind}: {detail['weight']:g} % to the candidate"
+        case "Step Baked":
+            return f"{kind}: ended by {detail['endedBy']}"
+        case "Verdict Reached":
+            return f"{kind}: {detail['verdict']}: {detail['reason']}"
+    return f"{kind}: {detail['reason']}"
+
+
+def _counts(requests: list[Request], standing: Standing, what: str) -> str:
+    weights = ", ".join(f"{weight * 100:g} % to version {version}" for version, weight in standing.weights.items())
+    counts = "   ".join(f"version {v}: {n} {what}, {e} errors" for v, (n, e) in tally(requests).items())
+    return f"{standing.share or weights}   {counts}"
+
+
+def _transitions(aws: EmbeddedAws, execution: str) -> int:
+    pages = aws.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=execution)
+    return sum(event["type"].endswith("StateEntered") for page in pages for event in page["events"])
+
+
+class _Announcements:
+    """What the bus says of one rollout, by a queue of our own behind a rule, as any team would listen."""
+
+    def __init__(self, aws: EmbeddedAws, bus: str, rollout_id: str) -> None:
+        self._queues, self._events, self._bus = aws.client("sqs"), aws.client("events"), bus
+        self._name = f"watch-{rollout_id}"
+        self._url = self._queues.create_queue(QueueName=self._name)["QueueUrl"]
+        arn = self._queues.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ]
+        pattern = {"source": ["headgate"], "detail": {"rolloutId": [rollout_id]}}
+        self._events.put_rule(Name=self._name, EventBusName=bus, EventPattern=json.dumps(pattern))
+        self._events.put_targets(Rule=self._name, EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn}])
+        self._seen: set[str] = set()
+
+    def new(self) -> list[dict[str, Any]]:
+        """What was announced since the last call, in order; delivered at least once, so told apart by id."""
+        fresh = []
+        for message in self._queues.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10).get("Messages", []):
+            self._queues.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
+            announced = json.loads(message["Body"])
+            if announced["detail"]["id"] not in self._seen:
+                self._seen.add(announced["detail"]["id"])
+                fresh.append(announced)
+        return sorted(fresh, key=lambda announced: announced["detail"]["at"])
+
+    def close(self) -> None:
+        self._events.remove_targets(Rule=self._name, EventBusName=self._bus, Ids=["queue"])
+        self._events.delete_rule(Name=self._name, EventBusName=self._bus)
+        self._queues.delete_queue(QueueUrl=self._url)

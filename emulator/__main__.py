@@ -1,0 +1,148 @@
+"""Serve the embedded AWS: `.venv-local/bin/python -m emulator --port N [--log FILE]`.
+
+In memory, on loopback, until SIGTERM or SIGINT; then the functions' processes end too. Without Docker, unless it is
+told where an engine is: then ECS tasks run as containers, and these end with it as well.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+# What MiniStack reads at import. Said here and not inherited: a developer's shell may hold settings for another
+# MiniStack, and the embedded AWS must be the same everywhere.
+SETTINGS = {
+    "AUTH": "0",
+    "BIND_HOST": "127.0.0.1",
+    "DOCKER_HOST": "unix:///nonexistent/docker.sock",
+    "IOT_MTLS_ENABLED": "0",
+    "LAMBDA_EXECUTOR": "local",
+    "LAMBDA_STRICT": "0",
+    "MINISTACK_ACCOUNT_ID": "000000000000",
+    "MINISTACK_HOST": "localhost",
+    "MINISTACK_REGION": "us-east-1",
+    "PERSIST_STATE": "0",
+    "S3_PERSIST": "0",
+    "SFN_MOCK_CONFIG": "",
+    "SFN_WAIT_SCALE": "1",
+    "SFTP_ENABLED": "0",
+    "USE_SSL": "0",
+}
+
+
+def main() -> None:
+    """Parse the command line, fill the gaps, serve."""
+    parser = argparse.ArgumentParser(prog="python -m emulator", description=__doc__)
+    parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
+    parser.add_argument("--log", type=Path, help="append the log to this file (default: the terminal)")
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="GAP", help="leave this gap open (repeatable)"
+    )
+    parser.add_argument("--bare", action="store_true", help="leave every gap open: MiniStack as it is")
+    parser.add_argument(
+        "--control-plane-rate", type=float, metavar="N", help="take N requests a second to Lambda's control plane"
+    )
+    parser.add_argument(
+        "--docker",
+        metavar="HOST",
+        default="",
+        help="run ECS tasks on the Docker engine at this address (unix:// or tcp://)",
+    )
+    parser.add_argument(
+        "--start-execution-rate", type=float, metavar="N", help="start N executions a second on request"
+    )
+    options = parser.parse_args()
+    if options.log:
+        _log_to(options.log)
+    _settle_environment(options.port, options.docker)
+
+    # Only now: MiniStack reads its settings, and starts logging, at import.
+    from emulator import gaps
+    from emulator.gaps.lambda_ import control_plane_rate
+    from emulator.gaps.stepfunctions import start_execution_rate
+
+    if not options.bare:
+        gaps.install_all(without=frozenset(options.without))
+    if options.control_plane_rate:
+        control_plane_rate.install(options.control_plane_rate)
+    if options.start_execution_rate:
+        start_execution_rate.install(options.start_execution_rate)
+    try:
+        asyncio.run(_serve(options.port, with_docker=bool(options.docker)))
+    finally:
+        _end_functions()
+
+
+def _end_functions() -> None:
+    # MiniStack's own reset also deletes what each process unpacked, one by one, which takes seconds; whoever started us
+    # deletes the folder as a whole.
+    from ministack.core import lambda_runtime
+
+    for kind in vars(lambda_runtime).values():
+        if isinstance(kind, type) and hasattr(kind, "_discard_tmpdir"):
+            kind._discard_tmpdir = lambda _self: None
+    lambda_runtime.reset()
+
+
+def _end_containers() -> None:
+    # Killed, not stopped: whoever started us waits for few seconds. MiniStack stops what is left, one by one.
+    import docker  # type: ignore[import-untyped]
+    from ministack.core import container_reaper
+
+    ours = f"{container_reaper.INSTANCE_LABEL}={container_reaper.instance_id()}"
+    with contextlib.suppress(docker.errors.DockerException, OSError), contextlib.closing(docker.from_env()) as client:
+        for container in client.containers.list(all=True, filters={"label": ours}, ignore_removed=True):
+            with contextlib.suppress(docker.errors.DockerException):
+                container.remove(force=True, v=True)
+
+
+def _log_to(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
+
+
+def _settle_environment(port: int, docker_host: str) -> None:
+    # The functions inherit this environment: nothing of the developer's own AWS settings may reach them.
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(SETTINGS)
+    if docker_host:
+        os.environ["DOCKER_HOST"] = docker_host
+    os.environ["GATEWAY_PORT"] = str(port)
+    os.environ.setdefault("LOG_LEVEL", "INFO")
+
+
+async def _serve(port: int, *, with_docker: bool) -> None:
+    from hypercorn.asyncio import serve  # type: ignore[import-not-found]
+    from hypercorn.config import Config  # type: ignore[import-not-found]
+    from ministack.app import app
+
+    config = Config()
+    config.bind = [f"127.0.0.1:{port}"]
+    config.keep_alive_timeout = 75
+    config.graceful_timeout = 0.5
+    config.shutdown_timeout = 2.0
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    async def told_to_stop() -> None:
+        await stop.wait()
+        if with_docker:
+            await asyncio.to_thread(_end_containers)
+
+    await serve(app, config, shutdown_trigger=told_to_stop)
+
+
+if __name__ == "__main__":
+    main()
+    # MiniStack's daemon threads may be inside a sleep or a socket; waiting for them would only delay the end.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,0 +1,97 @@
+"""Builds the application with sam build and deploys it with sam deploy, as a user would, to the embedded AWS."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from emulator.server import EmbeddedAws
+
+ROOT = Path(__file__).resolve().parents[1]
+WORK = ROOT / ".local"
+SAM = ROOT / ".venv" / "bin" / "sam"
+
+Outputs = dict[str, str]
+
+
+class DeploymentError(RuntimeError):
+    """sam failed; the message holds the end of what it printed."""
+
+
+def parameters() -> Outputs:
+    """The parameters that fit this machine, whose own Python runs the functions."""
+    machine = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine())
+    if machine is None:
+        raise DeploymentError(f"Lambda has no architecture like this machine's ({platform.machine()})")
+    return {"Runtime": f"python{sys.version_info.major}.{sys.version_info.minor}", "Architecture": machine}
+
+
+def deploy_headgate(aws: EmbeddedAws) -> Outputs:
+    """Build and deploy Headgate; answers the stack's outputs."""
+    everything = {"Telemetry": "true", "CodeObjects": "*", "RegisterTaskDefinitions": "true", "TaskRoles": "*"}
+    # Here a queue's attributes hold at once.
+    everything["QueueSettleSeconds"] = "1"
+    return _deploy(aws, "headgate", ROOT / "template.yaml", parameters() | everything)
+
+
+def deploy_sample(aws: EmbeddedAws, headgate: Outputs) -> Outputs:
+    """Build and deploy the service that is to be rolled out."""
+    wanted = ("HeadgateLayerArn", "TelemetryStreamName", "TelemetryStreamArn")
+    overrides = parameters() | {name: headgate[name] for name in wanted}
+    return _deploy(aws, "checkout", ROOT / "examples" / "checkout.yaml", overrides)
+
+
+def deploy_consumer(aws: EmbeddedAws, headgate: Outputs, source: str) -> Outputs:
+    """Build and deploy the consumer that is to be rolled out, behind ``sqs``, ``fifo`` or ``kinesis``."""
+    wanted = ("HeadgateLayerArn", "TelemetryStreamName", "TelemetryStreamArn")
+    overrides = parameters() | {name: headgate[name] for name in wanted} | {"Source": source}
+    return _deploy(aws, "orders", ROOT / "examples" / "orders.yaml", overrides)
+
+
+def _deploy(aws: EmbeddedAws, stack: str, template: Path, overrides: Outputs) -> Outputs:
+    build = WORK / "build" / stack
+    settings = ["--parameter-overrides", *(f"{name}={value}" for name, value in overrides.items())]
+    common = ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local"]
+    _sam(
+        aws,
+        [
+            *("build", *common, "--template", str(template), "--build-dir", str(build)),
+            *settings,
+        ],
+    )
+    _sam(aws, ["deploy", *common, "--stack-name", stack, "--template", str(build / "template.yaml"), *settings])
+    described = aws.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+    return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
+
+
+def _sam(aws: EmbeddedAws, arguments: list[str]) -> None:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    # The layer's makefile takes this environment's pip.
+    environment = inherited | aws.environment() | {"PYTHON": sys.executable, "PYTHONWARNINGS": "ignore"}
+    WORK.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [str(SAM), *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    with (WORK / "sam.log").open("a") as log:
+        log.write(f"$ sam {' '.join(arguments)}\n{done.stdout}{done.stderr}\n")
+    if done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
+        raise DeploymentError(f"sam {arguments[0]} failed ({done.returncode}); its last lines:\n{tail}")
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Say what is being done, and how long it took."""
+    print(f"  {what} ", end="", flush=True)
+    begun = time.monotonic()
+    yield
+    print(f"({time.monotonic() - begun:.1f} s)", flush=True)

@@ -1,0 +1,54 @@
+"""Where the pinned MiniStack differs from AWS and this application would notice: one module per gap, by service.
+
+Each module's docstring says what AWS does, what MiniStack does and which seam is wrapped; its `install()` fills the
+gap. They are listed in the order in which they are installed, so that a later one wraps an earlier one.
+"""
+
+import importlib
+
+ORDER = (
+    "lambda_.function_errors",
+    "lambda_.quiet_functions",
+    "lambda_.reserved_concurrency",
+    "lambda_.lambda_metrics",
+    "cloudwatch.metrics_in_logs",
+    "cloudwatch.metric_data",
+    "lambda_.weighted_aliases",
+    "lambda_.alias_validation",
+    "lambda_.async_invocations",
+    "event_source_mappings.mapping_settings",
+    "event_source_mappings.mapping_states",
+    "event_source_mappings.mapping_metrics",
+    "sqs.queue_metrics",
+    "sqs.batch_traces",
+    "sqs.queue_locks",
+    "sqs.message_moves",
+    "sqs.deleted_queues",
+    "event_source_mappings.queue_consumers",
+    "event_source_mappings.stream_consumers",
+    "cloudwatch.alarm_events",
+    "cloudwatch.alarm_evaluation",
+    "stepfunctions.state_variables",
+    "stepfunctions.task_timeouts",
+    "stepfunctions.task_tokens",
+    "stepfunctions.task_errors",
+    "stepfunctions.retry_delays",
+    "stepfunctions.execution_endings",
+    "stepfunctions.nested_executions",
+    "cloudformation.stack_lookup",
+    "ecs.ecs_containers",
+    "ecs.ecs_task_starts",
+    "ecs.ecs_task_ends",
+    "stepfunctions.run_task_sync",
+)
+
+
+def install_all(without: frozenset[str] = frozenset()) -> None:
+    """Fill every gap but those named; raises SeamMissing where MiniStack is not the one this was written for."""
+    modules = {module.rpartition(".")[2]: module for module in ORDER}
+    unknown = without - modules.keys()
+    if unknown:
+        raise ValueError(f"no such gap: {', '.join(sorted(unknown))}; there are: {', '.join(modules)}")
+    for gap, module in modules.items():
+        if gap not in without:
+            importlib.import_module(f"{__name__}.{module}").install()

@@ -1,0 +1,1 @@
+"""Gaps of Lambda: functions, versions, aliases, their metrics, and its control plane."""

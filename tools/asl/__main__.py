@@ -1,0 +1,8 @@
+"""`python -m tools.asl FILE ...`: a line for each problem; exits with 1 if there is any."""
+
+import sys
+
+from tools.asl.check import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,130 @@
+"""Rules of JSONata expressions, as Step Functions evaluates them.
+
+https://docs.aws.amazon.com/step-functions/latest/dg/transforming-data.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from jsonata.jsonata import Jsonata
+
+from tools.asl.document import expressions, is_expression, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tools.asl.document import State
+
+ADDED_FUNCTIONS = {"hash", "parse", "partition", "random", "range", "uuid"}
+# JSONata 2.0.6 has no more than these binary operators; the Python library also knows those of 2.1.
+TOO_NEW_OPERATORS = ("??", "?:")
+
+
+def expressions_fill_their_strings(state: State) -> Iterator[str]:
+    for text in texts(state.body):
+        if ("{%" in text or "%}" in text) and not is_expression(text):
+            yield f"{text!r} must begin with '{{% ' and end with ' %}}'"
+    for field in ("Resource", "Next", "Default", "Type"):
+        if is_expression(state.body.get(field)):
+            yield f"{field} cannot be an expression"
+
+
+def expressions_can_be_parsed(state: State) -> Iterator[str]:
+    for text in expressions(state.body):
+        try:
+            _syntax(text)
+        except ValueError as error:
+            yield f"{text!r} cannot be parsed: {error}"
+
+
+def expressions_are_of_step_functions_version(state: State) -> Iterator[str]:
+    for text in expressions(state.body):
+        bare = _without_literals(text)
+        yield from (f"{text!r} uses {each}, newer than JSONata 2.0.6" for each in TOO_NEW_OPERATORS if each in bare)
+        if re.search(r"\$eval\b", bare):
+            yield f"{text!r} uses $eval, which Step Functions lacks; use $parse"
+
+
+def expressions_read_known_variables(state: State) -> Iterator[str]:
+    functions = set(Jsonata.static_frame.bindings) | ADDED_FUNCTIONS
+    for text, tree in _trees(state.body):
+        nodes = list(_nodes(tree))
+        bound = {node.lhs.value for node in nodes if node.type == "bind"}
+        bound |= {argument.value for node in nodes if node.type == "lambda" for argument in node.arguments}
+        used = {str(node.value) for node in nodes if node.type == "variable"}
+        for name in sorted(used - bound - functions - state.variables - {"", "$", "states"}):
+            yield f"{text!r} reads ${name}, which nothing assigns"
+
+
+def expressions_start_from_a_variable(state: State) -> Iterator[str]:
+    for text, tree in _trees(state.body):
+        for node in _nodes_without_context(tree):
+            if node.type in {"name", "wildcard", "descendant"}:
+                yield f"{text!r} reads {node.value!r} of nothing; begin with $states or a variable"
+            elif node.type == "variable" and node.value in {"", "$"}:
+                yield f"{text!r} uses ${node.value} outside of a path; begin with $states or a variable"
+
+
+def result_and_error_are_read_where_they_exist(state: State) -> Iterator[str]:
+    own = {field: state.body.get(field) for field in ("Assign", "Output")}
+    caught = [{field: catcher.get(field) for field in ("Assign", "Output")} for catcher in state.catchers]
+    for field, right, where in (
+        ("result", own if state.type in {"Task", "Parallel", "Map"} else None, "Assign and Output of a Task"),
+        ("errorOutput", caught, "Assign and Output of a Catch"),
+    ):
+        for text in Counter(expressions(state.body)) - Counter(expressions(right)):
+            if re.search(rf"\$states\.{field}\b", _without_literals(text)):
+                yield f"{text!r} reads $states.{field}, which exists only in {where}"
+
+
+def _syntax(text: str) -> Any:
+    try:
+        return Jsonata.jsonata(text[2:-2]).ast
+    except Exception as error:
+        raise ValueError(str(error)) from error
+
+
+def _trees(value: Any) -> Iterator[tuple[str, Any]]:
+    for text in expressions(value):
+        try:
+            yield text, _syntax(text)
+        except ValueError:
+            continue  # expressions_can_be_parsed has it
+
+
+def _without_literals(text: str) -> str:
+    """The expression without its strings and regular expressions."""
+    return re.sub(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|(?<=[(,])\s*/(?:\\.|[^/\\])+/', "''", text)
+
+
+def _nodes(value: Any) -> Iterator[Any]:
+    """All nodes of a syntax tree."""
+    if isinstance(value, list):
+        for each in value:
+            yield from _nodes(each)
+    elif hasattr(value, "lbp"):
+        yield value
+        for part in _parts(value).values():
+            yield from _nodes(part)
+
+
+def _nodes_without_context(value: Any) -> Iterator[Any]:
+    """The nodes that are evaluated against the input document, which Step Functions does not give."""
+    if isinstance(value, list):
+        for each in value:
+            yield from _nodes_without_context(each)
+    elif hasattr(value, "lbp"):
+        if value.type == "path":
+            yield from _nodes_without_context(value.steps[0])
+            return
+        yield value
+        for name, part in _parts(value).items():
+            if name not in {"group", "predicate", "stages"} and not (value.type == "lambda" and name == "arguments"):
+                yield from _nodes_without_context(part)
+
+
+def _parts(node: Any) -> dict[str, Any]:
+    return {name: part for name, part in vars(node).items() if not name.startswith("_") and name != "outer_instance"}

@@ -1,0 +1,27 @@
+"""`python -m tools.lambda_image [--python VERSION]`: make the image that functions run in, unless it is there."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tools.docker_engine import DockerEngine, DockerEngineError
+from tools.lambda_image.build import SUITES, LambdaImageError, default_version, ensure
+
+
+def main() -> int:
+    """Parse the command line and see to the image."""
+    parser = argparse.ArgumentParser(prog="python -m tools.lambda_image", description=__doc__)
+    parser.add_argument("--python", choices=SUITES, default=default_version(), help="default: %(default)s")
+    version = parser.parse_args().python
+    try:
+        with DockerEngine() as engine:
+            print(f"{ensure(engine, version)} is there.")
+    except (DockerEngineError, LambdaImageError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,72 @@
+"""Writes the JSON Schema of every event's detail to docs/schemas: ``python -m tools.schemas [--check]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from headgate.events import EVENTS
+
+SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
+
+
+class _Plain(GenerateJsonSchema):
+    """Without a title for every field: it would only be the field's name again."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
+        return False
+
+
+def schema_of(detail_type: str) -> dict[str, Any]:
+    """The JSON Schema of the detail of one kind of event."""
+    schema = EVENTS[detail_type].model_json_schema(by_alias=True, schema_generator=_Plain)
+    if detail_type in ("Rollout Requested", "Undo Requested", "Task Requested", "Redrive Requested"):
+        # The event's own id, or the execution's name, serves where the request gives none.
+        schema["required"] = [name for name in schema["required"] if name != "id"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": detail_type}
+
+
+def file_of(detail_type: str) -> Path:
+    """Where the schema of a detail-type is kept."""
+    return SCHEMAS / f"{detail_type.lower().replace(' ', '-')}.json"
+
+
+def stale() -> list[Path]:
+    """Files that are not what the models say, or that no model stands behind."""
+    written = {file_of(detail_type): text_of(detail_type) for detail_type in EVENTS}
+    wrong = [path for path, text in written.items() if not path.is_file() or path.read_text("utf-8") != text]
+    return sorted([*wrong, *(path for path in SCHEMAS.glob("*.json") if path not in written)])
+
+
+def text_of(detail_type: str) -> str:
+    """The content of a schema's file."""
+    return json.dumps(schema_of(detail_type), indent=2) + "\n"
+
+
+def write() -> None:
+    """Write every schema, and remove what no model stands behind."""
+    SCHEMAS.mkdir(parents=True, exist_ok=True)
+    for path in stale():
+        path.unlink(missing_ok=True)
+    for detail_type in EVENTS:
+        file_of(detail_type).write_text(text_of(detail_type), "utf-8")
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.schemas", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is stale")
+    if not parser.parse_args(arguments).check:
+        write()
+        return 0
+    for path in stale():
+        print(f"{path} is stale; run python -m tools.schemas")
+    return 1 if stale() else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
