@@ -26,6 +26,12 @@ invoke: setup ## Run one function in a container: FUNCTION=Planner, EVENT=events
 ##@ Work on it
 setup: $(VENV)/.ready $(LOCAL_VENV)/.ready $(BIN)/headgate ## Make the project's own environments, and the command .venv/bin/headgate
 
+check: setup ## The inner loop: ruff, mypy and the fast tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/unit -n auto --dist loadgroup --quiet $(PYTEST_ARGS)
+
 test: test-unit test-local ## Run all tests
 
 test-unit: setup ## Run the tests that need nothing but Python: the core, the functions, the state machines
@@ -63,7 +69,7 @@ clean: ## Remove environments and build results
 	rm -rf $(VENV) $(LOCAL_VENV) .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nWhat a strategy would catch:\n  $(BIN)/headgate simulate --help\n'
 
 $(VENV)/.ready: requirements/dev.txt
@@ -79,4 +85,4 @@ $(LOCAL_VENV)/.ready: requirements/local.txt
 	@bash local/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) requirements/local.txt
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop invoke setup test test-unit test-local test-docker lambda-image lint bench format build clean help
+.PHONY: demo demo-serve demo-stop invoke setup check test test-unit test-local test-docker lambda-image lint bench format build clean help
