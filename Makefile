@@ -65,6 +65,9 @@ format: setup ## Format the code
 build: setup ## sam build, for the runtime and architecture that samconfig.toml or the template names
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam build $(SAM_ARGS)
 
+release-fixture: setup ## Keep this version as a fixture for upgrade tests (REPLACE=1 replaces an archive of it)
+	@$(BIN)/python -m tools.package_release $(if $(REPLACE),--replace)
+
 clean: ## Remove environments and build results
 	rm -rf $(VENV) $(LOCAL_VENV) .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -85,4 +88,4 @@ $(LOCAL_VENV)/.ready: requirements/local.txt
 	@bash local/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) requirements/local.txt
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop invoke setup check test test-unit test-local test-docker lambda-image lint bench format build clean help
+.PHONY: demo demo-serve demo-stop invoke setup check test test-unit test-local test-docker lambda-image lint bench format build release-fixture clean help
