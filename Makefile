@@ -32,10 +32,11 @@ check: setup ## The inner loop: ruff, mypy and the fast tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/unit -n auto --dist loadgroup --quiet $(PYTEST_ARGS)
 
-test: test-unit test-local ## Run all tests
+test: COVERAGE := 1
+test: test-unit test-local ## Run all tests; the unit tests measure branch coverage and hold its floor
 
-test-unit: setup ## Run the tests that need nothing but Python: the core, the functions, the state machines
-	$(BIN)/python -m pytest tests/unit tests/statemachines -n auto --dist loadgroup $(PYTEST_ARGS)
+test-unit: setup ## Run the tests that need nothing but Python: the core, the functions, the state machines (COVERAGE=1 measures it)
+	$(BIN)/python -m pytest tests/unit tests/statemachines -n auto --dist loadgroup $(if $(COVERAGE),--cov) $(PYTEST_ARGS)
 
 test-local: setup ## Run the tests of the deployed application on the embedded AWS
 	$(BIN)/python -m pytest tests/local $(PYTEST_ARGS)
@@ -69,7 +70,7 @@ release-fixture: setup ## Keep this version as a fixture for upgrade tests (REPL
 	@$(BIN)/python -m tools.package_release $(if $(REPLACE),--replace)
 
 clean: ## Remove environments and build results
-	rm -rf $(VENV) $(LOCAL_VENV) .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LOCAL_VENV) .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
