@@ -26,10 +26,18 @@ invoke: setup ## Run one function in a container: FUNCTION=Planner, EVENT=events
 ##@ Work on it
 setup: $(VENV)/.ready $(LOCAL_VENV)/.ready $(BIN)/headgate ## Make the project's own environments, and the command .venv/bin/headgate
 
-test: test-unit test-local ## Run all tests
+check: setup ## The inner loop: ruff, mypy, import-linter and the fast tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/unit -n auto --dist loadgroup --quiet $(PYTEST_ARGS)
 
-test-unit: setup ## Run the tests that need nothing but Python: the core, the functions, the state machines
-	$(BIN)/python -m pytest tests/unit tests/statemachines -n auto --dist loadgroup $(PYTEST_ARGS)
+test: COVERAGE := 1
+test: test-unit test-local ## Run all tests; the unit tests measure branch coverage and hold its floor
+
+test-unit: setup ## Run the tests that need nothing but Python: the core, the functions, the state machines (COVERAGE=1 measures it)
+	$(BIN)/python -m pytest tests/unit tests/statemachines -n auto --dist loadgroup $(if $(COVERAGE),--cov) $(PYTEST_ARGS)
 
 test-local: setup ## Run the tests of the deployed application on the embedded AWS
 	$(BIN)/python -m pytest tests/local $(PYTEST_ARGS)
@@ -40,10 +48,11 @@ test-docker: setup ## Run every function, and ECS tasks, in containers: needs Do
 lambda-image: setup ## Make the image that functions run in, unless Docker has it (IMAGE_PYTHON=3.13)
 	@$(BIN)/python -m tools.lambda_image $(if $(IMAGE_PYTHON),--python '$(IMAGE_PYTHON)')
 
-lint: setup ## ruff, mypy strict, cfn-lint, sam validate, the ASL check
+lint: setup ## ruff, mypy strict, import-linter, cfn-lint, sam validate, the ASL check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/cfn-lint template.yaml examples/*.yaml
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --region us-east-1
 	$(BIN)/python -m tools.asl statemachines/*.asl.json
@@ -59,11 +68,14 @@ format: setup ## Format the code
 build: setup ## sam build, for the runtime and architecture that samconfig.toml or the template names
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam build $(SAM_ARGS)
 
+release-fixture: setup ## Keep this version as a fixture for upgrade tests (REPLACE=1 replaces an archive of it)
+	@$(BIN)/python -m tools.package_release $(if $(REPLACE),--replace)
+
 clean: ## Remove environments and build results
-	rm -rf $(VENV) $(LOCAL_VENV) .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LOCAL_VENV) .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nWhat a strategy would catch:\n  $(BIN)/headgate simulate --help\n'
 
 $(VENV)/.ready: requirements/dev.txt
@@ -79,4 +91,4 @@ $(LOCAL_VENV)/.ready: requirements/local.txt
 	@bash tools/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) requirements/local.txt
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop invoke setup test test-unit test-local test-docker lambda-image lint bench format build clean help
+.PHONY: demo demo-serve demo-stop invoke setup check test test-unit test-local test-docker lambda-image lint bench format build release-fixture clean help

@@ -64,6 +64,9 @@ if TYPE_CHECKING:
     from headgate.rollouts.table import TerminalStatus
     from tests.unit.memory_table import Items
 
+# It plays again what other tests cover, very often: measured, it would take twice as long.
+pytestmark = pytest.mark.no_cover
+
 FIRST, SECOND, EAGER, WAITING = "first", "second", "eager", "waiting"
 """The rollout that holds the lock at the beginning, two that come, and one that is in line at the beginning."""
 
