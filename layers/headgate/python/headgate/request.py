@@ -39,13 +39,16 @@ class LambdaAliasTarget(Wire):
     """An alias of a Lambda function."""
 
     kind: Literal["lambda-alias"]
+    """The kind of target."""
     function: Annotated[
         str,
         AfterValidator(matching(_FUNCTION, "must be a function's name, or its ARN without a version or alias")),
     ]
+    """Name of the function, or its ARN without a version or alias."""
     alias: Annotated[
         str, AfterValidator(matching(_ALIAS, "must be an alias's name; a version or $LATEST cannot be rolled out to"))
     ]
+    """Name of the alias whose traffic is shifted. A version or ``$LATEST`` cannot be a target."""
 
     @property
     def name(self) -> str:
@@ -81,10 +84,12 @@ class EventSourceTarget(Wire):
     """A consumer: a Lambda function behind an event source mapping of a queue or stream."""
 
     kind: Literal["event-source"]
+    """The kind of target."""
     mapping: Annotated[str, AfterValidator(matching(_UUID, "must be the mapping's UUID, in lower case"))]
+    """UUID of the event source mapping, in lower case. The mapping must point at an alias."""
     mode: Literal["split", "ramp"] | None = None
-    """split: weights pick the version per batch. ramp: the candidate alone, with little concurrency first. Without one,
-    what is safe: ramp for a FIFO queue or with a tumbling window, split for the others."""
+    """``split``: the alias's weights choose the version for each batch. ``ramp``: the candidate runs alone, first with
+    little concurrency. Default: ``ramp`` for a FIFO queue or a mapping with a tumbling window, ``split`` otherwise."""
 
     @property
     def partition(self) -> None:
@@ -132,6 +137,7 @@ class PublishedVersion(Wire):
             matching(re.compile(r"[0-9]+"), 'must be a version\'s number; to roll out $LATEST, say {"publish": {}}')
         ),
     ]
+    """Number of an existing version. To roll out ``$LATEST``, give ``publish`` instead."""
 
 
 class Nothing(Wire):
@@ -142,20 +148,25 @@ class PublishLatest(Wire):
     """Publish what $LATEST holds, code and configuration."""
 
     publish: Nothing
+    """Publish the code and configuration that ``$LATEST`` holds, also when only the configuration has changed."""
 
 
 class ZipCode(Wire):
     """A deployment package in S3."""
 
     s3_bucket: Annotated[str, Field(min_length=3)]
+    """Bucket of the deployment package. ``CodeObjects`` must cover bucket and key."""
     s3_key: Annotated[str, Field(min_length=1)]
+    """Key of the deployment package."""
     s3_object_version: str | None = None
+    """Version of the object in a versioned bucket."""
 
 
 class ImageCode(Wire):
     """A container image in Amazon ECR."""
 
     image_uri: Annotated[str, Field(min_length=1)]
+    """URI of a container image in Amazon ECR. ``CodeRepositories`` must cover the repository."""
 
 
 def _code_shape(value: Any) -> str:
@@ -167,6 +178,7 @@ class NewCode(Wire):
     """Put new code into $LATEST first, then publish it."""
 
     code: Annotated[Annotated[ZipCode, Tag("<zip>")] | Annotated[ImageCode, Tag("<image>")], Discriminator(_code_shape)]
+    """Put this code into ``$LATEST`` first, then publish it."""
 
 
 def _candidate_shape(value: Any) -> str | None:
@@ -196,30 +208,38 @@ class ErrorGuard(Wire):
     """Compare errors per revision."""
 
     tolerate: Tolerated = 0.0
+    """How much worse the candidate may be, relative to the stable revision: 0.5 lets it fail at 1.5 times the stable
+    rate."""
 
 
 class LatencyGuard(Wire):
     """Compare how many requests are slower than a threshold; ``tolerate`` as for errors."""
 
     threshold_ms: Annotated[float, Field(strict=True, ge=0.001, le=900_000, allow_inf_nan=False)] | None = None
-    """Milliseconds; without one, the 95th percentile of what the target took over the day before the rollout."""
+    """A request slower than this is slow. Default: the 95th percentile of the target's durations over the day before,
+    fixed when the rollout starts."""
     tolerate: Tolerated = 0.0
+    """As for ``errors``: 0.5 lets the candidate be slow 1.5 times as often."""
 
 
 class MetricQuery(Wire):
     """A CloudWatch metric whose sum over a minute is a count; ``{revision}`` in a value stands for each revision."""
 
     namespace: Annotated[str, Field(min_length=1, max_length=255)]
+    """Namespace of the metric."""
     metric_name: Annotated[str, Field(min_length=1, max_length=255)]
+    """Name of the metric."""
     dimensions: Annotated[dict[str, str], Field(max_length=30)] = {}
+    """Name and value of each dimension."""
     stat: Annotated[str, Field(min_length=1, max_length=64)] = "Sum"
-    """https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Statistics-definitions.html"""
+    """Statistic that yields the count for a minute."""
 
 
 class MathQuery(Wire):
     """Metric math over named metrics: {"expression": "all - good", "metrics": {"all": {...}, "good": {...}}}."""
 
     expression: Annotated[str, Field(min_length=1, max_length=1024)]
+    """Metric math over the names in ``metrics``."""
     metrics: Annotated[
         dict[
             Annotated[
@@ -229,6 +249,7 @@ class MathQuery(Wire):
         ],
         Field(min_length=1, max_length=10),
     ]
+    """The metrics of the expression by name. A name is a lowercase letter, then letters, digits and ``_``."""
 
 
 def _query_shape(value: Any) -> str:
@@ -246,10 +267,13 @@ class CustomGuard(Wire):
     """Compare any two counts that CloudWatch holds per revision."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
-    """What the verdict calls it."""
+    """Name of the guard in the verdict. Each custom guard needs its own."""
     requests: Query
+    """Count of requests. ``{revision}`` must stand in a value of at least one metric."""
     failures: Query
+    """Count of failures among these requests. The same rule applies."""
     tolerate: Tolerated = 0.0
+    """As for ``errors``."""
 
     @model_validator(mode="after")
     def _per_revision(self) -> CustomGuard:
@@ -268,16 +292,17 @@ class SourceGuard(Wire):
     """Absolute limits on a consumer's source: more than one of these is reason enough to roll back."""
 
     oldest_message_seconds: Annotated[int, Field(strict=True, ge=1)] | None = None
-    """Of a queue: how long its oldest message has waited, over a minute."""
+    """Of a queue: seconds that its oldest message has waited. SQS leaves out messages that were received several times,
+    so add another limit."""
     backlog_growth: Annotated[int, Field(strict=True, ge=0)] | None = None
     """Of a queue: how many more messages are visible than when the rollout started."""
     dead_letters: Annotated[int, Field(strict=True, ge=0)] | None = None
-    """Messages, or batches of a stream, that were given up during the rollout."""
+    """Messages, or batches of a stream, that were given up during the rollout. 0 is a good start."""
     iterator_age_seconds: Annotated[int, Field(strict=True, ge=1)] | None = None
-    """Of a stream: how far the consumer is behind, over a minute."""
+    """Of a stream: seconds that the consumer is behind."""
     failed_events: Annotated[int, Field(strict=True, ge=0)] | None = None
-    """Messages or records that the function failed on in a minute, partial batch failures included. The mapping has to
-    report it: MetricsConfig {"Metrics": ["EventCount"]}."""
+    """Messages or records that the function failed on in a minute, partial batch failures included. Refused unless the
+    mapping reports it (``MetricsConfig`` ``{"Metrics": ["EventCount"]}``)."""
 
     @model_validator(mode="after")
     def _limits_something(self) -> SourceGuard:
@@ -303,9 +328,9 @@ class EarlyPromotion(Wire):
     """Promote before the steps have run their course, once the candidate is shown not to be much worse."""
 
     worse: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 1.0
-    """What has to be ruled out: a candidate that fails (1 + worse) times as often as the stable revision."""
+    """What the evidence must rule out: a candidate that fails (1 + ``worse``) times as often as the stable revision."""
     beta: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.05
-    """Probability that such a candidate is promoted early."""
+    """Probability that such a candidate is promoted early all the same. At least 1e-12."""
 
 
 MOST_ALARMS = 90
@@ -319,24 +344,35 @@ class Guards(Wire):
     """What the evidence is held against."""
 
     alarms: Annotated[list[Annotated[str, Field(min_length=1, max_length=255)]], Field(max_length=MOST_ALARMS)] = []
-    """Names of CloudWatch alarms (metric or composite)."""
+    """Names of CloudWatch alarms, metric or composite. An alarm that goes to ALARM ends the rollout at once. One that
+    is in ALARM at the start counts once it has recovered."""
     strict_alarms: bool = False
-    """Refuse the rollout when an alarm fires already, instead of waiting for it to recover once."""
+    """Refuse the rollout while one of these alarms is in ALARM."""
     errors: ErrorGuard | None = None
+    """Compare the error rates of the two revisions. ``{}`` tolerates nothing."""
     latency: LatencyGuard | None = None
+    """Compare how many requests are slow. ``{}`` takes the threshold from the target's past."""
     custom: Annotated[list[CustomGuard], Field(max_length=10)] = []
+    """Compare any two counts that CloudWatch holds per revision."""
     source: SourceGuard | None = None
-    """For a consumer: the health of what it reads from."""
+    """Of a consumer: absolute limits on the queue or stream that it reads from."""
     alpha: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.01
-    """Probability that a candidate which is no worse is ever rolled back, over the whole rollout and all guards."""
+    """Probability that a candidate which is no worse is ever rolled back, over the whole rollout. The guards that
+    compare share it equally. At least 1e-12."""
     evidence: Literal["telemetry", "cloudwatch"] = "telemetry"
-    """Where the counts for errors and latency come from: in seconds, or per minute."""
+    """Where errors and latency are counted. ``telemetry``: within seconds. ``cloudwatch``: by the minute, with nothing
+    to add to the function; steps then bake for at least 300 seconds."""
     failures_per_cause: Annotated[float, Field(strict=True, ge=1, le=1000, allow_inf_nan=False)] = 1.0
-    """The most failures that one cause makes (a client that tries again), where telemetry cannot name the cause."""
+    """The most failures that one cause makes, such as a client that tries again, where telemetry cannot name the cause.
+    The judge becomes slower by this factor."""
     noise: Annotated[float, Field(strict=True, ge=0, le=10, allow_inf_nan=False)] = 0.0
-    """Coefficient of variation by which each revision's failures wander from minute to minute on their own."""
+    """Coefficient of variation by which the failure rate of each revision changes from minute to minute for other
+    reasons, such as one bad host among many. 0.3 is typical."""
     promote_early: EarlyPromotion | None = None
+    """Promote before all steps are done, once the evidence rules out a candidate that is much worse."""
     on_no_data: Literal["wait", "fail", "pass"] = "wait"
+    """What follows a bake that saw no request of one revision. ``wait``: bake again, 12 times at most, then roll back.
+    ``fail``: roll back. ``pass``: go on. A rollout without a guard that compares needs no data."""
 
     @property
     def compare(self) -> bool:
@@ -365,8 +401,11 @@ class LambdaHook(Wire):
     """A Lambda function that is asked before or after traffic moves."""
 
     lambda_: Annotated[str, Field(alias="lambda", min_length=1, max_length=256)]
+    """Name or ARN of the function."""
     timeout_seconds: HookSeconds = 300
+    """Time limit of the whole hook, waits between ``IN_PROGRESS`` answers included."""
     config: dict[str, Any] = {}
+    """Data of your own; the hook gets it as ``config``."""
 
 
 class _AsTaskRequested:
@@ -387,8 +426,10 @@ class EcsTaskHook(Wire):
     """An ECS task that is run to its end: the hook succeeds as the task does."""
 
     ecs_task: Annotated[dict[str, Any], _AsTaskRequested()]
-    """As given: whoever reads a plan need not know what a task is. ``read_request`` checks it."""
+    """Fields of a Task Requested event. The hook succeeds if the task does. ``id`` is ``rollout/stage/index`` by
+    default."""
     timeout_seconds: HookSeconds = 300
+    """Time limit of the whole hook. A task that still runs is then stopped."""
 
 
 class StateMachineHook(Wire):
@@ -400,8 +441,11 @@ class StateMachineHook(Wire):
             matching(_STATE_MACHINE, "must be a state machine's name, or its ARN without a version or alias")
         ),
     ]
+    """Name or ARN of a Standard state machine of this account and Region."""
     timeout_seconds: HookSeconds = 300
+    """Time limit of the whole hook. An execution that still runs is then stopped."""
     config: dict[str, Any] = {}
+    """Data of your own; the execution gets it as ``config``."""
 
 
 _HOOKS: dict[type, str] = {LambdaHook: "lambda", EcsTaskHook: "ecsTask", StateMachineHook: "stateMachine"}
@@ -432,10 +476,15 @@ class Hooks(Wire):
     """The hooks of each stage, asked in order."""
 
     before_traffic: Stage = []
+    """Run after the candidate is ready and before it gets traffic."""
     before_step: Stage = []
+    """Run before each shift of traffic."""
     after_step: Stage = []
+    """Run after each bake."""
     after_traffic: Stage = []
+    """Run after the promotion. If one fails, the rollout is rolled back."""
     on_rollback: Stage = []
+    """Run after a rollback."""
 
     def by_place(self) -> Iterator[tuple[str, int, LambdaHook | EcsTaskHook | StateMachineHook]]:
         """Every hook with its stage, as a request spells it, and its index there."""
@@ -448,14 +497,16 @@ class Pause(Wire):
     """Wait for an operator instead of rolling back at once."""
 
     at: Literal["current", "zero"] = "current"
-    """Stay at the weight at which it failed, or take all traffic off the candidate first."""
+    """``current``: stay at the weight of the failed step. ``zero``: first take all traffic off the candidate."""
     limit_seconds: Annotated[int, Field(strict=True, ge=1, le=MAX_SECONDS)] = ONE_DAY
+    """How long to wait for an operator."""
     then: Literal["rollback", "promote"] = "rollback"
-    """What becomes of the rollout when nobody has said anything by then."""
+    """What follows when no signal has come by then."""
 
 
 class PauseOnFailure(Wire):
     pause: Pause
+    """Wait for an operator."""
 
 
 def _failure_shape(value: Any) -> str | None:
@@ -476,25 +527,40 @@ class RolloutRequest(Wire):
     """A request to roll a candidate out on a target."""
 
     id: RolloutId
+    """Makes the request idempotent and names the rollout everywhere. Letters, digits and ``._:/@+=-``; the first is a
+    letter or digit. A refused id cannot be used again: send the corrected request under a new id. Default: the id of
+    the event, else of the message, else the name of the execution."""
     target: Target
+    """What to roll out on."""
     # Made when they are needed: a default that is a model would build its schema at import.
     candidate: Candidate = Field(default_factory=lambda: PublishLatest(publish=Nothing()))
+    """The revision to roll out."""
     strategy: Strategy = DEFAULT_STRATEGY
+    """How traffic moves: the name of a preset, or an object."""
     guards: Guards = Field(default_factory=Guards)
+    """What the candidate is judged by."""
     hooks: Hooks = Field(default_factory=Hooks)
+    """Your own checks at each stage."""
     on_failure: OnFailure = "rollback"
+    """``rollback``, or ``{"pause": {...}}`` to wait for an operator first."""
     on_busy: Literal["wait", "refuse"] = "wait"
+    """What happens if the target has a rollout already. ``wait``: run after it. ``refuse``: refuse the request. A
+    request for an alias that a consumer's rollout moves, or for a consumer of an alias that another rollout moves, is
+    always refused."""
     undo_of: RolloutId | None = None
-    """The rollout that this one takes back; an Undo Requested event is turned into such a request."""
+    """Id of the rollout that this one undoes. Headgate sets it for an Undo Requested event."""
 
 
 class UndoRequest(Wire):
     """The detail of an ``Undo Requested`` event: put back what the target served before its last promotion."""
 
     id: RolloutId
+    """As for a rollout's request."""
     target: Target
+    """The target to put back."""
     rollout_id: RolloutId | None = None
-    """The rollout to take back; refused if the target has been promoted since. The last one by default."""
+    """The rollout to undo. Refused if another rollout was promoted on the target since. Default: the last one that was
+    promoted."""
 
 
 def read_undo(detail: object, default_id: str) -> UndoRequest:

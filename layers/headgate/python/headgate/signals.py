@@ -35,9 +35,13 @@ class RolloutSignal(Wire):
     """The detail of a ``Rollout Signal`` event: what an operator wants."""
 
     rollout_id: RolloutId
+    """The rollout to steer."""
     signal: Literal["promote", "promote-fully", "pause", "resume", "abort"]
+    """What to do."""
     by: Text = "an operator"
+    """Who sends the signal. The first 256 bytes are kept."""
     reason: Text = ""
+    """Why. The first 1,000 bytes are kept."""
 
 
 def read_signal(detail: object) -> RolloutSignal:
