@@ -117,7 +117,7 @@ StopRule = Annotated[
 
 
 class RedriveRequest(Wire):
-    """A request to bring back what has failed; unless ``dryRun`` is false it only says what would be done."""
+    """A request to bring back what has failed. Unless ``dryRun`` is false, it only reports."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 

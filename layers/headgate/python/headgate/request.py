@@ -552,7 +552,7 @@ class RolloutRequest(Wire):
 
 
 class UndoRequest(Wire):
-    """The detail of an ``Undo Requested`` event: put back what the target served before its last promotion."""
+    """A request to restore what the target served before its last promotion."""
 
     id: RolloutId
     """As for a rollout's request."""

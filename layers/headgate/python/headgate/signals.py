@@ -32,7 +32,7 @@ Text = Annotated[str, BeforeValidator(_utf8)]
 
 
 class RolloutSignal(Wire):
-    """The detail of a ``Rollout Signal`` event: what an operator wants."""
+    """A signal from an operator to a rollout that runs."""
 
     rollout_id: RolloutId
     """The rollout to steer."""
