@@ -251,12 +251,11 @@ def parameters_table() -> str:
     for name, parameter in template()["Parameters"].items():
         if "AllowedValues" in parameter:
             allowed = ", ".join(f"`{value}`" for value in parameter["AllowedValues"])
+        elif "MinValue" in parameter:
+            least, most = parameter["MinValue"], parameter.get("MaxValue")
+            allowed = f"at least {least}" if most is None else f"{least} to {most}"
         else:
-            least, most = parameter.get("MinValue"), parameter.get("MaxValue")
-            bounds = f"{least} to {most}" if most is not None else f"at least {least}"
-            allowed = (
-                bounds if least is not None else f"`{parameter['AllowedPattern']}`" * ("AllowedPattern" in parameter)
-            )
+            allowed = f"`{pattern}`" if (pattern := parameter.get("AllowedPattern")) else "any"
         default = str(parameter["Default"])
         rows.append(
             [f"`{name}`", f"`{default}`" if default else "none", allowed, " ".join(parameter["Description"].split())]
