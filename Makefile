@@ -47,6 +47,7 @@ lint: setup ## ruff, mypy strict, cfn-lint, sam validate, the ASL check
 	$(BIN)/cfn-lint template.yaml local/sample/*.yaml
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --region us-east-1
 	$(BIN)/python -m local.asl_check statemachines/*.asl.json
+	$(BIN)/python -m tools.reference --check
 
 bench: setup ## Measure judge, telemetry, intake, transitions and cost, rollback, init, cold starts; QUICK=1 is quick
 	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
@@ -55,12 +56,16 @@ format: setup ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: .venv-docs/.ready ## Build the documentation as a site, in .site
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@echo "The site begins at .site/index.html."
+
 ##@ Deploy it
 build: setup ## sam build, for the runtime and architecture that samconfig.toml or the template names
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam build $(SAM_ARGS)
 
 clean: ## Remove environments and build results
-	rm -rf $(VENV) $(LOCAL_VENV) .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LOCAL_VENV) .venv-docs .site .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,4 +84,4 @@ $(LOCAL_VENV)/.ready: requirements/local.txt
 	@bash local/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) requirements/local.txt
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop invoke setup test test-unit test-local test-docker lambda-image lint bench format build clean help
+.PHONY: docs demo demo-serve demo-stop invoke setup test test-unit test-local test-docker lambda-image lint bench format build clean help
