@@ -29,7 +29,7 @@ setup: $(VENV)/.ready $(LOCAL_VENV)/.ready $(BIN)/headgate ## Make the project's
 test: test-unit test-local ## Run all tests
 
 test-unit: setup ## Run the tests that need nothing but Python: the core, the functions, the state machines
-	$(BIN)/python -m pytest tests/unit tests/statemachines -n auto --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/docs tests/unit tests/statemachines -n auto --dist loadgroup $(PYTEST_ARGS)
 
 test-local: setup ## Run the tests of the deployed application on the embedded AWS
 	$(BIN)/python -m pytest tests/local $(PYTEST_ARGS)
