@@ -47,7 +47,8 @@ def commands_of(script: str) -> list[list[str]]:
             words = shlex.split(waiting, comments=True)
         except ValueError:  # A quotation goes on in the next line.
             continue
-        waiting, command = "", []
+        waiting = ""
+        command: list[str] = []
         for word in words:
             if word in ("&&", "|", ";"):
                 commands.append(command)

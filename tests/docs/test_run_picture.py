@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from tools.run_picture import PICTURE, draw, read
 
@@ -33,12 +33,12 @@ def test_runs_are_read_from_what_a_demo_printed() -> None:
 
 
 def test_the_picture_is_one_and_says_how_both_ended() -> None:
-    text = " ".join(ElementTree.fromstring(draw(read(PRINTED))).itertext())  # noqa: S314 - drawn by the line itself
+    text = " ".join(ET.fromstring(draw(read(PRINTED))).itertext())  # noqa: S314 - drawn by the line itself
     assert "succeeded after 11.5 s" in text
     assert "rolled back after 5.1 s" in text
 
 
 def test_the_picture_in_the_docs_is_one_and_loads_nothing() -> None:
     picture = PICTURE.read_text("utf-8")
-    assert ElementTree.fromstring(picture).tag.endswith("svg")  # noqa: S314 - a file of this repository
+    assert ET.fromstring(picture).tag.endswith("svg")  # noqa: S314 - a file of this repository
     assert "href" not in picture
