@@ -240,6 +240,7 @@ def _function(_loader: _Template, name: str, _node: yaml.Node) -> str:
 _Template.add_multi_constructor("!", _function)
 
 
+@cache
 def template() -> dict[str, Any]:
     """The template as data; functions of CloudFormation are not worked out."""
     return dict(yaml.load(TEMPLATE.read_text("utf-8"), _Template))  # noqa: S506 - a SafeLoader

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from botocore import session, xform_name
 from click import Context, Group
-from samcli.cli.context import Context as SamContext
-from samcli.cli.main import cli as sam_cli
 
 from headgate_cli.main import main as headgate_cli
 from tests.docs.coming import COMING_MODULES, COMING_TARGETS
@@ -99,6 +97,10 @@ def _headgate(arguments: list[str]) -> None:
 
 
 def _sam(arguments: list[str]) -> None:
+    # Imported by the worker that needs it: sam takes seconds to import.
+    from samcli.cli.context import Context as SamContext
+    from samcli.cli.main import cli as sam_cli
+
     command: Command = sam_cli
     rest = list(arguments)
     while isinstance(command, Group):
