@@ -15,6 +15,7 @@ COMING_PATHS: dict[str, str] = {
     "events/published/": "events",
     "events/requests/rollout_requested_hooks.json": "events/rollout_requested_hooks.json",
     "statemachines/source/": "statemachines",
+    "statemachines/source/shapes.py": "statemachines",
 }
 """Paths of the new layout, and where their content is until it is there."""
 
@@ -32,5 +33,5 @@ COMING_MODULES: dict[str, str] = {
 }
 """Modules of the new layout, and their earlier names."""
 
-COMING_TARGETS: set[str] = {"check"}
+COMING_TARGETS: set[str] = {"check", "machines"}
 """Targets of the Makefile."""
