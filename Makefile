@@ -57,7 +57,8 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 
 docs: .venv-docs/.ready ## Build the documentation as a site, in .site
-	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	# Not --quiet: it would leave out the warnings that --strict fails for.
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 	@echo "The site begins at .site/index.html."
 
 ##@ Deploy it
