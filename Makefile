@@ -56,8 +56,8 @@ format: setup ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Not --quiet: it would leave out the warnings that --strict fails for.
 docs: .venv-docs/.ready ## Build the documentation as a site, in .site
-	# Not --quiet: it would leave out the warnings that --strict fails for.
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 	@echo "The site begins at .site/index.html."
 
