@@ -6,7 +6,7 @@ COMING_PATHS: dict[str, str] = {
     "CONTRIBUTING.md": "README.md",
     "SECURITY.md": "README.md",
     "LICENSE": "README.md",
-    "examples/": "local/sample",
+    "examples/checkout.yaml": "local/sample/template.yaml",
     "examples/orders.yaml": "local/sample/orders.yaml",
     "emulator/": "local/embedded",
     "demo/events/": "events",
