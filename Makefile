@@ -36,8 +36,8 @@ check: setup ## The inner loop: ruff, mypy, import-linter and the fast tests
 test: COVERAGE := 1
 test: test-unit test-local ## Run all tests; the unit tests measure branch coverage and hold its floor
 
-test-unit: setup ## Run the tests that need nothing but Python: the core, the functions, the state machines (COVERAGE=1 measures it)
-	$(BIN)/python -m pytest tests/unit tests/statemachines -n auto --dist loadgroup $(if $(COVERAGE),--cov) $(PYTEST_ARGS)
+test-unit: setup ## Run the tests that need nothing but Python: docs, the core, the functions, the state machines (COVERAGE=1 measures it)
+	$(BIN)/python -m pytest tests/docs tests/unit tests/statemachines -n auto --dist loadgroup $(if $(COVERAGE),--cov) $(PYTEST_ARGS)
 
 test-local: setup ## Run the tests of the deployed application on the embedded AWS
 	$(BIN)/python -m pytest tests/local $(PYTEST_ARGS)
@@ -56,6 +56,8 @@ lint: setup ## ruff, mypy strict, import-linter, cfn-lint, sam validate, the ASL
 	$(BIN)/cfn-lint template.yaml examples/*.yaml
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --region us-east-1
 	$(BIN)/python -m tools.asl statemachines/*.asl.json
+	$(BIN)/python -m tools.schemas --check
+	$(BIN)/python -m tools.reference --check
 
 bench: setup ## Measure judge, telemetry, intake, transitions and cost, rollback, init, cold starts; QUICK=1 is quick
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
@@ -63,6 +65,11 @@ bench: setup ## Measure judge, telemetry, intake, transitions and cost, rollback
 format: setup ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Not --quiet: it would leave out the warnings that --strict fails for.
+docs: .venv-docs/.ready ## Build the documentation as a site, in .site
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+	@echo "The site begins at .site/index.html."
 
 ##@ Deploy it
 build: setup ## sam build, for the runtime and architecture that samconfig.toml or the template names
@@ -72,7 +79,7 @@ release-fixture: setup ## Keep this version as a fixture for upgrade tests (REPL
 	@$(BIN)/python -m tools.package_release $(if $(REPLACE),--replace)
 
 clean: ## Remove environments and build results
-	rm -rf $(VENV) $(LOCAL_VENV) .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(LOCAL_VENV) .venv-docs .site .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,4 +98,4 @@ $(LOCAL_VENV)/.ready: requirements/local.txt
 	@bash tools/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) requirements/local.txt
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop invoke setup check test test-unit test-local test-docker lambda-image lint bench format build release-fixture clean help
+.PHONY: demo demo-serve demo-stop invoke setup check test test-unit test-local test-docker lambda-image lint bench docs format build release-fixture clean help
