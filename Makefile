@@ -40,12 +40,16 @@ test-docker: setup ## Run every function, and ECS tasks, in containers: needs Do
 lambda-image: setup ## Make the image that functions run in, unless Docker has it (IMAGE_PYTHON=3.13)
 	@$(BIN)/python -m local.lambda_image $(if $(IMAGE_PYTHON),--python '$(IMAGE_PYTHON)')
 
-lint: setup ## ruff, mypy strict, cfn-lint, sam validate, the ASL check
+machines: setup ## Write statemachines/*.asl.json from statemachines/source
+	@$(BIN)/python -m statemachines.source
+
+lint: setup ## ruff, mypy strict, cfn-lint, sam validate, the state machines' definitions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/cfn-lint template.yaml local/sample/*.yaml
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --region us-east-1
+	$(BIN)/python -m statemachines.source --check
 	$(BIN)/python -m local.asl_check statemachines/*.asl.json
 
 bench: setup ## Measure judge, telemetry, intake, transitions and cost, rollback, init, cold starts; QUICK=1 is quick
@@ -79,4 +83,4 @@ $(LOCAL_VENV)/.ready: requirements/local.txt
 	@bash local/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) requirements/local.txt
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop invoke setup test test-unit test-local test-docker lambda-image lint bench format build clean help
+.PHONY: demo demo-serve demo-stop invoke setup test test-unit test-local test-docker lambda-image machines lint bench format build clean help
