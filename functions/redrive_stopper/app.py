@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws import client, setting
-from headgate.errors import RequestRefused
+from headgate.errors import RequestRefused, Transient
 from headgate.observability import logger
 from headgate.queues import Queues
 from headgate.redrive_endings import Ending
@@ -60,7 +60,7 @@ def announce(detail: dict[str, Any], remaining: int) -> None:
     entry = {"EventBusName": bus, "Source": "headgate", "DetailType": "Redrive Ended", "Detail": json.dumps(told)}
     answer = events.put_events(Entries=[entry])
     if answer["FailedEntryCount"]:
-        raise RuntimeError(f"the bus did not take the event: {answer['Entries']}")
+        raise Transient(f"the bus did not take the event: {answer['Entries']}")
 
 
 def lifetime(detail: dict[str, Any]) -> tuple[float, float]:

@@ -30,6 +30,9 @@ LAMBDA_ERRORS = (
 )
 """Lambda could not run the function."""
 
+OWN_TRANSIENT_ERRORS = ("Contended", "Transient")
+"""Headgate's own, as ``headgate.errors`` has them."""
+
 TRANSIENT_ERRORS = (
     *LAMBDA_ERRORS,
     # The function ended without an answer.
@@ -56,8 +59,7 @@ TRANSIENT_ERRORS = (
     "EndpointConnectionError",
     "ConnectTimeoutError",
     "ReadTimeoutError",
-    # Headgate's own.
-    "RuntimeError",
+    *OWN_TRANSIENT_ERRORS,
 )
 
 ECS_TRANSIENT_ERRORS = (*TRANSIENT_ERRORS, "ServerException")

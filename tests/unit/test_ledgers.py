@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headgate import ledgers as module
+from headgate.errors import Contended
 from headgate.evidence import MOST_TOLD, Ledger, Look, Pair, Standing, Terms, take_looks
 from headgate.items import from_item, to_item
 from headgate.judge import RATIOS, Arm, Evidence, Reassurance, look
@@ -263,7 +264,7 @@ class TestTwoAtOnce:
         count(dynamodb, BAD)
         other = Ledgers(dynamodb, TABLE)
         meanwhile(ledgers, monkeypatch, lambda: other.restart("checkout-42"), times=100)
-        with pytest.raises(RuntimeError, match="the evidence of checkout-42 was looked at by others 8 times in a row"):
+        with pytest.raises(Contended, match="the evidence of checkout-42 was looked at by others 8 times in a row"):
             ledgers.amend("checkout-42", lambda ledger: (ledger._replace(restarts=-1), []))
         assert read(other).restarts == 8
 

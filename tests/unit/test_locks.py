@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headgate.aws import execution_name
-from headgate.errors import Aborted, LockLost, RequestRefused
+from headgate.errors import Aborted, Contended, LockLost, RequestRefused
 from headgate.items import to_item
 from headgate.locks import Locks
 from headgate.plan import make_plan
@@ -468,7 +468,7 @@ class TestTheAliasOfAConsumer:
         start(locks, "alias")
         with monkeypatch.context() as patch:
             patch.setattr(table, "lock", lambda key: looks.pop() if looks and key == TARGET_KEY else lock(key))
-            with pytest.raises(RuntimeError, match="consumer was written to by others"):
+            with pytest.raises(Contended, match="consumer was written to by others"):
                 self.begin(locks, "consumer")
         # THEN the machine tries again, and it begins
         settle(locks, "alias")

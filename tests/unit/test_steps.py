@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headgate.errors import Aborted, LockLost
+from headgate.errors import Aborted, Contended, LockLost
 from headgate.evidence import Standing
 from headgate.inbox import signals_of
 from headgate.judge import Arm, Evidence
@@ -400,7 +400,7 @@ class TestWhatHasBittenUs:
         steps.enter(plan.rollout_id, "rolling-back")
         # WHEN the pause is judged late, or another one begins, THEN neither leaves a trace
         late = Verdict(outcome="continue", reason="resumed", next="shift", step=0)
-        with pytest.raises(RuntimeError):
+        with pytest.raises(Contended):
             steps.close_pause(plan, 1, 1, Findings(step=0), late)
         with pytest.raises(LockLost, match="a pause comes too late"):
             pause(steps, plan, 2)
@@ -419,5 +419,5 @@ class TestWhatHasBittenUs:
 
         plan = start(locks)
         monkeypatch.setattr(table, "transact", overtaken)
-        with pytest.raises(RuntimeError, match="was written to by others 12 times in a row"):
+        with pytest.raises(Contended, match="was written to by others 12 times in a row"):
             pause(steps, plan)

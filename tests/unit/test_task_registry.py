@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from headgate.errors import RequestRefused
+from headgate.errors import Contended, RequestRefused
 from headgate.task_definitions import digest_of
 from headgate.task_registry import DEFINITION_TAG, LOOKED_AT, TaskRegistry
 from tests.unit.builders import REGION
@@ -146,6 +146,6 @@ def test_what_ecs_may_answer_otherwise_later_is_left_to_the_machine(code: str) -
 def test_a_family_in_which_another_revision_is_being_made_is_asked_again_later() -> None:
     ecs = FakeEcs()
     ecs.busy = 1
-    with pytest.raises(RuntimeError, match="Too many concurrent attempts"):
+    with pytest.raises(Contended, match="Too many concurrent attempts"):
         kept(TaskRegistry(ecs), NEW_DEFINITION)
     assert name_of(kept(TaskRegistry(ecs), NEW_DEFINITION)) == "migrate:1"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from headgate.errors import Contended, Transient
 from headgate.items import back_off, from_item, to_item
 from headgate.ledgers import column, ledger_key
 from headgate.table import expiry
@@ -294,7 +295,7 @@ class Counting:
                 ledgers = running({record.target for record in records})
                 continue
             return
-        raise RuntimeError(f"watermarks were moved by others {_ATTEMPTS} times in a row; the batch will be retried")
+        raise Contended(f"watermarks were moved by others {_ATTEMPTS} times in a row; the batch will be retried")
 
     def _tally(self, new: list[Record], ledgers: dict[str, Ledger]) -> Iterator[tuple[Tally, int]]:
         by_target: dict[str, list[Record]] = defaultdict(list)
@@ -327,7 +328,7 @@ class Counting:
                 return marks
             keys = unread[self._table]["Keys"]
             back_off(attempt)  # DynamoDB is throttled: botocore takes what it left out for an answer.
-        raise RuntimeError(f"DynamoDB left out watermarks {_ATTEMPTS} times in a row; the batch will be retried")
+        raise Transient(f"DynamoDB left out watermarks {_ATTEMPTS} times in a row; the batch will be retried")
 
     def _units(self, rollout_id: str) -> tuple[Units, int]:
         answer = self._client.get_item(TableName=self._table, Key=_units_key(rollout_id), ConsistentRead=True)

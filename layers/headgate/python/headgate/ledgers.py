@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from headgate.errors import Contended
 from headgate.evidence import LOOK_AT, Ledger, Pair, Standing, take_looks, told_value
 from headgate.items import back_off, from_item, patiently, to_item
 from headgate.judge import Arm, Evidence, Reassurance
@@ -95,7 +96,7 @@ class Ledgers:
                 self._record(kept, looks)
                 return kept
             back_off(attempt)
-        raise RuntimeError(f"the evidence of {rollout_id} was looked at by others {_ATTEMPTS} times in a row")
+        raise Contended(f"the evidence of {rollout_id} was looked at by others {_ATTEMPTS} times in a row")
 
     def _save(self, before: Ledger, after: Ledger) -> bool:
         # Telemetry is added to the counts by transactions of its own; what CloudWatch said is counted here alone.

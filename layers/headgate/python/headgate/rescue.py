@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from headgate.errors import LockLost, TargetChanged, TargetNotReady
+from headgate.errors import LockLost, TargetChanged, TargetNotReady, Transient
 from headgate.locks import ending
 from headgate.observability import logger
 from headgate.table import LONGEST_ROLLOUT_SECONDS
@@ -125,7 +125,7 @@ class Rescuer:
         message = told.get("errorMessage")
         if error := _RAISED_AS_THEY_ARE.get(told.get("errorType")):
             raise error(message)
-        raise RuntimeError(f"the driver could not {action}, the next sweep tries again: {message}")
+        raise Transient(f"the driver could not {action}, the next sweep tries again: {message}")
 
 
 def unsettled_seconds(record: dict[str, Any] | None, fate: Fate | None = None) -> float:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from botocore.exceptions import ClientError
 
-from headgate.errors import LockLost
+from headgate.errors import Contended, LockLost
 from headgate.items import back_off, from_item, patiently, to_item
 
 if TYPE_CHECKING:
@@ -259,9 +259,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def contended(what: str) -> RuntimeError:
+def contended(what: str) -> Contended:
     """What is raised when optimistic writes have lost ``ATTEMPTS`` times."""
-    return RuntimeError(f"{what} was written to by others {ATTEMPTS} times in a row; try again")
+    return Contended(f"{what} was written to by others {ATTEMPTS} times in a row; try again")
 
 
 def _key(pk: str, sk: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from headgate.errors import RequestRefused
+from headgate.errors import Contended, RequestRefused
 from headgate.tasks import AT, DEFINITION_TAG
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class TaskRegistry:
             code, message = (error.response["Error"][field] for field in ("Code", "Message"))
             if message.startswith(BUSY):
                 # The machine tries again after such an error, and may then find what was registered meanwhile.
-                raise RuntimeError(f"{what}: {message}") from None
+                raise Contended(f"{what}: {message}") from None
             if code not in REFUSALS:
                 raise  # ECS did not say no: the machine tries again.
             at = "" if what == AT else "taskDefinition: "
