@@ -29,7 +29,12 @@ def text_of(machine: dict[str, Any]) -> str:
 
 def written(folder: Path) -> dict[Path, str]:
     """Return the definitions' files in a folder and what they should hold."""
-    return {folder / f"{name}.asl.json": text_of(machine) for name, machine in MACHINES.items()}
+    return {folder / f"{name}.asl.json": text_of(_signed(name, machine)) for name, machine in MACHINES.items()}
+
+
+def _signed(name: str, machine: dict[str, Any]) -> dict[str, Any]:
+    # JSON has no comments of its own, and the console shows this one.
+    return {**machine, "Comment": f"{machine['Comment']} Generated from statemachines/source/{name}.py."}
 
 
 def stale(folder: Path) -> list[Path]:

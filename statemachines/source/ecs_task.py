@@ -46,7 +46,7 @@ ONE_TASK = {
         then="Run",
     ),
     "Run": task(
-        "Runs the task and waits until it has stopped; it is tagged with this execution and its number.",
+        "Runs the task and waits until it has stopped. Its tags name this execution and its number.",
         "ecs:runTask.sync",
         expression(
             """
@@ -63,7 +63,7 @@ ONE_TASK = {
         then="Classify",
     ),
     "Stop what runs": invoke(
-        "After a timeout or an error the task may run on: it is found by its tags and stopped.",
+        "After a timeout or an error the task may still run: finds it by its tags and stops it.",
         "${TaskStopper}",
         {
             "cluster": "{% $plan.cluster %}",
@@ -79,7 +79,7 @@ ONE_TASK = {
         then="Classify",
     ),
     "Classify": invoke(
-        "Says how the attempt ended, and whether the task is run again.",
+        "Decides how the attempt ended, and whether the task runs again.",
         "${TaskClassifier}",
         variables("plan", "number", "attempt", "onDemand", "stopped", "failure", "task"),
         retries=RETRIES,
@@ -112,7 +112,7 @@ ONE_TASK = {
         then="Again?",
     ),
     "Again?": choice(
-        "As the request's rules and the number of its attempts have it.",
+        "By the request's rules and the number of attempts.",
         when(
             "$verdict.again = true",
             assign={"attempt": "{% $attempt + 1 %}", "onDemand": "{% $verdict.onDemand %}", **NEW_ATTEMPT},
@@ -120,9 +120,9 @@ ONE_TASK = {
         ),
         default="Ended",
     ),
-    "Wait": wait("Longer after each attempt, and at random.", "{% $verdict.waitSeconds %}", then="Run"),
+    "Wait": wait("Waits longer after each attempt, by a random part.", "{% $verdict.waitSeconds %}", then="Run"),
     "Ended": succeed(
-        "How this task ended, whatever that was.",
+        "How this task ended, well or badly.",
         {
             "number": "{% $number %}",
             "outcome": "{% $verdict.ending.outcome %}",
@@ -137,7 +137,7 @@ ONE_TASK = {
 
 STATES = {
     "Plan": invoke(
-        "Reads the request, checks it against the task definition and works RunTask's parameters out; nothing runs "
+        "Reads the request, checks it against the task definition and makes the parameters of RunTask. Nothing runs "
         "yet.",
         "${TaskPlanner}",
         {
@@ -168,7 +168,7 @@ STATES = {
         then="Tasks",
     ),
     "Tasks": for_each(
-        "A count is so many single tasks: .sync tells of one task alone.",
+        "Runs each task by itself, because .sync reports on one task only.",
         "{% [$plan.numbers] %}",
         ONE_TASK,
         catches=[
@@ -199,7 +199,7 @@ STATES = {
         then="Conclude",
     ),
     "Stop all": invoke(
-        "Nobody follows these tasks any more.",
+        "Stops the tasks, because this execution cannot follow them any more.",
         "${TaskStopper}",
         {
             "cluster": "{% $plan.cluster %}",
@@ -211,7 +211,7 @@ STATES = {
         then="Announce",
     ),
     "Conclude": assigning(
-        "It succeeded if every task did; otherwise the first that did not says how.",
+        "Succeeded if every task did; otherwise reports the first task that did not.",
         {
             "result": expression(
                 """
@@ -232,14 +232,14 @@ STATES = {
     ),
     "Announce": announce("Task Ended", "taskId", "task-ended", then="How did it end?"),
     "How did it end?": choice(
-        "The execution ends as the tasks did.",
+        "Ends the execution as the tasks ended.",
         when("$result.outcome = 'succeeded'", then="Succeeded"),
         default="Failed",
     ),
     "Succeeded": succeed("Every task succeeded.", "{% $result %}"),
     "Failed": fail(
-        "The error's name says how it ended; the cause is the result, without attempts and logs where it would be too "
-        "long.",
+        "The error is the name of how it ended, and the cause is the result, without attempts and logs if it would be "
+        "too long.",
         "{% $result.error %}",
         expression(
             """
@@ -252,4 +252,6 @@ STATES = {
     ),
 }
 
-MACHINE = machine("Runs an ECS task, or up to ten of the same, to the end and says exactly how each one ended.", STATES)
+MACHINE = machine(
+    "Runs an ECS task, or up to ten of the same, to the end and reports exactly how each one ended.", STATES
+)

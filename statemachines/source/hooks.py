@@ -54,7 +54,7 @@ def run_hook(comment: str, arn: str, hook_input: str, *, assign: Body, then: str
 
 STATES = {
     "Begin": assigning(
-        "Keeps what every hook is told.",
+        "Keeps what every hook receives.",
         {
             "hooks": "{% [$states.input.hooks] %}",
             "index": 0,
@@ -75,7 +75,7 @@ STATES = {
         then="Next hook?",
     ),
     "Next hook?": choice(
-        "Hooks are asked in order.",
+        "Takes the hooks in order.",
         when(
             f"{MORE} and $exists($hooks[$index].ecsTask)",
             assign={
@@ -102,7 +102,7 @@ STATES = {
         default="All agreed",
     ),
     "Ask": invoke(
-        "Invokes the hook; what it throws is its answer, and not asked for twice.",
+        "Invokes the hook. An error that it raises is its answer: it is not invoked again.",
         "{% $hooks[$index].lambda %}",
         "{% $merge([$told, {'config': $hooks[$index].config, 'hookDetails': $details}]) %}",
         seconds=TIME_LEFT,
@@ -118,7 +118,7 @@ STATES = {
         then="Answer?",
     ),
     "Answer?": choice(
-        "Only SUCCEEDED goes on; anything that is not an answer fails.",
+        "Continues after SUCCEEDED, asks again after IN_PROGRESS. Everything else fails.",
         IF_AGREED,
         when(
             f"$answer.hookStatus = 'IN_PROGRESS' and $polls < 1000 and $millis() + {DELAY} * 1000 < $until",
@@ -128,9 +128,9 @@ STATES = {
         when("$answer.hookStatus = 'IN_PROGRESS'", then="Took too long"),
         default="Refused",
     ),
-    "Wait": wait("As long as the hook asked for.", expression(DELAY), then="Ask"),
+    "Wait": wait("Waits as long as the hook asked for.", expression(DELAY), then="Ask"),
     "Run task": run_hook(
-        "Runs an ECS task to its end in an execution of its own; it succeeds as the task does.",
+        "Runs an ECS task to its end in another execution, which succeeds if the task does.",
         "${EcsTaskMachine}",
         """
         $merge([$hooks[$index].ecsTask, {'AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID': $states.context.Execution.Id,
@@ -143,20 +143,20 @@ STATES = {
         then="Next hook?",
     ),
     "Run machine": run_hook(
-        "Runs a state machine to its end; its output may answer as a function would.",
+        "Runs a state machine to its end. Its output can be an answer like that of a function.",
         "{% $hooks[$index].stateMachine %}",
         "$merge([$told, {'config': $hooks[$index].config}])",
         assign={"answer": answer("$states.result.Output", "{'hookStatus': 'SUCCEEDED'}")},
         then="What did it say?",
     ),
     "What did it say?": choice(
-        "A machine has ended: there is nothing to ask again.",
+        "The state machine has ended, so it is not asked again.",
         IF_AGREED,
         default="Refused",
     ),
     "How did it fail?": choice(
-        "Either the execution says how it ended, or it was never started or runs on. A cause near 32,768 characters "
-        "may be cut off, and is no JSON then.",
+        "Either the cause reports how the execution ended, or it never started or still runs. A cause of nearly "
+        "32,768 characters may be cut off, and is not JSON then.",
         when(
             "$failure.Error = 'States.TaskFailed'",
             assign={
@@ -172,8 +172,8 @@ STATES = {
         default="Stop it",
     ),
     "Stop it": task(
-        "Step Functions says that it tries to stop a child when its parent is stopped, and nothing of a timeout: so "
-        "that is done here.",
+        "Stops the child execution: Step Functions documents that it tries to when the parent is stopped, but not "
+        "after a timeout.",
         "aws-sdk:sfn:stopExecution",
         {
             "ExecutionArn": expression(
@@ -191,13 +191,13 @@ STATES = {
         then="Out of time?",
     ),
     "Out of time?": choice(
-        "Or it could not be started in the first place.",
+        "Whether the hook timed out, or could not be started at all.",
         when("$failure.Error = 'States.Timeout'", then="Took too long"),
         default="Could not be asked",
     ),
     "All agreed": succeed("Every hook of the stage succeeded.", {"hookStatus": "SUCCEEDED", "asked": "{% $index %}"}),
     "Refused": fail(
-        "A hook failed, or answered what is no answer.",
+        "A hook failed, or gave no valid answer.",
         "HookFailed",
         expression(
             f"""
@@ -208,7 +208,7 @@ STATES = {
         ),
     ),
     "Failed": fail(
-        "A task or a state machine ended badly; of a task, its result says how.",
+        "A task or a state machine failed. The result of a task reports how.",
         "HookFailed",
         expression(
             f"""
@@ -226,7 +226,7 @@ STATES = {
         ),
     ),
     "Took too long": fail(
-        "A hook used up its time, or the polls that a stage has.",
+        "A hook used up its time, or the polls of the stage.",
         "HookTimedOut",
         expression(
             f"""
@@ -237,7 +237,7 @@ STATES = {
         ),
     ),
     "Could not be asked": fail(
-        "A hook threw, may not be invoked or started, or does not exist.",
+        "A hook raised an error, could not be invoked or started, or does not exist.",
         "HookFailed",
         expression(
             f"""
@@ -249,7 +249,7 @@ STATES = {
 }
 
 MACHINE = machine(
-    "Asks the hooks of one stage in order: functions, again while they answer IN_PROGRESS, tasks and state machines to "
-    "their end.",
+    "Runs the hooks of one stage in order: invokes functions again while they answer IN_PROGRESS, and runs tasks and "
+    "state machines to their end.",
     STATES,
 )

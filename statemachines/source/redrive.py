@@ -31,7 +31,7 @@ MONTH_SECONDS = 30 * 24 * 3600
 
 STATES = {
     "Plan": invoke(
-        "Reads the request, looks at the queue and works out which way everything goes; nothing is moved.",
+        "Reads the request, looks at the queue and decides how its messages are moved. Nothing moves yet.",
         "${RedrivePlanner}",
         {"request": "{% $states.input %}", "executionName": "{% $states.context.Execution.Name %}"},
         retries=RETRIES,
@@ -63,7 +63,7 @@ STATES = {
         then="Dry run?",
     ),
     "Dry run?": choice(
-        "Unless the request says otherwise, nothing is moved.",
+        "Moves nothing unless the request says so.",
         when(
             "$plan.dryRun = true",
             assign={
@@ -76,7 +76,7 @@ STATES = {
         default="Move",
     ),
     "Move": invoke(
-        "One slice: some messages, a look at what SQS moves, some batches; or the last look at what came back.",
+        "Works for one slice of time: moves messages or batches, checks what SQS moves, or looks at what came back.",
         "${Redriver}",
         {**variables("plan", "progress", "watching"), "execution": EXECUTION},
         seconds=920,
@@ -93,14 +93,14 @@ STATES = {
         then="Again?",
     ),
     "Again?": choice(
-        "Until there is nothing left to do, or going on makes no sense.",
+        "Repeats until nothing is left to do, or continuing makes no sense.",
         when("$ended and $outcome = 'succeeded'", then="Conclude"),
         when("$ended", then="Stop"),
         default="Wait",
     ),
-    "Wait": wait("As long as the slice asks for.", "{% $waitSeconds %}", then="Move"),
+    "Wait": wait("Waits as long as the slice asked for.", "{% $waitSeconds %}", then="Move"),
     "Stop": invoke(
-        "What SQS still moves is cancelled.",
+        "Cancels what SQS still moves.",
         "${RedriveStopper}",
         {
             "detail": {
@@ -127,7 +127,7 @@ STATES = {
         then="Conclude",
     ),
     "Conclude": assigning(
-        "What has come of it, and what was found where nothing was moved.",
+        "Collects the result, and in a dry run the report of what was found.",
         {
             "result": expression(
                 f"""
@@ -144,13 +144,13 @@ STATES = {
     ),
     "Announce": announce("Redrive Ended", "redriveId", "redrive-ended", then="How did it end?"),
     "How did it end?": choice(
-        "An execution that succeeds has done what was asked, be it only a dry run.",
+        "An execution succeeds if it did what was asked, a dry run included.",
         when("$result.outcome in ['succeeded', 'dry-run']", then="Succeeded"),
         default="Failed",
     ),
-    "Succeeded": succeed("Everything that was asked for.", "{% $result %}"),
+    "Succeeded": succeed("Everything that was asked for is done.", "{% $result %}"),
     "Failed": fail(
-        "The error's name says how it ended; the cause is the result.",
+        "The error is the name of how it ended, and the cause is the result.",
         expression(
             """
             $result.outcome = 'refused' ? 'RequestRefused'
@@ -162,8 +162,8 @@ STATES = {
 }
 
 MACHINE = machine(
-    "Brings back what has failed: a dead-letter queue's messages, or the batches of a stream; a dry run unless told "
-    "otherwise.",
+    "Brings back what has failed: the messages of a dead-letter queue, or the batches of a stream. A dry run by "
+    "default.",
     STATES,
     seconds=MONTH_SECONDS,
 )

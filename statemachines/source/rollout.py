@@ -147,7 +147,7 @@ def ask_hooks(
     then: str,
     catches: Iterable[Body] = (ROLLED_BACK,),
     step: str = "$step",
-    comment: str = "Asks the hooks of stage {stage}.",
+    comment: str = "Runs the hooks of stage {stage}.",
 ) -> Body:
     """Run the hooks of a stage in an execution of their own."""
     asked = f"""
@@ -195,7 +195,7 @@ HOOK_FAILED = {
 
 STATES = {
     "Plan": invoke(
-        "Reads the request and works it out; nothing is touched.",
+        "Reads the request and makes the plan. Nothing is changed yet.",
         "${Planner}",
         {"request": "{% $states.input %}", "executionName": "{% $states.context.Execution.Name %}"},
         catches=[
@@ -215,7 +215,7 @@ STATES = {
         then="Acquire",
     ),
     "Acquire": invoke(
-        "Takes the target's lock, or a place in line.",
+        "Takes the target's lock, or a place in the line for it.",
         "${Acquirer}",
         {
             "request": "{% $states.input.request %}",
@@ -228,14 +228,14 @@ STATES = {
         then="Acquired?",
     ),
     "Acquired?": choice(
-        "Only the owner of the lock goes on.",
+        "Only the owner of the lock continues.",
         when("$states.input.lock = 'held'", then="Prepare"),
         when("$states.input.lock = 'waits'", then="Waits its turn"),
         when("$states.input.lock = 'refused'", then="Busy"),
         default="Duplicate",
     ),
     "Prepare": ask_driver(
-        "Checks the target and makes the candidate ready; no traffic moves.",
+        "Checks the target and makes the candidate ready. No traffic moves.",
         "prepare",
         seconds=120,
         waits=not_ready(times=60, longest=20),
@@ -243,13 +243,13 @@ STATES = {
         then="Before traffic?",
     ),
     "Before traffic?": choice(
-        "Hooks that must agree before any traffic moves.",
+        "Hooks that must succeed before any traffic moves.",
         if_hooks("beforeTraffic", then="Before traffic"),
         default="Next step?",
     ),
     "Before traffic": ask_hooks("beforeTraffic", then="Next step?"),
     "Next step?": choice(
-        "What the plan holds next.",
+        "Chooses what comes next in the plan.",
         when("$step >= $count($plan.steps)", then="Promote"),
         IF_BEFORE_STEP,
         IF_NO_BAKE,
@@ -258,17 +258,17 @@ STATES = {
     "Before step": ask_hooks(
         "beforeStep", catches=[failed(ALL, outcome="rolled-back", then="On failure?")], then="Bake at all?"
     ),
-    "Bake at all?": choice("A bake of 0 s is skipped.", IF_NO_BAKE, default="Shift"),
-    "Shift": shift("Sets the step's weight.", then="Bake"),
+    "Bake at all?": choice("Skips a bake of 0 seconds.", IF_NO_BAKE, default="Shift"),
+    "Shift": shift("Sets the weight of the step.", then="Bake"),
     "Shift in passing": shift("Sets the weight of a step that does not bake.", then="Judge"),
     "Bake": wait_for_signal(
-        "Waits for a signal. Silence until the deadline is the normal way on.",
+        "Waits for a signal. Normally none comes, and the bake ends at its deadline.",
         "${Baker}",
         "$bakeUntil",
         **variables("plan", "epoch", "state", "step", "bake"),
         then="Judge",
     ),
-    "Judge": judge("Looks at evidence, alarms and signals, and says where to go.", pause=0, then="Verdict?"),
+    "Judge": judge("Looks at evidence, alarms and signals, and decides what comes next.", pause=0, then="Verdict?"),
     "Verdict?": choice(
         "Where the rollout goes from here.",
         IF_ROLL_BACK,
@@ -289,22 +289,22 @@ STATES = {
         then="Next step?",
     ),
     "On failure?": choice(
-        "A hook of a step has failed: an operator decides, or nobody is asked.",
+        "A hook of a step has failed: waits for an operator if the request says so, or rolls back.",
         *pause("$plan.pausesOnFailure", "$plan.pausesOnFailure", verdict=HOOK_FAILED),
         default="Roll back",
     ),
     "Shift to zero": ask_driver(
-        "Takes all traffic off the candidate for the time of the pause.", "shift", weight=0, then="Pause"
+        "Takes all traffic off the candidate during the pause.", "shift", weight=0, then="Pause"
     ),
     "Pause": wait_for_signal(
-        "Waits for an operator. Silence until the limit has a default outcome.",
+        "Waits for an operator. At the limit, the outcome that the request names applies.",
         "${Pauser}",
         "$pauseUntil",
         **variables("plan", "epoch", "verdict", "failure", "pause"),
         then="Judge pause",
     ),
     "Judge pause": judge(
-        "Looks at what the operator said, and says where to go.",
+        "Reads what the operator decided, and decides what comes next.",
         pause="{% $pause %}",
         failed="{% $verdict.failed %}",
         then="After pause?",
@@ -317,18 +317,20 @@ STATES = {
         when("$verdict.next = 'shift'", assign=ALL_WELL, then="Next step?"),
         default="Roll back",
     ),
-    "Promote": ask_driver("Points the target at the candidate alone.", "promote", then="After traffic?"),
+    "Promote": ask_driver("Sends all traffic to the candidate.", "promote", then="After traffic?"),
     "After traffic?": choice(
-        "Hooks that must agree once all traffic has moved.",
+        "Hooks that must succeed after all traffic has moved.",
         if_hooks("afterTraffic", then="After traffic"),
         IF_RELEASE,
         default="Settle",
     ),
     "After traffic": ask_hooks("afterTraffic", then="Release?"),
-    "Release?": choice("What the rollout holds costs money, or must not stay.", IF_RELEASE, default="Settle"),
+    "Release?": choice(
+        "Whether the rollout holds something that costs money or must not stay.", IF_RELEASE, default="Settle"
+    ),
     "Release": ask_driver(
-        "Gives back what the rollout has held; how it ended stands, unless somebody else has moved the target or what "
-        "it held must not stay.",
+        "Gives back what the rollout holds. Its outcome stays, unless somebody else has moved the target, or what it "
+        "holds must not stay and cannot be given back.",
         "{% $outcome = 'succeeded' ? 'release' : 'restore' %}",
         seconds=930,
         waits=not_ready(times=1000),
@@ -348,14 +350,14 @@ STATES = {
         then="Settle",
     ),
     "Roll back": ask_driver(
-        "Points the target at the stable revision alone.",
+        "Sends all traffic to the stable revision.",
         "rollback",
         retries=UNTIL_IT_WORKS,
         catches=[MOVED_BY_OTHERS, SUPERSEDED, failed(ALL, outcome="stopped", then="Settle")],
         then="On rollback?",
     ),
     "On rollback?": choice(
-        "Hooks that are told of the rollback.",
+        "Hooks that are notified of the rollback.",
         when(
             "$outcome = 'rolled-back' and $exists($state.candidate) and $count($plan.hooks.onRollback) > 0",
             then="On rollback",
@@ -365,12 +367,12 @@ STATES = {
     ),
     "On rollback": ask_hooks(
         "onRollback",
-        comment="Tells the hooks of stage {stage}; the rollback stands whatever they answer.",
+        comment="Notifies the hooks of stage {stage}. Their answers do not change the rollback.",
         catches=[catch(ALL, then="Release?")],
         then="Release?",
     ),
     "Settle": invoke(
-        "Ends the record, frees or hands on the lock, starts what is next in line.",
+        "Closes the record, frees the lock or hands it on, and starts the next request in line.",
         "${Settler}",
         {
             "execution": "{% $states.context.Execution.Id %}",
@@ -382,7 +384,7 @@ STATES = {
         then="Ended?",
     ),
     "Ended?": choice(
-        "The execution ends as the rollout did.",
+        "Ends the execution as the rollout ended.",
         when(
             "$states.input.outcome = 'objected'",
             assign={"outcome": "rolled-back", "failure": {"Error": "Aborted", "Cause": REASON}},
@@ -393,23 +395,25 @@ STATES = {
         when("$outcome = 'refused'", then="Refused"),
         default="Stopped",
     ),
-    "Promoted": succeed("The target serves the candidate alone."),
+    "Promoted": succeed("The candidate gets all traffic."),
     "Waits its turn": succeed(
-        "The target is busy; the request is in line and starts in an execution of its own.",
+        "The target is busy. The request is in line, and starts in another execution.",
         {"outcome": "waiting", "reason": "the target is busy; the request is in line"},
     ),
     "Duplicate": succeed(
-        "Another execution carries this rollout out, or did.",
+        "Another execution runs this rollout, or ran it.",
         {"outcome": "duplicate", "reason": "another execution carries this rollout out, or did"},
     ),
-    "Busy": fail("The target is busy, and the request did not want to wait.", "RequestRefused", REASON),
-    "Rolled back": fail("The target serves the stable revision alone.", "RolledBack", REASON),
-    "Refused": fail("The request cannot be carried out; no traffic moved.", "RequestRefused", REASON),
-    "Stopped": fail("The target is left as it was found; a person has to look.", "Stopped", REASON),
+    "Busy": fail("The target is busy, and the request does not wait.", "RequestRefused", REASON),
+    "Rolled back": fail("The stable revision gets all traffic.", "RolledBack", REASON),
+    "Refused": fail("The request cannot be carried out. No traffic moved.", "RequestRefused", REASON),
+    "Stopped": fail("The target is left as it was found. Somebody has to look at it.", "Stopped", REASON),
     "Superseded": fail(
-        "This execution does not own the target any more and has no further effect.", "LockLost", FAILURE_TEXT
+        "This execution no longer owns the target, and has no further effect.", "LockLost", FAILURE_TEXT
     ),
-    "Unsettled": fail("The rollout's end could not be recorded; its lock is still held.", "Unsettled", FAILURE_TEXT),
+    "Unsettled": fail(
+        "The end of the rollout could not be recorded. Its lock is still held.", "Unsettled", FAILURE_TEXT
+    ),
 }
 
 MACHINE = machine(

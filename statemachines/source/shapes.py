@@ -214,7 +214,7 @@ def announce(detail_type: str, id_name: str, event: str, *, then: str) -> Body:
     )
     entry = {"EventBusName": "${Bus}", "Source": "headgate", "DetailType": detail_type, "Detail": detail}
     return task(
-        "Tells the bus. That nobody could be told changes nothing of how it ended.",
+        "Announces the end on the bus. If that fails, the outcome is still the same.",
         "events:putEvents",
         {"Entries": [entry]},
         seconds=60,
