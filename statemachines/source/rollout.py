@@ -110,7 +110,7 @@ def shift(comment: str, *, then: str) -> Body:
 
 
 def wait_for_signal(comment: str, function: str, until: str, *, then: str, **payload: str) -> Body:
-    """Leave a token with a function; whoever has something to say ends the wait by it, or the deadline does."""
+    """Leave a token with a function, and wait until a signal comes back by it or the time is up."""
     attempt = "$states.context.State.EnteredTime & '#' & $formatNumber($states.context.State.RetryCount, '000')"
     return invoke(
         comment,
