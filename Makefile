@@ -48,13 +48,17 @@ test-docker: setup ## Run every function, and ECS tasks, in containers: needs Do
 lambda-image: setup ## Make the image that functions run in, unless Docker has it (IMAGE_PYTHON=3.13)
 	@$(BIN)/python -m tools.lambda_image $(if $(IMAGE_PYTHON),--python '$(IMAGE_PYTHON)')
 
-lint: setup ## ruff, mypy strict, import-linter, cfn-lint, sam validate, the ASL check
+machines: setup ## Write statemachines/*.asl.json from statemachines/source
+	@$(BIN)/python -m statemachines.source
+
+lint: setup ## ruff, mypy strict, import-linter, cfn-lint, sam validate, the state machines, schemas and reference tables
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/cfn-lint template.yaml examples/*.yaml
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --region us-east-1
+	$(BIN)/python -m statemachines.source --check
 	$(BIN)/python -m tools.asl statemachines/*.asl.json
 	$(BIN)/python -m tools.schemas --check
 	$(BIN)/python -m tools.reference --check
@@ -98,4 +102,4 @@ $(LOCAL_VENV)/.ready: requirements/local.txt
 	@bash tools/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) requirements/local.txt
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop invoke setup check test test-unit test-local test-docker lambda-image lint bench docs format build release-fixture clean help
+.PHONY: demo demo-serve demo-stop invoke setup check test test-unit test-local test-docker lambda-image machines lint bench docs format build release-fixture clean help
