@@ -7,24 +7,30 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 LOCAL_VENV := .venv-local
+DOCS_VENV := .venv-docs
 BIN := $(VENV)/bin
 
 ##@ Try it
-demo: setup ## Roll out a good and a bad version on the embedded AWS (CONSUMER=sqs|fifo|kinesis, STRATEGY=, RPS=, BAD_ERROR_RATE=, SUMMARY=file.json)
+demo: setup-demo ## Roll out a good and a bad version on the embedded AWS (CONSUMER=sqs|fifo|kinesis, STRATEGY=, RPS=, BAD_ERROR_RATE=, SUMMARY=file.json)
 	@$(BIN)/python -m local.demo run $(if $(CONSUMER),--consumer '$(CONSUMER)') $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(RPS),--rps '$(RPS)') \
 	  $(if $(BAD_ERROR_RATE),--bad-error-rate '$(BAD_ERROR_RATE)') $(if $(SUMMARY),--summary '$(SUMMARY)')
 
-demo-serve: setup ## Leave the embedded AWS up with the application deployed, to play with
+demo-serve: setup-demo ## Leave the embedded AWS up with the application deployed, to play with
 	@$(BIN)/python -m local.demo serve
 
-demo-stop: setup ## Stop what demo-serve left up
+demo-stop: setup-demo ## Stop what demo-serve left up
 	@$(BIN)/python -m local.demo stop
 
-invoke: setup ## Run one function in a container: FUNCTION=Planner, EVENT=events/planner.json (its own sample if not given)
+invoke: setup-demo ## Run one function in a container: FUNCTION=Planner, EVENT=events/planner.json (its own sample if not given)
 	@$(BIN)/python -m local.invoke '$(FUNCTION)' $(if $(EVENT),'$(EVENT)')
 
 ##@ Work on it
-setup: $(VENV)/.ready $(LOCAL_VENV)/.ready $(BIN)/headgate ## Make the project's own environments, and the command .venv/bin/headgate
+setup: ## Make the project's own environments (.venv, .venv-local), and the command .venv/bin/headgate
+	@$(MAKE) --silent -j2 $(BIN)/headgate $(LOCAL_VENV)/.ready
+
+# As much of it as the demo needs. Both environments are made at once.
+setup-demo:
+	@$(MAKE) --silent -j2 $(VENV)/.ready-demo $(LOCAL_VENV)/.ready
 
 test: test-unit test-local ## Run all tests
 
@@ -37,7 +43,7 @@ test-local: setup ## Run the tests of the deployed application on the embedded A
 test-docker: setup ## Run every function, and ECS tasks, in containers: needs Docker, or root and apt-get install docker.io debootstrap
 	$(BIN)/python -m pytest tests/docker $(PYTEST_ARGS)
 
-lambda-image: setup ## Make the image that functions run in, unless Docker has it (IMAGE_PYTHON=3.13)
+lambda-image: setup-demo ## Make the image that functions run in, unless Docker has it (IMAGE_PYTHON=3.13)
 	@$(BIN)/python -m local.lambda_image $(if $(IMAGE_PYTHON),--python '$(IMAGE_PYTHON)')
 
 lint: setup ## ruff, mypy strict, cfn-lint, sam validate, the ASL check
@@ -55,20 +61,28 @@ format: setup ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(DOCS_VENV)/.ready ## Build the documentation's site, in an environment of its own (.venv-docs)
+	$(DOCS_VENV)/bin/mkdocs build --strict
+
 ##@ Deploy it
-build: setup ## sam build, for the runtime and architecture that samconfig.toml or the template names
+build: setup-demo ## sam build, for the runtime and architecture that samconfig.toml or the template names
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam build $(SAM_ARGS)
 
 clean: ## Remove environments and build results
-	rm -rf $(VENV) $(LOCAL_VENV) .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LOCAL_VENV) $(DOCS_VENV) .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis site
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nWhat a strategy would catch:\n  $(BIN)/headgate simulate --help\n'
 
-$(VENV)/.ready: requirements/dev.txt
-	@bash local/make_venv.sh "$(PYTHON)" $(VENV) requirements/dev.txt
+$(VENV)/.ready-demo: requirements/demo.txt
+	@bash local/make_venv.sh --part "$(PYTHON)" $(VENV) $<
 	@touch $@
+
+# Adds to what is there; made afresh if what was added has changed.
+$(VENV)/.ready: requirements/dev.txt $(VENV)/.ready-demo
+	@if [ -e $@ ]; then add=; else add=--add; fi; bash local/make_venv.sh $$add "$(PYTHON)" $(VENV) $<
+	@touch $(VENV)/.ready-demo $@
 
 # The command runs from this checkout; what it and its build need is among the pinned packages already.
 $(BIN)/headgate: $(VENV)/.ready pyproject.toml
@@ -76,7 +90,11 @@ $(BIN)/headgate: $(VENV)/.ready pyproject.toml
 	@touch $@
 
 $(LOCAL_VENV)/.ready: requirements/local.txt
-	@bash local/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) requirements/local.txt
+	@bash local/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) $<
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop invoke setup test test-unit test-local test-docker lambda-image lint bench format build clean help
+$(DOCS_VENV)/.ready: requirements/docs.txt
+	@bash local/make_venv.sh "$(PYTHON)" $(DOCS_VENV) $<
+	@touch $@
+
+.PHONY: demo demo-serve demo-stop invoke setup setup-demo test test-unit test-local test-docker lambda-image lint bench format docs build clean help
