@@ -12,7 +12,6 @@ from botocore import session, xform_name
 from click import Context, Group
 
 from headgate_cli.main import main as headgate_cli
-from tests.docs.coming import COMING_MODULES, COMING_TARGETS
 from tests.docs.pages import ROOT
 from tests.docs.readers import read_json
 
@@ -77,7 +76,7 @@ def check(command: list[str]) -> None:
 
 def _make(arguments: list[str]) -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    targets = {*re.findall(r"^([a-z-]+):", makefile, re.MULTILINE), *COMING_TARGETS}
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     for argument in arguments:
         name, is_variable, _ = argument.partition("=")
         if is_variable and not re.search(rf"\$\(({name}\)|if \$\({name}\))", makefile):
@@ -163,8 +162,8 @@ def _python(arguments: list[str]) -> None:
     if arguments[:1] != ["-m"]:
         raise WrongCommandError("python: is shown with -m and a module")
     module = arguments[1]
-    paths = [ROOT / name.replace(".", "/") for name in (module, COMING_MODULES.get(module, module))]
-    if not any(path.with_suffix(".py").is_file() or (path / "__main__.py").is_file() for path in paths):
+    path = ROOT / module.replace(".", "/")
+    if not (path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()):
         raise WrongCommandError(f"python: there is no module {module}")
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.docs.coming import COMING_MODULES, COMING_PATHS
 from tests.docs.pages import PAGES, ROOT, code_in, headings, links
 from tools.reference import slug
 
@@ -44,7 +43,7 @@ def problems_with(target: str, page: Path) -> str:
 
 def exists(path: str) -> bool:
     """Whether a path of the repository exists, or will with the new layout."""
-    return (ROOT / path).exists() or (ROOT / COMING_PATHS.get(path, "no such path")).exists()
+    return (ROOT / path).exists()
 
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)
@@ -91,7 +90,7 @@ def is_module(name: str) -> bool:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_modules_of_a_page_exist(page: Path) -> None:
     named = modules_in(page.read_text("utf-8"))
-    assert [name for name in named if not (is_module(name) or is_module(COMING_MODULES.get(name, "no_such")))] == []
+    assert [name for name in named if not is_module(name)] == []
 
 
 @pytest.mark.parametrize(
