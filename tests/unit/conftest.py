@@ -14,6 +14,7 @@ from headgate.ledgers import Ledgers
 from headgate.locks import HELD_LOCKS, Locks
 from headgate.steps import Steps
 from headgate.table import Table
+from tests.unit import moto_direct  # noqa: F401 - acts by being imported
 from tests.unit.builders import REGION, TABLE
 from tests.unit.services import FakeLambda
 
