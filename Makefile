@@ -26,13 +26,27 @@ invoke: setup ## Run one function in a container: FUNCTION=Planner, EVENT=events
 ##@ Work on it
 setup: $(VENV)/.ready $(LOCAL_VENV)/.ready $(BIN)/headgate ## Make the project's own environments, and the command .venv/bin/headgate
 
+check: setup ## ruff, mypy, import-linter and the fast tests, side by side: the inner loop, under a minute
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going check-tests check-code
+	@echo "The fast tests are those that are not marked slow; make test-unit runs all, make lint checks the templates too."
+
+check-code:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	if grep -q '^import-linter==' requirements/dev.txt; then $(BIN)/lint-imports; fi
+
+check-tests:
+	$(BIN)/python -m pytest tests/unit tests/statemachines -m 'not slow' -q -n auto --dist loadgroup $(PYTEST_ARGS)
+
 test: test-unit test-local ## Run all tests
 
 test-unit: setup ## Run the tests that need nothing but Python: the core, the functions, the state machines
 	$(BIN)/python -m pytest tests/unit tests/statemachines -n auto --dist loadgroup $(PYTEST_ARGS)
 
-test-local: setup ## Run the tests of the deployed application on the embedded AWS
-	$(BIN)/python -m pytest tests/local $(PYTEST_ARGS)
+# They mostly wait, so there are more processes than processors; each has an embedded AWS of its own.
+test-local: setup ## Run the tests of the deployed application, on four embedded AWS side by side
+	$(BIN)/python -m pytest tests/local -n 4 --dist loadgroup $(PYTEST_ARGS)
 
 test-docker: setup ## Run every function, and ECS tasks, in containers: needs Docker, or root and apt-get install docker.io debootstrap
 	$(BIN)/python -m pytest tests/docker $(PYTEST_ARGS)
@@ -79,4 +93,4 @@ $(LOCAL_VENV)/.ready: requirements/local.txt
 	@bash local/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) requirements/local.txt
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop invoke setup test test-unit test-local test-docker lambda-image lint bench format build clean help
+.PHONY: demo demo-serve demo-stop invoke setup check check-code check-tests test test-unit test-local test-docker lambda-image lint bench format build clean help

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
     from tests.statemachines.engine import Execution
 
+pytestmark = pytest.mark.slow
+
 TASKS = {"planner", "acquirer", "lambda_alias_driver", "baker", "judge", "pauser", "settler"}
 """Functions that a machine, or the warden, waits for: those are told that the process died."""
 

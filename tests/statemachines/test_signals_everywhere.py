@@ -14,6 +14,8 @@ from tests.statemachines.rollouts import ALARM, Rollouts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.slow
+
 TASKS = ("Plan", "Acquire", "Prepare", "Shift", "Bake", "Judge", "Promote", "Settle")
 STEPS = ((10, 1), (50, 1))
 
