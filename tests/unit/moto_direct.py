@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.handlers import BUILTIN_HANDLERS, REGISTER_LAST
 from botocore.parsers import create_parser
 from botocore.useragent import UserAgentString
-from moto.core import DEFAULT_ACCOUNT_ID, responses
+from moto.core import DEFAULT_ACCOUNT_ID, responses, serialize
 from moto.core.models import botocore_stubber
 from moto.dynamodb.responses import DynamoHandler
 from moto.stepfunctions.responses import StepFunctionResponse
@@ -82,5 +82,15 @@ def _parsed(model: OperationModel, status: int, headers: dict[str, Any], body: s
 BUILTIN_HANDLERS.append(("before-call", answer, REGISTER_LAST))
 # A quarter of what is left went into how boto3 names itself, to nobody.
 UserAgentString.to_string = lambda _: "tests"  # type: ignore[method-assign]
+# moto looks for many spellings of each field of an answer. These services answer with dictionaries in the right one.
+_pick = serialize.XFormedAttributePicker.__call__
+
+
+def _pick_from_a_dict(self: Any, context: Any) -> Any:
+    plain = type(context.obj) is dict and not self.response_transformers and "." not in context.key
+    return context.obj[context.key] if plain and context.key in context.obj else _pick(self, context)
+
+
+serialize.XFormedAttributePicker.__call__ = _pick_from_a_dict
 # Which methods a class has does not change; moto asks Python for them at every call.
 responses.method_names_from_class = functools.cache(responses.method_names_from_class)
