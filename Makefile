@@ -32,12 +32,18 @@ setup: ## Make the project's own environments (.venv, .venv-local), and the comm
 setup-demo:
 	@$(MAKE) --silent -j2 $(VENV)/.ready-demo $(LOCAL_VENV)/.ready
 
-check: setup ## The inner loop: ruff, mypy, import-linter and the fast tests
+check: setup ## ruff, mypy, import-linter and the fast tests, side by side: the inner loop, under a minute
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going check-tests check-code
+	@echo "The fast tests are those that are not marked slow; make test-unit runs all, make lint checks the templates too."
+
+check-code:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/unit -n auto --dist loadgroup --quiet $(PYTEST_ARGS)
+
+check-tests:
+	$(BIN)/python -m pytest tests/docs tests/unit tests/statemachines -m 'not slow' -q -n auto --dist loadgroup $(PYTEST_ARGS)
 
 test: COVERAGE := 1
 test: test-unit test-local ## Run all tests; the unit tests measure branch coverage and hold its floor
@@ -45,8 +51,9 @@ test: test-unit test-local ## Run all tests; the unit tests measure branch cover
 test-unit: setup ## Run the tests that need nothing but Python: docs, the core, the functions, the state machines (COVERAGE=1 measures it)
 	$(BIN)/python -m pytest tests/docs tests/unit tests/statemachines -n auto --dist loadgroup $(if $(COVERAGE),--cov) $(PYTEST_ARGS)
 
-test-local: setup ## Run the tests of the deployed application on the embedded AWS
-	$(BIN)/python -m pytest tests/local $(PYTEST_ARGS)
+# They mostly wait, so there are more processes than processors; each has an embedded AWS of its own.
+test-local: setup ## Run the tests of the deployed application, on four embedded AWS side by side
+	$(BIN)/python -m pytest tests/local -n 4 --dist loadgroup $(PYTEST_ARGS)
 
 test-docker: setup ## Run every function, and ECS tasks, in containers: needs Docker, or root and apt-get install docker.io debootstrap
 	$(BIN)/python -m pytest tests/docker $(PYTEST_ARGS)
@@ -118,4 +125,4 @@ $(DOCS_VENV)/.ready: requirements/docs.txt
 	@bash tools/make_venv.sh "$(PYTHON)" $(DOCS_VENV) $<
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop invoke setup setup-demo check test test-unit test-local test-docker lambda-image machines lint bench docs format build release-fixture clean help
+.PHONY: demo demo-serve demo-stop invoke setup setup-demo check check-code check-tests test test-unit test-local test-docker lambda-image machines lint bench docs format build release-fixture clean help

@@ -197,7 +197,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
 def _print_guide(aws: EmbeddedAws) -> None:
     """How to play with it, in commands that can be copied."""
-    WORK.mkdir(exist_ok=True)
+    WORK.mkdir(parents=True, exist_ok=True)
     for kind in ("good", "bad"):
         event = json.loads((EVENTS / f"{kind}_release.json").read_text())
         # Without an id of its own a request takes the event's, so that the file can be sent again and again.

@@ -33,10 +33,16 @@ SETTINGS = {
 }
 
 
+PARENT_SECONDS = 1.0
+"""How often to look whether the parent still runs."""
+
+
 def main() -> None:
     """Parse the command line, fill the gaps, serve."""
     parser = argparse.ArgumentParser(prog="python -m emulator", description=__doc__)
     parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
+    parser.add_argument("--socket", type=int, metavar="FD", help="listen on this socket, which is bound to the port")
+    parser.add_argument("--parent", type=int, metavar="PID", help="end when this process, which started us, has ended")
     parser.add_argument("--log", type=Path, help="append the log to this file (default: the terminal)")
     parser.add_argument(
         "--without", action="append", default=[], metavar="GAP", help="leave this gap open (repeatable)"
@@ -71,7 +77,8 @@ def main() -> None:
     if options.start_execution_rate:
         start_execution_rate.install(options.start_execution_rate)
     try:
-        asyncio.run(_serve(options.port, with_docker=bool(options.docker)))
+        binding = f"127.0.0.1:{options.port}" if options.socket is None else f"fd://{options.socket}"
+        asyncio.run(_serve(binding, options.parent, with_docker=bool(options.docker)))
     finally:
         _end_functions()
 
@@ -117,13 +124,13 @@ def _settle_environment(port: int, docker_host: str) -> None:
     os.environ.setdefault("LOG_LEVEL", "INFO")
 
 
-async def _serve(port: int, *, with_docker: bool) -> None:
+async def _serve(binding: str, parent: int | None, *, with_docker: bool) -> None:
     from hypercorn.asyncio import serve  # type: ignore[import-not-found]
     from hypercorn.config import Config  # type: ignore[import-not-found]
     from ministack.app import app
 
     config = Config()
-    config.bind = [f"127.0.0.1:{port}"]
+    config.bind = [binding]
     config.keep_alive_timeout = 75
     config.graceful_timeout = 0.5
     config.shutdown_timeout = 2.0
@@ -133,7 +140,9 @@ async def _serve(port: int, *, with_docker: bool) -> None:
         loop.add_signal_handler(number, stop.set)
 
     async def told_to_stop() -> None:
-        await stop.wait()
+        while not stop.is_set() and parent in {None, os.getppid()}:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), PARENT_SECONDS)
         if with_docker:
             await asyncio.to_thread(_end_containers)
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from emulator.server import EmbeddedAws
 
 ROOT = Path(__file__).resolve().parents[1]
-WORK = ROOT / ".local"
+WORK = ROOT / os.environ.get("HEADGATE_WORK", ".local")
+"""What is made on the way; two runs side by side have a folder each."""
 SAM = ROOT / ".venv" / "bin" / "sam"
 
 Outputs = dict[str, str]
@@ -78,7 +79,7 @@ def _sam(aws: EmbeddedAws, arguments: list[str]) -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     # The layer's makefile takes this environment's pip.
     environment = inherited | aws.environment() | {"PYTHON": sys.executable, "PYTHONWARNINGS": "ignore"}
-    WORK.mkdir(exist_ok=True)
+    WORK.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [str(SAM), *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )

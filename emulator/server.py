@@ -48,18 +48,29 @@ class EmbeddedAws:
         embedded._port = port
         return embedded
 
-    def start(self, port: int | None = None) -> Self:
-        """Start and wait until it answers; on a free port unless one is given."""
+    def start(self, port: int | None = None, *, outlives_us: bool = False) -> Self:
+        """Start and wait until it answers; on a free port unless one is given. It ends with this process at the latest.
+
+        Parameters
+        ----------
+        outlives_us
+            Let it run on when this process ends.
+        """
         if not PYTHON.exists():
             raise EmbeddedAwsError(f"{PYTHON} is missing: run `make setup`")
         LOGS.mkdir(exist_ok=True)
         _forget_old_logs()
-        self._port = port or _free_port()
+        # Bound here and handed over: a port that is only known to be free may be somebody else's a moment later.
+        listener = _bind(port or 0)
+        self._port = int(listener.getsockname()[1])
         handle, name = tempfile.mkstemp(prefix=f"embedded-{self._port}-", suffix=".log", dir=LOGS)
         self.log = Path(name)
-        with os.fdopen(handle, "wb") as log:
+        binding = ["--port", str(self._port), "--socket", str(listener.fileno())]
+        parent = [] if outlives_us else ["--parent", str(os.getpid())]
+        with os.fdopen(handle, "wb") as log, listener:
             self._process = subprocess.Popen(
-                [PYTHON, "-m", "emulator", "--port", str(self._port), *self._flags],
+                [PYTHON, "-m", "emulator", *binding, *parent, *self._flags],
+                pass_fds=[listener.fileno()],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -165,7 +176,7 @@ class EmbeddedAws:
         running = cls.find_detached(state_file)
         if running:
             return running
-        embedded = cls().start(port)
+        embedded = cls().start(port, outlives_us=True)
         process = embedded._process
         if process is None:  # pragma: no cover - start has just set it
             raise EmbeddedAwsError("not started")
@@ -243,10 +254,17 @@ def is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _bind(port: int) -> socket.socket:
+    """A socket that is bound to this port of loopback, or to a free one for 0."""
+    listener = socket.socket()
+    # As every server does: connections that have ended hold a port for a minute.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        raise EmbeddedAwsError(f"port {port} cannot be used: {error}") from error
+    return listener
 
 
 def _end_group(leader: int) -> None:

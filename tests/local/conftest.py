@@ -1,17 +1,31 @@
-"""The embedded AWS, one per test session: as the application gets it, and bare."""
+"""The embedded AWS, one per process that runs tests: as the application gets it, and bare.
+
+Tests mostly wait, so several processes run them side by side (`-n`), and none sees what another has made: each has
+servers on ports of their own, which end with it, and builds and deploys the application for itself.
+"""
 
 from collections.abc import Iterator
 
 import pytest
 
+from emulator import application
 from emulator.application import deploy_headgate, deploy_sample
 from emulator.server import EmbeddedAws
 from tests.local.clients import Aws
 from tests.local.deployed import Headgate, Service
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_builds(worker_id: str) -> Iterator[None]:
+    """A folder of this process's own to build in."""
+    usual, application.WORK = application.WORK, application.WORK / f"tests-{worker_id}"
+    application.WORK.mkdir(parents=True, exist_ok=True)
+    yield
+    application.WORK = usual
+
+
 @pytest.fixture(scope="session")
-def embedded_aws() -> Iterator[EmbeddedAws]:
+def embedded_aws(own_builds: None) -> Iterator[EmbeddedAws]:
     """AWS on this machine, with the gaps filled."""
     with EmbeddedAws() as embedded:
         yield embedded

@@ -2,7 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,29 @@ def test_a_stopped_server_leaves_no_process_of_a_function_behind(tmp_path: Path)
     # WHEN the server has stopped THEN so has the function
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_server_ends_with_the_process_that_started_it_however_that_ends() -> None:
+    # GIVEN a process that is killed after it has started a server, and so stops nothing
+    source = "import os; from emulator.server import EmbeddedAws; a = EmbeddedAws().start(); print(a.port, flush=True)"
+    killed = subprocess.run(
+        [sys.executable, "-c", f"{source}; os.kill(os.getpid(), 9)"], cwd=ROOT, capture_output=True, check=False
+    )
+    left = EmbeddedAws.at(int(killed.stdout))
+    # THEN the server ends by itself
+    deadline = time.monotonic() + 10
+    while left.answers() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left.answers()
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(EmbeddedAwsError, match=f"port {port} cannot be used: .*in use"):
+            EmbeddedAws().start(port)
 
 
 def test_a_detached_server_is_found_again_and_stopped_once(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def throttled() -> Iterator[Headgate]:
         deployed.close()
 
 
+@pytest.mark.xdist_group("few executions")
 def test_start_execution_says_so_when_it_is_asked_too_much(throttled: Headgate) -> None:
     impatient = throttled.aws.client("stepfunctions", config=Config(retries={"total_max_attempts": 1}))
 
@@ -129,6 +130,7 @@ def test_start_execution_says_so_when_it_is_asked_too_much(throttled: Headgate) 
         hammer()
 
 
+@pytest.mark.xdist_group("few executions")
 def test_a_flood_is_absorbed_at_the_rate_of_start_execution_and_leaves_no_dead_letter(throttled: Headgate) -> None:
     # GIVEN far more requests at once than may be started in a second, each for a target that is not there
     details = [

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 ROLLOUTS = 20
 
-pytestmark = pytest.mark.embedded
+# One process runs both, so that this AWS is started and deployed to once.
+pytestmark = [pytest.mark.embedded, pytest.mark.xdist_group("throttled")]
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,6 @@ def test_twenty_rollouts_at_once_all_end_right(throttled: Headgate) -> None:
     ]
     # THEN each is promoted, however often it was told to wait
     for rollout_id in ids:
-        throttled.ended(rollout_id, 150)
+        throttled.ended(rollout_id, 300)
     for rollout_id in ids:
         assert assert_invariants(throttled, rollout_id)["status"] == "succeeded"

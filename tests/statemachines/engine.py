@@ -83,10 +83,11 @@ from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
 from moto.stepfunctions.parser.asl.eval.program_state import ProgramStopped
 from moto.stepfunctions.parser.asl.eval.states import States
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
-from moto.stepfunctions.parser.asl.parse.preprocessor import Preprocessor
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend, stepfunctions_parser_backends
 from moto.stepfunctions.parser.utils import TMP_THREADS
+
+from tests.unit import moto_direct  # noqa: F401 - acts by being imported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -701,14 +702,16 @@ def _program_eval(self: Any, env: Any) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _tree(definition: str) -> Any:
-    # Parsing takes longer than running; the tree is only read.
-    return _moto_parse(definition)[1]
-
-
 def _parse(definition: str) -> tuple[Any, Any]:
-    tree = _tree(definition)
-    return Preprocessor().visit(tree), tree
+    # Parsing takes longer than running. What is parsed is only read: an execution keeps what it counts in its own heap,
+    # where each component has the key below.
+    program, tree = _moto_parse(definition)
+    return program, tree
+
+
+def _heap_key(self: Any) -> str:
+    # moto makes one up at the first use, which is a race between the executions that share a component.
+    return f"{id(self):x}"
 
 
 # --- Task tokens -----------------------------------------------------------------------------------------------------
@@ -1027,6 +1030,7 @@ _REPLACEMENTS: list[tuple[Any, str, Any]] = [
     (ConditionStringJSONata, "_eval_body", _condition_eval_body),
     (CustomErrorName, "__init__", _custom_error_name),
     (ErrorEqualsDecl, "_eval_body", _error_equals_eval_body),
+    (EvalComponent, "heap_key", property(_heap_key)),
     (ExecutionState, "_eval_state", _execution_eval_state),
     (ExecutionState, "_eval_state_output", _execution_eval_state_output),
     (ExecutionState, "_evaluate_with_timeout", _evaluate_with_timeout),

@@ -14,6 +14,8 @@ from tests.unit.queues import arn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 KEY = f"event-source/{UUID}"
 WAYS = [("orders", "split"), ("orders", "ramp"), ("orders.fifo", "ramp")]
 

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
     from tests.statemachines.engine import Execution
 
-# It plays again what other tests cover, very often: measured, it would take twice as long.
-pytestmark = pytest.mark.no_cover
+# It plays again what other tests cover, very often; coverage would double its time.
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 TASKS = {"planner", "acquirer", "lambda_alias_driver", "baker", "judge", "pauser", "settler"}
 """Functions that a machine, or the warden, waits for: those are told that the process died."""

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from tests.statemachines.engine import Execution
 
+pytestmark = pytest.mark.slow
+
 STATES = json.loads(DEFINITIONS[ROLLOUT])["States"]
 AROUND = ["Plan", "Acquire", "Acquired?", "Prepare", "Before traffic?", "Next step?"]
 SETTLED = ["Settle", "Ended?"]

@@ -14,6 +14,7 @@ from headgate.rollouts.locks import HELD_LOCKS, Locks
 from headgate.rollouts.signal_inbox import SignalInbox
 from headgate.rollouts.steps import Steps
 from headgate.rollouts.table import Table
+from tests.unit import moto_direct  # noqa: F401 - acts by being imported
 from tests.unit.builders import REGION, TABLE
 from tests.unit.services import FakeLambda
 

@@ -10,6 +10,7 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-c
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from typing import Any
@@ -164,6 +165,12 @@ INTERRUPTED = detail(
 )
 
 
+@functools.cache
+def _meta() -> Any:
+    # Once: making a client takes as long as a test.
+    return boto3.client("ecs", region_name=REGION).meta
+
+
 class FakeEcs:
     """ECS with one task definition, and what is registered; its tasks are those that were left running."""
 
@@ -171,7 +178,7 @@ class FakeEcs:
         self.definition = DEFINITION
         self.registered: dict[str, dict[str, Any]] = {}
         self.busy = 0
-        self.meta = boto3.client("ecs", region_name=REGION).meta
+        self.meta = _meta()
         self.tasks: dict[str, dict[str, Any]] = {}
         self.stopped: list[tuple[str, str]] = []
         self.ran: list[dict[str, Any]] = []

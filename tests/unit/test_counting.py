@@ -794,6 +794,7 @@ def counted_one_by_one(outcomes: Iterable[tuple[str, RequestOutcome]]) -> dict[t
     return counts
 
 
+@pytest.mark.slow
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(contents, max_size=10), st.data())
 def test_in_any_order_duplication_and_split_the_same_is_counted(dynamodb: Any, contents: Any, data: Any) -> None:

@@ -77,6 +77,7 @@ def rolled_out(consumer: Consumer, *weights: float) -> dict[str, Any]:
     return state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("consumer", WAYS, indirect=True)
 @pytest.mark.parametrize("weights", [(), (10,), (10, 50), (10, 0), (10, 0, 50)])
 @pytest.mark.parametrize("promoted", [True, False])
@@ -878,6 +879,7 @@ class World:
         assert consumer.team.endswith(".fifo") or teams.count("old") == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=250)
 @given(
     way=st.sampled_from(WAYS),

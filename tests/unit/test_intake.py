@@ -679,6 +679,7 @@ def wish(number: int, times: int) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_a_flood_of_10000_requests_is_started_at_the_rate_of_the_smaller_regions(
     deployed: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -689,6 +690,7 @@ def test_a_flood_of_10000_requests_is_started_at_the_rate_of_the_smaller_regions
     assert seen.dead == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("requests", "size", "refill"), [(1_000, 50, 2.0), (10_000, 10, 0.1), (1_000, 0, 0.0)])
 def test_a_flood_that_meets_a_bucket_which_others_have_emptied_leaves_no_dead_letter(
     deployed: Functions, monkeypatch: pytest.MonkeyPatch, requests: int, size: float, refill: float

@@ -828,11 +828,13 @@ def named(case: Any) -> str:
     return "+".join(case) if isinstance(case, tuple) and not isinstance(case, Start) else str(case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("begun", "kinds"), [*pairs(), *GATHERINGS], ids=named)
 def test_in_whatever_order_they_work_and_die_the_invariants_hold(begun: Start, kinds: tuple[str, ...]) -> None:
     explore(world(begun), cast(*kinds), Headgate())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [False, True])
 @pytest.mark.parametrize(
     ("phase", "execution", "kind", "other"),

@@ -1,0 +1,44 @@
+"""A run that leaves tests out says how many at its end: `-m "not slow"` must not look like all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_collected = pytest.StashKey[int]()
+_left_out = pytest.StashKey[int]()
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Count what the command line leaves out."""
+    if items:
+        stash = items[0].config.stash
+        stash[_left_out] = stash.get(_left_out, 0) + len(items)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Count the rest. A worker of xdist passes both numbers on: the process that reports has collected nothing."""
+    stash = session.config.stash
+    stash[_collected] = len(session.items)
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["selection"] = (stash[_collected], stash.get(_left_out, 0))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take the numbers of a worker; all have collected the same."""
+    if selection := getattr(node, "workeroutput", {}).get("selection"):
+        node.config.stash[_collected], node.config.stash[_left_out] = selection
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say it, if anything was left out."""
+    chosen, left_out = config.stash.get(_collected, 0), config.stash.get(_left_out, 0)
+    if left_out:
+        terminalreporter.write_line(f"{chosen} of {chosen + left_out} tests; {left_out} were left out.")
