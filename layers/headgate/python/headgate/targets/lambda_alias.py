@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from headgate.aws.observability import logger
-from headgate.errors import RequestRefused, TargetChanged, TargetNotReady
+from headgate.errors import RequestRefused, TargetChanged
 from headgate.spec.candidate import ImageCode, NewCode, PublishedVersion
 from headgate.targets.driver import PROMOTED
+from headgate.targets.progress import Done, Pending
 from headgate.wire import Wire
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
     from headgate.spec.plan import Plan
+    from headgate.targets.progress import TargetProgress
 
 
 class AliasState(Wire):
@@ -82,20 +84,18 @@ class LambdaAliasDriver:
         routing = _routing_of(alias)
         return {"version": routing.version, "weights": routing.weights, "revisionId": alias["RevisionId"]}
 
-    def prepare(self, known: AliasState | None = None) -> AliasState:
-        """Check that the alias can be rolled out, publish the candidate if asked to, and see that it is active.
+    def prepare(self, known: AliasState | None = None) -> TargetProgress[AliasState]:
+        """Check that the alias can be rolled out, publish the candidate if asked to, and wait until it is active.
 
         Parameters
         ----------
         known
-            What an earlier call has published and was not ready: it is not published again.
+            The state of an earlier call that was pending: what it published is not published again.
 
         Raises
         ------
         RequestRefused
             If the target or the candidate does not allow the rollout; traffic was not touched.
-        TargetNotReady
-            If the candidate is not active yet: call again.
         """
         alias = self._get_alias()
         stable = _routing_of(alias)
@@ -115,6 +115,8 @@ class LambdaAliasDriver:
             )
         self._still_ours()
         candidate = self._configuration(known.candidate, "candidate") if known else self._candidate()
+        if isinstance(candidate, Pending):
+            return candidate
         if candidate["Version"] == stable.version:
             raise RequestRefused(
                 f"candidate: version {stable.version} is what {where} serves already"
@@ -127,30 +129,30 @@ class LambdaAliasDriver:
             revision_id=alias["RevisionId"],
             provisioned=known.provisioned if known else 0,
         )
-        _check_active(candidate, state)
-        return state.model_copy(update={"provisioned": self._match_provisioned_concurrency(state)})
+        return _not_active(candidate, state) or self._match_provisioned_concurrency(state)
 
-    def shift(self, state: AliasState, weight: float) -> AliasState:
+    def shift(self, state: AliasState, weight: float) -> TargetProgress[AliasState]:
         """Send ``weight`` percent to the candidate."""
-        return self._move(state, self._position(state, weight)).model_copy(update={"weight": weight})
+        return self._move(state, weight)
 
-    def promote(self, state: AliasState) -> AliasState:
+    def promote(self, state: AliasState) -> TargetProgress[AliasState]:
         """Point the alias at the candidate alone."""
-        moved = self._move(state, self._position(state, PROMOTED))
-        return moved.model_copy(update={"weight": PROMOTED, "to_release": bool(state.provisioned)})
+        return self._move(state, PROMOTED, to_release=bool(state.provisioned))
 
-    def rollback(self, state: AliasState) -> AliasState:
+    def rollback(self, state: AliasState) -> TargetProgress[AliasState]:
         """Point the alias at the stable version alone."""
-        moved = self._move(state, Routing(state.stable, {}))
+        moved = self._move(state, 0.0, to_release=False)
+        if isinstance(moved, Pending):
+            return moved
         if state.provisioned:
             restored = self._give_back(state)
             self._release(state.candidate)
             # What Lambda had no room for while both versions held it, it may have now.
             if not restored and not self._give_back(state):
                 logger.warning("no provisioned concurrency was left to give back", version=state.stable)
-        return moved.model_copy(update={"weight": 0.0, "provisioned": 0, "to_release": False})
+        return Done(moved.state.model_copy(update={"provisioned": 0}))
 
-    def release(self, state: AliasState) -> AliasState:
+    def release(self, state: AliasState) -> TargetProgress[AliasState]:
         """Give back the provisioned concurrency of the version that was replaced.
 
         Raises
@@ -165,11 +167,11 @@ class LambdaAliasDriver:
             raise self._changed(found)
         if state.provisioned:
             self._release(state.stable)
-        return state
+        return Done(state)
 
-    def restore(self, state: AliasState) -> AliasState:
-        """Nothing is left to give back after a rollback, which has done it with the traffic."""
-        return state
+    def restore(self, state: AliasState) -> TargetProgress[AliasState]:
+        """Do nothing: a rollback gives back what is held together with the traffic."""
+        return Done(state)
 
     def _give_back(self, state: AliasState) -> bool:
         """Give the stable version back what ``release`` may have taken from it; False where Lambda has no room.
@@ -206,31 +208,31 @@ class LambdaAliasDriver:
         except self._client.exceptions.ProvisionedConcurrencyConfigNotFoundException:
             return None
 
-    def _match_provisioned_concurrency(self, state: AliasState) -> int:
-        """Give the candidate what the stable version holds, before its first traffic; 0 where that is nothing."""
+    def _match_provisioned_concurrency(self, state: AliasState) -> TargetProgress[AliasState]:
+        """Give the candidate as much as the stable version holds, before its first traffic."""
         held = self._provisioned_concurrency(state.stable)
         if held is None:
-            return 0
+            return Done(state.model_copy(update={"provisioned": 0}))
         wanted: int = held["RequestedProvisionedConcurrentExecutions"]
         given = self._provisioned_concurrency(state.candidate)
         where = f"candidate: provisioned concurrency of version {state.candidate}"
         if given is None or given["RequestedProvisionedConcurrentExecutions"] < wanted:
             if state.provisioned != wanted:
                 # On record before it is done: what is ours to take back must be known whenever this process dies.
-                raise TargetNotReady(f"{where} is to be {wanted}", state.model_copy(update={"provisioned": wanted}))
+                return Pending(state.model_copy(update={"provisioned": wanted}), f"{where} is to be {wanted}")
             try:
                 self._provision(state.candidate, wanted)
             except self._client.exceptions.InvalidParameterValueException as error:
                 raise RequestRefused(f"{where} cannot be {wanted}, as version {state.stable} has it: {error}") from None
-            raise TargetNotReady(f"{where} was asked for: {wanted}", state)
+            return Pending(state, f"{where} was asked for: {wanted}")
         if given["Status"] == "IN_PROGRESS":
-            raise TargetNotReady(f"{where} is being allocated", state)
+            return Pending(state, f"{where} is being allocated")
         if given["Status"] == "FAILED":
             if state.provisioned:
                 self._release(state.candidate)
             raise RequestRefused(f"{where} could not be allocated: {given.get('StatusReason')}")
         # Only what this rollout has given is taken back: what the candidate held before is its owner's.
-        return state.provisioned
+        return Done(state)
 
     def _own_positions(self, state: AliasState) -> list[Routing]:
         """Where this rollout itself may have left the alias: the last answer's position, and the one aimed at since."""
@@ -241,12 +243,18 @@ class LambdaAliasDriver:
             return Routing(state.candidate, {})
         return Routing(state.stable, {state.candidate: round(weight / 100, 9)} if weight else {})
 
-    def _move(self, state: AliasState, intended: Routing) -> AliasState:
+    def _move(self, state: AliasState, weight: float, **changes: Any) -> TargetProgress[AliasState]:
         """Write the alias, unless somebody else has moved it.
 
         A RevisionId that is out of date may be our own doing (an answer was lost) or a change that moves no traffic (a
         description): what counts is where the traffic goes.
+
+        Parameters
+        ----------
+        changes
+            What changes in the state besides, once the alias is written.
         """
+        intended = self._position(state, weight)
         self._still_ours()
         try:
             alias = self._write(intended, state.revision_id)
@@ -258,17 +266,15 @@ class LambdaAliasDriver:
             if not found.alike(intended):
                 # Asked again after the look: whoever takes the lock from here on moves the alias past this RevisionId.
                 self._still_ours()
-                alias = self._write_at_last(intended, alias["RevisionId"])
+                try:
+                    alias = self._write(intended, alias["RevisionId"])
+                except self._client.exceptions.PreconditionFailedException:
+                    # Moved since the look a moment ago: the next call looks at it.
+                    return Pending(None, f"{self._target.key} is being moved at this moment")
         except self._client.exceptions.ResourceNotFoundException:
             raise self._changed() from None
-        return state.model_copy(update={"revision_id": alias["RevisionId"], "shifted_at": int(time.time() * 1000)})
-
-    def _write_at_last(self, intended: Routing, revision_id: str) -> Any:
-        """Write an alias that was looked at a moment ago; one that was moved since is for the next call to look at."""
-        try:
-            return self._write(intended, revision_id)
-        except self._client.exceptions.PreconditionFailedException:
-            raise TargetNotReady(f"{self._target.key} is being moved at this moment") from None
+        moved = {"revision_id": alias["RevisionId"], "shifted_at": int(time.time() * 1000), "weight": weight}
+        return Done(state.model_copy(update=moved | changes))
 
     def _find(self) -> Routing:
         """Where the alias sends its invocations now."""
@@ -336,7 +342,7 @@ class LambdaAliasDriver:
         try:
             return publish()
         except self._client.exceptions.ResourceConflictException as error:
-            raise TargetNotReady(f"candidate: $LATEST is being updated: {error}") from None
+            return Pending(None, f"candidate: $LATEST is being updated: {error}")
         except self._client.exceptions.InvalidParameterValueException as error:
             raise RequestRefused(f"candidate: {error}") from None
         except ClientError as error:
@@ -370,11 +376,12 @@ class LambdaAliasDriver:
                 )
 
 
-def _check_active(candidate: Any, known: AliasState) -> None:
+def _not_active(candidate: Any, known: AliasState) -> Pending[AliasState] | None:
+    """What a version waits for until it takes requests; None where it does, refused where it never will."""
     state, version = candidate.get("State", "Active"), candidate["Version"]
     # UpdateFunctionCode answers before the update is through, and tells that by a status of its own.
     if state == "Pending" or candidate.get("LastUpdateStatus") == "InProgress":
-        raise TargetNotReady(f"candidate: version {version} is still pending", known)
+        return Pending(known, f"candidate: version {version} is still pending")
     if state == "Failed":
         raise RequestRefused(
             f"candidate: version {version} has failed to become active: {candidate.get('StateReason')}"
@@ -387,6 +394,7 @@ def _check_active(candidate: Any, known: AliasState) -> None:
         )
     if state != "Active":
         raise RequestRefused(f"candidate: version {version} is {state}, and takes no requests")
+    return None
 
 
 def _is_denied(error: ClientError) -> bool:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from headgate.errors import RequestRefused, TargetChanged, TargetNotReady
+from headgate.errors import RequestRefused, TargetChanged
 from headgate.spec.targets import EventSourceTarget
 from headgate.targets.event_source.settings import mapping_settings_of
 from headgate.targets.event_source.state import MappingPosition, SourceState
+from headgate.targets.progress import Pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,14 +66,14 @@ class ConsumerMapping:
             raise RequestRefused(f"target.mapping: there is no mapping {self.uuid}") from None
         return mapping
 
-    def settled(self, state: SourceState) -> Any:
+    def settled(self, state: SourceState) -> Any | Pending[SourceState]:
         """The mapping, when no update of it is on its way."""
         try:
             mapping = self._functions.get_event_source_mapping(UUID=self.uuid)
         except self._functions.exceptions.ResourceNotFoundException:
             raise self.changed("is gone") from None
         if mapping["State"] not in SETTLED_STATES:
-            raise TargetNotReady(f"target.mapping: {self.uuid} is {mapping['State']}", state)
+            return Pending(state, f"target.mapping: {self.uuid} is {mapping['State']}")
         return mapping
 
     def place(self, state: SourceState, mapping: Any) -> MappingPosition:
@@ -121,16 +122,23 @@ class ConsumerMapping:
         if at_work and mapping["State"] in ("Disabling", "Disabled"):
             raise self.changed("was disabled by somebody else")
 
-    def update(self, **parameters: Any) -> None:
-        """Update the mapping in place; what is left out stays as it is."""
+    def update(self, **parameters: Any) -> Pending[SourceState] | None:
+        """Update the mapping in place; what is left out stays as it is.
+
+        Returns
+        -------
+        Pending or None
+            Pending if another update keeps this one from being made.
+        """
         self._still_ours()
         functions = self._functions
         try:
             functions.update_event_source_mapping(UUID=self.uuid, **parameters)
         except (functions.exceptions.ResourceInUseException, functions.exceptions.ResourceConflictException) as error:
-            raise TargetNotReady(f"target.mapping: {self.uuid}: {error}") from None
+            return Pending(None, f"target.mapping: {self.uuid}: {error}")
         except functions.exceptions.ResourceNotFoundException:
             raise self.changed("is gone") from None
+        return None
 
     def changed(self, how: str) -> TargetChanged:
         """The error that tells what somebody else has made of it."""

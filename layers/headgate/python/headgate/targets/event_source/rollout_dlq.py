@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -57,6 +57,12 @@ _MISSING_QUEUE_CODES = (
 )
 
 
+QueuePhase = Literal["in-place", "overtaken", "restored"]
+"""in-place: the queue stands in for what was there before, or is about to. overtaken: somebody else has changed the
+source's settings, which still may name the queue. restored: the settings do not name it any more, and only what was on
+its way to it still comes."""
+
+
 class RolloutQueue(Wire):
     """The queue as the driver's state has it."""
 
@@ -74,6 +80,13 @@ class RolloutQueue(Wire):
     """When that was put back, in seconds since 1970; or when it was found that somebody else has changed it."""
     changed: str = ""
     """What they have made of it, or of its mapping. It is left as found, and what is held goes back all the same."""
+
+    @property
+    def phase(self) -> QueuePhase:
+        """How far the way back is."""
+        if self.restored_at:
+            return "restored"
+        return "overtaken" if self.changed else "in-place"
 
     @property
     def redrive_policy(self) -> str:
