@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.errors import LockLost, RequestRefused, TargetChanged, TargetNotReady
+from headgate.spec.position import Weight
 from headgate.targets.event_source.settings import mapping_settings_of
 from headgate.targets.progress import Pending
 from tests.unit.builders import done, pending
@@ -150,7 +151,7 @@ def test_preparing_is_pending_until_what_fails_is_held(consumer: Consumer, reaso
 @pytest.mark.parametrize("consumer", [("queue", "ramp")], indirect=True)
 def test_a_shift_of_a_ramp_is_pending_through_every_stage_of_the_mapping(consumer: Consumer) -> None:
     # GIVEN a consumer that is prepared
-    driver, (_, state) = consumer.driver(aim=10), prepared(consumer)
+    driver, (_, state) = consumer.driver(aim=Weight(10)), prepared(consumer)
     # WHEN the candidate is to get its first share THEN it is on record that the mapping is stopped, before it is
     noted, why = pending(driver.shift(state, 10))
     assert noted == state.model_copy(update={"parked": True})
@@ -165,7 +166,8 @@ def test_a_shift_of_a_ramp_is_pending_through_every_stage_of_the_mapping(consume
         f"is being pointed at {candidate}",
         "is Enabling",
     ]
-    assert (moved.weight, moved.parked, consumer.mapping.fields["FunctionArn"]) == (10, False, candidate)
+    assert (moved.position, moved.parked) == (Weight(10), False)
+    assert consumer.mapping.fields["FunctionArn"] == candidate
 
 
 @pytest.mark.parametrize("consumer", [("queue", "ramp")], indirect=True)
@@ -175,7 +177,7 @@ def test_an_update_that_has_to_wait_is_pending_and_tells_nothing_new(
     def busy(**_: Any) -> Any:
         raise Refusal("ResourceConflictException", "try again")
 
-    driver, (_, state) = consumer.driver(aim=10), prepared(consumer)
+    driver, (_, state) = consumer.driver(aim=Weight(10)), prepared(consumer)
     noted, _ = pending(driver.shift(state, 10))
     monkeypatch.setattr(consumer.mapping, "update", busy)
     assert noted is not None
@@ -212,7 +214,7 @@ def test_an_update_that_has_to_wait_is_pending_and_tells_nothing_new(
 )
 def test_giving_back_is_pending_from_phase_to_phase(consumer: Consumer, reasons: list[str], *, promoted: bool) -> None:
     # GIVEN a rollout that has come to its end, one way or the other
-    driver, (_, state) = consumer.driver(aim=10), prepared(consumer)
+    driver, (_, state) = consumer.driver(aim=Weight(10)), prepared(consumer)
     state = done(driver.shift(state, 10))
     state = done(driver.promote(state) if promoted else driver.rollback(state))
     assert state.holding is not None
@@ -234,7 +236,7 @@ def test_giving_back_is_pending_from_phase_to_phase(consumer: Consumer, reasons:
 
 @pytest.mark.parametrize("consumer", [("kinesis", "split")], indirect=True)
 def test_a_mapping_that_somebody_else_has_changed_is_overtaken_before_it_is_restored(consumer: Consumer) -> None:
-    driver, (_, state) = consumer.driver(aim=10), prepared(consumer)
+    driver, (_, state) = consumer.driver(aim=Weight(10)), prepared(consumer)
     state = done(driver.rollback(done(driver.shift(state, 10))))
     consumer.clock.sleep(60)
     consumer.mapping.change(BatchSize=7)

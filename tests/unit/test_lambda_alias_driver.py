@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from headgate.errors import LockLost, RequestRefused, TargetChanged
-from headgate.targets.driver import PROMOTED
+from headgate.spec.position import PROMOTED, Weight
 from headgate.targets.lambda_alias import AliasState, LambdaAliasDriver
 from headgate.targets.progress import Pending
 from tests.unit.builders import TARGET, done, pending, plan_of
@@ -18,6 +18,7 @@ from tests.unit.services import Refusal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headgate.spec.position import Position
     from tests.unit.services import FakeLambda
 
 ROLE = "arn:aws:iam::123456789012:role/other"
@@ -29,7 +30,7 @@ def driving(lambda_client: Any) -> Callable[..., LambdaAliasDriver]:
     """Makes a driver of a plan that differs from the usual one in these fields."""
 
     def make(
-        still_ours: Callable[[], None] = lambda: None, aim: float | None = None, **fields: Any
+        still_ours: Callable[[], None] = lambda: None, aim: Position | None = None, **fields: Any
     ) -> LambdaAliasDriver:
         return LambdaAliasDriver(lambda_client, plan_of(**fields), still_ours, aim)
 
@@ -53,7 +54,7 @@ def lost() -> None:
 class TestPreparing:
     def test_it_knows_both_versions_and_moves_nothing(self, checkout: FakeLambda, driver: LambdaAliasDriver) -> None:
         state = done(driver.prepare())
-        assert (state.stable, state.candidate, state.weight, state.shifted_at) == ("6", "7", 0, 0)
+        assert (state.stable, state.candidate, state.position, state.shifted_at) == ("6", "7", Weight(0), 0)
         assert state.revision_id == checkout.aliases["live"]["RevisionId"]
         assert checkout.serves() == ("6", {})
 
@@ -128,7 +129,7 @@ class TestPreparing:
         assert checkout.serves() == ("6", {"7": 0.1})
         # AND neither is it somebody else's move.
         checkout.point("live", "6", {"7": 0.0})
-        assert done(driver.rollback(state)).weight == 0
+        assert done(driver.rollback(state)).position == Weight(0)
 
     @pytest.mark.usefixtures("checkout")
     def test_a_version_that_does_not_exist_is_refused(self, driving: Any) -> None:
@@ -232,10 +233,10 @@ class TestMoving:
     ) -> None:
         state = done(driver.shift(prepared, 10))
         assert checkout.serves() == ("6", {"7": 0.1})
-        assert (state.weight, state.shifted_at > 0) == (10, True)
+        assert (state.position, state.shifted_at > 0) == (Weight(10), True)
         state = done(driver.shift(state, 50))
         assert checkout.serves() == ("6", {"7": 0.5})
-        assert done(driver.promote(state)).weight == PROMOTED
+        assert done(driver.promote(state)).position == PROMOTED
         assert checkout.serves() == ("7", {})
 
     @pytest.mark.parametrize(("percent", "share"), [(0.1, 0.001), (33.3, 0.333), (99.9, 0.999), (7, 0.07), (100, 1.0)])
@@ -253,7 +254,7 @@ class TestMoving:
             driver.shift(prepared, 10)
         state = done(driver.shift(prepared, 10))
         assert len(checkout.updates) == 1
-        assert done(driver.shift(state, 50)).weight == 50
+        assert done(driver.shift(state, 50)).position == Weight(50)
 
     @pytest.mark.parametrize("move", ["shift", "promote", "rollback"])
     def test_an_alias_that_somebody_else_moved_is_left_as_found(
@@ -283,25 +284,25 @@ class TestRollingBack:
         self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
     ) -> None:
         state = done(driver.shift(prepared, 10))
-        assert done(driver.rollback(state)).weight == 0
-        assert done(driver.rollback(state)).weight == 0
+        assert done(driver.rollback(state)).position == Weight(0)
+        assert done(driver.rollback(state)).position == Weight(0)
         assert checkout.serves() == ("6", {})
         assert checkout.updates == [{"7": 0.1}, {}]
 
     @pytest.mark.parametrize(
         ("position", "aim"),
         [
-            (("6", {"7": 0.1}), 10),
-            (("6", {"7": 0.5}), 50),
-            (("6", {"7": 1.0}), 100),
+            (("6", {"7": 0.1}), Weight(10)),
+            (("6", {"7": 0.5}), Weight(50)),
+            (("6", {"7": 1.0}), Weight(100)),
             (("7", {}), PROMOTED),
-            (("6", {}), 10),
-            (("6", {}), 0),
+            (("6", {}), Weight(10)),
+            (("6", {}), Weight(0)),
             (("6", {}), None),
         ],
     )
     def test_it_works_from_wherever_this_rollout_could_have_put_the_alias(
-        self, checkout: FakeLambda, driving: Any, prepared: AliasState, position: Any, aim: float | None
+        self, checkout: FakeLambda, driving: Any, prepared: AliasState, position: Any, aim: Position | None
     ) -> None:
         # GIVEN an alias that this rollout moved, but whose answer it never saw
         checkout.point("live", *position)
@@ -314,20 +315,20 @@ class TestRollingBack:
     @pytest.mark.parametrize(
         ("position", "aim"),
         [
-            (("6", {"7": 0.3}), 10),
-            (("6", {"5": 0.1}), 10),
-            (("5", {}), 10),
-            (("5", {"7": 0.1}), 10),
+            (("6", {"7": 0.3}), Weight(10)),
+            (("6", {"5": 0.1}), Weight(10)),
+            (("5", {}), Weight(10)),
+            (("5", {"7": 0.1}), Weight(10)),
             # Positions of the plan that it was never after: somebody else has put the alias there.
             (("6", {"7": 0.1}), None),
-            (("6", {"7": 0.5}), 10),
-            (("7", {}), 50),
+            (("6", {"7": 0.5}), Weight(10)),
+            (("7", {}), Weight(50)),
             (("6", {"7": 1.0}), PROMOTED),
-            (("7", {}), 100),
+            (("7", {}), Weight(100)),
         ],
     )
     def test_it_leaves_every_other_position_as_found(
-        self, checkout: FakeLambda, driving: Any, prepared: AliasState, position: Any, aim: float | None
+        self, checkout: FakeLambda, driving: Any, prepared: AliasState, position: Any, aim: Position | None
     ) -> None:
         checkout.point("live", *position)
         with pytest.raises(TargetChanged, match="lambda-alias/checkout/live was changed by somebody else"):
@@ -337,7 +338,7 @@ class TestRollingBack:
     def test_a_position_that_it_has_moved_on_from_is_not_its_own_any_more(
         self, checkout: FakeLambda, driving: Any, prepared: AliasState
     ) -> None:
-        driver = driving(aim=50)
+        driver = driving(aim=Weight(50))
         state = done(driver.shift(done(driver.shift(prepared, 10)), 50))
         checkout.point("live", "6", {"7": 0.1})
         with pytest.raises(TargetChanged, match="sends 10 % to version 7"):
@@ -347,7 +348,7 @@ class TestRollingBack:
         self, checkout: FakeLambda, driving: Any, prepared: AliasState, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # GIVEN an alias at the rollout's own weight that somebody moves right after the rollback looked at it
-        driver = driving(aim=10)
+        driver = driving(aim=Weight(10))
         checkout.point("live", "6", {"7": 0.1})
         honest = driver._get_alias
 
@@ -596,9 +597,11 @@ class TestReleasing:
         done(driver.rollback(promoted))
         assert checkout.provisioned["6"] == {"RequestedProvisionedConcurrentExecutions": 8, "Status": "READY"}
 
-    @pytest.mark.parametrize(("weight", "aim", "restored"), [(10, PROMOTED, True), (10, 10, False), (0, None, False)])
+    @pytest.mark.parametrize(
+        ("weight", "aim", "restored"), [(10, PROMOTED, True), (10, Weight(10), False), (0, None, False)]
+    )
     def test_only_what_may_have_been_promoted_was_released(
-        self, checkout: FakeLambda, driving: Any, weight: float, aim: float | None, restored: bool
+        self, checkout: FakeLambda, driving: Any, weight: float, aim: Position | None, restored: bool
     ) -> None:
         # GIVEN a stable version whose provisioned concurrency has gone during the rollout
         checkout.provision("7", 5)
@@ -624,17 +627,28 @@ class TestReleasing:
 
         checkout.PutProvisionedConcurrencyConfig = limited  # type: ignore[method-assign]
         # WHEN it is rolled back THEN the rollback stands, and what fits is given back
-        assert done(driver.rollback(promoted)).weight == 0
+        assert done(driver.rollback(promoted)).position == Weight(0)
         assert (checkout.serves(), list(checkout.provisioned)) == (("6", {}), ["6"] if room else [])
 
 
-@pytest.mark.parametrize("weight", [0, 10, 100, PROMOTED])
+@pytest.mark.parametrize(
+    ("position", "where"),
+    [
+        (Weight(0), ("6", {})),
+        (Weight(10), ("6", {"7": 0.1})),
+        (Weight(100), ("6", {"7": 1.0})),
+        (PROMOTED, ("7", {})),
+    ],
+)
 def test_a_step_of_everything_is_not_the_promotion(
-    checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, weight: float
+    checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, position: Position, where: Any
 ) -> None:
-    state = done(driver.promote(prepared) if weight == PROMOTED else driver.shift(prepared, weight))
-    where = {0: ("6", {}), 10: ("6", {"7": 0.1}), 100: ("6", {"7": 1.0}), PROMOTED: ("7", {})}
-    assert (state.weight, checkout.serves()) == (weight, where[weight])
+    shift = driver.shift(prepared, position.percent) if isinstance(position, Weight) else driver.promote(prepared)
+    state = done(shift)
+    assert (state.position, checkout.serves()) == (position, where)
+    # AND on record it is the number that it always was.
+    assert state.to_wire()["weight"] == (position.percent if isinstance(position, Weight) else -1)
+    assert AliasState.model_validate(state.to_wire()) == state
 
 
 def test_describing_tells_the_alias_as_it_is(checkout: FakeLambda, driver: LambdaAliasDriver) -> None:

@@ -9,24 +9,23 @@ from botocore.exceptions import ClientError
 from headgate.aws.observability import logger
 from headgate.errors import LockLost, RequestRefused, TargetNotReady
 from headgate.spec.plan import Plan
+from headgate.spec.position import PROMOTED, Weight, number_of, position_of
+from headgate.spec.target_state import TargetState
 from headgate.targets.progress import Done, Pending
-from headgate.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headgate.rollouts.steps import Steps
     from headgate.rollouts.table import Table
+    from headgate.spec.position import Position
     from headgate.spec.signals import Phase
     from headgate.targets.progress import TargetProgress
 
     StillOurs = Callable[[], None]
 
-State = TypeVar("State", bound=Wire)
+State = TypeVar("State", bound=TargetState)
 
-
-PROMOTED = -1.0
-"""The weight that stands for the candidate alone; 100 is a step, at which the target still names the stable one."""
 
 TRANSIENT_CODES = (
     "RequestThrottled",
@@ -83,7 +82,7 @@ def drive(
     event: dict[str, Any],
     table: Table,
     steps: Steps,
-    driver_of: Callable[[Plan, StillOurs, float | None], Driver[State]],
+    driver_of: Callable[[Plan, StillOurs, Position | None], Driver[State]],
     state_of: type[State],
 ) -> dict[str, Any]:
     """Carry out one call of the machine or the warden.
@@ -94,8 +93,8 @@ def drive(
         ``{action, target, plan, epoch, state, weight?, rolledBack?}``. The last is kept while a restore is underway:
         a recovery that continues it does not roll back again.
     driver_of
-        Makes the driver of a plan, given what raises LockLost unless the target is still this rollout's, and the weight
-        that the last forward step was after, whether or not its answer came.
+        Makes the driver of a plan, given what raises LockLost unless the target is still this rollout's, and the
+        position that the last forward step aimed at, whether or not its answer came.
     state_of
         The model of the driver's state.
 
@@ -124,9 +123,10 @@ def drive(
         return {"state": driver_of(plan, still_ours, None).describe()}
     still_ours()
     record = steps.enter(plan.rollout_id, PHASE_OF_ACTION[action], _aim_of(event))
+    aim = record.get("aim")
     # Of what is underway the machine has not been told.
     known = record.get("state") if record.get("underway") or not event["state"] else event["state"]
-    driver = driver_of(plan, still_ours, record.get("aim"))
+    driver = driver_of(plan, still_ours, None if aim is None else position_of(aim))
     match _perform(driver, event, state_of.model_validate(known) if known else None):
         case None:
             return {"state": _untouched_state(driver)}
@@ -175,4 +175,9 @@ def _untouched_state(driver: Driver[Any]) -> dict[str, Any]:
 
 def _aim_of(event: dict[str, Any]) -> float | None:
     """Where the target may be found from now on, if this call's answer is lost."""
-    return {"shift": event.get("weight"), "promote": PROMOTED}.get(event["action"])
+    match event["action"]:
+        case "shift":
+            return number_of(Weight(event["weight"]))
+        case "promote":
+            return number_of(PROMOTED)
+    return None

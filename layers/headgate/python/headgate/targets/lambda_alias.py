@@ -14,9 +14,9 @@ from botocore.exceptions import ClientError
 from headgate.aws.observability import logger
 from headgate.errors import RequestRefused, TargetChanged
 from headgate.spec.candidate import ImageCode, NewCode, PublishedVersion
-from headgate.targets.driver import PROMOTED
+from headgate.spec.position import PROMOTED, Promoted, Weight
+from headgate.spec.target_state import TargetState
 from headgate.targets.progress import Done, Pending
-from headgate.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
     from headgate.spec.plan import Plan
+    from headgate.spec.position import Position
     from headgate.targets.progress import TargetProgress
 
 
-class AliasState(Wire):
+class AliasState(TargetState):
     """What the driver knows of the alias between its calls."""
 
     stable: str
@@ -36,11 +37,6 @@ class AliasState(Wire):
     """The alias's RevisionId after our last write, or when we first read it."""
     provisioned: int = 0
     """Provisioned concurrency that the candidate was given to match the stable version's."""
-    weight: float = 0
-    shifted_at: int = 0
-    """When that weight took effect, in milliseconds since 1970."""
-    to_release: bool = False
-    """Whether something is held that must be given back once the rollout has gone one way or the other."""
 
 
 class Routing(NamedTuple):
@@ -65,11 +61,11 @@ class LambdaAliasDriver:
     still_ours
         Raises LockLost unless the rollout still owns the target's lock; called before each effect.
     aim
-        The weight that the last forward step was after, whether or not its answer came.
+        The position that the last forward step aimed at, whether or not its answer came.
     """
 
     def __init__(
-        self, client: LambdaClient, plan: Plan, still_ours: Callable[[], None], aim: float | None = None
+        self, client: LambdaClient, plan: Plan, still_ours: Callable[[], None], aim: Position | None = None
     ) -> None:
         self._client = client
         self._plan = plan
@@ -133,7 +129,7 @@ class LambdaAliasDriver:
 
     def shift(self, state: AliasState, weight: float) -> TargetProgress[AliasState]:
         """Send ``weight`` percent to the candidate."""
-        return self._move(state, weight)
+        return self._move(state, Weight(weight))
 
     def promote(self, state: AliasState) -> TargetProgress[AliasState]:
         """Point the alias at the candidate alone."""
@@ -141,7 +137,7 @@ class LambdaAliasDriver:
 
     def rollback(self, state: AliasState) -> TargetProgress[AliasState]:
         """Point the alias at the stable version alone."""
-        moved = self._move(state, 0.0, to_release=False)
+        moved = self._move(state, Weight(0), to_release=False)
         if isinstance(moved, Pending):
             return moved
         if state.provisioned:
@@ -163,7 +159,7 @@ class LambdaAliasDriver:
         found = self._find()
         # Asked after the look: whoever owns the lock by now may have moved the alias, and has every right to.
         self._still_ours()
-        if not found.alike(self._position(state, PROMOTED)):
+        if not found.alike(_routing_at(PROMOTED, state)):
             raise self._changed(found)
         if state.provisioned:
             self._release(state.stable)
@@ -179,7 +175,7 @@ class LambdaAliasDriver:
         Only what was promoted was ever released: before that, a stable version without any has lost it to somebody
         else.
         """
-        if PROMOTED not in (state.weight, self._aim) or self._provisioned_concurrency(state.stable):
+        if PROMOTED not in (state.position, self._aim) or self._provisioned_concurrency(state.stable):
             return True
         try:
             self._provision(state.stable, state.provisioned)
@@ -236,14 +232,9 @@ class LambdaAliasDriver:
 
     def _own_positions(self, state: AliasState) -> list[Routing]:
         """Where this rollout itself may have left the alias: the last answer's position, and the one aimed at since."""
-        return [self._position(state, weight) for weight in {state.weight, self._aim} if weight is not None]
+        return [_routing_at(position, state) for position in {state.position, self._aim} if position is not None]
 
-    def _position(self, state: AliasState, weight: float) -> Routing:
-        if weight == PROMOTED:
-            return Routing(state.candidate, {})
-        return Routing(state.stable, {state.candidate: round(weight / 100, 9)} if weight else {})
-
-    def _move(self, state: AliasState, weight: float, **changes: Any) -> TargetProgress[AliasState]:
+    def _move(self, state: AliasState, position: Position, **changes: Any) -> TargetProgress[AliasState]:
         """Write the alias, unless somebody else has moved it.
 
         A RevisionId that is out of date may be our own doing (an answer was lost) or a change that moves no traffic (a
@@ -254,14 +245,14 @@ class LambdaAliasDriver:
         changes
             What changes in the state besides, once the alias is written.
         """
-        intended = self._position(state, weight)
+        intended = _routing_at(position, state)
         self._still_ours()
         try:
             alias = self._write(intended, state.revision_id)
         except self._client.exceptions.PreconditionFailedException:
             alias = self._get_alias()
             found = _routing_of(alias)
-            if not any(found.alike(position) for position in (intended, *self._own_positions(state))):
+            if not any(found.alike(own) for own in (intended, *self._own_positions(state))):
                 raise self._changed(found) from None
             if not found.alike(intended):
                 # Asked again after the look: whoever takes the lock from here on moves the alias past this RevisionId.
@@ -273,7 +264,7 @@ class LambdaAliasDriver:
                     return Pending(None, f"{self._target.key} is being moved at this moment")
         except self._client.exceptions.ResourceNotFoundException:
             raise self._changed() from None
-        moved = {"revision_id": alias["RevisionId"], "shifted_at": int(time.time() * 1000), "weight": weight}
+        moved = {"revision_id": alias["RevisionId"], "shifted_at": int(time.time() * 1000), "position": position}
         return Done(state.model_copy(update=moved | changes))
 
     def _find(self) -> Routing:
@@ -406,6 +397,15 @@ def _routing_of(alias: Any) -> Routing:
     weights = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
     # A weight of nothing moves nothing, whoever has left it there.
     return Routing(alias["FunctionVersion"], {version: weight for version, weight in weights.items() if weight})
+
+
+def _routing_at(position: Position, state: AliasState) -> Routing:
+    """Where an alias sends its invocations at a position."""
+    match position:
+        case Weight(percent):
+            return Routing(state.stable, {state.candidate: round(percent / 100, 9)} if percent else {})
+        case Promoted():
+            return Routing(state.candidate, {})
 
 
 def _rounded(weights: dict[str, float]) -> dict[str, float]:

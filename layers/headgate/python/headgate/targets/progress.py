@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from headgate.wire import Wire
+    from headgate.spec.target_state import TargetState
 
-State_co = TypeVar("State_co", bound="Wire", covariant=True)
+State_co = TypeVar("State_co", bound="TargetState", covariant=True)
 
 
 class Done(NamedTuple, Generic[State_co]):

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from headgate.errors import RequestRefused, TargetChanged
-from headgate.targets.driver import PROMOTED
+from headgate.spec.position import PROMOTED, Weight
 from headgate.targets.event_source.mapping import SETTLED_STATES, ConsumerMapping, modified_at
 from headgate.targets.event_source.redelivery import Redelivery
 from headgate.targets.event_source.rollout_dlq import RolloutQueue, rollout_queue_for
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headgate.spec.plan import Plan
+    from headgate.spec.position import Position
     from headgate.targets.progress import TargetProgress
 
     MoveAlias = Callable[[AliasState], TargetProgress[AliasState]]
@@ -50,11 +51,11 @@ class EventSourceDriver:
     still_ours
         Raises LockLost unless the rollout still owns the target's lock; called before each effect.
     aim
-        The weight that the last forward step was after, whether or not its answer came.
+        The position that the last forward step aimed at, whether or not its answer came.
     """
 
     def __init__(
-        self, services: SourceServices, plan: Plan, still_ours: Callable[[], None], aim: float | None = None
+        self, services: SourceServices, plan: Plan, still_ours: Callable[[], None], aim: Position | None = None
     ) -> None:
         self._services = services
         self._plan = plan
@@ -108,11 +109,10 @@ class EventSourceDriver:
             alias = self._alias.shift(state.known_alias, weight)
             if isinstance(alias, Pending):
                 return _waits_for_alias(state, alias)
-            changes = {"alias": alias.state, "weight": weight, "shifted_at": self._milliseconds()}
+            changes = {"alias": alias.state, "position": Weight(weight), "shifted_at": self._milliseconds()}
             return Done(state.model_copy(update=changes))
-        if weight == 0:
-            return self._place(state, state.stable_place, weight)
-        return self._place(state, state.candidate_place(weight), weight)
+        wanted = state.candidate_place(weight) if weight else state.stable_place
+        return self._place(state, wanted, Weight(weight))
 
     def promote(self, state: SourceState) -> TargetProgress[SourceState]:
         """Let the alias name the candidate, and the mapping point at the alias as it did before."""
@@ -128,12 +128,12 @@ class EventSourceDriver:
         if state.alias is None:
             return Done(state)  # Nothing was moved yet.
         if state.mode == "split":
-            moved = self._moved(state, self._alias.rollback, 0)
+            moved = self._moved(state, self._alias.rollback, Weight(0))
             if isinstance(moved, Pending):
                 return moved
             self._mapping.require_the_alias(state, at_work=False)
             return moved
-        return self._place(state, state.stable_place, 0, self._alias.rollback)
+        return self._place(state, state.stable_place, Weight(0), self._alias.rollback)
 
     def release(self, state: SourceState) -> TargetProgress[SourceState]:
         """After a promotion: what failed meanwhile goes where it would have gone without a rollout."""
@@ -320,13 +320,13 @@ class EventSourceDriver:
             raise
         return None
 
-    def _moved(self, state: SourceState, move: MoveAlias, weight: float) -> TargetProgress[SourceState]:
+    def _moved(self, state: SourceState, move: MoveAlias, position: Position) -> TargetProgress[SourceState]:
         moved = move(state.known_alias)
         if isinstance(moved, Pending):
             return _waits_for_alias(state, moved)
         changes = {
             "alias": moved.state,
-            "weight": weight,
+            "position": position,
             "shifted_at": self._milliseconds(),
             "to_release": state.holds or moved.state.to_release,
             "parked": False,
@@ -334,7 +334,7 @@ class EventSourceDriver:
         return Done(state.model_copy(update=changes))
 
     def _place(
-        self, state: SourceState, wanted: MappingPosition, weight: float, move: MoveAlias | None = None
+        self, state: SourceState, wanted: MappingPosition, position: Position, move: MoveAlias | None = None
     ) -> TargetProgress[SourceState]:
         """Take the mapping a step nearer to where it should be, and the alias too.
 
@@ -367,7 +367,7 @@ class EventSourceDriver:
             if waits := self._stop(state) if runs else self._still_drains(state, mapping):
                 return waits
         elif runs and (found == wanted or self._was_never_moved(state, found, wanted)):
-            return self._arrived(state, weight, move)
+            return self._arrived(state, position, move)
         return self._point(state, wanted, found.settings, move)
 
     def _point(
@@ -390,10 +390,10 @@ class EventSourceDriver:
         unmoved = [wanted._replace(settings=settings) for settings in (state.original, state.held)]
         return wanted.function == state.function and found in unmoved
 
-    def _arrived(self, state: SourceState, weight: float, move: MoveAlias | None) -> TargetProgress[SourceState]:
+    def _arrived(self, state: SourceState, position: Position, move: MoveAlias | None) -> TargetProgress[SourceState]:
         if move:
-            return self._moved(state, move, weight)
-        changes = {"parked": False, "weight": weight, "shifted_at": self._milliseconds()}
+            return self._moved(state, move, position)
+        changes = {"parked": False, "position": position, "shifted_at": self._milliseconds()}
         return Done(state.model_copy(update=changes))
 
     def _stop(self, state: SourceState) -> Pending[SourceState]:
@@ -442,7 +442,7 @@ class EventSourceDriver:
         In a ramp it names one version alone: the stable one until the promotion.
         """
         alias = state.known_alias
-        own = {alias.stable} | ({alias.candidate} if PROMOTED in (alias.weight, self._aim) else set())
+        own = {alias.stable} | ({alias.candidate} if PROMOTED in (alias.position, self._aim) else set())
         version, weights = self._mapping.routing()
         if weights:
             return f"points at an alias that names version {version} and sends some to version {', '.join(weights)}"

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from headgate.aws.sqs_move_tasks import MoveTasks
 from headgate.aws.sqs_mover import move_some
 from headgate.errors import TargetChanged
+from headgate.spec.target_state import Redriven
 from headgate.targets.event_source.mapping import modified_at
-from headgate.targets.event_source.rollout_dlq import REDELIVERED_PER_SECOND, RedeliveryResult, Redriven
+from headgate.targets.event_source.rollout_dlq import REDELIVERED_PER_SECOND, RedeliveryResult
 from headgate.targets.event_source.settings import mapping_settings_of
 from headgate.targets.progress import Done, Pending
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from headgate.aws.sqs_messages import Message
     from headgate.aws.sqs_queues import Queues
     from headgate.aws.stream_replay import StreamReplay
+    from headgate.spec.target_state import Redriven
 
 
 RETENTION_SECONDS = 14 * 24 * 3600
@@ -106,23 +107,6 @@ class RedeliveryResult(NamedTuple):
     batch_size: int
     """As many records as the mapping gives it at most. A batch's range may hold more: the mapping's filter or its
     parallelization factor had left some of them out of the batch."""
-
-
-class Redriven(Wire):
-    """What became of what the queue held; messages of a queue, records of a stream."""
-
-    returned: int = 0
-    """Back to the source queue."""
-    redelivered: int = 0
-    """Read again from the stream, and processed."""
-    forwarded: int = 0
-    """On to where they would have gone without a rollout; batches of a stream count as one each."""
-    kept: int = 0
-    """Batches that are still in the rollout's own queue, which then stays: nobody else was to have them."""
-    expired: int = 0
-    """Records that the stream does not have any more."""
-    queue: str | None = None
-    """The rollout's own queue, where it stays because something is kept in it."""
 
 
 def rollout_queue_for(rollout_id: str, source_arn: str, replaces: str, *, prefix: str, fifo: bool) -> RolloutQueue:
