@@ -8,6 +8,7 @@ from headgate.analysis.alarms import AlarmStates
 from headgate.analysis.cloudwatch_counts import CloudWatchCounts, WatchedRollout, count_points
 from headgate.analysis.evidence import JudgeTerms
 from headgate.analysis.ledger_store import now_ms
+from headgate.analysis.measures import measures_of
 from headgate.analysis.source_limits import SourceLimits
 from headgate.analysis.throttling import ThrottleCounts
 from headgate.analysis.verdict import Findings
@@ -69,7 +70,7 @@ class FindingsCollector:
         if not known.signals and state and not counted_as_errors:
             # Who has been told already need not wait for CloudWatch.
             versions = [state["candidate"], state["stable"]]
-            candidate, stable = self._throttles.of(plan.alias, versions, since)
+            candidate, stable = self._throttles.of(measures_of(plan), versions, since)
             known = known._replace(candidate_throttled=candidate, stable_throttled=stable)
         if not known.signals:
             beyond = self._sources.beyond_limits(plan, source_health(state), record["startedAt"])
