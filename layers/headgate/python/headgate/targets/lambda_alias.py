@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_lambda.type_defs import (
+        AliasConfigurationResponseTypeDef,
+        FunctionConfigurationResponseTypeDef,
+        GetProvisionedConcurrencyConfigResponseTypeDef,
+    )
 
     from headgate.spec.plan import Plan
     from headgate.spec.position import Position
@@ -196,7 +201,7 @@ class LambdaAliasDriver:
         with suppress(gone.ProvisionedConcurrencyConfigNotFoundException, gone.ResourceNotFoundException):
             self._client.delete_provisioned_concurrency_config(FunctionName=self._target.function, Qualifier=version)
 
-    def _provisioned_concurrency(self, qualifier: str) -> Any:
+    def _provisioned_concurrency(self, qualifier: str) -> GetProvisionedConcurrencyConfigResponseTypeDef | None:
         try:
             return self._client.get_provisioned_concurrency_config(
                 FunctionName=self._target.function, Qualifier=qualifier
@@ -282,7 +287,7 @@ class LambdaAliasDriver:
         shares = f" and sends {_shares(found.weights)}" if found.weights else ""
         return TargetChanged(f"{changed} serves version {found.version}{shares}; it is left as found")
 
-    def _write(self, routing: Routing, revision_id: str) -> Any:
+    def _write(self, routing: Routing, revision_id: str) -> AliasConfigurationResponseTypeDef:
         return self._client.update_alias(
             **self._alias,
             FunctionVersion=routing.version,
@@ -290,7 +295,7 @@ class LambdaAliasDriver:
             RevisionId=revision_id,
         )
 
-    def _get_alias(self) -> Any:
+    def _get_alias(self) -> AliasConfigurationResponseTypeDef:
         try:
             return self._client.get_alias(**self._alias)
         except self._client.exceptions.ResourceNotFoundException:
@@ -305,7 +310,7 @@ class LambdaAliasDriver:
                 f"TargetFunctions says what is: {error.response['Error']['Message']}"
             ) from None
 
-    def _candidate(self) -> Any:
+    def _candidate(self) -> FunctionConfigurationResponseTypeDef | Pending[AliasState]:
         """The configuration of the candidate version, published first where the plan says so.
 
         Lambda answers with the last version while neither code nor configuration changed, so a lost answer is harmless.
@@ -329,7 +334,9 @@ class LambdaAliasDriver:
                 )
         return self._publishing(lambda: self._client.publish_version(FunctionName=function))
 
-    def _publishing(self, publish: Callable[[], Any]) -> Any:
+    def _publishing(
+        self, publish: Callable[[], FunctionConfigurationResponseTypeDef]
+    ) -> FunctionConfigurationResponseTypeDef | Pending[AliasState]:
         try:
             return publish()
         except self._client.exceptions.ResourceConflictException as error:
@@ -343,14 +350,16 @@ class LambdaAliasDriver:
             fix = "; the parameters CodeObjects and CodeRepositories say which code may be put in place" if code else ""
             raise RequestRefused(f"candidate: {error}{fix}") from None
 
-    def _configuration(self, version: str, field: str) -> Any:
+    def _configuration(self, version: str, field: str) -> FunctionConfigurationResponseTypeDef:
         function = self._target.function
         try:
             return self._client.get_function_configuration(FunctionName=function, Qualifier=version)
         except self._client.exceptions.ResourceNotFoundException:
             raise RequestRefused(f"{field}: {function} has no version {version}") from None
 
-    def _check_compatible(self, stable: Any, candidate: Any) -> None:
+    def _check_compatible(
+        self, stable: FunctionConfigurationResponseTypeDef, candidate: FunctionConfigurationResponseTypeDef
+    ) -> None:
         """Lambda splits traffic only between versions with the same execution role and dead-letter queue."""
         for field, ours, theirs in (
             ("execution roles", candidate.get("Role"), stable.get("Role")),
@@ -367,7 +376,7 @@ class LambdaAliasDriver:
                 )
 
 
-def _not_active(candidate: Any, known: AliasState) -> Pending[AliasState] | None:
+def _not_active(candidate: FunctionConfigurationResponseTypeDef, known: AliasState) -> Pending[AliasState] | None:
     """What a version waits for until it takes requests; None where it does, refused where it never will."""
     state, version = candidate.get("State", "Active"), candidate["Version"]
     # UpdateFunctionCode answers before the update is through, and tells that by a status of its own.
@@ -393,7 +402,7 @@ def _is_denied(error: ClientError) -> bool:
     return error.response["Error"]["Code"] == "AccessDeniedException"
 
 
-def _routing_of(alias: Any) -> Routing:
+def _routing_of(alias: AliasConfigurationResponseTypeDef) -> Routing:
     weights = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
     # A weight of nothing moves nothing, whoever has left it there.
     return Routing(alias["FunctionVersion"], {version: weight for version, weight in weights.items() if weight})

@@ -32,6 +32,8 @@ from headgate.targets.progress import Done, Pending
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mypy_boto3_lambda.type_defs import EventSourceMappingConfigurationResponseTypeDef as MappingAnswer
+
     from headgate.spec.plan import Plan
     from headgate.spec.position import Position
     from headgate.targets.progress import TargetProgress
@@ -152,7 +154,7 @@ class EventSourceDriver:
 
     # Preparing
 
-    def _first_look(self, mapping: Any) -> TargetProgress[SourceState]:
+    def _first_look(self, mapping: MappingAnswer) -> TargetProgress[SourceState]:
         """What the mapping is before anything is done to it; refused where that is not what can be rolled out."""
         source, kind = source_of(mapping)
         where = f"target.mapping: {self._mapping.uuid}"
@@ -199,7 +201,7 @@ class EventSourceDriver:
             return 0
         return int(self._services.holdings.attributes(state.source, "VisibilityTimeout")["VisibilityTimeout"])
 
-    def _hold(self, state: SourceState, replaces: str, mapping: Any) -> Pending[SourceState] | None:
+    def _hold(self, state: SourceState, replaces: str, mapping: MappingAnswer) -> Pending[SourceState] | None:
         """Let what the candidate fails on land in a queue of the rollout's own; None once it does."""
         if state.holding is None:
             # On record before it is done: what is ours to take back must be known whenever this process dies.
@@ -406,7 +408,7 @@ class EventSourceDriver:
         )
 
     def _start_again(
-        self, state: SourceState, mapping: Any, *, runs: bool, **parameters: Any
+        self, state: SourceState, mapping: MappingAnswer, *, runs: bool, **parameters: Any
     ) -> Pending[SourceState] | None:
         """Let a mapping run again that somebody else has changed while this rollout had it stopped.
 
@@ -420,7 +422,7 @@ class EventSourceDriver:
             parameters["FunctionName"] = state.function
         return self._mapping.update(Enabled=True, **parameters)
 
-    def _still_drains(self, state: SourceState, mapping: Any) -> Pending[SourceState] | None:
+    def _still_drains(self, state: SourceState, mapping: MappingAnswer) -> Pending[SourceState] | None:
         """What a stopped mapping waits for; None once nothing of the version before is at work any more.
 
         Stopped for as long as an invocation may take, and nothing in flight: a message that is neither processed nor

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headgate.aws.sqs_move_tasks import MoveTasks
 from headgate.aws.sqs_mover import move_some
@@ -21,6 +21,8 @@ from headgate.targets.progress import Done, Pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mypy_boto3_lambda.type_defs import EventSourceMappingConfigurationResponseTypeDef as MappingAnswer
 
     from headgate.targets.event_source.mapping import ConsumerMapping
     from headgate.targets.event_source.rollout_dlq import RolloutQueue
@@ -225,7 +227,9 @@ class Redelivery:
         found = self._mapping.place(state, mapping).settings
         return Done(state.let_gone()) if found == state.original else self._give_settings_back(state, mapping, found)
 
-    def _give_settings_back(self, state: SourceState, mapping: Any, found: MappingSettings) -> Pending[SourceState]:
+    def _give_settings_back(
+        self, state: SourceState, mapping: MappingAnswer, found: MappingSettings
+    ) -> Pending[SourceState]:
         """Take a mapping's settings a step back to what they were.
 
         What a ramp has blocked is worked off first, in its order. What is too old by then for the limits that come back

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -21,6 +21,9 @@ from headgate.errors import RequestRefused, TargetChanged
 from headgate.wire import Wire
 
 if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.literals import QueueAttributeFilterType, QueueAttributeNameType
+
     from headgate.aws.sqs_messages import Message
     from headgate.aws.sqs_queues import Queues
     from headgate.aws.stream_replay import StreamReplay
@@ -127,15 +130,13 @@ class RolloutQueues:
 
     Parameters
     ----------
-    sqs
-        boto3's client.
     queues
         Moves messages between queues.
     streams
         Reads records again, and delivers them.
     """
 
-    def __init__(self, sqs: Any, queues: Queues, streams: StreamReplay) -> None:
+    def __init__(self, sqs: SQSClient, queues: Queues, streams: StreamReplay) -> None:
         self._sqs = sqs
         self._queues = queues
         self._streams = streams
@@ -150,7 +151,7 @@ class RolloutQueues:
         sender_role
             ARN of the role that may send to it, which a mapping does under the role of its function.
         """
-        attributes = {"MessageRetentionPeriod": str(RETENTION_SECONDS)}
+        attributes: dict[QueueAttributeNameType, str] = {"MessageRetentionPeriod": str(RETENTION_SECONDS)}
         if holding.name.endswith(".fifo"):
             attributes["FifoQueue"] = "true"
         if key:
@@ -207,7 +208,7 @@ class RolloutQueues:
                 "the policy could not be put back; allow it, or name another dead-letter queue"
             )
 
-    def attributes(self, queue_arn: str, *names: str) -> dict[str, str]:
+    def attributes(self, queue_arn: str, *names: QueueAttributeFilterType) -> dict[QueueAttributeNameType, str]:
         """Attributes of a queue, those that are not set left out."""
         url = self._queues.url(queue_arn)
         answer = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(names))

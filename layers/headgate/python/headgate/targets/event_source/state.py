@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from headgate.errors import RequestRefused
 from headgate.spec.target_state import TargetState
 from headgate.targets.event_source.rollout_dlq import RolloutQueue
-from headgate.targets.event_source.settings import MappingSettings, SourceKind
+from headgate.targets.event_source.settings import MappingSettings, SourceKind, reads_queue
 from headgate.targets.lambda_alias import AliasState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mypy_boto3_lambda import LambdaClient
 
     from headgate.aws.sqs_queues import Queues
     from headgate.targets.event_source.rollout_dlq import RolloutQueues
@@ -55,7 +57,7 @@ class SourceState(TargetState):
     @property
     def of_queue(self) -> bool:
         """Whether the source is a queue."""
-        return self.kind in ("sqs", "sqs-fifo")
+        return reads_queue(self.kind)
 
     @property
     def known_alias(self) -> AliasState:
@@ -116,8 +118,7 @@ class SourceState(TargetState):
 class SourceServices(NamedTuple):
     """What the driver works with."""
 
-    functions: Any
-    """boto3's Lambda client."""
+    functions: LambdaClient
     queues: Queues
     holdings: RolloutQueues
     holding_prefix: str
