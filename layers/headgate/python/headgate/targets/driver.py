@@ -124,7 +124,7 @@ def drive(
     still_ours()
     record = steps.enter(plan.rollout_id, PHASE_OF_ACTION[action], _aim_of(event))
     aim = record.get("aim")
-    # Of what is underway the machine has not been told.
+    # The machine does not know of what is underway.
     known = record.get("state") if record.get("underway") or not event["state"] else event["state"]
     driver = driver_of(plan, still_ours, None if aim is None else position_of(aim))
     match _perform(driver, event, state_of.model_validate(known) if known else None):
