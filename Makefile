@@ -7,29 +7,43 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 LOCAL_VENV := .venv-local
+DOCS_VENV := .venv-docs
 BIN := $(VENV)/bin
 
 ##@ Try it
-demo: setup ## Roll out a good and a bad version on the embedded AWS (CONSUMER=sqs|fifo|kinesis, STRATEGY=, RPS=, BAD_ERROR_RATE=, SUMMARY=file.json)
+demo: setup-demo ## Roll out a good and a bad version on the embedded AWS (CONSUMER=sqs|fifo|kinesis, STRATEGY=, RPS=, BAD_ERROR_RATE=, SUMMARY=file.json)
 	@$(BIN)/python -m demo run $(if $(CONSUMER),--consumer '$(CONSUMER)') $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(RPS),--rps '$(RPS)') \
 	  $(if $(BAD_ERROR_RATE),--bad-error-rate '$(BAD_ERROR_RATE)') $(if $(SUMMARY),--summary '$(SUMMARY)')
 
-demo-serve: setup ## Leave the embedded AWS up with the application deployed, to play with
+demo-serve: setup-demo ## Leave the embedded AWS up with the application deployed, to play with
 	@$(BIN)/python -m demo serve
 
-demo-stop: setup ## Stop what demo-serve left up
+demo-stop: setup-demo ## Stop what demo-serve left up
 	@$(BIN)/python -m demo stop
 
-invoke: setup ## Run one function in a container: FUNCTION=Planner, EVENT=events/functions/planner.json (its own sample if not given)
+invoke: setup-demo ## Run one function in a container: FUNCTION=Planner, EVENT=events/functions/planner.json (its own sample if not given)
 	@$(BIN)/python -m tools.invoke '$(FUNCTION)' $(if $(EVENT),'$(EVENT)')
 
 ##@ Work on it
-setup: $(VENV)/.ready $(LOCAL_VENV)/.ready $(BIN)/headgate ## Make the project's own environments, and the command .venv/bin/headgate
+setup: ## Make the project's own environments (.venv, .venv-local), and the command .venv/bin/headgate
+	@$(MAKE) --silent -j2 $(BIN)/headgate $(LOCAL_VENV)/.ready
 
-test: test-unit test-local ## Run all tests
+# As much of it as the demo needs. Both environments are made at once.
+setup-demo:
+	@$(MAKE) --silent -j2 $(VENV)/.ready-demo $(LOCAL_VENV)/.ready
 
-test-unit: setup ## Run the tests that need nothing but Python: the core, the functions, the state machines
-	$(BIN)/python -m pytest tests/unit tests/statemachines -n auto --dist loadgroup $(PYTEST_ARGS)
+check: setup ## The inner loop: ruff, mypy, import-linter and the fast tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/unit -n auto --dist loadgroup --quiet $(PYTEST_ARGS)
+
+test: COVERAGE := 1
+test: test-unit test-local ## Run all tests; the unit tests measure branch coverage and hold its floor
+
+test-unit: setup ## Run the tests that need nothing but Python: docs, the core, the functions, the state machines (COVERAGE=1 measures it)
+	$(BIN)/python -m pytest tests/docs tests/unit tests/statemachines -n auto --dist loadgroup $(if $(COVERAGE),--cov) $(PYTEST_ARGS)
 
 test-local: setup ## Run the tests of the deployed application on the embedded AWS
 	$(BIN)/python -m pytest tests/local $(PYTEST_ARGS)
@@ -37,16 +51,23 @@ test-local: setup ## Run the tests of the deployed application on the embedded A
 test-docker: setup ## Run every function, and ECS tasks, in containers: needs Docker, or root and apt-get install docker.io debootstrap
 	$(BIN)/python -m pytest tests/docker $(PYTEST_ARGS)
 
-lambda-image: setup ## Make the image that functions run in, unless Docker has it (IMAGE_PYTHON=3.13)
+lambda-image: setup-demo ## Make the image that functions run in, unless Docker has it (IMAGE_PYTHON=3.13)
 	@$(BIN)/python -m tools.lambda_image $(if $(IMAGE_PYTHON),--python '$(IMAGE_PYTHON)')
 
-lint: setup ## ruff, mypy strict, cfn-lint, sam validate, the ASL check
+machines: setup ## Write statemachines/*.asl.json from statemachines/source
+	@$(BIN)/python -m statemachines.source
+
+lint: setup ## ruff, mypy strict, import-linter, cfn-lint, sam validate, the state machines, schemas and reference tables
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/cfn-lint template.yaml examples/*.yaml
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --region us-east-1
+	$(BIN)/python -m statemachines.source --check
 	$(BIN)/python -m tools.asl statemachines/*.asl.json
+	$(BIN)/python -m tools.schemas --check
+	$(BIN)/python -m tools.reference --check
 
 bench: setup ## Measure judge, telemetry, intake, transitions and cost, rollback, init, cold starts; QUICK=1 is quick
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
@@ -55,20 +76,34 @@ format: setup ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Not --quiet: it would leave out the warnings that --strict fails for.
+docs: $(DOCS_VENV)/.ready ## Build the documentation as a site, in .site
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
+	@echo "The site begins at .site/index.html."
+
 ##@ Deploy it
-build: setup ## sam build, for the runtime and architecture that samconfig.toml or the template names
+build: setup-demo ## sam build, for the runtime and architecture that samconfig.toml or the template names
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam build $(SAM_ARGS)
 
+release-fixture: setup ## Keep this version as a fixture for upgrade tests (REPLACE=1 replaces an archive of it)
+	@$(BIN)/python -m tools.package_release $(if $(REPLACE),--replace)
+
 clean: ## Remove environments and build results
-	rm -rf $(VENV) $(LOCAL_VENV) .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LOCAL_VENV) $(DOCS_VENV) .site .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nWhat a strategy would catch:\n  $(BIN)/headgate simulate --help\n'
 
-$(VENV)/.ready: requirements/dev.txt
-	@bash tools/make_venv.sh "$(PYTHON)" $(VENV) requirements/dev.txt
+$(VENV)/.ready-demo: requirements/demo.txt
+	@bash tools/make_venv.sh --part "$(PYTHON)" $(VENV) $<
+	@printf '%s\n' '$(CURDIR)/layers/headgate/python' >"$$(echo $(VENV)/lib/python*/site-packages)/headgate-of-this-checkout.pth"
 	@touch $@
+
+# Adds to what is there; made afresh if what was added has changed.
+$(VENV)/.ready: requirements/dev.txt $(VENV)/.ready-demo
+	@if [ -e $@ ]; then add=; else add=--add; fi; bash tools/make_venv.sh $$add "$(PYTHON)" $(VENV) $<
+	@touch $(VENV)/.ready-demo $@
 
 # The command runs from this checkout; what it and its build need is among the pinned packages already.
 $(BIN)/headgate: $(VENV)/.ready pyproject.toml
@@ -76,7 +111,11 @@ $(BIN)/headgate: $(VENV)/.ready pyproject.toml
 	@touch $@
 
 $(LOCAL_VENV)/.ready: requirements/local.txt
-	@bash tools/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) requirements/local.txt
+	@bash tools/make_venv.sh "$(PYTHON)" $(LOCAL_VENV) $<
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop invoke setup test test-unit test-local test-docker lambda-image lint bench format build clean help
+$(DOCS_VENV)/.ready: requirements/docs.txt
+	@bash tools/make_venv.sh "$(PYTHON)" $(DOCS_VENV) $<
+	@touch $@
+
+.PHONY: demo demo-serve demo-stop invoke setup setup-demo check test test-unit test-local test-docker lambda-image machines lint bench docs format build release-fixture clean help

@@ -56,10 +56,10 @@ def run(options: argparse.Namespace) -> int:
         _announce_plan(consumer_event(options.consumer, options.strategy))
         with EmbeddedAws() as aws:
             summary = run_consumer(options, aws, _headgate_on(aws))
-        print_consumer_summary(summary)
+            print_consumer_summary(summary)
+            _say_that_it_stops()
     else:
         summary = _run_alias(options)
-        _print_summary(summary)
     if options.summary:
         options.summary.parent.mkdir(parents=True, exist_ok=True)
         options.summary.write_text(json.dumps(summary, indent=2) + "\n")
@@ -87,7 +87,15 @@ def _run_alias(options: argparse.Namespace) -> dict[str, Any]:
                 print(f"\n{title[0].upper()}{title[1:]}  ({_file(event).relative_to(ROOT)})")
                 release(aws, FUNCTION, error_rate)
                 rollouts.append(follow(aws, headgate, event, watched, expected))
-            return _summarise(options, rollouts, traffic)
+            summary = _summarise(options, rollouts, traffic)
+        _print_summary(summary)
+        _say_that_it_stops()
+    return summary
+
+
+def _say_that_it_stops() -> None:
+    # The files of all its functions are removed, which takes seconds on a slow disk.
+    print("\nStopping the embedded AWS ...", flush=True)
 
 
 def serve() -> None:

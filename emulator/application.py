@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,8 +91,19 @@ def _sam(aws: EmbeddedAws, arguments: list[str]) -> None:
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Say what is being done, and how long it took."""
+    """Say what is being done, a dot every two seconds while it is, and how long it took."""
     print(f"  {what} ", end="", flush=True)
-    begun = time.monotonic()
-    yield
+    begun, done = time.monotonic(), threading.Event()
+    dots = threading.Thread(target=_print_dots, args=(done,), daemon=True)
+    dots.start()
+    try:
+        yield
+    finally:
+        done.set()
+        dots.join()
     print(f"({time.monotonic() - begun:.1f} s)", flush=True)
+
+
+def _print_dots(done: threading.Event) -> None:
+    while not done.wait(2):
+        print(".", end="", flush=True)

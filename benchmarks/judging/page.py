@@ -137,13 +137,13 @@ False rollbacks in an hour without a fault, over all cells of a scenario: the wo
 
 {_contrast_table(cells)}
 
-<details><summary>False rollbacks, every scenario without a fault</summary>
+<details markdown="1"><summary>False rollbacks, every scenario without a fault</summary>
 
 {_healthy_table(cells)}
 
 </details>
 
-<details><summary>Failed requests, every scenario with a fault</summary>
+<details markdown="1"><summary>Failed requests, every scenario with a fault</summary>
 
 Mean / median / p90 of the failed candidate requests; median of the seconds; share detected; and false rollbacks before
 the fault, where there were any.

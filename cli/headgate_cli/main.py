@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from contextlib import contextmanager
+from importlib import import_module
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,13 @@ from headgate.spec.request import DEFAULT_STRATEGY
 from headgate.spec.strategy import steps_of
 from headgate_cli import report
 from headgate_cli.options import Chosen, Number, Picture, StrategyToJudge
-from headgate_cli.simulate import MAX_LOOKS, MAX_LOOKS_IN_RUN, Phase, Setting, simulate
+from headgate_cli.simulation import MAX_LOOKS, MAX_LOOKS_IN_RUN, Phase, Setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from headgate_cli.simulate import Result
+    from headgate_cli.simulation import Result
 
 YEAR = 365 * 24 * 60
 """In minutes."""
@@ -135,6 +136,12 @@ def simulate_command(*, form: str, plot: Path | None, **asked: Any) -> None:
         },
     )
     _check(setting)
+    _require("numpy", "headgate simulate")
+    if plot is not None:
+        _require("matplotlib", "--plot")
+    # Imported here, so that all other commands work without numpy.
+    from headgate_cli.simulate import simulate
+
     with _progress(setting.runs) as on_run:
         result = simulate(setting, on_run)
     if plot is not None:
@@ -180,6 +187,19 @@ def _check(setting: Setting) -> None:
             f"(given {setting.look_seconds:g})",
             param_hint="'--look-seconds'",
         )
+
+
+def _require(package: str, needed_by: str) -> None:
+    """Refuse at once, and say what to install, where a package of the extra `simulate` is missing."""
+    try:
+        import_module(package)
+    except ModuleNotFoundError as missing:
+        if missing.name != package:
+            raise
+        raise click.ClickException(
+            f"{needed_by} needs {package}, which is not installed. It belongs to the extra 'simulate': in a checkout "
+            "of Headgate, run pip install '.[simulate]'"
+        ) from None
 
 
 def _draw(setting: Setting, result: Result, file: Path) -> None:

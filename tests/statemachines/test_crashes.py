@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
     from tests.statemachines.engine import Execution
 
+# It plays again what other tests cover, very often: measured, it would take twice as long.
+pytestmark = pytest.mark.no_cover
+
 TASKS = {"planner", "acquirer", "lambda_alias_driver", "baker", "judge", "pauser", "settler"}
 """Functions that a machine, or the warden, waits for: those are told that the process died."""
 
@@ -169,7 +172,7 @@ class Mortal(Rollouts):
         detail = {"name": execution.name, "status": execution.status, "input": json.dumps(execution.input)}
         event = {"detail-type": "Step Functions Execution Status Change", "detail": detail}
         for _ in range(1 + ASYNCHRONOUS_RETRIES):
-            with suppress(RuntimeError):
+            with suppress(ExceptionGroup):
                 self._deliver("warden", event)
                 break
         self.sweep()

@@ -452,6 +452,44 @@ def test_tasks_that_cannot_be_followed_any_more_are_all_stopped(app: App, *, sto
         task["desiredStatus"] = "STOPPED"
 
 
+@pytest.mark.parametrize(
+    ("function", "way_out"),
+    [("task_planner", "Announce"), ("task_classifier", "Ended"), ("task_stopper", "Classify")],
+)
+def test_a_programmers_error_is_caught_and_not_retried(app: App, function: str, way_out: str) -> None:
+    # GIVEN a function that has a bug
+    calls: list[Any] = []
+
+    def fail(event: Any) -> Any:
+        calls.append(event)
+        raise RuntimeError("a bug")
+
+    app.engine.function(function, fail)
+    # WHEN a task runs, whose attempt fails so that it has to be stopped
+    execution = app.start(NO_PLACE)
+    # THEN the function is called once, and the execution ends and says so
+    assert (execution.status, len(calls)) == ("FAILED", 1)
+    assert way_out in execution.states()
+    assert execution.states()[-3:] == ["Announce", "How did it end?", "Failed"]
+
+
+def test_a_stopper_with_a_bug_is_called_once_for_tasks_that_cannot_be_followed(app: App) -> None:
+    # GIVEN an answer of the classifier's that is none, and a stopper that has a bug
+    calls: list[Any] = []
+
+    def fail(event: Any) -> Any:
+        calls.append(event)
+        raise TypeError("a bug")
+
+    nonsense = {"again": True, "onDemand": False, "waitSeconds": "soon", "ending": {}}
+    app.engine.function("task_classifier", lambda _: nonsense)
+    app.engine.function("task_stopper", fail)
+    # WHEN the tasks cannot be followed any more, THEN Stop all is tried once
+    execution = app.start(GOOD)
+    assert (execution.error, len(calls)) == ("TaskEndUnknown", 1)
+    assert execution.states()[-4:] == ["Stop all", "Announce", "How did it end?", "Failed"]
+
+
 def test_every_lambda_task_retries_what_is_transient() -> None:
     for states in (STATES, INNER):
         for name, state in states.items():

@@ -229,6 +229,8 @@ def test_a_list_with_an_answer_in_it_is_no_answer(app: Rollouts, answer: Any) ->
     ("failure", "cause"),
     [
         (error("AssertionError", "no basket"), "AssertionError"),
+        (RuntimeError("no basket"), "RuntimeError"),
+        (error("Contended", "no basket"), "Contended"),
         (error("Lambda.AccessDeniedException", "not authorized"), "Lambda.AccessDeniedException not authorized"),
         (error("Lambda.Unknown", "gone"), "Lambda.Unknown gone"),
         (error("Sandbox.Timedout"), "Sandbox.Timedout"),

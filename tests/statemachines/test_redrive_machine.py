@@ -12,6 +12,7 @@ import pytest
 
 from headgate.aws.sqs_queues import Queues
 from headgate.aws.stream_replay import StreamReplay
+from headgate.errors import Transient
 from headgate.redrive.planner import RedrivePlanner
 from headgate.redrive.runner import Redrive
 from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
@@ -536,6 +537,25 @@ def _raise(_: int) -> None:
     raise ValueError("a bug")
 
 
+@pytest.mark.parametrize("function", FUNCTIONS.values())
+def test_a_programmers_error_is_caught_and_not_retried(app: App, function: str) -> None:
+    # GIVEN a redrive whose slices fail so that it has to be stopped, and a function that has a bug
+    app.sqs.bury("orders", "a")
+    app.before_slice = _raise
+    calls: list[Any] = []
+
+    def fail(event: Any) -> Any:
+        calls.append(event)
+        raise RuntimeError("a bug")
+
+    app.engine.function(function, fail)
+    # WHEN it runs, THEN the function is called once, and the execution ends and says so
+    execution = app.start(**LIVE)
+    assert (execution.error, len(calls)) == ("RedriveFailed", 1)
+    assert execution.states()[-3:] == ["Announce", "How did it end?", "Failed"]
+    assert told(execution)["reason"].startswith("a bug")
+
+
 @pytest.mark.parametrize("function", ["redrive_planner", "redriver"])
 def test_a_cause_that_was_cut_off_is_told_as_it_came(app: App, function: str) -> None:
     # GIVEN what Step Functions tells of a function's error, without the end
@@ -709,6 +729,6 @@ def test_an_event_that_the_bus_does_not_take_is_an_error_and_lambda_tries_again(
     full = {"FailedEntryCount": 1, "Entries": [{"ErrorCode": "ThrottlingException"}]}
     with monkeypatch.context() as patch:
         patch.setattr(app, "put_events", lambda **_: full)
-        with pytest.raises(RuntimeError, match="the bus did not take the event"):
+        with pytest.raises(Transient, match="the bus did not take the event"):
             app.tell_the_stopper(execution)
     app.tell_the_stopper(execution)

@@ -570,6 +570,19 @@ def test_a_transient_error_before_or_after_the_effect_is_retried(app: Rollouts, 
 
 
 @pytest.mark.parametrize("state", TASKS)
+def test_a_programmers_error_is_retried_only_where_things_are_put_back(app: Rollouts, state: str) -> None:
+    # GIVEN a function that has a bug, and raises once
+    app.before(state, RuntimeError("a bug"))
+    # WHEN the rollout runs
+    execution = attempt(app, state)
+    # THEN it takes the way out of its state at once, or tries again what puts the target and the record in order
+    if state in {"Roll back", "Settle"}:
+        assert (execution.states()[-1], app.calls[state]) == (TASKS[state].without, 2)
+    else:
+        assert (execution.states()[-1], app.calls[state]) == (TASKS[state].failed, 1)
+
+
+@pytest.mark.parametrize("state", TASKS)
 def test_an_effect_whose_response_was_lost_for_good_is_undone_or_recorded(app: Rollouts, state: str) -> None:
     app.after(state, error("RequestRefused"))
     execution = attempt(app, state)

@@ -14,6 +14,9 @@ from tests.statemachines.rollouts import ALARM, Rollouts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# It plays again what other tests cover, very often: measured, it would take twice as long.
+pytestmark = pytest.mark.no_cover
+
 TASKS = ("Plan", "Acquire", "Prepare", "Shift", "Bake", "Judge", "Promote", "Settle")
 STEPS = ((10, 1), (50, 1))
 

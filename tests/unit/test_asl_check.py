@@ -288,6 +288,8 @@ def test_the_command_prints_a_line_for_each_problem(tmp_path: Path, capsys: pyte
     good.write_text(json.dumps(GOOD), "utf-8")
     bad.write_text(json.dumps(GOOD | {"StartAt": "Nowhere"}), "utf-8")
     assert main([str(good)]) == 0
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == "Checked 1 state machines with 11 states: no problems found.\n"
     assert main([str(good), str(bad)]) == 1
-    assert f"{bad}: machine: StartAt names 'Nowhere', which is no state\n" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{bad}: machine: StartAt names 'Nowhere', which is no state\n" in printed
+    assert "Checked" not in printed

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from headgate_cli import main as command
 from headgate_cli.main import main
+from tests.unit.builders import ROOT
 
 RATES = ("--baseline-error-rate", "0.001", "--candidate-error-rate", "0.05")
 ASKED = (*RATES, "--rps", "100", "--runs", "20")
@@ -283,3 +286,68 @@ def test_the_installed_command_answers() -> None:
 
     assert json.loads(answer.stdout)["detected"] == 1
     assert not answer.stderr
+
+
+WITHOUT = """
+import sys
+for package in sys.argv.pop(1).split(","):
+    sys.modules[package] = None  # Python then says that there is no such module.
+from headgate_cli.main import main
+main(prog_name="headgate")
+"""
+ANY_STRATEGY = (*ASKED, "--weight", "10", "--minutes", "1")
+IMPORTED_FROM = os.pathsep.join(str(ROOT / folder) for folder in ("cli", "layers/headgate/python"))
+
+
+def run_without(packages: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own that cannot import some packages (separated by commas)."""
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT, packages, *options],
+        capture_output=True, text=True, check=False, timeout=60, env=os.environ | {"PYTHONPATH": IMPORTED_FROM},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [["--help"], ["--version"], ["simulate", "--help"]], ids=" ".join)
+def test_help_needs_no_extra(options: list[str]) -> None:
+    answer = run_without("numpy,matplotlib", *options)
+
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout
+
+
+def test_simulate_without_numpy_names_the_extra() -> None:
+    answer = run_without("numpy,matplotlib", "simulate", *ANY_STRATEGY)
+
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("Error: headgate simulate needs numpy, which is not installed.")
+    assert "extra 'simulate'" in answer.stderr
+    assert "pip install '.[simulate]'" in answer.stderr
+
+
+def test_simulate_without_numpy_still_refuses_wrong_options_first() -> None:
+    answer = run_without("numpy,matplotlib", "simulate", *ANY_STRATEGY, "--start-minute", "2")
+
+    assert answer.returncode == 2
+    assert "'--start-minute'" in answer.stderr
+
+
+def test_simulate_without_matplotlib_needs_it_only_for_a_picture(tmp_path: Path) -> None:
+    picture = tmp_path / "evidence.png"
+
+    assert run_without("matplotlib", "simulate", *ANY_STRATEGY).returncode == 0
+    answer = run_without("matplotlib", "simulate", *ANY_STRATEGY, "--plot", str(picture))
+    assert answer.returncode == 1
+    assert "--plot needs matplotlib, which is not installed." in answer.stderr
+    assert "extra 'simulate'" in answer.stderr
+    assert not picture.exists()
+
+
+def test_numpy_and_matplotlib_are_in_the_extra_alone() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+
+    def names(requirements: list[str]) -> set[str]:
+        return {re.split(r"[<>=]", requirement)[0] for requirement in requirements}
+
+    assert names(project["optional-dependencies"]["simulate"]) == {"numpy", "matplotlib"}
+    assert not names(project["dependencies"]) & {"numpy", "matplotlib"}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -685,17 +683,3 @@ def test_a_request_survives_the_way_over_the_wire(detail: dict[str, Any]) -> Non
     request = read_request(detail, "default-id")
     assert isinstance(request, RolloutRequest)
     assert read_request(json.loads(json.dumps(request.to_wire())), "another-id") == request
-
-
-def commands_in(page: str) -> list[list[str]]:
-    """The AWS CLI commands that a page shows, as a shell would take them apart."""
-    shown = re.findall(r"(?m)^ +aws .*(?:\n .*)*", (ROOT / page).read_text("utf-8"))
-    return [shlex.split(command) for command in shown]
-
-
-def test_what_the_readme_lets_a_reader_send_can_be_read() -> None:
-    told = [json.loads(part) for command in commands_in("README.md") for part in command if part.startswith(("[", "{"))]
-    (entry,) = (entries[0] for entries in told if isinstance(entries, list))
-    assert entry["DetailType"] == "Rollout Requested"
-    requests = [json.loads(entry["Detail"]), *(body for body in told if isinstance(body, dict) and "target" in body)]
-    assert [read_request(request, "by-hand").target.key for request in requests] == ["lambda-alias/checkout/live"] * 2

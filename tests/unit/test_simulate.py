@@ -10,7 +10,8 @@ import pytest
 from headgate.analysis.evidence import REQUESTS_PER_LOOK
 from headgate.analysis.judge import Arm, Evidence, least_failures, look
 from headgate_cli import simulate as simulation
-from headgate_cli.simulate import Phase, Setting, simulate
+from headgate_cli.simulate import simulate
+from headgate_cli.simulation import Phase, Setting
 from headgate_cli.traffic import Looks, synthesise
 
 BAD = Setting(

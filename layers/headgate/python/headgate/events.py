@@ -41,16 +41,20 @@ class PublishedEvent(Wire):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
-    """Made of what the event is about: a receiver that has seen it may drop the event."""
+    """Derived from the content: drop an event whose id you have seen."""
     rollout_id: str
+    """The rollout's id."""
     at: Timestamp
+    """Time of the event."""
 
 
 class RevisionCounts(Wire):
     """What one revision did: requests begun, and how many of them failed."""
 
     requests: WholeNumber
+    """Requests that began in this step or rollout."""
     failures: WholeNumber
+    """How many of them failed."""
 
 
 class MeasureCounts(Wire):
@@ -63,11 +67,14 @@ class MeasureCounts(Wire):
     candidate: RevisionCounts
     """Counts of this step."""
     stable: RevisionCounts
+    """Counts of this step."""
     candidate_total: RevisionCounts
     """Counts of the whole rollout."""
     stable_total: RevisionCounts
+    """Counts of the whole rollout."""
     value: Annotated[float, Field(ge=0)]
-    """The evidence against the candidate: starts at 1, and rolls back at 1/alpha, alpha shared by the measures."""
+    """The evidence against the candidate. It starts at 1; at 1/alpha, alpha shared by the measures, the rollout is
+    rolled back."""
 
 
 class BakeEvidence(Wire):
@@ -78,92 +85,109 @@ class BakeEvidence(Wire):
     measures: list[MeasureCounts]
     """One for each guard that compares; none before traffic was shifted."""
     alarms: list[str]
-    """Alarms that fire and have started to since the rollout did."""
+    """Alarms in ALARM that have gone there since the rollout started."""
 
 
 class RolloutRefused(PublishedEvent):
-    """The request cannot be carried out; nothing was touched."""
+    """The request cannot be carried out. Nothing was touched."""
 
     target: str | None = None
-    """Missing where the request names none that can be read."""
+    """Missing if the request names no target that can be read."""
     reason: str
+    """What is wrong: field, value and fix."""
     stable: str | None = None
-    """The revision that serves; missing where the target was not looked at."""
+    """The revision that serves. Missing if the target was not read."""
     candidate: str | None = None
+    """The revision that was requested, if it is known."""
     undo_of: RolloutId | None = None
-    """The rollout that this one should have taken back."""
+    """The rollout that this one was to undo."""
 
 
 class RolloutStarted(PublishedEvent):
-    """The rollout holds its target's lock, and its plan is fixed."""
+    """The rollout holds the lock of its target, and its plan is fixed."""
 
     target: str
+    """Key of the target, such as ``lambda-alias/checkout/live``."""
     steps: list[Step]
+    """The plan: each weight and how long it bakes."""
     bake_seconds: WholeNumber
-    """The time that all bakes take together when nothing cuts them short."""
+    """Sum of all bakes if no signal ends one early."""
     firing: list[str]
-    """Alarms that fire already: they count only after they have recovered once."""
+    """Guard alarms that are in ALARM already. They count once they have recovered."""
     warnings: list[str] | None = None
-    """What may undo the rollout from outside, each with the fix; missing where nothing was found."""
+    """What may undo the rollout from outside, each with the fix. Missing if there is none."""
 
 
 class StepStarted(PublishedEvent):
-    """The step's weight is in force, and its bake begins."""
+    """The weight of the step is in force, and its bake begins."""
 
     target: str
+    """Key of the target."""
     step: WholeNumber
+    """Index of the step, from 0."""
     weight: WeightPercent
+    """Percent of traffic for the candidate."""
     bake: WholeNumber
     """How many bakes of this step came before this one."""
 
 
 class StepBaked(StepStarted):
-    """The bake is over, with the evidence that it gathered."""
+    """The bake is over. The event has the evidence that it gathered."""
 
     ended_by: SignalKind | Literal["time"]
-    """The signal that ended it, or ``time`` where it ran its course."""
+    """The signal that ended the bake, or ``time`` if it ran its course."""
     evidence: BakeEvidence
+    """What the bake was judged by."""
 
 
 class RolloutPaused(PublishedEvent):
-    """The rollout waits for an operator: somebody asked for it, or it has failed and the request wants it so."""
+    """The rollout waits for an operator: a signal requested it, or a check failed and the request has ``onFailure``
+    ``pause``."""
 
     target: str
+    """Key of the target."""
     step: WholeNumber
-    """The step that resuming goes on with; one past the last where only the promotion is left."""
+    """The step with which a resumed rollout goes on; one past the last if only the promotion is left."""
     reason: str
+    """Why it paused."""
     limit_seconds: Annotated[int, Field(ge=1)]
     """How long it waits."""
     then: Literal["rollback", "promote"]
-    """What becomes of the rollout when nobody has said anything by then."""
+    """What follows when no signal has come by then."""
 
 
 class VerdictReached(PublishedEvent):
-    """What the evidence, alarms and signals of a bake come to, or what ended a pause."""
+    """The verdict on a bake from evidence, alarms and signals, or the end of a pause."""
 
     target: str
+    """Key of the target."""
     step: WholeNumber
-    """The step that was judged; after a pause, the one that the rollout goes on with."""
+    """The step that was judged; after a pause, the one with which the rollout goes on."""
     weight: WeightPercent | None = None
-    """Missing where a pause has ended, as are the next two."""
+    """Percent of traffic for the candidate. Missing at the end of a pause, as are ``bake`` and ``evidence``."""
     bake: WholeNumber | None = None
     """How many bakes of this step came before this one."""
     verdict: VerdictOutcome
+    """What follows."""
     reason: str
+    """The verdict in one sentence."""
     evidence: BakeEvidence | None = None
+    """What the bake was judged by."""
 
 
 class RolloutEnded(PublishedEvent):
     """How a rollout ended: what all its endings say."""
 
     target: str
+    """Key of the target."""
     reason: str
-    """Why it ended so, in one sentence; empty where nothing was judged."""
+    """Why it ended this way, in one sentence. Empty if nothing was judged."""
     stable: str | None = None
     """The revision that served when the rollout began."""
     candidate: str | None = None
+    """The revision that was rolled out."""
     undo_of: RolloutId | None = None
-    """The rollout that this one takes back, if it does."""
+    """The rollout that this one undoes, if it is an undo."""
     redriven: Redriven | None = None
     """Of a consumer: what became of the messages that failed during the rollout."""
 
@@ -183,14 +207,14 @@ class RolloutRolledBack(RolloutEnded):
 
 
 class RolloutStopped(RolloutEnded):
-    """The target is left as it was found; a person has to look."""
+    """Headgate could not bring the target to either end and left it as found. An operator has to look."""
 
 
 class RolloutUndone(RolloutEnded):
-    """The target serves again, alone, what was stable before the rollout that was taken back."""
+    """An undo is done: the target serves the earlier stable revision alone."""
 
     undo_of: RolloutId
-    """The rollout that was taken back."""
+    """The rollout that was undone."""
     serving: str | None = None
     """The revision that receives all traffic now."""
 
@@ -201,27 +225,33 @@ class TaskAttempt(Wire):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     number: Annotated[int, Field(ge=1)]
-    """Which of the tasks, from 1."""
+    """Number of the task within the count, from 1."""
     attempt: Annotated[int, Field(ge=1)]
+    """Number of the attempt, from 1."""
     on_demand: bool
-    """Whether it ran on FARGATE as the fallback of FARGATE_SPOT."""
+    """Whether it ran on ``FARGATE`` as the fallback of ``FARGATE_SPOT``."""
     outcome: TaskOutcome
+    """How the attempt ended."""
     reason: str
+    """The same in one sentence."""
     stop_code: str = ""
-    """ECS's, as the next field."""
+    """Stop code of ECS."""
     status_reason: str = ""
+    """Stopped reason of ECS."""
     task_arn: str = ""
+    """ARN of the task."""
     capacity_provider: str = ""
+    """Capacity provider that ran the task."""
     run_seconds: float | None = None
     """From the start of the containers until the task had stopped."""
     start_seconds: float | None = None
     """From RunTask until the containers started."""
     exit_codes: dict[str, int]
-    """Of each container that has one."""
+    """Exit code of each container that has one."""
     containers: list[ContainerEnd] | None = None
-    """Missing where another attempt followed."""
+    """How each container ended. Missing if another attempt followed."""
     next: str
-    """Why it was run again, or not."""
+    """Why the task was run again, or was not."""
 
 
 class TaskLog(Wire):
@@ -230,10 +260,13 @@ class TaskLog(Wire):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     container: str
+    """Name of the container."""
     link: str
+    """Link to the log stream in the console."""
     lines: list[str]
+    """The last lines."""
     unreadable: str | None = None
-    """Why there are no lines, where they could not be read."""
+    """Why there are no lines, if the log could not be read."""
 
 
 class TaskRun(Wire):
@@ -242,37 +275,48 @@ class TaskRun(Wire):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     number: Annotated[int, Field(ge=1)]
+    """Number of the task within the count, from 1."""
     outcome: TaskOutcome
+    """How the task ended."""
     error: str
-    """The name under which the execution fails for it; empty where it succeeded."""
+    """Error name with which the execution fails. Empty if the task succeeded."""
     reason: str
+    """The same in one sentence."""
     exit_codes: dict[str, int]
+    """Exit code of each container that has one."""
     attempts: list[TaskAttempt]
+    """Every attempt."""
     logs: list[TaskLog]
-    """Of the containers that did not end well, three at most."""
+    """Logs of the containers that failed, three at most."""
 
 
 class TaskEnded(Wire):
-    """An ECS task, or all of the count that was asked for, has ended for good. At least once, with the same ``id``."""
+    """An ECS task, or all tasks of a count, has ended and is not run again."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
-    """Made of what the event is about: a receiver that has seen it may drop the event."""
+    """Derived from the content: drop an event whose id you have seen."""
     task_id: str
-    """The request's id."""
+    """Id of the request."""
     at: Timestamp
+    """Time of the event."""
     execution: str
+    """ARN of the execution."""
     outcome: TaskOutcome | Literal["refused"]
-    """succeeded only if every task did; otherwise how the first ended that did not."""
+    """``succeeded`` if every task did; otherwise how the first task ended that did not."""
     error: str
+    """Error name with which the execution fails. Empty if it succeeds."""
     reason: str
+    """The same in one sentence."""
     task_definition: str | None = None
-    """The revision that was run; missing where the request was refused."""
+    """The revision that was run. Missing if the request was refused."""
     count: WholeNumber
+    """How many tasks were requested."""
     succeeded: WholeNumber
-    """How many of the tasks succeeded."""
+    """How many tasks succeeded."""
     tasks: list[TaskRun]
+    """How each task ended."""
 
 
 class RedriveReport(Wire):
@@ -281,52 +325,62 @@ class RedriveReport(Wire):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     visible: WholeNumber
-    """SQS's approximation, as the next two."""
+    """Messages that can be received, approximately."""
     in_flight: WholeNumber
+    """Messages in flight, approximately."""
     delayed: WholeNumber
+    """Delayed messages, approximately."""
     oldest_seconds: WholeNumber
-    """Age of the oldest message that was looked at."""
+    """Age of the oldest message in the sample."""
     reasons: dict[str, WholeNumber]
-    """How often each reason was there among the messages that were looked at; empty where they do not say."""
+    """How often each reason occurs among the messages that were read; the empty text counts those that give none."""
     sample: list[Sampled]
+    """Some of the messages."""
     warnings: list[str]
+    """What may go wrong."""
 
 
 class RedriveEnded(Wire):
-    """A redrive has ended, or a dry run has looked. At least once, with the same ``id``."""
+    """A redrive or dry run has ended."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
-    """Made of what the event is about: a receiver that has seen it may drop the event."""
+    """Derived from the content: drop an event whose id you have seen."""
     redrive_id: str
-    """The request's id."""
+    """Id of the request."""
     at: Timestamp
+    """Time of the event."""
     execution: str
+    """ARN of the execution."""
     outcome: RedriveOutcome
+    """How the redrive ended."""
     queue: str | None = None
-    """The ARN of the queue that it was from; missing where the request was refused, as are the next two."""
+    """ARN of the source queue. Missing if the request was refused, as are ``way`` and ``why``."""
     way: Way | None = None
+    """How messages were moved."""
     why: str | None = None
-    """Why this way."""
+    """Why they were moved this way."""
     moved: WholeNumber
-    """Messages that are safely elsewhere, or whose batch the function has processed."""
+    """Messages that were moved, or whose batch the function has processed."""
     skipped: WholeNumber
-    """Messages that the filter did not let through."""
+    """Messages that the filter did not match."""
     failed: WholeNumber
     """Messages that could not be moved and are still in the queue."""
     returned: WholeNumber
-    """Messages that have come to the queue since the redrive began."""
+    """Messages that arrived in the queue after the redrive began."""
     remaining: WholeNumber
-    """Messages in the queue at the end, by SQS's approximation."""
+    """Messages in the queue at the end, approximately."""
     records: WholeNumber
     """Stream records that the function has processed."""
     expired: WholeNumber
-    """Stream records that the stream does not hold any more."""
+    """Stream records that the stream no longer holds."""
     seconds: WholeNumber
+    """How long it took."""
     reason: str
+    """Why it ended this way."""
     report: RedriveReport | None = None
-    """Only a dry run's."""
+    """Only of a dry run."""
 
 
 EVENTS: dict[str, type[Wire]] = {

@@ -90,9 +90,11 @@ class ContainerEnd(Wire):
     """How one container ended."""
 
     name: str
+    """Name of the container."""
     exit_code: int | None = None
-    """Missing where it never ran, or nobody saw it end."""
+    """Missing if the container never ran or its exit code is not known."""
     reason: str = ""
+    """Reason that ECS gives."""
 
 
 class TaskEnding(Wire):

@@ -120,24 +120,31 @@ class CapacityProvider(Wire):
     """One item of a capacity provider strategy."""
 
     provider: Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_provider)]
+    """Name of the capacity provider."""
     base: Annotated[int, Field(strict=True, ge=0, le=100_000)] | None = None
+    """Tasks that this provider gets first. Only one provider may have a base."""
     weight: Annotated[int, Field(strict=True, ge=0, le=1000)] | None = None
+    """Share of the remaining tasks. Of several providers, at least one needs a weight above 0."""
 
 
 class NetworkConfiguration(Wire):
     """Where a task of network mode awsvpc gets its network interface."""
 
     subnets: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=16)]
+    """Ids of the subnets."""
     security_groups: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=5)] = []
+    """Ids of the security groups."""
     assign_public_ip: bool = False
+    """Whether the task gets a public IP address."""
 
 
 class ResourceRequirement(Wire):
     """GPUs, or Neuron devices, of a container instance that a container is given to itself."""
 
     type: Literal["GPU", "NeuronDevice"]
+    """The kind of device."""
     value: Annotated[str, BeforeValidator(text_of_number), Field(pattern=r"^([1-9][0-9]{0,3}|ALL)$")]
-    """How many; of Neuron devices always ``ALL``."""
+    """How many; for Neuron devices always ``ALL``."""
 
     @model_validator(mode="after")
     def _takes_all_neuron_devices(self) -> ResourceRequirement:
@@ -150,13 +157,19 @@ class ContainerOverride(Wire):
     """What one container is given instead of what its definition says; memory in MiB."""
 
     command: list[str] | None = None
+    """Command instead of the one in the definition."""
     environment: dict[str, str] = {}
+    """Environment variables by name."""
     environment_files: Annotated[list[Annotated[str, AfterValidator(_environment_file)]], Field(max_length=10)] = []
-    """ARNs of S3 objects (https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_EnvironmentFile.html)."""
+    """ARNs of S3 objects whose names end in ``.env``."""
     resource_requirements: Annotated[list[ResourceRequirement], Field(max_length=1)] = []
+    """GPUs or Neuron devices; not on Fargate."""
     cpu: Annotated[int, Field(strict=True, ge=0)] | None = None
+    """CPU units."""
     memory: Annotated[int, Field(strict=True, ge=4)] | None = None
+    """Hard limit in MiB."""
     memory_reservation: Annotated[int, Field(strict=True, ge=4)] | None = None
+    """Soft limit in MiB; not above ``memory``."""
 
     @model_validator(mode="after")
     def _reserves_no_more_than_it_may_use(self) -> ContainerOverride:
@@ -169,20 +182,29 @@ class Overrides(Wire):
     """What the task is given instead of what its definition says: CPU units and MiB."""
 
     containers: dict[str, ContainerOverride] = {}
+    """Overrides of each container by name."""
     cpu: TaskSize | None = None
+    """CPU units of the task."""
     memory: TaskSize | None = None
+    """Memory of the task in MiB."""
     task_role: Annotated[str, AfterValidator(_role)] | None = None
+    """ARN of the task role. ``TaskRoles`` must cover it."""
     execution_role: Annotated[str, AfterValidator(_role)] | None = None
+    """ARN of the execution role. ``TaskRoles`` must cover it."""
     ephemeral_storage_gib: Annotated[
         Annotated[int, Field(strict=True, ge=MIN_STORAGE, le=MAX_STORAGE)] | None, Field(alias="ephemeralStorageGiB")
     ] = None
+    """Ephemeral storage in GiB."""
 
 
 class PlacementStrategy(Wire):
     """How tasks are laid out over container instances."""
 
     type: Literal["random", "spread", "binpack"]
+    """How tasks are distributed over container instances."""
     field: Annotated[str, Field(min_length=1)] | None = None
+    """``binpack`` takes ``cpu`` or ``memory``; ``spread`` takes ``instanceId`` or an attribute such as
+    ``attribute:ecs.availability-zone``; ``random`` takes none."""
 
     @model_validator(mode="after")
     def _field_fits(self) -> PlacementStrategy:
@@ -200,7 +222,9 @@ class PlacementConstraint(Wire):
     """Which container instances may take a task."""
 
     type: Literal["distinctInstance", "memberOf"]
+    """Which container instances may run the task."""
     expression: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    """Cluster query; required for ``memberOf``, and for nothing else."""
 
     @model_validator(mode="after")
     def _expression_fits(self) -> PlacementConstraint:
@@ -216,11 +240,13 @@ class ExitRule(Wire):
     """
 
     on_exit_code: ExitCodePattern | None = None
+    """Matches the exit code of an essential container. Digits, with ``*`` at the end at most."""
     on_reason: ReasonPattern | None = None
-    """Against the reason of a container."""
+    """Matches the reason of a container. ``*`` may stand at the end."""
     on_status_reason: ReasonPattern | None = None
-    """Against the reason why the task was stopped."""
+    """Matches the reason why ECS stopped the task. ``*`` may stand at the end."""
     action: Annotated[Literal["RETRY", "EXIT"], BeforeValidator(_upper)]
+    """Run the task again, or not."""
 
     @model_validator(mode="after")
     def _asks_something(self) -> ExitRule:
@@ -233,7 +259,9 @@ class RetryStrategy(Wire):
     """How often a task is run, and after which endings."""
 
     attempts: Annotated[int, Field(strict=True, ge=1, le=10)] = 1
+    """How often the task is run at most."""
     evaluate_on_exit: Annotated[list[ExitRule], Field(max_length=5)] = []
+    """Rules in order; the first that matches decides. Without a match the task is run again. Needs ``attempts``."""
 
     @model_validator(mode="after")
     def _rules_have_attempts(self) -> RetryStrategy:
@@ -246,15 +274,18 @@ class RetryBackoff(Wire):
     """The wait before attempt n + 1: at random between 0 and ``initialSeconds * rate ** (n - 1)``."""
 
     initial_seconds: Annotated[int, Field(strict=True, ge=1, le=3600)] = 10
+    """Upper bound of the first wait."""
     rate: Annotated[float, Field(strict=True, ge=1, le=10, allow_inf_nan=False)] = 2.0
+    """Factor by which the upper bound grows with each attempt."""
     max_seconds: Annotated[int, Field(strict=True, ge=1, le=24 * 3600)] = 300
+    """The upper bound never exceeds this."""
 
 
 class NewTaskDefinition(Wire):
     """A task definition to be registered, unless its family has the same one already."""
 
     register_: Annotated[dict[str, Any], Field(alias="register", min_length=1)]
-    """What RegisterTaskDefinition takes, in its own spelling."""
+    """Parameters of RegisterTaskDefinition, in its own spelling."""
 
 
 def _definition_shape(value: Any) -> str | None:
@@ -283,28 +314,49 @@ class TaskRequest(Wire):
     """A request to run an ECS task to its end."""
 
     id: RolloutId
+    """Names the request in events and tags; spelled as a rollout's id. Default: the name of the execution."""
     cluster: Annotated[str, AfterValidator(_cluster)] = "default"
+    """Name or ARN of the cluster. ``TaskClusters`` must cover it."""
     task_definition: TaskDefinition
+    """Family, ``family:revision`` or ARN; the revision is fixed when the request is planned. Or ``{"register":
+    {...}}``, see below."""
     count: Annotated[int, Field(strict=True, ge=1, le=10)] = 1
+    """How many tasks to run. Each is followed and run again on its own."""
     launch_type: Literal["FARGATE", "EC2", "EXTERNAL"] | None = None
+    """Default: that of the cluster. Excludes ``capacityProviderStrategy``."""
     capacity_provider_strategy: Annotated[list[CapacityProvider], Field(max_length=20)] = []
+    """Providers of Fargate or of instances, not both. A ``count`` is distributed over them, the base first. Default:
+    that of the cluster."""
     platform_version: Annotated[str, AfterValidator(_platform_version)] | None = None
+    """Fargate platform version, such as ``1.4.0``. Default: the latest."""
     network_configuration: NetworkConfiguration | None = None
+    """Required for network mode ``awsvpc``."""
     overrides: Overrides = Field(default_factory=Overrides)
+    """What the task gets instead of what its definition says."""
     environment: dict[str, str] = {}
-    """Given to every container of the task; what a container's own overrides say counts more."""
+    """Environment variables of every container; a container's own overrides take precedence. ECS takes 8,192 characters
+    of overrides, in which these count once for each container."""
     placement_strategy: Annotated[list[PlacementStrategy], Field(max_length=5)] = []
+    """Not on Fargate."""
     placement_constraints: Annotated[list[PlacementConstraint], Field(max_length=10)] = []
+    """Not on Fargate."""
     group: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    """Task group, as for RunTask."""
     tags: TaskTags = {}
+    """Tags of each task. ECS takes 50: Headgate adds three, and those that the definition propagates count too."""
     propagate_tags: Literal["TASK_DEFINITION", "NONE"] | None = None
+    """As for RunTask."""
     enable_execute_command: bool = False
+    """As for RunTask."""
     timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=30 * 24 * 3600)] = 3600
-    """A limit on each attempt, from RunTask until the task has stopped."""
+    """Time limit of each attempt, from RunTask until the task has stopped."""
     retry: RetryStrategy = Field(default_factory=RetryStrategy)
+    """How often, and after which endings, the task is run again."""
     backoff: RetryBackoff = Field(default_factory=RetryBackoff)
+    """How long to wait before the next attempt."""
     fallback: Literal["onDemand"] | None = None
-    """Run on FARGATE after a Spot interruption, or where there is no capacity."""
+    """``onDemand``: after a Spot interruption, or without capacity, run the next attempt on ``FARGATE``. Needs
+    ``FARGATE_SPOT`` in the strategy and at least 2 attempts."""
 
     @property
     def on_fargate(self) -> bool:

@@ -40,13 +40,17 @@ class FromQueue(Wire):
     """The queue that holds what has failed."""
 
     queue: QueueName
+    """Name, URL or ARN of a queue of this account and Region. ``RedriveQueues`` must cover it."""
 
 
 class Destination(Wire):
     """Where messages go, or the function that records are given to."""
 
     queue: QueueName | None = None
+    """Name, URL or ARN of a queue. ``RedriveQueues`` must cover it."""
     function: Annotated[str, AfterValidator(_check_function)] | None = None
+    """Name or ARN of a function for the batches of a stream, with an alias or version after a colon.
+    ``TargetFunctions`` must cover it."""
 
     @model_validator(mode="after")
     def _names_one(self) -> Destination:
@@ -59,10 +63,11 @@ class Filter(Wire):
     """Which messages are moved: those that have all of it."""
 
     body_contains: FilterText | None = None
+    """Text that the body must contain."""
     attributes: Annotated[dict[FilterText, str], Field(max_length=10)] = {}
-    """Message attributes and the text that each must have."""
+    """Message attributes, and the text that each must equal."""
     reason: FilterText | None = None
-    """Part of why the message failed."""
+    """Text that the reason of the failure must contain."""
 
     @model_validator(mode="after")
     def _asks_something(self) -> Filter:
@@ -75,9 +80,9 @@ class StopIfReturned(Wire):
     """When what was moved counts as having come straight back."""
 
     percent: Annotated[float, Field(gt=0, le=100)] = 25.0
-    """Of what was moved."""
+    """Share of the moved messages."""
     after_seconds: Annotated[int, Field(strict=True, ge=0, le=3600)] = 60
-    """How long after the last message the queue is looked at once more."""
+    """How long after the last message the queue is checked once more."""
 
 
 def _stop_shape(value: Any) -> str | None:
@@ -95,21 +100,29 @@ StopRule = Annotated[
 
 
 class RedriveRequest(Wire):
-    """A request to bring back what has failed; unless ``dryRun`` is false it only says what would be done."""
+    """A request to bring back what has failed. Unless ``dryRun`` is false, it only reports."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: RolloutId
+    """Names the request in events; spelled as a rollout's id. Default: the name of the execution."""
     source: Annotated[FromQueue, Field(alias="from")]
+    """The queue that holds the failed messages or batches."""
     to: Destination | None = None
-    """By default the queue that this is the dead-letter queue of, or the function that gave up on the batch."""
+    """Where they go. Default: the queue whose dead-letter queue this is, or the function that gave up on the batch."""
     dry_run: Annotated[bool, Field(strict=True)] = True
+    """Report only, move nothing."""
     filter: Filter | None = None
+    """Move only messages that match all of it."""
     per_second: Annotated[int, Field(strict=True, ge=1, le=500)] = 50
+    """Messages a second on average; of a stream, records."""
     at_most: Annotated[int, Field(strict=True, ge=1)] | None = None
+    """How many messages to move at most. A slice of work (40 s) whose function dies is not counted, so this may be
+    exceeded by what that slice had moved. Default: all."""
     sample: Annotated[int, Field(strict=True, ge=0, le=10)] = 5
-    """Messages that a dry run shows."""
+    """Messages that the report of a dry run shows, bodies cut at 500 characters."""
     stop_if_returned: StopRule = Field(default_factory=StopIfReturned)
+    """Stop if this share of the moved messages comes straight back; ``false`` to not check."""
 
 
 def read_redrive(detail: object, default_id: str) -> RedriveRequest:

@@ -30,15 +30,19 @@ class Sampled(Wire):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     message_id: str
+    """Id of the message."""
     body: str
     """Its first 500 characters."""
     sent_seconds_ago: int
+    """Age of the message."""
     receives: int
+    """How often it was received."""
     reason: str
-    """Why it failed, where that is known."""
+    """Why it failed, if that is known."""
     attributes: dict[str, str]
+    """Message attributes as text."""
     matches: bool
-    """Whether the filter lets it through."""
+    """Whether the filter matches it."""
 
 
 def reason_in_message(message: dict[str, Any]) -> str:

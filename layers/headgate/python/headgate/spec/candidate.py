@@ -21,6 +21,7 @@ class PublishedVersion(Wire):
             must_match(re.compile(r"[0-9]+"), 'must be a version\'s number; to roll out $LATEST, say {"publish": {}}')
         ),
     ]
+    """Number of an existing version. To roll out ``$LATEST``, give ``publish`` instead."""
 
 
 class Nothing(Wire):
@@ -31,20 +32,25 @@ class PublishLatest(Wire):
     """Publish what $LATEST holds, code and configuration."""
 
     publish: Nothing
+    """Publish the code and configuration that ``$LATEST`` holds, also when only the configuration has changed."""
 
 
 class ZipCode(Wire):
     """A deployment package in S3."""
 
     s3_bucket: Annotated[str, Field(min_length=3)]
+    """Bucket of the deployment package. ``CodeObjects`` must cover bucket and key."""
     s3_key: Annotated[str, Field(min_length=1)]
+    """Key of the deployment package."""
     s3_object_version: str | None = None
+    """Version of the object in a versioned bucket."""
 
 
 class ImageCode(Wire):
     """A container image in Amazon ECR."""
 
     image_uri: Annotated[str, Field(min_length=1)]
+    """URI of a container image in Amazon ECR. ``CodeRepositories`` must cover the repository."""
 
 
 def _code_shape(value: Any) -> str:
@@ -56,6 +62,7 @@ class NewCode(Wire):
     """Put new code into $LATEST first, then publish it."""
 
     code: Annotated[Annotated[ZipCode, Tag("<zip>")] | Annotated[ImageCode, Tag("<image>")], Discriminator(_code_shape)]
+    """Put this code into ``$LATEST`` first, then publish it."""
 
 
 def _candidate_shape(value: Any) -> str | None:

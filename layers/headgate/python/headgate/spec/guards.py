@@ -20,30 +20,38 @@ class ErrorGuard(Wire):
     """Compare errors per revision."""
 
     tolerate: Tolerated = 0.0
+    """How much worse the candidate may be, relative to the stable revision: 0.5 lets it fail at 1.5 times the stable
+    rate."""
 
 
 class LatencyGuard(Wire):
     """Compare how many requests are slower than a threshold; ``tolerate`` as for errors."""
 
     threshold_ms: Annotated[float, Field(strict=True, ge=0.001, le=900_000, allow_inf_nan=False)] | None = None
-    """Milliseconds; without one, the 95th percentile of what the target took over the day before the rollout."""
+    """A request slower than this is slow. Default: the 95th percentile of the target's durations over the day before,
+    fixed when the rollout starts."""
     tolerate: Tolerated = 0.0
+    """As for ``errors``: 0.5 lets the candidate be slow 1.5 times as often."""
 
 
 class MetricQuery(Wire):
     """A CloudWatch metric whose sum over a minute is a count; ``{revision}`` in a value stands for each revision."""
 
     namespace: Annotated[str, Field(min_length=1, max_length=255)]
+    """Namespace of the metric."""
     metric_name: Annotated[str, Field(min_length=1, max_length=255)]
+    """Name of the metric."""
     dimensions: Annotated[dict[str, str], Field(max_length=30)] = {}
+    """Name and value of each dimension."""
     stat: Annotated[str, Field(min_length=1, max_length=64)] = "Sum"
-    """https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Statistics-definitions.html"""
+    """Statistic that yields the count for a minute."""
 
 
 class MathQuery(Wire):
     """Metric math over named metrics: {"expression": "all - good", "metrics": {"all": {...}, "good": {...}}}."""
 
     expression: Annotated[str, Field(min_length=1, max_length=1024)]
+    """Metric math over the names in ``metrics``."""
     metrics: Annotated[
         dict[
             Annotated[
@@ -54,6 +62,7 @@ class MathQuery(Wire):
         ],
         Field(min_length=1, max_length=10),
     ]
+    """The metrics of the expression by name. A name is a lowercase letter, then letters, digits and ``_``."""
 
 
 def _query_shape(value: Any) -> str:
@@ -71,10 +80,13 @@ class CustomGuard(Wire):
     """Compare any two counts that CloudWatch holds per revision."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
-    """What the verdict calls it."""
+    """Name of the guard in the verdict. Each custom guard needs its own."""
     requests: Query
+    """Count of requests. ``{revision}`` must stand in a value of at least one metric."""
     failures: Query
+    """Count of failures among these requests. The same rule applies."""
     tolerate: Tolerated = 0.0
+    """As for ``errors``."""
 
     @model_validator(mode="after")
     def _per_revision(self) -> CustomGuard:
@@ -93,16 +105,17 @@ class SourceGuard(Wire):
     """Absolute limits on a consumer's source: more than one of these is reason enough to roll back."""
 
     oldest_message_seconds: Annotated[int, Field(strict=True, ge=1)] | None = None
-    """Of a queue: how long its oldest message has waited, over a minute."""
+    """Of a queue: seconds that its oldest message has waited. SQS leaves out messages that were received several times,
+    so add another limit."""
     backlog_growth: Annotated[int, Field(strict=True, ge=0)] | None = None
     """Of a queue: how many more messages are visible than when the rollout started."""
     dead_letters: Annotated[int, Field(strict=True, ge=0)] | None = None
-    """Messages, or batches of a stream, that were given up during the rollout."""
+    """Messages, or batches of a stream, that were given up during the rollout. 0 is a good start."""
     iterator_age_seconds: Annotated[int, Field(strict=True, ge=1)] | None = None
-    """Of a stream: how far the consumer is behind, over a minute."""
+    """Of a stream: seconds that the consumer is behind."""
     failed_events: Annotated[int, Field(strict=True, ge=0)] | None = None
-    """Messages or records that the function failed on in a minute, partial batch failures included. The mapping has to
-    report it: MetricsConfig {"Metrics": ["EventCount"]}."""
+    """Messages or records that the function failed on in a minute, partial batch failures included. Refused unless the
+    mapping reports it (``MetricsConfig`` ``{"Metrics": ["EventCount"]}``)."""
 
     @model_validator(mode="after")
     def _limits_something(self) -> SourceGuard:
@@ -128,9 +141,9 @@ class EarlyPromotion(Wire):
     """Promote before the steps have run their course, once the candidate is shown not to be much worse."""
 
     worse: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 1.0
-    """What has to be ruled out: a candidate that fails (1 + worse) times as often as the stable revision."""
+    """What the evidence must rule out: a candidate that fails (1 + ``worse``) times as often as the stable revision."""
     beta: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.05
-    """Probability that such a candidate is promoted early."""
+    """Probability that such a candidate is promoted early all the same. At least 1e-12."""
 
 
 MAX_ALARMS = 90
@@ -144,24 +157,35 @@ class Guards(Wire):
     """What the evidence is held against."""
 
     alarms: Annotated[list[Annotated[str, Field(min_length=1, max_length=255)]], Field(max_length=MAX_ALARMS)] = []
-    """Names of CloudWatch alarms (metric or composite)."""
+    """Names of CloudWatch alarms, metric or composite. An alarm that goes to ALARM ends the rollout at once. One that
+    is in ALARM at the start counts once it has recovered."""
     strict_alarms: bool = False
-    """Refuse the rollout when an alarm fires already, instead of waiting for it to recover once."""
+    """Refuse the rollout while one of these alarms is in ALARM."""
     errors: ErrorGuard | None = None
+    """Compare the error rates of the two revisions. ``{}`` tolerates nothing."""
     latency: LatencyGuard | None = None
+    """Compare how many requests are slow. ``{}`` takes the threshold from the target's past."""
     custom: Annotated[list[CustomGuard], Field(max_length=10)] = []
+    """Compare any two counts that CloudWatch holds per revision."""
     source: SourceGuard | None = None
-    """For a consumer: the health of what it reads from."""
+    """Of a consumer: absolute limits on the queue or stream that it reads from."""
     alpha: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.01
-    """Probability that a candidate which is no worse is ever rolled back, over the whole rollout and all guards."""
+    """Probability that a candidate which is no worse is ever rolled back, over the whole rollout. The guards that
+    compare share it equally. At least 1e-12."""
     evidence: Literal["telemetry", "cloudwatch"] = "telemetry"
-    """Where the counts for errors and latency come from: in seconds, or per minute."""
+    """Where errors and latency are counted. ``telemetry``: within seconds. ``cloudwatch``: by the minute, with nothing
+    to add to the function; steps then bake for at least 300 seconds."""
     failures_per_cause: Annotated[float, Field(strict=True, ge=1, le=1000, allow_inf_nan=False)] = 1.0
-    """The most failures that one cause makes (a client that tries again), where telemetry cannot name the cause."""
+    """The most failures that one cause makes, such as a client that tries again, where telemetry cannot name the cause.
+    The judge becomes slower by this factor."""
     noise: Annotated[float, Field(strict=True, ge=0, le=10, allow_inf_nan=False)] = 0.0
-    """Coefficient of variation by which each revision's failures wander from minute to minute on their own."""
+    """Coefficient of variation by which the failure rate of each revision changes from minute to minute for other
+    reasons, such as one bad host among many. 0.3 is typical."""
     promote_early: EarlyPromotion | None = None
+    """Promote before all steps are done, once the evidence rules out a candidate that is much worse."""
     on_no_data: Literal["wait", "fail", "pass"] = "wait"
+    """What follows a bake that saw no request of one revision. ``wait``: bake again, 12 times at most, then roll back.
+    ``fail``: roll back. ``pass``: go on. A rollout without a guard that compares needs no data."""
 
     @property
     def compare(self) -> bool:

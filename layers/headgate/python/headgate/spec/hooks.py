@@ -32,8 +32,11 @@ class LambdaHook(Wire):
     """A Lambda function that is asked before or after traffic moves."""
 
     lambda_: Annotated[str, Field(alias="lambda", min_length=1, max_length=256)]
+    """Name or ARN of the function."""
     timeout_seconds: HookSeconds = 300
+    """Time limit of the whole hook, waits between ``IN_PROGRESS`` answers included."""
     config: dict[str, Any] = {}
+    """Data of your own; the hook gets it as ``config``."""
 
 
 class _AsTaskRequested:
@@ -54,8 +57,10 @@ class EcsTaskHook(Wire):
     """An ECS task that is run to its end: the hook succeeds as the task does."""
 
     ecs_task: Annotated[dict[str, Any], _AsTaskRequested()]
-    """As given: whoever reads a plan need not know what a task is. ``read_request`` checks it."""
+    """Fields of a Task Requested event. The hook succeeds if the task does. ``id`` is ``rollout/stage/index`` by
+    default."""
     timeout_seconds: HookSeconds = 300
+    """Time limit of the whole hook. A task that still runs is then stopped."""
 
 
 class StateMachineHook(Wire):
@@ -67,8 +72,11 @@ class StateMachineHook(Wire):
             must_match(_STATE_MACHINE, "must be a state machine's name, or its ARN without a version or alias")
         ),
     ]
+    """Name or ARN of a Standard state machine of this account and Region."""
     timeout_seconds: HookSeconds = 300
+    """Time limit of the whole hook. An execution that still runs is then stopped."""
     config: dict[str, Any] = {}
+    """Data of your own; the execution gets it as ``config``."""
 
 
 _HOOK_KEYS: dict[type, str] = {LambdaHook: "lambda", EcsTaskHook: "ecsTask", StateMachineHook: "stateMachine"}
@@ -103,10 +111,15 @@ class Hooks(Wire):
     """The hooks of each stage, asked in order."""
 
     before_traffic: HookStage = []
+    """Run after the candidate is ready and before it gets traffic."""
     before_step: HookStage = []
+    """Run before each shift of traffic."""
     after_step: HookStage = []
+    """Run after each bake."""
     after_traffic: HookStage = []
+    """Run after the promotion. If one fails, the rollout is rolled back."""
     on_rollback: HookStage = []
+    """Run after a rollback."""
 
     def by_place(self) -> Iterator[tuple[str, int, LambdaHook | EcsTaskHook | StateMachineHook]]:
         """Every hook with its stage, as a request spells it, and its index there."""

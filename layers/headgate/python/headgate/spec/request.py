@@ -21,14 +21,16 @@ class Pause(Wire):
     """Wait for an operator instead of rolling back at once."""
 
     at: Literal["current", "zero"] = "current"
-    """Stay at the weight at which it failed, or take all traffic off the candidate first."""
+    """``current``: stay at the weight of the failed step. ``zero``: first take all traffic off the candidate."""
     limit_seconds: Annotated[int, Field(strict=True, ge=1, le=MAX_BAKE_SECONDS)] = ONE_DAY
+    """How long to wait for an operator."""
     then: Literal["rollback", "promote"] = "rollback"
-    """What becomes of the rollout when nobody has said anything by then."""
+    """What follows when no signal has come by then."""
 
 
 class PauseOnFailure(Wire):
     pause: Pause
+    """Wait for an operator."""
 
 
 def _failure_shape(value: Any) -> str | None:
@@ -49,16 +51,28 @@ class RolloutRequest(Wire):
     """A request to roll a candidate out on a target."""
 
     id: RolloutId
+    """Makes the request idempotent and names the rollout everywhere. Letters, digits and ``._:/@+=-``; the first is a
+    letter or digit. A refused id cannot be used again: send the corrected request under a new id. Default: the id of
+    the event, else of the message, else the name of the execution."""
     target: Target
+    """What to roll out on."""
     # Made when they are needed: a default that is a model would build its schema at import.
     candidate: Candidate = Field(default_factory=lambda: PublishLatest(publish=Nothing()))
+    """The revision to roll out."""
     strategy: Strategy = DEFAULT_STRATEGY
+    """How traffic moves: the name of a preset, or an object."""
     guards: Guards = Field(default_factory=Guards)
+    """What the candidate is judged by."""
     hooks: Hooks = Field(default_factory=Hooks)
+    """Your own checks at each stage."""
     on_failure: OnFailure = "rollback"
+    """``rollback``, or ``{"pause": {...}}`` to wait for an operator first."""
     on_busy: Literal["wait", "refuse"] = "wait"
+    """What happens if the target has a rollout already. ``wait``: run after it. ``refuse``: refuse the request. A
+    request for an alias that a consumer's rollout moves, or for a consumer of an alias that another rollout moves, is
+    always refused."""
     undo_of: RolloutId | None = None
-    """The rollout that this one takes back; an Undo Requested event is turned into such a request."""
+    """Id of the rollout that this one undoes. Headgate sets it for an Undo Requested event."""
 
 
 def read_request(detail: object, default_id: str) -> RolloutRequest:

@@ -33,12 +33,16 @@ SignalText = Annotated[str, BeforeValidator(_utf8)]
 
 
 class RolloutSignal(Wire):
-    """The detail of a ``Rollout Signal`` event: what an operator wants."""
+    """A signal from an operator to a rollout that runs."""
 
     rollout_id: RolloutId
+    """The rollout to steer."""
     signal: Literal["promote", "promote-fully", "pause", "resume", "abort"]
+    """What to do."""
     by: SignalText = "an operator"
+    """Who sends the signal. The first 256 bytes are kept."""
     reason: SignalText = ""
+    """Why. The first 1,000 bytes are kept."""
 
 
 def read_signal(detail: object) -> RolloutSignal:

@@ -47,33 +47,42 @@ class Step(Wire):
     """One weight (percent of traffic to the candidate) and how long to stay at it."""
 
     weight: Annotated[float, Field(strict=True, ge=MIN_PERCENT, le=100, allow_inf_nan=False)]
+    """Percent of traffic for the candidate, fractions allowed. Weights must rise from step to step."""
     bake_seconds: Seconds
+    """How long to stay at this weight. All steps together take at most a year."""
 
 
 class Canary(Wire):
     """A single step of ``percent`` for ``bake_seconds``, then everything."""
 
     percent: Percent
+    """Percent of traffic for the candidate in the only step."""
     bake_seconds: Seconds
+    """How long to stay at this weight."""
 
 
 class Linear(Wire):
     """``percent`` more at each step, ``interval_seconds`` apart, until everything has moved."""
 
     percent: Percent
+    """Percent of traffic added in each step."""
     interval_seconds: Annotated[int, Field(strict=True, gt=0, le=MAX_BAKE_SECONDS)]
+    """How long to stay at each weight."""
 
 
 class CanaryStrategy(Wire):
     canary: Canary
+    """One step, then everything."""
 
 
 class LinearStrategy(Wire):
     linear: Linear
+    """The same increase at each step, then everything."""
 
 
 class StepsStrategy(Wire):
     steps: Annotated[list[Step], Field(min_length=1, max_length=MAX_STEPS + 1)]
+    """Any rising weights, then everything."""
 
 
 def preset(name: str) -> CanaryStrategy | LinearStrategy | None:

@@ -28,17 +28,17 @@ class Redriven(Wire):
     """What became of what failed during a rollout; messages of a queue, records of a stream."""
 
     returned: int = 0
-    """Back to the source queue."""
+    """Messages that went back to the source queue."""
     redelivered: int = 0
-    """Read again from the stream, and processed."""
+    """Stream records that were read again and processed."""
     forwarded: int = 0
-    """On to where they would have gone without a rollout; batches of a stream count as one each."""
+    """Messages or batches that went on to the team's own dead-letter queue or destination."""
     kept: int = 0
-    """Batches that are still in the rollout's own queue, which then stays: nobody else was to have them."""
+    """Batches that stay in the rollout's own queue, because the mapping has no destination for them."""
     expired: int = 0
-    """Records that the stream does not have any more."""
+    """Records that the stream no longer holds."""
     queue: str | None = None
-    """The rollout's own queue, where it stays because something is kept in it."""
+    """The rollout's own queue, if it stays."""
 
 
 class TargetState(Wire):

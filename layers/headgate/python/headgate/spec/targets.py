@@ -24,13 +24,16 @@ class LambdaAliasTarget(Wire):
     """An alias of a Lambda function."""
 
     kind: Literal["lambda-alias"]
+    """The kind of target."""
     function: Annotated[
         str,
         AfterValidator(must_match(_FUNCTION, "must be a function's name, or its ARN without a version or alias")),
     ]
+    """Name of the function, or its ARN without a version or alias."""
     alias: Annotated[
         str, AfterValidator(must_match(_ALIAS, "must be an alias's name; a version or $LATEST cannot be rolled out to"))
     ]
+    """Name of the alias whose traffic is shifted. A version or ``$LATEST`` cannot be a target."""
 
     @property
     def name(self) -> str:
@@ -66,10 +69,12 @@ class EventSourceTarget(Wire):
     """A consumer: a Lambda function behind an event source mapping of a queue or stream."""
 
     kind: Literal["event-source"]
+    """The kind of target."""
     mapping: Annotated[str, AfterValidator(must_match(_UUID, "must be the mapping's UUID, in lower case"))]
+    """UUID of the event source mapping, in lower case. The mapping must point at an alias."""
     mode: Literal["split", "ramp"] | None = None
-    """split: weights pick the version per batch. ramp: the candidate alone, with little concurrency first. Without one,
-    what is safe: ramp for a FIFO queue or with a tumbling window, split for the others."""
+    """``split``: the alias's weights choose the version for each batch. ``ramp``: the candidate runs alone, first with
+    little concurrency. Default: ``ramp`` for a FIFO queue or a mapping with a tumbling window, ``split`` otherwise."""
 
     @property
     def partition(self) -> None:

@@ -12,12 +12,15 @@ from headgate.wire import RolloutId, Wire, read
 
 
 class UndoRequest(Wire):
-    """The detail of an ``Undo Requested`` event: put back what the target served before its last promotion."""
+    """A request to restore what the target served before its last promotion."""
 
     id: RolloutId
+    """As for a rollout's request."""
     target: Target
+    """The target to put back."""
     rollout_id: RolloutId | None = None
-    """The rollout to take back; refused if the target has been promoted since. The last one by default."""
+    """The rollout to undo. Refused if another rollout was promoted on the target since. Default: the last one that was
+    promoted."""
 
 
 def read_undo(detail: object, default_id: str) -> UndoRequest:

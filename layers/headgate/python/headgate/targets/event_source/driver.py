@@ -294,7 +294,7 @@ class EventSourceDriver:
                 f"target.mapping: what fails of {state.source} goes to {found}, the queue of another rollout, which "
                 "its tag headgate:rollout names; wait if that is still going on. If it was stopped, bring the queue's "
                 f"messages back with headgate-redrive, and point {where} at your own queue again, which that rollout's "
-                "record has under state.holding.replaces (README.md, When a rollout was stopped)"
+                "record has under state.holding.replaces (docs/operate.md, When a rollout was stopped)"
             )
 
     def _role(self, state: SourceState) -> str:

@@ -1,0 +1,255 @@
+"""The hooks machine: asks the hooks of one stage in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from statemachines.source.shapes import (
+    ALL,
+    FAILURE,
+    LAMBDA_ERRORS,
+    RESULT,
+    Body,
+    assigning,
+    catch,
+    choice,
+    expression,
+    fail,
+    invoke,
+    is_whole_object,
+    machine,
+    retry,
+    run_machine,
+    succeed,
+    task,
+    wait,
+    when,
+)
+
+MORE = "$index < $count($hooks)"
+DEADLINE = "{% $millis() + $hooks[$index].timeoutSeconds * 1000 %}"
+TIME_LEFT = "{% $max([1, $ceil(($until - $millis()) / 1000)]) %}"
+DELAY = "$max([1, $type($answer.callBackDelay) = 'number' ? $ceil($answer.callBackDelay) : 30])"
+CHILD_NAME = "$substring($states.context.Execution.Name, 0, 76) & '-' & $index"
+HOOK = "'hook ' & $name & ' of ' & $told.stage"
+NEXT_HOOK = {"index": "{% $index + 1 %}"}
+IF_AGREED = when("$answer.hookStatus = 'SUCCEEDED'", assign=NEXT_HOOK, then="Next hook?")
+
+
+def answer(given: str, otherwise: str) -> str:
+    """An answer that has a hookStatus, or what stands for one that has none."""
+    return expression(f"$type({given}) = 'object' and $exists({given}.hookStatus) ? {given} : {otherwise}")
+
+
+def run_hook(comment: str, arn: str, hook_input: str, *, assign: Body, then: str) -> Body:
+    """Run a hook that is a state machine, under a name by which it can be stopped."""
+    arguments: dict[str, Any] = {
+        "StateMachineArn": arn,
+        "Name": expression(CHILD_NAME),
+        "Input": expression(hook_input),
+    }
+    catches = [catch(ALL, assign={"failure": FAILURE}, then="How did it fail?")]
+    return run_machine(comment, arguments, seconds=TIME_LEFT, catches=catches, assign=assign, then=then)
+
+
+STATES = {
+    "Begin": assigning(
+        "Keeps what every hook receives.",
+        {
+            "hooks": "{% [$states.input.hooks] %}",
+            "index": 0,
+            "name": "",
+            "details": {},
+            "polls": 0,
+            "until": 0,
+            "failure": {},
+            "ended": {},
+            "answer": {},
+            "told": expression(
+                """
+                $sift($states.input, function($v, $k) { $k in
+                ['rolloutId', 'stage', 'target', 'through', 'stable', 'candidate', 'step'] })
+                """
+            ),
+        },
+        then="Next hook?",
+    ),
+    "Next hook?": choice(
+        "Takes the hooks in order.",
+        when(
+            f"{MORE} and $exists($hooks[$index].ecsTask)",
+            assign={
+                "name": expression(
+                    """
+                    $type($hooks[$index].ecsTask.taskDefinition) = 'string'
+                    ? $hooks[$index].ecsTask.taskDefinition : 'ecsTask'
+                    """
+                ),
+                "until": DEADLINE,
+            },
+            then="Run task",
+        ),
+        when(
+            f"{MORE} and $exists($hooks[$index].stateMachine)",
+            assign={"name": "{% $split($hooks[$index].stateMachine, ':')[-1] %}", "until": DEADLINE},
+            then="Run machine",
+        ),
+        when(
+            MORE,
+            assign={"name": "{% $hooks[$index].lambda %}", "details": {}, "until": DEADLINE},
+            then="Ask",
+        ),
+        default="All agreed",
+    ),
+    "Ask": invoke(
+        "Invokes the hook. An error that it raises is its answer: it is not invoked again.",
+        "{% $hooks[$index].lambda %}",
+        "{% $merge([$told, {'config': $hooks[$index].config, 'hookDetails': $details}]) %}",
+        seconds=TIME_LEFT,
+        retries=[retry(*LAMBDA_ERRORS)],
+        catches=[
+            catch("States.Timeout", then="Took too long"),
+            catch(ALL, assign={"failure": FAILURE}, then="Could not be asked"),
+        ],
+        assign={
+            "answer": answer(RESULT, f"{{'hookStatus': 'none', 'given': {RESULT}}}"),
+            "polls": "{% $polls + 1 %}",
+        },
+        then="Answer?",
+    ),
+    "Answer?": choice(
+        "Continues after SUCCEEDED, asks again after IN_PROGRESS. Everything else fails.",
+        IF_AGREED,
+        when(
+            f"$answer.hookStatus = 'IN_PROGRESS' and $polls < 1000 and $millis() + {DELAY} * 1000 < $until",
+            assign={"details": "{% $exists($answer.hookDetails) ? $answer.hookDetails : {} %}"},
+            then="Wait",
+        ),
+        when("$answer.hookStatus = 'IN_PROGRESS'", then="Took too long"),
+        default="Refused",
+    ),
+    "Wait": wait("Waits as long as the hook asked for.", expression(DELAY), then="Ask"),
+    "Run task": run_hook(
+        "Runs an ECS task to its end in another execution, which succeeds if the task does.",
+        "${EcsTaskMachine}",
+        """
+        $merge([$hooks[$index].ecsTask, {'AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID': $states.context.Execution.Id,
+        'environment': $merge([$hooks[$index].ecsTask.environment,
+        {'HEADGATE_ROLLOUT_ID': $told.rolloutId, 'HEADGATE_STAGE': $told.stage,
+        'HEADGATE_STABLE': $string($told.stable), 'HEADGATE_CANDIDATE': $string($told.candidate),
+        'HEADGATE_STEP': $string($told.step)}])}])
+        """,
+        assign=NEXT_HOOK,
+        then="Next hook?",
+    ),
+    "Run machine": run_hook(
+        "Runs a state machine to its end. Its output can be an answer like that of a function.",
+        "{% $hooks[$index].stateMachine %}",
+        "$merge([$told, {'config': $hooks[$index].config}])",
+        assign={"answer": answer("$states.result.Output", "{'hookStatus': 'SUCCEEDED'}")},
+        then="What did it say?",
+    ),
+    "What did it say?": choice(
+        "The state machine has ended, so it is not asked again.",
+        IF_AGREED,
+        default="Refused",
+    ),
+    "How did it fail?": choice(
+        "Either the cause reports how the execution ended, or it never started or still runs. A cause of nearly "
+        "32,768 characters may be cut off, and is not JSON then.",
+        when(
+            "$failure.Error = 'States.TaskFailed'",
+            assign={
+                "ended": expression(
+                    f"""
+                    {is_whole_object("$failure.Cause")} ? $parse($failure.Cause)
+                    : {{'Error': $failure.Error, 'Cause': $exists($failure.Cause) ? $failure.Cause : ''}}
+                    """
+                )
+            },
+            then="Failed",
+        ),
+        default="Stop it",
+    ),
+    "Stop it": task(
+        "Stops the child execution: Step Functions documents that it tries to when the parent is stopped, but not "
+        "after a timeout.",
+        "aws-sdk:sfn:stopExecution",
+        {
+            "ExecutionArn": expression(
+                f"""
+                $replace($exists($hooks[$index].ecsTask) ? '${{EcsTaskMachine}}' : $hooks[$index].stateMachine,
+                ':stateMachine:', ':execution:') & ':' & {CHILD_NAME}
+                """
+            ),
+            "Error": "HookTimedOut",
+            "Cause": expression(f"{HOOK} & ' is not waited for any more'"),
+        },
+        seconds=10,
+        retries=[retry("Sfn.SfnException", "Sfn.SdkClientException", longest=5, times=3)],
+        catches=[catch(ALL, output={}, then="Out of time?")],
+        then="Out of time?",
+    ),
+    "Out of time?": choice(
+        "Whether the hook timed out, or could not be started at all.",
+        when("$failure.Error = 'States.Timeout'", then="Took too long"),
+        default="Could not be asked",
+    ),
+    "All agreed": succeed("Every hook of the stage succeeded.", {"hookStatus": "SUCCEEDED", "asked": "{% $index %}"}),
+    "Refused": fail(
+        "A hook failed, or gave no valid answer.",
+        "HookFailed",
+        expression(
+            f"""
+            {HOOK} & ($answer.hookStatus = 'FAILED'
+            ? ' failed: ' & $substring($string($exists($answer.hookDetails) ? $answer.hookDetails : {{}}), 0, 2000)
+            : ' gave no valid answer: ' & $substring($string($answer), 0, 2000))
+            """
+        ),
+    ),
+    "Failed": fail(
+        "A task or a state machine failed. The result of a task reports how.",
+        "HookFailed",
+        expression(
+            f"""
+            ($result := $exists($hooks[$index].ecsTask) and $exists($ended.Cause)
+            and $substring($ended.Cause, 0, 1) = '{{' and $substring($ended.Cause, -1) = '}}'
+            ? $parse($ended.Cause) : {{}};
+            $codes := $result.tasks[outcome != 'succeeded'].exitCodes;
+            {HOOK} & ' failed: ' & ($exists($result.outcome)
+            ? $result.outcome & ' (' & $ended.Error & '): ' & $substring($result.reason, 0, 2000)
+            & ($exists($codes) and $codes != {{}} ? '; exit codes ' & $string($codes) : '')
+            : $exists($ended.Error)
+            ? $ended.Error & ($exists($ended.Cause) ? ' ' & $substring($ended.Cause, 0, 2000) : '')
+            : 'its execution is ' & $ended.Status))
+            """
+        ),
+    ),
+    "Took too long": fail(
+        "A hook used up its time, or the polls of the stage.",
+        "HookTimedOut",
+        expression(
+            f"""
+            {HOOK} & ($polls >= 1000 ? ' was still in progress when the stage had been polled 1000 times;
+            let it answer with a longer callBackDelay'
+            : ' did not finish within ' & $hooks[$index].timeoutSeconds & ' s')
+            """
+        ),
+    ),
+    "Could not be asked": fail(
+        "A hook raised an error, could not be invoked or started, or does not exist.",
+        "HookFailed",
+        expression(
+            f"""
+            {HOOK} & ($exists($hooks[$index].lambda) ? ' could not be asked: ' : ' could not be started: ')
+            & $failure.Error & ($exists($failure.Cause) ? ' ' & $substring($failure.Cause, 0, 2000) : '')
+            """
+        ),
+    ),
+}
+
+MACHINE = machine(
+    "Runs the hooks of one stage in order: invokes functions again while they answer IN_PROGRESS, and runs tasks and "
+    "state machines to their end.",
+    STATES,
+)

@@ -1,0 +1,421 @@
+"""The rollout machine: from the stable revision to the candidate step by step, and back when the candidate is bad."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from statemachines.source.shapes import (
+    ALL,
+    FAILURE,
+    REQUEST_ID,
+    RESULT,
+    TRANSIENT_ERRORS,
+    Body,
+    catch,
+    choice,
+    expression,
+    fail,
+    invoke,
+    machine,
+    never_retry,
+    retry,
+    run_machine,
+    succeed,
+    variables,
+    when,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# --- What several states do alike -------------------------------------------------------------------------------------
+
+
+def failed(*errors: str, then: str, outcome: str | None = None, **assign: Any) -> Body:
+    """Keep the error as ``$failure``, and how the rollout is going to end for it."""
+    known = {} if outcome is None else {"outcome": outcome}
+    return catch(*errors, assign={"failure": FAILURE, **known, **assign}, then=then)
+
+
+SUPERSEDED = failed("LockLost", then="Superseded")
+MOVED_BY_OTHERS = failed("TargetChanged", outcome="stopped", then="Release?")
+ABORTED = failed("Aborted", outcome="rolled-back", then="Roll back")
+ROLLED_BACK = failed(ALL, outcome="rolled-back", then="Roll back")
+
+FINAL_ERRORS = ("RequestRefused", "TargetChanged", "LockLost", "Aborted")
+UNTIL_IT_WORKS = (
+    never_retry(*FINAL_ERRORS),
+    retry(*TRANSIENT_ERRORS, longest=60, times=30),
+    retry(ALL, first=2, longest=60, times=30),
+)
+"""Roll back and Settle put things back: whatever goes wrong there, they try again."""
+
+
+def not_ready(*, times: int = 400, longest: int = 60) -> Body:
+    """Ask the driver again while the target gets nearer."""
+    return retry("TargetNotReady", first=2, rate=1.2, longest=longest, times=times)
+
+
+def beginning(**known: Any) -> Body:
+    """Assign every variable of the machine."""
+    return {
+        "epoch": 0,
+        "state": {},
+        "step": 0,
+        "bake": 0,
+        "bakeUntil": 0,
+        "verdict": {},
+        "pause": 0,
+        "pauseUntil": 0,
+        "judged": 0,
+        "judgedBake": 0,
+        **known,
+    }
+
+
+def ask_driver(
+    comment: str,
+    action: str,
+    *,
+    then: str,
+    seconds: int = 90,
+    waits: Body | None = None,
+    retries: Iterable[Body] = (retry(*TRANSIENT_ERRORS),),
+    catches: Iterable[Body] = (MOVED_BY_OTHERS, SUPERSEDED, ROLLED_BACK),
+    assign: Body | None = None,
+    **more: Any,
+) -> Body:
+    """Call the driver of the target's kind and keep its state."""
+    return invoke(
+        comment,
+        "{% $plan.driver %}",
+        {"action": action, "target": "{% $plan.target %}", **variables("plan", "epoch", "state"), **more},
+        seconds=seconds,
+        retries=[waits or not_ready(), *retries],
+        catches=catches,
+        assign={"state": expression(f"{RESULT}.state"), **(assign or {})},
+        then=then,
+    )
+
+
+BAKING = {"bakeUntil": "{% $millis() + $plan.steps[$step].bakeSeconds * 1000 %}"}
+PAUSING = {"pause": "{% $pause + 1 %}", "pauseUntil": "{% $millis() + $plan.pause.limitSeconds * 1000 %}"}
+REASON = "{% $states.input.reason %}"
+FAILURE_TEXT = "{% $string($failure) %}"
+
+
+def shift(comment: str, *, then: str) -> Body:
+    """Set the weight of the current step."""
+    return ask_driver(comment, "shift", weight="{% $plan.steps[$step].weight %}", assign=BAKING, then=then)
+
+
+def wait_for_signal(comment: str, function: str, until: str, *, then: str, **payload: str) -> Body:
+    """Leave a token with a function, and wait until a signal comes back by it or the time is up."""
+    attempt = "$states.context.State.EnteredTime & '#' & $formatNumber($states.context.State.RetryCount, '000')"
+    return invoke(
+        comment,
+        function,
+        {**payload, "token": "{% $states.context.Task.Token %}", "attempt": expression(attempt)},
+        for_token=True,
+        seconds=expression(f"$max([1, $ceil(({until} - $millis()) / 1000)])"),
+        catches=[catch("States.Timeout", then=then), SUPERSEDED, ROLLED_BACK],
+        then=then,
+    )
+
+
+def judge(comment: str, *, then: str, **payload: Any) -> Body:
+    """Ask the judge where to go from here; the step it looked at is kept, as the verdict may name the next."""
+    return invoke(
+        comment,
+        "${Judge}",
+        {**variables("plan", "epoch", "step", "bake", "state"), **payload},
+        catches=[SUPERSEDED, ROLLED_BACK],
+        assign={
+            "judged": "{% $step %}",
+            "judgedBake": "{% $bake %}",
+            "verdict": expression(RESULT),
+            "step": expression(f"{RESULT}.step"),
+            "bake": expression(f"{RESULT}.bake"),
+        },
+        then=then,
+    )
+
+
+def ask_hooks(
+    stage: str,
+    *,
+    then: str,
+    catches: Iterable[Body] = (ROLLED_BACK,),
+    step: str = "$step",
+    comment: str = "Runs the hooks of stage {stage}.",
+) -> Body:
+    """Run the hooks of a stage in an execution of their own."""
+    asked = f"""
+        $merge([{{'AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID': $states.context.Execution.Id, 'rolloutId': $rolloutId,
+        'stage': '{stage}', 'target': $plan.target, 'stable': $state.stable, 'candidate': $state.candidate,
+        'step': {step}, 'hooks': [$plan.hooks.{stage}]}}, $exists($plan.through) ? {{'through': $plan.through}} : {{}}])
+        """
+    return run_machine(
+        comment.format(stage=stage),
+        {"StateMachineArn": "${HooksMachine}", "Input": expression(asked)},
+        seconds=expression(f"$sum($plan.hooks.{stage}.timeoutSeconds) + 60"),
+        catches=catches,
+        then=then,
+    )
+
+
+def pause(wanted: str, at_zero: str, **assign: Any) -> tuple[Body, Body]:
+    """Pause at a weight of zero where the plan says so and ``at_zero`` holds, otherwise where the rollout stands."""
+    return (
+        when(f"{at_zero} and $plan.pause.at = 'zero'", assign=PAUSING | assign, then="Shift to zero"),
+        when(wanted, assign=PAUSING | assign, then="Pause"),
+    )
+
+
+def if_hooks(stage: str, *, then: str) -> Body:
+    """Go on to the hooks of a stage that has some."""
+    return when(f"$count($plan.hooks.{stage}) > 0", then=then)
+
+
+IF_NO_BAKE = when("$plan.steps[$step].bakeSeconds = 0", then="Shift in passing")
+IF_BEFORE_STEP = if_hooks("beforeStep", then="Before step")
+IF_ROLL_BACK = when("$verdict.next = 'roll-back'", assign={"outcome": "rolled-back"}, then="Roll back")
+IF_PAUSE = pause("$verdict.next = 'pause'", "$verdict.next = 'pause' and $verdict.failed")
+IF_RELEASE = when("$state.toRelease = true", then="Release")
+ALL_WELL = {"failure": {}, "outcome": "succeeded"}
+HOOK_FAILED = {
+    "outcome": "roll-back",
+    "next": "pause",
+    "failed": True,
+    **variables("step", "bake"),
+    "reason": "a hook failed",
+}
+
+# --- The machine ------------------------------------------------------------------------------------------------------
+
+STATES = {
+    "Plan": invoke(
+        "Reads the request and makes the plan. Nothing is changed yet.",
+        "${Planner}",
+        {"request": "{% $states.input %}", "executionName": "{% $states.context.Execution.Name %}"},
+        catches=[
+            catch(
+                ALL,
+                assign=beginning(rolloutId=REQUEST_ID, plan={}, failure=FAILURE, outcome="refused"),
+                then="Settle",
+            )
+        ],
+        assign=beginning(
+            rolloutId=expression(f"{RESULT}.plan.rolloutId"),
+            plan=expression(f"{RESULT}.plan"),
+            failure={},
+            outcome="succeeded",
+        ),
+        output={"request": expression(f"{RESULT}.request")},
+        then="Acquire",
+    ),
+    "Acquire": invoke(
+        "Takes the target's lock, or a place in the line for it.",
+        "${Acquirer}",
+        {
+            "request": "{% $states.input.request %}",
+            "plan": "{% $plan %}",
+            "execution": "{% $states.context.Execution.Id %}",
+        },
+        catches=[SUPERSEDED, failed(ALL, outcome="refused", then="Settle")],
+        assign={"epoch": expression(f"{RESULT}.epoch")},
+        output={"lock": expression(f"{RESULT}.lock"), "reason": expression(f"{RESULT}.reason")},
+        then="Acquired?",
+    ),
+    "Acquired?": choice(
+        "Only the owner of the lock continues.",
+        when("$states.input.lock = 'held'", then="Prepare"),
+        when("$states.input.lock = 'waits'", then="Waits its turn"),
+        when("$states.input.lock = 'refused'", then="Busy"),
+        default="Duplicate",
+    ),
+    "Prepare": ask_driver(
+        "Checks the target and makes the candidate ready. No traffic moves.",
+        "prepare",
+        seconds=120,
+        waits=not_ready(times=60, longest=20),
+        catches=[SUPERSEDED, ABORTED, failed(ALL, outcome="refused", then="Roll back")],
+        then="Before traffic?",
+    ),
+    "Before traffic?": choice(
+        "Hooks that must succeed before any traffic moves.",
+        if_hooks("beforeTraffic", then="Before traffic"),
+        default="Next step?",
+    ),
+    "Before traffic": ask_hooks("beforeTraffic", then="Next step?"),
+    "Next step?": choice(
+        "Chooses what comes next in the plan.",
+        when("$step >= $count($plan.steps)", then="Promote"),
+        IF_BEFORE_STEP,
+        IF_NO_BAKE,
+        default="Shift",
+    ),
+    "Before step": ask_hooks(
+        "beforeStep", catches=[failed(ALL, outcome="rolled-back", then="On failure?")], then="Bake at all?"
+    ),
+    "Bake at all?": choice("Skips a bake of 0 seconds.", IF_NO_BAKE, default="Shift"),
+    "Shift": shift("Sets the weight of the step.", then="Bake"),
+    "Shift in passing": shift("Sets the weight of a step that does not bake.", then="Judge"),
+    "Bake": wait_for_signal(
+        "Waits for a signal. Normally none comes, and the bake ends at its deadline.",
+        "${Baker}",
+        "$bakeUntil",
+        **variables("plan", "epoch", "state", "step", "bake"),
+        then="Judge",
+    ),
+    "Judge": judge("Looks at evidence, alarms and signals, and decides what comes next.", pause=0, then="Verdict?"),
+    "Verdict?": choice(
+        "Where the rollout goes from here.",
+        IF_ROLL_BACK,
+        when("$verdict.next = 'bake'", assign=BAKING, then="Bake"),
+        *IF_PAUSE,
+        if_hooks("afterStep", then="After step"),
+        when("$verdict.next = 'promote'", then="Promote"),
+        IF_BEFORE_STEP,
+        IF_NO_BAKE,
+        default="Shift",
+    ),
+    "After step": ask_hooks(
+        "afterStep",
+        step="$judged",
+        catches=[
+            failed(ALL, outcome="rolled-back", step="{% $judged %}", bake="{% $judgedBake + 1 %}", then="On failure?")
+        ],
+        then="Next step?",
+    ),
+    "On failure?": choice(
+        "A hook of a step has failed: waits for an operator if the request says so, or rolls back.",
+        *pause("$plan.pausesOnFailure", "$plan.pausesOnFailure", verdict=HOOK_FAILED),
+        default="Roll back",
+    ),
+    "Shift to zero": ask_driver(
+        "Takes all traffic off the candidate during the pause.", "shift", weight=0, then="Pause"
+    ),
+    "Pause": wait_for_signal(
+        "Waits for an operator. At the limit, the outcome that the request names applies.",
+        "${Pauser}",
+        "$pauseUntil",
+        **variables("plan", "epoch", "verdict", "failure", "pause"),
+        then="Judge pause",
+    ),
+    "Judge pause": judge(
+        "Reads what the operator decided, and decides what comes next.",
+        pause="{% $pause %}",
+        failed="{% $verdict.failed %}",
+        then="After pause?",
+    ),
+    "After pause?": choice(
+        "Where the rollout goes from here.",
+        IF_ROLL_BACK,
+        *IF_PAUSE,
+        when("$verdict.next = 'promote'", assign=ALL_WELL, then="Promote"),
+        when("$verdict.next = 'shift'", assign=ALL_WELL, then="Next step?"),
+        default="Roll back",
+    ),
+    "Promote": ask_driver("Sends all traffic to the candidate.", "promote", then="After traffic?"),
+    "After traffic?": choice(
+        "Hooks that must succeed after all traffic has moved.",
+        if_hooks("afterTraffic", then="After traffic"),
+        IF_RELEASE,
+        default="Settle",
+    ),
+    "After traffic": ask_hooks("afterTraffic", then="Release?"),
+    "Release?": choice(
+        "Whether the rollout holds something that costs money or must not stay.", IF_RELEASE, default="Settle"
+    ),
+    "Release": ask_driver(
+        "Gives back what the rollout holds. Its outcome stays, unless somebody else has moved the target, or what it "
+        "holds must not stay and cannot be given back.",
+        "{% $outcome = 'succeeded' ? 'release' : 'restore' %}",
+        seconds=930,
+        waits=not_ready(times=1000),
+        catches=[
+            failed("TargetChanged", outcome="stopped", then="Settle"),
+            SUPERSEDED,
+            ABORTED,
+            catch(
+                ALL,
+                assign={
+                    "failure": "{% $state.mustRelease = true ? $states.errorOutput : $failure %}",
+                    "outcome": "{% $state.mustRelease = true ? 'stopped' : $outcome %}",
+                },
+                then="Settle",
+            ),
+        ],
+        then="Settle",
+    ),
+    "Roll back": ask_driver(
+        "Sends all traffic to the stable revision.",
+        "rollback",
+        retries=UNTIL_IT_WORKS,
+        catches=[MOVED_BY_OTHERS, SUPERSEDED, failed(ALL, outcome="stopped", then="Settle")],
+        then="On rollback?",
+    ),
+    "On rollback?": choice(
+        "Hooks that are notified of the rollback.",
+        when(
+            "$outcome = 'rolled-back' and $exists($state.candidate) and $count($plan.hooks.onRollback) > 0",
+            then="On rollback",
+        ),
+        IF_RELEASE,
+        default="Settle",
+    ),
+    "On rollback": ask_hooks(
+        "onRollback",
+        comment="Notifies the hooks of stage {stage}. Their answers do not change the rollback.",
+        catches=[catch(ALL, then="Release?")],
+        then="Release?",
+    ),
+    "Settle": invoke(
+        "Closes the record, frees the lock or hands it on, and starts the next request in line.",
+        "${Settler}",
+        {
+            "execution": "{% $states.context.Execution.Id %}",
+            **variables("rolloutId", "epoch", "outcome", "state", "verdict", "failure"),
+        },
+        retries=UNTIL_IT_WORKS,
+        catches=[SUPERSEDED, failed(ALL, then="Unsettled")],
+        output=expression(RESULT),
+        then="Ended?",
+    ),
+    "Ended?": choice(
+        "Ends the execution as the rollout ended.",
+        when(
+            "$states.input.outcome = 'objected'",
+            assign={"outcome": "rolled-back", "failure": {"Error": "Aborted", "Cause": REASON}},
+            then="Roll back",
+        ),
+        when("$outcome = 'succeeded'", then="Promoted"),
+        when("$outcome = 'rolled-back'", then="Rolled back"),
+        when("$outcome = 'refused'", then="Refused"),
+        default="Stopped",
+    ),
+    "Promoted": succeed("The candidate gets all traffic."),
+    "Waits its turn": succeed(
+        "The target is busy. The request is in line, and starts in another execution.",
+        {"outcome": "waiting", "reason": "the target is busy; the request is in line"},
+    ),
+    "Duplicate": succeed(
+        "Another execution runs this rollout, or ran it.",
+        {"outcome": "duplicate", "reason": "another execution carries this rollout out, or did"},
+    ),
+    "Busy": fail("The target is busy, and the request does not wait.", "RequestRefused", REASON),
+    "Rolled back": fail("The stable revision gets all traffic.", "RolledBack", REASON),
+    "Refused": fail("The request cannot be carried out. No traffic moved.", "RequestRefused", REASON),
+    "Stopped": fail("The target is left as it was found. Somebody has to look at it.", "Stopped", REASON),
+    "Superseded": fail(
+        "This execution no longer owns the target, and has no further effect.", "LockLost", FAILURE_TEXT
+    ),
+    "Unsettled": fail(
+        "The end of the rollout could not be recorded. Its lock is still held.", "Unsettled", FAILURE_TEXT
+    ),
+}
+
+MACHINE = machine(
+    "Moves a target from its stable revision to a candidate step by step, and back when the candidate is bad.", STATES
+)

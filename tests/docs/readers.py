@@ -1,0 +1,135 @@
+"""Reads what the documentation shows as JSON, each by the model or the rules that it is for."""
+
+from __future__ import annotations
+
+import json
+import re
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from botocore import session
+
+from headgate.analysis.telemetry_counter import parse_record
+from headgate.ecs_tasks.request import read_task
+from headgate.events import EVENTS
+from headgate.redrive.request import read_redrive
+from headgate.spec.request import read_request
+from headgate.spec.signal_models import read_signal
+from headgate.spec.undo import read_undo
+from tests.docs.pages import ROOT
+from tools.reference import template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+REGION, ACCOUNT, STACK = "eu-central-1", "123456789012", "headgate"
+"""Of the examples."""
+
+SERVICES = {"states": "stepfunctions", "tag": "resourcegroupstaggingapi"}
+"""Names of botocore's where IAM's differ."""
+
+
+def read_json(title: str, data: Any) -> None:
+    """Read an example; an error of any kind says that it is wrong.
+
+    Raises
+    ------
+    KeyError
+        If nothing is known by that title.
+    """
+    READERS[title](data)
+
+
+def check_policy(policy: Any) -> None:
+    """Refuse a policy with an action that there is not, or a resource that the template does not make."""
+    assert policy["Version"] == "2012-10-17"
+    known = list(_arns())
+    for statement in policy["Statement"]:
+        assert statement["Effect"] in ("Allow", "Deny")
+        for action in _list(statement["Action"]):
+            service, name = action.split(":")
+            operations = session.get_session().get_service_model(SERVICES.get(service, service)).operation_names
+            assert name in operations, f"there is no action {action}"
+        for resource in _list(statement["Resource"]):
+            assert resource == "*" or any(fnmatchcase(arn, resource) for arn in known), f"no resource fits {resource}"
+        _check_detail_types(statement.get("Condition", {}))
+
+
+def _check_detail_types(conditions: dict[str, dict[str, Any]]) -> None:
+    for condition in conditions.values():
+        for name in _list(condition.get("events:detail-type", [])):
+            assert name in EVENTS, f"there is no event {name}"
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _arns() -> Iterator[str]:
+    """ARNs in a stack of the template; where it gives no name, CloudFormation makes one of stack, resource and more."""
+    for logical_id, resource in template()["Resources"].items():
+        properties = resource.get("Properties", {})
+        made = f"{STACK}-{logical_id}-1ABCDEFGHIJKL"
+        match resource["Type"]:
+            case "AWS::Events::EventBus":
+                yield _arn("events", f"event-bus/{STACK}")
+            case "AWS::Serverless::StateMachine":
+                name = f"{STACK}-{_words(logical_id.removesuffix('Machine'))}"
+                yield _arn("states", f"stateMachine:{name}")
+                yield _arn("states", f"execution:{name}:checkout-42")
+            case "AWS::DynamoDB::Table":
+                yield _arn("dynamodb", f"table/{made}")
+            case "AWS::SQS::Queue":
+                yield _arn("sqs", made)
+            case "AWS::Kinesis::Stream":
+                yield _arn("kinesis", f"stream/{made}")
+            case "AWS::Serverless::Function":
+                yield _arn("logs", f"log-group:/aws/lambda/{STACK}/{logical_id.lower()}")
+                prefix = properties.get("Environment", {}).get("Variables", {}).get("HOLDING_PREFIX")
+                if prefix:
+                    yield _arn("sqs", f"{STACK}-held-{'0' * 32}")
+
+
+def _words(camel: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", camel).lower()
+
+
+def _arn(service: str, resource: str) -> str:
+    return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}"
+
+
+def check_hook_answer(answer: Any) -> None:
+    """Refuse what a hook may not answer."""
+    assert answer["hookStatus"] in ("SUCCEEDED", "FAILED", "IN_PROGRESS")
+    assert answer.keys() <= {"hookStatus", "callBackDelay", "hookDetails"}
+    assert isinstance(answer.get("hookDetails", {}), dict)
+
+
+def check_hook_event(event: Any) -> None:
+    """Refuse another shape than that of the sample, which the tests of the hooks use."""
+    places = [ROOT / "events" / "functions" / "smoke_tester.json", ROOT / "events" / "functions" / "smoke_tester.json"]
+    sample = json.loads(next(place for place in places if place.is_file()).read_text("utf-8"))
+    assert event.keys() == sample.keys()
+    assert {name: type(value) for name, value in event.items()} == {name: type(value) for name, value in sample.items()}
+
+
+def check_pattern(pattern: Any) -> None:
+    """Refuse a pattern that no event of Headgate's matches."""
+    assert pattern["source"] == ["headgate"]
+    assert set(pattern["detail-type"]) <= EVENTS.keys(), "there is no such event"
+
+
+READERS: dict[str, Callable[[Any], object]] = {
+    **{name: model.model_validate for name, model in EVENTS.items()},
+    "Rollout Requested": lambda data: read_request(data, "by-hand"),
+    "Undo Requested": lambda data: read_undo(data, "by-hand"),
+    "Rollout Signal": read_signal,
+    "Task Requested": lambda data: read_task(data, "by-hand"),
+    "Redrive Requested": lambda data: read_redrive(data, "by-hand"),
+    "Telemetry record": lambda data: parse_record("shard", "key", "1", json.dumps(data).encode()),
+    "IAM policy": check_policy,
+    "Hook answer": check_hook_answer,
+    "Hook event": check_hook_event,
+    "Event pattern": check_pattern,
+}
+"""What reads an example, by the title of its block."""
