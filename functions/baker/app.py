@@ -19,6 +19,8 @@ from headgate.spec.signals import ends_bake
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from headgate.spec.target_state import StateOnRecord
+
 dynamodb = client("dynamodb")
 steps = Steps(Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS"))))
 ledgers = LedgerStore(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
@@ -28,7 +30,8 @@ alarms = AlarmStates(client("cloudwatch"))
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
-    plan, step, state = Plan.model_validate(event["plan"]), event["step"], event["state"]
+    plan, step = Plan.model_validate(event["plan"]), event["step"]
+    state: StateOnRecord = event["state"]
     logger.append_keys(rollout_id=plan.rollout_id, step=step)
     ledgers.open(plan, candidate=state["candidate"], stable=state["stable"], step=step, since=state["shiftedAt"])
     record = steps.open_bake(plan, event["epoch"], step, event["bake"], token=event["token"], attempt=event["attempt"])

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
     from headgate.spec.plan import Plan
+    from headgate.spec.position import Position
     from headgate.targets.driver import StillOurs
 
 table = Table(client("dynamodb"), setting("TABLE"))
@@ -28,5 +29,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return drive(event, table, steps, driver_of, AliasState)
 
 
-def driver_of(plan: Plan, still_ours: StillOurs, aim: float | None) -> LambdaAliasDriver:
+def driver_of(plan: Plan, still_ours: StillOurs, aim: Position | None) -> LambdaAliasDriver:
     return LambdaAliasDriver(functions, plan, still_ours, aim)

@@ -20,6 +20,7 @@ from headgate.rollouts.signal_inbox import SignalInbox
 from headgate.rollouts.signaller import Signaller
 from headgate.rollouts.table import Table
 from headgate.spec.plan import Plan
+from headgate.spec.source import source_health
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -90,7 +91,7 @@ def look_at_source(plan: Plan, record: dict[str, Any]) -> None:
     """Hold a consumer's source against its limits, while the candidate is at work."""
     if plan.guards.source is None or record.get("phase") != "baking":
         return
-    if reason := sources.beyond_limits(plan, record["state"], record["startedAt"]):
+    if reason := sources.beyond_limits(plan, source_health(record["state"]), record["startedAt"]):
         logger.info("a source is beyond a limit", reason=reason)
         ledger = ledgers.read(plan.rollout_id)
         signaller.tell_evidence(plan.rollout_id, ledger.restarts if ledger else 0, by="source", reason=reason)

@@ -9,6 +9,7 @@ from headgate.analysis.alarms import AlarmStates
 from headgate.analysis.cloudwatch_counts import CloudWatchCounts
 from headgate.analysis.latency_baseline import LatencyBaseline
 from headgate.analysis.ledger_store import now_ms
+from headgate.analysis.measures import AliasMeasures
 from headgate.aws.clients import client
 from headgate.aws.observability import logger
 from headgate.aws.place import Place
@@ -65,4 +66,4 @@ def work_out(request: RolloutRequest) -> tuple[RolloutRequest, LambdaAliasTarget
         request, alias = request.model_copy(update={"target": consumer.target}), consumer.through
     else:
         alias = request.target
-    return request.model_copy(update={"guards": latency.settle(request.guards, alias)}), alias
+    return request.model_copy(update={"guards": latency.settle(request.guards, AliasMeasures(alias))}), alias

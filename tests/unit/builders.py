@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from headgate.analysis.evidence import JudgeTerms, Ledger, Pair, take_looks
 from headgate.analysis.verdict import Verdict
@@ -16,12 +16,17 @@ from headgate.rollouts.table import now_iso
 from headgate.spec.plan import Plan, make_plan
 from headgate.spec.request import RolloutRequest, read_request
 from headgate.spec.signal_models import Signal
+from headgate.targets.progress import Done, Pending
 
 if TYPE_CHECKING:
     from headgate.analysis.judge import Arm
     from headgate.rollouts.locks import Locks
     from headgate.rollouts.steps import Steps
     from headgate.rollouts.table import Table
+    from headgate.targets.progress import TargetProgress
+    from headgate.wire import Wire
+
+    State = TypeVar("State", bound=Wire)
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION, ACCOUNT = "eu-central-1", "123456789012"
@@ -48,6 +53,19 @@ def event(name: str) -> Any:
     """The content of events/*/<name>.json; a name is in one folder only."""
     (path,) = (ROOT / "events").glob(f"*/{name}.json")
     return json.loads(path.read_text("utf-8"))
+
+
+def done(progress: TargetProgress[State]) -> State:
+    """The state after a call of a driver that has nothing left to do."""
+    assert isinstance(progress, Done), progress
+    state: State = progress.state
+    return state
+
+
+def pending(progress: TargetProgress[State]) -> Pending[State]:
+    """What a call of a driver waits for."""
+    assert isinstance(progress, Pending), progress
+    return progress
 
 
 def request_of(rollout_id: str = "checkout-42", **fields: Any) -> RolloutRequest:

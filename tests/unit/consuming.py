@@ -28,6 +28,7 @@ from tests.unit.streams import FakeFunctions, FakeStream, kinesis_record
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from headgate.spec.position import Position
     from tests.unit.services import FakeLambda, FakeMapping
 
 UUID = "14e0db71-5d35-4eb5-b481-8945cf9d10c2"
@@ -209,14 +210,21 @@ class Consumer:
     stream_names = "*"
     guards: dict[str, Any] = {}
 
+    def driver(
+        self, plan: Plan | None = None, still_ours: Callable[[], None] = lambda: None, aim: Position | None = None
+    ) -> EventSourceDriver:
+        """The driver by itself, without a record of what it has done."""
+        services = self._services._replace(stream_names=self.stream_names)
+        return EventSourceDriver(services, plan or self.plan(), still_ours, aim)
+
     def call(self, action: str, state: dict[str, Any] | None = None, **event: Any) -> dict[str, Any]:
         """One call of the driver, as the machine makes it."""
         plan = self.plan().to_wire()
         call = {"action": action, "plan": plan, "target": plan["target"], "epoch": 1, "state": state or {}, **event}
         record: Any = self.record
 
-        def driver_of(plan: Plan, still_ours: Callable[[], None], aim: float | None) -> Any:
-            return EventSourceDriver(self._services._replace(stream_names=self.stream_names), plan, still_ours, aim)
+        def driver_of(plan: Plan, still_ours: Callable[[], None], aim: Position | None) -> EventSourceDriver:
+            return self.driver(plan, still_ours, aim)
 
         answer = drive(json.loads(json.dumps(call)), record, record, driver_of, SourceState)
         told: dict[str, Any] = json.loads(json.dumps(answer["state"]))

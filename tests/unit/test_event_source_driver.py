@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.errors import LockLost, RequestRefused, TargetChanged, TargetNotReady
+from headgate.spec.position import Weight
 from headgate.targets.event_source.settings import mapping_settings_of
+from headgate.targets.progress import Pending
+from tests.unit.builders import done, pending
 from tests.unit.consuming import (
     DESTINATION,
     FIFO,
@@ -20,6 +24,7 @@ from tests.unit.consuming import (
     QUEUE,
     STREAM,
     TABLE_STREAM,
+    UUID,
     Consumer,
     Crash,
 )
@@ -28,6 +33,9 @@ from tests.unit.services import FakeLambda, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from headgate.targets.event_source.state import SourceState
+    from headgate.targets.progress import TargetProgress
 
 
 @pytest.fixture
@@ -89,6 +97,158 @@ def test_wherever_it_ends_the_mapping_is_as_before(
     assert not state["toRelease"]
     if consumer.mode == "ramp":
         consumer.versions_at_work()
+
+
+# --- What a call comes to --------------------------------------------------------------------------------------------
+
+
+def went(
+    consumer: Consumer, action: Callable[[SourceState], TargetProgress[SourceState]], state: SourceState
+) -> tuple[list[str], SourceState]:
+    """What a driver waits for until it is done, each reason once and without its numbers; and the state after that."""
+    reasons: list[str] = []
+    while isinstance(progress := action(state), Pending):
+        reason = re.sub(r"\d+ ", "", progress.why.partition(": ")[2].removeprefix(f"{UUID} "))
+        reasons += [reason] if reason not in reasons else []
+        state = progress.state or state
+        consumer.clock.sleep(2)
+    return reasons, done(progress)
+
+
+def prepared(consumer: Consumer) -> tuple[list[str], SourceState]:
+    driver = consumer.driver()
+    first = driver.prepare()
+    if not isinstance(first, Pending):
+        return [], done(first)
+    known = first.state
+    assert known is not None
+    reasons, state = went(consumer, driver.prepare, known)
+    return [first.why.partition(": ")[2], *reasons], state
+
+
+@pytest.mark.parametrize(
+    ("consumer", "reasons"),
+    [
+        (
+            ("queue", "split"),
+            ["OWN is to hold what fails", "is to stand in for the dead-letter queue", "stands in everywhere in s at"],
+        ),
+        (
+            ("kinesis", "split"),
+            ["OWN is to hold what fails", "is to send what fails to OWN", "is Updating"],
+        ),
+        (("kinesis for ever", "split"), []),
+    ],
+    indirect=["consumer"],
+)
+def test_preparing_is_pending_until_what_fails_is_held(consumer: Consumer, reasons: list[str]) -> None:
+    told, state = prepared(consumer)
+    name = state.holding.name if state.holding else "none"
+    assert [reason.replace(name, "OWN")[: len(wanted)] for reason, wanted in zip(told, reasons, strict=True)] == reasons
+    assert state.to_release == state.must_release == bool(reasons)
+    assert consumer.own == ([name] if reasons else [])
+
+
+@pytest.mark.parametrize("consumer", [("queue", "ramp")], indirect=True)
+def test_a_shift_of_a_ramp_is_pending_through_every_stage_of_the_mapping(consumer: Consumer) -> None:
+    # GIVEN a consumer that is prepared
+    driver, (_, state) = consumer.driver(aim=Weight(10)), prepared(consumer)
+    # WHEN the candidate is to get its first share THEN it is on record that the mapping is stopped, before it is
+    noted, why = pending(driver.shift(state, 10))
+    assert noted == state.model_copy(update={"parked": True})
+    assert (why, consumer.mapping.updates) == (f"target.mapping: {UUID} is to be stopped", [])
+    # AND then it is stopped, drained, and pointed at the candidate
+    reasons, moved = went(consumer, lambda state: driver.shift(state, 10), noted)
+    candidate = moved.candidate_place(10).function
+    assert reasons == [
+        "is being stopped",
+        "is Disabling",
+        "is drained in s at the latest",
+        f"is being pointed at {candidate}",
+        "is Enabling",
+    ]
+    assert (moved.position, moved.parked) == (Weight(10), False)
+    assert consumer.mapping.fields["FunctionArn"] == candidate
+
+
+@pytest.mark.parametrize("consumer", [("queue", "ramp")], indirect=True)
+def test_an_update_that_has_to_wait_is_pending_and_tells_nothing_new(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(**_: Any) -> Any:
+        raise Refusal("ResourceConflictException", "try again")
+
+    driver, (_, state) = consumer.driver(aim=Weight(10)), prepared(consumer)
+    noted, _ = pending(driver.shift(state, 10))
+    monkeypatch.setattr(consumer.mapping, "update", busy)
+    assert noted is not None
+    known, why = pending(driver.shift(noted, 10))
+    assert known is None
+    assert re.match(rf"target\.mapping: {UUID}: .*try again", why)
+
+
+@pytest.mark.parametrize("promoted", [True, False])
+@pytest.mark.parametrize(
+    ("consumer", "reasons"),
+    [
+        (
+            ("queue", "split"),
+            [
+                "the candidate may still be at work",
+                "what comes late is waited for",
+                "what comes late is waited for, s",
+            ],
+        ),
+        (
+            ("kinesis", "split"),
+            [
+                "the candidate may still be at work",
+                "what is too old is given up, s",
+                "is getting its own settings back",
+                "is Updating",
+                "what comes late is waited for",
+                "what comes late is waited for, s",
+            ],
+        ),
+    ],
+    indirect=["consumer"],
+)
+def test_giving_back_is_pending_from_phase_to_phase(consumer: Consumer, reasons: list[str], *, promoted: bool) -> None:
+    # GIVEN a rollout that has come to its end, one way or the other
+    driver, (_, state) = consumer.driver(aim=Weight(10)), prepared(consumer)
+    state = done(driver.shift(state, 10))
+    state = done(driver.promote(state) if promoted else driver.rollback(state))
+    assert state.holding is not None
+    assert state.holding.phase == "in-place"
+    phases = []
+
+    def give_back(state: SourceState) -> TargetProgress[SourceState]:
+        phases.append(state.holding.phase if state.holding else "none")
+        return driver.release(state) if promoted else driver.restore(state)
+
+    # WHEN what it holds is given back, THEN it waits for one thing after the other
+    told, state = went(consumer, give_back, state)
+    # AND after a promotion not for the candidate, which goes on
+    assert told == (reasons[1:] if promoted else reasons)
+    # AND the queue's own phase says where it is
+    assert list(dict.fromkeys(phases)) == ["in-place", "restored"]
+    assert (state.holding, state.to_release, consumer.own) == (None, False, [])
+
+
+@pytest.mark.parametrize("consumer", [("kinesis", "split")], indirect=True)
+def test_a_mapping_that_somebody_else_has_changed_is_overtaken_before_it_is_restored(consumer: Consumer) -> None:
+    driver, (_, state) = consumer.driver(aim=Weight(10)), prepared(consumer)
+    state = done(driver.rollback(done(driver.shift(state, 10))))
+    consumer.clock.sleep(60)
+    consumer.mapping.change(BatchSize=7)
+    consumer.clock.sleep(10)
+    noted, why = pending(driver.restore(state))
+    assert noted is not None
+    assert noted.holding is not None
+    assert noted.holding.phase == "overtaken"
+    assert why.endswith(f"{noted.holding.changed}")
+    with pytest.raises(TargetChanged, match=r"has other settings.*; what failed during the rollout was deli"):
+        went(consumer, driver.restore, noted)
 
 
 # --- Refusals --------------------------------------------------------------------------------------------------------

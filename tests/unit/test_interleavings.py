@@ -33,8 +33,8 @@ from headgate.rollouts.signal_inbox import SignalInbox
 from headgate.rollouts.steps import Steps, step_key
 from headgate.rollouts.table import ANNOUNCED_AS, Table
 from headgate.spec.plan import make_plan
+from headgate.spec.position import PROMOTED, Weight, number_of
 from headgate.targets import lambda_alias
-from headgate.targets.driver import PROMOTED
 from headgate.targets.lambda_alias import AliasState
 from tests.unit.builders import (
     ACCOUNT,
@@ -477,7 +477,7 @@ def set_up(phase: str, storage: Table) -> dict[str, Any]:
     """Let the first rollout get as far as this; how the alias stands then."""
     begun, steps = Locks(storage), Steps(storage)
     stable: dict[str, Any] = {"FunctionVersion": "6", "RoutingConfig": {}}
-    state = AliasState(stable="6", candidate="7", revision_id="r-1", weight=10)
+    state = AliasState(stable="6", candidate="7", revision_id="r-1", position=Weight(10))
     if phase == "free":
         return stable
     if phase in ("accepted", "left", "gone"):
@@ -493,8 +493,8 @@ def set_up(phase: str, storage: Table) -> dict[str, Any]:
         return stable | {"RoutingConfig": {"AdditionalVersionWeights": {"7": 0.1}}}
     steps.close_wait(FIRST, step_key(0, 0))
     if phase == "promoting":
-        steps.enter(FIRST, "promoting", PROMOTED)
-        steps.keep_state(FIRST, state.model_copy(update={"weight": PROMOTED}).to_wire())
+        steps.enter(FIRST, "promoting", number_of(PROMOTED))
+        steps.keep_state(FIRST, state.model_copy(update={"position": PROMOTED}).to_wire())
         return {"FunctionVersion": "7", "RoutingConfig": {}}
     assert phase == "rolling-back"
     steps.enter(FIRST, "rolling-back")

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from headgate.errors import LockLost, RequestRefused, TargetChanged, TargetNotReady
-from headgate.targets.driver import PROMOTED
+from headgate.errors import LockLost, RequestRefused, TargetChanged
+from headgate.spec.position import PROMOTED, Weight
 from headgate.targets.lambda_alias import AliasState, LambdaAliasDriver
-from tests.unit.builders import TARGET, plan_of
+from headgate.targets.progress import Pending
+from tests.unit.builders import TARGET, done, pending, plan_of
 from tests.unit.services import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headgate.spec.position import Position
     from tests.unit.services import FakeLambda
 
 ROLE = "arn:aws:iam::123456789012:role/other"
@@ -27,7 +30,7 @@ def driving(lambda_client: Any) -> Callable[..., LambdaAliasDriver]:
     """Makes a driver of a plan that differs from the usual one in these fields."""
 
     def make(
-        still_ours: Callable[[], None] = lambda: None, aim: float | None = None, **fields: Any
+        still_ours: Callable[[], None] = lambda: None, aim: Position | None = None, **fields: Any
     ) -> LambdaAliasDriver:
         return LambdaAliasDriver(lambda_client, plan_of(**fields), still_ours, aim)
 
@@ -41,7 +44,7 @@ def driver(driving: Callable[..., LambdaAliasDriver]) -> LambdaAliasDriver:
 
 @pytest.fixture
 def prepared(checkout: FakeLambda, driver: LambdaAliasDriver) -> AliasState:
-    return driver.prepare()
+    return done(driver.prepare())
 
 
 def lost() -> None:
@@ -50,15 +53,15 @@ def lost() -> None:
 
 class TestPreparing:
     def test_it_knows_both_versions_and_moves_nothing(self, checkout: FakeLambda, driver: LambdaAliasDriver) -> None:
-        state = driver.prepare()
-        assert (state.stable, state.candidate, state.weight, state.shifted_at) == ("6", "7", 0, 0)
+        state = done(driver.prepare())
+        assert (state.stable, state.candidate, state.position, state.shifted_at) == ("6", "7", Weight(0), 0)
         assert state.revision_id == checkout.aliases["live"]["RevisionId"]
         assert checkout.serves() == ("6", {})
 
     def test_it_publishes_what_latest_holds_once(self, checkout: FakeLambda, driving: Any) -> None:
         checkout.code = "new"
         driver = driving(candidate={"publish": {}})
-        assert [driver.prepare().candidate, driver.prepare().candidate] == ["8", "8"]
+        assert [done(driver.prepare()).candidate, done(driver.prepare()).candidate] == ["8", "8"]
         assert len(checkout.versions) == 8
 
     @pytest.mark.parametrize(
@@ -75,7 +78,7 @@ class TestPreparing:
     def test_it_puts_new_code_in_place_and_publishes_it(
         self, checkout: FakeLambda, driving: Any, code: dict[str, str], sent: str
     ) -> None:
-        assert driving(candidate={"code": code}).prepare().candidate == "8"
+        assert done(driving(candidate={"code": code}).prepare()).candidate == "8"
         assert checkout.code == sent
 
     @pytest.mark.usefixtures("checkout")
@@ -122,11 +125,11 @@ class TestPreparing:
 
     def test_a_weight_of_nothing_is_no_split(self, checkout: FakeLambda, driver: LambdaAliasDriver) -> None:
         checkout.point("live", "6", {"5": 0.0})
-        state = driver.shift(driver.prepare(), 10)
+        state = done(driver.shift(done(driver.prepare()), 10))
         assert checkout.serves() == ("6", {"7": 0.1})
         # AND neither is it somebody else's move.
         checkout.point("live", "6", {"7": 0.0})
-        assert driver.rollback(state).weight == 0
+        assert done(driver.rollback(state)).position == Weight(0)
 
     @pytest.mark.usefixtures("checkout")
     def test_a_version_that_does_not_exist_is_refused(self, driving: Any) -> None:
@@ -167,27 +170,34 @@ class TestPreparing:
         self, checkout: FakeLambda, driving: Any, state: dict[str, str]
     ) -> None:
         version = checkout.publish(**state)
-        with pytest.raises(TargetNotReady, match="version 8 is still pending"):
-            driving(candidate={"version": version}).prepare()
+        waits = pending(driving(candidate={"version": version}).prepare())
+        assert waits.why == "candidate: version 8 is still pending"
         checkout.versions[version] |= {"State": "Active", "LastUpdateStatus": "Successful"}
-        assert driving(candidate={"version": version}).prepare().candidate == version
+        assert done(driving(candidate={"version": version}).prepare()).candidate == version
 
     @pytest.mark.parametrize(
         ("code", "error"),
         [
-            ("ResourceConflictException", TargetNotReady),
             ("InvalidParameterValueException", RequestRefused),
             ("AccessDeniedException", RequestRefused),
             ("InternalFailure", ClientError),
         ],
     )
-    def test_publishing_may_have_to_wait_or_be_impossible(
+    def test_publishing_may_be_impossible(
         self, checkout: FakeLambda, driving: Any, code: str, error: type[Exception]
     ) -> None:
         checkout.refuse_next = Refusal(code, "an update is in progress for resource")
         with pytest.raises(error, match="an update is in progress") as told:
             driving(candidate={"publish": {}}).prepare()
         assert error is ClientError or str(told.value).startswith("candidate: ")
+
+    def test_publishing_may_have_to_wait_and_then_nothing_is_known_of_the_candidate(
+        self, checkout: FakeLambda, driving: Any
+    ) -> None:
+        checkout.refuse_next = Refusal("ResourceConflictException", "an update is in progress for resource")
+        waits = pending(driving(candidate={"publish": {}}).prepare())
+        assert waits.state is None
+        assert re.match(r"candidate: \$LATEST is being updated: .*an update is in progress", waits.why)
 
     def test_code_that_headgate_may_not_put_in_place_is_refused_with_the_fix(
         self, checkout: FakeLambda, driving: Any
@@ -202,12 +212,12 @@ class TestPreparing:
         # GIVEN a version that Lambda has published and not made active yet
         driver = driving(candidate={"publish": {}})
         checkout.publish(State="Pending")
-        with pytest.raises(TargetNotReady, match="version 8 is still pending") as waits:
-            driver.prepare()
+        waits = pending(driver.prepare())
+        assert waits.why == "candidate: version 8 is still pending"
         # WHEN $LATEST moves on before it is asked for again, THEN nothing else is published
         checkout.versions["8"]["State"] = "Active"
         checkout.code = "newer"
-        assert driver.prepare(waits.value.state).candidate == "8"
+        assert done(driver.prepare(waits.state)).candidate == "8"
         assert len(checkout.versions) == 8
 
     def test_nothing_is_published_once_the_lock_is_lost(self, checkout: FakeLambda, driving: Any) -> None:
@@ -221,19 +231,19 @@ class TestMoving:
     def test_a_rollout_shifts_shifts_again_and_promotes(
         self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
     ) -> None:
-        state = driver.shift(prepared, 10)
+        state = done(driver.shift(prepared, 10))
         assert checkout.serves() == ("6", {"7": 0.1})
-        assert (state.weight, state.shifted_at > 0) == (10, True)
-        state = driver.shift(state, 50)
+        assert (state.position, state.shifted_at > 0) == (Weight(10), True)
+        state = done(driver.shift(state, 50))
         assert checkout.serves() == ("6", {"7": 0.5})
-        assert driver.promote(state).weight == PROMOTED
+        assert done(driver.promote(state)).position == PROMOTED
         assert checkout.serves() == ("7", {})
 
     @pytest.mark.parametrize(("percent", "share"), [(0.1, 0.001), (33.3, 0.333), (99.9, 0.999), (7, 0.07), (100, 1.0)])
     def test_a_weight_is_sent_as_the_share_that_it_means(
         self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, percent: float, share: float
     ) -> None:
-        driver.shift(prepared, percent)
+        done(driver.shift(prepared, percent))
         assert checkout.updates == [{"7": share}]
 
     def test_a_shift_that_is_tried_again_after_its_answer_was_lost_is_done_already(
@@ -242,15 +252,15 @@ class TestMoving:
         checkout.lose_answer = True
         with pytest.raises(driver._client.exceptions.ServiceException):
             driver.shift(prepared, 10)
-        state = driver.shift(prepared, 10)
+        state = done(driver.shift(prepared, 10))
         assert len(checkout.updates) == 1
-        assert driver.shift(state, 50).weight == 50
+        assert done(driver.shift(state, 50)).position == Weight(50)
 
     @pytest.mark.parametrize("move", ["shift", "promote", "rollback"])
     def test_an_alias_that_somebody_else_moved_is_left_as_found(
         self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, move: str
     ) -> None:
-        state = driver.shift(prepared, 10)
+        state = done(driver.shift(prepared, 10))
         checkout.point("live", "3", {"4": 0.5})
         with pytest.raises(
             TargetChanged, match=r"it serves version 3 and sends 50 % to version 4; it is left as found"
@@ -273,31 +283,31 @@ class TestRollingBack:
     def test_it_points_at_the_stable_version_alone_and_again_changes_nothing(
         self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
     ) -> None:
-        state = driver.shift(prepared, 10)
-        assert driver.rollback(state).weight == 0
-        assert driver.rollback(state).weight == 0
+        state = done(driver.shift(prepared, 10))
+        assert done(driver.rollback(state)).position == Weight(0)
+        assert done(driver.rollback(state)).position == Weight(0)
         assert checkout.serves() == ("6", {})
         assert checkout.updates == [{"7": 0.1}, {}]
 
     @pytest.mark.parametrize(
         ("position", "aim"),
         [
-            (("6", {"7": 0.1}), 10),
-            (("6", {"7": 0.5}), 50),
-            (("6", {"7": 1.0}), 100),
+            (("6", {"7": 0.1}), Weight(10)),
+            (("6", {"7": 0.5}), Weight(50)),
+            (("6", {"7": 1.0}), Weight(100)),
             (("7", {}), PROMOTED),
-            (("6", {}), 10),
-            (("6", {}), 0),
+            (("6", {}), Weight(10)),
+            (("6", {}), Weight(0)),
             (("6", {}), None),
         ],
     )
     def test_it_works_from_wherever_this_rollout_could_have_put_the_alias(
-        self, checkout: FakeLambda, driving: Any, prepared: AliasState, position: Any, aim: float | None
+        self, checkout: FakeLambda, driving: Any, prepared: AliasState, position: Any, aim: Position | None
     ) -> None:
         # GIVEN an alias that this rollout moved, but whose answer it never saw
         checkout.point("live", *position)
         # WHEN it rolls back with the state it had before
-        state = driving(aim=aim).rollback(prepared)
+        state = done(driving(aim=aim).rollback(prepared))
         # THEN the alias is back, and the state fits it
         assert checkout.serves() == ("6", {})
         assert state.revision_id == checkout.aliases["live"]["RevisionId"]
@@ -305,20 +315,20 @@ class TestRollingBack:
     @pytest.mark.parametrize(
         ("position", "aim"),
         [
-            (("6", {"7": 0.3}), 10),
-            (("6", {"5": 0.1}), 10),
-            (("5", {}), 10),
-            (("5", {"7": 0.1}), 10),
+            (("6", {"7": 0.3}), Weight(10)),
+            (("6", {"5": 0.1}), Weight(10)),
+            (("5", {}), Weight(10)),
+            (("5", {"7": 0.1}), Weight(10)),
             # Positions of the plan that it was never after: somebody else has put the alias there.
             (("6", {"7": 0.1}), None),
-            (("6", {"7": 0.5}), 10),
-            (("7", {}), 50),
+            (("6", {"7": 0.5}), Weight(10)),
+            (("7", {}), Weight(50)),
             (("6", {"7": 1.0}), PROMOTED),
-            (("7", {}), 100),
+            (("7", {}), Weight(100)),
         ],
     )
     def test_it_leaves_every_other_position_as_found(
-        self, checkout: FakeLambda, driving: Any, prepared: AliasState, position: Any, aim: float | None
+        self, checkout: FakeLambda, driving: Any, prepared: AliasState, position: Any, aim: Position | None
     ) -> None:
         checkout.point("live", *position)
         with pytest.raises(TargetChanged, match="lambda-alias/checkout/live was changed by somebody else"):
@@ -328,8 +338,8 @@ class TestRollingBack:
     def test_a_position_that_it_has_moved_on_from_is_not_its_own_any_more(
         self, checkout: FakeLambda, driving: Any, prepared: AliasState
     ) -> None:
-        driver = driving(aim=50)
-        state = driver.shift(driver.shift(prepared, 10), 50)
+        driver = driving(aim=Weight(50))
+        state = done(driver.shift(done(driver.shift(prepared, 10)), 50))
         checkout.point("live", "6", {"7": 0.1})
         with pytest.raises(TargetChanged, match="sends 10 % to version 7"):
             driver.rollback(state)
@@ -338,7 +348,7 @@ class TestRollingBack:
         self, checkout: FakeLambda, driving: Any, prepared: AliasState, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # GIVEN an alias at the rollout's own weight that somebody moves right after the rollback looked at it
-        driver = driving(aim=10)
+        driver = driving(aim=Weight(10))
         checkout.point("live", "6", {"7": 0.1})
         honest = driver._get_alias
 
@@ -349,8 +359,7 @@ class TestRollingBack:
 
         monkeypatch.setattr(driver, "_get_alias", look)
         # WHEN it rolls back, THEN Lambda refuses the write, and the machine asks again
-        with pytest.raises(TargetNotReady, match="is being moved at this moment"):
-            driver.rollback(prepared)
+        assert driver.rollback(prepared) == Pending(None, "lambda-alias/checkout/live is being moved at this moment")
         assert checkout.serves() == ("3", {})
         # AND the next try sees what has happened
         monkeypatch.undo()
@@ -368,16 +377,16 @@ class TestWhatIsNoMove:
         self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
     ) -> None:
         self.touch(checkout)
-        state = driver.shift(prepared, 10)
+        state = done(driver.shift(prepared, 10))
         for percent in (20, 50):
             self.touch(checkout)
-            state = driver.shift(state, percent)
+            state = done(driver.shift(state, percent))
             assert checkout.serves() == ("6", {"7": percent / 100})
         self.touch(checkout)
-        state = driver.promote(state)
+        state = done(driver.promote(state))
         assert checkout.serves() == ("7", {})
         self.touch(checkout)
-        assert driver.rollback(state).revision_id == checkout.aliases["live"]["RevisionId"]
+        assert done(driver.rollback(state)).revision_id == checkout.aliases["live"]["RevisionId"]
         assert checkout.serves() == ("6", {})
 
 
@@ -397,8 +406,8 @@ class TestProvisionedConcurrency:
         self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
     ) -> None:
         assert (prepared.provisioned, checkout.provisioned) == (0, {})
-        driver.release(driver.promote(driver.shift(prepared, 10)))
-        driver.rollback(prepared.model_copy(update={"revision_id": checkout.aliases["live"]["RevisionId"]}))
+        done(driver.release(done(driver.promote(done(driver.shift(prepared, 10))))))
+        done(driver.rollback(prepared.model_copy(update={"revision_id": checkout.aliases["live"]["RevisionId"]})))
         assert checkout.provisioned == {}
 
     def test_the_candidate_gets_what_the_stable_version_holds_before_any_traffic(
@@ -407,20 +416,19 @@ class TestProvisionedConcurrency:
         # GIVEN a stable version that holds five
         checkout.provision("6", 5)
         # WHEN the rollout is prepared, THEN it says what it is about to ask for, so that this is on record
-        with pytest.raises(TargetNotReady, match="provisioned concurrency of version 7 is to be 5") as waits:
-            driver.prepare()
+        known, why = pending(driver.prepare())
+        assert why == "candidate: provisioned concurrency of version 7 is to be 5"
         assert "7" not in checkout.provisioned
-        known = waits.value.state
-        assert isinstance(known, AliasState)
+        assert known is not None
         assert (known.candidate, known.provisioned) == ("7", 5)
         # AND asks for five and waits for them
-        with pytest.raises(TargetNotReady, match="provisioned concurrency of version 7 was asked for: 5"):
-            driver.prepare(known)
+        asked = Pending(known, "candidate: provisioned concurrency of version 7 was asked for: 5")
+        assert driver.prepare(known) == asked
         assert checkout.provisioned["7"]["RequestedProvisionedConcurrentExecutions"] == 5
-        with pytest.raises(TargetNotReady, match="is being allocated"):
-            driver.prepare(known)
+        allocating = Pending(known, "candidate: provisioned concurrency of version 7 is being allocated")
+        assert driver.prepare(known) == allocating
         checkout.provision("7", 5)
-        assert driver.prepare(known).provisioned == 5
+        assert done(driver.prepare(known)).provisioned == 5
         assert checkout.updates == []
 
     @pytest.mark.parametrize(("held", "asked"), [(3, True), (5, False), (8, False)])
@@ -431,10 +439,10 @@ class TestProvisionedConcurrency:
         checkout.provision("7", held)
         if asked:
             for said in ("is to be 5", "was asked for: 5"):
-                with pytest.raises(TargetNotReady, match=said):
-                    driver.prepare(GIVEN if said.startswith("was") else None)
+                waits = pending(driver.prepare(GIVEN if said.startswith("was") else None))
+                assert waits.why.endswith(said)
         else:
-            assert driver.prepare().provisioned == 0  # It is the owner's, and nothing to give back.
+            assert done(driver.prepare()).provisioned == 0  # It is the owner's, and nothing to give back.
         assert checkout.provisioned["7"]["RequestedProvisionedConcurrentExecutions"] == max(held, 5)
 
     def test_what_cannot_be_allocated_refuses_the_rollout_and_is_given_back(
@@ -471,9 +479,9 @@ class TestProvisionedConcurrency:
 
         checkout.provision("6", 5)
         checkout.provision("7", 5)
-        state = driver.shift(driver.prepare(GIVEN), 10)
+        state = done(driver.shift(done(driver.prepare(GIVEN)), 10))
         checkout.DeleteProvisionedConcurrencyConfig = refuse  # type: ignore[method-assign]
-        assert driver.rollback(state).provisioned == 0
+        assert done(driver.rollback(state)).provisioned == 0
         assert checkout.serves() == ("6", {})
 
     def test_the_replaced_version_gives_it_back_after_a_promotion(
@@ -481,9 +489,9 @@ class TestProvisionedConcurrency:
     ) -> None:
         checkout.provision("6", 5)
         checkout.provision("7", 5)
-        state = driver.promote(driver.prepare(GIVEN))
+        state = done(driver.promote(done(driver.prepare(GIVEN))))
         assert sorted(checkout.provisioned) == ["6", "7"]
-        assert driver.release(state) == state
+        assert done(driver.release(state)) == state
         assert list(checkout.provisioned) == ["7"]
 
     def test_the_candidate_gives_it_back_after_a_rollback_that_has_moved_the_traffic(
@@ -491,8 +499,8 @@ class TestProvisionedConcurrency:
     ) -> None:
         checkout.provision("6", 5)
         checkout.provision("7", 5)
-        state = driver.shift(driver.prepare(GIVEN), 10)
-        assert driver.rollback(state).provisioned == 0
+        state = done(driver.shift(done(driver.prepare(GIVEN)), 10))
+        assert done(driver.rollback(state)).provisioned == 0
         assert list(checkout.provisioned) == ["6"]
         assert checkout.serves() == ("6", {})
 
@@ -501,7 +509,7 @@ class TestProvisionedConcurrency:
     ) -> None:
         checkout.provision("6", 5)
         checkout.provision("7", 5)
-        state = driver.shift(driver.prepare(GIVEN), 10)
+        state = done(driver.shift(done(driver.prepare(GIVEN)), 10))
         checkout.point("live", "7")
         with pytest.raises(TargetChanged):
             driver.rollback(state)
@@ -512,13 +520,13 @@ class TestProvisionedConcurrency:
     ) -> None:
         checkout.provision("6", 3)
         checkout.provision("7", 5)
-        driver.rollback(driver.shift(driver.prepare(), 10))
+        done(driver.rollback(done(driver.shift(done(driver.prepare()), 10))))
         assert sorted(checkout.provisioned) == ["6", "7"]
 
     def test_nothing_is_released_once_the_lock_is_lost(self, checkout: FakeLambda, driving: Any) -> None:
         checkout.provision("6", 5)
         checkout.provision("7", 5)
-        state = driving().prepare(GIVEN)
+        state = done(driving().prepare(GIVEN))
         checkout.point("live", "6")  # Its successor may have moved the alias: that is nobody else's change.
         with pytest.raises(LockLost):
             driving(lost).release(state)
@@ -533,7 +541,7 @@ class TestReleasing:
         """Both versions hold five, and the alias serves the candidate alone."""
         checkout.provision("6", 5)
         checkout.provision("7", 5)
-        return driver.promote(driver.prepare(GIVEN))
+        return done(driver.promote(done(driver.prepare(GIVEN))))
 
     @pytest.mark.parametrize("position", [("3", {}), ("6", {}), ("6", {"7": 1.0}), ("7", {"6": 0.1})])
     def test_an_alias_that_somebody_else_has_moved_since_is_told_and_left_with_everything(
@@ -556,17 +564,17 @@ class TestReleasing:
         self, checkout: FakeLambda, driver: LambdaAliasDriver, promoted: AliasState
     ) -> None:
         checkout.point("live", "7")
-        assert [driver.release(promoted), driver.release(promoted)] == [promoted] * 2
+        assert [done(driver.release(promoted)), done(driver.release(promoted))] == [promoted] * 2
         assert list(checkout.provisioned) == ["7"]
 
     def test_a_rollback_after_it_gives_the_stable_version_its_own_back(
         self, checkout: FakeLambda, driver: LambdaAliasDriver, promoted: AliasState
     ) -> None:
         # GIVEN a release, whether or not its answer came
-        driver.release(promoted)
+        done(driver.release(promoted))
         # WHEN it is rolled back, and again because that answer was lost
         for _ in range(2):
-            assert driver.rollback(promoted).provisioned == 0
+            assert done(driver.rollback(promoted)).provisioned == 0
             # THEN the stable version serves with what it had, and the candidate holds nothing
             assert (checkout.serves(), list(checkout.provisioned)) == (("6", {}), ["6"])
             assert checkout.provisioned["6"]["RequestedProvisionedConcurrentExecutions"] == 5
@@ -575,7 +583,7 @@ class TestReleasing:
     def test_a_rollback_that_finds_the_alias_changed_gives_nothing_back(
         self, checkout: FakeLambda, driver: LambdaAliasDriver, promoted: AliasState
     ) -> None:
-        driver.release(promoted)
+        done(driver.release(promoted))
         checkout.point("live", "3")
         with pytest.raises(TargetChanged):
             driver.rollback(promoted)
@@ -584,20 +592,22 @@ class TestReleasing:
     def test_what_the_stable_version_holds_by_then_is_left_alone(
         self, checkout: FakeLambda, driver: LambdaAliasDriver, promoted: AliasState
     ) -> None:
-        driver.release(promoted)
+        done(driver.release(promoted))
         checkout.provision("6", 8)
-        driver.rollback(promoted)
+        done(driver.rollback(promoted))
         assert checkout.provisioned["6"] == {"RequestedProvisionedConcurrentExecutions": 8, "Status": "READY"}
 
-    @pytest.mark.parametrize(("weight", "aim", "restored"), [(10, PROMOTED, True), (10, 10, False), (0, None, False)])
+    @pytest.mark.parametrize(
+        ("weight", "aim", "restored"), [(10, PROMOTED, True), (10, Weight(10), False), (0, None, False)]
+    )
     def test_only_what_may_have_been_promoted_was_released(
-        self, checkout: FakeLambda, driving: Any, weight: float, aim: float | None, restored: bool
+        self, checkout: FakeLambda, driving: Any, weight: float, aim: Position | None, restored: bool
     ) -> None:
         # GIVEN a stable version whose provisioned concurrency has gone during the rollout
         checkout.provision("7", 5)
-        state = driving().shift(driving().prepare(GIVEN), weight).model_copy(update={"provisioned": 5})
+        state = done(driving().shift(done(driving().prepare(GIVEN)), weight)).model_copy(update={"provisioned": 5})
         # WHEN it is rolled back THEN it was this rollout's doing only from the promotion on
-        driving(aim=aim).rollback(state)
+        done(driving(aim=aim).rollback(state))
         assert list(checkout.provisioned) == ["6"] * restored
 
     @pytest.mark.parametrize("room", [5, 0])
@@ -605,7 +615,7 @@ class TestReleasing:
         self, checkout: FakeLambda, driver: LambdaAliasDriver, promoted: AliasState, room: int
     ) -> None:
         # GIVEN an account whose concurrency is used up by others, but for what the candidate holds, or altogether
-        driver.release(promoted)
+        done(driver.release(promoted))
         put = checkout.PutProvisionedConcurrencyConfig
 
         def limited(**given: Any) -> Any:
@@ -617,17 +627,28 @@ class TestReleasing:
 
         checkout.PutProvisionedConcurrencyConfig = limited  # type: ignore[method-assign]
         # WHEN it is rolled back THEN the rollback stands, and what fits is given back
-        assert driver.rollback(promoted).weight == 0
+        assert done(driver.rollback(promoted)).position == Weight(0)
         assert (checkout.serves(), list(checkout.provisioned)) == (("6", {}), ["6"] if room else [])
 
 
-@pytest.mark.parametrize("weight", [0, 10, 100, PROMOTED])
+@pytest.mark.parametrize(
+    ("position", "where"),
+    [
+        (Weight(0), ("6", {})),
+        (Weight(10), ("6", {"7": 0.1})),
+        (Weight(100), ("6", {"7": 1.0})),
+        (PROMOTED, ("7", {})),
+    ],
+)
 def test_a_step_of_everything_is_not_the_promotion(
-    checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, weight: float
+    checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, position: Position, where: Any
 ) -> None:
-    state = driver.promote(prepared) if weight == PROMOTED else driver.shift(prepared, weight)
-    where = {0: ("6", {}), 10: ("6", {"7": 0.1}), 100: ("6", {"7": 1.0}), PROMOTED: ("7", {})}
-    assert (state.weight, checkout.serves()) == (weight, where[weight])
+    shift = driver.shift(prepared, position.percent) if isinstance(position, Weight) else driver.promote(prepared)
+    state = done(shift)
+    assert (state.position, checkout.serves()) == (position, where)
+    # AND on record it is the number that it always was.
+    assert state.to_wire()["weight"] == (position.percent if isinstance(position, Weight) else -1)
+    assert AliasState.model_validate(state.to_wire()) == state
 
 
 def test_describing_tells_the_alias_as_it_is(checkout: FakeLambda, driver: LambdaAliasDriver) -> None:

@@ -12,6 +12,7 @@ import boto3
 import pytest
 
 from headgate.analysis.latency_baseline import PERIOD_SECONDS, LatencyBaseline
+from headgate.analysis.measures import AliasMeasures
 from headgate.errors import RequestRefused
 from tests.unit.builders import TARGET, request_of
 from tests.unit.services import Refusal, Service
@@ -59,7 +60,7 @@ def settled(past: FakePast, **guards: Any) -> Any:
     detach = past.attach(client)
     request = request_of(guards=guards, strategy=FIVE_MINUTES)
     try:
-        return LatencyBaseline(client).settle(request.guards, request.target)
+        return LatencyBaseline(client).settle(request.guards, AliasMeasures(request.target))
     finally:
         detach()
 

@@ -14,7 +14,11 @@ from headgate.analysis.source_limits import SourceLimits
 from headgate.rollouts.signal_inbox import unheard_signals
 from headgate.spec.plan import Plan, make_plan
 from headgate.spec.request import read_request
+from headgate.spec.source import SourceHealth, source_health
 from headgate.spec.targets import LambdaAliasTarget
+from headgate.targets.event_source.rollout_dlq import RolloutQueue
+from headgate.targets.event_source.settings import MappingSettings
+from headgate.targets.event_source.state import SourceState
 from tests.unit.builders import bake, execution_of, start
 from tests.unit.consuming import QUEUE, STEPS, STREAM, UUID
 from tests.unit.queues import arn
@@ -141,8 +145,8 @@ def test_a_limit_may_be_reached_and_not_exceeded(
     cloudwatch.tell("IteratorAge", 31_000, function="checkout", resource="checkout:7")
     cloudwatch.tell("FailedInvokeEventCount", 7, mapping=UUID)
     since = minutes_ago(10)
-    assert sources.beyond_limits(consumers_plan(state["mode"], **{limit: most}), state, since) == ""
-    beyond = sources.beyond_limits(consumers_plan(state["mode"], **{limit: most - 1}), state, since)
+    assert sources.beyond_limits(consumers_plan(state["mode"], **{limit: most}), source_health(state), since) == ""
+    beyond = sources.beyond_limits(consumers_plan(state["mode"], **{limit: most - 1}), source_health(state), since)
     assert beyond.startswith(sentence)
 
 
@@ -151,14 +155,48 @@ def test_what_was_before_the_rollout_and_long_ago_is_not_held_against_it(
     sources: SourceLimits, cloudwatch: FakeCloudWatch, since: float
 ) -> None:
     cloudwatch.tell("ApproximateAgeOfOldestMessage", 3600, queue="orders", ago=since + 1)
-    assert sources.beyond_limits(consumers_plan(oldestMessageSeconds=1), QUEUED, minutes_ago(since)) == ""
+    assert (
+        sources.beyond_limits(consumers_plan(oldestMessageSeconds=1), source_health(QUEUED), minutes_ago(since)) == ""
+    )
 
 
 def test_silence_and_a_state_of_another_kind_say_nothing(sources: SourceLimits) -> None:
     every = {"oldestMessageSeconds": 1, "failedEvents": 0, "deadLetters": 0}
     nothing_held = {name: value for name, value in QUEUED.items() if name != "holding"}
-    assert sources.beyond_limits(consumers_plan(**every), nothing_held, minutes_ago(10)) == ""
-    assert sources.beyond_limits(consumers_plan(), {"stable": "6", "candidate": "7"}, minutes_ago(10)) == ""
+    assert sources.beyond_limits(consumers_plan(**every), source_health(nothing_held), minutes_ago(10)) == ""
+    assert source_health({"stable": "6", "candidate": "7"}) is None
+    assert sources.beyond_limits(consumers_plan(), None, minutes_ago(10)) == ""
+
+
+def source_state(**fields: Any) -> SourceState:
+    known = {
+        "mode": "split",
+        "kind": "sqs",
+        "source": QUEUE,
+        "function": "arn:aws:lambda:eu-central-1:123456789012:function:checkout:live",
+        "original": MappingSettings(batch_size=10),
+    }
+    return SourceState(**(known | fields))
+
+
+@pytest.mark.parametrize(
+    ("state", "health"),
+    [
+        (source_state(), SourceHealth(QUEUE)),
+        (source_state(backlog=0), SourceHealth(QUEUE, backlog=0)),
+        (source_state(candidate="7"), SourceHealth(QUEUE)),
+        (source_state(candidate="7", mode="ramp"), SourceHealth(QUEUE, qualifier="7")),
+        (source_state(mode="ramp"), SourceHealth(QUEUE)),
+        (
+            source_state(holding=RolloutQueue(name="headgate-held-1", arn=HELD, replaces="{}")),
+            SourceHealth(QUEUE, dead_letters=HELD),
+        ),
+    ],
+)
+def test_a_sources_health_is_read_from_what_its_driver_has_put_on_record(
+    state: SourceState, health: SourceHealth
+) -> None:
+    assert source_health(state.to_wire()) == health
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from moto import mock_aws
 
 from headgate.analysis.judge import Arm
+from headgate.analysis.measures import measures_of
 from headgate.analysis.throttling import ThrottleCounts
 from headgate.analysis.verdict import Findings, judge_bake
 from headgate.spec.plan import make_plan
@@ -62,14 +63,14 @@ def test_each_version_has_its_own_throttles_and_they_are_invocations_that_were_a
         put(cloudwatch, "Throttles", version, throttles, begun + timedelta(minutes=2))
         put(cloudwatch, "Throttles", version, 1000, begun - timedelta(minutes=5))
     # WHEN they are read from the rollout's start
-    arms = ThrottleCounts(cloudwatch).of(plan.target, ["7", "6"], begun.isoformat())
+    arms = ThrottleCounts(cloudwatch).of(measures_of(plan), ["7", "6"], begun.isoformat())
     # THEN only what came since counts
     assert arms == [Arm(100, 10), Arm(900, 0)]
 
 
 def test_versions_without_metrics_were_not_throttled(cloudwatch: Any, plan: Plan) -> None:
     since = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
-    assert ThrottleCounts(cloudwatch).of(plan.target, ["7", "6"], since) == [Arm(), Arm()]
+    assert ThrottleCounts(cloudwatch).of(measures_of(plan), ["7", "6"], since) == [Arm(), Arm()]
 
 
 @pytest.mark.parametrize(

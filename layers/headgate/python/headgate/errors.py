@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
-
-class HasWire(Protocol):
-    """Anything that can be written as JSON-able data, such as the models of ``headgate.wire``."""
-
-    def to_wire(self) -> dict[str, Any]: ...
-
 
 class HeadgateError(Exception):
     """Base of every error that Headgate raises on purpose."""
@@ -31,14 +23,7 @@ class RequestRefused(HeadgateError):  # noqa: N818 - the name is part of the mac
 
 
 class TargetNotReady(HeadgateError):  # noqa: N818
-    """The candidate is not ready for traffic yet; the machine asks again.
-
-    ``state`` is what the driver has done already and would have to take back.
-    """
-
-    def __init__(self, message: str, state: HasWire | None = None) -> None:
-        super().__init__(message)
-        self.state = state
+    """The target is not where it should be yet; the machine calls again."""
 
 
 class TargetChanged(HeadgateError):  # noqa: N818

@@ -22,8 +22,8 @@ from headgate.spec.request import RolloutRequest
 from headgate.spec.signal_models import RolloutSignal
 from headgate.spec.signals import SignalKind
 from headgate.spec.strategy import Step
+from headgate.spec.target_state import Redriven
 from headgate.spec.undo import UndoRequest
-from headgate.targets.event_source.rollout_dlq import Redriven
 from headgate.wire import RolloutId, Wire
 
 Timestamp = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$")]

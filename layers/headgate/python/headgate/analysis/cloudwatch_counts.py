@@ -20,7 +20,8 @@ from botocore.exceptions import ClientError
 
 from headgate.analysis.evidence import Pair, take_looks
 from headgate.analysis.judge import Arm
-from headgate.analysis.metric_queries import alias_metric_query, metric_query
+from headgate.analysis.measures import CountQueries, measures_of
+from headgate.analysis.metric_queries import metric_query
 from headgate.aws.observability import logger
 from headgate.errors import RequestRefused
 from headgate.spec.guards import MathQuery
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef, MetricDataResultTypeDef
 
     from headgate.analysis.evidence import JudgeTerms, Ledger, Look
+    from headgate.analysis.measures import Measures
     from headgate.spec.guards import Guards, LatencyGuard, MetricQuery
     from headgate.spec.plan import Plan
-    from headgate.spec.targets import LambdaAliasTarget
 
 
 MINUTE_MS = 60_000
@@ -69,13 +70,6 @@ Points = dict[tuple[int, str], Pair]
 
 CountedAs = tuple[str, str, str, str]
 """What a query's values are added to: a rollout's id, a measure, an arm, and its requests or its failures."""
-
-
-class CountQueries(NamedTuple):
-    """A count that CloudWatch is asked for: queries, and the ids of those whose values add up to it."""
-
-    queries: list[MetricDataQueryTypeDef]
-    adds: list[str]
 
 
 class WatchedRollout(NamedTuple):
@@ -291,28 +285,24 @@ def _rollout_queries(
     """The queries about one rollout, and what each id with a value of its own counts."""
     queries: list[MetricDataQueryTypeDef] = []
     sums: dict[str, CountedAs] = {}
+    measures = measures_of(plan)
     for arm, revision in (("candidate", candidate), ("stable", stable)):
-        for measure, what, count in _measure_queries(plan.guards, plan.alias, revision, f"{prefix}{arm[0]}"):
+        for measure, what, count in _measure_queries(plan.guards, measures, revision, f"{prefix}{arm[0]}"):
             queries += count.queries
             sums |= dict.fromkeys(count.adds, (plan.rollout_id, measure, arm, what))
     return queries, sums
 
 
 def _measure_queries(
-    guards: Guards, target: LambdaAliasTarget, revision: str, prefix: str
+    guards: Guards, measures: Measures, revision: str, prefix: str
 ) -> Iterator[tuple[str, str, CountQueries]]:
     if guards.evidence == "cloudwatch":
         if guards.errors:
-            # What is throttled is no invocation, and no error.
-            for what, names in (("requests", ("Invocations", "Throttles")), ("failures", ("Errors", "Throttles"))):
-                ids = {name: f"{prefix}e{what[0]}{name.lower()}" for name in names}
-                asked = [alias_metric_query(ids[name], name, "Sum", target, version=revision) for name in names]
-                yield "errors", what, CountQueries(asked, list(ids.values()))
+            counts = measures.errors(f"{prefix}e", revision)
+            yield from (("errors", "requests", counts.requests), ("errors", "failures", counts.failures))
         if guards.latency:
-            for what, stat in (("requests", "SampleCount"), ("failures", _slower_than(guards.latency))):
-                query_id = f"{prefix}l{what[0]}"
-                asked = [alias_metric_query(query_id, "Duration", stat, target, version=revision)]
-                yield "latency", what, CountQueries(asked, [query_id])
+            counts = measures.latency(f"{prefix}l", revision, _threshold_of(guards.latency))
+            yield from (("latency", "requests", counts.requests), ("latency", "failures", counts.failures))
     for number, guard in enumerate(guards.custom):
         for what, query in (("requests", guard.requests), ("failures", guard.failures)):
             yield f"custom{number}", what, _custom_query(f"{prefix}m{number}{what[0]}", query, revision)
@@ -352,15 +342,10 @@ _TOKEN = re.compile(
 """What may name a metric, and quoted text, which does not."""
 
 
-def _slower_than(guard: LatencyGuard) -> str:
-    """The statistic that counts the values above a threshold: a trimmed count leaves its lower bound out.
-
-    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Statistics-definitions.html
-    """
+def _threshold_of(guard: LatencyGuard) -> float:
     if guard.threshold_ms is None:
         raise ValueError("guards.latency.thresholdMs is not known; the planner puts it into the plan")
-    bound = f"{guard.threshold_ms:.10f}".rstrip("0").rstrip(".")
-    return f"TC({bound}:)"
+    return guard.threshold_ms
 
 
 def _metric_query(query_id: str, query: MetricQuery, revision: str, *, told: bool) -> MetricDataQueryTypeDef:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from headgate.analysis.metric_queries import alias_metric_query
 from headgate.errors import RequestRefused
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
+    from headgate.analysis.measures import Measures
     from headgate.spec.guards import Guards
-    from headgate.spec.targets import LambdaAliasTarget
 
 
 BASELINE_PERIOD = timedelta(hours=24)
@@ -23,7 +22,7 @@ MIN_THRESHOLD_MS, MAX_THRESHOLD_MS = 0.001, 900_000.0
 
 
 class LatencyBaseline:
-    """Reads how long an alias's requests have taken.
+    """Reads how long a target's requests have taken.
 
     Parameters
     ----------
@@ -34,7 +33,7 @@ class LatencyBaseline:
     def __init__(self, client: CloudWatchClient) -> None:
         self._client = client
 
-    def settle(self, guards: Guards, target: LambdaAliasTarget) -> Guards:
+    def settle(self, guards: Guards, measures: Measures) -> Guards:
         """The guards with a latency threshold in milliseconds; CloudWatch is asked only where they lack one.
 
         Raises
@@ -44,22 +43,22 @@ class LatencyBaseline:
         """
         if guards.latency is None or guards.latency.threshold_ms is not None:
             return guards
-        threshold = self.usual_p95(target)
+        threshold = self.usual_p95(measures)
         if threshold is None:
             raise RequestRefused(
-                f"guards.latency.thresholdMs: CloudWatch knows no request to {target.name}:{target.alias} of the past "
+                f"guards.latency.thresholdMs: CloudWatch knows no request to {measures.name} of the past "
                 "24 hours to tell one from; name one"
             )
         return guards.model_copy(update={"latency": guards.latency.model_copy(update={"threshold_ms": threshold})})
 
-    def usual_p95(self, target: LambdaAliasTarget) -> float | None:
+    def usual_p95(self, measures: Measures) -> float | None:
         """Median of the hourly 95th percentiles of the past day, in milliseconds; None where there was no traffic.
 
         The median, so that an hour of trouble does not make slow requests look usual.
         """
         now = datetime.now(UTC)
         answer = self._client.get_metric_data(
-            MetricDataQueries=[alias_metric_query("p95", "Duration", "p95", target, period=PERIOD_SECONDS)],
+            MetricDataQueries=[measures.usual_latency("p95", period=PERIOD_SECONDS)],
             StartTime=(now - BASELINE_PERIOD).replace(minute=0, second=0, microsecond=0),
             # The running hour counts as well; a range must not be empty.
             EndTime=now.replace(second=0, microsecond=0) + timedelta(minutes=1),

@@ -1,4 +1,4 @@
-"""Queries for CloudWatch: a metric, and one that Lambda keeps of an alias.
+"""A query for CloudWatch.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDataQuery.html
 """
@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef
-
-    from headgate.spec.targets import LambdaAliasTarget
 
 
 MINUTE_SECONDS = 60
@@ -48,23 +46,3 @@ def metric_query(
         },
         "ReturnData": told,
     }
-
-
-def alias_metric_query(
-    query_id: str,
-    name: str,
-    stat: str,
-    target: LambdaAliasTarget,
-    *,
-    version: str | None = None,
-    period: int = MINUTE_SECONDS,
-) -> MetricDataQueryTypeDef:
-    """The query for what came by an alias, to all versions or to one; ``period`` in seconds.
-
-    A weighted alias's metrics carry the dimension ExecutedVersion:
-    https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-view.html
-    """
-    dimensions = {"FunctionName": target.name, "Resource": f"{target.name}:{target.alias}"}
-    if version is not None:
-        dimensions["ExecutedVersion"] = version
-    return metric_query(query_id, "AWS/Lambda", name, stat, dimensions, period=period)

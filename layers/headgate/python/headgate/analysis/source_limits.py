@@ -7,7 +7,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from headgate.analysis.metric_queries import MINUTE_SECONDS, metric_query
 from headgate.aws.sqs_queues import Queues
@@ -15,10 +15,13 @@ from headgate.aws.sqs_queues import Queues
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef
+    from mypy_boto3_sqs import SQSClient
 
     from headgate.aws.sqs_queues import Backlog
     from headgate.spec.plan import Plan
+    from headgate.spec.source import SourceHealth
 
 
 RECENT_MINUTES = 3
@@ -41,47 +44,45 @@ class SourceLimits:
         boto3's clients.
     """
 
-    def __init__(self, cloudwatch: Any, sqs: Any) -> None:
+    def __init__(self, cloudwatch: CloudWatchClient, sqs: SQSClient) -> None:
         self._cloudwatch = cloudwatch
         self._queues = Queues(sqs)
 
-    def beyond_limits(self, plan: Plan, state: dict[str, Any], since: str) -> str:
+    def beyond_limits(self, plan: Plan, health: SourceHealth | None, since: str) -> str:
         """The sentence that says which limit is exceeded; empty if none is.
 
         Parameters
         ----------
-        state
-            The driver's state of the consumer, as it is on record.
+        health
+            Where to look; None where the target has no source.
         since
             When the rollout has started, ISO 8601: what was before is not held against it.
         """
-        if plan.guards.source is None or "source" not in state:
+        if plan.guards.source is None or health is None:
             return ""
         limits = {name: limit for name, limit in plan.guards.source.limits.items() if limit is not None}
-        found = self._counts(limits, state) | self._metrics(plan, limits, state, datetime.fromisoformat(since))
+        found = self._counts(limits, health) | self._metrics(plan, limits, health, datetime.fromisoformat(since))
         for name, limit in limits.items():
             if name in found and found[name].value > limit:
                 return f"{found[name].sentence}, and guards.source.{name} is {limit}"
         return ""
 
-    def _counts(self, limits: dict[str, int], state: dict[str, Any]) -> dict[str, Reading]:
+    def _counts(self, limits: dict[str, int], health: SourceHealth) -> dict[str, Reading]:
         """What the queues say themselves, at once."""
         found = {}
-        if "deadLetters" in limits and state.get("holding"):
-            held = self._count(state["holding"]["arn"]).total
+        if "deadLetters" in limits and health.dead_letters is not None:
+            held = self._count(health.dead_letters).total
             found["deadLetters"] = Reading(held, f"{held:,} dead letters came")
-        if "backlogGrowth" in limits and state.get("backlog") is not None:
-            more = self._count(state["source"]).visible - state["backlog"]
+        if "backlogGrowth" in limits and health.backlog is not None:
+            more = self._count(health.source).visible - health.backlog
             found["backlogGrowth"] = Reading(more, f"{more:,} more messages wait than at the start")
         return found
 
     def _count(self, queue_arn: str) -> Backlog:
         return self._queues.count(self._queues.url(queue_arn))
 
-    def _metrics(
-        self, plan: Plan, limits: dict[str, int], state: dict[str, Any], since: datetime
-    ) -> dict[str, Reading]:
-        queries = list(_limit_queries(plan, limits, state))
+    def _metrics(self, plan: Plan, limits: dict[str, int], health: SourceHealth, since: datetime) -> dict[str, Reading]:
+        queries = list(_limit_queries(plan, limits, health))
         # From the rollout's first whole minute on.
         begin = max(datetime.now(UTC) - timedelta(minutes=RECENT_MINUTES), since + timedelta(minutes=1))
         end = datetime.now(UTC) + timedelta(seconds=MINUTE_SECONDS)
@@ -94,15 +95,14 @@ class SourceLimits:
         return {name: _reading_of(name, highest[name]) for name in limits if name in highest}
 
 
-def _limit_queries(plan: Plan, limits: dict[str, int], state: dict[str, Any]) -> Iterator[MetricDataQueryTypeDef]:
+def _limit_queries(plan: Plan, limits: dict[str, int], health: SourceHealth) -> Iterator[MetricDataQueryTypeDef]:
     """A query for each limit that CloudWatch knows of, under the limit's name."""
     if "oldestMessageSeconds" in limits:
-        queue = {"QueueName": state["source"].rpartition(":")[2]}
+        queue = {"QueueName": health.source.rpartition(":")[2]}
         yield metric_query("oldestMessageSeconds", "AWS/SQS", "ApproximateAgeOfOldestMessage", "Maximum", queue)
     if "iteratorAgeSeconds" in limits:
-        # In a ramp the mapping invokes the version itself.
-        qualifier = state["candidate"] if state["mode"] == "ramp" else plan.alias.alias
-        consumer = {"FunctionName": plan.alias.name, "Resource": f"{plan.alias.name}:{qualifier}"}
+        name, qualifier = plan.alias.name, health.qualifier or plan.alias.alias
+        consumer = {"FunctionName": name, "Resource": f"{name}:{qualifier}"}
         yield metric_query("iteratorAgeSeconds", "AWS/Lambda", "IteratorAge", "Maximum", consumer)
     if "failedEvents" in limits:
         mapping = {"EventSourceMappingUUID": plan.target.key.partition("/")[2]}

@@ -10,35 +10,28 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from headgate.analysis.judge import Arm
-from headgate.analysis.metric_queries import MINUTE_SECONDS, alias_metric_query
+from headgate.analysis.metric_queries import MINUTE_SECONDS
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
-    from headgate.spec.targets import LambdaAliasTarget
+    from headgate.analysis.measures import Measures
 
 
 class ThrottleCounts:
-    """Reads how often each version of an alias was throttled."""
+    """Reads how often each revision of a target was throttled."""
 
     def __init__(self, client: CloudWatchClient) -> None:
         self._client = client
 
-    def of(self, target: LambdaAliasTarget, versions: list[str], since: str) -> list[Arm]:
-        """Per version: invocations asked for since a time (ISO 8601), and how many of them were throttled."""
+    def of(self, measures: Measures, revisions: list[str], since: str) -> list[Arm]:
+        """Per revision: requests asked for since a time (ISO 8601), and how many of them were throttled."""
+        counts = [measures.throttles(f"t{number}", revision) for number, revision in enumerate(revisions)]
         answer = self._client.get_metric_data(
-            MetricDataQueries=[
-                alias_metric_query(f"{metric.lower()}{number}", metric, "Sum", target, version=version)
-                for number, version in enumerate(versions)
-                for metric in ("Invocations", "Throttles")
-            ],
+            MetricDataQueries=[query for count in counts for part in count for query in part.queries],
             StartTime=datetime.fromisoformat(since).replace(second=0, microsecond=0),
             # The range must not be empty, which it would be in a minute's first second.
             EndTime=datetime.now(UTC) + timedelta(seconds=MINUTE_SECONDS),
         )
         sums = {result["Id"]: int(sum(result["Values"])) for result in answer["MetricDataResults"]}
-        arms = []
-        for number in range(len(versions)):
-            throttled = sums.get(f"throttles{number}", 0)
-            arms.append(Arm(sums.get(f"invocations{number}", 0) + throttled, throttled))
-        return arms
+        return [Arm(*(sum(sums.get(query_id, 0) for query_id in part.adds) for part in count)) for count in counts]

@@ -11,6 +11,9 @@ from headgate.errors import RequestRefused
 from headgate.spec.hooks import EcsTaskHook, LambdaHook, StateMachineHook
 
 if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_stepfunctions import SFNClient
+
     from headgate.aws.place import Place
     from headgate.ecs_tasks.limits import TaskLimits
     from headgate.spec.hooks import Hooks
@@ -55,7 +58,9 @@ class HookChecks:
         What ECS tasks may be.
     """
 
-    def __init__(self, functions: Any, machines: Any, ecs: Any, *, place: Place, tasks: TaskLimits) -> None:
+    def __init__(
+        self, functions: LambdaClient, machines: SFNClient, ecs: Any, *, place: Place, tasks: TaskLimits
+    ) -> None:
         self._functions, self._machines, self._ecs = functions, machines, ecs
         self._place, self._tasks = place, tasks
         self._found: set[str] = set()

@@ -8,18 +8,21 @@ from headgate.analysis.alarms import AlarmStates
 from headgate.analysis.cloudwatch_counts import CloudWatchCounts, WatchedRollout, count_points
 from headgate.analysis.evidence import JudgeTerms
 from headgate.analysis.ledger_store import now_ms
+from headgate.analysis.measures import measures_of
 from headgate.analysis.source_limits import SourceLimits
 from headgate.analysis.throttling import ThrottleCounts
 from headgate.analysis.verdict import Findings
 from headgate.rollouts.signal_inbox import unheard_signals
 from headgate.rollouts.steps import Steps
 from headgate.spec.signal_models import Signal
+from headgate.spec.source import source_health
 
 if TYPE_CHECKING:
     from headgate.analysis.evidence import Ledger
     from headgate.analysis.ledger_store import LedgerStore
     from headgate.rollouts.table import Table
     from headgate.spec.plan import Plan
+    from headgate.spec.target_state import StateOnRecord
 
 
 class FindingsCollector:
@@ -40,7 +43,7 @@ class FindingsCollector:
         )
         self._sources = SourceLimits(cloudwatch, sqs)
 
-    def find(self, plan: Plan, step: int, bake: int, key: str, state: dict[str, Any]) -> Findings:
+    def find(self, plan: Plan, step: int, bake: int, key: str, state: StateOnRecord) -> Findings:
         """Close the wait, and gather what is known now.
 
         Parameters
@@ -67,13 +70,14 @@ class FindingsCollector:
         if not known.signals and state and not counted_as_errors:
             # Who has been told already need not wait for CloudWatch.
             versions = [state["candidate"], state["stable"]]
-            candidate, stable = self._throttles.of(plan.alias, versions, since)
+            candidate, stable = self._throttles.of(measures_of(plan), versions, since)
             known = known._replace(candidate_throttled=candidate, stable_throttled=stable)
         if not known.signals:
-            known = known._replace(beyond_limits=self._sources.beyond_limits(plan, state, record["startedAt"]))
+            beyond = self._sources.beyond_limits(plan, source_health(state), record["startedAt"])
+            known = known._replace(beyond_limits=beyond)
         return known._replace(ledger=ledger)
 
-    def last_look(self, plan: Plan, baked: int | None, state: dict[str, Any]) -> Ledger | None:
+    def last_look(self, plan: Plan, baked: int | None, state: StateOnRecord) -> Ledger | None:
         """The ledger after a look at all that has been counted, what CloudWatch has by now included.
 
         Parameters

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headgate.rollouts.table import Table, TerminalStatus
     from headgate.spec.plan import Plan
     from headgate.spec.request import RolloutRequest
+    from headgate.spec.target_state import StateOnRecord
 
 
 HELD_LOCKS = "held-locks"
@@ -414,7 +415,7 @@ def owns_lock(record: dict[str, Any] | None) -> bool:
     return record is not None and record["status"] in ("accepted", "running")
 
 
-def ending_fields(outcome: TerminalStatus, reason: str, state: dict[str, Any]) -> dict[str, Any]:
+def ending_fields(outcome: TerminalStatus, reason: str, state: StateOnRecord) -> dict[str, Any]:
     """What the record and the last event of a rollout say of its end, for ``Locks.settle``.
 
     Parameters

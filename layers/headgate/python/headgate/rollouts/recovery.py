@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from headgate.rollouts.executions import ExecutionStatus
     from headgate.rollouts.locks import Locks
     from headgate.rollouts.table import TerminalStatus
+    from headgate.spec.target_state import StateOnRecord
 
 
 UNSETTLED_METRIC = "UnsettledSeconds"
@@ -80,14 +81,15 @@ class Recovery:
         logger.info("settled", outcome=outcome, reason=reason)
         return settlement.heir
 
-    def _roll_back(self, record: dict[str, Any], epoch: int, reason: str) -> tuple[TerminalStatus, str, dict[str, Any]]:
+    def _roll_back(self, record: dict[str, Any], epoch: int, reason: str) -> tuple[TerminalStatus, str, StateOnRecord]:
         """Let the target's driver put the stable revision back, and give back what the rollout has held.
 
         What the driver says when it cannot becomes the reason. A rollback is not repeated while a restore is underway:
         it would take back what the restore has done, and begin the times anew that a restore waits for.
         """
         outcome: TerminalStatus = "rolled-back"
-        state, rolled_back = record["state"], record.get("rolledBack", False)
+        state: StateOnRecord = record["state"]
+        rolled_back: bool = record.get("rolledBack", False)
         if not rolled_back:
             try:
                 state, rolled_back = self._ask_until_done("rollback", record, epoch, state), True
@@ -101,8 +103,8 @@ class Recovery:
         return outcome, reason, state
 
     def _ask_until_done(
-        self, action: str, record: dict[str, Any], epoch: int, state: dict[str, Any], **more: bool
-    ) -> dict[str, Any]:
+        self, action: str, record: dict[str, Any], epoch: int, state: StateOnRecord, **more: bool
+    ) -> StateOnRecord:
         """Ask the driver again while the target gets nearer, as long as a rescue lasts: a consumer may stand still."""
         until = time.monotonic() + RECOVERY_SECONDS
         while True:
@@ -115,15 +117,16 @@ class Recovery:
             time.sleep(POLL_SECONDS)
 
     def _ask(
-        self, action: str, record: dict[str, Any], epoch: int, state: dict[str, Any], **more: bool
-    ) -> dict[str, Any]:
+        self, action: str, record: dict[str, Any], epoch: int, state: StateOnRecord, **more: bool
+    ) -> StateOnRecord:
         """Call the target's driver once, and answer its state."""
         plan = record["plan"]
         call = {"action": action, "target": plan["target"], "plan": plan, "epoch": epoch, "state": state, **more}
         answer = self._functions.invoke(FunctionName=plan["driver"], Payload=json.dumps(call).encode())
         told = json.loads(answer["Payload"].read())
         if "FunctionError" not in answer:
-            return dict(told["state"])
+            after: StateOnRecord = told["state"]
+            return after
         message = told.get("errorMessage")
         if error := _DRIVER_ERRORS.get(told.get("errorType")):
             raise error(message)

@@ -1,28 +1,31 @@
-"""What the functions of all drivers share: fencing, the phase on record, and the state that is kept for a rescue."""
+"""What the functions of all drivers share: fencing, the phase on record, and the state that is kept for a recovery."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from botocore.exceptions import ClientError
 
 from headgate.aws.observability import logger
 from headgate.errors import LockLost, RequestRefused, TargetNotReady
 from headgate.spec.plan import Plan
+from headgate.spec.position import PROMOTED, Weight, number_of, position_of
+from headgate.spec.target_state import TargetState
+from headgate.targets.progress import Done, Pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headgate.rollouts.steps import Steps
     from headgate.rollouts.table import Table
+    from headgate.spec.position import Position
     from headgate.spec.signals import Phase
-    from headgate.wire import Wire
+    from headgate.targets.progress import TargetProgress
 
     StillOurs = Callable[[], None]
 
+State = TypeVar("State", bound=TargetState)
 
-PROMOTED = -1.0
-"""The weight that stands for the candidate alone; 100 is a step, at which the target still names the stable one."""
 
 TRANSIENT_CODES = (
     "RequestThrottled",
@@ -46,28 +49,32 @@ PHASE_OF_ACTION: dict[str, Phase] = {
 """What a driver is asked to do, and the phase that the rollout is in while it does."""
 
 
-class Driver(Protocol):
-    """Moves one target. A state is what it knows of the target between its calls."""
+class Driver(Protocol[State]):
+    """Moves one target. A state is what it knows of the target between its calls.
+
+    Each call takes the target as far as it can at once. ``Done`` has the state after it; ``Pending`` asks for another
+    call of the same action.
+    """
 
     def describe(self) -> dict[str, Any]:
         """What the target serves now, ``version`` included."""
 
-    def prepare(self, known: Any) -> Any:
+    def prepare(self, known: State | None) -> TargetProgress[State]:
         """Check the target and make the candidate ready; no traffic moves."""
 
-    def shift(self, state: Any, weight: float) -> Any:
+    def shift(self, state: State, weight: float) -> TargetProgress[State]:
         """Give the candidate ``weight`` percent."""
 
-    def promote(self, state: Any) -> Any:
+    def promote(self, state: State) -> TargetProgress[State]:
         """Give the candidate everything."""
 
-    def release(self, state: Any) -> Any:
+    def release(self, state: State) -> TargetProgress[State]:
         """After a promotion: give back what the rollout has held."""
 
-    def rollback(self, state: Any) -> Any:
+    def rollback(self, state: State) -> TargetProgress[State]:
         """Give the stable revision everything."""
 
-    def restore(self, state: Any) -> Any:
+    def restore(self, state: State) -> TargetProgress[State]:
         """After a rollback: give back what the rollout has held."""
 
 
@@ -75,8 +82,8 @@ def drive(
     event: dict[str, Any],
     table: Table,
     steps: Steps,
-    driver_of: Callable[[Plan, StillOurs, float | None], Driver],
-    state_of: type[Wire],
+    driver_of: Callable[[Plan, StillOurs, Position | None], Driver[State]],
+    state_of: type[State],
 ) -> dict[str, Any]:
     """Carry out one call of the machine or the warden.
 
@@ -84,10 +91,10 @@ def drive(
     ----------
     event
         ``{action, target, plan, epoch, state, weight?, rolledBack?}``. The last is kept while a restore is underway:
-        whoever goes on with it need not roll back again.
+        a recovery that continues it does not roll back again.
     driver_of
-        Makes the driver of a plan, given what raises LockLost unless the target is still this rollout's, and the weight
-        that the last forward step was after, whether or not its answer came.
+        Makes the driver of a plan, given what raises LockLost unless the target is still this rollout's, and the
+        position that the last forward step aimed at, whether or not its answer came.
     state_of
         The model of the driver's state.
 
@@ -95,6 +102,11 @@ def drive(
     -------
     dict
         ``{state}``, as the machine hands it to the next call.
+
+    Raises
+    ------
+    TargetNotReady
+        If the driver answers ``Pending``, after its state is on record.
     """
     plan, epoch, action = Plan.model_validate(event["plan"]), event["epoch"], event["action"]
     logger.append_keys(rollout_id=plan.rollout_id)
@@ -111,46 +123,49 @@ def drive(
         return {"state": driver_of(plan, still_ours, None).describe()}
     still_ours()
     record = steps.enter(plan.rollout_id, PHASE_OF_ACTION[action], _aim_of(event))
-    # Of what is underway the machine has not been told.
+    aim = record.get("aim")
+    # The machine does not know of what is underway.
     known = record.get("state") if record.get("underway") or not event["state"] else event["state"]
-    driver = driver_of(plan, still_ours, record.get("aim"))
+    driver = driver_of(plan, still_ours, None if aim is None else position_of(aim))
+    match _perform(driver, event, state_of.model_validate(known) if known else None):
+        case None:
+            return {"state": _untouched_state(driver)}
+        case Done(state):
+            steps.keep_state(plan.rollout_id, state.to_wire(), phase=PHASE_OF_ACTION[action])
+            logger.info("target moved", action=action, state=state.to_wire())
+            return {"state": state.to_wire()}
+        case Pending(state, why):
+            if state is not None:
+                steps.keep_state(
+                    plan.rollout_id,
+                    state.to_wire(),
+                    phase=PHASE_OF_ACTION[action],
+                    underway=True,
+                    rolled_back=event.get("rolledBack", False),
+                )
+            raise TargetNotReady(why)
+
+
+def _perform(driver: Driver[State], event: dict[str, Any], known: State | None) -> TargetProgress[State] | None:
+    """Carry out one action; None where nothing was prepared. An error of AWS that passes is something to wait for."""
+    action = event["action"]
     try:
-        state = _perform(driver, event, state_of.model_validate(known) if known else None)
-    except TargetNotReady as not_ready:
-        if not_ready.state:
-            rolled_back = event.get("rolledBack", False)
-            told = not_ready.state.to_wire()
-            steps.keep_state(
-                plan.rollout_id, told, phase=PHASE_OF_ACTION[action], underway=True, rolled_back=rolled_back
-            )
-        raise
+        match action:
+            case "prepare":
+                return driver.prepare(known)
+            case _ if known is None:
+                return None
+            case "shift":
+                return driver.shift(known, event["weight"])
+        carry_out: Callable[[State], TargetProgress[State]] = getattr(driver, action)
+        return carry_out(known)
     except ClientError as error:
-        if type(error).__name__ in TRANSIENT_CODES:
-            raise TargetNotReady(f"{action}: {error}") from error
-        raise
-    if state is None:
-        return {"state": _untouched_state(driver)}
-    steps.keep_state(plan.rollout_id, state.to_wire(), phase=PHASE_OF_ACTION[action])
-    logger.info("target moved", action=action, state=state.to_wire())
-    return {"state": state.to_wire()}
+        if type(error).__name__ not in TRANSIENT_CODES:
+            raise
+        return Pending(None, f"{action}: {error}")
 
 
-def _perform(driver: Driver, event: dict[str, Any], known: Wire | None) -> Wire | None:
-    """Carry out one action and answer the state after it; None where nothing was prepared."""
-    answer: Wire
-    match event["action"]:
-        case "prepare":
-            answer = driver.prepare(known)
-        case _ if known is None:
-            return None
-        case "shift":
-            answer = driver.shift(known, event["weight"])
-        case action:
-            answer = getattr(driver, action)(known)
-    return answer
-
-
-def _untouched_state(driver: Driver) -> dict[str, Any]:
+def _untouched_state(driver: Driver[Any]) -> dict[str, Any]:
     """What the target serves where this rollout has not touched it; nothing where there is no such target."""
     try:
         return {"stable": driver.describe()["version"]}
@@ -160,4 +175,9 @@ def _untouched_state(driver: Driver) -> dict[str, Any]:
 
 def _aim_of(event: dict[str, Any]) -> float | None:
     """Where the target may be found from now on, if this call's answer is lost."""
-    return {"shift": event.get("weight"), "promote": PROMOTED}.get(event["action"])
+    match event["action"]:
+        case "shift":
+            return number_of(Weight(event["weight"]))
+        case "promote":
+            return number_of(PROMOTED)
+    return None

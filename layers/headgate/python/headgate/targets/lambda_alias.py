@@ -12,20 +12,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from headgate.aws.observability import logger
-from headgate.errors import RequestRefused, TargetChanged, TargetNotReady
+from headgate.errors import RequestRefused, TargetChanged
 from headgate.spec.candidate import ImageCode, NewCode, PublishedVersion
-from headgate.targets.driver import PROMOTED
-from headgate.wire import Wire
+from headgate.spec.position import PROMOTED, Promoted, Weight
+from headgate.spec.target_state import TargetState
+from headgate.targets.progress import Done, Pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_lambda.type_defs import (
+        AliasConfigurationResponseTypeDef,
+        FunctionConfigurationResponseTypeDef,
+        GetProvisionedConcurrencyConfigResponseTypeDef,
+    )
 
     from headgate.spec.plan import Plan
+    from headgate.spec.position import Position
+    from headgate.targets.progress import TargetProgress
 
 
-class AliasState(Wire):
+class AliasState(TargetState):
     """What the driver knows of the alias between its calls."""
 
     stable: str
@@ -34,11 +42,6 @@ class AliasState(Wire):
     """The alias's RevisionId after our last write, or when we first read it."""
     provisioned: int = 0
     """Provisioned concurrency that the candidate was given to match the stable version's."""
-    weight: float = 0
-    shifted_at: int = 0
-    """When that weight took effect, in milliseconds since 1970."""
-    to_release: bool = False
-    """Whether something is held that must be given back once the rollout has gone one way or the other."""
 
 
 class Routing(NamedTuple):
@@ -63,11 +66,11 @@ class LambdaAliasDriver:
     still_ours
         Raises LockLost unless the rollout still owns the target's lock; called before each effect.
     aim
-        The weight that the last forward step was after, whether or not its answer came.
+        The position that the last forward step aimed at, whether or not its answer came.
     """
 
     def __init__(
-        self, client: LambdaClient, plan: Plan, still_ours: Callable[[], None], aim: float | None = None
+        self, client: LambdaClient, plan: Plan, still_ours: Callable[[], None], aim: Position | None = None
     ) -> None:
         self._client = client
         self._plan = plan
@@ -82,20 +85,18 @@ class LambdaAliasDriver:
         routing = _routing_of(alias)
         return {"version": routing.version, "weights": routing.weights, "revisionId": alias["RevisionId"]}
 
-    def prepare(self, known: AliasState | None = None) -> AliasState:
-        """Check that the alias can be rolled out, publish the candidate if asked to, and see that it is active.
+    def prepare(self, known: AliasState | None = None) -> TargetProgress[AliasState]:
+        """Check that the alias can be rolled out, publish the candidate if asked to, and wait until it is active.
 
         Parameters
         ----------
         known
-            What an earlier call has published and was not ready: it is not published again.
+            The state of an earlier call that was pending: what it published is not published again.
 
         Raises
         ------
         RequestRefused
             If the target or the candidate does not allow the rollout; traffic was not touched.
-        TargetNotReady
-            If the candidate is not active yet: call again.
         """
         alias = self._get_alias()
         stable = _routing_of(alias)
@@ -115,6 +116,8 @@ class LambdaAliasDriver:
             )
         self._still_ours()
         candidate = self._configuration(known.candidate, "candidate") if known else self._candidate()
+        if isinstance(candidate, Pending):
+            return candidate
         if candidate["Version"] == stable.version:
             raise RequestRefused(
                 f"candidate: version {stable.version} is what {where} serves already"
@@ -127,30 +130,30 @@ class LambdaAliasDriver:
             revision_id=alias["RevisionId"],
             provisioned=known.provisioned if known else 0,
         )
-        _check_active(candidate, state)
-        return state.model_copy(update={"provisioned": self._match_provisioned_concurrency(state)})
+        return _not_active(candidate, state) or self._match_provisioned_concurrency(state)
 
-    def shift(self, state: AliasState, weight: float) -> AliasState:
+    def shift(self, state: AliasState, weight: float) -> TargetProgress[AliasState]:
         """Send ``weight`` percent to the candidate."""
-        return self._move(state, self._position(state, weight)).model_copy(update={"weight": weight})
+        return self._move(state, Weight(weight))
 
-    def promote(self, state: AliasState) -> AliasState:
+    def promote(self, state: AliasState) -> TargetProgress[AliasState]:
         """Point the alias at the candidate alone."""
-        moved = self._move(state, self._position(state, PROMOTED))
-        return moved.model_copy(update={"weight": PROMOTED, "to_release": bool(state.provisioned)})
+        return self._move(state, PROMOTED, to_release=bool(state.provisioned))
 
-    def rollback(self, state: AliasState) -> AliasState:
+    def rollback(self, state: AliasState) -> TargetProgress[AliasState]:
         """Point the alias at the stable version alone."""
-        moved = self._move(state, Routing(state.stable, {}))
+        moved = self._move(state, Weight(0), to_release=False)
+        if isinstance(moved, Pending):
+            return moved
         if state.provisioned:
             restored = self._give_back(state)
             self._release(state.candidate)
             # What Lambda had no room for while both versions held it, it may have now.
             if not restored and not self._give_back(state):
                 logger.warning("no provisioned concurrency was left to give back", version=state.stable)
-        return moved.model_copy(update={"weight": 0.0, "provisioned": 0, "to_release": False})
+        return Done(moved.state.model_copy(update={"provisioned": 0}))
 
-    def release(self, state: AliasState) -> AliasState:
+    def release(self, state: AliasState) -> TargetProgress[AliasState]:
         """Give back the provisioned concurrency of the version that was replaced.
 
         Raises
@@ -161,15 +164,15 @@ class LambdaAliasDriver:
         found = self._find()
         # Asked after the look: whoever owns the lock by now may have moved the alias, and has every right to.
         self._still_ours()
-        if not found.alike(self._position(state, PROMOTED)):
+        if not found.alike(_routing_at(PROMOTED, state)):
             raise self._changed(found)
         if state.provisioned:
             self._release(state.stable)
-        return state
+        return Done(state)
 
-    def restore(self, state: AliasState) -> AliasState:
-        """Nothing is left to give back after a rollback, which has done it with the traffic."""
-        return state
+    def restore(self, state: AliasState) -> TargetProgress[AliasState]:
+        """Do nothing: a rollback gives back what is held together with the traffic."""
+        return Done(state)
 
     def _give_back(self, state: AliasState) -> bool:
         """Give the stable version back what ``release`` may have taken from it; False where Lambda has no room.
@@ -177,7 +180,7 @@ class LambdaAliasDriver:
         Only what was promoted was ever released: before that, a stable version without any has lost it to somebody
         else.
         """
-        if PROMOTED not in (state.weight, self._aim) or self._provisioned_concurrency(state.stable):
+        if PROMOTED not in (state.position, self._aim) or self._provisioned_concurrency(state.stable):
             return True
         try:
             self._provision(state.stable, state.provisioned)
@@ -198,7 +201,7 @@ class LambdaAliasDriver:
         with suppress(gone.ProvisionedConcurrencyConfigNotFoundException, gone.ResourceNotFoundException):
             self._client.delete_provisioned_concurrency_config(FunctionName=self._target.function, Qualifier=version)
 
-    def _provisioned_concurrency(self, qualifier: str) -> Any:
+    def _provisioned_concurrency(self, qualifier: str) -> GetProvisionedConcurrencyConfigResponseTypeDef | None:
         try:
             return self._client.get_provisioned_concurrency_config(
                 FunctionName=self._target.function, Qualifier=qualifier
@@ -206,69 +209,68 @@ class LambdaAliasDriver:
         except self._client.exceptions.ProvisionedConcurrencyConfigNotFoundException:
             return None
 
-    def _match_provisioned_concurrency(self, state: AliasState) -> int:
-        """Give the candidate what the stable version holds, before its first traffic; 0 where that is nothing."""
+    def _match_provisioned_concurrency(self, state: AliasState) -> TargetProgress[AliasState]:
+        """Give the candidate as much as the stable version holds, before its first traffic."""
         held = self._provisioned_concurrency(state.stable)
         if held is None:
-            return 0
+            return Done(state.model_copy(update={"provisioned": 0}))
         wanted: int = held["RequestedProvisionedConcurrentExecutions"]
         given = self._provisioned_concurrency(state.candidate)
         where = f"candidate: provisioned concurrency of version {state.candidate}"
         if given is None or given["RequestedProvisionedConcurrentExecutions"] < wanted:
             if state.provisioned != wanted:
                 # On record before it is done: what is ours to take back must be known whenever this process dies.
-                raise TargetNotReady(f"{where} is to be {wanted}", state.model_copy(update={"provisioned": wanted}))
+                return Pending(state.model_copy(update={"provisioned": wanted}), f"{where} is to be {wanted}")
             try:
                 self._provision(state.candidate, wanted)
             except self._client.exceptions.InvalidParameterValueException as error:
                 raise RequestRefused(f"{where} cannot be {wanted}, as version {state.stable} has it: {error}") from None
-            raise TargetNotReady(f"{where} was asked for: {wanted}", state)
+            return Pending(state, f"{where} was asked for: {wanted}")
         if given["Status"] == "IN_PROGRESS":
-            raise TargetNotReady(f"{where} is being allocated", state)
+            return Pending(state, f"{where} is being allocated")
         if given["Status"] == "FAILED":
             if state.provisioned:
                 self._release(state.candidate)
             raise RequestRefused(f"{where} could not be allocated: {given.get('StatusReason')}")
         # Only what this rollout has given is taken back: what the candidate held before is its owner's.
-        return state.provisioned
+        return Done(state)
 
     def _own_positions(self, state: AliasState) -> list[Routing]:
         """Where this rollout itself may have left the alias: the last answer's position, and the one aimed at since."""
-        return [self._position(state, weight) for weight in {state.weight, self._aim} if weight is not None]
+        return [_routing_at(position, state) for position in {state.position, self._aim} if position is not None]
 
-    def _position(self, state: AliasState, weight: float) -> Routing:
-        if weight == PROMOTED:
-            return Routing(state.candidate, {})
-        return Routing(state.stable, {state.candidate: round(weight / 100, 9)} if weight else {})
-
-    def _move(self, state: AliasState, intended: Routing) -> AliasState:
+    def _move(self, state: AliasState, position: Position, **changes: Any) -> TargetProgress[AliasState]:
         """Write the alias, unless somebody else has moved it.
 
         A RevisionId that is out of date may be our own doing (an answer was lost) or a change that moves no traffic (a
         description): what counts is where the traffic goes.
+
+        Parameters
+        ----------
+        changes
+            What changes in the state besides, once the alias is written.
         """
+        intended = _routing_at(position, state)
         self._still_ours()
         try:
             alias = self._write(intended, state.revision_id)
         except self._client.exceptions.PreconditionFailedException:
             alias = self._get_alias()
             found = _routing_of(alias)
-            if not any(found.alike(position) for position in (intended, *self._own_positions(state))):
+            if not any(found.alike(own) for own in (intended, *self._own_positions(state))):
                 raise self._changed(found) from None
             if not found.alike(intended):
                 # Asked again after the look: whoever takes the lock from here on moves the alias past this RevisionId.
                 self._still_ours()
-                alias = self._write_at_last(intended, alias["RevisionId"])
+                try:
+                    alias = self._write(intended, alias["RevisionId"])
+                except self._client.exceptions.PreconditionFailedException:
+                    # Moved since the look a moment ago: the next call looks at it.
+                    return Pending(None, f"{self._target.key} is being moved at this moment")
         except self._client.exceptions.ResourceNotFoundException:
             raise self._changed() from None
-        return state.model_copy(update={"revision_id": alias["RevisionId"], "shifted_at": int(time.time() * 1000)})
-
-    def _write_at_last(self, intended: Routing, revision_id: str) -> Any:
-        """Write an alias that was looked at a moment ago; one that was moved since is for the next call to look at."""
-        try:
-            return self._write(intended, revision_id)
-        except self._client.exceptions.PreconditionFailedException:
-            raise TargetNotReady(f"{self._target.key} is being moved at this moment") from None
+        moved = {"revision_id": alias["RevisionId"], "shifted_at": int(time.time() * 1000), "position": position}
+        return Done(state.model_copy(update=moved | changes))
 
     def _find(self) -> Routing:
         """Where the alias sends its invocations now."""
@@ -285,7 +287,7 @@ class LambdaAliasDriver:
         shares = f" and sends {_shares(found.weights)}" if found.weights else ""
         return TargetChanged(f"{changed} serves version {found.version}{shares}; it is left as found")
 
-    def _write(self, routing: Routing, revision_id: str) -> Any:
+    def _write(self, routing: Routing, revision_id: str) -> AliasConfigurationResponseTypeDef:
         return self._client.update_alias(
             **self._alias,
             FunctionVersion=routing.version,
@@ -293,7 +295,7 @@ class LambdaAliasDriver:
             RevisionId=revision_id,
         )
 
-    def _get_alias(self) -> Any:
+    def _get_alias(self) -> AliasConfigurationResponseTypeDef:
         try:
             return self._client.get_alias(**self._alias)
         except self._client.exceptions.ResourceNotFoundException:
@@ -308,7 +310,7 @@ class LambdaAliasDriver:
                 f"TargetFunctions says what is: {error.response['Error']['Message']}"
             ) from None
 
-    def _candidate(self) -> Any:
+    def _candidate(self) -> FunctionConfigurationResponseTypeDef | Pending[AliasState]:
         """The configuration of the candidate version, published first where the plan says so.
 
         Lambda answers with the last version while neither code nor configuration changed, so a lost answer is harmless.
@@ -332,11 +334,13 @@ class LambdaAliasDriver:
                 )
         return self._publishing(lambda: self._client.publish_version(FunctionName=function))
 
-    def _publishing(self, publish: Callable[[], Any]) -> Any:
+    def _publishing(
+        self, publish: Callable[[], FunctionConfigurationResponseTypeDef]
+    ) -> FunctionConfigurationResponseTypeDef | Pending[AliasState]:
         try:
             return publish()
         except self._client.exceptions.ResourceConflictException as error:
-            raise TargetNotReady(f"candidate: $LATEST is being updated: {error}") from None
+            return Pending(None, f"candidate: $LATEST is being updated: {error}")
         except self._client.exceptions.InvalidParameterValueException as error:
             raise RequestRefused(f"candidate: {error}") from None
         except ClientError as error:
@@ -346,14 +350,16 @@ class LambdaAliasDriver:
             fix = "; the parameters CodeObjects and CodeRepositories say which code may be put in place" if code else ""
             raise RequestRefused(f"candidate: {error}{fix}") from None
 
-    def _configuration(self, version: str, field: str) -> Any:
+    def _configuration(self, version: str, field: str) -> FunctionConfigurationResponseTypeDef:
         function = self._target.function
         try:
             return self._client.get_function_configuration(FunctionName=function, Qualifier=version)
         except self._client.exceptions.ResourceNotFoundException:
             raise RequestRefused(f"{field}: {function} has no version {version}") from None
 
-    def _check_compatible(self, stable: Any, candidate: Any) -> None:
+    def _check_compatible(
+        self, stable: FunctionConfigurationResponseTypeDef, candidate: FunctionConfigurationResponseTypeDef
+    ) -> None:
         """Lambda splits traffic only between versions with the same execution role and dead-letter queue."""
         for field, ours, theirs in (
             ("execution roles", candidate.get("Role"), stable.get("Role")),
@@ -370,11 +376,12 @@ class LambdaAliasDriver:
                 )
 
 
-def _check_active(candidate: Any, known: AliasState) -> None:
+def _not_active(candidate: FunctionConfigurationResponseTypeDef, known: AliasState) -> Pending[AliasState] | None:
+    """What a version waits for until it takes requests; None where it does, refused where it never will."""
     state, version = candidate.get("State", "Active"), candidate["Version"]
     # UpdateFunctionCode answers before the update is through, and tells that by a status of its own.
     if state == "Pending" or candidate.get("LastUpdateStatus") == "InProgress":
-        raise TargetNotReady(f"candidate: version {version} is still pending", known)
+        return Pending(known, f"candidate: version {version} is still pending")
     if state == "Failed":
         raise RequestRefused(
             f"candidate: version {version} has failed to become active: {candidate.get('StateReason')}"
@@ -387,6 +394,7 @@ def _check_active(candidate: Any, known: AliasState) -> None:
         )
     if state != "Active":
         raise RequestRefused(f"candidate: version {version} is {state}, and takes no requests")
+    return None
 
 
 def _is_denied(error: ClientError) -> bool:
@@ -394,10 +402,19 @@ def _is_denied(error: ClientError) -> bool:
     return error.response["Error"]["Code"] == "AccessDeniedException"
 
 
-def _routing_of(alias: Any) -> Routing:
+def _routing_of(alias: AliasConfigurationResponseTypeDef) -> Routing:
     weights = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
     # A weight of nothing moves nothing, whoever has left it there.
     return Routing(alias["FunctionVersion"], {version: weight for version, weight in weights.items() if weight})
+
+
+def _routing_at(position: Position, state: AliasState) -> Routing:
+    """Where an alias sends its invocations at a position."""
+    match position:
+        case Weight(percent):
+            return Routing(state.stable, {state.candidate: round(percent / 100, 9)} if percent else {})
+        case Promoted():
+            return Routing(state.candidate, {})
 
 
 def _rounded(weights: dict[str, float]) -> dict[str, float]:

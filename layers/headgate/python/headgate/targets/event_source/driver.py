@@ -12,8 +12,8 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from headgate.errors import RequestRefused, TargetChanged, TargetNotReady
-from headgate.targets.driver import PROMOTED
+from headgate.errors import RequestRefused, TargetChanged
+from headgate.spec.position import PROMOTED, Weight
 from headgate.targets.event_source.mapping import SETTLED_STATES, ConsumerMapping, modified_at
 from headgate.targets.event_source.redelivery import Redelivery
 from headgate.targets.event_source.rollout_dlq import RolloutQueue, rollout_queue_for
@@ -27,11 +27,18 @@ from headgate.targets.event_source.settings import (
 )
 from headgate.targets.event_source.state import MappingPosition, SourceServices, SourceState
 from headgate.targets.lambda_alias import AliasState, LambdaAliasDriver
+from headgate.targets.progress import Done, Pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mypy_boto3_lambda.type_defs import EventSourceMappingConfigurationResponseTypeDef as MappingAnswer
+
     from headgate.spec.plan import Plan
+    from headgate.spec.position import Position
+    from headgate.targets.progress import TargetProgress
+
+    MoveAlias = Callable[[AliasState], TargetProgress[AliasState]]
 
 
 class EventSourceDriver:
@@ -46,11 +53,11 @@ class EventSourceDriver:
     still_ours
         Raises LockLost unless the rollout still owns the target's lock; called before each effect.
     aim
-        The weight that the last forward step was after, whether or not its answer came.
+        The position that the last forward step aimed at, whether or not its answer came.
     """
 
     def __init__(
-        self, services: SourceServices, plan: Plan, still_ours: Callable[[], None], aim: float | None = None
+        self, services: SourceServices, plan: Plan, still_ours: Callable[[], None], aim: Position | None = None
     ) -> None:
         self._services = services
         self._plan = plan
@@ -72,62 +79,73 @@ class EventSourceDriver:
             "settings": settings.to_wire(),
         }
 
-    def prepare(self, known: SourceState | None = None) -> SourceState:
+    def prepare(self, known: SourceState | None = None) -> TargetProgress[SourceState]:
         """Check mapping, source and versions, publish the candidate, and let failures go to a queue of our own.
 
         Raises
         ------
         RequestRefused
             If the target or the candidate does not allow the rollout; traffic was not touched.
-        TargetNotReady
-            If something is on its way: call again.
         """
         mapping = self._mapping.find()
-        state = known or self._first_look(mapping)
-        replaces = self._to_replace(state)
-        self._refuse_a_limit_on_what_never_comes(state, replaces)
-        state = self._with_versions(state)
-        if replaces is not None:
-            self._hold(state, replaces, mapping)
+        looked = Done(known) if known else self._first_look(mapping)
+        if isinstance(looked, Pending):
+            return looked
+        replaces = self._to_replace(looked.state)
+        self._refuse_a_limit_on_what_never_comes(looked.state, replaces)
+        prepared = self._with_versions(looked.state)
+        if isinstance(prepared, Pending):
+            return prepared
+        state = prepared.state
+        if replaces is not None and (waits := self._hold(state, replaces, mapping)):
+            return waits
         blocks = state.mode == "ramp" and not state.of_queue and state.original.gives_up and state.holding is None
         state = state.model_copy(update={"blocks": blocks})
-        return state.model_copy(update={"to_release": state.holds, "must_release": state.holds})
+        return Done(state.model_copy(update={"to_release": state.holds, "must_release": state.holds}))
 
-    def shift(self, state: SourceState, weight: float) -> SourceState:
+    def shift(self, state: SourceState, weight: float) -> TargetProgress[SourceState]:
         """Give the candidate ``weight`` percent: of the batches, or of the throughput that the mapping had."""
         if state.mode == "split":
-            self._require_the_alias(state)
+            if waits := self._require_the_alias(state):
+                return waits
             alias = self._alias.shift(state.known_alias, weight)
-            return state.model_copy(update={"alias": alias, "weight": weight, "shifted_at": self._milliseconds()})
-        if weight == 0:
-            return self._place(state, state.stable_place, weight)
-        return self._place(state, state.candidate_place(weight), weight)
+            if isinstance(alias, Pending):
+                return _waits_for_alias(state, alias)
+            changes = {"alias": alias.state, "position": Weight(weight), "shifted_at": self._milliseconds()}
+            return Done(state.model_copy(update=changes))
+        wanted = state.candidate_place(weight) if weight else state.stable_place
+        return self._place(state, wanted, Weight(weight))
 
-    def promote(self, state: SourceState) -> SourceState:
+    def promote(self, state: SourceState) -> TargetProgress[SourceState]:
         """Let the alias name the candidate, and the mapping point at the alias as it did before."""
         if state.mode == "split":
-            self._require_the_alias(state)
+            if waits := self._require_the_alias(state):
+                return waits
             return self._moved(state, self._alias.promote, PROMOTED)
         wanted = MappingPosition(state.function, state.known_alias.candidate, state.at_rest)
         return self._place(state, wanted, PROMOTED, self._alias.promote)
 
-    def rollback(self, state: SourceState) -> SourceState:
+    def rollback(self, state: SourceState) -> TargetProgress[SourceState]:
         """Let the stable version process everything, as it did before."""
         if state.alias is None:
-            return state  # Nothing was moved yet.
+            return Done(state)  # Nothing was moved yet.
         if state.mode == "split":
-            moved = self._moved(state, self._alias.rollback, 0)
+            moved = self._moved(state, self._alias.rollback, Weight(0))
+            if isinstance(moved, Pending):
+                return moved
             self._mapping.require_the_alias(state, at_work=False)
             return moved
-        return self._place(state, state.stable_place, 0, self._alias.rollback)
+        return self._place(state, state.stable_place, Weight(0), self._alias.rollback)
 
-    def release(self, state: SourceState) -> SourceState:
+    def release(self, state: SourceState) -> TargetProgress[SourceState]:
         """After a promotion: what failed meanwhile goes where it would have gone without a rollout."""
         if state.alias is not None and state.alias.to_release:
-            self._alias.release(state.alias)
+            released = self._alias.release(state.alias)
+            if isinstance(released, Pending):
+                return _waits_for_alias(state, released)
         return self._redelivery(promoted=True).carry_out(state)
 
-    def restore(self, state: SourceState) -> SourceState:
+    def restore(self, state: SourceState) -> TargetProgress[SourceState]:
         """After a rollback: what failed meanwhile gets another chance, under the stable version."""
         return self._redelivery(promoted=False).carry_out(state)
 
@@ -136,7 +154,7 @@ class EventSourceDriver:
 
     # Preparing
 
-    def _first_look(self, mapping: Any) -> SourceState:
+    def _first_look(self, mapping: MappingAnswer) -> TargetProgress[SourceState]:
         """What the mapping is before anything is done to it; refused where that is not what can be rolled out."""
         source, kind = source_of(mapping)
         where = f"target.mapping: {self._mapping.uuid}"
@@ -145,23 +163,22 @@ class EventSourceDriver:
         if mapping["State"] == "Disabled":
             raise RequestRefused(f"{where} is disabled; enable it first")
         if mapping["State"] != "Enabled":
-            raise TargetNotReady(f"{where} is {mapping['State']}")
-        return SourceState(
+            return Pending(None, f"{where} is {mapping['State']}")
+        state = SourceState(
             mode=mode_of(self._mapping.mode, mapping, kind),
             kind=kind,
             source=source,
             function=mapping["FunctionArn"],
             original=mapping_settings_of(mapping, kind),
         )
+        return Done(state)
 
-    def _with_versions(self, state: SourceState) -> SourceState:
+    def _with_versions(self, state: SourceState) -> TargetProgress[SourceState]:
         """The state with both versions, which the alias's own driver checks and makes ready."""
-        try:
-            alias = self._alias.prepare(state.alias)
-        except TargetNotReady as not_ready:
-            if isinstance(not_ready.state, AliasState):
-                raise TargetNotReady(str(not_ready), state.with_alias(not_ready.state)) from None
-            raise
+        prepared = self._alias.prepare(state.alias)
+        if isinstance(prepared, Pending):
+            return _waits_for_alias(state, prepared)
+        alias = prepared.state
         state = state.with_alias(alias)
         timeouts = {version: self._timeout(version) for version in (alias.stable, alias.candidate)}
         visibility = self._visibility(state)
@@ -170,9 +187,8 @@ class EventSourceDriver:
         longest = max(timeouts.values())
         count, url = self._services.queues.count, self._services.queues.url
         waiting = count(url(state.source)).visible if state.of_queue else None
-        return state.model_copy(
-            update={"timeout_seconds": longest, "visibility_seconds": visibility, "backlog": waiting}
-        )
+        found = {"timeout_seconds": longest, "visibility_seconds": visibility, "backlog": waiting}
+        return Done(state.model_copy(update=found))
 
     def _timeout(self, version: str) -> int:
         found = self._services.functions.get_function_configuration(
@@ -185,8 +201,8 @@ class EventSourceDriver:
             return 0
         return int(self._services.holdings.attributes(state.source, "VisibilityTimeout")["VisibilityTimeout"])
 
-    def _hold(self, state: SourceState, replaces: str, mapping: Any) -> None:
-        """See that what the candidate fails on lands in a queue of the rollout's own."""
+    def _hold(self, state: SourceState, replaces: str, mapping: MappingAnswer) -> Pending[SourceState] | None:
+        """Let what the candidate fails on land in a queue of the rollout's own; None once it does."""
         if state.holding is None:
             # On record before it is done: what is ours to take back must be known whenever this process dies.
             fifo = state.kind == "sqs-fifo"
@@ -194,32 +210,32 @@ class EventSourceDriver:
                 self._plan.rollout_id, state.source, replaces, prefix=self._services.holding_prefix, fifo=fifo
             )
             planned = {"holding": holding, "to_release": True, "must_release": True}
-            raise TargetNotReady(f"target: {holding.name} is to hold what fails", state.model_copy(update=planned))
+            return Pending(state.model_copy(update=planned), f"target: {holding.name} is to hold what fails")
         self._still_ours()
         if state.of_queue:
-            self._hold_messages(state, state.holding)
-            return
+            return self._hold_messages(state, state.holding)
         self._services.holdings.make(state.holding, self._plan.rollout_id, sender_role=self._role(state))
         if mapping["State"] not in SETTLED_STATES:
-            raise TargetNotReady(f"target.mapping: {self._mapping.uuid} is {mapping['State']}", state)
+            return Pending(state, f"target.mapping: {self._mapping.uuid} is {mapping['State']}")
         found = self._mapping.place(state, mapping).settings
-        if found != state.held:
-            self._send_failures_to_the_holding(state, found)
-            raise TargetNotReady(
-                f"target.mapping: {self._mapping.uuid} is to send what fails to {state.holding.name}", state
-            )
+        if found == state.held:
+            return None
+        return self._send_failures_to_the_holding(state, found) or Pending(
+            state, f"target.mapping: {self._mapping.uuid} is to send what fails to {state.holding.name}"
+        )
 
-    def _hold_messages(self, state: SourceState, holding: RolloutQueue) -> None:
-        """Point the redrive policy at the rollout's own queue, and wait until that holds everywhere."""
+    def _hold_messages(self, state: SourceState, holding: RolloutQueue) -> Pending[SourceState] | None:
+        """Point the redrive policy at the rollout's own queue; None once that holds everywhere."""
         key = self._services.holdings.attributes(state.source, "KmsMasterKeyId").get("KmsMasterKeyId", "")
         self._services.holdings.make(holding, self._plan.rollout_id, key=key)
         self._services.holdings.stand_in(holding, state.source)
         now = int(self._services.now())
         if not holding.placed_at:
             state = state.model_copy(update={"holding": holding.model_copy(update={"placed_at": now})})
-            raise TargetNotReady(f"{holding.name}: is to stand in for the dead-letter queue", state)
+            return Pending(state, f"{holding.name}: is to stand in for the dead-letter queue")
         if left := max(0, holding.placed_at + self._services.settle_seconds - now):
-            raise TargetNotReady(f"{holding.name}: stands in everywhere in {left} s at the latest", state)
+            return Pending(state, f"{holding.name}: stands in everywhere in {left} s at the latest")
+        return None
 
     def _refuse_a_limit_on_what_never_comes(self, state: SourceState, replaces: str | None) -> None:
         guard = self._plan.guards.source
@@ -231,10 +247,10 @@ class EventSourceDriver:
                 "another limit"
             )
 
-    def _send_failures_to_the_holding(self, state: SourceState, found: MappingSettings) -> None:
+    def _send_failures_to_the_holding(self, state: SourceState, found: MappingSettings) -> Pending[SourceState] | None:
         refused = self._services.functions.exceptions.InvalidParameterValueException
         try:
-            self._mapping.update(**state.held.changes(found, state.kind))
+            return self._mapping.update(**state.held.changes(found, state.kind))
         except refused as error:
             why = f"target.mapping: {self._mapping.uuid} takes no on-failure destination of the rollout's own: {error}"
             raise RequestRefused(why) from None
@@ -289,34 +305,40 @@ class EventSourceDriver:
 
     # Moving
 
-    def _require_the_alias(self, state: SourceState) -> None:
-        """See that the mapping gives the alias its batches; the rollout's own weights do not stay where it does not."""
+    def _require_the_alias(self, state: SourceState) -> Pending[SourceState] | None:
+        """Require that the mapping gives the alias its batches; where it does not, take the rollout's weights away.
+
+        Raises
+        ------
+        TargetChanged
+            If it does not, after the alias is rolled back; Pending if that has to wait.
+        """
         try:
             self._mapping.require_the_alias(state, at_work=True)
         except TargetChanged:
-            self._alias.rollback(state.known_alias)
+            back = self._alias.rollback(state.known_alias)
+            if isinstance(back, Pending):
+                return _waits_for_alias(state, back)
             raise
+        return None
 
-    def _moved(self, state: SourceState, move: Callable[[AliasState], AliasState], weight: float) -> SourceState:
-        alias = move(state.known_alias)
-        return state.model_copy(
-            update={
-                "alias": alias,
-                "weight": weight,
-                "shifted_at": self._milliseconds(),
-                "to_release": state.holds or alias.to_release,
-                "parked": False,
-            }
-        )
+    def _moved(self, state: SourceState, move: MoveAlias, position: Position) -> TargetProgress[SourceState]:
+        moved = move(state.known_alias)
+        if isinstance(moved, Pending):
+            return _waits_for_alias(state, moved)
+        changes = {
+            "alias": moved.state,
+            "position": position,
+            "shifted_at": self._milliseconds(),
+            "to_release": state.holds or moved.state.to_release,
+            "parked": False,
+        }
+        return Done(state.model_copy(update=changes))
 
     def _place(
-        self,
-        state: SourceState,
-        wanted: MappingPosition,
-        weight: float,
-        move: Callable[[AliasState], AliasState] | None = None,
-    ) -> SourceState:
-        """Take the mapping a step nearer to where it should be, and the alias too; TargetNotReady until it is there.
+        self, state: SourceState, wanted: MappingPosition, position: Position, move: MoveAlias | None = None
+    ) -> TargetProgress[SourceState]:
+        """Take the mapping a step nearer to where it should be, and the alias too.
 
         Two versions never work on the source at a time: the mapping is stopped and drained before another one gets it.
 
@@ -326,68 +348,82 @@ class EventSourceDriver:
             Moves the alias to where it should be; only while nothing of another version can be at work.
         """
         mapping = self._mapping.settled(state)
+        if isinstance(mapping, Pending):
+            return mapping
         runs = mapping["State"] == "Enabled"
         try:
             found = self._mapping.place(state, mapping)
         except TargetChanged:
-            with suppress(TargetChanged):  # What was found first is what is told.
-                self._start_again(state, mapping, runs=runs)
+            with suppress(TargetChanged):  # The error reports what was found first.
+                if waits := self._start_again(state, mapping, runs=runs):
+                    return waits
             raise
         if not runs and not state.parked:
             raise self._mapping.changed("was disabled by somebody else")
         if fault := self._fault_of_alias(state):
             settings = state.at_rest.changes(found.settings, state.kind)
-            self._start_again(state, mapping, runs=runs, FunctionName=state.function, **settings)
+            if waits := self._start_again(state, mapping, runs=runs, FunctionName=state.function, **settings):
+                return waits
             raise self._mapping.changed(fault)
         if found.version != wanted.version:
-            self._stop(state, runs=runs)
-            self._await_drained(state, mapping)
+            if waits := self._stop(state) if runs else self._still_drains(state, mapping):
+                return waits
         elif runs and (found == wanted or self._was_never_moved(state, found, wanted)):
-            return self._arrived(state, weight, move)
+            return self._arrived(state, position, move)
+        return self._point(state, wanted, found.settings, move)
+
+    def _point(
+        self, state: SourceState, wanted: MappingPosition, found: MappingSettings, move: MoveAlias | None
+    ) -> Pending[SourceState]:
+        """Move the alias, and then point the mapping at what it should invoke."""
         self._still_ours()
         if move:
-            state = state.model_copy(update={"alias": move(state.known_alias)})
-        changes = wanted.settings.changes(found.settings, state.kind)
-        self._mapping.update(FunctionName=wanted.function, Enabled=True, **changes)
-        raise TargetNotReady(f"target.mapping: {self._mapping.uuid} is being pointed at {wanted.function}", state)
+            moved = move(state.known_alias)
+            if isinstance(moved, Pending):
+                return _waits_for_alias(state, moved)
+            state = state.model_copy(update={"alias": moved.state})
+        changes = wanted.settings.changes(found, state.kind)
+        return self._mapping.update(FunctionName=wanted.function, Enabled=True, **changes) or Pending(
+            state, f"target.mapping: {self._mapping.uuid} is being pointed at {wanted.function}"
+        )
 
     def _was_never_moved(self, state: SourceState, found: MappingPosition, wanted: MappingPosition) -> bool:
         """Whether the mapping is all that it was before the rollout, so that nothing has been blocked."""
         unmoved = [wanted._replace(settings=settings) for settings in (state.original, state.held)]
         return wanted.function == state.function and found in unmoved
 
-    def _arrived(
-        self, state: SourceState, weight: float, move: Callable[[AliasState], AliasState] | None
-    ) -> SourceState:
+    def _arrived(self, state: SourceState, position: Position, move: MoveAlias | None) -> TargetProgress[SourceState]:
         if move:
-            return self._moved(state, move, weight)
-        return state.model_copy(update={"parked": False, "weight": weight, "shifted_at": self._milliseconds()})
+            return self._moved(state, move, position)
+        changes = {"parked": False, "position": position, "shifted_at": self._milliseconds()}
+        return Done(state.model_copy(update=changes))
 
-    def _stop(self, state: SourceState, *, runs: bool) -> None:
-        """Stop the mapping, having noted that it was us."""
-        if not runs:
-            return
+    def _stop(self, state: SourceState) -> Pending[SourceState]:
+        """Stop a mapping that runs, after it is on record that this rollout does."""
         if not state.parked:
-            raise TargetNotReady(
-                f"target.mapping: {self._mapping.uuid} is to be stopped", state.model_copy(update={"parked": True})
-            )
-        self._mapping.update(Enabled=False)
-        raise TargetNotReady(f"target.mapping: {self._mapping.uuid} is being stopped", state)
+            noted = state.model_copy(update={"parked": True})
+            return Pending(noted, f"target.mapping: {self._mapping.uuid} is to be stopped")
+        return self._mapping.update(Enabled=False) or Pending(
+            state, f"target.mapping: {self._mapping.uuid} is being stopped"
+        )
 
-    def _start_again(self, state: SourceState, mapping: Any, *, runs: bool, **parameters: Any) -> None:
+    def _start_again(
+        self, state: SourceState, mapping: MappingAnswer, *, runs: bool, **parameters: Any
+    ) -> Pending[SourceState] | None:
         """Let a mapping run again that somebody else has changed while this rollout had it stopped.
 
         What they have set stays. Where it still points at the candidate, it gets its alias back.
         """
         if runs or not state.parked:
-            return
-        self._await_drained(state, mapping)
+            return None
+        if waits := self._still_drains(state, mapping):
+            return waits
         if mapping["FunctionArn"] == state.candidate_place(100).function:
             parameters["FunctionName"] = state.function
-        self._mapping.update(Enabled=True, **parameters)
+        return self._mapping.update(Enabled=True, **parameters)
 
-    def _await_drained(self, state: SourceState, mapping: Any) -> None:
-        """See that nothing of the version before is at work any more.
+    def _still_drains(self, state: SourceState, mapping: MappingAnswer) -> Pending[SourceState] | None:
+        """What a stopped mapping waits for; None once nothing of the version before is at work any more.
 
         Stopped for as long as an invocation may take, and nothing in flight: a message that is neither processed nor
         visible again after the visibility timeout is somebody else's.
@@ -395,13 +431,12 @@ class EventSourceDriver:
         stopped_for = self._services.now() - modified_at(mapping)
         if stopped_for < state.timeout_seconds + 1:
             left = state.timeout_seconds + 1 - stopped_for
-            raise TargetNotReady(
-                f"target.mapping: {self._mapping.uuid} is drained in {left:.0f} s at the latest", state
-            )
+            return Pending(state, f"target.mapping: {self._mapping.uuid} is drained in {left:.0f} s at the latest")
         if state.of_queue and stopped_for < state.visibility_seconds + 1:
             in_flight = self._services.queues.count(self._services.queues.url(state.source)).in_flight
             if in_flight:
-                raise TargetNotReady(f"target.mapping: {self._mapping.uuid} has {in_flight} messages in flight", state)
+                return Pending(state, f"target.mapping: {self._mapping.uuid} has {in_flight} messages in flight")
+        return None
 
     def _fault_of_alias(self, state: SourceState) -> str:
         """How a mapping's alias is other than a ramp may have left it; empty where it is not.
@@ -409,7 +444,7 @@ class EventSourceDriver:
         In a ramp it names one version alone: the stable one until the promotion.
         """
         alias = state.known_alias
-        own = {alias.stable} | ({alias.candidate} if PROMOTED in (alias.weight, self._aim) else set())
+        own = {alias.stable} | ({alias.candidate} if PROMOTED in (alias.position, self._aim) else set())
         version, weights = self._mapping.routing()
         if weights:
             return f"points at an alias that names version {version} and sends some to version {', '.join(weights)}"
@@ -417,3 +452,8 @@ class EventSourceDriver:
 
     def _milliseconds(self) -> int:
         return int(self._services.now() * 1000)
+
+
+def _waits_for_alias(state: SourceState, alias: Pending[AliasState]) -> Pending[SourceState]:
+    """A consumer that waits for its alias, with what is known of the alias by now."""
+    return Pending(None if alias.state is None else state.with_alias(alias.state), alias.why)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -11,6 +11,9 @@ from headgate.spec.targets import EventSourceTarget, LambdaAliasTarget
 from headgate.targets.event_source.settings import SourceKind, mode_of, source_of
 
 if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_lambda.type_defs import EventSourceMappingConfigurationResponseTypeDef as MappingAnswer
+
     from headgate.spec.guards import Guards
 
 
@@ -35,16 +38,26 @@ class Consumer(NamedTuple):
     """What the mapping reports besides the function's own metrics."""
 
 
+def find_mapping(functions: LambdaClient, uuid: str) -> MappingAnswer | None:
+    """The mapping of an id; None where there is none."""
+    try:
+        return functions.get_event_source_mapping(UUID=uuid)
+    except functions.exceptions.ResourceNotFoundException:
+        return None
+
+
+def require_mapping(functions: LambdaClient, uuid: str) -> MappingAnswer:
+    """The mapping of an id; refused where there is none."""
+    mapping = find_mapping(functions, uuid)
+    if mapping is None:
+        raise RequestRefused(f"target.mapping: there is no mapping {uuid} in this Region")
+    return mapping
+
+
 class ConsumerLookup:
-    """Looks consumers up.
+    """Looks consumers up."""
 
-    Parameters
-    ----------
-    functions
-        boto3's Lambda client.
-    """
-
-    def __init__(self, functions: Any) -> None:
+    def __init__(self, functions: LambdaClient) -> None:
         self._functions = functions
 
     def find(self, target: EventSourceTarget) -> Consumer:
@@ -62,11 +75,9 @@ class ConsumerLookup:
         metrics = (mapping.get("MetricsConfig") or {}).get("Metrics") or ()
         return Consumer(settled, _alias_behind(mapping["FunctionArn"], target.mapping), kind, source, tuple(metrics))
 
-    def _mapping(self, uuid: str) -> dict[str, Any]:
+    def _mapping(self, uuid: str) -> MappingAnswer:
         try:
-            return dict(self._functions.get_event_source_mapping(UUID=uuid))
-        except self._functions.exceptions.ResourceNotFoundException:
-            raise RequestRefused(f"target.mapping: there is no mapping {uuid} in this Region") from None
+            return require_mapping(self._functions, uuid)
         except ClientError as error:
             if error.response["Error"]["Code"] != "AccessDeniedException":
                 raise

@@ -9,13 +9,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from headgate.errors import RequestRefused, TargetChanged, TargetNotReady
+from headgate.errors import RequestRefused, TargetChanged
 from headgate.spec.targets import EventSourceTarget
+from headgate.targets.event_source.lookup import find_mapping, require_mapping
 from headgate.targets.event_source.settings import mapping_settings_of
 from headgate.targets.event_source.state import MappingPosition, SourceState
+from headgate.targets.progress import Pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_lambda.type_defs import EventSourceMappingConfigurationResponseTypeDef as MappingAnswer
 
     from headgate.spec.plan import Plan
     from headgate.targets.lambda_alias import LambdaAliasDriver
@@ -30,8 +35,6 @@ class ConsumerMapping:
 
     Parameters
     ----------
-    functions
-        boto3's Lambda client.
     plan
         The rollout's plan; its ``through`` is the alias that the mapping points at.
     alias
@@ -47,7 +50,9 @@ class ConsumerMapping:
         The way that the request asks for, or the planner has chosen.
     """
 
-    def __init__(self, functions: Any, plan: Plan, alias: LambdaAliasDriver, still_ours: Callable[[], None]) -> None:
+    def __init__(
+        self, functions: LambdaClient, plan: Plan, alias: LambdaAliasDriver, still_ours: Callable[[], None]
+    ) -> None:
         if not isinstance(plan.target, EventSourceTarget):
             raise TypeError(f"{plan.target.key} is no event source")
         self.uuid = plan.target.mapping
@@ -57,25 +62,24 @@ class ConsumerMapping:
         self._alias = alias
         self._still_ours = still_ours
 
-    def find(self) -> Any:
+    def find(self) -> MappingAnswer:
         """The mapping, whatever is on its way; refused where there is none."""
-        try:
-            mapping = self._functions.get_event_source_mapping(UUID=self.uuid)
-        except self._functions.exceptions.ResourceNotFoundException:
-            raise RequestRefused(f"target.mapping: there is no mapping {self.uuid}") from None
-        return mapping
+        return require_mapping(self._functions, self.uuid)
 
-    def settled(self, state: SourceState) -> Any:
+    def settled(self, state: SourceState) -> MappingAnswer | Pending[SourceState]:
         """The mapping, when no update of it is on its way."""
-        try:
-            mapping = self._functions.get_event_source_mapping(UUID=self.uuid)
-        except self._functions.exceptions.ResourceNotFoundException:
-            raise self.changed("is gone") from None
+        mapping = self._still_there()
         if mapping["State"] not in SETTLED_STATES:
-            raise TargetNotReady(f"target.mapping: {self.uuid} is {mapping['State']}", state)
+            return Pending(state, f"target.mapping: {self.uuid} is {mapping['State']}")
         return mapping
 
-    def place(self, state: SourceState, mapping: Any) -> MappingPosition:
+    def _still_there(self) -> MappingAnswer:
+        mapping = find_mapping(self._functions, self.uuid)
+        if mapping is None:
+            raise self.changed("is gone")
+        return mapping
+
+    def place(self, state: SourceState, mapping: MappingAnswer) -> MappingPosition:
         """Where the mapping stands, if that is where this rollout may have put it.
 
         Raises
@@ -112,32 +116,36 @@ class ConsumerMapping:
         at_work
             Whether it must not have been disabled either: a candidate that gets nothing is not to be promoted.
         """
-        try:
-            mapping = self.find()
-        except RequestRefused:
-            raise self.changed("is gone") from None
+        mapping = self._still_there()
         if mapping["FunctionArn"] != state.function:
             raise self.changed(f"points at {mapping['FunctionArn']}")
         if at_work and mapping["State"] in ("Disabling", "Disabled"):
             raise self.changed("was disabled by somebody else")
 
-    def update(self, **parameters: Any) -> None:
-        """Update the mapping in place; what is left out stays as it is."""
+    def update(self, **parameters: Any) -> Pending[SourceState] | None:
+        """Update the mapping in place; what is left out stays as it is.
+
+        Returns
+        -------
+        Pending or None
+            Pending if another update keeps this one from being made.
+        """
         self._still_ours()
         functions = self._functions
         try:
             functions.update_event_source_mapping(UUID=self.uuid, **parameters)
         except (functions.exceptions.ResourceInUseException, functions.exceptions.ResourceConflictException) as error:
-            raise TargetNotReady(f"target.mapping: {self.uuid}: {error}") from None
+            return Pending(None, f"target.mapping: {self.uuid}: {error}")
         except functions.exceptions.ResourceNotFoundException:
             raise self.changed("is gone") from None
+        return None
 
     def changed(self, how: str) -> TargetChanged:
         """The error that tells what somebody else has made of it."""
         return TargetChanged(f"{self._plan.target.key} was changed by somebody else: it {how}; it is left as found")
 
 
-def modified_at(mapping: Any) -> float:
+def modified_at(mapping: MappingAnswer) -> float:
     """When a mapping was changed last, in seconds since 1970."""
     moment: datetime | float = mapping["LastModified"]
     return moment.astimezone(UTC).timestamp() if isinstance(moment, datetime) else float(moment)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -21,9 +21,13 @@ from headgate.errors import RequestRefused, TargetChanged
 from headgate.wire import Wire
 
 if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.literals import QueueAttributeFilterType, QueueAttributeNameType
+
     from headgate.aws.sqs_messages import Message
     from headgate.aws.sqs_queues import Queues
     from headgate.aws.stream_replay import StreamReplay
+    from headgate.spec.target_state import Redriven
 
 
 RETENTION_SECONDS = 14 * 24 * 3600
@@ -57,6 +61,12 @@ _MISSING_QUEUE_CODES = (
 )
 
 
+QueuePhase = Literal["in-place", "overtaken", "restored"]
+"""in-place: the queue stands in for what was there before, or is about to. overtaken: somebody else has changed the
+source's settings, which still may name the queue. restored: the settings do not name it any more, and only what was on
+its way to it still comes."""
+
+
 class RolloutQueue(Wire):
     """The queue as the driver's state has it."""
 
@@ -74,6 +84,13 @@ class RolloutQueue(Wire):
     """When that was put back, in seconds since 1970; or when it was found that somebody else has changed it."""
     changed: str = ""
     """What they have made of it, or of its mapping. It is left as found, and what is held goes back all the same."""
+
+    @property
+    def phase(self) -> QueuePhase:
+        """How far the way back is."""
+        if self.restored_at:
+            return "restored"
+        return "overtaken" if self.changed else "in-place"
 
     @property
     def redrive_policy(self) -> str:
@@ -95,23 +112,6 @@ class RedeliveryResult(NamedTuple):
     parallelization factor had left some of them out of the batch."""
 
 
-class Redriven(Wire):
-    """What became of what the queue held; messages of a queue, records of a stream."""
-
-    returned: int = 0
-    """Messages that went back to the source queue."""
-    redelivered: int = 0
-    """Stream records that were read again and processed."""
-    forwarded: int = 0
-    """Messages or batches that went on to the team's own dead-letter queue or destination."""
-    kept: int = 0
-    """Batches that stay in the rollout's own queue, because the mapping has no destination for them."""
-    expired: int = 0
-    """Records that the stream no longer holds."""
-    queue: str | None = None
-    """The rollout's own queue, if it stays."""
-
-
 def rollout_queue_for(rollout_id: str, source_arn: str, replaces: str, *, prefix: str, fifo: bool) -> RolloutQueue:
     """The queue of one rollout, in the source's account and Region; nothing is made yet.
 
@@ -130,15 +130,13 @@ class RolloutQueues:
 
     Parameters
     ----------
-    sqs
-        boto3's client.
     queues
         Moves messages between queues.
     streams
         Reads records again, and delivers them.
     """
 
-    def __init__(self, sqs: Any, queues: Queues, streams: StreamReplay) -> None:
+    def __init__(self, sqs: SQSClient, queues: Queues, streams: StreamReplay) -> None:
         self._sqs = sqs
         self._queues = queues
         self._streams = streams
@@ -153,7 +151,7 @@ class RolloutQueues:
         sender_role
             ARN of the role that may send to it, which a mapping does under the role of its function.
         """
-        attributes = {"MessageRetentionPeriod": str(RETENTION_SECONDS)}
+        attributes: dict[QueueAttributeNameType, str] = {"MessageRetentionPeriod": str(RETENTION_SECONDS)}
         if holding.name.endswith(".fifo"):
             attributes["FifoQueue"] = "true"
         if key:
@@ -210,7 +208,7 @@ class RolloutQueues:
                 "the policy could not be put back; allow it, or name another dead-letter queue"
             )
 
-    def attributes(self, queue_arn: str, *names: str) -> dict[str, str]:
+    def attributes(self, queue_arn: str, *names: QueueAttributeFilterType) -> dict[QueueAttributeNameType, str]:
         """Attributes of a queue, those that are not set left out."""
         url = self._queues.url(queue_arn)
         answer = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(names))

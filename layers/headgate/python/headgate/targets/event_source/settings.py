@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from headgate.errors import RequestRefused
 from headgate.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 SourceKind = Literal["sqs", "sqs-fifo", "kinesis", "dynamodb"]
 TrafficMode = Literal["split", "ramp"]
@@ -36,7 +40,12 @@ _SOURCE_KINDS = re.compile(
 )
 
 
-def source_of(mapping: dict[str, Any]) -> tuple[str, SourceKind]:
+def reads_queue(kind: SourceKind) -> bool:
+    """Whether a source is a queue, and not a stream."""
+    return kind in ("sqs", "sqs-fifo")
+
+
+def source_of(mapping: Mapping[str, Any]) -> tuple[str, SourceKind]:
     """The ARN of what a mapping reads from, and of what kind it is.
 
     Raises
@@ -76,7 +85,7 @@ def kind_of(source_arn: str) -> SourceKind:
     return next(kind for kind in kinds if match[kind])
 
 
-def mode_of(asked: TrafficMode | None, mapping: dict[str, Any], kind: SourceKind) -> TrafficMode:
+def mode_of(asked: TrafficMode | None, mapping: Mapping[str, Any], kind: SourceKind) -> TrafficMode:
     """How a consumer is rolled out: as it is asked for, or else what is safe.
 
     Raises
@@ -128,7 +137,7 @@ class MappingSettings(Wire):
         """
         if weight >= 100:
             return self
-        if kind in ("sqs", "sqs-fifo"):
+        if reads_queue(kind):
             most = self.maximum_concurrency or MAX_CONCURRENCY
             return self.model_copy(update={"maximum_concurrency": max(MIN_CONCURRENCY, math.ceil(most * weight / 100))})
         wanted = (self.parallelization_factor or 1) * weight / 100
@@ -151,7 +160,7 @@ class MappingSettings(Wire):
 
         A field that is left out keeps its value, so what is empty is said to be.
         """
-        if kind in ("sqs", "sqs-fifo"):
+        if reads_queue(kind):
             limit = {"MaximumConcurrency": self.maximum_concurrency} if self.maximum_concurrency else {}
             return {"BatchSize": self.batch_size, "ScalingConfig": limit}
         return {
@@ -171,10 +180,10 @@ class MappingSettings(Wire):
         return {name: value for name, value in self.parameters(kind).items() if value != there[name]}
 
 
-def mapping_settings_of(mapping: dict[str, Any], kind: SourceKind) -> MappingSettings:
+def mapping_settings_of(mapping: Mapping[str, Any], kind: SourceKind) -> MappingSettings:
     """The settings in an answer of GetEventSourceMapping; what it leaves out has its default."""
     mapping = _without_nulls(mapping)
-    if kind in ("sqs", "sqs-fifo"):
+    if reads_queue(kind):
         return MappingSettings(
             batch_size=mapping.get("BatchSize", 10),
             maximum_concurrency=(mapping.get("ScalingConfig") or {}).get("MaximumConcurrency"),
@@ -190,13 +199,13 @@ def mapping_settings_of(mapping: dict[str, Any], kind: SourceKind) -> MappingSet
     )
 
 
-def mapping_faults(mapping: dict[str, Any], kind: SourceKind) -> list[str]:
+def mapping_faults(mapping: Mapping[str, Any], kind: SourceKind) -> list[str]:
     """What AWS's rules have against a mapping's settings, each as ``field: what is wrong and what to do``."""
     mapping = _without_nulls(mapping)
     return [*_out_of_range(mapping, kind), *_not_for(mapping, kind), *_exclusions(mapping, kind)]
 
 
-def _without_nulls(mapping: dict[str, Any]) -> dict[str, Any]:
+def _without_nulls(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """A mapping without the fields that are null: they are as good as left out."""
     return {name: value for name, value in mapping.items() if value is not None}
 
@@ -229,7 +238,7 @@ _POLLERS = {"MinimumPollers": (2, 200), "MaximumPollers": (2, 10_000)}
 _QUEUE_ONLY: dict[str, Any] = {"ScalingConfig": {}, "ProvisionedPollerConfig": {}}
 
 
-def _out_of_range(mapping: dict[str, Any], kind: SourceKind) -> list[str]:
+def _out_of_range(mapping: Mapping[str, Any], kind: SourceKind) -> list[str]:
     ranges = {
         "BatchSize": (1, MAX_BATCH_SIZE[kind]),
         "MaximumBatchingWindowInSeconds": (0, 0 if kind == "sqs-fifo" else 300),
@@ -259,8 +268,8 @@ def _out_of_range(mapping: dict[str, Any], kind: SourceKind) -> list[str]:
     return found
 
 
-def _not_for(mapping: dict[str, Any], kind: SourceKind) -> list[str]:
-    queue = kind in ("sqs", "sqs-fifo")
+def _not_for(mapping: Mapping[str, Any], kind: SourceKind) -> list[str]:
+    queue = reads_queue(kind)
     foreign = _STREAM_ONLY if queue else _QUEUE_ONLY
     theirs = "streams" if queue else "queues"
     return [
@@ -270,7 +279,7 @@ def _not_for(mapping: dict[str, Any], kind: SourceKind) -> list[str]:
     ]
 
 
-def _exclusions(mapping: dict[str, Any], kind: SourceKind) -> list[str]:
+def _exclusions(mapping: Mapping[str, Any], kind: SourceKind) -> list[str]:
     found = []
     if kind == "sqs" and mapping.get("BatchSize", 10) > 10 and not mapping.get("MaximumBatchingWindowInSeconds"):
         found.append("BatchSize: above 10 a queue needs a MaximumBatchingWindowInSeconds of 1 or more")

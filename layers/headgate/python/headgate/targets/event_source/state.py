@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from headgate.errors import RequestRefused
-from headgate.targets.event_source.rollout_dlq import Redriven, RolloutQueue
-from headgate.targets.event_source.settings import MappingSettings, SourceKind
+from headgate.spec.target_state import TargetState
+from headgate.targets.event_source.rollout_dlq import RolloutQueue
+from headgate.targets.event_source.settings import MappingSettings, SourceKind, reads_queue
 from headgate.targets.lambda_alias import AliasState
-from headgate.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mypy_boto3_lambda import LambdaClient
 
     from headgate.aws.sqs_queues import Queues
     from headgate.targets.event_source.rollout_dlq import RolloutQueues
@@ -26,13 +28,11 @@ class MappingPosition(NamedTuple):
     settings: MappingSettings
 
 
-class SourceState(Wire):
+class SourceState(TargetState):
     """What the driver knows of the consumer between its calls."""
 
-    stable: str | None = None
-    candidate: str | None = None
     alias: AliasState | None = None
-    """Of the alias that the mapping points at; None until it has been looked at."""
+    """Of the alias that the mapping points at; None until it has been looked at, as both revisions are."""
     mode: Literal["split", "ramp"]
     kind: SourceKind
     source: str
@@ -52,18 +52,12 @@ class SourceState(Wire):
     them: the limits come back at the end all the same."""
     parked: bool = False
     """Whether this rollout may have stopped the mapping."""
-    weight: float = 0
-    shifted_at: int = 0
-    """When that weight took effect, in milliseconds since 1970."""
-    redriven: Redriven | None = None
-    to_release: bool = False
     must_release: bool = False
-    """Whether a rollout that could not give back what it holds has to be looked at by a person."""
 
     @property
     def of_queue(self) -> bool:
         """Whether the source is a queue."""
-        return self.kind in ("sqs", "sqs-fifo")
+        return reads_queue(self.kind)
 
     @property
     def known_alias(self) -> AliasState:
@@ -124,8 +118,7 @@ class SourceState(Wire):
 class SourceServices(NamedTuple):
     """What the driver works with."""
 
-    functions: Any
-    """boto3's Lambda client."""
+    functions: LambdaClient
     queues: Queues
     holdings: RolloutQueues
     holding_prefix: str
