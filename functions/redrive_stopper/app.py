@@ -11,7 +11,7 @@ from headgate.aws.observability import logger
 from headgate.aws.settings import setting
 from headgate.aws.sqs_move_tasks import MoveTasks
 from headgate.aws.sqs_queues import Queues
-from headgate.errors import RequestRefused
+from headgate.errors import RequestRefused, Transient
 from headgate.redrive.aftermath import RedriveEnding
 from headgate.redrive.planner import RedrivePlanner
 from headgate.redrive.progress import SLICE_SECONDS
@@ -64,7 +64,7 @@ def announce(detail: dict[str, Any], remaining: int) -> None:
     entry = {"EventBusName": bus, "Source": "headgate", "DetailType": "Redrive Ended", "Detail": json.dumps(told)}
     answer = events.put_events(Entries=[entry])
     if answer["FailedEntryCount"]:
-        raise RuntimeError(f"the bus did not take the event: {answer['Entries']}")
+        raise Transient(f"the bus did not take the event: {answer['Entries']}")
 
 
 def lifetime(detail: dict[str, Any]) -> tuple[float, float]:

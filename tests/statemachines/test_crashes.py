@@ -169,7 +169,7 @@ class Mortal(Rollouts):
         detail = {"name": execution.name, "status": execution.status, "input": json.dumps(execution.input)}
         event = {"detail-type": "Step Functions Execution Status Change", "detail": detail}
         for _ in range(1 + ASYNCHRONOUS_RETRIES):
-            with suppress(RuntimeError):
+            with suppress(ExceptionGroup):
                 self._deliver("warden", event)
                 break
         self.sweep()

@@ -12,6 +12,7 @@ import pytest
 
 from headgate.aws.sqs_queues import Queues
 from headgate.aws.stream_replay import StreamReplay
+from headgate.errors import Transient
 from headgate.redrive.planner import RedrivePlanner
 from headgate.redrive.runner import Redrive
 from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
@@ -709,6 +710,6 @@ def test_an_event_that_the_bus_does_not_take_is_an_error_and_lambda_tries_again(
     full = {"FailedEntryCount": 1, "Entries": [{"ErrorCode": "ThrottlingException"}]}
     with monkeypatch.context() as patch:
         patch.setattr(app, "put_events", lambda **_: full)
-        with pytest.raises(RuntimeError, match="the bus did not take the event"):
+        with pytest.raises(Transient, match="the bus did not take the event"):
             app.tell_the_stopper(execution)
     app.tell_the_stopper(execution)

@@ -30,6 +30,7 @@ from headgate.analysis.telemetry_counter import (
 )
 from headgate.aws import dynamodb as dynamodb_values
 from headgate.aws.dynamodb import to_item
+from headgate.errors import Contended, Transient
 from tests.unit.builders import TABLE, TARGET_KEY, plan_of
 
 if TYPE_CHECKING:
@@ -434,7 +435,7 @@ class TestExactlyOnce:
         late, numbers = Counter(dynamodb), iter(range(1, 100))
         read = overtaken(late.counting._watermarks, lambda: counter.count(record(next(numbers))), 100)
         monkeypatch.setattr(late.counting, "_watermarks", read)
-        with pytest.raises(RuntimeError, match="watermarks were moved by others 8 times in a row; the batch will be"):
+        with pytest.raises(Contended, match="watermarks were moved by others 8 times in a row; the batch will be"):
             late.count(record(1_000, bad()))
         assert counter.errors().candidate == Arm(8, 0)
         # AND nothing of the batch is on record: it counts when it comes again.
@@ -482,7 +483,7 @@ class TestExactlyOnce:
 
         monkeypatch.setattr(dynamodb, "batch_get_item", mute)
         waited = self.waits(monkeypatch)
-        with pytest.raises(RuntimeError, match="left out watermarks 8 times in a row; the batch will be retried"):
+        with pytest.raises(Transient, match="left out watermarks 8 times in a row; the batch will be retried"):
             counter.count(record(1))
         # THEN nothing was counted
         assert counter.errors() == Pair()

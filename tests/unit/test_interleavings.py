@@ -26,7 +26,7 @@ from botocore.exceptions import ClientError
 from headgate.aws import clients, dynamodb
 from headgate.aws.dynamodb import from_item, to_item
 from headgate.aws.observability import logger
-from headgate.errors import Aborted, HeadgateError, LockLost, RequestRefused, SignalRefused
+from headgate.errors import Aborted, HeadgateError, LockLost, RequestRefused, SignalRefused, Transient
 from headgate.rollouts import locks, recovery, table
 from headgate.rollouts.locks import Locks, Settlement
 from headgate.rollouts.signal_inbox import SignalInbox
@@ -139,6 +139,8 @@ class FunctionsClient:
     def invoke(self, FunctionName: str, Payload: bytes) -> dict[str, Any]:
         try:
             told = function("lambda_alias_driver").handler(json.loads(Payload), CONTEXT)
+        except Transient:
+            raise  # Nothing here is so contended.
         except (HeadgateError, Refusal) as error:
             told = {"errorType": type(error).__name__, "errorMessage": str(error)}
             return {"FunctionError": "Unhandled", "Payload": BytesIO(json.dumps(told).encode())}
@@ -310,9 +312,10 @@ def sweeps() -> str:
 def warden(event: dict[str, Any]) -> str:
     try:
         function("warden").handler(event, CONTEXT)
-    except RuntimeError as failure:
+    except ExceptionGroup as failures:
         # A driver that another one has got ahead of, in both of its attempts to move the alias.
-        if "the driver could not rollback, the next sweep tries again" not in str(failure):
+        left = "the driver could not rollback, the next sweep tries again"
+        if not all(isinstance(each, Transient) and str(each).startswith(left) for each in failures.exceptions):
             raise
         return "left to the next sweep"
     return "done"
@@ -381,6 +384,8 @@ def shifts() -> str:
     assert record is not None
     try:
         function("lambda_alias_driver").handler(driver_event("shift", 1, weight=50, state=record["state"]), CONTEXT)
+    except Transient:
+        raise
     except HeadgateError as error:
         return type(error).__name__
     except ClientError as error:

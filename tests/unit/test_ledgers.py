@@ -14,6 +14,7 @@ from headgate.analysis.evidence import MAX_REPORTED_EVIDENCE, JudgeTerms, Ledger
 from headgate.analysis.judge import RATIOS, Arm, Evidence, Reassurance, look
 from headgate.analysis.ledger_store import LedgerStore, column, ledger_key, now_ms
 from headgate.aws.dynamodb import from_item, to_item
+from headgate.errors import Contended
 from headgate.rollouts.table import Table
 from tests.unit.builders import TABLE, history, plan_of
 
@@ -267,7 +268,7 @@ class TestTwoAtOnce:
         count(dynamodb, BAD)
         other = LedgerStore(dynamodb, TABLE)
         meanwhile(ledgers, monkeypatch, lambda: other.restart("checkout-42"), times=100)
-        with pytest.raises(RuntimeError, match="the evidence of checkout-42 was looked at by others 8 times in a row"):
+        with pytest.raises(Contended, match="the evidence of checkout-42 was looked at by others 8 times in a row"):
             ledgers.amend("checkout-42", lambda ledger: (ledger._replace(restarts=-1), []))
         assert read(other).restarts == 8
 

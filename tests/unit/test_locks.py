@@ -10,7 +10,7 @@ import pytest
 from headgate.analysis.verdict import Findings, Verdict
 from headgate.aws.arns import execution_name
 from headgate.aws.dynamodb import to_item
-from headgate.errors import Aborted, LockLost, RequestRefused
+from headgate.errors import Aborted, Contended, LockLost, RequestRefused
 from headgate.rollouts.locks import Locks
 from headgate.rollouts.table import Table
 from headgate.spec.plan import make_plan
@@ -473,7 +473,7 @@ class TestTheAliasOfAConsumer:
         start(locks, "alias")
         with monkeypatch.context() as patch:
             patch.setattr(table, "lock", lambda key: looks.pop() if looks and key == TARGET_KEY else lock(key))
-            with pytest.raises(RuntimeError, match="consumer was written to by others"):
+            with pytest.raises(Contended, match="consumer was written to by others"):
                 self.begin(locks, "consumer")
         # THEN the machine tries again, and it begins
         settle(locks, "alias")

@@ -10,7 +10,7 @@ import pytest
 from headgate.analysis.evidence import Standing
 from headgate.analysis.judge import Arm, Evidence
 from headgate.analysis.verdict import Findings, Verdict, judge_pause
-from headgate.errors import Aborted, LockLost
+from headgate.errors import Aborted, Contended, LockLost
 from headgate.rollouts.signal_inbox import unheard_signals
 from headgate.rollouts.steps import pause_key, step_key
 from headgate.rollouts.table import WriteConflict
@@ -404,7 +404,7 @@ class TestWhatHasBittenUs:
         steps.enter(plan.rollout_id, "rolling-back")
         # WHEN the pause is judged late, or another one begins, THEN neither leaves a trace
         late = Verdict(outcome="continue", reason="resumed", next="shift", step=0)
-        with pytest.raises(RuntimeError):
+        with pytest.raises(Contended):
             steps.close_pause(plan, 1, 1, Findings(step=0), late)
         with pytest.raises(LockLost, match="a pause comes too late"):
             pause(steps, plan, 2)
@@ -423,5 +423,5 @@ class TestWhatHasBittenUs:
 
         plan = start(locks)
         monkeypatch.setattr(table, "transact", overtaken)
-        with pytest.raises(RuntimeError, match="was written to by others 12 times in a row"):
+        with pytest.raises(Contended, match="was written to by others 12 times in a row"):
             pause(steps, plan)

@@ -12,7 +12,7 @@ from moto import mock_aws
 from headgate.ecs_tasks.definition import digest_of
 from headgate.ecs_tasks.registry import MAX_LOOKED_AT, TaskRegistry
 from headgate.ecs_tasks.tags import DEFINITION_TAG
-from headgate.errors import RequestRefused
+from headgate.errors import Contended, RequestRefused
 from tests.unit.builders import REGION
 from tests.unit.ecs_tasks import NEW_DEFINITION, FakeEcs
 
@@ -147,6 +147,6 @@ def test_what_ecs_may_answer_otherwise_later_is_left_to_the_machine(code: str) -
 def test_a_family_in_which_another_revision_is_being_made_is_asked_again_later() -> None:
     ecs = FakeEcs()
     ecs.busy = 1
-    with pytest.raises(RuntimeError, match="Too many concurrent attempts"):
+    with pytest.raises(Contended, match="Too many concurrent attempts"):
         kept(TaskRegistry(ecs), NEW_DEFINITION)
     assert name_of(kept(TaskRegistry(ecs), NEW_DEFINITION)) == "migrate:1"

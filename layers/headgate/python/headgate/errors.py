@@ -1,4 +1,4 @@
-"""The errors that the rollout machine tells apart; a class's name is the error name in its Catch blocks."""
+"""The errors that the state machines tell apart; a class's name is the error name in their Retry and Catch blocks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,17 @@ class HasWire(Protocol):
 
 class HeadgateError(Exception):
     """Base of every error that Headgate raises on purpose."""
+
+
+class Transient(HeadgateError):  # noqa: N818 - the name is part of the machines' contract
+    """Something outside failed in a way that another attempt may cure.
+
+    The machines retry this error and its subclasses, each by its name in ``statemachines/source/shapes.py``.
+    """
+
+
+class Contended(Transient):
+    """Others wrote to the same item each time, and the attempts of an optimistic write are used up."""
 
 
 class RequestRefused(HeadgateError):  # noqa: N818 - the name is part of the machine's contract

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from headgate.analysis.evidence import REQUESTS_PER_LOOK, Ledger, Pair, Standing, reported_value, take_looks
 from headgate.analysis.judge import Arm, Evidence, Reassurance
 from headgate.aws.dynamodb import RETENTION_DAYS, back_off, expiry, from_item, retry_conflicts, to_item
+from headgate.errors import Contended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +96,7 @@ class LedgerStore:
                 self._record(kept, looks)
                 return kept
             back_off(attempt)
-        raise RuntimeError(f"the evidence of {rollout_id} was looked at by others {_SAVE_ATTEMPTS} times in a row")
+        raise Contended(f"the evidence of {rollout_id} was looked at by others {_SAVE_ATTEMPTS} times in a row")
 
     def _save(self, before: Ledger, after: Ledger) -> bool:
         # Telemetry is added to the counts by transactions of its own; what CloudWatch said is counted here alone.

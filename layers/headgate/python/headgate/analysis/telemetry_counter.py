@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError
 
 from headgate.analysis.ledger_store import column, ledger_key
 from headgate.aws.dynamodb import back_off, expiry, from_item, to_item
+from headgate.errors import Contended, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -301,9 +302,7 @@ class TelemetryCounter:
                 ledgers = running({record.target for record in records})
                 continue
             return
-        raise RuntimeError(
-            f"watermarks were moved by others {_COUNT_ATTEMPTS} times in a row; the batch will be retried"
-        )
+        raise Contended(f"watermarks were moved by others {_COUNT_ATTEMPTS} times in a row; the batch will be retried")
 
     def _tally(self, new: list[TelemetryRecord], ledgers: dict[str, Ledger]) -> Iterator[tuple[Tally, int]]:
         by_target: dict[str, list[TelemetryRecord]] = defaultdict(list)
@@ -336,7 +335,7 @@ class TelemetryCounter:
                 return marks
             keys = unread[self._table]["Keys"]
             back_off(attempt)  # DynamoDB is throttled: botocore takes what it left out for an answer.
-        raise RuntimeError(f"DynamoDB left out watermarks {_COUNT_ATTEMPTS} times in a row; the batch will be retried")
+        raise Transient(f"DynamoDB left out watermarks {_COUNT_ATTEMPTS} times in a row; the batch will be retried")
 
     def _units(self, rollout_id: str) -> tuple[FailedUnits, int]:
         answer = self._client.get_item(TableName=self._table, Key=_units_key(rollout_id), ConsistentRead=True)

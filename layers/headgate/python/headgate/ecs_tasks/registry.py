@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from headgate.ecs_tasks.request import AT_FIELD
 from headgate.ecs_tasks.tags import DEFINITION_TAG
-from headgate.errors import RequestRefused
+from headgate.errors import Contended, RequestRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +86,7 @@ class TaskRegistry:
             code, message = (error.response["Error"][field] for field in ("Code", "Message"))
             if message.startswith(BUSY_CODES):
                 # The machine tries again after such an error, and may then find what was registered meanwhile.
-                raise RuntimeError(f"{what}: {message}") from None
+                raise Contended(f"{what}: {message}") from None
             if code not in REFUSAL_CODES:
                 raise  # ECS did not say no: the machine tries again.
             at = "" if what == AT_FIELD else "taskDefinition: "

@@ -24,10 +24,10 @@ def isolated() -> Iterator[IsolatedBlock]:
 
     Raises
     ------
-    RuntimeError
-        At the end, with all failures, so that whoever invoked tries again.
+    ExceptionGroup
+        At the end, with all failures, so that the caller tries again.
     """
-    failures: list[str] = []
+    failures: list[tuple[str, Exception]] = []
 
     @contextmanager
     def trying(rollout_id: str, told: str) -> Iterator[None]:
@@ -36,8 +36,9 @@ def isolated() -> Iterator[IsolatedBlock]:
                 yield
             except Exception as failure:  # noqa: BLE001 - raised below, all together
                 logger.exception(told)
-                failures.append(f"{rollout_id}: {failure}")
+                failures.append((rollout_id, failure))
 
     yield trying
     if failures:
-        raise RuntimeError("; ".join(failures))
+        told = "; ".join(f"{rollout_id}: {failure}" for rollout_id, failure in failures)
+        raise ExceptionGroup(told, [failure for _, failure in failures])

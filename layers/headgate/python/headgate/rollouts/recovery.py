@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.aws.dynamodb import MAX_ROLLOUT_SECONDS
 from headgate.aws.observability import logger
-from headgate.errors import LockLost, TargetChanged, TargetNotReady
+from headgate.errors import LockLost, TargetChanged, TargetNotReady, Transient
 from headgate.rollouts.locks import ending_fields
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Recovery:
         message = told.get("errorMessage")
         if error := _DRIVER_ERRORS.get(told.get("errorType")):
             raise error(message)
-        raise RuntimeError(f"the driver could not {action}, the next sweep tries again: {message}")
+        raise Transient(f"the driver could not {action}, the next sweep tries again: {message}")
 
 
 def unsettled_seconds(record: dict[str, Any] | None, fate: ExecutionStatus | None = None) -> float:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 from botocore.exceptions import ClientError
 
 from headgate.aws.dynamodb import RETENTION_DAYS, back_off, expiry, from_item, retry_conflicts, to_item
-from headgate.errors import LockLost
+from headgate.errors import Contended, LockLost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -248,9 +248,9 @@ def now_iso() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def contended(what: str) -> RuntimeError:
+def contended(what: str) -> Contended:
     """What is raised when optimistic writes have lost ``WRITE_ATTEMPTS`` times."""
-    return RuntimeError(f"{what} was written to by others {WRITE_ATTEMPTS} times in a row; try again")
+    return Contended(f"{what} was written to by others {WRITE_ATTEMPTS} times in a row; try again")
 
 
 def _item_key(pk: str, sk: str) -> dict[str, Any]:
