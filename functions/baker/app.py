@@ -19,6 +19,8 @@ from headgate.spec.signals import ends_bake
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from headgate.rollouts.record import RolloutRecord
+
 dynamodb = client("dynamodb")
 steps = Steps(Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS"))))
 ledgers = LedgerStore(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
@@ -37,11 +39,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
         machines.send_task_success(taskToken=event["token"], output=json.dumps(early))
 
 
-def early_end(plan: Plan, step: int, record: dict[str, Any]) -> dict[str, Any] | None:
+def early_end(plan: Plan, step: int, record: RolloutRecord) -> dict[str, Any] | None:
     """What came before the token was there, and found nobody to wake."""
     for signal in unheard_signals(record):
         if ends_bake(signal["signal"], signal["step"], step):
             return dict(signal)
     # An alarm that fired before its name was on record has sent no signal at all.
-    firing = alarms.firing_since(plan.guards.alarms, already=record.get("firing", plan.firing), since=None)
+    already = plan.firing if record.firing is None else record.firing
+    firing = alarms.firing_since(plan.guards.alarms, already=already, since=None)
     return {"signal": "alarm", "by": ", ".join(firing)} if firing else None

@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from headgate.aws.observability import logger
 from headgate.errors import LockLost, RequestRefused, TargetNotReady
+from headgate.rollouts.record import Fence
 from headgate.spec.plan import Plan
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def drive(
         raise ValueError(f"action: {action!r} is none of describe, {', '.join(PHASE_OF_ACTION)}")
 
     def still_ours() -> None:
-        table.require_lock(plan.target.key, plan.rollout_id, epoch)
+        table.require_lock(Fence.of(plan, epoch))
         # A call that was given up for lost may come to life after the rollback of its own rollout.
         if PHASE_OF_ACTION.get(action) != "rolling-back" and steps.is_rolling_back(plan.rollout_id):
             raise LockLost(f"rollout {plan.rollout_id} is being rolled back; {action} comes too late")
@@ -112,8 +113,8 @@ def drive(
     still_ours()
     record = steps.enter(plan.rollout_id, PHASE_OF_ACTION[action], _aim_of(event))
     # Of what is underway the machine has not been told.
-    known = record.get("state") if record.get("underway") or not event["state"] else event["state"]
-    driver = driver_of(plan, still_ours, record.get("aim"))
+    known = record.state if record.underway or not event["state"] else event["state"]
+    driver = driver_of(plan, still_ours, record.aim)
     try:
         state = _perform(driver, event, state_of.model_validate(known) if known else None)
     except TargetNotReady as not_ready:
