@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from headgate.analysis import judge
 from headgate.analysis.evidence import JudgeTerms, Ledger, Pair, take_looks
 from headgate.analysis.verdict import Verdict
 from headgate.aws.arns import execution_arn, execution_name
@@ -19,7 +20,7 @@ from headgate.spec.request import RolloutRequest, read_request
 from headgate.spec.signal_models import Signal
 
 if TYPE_CHECKING:
-    from headgate.analysis.judge import Arm
+    from headgate.analysis.judge import Arm, Evidence
     from headgate.rollouts.locks import Locks
     from headgate.rollouts.steps import Steps
     from headgate.rollouts.table import Table
@@ -132,6 +133,13 @@ def unheard(table: Table, rollout_id: str = "checkout-42") -> list[Any]:
     record = table.rollout(rollout_id)
     assert record is not None
     return unheard_signals(record)
+
+
+def look(
+    evidence: Evidence, candidate: Arm, stable: Arm, *, seconds: float = 0.0, shifted: bool = False, **terms: float
+) -> Evidence:
+    """The evidence after one more look, on these terms."""
+    return judge.look(evidence, candidate, stable, judge.LookTerms(**terms), seconds=seconds, shifted=shifted)
 
 
 def history(table: Table, rollout_id: str) -> list[dict[str, Any]]:
