@@ -230,7 +230,9 @@ def test_no_function_imports_the_models_of_the_events() -> None:
     [
         ("rollouts.steps", "rollouts.locks"),
         ("rollouts.locks", "rollouts.steps"),
+        ("rollouts.locks", "rollouts.settlement"),
         ("rollouts.locks", "pydantic"),
+        ("rollouts.settlement", "pydantic"),
         ("rollouts.steps", "pydantic"),
     ],
 )

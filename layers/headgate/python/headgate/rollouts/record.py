@@ -6,7 +6,6 @@ Without pydantic: functions that only record progress import this and start soon
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from headgate import keys
@@ -30,8 +29,7 @@ ANNOUNCED_AS: dict[TerminalStatus, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutRecord:
+class RolloutRecord(NamedTuple):
     """The record of a rollout. Another version of Headgate may have written it: attributes may be missing or unknown.
 
     Times are ISO 8601, and empty if the event has not happened.
@@ -46,9 +44,9 @@ class RolloutRecord:
     """The epoch of the target's lock under which the rollout runs; 0 before it has the lock."""
     arrival: int = 0
     """Its number in the target's line, if it had to wait."""
-    request: dict[str, Any] = field(default_factory=dict)
+    request: dict[str, Any] = {}
     """The request as it was admitted; empty if it could not be read."""
-    plan: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] = {}
     """The plan; empty before the rollout begins."""
     created_at: str = ""
     accepted_at: str = ""
@@ -69,9 +67,9 @@ class RolloutRecord:
     rolled_back: bool = False
     """Whether all that is left to do is to give back what the rollout has held."""
 
-    signals: dict[str, Any] = field(default_factory=dict)
+    signals: dict[str, Any] = {}
     """The signals by their id, each as a ``Signal`` on the wire."""
-    heard: list[str] = field(default_factory=list)
+    heard: list[str] = []
     """Ids of the signals that decide nothing again."""
     token: str | None = None
     """The task token of the open bake or pause."""
@@ -120,11 +118,10 @@ def _attribute(name: str) -> str:
     return first + "".join(map(str.title, others))
 
 
-_ATTRIBUTES = {each.name: _attribute(each.name) for each in fields(RolloutRecord) if each.name != "id"}
+_ATTRIBUTES = {name: _attribute(name) for name in RolloutRecord._fields if name != "id"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetLock:
+class TargetLock(NamedTuple):
     """The lock of a target. A target that was never rolled out has a free one."""
 
     target_key: str
@@ -156,26 +153,27 @@ class TargetLock:
 
     def taken_by(self, rollout_id: str) -> TargetLock:
         """The free lock once a rollout owns it."""
-        return replace(self, owner=rollout_id, epoch=self.epoch + 1)
+        return self._replace(owner=rollout_id, epoch=self.epoch + 1)
 
     def with_arrival(self) -> TargetLock:
         """The lock once one more request waits in line."""
-        return replace(self, arrivals=self.arrivals + 1, waiting=self.waiting + 1)
+        return self._replace(arrivals=self.arrivals + 1, waiting=self.waiting + 1)
 
     def taken_over(self) -> TargetLock:
         """The lock once its owner's execution can have no further effect."""
-        return replace(self, epoch=self.epoch + 1)
+        return self._replace(epoch=self.epoch + 1)
 
     def passed_to(self, heir_id: str, *, promoted: bool) -> TargetLock:
         """The lock once the next request in line owns it; ``promoted`` says whether its owner has succeeded."""
-        return replace(self._ended(promoted=promoted), owner=heir_id, epoch=self.epoch + 1, waiting=self.waiting - 1)
+        ended = self._ended(promoted=promoted)
+        return ended._replace(owner=heir_id, epoch=self.epoch + 1, waiting=self.waiting - 1)
 
     def freed(self, *, promoted: bool) -> TargetLock:
         """The lock once nobody owns it; ``promoted`` says whether its owner has succeeded."""
-        return replace(self._ended(promoted=promoted), owner=None)
+        return self._ended(promoted=promoted)._replace(owner=None)
 
     def _ended(self, *, promoted: bool) -> TargetLock:
-        return replace(self, last=self.owner) if promoted else self
+        return self._replace(last=self.owner) if promoted else self
 
 
 class Fence(NamedTuple):
