@@ -1386,7 +1386,7 @@ class TestWarden:
         def late(*_: Any) -> int:
             raise LockLost("rollout checkout-42 does not own it any more")
 
-        monkeypatch.setattr(deployed.module("warden").locks, "take_over", late)
+        monkeypatch.setattr(deployed.module("warden").settler, "take_over", late)
         deployed.call("warden")
         assert checkout.serves() == ("6", {"7": 0.1})
 
