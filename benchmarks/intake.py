@@ -336,7 +336,9 @@ def _burst(requests: int, *, telling: bool) -> Burst:
         arns = [execution_arn(world.outputs["RolloutMachineArn"], execution_name(name)) for name in ids]
         until(lambda: all(_started_at(world, arn) for arn in arns), 120, "executions have not begun", pause=1)
         begun = [_started_at(world, arn) or 0.0 for arn in arns]
-        stored = [datetime.fromisoformat((records.rollout(name) or {})["createdAt"]).timestamp() for name in ids]
+        stored = [
+            datetime.fromisoformat(record.created_at).timestamp() for name in ids if (record := records.rollout(name))
+        ]
         dead = _left(queues, world.outputs["RequestDeadLettersUrl"])
     burst = Burst(max(stored) - sent, max(begun) - sent, empty - sent, dead)
     say(f"  of {requests} at once the last is stored after {burst.stored:.0f} s, begun after {burst.begun:.0f} s")

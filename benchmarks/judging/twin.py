@@ -80,7 +80,7 @@ def first_crossing_as_shipped(
     looks: Looks, run: int, *, alpha: float, shifted: NDArray[np.bool_] | None = None, noise: float = 0.0
 ) -> int:
     """The same of one run, by the shipped judge, look by look."""
-    evidence = Evidence()
+    evidence, terms = Evidence(), judge.LookTerms(alpha, noise=noise)
     total: int = looks.candidate_failures.shape[1]
     seconds = 0.0
     arms = [
@@ -91,9 +91,7 @@ def first_crossing_as_shipped(
         seconds += looks.seconds
         change = shifted is not None and bool(shifted[at])
         if s1 + s0 or change:
-            evidence = judge.look(
-                evidence, Arm(n1, s1), Arm(n0, s0), alpha=alpha, seconds=seconds, shifted=change, noise=noise
-            )
+            evidence = judge.look(evidence, Arm(n1, s1), Arm(n0, s0), terms, seconds=seconds, shifted=change)
             seconds = 0.0
         if evidence.crosses(alpha):
             return at

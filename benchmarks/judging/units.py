@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.judging.cells import ALPHA, Outcome
 from benchmarks.judging.limits import HONEST
 from benchmarks.report import Section, table
-from headgate.analysis.judge import Arm, Evidence, look
+from headgate.analysis.judge import Arm, Evidence, LookTerms, look
 from headgate.analysis.telemetry_counter import FailedUnits
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def rolled_back_at(run: Run, counts: Rule) -> float:
         )
         arms = (Arm(good[second] + failed, failed) for good, failed in zip(run.good, failed, strict=True))
         # Looks without failures only invest cash, which adds up over time.
-        evidence = look(evidence, *arms, alpha=ALPHA, seconds=second + 1 - looked)
+        evidence = look(evidence, *arms, LookTerms(ALPHA), seconds=second + 1 - looked)
         looked = second + 1
         if evidence.crosses(ALPHA):
             return looked

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from headgate.analysis.evidence import REQUESTS_PER_LOOK
-from headgate.analysis.judge import Arm, Evidence, look
+from headgate.analysis.judge import Arm, Evidence, LookTerms, look
 from headgate_cli.simulation import Path, Result, Spread, floor
 from headgate_cli.traffic import Looks, synthesise
 
@@ -132,6 +132,7 @@ def _judge(
     setting: Setting, timetable: _Timetable, traffic: Looks
 ) -> tuple[_Stop | None, list[tuple[float, Evidence]]]:
     """Judge one run, look by look, until the evidence is in; also what the evidence was, and since which second."""
+    terms = LookTerms(setting.alpha, setting.tolerate, setting.clumps, setting.noise)
     evidence, before, phase_end = Evidence(), 0.0, 0
     course = [(before, evidence)]
     for first, after, candidate, stable in _looks_that_count(timetable, traffic):
@@ -140,12 +141,9 @@ def _judge(
             evidence,
             candidate,
             stable,
-            alpha=setting.alpha,
+            terms,
             seconds=now - before,
             shifted=0 < phase_end <= first,
-            tolerate=setting.tolerate,
-            clumps=setting.clumps,
-            noise=setting.noise,
         )
         course.append((now, evidence))
         if evidence.crosses(setting.alpha):

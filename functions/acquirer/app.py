@@ -34,5 +34,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def refuse_stale_undo(request: RolloutRequest) -> None:
     """An undo may have waited in line while something else was promoted."""
-    if request.undo_of and (last := table.lock(request.target.key).get("last")) != request.undo_of:
+    if request.undo_of and (last := table.lock(request.target.key).last) != request.undo_of:
         raise RequestRefused(f"rolloutId: {request.undo_of} is not what was promoted last any more; that is {last}")

@@ -19,6 +19,7 @@ from headgate.spec.signals import ends_bake
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from headgate.rollouts.record import RolloutRecord
     from headgate.spec.target_state import StateOnRecord
 
 dynamodb = client("dynamodb")
@@ -40,11 +41,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
         machines.send_task_success(taskToken=event["token"], output=json.dumps(early))
 
 
-def early_end(plan: Plan, step: int, record: dict[str, Any]) -> dict[str, Any] | None:
+def early_end(plan: Plan, step: int, record: RolloutRecord) -> dict[str, Any] | None:
     """What came before the token was there, and found nobody to wake."""
     for signal in unheard_signals(record):
         if ends_bake(signal["signal"], signal["step"], step):
             return dict(signal)
     # An alarm that fired before its name was on record has sent no signal at all.
-    firing = alarms.firing_since(plan.guards.alarms, already=record.get("firing", plan.firing), since=None)
+    already = plan.firing if record.firing is None else record.firing
+    firing = alarms.firing_since(plan.guards.alarms, already=already, since=None)
     return {"signal": "alarm", "by": ", ".join(firing)} if firing else None

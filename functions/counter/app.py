@@ -93,7 +93,7 @@ def judge(ledger: Ledger) -> None:
     record = table.running(ledger.rollout_id)
     if record is None:
         return
-    terms = JudgeTerms.of(Plan.model_validate(record["plan"]).guards)
+    terms = JudgeTerms.of(Plan.model_validate(record.plan).guards)
     seen = ledgers.look(ledger.rollout_id, terms)
     if seen and (reason := signaller.report(seen, terms)):
         logger.info("evidence is in", reason=reason)

@@ -29,6 +29,8 @@ from headgate.rollouts.table import Table
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from headgate.rollouts.record import RolloutRecord
+
 # Few attempts: a batch shares the function's timeout, and the queue is the better place to wait.
 dynamodb = client("dynamodb", attempts=4)
 machines = client("stepfunctions", attempts=3)
@@ -82,7 +84,7 @@ def is_late(context: LambdaContext) -> bool:
     return context.get_remaining_time_in_millis() < RESERVE_MS
 
 
-def take_in(message: dict[str, Any]) -> dict[str, Any] | None:
+def take_in(message: dict[str, Any]) -> RolloutRecord | None:
     """Store one request; its record if it holds its target's lock, and is to be started."""
     body: Any = None
     try:
@@ -98,12 +100,12 @@ def take_in(message: dict[str, Any]) -> dict[str, Any] | None:
     return table.rollout(request.id) if admission.lock == "held" else None
 
 
-def start(record: dict[str, Any]) -> bool:
+def start(record: RolloutRecord) -> bool:
     """Start a stored request's rollout; False where that fails."""
     try:
         executions.start(record)
     except Exception:  # noqa: BLE001 - throttled, most likely; the request is stored and holds its lock
-        logger.exception("rollout could not be started", execution=record["execution"])
+        logger.exception("rollout could not be started", execution=record.execution)
         return False
     return True
 

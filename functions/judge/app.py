@@ -10,8 +10,9 @@ from headgate.analysis.verdict import judge_bake, judge_pause
 from headgate.aws.clients import client
 from headgate.aws.observability import logger
 from headgate.aws.settings import setting
+from headgate.keys import pause_key, step_key
 from headgate.rollouts.findings import FindingsCollector
-from headgate.rollouts.steps import Steps, pause_key, step_key
+from headgate.rollouts.steps import Steps
 from headgate.rollouts.table import Table
 from headgate.spec.plan import Plan
 
@@ -24,7 +25,7 @@ dynamodb, cloudwatch = client("dynamodb"), client("cloudwatch")
 table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
 steps, alarms = Steps(table), AlarmStates(cloudwatch)
 ledgers = LedgerStore(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
-inquiry = FindingsCollector(table, ledgers, cloudwatch, client("sqs"))
+inquiry = FindingsCollector(table, steps, ledgers, cloudwatch, client("sqs"))
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -34,7 +35,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     key = pause_key(pause) if pause else step_key(step, bake)
     if recorded := steps.verdict(plan.rollout_id, key):
         return recorded  # A retry whose first answer was lost: the verdict stands.
-    findings = inquiry.find(plan, step, bake, key, event["state"])
+    findings = inquiry.close_and_collect(plan, step, bake, key, event["state"])
     verdict = end_pause(event, plan, findings) if pause else end_bake(event, plan, findings)
     logger.info("judged", verdict=verdict)
     return verdict

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from headgate.analysis.cloudwatch_counts import Points
     from headgate.rollouts.isolation import IsolatedBlock
+    from headgate.rollouts.record import RolloutRecord
 
 dynamodb = client("dynamodb")
 table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
@@ -57,17 +58,17 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return {"looked": looked}
 
 
-def running_rollouts(trying: IsolatedBlock) -> list[tuple[Plan, dict[str, Any]]]:
+def running_rollouts(trying: IsolatedBlock) -> list[tuple[Plan, RolloutRecord]]:
     """The rollouts that run, with their records; not those that cannot be read."""
     running = []
     for rollout_id in locks.owners():
         with trying(rollout_id, "a rollout cannot be read"):
             if record := table.running(rollout_id):
-                running.append((Plan.model_validate(record["plan"]), record))
+                running.append((Plan.model_validate(record.plan), record))
     return running
 
 
-def watched_rollouts(running: list[tuple[Plan, dict[str, Any]]], trying: IsolatedBlock) -> list[WatchedRollout]:
+def watched_rollouts(running: list[tuple[Plan, RolloutRecord]], trying: IsolatedBlock) -> list[WatchedRollout]:
     """Those that have shifted traffic, and are judged by CloudWatch."""
     watched: list[WatchedRollout] = []
     for plan, _ in running:
@@ -87,11 +88,11 @@ def look(plan: Plan, points: Points, now: int) -> dict[str, Any]:
     return {"rolloutId": plan.rollout_id, "points": len(points), "reason": reason}
 
 
-def look_at_source(plan: Plan, record: dict[str, Any]) -> None:
+def look_at_source(plan: Plan, record: RolloutRecord) -> None:
     """Hold a consumer's source against its limits, while the candidate is at work."""
-    if plan.guards.source is None or record.get("phase") != "baking":
+    if plan.guards.source is None or record.phase != "baking":
         return
-    if reason := sources.beyond_limits(plan, source_health(record["state"]), record["startedAt"]):
+    if reason := sources.beyond_limits(plan, source_health(record.state or {}), record.started_at):
         logger.info("a source is beyond a limit", reason=reason)
         ledger = ledgers.read(plan.rollout_id)
         signaller.tell_evidence(plan.rollout_id, ledger.restarts if ledger else 0, by="source", reason=reason)

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from headgate.aws.clients import client
 from headgate.aws.dynamodb import from_item
+from headgate.aws.errors import code_of
 from headgate.aws.observability import logger
 from headgate.aws.settings import setting
 from headgate.aws.undelivered import put_aside
@@ -117,7 +118,7 @@ def publish(chunk: list[Announcement]) -> None:
     try:
         results = iter(put([each.entry for each in chunk if each.entry]))
     except ClientError as error:
-        if error.response["Error"]["Code"] not in REFUSED:
+        if code_of(error) not in REFUSED:
             raise
         if len(chunk) == 1:
             keep(chunk[0].record, f"the bus refuses it: {error}")

@@ -10,13 +10,13 @@ from headgate.aws.settings import setting
 from headgate.aws.stepfunctions import failure_reason
 from headgate.ids import recorded_id
 from headgate.rollouts.executions import Executions
-from headgate.rollouts.locks import Locks, ending_fields
+from headgate.rollouts.settlement import Settler, ending_fields
 from headgate.rollouts.table import Table
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-locks = Locks(Table(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS"))))
+rollouts = Settler(Table(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS"))))
 executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
 
 
@@ -28,7 +28,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     fields = ending_fields(outcome, reason, state)
     # 0 before the lock was held. An execution of a definition from before an update of Headgate tells none.
     epoch = event.get("epoch") or None
-    settlement = locks.settle(rollout_id, event["execution"], outcome, fields, epoch=epoch)
+    settlement = rollouts.settle(rollout_id, event["execution"], outcome, fields, epoch=epoch)
     if settlement.objection:
         logger.warning("not promoted after all", reason=settlement.objection)
         return {"outcome": "objected", "reason": settlement.objection}

@@ -59,8 +59,9 @@ def age_of(event: dict[str, Any]) -> float:
 
 def began_after(rollout_id: str, alarm: AlarmChange) -> bool:
     """True for an event that was held up: its alarm fired before the rollout began, which has taken note of it."""
-    record = table.rollout(rollout_id) or {}
-    return datetime.fromisoformat(alarm.at) < datetime.fromisoformat(record.get("createdAt", alarm.at))
+    record = table.rollout(rollout_id)
+    created_at = record.created_at if record else ""
+    return datetime.fromisoformat(alarm.at) < datetime.fromisoformat(created_at or alarm.at)
 
 
 def send(rollout_id: str, signal_id: str, kind: SignalKind, by: str, reason: str) -> None:

@@ -17,17 +17,20 @@ from headgate.errors import LockLost, TargetNotReady
 from headgate.ids import recorded_id
 from headgate.rollouts.executions import Executions
 from headgate.rollouts.isolation import isolated
-from headgate.rollouts.locks import Locks, owns_lock
+from headgate.rollouts.locks import Locks
 from headgate.rollouts.recovery import UNSETTLED_METRIC, Recovery, unsettled_seconds
+from headgate.rollouts.settlement import Settler
 from headgate.rollouts.table import Table
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from headgate.rollouts.record import RolloutRecord
+
 table = Table(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
-locks = Locks(table)
+locks, settler = Locks(table), Settler(table)
 executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
-rescuer = Recovery(locks, client("lambda", attempts=1))
+rescuer = Recovery(table, settler, client("lambda", attempts=1))
 
 OUTLIVES_A_SWEEP_SECONDS = 120.0
 """A sweep comes each minute: what the first one settles is told by no metric, and costs none."""
@@ -69,32 +72,32 @@ def look_after(rollout_id: str, target: str | None, warden: str) -> None:
         Key of the target whose lock it holds; None where its execution has ended, which may hold one or not.
     """
     record = table.rollout(rollout_id)
-    if record is not None and owns_lock(record):
-        see_that_it_lives(rollout_id, record, warden)
+    if record is not None and record.owns_lock:
+        see_that_it_lives(record, warden)
     elif target is not None:
         free(rollout_id, record, target, warden)
 
 
-def free(rollout_id: str, record: dict[str, Any] | None, target: str, warden: str) -> None:
+def free(rollout_id: str, record: RolloutRecord | None, target: str, warden: str) -> None:
     """Free or hand on the lock of a rollout that has ended, or whose record is gone."""
     tell_unsettled(unsettled_seconds(record), warden)
-    if heir := locks.release(rollout_id, target):
+    if heir := settler.release(rollout_id, target):
         executions.start(heir)
 
 
-def see_that_it_lives(rollout_id: str, record: dict[str, Any], warden: str) -> None:
+def see_that_it_lives(record: RolloutRecord, warden: str) -> None:
     """Start a rollout that never began; roll one back whose execution is dead."""
-    fate = executions.fate(record["execution"])
+    fate = executions.fate(record.execution)
     if fate.status == "RUNNING":
         return
     tell_unsettled(unsettled_seconds(record, fate), warden)
-    if fate.status is None and record["status"] == "accepted":
+    if fate.status is None and record.status == "accepted":
         logger.warning("a rollout was accepted and never began; starting it")
         executions.start(record)
         return
     logger.warning("a rollout's execution is dead; rolling back", status=fate.status)
     try:
-        if heir := rescuer.rescue(rollout_id, record, f"its execution ended as {fate.status} and left it unfinished"):
+        if heir := rescuer.rescue(record, f"its execution ended as {fate.status} and left it unfinished"):
             executions.start(heir)
     except LockLost as lost:
         logger.info("another warden was faster", reason=str(lost))

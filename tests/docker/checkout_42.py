@@ -13,6 +13,7 @@ from headgate.rollouts.steps import Steps
 from headgate.rollouts.table import Table
 from headgate.spec.plan import Plan
 from headgate.spec.request import RolloutRequest
+from tests.unit.builders import stored_lock, stored_rollout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,12 +114,12 @@ class Checkout42:
     @property
     def record(self) -> dict[str, Any]:
         """The rollout's record."""
-        return self.table.rollout(ID) or {}
+        return stored_rollout(self.table, ID) or {}
 
     @property
     def owner(self) -> str | None:
         """Who holds the target's lock."""
-        owner: str | None = self.table.lock(TARGET).get("owner")
+        owner: str | None = stored_lock(self.table, TARGET).get("owner")
         return owner
 
     @property

@@ -11,6 +11,7 @@ import pytest
 from emulator.application import ROOT
 from tests.docker.checkout_42 import CANDIDATE, ID, STABLE, Checkout42, sample
 from tests.local.ecs_jobs import CLUSTER, define
+from tests.unit.builders import stored_rollout
 from tools.invoke import event_for, function_names, sample_event
 
 if TYPE_CHECKING:
@@ -75,10 +76,10 @@ def test_intake_takes_a_request_of_the_fifo_queue_in(
     assert run("Intake", event) == {"batchItemFailures": []}
 
     assert rollout.owner == "checkout-43"
-    record = rollout.table.rollout("checkout-43")
+    record = stored_rollout(rollout.table, "checkout-43")
     assert record is not None
     rollout.machines.stop_execution(executionArn=record["execution"], cause="the test has seen enough")
-    rollout.eventually(lambda: "endedAt" in (rollout.table.rollout("checkout-43") or {}))
+    rollout.eventually(lambda: "endedAt" in (stored_rollout(rollout.table, "checkout-43") or {}))
 
 
 def test_planner_works_the_strategy_out(run: Callable[..., Any], rollout: Checkout42) -> None:

@@ -20,7 +20,7 @@ from emulator.application import parameters
 from headgate.aws.arns import execution_arn, execution_name
 from headgate.aws.dynamodb import from_item, to_item
 from headgate.rollouts.table import Table, now_iso
-from tests.unit.builders import history
+from tests.unit.builders import history, stored_rollout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -305,7 +305,7 @@ class Headgate:
 
     def record(self, rollout_id: str) -> dict[str, Any]:
         """The record of a rollout as it is now; empty where there is none."""
-        return self.table.rollout(rollout_id) or {}
+        return stored_rollout(self.table, rollout_id) or {}
 
     def ended(self, rollout_id: str, seconds: float = 60) -> dict[str, Any]:
         """The record of a rollout once it has ended, and its execution too."""

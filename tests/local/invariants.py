@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.rollouts.signal_inbox import SignalInbox
 from tests.local.deployed import ENDS, eventually
+from tests.unit.builders import stored_lock
 
 if TYPE_CHECKING:
     from tests.local.deployed import Headgate
@@ -115,7 +116,7 @@ def assert_every_event_reached_the_bus(headgate: Headgate, rollout_id: str) -> N
 
 def assert_nothing_is_held(headgate: Headgate, rollout_id: str, record: dict[str, Any]) -> None:
     """The lock is free or a successor's, no place in line is kept, no alarm is waited for, no bake is open."""
-    assert headgate.table.lock(record["targetKey"]).get("owner") != rollout_id
+    assert stored_lock(headgate.table, record["targetKey"]).get("owner") != rollout_id
     assert rollout_id not in headgate.waiting(record["targetKey"])
     assert "token" not in record
     for alarm in record.get("plan", {}).get("guards", {}).get("alarms", []):
@@ -124,7 +125,7 @@ def assert_nothing_is_held(headgate: Headgate, rollout_id: str, record: dict[str
 
 def assert_alias_is_as_recorded(headgate: Headgate, rollout_id: str, record: dict[str, Any]) -> None:
     """The alias is 100 % on one revision, the one on record; a successor of the rollout answers for itself."""
-    lock = headgate.table.lock(record["targetKey"])
+    lock = stored_lock(headgate.table, record["targetKey"])
     if lock["epoch"] != record.get("epoch"):
         return
     assert (lock.get("last") == rollout_id) == (record["status"] == "succeeded")

@@ -48,12 +48,14 @@ from headgate.ecs_tasks.runs import TaskRuns
 from headgate.planning.hook_checks import HookChecks
 from headgate.rollouts import recovery
 from headgate.rollouts.locks import HELD_LOCKS, Locks
-from headgate.rollouts.table import ANNOUNCED_AS, Table, now_iso
+from headgate.rollouts.record import ANNOUNCED_AS
+from headgate.rollouts.table import Table, now_iso
 from headgate.spec.request import RolloutRequest
 from headgate.targets.event_source.lookup import ConsumerLookup
 from headgate.targets.event_source.rollout_dlq import RolloutQueues
 from tests.statemachines.ecs import Tasks
 from tests.statemachines.engine import ACCOUNT, REGION, Engine, Execution, LambdaServiceError, ServiceError
+from tests.unit.builders import stored_lock, stored_rollout
 from tests.unit.consuming import PREFIX, ConsumerSqs, SqsService
 from tests.unit.ecs_tasks import GOOD, SUBNETS
 from tests.unit.queues import EPOCH, Clock, arn
@@ -478,8 +480,9 @@ class Rollouts:
         self.functions.served = self.engine.functions
         for name in ("lambda_alias_driver", *_SAMPLE_HOOKS):
             opening.enter_context(mock.patch.object(_modules[name], "functions", Client(self.functions)))
-        rescuer = recovery.Recovery(_modules["warden"].locks, Client(self.functions))
-        opening.enter_context(mock.patch.object(_modules["warden"], "rescuer", rescuer))
+        warden = _modules["warden"]
+        rescuer = recovery.Recovery(warden.table, warden.settler, Client(self.functions))
+        opening.enter_context(mock.patch.object(warden, "rescuer", rescuer))
         # A sweep asks once: tests sweep as often as they need.
         opening.enter_context(mock.patch.object(recovery, "RECOVERY_SECONDS", 0))
         for name, outlet in (("intake", "queues"), ("counter", "queues"), ("publisher", "events")):
@@ -706,7 +709,7 @@ class Rollouts:
 
     def steal_lock(self) -> None:
         """The lock as another rollout would hold it after this one was given up."""
-        lock = self.table.lock(TARGET_KEY)
+        lock = stored_lock(self.table, TARGET_KEY)
         self._put({**lock, "owner": "thief", "epoch": lock["epoch"] + 1, "version": lock["version"] + 1})
 
     # Faults
@@ -820,7 +823,7 @@ class Rollouts:
         return seen
 
     def record(self, rollout_id: str = "checkout-42") -> dict[str, Any]:
-        return self.table.rollout(rollout_id) or {}
+        return stored_rollout(self.table, rollout_id) or {}
 
     def announced(self, rollout_id: str = "checkout-42") -> list[str]:
         """The detail types in the outbox, in the order of their time."""

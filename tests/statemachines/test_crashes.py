@@ -27,7 +27,7 @@ import pytest
 
 from headgate.aws.arns import execution_arn, execution_name
 from headgate.aws.dynamodb import to_item
-from headgate.rollouts.table import ANNOUNCED_AS
+from headgate.rollouts.record import ANNOUNCED_AS
 from tests.statemachines.engine import ACCOUNT, REGION, LambdaServiceError
 from tests.statemachines.rollouts import (
     ALARM,

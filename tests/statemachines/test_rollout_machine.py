@@ -28,7 +28,7 @@ from tests.statemachines.rollouts import (
     parts,
     passed,
 )
-from tests.unit.builders import UNUSABLE_IDS
+from tests.unit.builders import UNUSABLE_IDS, stored_lock
 from tests.unit.consuming import UUID
 from tests.unit.ecs_tasks import cause, container, detail
 
@@ -673,7 +673,7 @@ def test_a_rollout_whose_end_cannot_be_recorded_keeps_its_lock(app: Rollouts) ->
     execution = app.run(app.request())
     assert (execution.states()[-1], execution.error) == ("Unsettled", "Unsettled")
     assert app.record()["status"] == "running"
-    assert app.table.lock(TARGET_KEY)["owner"] == "checkout-42"
+    assert stored_lock(app.table, TARGET_KEY)["owner"] == "checkout-42"
     assert app.functions.routing == (CANDIDATE, {})
 
 
@@ -689,7 +689,7 @@ def test_an_execution_that_lost_its_lock_has_no_further_effect(app: Rollouts, st
     assert (execution.states()[-2:], execution.error) == ([state, "Superseded"], "LockLost")
     routing, record = left[0]
     assert app.functions.routing == routing
-    assert (app.record()["status"], app.table.lock(TARGET_KEY)["owner"]) == (record["status"], "thief")
+    assert (app.record()["status"], stored_lock(app.table, TARGET_KEY)["owner"]) == (record["status"], "thief")
 
 
 # --- Signals ---------------------------------------------------------------------------------------------------------
@@ -1105,5 +1105,5 @@ def test_a_judge_that_another_attempt_overtakes_gives_the_verdict_that_was_recor
             reached.set()
             app.again("Judge")
 
-    with app.on("judge", "inquiry.find", then=overtake):
+    with app.on("judge", "inquiry.close_and_collect", then=overtake):
         assert app.run(app.request()).states()[-1] == "Promoted"

@@ -7,11 +7,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from headgate.analysis import judge
 from headgate.analysis.evidence import JudgeTerms, Ledger, Pair, take_looks
 from headgate.analysis.verdict import Verdict
 from headgate.aws.arns import execution_arn, execution_name
+from headgate.keys import pause_key, step_key
+from headgate.rollouts.settlement import Settler
 from headgate.rollouts.signal_inbox import unheard_signals
-from headgate.rollouts.steps import pause_key, step_key
 from headgate.rollouts.table import now_iso
 from headgate.spec.plan import Plan, make_plan
 from headgate.spec.request import RolloutRequest, read_request
@@ -19,7 +21,7 @@ from headgate.spec.signal_models import Signal
 from headgate.targets.progress import Done, Pending
 
 if TYPE_CHECKING:
-    from headgate.analysis.judge import Arm
+    from headgate.analysis.judge import Arm, Evidence
     from headgate.rollouts.locks import Locks
     from headgate.rollouts.steps import Steps
     from headgate.rollouts.table import Table
@@ -105,7 +107,8 @@ def start(locks: Locks, rollout_id: str = "checkout-42", *, firing: list[str] | 
 
 def settle(locks: Locks, rollout_id: str = "checkout-42", outcome: Any = "succeeded", **fields: Any) -> Any:
     """End a rollout as its own execution would."""
-    return locks.settle(rollout_id, execution_of(rollout_id), outcome, {"reason": "done", **fields})
+    settler = Settler(locks._table)
+    return settler.settle(rollout_id, execution_of(rollout_id), outcome, {"reason": "done", **fields})
 
 
 def bake(steps: Steps, plan: Plan, step: int = 0, *, token: str = FIRST_TOKEN, attempt: str = "a") -> list[Any]:
@@ -115,7 +118,9 @@ def bake(steps: Steps, plan: Plan, step: int = 0, *, token: str = FIRST_TOKEN, a
 
 def end_bake(steps: Steps, rollout_id: str = "checkout-42", step: int = 0) -> list[Any]:
     """Close a bake; the signals that have come."""
-    return unheard_signals(steps.close_wait(rollout_id, step_key(step, 0)))
+    record = steps.close_wait(rollout_id, step_key(step, 0))
+    assert record is not None
+    return unheard_signals(record)
 
 
 def pause(steps: Steps, plan: Plan, number: int = 1, *, token: str = "p-1", **verdict: Any) -> list[Any]:  # noqa: S107
@@ -125,7 +130,34 @@ def pause(steps: Steps, plan: Plan, number: int = 1, *, token: str = "p-1", **ve
 
 def end_pause(steps: Steps, rollout_id: str = "checkout-42", number: int = 1) -> list[Any]:
     """Close the wait of a pause; the signals that have come."""
-    return unheard_signals(steps.close_wait(rollout_id, pause_key(number)))
+    record = steps.close_wait(rollout_id, pause_key(number))
+    assert record is not None
+    return unheard_signals(record)
+
+
+def stored_rollout(table: Table, rollout_id: str) -> dict[str, Any] | None:
+    """A rollout's record as the table keeps it, its request and plan as data."""
+    item = table.get(f"ROLLOUT#{rollout_id}", "ROLLOUT")
+    return item and item | {name: json.loads(item[name]) for name in ("request", "plan") if name in item}
+
+
+def stored_lock(table: Table, target_key: str) -> dict[str, Any]:
+    """A target's lock as the table keeps it; empty if it was never written."""
+    return table.get(f"TARGET#{target_key}", "LOCK") or {}
+
+
+def unheard(table: Table, rollout_id: str = "checkout-42") -> list[Any]:
+    """The signals of a rollout that decide something yet."""
+    record = table.rollout(rollout_id)
+    assert record is not None
+    return unheard_signals(record)
+
+
+def look(
+    evidence: Evidence, candidate: Arm, stable: Arm, *, seconds: float = 0.0, shifted: bool = False, **terms: float
+) -> Evidence:
+    """The evidence after one more look, on these terms."""
+    return judge.look(evidence, candidate, stable, judge.LookTerms(**terms), seconds=seconds, shifted=shifted)
 
 
 def history(table: Table, rollout_id: str) -> list[dict[str, Any]]:
@@ -147,7 +179,7 @@ def admit(locks: Locks, rollout_id: str, **fields: Any) -> Any:
 def status_of(table: Table, rollout_id: str) -> str:
     record = table.rollout(rollout_id)
     assert record is not None
-    return str(record["status"])
+    return record.status
 
 
 def endings(table: Table, rollout_id: str) -> list[str]:

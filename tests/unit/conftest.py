@@ -11,6 +11,7 @@ from moto import mock_aws
 
 from headgate.analysis.ledger_store import LedgerStore
 from headgate.rollouts.locks import HELD_LOCKS, Locks
+from headgate.rollouts.settlement import Settler
 from headgate.rollouts.signal_inbox import SignalInbox
 from headgate.rollouts.steps import Steps
 from headgate.rollouts.table import Table
@@ -83,6 +84,11 @@ def table(dynamodb: Any) -> Table:
 @pytest.fixture
 def locks(table: Table) -> Locks:
     return Locks(table)
+
+
+@pytest.fixture
+def settler(table: Table) -> Settler:
+    return Settler(table)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 from headgate.aws.sqs_queues import Queues
 from headgate.aws.stream_replay import StreamReplay
 from headgate.errors import Aborted, LockLost, TargetNotReady
+from headgate.rollouts.record import RolloutRecord
 from headgate.spec.plan import Plan, make_plan
 from headgate.spec.request import read_request
 from headgate.spec.targets import LambdaAliasTarget
@@ -28,6 +29,7 @@ from tests.unit.streams import FakeFunctions, FakeStream, kinesis_record
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from headgate.rollouts.record import Fence
     from headgate.spec.position import Position
     from tests.unit.services import FakeLambda, FakeMapping
 
@@ -127,16 +129,17 @@ class Record:
         self.interrupt: Callable[[str, str], None] = nothing_happens
         self.objection = ""
 
-    def require_lock(self, target_key: str, rollout_id: str, epoch: int) -> None:
-        assert (target_key, rollout_id, epoch) == (f"event-source/{UUID}", "orders-42", 1)
+    def require_lock(self, fence: Fence) -> None:
+        assert fence == (f"event-source/{UUID}", "orders-42", 1)
         if not self.ours:
             raise LockLost("the lock is somebody else's")
 
-    def enter(self, rollout_id: str, phase: str, aim: float | None = None) -> dict[str, Any]:
+    def enter(self, rollout_id: str, phase: str, aim: float | None = None) -> RolloutRecord:
         self.fields |= {"phase": phase} | ({} if aim is None else {"aim": aim})
         if self.objection and phase != "rolling-back":
             raise Aborted(self.objection)
-        return dict(self.fields)
+        item = {"pk": "ROLLOUT#orders-42", "status": "running", "execution": "orders-42"}
+        return RolloutRecord.of(item | self.fields)
 
     def is_rolling_back(self, rollout_id: str) -> bool:
         return self.fields.get("phase") == "rolling-back"

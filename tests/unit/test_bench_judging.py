@@ -14,8 +14,9 @@ import pytest
 from benchmarks.judging import rules, scenarios, twin, units
 from benchmarks.judging.scenarios import Scenario
 from benchmarks.judging.units import EACH, FOR_EVER, MEMORY, NONE, Failure, Run, Traffic
-from headgate.analysis.judge import Arm, Evidence, look
+from headgate.analysis.judge import Arm, Evidence
 from headgate_cli.traffic import Looks
+from tests.unit.builders import look
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -22,8 +22,8 @@ from headgate.analysis.evidence import (
     evidence_for,
     take_looks,
 )
-from headgate.analysis.judge import Arm, Evidence, Reassurance, look
-from tests.unit.builders import plan_of
+from headgate.analysis.judge import Arm, Evidence, Reassurance
+from tests.unit.builders import look, plan_of
 
 FIRST_STEP, SECOND_STEP = 1_000_000, 2_000_000
 """When each step's weight took effect, in milliseconds."""

@@ -26,7 +26,7 @@ from headgate.aws.arns import execution_name
 from headgate.aws.dynamodb import to_item
 from headgate.errors import Aborted, LockLost, RequestRefused, TargetChanged, TargetNotReady
 from headgate.rollouts import recovery
-from headgate.rollouts.signal_inbox import unheard_signals
+from headgate.rollouts.settlement import Settler
 from headgate.rollouts.table import now_iso
 from headgate.spec.plan import Plan
 from headgate.spec.request import RolloutRequest
@@ -48,6 +48,9 @@ from tests.unit.builders import (
     request_of,
     settle,
     start,
+    stored_lock,
+    stored_rollout,
+    unheard,
 )
 from tests.unit.consuming import ConsumerSqs, SqsService
 from tests.unit.queues import Clock, arn
@@ -274,7 +277,7 @@ def refuse_to_start(operation: str, _when: str) -> None:
 
 
 def record_of(table: Table, rollout_id: str = "checkout-42") -> dict[str, Any]:
-    record = table.rollout(rollout_id)
+    record = stored_rollout(table, rollout_id)
     assert record is not None
     return record
 
@@ -364,7 +367,7 @@ class TestIntake:
         assert deployed.call("intake") == {"batchItemFailures": []}
         request = RolloutRequest.model_validate(event("rollout_requested")["detail"])
         assert list(machines.executions.values()) == [request.to_wire()]
-        assert table.lock(TARGET_KEY)["owner"] == "checkout-42"
+        assert stored_lock(table, TARGET_KEY)["owner"] == "checkout-42"
 
     def test_a_request_that_comes_twice_runs_once(
         self, table: Table, deployed: Functions, machines: FakeStepFunctions
@@ -373,14 +376,14 @@ class TestIntake:
         machines.ended |= dict.fromkeys(machines.executions, "SUCCEEDED")
         assert deployed.call("intake") == {"batchItemFailures": []}
         assert len(machines.executions) == 1
-        assert table.lock(TARGET_KEY)["epoch"] == 1
+        assert stored_lock(table, TARGET_KEY)["epoch"] == 1
 
     def test_a_request_for_a_busy_target_is_stored_in_line_and_not_started(
         self, table: Table, locks: Locks, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
         locks.admit(request_of("before"), execution_of("before"))
         assert deployed.call("intake") == {"batchItemFailures": []}
-        record = table.rollout("checkout-42")
+        record = stored_rollout(table, "checkout-42")
         assert record is not None
         assert (record["status"], machines.executions) == ("waiting", {})
 
@@ -389,7 +392,7 @@ class TestIntake:
     ) -> None:
         payload = message(json.dumps({"target": TARGET}))
         deployed.call("intake", payload)
-        assert table.lock(TARGET_KEY)["owner"] == payload["Records"][0]["messageId"]
+        assert stored_lock(table, TARGET_KEY)["owner"] == payload["Records"][0]["messageId"]
 
     def test_an_events_own_id_serves_where_its_request_has_none(
         self, table: Table, deployed: Functions, machines: FakeStepFunctions
@@ -397,7 +400,7 @@ class TestIntake:
         envelope = event("rollout_requested")
         del envelope["detail"]["id"]
         deployed.call("intake", message(json.dumps(envelope)))
-        assert table.lock(TARGET_KEY)["owner"] == envelope["id"]
+        assert stored_lock(table, TARGET_KEY)["owner"] == envelope["id"]
 
     @pytest.mark.parametrize(
         ("body", "reason"),
@@ -455,7 +458,7 @@ class TestUndo:
         (request,) = machines.executions.values()
         assert (request["id"], request["undoOf"]) == ("undo-checkout-42", "checkout-42")
         assert (request["candidate"], request["strategy"]) == ({"version": "6"}, "AllAtOnce")
-        assert table.lock(TARGET_KEY)["owner"] == "undo-checkout-42"
+        assert stored_lock(table, TARGET_KEY)["owner"] == "undo-checkout-42"
 
     def test_it_takes_back_the_last_promotion_where_it_names_none(
         self, table: Table, promoted: None, deployed: Functions, machines: FakeStepFunctions
@@ -505,7 +508,7 @@ class TestUndo:
         assert told | {"at": ""} == event("rollout_undone")["detail"] | {"at": ""}
         last = locks.last_promoted(TARGET_KEY)
         assert last is not None
-        assert (last["pk"], last["stable"]) == ("ROLLOUT#undo-checkout-42", "7")
+        assert (last.id, last.stable) == ("undo-checkout-42", "7")
 
 
 class TestPlanner:
@@ -640,10 +643,10 @@ class TestAcquirer:
         assert [deployed.call("acquirer"), deployed.call("acquirer")] == [held, held]
         assert [kind for kind, _ in announced(table, "checkout-42")] == ["Rollout Started"]
 
-    def test_it_waits_its_turn_and_begins_when_it_comes(self, locks: Locks, deployed: Functions) -> None:
+    def test_it_waits_its_turn_and_begins_when_it_comes(self, table: Table, locks: Locks, deployed: Functions) -> None:
         locks.admit(request_of("before"), execution_of("before"))
         assert deployed.call("acquirer")["lock"] == "waits"
-        locks.settle("before", execution_of("before"), "succeeded", {"reason": ""})
+        Settler(table).settle("before", execution_of("before"), "succeeded", {"reason": ""})
         # Its first execution has ended in line; it runs in one of its own.
         payload = event("acquirer") | {"execution": f"{execution_of('checkout-42')}-2"}
         assert deployed.call("acquirer", payload) == {"lock": "held", "epoch": 2, "reason": ""}
@@ -1071,11 +1074,11 @@ CUT_OFF = json.dumps(
 class TestSettler:
     def test_it_ends_the_rollout(self, table: Table, running: Plan, deployed: Functions) -> None:
         answer = deployed.call("settler")
-        record = table.rollout("checkout-42")
+        record = stored_rollout(table, "checkout-42")
         assert record is not None
         assert answer == {"outcome": "succeeded", "reason": record["reason"], "serving": "7"}
         assert (record["status"], record["serving"], record["stable"]) == ("succeeded", "7", "6")
-        assert "owner" not in table.lock(TARGET_KEY)
+        assert "owner" not in stored_lock(table, TARGET_KEY)
 
     def test_it_starts_the_next_in_line_once(
         self, locks: Locks, running: Plan, deployed: Functions, machines: FakeStepFunctions
@@ -1093,7 +1096,7 @@ class TestSettler:
         deployed.call("signaller", event("rollout_signal_abort"))
         # WHEN the rollout settles, THEN it is told, and has not ended
         assert deployed.call("settler") == {"outcome": "objected", "reason": "aborted by kim: wrong release"}
-        assert (record_of(table)["status"], table.lock(TARGET_KEY)["owner"]) == ("running", "checkout-42")
+        assert (record_of(table)["status"], stored_lock(table, TARGET_KEY)["owner"]) == ("running", "checkout-42")
         assert [kind for kind, _ in announced(table, "checkout-42")] == ["Rollout Started"]
         # AND settles as rolled back once it is
         assert deployed.call("settler", event("settler") | {"outcome": "rolled-back"})["outcome"] == "rolled-back"
@@ -1140,10 +1143,12 @@ class TestSettler:
         self, table: Table, locks: Locks, running: Plan, deployed: Functions
     ) -> None:
         # GIVEN a warden at work on a rollout whose execution somebody has redriven
-        locks.take_over("checkout-42", record_of(table))
+        record = table.rollout("checkout-42")
+        assert record is not None
+        Settler(table).take_over(record)
         with pytest.raises(LockLost, match="taken over"):
             deployed.call("settler")
-        assert (record_of(table)["status"], table.lock(TARGET_KEY)["owner"]) == ("running", "checkout-42")
+        assert (record_of(table)["status"], stored_lock(table, TARGET_KEY)["owner"]) == ("running", "checkout-42")
 
     def test_an_execution_of_a_definition_that_tells_no_epoch_ends_as_before(
         self, table: Table, running: Plan, deployed: Functions
@@ -1203,7 +1208,7 @@ class TestWarden:
         assert checkout.serves() == ("6", {})
         assert (record["status"], record["serving"], record["candidate"]) == ("rolled-back", "6", "7")
         assert record["reason"] == "its execution ended as ABORTED and left it unfinished"
-        assert "owner" not in table.lock(TARGET_KEY)
+        assert "owner" not in stored_lock(table, TARGET_KEY)
         assert [kind for kind, _ in announced(table, "checkout-42")] == ["Rollout Rolled Back", "Rollout Started"]
 
     def test_what_was_released_after_the_promotion_comes_back(
@@ -1245,9 +1250,9 @@ class TestWarden:
         self, table: Table, running: Plan, deployed: Functions, machines: FakeStepFunctions, payload: Any
     ) -> None:
         machines.executions[execution_of("checkout-42").rsplit(":", 1)[-1]] = {}
-        before = history(table, "checkout-42"), table.lock(TARGET_KEY)
+        before = history(table, "checkout-42"), stored_lock(table, TARGET_KEY)
         deployed.call("warden", payload)
-        assert (history(table, "checkout-42"), table.lock(TARGET_KEY)) == before
+        assert (history(table, "checkout-42"), stored_lock(table, TARGET_KEY)) == before
 
     def test_what_was_accepted_and_never_began_is_started(
         self, table: Table, locks: Locks, deployed: Functions, machines: FakeStepFunctions
@@ -1268,7 +1273,7 @@ class TestWarden:
         record = record_of(table)
         assert (record["status"], checkout.updates) == ("refused", [])
         assert record["reason"].endswith("ended as FAILED and left it unfinished; nothing was moved")
-        assert "owner" not in table.lock(TARGET_KEY)
+        assert "owner" not in stored_lock(table, TARGET_KEY)
 
     def test_a_target_that_somebody_else_has_moved_is_left_as_found(
         self, table: Table, dead: str, deployed: Functions, checkout: FakeLambda
@@ -1279,7 +1284,7 @@ class TestWarden:
         assert checkout.serves() == ("3", {})
         assert (record["status"], "serving" in record) == ("stopped", False)
         assert record["reason"].endswith("it serves version 3; it is left as found")
-        assert "owner" not in table.lock(TARGET_KEY)
+        assert "owner" not in stored_lock(table, TARGET_KEY)
 
     def test_what_waits_in_line_is_started(
         self, table: Table, locks: Locks, dead: str, deployed: Functions, machines: FakeStepFunctions
@@ -1287,7 +1292,7 @@ class TestWarden:
         locks.admit(request_of("next"), execution_of("next"))
         deployed.call("warden")
         assert [request["id"] for request in machines.executions.values()] == ["next"]
-        assert table.lock(TARGET_KEY)["owner"] == "next"
+        assert stored_lock(table, TARGET_KEY)["owner"] == "next"
 
     def test_a_driver_that_cannot_roll_back_leaves_the_lock_to_the_next_sweep(
         self, table: Table, dead: str, deployed: Functions, checkout: FakeLambda
@@ -1295,7 +1300,7 @@ class TestWarden:
         honest, checkout.others[DRIVER] = checkout.others[DRIVER], lambda _: RuntimeError("throttled")
         with pytest.raises(ExceptionGroup, match="the next sweep tries again: throttled"):
             deployed.call("warden")
-        assert (record_of(table)["status"], table.lock(TARGET_KEY)["owner"]) == ("running", "checkout-42")
+        assert (record_of(table)["status"], stored_lock(table, TARGET_KEY)["owner"]) == ("running", "checkout-42")
         checkout.others[DRIVER] = honest
         deployed.call("warden", {"detail-type": "Scheduled Event"})
         assert (record_of(table)["status"], checkout.serves()) == ("rolled-back", ("6", {}))
@@ -1309,7 +1314,7 @@ class TestWarden:
         checkout.others[DRIVER] = lambda _: TargetNotReady("headgate-held-1: 300 messages have been returned so far")
         # WHEN the warden comes, THEN nothing fails that Lambda would try again, and nothing is closed
         deployed.call("warden", payload)
-        assert (record_of(table)["status"], table.lock(TARGET_KEY)["owner"]) == ("running", "checkout-42")
+        assert (record_of(table)["status"], stored_lock(table, TARGET_KEY)["owner"]) == ("running", "checkout-42")
         assert [kind for kind, _ in announced(table, "checkout-42")] == ["Rollout Started"]
         # AND the next sweep does the rest
         checkout.others[DRIVER] = honest
@@ -1381,7 +1386,7 @@ class TestWarden:
         def late(*_: Any) -> int:
             raise LockLost("rollout checkout-42 does not own it any more")
 
-        monkeypatch.setattr(deployed.module("warden").locks, "take_over", late)
+        monkeypatch.setattr(deployed.module("warden").settler, "take_over", late)
         deployed.call("warden")
         assert checkout.serves() == ("6", {"7": 0.1})
 
@@ -1428,7 +1433,7 @@ class TestWarden:
     ) -> None:
         deployed.call("warden", {"detail-type": "Scheduled Event"})
         assert [request["id"] for request in machines.executions.values()] == ["next"]
-        lock = table.lock(TARGET_KEY)
+        lock = stored_lock(table, TARGET_KEY)
         assert (lock["owner"], lock["last"], lock["waiting"]) == ("next", left_held, 0)
         (seconds,) = told()
         assert seconds == pytest.approx(3600, abs=60)
@@ -1439,7 +1444,7 @@ class TestWarden:
         start(locks)
         dynamodb.delete_item(TableName=TABLE, Key=to_item({"pk": "ROLLOUT#checkout-42", "sk": "ROLLOUT"}))
         deployed.call("warden", {"detail-type": "Scheduled Event"})
-        assert "owner" not in table.lock(TARGET_KEY)
+        assert "owner" not in stored_lock(table, TARGET_KEY)
         assert len(told()) == 1
         assert locks.admit(request_of("next"), execution_of("next")).lock == "held"
 
@@ -1453,7 +1458,7 @@ class TestWarden:
         # WHEN the warden sweeps, THEN it is started
         deployed.call("warden", {"detail-type": "Scheduled Event"})
         assert [request["id"] for request in machines.executions.values()] == ["checkout-42"]
-        assert (record_of(table)["status"], table.lock(TARGET_KEY)["waiting"]) == ("accepted", 0)
+        assert (record_of(table)["status"], stored_lock(table, TARGET_KEY)["waiting"]) == ("accepted", 0)
 
     def test_an_execution_whose_input_cannot_be_read_is_found_by_the_sweep(
         self, table: Table, dead: str, deployed: Functions
@@ -1468,9 +1473,9 @@ class TestWarden:
     ) -> None:
         settle(locks)
         monkeypatch.setattr(deployed.module("warden").locks, "held", lambda: {TARGET_KEY: "checkout-42"})
-        before = table.lock(TARGET_KEY)
+        before = stored_lock(table, TARGET_KEY)
         deployed.call("warden", {"detail-type": "Scheduled Event"})
-        assert (table.lock(TARGET_KEY), told()) == (before, [])
+        assert (stored_lock(table, TARGET_KEY), told()) == (before, [])
 
     def test_a_sweep_sees_to_every_lock(
         self,
@@ -2056,7 +2061,7 @@ class TestWhatHasBittenUs:
         # WHEN more telemetry comes
         deployed.call("counter", {"Records": [telemetry("6", ok=True, requests=1, sequence=3)]})
         # THEN it is counted without a failure, and the one signal stands
-        assert [signal["signal"] for signal in unheard_signals(table.rollout("checkout-42") or {})] == ["evidence"]
+        assert [signal["signal"] for signal in unheard(table)] == ["evidence"]
 
     def test_the_sweep_goes_on_after_a_target_that_cannot_be_put_back(
         self, locks: Locks, running: Plan, deployed: Functions, checkout: FakeLambda, machines: Any

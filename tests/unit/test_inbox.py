@@ -11,8 +11,8 @@ from headgate.analysis.verdict import Findings, Verdict
 from headgate.aws.dynamodb import to_item
 from headgate.aws.stepfunctions import REASON_CHARACTERS
 from headgate.errors import Aborted, SignalRefused
-from headgate.rollouts.signal_inbox import MAX_HEARD, MAX_UNHEARD, heard_to_keep, unheard_signals
-from headgate.rollouts.steps import step_key
+from headgate.keys import step_key
+from headgate.rollouts.signal_inbox import MAX_HEARD, MAX_UNHEARD, heard_to_keep
 from headgate.spec.guards import MAX_ALARMS
 from headgate.spec.signal_models import Signal
 from headgate.spec.signals import HEARD_IN, ends_bake
@@ -29,6 +29,8 @@ from tests.unit.builders import (
     settle,
     signal_of,
     start,
+    stored_rollout,
+    unheard,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ class TestSignals:
             assert inbox.record_signal("checkout-42", f"s-{number}", flapping) is None
         inbox.record_signal("checkout-42", "other", signal_of("alarm", by="other"))
         # THEN the record holds each once, and takes an operator's word
-        assert sorted((table.rollout("checkout-42") or {})["signals"]) == ["other", "s-0"]
+        assert sorted((stored_rollout(table, "checkout-42") or {})["signals"]) == ["other", "s-0"]
         assert inbox.record_signal("checkout-42", "s", signal_of("abort")) is not None
 
     def test_an_alarm_that_fires_again_wakes_the_bake_that_has_opened_since(
@@ -122,20 +124,20 @@ class TestSignals:
         assert inbox.record_signal("waits", "s", signal_of("abort")) is None
         heir = settle(locks, "runs").heir
         assert heir is not None
-        locks.begin(plan_of("waits"), heir["execution"], 2)
+        locks.begin(plan_of("waits"), heir.execution, 2)
         with pytest.raises(Aborted, match="aborted by kim"):
             steps.enter("waits", "preparing")
 
     def test_an_ended_rollout_has_no_token_left(self, table: Table, locks: Locks, steps: Steps) -> None:
         bake(steps, start(locks))
         settle(locks)
-        record = table.rollout("checkout-42")
+        record = stored_rollout(table, "checkout-42")
         assert record is not None
         assert "token" not in record
 
     def test_there_is_no_bake_to_close_where_there_is_no_rollout(self, table: Table, steps: Steps) -> None:
-        assert steps.close_wait("nobody", step_key(0, 0)) == {}
-        assert table.rollout("nobody") is None
+        assert steps.close_wait("nobody", step_key(0, 0)) is None
+        assert stored_rollout(table, "nobody") is None
 
     def test_evidence_that_is_good_enough_before_a_bake_opens_ends_it_at_once(
         self, locks: Locks, steps: Steps, inbox: SignalInbox
@@ -177,7 +179,7 @@ class TestInWhichPhase:
                     inbox.record_signal(plan.rollout_id, kind, signal_of(kind))
             else:
                 inbox.record_signal(plan.rollout_id, kind, signal_of(kind))
-        record = table.rollout(plan.rollout_id)
+        record = stored_rollout(table, plan.rollout_id)
         assert record is not None
         assert set(record["signals"]) == set(HEARD_IN) - refused
 
@@ -195,7 +197,7 @@ class TestInWhichPhase:
 
 
 def held_by(table: Table) -> dict[str, Any]:
-    return table.rollout("checkout-42") or {}
+    return stored_rollout(table, "checkout-42") or {}
 
 
 FOUR_BYTES = "\U0001f600"
@@ -313,9 +315,9 @@ class TestRoom:
         assert inbox.record_signal("checkout-42", "abort", signal_of("abort", reason="x" * 1000)) == "t-1"
         # THEN it has made room, and nothing that was heard is heard again
         assert size_of(dynamodb.get_item(TableName=TABLE, Key=key)["Item"]) < before - 40_000
-        unheard = [signal["id"] for signal in unheard_signals(held_by(table))]
-        assert (unheard == ["abort"]) is heard
-        assert "abort" in unheard
+        ids = [signal["id"] for signal in unheard(table)]
+        assert (ids == ["abort"]) is heard
+        assert "abort" in ids
         settle(locks, outcome="rolled-back")
 
     def test_what_was_heard_twice_makes_room_once(

@@ -30,6 +30,7 @@ from headgate.rollouts.intake import (
     refused_id,
 )
 from headgate.rollouts.locks import Locks
+from headgate.rollouts.settlement import Settler
 from headgate.rollouts.table import Table
 from tests.unit.builders import (
     CONTEXT,
@@ -42,6 +43,8 @@ from tests.unit.builders import (
     execution_of,
     request_of,
     status_of,
+    stored_lock,
+    stored_rollout,
 )
 from tests.unit.services import FakeStepFunctions, Refusal, Service
 from tests.unit.test_functions import SETTINGS, Functions
@@ -221,7 +224,7 @@ def test_a_request_of_the_fifo_queue_is_stored_and_started(
     table: Table, deployed: Functions, machines: FakeStepFunctions
 ) -> None:
     assert deployed.call("intake", event("intake_fifo")) == DONE
-    assert table.lock(TARGET_KEY)["owner"] == "checkout-42"
+    assert stored_lock(table, TARGET_KEY)["owner"] == "checkout-42"
     assert len(machines.executions) == 1
 
 
@@ -234,12 +237,12 @@ def test_a_message_that_failed_holds_up_its_own_group_and_no_other(
     answer = deployed.call("intake", batch)
     # THEN those behind it come again as well, and the other group's have been taken in
     assert failures(answer, batch) == ["checkout-42", "checkout-43", "checkout-44"]
-    assert table.lock(TARGET_KEY) == {}
-    assert table.lock(PAYMENTS)["owner"] == "payments-3"
+    assert stored_lock(table, TARGET_KEY) == {}
+    assert stored_lock(table, PAYMENTS)["owner"] == "payments-3"
     # AND when they come again, they are in order
     failing.clear()
     assert deployed.call("intake", received("sqs_fifo_batch", 2)) == DONE
-    assert (table.lock(TARGET_KEY)["owner"], line(table)) == ("checkout-42", ["checkout-43", "checkout-44"])
+    assert (stored_lock(table, TARGET_KEY)["owner"], line(table)) == ("checkout-42", ["checkout-43", "checkout-44"])
 
 
 def test_what_came_before_the_failed_message_is_done_with(
@@ -248,7 +251,7 @@ def test_what_came_before_the_failed_message_is_done_with(
     batch = event("sqs_fifo_batch")
     failing.add("checkout-43")
     assert failures(deployed.call("intake", batch), batch) == ["checkout-43", "checkout-44"]
-    assert table.lock(TARGET_KEY)["owner"] == "checkout-42"
+    assert stored_lock(table, TARGET_KEY)["owner"] == "checkout-42"
 
 
 def test_groups_of_a_standard_queue_are_about_fairness_and_hold_nobody_up(
@@ -260,7 +263,7 @@ def test_groups_of_a_standard_queue_are_about_fairness_and_hold_nobody_up(
     batch["Records"] = [record | {"eventSourceARN": standard} for record in batch["Records"][:3]]
     failing.add("checkout-42")
     assert failures(deployed.call("intake", batch), batch) == ["checkout-42"]
-    assert table.lock(TARGET_KEY)["owner"] == "checkout-43"
+    assert stored_lock(table, TARGET_KEY)["owner"] == "checkout-43"
 
 
 def test_a_fifo_message_that_cannot_be_read_goes_to_the_fifo_dead_letters_at_once_and_holds_nobody_up(
@@ -304,7 +307,7 @@ def test_what_cannot_be_read_nor_put_aside_comes_again_before_the_rest_of_its_gr
         batch["Records"][1] | {"messageId": "again"},
     )
     assert failures(deployed.call("intake", batch), batch) == ["checkout-4", "checkout-43", "checkout-44"]
-    assert table.lock(PAYMENTS)["owner"] == "payments-3"
+    assert stored_lock(table, PAYMENTS)["owner"] == "payments-3"
 
 
 def test_the_fifo_queue_hands_out_one_message_at_a_time_so_that_a_bad_one_takes_no_good_ones_with_it() -> None:
@@ -338,7 +341,7 @@ def test_a_crash_between_store_and_start_is_made_good_by_the_next_delivery(
     assert deployed.call("intake", received(file, 2)) == DONE
     # THEN it is started under the same lock, as it was stored
     assert machines.executions == {execution_of("checkout-42").rsplit(":", 1)[1]: request.to_wire()}
-    assert table.lock(TARGET_KEY)["epoch"] == 1
+    assert stored_lock(table, TARGET_KEY)["epoch"] == 1
 
 
 @pytest.mark.parametrize("file", QUEUES)
@@ -347,10 +350,10 @@ def test_a_message_that_comes_again_after_its_rollout_has_ended_starts_nothing(
 ) -> None:
     deployed.call("intake", event(file))
     machines.ended |= dict.fromkeys(machines.executions, "SUCCEEDED")
-    locks.settle("checkout-42", execution_of("checkout-42"), "succeeded", {"reason": "done"})
+    Settler(table).settle("checkout-42", execution_of("checkout-42"), "succeeded", {"reason": "done"})
     machines.executions.clear()
     assert deployed.call("intake", received(file, 2)) == DONE
-    assert (machines.executions, table.lock(TARGET_KEY).get("owner")) == ({}, None)
+    assert (machines.executions, stored_lock(table, TARGET_KEY).get("owner")) == ({}, None)
 
 
 def test_an_id_that_is_used_again_starts_what_was_stored_first(
@@ -376,7 +379,7 @@ def test_a_start_that_is_throttled_comes_again_and_then_is_the_wardens(
         assert len(deployed.call("intake", batch)["batchItemFailures"]) == 1
     # THEN, at the third time, it is acknowledged: the request is stored and holds its lock
     assert deployed.call("intake", received(file, 3)) == DONE
-    assert (status_of(table, "checkout-42"), table.lock(TARGET_KEY)["held"]) == ("accepted", "yes")
+    assert (status_of(table, "checkout-42"), stored_lock(table, TARGET_KEY)["held"]) == ("accepted", "yes")
     # AND the warden's next sweep starts it
     machines.throttled = False
     deployed.call("warden", {"detail-type": "Scheduled Event"})
@@ -398,7 +401,7 @@ def test_what_there_is_no_time_for_comes_again_untouched(
     hurried = SimpleNamespace(**vars(CONTEXT) | {LEFT: lambda: 11_000})
     batch = event("sqs_fifo_batch")
     assert len(deployed.call("intake", batch, hurried)["batchItemFailures"]) == len(batch["Records"])
-    assert table.rollout("checkout-42") is None
+    assert stored_rollout(table, "checkout-42") is None
 
 
 # When messages come again
@@ -479,7 +482,7 @@ def test_a_queue_that_cannot_be_told_changes_nothing_else(
     failing.add("checkout-42")
     batch = received("sqs_fifo_batch", 1)
     assert failures(deployed.call("intake", batch), batch) == ["checkout-42", "checkout-43", "checkout-44"]
-    assert table.lock(PAYMENTS)["owner"] == "payments-3"
+    assert stored_lock(table, PAYMENTS)["owner"] == "payments-3"
     assert queues.delays == ({} if fault else {"handle-of-checkout-43": 5, "handle-of-checkout-44": 5})
 
 
@@ -704,10 +707,10 @@ def test_a_flood_that_meets_a_bucket_which_others_have_emptied_leaves_no_dead_le
     names = {f"flood-{number}": execution_of(f"flood-{number}").rsplit(":", 1)[1] for number in range(requests)}
     left = [rollout_id for rollout_id, name in names.items() if name not in seen.started]
     for rollout_id in left:
-        record = seen.table.rollout(rollout_id)
+        record = stored_rollout(seen.table, rollout_id)
         assert record is not None
         assert record["status"] == "accepted"
-        assert seen.table.lock(record["targetKey"])["held"] == "yes"
+        assert stored_lock(seen.table, record["targetKey"])["held"] == "yes"
     assert (refill == 0) == (len(left) == requests)
 
 
@@ -728,7 +731,7 @@ def test_a_burst_of_which_each_invocation_takes_one_in_leaves_no_dead_letter(
     seen = flood(deployed, monkeypatch, 100, size=800, refill=150, seconds_to_store=18.5)
     # THEN each is stored with its lock, and what there was no time to start is the warden's
     assert seen.dead == []
-    assert all(seen.table.lock(f"lambda-alias/service-{number}/live")["held"] == "yes" for number in range(100))
+    assert all(stored_lock(seen.table, f"lambda-alias/service-{number}/live")["held"] == "yes" for number in range(100))
     assert seen.lasted < 1.2 * 100 * 18.5 / 2
 
 
@@ -815,7 +818,7 @@ def test_whatever_cannot_be_read_is_a_dead_letter_at_once(
     [letter] = letters(queue)
     assert letter["Body"] == body
     assert machines.executions == {}
-    assert table.lock(TARGET_KEY) == {}
+    assert stored_lock(table, TARGET_KEY) == {}
     reason = letter.get("MessageAttributes", {}).get("reason", {}).get("StringValue")
     assert reason if len(body) < LETTER_BYTES else reason is None
 

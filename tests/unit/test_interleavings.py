@@ -27,11 +27,14 @@ from headgate.aws import clients, dynamodb
 from headgate.aws.dynamodb import from_item, to_item
 from headgate.aws.observability import logger
 from headgate.errors import Aborted, HeadgateError, LockLost, RequestRefused, SignalRefused, Transient
+from headgate.keys import step_key
 from headgate.rollouts import locks, recovery, table
-from headgate.rollouts.locks import Locks, Settlement
+from headgate.rollouts.locks import Locks
+from headgate.rollouts.record import ANNOUNCED_AS
+from headgate.rollouts.settlement import Settlement, Settler
 from headgate.rollouts.signal_inbox import SignalInbox
-from headgate.rollouts.steps import Steps, step_key
-from headgate.rollouts.table import ANNOUNCED_AS, Table
+from headgate.rollouts.steps import Steps
+from headgate.rollouts.table import Table
 from headgate.spec.plan import make_plan
 from headgate.spec.position import PROMOTED, Weight, number_of
 from headgate.targets import lambda_alias
@@ -54,6 +57,8 @@ from tests.unit.builders import (
     settle,
     signal_of,
     start,
+    stored_lock,
+    stored_rollout,
 )
 from tests.unit.interleaving import Actor, Broken, Call, Rules, Step, World, ask, explore, on_stage
 from tests.unit.memory_table import MemoryClient, MemoryTable, NotUnderstood, apply, text_of
@@ -61,7 +66,7 @@ from tests.unit.memory_table import MemoryClient, MemoryTable, NotUnderstood, ap
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from headgate.rollouts.table import TerminalStatus
+    from headgate.rollouts.record import RolloutRecord, TerminalStatus
     from tests.unit.memory_table import Items
 
 # It plays again what other tests cover, very often: measured, it would take twice as long.
@@ -383,7 +388,7 @@ def pauses() -> str:
 
 def shifts() -> str:
     """The first rollout's driver, which gives the candidate more; it may outlive its execution as well."""
-    record = TABLE_ON_STAGE.rollout(FIRST)
+    record = stored_rollout(TABLE_ON_STAGE, FIRST)
     assert record is not None
     try:
         function("lambda_alias_driver").handler(driver_event("shift", 1, weight=50, state=record["state"]), CONTEXT)
@@ -940,33 +945,31 @@ def test_one_that_dies_and_is_tried_again_may_have_had_its_effect() -> None:
     assert explored.ends == {("1",), ("2",)}
 
 
-class TornLocks(Locks):
-    """Locks as they once were: the end is written whatever has happened between the reads of record and lock."""
+class TornSettler(Settler):
+    """A settler as it once was: the end is written whatever has happened between the reads of record and lock."""
 
-    def _settle(
-        self, rollout_id: str, record: dict[str, Any], outcome: TerminalStatus, fields: dict[str, Any]
-    ) -> Settlement:
-        lock = self._table.lock(record["targetKey"])
-        ours = (lock.get("owner"), lock.get("epoch")) == (rollout_id, record["epoch"])
+    def _write_end(self, record: RolloutRecord, outcome: TerminalStatus, fields: dict[str, Any]) -> Settlement:
+        lock = self._table.lock(record.target_key)
+        ours = (lock.owner, lock.epoch) == (record.id, record.epoch)
         self._table.transact(
             self._table.update_rollout(
-                rollout_id,
+                record.id,
                 {"status": outcome, "endedAt": table.now_iso(), **fields},
                 condition="#status IN (:accepted, :running)",
                 values={":accepted": "accepted", ":running": "running"},
                 remove=["token"],
             ),
-            self._table.put_event(rollout_id, ANNOUNCED_AS[outcome], "ended", fields),
-            *([self._table.put_lock(record["targetKey"], lock, {"owner": None})] if ours else []),
+            self._table.put_event(record.id, ANNOUNCED_AS[outcome], "ended", fields),
+            *([self._table.put_lock(lock.freed(promoted=False))] if ours else []),
         )
         return Settlement()
 
 
 def test_a_torn_read_would_be_found_and_its_schedule_told(monkeypatch: pytest.MonkeyPatch) -> None:
     # GIVEN wardens that end a rollout without asking whether what they have read still holds
-    torn = TornLocks(TABLE_ON_STAGE)
-    monkeypatch.setattr(function("warden"), "locks", torn)
-    monkeypatch.setattr(function("warden"), "rescuer", recovery.Recovery(torn, CLIENTS["lambda"]))
+    torn = TornSettler(TABLE_ON_STAGE)
+    monkeypatch.setattr(function("warden"), "settler", torn)
+    monkeypatch.setattr(function("warden"), "rescuer", recovery.Recovery(TABLE_ON_STAGE, torn, CLIENTS["lambda"]))
     wardens = [Actor(name, is_told) for name in ("one", "other")]
     # WHEN two of them are explored
     with pytest.raises(Broken, match="the lock belongs to first, which has ended") as broken:
@@ -1015,30 +1018,30 @@ class TestALockThatAnEndedRolloutHasKept:
     def test_releasing_it_answers_the_record_of_its_heir(self, phase: str) -> None:
         storage = table_of(Start(phase, line=True))
         assert held(storage) == [(FIRST, TARGET_KEY)]
-        heir = Locks(storage).release(FIRST, TARGET_KEY)
+        heir = Settler(storage).release(FIRST, TARGET_KEY)
         assert heir == storage.rollout(WAITING)
         assert held(storage) == [(WAITING, TARGET_KEY)]
 
     def test_releasing_it_for_another_rollout_changes_nothing(self, phase: str) -> None:
         storage = table_of(Start(phase, line=True))
-        before = storage.lock(TARGET_KEY)
-        assert Locks(storage).release(SECOND, TARGET_KEY) is None
-        assert storage.lock(TARGET_KEY) == before
+        before = stored_lock(storage, TARGET_KEY)
+        assert Settler(storage).release(SECOND, TARGET_KEY) is None
+        assert stored_lock(storage, TARGET_KEY) == before
 
     def test_releasing_it_again_leaves_its_heir_alone(self, phase: str) -> None:
         storage = table_of(Start(phase, line=True))
-        Locks(storage).release(FIRST, TARGET_KEY)
-        before = storage.lock(TARGET_KEY)
-        assert Locks(storage).release(FIRST, TARGET_KEY) is None
-        assert storage.lock(TARGET_KEY) == before
+        Settler(storage).release(FIRST, TARGET_KEY)
+        before = stored_lock(storage, TARGET_KEY)
+        assert Settler(storage).release(FIRST, TARGET_KEY) is None
+        assert stored_lock(storage, TARGET_KEY) == before
 
 
 @pytest.mark.parametrize("phase", ["accepted", "begun", "baking"])
 def test_the_lock_of_a_rollout_that_goes_on_is_not_released(phase: str) -> None:
     storage = table_of(Start(phase, line=True))
-    before = storage.lock(TARGET_KEY)
-    assert Locks(storage).release(FIRST, TARGET_KEY) is None
-    assert storage.lock(TARGET_KEY) == before
+    before = stored_lock(storage, TARGET_KEY)
+    assert Settler(storage).release(FIRST, TARGET_KEY) is None
+    assert stored_lock(storage, TARGET_KEY) == before
 
 
 def table_of(begun: Start) -> Table:

@@ -25,8 +25,8 @@ from headgate.analysis.judge import (
     Evidence,
     Reassurance,
     least_failures,
-    look,
 )
+from tests.unit.builders import look
 from tests.unit.independent_judge import Purse, independent_look
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from headgate.analysis import ledger_store as module
 from headgate.analysis.evidence import MAX_REPORTED_EVIDENCE, JudgeTerms, Ledger, Look, Pair, Standing, take_looks
-from headgate.analysis.judge import RATIOS, Arm, Evidence, Reassurance, look
+from headgate.analysis.judge import RATIOS, Arm, Evidence, Reassurance
 from headgate.analysis.ledger_store import LedgerStore, column, ledger_key, now_ms
 from headgate.aws.dynamodb import from_item, to_item
 from headgate.errors import Contended
 from headgate.rollouts.table import Table
-from tests.unit.builders import TABLE, history, plan_of
+from tests.unit.builders import TABLE, history, look, plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

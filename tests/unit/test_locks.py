@@ -12,6 +12,8 @@ from headgate.aws.arns import execution_name
 from headgate.aws.dynamodb import to_item
 from headgate.errors import Aborted, Contended, LockLost, RequestRefused
 from headgate.rollouts.locks import Locks
+from headgate.rollouts.record import Fence, TargetLock
+from headgate.rollouts.settlement import Settler
 from headgate.rollouts.table import Table
 from headgate.spec.plan import make_plan
 from headgate.spec.signal_models import Signal
@@ -36,6 +38,8 @@ from tests.unit.builders import (
     signal_of,
     start,
     status_of,
+    stored_lock,
+    stored_rollout,
 )
 from tests.unit.consuming import UUID
 
@@ -47,10 +51,10 @@ if TYPE_CHECKING:
 class TestAdmission:
     def test_the_first_request_takes_the_lock_and_its_first_epoch(self, table: Table, locks: Locks) -> None:
         assert admit(locks, "a") == ("held", 1, "")
-        assert table.lock(TARGET_KEY) | {"version": 0} == {
+        assert stored_lock(table, TARGET_KEY) | {"version": 0} == {
             "pk": f"TARGET#{TARGET_KEY}", "sk": "LOCK", "owner": "a", "epoch": 1, "held": "yes", "version": 0,
         }  # fmt: skip
-        record = table.rollout("a")
+        record = stored_rollout(table, "a")
         assert record is not None
         assert (record["status"], record["epoch"], record["request"]) == ("accepted", 1, request_of("a").to_wire())
 
@@ -58,22 +62,22 @@ class TestAdmission:
         self, table: Table, locks: Locks
     ) -> None:
         admit(locks, "a")
-        before = history(table, "a"), table.lock(TARGET_KEY)
+        before = history(table, "a"), stored_lock(table, TARGET_KEY)
         assert admit(locks, "a") == ("held", 1, "")
-        assert (history(table, "a"), table.lock(TARGET_KEY)) == before
+        assert (history(table, "a"), stored_lock(table, TARGET_KEY)) == before
 
     def test_the_same_request_in_another_execution_is_a_duplicate_and_starts_nothing(
         self, table: Table, locks: Locks
     ) -> None:
         admit(locks, "a")
         assert locks.admit(request_of("a"), execution_of("by-hand")).lock == "duplicate"
-        assert table.lock(TARGET_KEY)["owner"] == "a"
+        assert stored_lock(table, TARGET_KEY)["owner"] == "a"
 
     def test_a_request_that_has_run_is_a_duplicate_for_ever(self, table: Table, locks: Locks) -> None:
         start(locks, "a")
         settle(locks, "a")
         assert admit(locks, "a").lock == "duplicate"
-        assert "owner" not in table.lock(TARGET_KEY)
+        assert "owner" not in stored_lock(table, TARGET_KEY)
 
     def test_other_targets_have_locks_of_their_own(self, locks: Locks) -> None:
         admit(locks, "a")
@@ -86,7 +90,7 @@ class TestAdmission:
         admit(locks, "a")
         assert [admit(locks, "b").lock, admit(locks, "b").lock] == ["waits", "waits"]
         assert status_of(table, "b") == "waiting"
-        assert table.lock(TARGET_KEY)["waiting"] == 1
+        assert stored_lock(table, TARGET_KEY)["waiting"] == 1
 
     def test_a_request_that_does_not_want_to_wait_is_refused_once_with_the_reason(
         self, table: Table, locks: Locks
@@ -98,7 +102,7 @@ class TestAdmission:
         assert answers[0].reason == f"target: {TARGET_KEY} is busy with rollout a, and onBusy is refuse"
         assert status_of(table, "b") == "refused"
         assert endings(table, "b") == ["b/ended"]
-        assert "waiting" not in table.lock(TARGET_KEY)
+        assert "waiting" not in stored_lock(table, TARGET_KEY)
 
     def test_a_request_that_does_not_want_to_wait_need_not_when_the_target_is_free(self, locks: Locks) -> None:
         assert admit(locks, "a", onBusy="refuse").lock == "held"
@@ -116,7 +120,7 @@ class TestAdmission:
         Locks(Table(dynamodb, TABLE)).admit(request_of("a"), execution_of("a"))
         # WHEN it asks, THEN it finds its place in line
         assert admit(locks, "b").lock == "waits"
-        assert read(TARGET_KEY)["owner"] == "a"
+        assert read(TARGET_KEY).owner == "a"
 
 
 class TestRefusal:
@@ -124,7 +128,7 @@ class TestRefusal:
         locks.refuse("a", execution_of("a"), "target: is missing; add it")
         assert status_of(table, "a") == "refused"
         assert announced(table, "a")[0][1]["reason"] == "target: is missing; add it"
-        assert table.lock(TARGET_KEY) == {}
+        assert stored_lock(table, TARGET_KEY) == {}
 
     def test_refusing_again_or_refusing_what_runs_changes_nothing(self, table: Table, locks: Locks) -> None:
         locks.refuse("a", execution_of("a"), "first")
@@ -139,7 +143,7 @@ class TestRefusal:
 class TestBeginning:
     def test_a_rollout_begins_with_its_plan_and_says_so(self, table: Table, locks: Locks) -> None:
         plan = start(locks, firing=["flaky"])
-        record = table.rollout(plan.rollout_id)
+        record = stored_rollout(table, plan.rollout_id)
         assert record is not None
         assert (record["status"], record["plan"]) == ("running", plan.to_wire())
         ((kind, detail),) = announced(table, plan.rollout_id)
@@ -182,19 +186,19 @@ class TestEnding:
     ) -> None:
         start(locks, "a")
         assert settle(locks, "a", outcome, serving="7") == (None, "")
-        record = table.rollout("a")
+        record = stored_rollout(table, "a")
         assert record is not None
         assert (record["status"], record["serving"], record["reason"]) == (outcome, "7", "done")
         assert endings(table, "a") == ["a/ended"]
-        assert not {"owner", "held"} & set(table.lock(TARGET_KEY))
-        assert table.lock(TARGET_KEY).get("last") == ("a" if outcome == "succeeded" else None)
+        assert not {"owner", "held"} & set(stored_lock(table, TARGET_KEY))
+        assert stored_lock(table, TARGET_KEY).get("last") == ("a" if outcome == "succeeded" else None)
 
     def test_ending_again_changes_nothing_and_answers_the_same(self, table: Table, locks: Locks) -> None:
         start(locks, "a")
         admit(locks, "b")
         answers = [settle(locks, "a"), settle(locks, "a", "stopped")]
         assert answers[0] == answers[1]
-        assert answers[0].heir["request"] == request_of("b").to_wire()
+        assert answers[0].heir.request == request_of("b").to_wire()
         assert status_of(table, "a") == "succeeded"
         assert endings(table, "a") == ["a/ended"]
 
@@ -213,33 +217,33 @@ class TestEnding:
         # WHEN one after another ends
         order, current = [], "first"
         execution = execution_of(current)
-        while heir := locks.settle(current, execution, "succeeded", {"reason": "done"}).heir:
-            current, execution = heir["request"]["id"], heir["execution"]
-            order.append((current, table.lock(TARGET_KEY)["owner"], table.lock(TARGET_KEY)["epoch"]))
+        while heir := Settler(table).settle(current, execution, "succeeded", {"reason": "done"}).heir:
+            current, execution = heir.request["id"], heir.execution
+            order.append((current, stored_lock(table, TARGET_KEY)["owner"], stored_lock(table, TARGET_KEY)["epoch"]))
             assert locks.admit(request_of(current), execution) == ("held", len(order) + 1, "")
             locks.begin(plan_of(current), execution, len(order) + 1)
         # THEN each took the lock in turn, with an epoch of its own
         assert order == [("z", "z", 2), ("m", "m", 3), ("a", "a", 4)]
-        assert table.lock(TARGET_KEY)["waiting"] == 0
-        assert "owner" not in table.lock(TARGET_KEY)
+        assert stored_lock(table, TARGET_KEY)["waiting"] == 0
+        assert "owner" not in stored_lock(table, TARGET_KEY)
 
-    def test_a_line_of_more_than_ten_keeps_its_order(self, locks: Locks) -> None:
+    def test_a_line_of_more_than_ten_keeps_its_order(self, table: Table, locks: Locks) -> None:
         start(locks, "r-0")
         for number in range(1, 13):
             admit(locks, f"r-{number}")
         heirs, execution = [], execution_of("r-0")
         for number in range(12):
-            heir = locks.settle(f"r-{number}", execution, "succeeded", {"reason": "done"}).heir
+            heir = Settler(table).settle(f"r-{number}", execution, "succeeded", {"reason": "done"}).heir
             assert heir is not None
-            heirs.append(heir["request"]["id"])
-            execution = heir["execution"]
+            heirs.append(heir.request["id"])
+            execution = heir.execution
         assert heirs == [f"r-{number}" for number in range(1, 13)]
 
     def test_an_heir_gets_an_execution_of_its_own_whatever_stored_it(self, table: Table, locks: Locks) -> None:
         start(locks, "a")
         locks.admit(request_of("b"), MACHINE.replace(":stateMachine:", ":execution:") + ":by-hand")
         settle(locks, "a")
-        record = table.rollout("b")
+        record = stored_rollout(table, "b")
         assert record is not None
         assert record["execution"].endswith(f":{execution_name('b')}-2")
 
@@ -250,9 +254,9 @@ class TestEnding:
         heir = settle(locks, "a").heir
         # WHEN its turn comes, THEN it runs under another name, of at most 80 characters
         assert heir is not None
-        assert heir["execution"] == f"{execution_of('b')}-2"
-        assert len(heir["execution"].rsplit(":", 1)[-1]) <= 80
-        assert locks.admit(request_of("b"), heir["execution"]) == ("held", 2, "")
+        assert heir.execution == f"{execution_of('b')}-2"
+        assert len(heir.execution.rsplit(":", 1)[-1]) <= 80
+        assert locks.admit(request_of("b"), heir.execution) == ("held", 2, "")
         assert admit(locks, "b").lock == "duplicate"
 
     def test_the_epoch_rises_with_every_owner_also_after_the_lock_was_free(self, locks: Locks) -> None:
@@ -262,9 +266,9 @@ class TestEnding:
 
     def test_another_execution_cannot_end_a_rollout(self, table: Table, locks: Locks) -> None:
         start(locks, "a")
-        assert locks.settle("a", execution_of("by-hand"), "stopped", {"reason": "late"}) == (None, "")
+        assert Settler(table).settle("a", execution_of("by-hand"), "stopped", {"reason": "late"}) == (None, "")
         assert status_of(table, "a") == "running"
-        assert table.lock(TARGET_KEY)["owner"] == "a"
+        assert stored_lock(table, TARGET_KEY)["owner"] == "a"
 
     def test_a_rollout_that_never_got_a_record_ends_as_refused(self, table: Table, locks: Locks) -> None:
         assert settle(locks, "a", "refused") == (None, "")
@@ -281,7 +285,7 @@ class TestEnding:
         # WHEN it ends, THEN its record is closed and the lock is as it was
         settle(locks, "a", "stopped")
         assert status_of(table, "a") == "stopped"
-        assert (table.lock(TARGET_KEY)["owner"], table.lock(TARGET_KEY)["version"]) == ("b", 9)
+        assert (stored_lock(table, TARGET_KEY)["owner"], stored_lock(table, TARGET_KEY)["version"]) == ("b", 9)
 
 
 class TestObjections:
@@ -303,9 +307,9 @@ class TestObjections:
             steps.enter("a", "promoting", -1)
         inbox.record_signal("a", "s", signal)
         admit(locks, "b")
-        before = history(table, "a"), table.lock(TARGET_KEY)
+        before = history(table, "a"), stored_lock(table, TARGET_KEY)
         assert settle(locks, "a") == (None, objection)
-        assert (history(table, "a"), table.lock(TARGET_KEY)) == before
+        assert (history(table, "a"), stored_lock(table, TARGET_KEY)) == before
 
     @pytest.mark.parametrize("outcome", ["rolled-back", "stopped", "refused"])
     def test_nothing_speaks_against_any_other_end(
@@ -358,7 +362,7 @@ class TestObjections:
         heard = [Signal.model_validate(signal) for signal in end_pause(steps)]
         promote = Verdict(outcome="promote", reason="nobody decided", next="promote", step=2)
         steps.close_pause(plan, 1, 1, Findings(step=0, signals=heard), promote)
-        assert steps.enter("checkout-42", "promoting", -1)["heard"] == ["s-1"]
+        assert steps.enter("checkout-42", "promoting", -1).heard == ["s-1"]
         assert settle(locks) == (None, "")
 
 
@@ -367,10 +371,10 @@ class TestTakingOver:
         plan = start(locks)
         record = table.rollout("checkout-42")
         assert record is not None
-        assert locks.take_over("checkout-42", record) == 2
-        table.require_lock(TARGET_KEY, "checkout-42", 2)
+        assert Settler(table).take_over(record) == 2
+        table.require_lock(Fence(TARGET_KEY, "checkout-42", 2))
         with pytest.raises(LockLost):
-            table.require_lock(TARGET_KEY, "checkout-42", 1)
+            table.require_lock(Fence(TARGET_KEY, "checkout-42", 1))
         with pytest.raises(LockLost):
             bake(steps, plan)
         with pytest.raises(LockLost):
@@ -381,19 +385,19 @@ class TestTakingOver:
         admit(locks, "b")
         record = table.rollout("a")
         assert record is not None
-        locks.take_over("a", record)
+        Settler(table).take_over(record)
         heir = settle(locks, "a", "rolled-back").heir
         assert heir is not None
-        assert heir["execution"] == f"{execution_of('b')}-3"
-        assert (table.lock(TARGET_KEY)["owner"], table.lock(TARGET_KEY)["epoch"]) == ("b", 3)
+        assert heir.execution == f"{execution_of('b')}-3"
+        assert (stored_lock(table, TARGET_KEY)["owner"], stored_lock(table, TARGET_KEY)["epoch"]) == ("b", 3)
 
     def test_of_two_only_one_epoch_is_in_force(self, table: Table, locks: Locks) -> None:
         start(locks, "a")
         record = table.rollout("a")
         assert record is not None
-        assert [locks.take_over("a", record), locks.take_over("a", record)] == [2, 3]
+        assert [Settler(table).take_over(record), Settler(table).take_over(record)] == [2, 3]
         with pytest.raises(LockLost):
-            table.require_lock(TARGET_KEY, "a", 2)
+            table.require_lock(Fence(TARGET_KEY, "a", 2))
 
     def test_a_lock_that_was_handed_on_cannot_be_taken_over(self, table: Table, locks: Locks) -> None:
         start(locks, "a")
@@ -402,8 +406,8 @@ class TestTakingOver:
         admit(locks, "b")
         settle(locks, "a")
         with pytest.raises(LockLost, match="rollout a does not own"):
-            locks.take_over("a", record)
-        assert table.lock(TARGET_KEY)["owner"] == "b"
+            Settler(table).take_over(record)
+        assert stored_lock(table, TARGET_KEY)["owner"] == "b"
 
     def test_the_locks_that_are_held_are_known(self, locks: Locks) -> None:
         assert locks.owners() == []
@@ -425,7 +429,7 @@ class TestTheLastPromotion:
             settle(locks, rollout_id, outcome, stable="6")
         last = locks.last_promoted(TARGET_KEY)
         assert last is not None
-        assert (last["pk"], last["stable"]) == ("ROLLOUT#b", "6")
+        assert (last.id, last.stable) == ("b", "6")
         assert locks.last_promoted("lambda-alias/checkout/beta") is None
 
     def test_handing_the_lock_on_keeps_it(self, table: Table, locks: Locks) -> None:
@@ -434,7 +438,7 @@ class TestTheLastPromotion:
         settle(locks, "a", stable="6")
         last = locks.last_promoted(TARGET_KEY)
         assert last is not None
-        assert (last["pk"], table.lock(TARGET_KEY)["owner"]) == ("ROLLOUT#a", "b")
+        assert (last.id, stored_lock(table, TARGET_KEY)["owner"]) == ("a", "b")
 
 
 class TestTheAliasOfAConsumer:
@@ -457,7 +461,7 @@ class TestTheAliasOfAConsumer:
         self, table: Table, locks: Locks, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # GIVEN an alias that was free when the consumer looked
-        lock, looks = table.lock, [{}]
+        lock, looks = table.lock, [TargetLock(target_key=TARGET_KEY)]
         start(locks, "alias")
         monkeypatch.setattr(table, "lock", lambda key: looks.pop() if looks and key == TARGET_KEY else lock(key))
         # WHEN it begins, THEN its transaction does not hold, and it is told why
@@ -469,7 +473,7 @@ class TestTheAliasOfAConsumer:
         self, table: Table, locks: Locks, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # GIVEN an alias that seems free, is not when the consumer begins, and is free again when that is looked into
-        lock, looks = table.lock, [{}, {}]
+        lock, looks = table.lock, [TargetLock(target_key=TARGET_KEY)] * 2
         start(locks, "alias")
         with monkeypatch.context() as patch:
             patch.setattr(table, "lock", lambda key: looks.pop() if looks and key == TARGET_KEY else lock(key))
@@ -489,7 +493,7 @@ class TestTheAliasOfAConsumer:
         # GIVEN a lock that was freed because its owner's record was deleted
         self.begin(locks, "gone")
         dynamodb.delete_item(TableName=TABLE, Key=to_item({"pk": "ROLLOUT#gone", "sk": "ROLLOUT"}))
-        assert locks.release("gone", f"event-source/{UUID}") is None
+        assert Settler(table).release("gone", f"event-source/{UUID}") is None
         # WHEN another one begins
         if next_one == "alias":
             start(locks, "next")

@@ -11,8 +11,7 @@ from headgate.analysis.cloudwatch_counts import MINUTE_MS
 from headgate.analysis.evidence import Pair
 from headgate.analysis.judge import Arm
 from headgate.aws.dynamodb import to_item
-from headgate.rollouts.signal_inbox import unheard_signals
-from tests.unit.builders import TABLE, TARGET, bake, settle, start
+from tests.unit.builders import TABLE, TARGET, bake, settle, start, unheard
 from tests.unit.services import FakeStepFunctions
 from tests.unit.test_functions import Functions
 from tests.unit.test_minutes import FIVE_MINUTES, FakeCloudWatch, shop
@@ -96,7 +95,7 @@ def test_a_failing_candidate_ends_its_bake_and_the_record_says_why(
     (looked,) = deployed.call("observer")["looked"]
     # THEN the bake is woken, and the signal has the sentence
     assert machines.woken == {"checkout-42": {"signal": "evidence"}}
-    (signal,) = unheard_signals(table.rollout("checkout-42") or {})
+    (signal,) = unheard(table)
     assert (signal["signal"], signal["by"]) == ("evidence", "judge")
     assert signal["reason"] == looked["reason"]
     assert signal["reason"].startswith("30 of 150 candidate requests failed against 0 of 1,350; evidence")
@@ -109,7 +108,7 @@ def test_a_good_candidate_bakes_on(
     failing(cloudwatch)
     del cloudwatch.values["Errors", "7"]
     assert deployed.call("observer")["looked"] == [{"rolloutId": "checkout-42", "points": 3, "reason": ""}]
-    assert (machines.woken, unheard_signals(table.rollout("checkout-42") or {})) == ({}, [])
+    assert (machines.woken, unheard(table)) == ({}, [])
 
 
 def test_looking_again_counts_nothing_twice(

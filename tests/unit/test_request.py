@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from headgate.errors import RequestRefused
 from headgate.spec.request import MIN_CHANCE, RolloutRequest, read_request
 from headgate.spec.strategy import MAX_BAKE_SECONDS
-from headgate.spec.undo import read_undo, undo_rollout
+from headgate.spec.undo import Promotion, read_undo, undo_rollout
 from headgate.wire import MAX_FAULTS, MAX_REQUEST_CHARACTERS
 from tests.unit.builders import ROOT, TARGET, event, plan_of, request_of
 
@@ -565,7 +565,7 @@ def test_a_plan_says_how_long_an_operator_is_waited_for() -> None:
 
 
 class TestUndo:
-    LAST: ClassVar = {"pk": "ROLLOUT#checkout-42", "stable": "6", "candidate": "7"}
+    LAST: ClassVar = Promotion("checkout-42", "6")
 
     def test_it_goes_back_to_what_was_stable_all_at_once(self) -> None:
         request = undo_rollout(read_undo({"target": TARGET}, "e-1"), self.LAST)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from headgate.analysis.evidence import REQUESTS_PER_LOOK
-from headgate.analysis.judge import Arm, Evidence, least_failures, look
+from headgate.analysis.judge import Arm, Evidence, least_failures
 from headgate_cli import simulate as simulation
 from headgate_cli.simulate import simulate
 from headgate_cli.simulation import Phase, Setting
 from headgate_cli.traffic import Looks, synthesise
+from tests.unit.builders import look
 
 BAD = Setting(
     baseline_rate=0.001,

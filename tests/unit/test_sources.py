@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headgate.analysis.source_limits import SourceLimits
-from headgate.rollouts.signal_inbox import unheard_signals
+from headgate.rollouts.settlement import Settler
 from headgate.spec.plan import Plan, make_plan
 from headgate.spec.request import read_request
 from headgate.spec.source import SourceHealth, source_health
@@ -19,7 +19,7 @@ from headgate.spec.targets import LambdaAliasTarget
 from headgate.targets.event_source.rollout_dlq import RolloutQueue
 from headgate.targets.event_source.settings import MappingSettings
 from headgate.targets.event_source.state import SourceState
-from tests.unit.builders import bake, execution_of, start
+from tests.unit.builders import bake, execution_of, start, unheard
 from tests.unit.consuming import QUEUE, STEPS, STREAM, UUID
 from tests.unit.queues import arn
 from tests.unit.services import FakeStepFunctions, Service
@@ -224,7 +224,7 @@ def test_the_observer_ends_the_bake_and_says_why_once(
     deployed.call("observer")
     deployed.call("observer")
     assert machines.woken == {"orders-42": {"signal": "evidence"}}
-    (signal,) = unheard_signals(table.rollout("orders-42") or {})
+    (signal,) = unheard(table, "orders-42")
     assert (signal["by"], signal["reason"]) == ("source", "2 dead letters came, and guards.source.deadLetters is 0")
 
 
@@ -250,7 +250,7 @@ def test_telemetry_of_an_alias_goes_to_the_rollout_of_its_consumer(table: Table,
     plan = consumers_plan()
     begin(locks, plan)
     assert locks.owner_of_alias("lambda-alias/checkout/live") == "orders-42"
-    locks.settle("orders-42", execution_of("orders-42"), "succeeded", {"reason": "done"})
+    Settler(table).settle("orders-42", execution_of("orders-42"), "succeeded", {"reason": "done"})
     assert locks.owner_of_alias("lambda-alias/checkout/live") is None
     start(locks)
     assert locks.owner_of_alias("lambda-alias/checkout/live") == "checkout-42"

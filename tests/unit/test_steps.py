@@ -10,10 +10,9 @@ import pytest
 from headgate.analysis.evidence import Standing
 from headgate.analysis.judge import Arm, Evidence
 from headgate.analysis.verdict import Findings, Verdict, judge_pause
+from headgate.aws.dynamodb import WriteConflict
 from headgate.errors import Aborted, Contended, LockLost
-from headgate.rollouts.signal_inbox import unheard_signals
-from headgate.rollouts.steps import pause_key, step_key
-from headgate.rollouts.table import WriteConflict
+from headgate.keys import pause_key, step_key
 from headgate.spec.signal_models import Signal
 from headgate.spec.signals import ends_bake
 from tests.unit.builders import (
@@ -31,6 +30,8 @@ from tests.unit.builders import (
     settle,
     signal_of,
     start,
+    stored_rollout,
+    unheard,
 )
 
 if TYPE_CHECKING:
@@ -46,15 +47,15 @@ class TestPhases:
         self, table: Table, locks: Locks, steps: Steps, phase: Any
     ) -> None:
         start(locks, "a")
-        assert steps.enter("a", phase, 10)["aim"] == 10
-        record = table.rollout("a")
+        assert steps.enter("a", phase, 10).aim == 10
+        record = stored_rollout(table, "a")
         assert record is not None
         assert (record["phase"], record["aim"]) == (phase, 10)
 
     def test_without_an_aim_the_one_before_stands(self, locks: Locks, steps: Steps) -> None:
         start(locks, "a")
         steps.enter("a", "shifting", 0)
-        assert steps.enter("a", "rolling-back")["aim"] == 0
+        assert steps.enter("a", "rolling-back").aim == 0
 
     @pytest.mark.parametrize(
         ("kind", "stopped"),
@@ -78,13 +79,13 @@ class TestPhases:
                 with pytest.raises(Aborted, match=r"^((aborted by kim|alarm kim fired): )?why$"):
                     steps.enter("a", phase)
             else:
-                assert steps.enter("a", phase)["phase"] == phase
+                assert steps.enter("a", phase).phase == phase
 
     def test_a_rollout_that_is_not_on_record_enters_nothing(self, table: Table, steps: Steps, dynamodb: Any) -> None:
         for call in (lambda: steps.enter("nobody", "shifting"), lambda: steps.keep_state("nobody", {})):
             with pytest.raises(dynamodb.exceptions.ConditionalCheckFailedException):
                 call()
-        assert table.rollout("nobody") is None
+        assert stored_rollout(table, "nobody") is None
 
     def test_what_the_driver_knows_is_kept_for_whoever_has_to_roll_back(
         self, table: Table, locks: Locks, steps: Steps
@@ -93,10 +94,10 @@ class TestPhases:
         state = {"stable": "6", "candidate": "7", "weight": 0.1, "shiftedAt": 1795251603000}
         for kept in ({"stable": "6"}, state):
             steps.keep_state("a", kept)
-        record = table.rollout("a")
+        record = stored_rollout(table, "a")
         assert record is not None
         assert record["state"] == state
-        assert steps.enter("a", "shifting")["state"] == state
+        assert steps.enter("a", "shifting").state == state
 
     def test_what_a_call_knows_that_was_given_up_for_lost_is_not_kept(
         self, table: Table, locks: Locks, steps: Steps
@@ -107,7 +108,7 @@ class TestPhases:
         steps.enter("a", "rolling-back")
         with pytest.raises(LockLost, match="rollout a is not shifting any more; its driver has answered too late"):
             steps.keep_state("a", {"stable": "5"}, phase="shifting")
-        record = table.rollout("a") or {}
+        record = stored_rollout(table, "a") or {}
         assert (record["state"], record["underway"], record["phase"]) == ({"stable": "6"}, True, "rolling-back")
 
 
@@ -268,7 +269,7 @@ class TestPauses:
         inbox.record_signal("checkout-42", "s-3", signal_of("promote"))
         # THEN only that one decides on what comes
         assert [signal["id"] for signal in bake(steps, plan, attempt="z")] == ["s-3"]
-        record = table.rollout("checkout-42")
+        record = stored_rollout(table, "checkout-42")
         assert record is not None
         assert (record["heard"], record["firing"]) == (["s-1", "s-2"], ["slow"])
         assert record["watchedSince"] >= record["startedAt"]
@@ -361,7 +362,7 @@ class TestWhatHasBittenUs:
         # WHEN an alarm fires before the promotion
         inbox.record_signal(plan.rollout_id, "s-2", signal_of("alarm", by="errors"))
         # THEN the promotion goes ahead
-        assert steps.enter(plan.rollout_id, "promoting", -1)["forced"] is True
+        assert steps.enter(plan.rollout_id, "promoting", -1).forced is True
 
     def test_a_resume_that_comes_while_its_pause_is_judged_ends_no_later_bake(
         self, table: Table, locks: Locks, steps: Steps, inbox: SignalInbox
@@ -378,9 +379,9 @@ class TestWhatHasBittenUs:
         # THEN the second word does not end it, and is heard with it
         assert not ends_bake(late["signal"], late["step"], 0)
         signals = [Signal.model_validate(signal) for signal in end_bake(steps)]
-        heard = (table.rollout(plan.rollout_id) or {})["heard"]
+        heard = (stored_rollout(table, plan.rollout_id) or {})["heard"]
         steps.close_step(plan, 1, 0, Findings(step=0, signals=signals, heard=heard), CONTINUE)
-        assert unheard_signals(table.rollout(plan.rollout_id) or {}) == []
+        assert unheard(table, plan.rollout_id) == []
 
     @pytest.mark.parametrize("phase", ["preparing", "shifting", "promoting"])
     def test_a_call_that_was_given_up_for_lost_does_not_look_like_the_latest_to_a_rollback(
@@ -390,7 +391,7 @@ class TestWhatHasBittenUs:
         steps.enter(plan.rollout_id, "rolling-back")
         with pytest.raises(LockLost, match=f"is being rolled back; {phase} comes too late"):
             steps.enter(plan.rollout_id, phase, 50)
-        record = table.rollout(plan.rollout_id) or {}
+        record = stored_rollout(table, plan.rollout_id) or {}
         assert (record["phase"], "aim" in record) == ("rolling-back", False)
         # AND the rollback itself may be asked for again
         steps.enter(plan.rollout_id, "rolling-back")
@@ -408,7 +409,7 @@ class TestWhatHasBittenUs:
             steps.close_pause(plan, 1, 1, Findings(step=0), late)
         with pytest.raises(LockLost, match="a pause comes too late"):
             pause(steps, plan, 2)
-        assert (table.rollout(plan.rollout_id) or {})["phase"] == "rolling-back"
+        assert (stored_rollout(table, plan.rollout_id) or {})["phase"] == "rolling-back"
         assert [detail["id"] for _, detail in announced(table, plan.rollout_id)] == [
             "checkout-42/pause-1-started",
             "checkout-42/started",

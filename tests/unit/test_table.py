@@ -19,6 +19,8 @@ from moto.dynamodb.parsing.reserved_keywords import ReservedKeywords
 from headgate.analysis.verdict import Findings
 from headgate.aws import dynamodb
 from headgate.errors import Aborted, LockLost
+from headgate.rollouts.record import Fence
+from headgate.rollouts.settlement import Settler
 from tests.unit.builders import (
     CONTINUE,
     TABLE,
@@ -44,17 +46,17 @@ if TYPE_CHECKING:
 class TestTheLock:
     def test_its_owner_passes(self, table: Table, locks: Locks) -> None:
         admit(locks, "a")
-        table.require_lock(TARGET_KEY, "a", 1)
+        table.require_lock(Fence(TARGET_KEY, "a", 1))
 
     @pytest.mark.parametrize(("owner", "epoch"), [("a", 0), ("a", 2), ("b", 1)])
     def test_everybody_else_has_lost_it(self, table: Table, locks: Locks, owner: str, epoch: int) -> None:
         admit(locks, "a")
         with pytest.raises(LockLost, match=rf"rollout {owner} .*the lock is held by a \(epoch 1\)"):
-            table.require_lock(TARGET_KEY, owner, epoch)
+            table.require_lock(Fence(TARGET_KEY, owner, epoch))
 
     def test_nobody_owns_a_free_lock(self, table: Table) -> None:
         with pytest.raises(LockLost, match=r"the lock is free \(epoch 0\)"):
-            table.require_lock(TARGET_KEY, "a", 1)
+            table.require_lock(Fence(TARGET_KEY, "a", 1))
 
 
 class TestPatience:
@@ -183,7 +185,7 @@ def test_no_expression_names_a_word_that_dynamodb_reserves(
         admit(locks, "waits")
         record = table.rollout(plan.rollout_id)
         assert record is not None
-        locks.take_over(plan.rollout_id, record)
+        Settler(table).take_over(record)
         settle(locks, outcome="rolled-back")
     finally:
         dynamodb.meta.events.unregister("provide-client-params.dynamodb", collect)

@@ -11,6 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from headgate.errors import LockLost, RequestRefused, TargetNotReady
+from headgate.rollouts.record import Fence, RolloutRecord
 from headgate.targets.driver import TRANSIENT_CODES, drive
 from headgate.targets.lambda_alias import AliasState
 from headgate.targets.progress import Done, Pending
@@ -53,14 +54,14 @@ class Record:
         self.fields = fields
         self.kept: list[dict[str, Any]] = []
 
-    def require_lock(self, target_key: str, rollout_id: str, epoch: int) -> None:
-        assert (target_key, rollout_id, epoch) == ("lambda-alias/checkout/live", "checkout-42", 1)
+    def require_lock(self, fence: Fence) -> None:
+        assert fence == Fence("lambda-alias/checkout/live", "checkout-42", 1)
 
     def is_rolling_back(self, rollout_id: str) -> bool:
         return False
 
-    def enter(self, rollout_id: str, phase: str, aim: float | None = None) -> dict[str, Any]:
-        return self.fields
+    def enter(self, rollout_id: str, phase: str, aim: float | None = None) -> RolloutRecord:
+        return RolloutRecord(rollout_id, "running", "arn", **self.fields)
 
     def keep_state(self, rollout_id: str, state: dict[str, Any], **more: Any) -> None:
         self.kept.append({"state": state, **more})

@@ -6,16 +6,18 @@ import json
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, ValidationError
 from pydantic.alias_generators import to_camel
 
 from headgate.errors import RequestRefused
 from headgate.ids import check_rollout_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pydantic_core import ErrorDetails
+
+    ShapeTest = Callable[[Any], bool]
 
 
 MAX_REQUEST_CHARACTERS = 48 * 1024
@@ -117,6 +119,43 @@ def _depth_of(value: object) -> int:
         levels += 1
         inner = [each for outer in inner for each in (outer.values() if isinstance(outer, dict) else outer)]
     return levels
+
+
+def one_of(shapes: Mapping[str, ShapeTest], hint: str | None = None, *, alone: bool = False) -> Discriminator:
+    """Tell the shapes of a union apart, so that an error speaks only of the shape that is meant.
+
+    Parameters
+    ----------
+    shapes
+        By the tag of each shape, in angle brackets, whether a value is meant to have it; the first one decides.
+    hint
+        What to give instead, for a value that has none of the shapes.
+    alone
+        Whether a value that is meant to have several shapes has none of them.
+    """
+
+    def tag_of(value: Any) -> str | None:
+        meant = [tag for tag, is_meant in shapes.items() if is_meant(value)]
+        return meant[0] if meant and (len(meant) == 1 or not alone) else None
+
+    if hint is None:
+        return Discriminator(tag_of)
+    return Discriminator(tag_of, custom_error_type="shape", custom_error_message=hint)
+
+
+def has_field(model: type[BaseModel], *names: str) -> ShapeTest:
+    """The test for a model, or for an object with one of these fields."""
+    return lambda value: isinstance(value, model) or (isinstance(value, dict) and any(name in value for name in names))
+
+
+def is_object(model: type[BaseModel]) -> ShapeTest:
+    """The test for a model, or for any object."""
+    return lambda value: isinstance(value, model | dict)
+
+
+def is_text(value: Any) -> bool:
+    """The test for a string."""
+    return isinstance(value, str)
 
 
 def text_of_number(value: Any) -> Any:

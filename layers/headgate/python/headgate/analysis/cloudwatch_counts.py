@@ -22,6 +22,7 @@ from headgate.analysis.evidence import Pair, take_looks
 from headgate.analysis.judge import Arm
 from headgate.analysis.measures import CountQueries, measures_of
 from headgate.analysis.metric_queries import metric_query
+from headgate.aws.errors import code_of, message_of
 from headgate.aws.observability import logger
 from headgate.errors import RequestRefused
 from headgate.spec.guards import MathQuery
@@ -121,7 +122,7 @@ class CloudWatchCounts:
         try:
             return self.read(rollouts, now)
         except ClientError as error:
-            if error.response["Error"]["Code"] not in REFUSED_QUERY_CODES:
+            if code_of(error) not in REFUSED_QUERY_CODES:
                 raise
             logger.warning("CloudWatch refuses a query", reason=str(error))
             return {}
@@ -144,10 +145,9 @@ class CloudWatchCounts:
             for _ in self._ask(queries, now):
                 pass
         except ClientError as error:
-            if error.response["Error"]["Code"] not in REFUSED_QUERY_CODES:
+            if code_of(error) not in REFUSED_QUERY_CODES:
                 raise
-            told = error.response["Error"]["Message"]
-            raise RequestRefused(f"guards.custom: CloudWatch refuses it: {told}") from None
+            raise RequestRefused(f"guards.custom: CloudWatch refuses it: {message_of(error)}") from None
 
     def _collect(
         self,

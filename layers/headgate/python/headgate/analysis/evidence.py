@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from headgate.analysis.judge import Arm, Evidence, Reassurance, look
+from headgate.analysis.judge import Arm, Evidence, LookTerms, Reassurance, look
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -209,12 +209,9 @@ def _standing_after(ledger: Ledger, measure: Measure, terms: JudgeTerms, step: i
     evidence = look(
         before.evidence,
         *fresh,
-        alpha=terms.alpha,
+        LookTerms(terms.alpha, measure.tolerate, terms.clumps, terms.noise),
         seconds=max(0, now - (before.at or ledger.since[step])) / 1000,
         shifted=-1 < before.step < step,
-        tolerate=measure.tolerate,
-        clumps=terms.clumps,
-        noise=terms.noise,
     )
     reassurance = before.reassurance
     if terms.early:

@@ -47,6 +47,19 @@ SHIFT_SECONDS = 600.0
 FEW_FAILURES = 12
 """Failures in a look up to which every outcome is worked out."""
 
+_CAUTION = 2.5
+"""Measured (docs/benchmarks.md): at 1 false rollbacks reach 3.6 %, at 2 they are near the limit, at 2.5 below 0.5 %."""
+
+_ROUNDING = 1e-9
+"""An outcome that was scaled to the line exactly must count as having reached it."""
+
+_MAX_LOG = 700.0
+"""The largest logarithm whose value is told: a float holds little more."""
+
+_START = tuple(log((1 - CASH) * share) for share in PRIOR)
+_LOG_RATIOS = tuple(map(log, RATIOS))
+_POWERS = tuple(tuple(ratio**i for i in range(FEW_FAILURES + 1)) for ratio in RATIOS)
+
 
 class Arm(NamedTuple):
     """What one revision did: requests begun, and how many of them failed."""
@@ -59,9 +72,6 @@ class Arm(NamedTuple):
 
     def minus(self, other: Arm) -> Arm:
         return Arm(self.requests - other.requests, self.failures - other.failures)
-
-
-_START = tuple(log((1 - CASH) * share) for share in PRIOR)
 
 
 class Evidence(NamedTuple):
@@ -107,23 +117,31 @@ class Evidence(NamedTuple):
         )
 
 
-_ROUNDING = 1e-9
-"""An outcome that was scaled to the line exactly must count as having reached it."""
+class LookTerms(NamedTuple):
+    """How the counts of a look are held against the candidate."""
 
-_MAX_LOG = 700.0
+    alpha: float
+    """The error probability at which the evidence will be held against the candidate. What comes out of a look is
+    evidence at this alpha alone."""
+    tolerate: float = 0.0
+    """The null ratio is 1 + tolerate: 0.5 lets the candidate fail at 1.5 times the stable revision's rate. The
+    guarantee then needs requests that fail independently, and a look whose end the failures do not choose."""
+    clumps: float = 1.0
+    """The most failures that one cause (a client, a session, a poisoned message) makes, where they cannot be counted as
+    one: a number of at least 1."""
+    noise: float = 0.0
+    """Coefficient of variation by which the failure rate of each revision wanders from minute to minute on its own (one
+    bad container, node or zone); 0 where bursts hit both alike."""
 
 
 def look(
     evidence: Evidence,
     candidate: Arm,
     stable: Arm,
+    terms: LookTerms,
     *,
-    alpha: float,
     seconds: float = 0.0,
     shifted: bool = False,
-    tolerate: float = 0.0,
-    clumps: float = 1.0,
-    noise: float = 0.0,
 ) -> Evidence:
     """The evidence after one more look.
 
@@ -133,22 +151,12 @@ def look(
         What the looks before have come to.
     candidate, stable
         Counts of this look alone: no request that an earlier look has seen.
-    alpha
-        The error probability at which the evidence will be held against the candidate. What comes out is evidence at
-        this alpha alone.
+    terms
+        The same at every look of a rollout.
     seconds
         Time since the look before.
     shifted
         Whether the weight has changed since the look before.
-    tolerate
-        The null ratio is 1 + tolerate: 0.5 lets the candidate fail at 1.5 times the stable revision's rate. The
-        guarantee then needs requests that fail independently, and a look whose end the failures do not choose.
-    clumps
-        The most failures that one cause (a client, a session, a poisoned message) makes, where they cannot be counted
-        as one: a number of at least 1.
-    noise
-        Coefficient of variation by which the failure rate of each revision wanders from minute to minute on its own
-        (one bad container, node or zone); 0 where bursts hit both alike.
 
     Raises
     ------
@@ -157,6 +165,7 @@ def look(
     """
     for arm in (candidate, stable):
         _checked_arms(arm)
+    alpha, tolerate, clumps, noise = terms
     if not (0 < alpha < 1 and 0 <= seconds < inf and 0 <= tolerate < inf and 1 <= clumps < inf and 0 <= noise <= 1000):
         raise ValueError(f"{alpha=}, {seconds=}, {tolerate=}, {clumps=}, {noise=}: out of range")
     evidence = evidence.invest(seconds + (SHIFT_SECONDS if shifted else 0.0))
@@ -175,10 +184,6 @@ def look(
         gain = candidate.failures * log(ratio) - failures * log_mean
         log_wealth.append(wealth + gain / (clumps * _spread(ratio, log_mean, null_share, noise, evidence.pace)))
     return evidence._replace(log_wealth=tuple(log_wealth))
-
-
-_CAUTION = 2.5
-"""Measured (docs/benchmarks.md): at 1 false rollbacks reach 3.6 %, at 2 they are near the limit, at 2.5 below 0.5 %."""
 
 
 def _checked_arms(arm: Arm) -> None:
@@ -223,10 +228,6 @@ def _exact_look(evidence: Evidence, candidate: Arm, stable: Arm, share: float, l
         evidence.pace,
         evidence.invested_seconds,
     )
-
-
-_LOG_RATIOS = tuple(map(log, RATIOS))
-_POWERS = tuple(tuple(ratio**i for i in range(FEW_FAILURES + 1)) for ratio in RATIOS)
 
 
 def _scale(chances: list[float], outcomes: list[float], log_room: float) -> float:

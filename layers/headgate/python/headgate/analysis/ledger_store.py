@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from headgate import keys
 from headgate.analysis.evidence import REQUESTS_PER_LOOK, Ledger, Pair, Standing, reported_value, take_looks
 from headgate.analysis.judge import Arm, Evidence, Reassurance
-from headgate.aws.dynamodb import RETENTION_DAYS, back_off, expiry, from_item, retry_conflicts, to_item
+from headgate.aws.dynamodb import RETENTION_DAYS, WriteConflict, expiry, from_item, retry, retry_conflicts, to_item
+from headgate.aws.errors import is_unmet
 from headgate.errors import Contended
 
 if TYPE_CHECKING:
@@ -84,21 +86,26 @@ class LedgerStore:
 
     def amend(self, rollout_id: str, change: Callable[[Ledger], tuple[Ledger, list[Look]]]) -> Ledger | None:
         """Read a ledger, change it, and keep it; all over again where somebody else was faster."""
-        for attempt in range(_SAVE_ATTEMPTS):
-            before = self.read(rollout_id)
-            if before is None:
-                return None
-            after, looks = change(before)
-            if after == before:
-                return after
-            if self._save(before, after):
-                kept = after._replace(version=before.version + 1)
-                self._record(kept, looks)
-                return kept
-            back_off(attempt)
-        raise Contended(f"the evidence of {rollout_id} was looked at by others {_SAVE_ATTEMPTS} times in a row")
+        return retry(
+            lambda: self._amend_once(rollout_id, change),
+            attempts=_SAVE_ATTEMPTS,
+            backs_off=True,
+            failure=Contended(f"the evidence of {rollout_id} was looked at by others {_SAVE_ATTEMPTS} times in a row"),
+        )
 
-    def _save(self, before: Ledger, after: Ledger) -> bool:
+    def _amend_once(self, rollout_id: str, change: Callable[[Ledger], tuple[Ledger, list[Look]]]) -> Ledger | None:
+        before = self.read(rollout_id)
+        if before is None:
+            return None
+        after, looks = change(before)
+        if after == before:
+            return after
+        self._save(before, after)
+        kept = after._replace(version=before.version + 1)
+        self._record(kept, looks)
+        return kept
+
+    def _save(self, before: Ledger, after: Ledger) -> None:
         # Telemetry is added to the counts by transactions of its own; what CloudWatch said is counted here alone.
         counted = {} if after.minutes == before.minutes else _changed_columns(before, after)
         fields = {
@@ -125,10 +132,9 @@ class LedgerStore:
                 ),
             )
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
-                raise
-            return False
-        return True
+            if is_unmet(error):
+                raise WriteConflict from None
+            raise
 
     def _record(self, ledger: Ledger, looks: list[Look]) -> None:
         """Keep what the looks with failures saw, for whoever asks later why; the others moved nothing."""
@@ -144,7 +150,7 @@ class LedgerStore:
             if look.counts.candidate.failures + look.counts.stable.failures
         ]
         if telling:
-            key = {"pk": f"ROLLOUT#{ledger.rollout_id}", "sk": f"LOOK#{ledger.version:08d}"}
+            key = {"pk": keys.rollout_pk(ledger.rollout_id), "sk": keys.look_sk(ledger.version)}
             item = to_item({**key, "at": now_ms(), "looks": telling, "expiresAt": expiry(self._retention_days)})
             retry_conflicts(self._client.put_item, TableName=self._table, Item=item)
 
@@ -156,7 +162,7 @@ def column(step: int, measure: str, arm: str, what: str) -> str:
 
 def ledger_key(rollout_id: str) -> dict[str, Any]:
     """Key of a rollout's EVIDENCE item."""
-    return to_item({"pk": f"ROLLOUT#{rollout_id}", "sk": "EVIDENCE"})
+    return to_item({"pk": keys.rollout_pk(rollout_id), "sk": keys.EVIDENCE_SK})
 
 
 def now_ms() -> int:

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from headgate import keys
 from headgate.analysis.ledger_store import column, ledger_key
-from headgate.aws.dynamodb import back_off, expiry, from_item, to_item
+from headgate.aws.dynamodb import WriteConflict, expiry, from_item, retry, to_item
+from headgate.aws.errors import code_of
 from headgate.errors import Contended, Transient
 
 if TYPE_CHECKING:
@@ -274,35 +276,46 @@ class TelemetryCounter:
         for record in records:
             if record.target in ledgers:
                 groups[record.shard, record.partition_key].append(record)
-        keys = list(groups)
-        for start in range(0, len(keys), GROUPS_PER_WRITE):
-            chunk = [record for key in keys[start : start + GROUPS_PER_WRITE] for record in groups[key]]
-            self._count_once(chunk, ledgers, running)
+        names = list(groups)
+        for start in range(0, len(names), GROUPS_PER_WRITE):
+            chunk = [record for name in names[start : start + GROUPS_PER_WRITE] for record in groups[name]]
+            self._count_chunk(chunk, ledgers, running)
         return ledgers
 
-    def _count_once(
+    def _count_chunk(
         self,
         records: list[TelemetryRecord],
         ledgers: dict[str, Ledger],
         running: Callable[[set[str]], dict[str, Ledger]],
     ) -> None:
-        for attempt in range(_COUNT_ATTEMPTS):
-            marks = self._watermarks({(record.shard, record.partition_key) for record in records})
-            new = _above_watermark(records, marks)
-            if not new:
-                return
-            tallies = self._tally(new, ledgers)
-            writes = [*self._advance(new, marks), *(write for tally in tallies for write in self._add(*tally))]
-            try:
-                self._client.transact_write_items(TransactItems=writes)  # type: ignore[arg-type]
-            except ClientError as error:
-                if error.response["Error"]["Code"] != "TransactionCanceledException":
-                    raise
-                back_off(attempt)  # Another batch was counted in between, or a step has begun.
-                ledgers = running({record.target for record in records})
-                continue
+        def as_they_are() -> Iterator[dict[str, Ledger]]:
+            yield ledgers
+            while True:  # After a conflict: another batch was counted in between, or a step has begun.
+                yield running({record.target for record in records})
+
+        current = as_they_are()
+        retry(
+            lambda: self._count_once(records, next(current)),
+            attempts=_COUNT_ATTEMPTS,
+            backs_off=True,
+            failure=Contended(
+                f"watermarks were moved by others {_COUNT_ATTEMPTS} times in a row; the batch will be retried"
+            ),
+        )
+
+    def _count_once(self, records: list[TelemetryRecord], ledgers: dict[str, Ledger]) -> None:
+        marks = self._watermarks({(record.shard, record.partition_key) for record in records})
+        new = _above_watermark(records, marks)
+        if not new:
             return
-        raise Contended(f"watermarks were moved by others {_COUNT_ATTEMPTS} times in a row; the batch will be retried")
+        tallies = self._tally(new, ledgers)
+        writes = [*self._advance(new, marks), *(write for tally in tallies for write in self._add(*tally))]
+        try:
+            self._client.transact_write_items(TransactItems=writes)  # type: ignore[arg-type]
+        except ClientError as error:
+            if code_of(error) == "TransactionCanceledException":
+                raise WriteConflict from None
+            raise
 
     def _tally(self, new: list[TelemetryRecord], ledgers: dict[str, Ledger]) -> Iterator[tuple[Tally, int]]:
         by_target: dict[str, list[TelemetryRecord]] = defaultdict(list)
@@ -323,19 +336,24 @@ class TelemetryCounter:
 
         https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
         """
-        marks = {}
+        marks: dict[tuple[str, str], str] = {}
         # A write has GROUPS_PER_WRITE of them at most, and a read takes 100 keys.
-        keys: Any = [_watermark_key(*group) for group in groups]
-        for attempt in range(_COUNT_ATTEMPTS):
-            answer = self._client.batch_get_item(RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}})
+        unread: Any = [_watermark_key(*group) for group in groups]
+
+        def read() -> None:
+            nonlocal unread
+            answer = self._client.batch_get_item(RequestItems={self._table: {"Keys": unread, "ConsistentRead": True}})
             for item in map(from_item, answer["Responses"].get(self._table, [])):
-                marks[item["pk"].removeprefix("SHARD#"), item["sk"]] = item["sequence"]
-            unread = answer.get("UnprocessedKeys", {})
-            if not unread:
-                return marks
-            keys = unread[self._table]["Keys"]
-            back_off(attempt)  # DynamoDB is throttled: botocore takes what it left out for an answer.
-        raise Transient(f"DynamoDB left out watermarks {_COUNT_ATTEMPTS} times in a row; the batch will be retried")
+                marks[keys.shard_in(item["pk"]), item["sk"]] = item["sequence"]
+            if left := answer.get("UnprocessedKeys", {}):
+                unread = left[self._table]["Keys"]
+                # DynamoDB is throttled: botocore takes what it left out for an answer.
+                raise Transient(
+                    f"DynamoDB left out watermarks {_COUNT_ATTEMPTS} times in a row; the batch will be retried"
+                )
+
+        retry(read, attempts=_COUNT_ATTEMPTS, when=lambda error: isinstance(error, Transient), backs_off=True)
+        return marks
 
     def _units(self, rollout_id: str) -> tuple[FailedUnits, int]:
         answer = self._client.get_item(TableName=self._table, Key=_units_key(rollout_id), ConsistentRead=True)
@@ -435,8 +453,8 @@ def _above_watermark(records: list[TelemetryRecord], marks: dict[tuple[str, str]
 
 
 def _watermark_key(shard: str, partition_key: str) -> dict[str, Any]:
-    return to_item({"pk": f"SHARD#{shard}", "sk": partition_key})
+    return to_item({"pk": keys.shard_pk(shard), "sk": partition_key})
 
 
 def _units_key(rollout_id: str) -> dict[str, Any]:
-    return to_item({"pk": f"ROLLOUT#{rollout_id}", "sk": "UNITS"})
+    return to_item({"pk": keys.rollout_pk(rollout_id), "sk": keys.UNITS_SK})

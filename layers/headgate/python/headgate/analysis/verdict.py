@@ -122,19 +122,20 @@ def judge_bake(plan: Plan, findings: Findings) -> Verdict:
     """
     if decided := _operator_decides(plan, findings):
         return decided
-    if fault := _fault_of(plan, findings):
+    terms = JudgeTerms.of(plan.guards)
+    if fault := _fault_of(terms, findings):
         return _fail_step(plan, findings, fault)
     if paused := _last_signal(findings.signals, "pause"):
         reason = _by_whom("paused", paused)
         return Verdict(
             outcome="inconclusive", reason=reason, next="pause", step=findings.step, bake=findings.extra_bakes + 1
         )
-    if reassured := _reassured(plan, findings):
+    if reassured := _reassured(terms, findings):
         return Verdict(outcome="promote", reason=reassured, next="promote", step=len(plan.steps))
     skipped = next((s for s in findings.signals if s.signal == "promote" and s.step == findings.step), None)
-    if skipped is None and (measure := lacks_data(plan, findings)):
+    if skipped is None and (measure := lacks_data(plan, findings, terms)):
         return _without_data(plan, findings, measure)
-    why = _by_whom("this wait was skipped", skipped) if skipped else _comparison_in_words(plan, findings)
+    why = _by_whom("this wait was skipped", skipped) if skipped else _comparison_in_words(terms, findings)
     return _go_on(plan, findings.step, why)
 
 
@@ -154,7 +155,7 @@ def judge_pause(plan: Plan, findings: Findings, *, failed: bool) -> Verdict:
     if resumed := _last_signal(findings.signals, "resume"):
         reason = _by_whom("resumed", resumed)
         return Verdict(outcome="continue", reason=reason, next="shift", step=step, bake=findings.extra_bakes)
-    if not failed and (fault := _fault_of(plan, findings)):
+    if not failed and (fault := _fault_of(JudgeTerms.of(plan.guards), findings)):
         return _fail_step(plan, findings, fault)
     reason = f"nobody decided within {plan.pause.limit_seconds} s"
     if plan.pause.then == "promote":
@@ -171,7 +172,7 @@ def _operator_decides(plan: Plan, findings: Findings) -> Verdict | None:
     return None
 
 
-def _fault_of(plan: Plan, findings: Findings) -> str:
+def _fault_of(terms: JudgeTerms, findings: Findings) -> str:
     """What speaks against the candidate; empty if nothing does."""
     # An alarm that has recovered since it sent its signal did fire during the rollout all the same.
     if fired := {*findings.firing, *(signal.by for signal in findings.signals if signal.signal == "alarm")}:
@@ -179,7 +180,7 @@ def _fault_of(plan: Plan, findings: Findings) -> str:
     # The line was reached once: that decides, whatever later looks make of it.
     if crossed := _last_signal(findings.signals, "evidence"):
         return crossed.reason
-    if findings.ledger and (crossed_now := evidence_against(findings.ledger, JudgeTerms.of(plan.guards))):
+    if findings.ledger and (crossed_now := evidence_against(findings.ledger, terms)):
         return crossed_now
     if findings.beyond_limits:
         return findings.beyond_limits
@@ -205,14 +206,14 @@ def _fail_step(plan: Plan, findings: Findings, reason: str) -> Verdict:
     return Verdict(outcome="roll-back", reason=reason, next="roll-back", step=findings.step)
 
 
-def _reassured(plan: Plan, findings: Findings) -> str:
+def _reassured(terms: JudgeTerms, findings: Findings) -> str:
     """Why the candidate may be promoted early; empty if it may not."""
     if reached := _last_signal(findings.signals, "promote-early"):
         return reached.reason
-    return evidence_for(findings.ledger, JudgeTerms.of(plan.guards)) if findings.ledger else ""
+    return evidence_for(findings.ledger, terms) if findings.ledger else ""
 
 
-def lacks_data(plan: Plan, findings: Findings) -> Measure | None:
+def lacks_data(plan: Plan, findings: Findings, terms: JudgeTerms) -> Measure | None:
     """The guard's measure that needs counts of both revisions, where this bake saw none of one of them.
 
     At 100 % there is no stable traffic to compare with, and a bake of 0 s was not meant to gather any.
@@ -220,7 +221,7 @@ def lacks_data(plan: Plan, findings: Findings) -> Measure | None:
     step = plan.steps[findings.step]
     if step.weight == 100 or step.bake_seconds == 0:
         return None
-    return next((m for m in JudgeTerms.of(plan.guards).measures if not all(_requests_of(findings, m.key))), None)
+    return next((m for m in terms.measures if not all(_requests_of(findings, m.key))), None)
 
 
 def _requests_of(findings: Findings, measure: str) -> tuple[int, int]:
@@ -230,10 +231,10 @@ def _requests_of(findings: Findings, measure: str) -> tuple[int, int]:
     return candidate.requests, stable.requests
 
 
-def _comparison_in_words(plan: Plan, findings: Findings) -> str:
-    if findings.ledger is None or not plan.guards.compare:
+def _comparison_in_words(terms: JudgeTerms, findings: Findings) -> str:
+    if findings.ledger is None or not terms.measures:
         return "the bake ran its course"
-    return describe_comparisons(findings.ledger, JudgeTerms.of(plan.guards))
+    return describe_comparisons(findings.ledger, terms)
 
 
 def _without_data(plan: Plan, findings: Findings, measure: Measure) -> Verdict:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
+from headgate.aws.errors import is_conflict
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -42,6 +44,10 @@ SMALLEST_NUMBER, LARGEST_NUMBER = Decimal("1e-130"), Decimal("9.9999999999999999
 
 MAX_CONFLICTS = 12
 """How often a write that meets a transaction is made again."""
+
+
+class WriteConflict(Exception):  # noqa: N818
+    """An optimistic write found that what it rests on has changed: read again."""
 
 
 class _Deserializer(TypeDeserializer):
@@ -95,18 +101,49 @@ def retry_conflicts(write: Callable[Params, Result], *args: Params.args, **kwarg
 
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-conflict-handling
     """
-    for attempt in range(MAX_CONFLICTS):
+    return retry(
+        lambda: write(*args, **kwargs),
+        when=lambda error: isinstance(error, ClientError) and is_conflict(error),
+        attempts=MAX_CONFLICTS + 1,
+        backs_off=True,
+    )
+
+
+def retry(
+    call: Callable[[], Result],
+    *,
+    attempts: int,
+    when: Callable[[Exception], bool] = lambda error: isinstance(error, WriteConflict),
+    backs_off: bool = False,
+    failure: Exception | None = None,
+) -> Result:
+    """Make a call again while it fails in a way that another attempt may cure, and answer its result.
+
+    Parameters
+    ----------
+    when
+        Which failures those are: by default, that another writer was faster. Any other failure is raised at once.
+    backs_off
+        Whether to wait between the attempts, longer each time.
+    failure
+        What is raised when all attempts have failed; by default, the failure of the last one.
+    """
+    failed = 0
+    while True:
         try:
-            return write(*args, **kwargs)
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "TransactionConflictException":
+            return call()
+        except Exception as error:
+            failed += 1
+            if not when(error):
                 raise
-            back_off(attempt)
-    return write(*args, **kwargs)
+            if failed == attempts:
+                raise failure or error from None
+        if backs_off:
+            back_off(failed - 1)
 
 
 def back_off(attempt: int) -> None:
-    """Wait a little, at random and longer each time, so that two writers do not meet again."""
+    """Wait a little, at random and longer each time, so that two writers do not meet again; ``attempt`` begins at 0."""
     time.sleep(random.uniform(0, 0.05 * (attempt + 1)))  # noqa: S311 - jitter is no secret
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from headgate.aws.errors import code_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -143,10 +145,10 @@ class StreamReplay:
             try:
                 told = self._reader(batch).get_records(ShardIterator=iterator)
             except ClientError as error:
-                if _code(error) in _TRIMMED and again:
+                if code_of(error) in _TRIMMED and again:
                     # Trimmed after the iterator was made: what is left begins later.
                     iterator, again = self._oldest(batch), False
-                elif _code(error) not in _BUSY:
+                elif code_of(error) not in _BUSY:
                     raise
                 self._sleep(1)
                 continue
@@ -164,7 +166,7 @@ class StreamReplay:
         try:
             return self._ask(batch, "AT_SEQUENCE_NUMBER", batch.start)
         except ClientError as error:
-            if _code(error) not in _TRIMMED:
+            if code_of(error) not in _TRIMMED:
                 raise
         return self._oldest(batch)
 
@@ -172,7 +174,7 @@ class StreamReplay:
         try:
             return self._ask(batch, "TRIM_HORIZON", None)
         except ClientError as error:
-            if _code(error) != "ResourceNotFoundException":
+            if code_of(error) != "ResourceNotFoundException":
                 raise
         return None  # A closed shard goes with its last record, and a stream with its table.
 
@@ -281,7 +283,7 @@ class StreamReplay:
             told = self._functions.invoke(FunctionName=function, InvocationType="RequestResponse", Payload=payload)
             text = told["Payload"].read().decode()
         except ClientError as error:
-            return 0, str(error)[:REPLAY_REASON_CHARACTERS], _code(error) not in _THROTTLED
+            return 0, str(error)[:REPLAY_REASON_CHARACTERS], code_of(error) not in _THROTTLED
         except BotoCoreError as error:
             # Nobody knows whether it runs on: a second invocation beside it would break the order.
             return 0, str(error)[:REPLAY_REASON_CHARACTERS], True
@@ -369,7 +371,3 @@ def _attribute_value(value: dict[str, Any]) -> dict[str, Any]:
         case "L":
             return {kind: [_attribute_value(each) for each in content]}
     return {kind: content}
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response["Error"]["Code"])

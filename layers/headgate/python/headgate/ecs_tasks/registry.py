@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from headgate.aws.errors import code_of, message_of
 from headgate.ecs_tasks.request import AT_FIELD
 from headgate.ecs_tasks.tags import DEFINITION_TAG
 from headgate.errors import Contended, RequestRefused
@@ -83,11 +84,11 @@ class TaskRegistry:
         try:
             answer: dict[str, Any] = getattr(self._ecs, operation)(**given)
         except ClientError as error:
-            code, message = (error.response["Error"][field] for field in ("Code", "Message"))
+            message = message_of(error)
             if message.startswith(BUSY_CODES):
                 # The machine tries again after such an error, and may then find what was registered meanwhile.
                 raise Contended(f"{what}: {message}") from None
-            if code not in REFUSAL_CODES:
+            if code_of(error) not in REFUSAL_CODES:
                 raise  # ECS did not say no: the machine tries again.
             at = "" if what == AT_FIELD else "taskDefinition: "
             raise RequestRefused(f"{at}{what}: {message}") from None

@@ -9,11 +9,12 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, Tag, model_validator
 
 from headgate.ecs_tasks.tags import OWN_TAGS
 from headgate.errors import RequestRefused
-from headgate.wire import RolloutId, Wire, read, text_of_number
+from headgate.ids import must_match
+from headgate.wire import RolloutId, Wire, is_object, is_text, one_of, read, text_of_number
 
 MAX_OVERRIDES = 8192
 """Characters of the overrides as JSON, the structure's own included."""
@@ -49,28 +50,12 @@ def size_units(size: str | None) -> int:
     return int(match["small"]) if match["small"] else round(float(match["large"]) * 1024)
 
 
-def _cluster(value: str) -> str:
-    if not _CLUSTER.fullmatch(value):
-        raise ValueError("must be a cluster's name or ARN")
-    return value
-
-
-def _task_definition(value: str) -> str:
-    if not _TASK_DEFINITION.fullmatch(value):
-        raise ValueError("must be a family, family:revision or a task definition's ARN")
-    return value
-
-
-def _role(value: str) -> str:
-    if not ROLE_ARN.fullmatch(value):
-        raise ValueError("must be a role's ARN")
-    return value
-
-
-def _environment_file(value: str) -> str:
-    if not _ENVIRONMENT_FILE.fullmatch(value):
-        raise ValueError("must be the ARN of an S3 object whose name ends in .env")
-    return value
+_cluster = must_match(_CLUSTER, "must be a cluster's name or ARN")
+_task_definition = must_match(_TASK_DEFINITION, "must be a family, family:revision or a task definition's ARN")
+_role = must_match(ROLE_ARN, "must be a role's ARN")
+_environment_file = must_match(_ENVIRONMENT_FILE, "must be the ARN of an S3 object whose name ends in .env")
+_digits = must_match(re.compile(r"[0-9]*\*?"), "must be digits, with an asterisk at the end at most")
+_platform_version = must_match(re.compile(r"LATEST|[0-9]+\.[0-9]+\.[0-9]+"), "must be LATEST, or a version like 1.4.0")
 
 
 def _upper(value: Any) -> Any:
@@ -83,21 +68,9 @@ def _trailing_star_only(value: str) -> str:
     return value
 
 
-def _digits(value: str) -> str:
-    if not re.fullmatch(r"[0-9]*\*?", value):
-        raise ValueError("must be digits, with an asterisk at the end at most")
-    return value
-
-
 def _provider(value: str) -> str:
     if value not in FARGATE_PROVIDERS and value.upper() in FARGATE_PROVIDERS:
         raise ValueError(f"is written {value.upper()}")
-    return value
-
-
-def _platform_version(value: str) -> str:
-    if not re.fullmatch(r"LATEST|[0-9]+\.[0-9]+\.[0-9]+", value):
-        raise ValueError("must be LATEST, or a version like 1.4.0")
     return value
 
 
@@ -288,18 +261,11 @@ class NewTaskDefinition(Wire):
     """Parameters of RegisterTaskDefinition, in its own spelling."""
 
 
-def _definition_shape(value: Any) -> str | None:
-    if isinstance(value, str):
-        return "<name>"
-    return "<register>" if isinstance(value, NewTaskDefinition | dict) else None
-
-
 TaskDefinition = Annotated[
     Annotated[str, AfterValidator(_task_definition), Tag("<name>")] | Annotated[NewTaskDefinition, Tag("<register>")],
-    Discriminator(
-        _definition_shape,
-        custom_error_type="definition_shape",
-        custom_error_message='give a family, family:revision, an ARN or {"register": {...}}',
+    one_of(
+        {"<name>": is_text, "<register>": is_object(NewTaskDefinition)},
+        'give a family, family:revision, an ARN or {"register": {...}}',
     ),
 ]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from headgate.aws.errors import code_of, is_denied
 from headgate.ecs_tasks.logs import LogStream, log_link, stream_name
 from headgate.ecs_tasks.request import read_task
 from headgate.ecs_tasks.tags import EXECUTION_TAG, NUMBER_TAG
@@ -82,7 +83,7 @@ class TaskRuns:
             return self.stop(left.cluster, left.execution, None, left.reason)
         except ClientError as error:
             # On a cluster that is not there, or that Headgate may not look at, its machine could not run anything.
-            if error.response["Error"]["Code"] not in ("ClusterNotFoundException", "AccessDeniedException"):
+            if not is_denied(error) and code_of(error) != "ClusterNotFoundException":
                 raise
             return []
 

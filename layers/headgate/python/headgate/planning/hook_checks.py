@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from headgate.aws.errors import code_of, is_denied, message_of
 from headgate.errors import RequestRefused
 from headgate.spec.hooks import EcsTaskHook, LambdaHook, StateMachineHook
 
@@ -24,12 +25,14 @@ _UNAVAILABLE_CODES = (
     "ResourceNotFoundException",
     "StateMachineDoesNotExist",
     "InvalidArn",
-    "AccessDeniedException",
     # What is no name of a function at all.
     "ValidationException",
     "InvalidParameterValueException",
 )
-"""What a service answers of a hook that cannot be asked; anything else it may answer otherwise the next time."""
+"""What a service answers for a hook that cannot be asked, other than that access is denied.
+
+Anything else may be answered otherwise the next time.
+"""
 
 _MAX_ID_CHARACTERS = 128
 
@@ -161,9 +164,9 @@ class HookChecks:
 
 
 def _refusal(error: ClientError, what: str) -> Exception:
-    if error.response["Error"]["Code"] not in _UNAVAILABLE_CODES:
+    if not is_denied(error) and code_of(error) not in _UNAVAILABLE_CODES:
         return error  # The service did not say whether there is one: the machine tries again.
-    return RequestRefused(f"{what} cannot be asked: {error.response['Error']['Message']}")
+    return RequestRefused(f"{what} cannot be asked: {message_of(error)}")
 
 
 def _task_of_hook(detail: dict[str, Any], request: RolloutRequest, at: HookPosition) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from headgate.aws.arns import alias_arn
 from headgate.aws.clients import Lazy
+from headgate.aws.errors import code_of, message_of
 from headgate.aws.observability import logger
 
 if TYPE_CHECKING:
@@ -69,8 +70,7 @@ class StackOwners:
         try:
             answer = self._client.describe_stack_resources(PhysicalResourceId=physical_id)
         except ClientError as error:
-            told = error.response["Error"]
-            if told["Code"] == "ValidationError" and "does not exist" in told["Message"]:
+            if code_of(error) == "ValidationError" and "does not exist" in message_of(error):
                 return None
             raise
         # The stack's first hundred resources come along.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from headgate.aws.errors import code_of
 from headgate.redrive.plan import RedrivePlan
 from headgate.redrive.progress import Progress
 
@@ -115,7 +116,7 @@ def _events_of(machines: Any, execution: str, count: int, **order: bool) -> list
     try:
         told = machines.get_execution_history(executionArn=execution, maxResults=count, **order)
     except ClientError as error:
-        if error.response["Error"]["Code"] != "ExecutionDoesNotExist":
+        if code_of(error) != "ExecutionDoesNotExist":
             raise
         return []
     events: list[dict[str, Any]] = told["events"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from headgate.aws.errors import is_denied, is_missing_queue, message_of
 from headgate.aws.sqs_queues import Backlog, Queues
 from headgate.errors import RequestRefused
 from headgate.redrive.plan import Queue, RedrivePlan
@@ -27,8 +28,6 @@ ONE_SLICE = 1_000
 
 MIN_PER_SECOND = 20
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]+")
-_NOT_THERE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
-_DENIED = ("AccessDenied", "AccessDeniedException")
 
 
 class RedrivePlanner:
@@ -138,10 +137,9 @@ class RedrivePlanner:
             url = self._sqs.get_queue_url(QueueName=name)["QueueUrl"]
             told = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn", "RedrivePolicy"])
         except ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code not in (*_NOT_THERE, *_DENIED):
+            if not is_missing_queue(error) and not is_denied(error):
                 raise  # SQS did not say whether there is one: the machine tries again.
-            raise RequestRefused(f"{field}: {name}: {error.response['Error']['Message']}") from None
+            raise RequestRefused(f"{field}: {name}: {message_of(error)}") from None
         found = told["Attributes"]["QueueArn"]
         if (queue.startswith("arn:") and found != queue) or _region_in_url(queue) not in (None, found.split(":")[3]):
             raise RequestRefused(f"{field}: {queue} is not {found}; check its Region")

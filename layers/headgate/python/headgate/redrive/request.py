@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, Tag, model_validator
 
-from headgate.wire import RolloutId, Wire, read
+from headgate.ids import must_match
+from headgate.wire import RolloutId, Wire, is_object, one_of, read
 
 MAX_REDRIVE_CHARACTERS = 16 * 1024
 
@@ -20,19 +21,13 @@ _FUNCTION_NAME = re.compile(
 )
 
 
-def _check_queue(value: str) -> str:
-    if not _QUEUE.fullmatch(value):
-        raise ValueError("must be a queue's name, URL or ARN")
-    return value
-
-
-def _check_function(value: str) -> str:
-    if not _FUNCTION_NAME.fullmatch(value):
-        raise ValueError("must be a function's name or ARN, with an alias or version after a colon")
-    return value
-
-
-QueueName = Annotated[str, AfterValidator(_check_queue)]
+QueueName = Annotated[str, AfterValidator(must_match(_QUEUE, "must be a queue's name, URL or ARN"))]
+FunctionName = Annotated[
+    str,
+    AfterValidator(
+        must_match(_FUNCTION_NAME, "must be a function's name or ARN, with an alias or version after a colon")
+    ),
+]
 FilterText = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -48,7 +43,7 @@ class Destination(Wire):
 
     queue: QueueName | None = None
     """Name, URL or ARN of a queue. ``RedriveQueues`` must cover it."""
-    function: Annotated[str, AfterValidator(_check_function)] | None = None
+    function: FunctionName | None = None
     """Name or ARN of a function for the batches of a stream, with an alias or version after a colon.
     ``TargetFunctions`` must cover it."""
 
@@ -85,16 +80,11 @@ class StopIfReturned(Wire):
     """How long after the last message the queue is checked once more."""
 
 
-def _stop_shape(value: Any) -> str | None:
-    return "<never>" if value is False else "<rule>" if isinstance(value, dict | StopIfReturned) else None
-
-
 StopRule = Annotated[
     Annotated[StopIfReturned, Tag("<rule>")] | Annotated[Literal[False], Tag("<never>")],
-    Discriminator(
-        _stop_shape,
-        custom_error_type="stop_shape",
-        custom_error_message='give {"percent": 25, "afterSeconds": 60}, or false not to look',
+    one_of(
+        {"<never>": lambda value: value is False, "<rule>": is_object(StopIfReturned)},
+        'give {"percent": 25, "afterSeconds": 60}, or false not to look',
     ),
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from headgate.aws.arns import execution_arn, execution_name
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mypy_boto3_stepfunctions import SFNClient
+
+    from headgate.rollouts.record import RolloutRecord
 
 
 class ExecutionStatus(NamedTuple):
@@ -42,12 +44,12 @@ class Executions:
             return ExecutionStatus()
         return ExecutionStatus(told["status"], told.get("stopDate"))
 
-    def start(self, record: dict[str, Any]) -> None:
+    def start(self, record: RolloutRecord) -> None:
         """Start the rollout of a record, unless it has started already."""
         # With the same name and input a running execution answers again; an ended one says that it exists.
         with suppress(self._client.exceptions.ExecutionAlreadyExists):
             self._client.start_execution(
                 stateMachineArn=self._machine,
-                name=record["execution"].rsplit(":", 1)[-1],
-                input=json.dumps(record["request"]),
+                name=record.execution.rsplit(":", 1)[-1],
+                input=json.dumps(record.request),
             )

@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Any
 from headgate.analysis.alarms import AlarmStates
 from headgate.analysis.cloudwatch_counts import CloudWatchCounts, WatchedRollout, count_points
 from headgate.analysis.evidence import JudgeTerms
+from headgate.analysis.judge import Arm
 from headgate.analysis.ledger_store import now_ms
 from headgate.analysis.measures import measures_of
 from headgate.analysis.source_limits import SourceLimits
 from headgate.analysis.throttling import ThrottleCounts
 from headgate.analysis.verdict import Findings
+from headgate.keys import is_pause
 from headgate.rollouts.signal_inbox import unheard_signals
-from headgate.rollouts.steps import Steps
 from headgate.spec.signal_models import Signal
 from headgate.spec.source import source_health
 
 if TYPE_CHECKING:
     from headgate.analysis.evidence import Ledger
     from headgate.analysis.ledger_store import LedgerStore
+    from headgate.rollouts.steps import Steps
     from headgate.rollouts.table import Table
     from headgate.spec.plan import Plan
     from headgate.spec.target_state import StateOnRecord
@@ -34,8 +36,8 @@ class FindingsCollector:
         boto3's clients.
     """
 
-    def __init__(self, table: Table, ledgers: LedgerStore, cloudwatch: Any, sqs: Any) -> None:
-        self._table, self._steps, self._ledgers = table, Steps(table), ledgers
+    def __init__(self, table: Table, steps: Steps, ledgers: LedgerStore, cloudwatch: Any, sqs: Any) -> None:
+        self._table, self._steps, self._ledgers = table, steps, ledgers
         self._alarms, self._throttles, self._minutes = (
             AlarmStates(cloudwatch),
             ThrottleCounts(cloudwatch),
@@ -43,7 +45,7 @@ class FindingsCollector:
         )
         self._sources = SourceLimits(cloudwatch, sqs)
 
-    def find(self, plan: Plan, step: int, bake: int, key: str, state: StateOnRecord) -> Findings:
+    def close_and_collect(self, plan: Plan, step: int, bake: int, key: str, state: StateOnRecord) -> Findings:
         """Close the wait, and gather what is known now.
 
         Parameters
@@ -56,26 +58,32 @@ class FindingsCollector:
             What the target's driver knows of it.
         """
         record = self._steps.close_wait(plan.rollout_id, key)
-        already, since = record.get("firing", plan.firing), record.get("watchedSince", record["startedAt"])
-        known = Findings(
+        if record is None:
+            raise LookupError(f"rollout {plan.rollout_id} has no record")
+        already = plan.firing if record.firing is None else record.firing
+        since = record.watched_since or record.started_at
+        signals = [Signal.model_validate(signal) for signal in unheard_signals(record)]
+        firing = self._alarms.firing_since(plan.guards.alarms, already=already, since=since)
+        ledger = self.last_look(plan, None if is_pause(key) else step, state)
+        candidate_throttled, stable_throttled, beyond_limits = Arm(), Arm(), ""
+        if not signals:  # Otherwise the verdict need not wait for CloudWatch.
+            counted_as_errors = plan.guards.evidence == "cloudwatch" and plan.guards.errors
+            if state and not counted_as_errors:
+                versions = [state["candidate"], state["stable"]]
+                candidate_throttled, stable_throttled = self._throttles.of(measures_of(plan), versions, since)
+            beyond_limits = self._sources.beyond_limits(plan, source_health(state), record.started_at)
+        return Findings(
             step=step,
-            signals=[Signal.model_validate(signal) for signal in unheard_signals(record)],
-            firing=self._alarms.firing_since(plan.guards.alarms, already=already, since=since),
-            heard=record.get("heard", []),
-            held=record.get("signals", {}),
+            ledger=ledger,
+            signals=signals,
+            candidate_throttled=candidate_throttled,
+            stable_throttled=stable_throttled,
+            heard=record.heard,
+            held=record.signals,
+            firing=firing,
+            beyond_limits=beyond_limits,
             extra_bakes=bake,
         )
-        ledger = self.last_look(plan, None if key.startswith("PAUSE") else step, state)
-        counted_as_errors = plan.guards.evidence == "cloudwatch" and plan.guards.errors
-        if not known.signals and state and not counted_as_errors:
-            # Who has been told already need not wait for CloudWatch.
-            versions = [state["candidate"], state["stable"]]
-            candidate, stable = self._throttles.of(measures_of(plan), versions, since)
-            known = known._replace(candidate_throttled=candidate, stable_throttled=stable)
-        if not known.signals:
-            beyond = self._sources.beyond_limits(plan, source_health(state), record["startedAt"])
-            known = known._replace(beyond_limits=beyond)
-        return known._replace(ledger=ledger)
 
     def last_look(self, plan: Plan, baked: int | None, state: StateOnRecord) -> Ledger | None:
         """The ledger after a look at all that has been counted, what CloudWatch has by now included.
@@ -108,6 +116,7 @@ class FindingsCollector:
         if findings.ledger is None:
             return findings
         self._ledgers.restart(plan.rollout_id)
-        signals = (self._table.rollout(plan.rollout_id) or {}).get("signals", {})
+        record = self._table.rollout(plan.rollout_id)
+        signals = record.signals if record else {}
         said = {f"{kind}-{findings.ledger.restarts}" for kind in ("evidence", "promote-early")} & signals.keys()
         return findings._replace(heard=[*findings.heard, *sorted(said)])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from headgate.errors import RequestRefused
 from headgate.ids import is_rollout_id
 from headgate.spec.request import RolloutRequest, read_request
-from headgate.spec.undo import read_undo, undo_rollout
+from headgate.spec.undo import Promotion, read_undo, undo_rollout
 from headgate.wire import shown_value
 
 if TYPE_CHECKING:
@@ -166,9 +166,11 @@ def request_in(body: Any, message_id: str, table: Table, locks: Locks) -> Rollou
     detail, default_id = body.get("detail"), body["id"] if is_rollout_id(body.get("id")) else message_id
     if kind == "Undo Requested":
         asked = read_undo(detail, default_id)
-        if known := (table.rollout(asked.id) or {}).get("request"):
-            return RolloutRequest.model_validate(known)  # Delivered again: what it undid is not the last any more.
-        return undo_rollout(asked, locks.last_promoted(asked.target.key))
+        if (known := table.rollout(asked.id)) and known.request:
+            # Delivered again: what it undid is not the last any more.
+            return RolloutRequest.model_validate(known.request)
+        last = locks.last_promoted(asked.target.key)
+        return undo_rollout(asked, Promotion(last.id, last.stable) if last else None)
     return read_request(detail, default_id)
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from headgate.aws.dynamodb import MAX_ROLLOUT_SECONDS
 from headgate.aws.observability import logger
 from headgate.errors import LockLost, TargetChanged, TargetNotReady, Transient
-from headgate.rollouts.locks import ending_fields
+from headgate.rollouts.settlement import ending_fields
 
 if TYPE_CHECKING:
     from headgate.rollouts.executions import ExecutionStatus
-    from headgate.rollouts.locks import Locks
-    from headgate.rollouts.table import TerminalStatus
+    from headgate.rollouts.record import RolloutRecord, TerminalStatus
+    from headgate.rollouts.settlement import Settler
+    from headgate.rollouts.table import Table
     from headgate.spec.target_state import StateOnRecord
 
 
@@ -43,11 +44,11 @@ class Recovery:
         again in the next sweep, and not beside itself.
     """
 
-    def __init__(self, locks: Locks, functions: Any) -> None:
-        self._locks = locks
+    def __init__(self, table: Table, settler: Settler, functions: Any) -> None:
+        self._table, self._settler = table, settler
         self._functions = functions
 
-    def rescue(self, rollout_id: str, record: dict[str, Any], reason: str) -> dict[str, Any] | None:
+    def rescue(self, record: RolloutRecord, reason: str) -> RolloutRecord | None:
         """Fence the dead execution off, put its target back, close its record, hand its lock on.
 
         Parameters
@@ -59,7 +60,7 @@ class Recovery:
 
         Returns
         -------
-        dict or None
+        RolloutRecord or None
             The record of the rollout that the lock went on to and that is to be started, if one waited.
 
         Raises
@@ -69,27 +70,30 @@ class Recovery:
         TargetNotReady
             If the target needs longer than this rescue lasts; another one goes on where this one has stopped.
         """
-        epoch = self._locks.take_over(rollout_id, record)
+        epoch = self._settler.take_over(record)
         # As it is from now on: the execution may have gone on, and moved the target, since the record was read.
-        record = self._locks.record(rollout_id) or record
-        if "state" in record:
-            outcome, reason, state = self._roll_back(record, epoch, reason)
-        else:
+        record = self._table.rollout(record.id) or record
+        outcome: TerminalStatus
+        state: StateOnRecord
+        if record.state is None:
             outcome, reason, state = "refused", f"{reason}; nothing was moved", {}
+        else:
+            outcome, reason, state = self._roll_back(record, record.state, epoch, reason)
         told = ending_fields(outcome, reason, state)
-        settlement = self._locks.settle(rollout_id, record["execution"], outcome, told, epoch=epoch)
+        settlement = self._settler.settle(record.id, record.execution, outcome, told, epoch=epoch)
         logger.info("settled", outcome=outcome, reason=reason)
         return settlement.heir
 
-    def _roll_back(self, record: dict[str, Any], epoch: int, reason: str) -> tuple[TerminalStatus, str, StateOnRecord]:
+    def _roll_back(
+        self, record: RolloutRecord, state: StateOnRecord, epoch: int, reason: str
+    ) -> tuple[TerminalStatus, str, StateOnRecord]:
         """Let the target's driver put the stable revision back, and give back what the rollout has held.
 
         What the driver says when it cannot becomes the reason. A rollback is not repeated while a restore is underway:
         it would take back what the restore has done, and begin the times anew that a restore waits for.
         """
         outcome: TerminalStatus = "rolled-back"
-        state: StateOnRecord = record["state"]
-        rolled_back: bool = record.get("rolledBack", False)
+        rolled_back = record.rolled_back
         if not rolled_back:
             try:
                 state, rolled_back = self._ask_until_done("rollback", record, epoch, state), True
@@ -103,7 +107,7 @@ class Recovery:
         return outcome, reason, state
 
     def _ask_until_done(
-        self, action: str, record: dict[str, Any], epoch: int, state: StateOnRecord, **more: bool
+        self, action: str, record: RolloutRecord, epoch: int, state: StateOnRecord, **more: bool
     ) -> StateOnRecord:
         """Ask the driver again while the target gets nearer, as long as a rescue lasts: a consumer may stand still."""
         until = time.monotonic() + RECOVERY_SECONDS
@@ -116,11 +120,9 @@ class Recovery:
                 logger.info("the target is not back yet", reason=str(not_ready))
             time.sleep(POLL_SECONDS)
 
-    def _ask(
-        self, action: str, record: dict[str, Any], epoch: int, state: StateOnRecord, **more: bool
-    ) -> StateOnRecord:
+    def _ask(self, action: str, record: RolloutRecord, epoch: int, state: StateOnRecord, **more: bool) -> StateOnRecord:
         """Call the target's driver once, and answer its state."""
-        plan = record["plan"]
+        plan = record.plan
         call = {"action": action, "target": plan["target"], "plan": plan, "epoch": epoch, "state": state, **more}
         answer = self._functions.invoke(FunctionName=plan["driver"], Payload=json.dumps(call).encode())
         told = json.loads(answer["Payload"].read())
@@ -133,7 +135,7 @@ class Recovery:
         raise Transient(f"the driver could not {action}, the next sweep tries again: {message}")
 
 
-def unsettled_seconds(record: dict[str, Any] | None, fate: ExecutionStatus | None = None) -> float:
+def unsettled_seconds(record: RolloutRecord | None, fate: ExecutionStatus | None = None) -> float:
     """For how long nobody has carried out a rollout that holds its target's lock.
 
     Since it or its execution ended; of one that never began, or that Step Functions knows no more, since it got the
@@ -141,6 +143,6 @@ def unsettled_seconds(record: dict[str, Any] | None, fate: ExecutionStatus | Non
     """
     if record is None:
         return MAX_ROLLOUT_SECONDS
-    told = record.get("endedAt") or record.get("acceptedAt", record["createdAt"])
+    told = record.ended_at or record.accepted_at or record.created_at
     since = (fate.ended_at if fate else None) or datetime.fromisoformat(told)
     return (datetime.now(UTC) - since).total_seconds()

@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from headgate import keys
+from headgate.aws.dynamodb import WriteConflict
+from headgate.aws.errors import is_unmet
 from headgate.errors import Aborted, LockLost
+from headgate.keys import pause_key, step_key
+from headgate.rollouts.record import Fence
 from headgate.rollouts.signal_inbox import heard_to_keep, unheard_objection, unheard_signals
-from headgate.rollouts.table import WRITE_ATTEMPTS, WriteConflict, contended, now_iso
+from headgate.rollouts.table import contended, now_iso, retry_lost_writes
 from headgate.spec.signals import OBJECTIONS, Phase
 
 if TYPE_CHECKING:
     from headgate.analysis.verdict import Findings, Verdict
+    from headgate.rollouts.record import RolloutRecord
     from headgate.rollouts.table import Assignment, Table
     from headgate.spec.plan import Plan
 
@@ -33,7 +39,7 @@ class Steps:
 
     # What the driver is about
 
-    def enter(self, rollout_id: str, phase: Phase, aim: float | None = None) -> dict[str, Any]:
+    def enter(self, rollout_id: str, phase: Phase, aim: float | None = None) -> RolloutRecord:
         """Note what the rollout is about to do, before it does, and answer its record.
 
         Parameters
@@ -52,8 +58,7 @@ class Steps:
         try:
             record = self._table.amend(rollout_id, fields, **({} if phase == "rolling-back" else _NOT_ON_ITS_WAY_BACK))
         except ClientError as error:
-            unmet = error.response["Error"]["Code"] == "ConditionalCheckFailedException"
-            if not (unmet and self.is_rolling_back(rollout_id)):
+            if not (is_unmet(error) and self.is_rolling_back(rollout_id)):
                 raise
             raise LockLost(f"rollout {rollout_id} is being rolled back; {phase} comes too late") from None
         # Before the last step an alarm is for the judge, who looks at it in the next bake.
@@ -64,7 +69,8 @@ class Steps:
 
     def is_rolling_back(self, rollout_id: str) -> bool:
         """Whether a rollout is on its way back, or has been; nothing moves it forward again."""
-        return (self._table.rollout(rollout_id) or {}).get("phase") == "rolling-back"
+        record = self._table.rollout(rollout_id)
+        return record is not None and record.phase == "rolling-back"
 
     def keep_state(
         self,
@@ -98,13 +104,13 @@ class Steps:
         try:
             self._table.amend(rollout_id, kept | {"phase": phase}, condition="#phase = :set_phase")
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+            if not is_unmet(error):
                 raise
             raise LockLost(f"rollout {rollout_id} is not {phase} any more; its driver has answered too late") from None
 
     # Bakes
 
-    def open_bake(self, plan: Plan, epoch: int, step: int, bake: int, *, token: str, attempt: str) -> dict[str, Any]:
+    def open_bake(self, plan: Plan, epoch: int, step: int, bake: int, *, token: str, attempt: str) -> RolloutRecord:
         """Announce a bake, leave the token that ends it, and read the signals that are there already.
 
         The token and the signals are one UpdateItem: a signal is either in the answer, or its sender finds the token.
@@ -114,29 +120,29 @@ class Steps:
         attempt
             Sorts the attempts of one Bake state; a late earlier one must not overwrite a later one's token.
         """
-        self._start_step(plan, epoch, step, bake)
+        self._start_step(plan, Fence.of(plan, epoch), step, bake)
         return self._leave_token(
             plan.rollout_id, token, attempt, {"phase": "baking", "step": step, "waitsAt": step_key(step, bake)}
         )
 
-    def _start_step(self, plan: Plan, epoch: int, step: int, bake: int) -> None:
+    def _start_step(self, plan: Plan, fence: Fence, step: int, bake: int) -> None:
         weight = plan.steps[step].weight
         detail = {"target": plan.target.key, "step": step, "weight": weight, "bake": bake}
-        pk, sk = f"ROLLOUT#{plan.rollout_id}", step_key(step, bake)
+        pk, sk = keys.rollout_pk(plan.rollout_id), step_key(step, bake)
         if self._table.get(pk, sk):
             return
         # Should another attempt have been faster, the step is announced already.
         with suppress(WriteConflict):
             self._table.transact(
-                self._table.check_lock(plan.target.key, plan.rollout_id, epoch),
+                self._table.check_lock(fence),
                 self._table.put(pk, sk, {"step": step, "bake": bake, "weight": weight, "startedAt": now_iso()}),
                 self._table.put_event(plan.rollout_id, "Step Started", f"step-{step}-{bake}-started", detail),
             )
 
     def close_step(self, plan: Plan, epoch: int, bake: int, findings: Findings, verdict: Verdict) -> dict[str, Any]:
         """Record what a bake came to, with the evidence that led there; answer the verdict that stands."""
-        step = findings.step
-        self._start_step(plan, epoch, step, bake)  # A bake of 0 s has not been announced yet.
+        step, fence = findings.step, Fence.of(plan, epoch)
+        self._start_step(plan, fence, step, bake)  # A bake of 0 s has not been announced yet.
         evidence = findings.evidence_on(plan)
         where = {"target": plan.target.key, "step": step, "weight": plan.steps[step].weight, "bake": bake}
         baked = {**where, "endedBy": findings.ended_by, "evidence": evidence}
@@ -146,9 +152,9 @@ class Steps:
             plan.rollout_id,
             step_key(step, bake),
             verdict,
-            self._table.check_lock(plan.target.key, plan.rollout_id, epoch),
+            self._table.check_lock(fence),
             self._table.update(
-                f"ROLLOUT#{plan.rollout_id}",
+                keys.rollout_pk(plan.rollout_id),
                 step_key(step, bake),
                 {"verdict": verdict.to_wire(), "evidence": evidence, "endedAt": now_iso()},
             ),
@@ -169,14 +175,15 @@ class Steps:
 
     def open_pause(
         self, plan: Plan, epoch: int, pause: int, verdict: dict[str, Any], token: str, attempt: str
-    ) -> dict[str, Any]:
+    ) -> RolloutRecord:
         """Announce a pause, leave the token that ends it, and read the signals that are there already."""
-        self._start_pause(plan, epoch, pause, verdict)
+        fence = Fence.of(plan, epoch)
+        retry_lost_writes(plan.rollout_id, lambda: self._start_pause(plan, fence, pause, verdict))
         fields = {"phase": "paused", "failed": verdict["failed"], "waitsAt": pause_key(pause)}
         return self._leave_token(plan.rollout_id, token, attempt, fields)
 
-    def _start_pause(self, plan: Plan, epoch: int, pause: int, verdict: dict[str, Any]) -> None:
-        pk, sk = f"ROLLOUT#{plan.rollout_id}", pause_key(pause)
+    def _start_pause(self, plan: Plan, fence: Fence, pause: int, verdict: dict[str, Any]) -> None:
+        pk, sk = keys.rollout_pk(plan.rollout_id), pause_key(pause)
         detail = {
             "target": plan.target.key,
             "step": verdict["step"],
@@ -184,29 +191,27 @@ class Steps:
             "limitSeconds": plan.pause.limit_seconds,
             "then": plan.pause.then,
         }
-        for _ in range(WRITE_ATTEMPTS):
-            if self._table.get(pk, sk):
-                return
-            record = self._table.rollout(plan.rollout_id) or {}
-            if record.get("phase") == "rolling-back":
-                raise LockLost(f"rollout {plan.rollout_id} is being rolled back; a pause comes too late")
-            # What an operator said before this pause was not about it; what comes from now on is.
-            said = [s["id"] for s in unheard_signals(record) if s["signal"] in ("promote", "pause", "resume")]
-            heard = heard_to_keep([*record.get("heard", []), *said], record.get("signals", {}))
-            with suppress(WriteConflict):
-                self._table.transact(
-                    self._table.check_lock(plan.target.key, plan.rollout_id, epoch),
-                    self._table.put(pk, sk, {**detail, "startedAt": now_iso()}),
-                    self._table.update_rollout(
-                        plan.rollout_id,
-                        {"phase": "paused", "heard": heard},
-                        condition=f"signals = :signals AND {_FORWARD}",
-                        values={":signals": record.get("signals", {}), **_BACK},
-                    ),
-                    self._table.put_event(plan.rollout_id, "Rollout Paused", f"pause-{pause}-started", detail),
-                )
-                return
-        raise contended(plan.rollout_id)
+        if self._table.get(pk, sk):
+            return
+        record = self._table.rollout(plan.rollout_id)
+        if record is None:
+            raise WriteConflict
+        if record.phase == "rolling-back":
+            raise LockLost(f"rollout {plan.rollout_id} is being rolled back; a pause comes too late")
+        # What an operator said before this pause was not about it; what comes from now on is.
+        said = [s["id"] for s in unheard_signals(record) if s["signal"] in ("promote", "pause", "resume")]
+        heard = heard_to_keep([*record.heard, *said], record.signals)
+        self._table.transact(
+            self._table.check_lock(fence),
+            self._table.put(pk, sk, {**detail, "startedAt": now_iso()}),
+            self._table.update_rollout(
+                plan.rollout_id,
+                {"phase": "paused", "heard": heard},
+                condition=f"signals = :signals AND {_FORWARD}",
+                values={":signals": record.signals, **_BACK},
+            ),
+            self._table.put_event(plan.rollout_id, "Rollout Paused", f"pause-{pause}-started", detail),
+        )
 
     def close_pause(self, plan: Plan, epoch: int, pause: int, findings: Findings, verdict: Verdict) -> dict[str, Any]:
         """Record how a pause ended. The signals that led there are heard: they decide nothing again."""
@@ -220,9 +225,9 @@ class Steps:
             plan.rollout_id,
             pause_key(pause),
             verdict,
-            self._table.check_lock(plan.target.key, plan.rollout_id, epoch),
+            self._table.check_lock(Fence.of(plan, epoch)),
             self._table.update(
-                f"ROLLOUT#{plan.rollout_id}", pause_key(pause), {"verdict": verdict.to_wire(), "endedAt": now_iso()}
+                keys.rollout_pk(plan.rollout_id), pause_key(pause), {"verdict": verdict.to_wire(), "endedAt": now_iso()}
             ),
             self._table.update_rollout(
                 plan.rollout_id,
@@ -241,7 +246,7 @@ class Steps:
 
     # Tokens
 
-    def _leave_token(self, rollout_id: str, token: str, attempt: str, fields: dict[str, Any]) -> dict[str, Any]:
+    def _leave_token(self, rollout_id: str, token: str, attempt: str, fields: dict[str, Any]) -> RolloutRecord:
         """Set the token, and read the record with its signals, in one UpdateItem.
 
         A late attempt does not get through: neither over a later one's token, nor on the way back or after the end.
@@ -255,24 +260,29 @@ class Steps:
             values={":running": "running", **_BACK},
         )
 
-    def close_wait(self, rollout_id: str, key: str) -> dict[str, Any]:
+    def close_wait(self, rollout_id: str, key: str) -> RolloutRecord | None:
         """Take the token of a bake or pause back and read the record with its signals, again in one UpdateItem.
 
         A late call for a wait that is over leaves the token of the next one alone.
+
+        Returns
+        -------
+        RolloutRecord or None
+            None if the rollout has no record.
         """
         try:
             return self._table.amend(rollout_id, {}, condition="waitsAt = :key", values={":key": key}, remove=["token"])
         except ClientError as error:
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+            if not is_unmet(error):
                 raise
-            return self._table.rollout(rollout_id) or {}
+            return self._table.rollout(rollout_id)
 
     # Verdicts
 
     def verdict(self, rollout_id: str, key: str) -> dict[str, Any] | None:
         """The verdict recorded for a bake (``step_key``) or pause (``pause_key``), if it has been judged already."""
-        record = self._table.get(f"ROLLOUT#{rollout_id}", key) or {}
-        verdict: dict[str, Any] | None = record.get("verdict")
+        item = self._table.get(keys.rollout_pk(rollout_id), key) or {}
+        verdict: dict[str, Any] | None = item.get("verdict")
         return verdict
 
     def _stands(self, rollout_id: str, key: str, verdict: Verdict, *writes: dict[str, Any]) -> dict[str, Any]:
@@ -284,13 +294,3 @@ class Steps:
                 return recorded
             raise contended(rollout_id) from None
         return verdict.to_wire()
-
-
-def step_key(step: int, bake: int) -> str:
-    """Sort key of the record of one bake of one step."""
-    return f"STEP#{step:03d}#{bake:02d}"
-
-
-def pause_key(pause: int) -> str:
-    """Sort key of the record of a rollout's n-th pause."""
-    return f"PAUSE#{pause:03d}"

@@ -1,35 +1,41 @@
 """The table: reading its items, the pieces of its transactions, and the outbox.
 
-One item collection per rollout (``ROLLOUT#id``: the record, a STEP per bake, an EVENT per announcement) and one per
-target (``TARGET#key``: its LOCK and a WAIT per request in line). A change and the event that announces it are one
-transaction, so there is never one without the other; the table's stream carries the events to the bus.
+One item collection per rollout (the record, a STEP per bake, a PAUSE per pause, an EVENT per announcement) and one per
+target (its LOCK and a WAIT per request in line); ``headgate.keys`` has their keys. A change and the event that
+announces it are one transaction, so there is never one without the other; the table's stream carries the events to the
+bus.
 """
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from botocore.exceptions import ClientError
 
-from headgate.aws.dynamodb import RETENTION_DAYS, back_off, expiry, from_item, retry_conflicts, to_item
+from headgate import keys
+from headgate.aws.dynamodb import (
+    RETENTION_DAYS,
+    WriteConflict,
+    expiry,
+    from_item,
+    retry,
+    retry_conflicts,
+    to_item,
+)
+from headgate.aws.errors import cancellation_reasons
 from headgate.errors import Contended, LockLost
+from headgate.rollouts.record import ANNOUNCED_AS, RolloutRecord, TargetLock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
+    from headgate.rollouts.record import Fence
 
-TerminalStatus = Literal["succeeded", "rolled-back", "refused", "stopped"]
 
-ANNOUNCED_AS: dict[TerminalStatus, str] = {
-    "succeeded": "Rollout Succeeded",
-    "rolled-back": "Rollout Rolled Back",
-    "refused": "Rollout Refused",
-    "stopped": "Rollout Stopped",
-}
+Written = TypeVar("Written")
 
 WRITE_ATTEMPTS = 12
 """Optimistic writes to one item that lose against another are tried again; each loss means that another one won."""
@@ -44,10 +50,6 @@ class Assignment(TypedDict, total=False):
     """What else the condition names."""
     remove: Sequence[str]
     """Fields that go."""
-
-
-class WriteConflict(Exception):  # noqa: N818
-    """An optimistic write found that its ground has changed: read again."""
 
 
 class Table:
@@ -70,26 +72,27 @@ class Table:
 
     # Reading
 
-    def rollout(self, rollout_id: str) -> dict[str, Any] | None:
+    def rollout(self, rollout_id: str) -> RolloutRecord | None:
         """A rollout's record, read consistently."""
-        return _read_record(self.get(f"ROLLOUT#{rollout_id}", "ROLLOUT"))
+        item = self.get(keys.rollout_pk(rollout_id), keys.ROLLOUT_SK)
+        return RolloutRecord.of(item) if item else None
 
-    def running(self, rollout_id: str) -> dict[str, Any] | None:
-        """The record of a rollout that has started and not ended; None of any other."""
+    def running(self, rollout_id: str) -> RolloutRecord | None:
+        """The record of a rollout that has started and not ended; None for any other."""
         record = self.rollout(rollout_id)
-        return record if record is not None and record["status"] == "running" else None
+        return record if record is not None and record.status == "running" else None
 
-    def lock(self, target_key: str) -> dict[str, Any]:
+    def lock(self, target_key: str) -> TargetLock:
         """The lock of a target, read consistently; a target that was never rolled out has a free one."""
-        return self.get(f"TARGET#{target_key}", "LOCK") or {}
+        return TargetLock.of(target_key, self.get(keys.target_pk(target_key), keys.LOCK_SK))
 
-    def require_lock(self, target_key: str, rollout_id: str, epoch: int) -> None:
+    def require_lock(self, fence: Fence) -> None:
         """Raise LockLost unless the rollout still owns the target's lock."""
-        lock = self.lock(target_key)
-        if (lock.get("owner"), lock.get("epoch")) != (rollout_id, epoch):
+        lock = self.lock(fence.target_key)
+        if (lock.owner, lock.epoch) != (fence.rollout_id, fence.epoch):
             raise LockLost(
-                f"rollout {rollout_id} (epoch {epoch}) no longer owns {target_key}: the lock is "
-                f"{'held by ' + lock['owner'] if lock.get('owner') else 'free'} (epoch {lock.get('epoch', 0)})"
+                f"rollout {fence.rollout_id} (epoch {fence.epoch}) no longer owns {fence.target_key}: the lock is "
+                f"{'held by ' + lock.owner if lock.owner else 'free'} (epoch {lock.epoch})"
             )
 
     def get(self, pk: str, sk: str) -> dict[str, Any] | None:
@@ -109,20 +112,20 @@ class Table:
 
     # Writes of one item
 
-    def amend(self, rollout_id: str, fields: dict[str, Any], **how: Unpack[Assignment]) -> dict[str, Any]:
+    def amend(self, rollout_id: str, fields: dict[str, Any], **how: Unpack[Assignment]) -> RolloutRecord:
         """Set fields of a rollout's record and read it, in one UpdateItem."""
         return self.amend_by(rollout_id, **_assignment(fields, **how))
 
-    def amend_by(self, rollout_id: str, **expressions: Any) -> dict[str, Any]:
+    def amend_by(self, rollout_id: str, **expressions: Any) -> RolloutRecord:
         """Change a rollout's record by expressions of one's own, and read it, in one UpdateItem."""
         answer = retry_conflicts(
             self._client.update_item,
             TableName=self._name,
-            Key=_item_key(f"ROLLOUT#{rollout_id}", "ROLLOUT"),
+            Key=_item_key(keys.rollout_pk(rollout_id), keys.ROLLOUT_SK),
             ReturnValues="ALL_NEW",
             **expressions,
         )
-        return from_item(answer["Attributes"])
+        return RolloutRecord.of(from_item(answer["Attributes"]))
 
     # The pieces of a transaction
 
@@ -139,21 +142,32 @@ class Table:
 
     def put_rollout(self, rollout_id: str, fields: dict[str, Any]) -> dict[str, Any]:
         """The record of a rollout that has none yet."""
-        return self.put(f"ROLLOUT#{rollout_id}", "ROLLOUT", fields)
+        return self.put(keys.rollout_pk(rollout_id), keys.ROLLOUT_SK, fields)
 
     def put_event(self, rollout_id: str, detail_type: str, name: str, detail: dict[str, Any]) -> dict[str, Any]:
         """An entry of the outbox. Its id is made of what it says, so that the same event always has the same id."""
         event_id = f"{rollout_id}/{name}"
         body = {"id": event_id, "rolloutId": rollout_id, "at": now_iso(), **detail}
-        return self.put(f"ROLLOUT#{rollout_id}", f"EVENT#{name}", {"detailType": detail_type, "detail": body})
+        return self.put(keys.rollout_pk(rollout_id), keys.event_sk(name), {"detailType": detail_type, "detail": body})
 
-    def put_lock(self, target_key: str, read: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-        """Write a lock on condition that it is still as it was read. It never expires: its epoch must only rise."""
-        kept = ("owner", "epoch", "arrivals", "waiting", "last")
-        lock = {name: read[name] for name in kept if name in read} | changes
-        lock["held"] = "yes" if lock.get("owner") else None
-        version = read.get("version", 0)
-        item = to_item({"pk": f"TARGET#{target_key}", "sk": "LOCK", **lock, "version": version + 1})
+    def put_refusal(
+        self, rollout_id: str, record: dict[str, Any], reason: str, detail: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """The record and the event of a request that is refused, and has no record yet."""
+        refused = {**record, "status": "refused", "reason": reason, "endedAt": now_iso()}
+        return [
+            self.put_rollout(rollout_id, refused),
+            self.put_event(rollout_id, ANNOUNCED_AS["refused"], "ended", {**detail, "reason": reason}),
+        ]
+
+    def put_lock(self, lock: TargetLock) -> dict[str, Any]:
+        """Write a lock on condition that nobody has written it since it was read, as its version says.
+
+        It never expires: its epoch must only rise.
+        """
+        version = lock.version
+        key = {"pk": keys.target_pk(lock.target_key), "sk": keys.LOCK_SK}
+        item = to_item({**key, **lock.to_fields(), "version": version + 1})
         if not version:
             return {"Put": {"TableName": self._name, "Item": item, "ConditionExpression": "attribute_not_exists(pk)"}}
         return {
@@ -165,15 +179,15 @@ class Table:
             }
         }
 
-    def check_lock(self, target_key: str, rollout_id: str, epoch: int) -> dict[str, Any]:
+    def check_lock(self, fence: Fence) -> dict[str, Any]:
         """The condition that the rollout still owns the target's lock."""
         return {
             "ConditionCheck": {
                 "TableName": self._name,
-                "Key": _item_key(f"TARGET#{target_key}", "LOCK"),
+                "Key": _item_key(keys.target_pk(fence.target_key), keys.LOCK_SK),
                 "ConditionExpression": "#owner = :owner AND epoch = :epoch",
                 "ExpressionAttributeNames": {"#owner": "owner"},
-                "ExpressionAttributeValues": to_item({":owner": rollout_id, ":epoch": epoch}),
+                "ExpressionAttributeValues": to_item({":owner": fence.rollout_id, ":epoch": fence.epoch}),
             }
         }
 
@@ -182,7 +196,7 @@ class Table:
         return {
             "ConditionCheck": {
                 "TableName": self._name,
-                "Key": _item_key(f"TARGET#{target_key}", "LOCK"),
+                "Key": _item_key(keys.target_pk(target_key), keys.LOCK_SK),
                 "ConditionExpression": "attribute_not_exists(held)",
             }
         }
@@ -193,7 +207,7 @@ class Table:
 
     def update_rollout(self, rollout_id: str, fields: dict[str, Any], **how: Unpack[Assignment]) -> dict[str, Any]:
         """A change of a rollout's record."""
-        return self.update(f"ROLLOUT#{rollout_id}", "ROLLOUT", fields, **how)
+        return self.update(keys.rollout_pk(rollout_id), keys.ROLLOUT_SK, fields, **how)
 
     def delete(self, item: dict[str, Any]) -> dict[str, Any]:
         """The end of an item that must still be there."""
@@ -216,28 +230,31 @@ class Table:
         ------
         LockLost
             If the write was conditional on a lock, and that has another owner.
-        Overtaken
+        WriteConflict
             If another condition no longer holds: read again.
+        Contended
+            If other transactions were at the same items each time.
         """
-        for attempt in range(WRITE_ATTEMPTS):
-            try:
-                self._client.transact_write_items(TransactItems=list(writes))  # type: ignore[arg-type]
-            except ClientError as error:
-                if error.response["Error"]["Code"] != "TransactionCanceledException":
-                    raise
-                reasons = [reason.get("Code") for reason in error.response.get("CancellationReasons", [])]
-                if "ConditionalCheckFailed" not in reasons:
-                    if "TransactionConflict" not in reasons:
-                        raise
-                    back_off(attempt)  # Another transaction was at it: not decided yet.
-                    continue
-                for write, reason in zip(writes, reasons, strict=False):
-                    if "ConditionCheck" in write and reason == "ConditionalCheckFailed":
-                        key = from_item(write["ConditionCheck"]["Key"])["pk"].removeprefix("TARGET#")
-                        raise LockLost(f"the lock of {key} has another owner") from None
-                raise WriteConflict from None
-            return
-        raise contended(self._name)
+        retry(
+            lambda: self._transact_once(writes),
+            attempts=WRITE_ATTEMPTS,
+            when=_is_undecided,
+            backs_off=True,
+            failure=contended(self._name),
+        )
+
+    def _transact_once(self, writes: Sequence[dict[str, Any]]) -> None:
+        try:
+            self._client.transact_write_items(TransactItems=list(writes))  # type: ignore[arg-type]
+        except ClientError as error:
+            reasons = cancellation_reasons(error)
+            if "ConditionalCheckFailed" not in reasons:
+                raise
+            for write, reason in zip(writes, reasons, strict=False):
+                if "ConditionCheck" in write and reason == "ConditionalCheckFailed":
+                    key = keys.target_key_in(from_item(write["ConditionCheck"]["Key"])["pk"])
+                    raise LockLost(f"the lock of {key} has another owner") from None
+            raise WriteConflict from None
 
     def _item(self, pk: str, sk: str, fields: dict[str, Any]) -> dict[str, Any]:
         return to_item({"pk": pk, "sk": sk, **fields, "expiresAt": expiry(self._retention_days)})
@@ -246,6 +263,17 @@ class Table:
 def now_iso() -> str:
     """The time as the records and events give it: UTC, ISO 8601, milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def retry_lost_writes(what: str, write: Callable[[], Written]) -> Written:
+    """Make an optimistic write, and again where it raises WriteConflict: each loss means that another write won.
+
+    Raises
+    ------
+    Contended
+        If it has lost ``WRITE_ATTEMPTS`` times.
+    """
+    return retry(write, attempts=WRITE_ATTEMPTS, failure=contended(what))
 
 
 def contended(what: str) -> Contended:
@@ -257,9 +285,9 @@ def _item_key(pk: str, sk: str) -> dict[str, Any]:
     return to_item({"pk": pk, "sk": sk})
 
 
-def _read_record(item: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A ROLLOUT item with its request and plan as data."""
-    return item and item | {name: json.loads(item[name]) for name in ("request", "plan") if name in item}
+def _is_undecided(error: Exception) -> bool:
+    """Whether a transaction met another one at the same items: its conditions may hold all the same."""
+    return isinstance(error, ClientError) and "TransactionConflict" in cancellation_reasons(error)
 
 
 def _assignment(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Field, Tag
 
 from headgate.ids import must_match
-from headgate.wire import Wire, text_of_number
+from headgate.wire import Wire, has_field, one_of, text_of_number
 
 
 class PublishedVersion(Wire):
@@ -53,32 +53,26 @@ class ImageCode(Wire):
     """URI of a container image in Amazon ECR. ``CodeRepositories`` must cover the repository."""
 
 
-def _code_shape(value: Any) -> str:
-    image = isinstance(value, ImageCode) or (isinstance(value, dict) and ("imageUri" in value or "image_uri" in value))
-    return "<image>" if image else "<zip>"
-
-
 class NewCode(Wire):
     """Put new code into $LATEST first, then publish it."""
 
-    code: Annotated[Annotated[ZipCode, Tag("<zip>")] | Annotated[ImageCode, Tag("<image>")], Discriminator(_code_shape)]
+    code: Annotated[
+        Annotated[ZipCode, Tag("<zip>")] | Annotated[ImageCode, Tag("<image>")],
+        one_of({"<image>": has_field(ImageCode, "imageUri", "image_uri"), "<zip>": lambda _: True}),
+    ]
     """Put this code into ``$LATEST`` first, then publish it."""
-
-
-def _candidate_shape(value: Any) -> str | None:
-    if isinstance(value, dict):
-        return next((f"<{key}>" for key in ("version", "publish", "code") if key in value), None)
-    shapes: dict[type, str] = {PublishedVersion: "<version>", PublishLatest: "<publish>", NewCode: "<code>"}
-    return shapes.get(type(value))
 
 
 Candidate = Annotated[
     Annotated[PublishedVersion, Tag("<version>")]
     | Annotated[PublishLatest, Tag("<publish>")]
     | Annotated[NewCode, Tag("<code>")],
-    Discriminator(
-        _candidate_shape,
-        custom_error_type="candidate_shape",
-        custom_error_message='give {"version": "7"}, {"publish": {}} or {"code": {...}}',
+    one_of(
+        {
+            "<version>": has_field(PublishedVersion, "version"),
+            "<publish>": has_field(PublishLatest, "publish"),
+            "<code>": has_field(NewCode, "code"),
+        },
+        'give {"version": "7"}, {"publish": {}} or {"code": {...}}',
     ),
 ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Field, Tag, model_validator
 
 from headgate.ids import must_match
-from headgate.wire import Wire
+from headgate.wire import Wire, has_field, one_of
 
 _METRIC_ID = re.compile(r"[a-z][a-zA-Z0-9_]{0,254}")
 
@@ -65,14 +65,9 @@ class MathQuery(Wire):
     """The metrics of the expression by name. A name is a lowercase letter, then letters, digits and ``_``."""
 
 
-def _query_shape(value: Any) -> str:
-    return (
-        "<math>" if isinstance(value, MathQuery) or (isinstance(value, dict) and "expression" in value) else "<metric>"
-    )
-
-
 Query = Annotated[
-    Annotated[MetricQuery, Tag("<metric>")] | Annotated[MathQuery, Tag("<math>")], Discriminator(_query_shape)
+    Annotated[MetricQuery, Tag("<metric>")] | Annotated[MathQuery, Tag("<math>")],
+    one_of({"<math>": has_field(MathQuery, "expression"), "<metric>": lambda _: True}),
 ]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Field, Tag
 
 from headgate.ids import must_match
-from headgate.wire import Wire
+from headgate.wire import Wire, has_field, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,27 +79,19 @@ class StateMachineHook(Wire):
     """Data of your own; the execution gets it as ``config``."""
 
 
-_HOOK_KEYS: dict[type, str] = {LambdaHook: "lambda", EcsTaskHook: "ecsTask", StateMachineHook: "stateMachine"}
-
-
-def _hook_shape(value: Any) -> str | None:
-    named = (
-        [key for key in _HOOK_KEYS.values() if key in value]
-        if isinstance(value, dict)
-        else [_HOOK_KEYS.get(type(value))]
-    )
-    return f"<{named[0]}>" if len(named) == 1 and named[0] else None
-
-
 Hook = Annotated[
     Annotated[LambdaHook, Tag("<lambda>")]
     | Annotated[EcsTaskHook, Tag("<ecsTask>")]
     | Annotated[StateMachineHook, Tag("<stateMachine>")],
-    Discriminator(
-        _hook_shape,
-        custom_error_type="hook_shape",
-        custom_error_message='name exactly one of {"lambda": "smoke"}, {"ecsTask": {"taskDefinition": "smoke"}} and '
+    one_of(
+        {
+            "<lambda>": has_field(LambdaHook, "lambda"),
+            "<ecsTask>": has_field(EcsTaskHook, "ecsTask"),
+            "<stateMachine>": has_field(StateMachineHook, "stateMachine"),
+        },
+        'name exactly one of {"lambda": "smoke"}, {"ecsTask": {"taskDefinition": "smoke"}} and '
         '{"stateMachine": "smoke"}',
+        alone=True,
     ),
 ]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field, Tag
 
 from headgate.errors import RequestRefused
 from headgate.spec.candidate import Candidate, Nothing, PublishLatest
@@ -12,7 +12,7 @@ from headgate.spec.guards import MIN_CLOUDWATCH_MINUTES, Guards
 from headgate.spec.hooks import ONE_DAY, EcsTaskHook, Hooks
 from headgate.spec.strategy import MAX_BAKE_SECONDS, Strategy, steps_of
 from headgate.spec.targets import Target
-from headgate.wire import RolloutId, Wire, read
+from headgate.wire import RolloutId, Wire, is_object, one_of, read
 
 DEFAULT_STRATEGY = "Canary10Percent5Minutes"
 
@@ -33,16 +33,11 @@ class PauseOnFailure(Wire):
     """Wait for an operator."""
 
 
-def _failure_shape(value: Any) -> str | None:
-    return "<word>" if value == "rollback" else "<pause>" if isinstance(value, dict | PauseOnFailure) else None
-
-
 OnFailure = Annotated[
     Annotated[Literal["rollback"], Tag("<word>")] | Annotated[PauseOnFailure, Tag("<pause>")],
-    Discriminator(
-        _failure_shape,
-        custom_error_type="failure_shape",
-        custom_error_message='give "rollback" or {"pause": {"at": "zero", "limitSeconds": 3600, "then": "rollback"}}',
+    one_of(
+        {"<word>": lambda value: value == "rollback", "<pause>": is_object(PauseOnFailure)},
+        'give "rollback" or {"pause": {"at": "zero", "limitSeconds": 3600, "then": "rollback"}}',
     ),
 ]
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Field, Tag
 
-from headgate.wire import Wire
+from headgate.wire import Wire, has_field, is_text, one_of
 
 MAX_STEPS = 200
 """A step takes about 18 of an execution's 25,000 history events; the rest is room for hooks and retries."""
@@ -124,16 +124,6 @@ def _known_preset(name: str) -> str:
     return name
 
 
-def _strategy_shape(value: Any) -> str | None:
-    """Which of the shapes a strategy is meant to be, so that an error speaks of that shape alone."""
-    if isinstance(value, str):
-        return "<preset>"
-    if isinstance(value, dict):
-        return next((f"<{key}>" for key in ("canary", "linear", "steps") if key in value), None)
-    shapes: dict[type, str] = {CanaryStrategy: "<canary>", LinearStrategy: "<linear>", StepsStrategy: "<steps>"}
-    return shapes.get(type(value))
-
-
 def steps_of(strategy: str | CanaryStrategy | LinearStrategy | StepsStrategy) -> tuple[Step, ...]:
     """Work a strategy out into the steps before Promote, which moves the rest; weights rise strictly.
 
@@ -184,10 +174,14 @@ Strategy = Annotated[
     | Annotated[CanaryStrategy, Tag("<canary>")]
     | Annotated[LinearStrategy, Tag("<linear>")]
     | Annotated[StepsStrategy, Tag("<steps>")],
-    Discriminator(
-        _strategy_shape,
-        custom_error_type="strategy_shape",
-        custom_error_message='give a preset\'s name, {"canary": ...}, {"linear": ...} or {"steps": [...]}',
+    one_of(
+        {
+            "<preset>": is_text,
+            "<canary>": has_field(CanaryStrategy, "canary"),
+            "<linear>": has_field(LinearStrategy, "linear"),
+            "<steps>": has_field(StepsStrategy, "steps"),
+        },
+        'give a preset\'s name, {"canary": ...}, {"linear": ...} or {"steps": [...]}',
     ),
     AfterValidator(_checked),
 ]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Tag
+from pydantic import AfterValidator, Tag
 
 from headgate.ids import must_match
-from headgate.wire import Wire
+from headgate.wire import Wire, one_of
 
 # https://docs.aws.amazon.com/lambda/latest/api/API_UpdateAlias.html and API_GetFunctionConfiguration.html
 _FUNCTION = re.compile(
@@ -94,19 +94,20 @@ class EventSourceTarget(Wire):
         return f"event-source/{self.mapping}"
 
 
-def _target_shape(value: Any) -> str | None:
-    # Of one without a kind the faults are told as of the kind that its fields belong to.
+def _kind_of(value: Any) -> Any:
+    """The kind of a target; of one that gives none, the kind that its fields belong to, so that it is found missing."""
     meant = "event-source" if isinstance(value, dict) and "mapping" in value else "lambda-alias"
-    kind = value.get("kind", meant) if isinstance(value, dict) else getattr(value, "kind", None)
-    return {"lambda-alias": "<lambda-alias>", "event-source": "<event-source>"}.get(str(kind))
+    return value.get("kind", meant) if isinstance(value, dict) else getattr(value, "kind", None)
 
 
 Target = Annotated[
     Annotated[LambdaAliasTarget, Tag("<lambda-alias>")] | Annotated[EventSourceTarget, Tag("<event-source>")],
-    Discriminator(
-        _target_shape,
-        custom_error_type="target_shape",
-        custom_error_message='kind must be "lambda-alias" or "event-source", as in {"kind": "lambda-alias", '
-        '"function": "checkout", "alias": "live"}',
+    one_of(
+        {
+            "<lambda-alias>": lambda value: _kind_of(value) == "lambda-alias",
+            "<event-source>": lambda value: _kind_of(value) == "event-source",
+        },
+        'kind must be "lambda-alias" or "event-source", as in {"kind": "lambda-alias", "function": "checkout", '
+        '"alias": "live"}',
     ),
 ]

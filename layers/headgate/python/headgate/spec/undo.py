@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 from headgate.errors import RequestRefused
 from headgate.spec.candidate import PublishedVersion
 from headgate.spec.request import RolloutRequest
 from headgate.spec.targets import Target
 from headgate.wire import RolloutId, Wire, read
+
+
+class Promotion(NamedTuple):
+    """What an undo takes back."""
+
+    rollout_id: str
+    stable: str
+    """The version that the target served before."""
 
 
 class UndoRequest(Wire):
@@ -28,13 +36,13 @@ def read_undo(detail: object, default_id: str) -> UndoRequest:
     return read(UndoRequest, detail, default_id, needs="target")
 
 
-def undo_rollout(request: UndoRequest, last: dict[str, Any] | None) -> RolloutRequest:
+def undo_rollout(request: UndoRequest, last: Promotion | None) -> RolloutRequest:
     """The rollout that takes the last one back: all at once, to the version that was stable before.
 
     Parameters
     ----------
     last
-        The record of the last rollout that was promoted on the target; None where there is none.
+        The last promotion on the target; None if there is none.
 
     Raises
     ------
@@ -43,13 +51,14 @@ def undo_rollout(request: UndoRequest, last: dict[str, Any] | None) -> RolloutRe
     """
     if last is None:
         raise RequestRefused(f"target: nothing was promoted on {request.target.key}, so there is nothing to undo")
-    last_id = last["pk"].removeprefix("ROLLOUT#")
-    if request.rollout_id not in (None, last_id):
-        raise RequestRefused(f"rolloutId: {request.rollout_id} is not what was promoted last; that is {last_id}")
+    if request.rollout_id not in (None, last.rollout_id):
+        raise RequestRefused(
+            f"rolloutId: {request.rollout_id} is not what was promoted last; that is {last.rollout_id}"
+        )
     return RolloutRequest(
         id=request.id,
         target=request.target,
-        candidate=PublishedVersion(version=last["stable"]),
+        candidate=PublishedVersion(version=last.stable),
         strategy="AllAtOnce",
-        undo_of=last_id,
+        undo_of=last.rollout_id,
     )

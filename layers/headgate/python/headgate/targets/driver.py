@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from headgate.aws.observability import logger
 from headgate.errors import LockLost, RequestRefused, TargetNotReady
+from headgate.rollouts.record import Fence
 from headgate.spec.plan import Plan
 from headgate.spec.position import PROMOTED, Weight, number_of, position_of
 from headgate.spec.target_state import TargetState
@@ -114,7 +115,7 @@ def drive(
         raise ValueError(f"action: {action!r} is none of describe, {', '.join(PHASE_OF_ACTION)}")
 
     def still_ours() -> None:
-        table.require_lock(plan.target.key, plan.rollout_id, epoch)
+        table.require_lock(Fence.of(plan, epoch))
         # A call that was given up for lost may come to life after the rollback of its own rollout.
         if PHASE_OF_ACTION.get(action) != "rolling-back" and steps.is_rolling_back(plan.rollout_id):
             raise LockLost(f"rollout {plan.rollout_id} is being rolled back; {action} comes too late")
@@ -123,9 +124,9 @@ def drive(
         return {"state": driver_of(plan, still_ours, None).describe()}
     still_ours()
     record = steps.enter(plan.rollout_id, PHASE_OF_ACTION[action], _aim_of(event))
-    aim = record.get("aim")
+    aim = record.aim
     # The machine does not know of what is underway.
-    known = record.get("state") if record.get("underway") or not event["state"] else event["state"]
+    known = record.state if record.underway or not event["state"] else event["state"]
     driver = driver_of(plan, still_ours, None if aim is None else position_of(aim))
     match _perform(driver, event, state_of.model_validate(known) if known else None):
         case None:

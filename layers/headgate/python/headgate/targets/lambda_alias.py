@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from headgate.aws.errors import is_denied, message_of
 from headgate.aws.observability import logger
 from headgate.errors import RequestRefused, TargetChanged
 from headgate.spec.candidate import ImageCode, NewCode, PublishedVersion
@@ -303,11 +304,11 @@ class LambdaAliasDriver:
                 f"target: function {self._target.function} with alias {self._target.alias} does not exist"
             ) from None
         except ClientError as error:
-            if not _is_denied(error):
+            if not is_denied(error):
                 raise
             raise RequestRefused(
                 f"target.function: {self._target.function} is not to be rolled out by this Headgate, whose parameter "
-                f"TargetFunctions says what is: {error.response['Error']['Message']}"
+                f"TargetFunctions says what is: {message_of(error)}"
             ) from None
 
     def _candidate(self) -> FunctionConfigurationResponseTypeDef | Pending[AliasState]:
@@ -344,7 +345,7 @@ class LambdaAliasDriver:
         except self._client.exceptions.InvalidParameterValueException as error:
             raise RequestRefused(f"candidate: {error}") from None
         except ClientError as error:
-            if not _is_denied(error):
+            if not is_denied(error):
                 raise
             code = isinstance(self._plan.candidate, NewCode)
             fix = "; the parameters CodeObjects and CodeRepositories say which code may be put in place" if code else ""
@@ -395,11 +396,6 @@ def _not_active(candidate: FunctionConfigurationResponseTypeDef, known: AliasSta
     if state != "Active":
         raise RequestRefused(f"candidate: version {version} is {state}, and takes no requests")
     return None
-
-
-def _is_denied(error: ClientError) -> bool:
-    """Whether this is no fault that passes, but a right that is missing."""
-    return error.response["Error"]["Code"] == "AccessDeniedException"
 
 
 def _routing_of(alias: AliasConfigurationResponseTypeDef) -> Routing:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from headgate.aws.errors import is_denied
 from headgate.errors import RequestRefused
 from headgate.spec.targets import EventSourceTarget, LambdaAliasTarget
 from headgate.targets.event_source.settings import SourceKind, mode_of, source_of
@@ -79,7 +80,7 @@ class ConsumerLookup:
         try:
             return require_mapping(self._functions, uuid)
         except ClientError as error:
-            if error.response["Error"]["Code"] != "AccessDeniedException":
+            if not is_denied(error):
                 raise
             # The permission is for the mappings of certain functions, and what does not exist has none.
             raise RequestRefused(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from headgate.aws.errors import is_denied, is_missing_queue
 from headgate.aws.failed_batches import batch_of
 from headgate.aws.sqs_messages import PER_CALL
 from headgate.aws.stream_replay import NotReadableYet
@@ -52,13 +53,6 @@ REDELIVERED_PER_SECOND = 50
 """How fast messages go back: the consumer has its own work besides."""
 
 ROLLOUT_TAG = "headgate:rollout"
-
-_MISSING_QUEUE_CODES = (
-    "AccessDenied",
-    "AccessDeniedException",
-    "AWS.SimpleQueueService.NonExistentQueue",
-    "QueueDoesNotExist",
-)
 
 
 QueuePhase = Literal["in-place", "overtaken", "restored"]
@@ -180,7 +174,7 @@ class RolloutQueues:
         try:
             self._queues.url(queue_arn)
         except ClientError as error:
-            if error.response["Error"]["Code"] not in _MISSING_QUEUE_CODES:
+            if not is_missing_queue(error) and not is_denied(error):
                 raise
             raise RequestRefused(
                 f"{field}: {queue_arn} does not exist, or the stack's parameter TargetQueues does not cover it; name a "

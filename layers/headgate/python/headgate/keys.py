@@ -1,0 +1,88 @@
+"""The keys of the table's items. The table's design is in docs/how-it-works.md."""
+
+from __future__ import annotations
+
+ROLLOUT_SK = "ROLLOUT"
+"""Sort key of a rollout's record."""
+
+LOCK_SK = "LOCK"
+"""Sort key of a target's lock."""
+
+THROUGH_SK = "THROUGH"
+"""Sort key, below an alias, of the mark of the consumer's rollout that moves it."""
+
+EVIDENCE_SK = "EVIDENCE"
+"""Sort key of a rollout's ledger."""
+
+UNITS_SK = "UNITS"
+"""Sort key of the units that have failed lately in a rollout."""
+
+WAIT_PREFIX = "WAIT#"
+"""What the sort keys of the places in a target's line begin with."""
+
+_ROLLOUT, _TARGET, _ALARM, _SHARD, _PAUSE = "ROLLOUT#", "TARGET#", "ALARM#", "SHARD#", "PAUSE#"
+
+
+def rollout_pk(rollout_id: str) -> str:
+    """Partition key of everything that is recorded of a rollout."""
+    return f"{_ROLLOUT}{rollout_id}"
+
+
+def rollout_id_in(key: str) -> str:
+    """The rollout's id in a key that ``rollout_pk`` made."""
+    return key.removeprefix(_ROLLOUT)
+
+
+def target_pk(target_key: str) -> str:
+    """Partition key of a target's lock and of the places in its line."""
+    return f"{_TARGET}{target_key}"
+
+
+def target_key_in(key: str) -> str:
+    """The target's key in a key that ``target_pk`` made."""
+    return key.removeprefix(_TARGET)
+
+
+def alarm_pk(alarm: str) -> str:
+    """Partition key of the rollouts that an alarm guards; their sort keys are made by ``rollout_pk``."""
+    return f"{_ALARM}{alarm}"
+
+
+def shard_pk(shard: str) -> str:
+    """Partition key of a shard's watermarks; their sort keys are the partition keys of the stream."""
+    return f"{_SHARD}{shard}"
+
+
+def shard_in(key: str) -> str:
+    """The shard in a key that ``shard_pk`` made."""
+    return key.removeprefix(_SHARD)
+
+
+def wait_sk(arrival: int) -> str:
+    """Sort key of a place in a target's line."""
+    return f"{WAIT_PREFIX}{arrival:012d}"
+
+
+def event_sk(name: str) -> str:
+    """Sort key of an entry of the outbox; the template's filter of the stream knows its prefix."""
+    return f"EVENT#{name}"
+
+
+def look_sk(version: int) -> str:
+    """Sort key of what a look at a ledger saw."""
+    return f"LOOK#{version:08d}"
+
+
+def step_key(step: int, bake: int) -> str:
+    """Sort key of the record of one bake of one step."""
+    return f"STEP#{step:03d}#{bake:02d}"
+
+
+def pause_key(pause: int) -> str:
+    """Sort key of the record of a rollout's n-th pause."""
+    return f"{_PAUSE}{pause:03d}"
+
+
+def is_pause(key: str) -> bool:
+    """Whether a sort key is a pause's."""
+    return key.startswith(_PAUSE)
