@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.analysis.alarms import AlarmStates
-from headgate.analysis.ledger_store import LedgerStore
+from headgate import bootstrap
 from headgate.analysis.verdict import judge_bake, judge_pause
-from headgate.aws.clients import client
 from headgate.aws.observability import logger
-from headgate.aws.settings import setting
 from headgate.rollouts.findings import FindingsCollector
-from headgate.rollouts.steps import Steps, pause_key, step_key
-from headgate.rollouts.table import Table
+from headgate.rollouts.steps import pause_key, step_key
 from headgate.spec.plan import Plan
 
 if TYPE_CHECKING:
@@ -20,11 +16,9 @@ if TYPE_CHECKING:
 
     from headgate.analysis.verdict import Findings
 
-dynamodb, cloudwatch = client("dynamodb"), client("cloudwatch")
-table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
-steps, alarms = Steps(table), AlarmStates(cloudwatch)
-ledgers = LedgerStore(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
-inquiry = FindingsCollector(table, ledgers, cloudwatch, client("sqs"))
+app = bootstrap.Application()
+steps, alarms = app.steps, app.alarms
+inquiry = FindingsCollector(app.table, app.ledgers, app.client("cloudwatch"), app.client("sqs"))
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws.clients import client
+from headgate import bootstrap
 from headgate.aws.observability import logger
-from headgate.aws.settings import setting
 from headgate.aws.stepfunctions import failure_reason
 from headgate.ids import recorded_id
-from headgate.rollouts.executions import Executions
-from headgate.rollouts.locks import Locks, ending_fields
-from headgate.rollouts.table import Table
+from headgate.rollouts.locks import ending_fields
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-locks = Locks(Table(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS"))))
-executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
+app = bootstrap.Application()
+locks, executions = app.locks, app.executions
 
 
 @logger.inject_lambda_context(clear_state=True)

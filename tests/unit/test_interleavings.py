@@ -27,7 +27,7 @@ from headgate.aws import clients, dynamodb
 from headgate.aws.dynamodb import from_item, to_item
 from headgate.aws.observability import logger
 from headgate.errors import Aborted, HeadgateError, LockLost, RequestRefused, SignalRefused
-from headgate.rollouts import locks, recovery, table
+from headgate.rollouts import locks, recovery, supervision, table
 from headgate.rollouts.locks import Locks, Settlement
 from headgate.rollouts.signal_inbox import SignalInbox
 from headgate.rollouts.steps import Steps, step_key
@@ -184,7 +184,7 @@ def _stillness() -> Iterator[None]:
     level = logger.log_level
     logger.setLevel("CRITICAL")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(function("warden"), "record_seconds", lambda *_, **__: None)
+        patch.setattr(supervision, "record_seconds", lambda *_, **__: None)
         for module in (dynamodb, recovery, lambda_alias):
             patch.setattr(module, "time", resting)
         for module in (table, recovery):

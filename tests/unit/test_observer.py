@@ -186,20 +186,20 @@ def test_a_rollout_that_cannot_be_looked_at_keeps_nobody_else_waiting(
     for rollout_id in ("broken", "sound"):
         rollouts.begin(rollout_id)
     failing(cloudwatch)
-    observer = deployed.module("observer")
-    report = observer.signaller.report
+    signaller = deployed.module("observer").app.signaller
+    report = signaller.report
 
     def break_down(ledger: Any, terms: Any) -> str:
         if ledger.rollout_id == "broken":
             raise RuntimeError("out of luck")
         return str(report(ledger, terms))
 
-    monkeypatch.setattr(observer.signaller, "report", break_down)
+    monkeypatch.setattr(signaller, "report", break_down)
     with pytest.raises(RuntimeError, match=r"^broken: out of luck$"):
         deployed.call("observer")
     assert machines.woken == {"sound": {"signal": "evidence"}}
     # AND the next minute tells what this one could not
-    monkeypatch.setattr(observer.signaller, "report", report)
+    monkeypatch.setattr(signaller, "report", report)
     deployed.call("observer")
     assert "broken" in machines.woken
 
