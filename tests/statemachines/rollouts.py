@@ -484,7 +484,7 @@ class Rollouts:
         # A sweep asks once: tests sweep as often as they need.
         opening.enter_context(mock.patch.object(recovery, "RECOVERY_SECONDS", 0))
         for part, outlet in (
-            (_modules["intake"], "queues"),
+            (_modules["intake"].intake, "queues"),
             (_modules["counter"].undelivered, "client"),
             (_modules["publisher"].outbox, "events"),
         ):
