@@ -8,7 +8,6 @@ from headgate import bootstrap
 from headgate.analysis.cloudwatch_counts import CloudWatchCounts
 from headgate.analysis.latency_baseline import LatencyBaseline
 from headgate.aws.observability import logger
-from headgate.ecs_tasks.limits import TaskLimits
 from headgate.planning.hook_checks import HookChecks
 from headgate.planning.planner import RolloutPlanner
 from headgate.planning.stack_owner import StackOwners, impatient_client
@@ -29,7 +28,7 @@ planner = RolloutPlanner(
     drivers=app.environment.drivers,
     place=place,
     telemetry=app.environment.telemetry,
-    hook_checks=HookChecks(functions, machines, ecs, place=place, tasks=TaskLimits.as_deployed()),
+    hook_checks=HookChecks(functions, machines, ecs, place=place, tasks=app.task_limits),
     consumers=ConsumerLookup(functions),
     stacks=StackOwners(impatient_client(), place),
     alarms=app.alarms,

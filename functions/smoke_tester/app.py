@@ -14,7 +14,8 @@ from headgate.hook import ANSWER_SECONDS, failed, fault_in, invoke, mismatch, su
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-functions = bootstrap.Application().invoker(ANSWER_SECONDS)
+app = bootstrap.Application()
+functions = app.invoker(ANSWER_SECONDS)
 
 
 @logger.inject_lambda_context(clear_state=True)

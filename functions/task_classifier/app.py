@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate import bootstrap
 from headgate.aws.observability import logger
-from headgate.ecs_tasks.attempt import TaskAttempt
+from headgate.ecs_tasks.attempt import EndedAttempt
 from headgate.ecs_tasks.run_task import TaskPlan
 from headgate.ecs_tasks.runs import TaskRuns
 
@@ -19,7 +19,7 @@ runs = TaskRuns(app.client("ecs"), app.client("logs"))
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    attempt = TaskAttempt(
+    attempt = EndedAttempt(
         plan=TaskPlan.model_validate(event["plan"]),
         number=event["number"],
         attempt=event["attempt"],

@@ -11,7 +11,8 @@ from headgate.ecs_tasks.runs import StoppedTasks, TaskRuns
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-runs = TaskRuns(bootstrap.Application().client("ecs"))
+app = bootstrap.Application()
+runs = TaskRuns(app.client("ecs"))
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -35,6 +35,9 @@ READS: dict[str, Callable[[Environment], Any]] = {
     "HOLDING_PREFIX": lambda environment: environment.holding_prefix,
     "SETTLE_SECONDS": lambda environment: environment.settle_seconds,
     "TARGET_STREAMS": lambda environment: environment.target_streams,
+    "TASK_DEFINITIONS": lambda environment: environment.task_definitions,
+    "REGISTER_TASK_DEFINITIONS": lambda environment: environment.may_register_task_definitions,
+    "TASK_CLUSTERS": lambda environment: environment.task_clusters,
     "REQUESTS": lambda environment: environment.requests(fifo=False),
     "FIFO_REQUESTS": lambda environment: environment.requests(fifo=True),
     "DEAD_LETTERS": lambda environment: environment.dead_letters(fifo=False),
@@ -114,6 +117,11 @@ def test_a_variable_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, na
     monkeypatch.delenv(name, raising=False)
     with pytest.raises(RuntimeError, match=rf"environment variable {name} is not set; template\.yaml sets it"):
         READS[name](Environment())
+
+
+def test_an_empty_pattern_of_task_roles_allows_none_and_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TASK_ROLES", raising=False)
+    assert Environment().task_roles == ""
 
 
 def test_the_environment_has_no_variable_that_the_template_does_not_set() -> None:

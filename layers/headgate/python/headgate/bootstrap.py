@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from headgate.analysis.ledger_store import LedgerStore
     from headgate.aws.stream_replay import StreamReplay
     from headgate.aws.undelivered import UndeliveredRecords
+    from headgate.ecs_tasks.limits import TaskLimits
     from headgate.rollouts.evidence_watch import EvidenceWatch
     from headgate.rollouts.executions import Executions
     from headgate.rollouts.locks import Locks
@@ -129,6 +130,21 @@ class Application:
         from headgate.rollouts.evidence_watch import EvidenceWatch
 
         return EvidenceWatch(self.table, self.locks, self.ledgers, self.signaller)
+
+    # --- ECS tasks ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def task_limits(self) -> TaskLimits:
+        from headgate.ecs_tasks.limits import TaskLimits
+
+        told = self.environment
+        return TaskLimits(
+            account=told.account,
+            roles=told.task_roles,
+            families=told.task_definitions,
+            may_register=told.may_register_task_definitions,
+            clusters=told.task_clusters,
+        )
 
     # --- Queues and streams ------------------------------------------------------------------------------------------
 

@@ -84,6 +84,26 @@ class Environment:
         """Pattern of the names of the streams, and tables with streams, that may be read again."""
         return setting("TARGET_STREAMS")
 
+    @property
+    def task_roles(self) -> str:
+        """Pattern of the names of the roles that an ECS task may be given; empty allows none, and is not missing."""
+        return os.environ.get("TASK_ROLES", "")
+
+    @property
+    def task_definitions(self) -> str:
+        """Pattern of the families that may be run, or registered."""
+        return setting("TASK_DEFINITIONS")
+
+    @property
+    def may_register_task_definitions(self) -> bool:
+        """Whether a definition that comes with a request may be registered."""
+        return setting("REGISTER_TASK_DEFINITIONS") == "true"
+
+    @property
+    def task_clusters(self) -> str:
+        """Pattern of the names of the clusters that tasks may run on."""
+        return setting("TASK_CLUSTERS")
+
     def requests(self, *, fifo: bool) -> str:
         """URL of a queue of requests."""
         return setting("FIFO_REQUESTS" if fifo else "REQUESTS")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from headgate.ecs_tasks.runs import TaskRuns
 
 
-class TaskAttempt(NamedTuple):
+class EndedAttempt(NamedTuple):
     """An attempt as the machine tells it."""
 
     plan: TaskPlan

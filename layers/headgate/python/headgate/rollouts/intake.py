@@ -61,7 +61,7 @@ RESERVE_MS = 12_000
 ANSWER_MS = 2_500
 """With less time left than this, the queue is not told when messages come again: that call takes up to two seconds."""
 
-TRIES = 3
+START_DELIVERIES = 3
 """Deliveries after which a stored request is left to the warden.
 
 SQS counts one that had no time for the start like one whose start was throttled. It costs nothing but the wait for the
@@ -220,7 +220,7 @@ class Intake:
 
 def _is_left_to_the_warden(message: RequestMessage) -> bool:
     """Whether a stored request has come often enough: the sweep starts it, and a good one is no dead letter."""
-    return receives(message) >= TRIES
+    return receives(message) >= START_DELIVERIES
 
 
 class Failures:

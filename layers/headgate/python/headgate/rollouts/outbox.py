@@ -25,7 +25,13 @@ ENTRIES_PER_CALL, BYTES_PER_CALL = 10, 240_000
 https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
 """
 
-REFUSED = ("MalformedDetail", "InvalidArgument", "RedactionFailure", "ValidationException", "RequestEntityTooLarge")
+REFUSED_CODES = (
+    "MalformedDetail",
+    "InvalidArgument",
+    "RedactionFailure",
+    "ValidationException",
+    "RequestEntityTooLarge",
+)
 """Error codes of an entry, or of a call, that the bus will never take; any other error is worth another try.
 
 https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsResultEntry.html
@@ -115,7 +121,7 @@ class Outbox:
         try:
             results = iter(self._put([each.entry for each in chunk if each.entry]))
         except ClientError as error:
-            if error.response["Error"]["Code"] not in REFUSED:
+            if error.response["Error"]["Code"] not in REFUSED_CODES:
                 raise
             if len(chunk) == 1:
                 self._keep(chunk[0].record, f"the bus refuses it: {error}")
@@ -155,7 +161,7 @@ def _refusal_in(result: dict[str, Any], record: dict[str, Any]) -> str:
     if "ErrorCode" not in result:
         return ""
     told = f"{result['ErrorCode']}: {result.get('ErrorMessage')}"
-    if result["ErrorCode"] not in REFUSED:
+    if result["ErrorCode"] not in REFUSED_CODES:
         logger.warning("event was not taken", reason=told)
         raise NotTaken(record)
     return f"the bus refuses it: {told}"
