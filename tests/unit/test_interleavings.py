@@ -955,8 +955,9 @@ class TornLocks(Locks):
 def test_a_torn_read_would_be_found_and_its_schedule_told(monkeypatch: pytest.MonkeyPatch) -> None:
     # GIVEN wardens that end a rollout without asking whether what they have read still holds
     torn = TornLocks(TABLE_ON_STAGE)
-    monkeypatch.setattr(function("warden"), "locks", torn)
-    monkeypatch.setattr(function("warden"), "rescuer", recovery.Recovery(torn, CLIENTS["lambda"]))
+    warden = function("warden").supervision
+    monkeypatch.setattr(warden, "locks", torn)
+    monkeypatch.setattr(warden, "recovery", recovery.Recovery(torn, CLIENTS["lambda"]))
     wardens = [Actor(name, is_told) for name in ("one", "other")]
     # WHEN two of them are explored
     with pytest.raises(Broken, match="the lock belongs to first, which has ended") as broken:
