@@ -246,12 +246,12 @@ def _shipped() -> Iterator[Consumer]:
         spec = importlib.util.spec_from_file_location("counter", ROOT / "functions" / "counter" / "app.py")
         if spec is None or spec.loader is None:
             raise RuntimeError("functions/counter is gone")
-        app = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(app)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
         table = Canned()
         table.put(_running())
-        app.dynamodb.meta.events.register("before-send.dynamodb", table)
-        yield Consumer(app.handler, table)
+        module.app.client("dynamodb").meta.events.register("before-send.dynamodb", table)
+        yield Consumer(module.handler, table)
 
 
 def _running() -> list[dict[str, Any]]:

@@ -159,12 +159,12 @@ def _shipped() -> Iterator[Consumer]:
         spec = importlib.util.spec_from_file_location("intake", ROOT / "functions" / "intake" / "app.py")
         if spec is None or spec.loader is None:
             raise RuntimeError("functions/intake is gone")
-        app = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(app)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
         services = Services()
-        for client in (app.dynamodb, app.machines):
+        for client in map(module.app.client, ("dynamodb", "stepfunctions")):
             client.meta.events.register("before-send", services)
-        yield Consumer(app.handler, services)
+        yield Consumer(module.handler, services)
 
 
 class Target(BaseModel):

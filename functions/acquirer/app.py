@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws.clients import client
+from headgate import bootstrap
 from headgate.aws.observability import logger
-from headgate.aws.settings import setting
 from headgate.errors import RequestRefused
-from headgate.rollouts.locks import Locks
-from headgate.rollouts.table import Table
 from headgate.spec.plan import Plan
 from headgate.spec.request import RolloutRequest
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-table = Table(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS")))
-locks = Locks(table)
+app = bootstrap.Application()
+table, locks = app.table, app.locks
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -5,14 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from headgate.analysis.alarms import AlarmStates
-from headgate.analysis.ledger_store import LedgerStore
-from headgate.aws.clients import client
+from headgate import bootstrap
 from headgate.aws.observability import logger
-from headgate.aws.settings import setting
 from headgate.rollouts.signal_inbox import unheard_signals
-from headgate.rollouts.steps import Steps
-from headgate.rollouts.table import Table
 from headgate.spec.plan import Plan
 from headgate.spec.signals import ends_bake
 
@@ -22,11 +17,8 @@ if TYPE_CHECKING:
     from headgate.rollouts.record import RolloutRecord
     from headgate.spec.target_state import StateOnRecord
 
-dynamodb = client("dynamodb")
-steps = Steps(Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS"))))
-ledgers = LedgerStore(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
-machines = client("stepfunctions")
-alarms = AlarmStates(client("cloudwatch"))
+app = bootstrap.Application()
+steps, ledgers, alarms, machines = app.steps, app.ledgers, app.alarms, app.client("stepfunctions")
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws.clients import client, invoker
+from headgate import bootstrap
 from headgate.aws.observability import logger
-from headgate.aws.settings import setting
 from headgate.aws.sqs_queues import Queues
-from headgate.aws.stream_replay import INVOCATION_SECONDS, StreamReplay
-from headgate.rollouts.steps import Steps
-from headgate.rollouts.table import Table
 from headgate.targets.driver import drive
 from headgate.targets.event_source.driver import EventSourceDriver
 from headgate.targets.event_source.rollout_dlq import RolloutQueues
@@ -23,18 +19,16 @@ if TYPE_CHECKING:
     from headgate.spec.position import Position
     from headgate.targets.driver import StillOurs
 
-table = Table(client("dynamodb"), setting("TABLE"))
-steps = Steps(table)
-sqs = client("sqs")
+app = bootstrap.Application()
+table, steps, streams, sqs = app.table, app.steps, app.streams, app.client("sqs")
 queues = Queues(sqs)
-streams = StreamReplay(client("kinesis"), client("dynamodbstreams"), invoker(INVOCATION_SECONDS))
 services = SourceServices(
-    functions=client("lambda"),
+    functions=app.client("lambda"),
     queues=queues,
     holdings=RolloutQueues(sqs, queues, streams),
-    holding_prefix=setting("HOLDING_PREFIX"),
-    settle_seconds=int(setting("SETTLE_SECONDS")),
-    stream_names=setting("TARGET_STREAMS"),
+    holding_prefix=app.environment.holding_prefix,
+    settle_seconds=app.environment.settle_seconds,
+    stream_names=app.environment.target_streams,
 )
 
 

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.analysis.alarms import AlarmStates
-from headgate.analysis.ledger_store import LedgerStore
+from headgate import bootstrap
 from headgate.analysis.verdict import judge_bake, judge_pause
-from headgate.aws.clients import client
 from headgate.aws.observability import logger
-from headgate.aws.settings import setting
 from headgate.keys import pause_key, step_key
 from headgate.rollouts.findings import FindingsCollector
-from headgate.rollouts.steps import Steps
-from headgate.rollouts.table import Table
 from headgate.spec.plan import Plan
 
 if TYPE_CHECKING:
@@ -21,11 +16,9 @@ if TYPE_CHECKING:
 
     from headgate.analysis.verdict import Findings
 
-dynamodb, cloudwatch = client("dynamodb"), client("cloudwatch")
-table = Table(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
-steps, alarms = Steps(table), AlarmStates(cloudwatch)
-ledgers = LedgerStore(dynamodb, setting("TABLE"), int(setting("RETENTION_DAYS")))
-inquiry = FindingsCollector(table, steps, ledgers, cloudwatch, client("sqs"))
+app = bootstrap.Application()
+steps, alarms = app.steps, app.alarms
+findings_of = FindingsCollector(app.table, app.steps, app.ledgers, app.client("cloudwatch"), app.client("sqs"))
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -35,7 +28,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     key = pause_key(pause) if pause else step_key(step, bake)
     if recorded := steps.verdict(plan.rollout_id, key):
         return recorded  # A retry whose first answer was lost: the verdict stands.
-    findings = inquiry.close_and_collect(plan, step, bake, key, event["state"])
+    findings = findings_of.close_and_collect(plan, step, bake, key, event["state"])
     verdict = end_pause(event, plan, findings) if pause else end_bake(event, plan, findings)
     logger.info("judged", verdict=verdict)
     return verdict
@@ -48,7 +41,7 @@ def end_bake(event: dict[str, Any], plan: Plan, findings: Findings) -> dict[str,
 def end_pause(event: dict[str, Any], plan: Plan, findings: Findings) -> dict[str, Any]:
     verdict = judge_pause(plan, findings, failed=event["failed"])
     if verdict.next == "shift" and event["failed"]:
-        findings = inquiry.forgive(plan, findings)
+        findings = findings_of.forgive(plan, findings)
     # What fires now was forgiven, or had been firing all along: either way it counts once it has recovered.
     in_alarm = alarms.in_alarm(plan.guards.alarms)
     return steps.close_pause(plan, event["epoch"], event["pause"], findings._replace(firing=in_alarm), verdict)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws.clients import client
+from headgate import bootstrap
 from headgate.aws.observability import logger
-from headgate.aws.settings import setting
-from headgate.rollouts.steps import Steps
-from headgate.rollouts.table import Table
 from headgate.targets.driver import drive
 from headgate.targets.lambda_alias import AliasState, LambdaAliasDriver
 
@@ -19,9 +16,8 @@ if TYPE_CHECKING:
     from headgate.spec.position import Position
     from headgate.targets.driver import StillOurs
 
-table = Table(client("dynamodb"), setting("TABLE"))
-steps = Steps(table)
-functions = client("lambda")
+app = bootstrap.Application()
+table, steps, functions = app.table, app.steps, app.client("lambda")
 
 
 @logger.inject_lambda_context(clear_state=True)

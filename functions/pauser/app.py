@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws.clients import client
+from headgate import bootstrap
 from headgate.aws.observability import logger
-from headgate.aws.settings import setting
 from headgate.aws.stepfunctions import failure_reason
 from headgate.rollouts.signal_inbox import unheard_signals
-from headgate.rollouts.steps import Steps
-from headgate.rollouts.table import Table
 from headgate.spec.plan import Plan
 from headgate.spec.signals import ends_pause
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-steps = Steps(Table(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS"))))
-machines = client("stepfunctions")
+app = bootstrap.Application()
+steps, machines = app.steps, app.client("stepfunctions")
 
 
 @logger.inject_lambda_context(clear_state=True)

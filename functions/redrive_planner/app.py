@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws.clients import client
+from headgate import bootstrap
 from headgate.aws.observability import logger
-from headgate.aws.settings import setting
 from headgate.redrive.planner import RedrivePlanner
 from headgate.redrive.request import read_redrive
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-planner = RedrivePlanner(client("sqs"), setting("ACCOUNT"))
+app = bootstrap.Application()
+planner = RedrivePlanner(app.client("sqs"), app.environment.account)
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws.clients import client, invoker
+from headgate import bootstrap
 from headgate.aws.observability import logger
 from headgate.aws.sqs_queues import Queues
-from headgate.aws.stream_replay import INVOCATION_SECONDS, StreamReplay
 from headgate.redrive.plan import RedrivePlan
 from headgate.redrive.progress import Progress
 from headgate.redrive.runner import Redrive
@@ -15,9 +14,8 @@ from headgate.redrive.runner import Redrive
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-streams = StreamReplay(client("kinesis"), client("dynamodbstreams"), invoker(INVOCATION_SECONDS))
-redrive = Redrive(Queues(client("sqs")), streams)
-machines = client("stepfunctions")
+app = bootstrap.Application()
+redrive, machines = Redrive(Queues(app.client("sqs")), app.streams), app.client("stepfunctions")
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws.clients import client
+from headgate import bootstrap
 from headgate.aws.observability import logger
-from headgate.aws.settings import setting
 from headgate.aws.stepfunctions import failure_reason
 from headgate.ids import recorded_id
-from headgate.rollouts.executions import Executions
-from headgate.rollouts.settlement import Settler, ending_fields
-from headgate.rollouts.table import Table
+from headgate.rollouts.settlement import ending_fields
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-rollouts = Settler(Table(client("dynamodb"), setting("TABLE"), int(setting("RETENTION_DAYS"))))
-executions = Executions(client("stepfunctions"), setting("ROLLOUT_MACHINE"))
+app = bootstrap.Application()
+settler, executions = app.settler, app.executions
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -28,7 +25,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     fields = ending_fields(outcome, reason, state)
     # 0 before the lock was held. An execution of a definition from before an update of Headgate tells none.
     epoch = event.get("epoch") or None
-    settlement = rollouts.settle(rollout_id, event["execution"], outcome, fields, epoch=epoch)
+    settlement = settler.settle(rollout_id, event["execution"], outcome, fields, epoch=epoch)
     if settlement.objection:
         logger.warning("not promoted after all", reason=settlement.objection)
         return {"outcome": "objected", "reason": settlement.objection}

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws.clients import client
+from headgate import bootstrap
 from headgate.aws.observability import logger
-from headgate.ecs_tasks.limits import TaskLimits
 from headgate.ecs_tasks.preflight import Preflight
 from headgate.ecs_tasks.registry import TaskRegistry
 from headgate.ecs_tasks.request import read_task
@@ -18,7 +17,8 @@ from headgate.ecs_tasks.request import read_task
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-preflight = Preflight(TaskRegistry(client("ecs")), TaskLimits.as_deployed())
+app = bootstrap.Application()
+preflight = Preflight(TaskRegistry(app.client("ecs")), app.task_limits)
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws.clients import client
+from headgate import bootstrap
 from headgate.aws.observability import logger
 from headgate.ecs_tasks.runs import StoppedTasks, TaskRuns
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-runs = TaskRuns(client("ecs"))
+app = bootstrap.Application()
+runs = TaskRuns(app.client("ecs"))
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws.clients import invoker
+from headgate import bootstrap
 from headgate.aws.observability import logger
 from headgate.hook import ANSWER_SECONDS, failed, fault_in, invoke, mismatch, succeeded
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-functions = invoker(ANSWER_SECONDS)
+app = bootstrap.Application()
+functions = app.invoker(ANSWER_SECONDS)
 TRIES = 3
 
 

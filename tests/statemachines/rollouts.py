@@ -480,13 +480,17 @@ class Rollouts:
         self.functions.served = self.engine.functions
         for name in ("lambda_alias_driver", *_SAMPLE_HOOKS):
             opening.enter_context(mock.patch.object(_modules[name], "functions", Client(self.functions)))
-        warden = _modules["warden"]
-        rescuer = recovery.Recovery(warden.table, warden.settler, Client(self.functions))
-        opening.enter_context(mock.patch.object(warden, "rescuer", rescuer))
+        supervision = _modules["warden"].supervision
+        rescuer = recovery.Recovery(supervision.table, supervision.settler, Client(self.functions))
+        opening.enter_context(mock.patch.object(supervision, "recovery", rescuer))
         # A sweep asks once: tests sweep as often as they need.
         opening.enter_context(mock.patch.object(recovery, "RECOVERY_SECONDS", 0))
-        for name, outlet in (("intake", "queues"), ("counter", "queues"), ("publisher", "events")):
-            opening.enter_context(mock.patch.object(_modules[name], outlet, Client(self.outlets)))
+        for part, outlet in (
+            (_modules["intake"].intake, "queues"),
+            (_modules["counter"].undelivered, "client"),
+            (_modules["publisher"].outbox, "events"),
+        ):
+            opening.enter_context(mock.patch.object(part, outlet, Client(self.outlets)))
         limits = TaskLimits(ACCOUNT, _ENVIRONMENT["TASK_ROLES"], "*", may_register=False)
         checks = HookChecks(
             self.functions,
@@ -495,7 +499,7 @@ class Rollouts:
             place=Place("aws", ACCOUNT, REGION),
             tasks=limits,
         )
-        opening.enter_context(mock.patch.object(_modules["planner"], "hook_checks", checks))
+        opening.enter_context(mock.patch.object(_modules["planner"].planner, "hook_checks", checks))
         self._make_table_and_alarm()
         self.table = Table(self.engine.client("dynamodb"), TABLE)
         self._make_consumer(opening)
@@ -548,7 +552,7 @@ class Rollouts:
         )
         opening.enter_context(mock.patch.object(module, "services", services))
         opening.enter_context(
-            mock.patch.object(_modules["planner"], "consumers", ConsumerLookup(Client(self.functions)))
+            mock.patch.object(_modules["planner"].planner, "consumers", ConsumerLookup(Client(self.functions)))
         )
 
     def consume(self, queue: str = "orders") -> FakeMapping:

@@ -13,6 +13,7 @@ import pytest
 from headgate.aws.sqs_queues import Queues
 from headgate.aws.stream_replay import StreamReplay
 from headgate.errors import Transient
+from headgate.redrive.aftermath import Aftermath
 from headgate.redrive.planner import RedrivePlanner
 from headgate.redrive.runner import Redrive
 from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
@@ -70,7 +71,7 @@ class App:
         )
         modules["redriver"].__dict__["machines"] = engine.client("stepfunctions")
         self.stopper = modules["redrive_stopper"]
-        self.stopper.__dict__.update({"sqs": self.sqs, "machines": self, "events": self})
+        self.stopper.__dict__["aftermath"] = Aftermath(self.sqs, self, self, account=ACCOUNT, bus="headgate")
         engine.function("redrive_planner", lambda event: modules["redrive_planner"].handler(event, _CONTEXT))
         engine.function("redriver", lambda event: self._slice(modules["redriver"], event))
         engine.function("redrive_stopper", lambda event: self._stop(modules["redrive_stopper"], event))

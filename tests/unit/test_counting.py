@@ -53,12 +53,12 @@ class Counter:
         self.ledgers = LedgerStore(client, TABLE)
         self.rollouts = {TARGET_KEY: "checkout-42"}
 
-    def running(self, targets: set[str]) -> dict[str, Ledger]:
+    def running_on(self, targets: set[str]) -> dict[str, Ledger]:
         found = {target: self.ledgers.read(self.rollouts[target]) for target in targets & set(self.rollouts)}
         return {target: ledger for target, ledger in found.items() if ledger}
 
     def count(self, *records: TelemetryRecord) -> dict[str, Ledger]:
-        return self.counting.count(list(records), self.running)
+        return self.counting.count(list(records), self)
 
     def open(self, step: int, since: int, rollout_id: str = "checkout-42", **guards: Any) -> None:
         plan = plan_of(rollout_id, guards=guards or {"errors": {}})
@@ -287,7 +287,7 @@ class TestSteps:
     ) -> None:
         # GIVEN a counter that read the ledger before the second step began
         late = Counter(dynamodb)
-        late.running = once_overtaken(late.running, lambda: counter.open(1, SECOND_STEP))  # type: ignore[method-assign]
+        late.running_on = once_overtaken(late.running_on, lambda: counter.open(1, SECOND_STEP))  # type: ignore[method-assign]
         # WHEN it counts requests of both
         late.count(record(1, good(1_500), bad("client", 2_500)), record(2, bad("client", 2_600)))
         # THEN each counts for its own step, and once
@@ -296,16 +296,16 @@ class TestSteps:
     def test_steps_that_begin_over_and_over_hold_nobody_up(self, counter: Counter, dynamodb: Any) -> None:
         late = Counter(dynamodb)
         steps = iter(range(1, 4))
-        late.running = overtaken(late.running, lambda: counter.open(next(steps), SECOND_STEP), 3)  # type: ignore[method-assign]
+        late.running_on = overtaken(late.running_on, lambda: counter.open(next(steps), SECOND_STEP), 3)  # type: ignore[method-assign]
         late.count(record(1, good(2_500)))
         assert counter.errors(3) == Pair(Arm(1, 0), Arm())
 
     def test_a_rollout_that_is_gone_when_it_comes_to_counting_is_passed_over(self, counter: Counter) -> None:
         # GIVEN another counter that overtakes, and the rollout's end in the meantime
         ledgers = iter([{TARGET_KEY: counter.read()}, {}])
-        answered: Callable[[set[str]], dict[str, Ledger]] = lambda _: next(ledgers)  # noqa: E731
+        counter.running_on = lambda _: next(ledgers)  # type: ignore[method-assign]
         counter.open(1, SECOND_STEP)
-        counter.counting.count([record(1)], answered)
+        counter.count(record(1))
         assert counter.read().counts == {}
 
 
@@ -445,7 +445,7 @@ class TestExactlyOnce:
     def test_a_failure_that_is_no_race_fails_the_batch(self, counter: Counter, dynamodb: Any) -> None:
         records = [record(1)]
         with pytest.raises(dynamodb.exceptions.ResourceNotFoundException):
-            TelemetryCounter(dynamodb, "no-such-table").count(records, counter.running)
+            TelemetryCounter(dynamodb, "no-such-table").count(records, counter)
 
     def test_watermarks_outlive_the_streams_records(self, counter: Counter, table: Table) -> None:
         counter.count(record(42))

@@ -601,7 +601,7 @@ class TestPlanner:
     def test_it_refuses_to_compare_errors_without_telemetry(
         self, deployed: Functions, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(deployed.module("planner"), "telemetry", False)
+        monkeypatch.setattr(deployed.module("planner").planner, "telemetry", False)
         with pytest.raises(RequestRefused, match=r"guards\.errors: .* set the parameter Telemetry to true"):
             deployed.call("planner")
 
@@ -1386,7 +1386,7 @@ class TestWarden:
         def late(*_: Any) -> int:
             raise LockLost("rollout checkout-42 does not own it any more")
 
-        monkeypatch.setattr(deployed.module("warden").settler, "take_over", late)
+        monkeypatch.setattr(deployed.module("warden").supervision.settler, "take_over", late)
         deployed.call("warden")
         assert checkout.serves() == ("6", {"7": 0.1})
 
@@ -1472,7 +1472,7 @@ class TestWarden:
         self, table: Table, locks: Locks, running: Plan, deployed: Functions, monkeypatch: pytest.MonkeyPatch, told: Any
     ) -> None:
         settle(locks)
-        monkeypatch.setattr(deployed.module("warden").locks, "held", lambda: {TARGET_KEY: "checkout-42"})
+        monkeypatch.setattr(deployed.module("warden").supervision.locks, "held", lambda: {TARGET_KEY: "checkout-42"})
         before = stored_lock(table, TARGET_KEY)
         deployed.call("warden", {"detail-type": "Scheduled Event"})
         assert (stored_lock(table, TARGET_KEY), told()) == (before, [])
@@ -1683,7 +1683,7 @@ class TestCounter:
         # GIVEN a try that counted, and died before it came to look
         batch = [telemetry("6", ok=True, requests=90, sequence=1), telemetry("7", ok=False, requests=10, sequence=2)]
         with monkeypatch.context() as patch:
-            patch.setattr(deployed.module("counter"), "judge", lambda _: 1 / 0)
+            patch.setattr(deployed.module("counter").watch, "judge", lambda _: 1 / 0)
             with pytest.raises(ExceptionGroup, match="checkout-42: division by zero"):
                 deployed.call("counter", {"Records": batch})
         # WHEN the batch comes again, THEN nothing counts twice and the bake ends

@@ -28,7 +28,7 @@ from headgate.aws.dynamodb import from_item, to_item
 from headgate.aws.observability import logger
 from headgate.errors import Aborted, HeadgateError, LockLost, RequestRefused, SignalRefused, Transient
 from headgate.keys import step_key
-from headgate.rollouts import locks, recovery, table
+from headgate.rollouts import locks, recovery, supervision, table
 from headgate.rollouts.locks import Locks
 from headgate.rollouts.record import ANNOUNCED_AS
 from headgate.rollouts.settlement import Settlement, Settler
@@ -194,7 +194,7 @@ def _stillness() -> Iterator[None]:
     level = logger.log_level
     logger.setLevel("CRITICAL")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(function("warden"), "record_seconds", lambda *_, **__: None)
+        patch.setattr(supervision, "record_seconds", lambda *_, **__: None)
         for module in (dynamodb, recovery, lambda_alias):
             patch.setattr(module, "time", resting)
         for module in (table, recovery):
@@ -968,8 +968,9 @@ class TornSettler(Settler):
 def test_a_torn_read_would_be_found_and_its_schedule_told(monkeypatch: pytest.MonkeyPatch) -> None:
     # GIVEN wardens that end a rollout without asking whether what they have read still holds
     torn = TornSettler(TABLE_ON_STAGE)
-    monkeypatch.setattr(function("warden"), "settler", torn)
-    monkeypatch.setattr(function("warden"), "rescuer", recovery.Recovery(TABLE_ON_STAGE, torn, CLIENTS["lambda"]))
+    warden = function("warden").supervision
+    monkeypatch.setattr(warden, "settler", torn)
+    monkeypatch.setattr(warden, "recovery", recovery.Recovery(TABLE_ON_STAGE, torn, CLIENTS["lambda"]))
     wardens = [Actor(name, is_told) for name in ("one", "other")]
     # WHEN two of them are explored
     with pytest.raises(Broken, match="the lock belongs to first, which has ended") as broken:

@@ -133,7 +133,7 @@ def test_counts_from_telemetry_need_it_deployed_and_those_from_cloudwatch_do_not
     deployed: Functions, past: FakePast, monkeypatch: pytest.MonkeyPatch, compared: str
 ) -> None:
     past.hours = [100.0]
-    monkeypatch.setattr(deployed.module("planner"), "telemetry", False)
+    monkeypatch.setattr(deployed.module("planner").planner, "telemetry", False)
     with pytest.raises(RequestRefused, match=rf"guards\.{compared}: .* parameter Telemetry .*evidence to cloudwatch"):
         deployed.call("planner", asked_for(**{compared: {}}))
     assert past.calls == []

@@ -185,20 +185,20 @@ def test_a_rollout_that_cannot_be_looked_at_keeps_nobody_else_waiting(
     for rollout_id in ("broken", "sound"):
         rollouts.begin(rollout_id)
     failing(cloudwatch)
-    observer = deployed.module("observer")
-    report = observer.signaller.report
+    signaller = deployed.module("observer").app.signaller
+    report = signaller.report
 
     def break_down(ledger: Any, terms: Any) -> str:
         if ledger.rollout_id == "broken":
             raise RuntimeError("out of luck")
         return str(report(ledger, terms))
 
-    monkeypatch.setattr(observer.signaller, "report", break_down)
+    monkeypatch.setattr(signaller, "report", break_down)
     with pytest.raises(ExceptionGroup, match=r"^broken: out of luck$"):
         deployed.call("observer")
     assert machines.woken == {"sound": {"signal": "evidence"}}
     # AND the next minute tells what this one could not
-    monkeypatch.setattr(observer.signaller, "report", report)
+    monkeypatch.setattr(signaller, "report", report)
     deployed.call("observer")
     assert "broken" in machines.woken
 
@@ -227,7 +227,7 @@ def test_what_the_observer_counted_the_judge_counts_no_more(
     plan = rollouts.begin()
     failing(cloudwatch)
     deployed.call("observer")
-    look = deployed.module("judge").inquiry.last_look  # It looks at CloudWatch once more when the bake is over.
+    look = deployed.module("judge").findings_of.last_look  # It looks at CloudWatch once more when the bake is over.
     cloudwatch.values["Invocations", "7"][ago(1)] = 8.0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("boto3.client", deployed.client)
@@ -243,7 +243,7 @@ def test_minutes_of_a_step_that_the_judge_is_the_first_to_see_are_not_taken_for_
     cloudwatch.values = {("Invocations", "7"): {ago(7): 10.0, ago(2): 20.0}}
     state = {"candidate": "7", "stable": "6", "shiftedAt": ago(5)}
     # WHEN the judge looks
-    look = deployed.module("judge").inquiry.last_look
+    look = deployed.module("judge").findings_of.last_look
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("boto3.client", deployed.client)
         seen = look(plan, 1, state)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headgate.aws.sqs_queues import Queues
 from headgate.aws.stream_replay import StreamReplay
 from headgate.errors import RequestRefused
+from headgate.redrive.aftermath import Aftermath
 from headgate.redrive.planner import RedrivePlanner
 from headgate.redrive.progress import Progress
 from headgate.redrive.request import Filter, read_redrive
@@ -340,9 +341,10 @@ def call(world: World) -> Callable[..., Any]:
 
     def invoke(name: str, **fields: Any) -> Any:
         module = functions.module(name)
-        module.__dict__.update({"planner": world.planner, "redrive": world.redrive, "sqs": world.sqs})
         # What is told of an execution is for the machine's own tests: here is none.
-        module.__dict__["machines"] = SimpleNamespace(get_execution_history=no_execution)
+        machines = SimpleNamespace(get_execution_history=no_execution)
+        aftermath = Aftermath(world.sqs, machines, None, account=ACCOUNT, bus="headgate")
+        module.__dict__.update({"planner": world.planner, "redrive": world.redrive, "aftermath": aftermath})
         return functions.call(name, event(name) | fields)
 
     return invoke

@@ -14,7 +14,7 @@ import time
 from bisect import bisect_right
 from collections import defaultdict
 from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from botocore.exceptions import ClientError
 
@@ -22,14 +22,23 @@ from headgate import keys
 from headgate.analysis.ledger_store import column, ledger_key
 from headgate.aws.dynamodb import WriteConflict, expiry, from_item, retry, to_item
 from headgate.aws.errors import code_of
+from headgate.aws.observability import logger
 from headgate.errors import Contended, Transient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from headgate.analysis.evidence import Ledger
+    from headgate.aws.undelivered import UndeliveredRecords
+
+
+class RunningLedgers(Protocol):
+    """Where the counter finds the ledgers to count into."""
+
+    def running_on(self, targets: set[str]) -> dict[str, Ledger]:
+        """The ledgers of the rollouts that run on some targets, as they are now, by the target's key."""
 
 
 WATERMARK_SECONDS = 9 * 24 * 3600
@@ -125,6 +134,26 @@ def _read_outcome(at: Any, ok: Any, milliseconds: Any, unit: Any = None) -> Requ
     if not isinstance(ok, int) or ok not in (0, 1):
         raise ValueError(f"a request went well or not: true or false, and not {ok!r}")
     return RequestOutcome(int(at), bool(ok), took, str(unit) or None if unit is not None else None)
+
+
+def read_batch(batch: list[dict[str, Any]], undelivered: UndeliveredRecords) -> tuple[list[TelemetryRecord], list[str]]:
+    """The records of a batch; one that cannot be read is put aside and holds nobody up.
+
+    Returns
+    -------
+    tuple
+        The records, and the sequence numbers of those that could not even be put aside: they are delivered again.
+    """
+    records, stuck = [], []
+    for raw in batch:
+        try:
+            records.append(read_record(raw))
+        except ValueError as error:
+            sequence_number = raw["kinesis"]["sequenceNumber"]
+            logger.warning("record cannot be read", sequence_number=sequence_number, reason=str(error))
+            if not undelivered.put_aside(raw, str(error)):
+                stuck.append(sequence_number)
+    return records, stuck
 
 
 class FailedUnits:
@@ -254,24 +283,22 @@ class TelemetryCounter:
         self._client = client
         self._table = table
 
-    def count(
-        self, records: list[TelemetryRecord], running: Callable[[set[str]], dict[str, Ledger]]
-    ) -> dict[str, Ledger]:
+    def count(self, records: list[TelemetryRecord], rollouts: RunningLedgers) -> dict[str, Ledger]:
         """Add records to the ledgers of the rollouts that run on their targets, each record once.
 
         Parameters
         ----------
         records
             Records as they came, duplicates included.
-        running
-            Answers the ledgers of the rollouts that run on some targets, as they are now, by the target's key.
+        rollouts
+            Asked for the ledgers, and once more whenever another counter was faster.
 
         Returns
         -------
         dict
             The ledgers that records were for, as they were before.
         """
-        ledgers = running({record.target for record in records})
+        ledgers = rollouts.running_on({record.target for record in records})
         groups: dict[tuple[str, str], list[TelemetryRecord]] = defaultdict(list)
         for record in records:
             if record.target in ledgers:
@@ -279,19 +306,19 @@ class TelemetryCounter:
         names = list(groups)
         for start in range(0, len(names), GROUPS_PER_WRITE):
             chunk = [record for name in names[start : start + GROUPS_PER_WRITE] for record in groups[name]]
-            self._count_chunk(chunk, ledgers, running)
+            self._count_chunk(chunk, ledgers, rollouts)
         return ledgers
 
     def _count_chunk(
         self,
         records: list[TelemetryRecord],
         ledgers: dict[str, Ledger],
-        running: Callable[[set[str]], dict[str, Ledger]],
+        rollouts: RunningLedgers,
     ) -> None:
         def as_they_are() -> Iterator[dict[str, Ledger]]:
             yield ledgers
             while True:  # After a conflict: another batch was counted in between, or a step has begun.
-                yield running({record.target for record in records})
+                yield rollouts.running_on({record.target for record in records})
 
         current = as_they_are()
         retry(

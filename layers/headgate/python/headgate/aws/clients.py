@@ -1,8 +1,7 @@
-"""How Headgate's functions reach AWS: one way to make a client, one place that builds ARNs."""
+"""How Headgate's functions reach AWS: one way to make a client."""
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -10,11 +9,6 @@ from botocore.config import Config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-# A start makes objects and leaves hardly any garbage, yet Python looks for it over and over: a tenth of the time that
-# boto3, Powertools and the models take to import. What may lie about between two looks is some megabytes of the 512.
-gc.set_threshold(100_000)
 
 
 def client(service: str, attempts: int = 8, *, connect_seconds: int = 3, read_seconds: int = 20) -> Any:

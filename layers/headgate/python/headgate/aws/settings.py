@@ -1,8 +1,13 @@
-"""The environment variables that the template sets on a function."""
+"""The environment variables that the template sets on functions."""
 
 from __future__ import annotations
 
+import json
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headgate.aws.place import Place
 
 
 def setting(name: str) -> str:
@@ -11,3 +16,98 @@ def setting(name: str) -> str:
     if not value:
         raise RuntimeError(f"environment variable {name} is not set; template.yaml sets it on this function")
     return value
+
+
+class Environment:
+    """What the template tells a function, typed; each variable is read when it is asked for, and named if missing."""
+
+    @property
+    def table(self) -> str:
+        """Name of the table."""
+        return setting("TABLE")
+
+    @property
+    def retention_days(self) -> int:
+        """How long the record of a rollout that has ended is kept."""
+        return int(setting("RETENTION_DAYS"))
+
+    @property
+    def rollout_machine(self) -> str:
+        """ARN of the rollout machine."""
+        return setting("ROLLOUT_MACHINE")
+
+    @property
+    def drivers(self) -> dict[str, str]:
+        """ARN of the driver for each kind of target."""
+        drivers: dict[str, str] = json.loads(setting("DRIVERS"))
+        return drivers
+
+    @property
+    def telemetry(self) -> bool:
+        """Whether the telemetry stream is deployed."""
+        return setting("TELEMETRY") == "true"
+
+    @property
+    def bus(self) -> str:
+        """Name of the event bus."""
+        return setting("BUS")
+
+    @property
+    def undelivered(self) -> str:
+        """URL of the queue for records that cannot be delivered."""
+        return setting("UNDELIVERED")
+
+    @property
+    def account(self) -> str:
+        """The AWS account."""
+        return setting("ACCOUNT")
+
+    @property
+    def place(self) -> Place:
+        """Where this deployment runs."""
+        from headgate.aws.place import Place
+
+        return Place(setting("PARTITION"), self.account, setting("AWS_REGION"))
+
+    @property
+    def holding_prefix(self) -> str:
+        """What the names of the rollouts' own queues begin with."""
+        return setting("HOLDING_PREFIX")
+
+    @property
+    def settle_seconds(self) -> int:
+        """How long a queue's new attributes may take to hold everywhere."""
+        return int(setting("SETTLE_SECONDS"))
+
+    @property
+    def target_streams(self) -> str:
+        """Pattern of the names of the streams, and tables with streams, that may be read again."""
+        return setting("TARGET_STREAMS")
+
+    @property
+    def task_roles(self) -> str:
+        """Pattern of the names of the roles that an ECS task may be given; empty allows none, and is not missing."""
+        return os.environ.get("TASK_ROLES", "")
+
+    @property
+    def task_definitions(self) -> str:
+        """Pattern of the families that may be run, or registered."""
+        return setting("TASK_DEFINITIONS")
+
+    @property
+    def may_register_task_definitions(self) -> bool:
+        """Whether a definition that comes with a request may be registered."""
+        return setting("REGISTER_TASK_DEFINITIONS") == "true"
+
+    @property
+    def task_clusters(self) -> str:
+        """Pattern of the names of the clusters that tasks may run on."""
+        return setting("TASK_CLUSTERS")
+
+    def requests(self, *, fifo: bool) -> str:
+        """URL of a queue of requests."""
+        return setting("FIFO_REQUESTS" if fifo else "REQUESTS")
+
+    def dead_letters(self, *, fifo: bool) -> str:
+        """URL of the dead-letter queue of a queue of requests."""
+        return setting("FIFO_DEAD_LETTERS" if fifo else "DEAD_LETTERS")

@@ -12,23 +12,32 @@ from headgate.aws.observability import logger
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
+    from headgate.aws.settings import Environment
+
 
 MAX_RECORD_CHARACTERS = 250_000
 """Characters of what is put aside; a record may be larger than a message, which takes 1 MiB at most and often less."""
 
 
-def put_aside(client: SQSClient, url: str, record: dict[str, Any], reason: str) -> bool:
-    """Send a record with the reason to the queue of undelivered events, which has an alarm.
+class UndeliveredRecords:
+    """The queue of undelivered records, which has an alarm."""
 
-    Returns
-    -------
-    bool
-        False where that fails, and the record must be delivered again.
-    """
-    body = json.dumps({"reason": reason, "record": record})[:MAX_RECORD_CHARACTERS]
-    try:
-        client.send_message(QueueUrl=url, MessageBody=body)
-    except (BotoCoreError, ClientError):
-        logger.exception("a record could not be put aside", reason=reason)
-        return False
-    return True
+    def __init__(self, client: SQSClient, environment: Environment) -> None:
+        self.client = client
+        self._environment = environment
+
+    def put_aside(self, record: dict[str, Any], reason: str) -> bool:
+        """Send a record with the reason to the queue.
+
+        Returns
+        -------
+        bool
+            False where that fails, and the record must be delivered again.
+        """
+        body = json.dumps({"reason": reason, "record": record})[:MAX_RECORD_CHARACTERS]
+        try:
+            self.client.send_message(QueueUrl=self._environment.undelivered, MessageBody=body)
+        except (BotoCoreError, ClientError):
+            logger.exception("a record could not be put aside", reason=reason)
+            return False
+        return True

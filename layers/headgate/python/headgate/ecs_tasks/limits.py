@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from typing import NamedTuple, Self
-
-from headgate.aws.settings import setting
+from typing import NamedTuple
 
 
 class TaskLimits(NamedTuple):
@@ -19,14 +16,3 @@ class TaskLimits(NamedTuple):
     may_register: bool
     clusters: str = "*"
     """Pattern of the names of the clusters that tasks may run on."""
-
-    @classmethod
-    def as_deployed(cls) -> Self:
-        """The limits that the template sets on this function."""
-        return cls(
-            account=setting("ACCOUNT"),
-            roles=os.environ.get("TASK_ROLES", ""),  # Empty allows none.
-            families=setting("TASK_DEFINITIONS"),
-            may_register=setting("REGISTER_TASK_DEFINITIONS") == "true",
-            clusters=setting("TASK_CLUSTERS"),
-        )

@@ -1,4 +1,4 @@
-"""How a redrive ended that could not say so itself: its execution was stopped, ran out of time, or failed on the way.
+"""After a redrive whose execution was stopped, ran out of time, or failed: cancel what SQS still moves, tell its end.
 
 What it had done is in the execution's history, where each slice has left its progress:
 https://docs.aws.amazon.com/step-functions/latest/apireference/API_GetExecutionHistory.html
@@ -7,14 +7,21 @@ https://docs.aws.amazon.com/step-functions/latest/apireference/API_GetExecutionH
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from headgate.aws.errors import code_of
+from headgate.aws.observability import logger
+from headgate.aws.sqs_move_tasks import MoveTasks
+from headgate.aws.sqs_queues import Queues
+from headgate.errors import RequestRefused
 from headgate.redrive.plan import RedrivePlan
-from headgate.redrive.progress import Progress
+from headgate.redrive.planner import RedrivePlanner
+from headgate.redrive.progress import SLICE_SECONDS, Progress
+from headgate.redrive.request import read_redrive
+from headgate.redrive.runner import CLOCK_SECONDS
 
 if TYPE_CHECKING:
     from headgate.redrive.plan import RedriveOutcome
@@ -25,6 +32,65 @@ FIRST_EVENTS, LAST_EVENTS = 50, 100
 
 ENDING_REASON_CHARACTERS = 2000
 _COUNTS = ("moved", "skipped", "failed", "returned", "records", "expired")
+
+
+class Aftermath:
+    """Stops and announces redrives that have ended badly, by the detail of their execution's status change.
+
+    Parameters
+    ----------
+    sqs, machines, events
+        boto3's clients of SQS, Step Functions and EventBridge.
+    account
+        The account of this deployment.
+    bus
+        Name of the event bus.
+    """
+
+    def __init__(self, sqs: Any, machines: Any, events: Any, *, account: str, bus: str) -> None:
+        self._sqs = sqs
+        self._queues = Queues(sqs)
+        self._machines = machines
+        self._events = events
+        self._account = account
+        self._bus = bus
+
+    def stop(self, detail: dict[str, Any]) -> dict[str, Any]:
+        """Cancel what the execution has started; whether there was anything, and how many messages are left."""
+        try:
+            request = read_redrive(json.loads(detail["input"] or "null"), default_id=detail["name"])
+            source = RedrivePlanner(self._sqs, self._account).find(request.source.queue, "from.queue")
+        except RequestRefused as refusal:
+            # Nothing can have been started for it.
+            logger.info("nothing to stop", execution=detail["executionArn"], reason=str(refusal))
+            return {"cancelled": False, "remaining": 0}
+        cancelled = not request.dry_run and MoveTasks(self._queues).cancel(source.arn, *_lifetime(detail))
+        logger.info("stopped", redrive_id=request.id, queue=source.name, cancelled=cancelled)
+        return {"cancelled": cancelled, "remaining": self._queues.count(source.url).total}
+
+    def announce(self, detail: dict[str, Any], remaining: int) -> None:
+        """Tell the bus how it ended, unless the machine has; told again, it is the same event."""
+        ending = RedriveEnding(self._machines, detail)
+        if ending.is_told:
+            return
+        moved = 0
+        if ending.plan and ending.moves_whole:
+            moved = MoveTasks(self._queues).moved(ending.plan.source.arn, *_lifetime(detail))
+        told = json.dumps(ending.detail(moved=moved, remaining=remaining))
+        entry = {"EventBusName": self._bus, "Source": "headgate", "DetailType": "Redrive Ended", "Detail": told}
+        answer = self._events.put_events(Entries=[entry])
+        if answer["FailedEntryCount"]:
+            raise RuntimeError(f"the bus did not take the event: {answer['Entries']}")
+
+
+def _lifetime(detail: dict[str, Any]) -> tuple[float, float]:
+    """Between which times, in seconds since 1970, the execution may have started something.
+
+    What was started well after its end is another redrive's, which may have come before the announcement.
+    """
+    # The slice that was underway when the execution ended may have started something since.
+    until = detail["stopDate"] / 1000 + SLICE_SECONDS if detail.get("stopDate") else math.inf
+    return detail["startDate"] / 1000 - CLOCK_SECONDS, until
 
 
 class RedriveEnding:
@@ -116,7 +182,7 @@ def _events_of(machines: Any, execution: str, count: int, **order: bool) -> list
     try:
         told = machines.get_execution_history(executionArn=execution, maxResults=count, **order)
     except ClientError as error:
-        if code_of(error) != "ExecutionDoesNotExist":
+        if error.response["Error"]["Code"] != "ExecutionDoesNotExist":
             raise
         return []
     events: list[dict[str, Any]] = told["events"]

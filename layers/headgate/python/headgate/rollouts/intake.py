@@ -1,4 +1,8 @@
-"""What Intake knows of messages: where one came from, what it asks for, and which of a batch must come again."""
+"""Intake: takes requests from the queues, stores each one and starts it where its target is free.
+
+A request for a busy target is stored in line and acknowledged. One that cannot be read goes to the dead-letter queue at
+once, with the reason; trying it again would not mend it.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,20 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from headgate.aws.observability import logger
 from headgate.errors import RequestRefused
 from headgate.ids import is_rollout_id
 from headgate.spec.request import RolloutRequest, read_request
-from headgate.spec.undo import Promotion, read_undo, undo_rollout
+from headgate.spec.undo import Promotion, UndoRequest, read_undo, undo_rollout
 from headgate.wire import shown_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from headgate.aws.settings import Environment
+    from headgate.rollouts.executions import Executions
     from headgate.rollouts.locks import Locks
+    from headgate.rollouts.record import RolloutRecord
     from headgate.rollouts.table import Table
 
 
@@ -48,6 +56,19 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_Change
 FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 5, 180
 """How long a message that failed stays away: after the first time, and at most."""
 
+RESERVE_MS = 12_000
+"""Nothing is begun with less time left: a throttled call takes about nine seconds until it gives up."""
+
+ANSWER_MS = 2_500
+"""With less time left than this, the queue is not told when messages come again: that call takes up to two seconds."""
+
+START_DELIVERIES = 3
+"""Deliveries after which a stored request is left to the warden.
+
+SQS counts one that had no time for the start like one whose start was throttled. It costs nothing but the wait for the
+next sweep, a minute at most.
+"""
+
 _INVALID_CHARACTERS = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html"""
 
@@ -72,54 +93,164 @@ def delay_seconds(message: RequestMessage) -> int:
 
 
 def in_processing_order(messages: list[RequestMessage]) -> list[RequestMessage]:
-    """A batch in the order in which it is worked through.
+    """A batch in the order in which it is worked through: those first that have been delivered most often.
 
-    From a standard queue those come first that have been delivered most often: whatever is handed back for want of time
-    is among the first of its next batch, and not handed back for ever. A FIFO queue's batch keeps its order.
+    So whatever is handed back for want of time is among the first of its next batch, and not handed back for ever. The
+    FIFO queue delivers one message at a time, which needs no order here.
     """
-    return messages if any(map(is_fifo, messages)) else sorted(messages, key=receives, reverse=True)
+    return sorted(messages, key=receives, reverse=True)
+
+
+class Intake:
+    """Takes batches of messages in.
+
+    Parameters
+    ----------
+    queues
+        boto3's client of SQS, for dead letters.
+    hurried
+        A client of SQS for the last call before the answer, which is worth no more time than two seconds.
+    environment
+        Names the queues.
+    """
+
+    def __init__(
+        self, table: Table, locks: Locks, executions: Executions, queues: Any, hurried: Any, environment: Environment
+    ) -> None:
+        self.table = table
+        self.locks = locks
+        self.executions = executions
+        self.queues = queues
+        self.hurried = hurried
+        self._environment = environment
+
+    def take(self, batch: list[RequestMessage], milliseconds_left: Callable[[], int]) -> list[str]:
+        """Store every request of a batch, then start those that may.
+
+        Parameters
+        ----------
+        milliseconds_left
+            How much time this invocation has left.
+
+        Returns
+        -------
+        list
+            Ids of the messages that must come again: they failed, or there was no time for them.
+        """
+        failures, held = Failures(), []
+        for message in in_processing_order(batch):
+            if milliseconds_left() < RESERVE_MS:
+                failures.hand_back(message)
+                continue
+            try:
+                if record := self._store(message):
+                    held.append((message, record))
+            except Exception:  # noqa: BLE001 - whatever it is, it is this message's alone
+                logger.exception("message could not be taken in", message_id=message["messageId"])
+                failures.add(message)
+        for message, record in held:
+            late = milliseconds_left() < RESERVE_MS
+            if (not late and self._start(record)) or _is_left_to_the_warden(message):
+                continue
+            if late:
+                failures.hand_back(message)
+            else:
+                failures.add(message)
+        self._tell_when_they_come_again(failures, batch, milliseconds_left)
+        return failures.message_ids()
+
+    def _store(self, message: RequestMessage) -> RolloutRecord | None:
+        """Store one request; its record if it holds its target's lock, and is to be started."""
+        body: Any = None
+        try:
+            body = read_body(message)
+            request = self._resolve(read_asked(body, message["messageId"]))
+        except RequestRefused as refusal:
+            self._refuse(message, body, str(refusal))
+            return None
+        logger.append_keys(rollout_id=request.id)
+        admission = self.locks.admit(request, self.executions.arn_for(request.id))
+        logger.info("request admitted", lock=admission.lock, target=request.target.key)
+        # As it was stored first: a duplicate may say something else under the same id.
+        return self.table.rollout(request.id) if admission.lock == "held" else None
+
+    def _resolve(self, asked: RolloutRequest | UndoRequest) -> RolloutRequest:
+        """The rollout that is asked for; RequestRefused if an undo finds nothing to undo."""
+        if not isinstance(asked, UndoRequest):
+            return asked
+        known = self.table.rollout(asked.id)
+        if known and known.request:
+            # Delivered again: what it undid is not the last promotion any more.
+            return RolloutRequest.model_validate(known.request)
+        last = self.locks.last_promoted(asked.target.key)
+        return undo_rollout(asked, Promotion(last.id, last.stable) if last else None)
+
+    def _refuse(self, message: RequestMessage, body: Any, reason: str) -> None:
+        """Announce the refusal and keep the message where its sender can find it."""
+        logger.warning("request refused", reason=reason)
+        rollout_id = refused_id(body, message["messageId"])
+        self.locks.refuse(rollout_id, self.executions.arn_for(rollout_id), reason)
+        url = self._environment.dead_letters(fifo=is_fifo(message))
+        self.queues.send_message(QueueUrl=url, **dead_letter(message, reason))
+
+    def _start(self, record: RolloutRecord) -> bool:
+        """Start a stored request's rollout; False where that fails."""
+        try:
+            self.executions.start(record)
+        except Exception:  # noqa: BLE001 - throttled, most likely; the request is stored and holds its lock
+            logger.exception("rollout could not be started", execution=record.execution)
+            return False
+        return True
+
+    def _tell_when_they_come_again(
+        self, failures: Failures, batch: list[RequestMessage], milliseconds_left: Callable[[], int]
+    ) -> None:
+        """Tell the queue of a batch when its failures become visible; otherwise that is after its visibility timeout.
+
+        Three minutes of waiting are all that a failure of this call costs, so it fails nothing else.
+        """
+        try:
+            for entries in failures.visibilities():
+                if milliseconds_left() < ANSWER_MS:
+                    logger.warning("no time to tell the queue when messages come again", messages=len(entries))
+                    return
+                url = self._environment.requests(fifo=is_fifo(batch[0]))
+                told = self.hurried.change_message_visibility_batch(QueueUrl=url, Entries=entries)
+                if refused := told.get("Failed"):
+                    logger.warning("messages come again after the queue's visibility timeout", refused=refused)
+        except Exception:  # noqa: BLE001 - no failure of this call changes the batch's answer
+            logger.exception("the queue could not be told when messages come again")
+
+
+def _is_left_to_the_warden(message: RequestMessage) -> bool:
+    """Whether a stored request has come often enough: the sweep starts it, and a good one is no dead letter."""
+    return receives(message) >= START_DELIVERIES
 
 
 class Failures:
     """The messages of a batch that must come again: what failed after a while, what was not begun at once.
 
-    AWS asks that of a FIFO queue everything after the first failure be reported too, so that order is kept
-    (https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html). Order is kept per group, so this
-    holds up the rest of the message's own group and no other.
+    Not Powertools' batch processors: importing them takes more than the init limit leaves, and they know neither a
+    message that is handed back nor one that fails after others were processed.
     """
 
     def __init__(self) -> None:
         self._delays: list[tuple[RequestMessage, int]] = []
-        self._groups: set[str] = set()
 
     def add(self, message: RequestMessage) -> None:
         """Note that a message failed."""
-        self._note(message, delay_seconds(message))
+        self._delays.append((message, delay_seconds(message)))
 
     def hand_back(self, message: RequestMessage) -> None:
         """Note that nothing was begun with a message: nothing has to get better before it comes again."""
-        self._note(message, 0)
+        self._delays.append((message, 0))
 
-    def _note(self, message: RequestMessage, delay: int) -> None:
-        self._delays.append((message, delay))
-        if is_fifo(message):
-            self._groups.add(message["attributes"]["MessageGroupId"])
-
-    def hold_up(self, message: RequestMessage) -> bool:
-        """Whether an earlier one of a message's group has failed, which it must not overtake."""
-        return is_fifo(message) and message["attributes"]["MessageGroupId"] in self._groups
-
-    def answer(self) -> dict[str, Any]:
-        """What the function returns to the event source mapping."""
-        return {"batchItemFailures": [{"itemIdentifier": message["messageId"]} for message, _ in self._delays]}
+    def message_ids(self) -> list[str]:
+        """Their ids, for the answer to the event source mapping."""
+        return [message["messageId"] for message, _ in self._delays]
 
     def visibilities(self) -> Iterator[list[dict[str, Any]]]:
-        """When each becomes visible again, as entries for ChangeMessageVisibilityBatch.
-
-        A group of a FIFO queue keeps its order whatever its messages' delays are: as long as one of them is invisible,
-        SQS hands out no other
-        (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/interleaving-multiple-ordered-message-groups.html).
-        """
+        """When each becomes visible again, as entries for ChangeMessageVisibilityBatch."""
         # Beside a failure nothing comes again at once: its cause is most often not one message's alone, and SQS counts
         # deliveries.
         least = FIRST_DELAY_SECONDS if any(delay for _, delay in self._delays) else 0
@@ -147,13 +278,13 @@ def read_body(message: RequestMessage) -> Any:
         raise RequestRefused(f"the message: is not JSON: {error}") from None
 
 
-def request_in(body: Any, message_id: str, table: Table, locks: Locks) -> RolloutRequest:
-    """The request in a message: an EventBridge event, or the detail of a Rollout Requested alone.
+def read_asked(body: Any, message_id: str) -> RolloutRequest | UndoRequest:
+    """What a message asks for: it is an EventBridge event, or the detail of a Rollout Requested alone.
 
     Raises
     ------
     RequestRefused
-        If it cannot be read, or asks to undo what cannot be undone.
+        If it cannot be read.
     """
     if not isinstance(body, dict) or "detail-type" not in body:
         return read_request(body, message_id)
@@ -164,14 +295,7 @@ def request_in(body: Any, message_id: str, table: Table, locks: Locks) -> Rollou
         )
     # An event that was sent by hand may have none, or one that no rollout can have.
     detail, default_id = body.get("detail"), body["id"] if is_rollout_id(body.get("id")) else message_id
-    if kind == "Undo Requested":
-        asked = read_undo(detail, default_id)
-        if (known := table.rollout(asked.id)) and known.request:
-            # Delivered again: what it undid is not the last any more.
-            return RolloutRequest.model_validate(known.request)
-        last = locks.last_promoted(asked.target.key)
-        return undo_rollout(asked, Promotion(last.id, last.stable) if last else None)
-    return read_request(detail, default_id)
+    return read_undo(detail, default_id) if kind == "Undo Requested" else read_request(detail, default_id)
 
 
 def refused_id(body: Any, message_id: str) -> str:

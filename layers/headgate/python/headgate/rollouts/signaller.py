@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from headgate.analysis.evidence import evidence_against, evidence_for
 from headgate.errors import SignalRefused
@@ -17,23 +17,6 @@ if TYPE_CHECKING:
     from headgate.analysis.evidence import JudgeTerms, Ledger
     from headgate.rollouts.signal_inbox import SignalInbox
     from headgate.spec.signals import SignalKind
-
-
-class AlarmChange(NamedTuple):
-    """An alarm's change of state."""
-
-    name: str
-    at: str
-    """ISO 8601."""
-    reason: str
-
-
-def read_alarm(event: dict[str, Any]) -> AlarmChange:
-    """The alarm in a ``CloudWatch Alarm State Change`` event."""
-    state = event["detail"]["state"]
-    return AlarmChange(
-        event["detail"]["alarmName"], state.get("timestamp", event["time"]), state.get("reason", "")[:1000]
-    )
 
 
 class Signaller:

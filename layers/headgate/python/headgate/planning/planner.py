@@ -1,0 +1,97 @@
+"""The planner: works a request out into a plan, against what is deployed. Nothing is touched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headgate.analysis.ledger_store import now_ms
+from headgate.analysis.measures import AliasMeasures
+from headgate.errors import RequestRefused
+from headgate.planning.deployment_limits import refuse_outside_deployment
+from headgate.spec.plan import make_plan
+from headgate.spec.targets import EventSourceTarget
+from headgate.targets.event_source.lookup import refuse_guards_that_do_not_fit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from headgate.analysis.alarms import AlarmStates
+    from headgate.analysis.cloudwatch_counts import CloudWatchCounts
+    from headgate.analysis.latency_baseline import LatencyBaseline
+    from headgate.aws.place import Place
+    from headgate.planning.hook_checks import HookChecks
+    from headgate.planning.stack_owner import StackOwners
+    from headgate.spec.plan import Plan
+    from headgate.spec.request import RolloutRequest
+    from headgate.spec.targets import LambdaAliasTarget
+    from headgate.targets.event_source.lookup import ConsumerLookup
+
+
+class RolloutPlanner:
+    """Plans rollouts.
+
+    Parameters
+    ----------
+    drivers
+        ARN of the driver for each kind of target.
+    place
+        Where this deployment runs.
+    telemetry
+        Whether the telemetry stream is deployed.
+    hook_checks, consumers, stacks
+        What is looked up of hooks, of the consumer behind a mapping, and of the stack that owns an alias.
+    alarms, latency, counts
+        What CloudWatch is asked for.
+    """
+
+    def __init__(
+        self,
+        *,
+        drivers: Mapping[str, str],
+        place: Place,
+        telemetry: bool,
+        hook_checks: HookChecks,
+        consumers: ConsumerLookup,
+        stacks: StackOwners,
+        alarms: AlarmStates,
+        latency: LatencyBaseline,
+        counts: CloudWatchCounts,
+    ) -> None:
+        self.drivers = drivers
+        self.place = place
+        self.telemetry = telemetry
+        self.hook_checks = hook_checks
+        self.consumers = consumers
+        self.stacks = stacks
+        self.alarms = alarms
+        self.latency = latency
+        self.counts = counts
+
+    def plan(self, request: RolloutRequest) -> Plan:
+        """Check a request, work it out into steps, and note which of its alarms fire already.
+
+        Raises
+        ------
+        RequestRefused
+            If it cannot be carried out here, or not now.
+        """
+        refuse_outside_deployment(request, self.place, telemetry=self.telemetry)
+        hooks = self.hook_checks.settle(request)
+        firing = self.alarms.firing(request.guards.alarms)
+        if firing and request.guards.strict_alarms:
+            raise RequestRefused(f"guards.alarms: {', '.join(firing)} fires already, and strictAlarms is true")
+        settled, alias = self._work_out(request.model_copy(update={"hooks": hooks}))
+        driver, warnings = self.drivers[settled.target.kind], self.stacks.warnings_about(alias)
+        plan = make_plan(settled, driver=driver, firing=firing, warnings=warnings, alias=alias)
+        self.counts.refuse_what_cannot_be_read(plan, now_ms())
+        return plan
+
+    def _work_out(self, request: RolloutRequest) -> tuple[RolloutRequest, LambdaAliasTarget]:
+        """The request with what it leaves open, and the alias whose versions take turns."""
+        if isinstance(request.target, EventSourceTarget):
+            consumer = self.consumers.find(request.target)
+            refuse_guards_that_do_not_fit(request.guards, consumer)
+            request, alias = request.model_copy(update={"target": consumer.target}), consumer.through
+        else:
+            alias = request.target
+        return request.model_copy(update={"guards": self.latency.settle(request.guards, AliasMeasures(alias))}), alias

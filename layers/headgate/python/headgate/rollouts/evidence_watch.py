@@ -1,0 +1,73 @@
+"""The watch over the evidence of the rollouts that run: it judges what is new, and signals when there is enough."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headgate.analysis.evidence import JudgeTerms
+from headgate.aws.observability import logger
+from headgate.rollouts.isolation import isolated
+from headgate.spec.plan import Plan
+
+if TYPE_CHECKING:
+    from headgate.analysis.evidence import Ledger
+    from headgate.analysis.ledger_store import LedgerStore
+    from headgate.rollouts.isolation import IsolatedBlock
+    from headgate.rollouts.locks import Locks
+    from headgate.rollouts.record import RolloutRecord
+    from headgate.rollouts.signaller import Signaller
+    from headgate.rollouts.table import Table
+
+
+class EvidenceWatch:
+    """Finds the rollouts that run, and looks at their ledgers."""
+
+    def __init__(self, table: Table, locks: Locks, ledgers: LedgerStore, signaller: Signaller) -> None:
+        self.table = table
+        self.locks = locks
+        self.ledgers = ledgers
+        self.signaller = signaller
+
+    def running(self, trying: IsolatedBlock) -> list[tuple[Plan, RolloutRecord]]:
+        """The rollouts that run, with their records; not those that cannot be read."""
+        running = []
+        for rollout_id in self.locks.owners():
+            with trying(rollout_id, "a rollout cannot be read"):
+                if record := self.table.running(rollout_id):
+                    running.append((Plan.model_validate(record.plan), record))
+        return running
+
+    def running_on(self, targets: set[str]) -> dict[str, Ledger]:
+        """The ledgers that telemetry of some targets goes into, by the target's key.
+
+        A target without a rollout, or whose rollout does not use telemetry, is left out. So is one whose items are not
+        what Headgate writes: its rollout goes on without evidence, and holds up no other.
+        """
+        running = {}
+        for target in targets:
+            try:
+                owner = self.locks.owner_of_alias(target)
+                ledger = self.ledgers.read(owner) if owner else None
+            except (ArithmeticError, LookupError, TypeError, ValueError):
+                logger.exception("a ledger cannot be read", target=target)
+                continue
+            if ledger is not None and ledger.by_telemetry:
+                running[target] = ledger
+        return running
+
+    def judge_all(self, ledgers: list[Ledger]) -> None:
+        """Look at every rollout, also where nothing was new: an earlier try may have counted and not come to look."""
+        with isolated() as trying:
+            for ledger in ledgers:
+                with trying(ledger.rollout_id, "a rollout could not be judged"):
+                    self.judge(ledger)
+
+    def judge(self, ledger: Ledger) -> None:
+        """Look at the new counts; evidence that is enough ends the bake now, not when its time is up."""
+        record = self.table.running(ledger.rollout_id)
+        if record is None:
+            return
+        terms = JudgeTerms.of(Plan.model_validate(record.plan).guards)
+        seen = self.ledgers.look(ledger.rollout_id, terms)
+        if seen and (reason := self.signaller.report(seen, terms)):
+            logger.info("evidence is in", reason=reason)
