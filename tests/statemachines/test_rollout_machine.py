@@ -1105,5 +1105,5 @@ def test_a_judge_that_another_attempt_overtakes_gives_the_verdict_that_was_recor
             reached.set()
             app.again("Judge")
 
-    with app.on("judge", "inquiry.close_and_collect", then=overtake):
+    with app.on("judge", "findings_of.close_and_collect", then=overtake):
         assert app.run(app.request()).states()[-1] == "Promoted"

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from headgate.aws.observability import logger
 from headgate.aws.sqs_move_tasks import MoveTasks
 from headgate.aws.sqs_queues import Queues
-from headgate.errors import RequestRefused
+from headgate.errors import RequestRefused, Transient
 from headgate.redrive.plan import RedrivePlan
 from headgate.redrive.planner import RedrivePlanner
 from headgate.redrive.progress import SLICE_SECONDS, Progress
@@ -80,7 +80,7 @@ class Aftermath:
         entry = {"EventBusName": self._bus, "Source": "headgate", "DetailType": "Redrive Ended", "Detail": told}
         answer = self._events.put_events(Entries=[entry])
         if answer["FailedEntryCount"]:
-            raise RuntimeError(f"the bus did not take the event: {answer['Entries']}")
+            raise Transient(f"the bus did not take the event: {answer['Entries']}")
 
 
 def _lifetime(detail: dict[str, Any]) -> tuple[float, float]:
