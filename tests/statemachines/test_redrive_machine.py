@@ -266,7 +266,7 @@ def test_what_comes_straight_back_stops_it_and_what_sqs_still_moves_is_cancelled
     execution = app.start(**LIVE, perSecond=50)
     assert (execution.error, told(execution)["outcome"]) == ("RedriveReturned", "returned")
     assert told(execution)["returned"] * 4 >= told(execution)["moved"] > 0
-    assert "25 % is the limit" in told(execution)["reason"]
+    assert "the limit is 25 %" in told(execution)["reason"]
     # THEN nothing is lost, and most was never touched
     assert len(app.dead.messages) + len(app.orders.messages) == 3000
     assert told(execution)["moved"] < 1000

@@ -1,4 +1,4 @@
-"""Queries for CloudWatch: a metric, and one that Lambda keeps of an alias.
+"""Queries for CloudWatch metrics.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDataQuery.html
 """
@@ -24,16 +24,16 @@ def metric_query(
     dimensions: dict[str, str],
     *,
     period: int = MINUTE_SECONDS,
-    told: bool = True,
+    return_data: bool = True,
 ) -> MetricDataQueryTypeDef:
-    """The query for a metric.
+    """Return the query for a metric.
 
     Parameters
     ----------
     period
-        Seconds that each value sums up.
-    told
-        Whether the answer has its values, or only an expression needs them.
+        Period in seconds.
+    return_data
+        Whether to return the values; False if only an expression uses them.
     """
     return {
         "Id": query_id,
@@ -46,7 +46,7 @@ def metric_query(
             "Period": period,
             "Stat": stat,
         },
-        "ReturnData": told,
+        "ReturnData": return_data,
     }
 
 
@@ -59,7 +59,7 @@ def alias_metric_query(
     version: str | None = None,
     period: int = MINUTE_SECONDS,
 ) -> MetricDataQueryTypeDef:
-    """The query for what came by an alias, to all versions or to one; ``period`` in seconds.
+    """Return the query for a metric of an alias, for all versions or one; ``period`` in seconds.
 
     A weighted alias's metrics carry the dimension ExecutedVersion:
     https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-view.html

@@ -1,4 +1,4 @@
-"""The health of a consumer's source, held against absolute limits: CloudWatch's metrics, and the queues' own counts.
+"""Checks of a consumer's source against absolute limits, with CloudWatch metrics and the queues' counts.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
 https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 
 RECENT_MINUTES = 3
-"""How far back a look goes: the metrics of a minute come a minute or two late."""
+"""Minutes to read: the metrics of a minute arrive a minute or two late."""
 
 
 class Reading(NamedTuple):
-    """What was found, and the sentence that says it."""
+    """A value, and a sentence about it."""
 
     value: float
     sentence: str
 
 
 class SourceLimits:
-    """Holds sources against the limits of a plan's ``guards.source``.
+    """Checks sources against the limits of a plan's ``guards.source``.
 
     Parameters
     ----------
@@ -46,14 +46,14 @@ class SourceLimits:
         self._queues = Queues(sqs)
 
     def beyond_limits(self, plan: Plan, state: dict[str, Any], since: str) -> str:
-        """The sentence that says which limit is exceeded; empty if none is.
+        """Return a sentence about an exceeded limit; empty if none is exceeded.
 
         Parameters
         ----------
         state
-            The driver's state of the consumer, as it is on record.
+            The driver's recorded state of the consumer.
         since
-            When the rollout has started, ISO 8601: what was before is not held against it.
+            Start of the rollout, ISO 8601. Earlier values do not count.
         """
         if plan.guards.source is None or "source" not in state:
             return ""
@@ -65,14 +65,14 @@ class SourceLimits:
         return ""
 
     def _counts(self, limits: dict[str, int], state: dict[str, Any]) -> dict[str, Reading]:
-        """What the queues say themselves, at once."""
+        """Read the queues' own counts, which are current."""
         found = {}
         if "deadLetters" in limits and state.get("holding"):
             held = self._count(state["holding"]["arn"]).total
-            found["deadLetters"] = Reading(held, f"{held:,} dead letters came")
+            found["deadLetters"] = Reading(held, f"{held:,} dead letters arrived")
         if "backlogGrowth" in limits and state.get("backlog") is not None:
             more = self._count(state["source"]).visible - state["backlog"]
-            found["backlogGrowth"] = Reading(more, f"{more:,} more messages wait than at the start")
+            found["backlogGrowth"] = Reading(more, f"{more:,} more messages are waiting than at the start")
         return found
 
     def _count(self, queue_arn: str) -> Backlog:
@@ -82,7 +82,7 @@ class SourceLimits:
         self, plan: Plan, limits: dict[str, int], state: dict[str, Any], since: datetime
     ) -> dict[str, Reading]:
         queries = list(_limit_queries(plan, limits, state))
-        # From the rollout's first whole minute on.
+        # From the rollout's first whole minute.
         begin = max(datetime.now(UTC) - timedelta(minutes=RECENT_MINUTES), since + timedelta(minutes=1))
         end = datetime.now(UTC) + timedelta(seconds=MINUTE_SECONDS)
         if not queries or begin.replace(second=0, microsecond=0) >= end:
@@ -90,12 +90,12 @@ class SourceLimits:
         answer = self._cloudwatch.get_metric_data(
             MetricDataQueries=queries, StartTime=begin.replace(second=0, microsecond=0), EndTime=end
         )
-        highest = {told["Id"]: max(told["Values"]) for told in answer["MetricDataResults"] if told["Values"]}
+        highest = {result["Id"]: max(result["Values"]) for result in answer["MetricDataResults"] if result["Values"]}
         return {name: _reading_of(name, highest[name]) for name in limits if name in highest}
 
 
 def _limit_queries(plan: Plan, limits: dict[str, int], state: dict[str, Any]) -> Iterator[MetricDataQueryTypeDef]:
-    """A query for each limit that CloudWatch knows of, under the limit's name."""
+    """Yield a query for each limit with a CloudWatch metric, with the limit's name as id."""
     if "oldestMessageSeconds" in limits:
         queue = {"QueueName": state["source"].rpartition(":")[2]}
         yield metric_query("oldestMessageSeconds", "AWS/SQS", "ApproximateAgeOfOldestMessage", "Maximum", queue)

@@ -1,4 +1,4 @@
-"""What cannot be delivered is put aside for a person to look at, so that it holds up nothing else."""
+"""Sets aside records that cannot be delivered, so that they do not block others. An operator inspects them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 MAX_RECORD_CHARACTERS = 250_000
-"""Characters of what is put aside; a record may be larger than a message, which takes 1 MiB at most and often less."""
+"""Maximum characters of a message. A record may be larger than SQS accepts: 1 MiB, or less if configured."""
 
 
 def put_aside(client: SQSClient, url: str, record: dict[str, Any], reason: str) -> bool:
@@ -23,12 +23,12 @@ def put_aside(client: SQSClient, url: str, record: dict[str, Any], reason: str) 
     Returns
     -------
     bool
-        False where that fails, and the record must be delivered again.
+        False if this fails; the record must then be delivered again.
     """
     body = json.dumps({"reason": reason, "record": record})[:MAX_RECORD_CHARACTERS]
     try:
         client.send_message(QueueUrl=url, MessageBody=body)
     except (BotoCoreError, ClientError):
-        logger.exception("a record could not be put aside", reason=reason)
+        logger.exception("a record could not be sent to the queue of undelivered events", reason=reason)
         return False
     return True
