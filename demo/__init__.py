@@ -1,1 +1,1 @@
-"""The demo: releases of the sample services, rolled out by Headgate on the embedded AWS."""
+"""The demo: Headgate rolls out releases of the sample services on the embedded AWS."""

@@ -1,8 +1,8 @@
-"""The demo: a good and a bad release of a sample service, rolled out by Headgate on the embedded AWS.
+"""The demo: Headgate rolls out a good and a bad release of a sample service on the embedded AWS.
 
-``run`` starts everything, shows both rollouts, checks how they ended against the alias and stops everything it started;
-with ``--consumer`` what is rolled out is a consumer of a queue or stream.
-``serve`` leaves it all up to play with; ``traffic`` keeps requests coming to it; ``stop`` ends it.
+``run`` starts everything, shows both rollouts, checks the results and stops everything that it started. With
+``--consumer`` it rolls out the consumer of a queue or stream.
+``serve`` starts everything and leaves it running; ``traffic`` sends requests to it; ``stop`` stops it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SERVE_PORT = 4566
 
 
 def main() -> int:
-    """Parse the command line and do what it says; the exit status says whether both rollouts ended as they must."""
+    """Run the command line. The exit status is 0 if both rollouts ended as expected."""
     options = _parse()
     try:
         match options.verb:
@@ -45,13 +45,13 @@ def main() -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted; everything this started has been stopped.", file=sys.stderr)
+        print("\nInterrupted. Everything that the demo started has been stopped.", file=sys.stderr)
         return 130
     return 0
 
 
 def run(options: argparse.Namespace) -> int:
-    """Both rollouts, from nothing to the summary."""
+    """Run both rollouts and print the summary."""
     if options.consumer:
         _announce_plan(consumer_event(options.consumer, options.strategy))
         with EmbeddedAws() as aws:
@@ -73,7 +73,7 @@ def _run_alias(options: argparse.Namespace) -> dict[str, Any]:
     with EmbeddedAws() as aws:
         headgate = _deployed(aws)
         with Traffic(aws, FUNCTION, ALIAS, options.rps) as traffic:
-            print(f"  {options.rps:g} requests a second on {FUNCTION}:{ALIAS}")
+            print(f"  {options.rps:g} requests per second on {FUNCTION}:{ALIAS}")
             watched, rollouts = WatchedAlias(aws, FUNCTION, ALIAS, traffic), []
             for title, event, error_rate, expected in (
                 ("a good release", good, 0.0, "succeeded"),
@@ -94,14 +94,14 @@ def _run_alias(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _say_that_it_stops() -> None:
-    # The files of all its functions are removed, which takes seconds on a slow disk.
+    # Removing the files of all functions takes seconds on a slow disk.
     print("\nStopping the embedded AWS ...", flush=True)
 
 
 def serve() -> None:
-    """Leave the embedded AWS up with the application and the sample service on it."""
+    """Start the embedded AWS with the application and the sample service, and leave it running."""
     if EmbeddedAws.find_detached():
-        print("It is up already.\n")
+        print("The embedded AWS is already running.\n")
     else:
         aws = EmbeddedAws.serve_detached(port=SERVE_PORT if is_free(SERVE_PORT) else None)
         try:
@@ -111,17 +111,17 @@ def serve() -> None:
             raise
     running = EmbeddedAws.find_detached()
     if running is None:
-        raise EmbeddedAwsError("the embedded AWS has ended; its log is in .local/")
+        raise EmbeddedAwsError("the embedded AWS has stopped; see its log in .local/")
     _print_guide(running)
 
 
 def keep_traffic(rps: float) -> None:
-    """Requests on the served sample, and what became of them, until Ctrl-C."""
+    """Send requests to the sample service and show the results until Ctrl-C."""
     aws = EmbeddedAws.find_detached()
     if aws is None:
-        raise EmbeddedAwsError("nothing is served; start it with: make demo-serve")
+        raise EmbeddedAwsError("the embedded AWS is not running; start it with: make demo-serve")
     with Traffic(aws, FUNCTION, ALIAS, rps) as traffic:
-        print(f"{rps:g} requests a second on {FUNCTION}:{ALIAS}; Ctrl-C ends it.")
+        print(f"{rps:g} requests per second on {FUNCTION}:{ALIAS}. Press Ctrl-C to stop.")
         while True:
             begun = time.monotonic()
             time.sleep(2)
@@ -131,7 +131,7 @@ def keep_traffic(rps: float) -> None:
 
 def _deployed(aws: EmbeddedAws) -> Outputs:
     headgate = _headgate_on(aws)
-    with timed("sam build and sam deploy: checkout, the service to be rolled out"):
+    with timed("sam build and sam deploy: checkout, the service to roll out"):
         deploy_sample(aws, headgate)
     return headgate
 
@@ -143,7 +143,7 @@ def _headgate_on(aws: EmbeddedAws) -> Outputs:
 
 
 def _event(kind: str, strategy: str | None) -> dict[str, Any]:
-    """An event from demo/events/, with the strategy that was asked for."""
+    """Return an event from demo/events/ with the given strategy."""
     event: dict[str, Any] = json.loads((EVENTS / f"{kind}_release.json").read_text())
     return with_strategy(event, strategy)
 
@@ -161,7 +161,7 @@ def _announce_plan(event: dict[str, Any]) -> None:
 
 def _summarise(options: argparse.Namespace, rollouts: list[Rollout], traffic: Traffic) -> dict[str, Any]:
     return {
-        "strategy": options.strategy or "the events' own",
+        "strategy": options.strategy or "as in the events",
         "rps": options.rps,
         "badErrorRate": options.bad_error_rate,
         "requests": len(traffic.requests),
@@ -184,23 +184,23 @@ def _print_summary(summary: dict[str, Any]) -> None:
                 f"    first failed candidate request to rollback: {rollout['secondsFromFirstFailureToRollback']:.1f} s"
             )
         print(
-            f"    alias {FUNCTION}:{ALIAS} serves version {rollout['aliasServes']}, as it must"
+            f"    alias {FUNCTION}:{ALIAS} serves version {rollout['aliasServes']}, as expected"
             if rollout["ok"]
             else f"    WRONG: {'; '.join(rollout['wrong'])}"
         )
-        ended_by = ", ".join(rollout["bakesEndedBy"]) or "nothing, for none began"
+        ended_by = ", ".join(rollout["bakesEndedBy"]) or "none"
         print(f"    state transitions: {rollout['stateTransitions']}; bakes ended by: {ended_by}")
     if summary["unanswered"]:
         print(f"  WRONG: {summary['unanswered']} requests got no answer from Lambda")
-    print(f"\n{'Both rollouts ended as they must.' if summary['ok'] else 'The demo did NOT end as it must.'}")
+    print(f"\n{'Both rollouts ended as expected.' if summary['ok'] else 'The demo did NOT end as expected.'}")
 
 
 def _print_guide(aws: EmbeddedAws) -> None:
-    """How to play with it, in commands that can be copied."""
+    """Print commands to try out."""
     WORK.mkdir(parents=True, exist_ok=True)
     for kind in ("good", "bad"):
         event = json.loads((EVENTS / f"{kind}_release.json").read_text())
-        # Without an id of its own a request takes the event's, so that the file can be sent again and again.
+        # Without an id, a request gets the event's id, so that the file can be sent repeatedly.
         detail = {name: value for name, value in event["detail"].items() if name != "id"}
         entry = {
             "EventBusName": "headgate",
@@ -217,51 +217,51 @@ def _print_guide(aws: EmbeddedAws) -> None:
     }
     table = next(name for name in aws.client("dynamodb").list_tables()["TableNames"] if "headgate" in name)
     machine = "arn:aws:states:us-east-1:000000000000:stateMachine:headgate-rollout"
-    print("The embedded AWS is up with Headgate and the service checkout. In another terminal, from this folder:\n")
+    print("The embedded AWS is running with Headgate and the service checkout. In another terminal, in this folder:\n")
     for name, value in environment.items():
         print(f"  export {name}={value}")
     print(f"""
-  # keep requests coming, so that there is evidence
+  # send requests, so that there is evidence
   .venv/bin/python -m demo traffic --rps 20
 
-  # a new release in $LATEST (ERROR_RATE=0.3 makes it a bad one), and the event that rolls it out
+  # put a new release into $LATEST (a bad one with ERROR_RATE=0.3), and send the event that rolls it out
   aws lambda update-function-configuration --function-name {FUNCTION} \\
     --environment 'Variables={{RELEASE=2,ERROR_RATE=0,TELEMETRY_STREAM={stream}}}'
   aws events put-events --entries file://.local/good_release.json
 
-  # what is happening
+  # watch the rollout
   aws lambda get-alias --function-name {FUNCTION} --name {ALIAS}
   aws stepfunctions list-executions --state-machine-arn {machine}
   aws dynamodb scan --table-name {table} --filter-expression 'sk = :r' \\
     --expression-attribute-values '{{":r": {{"S": "ROLLOUT"}}}}'
 
-  # end a rollout early (its id is the id that put-events answered)
+  # abort a rollout (ID is the id in the answer of put-events)
   aws events put-events --entries '[{{"EventBusName": "headgate", "Source": "me", "DetailType": "Rollout Signal",
     "Detail": "{{\\"rolloutId\\": \\"ID\\", \\"signal\\": \\"abort\\", \\"by\\": \\"me\\"}}"}}]'
 
-make demo-stop ends it.""")
+To stop the embedded AWS: make demo-stop""")
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    run_ = verbs.add_parser("run", help="roll out a good and a bad release, check how they ended")
-    run_.add_argument("--strategy", help="a preset's name, or a strategy as JSON (default: the one in the events)")
+    run_ = verbs.add_parser("run", help="roll out a good and a bad release and check the results")
+    run_.add_argument("--strategy", help="name of a preset, or a strategy as JSON (default: as in the events)")
     run_.add_argument(
         "--consumer", choices=SOURCES, help="roll out the consumer of a queue, FIFO queue or stream instead"
     )
-    run_.add_argument("--rps", type=_number(0.5, 500), default=20.0, help="requests or orders a second (default: 20)")
+    run_.add_argument("--rps", type=_number(0.5, 500), default=20.0, help="requests or orders per second (default: 20)")
     run_.add_argument(
         "--bad-error-rate",
         type=_number(0.001, 1),
         default=0.3,
-        help="share of the bad release's requests or orders that fail",
+        help="share of requests or orders on which the bad release fails",
     )
     run_.add_argument("--summary", type=Path, help="also write the summary to this file, as JSON")
-    verbs.add_parser("serve", help="leave the embedded AWS up with the application")
-    traffic = verbs.add_parser("traffic", help="keep requests coming to what serve left up")
-    traffic.add_argument("--rps", type=_number(0.5, 500), default=20.0, help="requests a second (default: 20)")
-    verbs.add_parser("stop", help="stop what serve left up")
+    verbs.add_parser("serve", help="start the embedded AWS with the application and leave it running")
+    traffic = verbs.add_parser("traffic", help="send requests to what serve started")
+    traffic.add_argument("--rps", type=_number(0.5, 500), default=20.0, help="requests per second (default: 20)")
+    verbs.add_parser("stop", help="stop what serve started")
     return parser.parse_args()
 
 

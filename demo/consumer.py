@@ -1,4 +1,4 @@
-"""The demo of consumers: a good and a bad release behind a queue or stream, and a ledger of what each order met."""
+"""The demo of consumers: a good and a bad release behind a queue or stream, and a ledger of all orders."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from emulator.server import EmbeddedAws
 
 SOURCES = {"sqs": "a queue", "fifo": "a FIFO queue", "kinesis": "a stream"}
-"""What a consumer can be behind here, and how to say it."""
+"""Sources of a consumer, and their names in messages."""
 
 EVENTS = Path(__file__).parent / "events"
 FUNCTION, ALIAS, STREAM = "orders", "live", "orders"
 OLD_LETTER = {"number": 0, "group": "a dead letter from long before the rollouts"}
 NO_SETTINGS = ("LastModified", "LastProcessingResult", "StateTransitionReason", "ResponseMetadata")
-"""What GetEventSourceMapping answers besides a mapping's settings and its state."""
+"""Fields of GetEventSourceMapping that are not settings or state."""
 
 LATEST_SECONDS = 60
-"""How long the last orders may take after the last rollout."""
+"""Time limit for the last orders after the last rollout."""
 
 
 class OrdersConsumer:
@@ -38,7 +38,7 @@ class OrdersConsumer:
     Parameters
     ----------
     orders
-        The outputs of its stack.
+        Outputs of its stack.
     """
 
     what = "orders tried"
@@ -51,29 +51,27 @@ class OrdersConsumer:
         self._bury_an_old_letter()
         self._settings, self._policy = self._settings_now(), self._policy_now()
 
-    # What follow() asks
-
     def standing(self) -> Standing:
-        """The versions behind the mapping: by its alias's weights, or the version that it names itself."""
+        """Return the versions behind the mapping: by the weights of its alias, or the version that it points at."""
         mapping = self._functions.get_event_source_mapping(UUID=self.mapping_id)
         alias = self._functions.get_alias(FunctionName=FUNCTION, Name=ALIAS)
         qualifier = mapping["FunctionArn"].rpartition(":")[2]
         if qualifier == ALIAS:
             weights = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
-            alone = f"{FUNCTION}:{ALIAS} names version {alias['FunctionVersion']} alone, and the mapping points at it"
+            alone = (
+                f"{FUNCTION}:{ALIAS} points only at version {alias['FunctionVersion']}, and the mapping at the alias"
+            )
             return Standing(alias["FunctionVersion"], weights, "" if weights else alone)
         return Standing(alias["FunctionVersion"], {qualifier: 1.0}, _pace(mapping, qualifier))
 
     def since(self, begun: float) -> list[Request]:
-        """The tries since a time, as the ledger has them."""
+        """Return the attempts in the ledger since a time."""
         offset = time.time() - time.monotonic()
         tried = [Request(each.at - offset, each.version, each.ok) for each in self.tries()]
         return sorted(request for request in tried if request.at >= begun)
 
-    # The ledger
-
     def tries(self) -> list[Try]:
-        """Everything that the consumer has entered."""
+        """Return all attempts in the ledger."""
         pages = self._dynamodb.get_paginator("scan").paginate(TableName=self._ledger, ConsistentRead=True)
         return [
             Try(
@@ -90,26 +88,24 @@ class OrdersConsumer:
         ]
 
     def account_when_done(self, sent: list[int]) -> Account:
-        """The account of these orders: when each was processed, or nothing has come for too long."""
+        """Return the result for these orders once all were processed, or the time is up."""
         deadline = time.monotonic() + LATEST_SECONDS
         while (account := account_of(sent, self.tries())).lost and time.monotonic() < deadline:
             time.sleep(0.5)
         return account
 
-    # What must be as it was
-
     def wrong(self) -> list[str]:
-        """What of the team's own is not as it was before the rollouts."""
+        """Describe the team's resources that differ from before the rollouts."""
         now, before = self._settings_now(), self._settings
         faults = [
-            f"the mapping's {name} is {now.get(name)}, and was {before.get(name)}"
+            f"the mapping's {name} is {now.get(name)}, expected {before.get(name)}"
             for name in sorted(now.keys() | before.keys())
             if now.get(name) != before.get(name)
         ]
         if (policy := self._policy_now()) != self._policy:
-            faults.append(f"the queue's redrive policy is {policy}, and was {self._policy}")
+            faults.append(f"the queue's redrive policy is {policy}, expected {self._policy}")
         if (letters := self._letters()) != [OLD_LETTER]:
-            faults.append(f"the team's dead-letter queue holds {letters}, expected the old one alone")
+            faults.append(f"the team's dead-letter queue holds {letters}, expected only the old message")
         return faults
 
     def _settings_now(self) -> dict[str, Any]:
@@ -127,7 +123,7 @@ class OrdersConsumer:
         self._sqs.send_message(QueueUrl=self._dead_letters, MessageBody=json.dumps(OLD_LETTER), **fifo)
 
     def _letters(self) -> list[Any]:
-        """What is in the team's dead-letter queue; nobody reads it but this."""
+        """Return the messages in the team's dead-letter queue, which has no other reader."""
         found = []
         while more := self._sqs.receive_message(QueueUrl=self._dead_letters, MaxNumberOfMessages=10).get("Messages"):
             found += [json.loads(message["Body"]) for message in more]
@@ -135,27 +131,27 @@ class OrdersConsumer:
 
 
 def run_consumer(options: argparse.Namespace, aws: EmbeddedAws, headgate: Outputs) -> dict[str, Any]:
-    """Both rollouts of the consumer; answers the summary."""
-    with timed(f"sam build and sam deploy: orders, a consumer behind {SOURCES[options.consumer]}, to be rolled out"):
+    """Run both rollouts of the consumer and return the summary."""
+    with timed(f"sam build and sam deploy: orders, the consumer of {SOURCES[options.consumer]} to roll out"):
         outputs = deploy_consumer(aws, headgate, options.consumer)
     consumer = OrdersConsumer(aws, options.consumer, outputs)
     with OrderStream(aws, options.consumer, consumer.into, options.rps) as orders:
-        print(f"  {options.rps:g} orders a second into {SOURCES[options.consumer]}, in {GROUPS} groups")
+        print(f"  {options.rps:g} orders per second into {SOURCES[options.consumer]}, in {GROUPS} groups")
         rollouts = []
         for kind, error_rate, expected in (("good", 0.0, "succeeded"), ("bad", options.bad_error_rate, "rolled-back")):
-            share = f": it fails on {error_rate:.0%} of the orders" if error_rate else ""
+            share = f": {error_rate:.0%} of the orders fail" if error_rate else ""
             print(f"\nA {kind} release{share}  ({event_file(options.consumer).relative_to(ROOT)})")
             release(aws, FUNCTION, error_rate)
             event = consumer_event(options.consumer, options.strategy, consumer.mapping_id, kind)
             rollouts.append(follow(aws, headgate, event, consumer, expected))
         orders.stop()
-        print(f"\nNo more orders; the last of {len(orders.sent):,} are processed ...", flush=True)
+        print(f"\nNo more orders. Waiting for the last of {len(orders.sent):,} ...", flush=True)
         account = consumer.account_when_done(orders.sent)
     return _summarise(options, rollouts, account, consumer.wrong())
 
 
 def consumer_event(source: str, strategy: str | None, mapping_id: str = "", kind: str = "good") -> dict[str, Any]:
-    """The event from demo/events/, with the strategy that was asked for and the mapping's id, which its stack knows."""
+    """Return the event from demo/events/ with the given strategy and the mapping's id from its stack."""
     event: dict[str, Any] = json.loads(event_file(source).read_text())
     detail = event["detail"]
     detail["id"] = detail["id"].replace("-release", f"-{kind}-release")
@@ -165,14 +161,14 @@ def consumer_event(source: str, strategy: str | None, mapping_id: str = "", kind
 
 
 def event_file(source: str) -> Path:
-    """The file in demo/events/ that rolls the consumer out."""
+    """Return the file in demo/events/ that rolls out the consumer."""
     return EVENTS / f"consumer_{source}.json"
 
 
 def _pace(mapping: dict[str, Any], version: str) -> str:
-    """What a ramp has come to."""
+    """Describe the state of a ramp."""
     if mapping["State"] != "Enabled":
-        return f"the mapping is {mapping['State'].lower()}, and names version {version}"
+        return f"the mapping is {mapping['State'].lower()} and points at version {version}"
     limit = (mapping.get("ScalingConfig") or {}).get("MaximumConcurrency")
     if limit:
         return f"version {version} alone, {limit} at a time"
@@ -189,10 +185,10 @@ def _summarise(
         wrong.append(f"{len(account.unknown)} orders were never sent: {_some(account.unknown)}")
     ordered = options.consumer != "sqs"
     if ordered and account.out_of_order:
-        wrong.append(f"{len(account.out_of_order)} orders came after a later one: {_some(account.out_of_order)}")
+        wrong.append(f"{len(account.out_of_order)} orders are out of order: {_some(account.out_of_order)}")
     return {
         "consumer": options.consumer,
-        "strategy": options.strategy or "the event's own",
+        "strategy": options.strategy or "as in the event",
         "rps": options.rps,
         "badErrorRate": options.bad_error_rate,
         "rollouts": [rollout.to_summary() | {"redriven": rollout.redriven} for rollout in rollouts],
@@ -207,7 +203,7 @@ def _some(numbers: list[int]) -> str:
 
 
 def print_consumer_summary(summary: dict[str, Any]) -> None:
-    """The summary for a terminal."""
+    """Print the summary."""
     print("\nSummary")
     for rollout in summary["rollouts"]:
         _print_rollout(rollout)
@@ -216,9 +212,9 @@ def print_consumer_summary(summary: dict[str, Any]) -> None:
         for fault in summary["wrong"]:
             print(f"  WRONG: {fault}")
     else:
-        print("  the mapping's settings, the redrive policy and the team's dead-letter queue are as they were")
-    every = "Both rollouts ended as they must, and every order was processed."
-    print(f"\n{every if summary['ok'] else 'The demo did NOT end as it must.'}")
+        print("  the mapping's settings, the redrive policy and the team's dead-letter queue are unchanged")
+    every = "Both rollouts ended as expected, and every order was processed."
+    print(f"\n{every if summary['ok'] else 'The demo did NOT end as expected.'}")
 
 
 def _print_rollout(rollout: dict[str, Any]) -> None:
@@ -226,11 +222,11 @@ def _print_rollout(rollout: dict[str, Any]) -> None:
     print(f"    {rollout['reason']}")
     for version, counts in rollout["requests"].items():
         role = {rollout["stable"]: "stable", rollout["candidate"]: "candidate"}.get(version, "")
-        print(f"    version {version} ({role}): {counts['requests']} orders tried, {counts['errors']} failed")
+        print(f"    version {version} ({role}): {counts['requests']} attempts, {counts['errors']} failed")
     if rollout["secondsFromFirstFailureToRollback"] is not None:
         print(f"    first failed order to rollback: {rollout['secondsFromFirstFailureToRollback']:.1f} s")
     print(
-        f"    {FUNCTION}:{ALIAS} serves version {rollout['aliasServes']}, and the mapping points at it, as it must"
+        f"    {FUNCTION}:{ALIAS} serves version {rollout['aliasServes']}, and the mapping points at it, as expected"
         if rollout["ok"]
         else f"    WRONG: {'; '.join(rollout['wrong'])}"
     )
@@ -240,23 +236,21 @@ def _print_rollout(rollout: dict[str, Any]) -> None:
 
 def _redriven(redriven: dict[str, int]) -> str:
     words = {
-        "returned": "dead letters back to the queue",
+        "returned": "dead letters moved back to the queue",
         "redelivered": "records read again and processed",
-        "forwarded": "on to the team's dead-letter queue",
+        "forwarded": "moved to the team's dead-letter queue",
         "kept": "kept in the rollout's own queue",
-        "expired": "gone from the stream",
+        "expired": "expired in the stream",
     }
-    told = [f"{redriven[name]} {what}" for name, what in words.items() if redriven.get(name)]
-    return ", ".join(told) or "nothing: what failed was tried again in its place"
+    counts = [f"{redriven[name]} {what}" for name, what in words.items() if redriven.get(name)]
+    return ", ".join(counts) or "nothing: retries processed all failed orders"
 
 
 def _print_ledger(ledger: dict[str, Any]) -> None:
-    order = "no order is promised" if ledger["outOfOrder"] is None else f"{len(ledger['outOfOrder'])} out of order"
+    order = "order not guaranteed" if ledger["outOfOrder"] is None else f"{len(ledger['outOfOrder'])} out of order"
     print(
         f"  ledger: {ledger['sent']:,} orders sent, {ledger['processed']:,} processed, {len(ledger['lost'])} lost; "
         f"{ledger['failedAtFirst']:,} failed at first; {ledger['seenTwice']:,} seen twice; {order}"
     )
     if ledger["readAgain"]:
-        print(
-            f"    {ledger['readAgain']:,} had been given up by the mapping and lost their place; they were read again"
-        )
+        print(f"    {ledger['readAgain']:,} were read again out of order, after the mapping had given up on them")

@@ -1,4 +1,4 @@
-"""What a ledger of tries says of a numbered stream of orders: lost, seen twice, out of order. Pure."""
+"""Evaluates the ledger of a numbered stream of orders: lost, seen twice, out of order. No AWS, no clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Try(NamedTuple):
-    """One try at one order, as the consumer entered it into its ledger."""
+    """One attempt at one order in the consumer's ledger."""
 
     number: int
     group: str
@@ -20,30 +20,30 @@ class Try(NamedTuple):
     version: str
     ok: bool
     again: bool = False
-    """Whether it was read again for the consumer, after its source had given it up."""
+    """Whether it was read again for the consumer after its source had given up on it."""
 
 
 class Account(NamedTuple):
-    """What became of the orders."""
+    """Result for all orders."""
 
     sent: int
     processed: int
     lost: list[int]
-    """Sent, and never processed well."""
+    """Sent but never processed."""
     unknown: list[int]
-    """In the ledger, and never sent."""
+    """In the ledger but never sent."""
     failed: int
-    """How many were failed on at least once."""
+    """Orders that failed at least once."""
     twice: int
-    """How many were processed well more than once: delivery is at least once."""
+    """Orders that were processed more than once: delivery is at least once."""
     out_of_order: list[int]
-    """First processed well when a later order of their group already was."""
+    """First processed after a later order of their group."""
     again: int
-    """Given up by the source, and first processed well when they were read again: their place in the order was lost
-    before, so they are not counted as out of order."""
+    """Orders that the source gave up on and that were first processed when they were read again. They had lost their
+    place in the order before, so they do not count as out of order."""
 
     def to_summary(self, *, ordered: bool) -> dict[str, Any]:
-        """As JSON; a source that promises no order is not asked for one."""
+        """Return JSON-able data, without an order if the source guarantees none."""
         return {
             "sent": self.sent,
             "processed": self.processed,
@@ -57,10 +57,10 @@ class Account(NamedTuple):
 
 
 def account_of(sent: Iterable[int], tries: Iterable[Try]) -> Account:
-    """Hold a ledger against what was sent.
+    """Compare a ledger with the orders that were sent.
 
-    With delivery at least once an order may come again at any time; what counts for the order of a group is when each
-    was processed well for the first time.
+    With at-least-once delivery, an order may come again at any time. The order of a group is by the time when each was
+    first processed.
     """
     expected, entered = set(sent), sorted(tries, key=lambda each: each.at)
     processed = Counter(each.number for each in entered if each.ok)
@@ -81,10 +81,10 @@ def account_of(sent: Iterable[int], tries: Iterable[Try]) -> Account:
 
 
 def _out_of_order(firsts: list[Try]) -> list[int]:
-    """Those that come after a later one of their group."""
+    """Return the orders that come after a later one of their group."""
     latest: dict[str, int] = defaultdict(int)
     late = []
-    for each in firsts:  # In the order of their time.
+    for each in firsts:  # Sorted by time.
         if each.number < latest[each.group]:
             late.append(each.number)
         latest[each.group] = max(latest[each.group], each.number)

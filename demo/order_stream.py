@@ -1,4 +1,4 @@
-"""A numbered stream of orders into a queue or stream: a steady number a second, those of a group in order."""
+"""Sends numbered orders to a queue or stream at a steady rate, in order within each group."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ GROUPS = 8
 
 
 class OrderStream:
-    """Keeps orders coming until it is left.
+    """Context manager that sends orders until it exits.
 
-    Each group has a sender of its own, which sends an order only when the one before has arrived: so a group's orders
-    arrive in the order of their numbers, whatever happens.
+    Each group has its own sender, which sends an order only after the previous one has arrived. So a group's orders
+    always arrive in the order of their numbers.
 
     Parameters
     ----------
     source
         ``sqs``, ``fifo`` or ``kinesis``.
     into
-        The queue's URL, or the stream's name.
+        URL of the queue, or name of the stream.
     per_second
-        Orders a second, all groups together.
+        Orders per second of all groups together.
     """
 
     def __init__(self, aws: EmbeddedAws, source: str, into: str, per_second: float) -> None:
@@ -53,24 +53,24 @@ class OrderStream:
         self.stop()
 
     def stop(self) -> None:
-        """Send no more."""
+        """Stop sending."""
         self._stop.set()
         for thread in self._threads:
             thread.join(15)
 
     @property
     def sent(self) -> list[int]:
-        """The numbers of what has arrived."""
+        """Numbers of the orders that have arrived."""
         return sorted(number for numbers in self._sent for number in numbers)
 
     def _work(self, group: int) -> None:
         send = self._sender()
-        number = group or GROUPS  # From 1 on.
+        number = group or GROUPS  # From 1.
         while not self._stop.wait(max(0.0, self._begun + number / self._per_second - time.monotonic())):
             try:
                 send(number, f"g{group}")
             except (BotoCoreError, ClientError):
-                continue  # Whether or not it arrived: better twice than never.
+                continue  # It may have arrived: a duplicate is better than a loss.
             self._sent[group].append(number)
             number += GROUPS
 

@@ -1,4 +1,4 @@
-"""Following one rollout from outside: the bus, the target and what it does, as a user could."""
+"""Follows one rollout from outside, as a user could: the bus, the target and its traffic."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ ENDED = {
     "Rollout Stopped": "stopped",
 }
 PATIENCE_SECONDS = 120
-"""How much longer than its bakes a rollout may take before the watch gives up."""
+"""Time beyond its bakes after which a rollout has failed."""
 
 
 class Standing(NamedTuple):
-    """What a target does with its traffic."""
+    """Distribution of a target's traffic."""
 
     version: str
     weights: dict[str, float]
-    """The share of each version beside it; empty where it has everything."""
+    """Share of each other version; empty if ``version`` has all traffic."""
     share: str = ""
-    """The same in words, where the weights do not say all."""
+    """The same in words, if the weights are not enough."""
 
 
 class Watched(Protocol):
-    """A target, as it can be seen from outside."""
+    """A target, as seen from outside."""
 
     what: str
-    """What comes to it, in the plural."""
+    """Plural noun for its traffic."""
 
     def standing(self) -> Standing:
-        """Which versions are at work now."""
+        """Return the current distribution of traffic."""
 
     def since(self, begun: float) -> list[Request]:
-        """What came since a time, by time.monotonic, and what became of it."""
+        """Return the requests since a time, by time.monotonic."""
 
 
 class WatchedAlias:
-    """An alias with requests coming to it."""
+    """An alias with live traffic."""
 
     what = "requests"
 
@@ -70,7 +70,7 @@ class WatchedAlias:
 
 @dataclass
 class Rollout:
-    """What one rollout came to, as seen from outside."""
+    """Result of one rollout, as seen from outside."""
 
     rollout_id: str
     expected: str
@@ -82,26 +82,26 @@ class Rollout:
     alias_serves: str = ""
     alias_weights: dict[str, float] = field(default_factory=dict)
     back_on_stable: float | None = None
-    """When the alias was seen back on the stable version alone, by time.monotonic."""
+    """Time when the alias was back on the stable version, by time.monotonic."""
     requests: list[Request] = field(default_factory=list)
     bakes_ended_by: list[str] = field(default_factory=list)
     transitions: int = 0
     redriven: dict[str, int] | None = None
-    """Of a consumer: what became of what had failed, by the rollout's last event."""
+    """For a consumer: the failed messages and where they went, from the rollout's last event."""
 
     @property
     def failure_to_rollback(self) -> float | None:
-        """Seconds from the first failed candidate request until the alias was back."""
+        """Seconds from the first failed candidate request until the alias was back on the stable version."""
         failed = [request.at for request in self.requests if not request.ok and request.version == self.candidate]
         return max(0.0, self.back_on_stable - failed[0]) if failed and self.back_on_stable else None
 
     @property
     def wrong(self) -> list[str]:
-        """In what the end is not what it must be."""
+        """Differences from the expected result."""
         must_serve = self.candidate if self.expected == "succeeded" else self.stable
         faults = []
         if self.outcome != self.expected:
-            faults.append(f"it ended as {self.outcome}, expected {self.expected}")
+            faults.append(f"the outcome is {self.outcome}, expected {self.expected}")
         if self.alias_serves != must_serve or self.alias_weights:
             faults.append(
                 f"the alias serves {self.alias_serves} {self.alias_weights or ''}, expected {must_serve} alone"
@@ -135,7 +135,7 @@ class Rollout:
 
 
 def release(aws: EmbeddedAws, function: str, error_rate: float) -> None:
-    """Put a new release into $LATEST: only its configuration changes."""
+    """Put a new release into $LATEST. Only its configuration changes."""
     client = aws.client("lambda")
     variables = client.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
     variables |= {"RELEASE": str(int(variables["RELEASE"]) + 1), "ERROR_RATE": str(error_rate)}
@@ -144,23 +144,23 @@ def release(aws: EmbeddedAws, function: str, error_rate: float) -> None:
 
 
 def with_strategy(event: dict[str, Any], strategy: str | None) -> dict[str, Any]:
-    """An event with the strategy that was asked for, a preset's name or JSON; refused here if Headgate would refuse it.
+    """Return an event with the given strategy, the name of a preset or JSON.
 
     Raises
     ------
     RequestRefused
-        Also if nothing would bake, so that nothing could catch a bad release.
+        If Headgate would refuse the event, or no step bakes, so that a bad release could not be detected.
     """
     if strategy:
         event["detail"]["strategy"] = json.loads(strategy) if strategy.startswith("{") else strategy
     steps = steps_of(read_request(event["detail"], "demo").strategy)
     if not any(step.bake_seconds for step in steps):
-        raise RequestRefused(f"strategy: {strategy} never bakes, so nothing could catch the bad release; take another")
+        raise RequestRefused(f"strategy: {strategy} never bakes, so the bad release could not be detected; use another")
     return event
 
 
 def follow(aws: EmbeddedAws, headgate: Outputs, event: dict[str, Any], watched: Watched, expected: str) -> Rollout:
-    """Send the event, show what happens until the rollout ends, and say what it came to."""
+    """Send the event, show what happens until the rollout ends, and return its result."""
     request = read_request(event["detail"], "demo")
     bus = _Announcements(aws, headgate["BusName"], request.id)
     rollout = Rollout(request.id, expected, stable=watched.standing().version)
@@ -169,7 +169,7 @@ def follow(aws: EmbeddedAws, headgate: Outputs, event: dict[str, Any], watched: 
     limit = sum(step.bake_seconds for step in steps_of(request.strategy)) + PATIENCE_SECONDS
     _show(rollout, watched, bus, begun, limit)
     rollout.seconds = time.monotonic() - begun
-    time.sleep(1)  # Requests that were under way when the target moved are answered by now.
+    time.sleep(1)  # Wait for the answers to requests that were in flight when the target moved.
     standing = watched.standing()
     rollout.alias_serves, rollout.alias_weights = standing.version, standing.weights
     rollout.requests = watched.since(begun)
@@ -189,7 +189,7 @@ def _send(aws: EmbeddedAws, bus: str, event: dict[str, Any]) -> None:
 
 
 def _show(rollout: Rollout, watched: Watched, bus: _Announcements, begun: float, limit: float) -> None:
-    """Show what happens until the rollout has ended, and note what it came to."""
+    """Show what happens until the rollout has ended, and record its result."""
     said, shown, before = begun, "", watched.standing()
     while not rollout.outcome:
         if time.monotonic() - begun > limit:
@@ -249,7 +249,7 @@ def _transitions(aws: EmbeddedAws, execution: str) -> int:
 
 
 class _Announcements:
-    """What the bus says of one rollout, by a queue of our own behind a rule, as any team would listen."""
+    """Events of one rollout, received from the bus with a rule and a queue."""
 
     def __init__(self, aws: EmbeddedAws, bus: str, rollout_id: str) -> None:
         self._queues, self._events, self._bus = aws.client("sqs"), aws.client("events"), bus
@@ -264,7 +264,7 @@ class _Announcements:
         self._seen: set[str] = set()
 
     def new(self) -> list[dict[str, Any]]:
-        """What was announced since the last call, in order; delivered at least once, so told apart by id."""
+        """Return new events in order. Delivery is at least once, so duplicates are dropped by id."""
         fresh = []
         for message in self._queues.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10).get("Messages", []):
             self._queues.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])

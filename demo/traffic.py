@@ -1,4 +1,4 @@
-"""Live traffic on an alias: a steady number of requests a second, counted per version as the caller sees them."""
+"""Live traffic on an alias: a steady rate of requests, counted per version as the caller sees them."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ class Request(NamedTuple):
     """One request, as its caller saw it."""
 
     at: float
-    """When its answer came, by time.monotonic."""
+    """Time of the answer, by time.monotonic."""
     version: str
     ok: bool
 
 
 class Traffic:
-    """Keeps requests coming until it is left.
+    """Context manager that sends requests until it exits.
 
     Parameters
     ----------
     rps
-        Requests a second. Each has its own time to be sent, whatever became of the others.
+        Requests per second. Each is sent at its own time, independent of the others.
     """
 
     def __init__(self, aws: EmbeddedAws, function: str, alias: str, rps: float) -> None:
         self._aws, self._function, self._alias, self._rps = aws, function, alias, rps
         self.requests: list[Request] = []
         self.unanswered = 0
-        """Requests that got no answer from Lambda at all."""
+        """Requests without an answer from Lambda."""
         self._next = 0
         self._begun = 0.0
         self._lock = threading.Lock()
@@ -61,7 +61,7 @@ class Traffic:
             thread.join(15)
 
     def since(self, begun: float) -> list[Request]:
-        """The requests answered since a time."""
+        """Return the requests answered since a time."""
         return [request for request in self.requests[:] if request.at >= begun]
 
     def _work(self) -> None:
@@ -77,14 +77,14 @@ class Traffic:
                 answer = client.invoke(
                     FunctionName=self._function, Qualifier=self._alias, Payload=json.dumps(BASKET).encode()
                 )
-            except Exception:  # noqa: BLE001 - whatever kept it from being answered, it was not
+            except Exception:  # noqa: BLE001 - any error means that there was no answer
                 self.unanswered += 1
                 continue
             self.requests.append(Request(time.monotonic(), answer["ExecutedVersion"], "FunctionError" not in answer))
 
 
 def tally(requests: list[Request]) -> dict[str, tuple[int, int]]:
-    """Requests and errors of each version, by version."""
+    """Return requests and errors by version."""
     total = Counter(request.version for request in requests)
     failed = Counter(request.version for request in requests if not request.ok)
     return {version: (total[version], failed[version]) for version in sorted(total, key=int)}

@@ -1,4 +1,4 @@
-"""``python -m headgate_cli``: the command where it is not installed."""
+"""Runs the command without installation: ``python -m headgate_cli``."""
 
 from headgate_cli.main import main
 

@@ -1,4 +1,4 @@
-"""The entry point of `headgate`, which says what to install where the extra `simulate` is missing."""
+"""The entry point of `headgate`. If the extra `simulate` is missing, the error has the command to install it."""
 
 from __future__ import annotations
 

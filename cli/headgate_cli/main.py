@@ -28,7 +28,7 @@ YEAR = 365 * 24 * 60
 """In minutes."""
 
 WEIGHT_MINUTES = 30
-"""How long a weight is held where nothing is said."""
+"""Default duration with --weight."""
 
 QUIET_SECONDS = 2
 
@@ -49,62 +49,64 @@ def main() -> None:
     "--candidate-error-rate", type=RATE, required=True, help="Share of the candidate's requests that fail, 0 to 1."
 )
 @click.option(
-    "--rps", type=Number(above=0, at_most=1e9), required=True, help="Requests a second, of both versions together."
+    "--rps", type=Number(above=0, at_most=1e9), required=True, help="Requests per second of both versions together."
 )
 @click.option(
     "--strategy",
     type=StrategyToJudge(),
-    help=f"A preset's name, or JSON as a request takes it.  [default: {DEFAULT_STRATEGY}]",
+    help=f"Name of a preset, or JSON as in a request.  [default: {DEFAULT_STRATEGY}]",
 )
 @click.option(
-    "--weight", type=Number(above=0, below=100), help="Instead of a strategy: percent of the requests to the candidate."
+    "--weight",
+    type=Number(above=0, below=100),
+    help="Instead of a strategy: percent of the requests for the candidate.",
 )
 @click.option(
     "--minutes",
     type=Number(above=0, at_most=YEAR),
-    help="How long the candidate is judged.  [default: as long as the strategy bakes; with --weight 30]",
+    help="How long to judge the candidate.  [default: all bakes of the strategy, or 30 with --weight]",
 )
 @click.option(
     "--start-minute",
     type=Number(at_least=0, at_most=YEAR),
     default=0,
-    help="The fault begins after so many healthy minutes.",
+    help="Healthy minutes before the fault begins.",
 )
 @click.option(
     "--look-seconds",
     type=Number(above=0, at_most=YEAR * 60),
     default=1,
-    help="How often the judge looks: telemetry comes within seconds, CloudWatch each 60.",
+    help="Time between looks of the judge: seconds with telemetry, 60 with CloudWatch.",
 )
 @click.option(
     "--alpha",
     type=Number(above=0, at_most=0.5),
     default=0.01,
-    help="Probability to roll back a candidate that is no worse.",
+    help="Probability that a candidate that is no worse is rolled back.",
 )
 @click.option(
     "--tolerate",
     type=Number(at_least=0, at_most=100),
     default=0,
-    help="0.5 lets the candidate fail at 1.5 times the stable rate.",
+    help="With 0.5, the candidate may fail at 1.5 times the stable rate.",
 )
 @click.option(
     "--clumps",
     type=Number(at_least=1, at_most=1e6),
     default=1,
-    help="The most failures of one cause that the judge is told to expect.",
+    help="Maximum failures from one cause that the judge allows for.",
 )
 @click.option(
     "--noise",
     type=Number(at_least=0, at_most=1000),
     default=0,
-    help="Variation of each version's own rate that the judge is told to expect.",
+    help="Variation of each version's own failure rate that the judge allows for.",
 )
 @click.option(
     "--runs",
     type=Number(at_least=1, at_most=1e6, whole=True),
     default=200,
-    help="How many rollouts are simulated.",
+    help="Number of simulated rollouts.",
 )
 @click.option(
     "--seed",
@@ -115,14 +117,14 @@ def main() -> None:
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 @click.option("--plot", type=Picture(), help="Draw the evidence over time (png, svg or pdf).")
 def simulate_command(*, form: str, plot: Path | None, **asked: Any) -> None:
-    """Say what a strategy would catch, before production depends on it: the shipped judge on made-up traffic.
+    """Simulate what a strategy detects: the judge of Headgate on synthetic traffic.
 
     \b
     headgate simulate --baseline-error-rate 0.001 --candidate-error-rate 0.05 --rps 100 --weight 10
     headgate simulate --baseline-error-rate 0.001 --candidate-error-rate 0.002 --rps 20 \\
       --strategy Linear10PercentEvery1Minute --plot evidence.png
 
-    For a candidate that is no worse it says how often it would be rolled back by mistake.
+    For a candidate that is no worse, the result is how often it would be rolled back by mistake.
     """
     given, phases = _phases(asked["strategy"], asked["weight"], asked["minutes"])
     setting = Setting(
@@ -148,17 +150,17 @@ def simulate_command(*, form: str, plot: Path | None, **asked: Any) -> None:
         _draw(setting, result, plot)
     if form == "json":
         steps = [{"weight": phase.weight, "bakeSeconds": phase.seconds} for phase in phases]
-        told = dict(sorted(asked.items())) | {"strategy": given, "minutes": setting.seconds / 60, "steps": steps}
-        click.echo(json.dumps(report.as_json(result, told), indent=2, allow_nan=False))
+        question = dict(sorted(asked.items())) | {"strategy": given, "minutes": setting.seconds / 60, "steps": steps}
+        click.echo(json.dumps(report.as_json(result, question), indent=2, allow_nan=False))
     else:
         click.echo(report.as_text(setting, result))
 
 
 def _phases(strategy: Chosen | None, weight: float | None, minutes: float | None) -> tuple[Any, tuple[Phase, ...]]:
-    """The strategy as given (None where a weight was), and the phases of it that are simulated."""
+    """Return the strategy as given (None with a weight), and the phases to simulate."""
     if weight is not None:
         if strategy is not None:
-            raise click.UsageError(f"--weight {weight:g} and --strategy exclude each other: leave one of them out")
+            raise click.UsageError(f"--weight {weight:g} cannot be used with --strategy; remove one of them")
         return None, (Phase(weight, 60 * (WEIGHT_MINUTES if minutes is None else minutes)),)
     given, steps = strategy or Chosen(DEFAULT_STRATEGY, steps_of(DEFAULT_STRATEGY))
     left, phases = inf if minutes is None else 60 * minutes, []
@@ -170,7 +172,7 @@ def _phases(strategy: Chosen | None, weight: float | None, minutes: float | None
 
 
 def _check(setting: Setting) -> None:
-    """Refuse what only shows once the options are put together."""
+    """Refuse options that do not work together."""
     if setting.fault_at >= setting.seconds:
         raise click.BadParameter(
             f"the fault must begin before the last bake ends, after {setting.seconds / 60:g} minutes (given "
@@ -182,15 +184,15 @@ def _check(setting: Setting) -> None:
     if excess > 1:
         enough = 1.01 * setting.look_seconds * excess  # Three digits of it may be rounded down.
         raise click.BadParameter(
-            f"makes {looks:,.0f} looks in each of {setting.runs:,} runs, which takes too long; take "
-            f"{enough:.3g} or more, or fewer --runs or --minutes "
+            f"leads to {looks:,.0f} looks in each of {setting.runs:,} runs, which takes too long; use at least "
+            f"{enough:.3g}, or fewer --runs or --minutes "
             f"(given {setting.look_seconds:g})",
             param_hint="'--look-seconds'",
         )
 
 
 def _require(package: str, needed_by: str) -> None:
-    """Refuse at once, and say what to install, where a package of the extra `simulate` is missing."""
+    """Raise an error with the command to install the extra `simulate` if a package of it is missing."""
     try:
         import_module(package)
     except ModuleNotFoundError as missing:
@@ -206,12 +208,12 @@ def _draw(setting: Setting, result: Result, file: Path) -> None:
     try:
         report.draw(setting, result, file)
     except OSError as error:
-        raise click.BadParameter(f"cannot be written: {error}; give another file", param_hint="'--plot'") from None
+        raise click.BadParameter(f"cannot be written: {error}; use another file", param_hint="'--plot'") from None
 
 
 @contextmanager
 def _progress(runs: int) -> Iterator[Callable[[int], None] | None]:
-    """Tell a terminal how far a simulation is, once it has taken longer than a person likes to wait in silence."""
+    """Show the progress of a long simulation on a terminal."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -1,4 +1,4 @@
-"""What options take: a value that is out of range is refused with its option, the value and the fix."""
+"""Types of options. Their errors name the option, the value and the fix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PICTURES = (".png", ".svg", ".pdf")
 
 
 class Number(click.ParamType):
-    """A finite number within bounds; ``whole`` takes no fractions."""
+    """A finite number within bounds; with ``whole``, an integer."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Number(click.ParamType):
             number = int(value) if self.name == "integer" else float(value)
         except ValueError:
             number = nan
-        # Not a number is not within anything.
+        # NaN is not within any bounds.
         if not (self._above < number < self._below and self._at_least <= number <= self._at_most):
             self.fail(f"must be {self._bounds} (given {value})", param, ctx)
         return number
@@ -57,20 +57,20 @@ class Number(click.ParamType):
 
 
 class _Asked(Wire):
-    """What a request says of its strategy."""
+    """The strategy of a request."""
 
     strategy: Strategy
 
 
 class Chosen(NamedTuple):
-    """A strategy as it was given, and the steps that can be judged."""
+    """A strategy as given, and its steps."""
 
     given: Any
     steps: tuple[Step, ...]
 
 
 class StrategyToJudge(click.ParamType):
-    """A strategy as a request takes it, a preset's name or JSON, that bakes somewhere beside stable traffic."""
+    """A strategy as in a request, the name of a preset or JSON, with at least one bake beside stable traffic."""
 
     name = "strategy"
 
@@ -82,7 +82,7 @@ class StrategyToJudge(click.ParamType):
             self.fail(explain(error, _Asked), param, ctx)
         if not any(step.bake_seconds and step.weight < 100 for step in steps):
             self.fail(
-                "never bakes with traffic on both versions, so there is nothing to judge; take one that does, such as "
+                "never bakes with traffic on both versions, so there is nothing to judge; use another one, such as "
                 f"Canary10Percent5Minutes (given {value})",
                 param,
                 ctx,
@@ -99,7 +99,7 @@ class StrategyToJudge(click.ParamType):
 
 
 class Picture(click.ParamType):
-    """A file to draw into; its folder must be there."""
+    """A file for the picture. Its folder must exist."""
 
     name = "file"
 
@@ -108,5 +108,5 @@ class Picture(click.ParamType):
         if file.suffix.lower() not in PICTURES:
             self.fail(f"must end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]} (given {value})", param, ctx)
         if not file.parent.is_dir():
-            self.fail(f"its folder is not there: make {file.parent} first (given {value})", param, ctx)
+            self.fail(f"its folder does not exist; create {file.parent} first (given {value})", param, ctx)
         return file

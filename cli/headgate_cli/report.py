@@ -1,4 +1,4 @@
-"""What a simulation found: as JSON, as text for a person, and as a picture."""
+"""Reports of a simulation: JSON, text and a picture."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from headgate_cli.simulation import Result, Setting, Spread
 
 WIDTH = 100
-"""Characters of a line of text."""
+"""Characters per line of text."""
 
 LOWEST = 1e-4
-"""Evidence below this is drawn here: it is all the same."""
+"""Smaller evidence is drawn at this value."""
 
 
 def as_json(result: Result, asked: dict[str, Any]) -> dict[str, Any]:
-    """The result as JSON-able data; what was asked goes under ``input``."""
+    """Return the result as JSON-able data, with the options under ``input``."""
     return {
         "input": asked,
         "detected": result.detected,
@@ -40,17 +40,17 @@ def _rounded(spread: Spread) -> dict[str, float | None]:
 
 
 def as_text(setting: Setting, result: Result) -> str:
-    """The result as a small table, and a conclusion."""
-    told = [line for sentence in _conclusion(setting, result) for line in wrap(sentence, WIDTH)]
-    return "\n".join([*_question(setting), "", *_table(result), "", *told])
+    """Return the result as a table with a conclusion."""
+    conclusion = [line for sentence in _conclusion(setting, result) for line in wrap(sentence, WIDTH)]
+    return "\n".join([*_question(setting), "", *_table(result), "", *conclusion])
 
 
 def _question(setting: Setting) -> list[str]:
-    late = f" from {_time(setting.fault_at)} on" if setting.fault_at else ""
+    late = f" after {_time(setting.fault_at)}" if setting.fault_at else ""
     candidate, stable = _percent(setting.candidate_rate), _percent(setting.baseline_rate)
     return [
         f"The candidate fails {candidate} of its requests{late}, the stable version {stable}{_times(setting)}.",
-        f"{setting.rps:,g} requests a second; {_weights(setting)}.",
+        f"{setting.rps:,g} requests per second; {_weights(setting)}.",
         f"A look every {setting.look_seconds:g} s; alpha {setting.alpha:g}{_terms(setting)}.",
     ]
 
@@ -61,7 +61,7 @@ def _percent(share: float) -> str:
 
 def _times(setting: Setting) -> str:
     if setting.candidate_rate == setting.baseline_rate:
-        return ": just as often"
+        return ": equally often"
     if not (setting.baseline_rate and setting.candidate_rate):
         return ""
     return f": {setting.candidate_rate / setting.baseline_rate:.3g} times as often"
@@ -110,7 +110,7 @@ def _conclusion(setting: Setting, result: Result) -> list[str]:
             f"allows {_share(setting.alpha)}."
         )
     if setting.no_worse:
-        than = "no worse than stable" if not setting.tolerate else "no worse than what is tolerated"
+        than = "no worse than stable" if not setting.tolerate else "no worse than tolerated"
         lines.append(
             f"FALSE rollbacks: {_share(result.detected)} of {_runs(setting)}. The candidate is {than}, so each is a "
             f"mistake; alpha allows {_share(setting.alpha)}."
@@ -124,14 +124,14 @@ def _conclusion(setting: Setting, result: Result) -> list[str]:
 
 def _stopped(setting: Setting, result: Result) -> str:
     if not result.detected:
-        return f"Stopped in none of {_runs(setting)}: this fault would go unnoticed."
+        return f"Stopped in none of {_runs(setting)}: this fault would not be detected."
     typical = (
         f"Stopped in {_share(result.detected)} of {_runs(setting)}, typically after "
         f"{_count(result.failed_requests)}, {_time(result.seconds.median or 0.0)}"
     )
     if result.floor is None or result.detected < 1:
-        return f"{typical}."  # The mean over those that were stopped is not to be held against the floor.
-    return f"{typical}; no judge that bursts cannot fool needs fewer than {result.floor:.1f} on average."
+        return f"{typical}."  # The mean over the stopped runs alone cannot be compared with the floor.
+    return f"{typical}; any judge that is robust to bursts needs at least {result.floor:.1f} on average."
 
 
 def _count(failed: Spread) -> str:
@@ -140,29 +140,29 @@ def _count(failed: Spread) -> str:
 
 
 def _advice(setting: Setting, result: Result) -> str:
-    """What would help where the fault is not always caught, with the figures that say how much."""
+    """Explain, with figures, what would help if the fault is not always detected."""
     missed = f"Missed in {_share(1 - result.detected - result.false_rollbacks)}"
     weight = max((phase.weight for phase in setting.phases if phase.weight < 100), default=100.0)
     least = floor(setting, weight)
     if least is None:
-        return f"{missed}: the rates are too close to tell apart. Raise the bake time a lot, or accept the difference."
-    to_come = _failures_to_come(setting)
-    wanted = 2 * max(least, to_come)
-    bake = (wanted - to_come) / (setting.rps * weight / 100 * setting.candidate_rate)
+        return f"{missed}: the rates are too close to distinguish. Bake much longer, or accept the difference."
+    expected_failures = _failures_to_come(setting)
+    wanted = 2 * max(least, expected_failures)
+    bake = (wanted - expected_failures) / (setting.rps * weight / 100 * setting.candidate_rate)
     return (
-        f"{missed}. In the time there is the candidate fails about {to_come:,.3g} requests, and any judge needs some "
-        f"{least:,.3g} on average, more for certainty. What would help: a longer bake ({_time(bake)} more at "
-        f"{weight:g} % makes it {wanted:,.3g}), more traffic, or a higher weight, which is faster but costs more "
+        f"{missed}. In this time, the candidate fails about {expected_failures:,.3g} requests. Any judge needs about "
+        f"{least:,.3g} on average, and more for certainty. This would help: a longer bake ({_time(bake)} more at "
+        f"{weight:g} % leads to {wanted:,.3g}), more traffic, or a higher weight, which is faster but causes more "
         "failures."
     )
 
 
 def _failures_to_come(setting: Setting) -> float:
-    """Failed candidate requests to expect from the beginning of the fault to the end of the last bake."""
+    """Return the expected failed candidate requests from the beginning of the fault to the end of the last bake."""
     expected, end = 0.0, 0.0
     for phase in setting.phases:
         end += phase.seconds
-        # Beside no stable traffic nothing is judged.
+        # Without stable traffic, nothing is judged.
         ill = max(0.0, min(phase.seconds, end - setting.fault_at)) if phase.weight < 100 else 0.0
         expected += ill * setting.rps * phase.weight / 100 * setting.candidate_rate
     return expected
@@ -173,7 +173,7 @@ def _runs(setting: Setting) -> str:
 
 
 def _share(share: float) -> str:
-    """A share in percent, never rounded to none or all of it."""
+    """Format a share in percent, never rounded to 0 or 100 %."""
     text = f"{100 * share:.1f}"
     if text in ("0.0", "100.0"):
         return _percent(share)
@@ -188,14 +188,14 @@ def _time(seconds: float) -> str:
 
 
 def draw(setting: Setting, result: Result, file: Path) -> None:
-    """Draw the evidence of some runs over time; the file's suffix says how (png, svg, pdf).
+    """Draw the evidence of some runs over time, in the format of the file's suffix (png, svg, pdf).
 
     Raises
     ------
     OSError
         If the file cannot be written.
     """
-    # Only who asks for a picture waits for matplotlib; Agg needs no screen.
+    # Imported only for a picture. Agg needs no screen.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -213,7 +213,7 @@ def draw(setting: Setting, result: Result, file: Path) -> None:
     axes.set_ylabel("evidence against the candidate")
     axes.set_title(
         f"candidate fails {_percent(setting.candidate_rate)}, stable "
-        f"{_percent(setting.baseline_rate)}, {setting.rps:,g} requests a second: "
+        f"{_percent(setting.baseline_rate)}, {setting.rps:,g} requests per second: "
         f"{len(result.paths)} of {_runs(setting)}",
         fontsize=11,
         pad=22,
@@ -223,20 +223,20 @@ def draw(setting: Setting, result: Result, file: Path) -> None:
 
 
 def _horizon(setting: Setting, result: Result) -> float:
-    """Seconds to draw: all there are, or a little more than what the slowest run took where all were stopped."""
+    """Return the seconds to draw: all, or a little more than the slowest run took if all were stopped."""
     if not all(path.stopped for path in result.paths):
         return setting.seconds
     return min(setting.seconds, 1.15 * max(path.seconds[-1] for path in result.paths))
 
 
 def _bottom(result: Result) -> float:
-    """The lower end of the evidence that is drawn: a little below what there is."""
+    """Return the lower end of the drawn evidence, a little below the minimum."""
     least = min(min(path.values) for path in result.paths) / log(10)
     return 10 ** (max(min(least, -1.0), log10(LOWEST)) - 0.3)
 
 
 def _draw_phases(axes: Axes, setting: Setting, horizon: float, length: float) -> None:
-    """Shade the weights in turn, and name those that are wide enough for it."""
+    """Shade the phases alternately, and label those that are wide enough."""
     begin = 0.0
     for number, phase in enumerate(setting.phases):
         end = min(begin + phase.seconds, horizon)
@@ -259,7 +259,7 @@ def _draw_phases(axes: Axes, setting: Setting, horizon: float, length: float) ->
 def _draw_evidence(axes: Axes, setting: Setting, result: Result, length: float) -> None:
     for path in result.paths:
         times = [seconds / length for seconds in path.seconds]
-        # Beyond the line it is all the same too, and e to the power of it may be more than a float holds.
+        # Values far beyond the limit are cut off too: they may not fit into a float.
         values = [10 ** min(max(value / log(10), log10(LOWEST)), log10(20 / setting.alpha)) for value in path.values]
         colour = "#c44e52" if path.stopped else "#55a868"
         axes.step(times, values, where="post", color=colour, alpha=0.65, linewidth=1)

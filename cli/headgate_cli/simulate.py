@@ -1,4 +1,4 @@
-"""What a strategy would catch: the shipped judge on made-up traffic, many times over."""
+"""Simulates what a strategy detects: many runs of the judge on synthetic traffic."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from headgate_cli.simulation import Phase, Setting
 
 PATHS = 20
-"""Runs whose evidence is kept, to be drawn."""
+"""Runs whose evidence is kept for the picture."""
 
 
 def simulate(setting: Setting, on_run: Callable[[int], None] | None = None) -> Result:
-    """Run a rollout's judgement ``setting.runs`` times on made-up traffic.
+    """Judge ``setting.runs`` rollouts on synthetic traffic.
 
-    Each run has its own source of chance, made of the seed and the run's number: more runs only add to fewer.
+    Each run has its own random generator, from the seed and its number, so the first runs do not depend on the total.
 
     Parameters
     ----------
     setting
-        What is simulated.
+        Settings of the simulation.
     on_run
-        Called after each run with the number of runs that are done.
+        Called after each run with the number of completed runs.
     """
     timetable = _timetable(setting)
     stops, paths = [], []
@@ -71,11 +71,11 @@ class _Timetable(NamedTuple):
     """For each look, the look after the last one of its phase."""
     candidate_rates: NDArray[np.float64]
     first_at_fault: int
-    """The first look that the fault is in."""
+    """The first look with the fault."""
 
 
 def _lengths(phase: Phase, look_seconds: float) -> NDArray[np.float64]:
-    """Looks of equal length, and a shorter last one where they do not divide the phase: none straddles a shift."""
+    """Return equal lengths of looks, with a shorter last one if needed, so that no look spans a shift."""
     whole = int(phase.seconds / look_seconds + 1e-9)
     rest = phase.seconds - whole * look_seconds
     lengths = np.full(whole, look_seconds)
@@ -87,14 +87,14 @@ def _timetable(setting: Setting) -> _Timetable:
     counts = np.array([len(of_phase) for of_phase in looks])
     lengths = np.concatenate(looks)
     begins = np.cumsum([0.0, *(phase.seconds for phase in setting.phases)])
-    # Multiplied, not summed up: rounding must not take a look across the beginning of the fault.
+    # Multiplied, not summed: rounding must not move a look across the beginning of the fault.
     ends = np.concatenate(
         [
             begin + np.minimum(setting.look_seconds * np.arange(1, count + 1), end - begin)
             for begin, end, count in zip(begins, begins[1:], counts, strict=False)
         ]
     )
-    # A look in whose midst the fault begins has some of each rate.
+    # A look during which the fault begins has a mix of both rates.
     ill = np.clip((ends - setting.fault_at) / lengths, 0.0, 1.0)
     return _Timetable(
         lengths=lengths,
@@ -108,7 +108,7 @@ def _timetable(setting: Setting) -> _Timetable:
 
 
 def _traffic(setting: Setting, timetable: _Timetable, rng: np.random.Generator) -> Looks:
-    """One run's traffic. A look that was cut short has that much less."""
+    """Generate the traffic of one run. A shorter look has proportionally fewer requests."""
     return synthesise(
         rng,
         runs=1,
@@ -121,7 +121,7 @@ def _traffic(setting: Setting, timetable: _Timetable, rng: np.random.Generator) 
 
 
 class _Stop(NamedTuple):
-    """When a run was rolled back, counted from the fault; of a rollback before it, ``seconds`` are 0 or less."""
+    """The rollback of a run, counted from the fault. If it came before the fault, ``seconds`` is 0 or less."""
 
     seconds: float
     failed_requests: int
@@ -131,7 +131,7 @@ class _Stop(NamedTuple):
 def _judge(
     setting: Setting, timetable: _Timetable, traffic: Looks
 ) -> tuple[_Stop | None, list[tuple[float, Evidence]]]:
-    """Judge one run, look by look, until the evidence is in; also what the evidence was, and since which second."""
+    """Judge one run look by look until a rollback. Return the rollback and the evidence with its times."""
     terms = LookTerms(setting.alpha, setting.tolerate, setting.clumps, setting.noise)
     evidence, before, phase_end = Evidence(), 0.0, 0
     course = [(before, evidence)]
@@ -156,13 +156,13 @@ def _judge(
 
 
 def _path(course: list[tuple[float, Evidence]], end: float, *, stopped: bool) -> Path:
-    """The course of the evidence as it is drawn: to the rollback, or to the end (in seconds)."""
+    """Return the evidence for the picture, up to the rollback or the end (in seconds)."""
     seconds, evidence = zip(*(course if stopped else [*course, (end, course[-1][1])]), strict=True)
     return Path(seconds, tuple(each.log_value for each in evidence), stopped)
 
 
 def _looks_that_count(timetable: _Timetable, traffic: Looks) -> Iterator[tuple[int, int, Arm, Arm]]:
-    """Yield (first look, look after the last, candidate, stable) of what the judge looks at in one go.
+    """Yield (first look, look after the last, candidate, stable) for each look of the judge.
 
     The judge waits for ``REQUESTS_PER_LOOK`` candidate requests or the end of the phase, as it does in a rollout.
     Looks without failures change only the time and are left out, except the first of each phase, which marks the
@@ -185,7 +185,7 @@ def _looks_that_count(timetable: _Timetable, traffic: Looks) -> Iterator[tuple[i
 
 
 def _gathered(timetable: _Timetable, requests: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The first of each group of looks that the judge takes as one, given the candidate's requests in each look."""
+    """Return the first of each group of looks that the judge combines, given the candidate's requests in each."""
     if int(requests.min()) >= REQUESTS_PER_LOOK:
         return np.arange(requests.size)
     counted = np.cumsum(requests)

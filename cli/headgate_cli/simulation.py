@@ -1,4 +1,4 @@
-"""Settings and results of a simulation: everything about it that does not need numpy."""
+"""Settings and results of a simulation. Does not need numpy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_LOOKS_IN_RUN = 5_000_000
 
 
 class Phase(NamedTuple):
-    """A weight, in percent of the traffic to the candidate, and for how many seconds (above 0) it is held."""
+    """A weight, in percent of traffic for the candidate, and its duration in seconds (above 0)."""
 
     weight: float
     seconds: float
@@ -24,13 +24,13 @@ class Phase(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is simulated; rates are shares of requests that fail, 0 to 1."""
+    """Settings of a simulation. Rates are shares of requests that fail, 0 to 1."""
 
     baseline_rate: float
     candidate_rate: float
-    """The candidate's rate once the fault has begun; until then it fails as the baseline does."""
+    """The candidate's rate after the fault has begun; before, it has the baseline's rate."""
     rps: float
-    """Requests a second, of both revisions together."""
+    """Requests per second of both revisions together."""
     phases: tuple[Phase, ...]
     look_seconds: float
     alpha: float
@@ -48,21 +48,21 @@ class Setting:
 
     @property
     def no_worse(self) -> bool:
-        """Whether to roll this candidate back is a mistake."""
+        """Whether a rollback of this candidate is a mistake."""
         return self.candidate_rate <= self.baseline_rate * (1 + self.tolerate)
 
 
 class Spread(NamedTuple):
-    """How a figure is spread over the runs that were stopped; None where none was."""
+    """Distribution of a figure over the stopped runs; None if no run was stopped."""
 
     mean: float | None
     median: float | None
     p90: float | None
-    """Nine of ten runs had this much or less."""
+    """90th percentile."""
 
 
 class Path(NamedTuple):
-    """The evidence of one run: ``values`` are natural logarithms, each from its time (seconds) on."""
+    """The evidence of one run: ``values`` are natural logarithms, each valid from its time in seconds."""
 
     seconds: tuple[float, ...]
     values: tuple[float, ...]
@@ -70,28 +70,28 @@ class Path(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came out of all runs."""
+    """Result of all runs."""
 
     detected: float
-    """Share of the runs that were rolled back once the fault had begun; of a candidate no worse, by mistake."""
+    """Share of the runs that were rolled back after the fault had begun; a mistake if the candidate is no worse."""
     false_rollbacks: float
     """Share of the runs that were rolled back before the fault had begun."""
     seconds: Spread
-    """From the beginning of the fault to the end of the look that gave it away."""
+    """Time from the beginning of the fault to the end of the look that detected it."""
     failed_requests: Spread
-    """Of the candidate, in the same time."""
+    """Failed candidate requests in the same time."""
     requests: Spread
-    """Of the candidate, in the same time."""
+    """Candidate requests in the same time."""
     floor: float | None
-    """Failed requests that any judge which bursts cannot fool needs on average at the first weight; None where nothing
-    can be found."""
+    """Minimum mean of failed requests for any judge that is robust to bursts, at the first weight; None if there is
+    nothing to detect."""
     paths: tuple[Path, ...]
 
 
 def floor(setting: Setting, weight: float) -> float | None:
-    """Failed candidate requests that no burst-proof judge can do without, on average, at a weight (percent).
+    """Return the minimum mean of failed candidate requests for any burst-proof judge at a weight (percent).
 
-    None where there is nothing to find: a candidate no worse, or no stable traffic to compare with.
+    None if there is nothing to detect: a candidate that is no worse, or no stable traffic to compare with.
     """
     if setting.no_worse or weight >= 100:
         return None
@@ -101,5 +101,5 @@ def floor(setting: Setting, weight: float) -> float | None:
         least = least_failures(ratio, null * share / (null * share + 1 - share), setting.alpha)
     except ZeroDivisionError:
         return None
-    # Of a ratio that is 1 but for rounding, the divergence is rounding too, of either sign.
+    # If the ratio differs from 1 only by rounding, so does the divergence from 0, with either sign.
     return least if isfinite(least) and least > 0 else None

@@ -1,4 +1,4 @@
-"""Made-up traffic of two revisions, counted in looks as the judge counts real traffic."""
+"""Synthetic traffic of two revisions, counted in looks."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def synthesise(
     candidate_rate: ArrayLike,
     stable_rate: ArrayLike,
 ) -> Looks:
-    """Requests that arrive and fail independently of each other.
+    """Generate requests that arrive and fail independently.
 
     Parameters
     ----------
     rng
-        Where the chance comes from; the same state gives the same traffic.
+        Random generator. The same state yields the same traffic.
     runs
-        How many times the same looks are made up.
+        Number of runs.
     rps
-        Requests a second that arrive on average, for both revisions together: one number, or an array that broadcasts
-        to (runs, looks). How many arrive in a look is a Poisson number.
+        Mean requests per second for both revisions together: one number, or an array that broadcasts to (runs, looks).
+        The number of requests in a look has a Poisson distribution.
     look_seconds
         Length of a look.
     weights
-        Percent of the requests that each look sends to the candidate on average, of shape (looks,). Each request is
-        split at random on its own, as a Lambda alias does it.
+        Percent of requests for the candidate in each look, of shape (looks,). Each request is routed at random, as by
+        a Lambda alias.
     candidate_rate, stable_rate
         Share of a revision's requests that fail, 0 to 1: one number, or an array that broadcasts to (runs, looks).
     """

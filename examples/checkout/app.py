@@ -1,4 +1,4 @@
-"""The sample service: totals a basket. A release that is meant to be bad fails a share of its requests."""
+"""The sample service: totals a basket. A bad release fails on a share of its requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ error_rate = float(os.environ.get("ERROR_RATE", "0"))
 
 @telemetry.observe
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """``{"items": [{"price": 3.5, "quantity": 2}]}`` to ``{"total": 7.0, "release": "1", "version": "1"}``."""
+    """Turn ``{"items": [{"price": 3.5, "quantity": 2}]}`` into ``{"total": 7.0, "release": "1", "version": "1"}``."""
     if random.random() < error_rate:
         raise RuntimeError(f"release {release} cannot total this basket")
     total = sum(item["price"] * item["quantity"] for item in event.get("items", []))

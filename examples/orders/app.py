@@ -1,4 +1,4 @@
-"""The sample consumer: enters each order into a ledger. A release that is meant to be bad fails on a share of them."""
+"""The sample consumer: records each order in a ledger. A bad release fails on a share of them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RETRY_SECONDS = {"standard": 0, "fifo": 1}
-"""How long a message that failed stays hidden, instead of for the queue's whole visibility timeout. A FIFO group waits
-for its message, so it is not given up as soon."""
+"""How long a failed message stays hidden, instead of the queue's visibility timeout. A FIFO group waits for its
+message, so its retries are slower."""
 
 version = os.environ["AWS_LAMBDA_FUNCTION_VERSION"]
 error_rate = float(os.environ.get("ERROR_RATE", "0"))
@@ -34,16 +34,16 @@ class Item(NamedTuple):
     """A message or record with an order in it."""
 
     id: str
-    """Names it in the answer: a message's id, or a record's sequence number."""
+    """Identifier in the answer: the id of a message, or the sequence number of a record."""
     lane: str
-    """What comes after a failure in the same lane has to wait for it; empty where no order is promised."""
+    """Items of a lane wait for a failed one before them; empty if order is not guaranteed."""
     order: dict[str, Any]
     receipt: str = ""
-    """Of a message."""
+    """Receipt handle of a message."""
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """``{"number": 7, "group": "g1"}`` in each message or record; answers which of them are to come again."""
+    """Process ``{"number": 7, "group": "g1"}`` in each message or record and return those to retry."""
     failed, waiting = [], set()
     for item in items(event):
         if item.lane in waiting or not works(item, context):
@@ -60,7 +60,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 
 def items(event: dict[str, Any]) -> Iterator[Item]:
-    """The orders of a batch: a FIFO queue keeps those of a group in order, a stream those of a shard."""
+    """Yield the orders of a batch. A FIFO queue keeps a group in order, a stream a shard."""
     for record in event["Records"]:
         if "kinesis" in record:
             kinesis = record["kinesis"]
@@ -71,12 +71,12 @@ def items(event: dict[str, Any]) -> Iterator[Item]:
 
 
 def is_fifo(record: dict[str, Any]) -> bool:
-    # A message of a standard queue may have a group, too, for fairness: that promises no order.
+    # A message of a standard queue may have a group too, for fairness, but without order.
     return str(record["eventSourceARN"]).endswith(".fifo")
 
 
 def works(item: Item, context: Any) -> bool:
-    """Try an order, and tell the ledger and Headgate what came of it."""
+    """Process an order, and record the outcome in the ledger and in telemetry."""
     begun = time.perf_counter()
     ok = share_of(item.order["number"]) >= error_rate
     ledger.put_item(
@@ -95,5 +95,5 @@ def works(item: Item, context: Any) -> bool:
 
 
 def share_of(number: int) -> float:
-    """A number from 0 to 1 that stays the same for an order: a bad release fails on it each time."""
+    """Return a number from 0 to 1 that is always the same for an order, so that retries fail too."""
     return int.from_bytes(hashlib.sha256(str(number).encode()).digest()[:4]) / 2**32

@@ -118,7 +118,7 @@ def test_a_task_that_goes_on_failing_is_run_no_more_often_than_asked_for(jobs: J
     told, last = jobs.ended_alone(jobs.run("exit 3", retry=retry, backoff=AT_ONCE))
 
     assert (told["outcome"], len(told["tasks"][0]["attempts"])) == ("exited", 2)
-    assert (last["exitCodes"], last["next"]) == ({"app": 3}, "that was attempt 2 of 2")
+    assert (last["exitCodes"], last["next"]) == ({"app": 3}, "this was attempt 2 of 2")
 
 
 def test_an_exit_code_that_a_rule_ends_at_is_not_tried_again(jobs: Jobs) -> None:
@@ -137,7 +137,7 @@ def test_a_task_that_takes_too_long_is_stopped_and_its_container_is_gone(jobs: J
     told, attempt = jobs.ended_alone(task_id)
 
     assert (told["outcome"], told["error"]) == ("timed-out", "TaskTimedOut")
-    assert (attempt["attempt"], attempt["next"]) == (1, "a task that timed out is not run again")
+    assert (attempt["attempt"], attempt["next"]) == (1, "a task that timed out does not run again")
     task = jobs.stopped(arn)
     assert (task["stopCode"], task["containers"][0]["exitCode"]) == ("UserInitiated", 137)
     assert task["stoppedReason"] == "Headgate: attempt 1 of task 1 ended with States.Timeout"

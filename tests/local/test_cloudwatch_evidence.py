@@ -169,7 +169,7 @@ def test_a_custom_guard_that_cloudwatch_cannot_read_is_refused(headgate: Headgat
     rollout = headgate.request(target=service.target, candidate=TWO, strategy=LONG, guards=guards)
     record = assert_invariants(headgate, rollout)
     assert record["status"] == "refused"
-    assert record["reason"].startswith("guards.custom: CloudWatch refuses it: Error in expression")
+    assert record["reason"].startswith("guards.custom: CloudWatch refused a query: Error in expression")
 
 
 def test_a_slow_candidate_is_rolled_back_by_what_was_usual_on_the_day_before(

@@ -237,7 +237,7 @@ def test_a_redrive_one_by_one_that_is_stopped_by_hand_says_what_it_had_moved(hea
     detail = ending(headgate, execution.rsplit(":", 1)[-1])
     assert (detail["outcome"], detail["way"]) == ("aborted", "receive-and-send")
     assert 30 <= detail["moved"] <= 40
-    assert detail["reason"].startswith("the execution was stopped: Mistaken: by the test; a slice was underway")
+    assert detail["reason"].startswith("the execution was stopped: Mistaken: by the test; a slice was running")
 
 
 def test_a_queue_that_is_not_there_is_refused(headgate: Headgate) -> None:

@@ -382,7 +382,7 @@ def test_promote_skips_the_wait_of_one_step_only(headgate: Headgate, service: Se
     # THEN the second ran its course
     assert record["status"] == "succeeded"
     reasons = [event["reason"] for event in headgate.events(rollout, "Verdict Reached")]
-    assert reasons == ["this wait was skipped by bob", "the bake ran its course"]
+    assert reasons == ["this wait was skipped by bob", "the bake is over"]
     assert seconds_of_step(headgate, rollout, 1) > 1
 
 
@@ -510,7 +510,7 @@ def test_a_request_that_does_not_want_to_wait_is_refused_while_its_target_is_bus
             "strategy.steps[0].weight: input should be less than or equal to 100 (given 110)",
         ),
         ({"guards": {"alrams": []}}, "guards.alrams: is not a known field; did you mean alarms? (given [])"),
-        ({"strategy": "Canary10"}, "strategy: not a preset; spell it like Canary10Percent5Minutes"),
+        ({"strategy": "Canary10"}, "strategy: not a preset; use a name like Canary10Percent5Minutes"),
     ],
     ids=["a-value-out-of-range", "a-misspelled-field", "an-unknown-preset"],
 )
@@ -547,7 +547,7 @@ def test_an_invalid_direct_execution_is_refused_too(headgate: Headgate, service:
         ({"hooks": {"beforeTraffic": [{"lambda": "nobody"}]}}, "hooks.beforeTraffic[0].lambda: nobody cannot be "),
         (
             {"hooks": {"afterStep": [{"stateMachine": "nobody"}]}},
-            "hooks.afterStep[0].stateMachine: nobody cannot be asked: ",
+            "hooks.afterStep[0].stateMachine: nobody cannot be called: ",
         ),
         (
             {"hooks": {"afterStep": [{"ecsTask": {"taskDefinition": "nobody:1"}}]}},

@@ -334,14 +334,14 @@ def test_a_failure_pauses_where_the_request_says_so_and_an_operator_decides(head
     reasons = {
         "promote-fully": "promoted fully by bob: I looked",
         "abort": "aborted by bob: I looked",
-        "rollback": "nobody decided within 2 s",
-        "promote-by-default": "nobody decided within 2 s",
+        "rollback": "no operator decided within 2 s",
+        "promote-by-default": "no operator decided within 2 s",
     }
     for decision, rollout in rollouts.items():
         record = assert_invariants(headgate, rollout)
         assert record["status"] == ("rolled-back" if decision in ("abort", "rollback") else "succeeded"), decision
         assert [event["weight"] for event in headgate.events(rollout, "Step Started")] == weights.get(decision, [10])
-        assert record["reason"] == reasons.get(decision, "the bake ran its course")
+        assert record["reason"] == reasons.get(decision, "the bake is over")
 
 
 def test_an_operator_pauses_at_the_weight_and_resumes(headgate: Headgate, service: Service) -> None:
@@ -479,7 +479,7 @@ def test_undo_long_after_a_promotion_puts_back_what_served_before(headgate: Head
     assert_invariants(headgate, failed)
     # WHEN the first is to be undone THEN that is refused: something was promoted since
     undo = headgate.undo(service.target, rolloutId=first)
-    refused(headgate, undo, f"rolloutId: {first} is not what was promoted last; that is {last}")
+    refused(headgate, undo, f"rolloutId: {first} was not promoted last; {last} was")
     assert service.serving[:2] == (three, {})
     # WHEN the last one is undone
     undo = headgate.undo(service.target, rolloutId=last)
@@ -599,7 +599,7 @@ def test_a_request_that_is_too_long_is_refused(headgate: Headgate, service: Serv
     hooks = {"beforeTraffic": [{"lambda": "any", "config": {"long": long}}]}
     rollout = headgate.request(target=service.target, candidate=TWO, hooks=hooks)
     letter = refused(headgate, rollout, "the request: is ")
-    assert headgate.record(rollout)["reason"].endswith(" characters long; at most 49152 are taken")
+    assert headgate.record(rollout)["reason"].endswith(" characters long; the limit is 49152")
     assert json.loads(letter["Body"])["detail"]["hooks"] == hooks
     # AND a direct execution is no way round that
     name = headgate.start({"target": service.target, "candidate": TWO, "hooks": hooks})

@@ -337,7 +337,7 @@ def test_a_failed_attempt_is_run_again_after_a_wait_and_its_reason_is_kept(app: 
 def test_the_attempts_are_limited(app: App) -> None:
     execution = app.start(failed(BAD), retry={"attempts": 3}, backoff={"initialSeconds": 1})
     assert outcomes(execution) == [["exited"] * 3]
-    assert result_of(execution)["tasks"][0]["attempts"][-1]["next"] == "that was attempt 3 of 3"
+    assert result_of(execution)["tasks"][0]["attempts"][-1]["next"] == "this was attempt 3 of 3"
 
 
 def test_a_rule_ends_it_early(app: App) -> None:

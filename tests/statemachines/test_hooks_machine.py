@@ -438,7 +438,7 @@ def test_a_task_that_outlives_the_hook_is_stopped_with_its_execution(app: Rollou
     # AND whatever Step Functions has not stopped of the task, the event does.
     no_task_runs_on(app)
     [(_, reason)] = app.tasks.ecs.stopped
-    assert reason == "Headgate: the execution that ran it is ABORTED"
+    assert reason == "Headgate: the execution of this task is ABORTED"
 
 
 def test_a_stop_of_the_hooks_stops_the_task(app: Rollouts) -> None:

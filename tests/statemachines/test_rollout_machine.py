@@ -704,7 +704,7 @@ MOMENTS: dict[str, tuple[str, str, tuple[float, int]]] = {
 JUDGED = [*AROUND, *STEP]
 SENT: dict[str, tuple[Callable[[Rollouts], object], list[str], str]] = {
     "abort": (lambda app: app.signal("abort", reason="a bug"), [*JUDGED, *ROLLED_BACK], "aborted by ann: a bug"),
-    "promote": (lambda app: app.signal("promote"), [*JUDGED, *STEP, *PROMOTED], "the bake ran its course"),
+    "promote": (lambda app: app.signal("promote"), [*JUDGED, *STEP, *PROMOTED], "the bake is over"),
     "promote-fully": (lambda app: app.signal("promote-fully"), [*JUDGED, *PROMOTED], "promoted fully by ann"),
     "alarm": (lambda app: app.tell_alarm(), [*JUDGED, *ROLLED_BACK], f"alarm {ALARM} fired"),
 }

@@ -112,7 +112,7 @@ def test_a_conclusion_says_how_often_and_how_soon_and_names_the_floor() -> None:
     told = " ".join(run(*ASKED, "--weight", "10").stdout.split())
 
     assert "Stopped in 100 % of 20 runs, typically after 4 failed requests" in told
-    assert "no judge that bursts cannot fool needs fewer than 2.5 on average." in told
+    assert "any judge that is robust to bursts needs at least 2.5 on average." in told
 
 
 def test_of_a_fault_that_is_missed_it_says_so_and_what_would_help() -> None:
@@ -120,8 +120,8 @@ def test_of_a_fault_that_is_missed_it_says_so_and_what_would_help() -> None:
     told = " ".join(run(*slight, "--rps", "5", "--weight", "10", "--runs", "20").stdout.split())
 
     assert "Missed in " in told
-    assert "What would help: a longer bake" in told
-    assert "any judge needs some 27.3 on average" in told
+    assert "This would help: a longer bake" in told
+    assert "Any judge needs about 27.3 on average" in told
 
 
 def test_rollbacks_of_a_candidate_no_worse_are_called_false() -> None:
@@ -135,7 +135,7 @@ def test_rollbacks_of_a_candidate_no_worse_are_called_false() -> None:
 def test_a_late_fault_tells_of_false_rollbacks_before_it() -> None:
     told = run(*ASKED, "--weight", "10", "--minutes", "6", "--start-minute", "5").stdout
 
-    assert "5 % of its requests from 5 min on" in told
+    assert "5 % of its requests after 5 min" in told
     assert "FALSE rollbacks before the fault begins: 0 % of 20 runs" in told
 
 
@@ -171,7 +171,7 @@ def test_a_number_out_of_range_is_refused_with_its_range(option: str, value: str
 
 
 NOTHING = (
-    "never bakes with traffic on both versions, so there is nothing to judge; take one that does, such as "
+    "never bakes with traffic on both versions, so there is nothing to judge; use another one, such as "
     "Canary10Percent5Minutes"
 )
 
@@ -182,11 +182,11 @@ NOTHING = (
         ("AllAtOnce", f"{NOTHING} (given AllAtOnce)"),
         ('{"steps": [{"weight": 100, "bakeSeconds": 60}]}', NOTHING),
         ('{"steps": [{"weight": 10, "bakeSeconds": 0}]}', NOTHING),
-        ("Canary", "strategy: not a preset; spell it like Canary10Percent5Minutes"),
+        ("Canary", "strategy: not a preset; use a name like Canary10Percent5Minutes"),
         ('{"canary": ', "is not JSON: Expecting value: line 1 column 12 (char 11); put it in single quotes"),
         ('{"canary": {"bakeSecs": 5}}', "strategy.canary.bakeSecs: is not a known field; did you mean bakeSeconds?"),
         ('{"canary": {"percent": 0, "bakeSeconds": 5}}', "strategy.canary.percent: input should be greater than"),
-        ("[]", 'strategy: give a preset\'s name, {"canary": ...}'),
+        ("[]", 'strategy: give the name of a preset, {"canary": ...}'),
         ("[" * 50_000, "is not JSON: maximum recursion depth exceeded"),
     ],
 )
@@ -207,14 +207,14 @@ def test_a_strategy_is_refused_in_the_products_own_words(strategy: str, message:
         ),
         (
             ("--weight", "10", "--strategy", "Canary10Percent5Minutes"),
-            "--weight 10 and --strategy exclude each other: leave one of them out",
+            "--weight 10 cannot be used with --strategy; remove one of them",
         ),
         (
             ("--weight", "1", "--minutes", "525600", "--runs", "1000"),
-            "'--look-seconds': makes 31,536,000 looks in each of 1,000 runs, which takes too long; take 159 or more",
+            "'--look-seconds': leads to 31,536,000 looks in each of 1,000 runs, which takes too long; use at least 159",
         ),
         (("--plot", "evidence.txt"), "'--plot': must end in .png, .svg or .pdf (given evidence.txt)"),
-        (("--plot", "no/such/evidence.png"), "'--plot': its folder is not there: make no/such first"),
+        (("--plot", "no/such/evidence.png"), "'--plot': its folder does not exist; create no/such first"),
         (("--format", "yaml"), "'--format': 'yaml' is not one of 'text', 'json'."),
         (("--wieght", "10"), "No such option: --wieght Did you mean --weight?"),
     ],
@@ -239,7 +239,7 @@ def test_what_is_missing_is_named(missing: str) -> None:
 def test_a_look_length_that_an_error_advises_is_taken(minutes: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "MAX_LOOKS_IN_RUN", 1000)
     asked = (*ASKED, "--weight", "1", "--minutes", minutes)
-    advised = run(*asked).output.split("take ")[1].split(" or more")[0]
+    advised = run(*asked).output.split("use at least ")[1].split(",")[0]
 
     assert run(*asked, "--look-seconds", advised).exit_code == 0
 

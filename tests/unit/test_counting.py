@@ -435,7 +435,7 @@ class TestExactlyOnce:
         late, numbers = Counter(dynamodb), iter(range(1, 100))
         read = overtaken(late.counting._watermarks, lambda: counter.count(record(next(numbers))), 100)
         monkeypatch.setattr(late.counting, "_watermarks", read)
-        with pytest.raises(Contended, match="watermarks were moved by others 8 times in a row; the batch will be"):
+        with pytest.raises(Contended, match="others changed the watermarks 8 times in a row; the batch will be"):
             late.count(record(1_000, bad()))
         assert counter.errors().candidate == Arm(8, 0)
         # AND nothing of the batch is on record: it counts when it comes again.

@@ -477,7 +477,7 @@ class TestUndo:
         deployed.call("intake", message(json.dumps(wish)))
         ((kind, detail),) = announced(table, "undo-checkout-42")
         assert kind == "Rollout Refused"
-        assert detail["reason"] == "rolloutId: checkout-41 is not what was promoted last; that is checkout-42"
+        assert detail["reason"] == "rolloutId: checkout-41 was not promoted last; checkout-42 was"
         assert (len(dead_letters()), machines.executions) == (1, {})
 
     @pytest.mark.parametrize(
@@ -555,7 +555,7 @@ class TestPlanner:
     def test_it_refuses_a_hook_that_does_not_exist(self, deployed: Functions, alarm: Any, asked: FakeLambda) -> None:
         alarm("OK")
         del asked.others["headgate-version-checker"]
-        with pytest.raises(RequestRefused, match=r"hooks\.\w+\[0\]\.lambda: headgate-version-checker cannot be asked"):
+        with pytest.raises(RequestRefused, match=r"hooks\.\w+\[0\]\.lambda: headgate-version-checker cannot be called"):
             deployed.call("planner")
 
     @pytest.mark.parametrize("then", ["rollback", "promote"])
@@ -602,7 +602,7 @@ class TestPlanner:
         self, deployed: Functions, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(deployed.module("planner").planner, "telemetry", False)
-        with pytest.raises(RequestRefused, match=r"guards\.errors: .* set the parameter Telemetry to true"):
+        with pytest.raises(RequestRefused, match=r"guards\.errors: .* set the stack's parameter Telemetry to true"):
             deployed.call("planner")
 
     @pytest.mark.parametrize(("source", "mode"), [(arn("orders"), "split"), (arn("orders.fifo"), "ramp")])
@@ -629,7 +629,9 @@ class TestPlanner:
 
     def test_it_refuses_limits_of_a_source_for_an_alias(self, deployed: Functions, asked: FakeLambda) -> None:
         payload = {"request": {"target": TARGET, "guards": {"source": {"deadLetters": 0}}}, "executionName": "e-1"}
-        with pytest.raises(RequestRefused, match=r"guards\.source: is for a target of kind event-source, and this one"):
+        with pytest.raises(
+            RequestRefused, match=r"guards\.source: is only for targets of kind event-source, not lambda-alias"
+        ):
             deployed.call("planner", payload)
 
     def test_the_executions_name_serves_as_id_where_the_request_has_none(self, deployed: Functions) -> None:
@@ -977,7 +979,7 @@ class TestJudge:
         alarm("OK")
         payload = event("judge") | {"pause": 1, "failed": False, "bake": 1}
         first = deployed.call("judge", payload)
-        assert (first["outcome"], first["reason"]) == ("roll-back", "nobody decided within 86400 s")
+        assert (first["outcome"], first["reason"]) == ("roll-back", "no operator decided within 86400 s")
         deployed.call("signaller", event("rollout_signal_abort"))
         assert deployed.call("judge", payload) == first
 

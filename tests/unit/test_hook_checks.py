@@ -91,7 +91,7 @@ def test_a_function_is_left_as_it_is(world: World) -> None:
 
 def test_a_function_that_is_not_there_is_refused(world: World) -> None:
     assert world.refusal(beforeTraffic=[{"lambda": "nobody"}]) == (
-        "hooks.beforeTraffic[0].lambda: nobody cannot be asked: Function not found: nobody"
+        "hooks.beforeTraffic[0].lambda: nobody cannot be called: Function not found: nobody"
     )
 
 
@@ -102,7 +102,7 @@ def test_what_is_no_functions_name_is_refused_at_once(world: World, monkeypatch:
 
     monkeypatch.setattr(world.functions, "GetFunctionConfiguration", refuse)
     assert world.refusal(afterTraffic=[{"ecsTask": TASK}, {"lambda": "no name!"}]) == (
-        "hooks.afterTraffic[1].lambda: no name! cannot be asked: Value 'no name!' failed to satisfy constraint"
+        "hooks.afterTraffic[1].lambda: no name! cannot be called: Value 'no name!' failed to satisfy constraint"
     )
 
 
@@ -117,11 +117,11 @@ def test_a_state_machine_is_planned_by_its_arn(world: World, name: str) -> None:
 @pytest.mark.parametrize(
     ("machine", "found", "told"),
     [
-        ("nothing", None, "nothing cannot be asked: State Machine Does Not Exist: "),
+        ("nothing", None, "nothing cannot be called: State Machine Does Not Exist: "),
         (
             "load-test",
             {"type": "EXPRESS", "status": "ACTIVE"},
-            "load-test is an Express state machine, whose end",
+            "load-test is an Express state machine, and Headgate cannot wait for its end",
         ),
         ("load-test", {"type": "STANDARD", "status": "DELETING"}, "load-test is DELETING; name one that is ACTIVE"),
         (
@@ -196,7 +196,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "no size of Fargate's": (
         {"launchType": "FARGATE", "overrides": {"cpu": 300}},
         {},
-        "overrides.cpu: 300 is no size of Fargate's",
+        "overrides.cpu: 300 is not a size of Fargate",
     ),
     "a revision that is gone": ({}, {"status": "INACTIVE"}, "taskDefinition: migrate:3 is INACTIVE"),
     "a role that may not be passed": (

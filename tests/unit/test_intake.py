@@ -821,7 +821,7 @@ ODD = {
     ),
     "a number that JSON has not": asks(hooks={"beforeTraffic": [{"lambda": "f", "config": {"x": float("nan")}}]}),
     "a number that is too large for a float": asks(x=1).replace('"x": 1', '"guards": {"alpha": 1e999}'),
-    "half a surrogate pair": asks(hooks={"beforeTraffic": [{"lambda": "f", "config": {"x": "\ud800"}}]}),
+    "a lone surrogate": asks(hooks={"beforeTraffic": [{"lambda": "f", "config": {"x": "\ud800"}}]}),
     "a field whose name SQS takes in no attribute": asks(**{"\x00\ud83d\ude00": 1}),
     "an event of another kind": json.dumps({"detail-type": "Rollout Signal", "id": "e", "detail": json.loads(asks())}),
     "an event of no kind": json.dumps({"detail-type": None, "id": "e", "detail": json.loads(asks())}),

@@ -49,7 +49,7 @@ def test_no_number_is_read_as_an_integer_that_the_bus_does_not_take(value: float
     "value", [math.nan, math.inf, -math.inf, 1e126, -1.7e308, 10**38, -(10**40), 10**400, int("1" * 39)]
 )
 def test_a_number_that_the_table_cannot_hold_is_refused_by_name(value: float) -> None:
-    with pytest.raises(ValueError, match="is no number for the table"):
+    with pytest.raises(ValueError, match="does not fit into the table"):
         to_item({"value": [{"inner": value}]})
 
 

@@ -106,7 +106,7 @@ def test_cloudwatch_is_asked_only_where_a_threshold_is_missing() -> None:
 
 def test_a_past_without_requests_tells_no_threshold() -> None:
     with pytest.raises(
-        RequestRefused, match=r"^guards\.latency\.thresholdMs: .* checkout:live of the past 24 .* name one"
+        RequestRefused, match=r"^guards\.latency\.thresholdMs: .* checkout:live in the past 24 .* set it"
     ):
         settled(FakePast(), latency={})
 
@@ -146,7 +146,7 @@ def test_a_custom_guard_that_cloudwatch_refuses_is_refused_before_anything_is_to
     guards = {"custom": [{"name": "lost", "requests": shop("Orders"), "failures": shop("Lost", stat="Summe")}]}
     assert deployed.call("planner", asked_for(**guards))["plan"]["guards"]["custom"]
     past.refusal = Refusal("ValidationError", "Summe is not a valid statistic")
-    with pytest.raises(RequestRefused, match=r"^guards\.custom: CloudWatch refuses it: .*Summe"):
+    with pytest.raises(RequestRefused, match=r"^guards\.custom: CloudWatch refused a query: .*Summe"):
         deployed.call("planner", asked_for(**guards))
 
 

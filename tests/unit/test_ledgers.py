@@ -268,7 +268,7 @@ class TestTwoAtOnce:
         count(dynamodb, BAD)
         other = LedgerStore(dynamodb, TABLE)
         meanwhile(ledgers, monkeypatch, lambda: other.restart("checkout-42"), times=100)
-        with pytest.raises(Contended, match="the evidence of checkout-42 was looked at by others 8 times in a row"):
+        with pytest.raises(Contended, match="the evidence of checkout-42 was changed by others 8 times in a row"):
             ledgers.amend("checkout-42", lambda ledger: (ledger._replace(restarts=-1), []))
         assert read(other).restarts == 8
 

@@ -109,5 +109,5 @@ def test_what_reads_metrics_takes_those_of_any_target() -> None:
     assert ThrottleCounts(cloudwatch).of(measures, ["green", "blue"], since) == [Arm(100, 3)] * 2
     assert LatencyBaseline(cloudwatch).usual_p95(measures) == 120
     nothing: Any = CloudWatch()
-    with pytest.raises(RequestRefused, match="no request to service orders of the past 24 hours"):
+    with pytest.raises(RequestRefused, match="no request to service orders in the past 24 hours"):
         LatencyBaseline(nothing).settle(request_of(guards={"latency": {}}).guards, measures)

@@ -67,7 +67,7 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "no queue": ({"from": {}}, "from.queue: is missing; add it"),
     "a rate above SQS's": ({"perSecond": 501}, "perSecond: input should be less than or equal to 500"),
     "a string for a truth": ({"dryRun": "no"}, "dryRun: input should be a valid boolean"),
-    "two destinations": ({"to": {"queue": "a", "function": "b"}}, "to: names either a queue or a function"),
+    "two destinations": ({"to": {"queue": "a", "function": "b"}}, "to: give either queue or function"),
     "an empty filter": ({"filter": {}}, "filter: needs bodyContains, attributes or reason"),
     "too large a sample": ({"sample": 11}, "sample: input should be less than or equal to 10"),
     "no percentage": (
@@ -127,10 +127,10 @@ def test_with_a_filter_or_a_limit_it_goes_one_by_one(world: World, limit: dict[s
 def test_a_queue_that_is_nobodys_dead_letter_queue_goes_one_by_one_where_the_request_says(world: World) -> None:
     world.sqs.queue("aside")
     world.sqs.put("aside", "a")
-    assert world.refusal("aside").startswith("to: no queue names aside as its dead-letter queue")
+    assert world.refusal("aside").startswith("to: aside is not the dead-letter queue of any queue")
     plan = world.plan("aside", to={"queue": "orders"})
     assert plan.way == "receive-and-send"
-    assert "no queue names the source" in plan.why
+    assert "the source is not a dead-letter queue" in plan.why
 
 
 def test_of_several_queues_sqs_knows_what_belongs_where_and_a_filter_does_not(world: World) -> None:
@@ -150,7 +150,7 @@ def test_fifo_and_standard_do_not_mix(world: World) -> None:
 
 def test_another_accounts_or_regions_queue_is_refused(world: World) -> None:
     other = arn("orders-dead").replace(ACCOUNT, "999999999999")
-    assert world.refusal(other) == f"from.queue: is in 999999999999; this Headgate serves {ACCOUNT}"
+    assert world.refusal(other) == f"from.queue: is in account 999999999999; this Headgate serves {ACCOUNT}"
     assert "check its Region" in world.refusal(arn("orders-dead").replace("eu-central-1", "us-east-1"))
 
 
@@ -183,7 +183,7 @@ def test_a_queue_of_work_that_is_named_by_mistake_is_refused_and_its_messages_ar
 ) -> None:
     # GIVEN the queue itself, and not its dead letters
     world.sqs.put("orders", "a")
-    assert world.refusal("orders", dryRun=False).startswith("to: no queue names orders as its dead-letter queue")
+    assert world.refusal("orders", dryRun=False).startswith("to: orders is not the dead-letter queue of any queue")
     assert world.sqs.queues["orders"].messages[0].receives == 0
     # Where the request says that it holds batches, it is believed.
     assert world.plan("orders", to={"function": "orders:6"}).way == "re-read"
@@ -192,7 +192,7 @@ def test_a_queue_of_work_that_is_named_by_mistake_is_refused_and_its_messages_ar
 def test_a_queue_of_batches_that_is_empty_says_so(world: World) -> None:
     world.sqs.queue("gave-up")
     plan = world.plan("gave-up")
-    assert (plan.way, plan.why.startswith("there is nothing to see")) == ("re-read", True)
+    assert (plan.way, plan.why.startswith("no message is visible")) == ("re-read", True)
 
 
 @pytest.mark.parametrize("body", ["[" * 100_000, '{"batchSize": Infinity}', '{"Type": "Notification"}'])
@@ -213,7 +213,7 @@ def test_batches_of_streams_are_read_again_unless_they_are_to_go_to_a_queue(worl
 
 def test_a_function_does_not_take_a_queues_messages(world: World) -> None:
     world.sqs.bury("orders", "a")
-    assert world.refusal(to={"function": "orders:6"}).startswith("to.function: takes the batches of streams")
+    assert world.refusal(to={"function": "orders:6"}).startswith("to.function: is for batches of streams")
 
 
 def test_a_queue_with_a_redrive_policy_of_its_own_is_not_looked_at(world: World) -> None:
@@ -223,7 +223,7 @@ def test_a_queue_with_a_redrive_policy_of_its_own_is_not_looked_at(world: World)
     world.sqs.bury("orders", "a")
     report = world.report()
     assert (report["visible"], report["sample"]) == (1, [])
-    assert "moves a message away after 1 receives: nothing was looked at" in report["warnings"][0]
+    assert "moves a message away after 1 receives; the dry run has no sample" in report["warnings"][0]
     assert "remove that policy" in world.refusal(filter={"reason": "x"})
     assert [stored.receives for stored in world.sqs.queues["orders-dead"].messages] == [0]
 

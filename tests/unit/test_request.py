@@ -174,24 +174,24 @@ BY_CLOUDWATCH = {"errors": {}, "evidence": "cloudwatch"}
             {"canary": {"percent": 10, "bakeSeconds": 299}},
             BY_CLOUDWATCH,
             (
-                "strategy: steps[0] bakes for 299 s, and CloudWatch counts whole minutes; "
-                "bake for 300 s or more, or take telemetry as evidence"
+                "strategy: steps[0] bakes for 299 s, but CloudWatch counts whole minutes; "
+                "bake for at least 300 s, or set guards.evidence to telemetry"
             ),
         ),
         (
             {"steps": [{"weight": 10, "bakeSeconds": 600}, {"weight": 50, "bakeSeconds": 60}]},
             BY_CLOUDWATCH,
             (
-                "strategy: steps[1] bakes for 60 s, and CloudWatch counts whole minutes; "
-                "bake for 300 s or more, or take telemetry as evidence"
+                "strategy: steps[1] bakes for 60 s, but CloudWatch counts whole minutes; "
+                "bake for at least 300 s, or set guards.evidence to telemetry"
             ),
         ),
         (
             "Linear10PercentEvery1Minute",
             {"errors": {}, "custom": [LOST_ORDERS]},
             (
-                "strategy: steps[0] bakes for 60 s, and CloudWatch counts whole minutes; "
-                "bake for 300 s or more, or leave custom guards out"
+                "strategy: steps[0] bakes for 60 s, but CloudWatch counts whole minutes; "
+                "bake for at least 300 s, or remove the custom guards"
             ),
         ),
     ],
@@ -205,7 +205,7 @@ def test_more_comparisons_than_a_ledger_holds_are_refused() -> None:
     steps = [{"weight": number / 2, "bakeSeconds": 300} for number in range(1, 120)]
     told = refusal_of(MINIMAL | {"strategy": {"steps": steps}, "guards": {"custom": orders}})
     assert told == (
-        "guards: 10 that compare over 119 steps are more than 1000 comparisons; take fewer steps or fewer guards"
+        "guards: 10 guards that compare times 119 steps are more than 1000 comparisons; use fewer steps or fewer guards"
     )
 
 
@@ -291,27 +291,31 @@ REFUSALS = [
         'target: kind must be "lambda-alias" or "event-source", as in {"kind": "lambda-alias", "func',
     ),
     ("target", None, '"alias": "live"} (given null)'),
-    ("target", {"mapping": "m-1"}, "target.kind: is missing; add it; target.mapping: must be the mapping's UUID"),
+    ("target", {"mapping": "m-1"}, "target.kind: is missing; add it; target.mapping: must be the UUID of the mapping"),
     (
         "target.kind",
         "ecs-service",
         'target: kind must be "lambda-alias" or "event-source", as in {"kind": "lambda-alias", "function"',
     ),
-    ("target.function", f"{ARN}:live", "target.function: must be a function's name, or its ARN without a version or a"),
-    ("target.function", "check out", "target.function: must be a function's name"),
-    ("target.alias", "7", "target.alias: must be an alias's name; a version or $LATEST cannot be rolled out to (given"),
-    ("target.alias", "$LATEST", "target.alias: must be an alias's name"),
+    (
+        "target.function",
+        f"{ARN}:live",
+        "target.function: must be the name of a function, or its ARN without a version or a",
+    ),
+    ("target.function", "check out", "target.function: must be the name of a function"),
+    ("target.alias", "7", "target.alias: must be the name of an alias; a version or $LATEST cannot be a target (given"),
+    ("target.alias", "$LATEST", "target.alias: must be the name of an alias"),
     ("target.alais", "live", "target.alais: is not a known field; did you mean alias?"),
     ("candidate", {}, 'candidate: give {"version": "7"}, {"publish": {}} or {"code": {...}} (given {})'),
     ("candidate", "7", 'candidate: give {"version": "7"}'),
-    ("candidate.version", "$LATEST", 'to roll out $LATEST, say {"publish": {}} (given "$LATEST")'),
+    ("candidate.version", "$LATEST", 'to roll out $LATEST, give {"publish": {}} (given "$LATEST")'),
     ("candidate.version", True, "candidate.version: input should be a valid string (given true)"),
     ("candidate.publish", {}, "candidate.publish: is not a known field"),
     ("candidate", {"code": {"s3Bucket": "releases"}}, "candidate.code.s3Key: is missing; add it"),
     ("candidate", {"code": {"imageUri": "x", "s3Key": "y"}}, "candidate.code.s3Key: is not a known field"),
     ("candidate", {"publish": {"now": True}}, "candidate.publish.now: is not a known field; remove it"),
-    ("strategy", "Canary", "strategy: not a preset; spell it like Canary10Percent5Minutes"),
-    ("strategy", {}, "strategy: give a preset's name"),
+    ("strategy", "Canary", "strategy: not a preset; use a name like Canary10Percent5Minutes"),
+    ("strategy", {}, "strategy: give the name of a preset"),
     ("strategy.canary.percent", 150, "strategy.canary.percent: input should be less than 100 (given 150)"),
     ("strategy.canary.bakeseconds", 1, "strategy.canary.bakeseconds: is not a known field; did you mean bakeSeconds?"),
     ("strategy", {"steps": [{"weight": 10, "bakeSeconds": "soon"}]}, "strategy.steps[0].bakeSeconds: input should be"),
@@ -367,11 +371,11 @@ REFUSALS = [
     (
         "guards",
         {"alarms": ["checkout-errors"], "promoteEarly": {}},
-        "guards: promoteEarly needs evidence to go by: add errors, latency or custom (given {",
+        "guards: promoteEarly needs a guard that compares; add errors, latency or custom (given {",
     ),
     ("guards.custom", LOST_ORDERS, "guards.custom: input should be a valid list"),
     ("guards.custom", [LOST_ORDERS] * 11, "guards.custom: list should have at most 10 items"),
-    ("guards.custom", [LOST_ORDERS, LOST_ORDERS], "guards: custom: each guard needs a name of its own"),
+    ("guards.custom", [LOST_ORDERS, LOST_ORDERS], "guards: custom: each guard needs a unique name"),
     ("guards.custom", [LOST_ORDERS | {"name": ""}], "guards.custom[0].name: string should have at least 1 character"),
     ("guards.custom", [{"name": "x", "failures": ORDERS}], "guards.custom[0].requests: is missing; add it"),
     ("guards.custom", [LOST_ORDERS | {"tolerate": 101}], "guards.custom[0].tolerate: input should be less than or equ"),
@@ -389,7 +393,7 @@ REFUSALS = [
     (
         "guards.custom",
         [LOST_ORDERS | {"failures": {"expression": "A", "metrics": {"A": ORDERS}}}],
-        "guards.custom[0].failures.metrics.A: must be a lowercase letter, and then letters, digits and _ (given",
+        "guards.custom[0].failures.metrics.A: must be a lowercase letter, then letters, digits and _ (given",
     ),
     (
         "guards.custom",
@@ -411,7 +415,7 @@ REFUSALS = [
     (
         "hooks.beforeTraffic",
         [{"lambda": "smoke", "config": {"order": [0, {"id": 2**53}]}}],
-        "config.order[1].id: is an integer beyond 9007199254740991, which JSON's readers round; give it as text (given",
+        "config.order[1].id: is an integer beyond 9007199254740991, which JSON parsers round; send it as text (given",
     ),
     (
         "hooks.beforeTraffic",
@@ -440,13 +444,21 @@ REFUSALS = [
         [{"ecsTask": {"taskDefinition": "smoke"}, "timeoutSeconds": 0}],
         "hooks.beforeStep[0].timeoutSeconds: input should be greater than or equal to 1",
     ),
-    ("hooks.beforeStep", [{"stateMachine": ""}], "hooks.beforeStep[0].stateMachine: must be a state machine's name"),
+    (
+        "hooks.beforeStep",
+        [{"stateMachine": ""}],
+        "hooks.beforeStep[0].stateMachine: must be the name of a state machine",
+    ),
     (
         "hooks.beforeStep",
         [{"stateMachine": "arn:aws:states:eu-central-1:123456789012:stateMachine:load-test:live"}],
-        "must be a state machine's name, or its ARN without a version or alias (given",
+        "must be the name of a state machine, or its ARN without a version or alias (given",
     ),
-    ("hooks.beforeStep", [{"stateMachine": "load*"}], "hooks.beforeStep[0].stateMachine: must be a state machine's"),
+    (
+        "hooks.beforeStep",
+        [{"stateMachine": "load*"}],
+        "hooks.beforeStep[0].stateMachine: must be the name of a state machine",
+    ),
     ("hooks.beforeTraffic.0.timeoutSeconds", 0, "hooks.beforeTraffic[0].timeoutSeconds: input should be greater"),
     ("hooks.beforeTraffic.0.timeoutSeconds", 86_401, "input should be less than or equal to 86400 (given 86401)"),
     ("hooks.beforeTraffic.0.timeout", 60, "hooks.beforeTraffic[0].timeout: is not a known field; did you mean time"),
@@ -541,8 +553,7 @@ def test_a_request_may_be_so_large_and_no_larger() -> None:
     assert read_request(sized(MAX_REQUEST_CHARACTERS), "e-1").id == "e-1"
     told = refusal_of(sized(MAX_REQUEST_CHARACTERS + 1))
     assert (
-        told
-        == f"the request: is {MAX_REQUEST_CHARACTERS + 1} characters long; at most {MAX_REQUEST_CHARACTERS} are taken"
+        told == f"the request: is {MAX_REQUEST_CHARACTERS + 1} characters long; the limit is {MAX_REQUEST_CHARACTERS}"
     )
 
 
@@ -579,7 +590,7 @@ class TestUndo:
 
     def test_something_else_that_was_promoted_since_is_left_alone(self) -> None:
         asked = read_undo({"target": TARGET, "rolloutId": "checkout-41"}, "e-1")
-        with pytest.raises(RequestRefused, match="checkout-41 is not what was promoted last; that is checkout-42"):
+        with pytest.raises(RequestRefused, match="checkout-41 was not promoted last; checkout-42 was"):
             undo_rollout(asked, self.LAST)
 
     def test_there_may_be_nothing_to_undo(self) -> None:
@@ -595,7 +606,7 @@ class TestUndo:
             ({"target": TARGET, "id": "a b"}, "id: must be 1 to 128 letters"),
             ({"target": TARGET, "rollout_id": "x"}, "rollout_id: is not a known field; did you mean rolloutId?"),
             ({"target": TARGET, "candidate": {"publish": {}}}, "candidate: is not a known field"),
-            ({"target": TARGET, "id": "x" * MAX_REQUEST_CHARACTERS}, f"at most {MAX_REQUEST_CHARACTERS} are taken"),
+            ({"target": TARGET, "id": "x" * MAX_REQUEST_CHARACTERS}, f"the limit is {MAX_REQUEST_CHARACTERS}"),
         ],
     )
     def test_a_refusal_names_field_value_and_fix(self, detail: Any, why: str) -> None:

@@ -330,7 +330,7 @@ def test_a_record_that_lambda_cannot_take_at_all_stops_it() -> None:
     reader = StreamReplay(FakeStream([kinesis_record("1", b"x" * 5_000_000)]), None, functions, clock, clock.sleep)
     records = reader.reread(kinesis_batch(1, 1)).records
     told = reader.deliver(FUNCTION, records)
-    assert (told.ok, told.reason, functions.events) == (0, "the record is larger than what Lambda takes", [])
+    assert (told.ok, told.reason, functions.events) == (0, "the record exceeds Lambda's payload limit", [])
 
 
 def test_no_invocation_begins_after_the_deadline() -> None:

@@ -127,8 +127,13 @@ def minutes_ago(minutes: float) -> str:
 @pytest.mark.parametrize(
     ("state", "limit", "most", "sentence"),
     [
-        (QUEUED, "deadLetters", 2, "2 dead letters came, and guards.source.deadLetters is 1"),
-        (QUEUED, "backlogGrowth", 4, "4 more messages wait than at the start, and guards.source.backlogGrowth is 3"),
+        (QUEUED, "deadLetters", 2, "2 dead letters arrived, and guards.source.deadLetters is 1"),
+        (
+            QUEUED,
+            "backlogGrowth",
+            4,
+            "4 more messages are waiting than at the start, and guards.source.backlogGrowth is 3",
+        ),
         (QUEUED, "oldestMessageSeconds", 60, "the oldest message has waited 60 s, and guards.source.oldestMessageSec"),
         (STREAMED, "iteratorAgeSeconds", 30, "the consumer is 30 s behind its stream, and guards.source.iteratorAgeS"),
         (STREAMED | {"mode": "ramp"}, "iteratorAgeSeconds", 31, "the consumer is 31 s behind its stream, and guards.s"),
@@ -225,7 +230,7 @@ def test_the_observer_ends_the_bake_and_says_why_once(
     deployed.call("observer")
     assert machines.woken == {"orders-42": {"signal": "evidence"}}
     (signal,) = unheard(table, "orders-42")
-    assert (signal["by"], signal["reason"]) == ("source", "2 dead letters came, and guards.source.deadLetters is 0")
+    assert (signal["by"], signal["reason"]) == ("source", "2 dead letters arrived, and guards.source.deadLetters is 0")
 
 
 def test_the_observer_looks_only_while_the_candidate_is_at_work(
@@ -239,7 +244,7 @@ def test_the_observer_looks_only_while_the_candidate_is_at_work(
 def test_the_judge_asks_the_source_when_nobody_has_said_anything(deployed: Functions, baking: Plan) -> None:
     asked = {"plan": baking.to_wire(), "epoch": 1, "step": 0, "bake": 0, "pause": 0, "failed": False, "state": QUEUED}
     verdict = deployed.call("judge", asked)
-    told = "2 dead letters came, and guards.source.deadLetters is 0"
+    told = "2 dead letters arrived, and guards.source.deadLetters is 0"
     assert (verdict["outcome"], verdict["reason"]) == ("roll-back", told)
 
 

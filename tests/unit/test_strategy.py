@@ -52,7 +52,7 @@ GRAMMAR = (
     ("ECSLinear50PercentEvery1Minute", (50,), 60),
 )
 REFUSED = (
-    ("Canary10Percent", "not a preset; spell it like Canary10Percent5Minutes"),
+    ("Canary10Percent", "not a preset; use a name like Canary10Percent5Minutes"),
     ("canary10percent5minutes", "not a preset"),
     ("Canary-10Percent5Minutes", "not a preset"),
     ("", "not a preset"),
@@ -61,9 +61,9 @@ REFUSED = (
     ("Canary0.00009Percent5Minutes", "its percent must be at least 0.0001 "),
     ("Canary10Percent0Minutes", f"its time must be 1 to {MAX_BAKE_SECONDS} seconds"),
     ("Canary10Percent9999Hours", f"its time must be 1 to {MAX_BAKE_SECONDS} seconds"),
-    ("Linear0.4PercentEvery1Minute", f"makes more than {MAX_STEPS} steps; take at least 0.5 percent a step"),
-    ("Linear10PercentEvery8000Hours", "bakes for 259200000 seconds in all; an execution runs for at most"),
-    ({"linear": {"percent": 0.1, "intervalSeconds": 1}}, f"makes more than {MAX_STEPS} steps"),
+    ("Linear0.4PercentEvery1Minute", f"has more than {MAX_STEPS} steps; use at least 0.5 percent per step"),
+    ("Linear10PercentEvery8000Hours", "bakes for 259200000 seconds in total; the limit is"),
+    ({"linear": {"percent": 0.1, "intervalSeconds": 1}}, f"has more than {MAX_STEPS} steps"),
     ({"canary": {"percent": 100, "bakeSeconds": 1}}, "less than 100"),
     ({"canary": {"percent": 0, "bakeSeconds": 1}}, "greater than or equal to 0.0001"),
     ({"canary": {"percent": "10", "bakeSeconds": 1}}, "valid number"),
@@ -73,7 +73,7 @@ REFUSED = (
     ({"linear": {"percent": 10, "intervalSeconds": True}}, "valid integer"),
     ({"steps": [{"weight": "10", "bakeSeconds": 1}]}, "valid number"),
     ({"steps": [{"weight": 0.00009, "bakeSeconds": 1}]}, "greater than or equal to 0.0001"),
-    ({"steps": [{"weight": n / 10, "bakeSeconds": 1} for n in range(1, MAX_STEPS + 2)]}, f"at most {MAX_STEPS} are"),
+    ({"steps": [{"weight": n / 10, "bakeSeconds": 1} for n in range(1, MAX_STEPS + 2)]}, f"the limit is {MAX_STEPS}"),
     ("Canary\u0661\u0660Percent5Minutes", "not a preset"),
     (f"Canary10Percent{'9' * 5000}Minutes", "not a preset"),
     ({"canary": {"percent": 10, "bakeSeconds": -1}}, "greater than or equal to 0"),
@@ -91,8 +91,8 @@ REFUSED = (
         {"steps": [{"weight": 100, "bakeSeconds": 1}, {"weight": 50, "bakeSeconds": 1}]},
         "steps[1].weight is 50 after 100: weights must rise",
     ),
-    ({"blueGreen": {}}, "give a preset's name"),
-    (7, "give a preset's name"),
+    ({"blueGreen": {}}, "give the name of a preset"),
+    (7, "give the name of a preset"),
 )
 
 seconds = st.integers(0, 3600)

@@ -72,21 +72,21 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         with_app(logConfiguration={"options": {}}),
         "containerDefinitions[0].logConfiguration.logDriver: is missing; add it",
     ),
-    "no containers": ({"containerDefinitions": []}, "containerDefinitions: is empty; a task needs a container"),
+    "no containers": ({"containerDefinitions": []}, "containerDefinitions: is empty; add a container"),
     "no image": ({"containerDefinitions": [{"name": "app"}]}, "containerDefinitions[0].image: is missing; add it"),
     "two of a name": (
         {"containerDefinitions": [APP, APP]},
-        "containerDefinitions[1].name: app is another container's too; rename one",
+        "containerDefinitions[1].name: app is used twice; rename one container",
     ),
     "11 containers": (
         {"containerDefinitions": [APP | {"name": f"app{n}"} for n in range(11)]},
-        "containerDefinitions: are 11, and ECS takes 10; remove some",
+        "containerDefinitions: has 11, and ECS accepts 10; remove some",
     ),
     "no container's name": (with_app(name="a b"), "containerDefinitions[0].name: must be 1 to 255 letters, digits, hy"),
     "too little storage": ({"ephemeralStorage": {"sizeInGiB": 20}}, "ephemeralStorage.sizeInGiB: must be 21 to 200"),
-    "nothing essential": (with_app(essential=False), "containerDefinitions: none is essential; one at least must be"),
+    "nothing essential": (with_app(essential=False), "containerDefinitions: none is essential; at least one must be"),
     "no family's name": ({"family": "my jobs"}, "family: must be 1 to 255 letters"),
-    "a role's name": ({"taskRoleArn": "migrate"}, 'taskRoleArn: must be a role\'s ARN (given "migrate")'),
+    "a role's name": ({"taskRoleArn": "migrate"}, 'taskRoleArn: must be the ARN of a role (given "migrate")'),
     "no size": ({"cpu": "half"}, 'cpu: must be like "256" (CPU units) or "0.25 vCPU" (given "half")'),
     "no amount of memory": ({"memory": "512 MB"}, 'memory: must be like "512" (MiB) or "0.5 GB" (given "512 MB")'),
     "a tag of Headgate's": (
@@ -96,7 +96,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a tag without a name": ({"tags": [{"value": "x"}]}, "tags[0].key: is missing; add it"),
     "too many tags": (
         {"tags": [{"key": f"t{n}", "value": ""} for n in range(50)]},
-        "tags: are 50; ECS takes 50, one of",
+        "tags: has 50; ECS accepts 50, and Headgate adds one",
     ),
 }
 
@@ -127,7 +127,7 @@ def test_a_family_must_be_one_that_the_stack_allows(families: str, *, fits: bool
     if fits:
         refuse_faulty_definition(NEW_DEFINITION, SHAPE, families)
     else:
-        assert refusal(families).endswith("let the stack's parameter TaskDefinitions cover it")
+        assert refusal(families).endswith("the stack's parameter TaskDefinitions must cover it")
 
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.text(max_size=5), st.just([]), st.just({}))

@@ -87,7 +87,7 @@ class TestTaskPlanner:
         request = event("task_planner")["request"]
         with pytest.raises(RequestRefused) as refused:
             call("task_planner", request=request | {"cluster": "production"})
-        assert str(refused.value).startswith("cluster: production may not be run on; let the stack's parameter TaskCl")
+        assert str(refused.value).startswith("cluster: production may not be used; the stack's parameter TaskCl")
         ecs.definition = DEFINITION | {
             "family": "billing",
             "taskDefinitionArn": DEFINITION_ARN.replace("migrate", "billing"),
@@ -95,7 +95,7 @@ class TestTaskPlanner:
         with pytest.raises(RequestRefused) as refused:
             call("task_planner", request=request | {"taskDefinition": "billing"})
         assert str(refused.value) == (
-            "taskDefinition: billing may not be run; let the stack's parameter TaskDefinitions cover it"
+            "taskDefinition: billing may not be run; the stack's parameter TaskDefinitions must cover it"
         )
 
     @pytest.mark.parametrize(
@@ -152,27 +152,27 @@ class TestTaskPlannerRegisters:
         ("fields", "told"),
         [
             ({"cpu": 256}, 'taskDefinition.register.cpu: must be text; write "256" (given 256)'),
-            ({"memory": "8 GB"}, "taskDefinition.register.memory: 8192 MiB does not go with 256 CPU units"),
+            ({"memory": "8 GB"}, "taskDefinition.register.memory: 8192 MiB is not valid with 256 CPU units"),
             (
                 {"networkMode": "bridge"},
                 "taskDefinition.register.networkMode: must be awsvpc for a task on Fargate;",
             ),
             (
                 {"containerDefinitions": [{"name": "app", "image": "app", "memory": 1024}]},
-                "taskDefinition.register.memory: 512 MiB is less than container app's 1024; raise it to that or more",
+                "taskDefinition.register.memory: 512 MiB is less than container app's 1024; raise it to at least that",
             ),
             (
                 {"containerDefinitions": [{"name": "app", "image": "app", "cpu": 300}]},
-                "taskDefinition.register.cpu: the task's 256 CPU units are less than the 300 that its containers",
+                "taskDefinition.register.cpu: the task has 256 CPU units, but its containers reserve 300;",
             ),
-            ({"family": "billing"}, "taskDefinition.register.family: billing may not be registered; let the stack's"),
+            ({"family": "billing"}, "taskDefinition.register.family: billing may not be registered; the stack's"),
             (
                 {"taskRoleArn": "arn:aws:iam::123456789012:role/admin"},
                 "taskDefinition: its taskRoleArn arn:aws:iam::123456789012:role/admin may not be passed",
             ),
             (
                 {"executionRoleArn": "arn:aws:iam::210987654321:role/jobs/other"},
-                "arn:aws:iam::210987654321:role/jobs/other is another account's; name a role of 123456789012",
+                "arn:aws:iam::210987654321:role/jobs/other is in another account; use a role of 123456789012",
             ),
             (
                 {"containerDefinitions": [{"name": "web", "image": "web"}]},
@@ -180,7 +180,7 @@ class TestTaskPlannerRegisters:
             ),
             (
                 {"requiresCompatibilities": ["EC2"]},
-                "taskDefinition.register.requiresCompatibilities: the task is to run on FARGATE, which is not in it; ",
+                "taskDefinition.register.requiresCompatibilities: lacks FARGATE, on which the task runs; ",
             ),
         ],
     )
@@ -296,7 +296,7 @@ class TestTaskStopperAfterAnEnd:
         ended = event("task_execution_aborted")
         ended["detail"]["status"] = status
         assert call("task_stopper", payload=ended) == {"stopped": running[:2]}
-        assert {reason for _, reason in ecs.stopped} == {f"Headgate: the execution that ran it is {status}"}
+        assert {reason for _, reason in ecs.stopped} == {f"Headgate: the execution of this task is {status}"}
         assert call("task_stopper", payload=ended) == {"stopped": []}
 
     def test_it_reads_what_a_rollouts_hook_gives_the_machine(

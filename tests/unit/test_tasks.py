@@ -82,7 +82,7 @@ def test_a_request_survives_the_wire() -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "no cluster's name": ({"cluster": "a b"}, 'cluster: must be a cluster\'s name or ARN (given "a b")'),
+    "no cluster's name": ({"cluster": "a b"}, 'cluster: must be the name or ARN of a cluster (given "a b")'),
     "no task definition": ({"taskDefinition": "a b"}, "taskDefinition: must be a family"),
     "an unknown field": ({"coutn": 1}, "coutn: is not a known field; did you mean count? (given 1)"),
     "an unknown field inside": (
@@ -102,7 +102,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "another launch type": ({"launchType": "LAMBDA"}, "launchType: input should be 'FARGATE', 'EC2' or 'EXTERNAL'"),
     "launch type and strategy": (
         {"launchType": "FARGATE", "capacityProviderStrategy": SPOT},
-        "launchType: FARGATE and capacityProviderStrategy exclude each other; remove one",
+        "launchType: FARGATE cannot be used with capacityProviderStrategy; remove one",
     ),
     "placement on Fargate": (
         ON_FARGATE | {"placementStrategy": [{"type": "binpack", "field": "cpu"}]},
@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a platform version on EC2": (
         {"launchType": "EC2", "platformVersion": "1.4.0"},
-        "platformVersion: 1.4.0 is for Fargate alone",
+        "platformVersion: 1.4.0 is only for Fargate",
     ),
     "awsvpc on EXTERNAL": (
         {"launchType": "EXTERNAL", "networkConfiguration": SUBNETS},
@@ -138,7 +138,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "weights that are left out": (
         {"capacityProviderStrategy": [{"provider": "FARGATE"}, {"provider": "FARGATE_SPOT"}]},
-        "capacityProviderStrategy: every weight is 0, as it is where none is given",
+        "capacityProviderStrategy: every weight is 0, which is also the default",
     ),
     "a base without a weight": (
         {"capacityProviderStrategy": [{"provider": "a", "base": 1, "weight": 0}]},
@@ -146,19 +146,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "Fargate mixed with instances": (
         {"capacityProviderStrategy": [*SPOT, {"provider": "my-instances", "weight": 1}]},
-        "capacityProviderStrategy: FARGATE_SPOT, my-instances mix Fargate and instances, which ECS does not; name",
+        "capacityProviderStrategy: FARGATE_SPOT, my-instances mix Fargate and instances, which ECS does not allow; use",
     ),
     "Fargate in lower case": (
         {"capacityProviderStrategy": [{"provider": "fargate_spot", "weight": 1}]},
-        'capacityProviderStrategy[0].provider: is written FARGATE_SPOT (given "fargate_spot")',
+        'capacityProviderStrategy[0].provider: must be in upper case: FARGATE_SPOT (given "fargate_spot")',
     ),
     "a platform version on a provider's instances": (
         {"capacityProviderStrategy": [{"provider": "my-instances", "weight": 1}], "platformVersion": "LATEST"},
-        "platformVersion: LATEST is for Fargate alone",
+        "platformVersion: LATEST is only for Fargate",
     ),
     "rules without attempts": (
         {"retry": {"evaluateOnExit": [{"onExitCode": "1", "action": "EXIT"}]}},
-        "retry: evaluateOnExit is about further attempts, as in AWS Batch; add attempts, 2 to 10 (given",
+        "retry: evaluateOnExit needs attempts, as in AWS Batch; add attempts, 2 to 10 (given",
     ),
     "no platform version": ({"platformVersion": "latest"}, "platformVersion: must be LATEST, or a version like 1.4.0"),
     "a tag with a tab": ({"tags": {"a": "b\tc"}}, "tags: a may hold letters"),
@@ -183,7 +183,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "spread by nothing": ({"placementStrategy": [{"type": "spread"}]}, "placementStrategy[0]: spread needs a field"),
     "random by something": (
         {"placementStrategy": [{"type": "random", "field": "cpu"}]},
-        "placementStrategy[0]: random takes no field",
+        "placementStrategy[0]: random has no field",
     ),
     "memberOf nothing": (
         {"placementConstraints": [{"type": "memberOf"}]},
@@ -193,11 +193,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a tag of AWS's": ({"tags": {"AWS:x": "y"}}, "tags: AWS:x begins with a reserved prefix"),
     "a tag of Headgate's": ({"tags": {"headgate:number": "1"}}, "tags: headgate:number begins with a reserved prefix"),
     "a tag with other characters": ({"tags": {"a": "b;c"}}, "tags: a may hold letters"),
-    "a group of ECS's": ({"group": "service:x"}, "group: service:x begins with a prefix that ECS keeps"),
+    "a group of ECS's": ({"group": "service:x"}, "group: service:x begins with a reserved prefix"),
     "propagation from a service": ({"propagateTags": "SERVICE"}, "propagateTags: input should be 'TASK_DEFINITION' or"),
     "overrides that are too long": (
         {"overrides": {"containers": {"app": {"command": ["x" * 8192]}}}},
-        "overrides: are 8246 characters long as JSON, and ECS takes 8192",
+        "overrides: are 8246 characters long as JSON; ECS accepts 8192",
     ),
     "too little storage": (
         {"overrides": {"ephemeralStorageGiB": 20}},
@@ -225,13 +225,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "some Neuron devices": (
         {"overrides": {"containers": {"app": {"resourceRequirements": [{"type": "NeuronDevice", "value": "2"}]}}}},
-        "overrides.containers.app.resourceRequirements[0]: takes the value ALL for Neuron devices",
+        "overrides.containers.app.resourceRequirements[0]: must have the value ALL for Neuron devices",
     ),
     "GPUs on Fargate": (
         ON_FARGATE | {"overrides": {"containers": {"app": {"resourceRequirements": [{"type": "GPU", "value": 1}]}}}},
         "overrides.containers.app.resourceRequirements: Fargate has no GPUs or Neuron devices; remove it, or",
     ),
-    "a role's name": ({"overrides": {"taskRole": "migrate"}}, "overrides.taskRole: must be a role's ARN"),
+    "a role's name": ({"overrides": {"taskRole": "migrate"}}, "overrides.taskRole: must be the ARN of a role"),
     "too many attempts": ({"retry": {"attempts": 11}}, "retry.attempts: input should be less than or equal to 10"),
     "six rules": (
         {"retry": {"attempts": 2, "evaluateOnExit": [{"onExitCode": "1", "action": "EXIT"}] * 6}},
@@ -243,7 +243,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an asterisk inside": (
         {"retry": {"evaluateOnExit": [{"onReason": "*memory", "action": "EXIT"}]}},
-        "retry.evaluateOnExit[0].onReason: may have an asterisk only at its end",
+        "retry.evaluateOnExit[0].onReason: may have an asterisk only at the end",
     ),
     "an exit code in words": (
         {"retry": {"evaluateOnExit": [{"onExitCode": "one", "action": "EXIT"}]}},
@@ -255,11 +255,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a fallback without a second attempt": (
         {"capacityProviderStrategy": SPOT, "fallback": "onDemand"},
-        "fallback: onDemand is a second attempt; set retry.attempts to 2 or more",
+        "fallback: onDemand needs a second attempt; set retry.attempts to at least 2",
     ),
     "a fallback from nothing": (
         ON_FARGATE | {"fallback": "onDemand", "retry": {"attempts": 2}},
-        "fallback: onDemand follows",
+        "fallback: onDemand needs FARGATE_SPOT",
     ),
     "a fallback from EC2 too": (
         {
@@ -308,7 +308,7 @@ def test_what_ecs_takes_is_not_refused(what: str) -> None:
 def test_what_is_no_object_or_too_long_is_refused() -> None:
     with pytest.raises(RequestRefused, match="must be a JSON object"):
         read_task(["migrate"], "x")
-    with pytest.raises(RequestRefused, match="at most 49152 are taken"):
+    with pytest.raises(RequestRefused, match="the limit is 49152"):
         read(group="x" * 50_000)
 
 
@@ -338,10 +338,10 @@ def test_awsvpc_needs_subnets_and_other_modes_take_none() -> None:
 def test_a_network_mode_that_cannot_be_had_there_is_told_and_not_what_would_not_help() -> None:
     external = {"compatibilities": ["EC2", "EXTERNAL"]}
     assert refusal(external, launchType="EXTERNAL", networkConfiguration=None) == (
-        "launchType: EXTERNAL instances have no awsvpc networking, which the task definition asks for; "
+        "launchType: EXTERNAL instances do not support awsvpc, the network mode of the task definition; "
         "name a revision with another network mode"
     )
-    assert refusal({"networkMode": "bridge", "compatibilities": ["EC2"]}).startswith("launchType: FARGATE is none of")
+    assert refusal({"networkMode": "bridge", "compatibilities": ["EC2"]}).startswith("launchType: FARGATE is not among")
 
 
 def test_a_public_address_is_refused_on_ec2() -> None:
@@ -352,15 +352,15 @@ def test_a_public_address_is_refused_on_ec2() -> None:
 @pytest.mark.parametrize(
     ("cpu", "memory", "told"),
     [
-        (300, 512, "overrides.cpu: 300 is no size of Fargate's; take one of 256, 512, 1024, 2048, 4096, 8192, 16384"),
-        (256, 4096, "overrides.memory: 4096 MiB does not go with 256 CPU units, which take 512 to 2048 MiB; take 2048"),
+        (300, 512, "overrides.cpu: 300 is not a size of Fargate; use one of 256, 512, 1024, 2048, 4096, 8192, 16384"),
+        (256, 4096, "overrides.memory: 4096 MiB is not valid with 256 CPU units, which need 512 to 2048 MiB; use 2048"),
         (
             1024,
             1024,
-            "overrides.memory: 1024 MiB does not go with 1024 CPU units, which take 2048 to 8192 MiB; take 2048",
+            "overrides.memory: 1024 MiB is not valid with 1024 CPU units, which need 2048 to 8192 MiB; use 2048",
         ),
-        (8192, 18432, "overrides.memory: 18432 MiB does not go with 8192 CPU units"),
-        (16384, 36864, "overrides.memory: 36864 MiB does not go with 16384 CPU units"),
+        (8192, 18432, "overrides.memory: 18432 MiB is not valid with 8192 CPU units"),
+        (16384, 36864, "overrides.memory: 36864 MiB is not valid with 16384 CPU units"),
     ],
 )
 def test_a_size_that_fargate_does_not_have_is_refused_with_one_that_it_has(cpu: int, memory: int, told: str) -> None:
@@ -391,18 +391,20 @@ def test_the_table_of_sizes_is_the_documented_one() -> None:
 
 def test_large_sizes_need_a_platform_version_that_has_them() -> None:
     large = {"overrides": {"cpu": 8192, "memory": 16384}}
-    assert refusal(platformVersion="1.3.0", **large).startswith("platformVersion: 1.3.0 has no tasks of 8192 CPU units")
+    assert refusal(platformVersion="1.3.0", **large).startswith(
+        "platformVersion: 1.3.0 does not support tasks of 8192 CPU units"
+    )
     assert plan(platformVersion="1.4.0", **large).parameters["PlatformVersion"] == "1.4.0"
 
 
 def test_windows_on_fargate_has_fewer_sizes_and_no_spot() -> None:
     windows = {"runtimePlatform": {"operatingSystemFamily": "WINDOWS_SERVER_2022_CORE"}}
     told = refusal(windows)
-    assert told == "overrides.cpu: 256 is no size of Windows on Fargate; take one of 1024, 2048, 4096"
+    assert told == "overrides.cpu: 256 is not a Windows size of Fargate; use one of 1024, 2048, 4096"
     fits = {"overrides": {"cpu": 1024, "memory": 2048}}
     assert plan(windows, platformVersion="1.0.0", **fits).parameters["PlatformVersion"] == "1.0.0"
     told = refusal(windows, launchType=None, capacityProviderStrategy=SPOT, **fits)
-    assert told == "capacityProviderStrategy: FARGATE_SPOT runs no Windows; name FARGATE alone"
+    assert told == "capacityProviderStrategy: FARGATE_SPOT does not support Windows; use only FARGATE"
 
 
 @pytest.mark.parametrize(
@@ -415,17 +417,17 @@ def test_windows_on_fargate_has_fewer_sizes_and_no_spot() -> None:
 )
 def test_what_an_old_platform_version_lacks_is_told(definition: Any, fields: Any, lacking: str) -> None:
     told = refusal(definition, platformVersion="1.3.0", **fields)
-    assert told == f"platformVersion: 1.3.0 has no {lacking}; take 1.4.0 or LATEST"
+    assert told == f"platformVersion: 1.3.0 does not support {lacking}; use 1.4.0 or LATEST"
     assert plan(definition, platformVersion="1.4.0", **fields).count == 1
 
 
 def test_on_instances_there_are_sizes_too_that_ecs_does_not_take_and_no_more_storage() -> None:
     for cpu in (64, 200_000):
         told = refusal(launchType="EC2", overrides={"cpu": cpu})
-        assert told == f"overrides.cpu: {cpu} is not a number of CPU units that ECS takes; take 128 to 196608"
+        assert told == f"overrides.cpu: {cpu} is not valid; ECS accepts 128 to 196608 CPU units"
     on_instances = {"launchType": None, "capacityProviderStrategy": [{"provider": "my-instances", "weight": 1}]}
     told = refusal(**on_instances, overrides={"ephemeralStorageGiB": 30})
-    assert told == "overrides.ephemeralStorageGiB: 30 is for Fargate alone; remove it"
+    assert told == "overrides.ephemeralStorageGiB: 30 is only for Fargate; remove it"
 
 
 def test_a_size_is_no_matter_on_ec2_and_must_be_there_on_fargate() -> None:
@@ -449,15 +451,15 @@ CONTAINERS = [
     [
         (
             {"containers": {"app": {"cpu": 256}}},
-            "overrides.cpu: the task's 256 CPU units are less than the 320 that its containers reserve together; raise",
+            "overrides.cpu: the task has 256 CPU units, but its containers reserve 320; raise",
         ),
         (
             {"containers": {"app": {"memory": 512, "memoryReservation": 500}}},
-            "overrides.memory: the task's 512 MiB are less than the 628 that its containers reserve together; raise it",
+            "overrides.memory: the task has 512 MiB, but its containers reserve 628; raise it",
         ),
         (
             {"containers": {"app": {"memoryReservation": 400}}},
-            "overrides.containers.app: reserves 400 MiB and may use 384; give both memory and memoryReservation",
+            "overrides.containers.app: reserves 400 MiB but has a limit of 384; set both memory and memoryReservation",
         ),
     ],
 )
@@ -468,7 +470,7 @@ def test_containers_that_do_not_fit_into_their_task_are_refused(overrides: dict[
 def test_a_task_that_is_made_too_small_for_its_containers_is_refused() -> None:
     definition = {"cpu": "1024", "memory": "2048", "containerDefinitions": [{"name": "app", "memory": 2048}]}
     told = refusal(definition, overrides={"cpu": 256, "memory": 512})
-    assert told == "overrides.memory: 512 MiB is less than container app's 2048; raise it to that or more"
+    assert told == "overrides.memory: 512 MiB is less than container app's 2048; raise it to at least that"
     fits = {"cpu": 256, "memory": 512, "containers": {"app": {"memory": 512}}}
     assert plan(definition, overrides=fits).parameters["Overrides"]["Memory"] == "512"
 
@@ -490,7 +492,7 @@ def test_execute_command_needs_a_task_role() -> None:
 def test_the_definitions_own_constraints_count_too() -> None:
     own = {"placementConstraints": [{"type": "memberOf", "expression": "x == y"}] * 8}
     assert refusal(own, launchType="EC2", placementConstraints=[{"type": "distinctInstance"}] * 3) == (
-        "placementConstraints: are 3, and the task definition has 8; ECS takes 10 together, so name 2 at most"
+        "placementConstraints: has 3, and the task definition 8; ECS accepts 10 in total, so give at most 2"
     )
     assert plan(own, launchType="EC2", placementConstraints=[{"type": "distinctInstance"}] * 2).count == 1
 
@@ -498,7 +500,7 @@ def test_the_definitions_own_constraints_count_too() -> None:
 def test_tags_that_are_propagated_count_too() -> None:
     own = {"tags": [{"key": f"own{n}", "value": ""} for n in range(10)]}
     assert refusal(own, propagateTags="TASK_DEFINITION", tags={f"t{n}": "" for n in range(40)}) == (
-        "tags: are 53 with the task definition's and Headgate's own, and ECS takes 50; "
+        "tags: are 53 with those of the task definition and Headgate; ECS accepts 50; "
         "remove 3, or set propagateTags to NONE"
     )
     assert plan(own, propagateTags="TASK_DEFINITION", tags={f"own{n}": "" for n in range(40)}).count == 1
@@ -507,9 +509,9 @@ def test_tags_that_are_propagated_count_too() -> None:
 
 def test_a_revision_that_cannot_run_as_wanted_is_refused() -> None:
     assert refusal({"status": "INACTIVE"}).startswith("taskDefinition: migrate:3 is INACTIVE")
-    assert refusal({"compatibilities": ["EC2"]}).startswith("launchType: FARGATE is none of")
+    assert refusal({"compatibilities": ["EC2"]}).startswith("launchType: FARGATE is not among")
     told = refusal({"compatibilities": ["EC2"]}, launchType=None, capacityProviderStrategy=SPOT)
-    assert told.startswith("capacityProviderStrategy: FARGATE is none of")
+    assert told.startswith("capacityProviderStrategy: FARGATE is not among")
     assert "ephemeralStorageGiB" in refusal(launchType="EC2", overrides={"ephemeralStorageGiB": 30})
 
 
@@ -520,7 +522,7 @@ def test_a_role_that_may_not_be_passed_is_found_out_before_anything_runs(roles: 
     if fits:
         assert plan(roles=roles).count == 1
     else:
-        assert refusal(roles=roles).endswith("may not be passed; let the stack's parameter TaskRoles cover it")
+        assert refusal(roles=roles).endswith("may not be passed; the stack's parameter TaskRoles must cover it")
 
 
 @pytest.mark.parametrize("field", ["taskRole", "executionRole"])
@@ -533,10 +535,10 @@ def test_a_role_instead_of_the_definitions_must_be_allowed_and_this_accounts(fie
     assert made.parameters["Overrides"] == {spelled: f"arn:aws:iam::{ACCOUNT}:role/jobs/other"}
     assert refusal(roles="jobs/*", overrides=role(ACCOUNT, "admin")) == (
         f"overrides.{field}: arn:aws:iam::{ACCOUNT}:role/admin may not be passed; "
-        "let the stack's parameter TaskRoles cover it"
+        "the stack's parameter TaskRoles must cover it"
     )
     assert refusal(roles="*", overrides=role("210987654321", "jobs/other")) == (
-        f"overrides.{field}: arn:aws:iam::210987654321:role/jobs/other is another account's; name a role of {ACCOUNT}"
+        f"overrides.{field}: arn:aws:iam::210987654321:role/jobs/other is in another account; use a role of {ACCOUNT}"
     )
 
 
@@ -723,4 +725,4 @@ def test_the_environment_of_the_task_counts_once_for_each_container() -> None:
     assert plan(environment={"A": "x" * 4000}).parameters["Overrides"]
     told = refusal(environment={"A": "x" * 4100})
     assert told.startswith("overrides: are 8")
-    assert told.endswith("put what is long into S3 (environment is in them, once for each container)")
+    assert told.endswith("put long values into S3 (environment counts once for each container)")

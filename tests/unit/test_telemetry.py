@@ -417,6 +417,14 @@ class TestTell:
             (1_000_000, False, None, "message-1"),
         ]
 
+    def test_record_is_another_name_of_it(self, stream: FakeStream, kinesis: Any) -> None:
+        telemetry = told_of(kinesis)
+        telemetry.tell(ok=False, milliseconds=20, unit="message-1", began=2.0)
+        telemetry.record(ok=False, milliseconds=20, unit="message-1", began=2.0)
+        told, recorded = [json.loads(record["Data"]) for record in stream.records]
+        assert recorded == told
+        assert recorded["outcomes"] == [[2_000, False, 20.0, "message-1"]]
+
     @pytest.mark.parametrize("known", [{}, {"target": "ecs-service/shop/web"}, {"revision": "7"}])
     def test_it_only_warns_where_it_does_not_know_of_what(
         self, stream: FakeStream, kinesis: Any, caplog: pytest.LogCaptureFixture, known: dict[str, str]

@@ -70,7 +70,7 @@ def test_a_healthy_last_bake_promotes() -> None:
 
 def test_a_bake_without_guards_ran_its_course() -> None:
     verdict = judged(plan_of(guards={}))
-    assert (verdict.outcome, verdict.reason) == ("continue", "the bake ran its course")
+    assert (verdict.outcome, verdict.reason) == ("continue", "the bake is over")
 
 
 def test_evidence_at_the_line_rolls_back() -> None:
@@ -148,13 +148,13 @@ def test_a_promote_that_was_meant_for_an_earlier_step_does_nothing_for_this_one(
 def test_a_bake_without_traffic_bakes_on_and_says_who_was_silent(counts: dict[str, Arm], who: str) -> None:
     verdict = judged(**counts, extra_bakes=3)
     assert (verdict.outcome, verdict.next, verdict.step, verdict.bake) == ("inconclusive", "bake", 0, 4)
-    assert verdict.reason == f"no request of {who} was seen during the bake at 10 %; baking on"
+    assert verdict.reason == f"no request of {who} was seen during the bake at 10 %; baking again"
 
 
 def test_a_step_that_never_sees_traffic_rolls_back_in_the_end() -> None:
     verdict = judged(**SILENT, extra_bakes=MAX_EXTRA_BAKES)
     assert (verdict.outcome, verdict.next) == ("roll-back", "roll-back")
-    assert verdict.reason == ("no request of the candidate was seen during the bake at 10 %, 12 extra bakes included")
+    assert verdict.reason == ("no request of the candidate was seen during the bake at 10 %, including 12 extra bakes")
 
 
 def test_no_data_fails_at_once_where_the_request_says_so() -> None:
@@ -227,20 +227,20 @@ class TestMeasures:
         # A function that is always starting has no request whose time says anything.
         verdict = judged(self.BOTH, **HEALTHY, others={"latency": latency})
         assert (verdict.outcome, verdict.next) == ("inconclusive", "bake")
-        assert verdict.reason == f"no request of {who} that tells its time was seen during the bake at 10 %; baking on"
+        assert verdict.reason == f"no request of {who} with a duration was seen during the bake at 10 %; baking again"
 
     def test_a_candidate_that_neither_answers_nor_tells_its_time_is_silent(self) -> None:
         plan = plan_of(guards={"latency": {"thresholdMs": 250}})
         verdict = judged(plan, stable=Arm(900, 0), others={"latency": (NONE, Arm(890, 30))})
         assert (verdict.next, verdict.reason) == (
             "roll-back",
-            "the candidate reported none of about 99 requests that it had at 10 %",
+            "the candidate reported none of the about 99 requests expected at 10 %",
         )
 
     def test_data_that_a_custom_guard_misses_are_told_by_its_name(self) -> None:
         verdict = judged(self.CUSTOM, **HEALTHY, others={"custom0": (NONE, Arm(90, 0))})
         assert verdict.reason == (
-            "no request of the candidate (lost orders) was seen during the bake at 10 %; baking on"
+            "no request of the candidate (lost orders) was seen during the bake at 10 %; baking again"
         )
 
     def test_a_custom_guard_that_reaches_its_line_is_told_by_its_name(self) -> None:
@@ -312,7 +312,7 @@ class TestEarlyPromotion:
         plan = plan_of(guards={"errors": {}, "promoteEarly": {}}, onFailure={"pause": {"limitSeconds": 60}})
         found = found_of(plan, **GOOD, signals=[signal_of("promote-early", by="judge", reason=self.REASON)])
         verdict = judge_pause(plan, found, failed=False)
-        assert (verdict.outcome, verdict.reason) == ("roll-back", "nobody decided within 60 s")
+        assert (verdict.outcome, verdict.reason) == ("roll-back", "no operator decided within 60 s")
 
 
 PAUSING = {"onFailure": {"pause": {"at": "current", "limitSeconds": 60}}}
@@ -373,7 +373,7 @@ def test_a_candidate_that_is_silent_where_its_share_is_loud_is_broken(stable: in
     assert (stable * weight / (100 - weight) >= MIN_DUE_OF_SILENT) == loud
     assert verdict.next == ("roll-back" if loud else "bake")
     if loud:
-        assert verdict.reason == f"the candidate reported none of about 20 requests that it had at {weight} %"
+        assert verdict.reason == f"the candidate reported none of the about 20 requests expected at {weight} %"
 
 
 @pytest.mark.parametrize("wish", ["wait", "fail", "pass"])
@@ -392,7 +392,7 @@ def test_the_extra_bakes_of_a_long_plan_are_few_for_each_step() -> None:
     at_most = MAX_EXTRA_BAKES_IN_ALL // 100
     assert judged(plan, **SILENT, extra_bakes=at_most - 1).next == "bake"
     verdict = judged(plan, **SILENT, extra_bakes=at_most)
-    assert (verdict.next, verdict.reason.endswith(f", {at_most} extra bakes included")) == ("roll-back", True)
+    assert (verdict.next, verdict.reason.endswith(f", including {at_most} extra bakes")) == ("roll-back", True)
 
 
 def test_promoting_fully_is_noted_as_an_operators_overruling() -> None:
@@ -437,7 +437,7 @@ class TestPauses:
         plan = plan_of(onFailure={"pause": {"limitSeconds": 60, "then": then}})
         verdict = self.judged(plan, failed=failed)
         assert (verdict.outcome, verdict.next, verdict.step) == (outcome, next_, step)
-        assert verdict.reason == "nobody decided within 60 s"
+        assert verdict.reason == "no operator decided within 60 s"
 
     @pytest.mark.parametrize("fault", [{"firing": ["errors"]}, {"signals": [signal_of("alarm", by="errors")]}])
     def test_an_alarm_ends_a_pause_that_was_not_for_a_failure(self, fault: dict[str, Any]) -> None:
@@ -449,7 +449,7 @@ class TestPauses:
     @pytest.mark.parametrize("fault", [{"firing": ["errors"]}, {"signals": [signal_of("alarm", by="errors")]}])
     def test_an_alarm_tells_nothing_new_in_a_pause_for_a_failure(self, fault: dict[str, Any]) -> None:
         verdict = self.judged(plan_of(onFailure={"pause": {"then": "promote"}}), failed=True, **fault)
-        assert (verdict.next, verdict.reason) == ("promote", "nobody decided within 86400 s")
+        assert (verdict.next, verdict.reason) == ("promote", "no operator decided within 86400 s")
 
     @pytest.mark.parametrize("step", [1, 2])
     def test_a_pause_after_the_last_step_can_only_promote_or_roll_back(self, step: int) -> None:

@@ -1,4 +1,4 @@
-"""The errors that the state machines tell apart; a class's name is the error name in their Retry and Catch blocks."""
+"""Errors that the state machines distinguish. A class's name is the error name in their Retry and Catch blocks."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ class HeadgateError(Exception):
 
 
 class Transient(HeadgateError):  # noqa: N818 - the name is part of the machines' contract
-    """Something outside failed in a way that another attempt may cure.
+    """A temporary failure outside Headgate.
 
-    The machines retry this error and its subclasses, each by its name in ``statemachines/source/shapes.py``.
+    The machines retry this error and its subclasses. ``statemachines/source/shapes.py`` lists each by name.
     """
 
 
 class Contended(Transient):
-    """Others wrote to the same item each time, and the attempts of an optimistic write are used up."""
+    """An optimistic write used up its attempts because other writers changed the item each time."""
 
 
 class RequestRefused(HeadgateError):  # noqa: N818 - the name is part of the machine's contract
-    """The request cannot be carried out as it stands; nothing was touched. The message names field, value and fix."""
+    """The request cannot be carried out. Nothing was changed. The message names field, value and fix."""
 
 
 class TargetNotReady(HeadgateError):  # noqa: N818
-    """The target is not where it should be yet; the machine calls again."""
+    """The target is not ready yet. The machine tries again."""
 
 
 class TargetChanged(HeadgateError):  # noqa: N818
-    """Somebody else moved the target. The rollout stops and leaves it as found."""
+    """Someone else changed the target. The rollout stops and leaves it as it is."""
 
 
 class SignalRefused(HeadgateError):  # noqa: N818
-    """A signal that means nothing now: its rollout is not known, has ended, or is in another phase."""
+    """The signal does not apply: its rollout is unknown, has ended, or is in another phase."""
 
 
 class Aborted(HeadgateError):  # noqa: N818
-    """An operator has asked for the rollout to be rolled back."""
+    """An operator requested a rollback."""
 
 
 class LockLost(HeadgateError):  # noqa: N818
-    """This execution no longer owns the target's lock, so it must not have any further effect."""
+    """This execution no longer owns the target's lock and must not change anything."""

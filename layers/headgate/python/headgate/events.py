@@ -1,7 +1,7 @@
-"""What Headgate says on its bus: a model of the detail of every event, and which detail-type has which.
+"""Models of the events on Headgate's bus, by detail-type.
 
-The functions do not import this module; it serves whoever receives the events, the JSON Schemas in ``docs/schemas``
-and the tests. An event is published at least once, always with the same ``id``.
+The functions do not import this module. It serves the receivers of events, the JSON Schemas in ``docs/schemas`` and the
+tests. An event is published at least once, always with the same ``id``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WholeNumber = Annotated[int, Field(ge=0)]
 
 
 class PublishedEvent(Wire):
-    """What every event says."""
+    """Fields of every event."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -49,16 +49,16 @@ class PublishedEvent(Wire):
 
 
 class RevisionCounts(Wire):
-    """What one revision did: requests begun, and how many of them failed."""
+    """Counts of one revision."""
 
     requests: WholeNumber
     """Requests that began in this step or rollout."""
     failures: WholeNumber
-    """How many of them failed."""
+    """Failures among these requests."""
 
 
 class MeasureCounts(Wire):
-    """How the revisions compare on one measure."""
+    """Comparison of the revisions on one measure."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -78,29 +78,29 @@ class MeasureCounts(Wire):
 
 
 class BakeEvidence(Wire):
-    """What a bake was judged by."""
+    """Evidence of a bake."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     measures: list[MeasureCounts]
-    """One for each guard that compares; none before traffic was shifted."""
+    """One for each guard that compares; empty before traffic was shifted."""
     alarms: list[str]
-    """Alarms in ALARM that have gone there since the rollout started."""
+    """Alarms that went to ALARM since the rollout started and still are."""
 
 
 class RolloutRefused(PublishedEvent):
-    """The request cannot be carried out. Nothing was touched."""
+    """The request cannot be carried out. Nothing was changed."""
 
     target: str | None = None
-    """Missing if the request names no target that can be read."""
+    """Missing if the target in the request is not valid."""
     reason: str
-    """What is wrong: field, value and fix."""
+    """Field, value and fix."""
     stable: str | None = None
     """The revision that serves. Missing if the target was not read."""
     candidate: str | None = None
-    """The revision that was requested, if it is known."""
+    """The requested revision, if it is known."""
     undo_of: RolloutId | None = None
-    """The rollout that this one was to undo."""
+    """The rollout to undo, if this was an undo."""
 
 
 class RolloutStarted(PublishedEvent):
@@ -115,11 +115,11 @@ class RolloutStarted(PublishedEvent):
     firing: list[str]
     """Guard alarms that are in ALARM already. They count once they have recovered."""
     warnings: list[str] | None = None
-    """What may undo the rollout from outside, each with the fix. Missing if there is none."""
+    """External changes that may undo the rollout, each with the fix. Missing if there are none."""
 
 
 class StepStarted(PublishedEvent):
-    """The weight of the step is in force, and its bake begins."""
+    """The weight of the step is in effect, and its bake begins."""
 
     target: str
     """Key of the target."""
@@ -132,12 +132,12 @@ class StepStarted(PublishedEvent):
 
 
 class StepBaked(StepStarted):
-    """The bake is over. The event has the evidence that it gathered."""
+    """The bake is over. The event has its evidence."""
 
     ended_by: SignalKind | Literal["time"]
-    """The signal that ended the bake, or ``time`` if it ran its course."""
+    """The signal that ended the bake, or ``time`` if its time was up."""
     evidence: BakeEvidence
-    """What the bake was judged by."""
+    """Evidence of the bake."""
 
 
 class RolloutPaused(PublishedEvent):
@@ -147,36 +147,36 @@ class RolloutPaused(PublishedEvent):
     target: str
     """Key of the target."""
     step: WholeNumber
-    """The step with which a resumed rollout goes on; one past the last if only the promotion is left."""
+    """The step with which a resumed rollout continues; one past the last if only the promotion is left."""
     reason: str
     """Why it paused."""
     limit_seconds: Annotated[int, Field(ge=1)]
     """How long it waits."""
     then: Literal["rollback", "promote"]
-    """What follows when no signal has come by then."""
+    """What happens if no signal arrives in time."""
 
 
 class VerdictReached(PublishedEvent):
-    """The verdict on a bake from evidence, alarms and signals, or the end of a pause."""
+    """The verdict on a bake, from evidence, alarms and signals, or on a pause."""
 
     target: str
     """Key of the target."""
     step: WholeNumber
-    """The step that was judged; after a pause, the one with which the rollout goes on."""
+    """The step that was judged; after a pause, the one with which the rollout continues."""
     weight: WeightPercent | None = None
     """Percent of traffic for the candidate. Missing at the end of a pause, as are ``bake`` and ``evidence``."""
     bake: WholeNumber | None = None
     """How many bakes of this step came before this one."""
     verdict: VerdictOutcome
-    """What follows."""
+    """The verdict."""
     reason: str
     """The verdict in one sentence."""
     evidence: BakeEvidence | None = None
-    """What the bake was judged by."""
+    """Evidence of the bake."""
 
 
 class RolloutEnded(PublishedEvent):
-    """How a rollout ended: what all its endings say."""
+    """Fields that all ends of a rollout share."""
 
     target: str
     """Key of the target."""
@@ -189,7 +189,7 @@ class RolloutEnded(PublishedEvent):
     undo_of: RolloutId | None = None
     """The rollout that this one undoes, if it is an undo."""
     redriven: Redriven | None = None
-    """Of a consumer: what became of the messages that failed during the rollout."""
+    """For a consumer: the messages that failed during the rollout and where they went."""
 
 
 class RolloutSucceeded(RolloutEnded):
@@ -207,7 +207,7 @@ class RolloutRolledBack(RolloutEnded):
 
 
 class RolloutStopped(RolloutEnded):
-    """Headgate could not bring the target to either end and left it as found. An operator has to look."""
+    """Headgate could neither promote nor roll back, and left the target as it is. An operator has to act."""
 
 
 class RolloutUndone(RolloutEnded):
@@ -220,7 +220,7 @@ class RolloutUndone(RolloutEnded):
 
 
 class TaskAttempt(Wire):
-    """How one attempt of one ECS task ended."""
+    """Result of one attempt of one ECS task."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -229,11 +229,11 @@ class TaskAttempt(Wire):
     attempt: Annotated[int, Field(ge=1)]
     """Number of the attempt, from 1."""
     on_demand: bool
-    """Whether it ran on ``FARGATE`` as the fallback of ``FARGATE_SPOT``."""
+    """Whether the attempt ran on ``FARGATE`` as the fallback of ``FARGATE_SPOT``."""
     outcome: TaskOutcome
     """How the attempt ended."""
     reason: str
-    """The same in one sentence."""
+    """Explanation in one sentence."""
     stop_code: str = ""
     """Stop code of ECS."""
     status_reason: str = ""
@@ -251,7 +251,7 @@ class TaskAttempt(Wire):
     containers: list[ContainerEnd] | None = None
     """How each container ended. Missing if another attempt followed."""
     next: str
-    """Why the task was run again, or was not."""
+    """Why the task was or was not run again."""
 
 
 class TaskLog(Wire):
@@ -266,11 +266,11 @@ class TaskLog(Wire):
     lines: list[str]
     """The last lines."""
     unreadable: str | None = None
-    """Why there are no lines, if the log could not be read."""
+    """Error if the log could not be read."""
 
 
 class TaskRun(Wire):
-    """How one of the tasks ended."""
+    """Result of one task."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -281,17 +281,17 @@ class TaskRun(Wire):
     error: str
     """Error name with which the execution fails. Empty if the task succeeded."""
     reason: str
-    """The same in one sentence."""
+    """Explanation in one sentence."""
     exit_codes: dict[str, int]
     """Exit code of each container that has one."""
     attempts: list[TaskAttempt]
     """Every attempt."""
     logs: list[TaskLog]
-    """Logs of the containers that failed, three at most."""
+    """Logs of the failed containers, at most three."""
 
 
 class TaskEnded(Wire):
-    """An ECS task, or all tasks of a count, has ended and is not run again."""
+    """An ECS task, or all tasks of a count, ended and will not run again."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -304,23 +304,23 @@ class TaskEnded(Wire):
     execution: str
     """ARN of the execution."""
     outcome: TaskOutcome | Literal["refused"]
-    """``succeeded`` if every task did; otherwise how the first task ended that did not."""
+    """``succeeded`` if every task succeeded; otherwise the outcome of the first task that did not."""
     error: str
     """Error name with which the execution fails. Empty if it succeeds."""
     reason: str
-    """The same in one sentence."""
+    """Explanation in one sentence."""
     task_definition: str | None = None
-    """The revision that was run. Missing if the request was refused."""
+    """ARN of the revision that ran. Missing if the request was refused."""
     count: WholeNumber
     """How many tasks were requested."""
     succeeded: WholeNumber
     """How many tasks succeeded."""
     tasks: list[TaskRun]
-    """How each task ended."""
+    """Result of each task."""
 
 
 class RedriveReport(Wire):
-    """What a dry run has found in the queue."""
+    """Report of a dry run."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -333,15 +333,15 @@ class RedriveReport(Wire):
     oldest_seconds: WholeNumber
     """Age of the oldest message in the sample."""
     reasons: dict[str, WholeNumber]
-    """How often each reason occurs among the messages that were read; the empty text counts those that give none."""
+    """Count of each reason among the messages that were read. Messages without a reason count under the empty text."""
     sample: list[Sampled]
     """Some of the messages."""
     warnings: list[str]
-    """What may go wrong."""
+    """Possible problems."""
 
 
 class RedriveEnded(Wire):
-    """A redrive or dry run has ended."""
+    """A redrive or dry run ended."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -360,9 +360,9 @@ class RedriveEnded(Wire):
     way: Way | None = None
     """How messages were moved."""
     why: str | None = None
-    """Why they were moved this way."""
+    """Why this way was chosen."""
     moved: WholeNumber
-    """Messages that were moved, or whose batch the function has processed."""
+    """Messages that were moved, or whose batch the function processed."""
     skipped: WholeNumber
     """Messages that the filter did not match."""
     failed: WholeNumber
@@ -372,15 +372,15 @@ class RedriveEnded(Wire):
     remaining: WholeNumber
     """Messages in the queue at the end, approximately."""
     records: WholeNumber
-    """Stream records that the function has processed."""
+    """Stream records that the function processed."""
     expired: WholeNumber
     """Stream records that the stream no longer holds."""
     seconds: WholeNumber
-    """How long it took."""
+    """Duration in seconds."""
     reason: str
     """Why it ended this way."""
     report: RedriveReport | None = None
-    """Only of a dry run."""
+    """Only for a dry run."""
 
 
 EVENTS: dict[str, type[Wire]] = {
@@ -402,4 +402,4 @@ EVENTS: dict[str, type[Wire]] = {
     "Redrive Requested": RedriveRequest,
     "Redrive Ended": RedriveEnded,
 }
-"""The model of each detail-type: first those of rollouts, three that come in and then those that go out."""
+"""The model of each detail-type. Rollouts come first: three incoming types, then the outgoing ones."""

@@ -1,4 +1,4 @@
-"""What hooks share: invoking a version, comparing an answer, and the answers that a hook must give."""
+"""Helpers for hooks: invoke a version, compare an answer, and build the answer of a hook."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 ANSWER_SECONDS = 50
-"""How long a sample hook waits for an answer; it has a minute itself."""
+"""Seconds that a sample hook waits for an answer. Its own timeout is a minute."""
 
 
 class Answer(NamedTuple):
-    """What an invocation came to."""
+    """Result of an invocation."""
 
     payload: Any
     version: str
@@ -24,7 +24,7 @@ class Answer(NamedTuple):
 
 
 def invoke(client: LambdaClient, function: str, qualifier: str, payload: Any) -> Answer:
-    """Invoke a version or alias and wait for its answer; a failure is part of the answer."""
+    """Invoke a version or alias and wait for its answer. A failure is returned as ``error``."""
     try:
         response = client.invoke(FunctionName=function, Qualifier=qualifier, Payload=json.dumps(payload).encode())
     except (ClientError, BotoCoreError) as error:
@@ -37,7 +37,7 @@ def invoke(client: LambdaClient, function: str, qualifier: str, payload: Any) ->
 
 
 def _payload_in(text: str) -> Any:
-    """An answer as data. A custom runtime may answer what is no JSON: that stays text."""
+    """Parse an answer. A custom runtime may answer text that is not JSON: return it as it is."""
     try:
         return json.loads(text) if text else None
     except ValueError:
@@ -45,7 +45,7 @@ def _payload_in(text: str) -> Any:
 
 
 def fault_in(config: Any, known: tuple[str, ...], path: str) -> str:
-    """What a hook cannot do with a part of its config; empty if nothing. Nothing is passed over: it would test less."""
+    """Describe the first fault of a part of a hook's config; empty if there is none."""
     if not isinstance(config, dict):
         return f"{path} is {json.dumps(config)}; give an object with {' or '.join(known)}"
     unknown = next((name for name in config if name not in known), None)
@@ -53,32 +53,32 @@ def fault_in(config: Any, known: tuple[str, ...], path: str) -> str:
 
 
 def mismatch(expected: Any, given: Any) -> str:
-    """Where ``given`` lacks something of ``expected``; empty if it has it all, or None is expected.
+    """Describe how ``given`` differs from ``expected``; empty if it does not, or if None is expected.
 
-    Objects may hold more than is expected of them, those in lists too.
+    Objects may have more fields than expected, also in lists.
     """
     return "" if expected is None else _mismatch(expected, given, "answer")
 
 
 def _mismatch(expected: Any, given: Any, path: str) -> str:
     if isinstance(expected, dict) and isinstance(given, dict):
-        wrongs = (_mismatch(value, given.get(name), f"{path}.{name}") for name, value in expected.items())
-        return next((wrong for wrong in wrongs if wrong), "")
+        differences = (_mismatch(value, given.get(name), f"{path}.{name}") for name, value in expected.items())
+        return next((difference for difference in differences if difference), "")
     if isinstance(expected, list) and isinstance(given, list) and len(expected) == len(given):
         pairs = enumerate(zip(expected, given, strict=True))
-        wrongs = (_mismatch(value, other, f"{path}[{index}]") for index, (value, other) in pairs)
-        return next((wrong for wrong in wrongs if wrong), "")
-    # To Python, true is 1.
+        differences = (_mismatch(value, other, f"{path}[{index}]") for index, (value, other) in pairs)
+        return next((difference for difference in differences if difference), "")
+    # In Python, True == 1.
     if expected == given and isinstance(expected, bool) == isinstance(given, bool):
         return ""
     return f"{path} is {json.dumps(given)}, expected {json.dumps(expected)}"
 
 
 def succeeded(details: dict[str, Any]) -> dict[str, Any]:
-    """The answer that lets the rollout go on."""
+    """Return the answer that lets the rollout continue."""
     return {"hookStatus": "SUCCEEDED", "hookDetails": details}
 
 
 def failed(reason: str) -> dict[str, Any]:
-    """The answer that rolls the rollout back."""
+    """Return the answer that rolls back the rollout."""
     return {"hookStatus": "FAILED", "hookDetails": {"reason": reason}}

@@ -1,4 +1,4 @@
-"""What every request is known by. Without the models of any request: some functions only need to know an id."""
+"""Ids of requests. Without the request models, because some functions need only the id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,127}")
 
 
 def must_match(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
-    """A validator that refuses, with these words, what the pattern does not match as a whole."""
+    """Return a validator that refuses, with the message ``what``, text that does not match the whole pattern."""
 
     def check(value: str) -> str:
         if not pattern.fullmatch(value):
@@ -24,22 +24,22 @@ def must_match(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
 
 
 check_rollout_id = must_match(_ID, "must be 1 to 128 letters, digits or ._:/@+=- and start with a letter or digit")
-"""Raises ValueError for what no rollout can be known by."""
+"""Raises ValueError for an invalid rollout id."""
 
 
 def is_rollout_id(value: object) -> TypeGuard[str]:
-    """Whether this may be a rollout's id."""
+    """Return whether a value is a valid rollout id."""
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 def recorded_id(given: object, execution: str) -> str:
-    """The id that an execution's rollout is recorded under, whatever its request gives for one.
+    """Return the id under which an execution's rollout is recorded.
 
     Parameters
     ----------
     given
-        The id in its input; None if there is none.
+        The id in the input; None if there is none.
     execution
-        The execution's ARN or name. Its name serves where the request was refused for an id that no record can have.
+        ARN or name of the execution. Its name is used if the given id is invalid.
     """
     return given if is_rollout_id(given) else execution.rsplit(":", 1)[-1]

@@ -1,25 +1,25 @@
-"""Per-request outcomes on the telemetry stream: the client for services, and the record both sides agree on.
+"""Client that reports the outcome of each request to the telemetry stream.
 
-The client needs nothing but boto3 and the standard library, and never breaks the handler it wraps::
+It needs only boto3 and the standard library, and never breaks the handler that it wraps::
 
     telemetry = Telemetry(stream="headgate-telemetry")
 
     @telemetry.observe
     def handler(event, context): ...
 
-Where some requests fail together (a client that tries again, a poisoned message), say which::
+If some requests fail together (a client that retries, a poisoned message), name what they share::
 
     @telemetry.observe(unit=lambda event, context: event["clientId"])
     def handler(event, context): ...
 
-A handler of batches, or a service that is no Lambda function, tells each outcome by itself::
+A batch handler, or a service that is not a Lambda function, records each outcome itself::
 
     telemetry = Telemetry(stream="headgate-telemetry", target="lambda-alias/orders/live", revision="7")
-    telemetry.tell(ok=False, milliseconds=12.5, unit=message_id)
+    telemetry.record(ok=False, milliseconds=12.5, unit=message_id)
 
-A record carries the outcomes of one execution environment since its last record. It goes out at the end of an
+A stream record holds the outcomes of one execution environment since its last record. It is sent at the end of an
 invocation: at once after a failure, otherwise when the last one is ``flush_seconds`` old. A frozen environment cannot
-send, so the last second's successes of an environment that gets no further request arrive with its next one.
+send, so its last successes arrive with its next request.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ R = TypeVar("R")
 _log = logging.getLogger(__name__)
 
 PARTITIONS = 8
-"""Partition keys per target: few, because the consumer keeps a watermark for each."""
+"""Partition keys per target. Few, because the consumer keeps a watermark for each."""
 
 MAX_BUFFERED = 2_500
-"""Outcomes kept while the stream cannot be reached; older ones are given up. A record stays far below 1 MiB."""
+"""Outcomes kept while the stream cannot be reached. Older ones are dropped. A record stays far below 1 MiB."""
 
 MAX_UNIT = 64
-"""Characters of a unit's name that are told."""
+"""Characters of a unit's name that are sent."""
 
 HOLD_OFF_SECONDS = 2.0
-"""How long a stream that did not answer is left alone; twice as long each time, up to a minute."""
+"""Pause after the stream did not answer. Doubles each time, up to a minute."""
 
 THROTTLED_SECONDS = 1.0
-"""How long a stream that has too much to do is left alone: what waits for it grows, and costs more at each try."""
+"""Pause after the stream throttled a record: each retry sends more and costs more."""
 
 
 class Telemetry:
@@ -65,14 +65,14 @@ class Telemetry:
     Parameters
     ----------
     stream
-        Name or ARN of the Kinesis stream; empty switches telemetry off.
+        Name or ARN of the Kinesis stream. Empty switches telemetry off.
     client
-        A Kinesis client; made at the first record where none is given.
+        A Kinesis client. Default: created at the first record.
     flush_seconds
-        How long successes may wait for company.
+        How long successes are buffered at most.
     target, revision
-        What ``tell`` reports on: the key of a target (``lambda-alias/<function>/<alias>``) and what of it runs here.
-        A wrapped handler knows both from its context.
+        Key of the target (``lambda-alias/<function>/<alias>``) and revision that ``record`` reports on. A wrapped
+        handler gets both from its context.
     """
 
     def __init__(
@@ -92,14 +92,14 @@ class Telemetry:
         self._buffers: dict[tuple[str, str], list[list[Any]]] = {}
         """Outcomes not sent yet, by target and revision."""
         self._lock = threading.Lock()
-        """Around the buffers, never around a request to the stream: a service may serve by many threads."""
-        # A new environment reports its first request at once, good or bad: were only failures to come at once, a
-        # candidate, whose environments are all new, would look worse than it is.
+        """Guards the buffers, but never a request to the stream: a service may have many threads."""
+        # A new environment reports its first request at once, good or bad. If only failures came at once, a candidate,
+        # whose environments are all new, would look worse than it is.
         self._flushed = float("-inf")
         self._held_off_until = float("-inf")
         self._hold_off = HOLD_OFF_SECONDS
         self._warm = False
-        # Named when it first reports: environments that start from one snapshot are not one instance.
+        # Set at the first report: environments that start from the same snapshot are different instances.
         self._instance: uuid.UUID | None = None
 
     @overload
@@ -111,40 +111,45 @@ class Telemetry:
     def observe(
         self, handler: Callable[P, R] | None = None, *, unit: Callable[[Any, Any], str | None] | None = None
     ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
-        """Wrap a Lambda handler: what it returns or raises is unchanged, and its outcome is reported.
+        """Wrap a Lambda handler and report its outcome. What it returns or raises stays unchanged.
 
         Parameters
         ----------
         unit
-            Names, from event and context, what fails together: a client, a session, a trace, a message. Failures of
-            one unit within three to four minutes count once. An asynchronously invoked function's
-            ``context.aws_request_id`` stays the same when Lambda tries again.
+            Returns the name of what fails together, from event and context: a client, a session, a trace, a message.
+            Failures of one unit within three to four minutes count once. For an asynchronous function,
+            ``context.aws_request_id`` stays the same when Lambda retries.
         """
         if handler is None:
             return functools.partial(self._observed, unit=unit)
         return self._observed(handler, unit)
 
-    def tell(
+    def record(
         self, *, ok: bool, milliseconds: float | None = None, unit: str | None = None, began: float | None = None
     ) -> None:
-        """Report one request of the target and revision that the client was made for; never raises.
+        """Report one request of the target and revision that the client was made for. Never raises.
 
         Parameters
         ----------
         milliseconds
-            How long it took; None where nobody measured.
+            Duration of the request; None if it was not measured.
+        unit
+            Name of what failed, as for ``observe``.
         began
-            When it began, in seconds since 1970; now, less what it took, by default.
+            Start of the request, in seconds since 1970. Default: now minus its duration.
         """
         if not self._stream:
             return
         try:
             if not self._target or not self._revision:
-                raise ValueError("telemetry.tell needs to know what it tells of: Telemetry(..., target=, revision=)")  # noqa: TRY301
+                raise ValueError("telemetry.record needs a target and a revision: Telemetry(..., target=, revision=)")  # noqa: TRY301
             at = time.time() - (milliseconds or 0.0) / 1000 if began is None else began
             self._keep((self._target, self._revision), at, milliseconds, ok=ok, unit=unit)
         except Exception:  # noqa: BLE001 - telemetry must never fail the request it reports on
             _log.warning("telemetry was not sent", exc_info=True)
+
+    tell = record
+    """Earlier name of ``record``."""
 
     def _observed(self, handler: Callable[P, R], unit: Callable[[Any, Any], str | None] | None) -> Callable[P, R]:
         @functools.wraps(handler)
@@ -174,7 +179,7 @@ class Telemetry:
         unit: Callable[[Any, Any], str | None] | None,
     ) -> None:
         try:
-            # The first request of an environment pays for its start: that says nothing of the revision.
+            # The first request of an environment includes its cold start, which does not describe the revision.
             milliseconds = seconds * 1000 if self._warm else None
             self._warm = True
             target = target_of(context)
@@ -187,8 +192,8 @@ class Telemetry:
     def _keep(
         self, whose: tuple[str, str], begun: float, milliseconds: float | None, *, ok: bool, unit: str | None
     ) -> None:
-        outcome: list[Any] = [int(begun * 1000), bool(ok), _told(milliseconds)]
-        # A unit without a name is none: else all that lack one would count as one.
+        outcome: list[Any] = [int(begun * 1000), bool(ok), _valid_milliseconds(milliseconds)]
+        # An empty name is not a unit: otherwise all failures without a name would count as one.
         if not ok and unit is not None and (name := str(unit)[:MAX_UNIT]):
             outcome.append(name)
         with self._lock:
@@ -209,19 +214,19 @@ class Telemetry:
         try:
             client = self._kinesis()
             for whose in list(waiting):
-                # Given up before it is sent: whether a request without an answer arrived cannot be known, and an
-                # outcome that is counted twice misleads the judge, while one that is missing does not.
+                # Removed before it is sent: a request without an answer may have arrived. An outcome that counts twice
+                # misleads the judge; a missing one does not.
                 outcomes = waiting.pop(whose)
                 try:
                     self._send(client, *whose, outcomes)
                 except client.exceptions.ProvisionedThroughputExceededException:
-                    waiting[whose] = outcomes  # It did not arrive: a later request tries again.
+                    waiting[whose] = outcomes  # Not accepted: a later request tries again.
                     self._held_off_until = time.monotonic() + THROTTLED_SECONDS
-                    _log.warning("telemetry is throttled; it waits for a later request")
+                    _log.warning("the telemetry stream throttled a record; a later request sends it")
                     return
             self._hold_off = HOLD_OFF_SECONDS
         except Exception:
-            # Each try may cost its timeout, and the service's callers must not pay that again and again.
+            # Each attempt may take its whole timeout, which delays the service's callers.
             self._held_off_until = time.monotonic() + self._hold_off
             self._hold_off = min(60.0, 2 * self._hold_off)
             raise
@@ -229,7 +234,7 @@ class Telemetry:
             self._take_back(waiting)
 
     def _take_back(self, waiting: dict[tuple[str, str], list[list[Any]]]) -> None:
-        """Keep what was not sent, before what has come since."""
+        """Put back what was not sent, in front of newer outcomes."""
         if not waiting:
             return
         with self._lock:
@@ -249,34 +254,34 @@ class Telemetry:
 
     def _kinesis(self) -> Any:
         if self._client is None:
-            import boto3  # Only a service that reports pays for the import.
+            import boto3  # Imported at first use, to keep the start fast.
             from botocore.config import Config
 
-            # A slow stream must not slow the service: one quick try.
+            # A slow stream must not slow down the service: one short attempt.
             config = Config(connect_timeout=0.3, read_timeout=0.7, retries={"total_max_attempts": 1})
             self._client = boto3.client("kinesis", config=config)
         return self._client
 
 
-def _told(milliseconds: float | None) -> float | None:
-    """A time as the counter takes it: one that cannot be would cost the whole record that it is in."""
+def _valid_milliseconds(milliseconds: float | None) -> float | None:
+    """Return a duration that the counter accepts, or None: one invalid value would invalidate the whole record."""
     if milliseconds is None or not 0 <= milliseconds < math.inf:
         return None
     return round(float(milliseconds), 1)
 
 
 def _named(unit: Callable[[Any, Any], str | None], event: Any, context: Any) -> str | None:
-    """The unit that failed; a failure whose unit cannot be told is one by itself."""
+    """Return the unit that failed; None if its name cannot be determined."""
     try:
         name = unit(event, context)
         return None if name is None else str(name)
-    except Exception:  # noqa: BLE001 - the event that failed may be the one that lacks the name
-        _log.warning("the failed unit has no name", exc_info=True)
+    except Exception:  # noqa: BLE001 - the failed event may lack the name
+        _log.warning("the name of the failed unit could not be determined", exc_info=True)
         return None
 
 
 def target_of(context: Any) -> str | None:
-    """The key of the alias that an invocation came by; None where it came by no alias."""
+    """Return the target key of the alias that was invoked; None if no alias was."""
     parts = context.invoked_function_arn.split(":")
     if len(parts) < 8 or parts[7].isdigit() or parts[7] == "$LATEST":
         return None

@@ -1,4 +1,4 @@
-"""What crosses a boundary as JSON: camelCase on the wire, snake_case in Python, unknown fields refused."""
+"""Base of the JSON models: camelCase on the wire, snake_case in Python, unknown fields refused."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ if TYPE_CHECKING:
 
 
 MAX_REQUEST_CHARACTERS = 48 * 1024
-"""Request and plan travel together between states, whose data is at most 256 KiB
-(https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html), and an execution that exceeds it dies."""
+"""States pass request and plan on together. Their data is at most 256 KiB; an execution that exceeds it fails.
+
+https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"""
 
 MAX_DEPTH = 64
-"""Levels of lists and objects in a request. Python's own limit is met at a few hundred, in the middle of the work."""
+"""Levels of lists and objects in a request. Python fails at a few hundred levels."""
 
 MAX_EXACT_INTEGER = 2**53 - 1
 """The largest integer that every reader of JSON keeps exactly (https://www.rfc-editor.org/rfc/rfc8259#section-6). Step
 Functions rounds larger ones on their way through the state machine."""
 
 STARTED_BY_EXECUTION = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"
-"""What Step Functions makes a link of, in the input of an execution that another one starts; no part of a request.
+"""A field that Step Functions adds to the input of a nested execution. It is not part of a request.
 
 https://docs.aws.amazon.com/step-functions/latest/dg/concepts-nested-workflows.html
 """
 
 MAX_FAULTS = 10
-"""Faults that one error tells: who has more has sent something else altogether."""
+"""Faults that one error message lists."""
 
 
 class Wire(BaseModel):
@@ -49,12 +50,12 @@ class Wire(BaseModel):
         populate_by_name=True,
         extra="forbid",
         frozen=True,
-        # A function builds the models that it uses, at its first use of them, and not all that it imports.
+        # A function builds only the models that it uses, at first use.
         defer_build=True,
     )
 
     def to_wire(self) -> dict[str, Any]:
-        """This model as JSON-able data, without the fields that are None."""
+        """Return this model as JSON-able data, without the fields that are None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
@@ -65,14 +66,14 @@ AnyRequest = TypeVar("AnyRequest", bound=Wire)
 def read(
     model: type[AnyRequest], detail: object, default_id: str, *, needs: str, at_most: int = MAX_REQUEST_CHARACTERS
 ) -> AnyRequest:
-    """Read a request from JSON data; ``default_id`` serves where it gives none.
+    """Read a request from JSON data. ``default_id`` is its id if it has none.
 
     Parameters
     ----------
     needs
-        The field that no such request does without.
+        The required field.
     at_most
-        Characters of the request as JSON.
+        Maximum length of the request as JSON, in characters.
 
     Raises
     ------
@@ -85,26 +86,26 @@ def read(
     if _depth_of(detail) > MAX_DEPTH:
         raise RequestRefused(f"the request: has more than {MAX_DEPTH} levels of lists and objects")
     if (size := len(json.dumps(detail))) > at_most:
-        raise RequestRefused(f"the request: is {size} characters long; at most {at_most} are taken")
+        raise RequestRefused(f"the request: is {size} characters long; the limit is {at_most}")
     try:
         request = model.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
-        # Where a field takes anything, what Python takes for JSON and nobody after it does has come this far.
+        # Fields of any type still hold what only Python's parser accepts as JSON.
         json.dumps(detail, allow_nan=False, ensure_ascii=False).encode()
     except ValidationError as error:
         raise RequestRefused(explain(error, model)) from None
     except ValueError:
-        raise RequestRefused("the request: holds NaN, Infinity or half a surrogate pair, which JSON has not") from None
+        raise RequestRefused("the request: has NaN, Infinity or a lone surrogate, which is not valid JSON") from None
     for path, integer in _integers(detail):
         if abs(integer) > MAX_EXACT_INTEGER:
             raise RequestRefused(
-                f"{_path_of(path)}: is an integer beyond {MAX_EXACT_INTEGER}, which JSON's readers round; "
-                f"give it as text (given {shown_value(integer)})"
+                f"{_path_of(path)}: is an integer beyond {MAX_EXACT_INTEGER}, which JSON parsers round; "
+                f"send it as text (given {shown_value(integer)})"
             )
     return request
 
 
 def _integers(value: object, path: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], int]]:
-    """Every integer in some JSON data, with its path."""
+    """Yield every integer in JSON data with its path."""
     if isinstance(value, int):
         yield path, value
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -113,7 +114,7 @@ def _integers(value: object, path: tuple[int | str, ...] = ()) -> Iterator[tuple
 
 
 def _depth_of(value: object) -> int:
-    """Levels of lists and objects, counted no further than it takes to know that they are too many."""
+    """Count levels of lists and objects, up to one more than the limit."""
     levels, inner = 0, [value]
     while levels <= MAX_DEPTH and (inner := [each for each in inner if isinstance(each, dict | list)]):
         levels += 1
@@ -159,24 +160,24 @@ def is_text(value: Any) -> bool:
 
 
 def text_of_number(value: Any) -> Any:
-    """YAML and shells make a number of a version or an exit code; it is meant as text."""
+    """Turn an integer into text: YAML and shells write versions and exit codes as numbers."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Every fault of some input as ``field: what is wrong (value given)``, joined by semicolons.
+    """List every fault as ``field: what is wrong (given value)``, joined by semicolons.
 
     Parameters
     ----------
     error
-        What validating the input raised.
+        Error from validating the input.
     model
-        The model it was validated against: its field names are offered where one is misspelled.
+        The model that the input was validated against. Misspelled fields get a suggestion from its field names.
     """
     faults = error.errors(include_url=False)
-    told = [_explain_one(fault, model) for fault in faults[:MAX_FAULTS]]
+    messages = [_explain_one(fault, model) for fault in faults[:MAX_FAULTS]]
     more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
-    return "; ".join(told + more)
+    return "; ".join(messages + more)
 
 
 def _explain_one(fault: ErrorDetails, model: type[BaseModel]) -> str:
@@ -193,13 +194,13 @@ def _explain_one(fault: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def shown_value(value: object) -> str:
-    """A value as an error tells it."""
+    """Return a value as an error message shows it."""
     text = json.dumps(value, default=str)
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _path_of(loc: Iterable[int | str]) -> str:
-    """``("strategy", "<steps>", "steps", 1, "weight")`` as ``strategy.steps[1].weight``; <tags> and [key] are not."""
+    """Format ``("strategy", "<steps>", "steps", 1, "weight")`` as ``strategy.steps[1].weight``; skip <tags>, [key]."""
     path = ""
     for part in loc:
         if isinstance(part, int):
@@ -211,16 +212,16 @@ def _path_of(loc: Iterable[int | str]) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """What to do about a field of that name where only those are known."""
+    """Suggest a fix for an unknown field name."""
     close = get_close_matches(name[:64], known, n=1)
-    # A name that is known elsewhere is no misspelling.
+    # An exact match belongs elsewhere: it is not misspelled.
     return f"; did you mean {close[0]}?" if close and close[0] != name else "; remove it"
 
 
 def _names_beside(model: type[BaseModel], path: Iterable[int | str]) -> set[str]:
-    """The names of the fields that there may be at a path, as the wire spells them.
+    """Return the field names that are allowed at a path, as the wire spells them.
 
-    What is no field's name on the way, an index, a tag or a key, leads no deeper into the models.
+    Indexes, tags and keys in the path are skipped.
     """
     beside = {model}
     for part in path:
@@ -232,7 +233,7 @@ def _names_beside(model: type[BaseModel], path: Iterable[int | str]) -> set[str]
 
 
 def _models_in(annotation: object) -> set[type[BaseModel]]:
-    """The models that an annotation names, at whatever depth."""
+    """Return the models in an annotation, at any depth."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return {annotation}
     return {model for part in get_args(annotation) for model in _models_in(part)}

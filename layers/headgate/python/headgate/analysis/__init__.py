@@ -1,1 +1,1 @@
-"""Evidence and verdict: what is counted, how it is judged, and what a bake comes to."""
+"""Counts, evidence and verdicts."""

@@ -18,7 +18,7 @@ class AlarmStates:
         self._client = client
 
     def firing(self, names: list[str]) -> list[str]:
-        """Which of these alarms are in ALARM.
+        """Return the alarms that are in ALARM.
 
         Raises
         ------
@@ -31,20 +31,20 @@ class AlarmStates:
         return [name for name in names if found[name]["StateValue"] == "ALARM"]
 
     def in_alarm(self, names: list[str]) -> list[str]:
-        """Which of these alarms are in ALARM, those that are gone left out."""
+        """Return the alarms that are in ALARM. Deleted alarms are left out."""
         found = self._describe(names)
         return [name for name in names if name in found and found[name]["StateValue"] == "ALARM"]
 
     def firing_since(self, names: list[str], *, already: list[str], since: str | None) -> list[str]:
-        """Which of these alarms are in ALARM; those that were ``already`` count once they have recovered.
+        """Return the alarms that are in ALARM. Those that were ``already`` count once they have recovered.
 
-        One that is gone guards no more, and counts as firing.
+        A deleted alarm no longer guards anything and counts as firing.
 
         Parameters
         ----------
         since
-            ISO 8601: an alarm that changed its state after this time has recovered in between. None leaves those that
-            were ``already`` in ALARM out altogether.
+            ISO 8601: an alarm whose state changed after this time has recovered in between. None leaves out all alarms
+            that were ``already`` in ALARM.
         """
         found = self._describe(names)
         return [

@@ -1,9 +1,9 @@
-"""CloudWatch as evidence: what each revision did minute by minute, and so that no point of a metric counts twice.
+"""Counts from CloudWatch per revision and minute, of which no data point counts twice.
 
-Lambda books a metric at the time when the invocation began, so that minutes which are over still grow: each is read
-again until the longest invocation and a delay are behind it, and what has come since is a look of its own. A minute
-in which the weight changed belongs to no step, and is left out. Requests and failures are metrics apart, of which
-either may be known first: failures without their requests wait a while for them, or are weighed with what comes next.
+Lambda records a metric at the time when the invocation began, so past minutes still grow. Each minute is read again
+until the longest invocation and a delay have passed, and later counts get a look of their own. A minute in which the
+weight changed is left out, because it belongs to no step. Requests and failures are separate metrics, and either may
+arrive first: failures without their requests wait for them, or are judged with the next counts.
 https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
 https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-view.html
 """
@@ -43,14 +43,13 @@ MINUTE_MS = 60_000
 """Milliseconds."""
 
 READ_AGAIN_MS = 20 * MINUTE_MS
-"""The longest that an invocation takes, 15 minutes, and 5 in which CloudWatch is late."""
+"""The longest invocation, 15 minutes, plus 5 minutes of delay in CloudWatch."""
 
 REQUESTS_LATE_MS = 3 * MINUTE_MS
-"""After so long since a minute began, its failures wait no more for requests that CloudWatch does not tell of."""
+"""Time since the start of a minute after which its failures no longer wait for their requests."""
 
 MAX_PER_MINUTE = 10**12
-"""What is more counts as this. A value of a metric may be 2^360, and then not even the sums of a year would be numbers
-that the table and the bus take.
+"""Larger counts are cut to this. Values of a metric reach 2^360, whose sums do not fit into the table and the bus.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
 """
@@ -64,24 +63,24 @@ REFUSED_QUERY_CODES = (
     "InvalidParameterCombination",
     "MissingRequiredParameter",
 )
-"""What CloudWatch answers to a query that it cannot read: then to all queries of the call."""
+"""Error codes of CloudWatch for an invalid query. They fail all queries of the call."""
 
 Points = dict[tuple[int, str], Pair]
-"""Counts by minute (milliseconds since 1970) and measure, as CloudWatch has them now."""
+"""Current counts of CloudWatch by minute (milliseconds since 1970) and measure."""
 
 CountedAs = tuple[str, str, str, str]
-"""What a query's values are added to: a rollout's id, a measure, an arm, and its requests or its failures."""
+"""Where the values of a query count: rollout id, measure, arm, and requests or failures."""
 
 
 class WatchedRollout(NamedTuple):
-    """A rollout that CloudWatch is asked about."""
+    """A rollout whose counts are read from CloudWatch."""
 
     plan: Plan
     ledger: Ledger
 
 
 class CloudWatchCounts:
-    """Reads counts per minute, those of many rollouts in one call.
+    """Reads counts per minute of many rollouts in one call.
 
     Parameters
     ----------
@@ -93,12 +92,12 @@ class CloudWatchCounts:
         self._client = client
 
     def read(self, rollouts: list[WatchedRollout], now: int) -> dict[str, Points]:
-        """What CloudWatch has of the minutes that are over, by rollout id; ``now`` in milliseconds since 1970.
+        """Read the counts of complete minutes by rollout id; ``now`` in milliseconds since 1970.
 
         Raises
         ------
         ClientError
-            If CloudWatch cannot be asked; with a code in ``REFUSED_QUERY_CODES`` if it cannot read one of the queries.
+            If the call fails; with a code in ``REFUSED_QUERY_CODES`` if one of the queries is not valid.
         """
         found: dict[str, Points] = {}
         batch: list[MetricDataQueryTypeDef] = []
@@ -108,7 +107,7 @@ class CloudWatchCounts:
             queries, adds = _rollout_queries(
                 rollout.plan, rollout.ledger.candidate, rollout.ledger.stable, f"r{number}"
             )
-            # One rollout asks for 452 at most: 10 custom guards whose requests and failures are of 10 metrics each.
+            # One rollout has at most 452 queries: 10 custom guards whose requests and failures have 10 metrics each.
             if len(batch) + len(queries) > QUERIES_PER_CALL:
                 self._collect(batch, sums, now, found)
                 batch, sums = [], {}
@@ -118,28 +117,28 @@ class CloudWatchCounts:
         return found
 
     def read_all_or_none(self, rollouts: list[WatchedRollout], now: int) -> dict[str, Points]:
-        """As ``read``; nothing of any where CloudWatch refuses a query of one, for it then refuses the whole call."""
+        """Read counts as ``read`` does; none if CloudWatch refuses a query, because it then refuses the whole call."""
         try:
             return self.read(rollouts, now)
         except ClientError as error:
             if code_of(error) not in REFUSED_QUERY_CODES:
                 raise
-            logger.warning("CloudWatch refuses a query", reason=str(error))
+            logger.warning("CloudWatch refused a query", reason=str(error))
             return {}
 
     def refuse_what_cannot_be_read(self, plan: Plan, now: int) -> None:
-        """Refuse custom guards that CloudWatch does not take, before the candidate serves; ``now`` as in ``read``.
+        """Refuse custom guards that CloudWatch does not accept, before the rollout starts; ``now`` as in ``read``.
 
         Raises
         ------
         RequestRefused
-            If a statistic or an expression is none.
+            If a statistic or an expression is not valid.
         ClientError
-            If CloudWatch cannot be asked.
+            If the call fails.
         """
         if not plan.guards.custom:
             return
-        # The revisions are not known yet, and CloudWatch takes a query or not whatever they are.
+        # The revisions are not known yet and make no difference to CloudWatch here.
         queries, _ = _rollout_queries(plan, "1", "1", "r0")
         try:
             for _ in self._ask(queries, now):
@@ -147,7 +146,7 @@ class CloudWatchCounts:
         except ClientError as error:
             if code_of(error) not in REFUSED_QUERY_CODES:
                 raise
-            raise RequestRefused(f"guards.custom: CloudWatch refuses it: {message_of(error)}") from None
+            raise RequestRefused(f"guards.custom: CloudWatch refused a query: {message_of(error)}") from None
 
     def _collect(
         self,
@@ -176,7 +175,7 @@ class CloudWatchCounts:
         pages = self._client.get_paginator("get_metric_data").paginate(
             MetricDataQueries=queries,
             StartTime=_minute_start(now - READ_AGAIN_MS),
-            # Exclusive: the minute that still runs is left out.
+            # Exclusive: leaves out the current minute.
             EndTime=_minute_start(now),
             ScanBy="TimestampAscending",
         )
@@ -184,14 +183,14 @@ class CloudWatchCounts:
 
 
 def count_points(ledger: Ledger, terms: JudgeTerms, points: Points, now: int) -> tuple[Ledger, list[Look]]:
-    """Count what the points say beyond what was counted, and look at each minute by itself."""
+    """Count what the points add to earlier counts, with a look at each minute."""
     looks: list[Look] = []
     for measure in terms.measures:
         alone = terms._replace(measures=(measure,))
         for step, grown in _growth_by_step(ledger, measure.key, points).items():
             for batch in _batches(grown):
                 ledger = _count_minutes(ledger, step, measure.key, batch)
-                # Nothing waits for the next minute, which may be another one: what one revision did says nothing.
+                # Counts of one revision alone do not wait: the next minute may belong to another step.
                 ledger, more = take_looks(ledger, alone, now=max(batch) + MINUTE_MS, at_least=0)
                 looks += more
         for step, waiting in _growth_by_step(ledger, measure.key, points).items():
@@ -205,7 +204,7 @@ def count_points(ledger: Ledger, terms: JudgeTerms, points: Points, now: int) ->
 
 
 def _growth_by_step(ledger: Ledger, measure: str, points: Points) -> dict[int, dict[int, Pair]]:
-    """What has come of each minute since it was counted, by step, oldest first."""
+    """Return the growth of each minute since it was counted, by step, oldest first."""
     grown: dict[int, dict[int, Pair]] = defaultdict(dict)
     for minute in sorted(minute for minute, key in points if key == measure):
         step = _step_of(ledger, minute)
@@ -216,13 +215,13 @@ def _growth_by_step(ledger: Ledger, measure: str, points: Points) -> dict[int, d
 
 
 def _growth_of_minute(ledger: Ledger, minute: int, measure: str, now: Pair) -> Pair:
-    """A metric that shrinks takes nothing back."""
+    """Return the growth of a minute. A metric that shrinks reduces nothing."""
     new = now.minus(ledger.minutes.get(_minute_key(minute, measure), Pair()))
     return Pair(*(Arm(max(0, arm.requests), max(0, arm.failures)) for arm in new))
 
 
 def _batches(grown: dict[int, Pair]) -> Iterator[dict[int, Pair]]:
-    """Minutes, each by itself; one that has more failures than requests goes with those that come after it."""
+    """Yield minutes one by one. A minute with more failures than requests is combined with the following ones."""
     batch: dict[int, Pair] = {}
     for minute, pair in grown.items():
         batch[minute] = pair
@@ -241,13 +240,13 @@ def _count_minutes(ledger: Ledger, step: int, measure: str, grown: dict[int, Pai
 
 
 def _count_alone(ledger: Ledger, step: int, measure: str, minute: int, now: Pair) -> Ledger:
-    """Count a minute whose failures nothing has come to be weighed with.
+    """Count a minute with failures whose requests did not arrive.
 
-    A failure that CloudWatch tells of no request for is a request as well. One whose request was looked at before is
-    counted, and not weighed: a look at failures alone would say nothing.
+    A failure for which CloudWatch has no request counts as a request too. A failure whose request was part of an
+    earlier look is counted but not judged: a look at failures alone has no meaning.
     """
-    told = Pair(*(Arm(max(arm), arm.failures) for arm in now))
-    grown = _growth_of_minute(ledger, minute, measure, told)
+    completed = Pair(*(Arm(max(arm), arm.failures) for arm in now))
+    grown = _growth_of_minute(ledger, minute, measure, completed)
     if grown == Pair():
         return ledger
     seen = ledger.looked.get((step, measure), Pair()).plus(_excess(grown))
@@ -256,7 +255,7 @@ def _count_alone(ledger: Ledger, step: int, measure: str, minute: int, now: Pair
 
 
 def _excess(pair: Pair) -> Pair:
-    """The failures that are more than the requests."""
+    """Return the failures that exceed the requests."""
     return Pair(*(Arm(0, max(0, arm.failures - arm.requests)) for arm in pair))
 
 
@@ -272,7 +271,7 @@ def _minute_key(minute: int, measure: str) -> str:
 
 
 def _step_of(ledger: Ledger, minute: int) -> int | None:
-    """The step to which the whole of a minute belongs; None where the weight changed in it, or it counts no more."""
+    """Return the step of a whole minute; None if the weight changed during it, or it no longer counts."""
     if minute < ledger.counts_from:
         return None
     step = ledger.step_at(minute)
@@ -282,7 +281,7 @@ def _step_of(ledger: Ledger, minute: int) -> int | None:
 def _rollout_queries(
     plan: Plan, candidate: str, stable: str, prefix: str
 ) -> tuple[list[MetricDataQueryTypeDef], dict[str, CountedAs]]:
-    """The queries about one rollout, and what each id with a value of its own counts."""
+    """Return the queries for one rollout, and where the values of each id count."""
     queries: list[MetricDataQueryTypeDef] = []
     sums: dict[str, CountedAs] = {}
     measures = measures_of(plan)
@@ -310,12 +309,12 @@ def _measure_queries(
 
 def _custom_query(query_id: str, query: MetricQuery | MathQuery, revision: str) -> CountQueries:
     if not isinstance(query, MathQuery):
-        return CountQueries([_metric_query(query_id, query, revision, told=True)], [query_id])
+        return CountQueries([_metric_query(query_id, query, revision, return_data=True)], [query_id])
     ids = {name: f"{query_id}x{number}" for number, name in enumerate(query.metrics)}
     return CountQueries(
         [
             *(
-                _metric_query(ids[name], metric_query, revision, told=False)
+                _metric_query(ids[name], metric_query, revision, return_data=False)
                 for name, metric_query in query.metrics.items()
             ),
             {"Id": query_id, "Expression": _renamed(query.expression, ids), "Period": 60, "ReturnData": True},
@@ -325,7 +324,7 @@ def _custom_query(query_id: str, query: MetricQuery | MathQuery, revision: str) 
 
 
 def _renamed(expression: str, ids: dict[str, str]) -> str:
-    """An expression about metrics by their ids in a call that others' queries share, which METRICS() means too."""
+    """Replace metric names by ids that are unique in the call, and METRICS(), which would mean all of them."""
 
     def renamed(match: re.Match[str]) -> str:
         if match["metrics"]:
@@ -339,7 +338,7 @@ _TOKEN = re.compile(
     r"""(?P<metrics>\bMETRICS\(\s*(?:(?P<quote>["'])(?P<with>.*?)(?P=quote)\s*)?\)) | "[^"]*" | '[^']*' | \b[a-z]\w*""",
     re.VERBOSE,
 )
-"""What may name a metric, and quoted text, which does not."""
+"""Names of metrics, and quoted text, which is skipped."""
 
 
 def _threshold_of(guard: LatencyGuard) -> float:
@@ -348,12 +347,14 @@ def _threshold_of(guard: LatencyGuard) -> float:
     return guard.threshold_ms
 
 
-def _metric_query(query_id: str, query: MetricQuery, revision: str, *, told: bool) -> MetricDataQueryTypeDef:
+def _metric_query(query_id: str, query: MetricQuery, revision: str, *, return_data: bool) -> MetricDataQueryTypeDef:
     def filled(text: str) -> str:
         return text.replace("{revision}", revision)
 
     dimensions = {name: filled(value) for name, value in query.dimensions.items()}
-    return metric_query(query_id, filled(query.namespace), filled(query.metric_name), query.stat, dimensions, told=told)
+    return metric_query(
+        query_id, filled(query.namespace), filled(query.metric_name), query.stat, dimensions, return_data=return_data
+    )
 
 
 def _minute_start(milliseconds: int) -> datetime:

@@ -1,7 +1,7 @@
-"""Evidence: what was counted of each revision while a rollout runs, and what the judge makes of it.
+"""Evidence of a rollout: the counts of each revision and their evaluation by the judge.
 
-A ledger holds cumulative counts per step and measure (errors, latency, custom), which steps began when, and where the
-judge stands. Nothing here knows where counts come from or where a ledger is kept.
+A ledger has cumulative counts per step and measure (errors, latency, custom), the start of each step, and the state of
+the judge. Nothing here depends on where counts come from or where a ledger is kept.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 MAX_REPORTED_EVIDENCE = 1e15
-"""The largest evidence that records and events tell; the smallest is its inverse. Not every reader takes larger
-numbers: EventBridge takes integers of 64 bits, and boto3's resource API reads no number from 1e38 on.
+"""Maximum evidence in records and events; the minimum is its inverse. Not every reader accepts larger numbers:
+EventBridge has integers of 64 bits, and boto3's resource API cannot read numbers from 1e38 on.
 
 https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
 """
 
 REQUESTS_PER_LOOK = 2
-"""Candidate requests that a look waits for: with fewer its share of the traffic is too uncertain to learn from."""
+"""Candidate requests that a look waits for. With fewer, their share of the traffic is too uncertain."""
 
 
 class Pair(NamedTuple):
@@ -41,28 +41,28 @@ class Pair(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """One thing that the revisions are compared by."""
+    """A measure by which the revisions are compared."""
 
     key: str
     """``errors``, ``latency``, or ``custom`` and a number."""
     failed: str
-    """What a request that counts against a revision did, as a sentence says it."""
+    """Predicate for requests that count against a revision, used in sentences."""
     tolerate: float
 
 
 class JudgeTerms(NamedTuple):
-    """How a rollout's evidence is judged."""
+    """Settings for the judge."""
 
     measures: tuple[Measure, ...]
     alpha: float
-    """For each measure: they share the request's alpha equally."""
+    """Alpha of each measure: they share the request's alpha equally."""
     clumps: float
     noise: float
     early: EarlyPromotion | None
 
     @classmethod
     def of(cls, guards: Guards) -> JudgeTerms:
-        """The terms that a request's guards come to."""
+        """Return the settings for a request's guards."""
         measures = []
         if guards.errors:
             measures.append(Measure("errors", "failed", guards.errors.tolerate))
@@ -76,23 +76,23 @@ class JudgeTerms(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """Where the judge stands on one measure."""
+    """State of the judge for one measure."""
 
     evidence: Evidence = Evidence()
     reassurance: Reassurance = Reassurance()
     at: int = 0
     """Time of the last look, in milliseconds since 1970; 0 before the first."""
     step: int = -1
-    """The newest step that was looked at: what an earlier one still reports is no change of weight; -1 before."""
+    """The newest step of a look; -1 before the first. Late counts of an earlier step are not a change of weight."""
 
 
 def reported_value(value: float) -> float:
-    """Evidence as records and events tell it: between 1 / ``MAX_REPORTED_EVIDENCE`` and ``MAX_REPORTED_EVIDENCE``."""
+    """Limit evidence for records and events to 1 / ``MAX_REPORTED_EVIDENCE`` to ``MAX_REPORTED_EVIDENCE``."""
     return min(max(value, 1 / MAX_REPORTED_EVIDENCE), MAX_REPORTED_EVIDENCE)
 
 
 class Look(NamedTuple):
-    """What one look saw, and what the evidence was after it."""
+    """Counts of one look, and the evidence after it."""
 
     measure: str
     step: int
@@ -101,7 +101,7 @@ class Look(NamedTuple):
 
 
 class Ledger(NamedTuple):
-    """Who is compared, what was counted, and what the judge has seen of it."""
+    """The counts of one rollout by step and revision, and the state of the judge."""
 
     rollout_id: str
     candidate: str
@@ -114,23 +114,23 @@ class Ledger(NamedTuple):
     standings: dict[str, Standing]
     """By measure."""
     minutes: dict[str, Pair]
-    """What CloudWatch has said of each recent minute and measure, so that no point counts twice."""
+    """Counts from CloudWatch by recent minute and measure, so that no data point counts twice."""
     slow_ms: float | None = None
     by_telemetry: bool = True
-    """Whether telemetry is counted at all."""
+    """Whether telemetry is counted."""
     failing: tuple[str, ...] = ()
-    """Instances of the candidate that have failed, two at most."""
+    """Instances of the candidate that failed, at most two."""
     version: int = 0
     restarts: int = 0
-    """How often an operator has resumed the rollout in spite of what was held against it."""
+    """How often an operator resumed the rollout despite evidence against it."""
     restarted_at: int = 0
-    """When the last one did, in milliseconds since 1970."""
+    """Time of the last restart, in milliseconds since 1970."""
     shifted_at: int = 0
-    """When traffic was last shifted; a step that is resumed is shifted again."""
+    """Time when traffic was last shifted. A resumed step shifts it again."""
 
     @property
     def counts_from(self) -> int:
-        """What began earlier is forgiven, or was no part of the traffic that is compared now."""
+        """Time from which requests count: earlier ones were discarded by a restart or came before the current shift."""
         return max(self.restarted_at, self.shifted_at) if self.restarts else 0
 
     def at_step(self, step: int, measure: str) -> Pair:
@@ -147,7 +147,7 @@ class Ledger(NamedTuple):
         return self.standings.get(measure, Standing())
 
     def step_at(self, milliseconds: int) -> int | None:
-        """The step whose weight was in force at a time; None before the first."""
+        """Return the step whose weight was in effect at a time; None before the first."""
         begun = [step for step, since in self.since.items() if since <= milliseconds]
         return max(begun, default=None)
 
@@ -155,12 +155,12 @@ class Ledger(NamedTuple):
         return self._replace(counts={**self.counts, (step, measure): self.at_step(step, measure).plus(counts)})
 
     def restarted(self, now: int) -> Ledger:
-        """The ledger with what was held against the candidate forgotten. It costs another alpha.
+        """Return the ledger without its evidence so far. Each restart adds another alpha to the error probability.
 
         Parameters
         ----------
         now
-            Milliseconds since 1970: the time of a pause is no time in which anything was looked for.
+            Milliseconds since 1970. The pause before does not count as observed time.
         """
         standings = dict.fromkeys(self.standings, Standing(at=now))
         return self._replace(standings=standings, looked=self.counts, restarts=self.restarts + 1, restarted_at=now)
@@ -169,15 +169,15 @@ class Ledger(NamedTuple):
 def take_looks(
     ledger: Ledger, terms: JudgeTerms, *, now: int, at_least: int = REQUESTS_PER_LOOK
 ) -> tuple[Ledger, list[Look]]:
-    """What the judge makes of the counts it has not seen yet; a look never straddles a change of weight.
+    """Evaluate new counts. A look never spans a change of weight.
 
     Parameters
     ----------
     now
         Milliseconds since 1970.
     at_least
-        Candidate requests that a look at the newest step waits for; with 0, what one revision alone did is passed
-        over. Steps before are looked at as they are.
+        Candidate requests that a look at the newest step waits for. With 0, a look may have counts of one revision
+        alone. Looks at earlier steps do not wait.
     """
     looks = []
     for measure in terms.measures:
@@ -196,7 +196,7 @@ def _unlooked(ledger: Ledger, measure: str, at_least: int) -> Iterator[tuple[int
     for step in sorted(ledger.since):
         fresh = ledger.at_step(step, measure).minus(ledger.looked.get((step, measure), Pair()))
         anything = fresh.candidate.requests + fresh.stable.requests > 0
-        # Of one revision alone nothing can be learnt yet: its counts must not be used up.
+        # Counts of one revision alone have no meaning yet: keep them for a later look.
         enough = fresh.candidate.requests >= at_least and (fresh.stable.requests > 0 or at_least == 0)
         if anything and (enough or step < newest):
             yield step, fresh
@@ -205,7 +205,7 @@ def _unlooked(ledger: Ledger, measure: str, at_least: int) -> Iterator[tuple[int
 def _standing_after(ledger: Ledger, measure: Measure, terms: JudgeTerms, step: int, fresh: Pair, now: int) -> Standing:
     before = ledger.standing(measure.key)
     if before.evidence.crosses(terms.alpha):
-        return before  # The first crossing decides, whatever later looks would make of it.
+        return before  # The first crossing decides, regardless of later looks.
     evidence = look(
         before.evidence,
         *fresh,
@@ -220,7 +220,7 @@ def _standing_after(ledger: Ledger, measure: Measure, terms: JudgeTerms, step: i
 
 
 def evidence_against(ledger: Ledger, terms: JudgeTerms) -> str:
-    """The sentence that says what speaks for a rollback; empty while nothing does."""
+    """Return a sentence with the evidence for a rollback; empty if there is none."""
     for measure in terms.measures:
         if ledger.standing(measure.key).evidence.crosses(terms.alpha):
             return describe_comparison(ledger, measure, terms)
@@ -228,30 +228,30 @@ def evidence_against(ledger: Ledger, terms: JudgeTerms) -> str:
 
 
 def evidence_for(ledger: Ledger, terms: JudgeTerms) -> str:
-    """The sentence that says why the candidate may be promoted early; empty where it may not, or nobody has asked."""
+    """Return a sentence with the evidence for an early promotion; empty if there is none, or it is not enabled."""
     early = terms.early
     if early is None or not terms.measures:
         return ""
     if not all(ledger.standing(measure.key).reassurance.crosses(early.beta) for measure in terms.measures):
         return ""
-    told = "; ".join(_compared(ledger, measure) for measure in terms.measures)
-    return f"{told}; a candidate {1 + early.worse:g} times as bad is ruled out at {early.beta:.2g}"
+    summary = "; ".join(_compared(ledger, measure) for measure in terms.measures)
+    return f"{summary}; a candidate {1 + early.worse:g} times as bad is ruled out at {early.beta:.2g}"
 
 
 def describe_comparison(ledger: Ledger, measure: Measure, terms: JudgeTerms) -> str:
-    """The evidence on one measure in one sentence, with its numbers."""
+    """Describe the evidence on one measure in a sentence with its numbers."""
     evidence = ledger.standing(measure.key).evidence
     sign = ">=" if evidence.crosses(terms.alpha) else "<"
     value = max(evidence.value, 1 / terms.alpha) if sign == ">=" else evidence.value
     lonely = ""
     if measure.key == "errors" and len(ledger.failing) == 1 and ledger.total("errors").candidate.failures > 1:
         lonely = "; all failures of the candidate came from one instance"
-    told = f"{value:,.3g}" if value <= MAX_REPORTED_EVIDENCE else f"over {MAX_REPORTED_EVIDENCE:,.3g}"
-    return f"{_compared(ledger, measure)}; evidence {told} {sign} {1 / terms.alpha:,.3g}{lonely}"
+    shown = f"{value:,.3g}" if value <= MAX_REPORTED_EVIDENCE else f"over {MAX_REPORTED_EVIDENCE:,.3g}"
+    return f"{_compared(ledger, measure)}; evidence {shown} {sign} {1 / terms.alpha:,.3g}{lonely}"
 
 
 def describe_comparisons(ledger: Ledger, terms: JudgeTerms) -> str:
-    """The evidence on every measure, in a sentence."""
+    """Describe the evidence on every measure in a sentence."""
     return "; ".join(describe_comparison(ledger, measure, terms) for measure in terms.measures)
 
 

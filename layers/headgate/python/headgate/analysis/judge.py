@@ -1,23 +1,23 @@
 r"""The judge: a sequential test of "the candidate is no worse than the stable revision".
 
-The evidence is a mixture of likelihood ratios over fixed rate ratios. A look that sees n1 requests and s1 failures of
-the candidate, n0 and s0 of the stable revision, S = s1 + s0 and the realised share w = n1 / (n1 + n0), multiplies the
-wealth on ratio r by
+The evidence is a mixture of likelihood ratios over fixed rate ratios. A look with n1 requests and s1 failures of the
+candidate, n0 and s0 of the stable revision, S = s1 + s0 and the actual share w = n1 / (n1 + n0), multiplies the wealth
+on ratio r by
 
 .. math:: r^{s_1} / (r w + 1 - w)^{S}
 
-Given n1, n0 and S, s1 is hypergeometric when both revisions fail alike, whatever the common failure rate does, so the
+Given n1, n0 and S, s1 is hypergeometric if both revisions fail equally, regardless of the common failure rate. So the
 factor's mean is at most 1 (a hypergeometric is below the binomial in convex order: Hoeffding 1963,
 https://doi.org/10.1080/01621459.1963.10500830). The evidence is thus a nonnegative supermartingale that starts at 1,
-and by Ville's inequality P(it ever reaches 1/alpha) <= alpha: it may be looked at after every batch, and the weight
-may change between looks. A look must not straddle a change of weight.
+and by Ville's inequality P(it ever reaches 1/alpha) <= alpha: it may be evaluated after every batch, and the weight may
+change between looks. A look must not span a change of weight.
 
-Two refinements keep that and save failures. A part of the wealth is cash, invested little by little and at each change
-of weight, so that a fault which starts late still finds some. And where the failures of a look are few, what the
-evidence could have beyond the line, where it is of no more use, is spread over the other outcomes (Fischer and
-Ramdas 2024, https://arxiv.org/abs/2410.16076), which is possible because the hypergeometric is known exactly.
+Two refinements preserve this guarantee and detect faults with fewer failures. A part of the wealth is cash, which is
+invested gradually and at each change of weight, so that some is left for a fault that starts late. And if a look has
+few failures, evidence beyond the limit, which is of no use there, is spread over the other outcomes (Fischer and Ramdas
+2024, https://arxiv.org/abs/2410.16076). This is possible because the hypergeometric is known exactly.
 
-Only the standard library is used. The state is a few floats.
+The module needs only the standard library. The state is a few floats.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from math import exp, inf, isnan, log
 from typing import NamedTuple
 
 RATIOS = (1.5, 2.2, 4.8, 15.0, 55.0)
-"""Rate ratios (candidate's over the tolerated one) among which the wealth is spread."""
+"""Rate ratios (candidate's rate over the tolerated rate) among which the wealth is spread."""
 
 PRIOR = (0.06, 0.22, 0.20, 0.34, 0.18)
-"""The share of what is invested at the start that each ratio gets; sums to 1."""
+"""Share of the initial investment for each ratio; sums to 1."""
 
 LATER_SHARE = (0.01, 0.06, 0.27, 0.48, 0.18)
-"""The share of what is invested later that each ratio gets; sums to 1. High ratios lose what they have first."""
+"""Share of later investments for each ratio; sums to 1. High ratios lose their wealth first."""
 
 CASH = 0.19
-"""The share of the wealth that is not invested at the start."""
+"""Share of the wealth that is not invested at the start."""
 
 CASH_SECONDS = 3600.0
-"""What is left of the cash after t seconds is (this / (this + t))^2: half of it is invested in 25 minutes, and a fault
-that begins after a day still meets some."""
+"""After t seconds, (this / (this + t))^2 of the cash is left: half of it is invested in 25 minutes, and some is left
+for a fault that begins after a day."""
 
 SHIFT_SECONDS = 600.0
-"""A change of weight invests as much as this many seconds do: faults like to start there."""
+"""A change of weight invests as much as this many seconds, because faults often start there."""
 
 FEW_FAILURES = 12
-"""Failures in a look up to which every outcome is worked out."""
+"""Maximum failures of a look for which every outcome is computed."""
 
 _CAUTION = 2.5
 """Measured (docs/benchmarks.md): at 1 false rollbacks reach 3.6 %, at 2 they are near the limit, at 2.5 below 0.5 %."""
@@ -62,7 +62,7 @@ _POWERS = tuple(tuple(ratio**i for i in range(FEW_FAILURES + 1)) for ratio in RA
 
 
 class Arm(NamedTuple):
-    """What one revision did: requests begun, and how many of them failed."""
+    """Requests and failures of one revision."""
 
     requests: int = 0
     failures: int = 0
@@ -75,16 +75,16 @@ class Arm(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What the looks have come to; carried over the whole rollout, never restarted."""
+    """Result of all looks so far, over the whole rollout."""
 
     log_wealth: tuple[float, ...] = _START
     """Natural logarithm of the wealth on each of ``RATIOS``."""
     log_cash: float = log(CASH)
     """Natural logarithm of the wealth that is not invested."""
     pace: float = 0.0
-    """Failures of both revisions in about the last minute, older ones fading; only a noisy service's judge asks."""
+    """Decaying count of both revisions' failures in about the last minute, used only with noise."""
     invested_seconds: float = 0.0
-    """For how long cash has been invested."""
+    """Time for which cash has been invested."""
 
     @property
     def log_value(self) -> float:
@@ -92,16 +92,16 @@ class Evidence(NamedTuple):
 
     @property
     def value(self) -> float:
-        """The evidence against the candidate; it starts at 1. Infinite beyond e^700, near what a float holds."""
+        """The evidence against the candidate, which starts at 1. Infinite beyond e^700, near the limit of a float."""
         log_value = self.log_value
         return exp(log_value) if log_value < _MAX_LOG else inf
 
     def crosses(self, alpha: float) -> bool:
-        """True once the candidate is to be rolled back at error probability ``alpha``."""
+        """Return whether the candidate must be rolled back at error probability ``alpha``."""
         return self.log_value >= -log(alpha) - _ROUNDING
 
     def invest(self, seconds: float) -> Evidence:
-        """The same evidence, with the cash invested that ``seconds`` release."""
+        """Return the same evidence after ``seconds`` of investing cash."""
         begun = CASH_SECONDS + self.invested_seconds
         share_left = (begun / (begun + seconds)) ** 2
         if share_left == 1:
@@ -143,18 +143,18 @@ def look(
     seconds: float = 0.0,
     shifted: bool = False,
 ) -> Evidence:
-    """The evidence after one more look.
+    """Return the evidence after one more look.
 
     Parameters
     ----------
     evidence
-        What the looks before have come to.
+        Evidence after the previous look.
     candidate, stable
         Counts of this look alone: no request that an earlier look has seen.
     terms
         The same at every look of a rollout.
     seconds
-        Time since the look before.
+        Time since the previous look.
     shifted
         Whether the weight has changed since the look before.
 
@@ -192,7 +192,7 @@ def _checked_arms(arm: Arm) -> None:
 
 
 def _spread(ratio: float, log_mean: float, share: float, noise: float, pace: float) -> float:
-    """How much wider than by chance alone the gain on a ratio varies in a minute, when each revision's rate wanders."""
+    """Return the factor by which the gain on a ratio varies more in a minute if each revision's rate varies."""
     if noise == 0:
         return 1.0
     of_candidate, of_stable = (log(ratio) - log_mean) ** 2, log_mean**2
@@ -201,10 +201,10 @@ def _spread(ratio: float, log_mean: float, share: float, noise: float, pace: flo
 
 
 def _exact_look(evidence: Evidence, candidate: Arm, stable: Arm, share: float, log_line: float) -> Evidence:
-    """A look with few failures: no evidence is wasted beyond the line, nor on the hypergeometric's smaller spread.
+    """Evaluate a look with few failures without wasting evidence beyond the limit or on the smaller variance.
 
-    Of the evidence x_i in each possible outcome i, relative to the evidence before, min(c x_i, line) has a mean of 1
-    under the null for exactly one c, which is what the wealth is scaled by.
+    With x_i the evidence in each possible outcome i, relative to the evidence before, min(c x_i, limit) has a mean of 1
+    under the null for exactly one c. The wealth is scaled by this c.
     """
     failures = candidate.failures + stable.failures
     before = evidence.log_value
@@ -231,9 +231,9 @@ def _exact_look(evidence: Evidence, candidate: Arm, stable: Arm, share: float, l
 
 
 def _scale(chances: list[float], outcomes: list[float], log_room: float) -> float:
-    """The c for which the mean of min(c x, exp(log_room)) is 1; outcomes rise."""
+    """Return the c for which the mean of min(c x, exp(log_room)) is 1; outcomes are ascending."""
     if log_room <= _ROUNDING:
-        return 1.0  # It is beyond the line already, where scaling gains nothing.
+        return 1.0  # Already beyond the limit, where scaling gains nothing.
     room = exp(log_room) if log_room < _MAX_LOG else inf
     below, beyond = sum(chance * x for chance, x in zip(chances, outcomes, strict=True)), 0.0
     scale = 1 / below
@@ -249,7 +249,7 @@ def _scale(chances: list[float], outcomes: list[float], log_room: float) -> floa
 
 
 def _hypergeometric(n1: int, n0: int, failures: int) -> list[float]:
-    """Chances of each possible number of candidate failures, from the least on, when both revisions fail alike."""
+    """Return the probabilities of each number of candidate failures, ascending, if both revisions fail equally."""
     least, most = max(0, failures - n0), min(failures, n1)
     chance, chances = 1.0, [1.0]
     for i in range(least, most):
@@ -265,16 +265,16 @@ def _log_sum(logs: tuple[float, ...]) -> float:
 
 
 class Reassurance(NamedTuple):
-    r"""Evidence against "the candidate fails at least (1 + worse) times as often": reason to promote early.
+    r"""Evidence against "the candidate fails at least (1 + worse) times as often", for early promotion.
 
-    Each look multiplies it by (1 + worse * w)^S / (1 + worse)^s1, whose mean is at most 1 under that claim. As with a
-    tolerated increase this holds for requests that fail independently, over looks whose end the failures do not choose.
+    Each look multiplies it by (1 + worse * w)^S / (1 + worse)^s1, whose mean is at most 1 under that claim. As with
+    ``tolerate``, this needs requests that fail independently, and looks whose end does not depend on failures.
     """
 
     log_value: float = 0.0
 
     def after(self, candidate: Arm, stable: Arm, *, worse: float) -> Reassurance:
-        """What it is after one more look; counts, and ValueError, as for ``look``, and ``worse`` is above 0."""
+        """Return the result after one more look. Counts and ValueError as for ``look``; ``worse`` must be above 0."""
         _checked_arms(candidate)
         _checked_arms(stable)
         if not 0 < worse < inf:
@@ -286,15 +286,15 @@ class Reassurance(NamedTuple):
         return Reassurance(self.log_value + gain - candidate.failures * log(1 + worse))
 
     def crosses(self, beta: float) -> bool:
-        """True once the candidate may be promoted; ``beta`` is the probability to be wrong about a bad one."""
+        """Return whether the candidate may be promoted; ``beta`` is the probability of promoting a bad one."""
         return self.log_value >= -log(beta)
 
 
 def least_failures(ratio: float, share: float, alpha: float) -> float:
-    """Candidate failures that any judge which common bursts cannot fool needs on average, at a ratio of the rates.
+    """Return the minimum mean of candidate failures for any judge that is robust to common bursts, at a rate ratio.
 
-    The floor is log(1/alpha) t / KL(t || share), with t the candidate's share of the failures and KL Bernoulli's
-    divergence. Infinite where the candidate is no worse, or too little worse to tell.
+    The minimum is log(1/alpha) t / KL(t || share), with t the candidate's share of the failures and KL the Bernoulli
+    divergence. Infinite if the candidate is no worse, or too little worse to detect.
 
     Raises
     ------

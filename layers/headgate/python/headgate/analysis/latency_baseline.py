@@ -1,4 +1,4 @@
-"""How slow is slow? A threshold for the latency guard of a request that names none, from the target's own past."""
+"""Default threshold of the latency guard, from the target's past."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BASELINE_PERIOD = timedelta(hours=24)
 PERIOD_SECONDS = 3600
 
 MIN_THRESHOLD_MS, MAX_THRESHOLD_MS = 0.001, 900_000.0
-"""Milliseconds that a request may name. A function that runs into its timeout of 15 minutes takes a little more."""
+"""Limits of a threshold in a request. A function with a timeout of 15 minutes may take a little longer."""
 
 
 class LatencyBaseline:
@@ -34,25 +34,25 @@ class LatencyBaseline:
         self._client = client
 
     def settle(self, guards: Guards, measures: Measures) -> Guards:
-        """The guards with a latency threshold in milliseconds; CloudWatch is asked only where they lack one.
+        """Return the guards with a latency threshold in milliseconds. Reads CloudWatch only if they lack one.
 
         Raises
         ------
         RequestRefused
-            If the past does not tell one.
+            If CloudWatch has no data.
         """
         if guards.latency is None or guards.latency.threshold_ms is not None:
             return guards
         threshold = self.usual_p95(measures)
         if threshold is None:
             raise RequestRefused(
-                f"guards.latency.thresholdMs: CloudWatch knows no request to {measures.name} of the past "
-                "24 hours to tell one from; name one"
+                f"guards.latency.thresholdMs: has no default, because CloudWatch has no request to {measures.name} "
+                "in the past 24 hours; set it"
             )
         return guards.model_copy(update={"latency": guards.latency.model_copy(update={"threshold_ms": threshold})})
 
     def usual_p95(self, measures: Measures) -> float | None:
-        """Median of the hourly 95th percentiles of the past day, in milliseconds; None where there was no traffic.
+        """Return the median of the past day's hourly 95th percentiles, in milliseconds; None without traffic.
 
         The median, so that an hour of trouble does not make slow requests look usual.
         """
@@ -60,7 +60,7 @@ class LatencyBaseline:
         answer = self._client.get_metric_data(
             MetricDataQueries=[measures.usual_latency("p95", period=PERIOD_SECONDS)],
             StartTime=(now - BASELINE_PERIOD).replace(minute=0, second=0, microsecond=0),
-            # The running hour counts as well; a range must not be empty.
+            # The current hour counts too; a range must not be empty.
             EndTime=now.replace(second=0, microsecond=0) + timedelta(minutes=1),
         )
         values = sorted(value for result in answer["MetricDataResults"] for value in result["Values"] if value > 0)

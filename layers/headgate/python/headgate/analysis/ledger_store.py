@@ -1,4 +1,4 @@
-"""The ledgers of the rollouts that run, in the table: an EVIDENCE item each, and a LOOK item per telling look."""
+"""Ledgers of running rollouts in the table: an EVIDENCE item each, and a LOOK item per look with failures."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _SAVE_ATTEMPTS = 8
 
 
 class LedgerStore:
-    """Reads and keeps ledgers.
+    """Reads and writes ledgers.
 
     Parameters
     ----------
     client
         A DynamoDB client.
     table
-        The table's name.
+        Name of the table.
     retention_days
-        How long what was counted and seen is kept beyond the year that a rollout may take: as long as its record.
+        Retention beyond the year that a rollout may take, as for its record.
     """
 
     def __init__(self, client: DynamoDBClient, table: str, retention_days: int = RETENTION_DAYS) -> None:
@@ -46,7 +46,7 @@ class LedgerStore:
         self._retention_days = retention_days
 
     def open(self, plan: Plan, *, candidate: str, stable: str, step: int, since: int) -> Ledger:
-        """Begin to count a step, whose weight took effect at ``since``; again for the same step changes nothing."""
+        """Begin to count a step whose weight took effect at ``since``. A second call for the step keeps this time."""
         guards = plan.guards
         answer = retry_conflicts(
             self._client.update_item,
@@ -72,25 +72,25 @@ class LedgerStore:
         return _ledger_in(plan.rollout_id, from_item(answer["Attributes"]))
 
     def read(self, rollout_id: str) -> Ledger | None:
-        """A rollout's ledger, read consistently; None where it has not shifted any traffic yet."""
+        """Read a rollout's ledger consistently; None if no traffic was shifted yet."""
         answer = self._client.get_item(TableName=self._table, Key=ledger_key(rollout_id), ConsistentRead=True)
         return _ledger_in(rollout_id, from_item(answer["Item"])) if "Item" in answer else None
 
     def look(self, rollout_id: str, terms: JudgeTerms, *, at_least: int = REQUESTS_PER_LOOK) -> Ledger | None:
-        """Look at what has been counted since the last look, and keep what came of it."""
+        """Take a look at the counts since the last one, and save the result."""
         return self.amend(rollout_id, lambda ledger: take_looks(ledger, terms, now=now_ms(), at_least=at_least))
 
     def restart(self, rollout_id: str) -> None:
-        """Forget the evidence and what was counted so far: the operator's to decide."""
+        """Discard the evidence and counts so far, on an operator's decision."""
         self.amend(rollout_id, lambda ledger: (ledger.restarted(now_ms()), []))
 
     def amend(self, rollout_id: str, change: Callable[[Ledger], tuple[Ledger, list[Look]]]) -> Ledger | None:
-        """Read a ledger, change it, and keep it; all over again where somebody else was faster."""
+        """Read, change and save a ledger. Start again if another writer was faster."""
         return retry(
             lambda: self._amend_once(rollout_id, change),
             attempts=_SAVE_ATTEMPTS,
             backs_off=True,
-            failure=Contended(f"the evidence of {rollout_id} was looked at by others {_SAVE_ATTEMPTS} times in a row"),
+            failure=Contended(f"the evidence of {rollout_id} was changed by others {_SAVE_ATTEMPTS} times in a row"),
         )
 
     def _amend_once(self, rollout_id: str, change: Callable[[Ledger], tuple[Ledger, list[Look]]]) -> Ledger | None:
@@ -122,7 +122,7 @@ class LedgerStore:
                 self._client.update_item,
                 TableName=self._table,
                 Key=ledger_key(after.rollout_id),
-                # Short names: an expression takes 4 KB.
+                # Short names: an expression has at most 4 KB.
                 UpdateExpression="SET " + ", ".join(f"#f{n} = :f{n}" for n in range(len(fields))),
                 ConditionExpression="#version = :read" if before.version else "attribute_not_exists(#version)",
                 ExpressionAttributeNames={f"#f{n}": name for n, name in enumerate(fields)} | {"#version": "version"},
@@ -137,7 +137,7 @@ class LedgerStore:
             raise
 
     def _record(self, ledger: Ledger, looks: list[Look]) -> None:
-        """Keep what the looks with failures saw, for whoever asks later why; the others moved nothing."""
+        """Save the looks with failures, which explain the evidence."""
         telling = [
             {
                 "measure": look.measure,
@@ -156,17 +156,17 @@ class LedgerStore:
 
 
 def column(step: int, measure: str, arm: str, what: str) -> str:
-    """Name of the attribute that holds a count: ``errors_0_candidate_failures``."""
+    """Return the name of the attribute with a count: ``errors_0_candidate_failures``."""
     return f"{measure}_{step}_{arm}_{what}"
 
 
 def ledger_key(rollout_id: str) -> dict[str, Any]:
-    """Key of a rollout's EVIDENCE item."""
+    """Return the key of a rollout's EVIDENCE item."""
     return to_item({"pk": keys.rollout_pk(rollout_id), "sk": keys.EVIDENCE_SK})
 
 
 def now_ms() -> int:
-    """Milliseconds since 1970."""
+    """Return the time in milliseconds since 1970."""
     return int(time.time() * 1000)
 
 

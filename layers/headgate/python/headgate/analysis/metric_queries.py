@@ -22,16 +22,16 @@ def metric_query(
     dimensions: dict[str, str],
     *,
     period: int = MINUTE_SECONDS,
-    told: bool = True,
+    return_data: bool = True,
 ) -> MetricDataQueryTypeDef:
-    """The query for a metric.
+    """Return the query for a metric.
 
     Parameters
     ----------
     period
-        Seconds that each value sums up.
-    told
-        Whether the answer has its values, or only an expression needs them.
+        Period in seconds.
+    return_data
+        Whether to return the values; False if only an expression uses them.
     """
     return {
         "Id": query_id,
@@ -44,5 +44,5 @@ def metric_query(
             "Period": period,
             "Stat": stat,
         },
-        "ReturnData": told,
+        "ReturnData": return_data,
     }

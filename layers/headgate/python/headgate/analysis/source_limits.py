@@ -1,4 +1,4 @@
-"""The health of a consumer's source, held against absolute limits: CloudWatch's metrics, and the queues' own counts.
+"""Checks of a consumer's source against absolute limits, with CloudWatch metrics and the queues' counts.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
 https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 
 RECENT_MINUTES = 3
-"""How far back a look goes: the metrics of a minute come a minute or two late."""
+"""Minutes to read: the metrics of a minute arrive a minute or two late."""
 
 
 class Reading(NamedTuple):
-    """What was found, and the sentence that says it."""
+    """A value, and a sentence about it."""
 
     value: float
     sentence: str
 
 
 class SourceLimits:
-    """Holds sources against the limits of a plan's ``guards.source``.
+    """Checks sources against the limits of a plan's ``guards.source``.
 
     Parameters
     ----------
@@ -49,14 +49,14 @@ class SourceLimits:
         self._queues = Queues(sqs)
 
     def beyond_limits(self, plan: Plan, health: SourceHealth | None, since: str) -> str:
-        """The sentence that says which limit is exceeded; empty if none is.
+        """Return a sentence about an exceeded limit; empty if none is exceeded.
 
         Parameters
         ----------
         health
             Where to look; None where the target has no source.
         since
-            When the rollout has started, ISO 8601: what was before is not held against it.
+            Start of the rollout, ISO 8601. Earlier values do not count.
         """
         if plan.guards.source is None or health is None:
             return ""
@@ -72,10 +72,10 @@ class SourceLimits:
         found = {}
         if "deadLetters" in limits and health.dead_letters is not None:
             held = self._count(health.dead_letters).total
-            found["deadLetters"] = Reading(held, f"{held:,} dead letters came")
+            found["deadLetters"] = Reading(held, f"{held:,} dead letters arrived")
         if "backlogGrowth" in limits and health.backlog is not None:
             more = self._count(health.source).visible - health.backlog
-            found["backlogGrowth"] = Reading(more, f"{more:,} more messages wait than at the start")
+            found["backlogGrowth"] = Reading(more, f"{more:,} more messages are waiting than at the start")
         return found
 
     def _count(self, queue_arn: str) -> Backlog:
@@ -91,7 +91,7 @@ class SourceLimits:
         answer = self._cloudwatch.get_metric_data(
             MetricDataQueries=queries, StartTime=begin.replace(second=0, microsecond=0), EndTime=end
         )
-        highest = {told["Id"]: max(told["Values"]) for told in answer["MetricDataResults"] if told["Values"]}
+        highest = {result["Id"]: max(result["Values"]) for result in answer["MetricDataResults"] if result["Values"]}
         return {name: _reading_of(name, highest[name]) for name in limits if name in highest}
 
 

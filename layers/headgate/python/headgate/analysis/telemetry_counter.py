@@ -1,8 +1,8 @@
-"""Counting telemetry: each outcome once, although the stream delivers at least once and batches run in parallel.
+"""Counts telemetry: each outcome once, although the stream delivers at least once and batches run in parallel.
 
-A watermark per (shard, partition key) is written in the same transaction as the counts, on condition that it is still
-the one that was read. Failures of one unit (a client, a session, a trace, a message) that follow each other within
-three to four minutes count once: what fails together is one fault, and the judge's guarantee holds for faults.
+A watermark per (shard, partition key) is written in the same transaction as the counts, on the condition that it did
+not change. Failures of one unit (a client, a session, a trace, a message) within three to four minutes count once:
+failures with one cause are one fault, and the judge's guarantee is about faults.
 """
 
 from __future__ import annotations
@@ -42,41 +42,41 @@ class RunningLedgers(Protocol):
 
 
 WATERMARK_SECONDS = 9 * 24 * 3600
-"""A watermark must outlive the stream's records; Headgate's stream keeps them for a day, any stream for a year."""
+"""A watermark must outlive the stream's records. Headgate's stream keeps them for a day, other streams up to a year."""
 
 MAX_NAME = 512
-"""Characters of a target's key or a revision; names of functions and aliases have 64 and 128 at most."""
+"""Maximum characters of a target's key or a revision. Names of functions have at most 64, those of aliases 128."""
 
 GROUPS_PER_WRITE = 33
-"""Watermarks per transaction, with as many ledgers and as many filters of units at most: it takes 100 items
+"""Watermarks per transaction, with up to as many ledgers and filters of units. The limit is 100 items
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html)."""
 
 UNIT_BITS = 1 << 17
-"""Size of the filters of failed units together: 16 KiB, of the 400 KB that an item may have. When 1,000 units have
-failed within the memory, 3 % of new ones are taken for known ones, when 10,000 have, 26 %, of either revision alike:
-the evidence comes a little later, and never wrongly."""
+"""Total size of the filters of failed units: 16 KiB of the 400 KB limit of an item. With 1,000 units in the filters,
+3 % of new ones are taken for known ones, and with 10,000, 26 %, equally for both revisions: the evidence comes a little
+later but is never wrong."""
 
 FILTERS = 4
 
 FILTER_MS = 60_000
-"""A failed unit is kept in the filter of the minute in which its failure began, and forgotten with that minute: it is
-known for at least three minutes and less than four. Lambda runs a failed asynchronous event again after one minute,
-and once more two minutes later (https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html).
-What the attempts take comes on top: the last one of a slow event may count again."""
+"""A failed unit is kept in the filter of the minute in which its failed request began, for at least three minutes and
+less than four. Lambda retries a failed asynchronous event after one minute, and again two minutes later
+(https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html). The attempts themselves take time
+too, so the last one of a slow event may count again."""
 
 _COUNT_ATTEMPTS = 8
 
 
 class RequestOutcome(NamedTuple):
-    """One request as telemetry tells it."""
+    """Outcome of one request in telemetry."""
 
     at: int
-    """When it began, in milliseconds since 1970."""
+    """Start of the request, in milliseconds since 1970."""
     ok: bool
     milliseconds: float | None
-    """How long it took; None where that says nothing of the revision, as in a cold start."""
+    """Duration; None if it does not describe the revision, as with a cold start."""
     unit: str | None = None
-    """What failed as one: a client, a session, a trace or a message."""
+    """The unit that failed: a client, a session, a trace or a message."""
 
 
 class TelemetryRecord(NamedTuple):
@@ -85,14 +85,14 @@ class TelemetryRecord(NamedTuple):
     shard: str
     partition_key: str
     sequence: str
-    """Sequence number, zero-padded so that text sorts as the number does (56 digits do not fit a DynamoDB number)."""
+    """Sequence number, zero-padded so that it sorts as text (56 digits do not fit into a DynamoDB number)."""
     target: str
     revision: str
     outcomes: tuple[RequestOutcome, ...]
     instance: str = ""
     """The container, task or host that reports."""
     arrived: int = 1 << 62
-    """When the stream took it, in milliseconds since 1970: no request began later, whatever its clock says."""
+    """Arrival in the stream, in milliseconds since 1970. No request began later, even if the sender's clock says so."""
 
 
 def read_record(raw: dict[str, Any]) -> TelemetryRecord:
@@ -103,7 +103,7 @@ def read_record(raw: dict[str, Any]) -> TelemetryRecord:
     Raises
     ------
     ValueError
-        If it is not what Telemetry writes.
+        If it is not a telemetry record.
     """
     shard, kinesis = f"{raw['eventSourceARN']}/{raw['eventID'].split(':')[0]}", raw["kinesis"]
     arrived = int(kinesis["approximateArrivalTimestamp"] * 1000)
@@ -112,7 +112,7 @@ def read_record(raw: dict[str, Any]) -> TelemetryRecord:
 
 
 def parse_record(shard: str, partition_key: str, sequence: str, data: bytes, arrived: int = 1 << 62) -> TelemetryRecord:
-    """Read what a record says; errors as for ``read_record``."""
+    """Parse the data of a record. Errors as for ``read_record``."""
     try:
         body = json.loads(data)
         outcomes = tuple(_read_outcome(*values) for values in body["outcomes"])
@@ -122,17 +122,17 @@ def parse_record(shard: str, partition_key: str, sequence: str, data: bytes, arr
     if len(target) > MAX_NAME or len(revision) > MAX_NAME:
         raise ValueError("not a telemetry record: target or revision is too long")
     if not (target + revision + instance).isascii():
-        raise ValueError("not a telemetry record: target, revision and instance are plain ASCII")
+        raise ValueError("not a telemetry record: target, revision and instance must be ASCII")
     return TelemetryRecord(shard, partition_key, sequence.zfill(64), target, revision, outcomes, instance, arrived)
 
 
 def _read_outcome(at: Any, ok: Any, milliseconds: Any, unit: Any = None) -> RequestOutcome:
     took = None if milliseconds is None else float(milliseconds)
     if took is not None and not 0 <= took < inf:
-        raise ValueError(f"a request cannot take {took} ms")
-    # A "false" or "error" that counted as true would hide failures from the judge.
+        raise ValueError(f"{took} ms is not a duration")
+    # Text such as "false" or "error" must not count as true.
     if not isinstance(ok, int) or ok not in (0, 1):
-        raise ValueError(f"a request went well or not: true or false, and not {ok!r}")
+        raise ValueError(f"ok must be true or false, not {ok!r}")
     return RequestOutcome(int(at), bool(ok), took, str(unit) or None if unit is not None else None)
 
 
@@ -157,27 +157,27 @@ def read_batch(batch: list[dict[str, Any]], undelivered: UndeliveredRecords) -> 
 
 
 class FailedUnits:
-    """The units whose failure has counted lately: a ring of filters, one for each of the newest minutes.
+    """Units whose failures counted recently: a ring of filters, one for each of the newest minutes.
 
-    A failure counts if its unit is in none of them. This depends on the unit's past alone, never on the revision that
-    has failed now. If the candidate is no worse, each failure that counts therefore falls on it with the weight's
-    probability, which is all that the judge needs. That is why the revisions share the filters: were a unit to count
-    once for each revision, one that fails wherever it lands would count as often for the candidate as for the stable
-    revision, whatever the weight, and a good candidate would be rolled back.
+    A failure counts if its unit is in none of the filters. This depends only on the unit's past, never on the revision
+    that failed now. If the candidate is no worse, each failure that counts therefore falls on it with the probability
+    of its weight, as the judge requires. That is why the revisions share the filters: if a unit counted once for each
+    revision, a unit that always fails would count equally for both, regardless of the weight, and a good candidate
+    would be rolled back.
 
-    What must count once are failures that are not drawn anew: retries in quick succession, which may all go to the same
-    revision. Hence the memory is short. Were it to last, a unit that once failed by chance on the stable revision would
-    hide all that the candidate does to it later. A failure that does not count does not prolong the memory, so a unit
-    that always fails counts again every three to four minutes.
+    Failures that are not independent must count once: retries in quick succession, which may all go to the same
+    revision. So the memory is short. If it were long, a unit that once failed by chance on the stable revision would
+    hide its later failures on the candidate. A failure that does not count does not extend the memory, so a unit that
+    always fails counts again every three to four minutes.
 
-    Time is that of the newest failure. A unit counts again once this is more than three minutes past the unit's last
-    failure that counted, at the latest with the unit's first failure four minutes past it. A failure that comes so late
-    that its minute is forgotten is looked up in all filters, and remembered in the oldest.
+    The clock is the time of the newest failure. A unit counts again once this is more than three minutes after its last
+    failure that counted, and at the latest with its first failure four minutes after that. A failure that arrives after
+    its minute was dropped is looked up in all filters and kept in the oldest.
 
     Parameters
     ----------
     bits
-        What ``bytes`` made of other units; none by default.
+        Result of ``bytes`` of other units. Default: no units.
     newest
         Their newest minute.
     """
@@ -185,15 +185,15 @@ class FailedUnits:
     def __init__(self, bits: bytes = b"", newest: int = 0) -> None:
         self._bits = bytearray(bits or UNIT_BITS // 8)
         self.newest = newest
-        """The newest minute in which a failure began, counted from 1970."""
+        """The newest minute in which a failed request began, counted from 1970."""
 
     def add(self, unit: str, at: int) -> bool:
-        """Remember a unit whose failure counts; True if it does.
+        """Return whether a unit's failure counts, and keep the unit if it does.
 
         Parameters
         ----------
         at
-            When the request began, in milliseconds since 1970.
+            Start of the request, in milliseconds since 1970.
         """
         self._forget(at // FILTER_MS)
         where = int.from_bytes(hashlib.sha256(unit.encode(errors="surrogatepass")).digest()[:8]) % (_FILTER_BYTES * 8)
@@ -205,7 +205,7 @@ class FailedUnits:
         return True
 
     def _forget(self, newest: int) -> None:
-        """Empty the filters of the minutes that have begun since."""
+        """Clear the filters of newer minutes."""
         for minute in range(max(self.newest, newest - FILTERS) + 1, newest + 1):
             begin = minute % FILTERS * _FILTER_BYTES
             self._bits[begin : begin + _FILTER_BYTES] = bytes(_FILTER_BYTES)
@@ -219,27 +219,27 @@ _FILTER_BYTES = UNIT_BITS // 8 // FILTERS
 
 
 class Tally:
-    """What a batch of records adds to one ledger.
+    """Counts that a batch of records adds to one ledger.
 
     Parameters
     ----------
     ledger
-        The ledger of the rollout that runs on the records' target.
+        Ledger of the rollout on the records' target.
     units
-        The units that have failed lately in this rollout.
+        Units that failed recently in this rollout.
     """
 
     def __init__(self, ledger: Ledger, units: FailedUnits) -> None:
         self.ledger = ledger
         self.units = units
         self.columns: dict[str, int] = defaultdict(int)
-        """What is added to each column of the ledger."""
+        """Counts to add to columns of the ledger."""
         self.failing: set[str] = set()
         self.units_grown = False
         self._begun = sorted((since, step) for step, since in ledger.since.items())
 
     def add(self, record: TelemetryRecord) -> None:
-        """Count the outcomes of a record of either revision; another one's are left out."""
+        """Count the outcomes of a record, unless it is of another revision."""
         arm = {self.ledger.candidate: "candidate", self.ledger.stable: "stable"}.get(record.revision)
         if arm is None:
             return
@@ -273,7 +273,7 @@ class Tally:
 _ANY_STEP = 1 << 30
 
 _INSTANCES_KEPT = 2
-"""Failing instances that a ledger remembers: what matters is whether there is more than one."""
+"""Failing instances that a ledger keeps. It only matters whether there is more than one."""
 
 
 class TelemetryCounter:
@@ -284,19 +284,19 @@ class TelemetryCounter:
         self._table = table
 
     def count(self, records: list[TelemetryRecord], rollouts: RunningLedgers) -> dict[str, Ledger]:
-        """Add records to the ledgers of the rollouts that run on their targets, each record once.
+        """Add each record once to the ledger of the rollout on its target.
 
         Parameters
         ----------
         records
-            Records as they came, duplicates included.
+            Records as received, including duplicates.
         rollouts
             Asked for the ledgers, and once more whenever another counter was faster.
 
         Returns
         -------
         dict
-            The ledgers that records were for, as they were before.
+            The ledgers of the records' targets, before the records were added.
         """
         ledgers = rollouts.running_on({record.target for record in records})
         groups: dict[tuple[str, str], list[TelemetryRecord]] = defaultdict(list)
@@ -317,7 +317,7 @@ class TelemetryCounter:
     ) -> None:
         def as_they_are() -> Iterator[dict[str, Ledger]]:
             yield ledgers
-            while True:  # After a conflict: another batch was counted in between, or a step has begun.
+            while True:  # After a conflict: another batch was counted, or a step began.
                 yield rollouts.running_on({record.target for record in records})
 
         current = as_they_are()
@@ -326,7 +326,7 @@ class TelemetryCounter:
             attempts=_COUNT_ATTEMPTS,
             backs_off=True,
             failure=Contended(
-                f"watermarks were moved by others {_COUNT_ATTEMPTS} times in a row; the batch will be retried"
+                f"others changed the watermarks {_COUNT_ATTEMPTS} times in a row; the batch will be retried"
             ),
         )
 
@@ -359,7 +359,7 @@ class TelemetryCounter:
             yield tally, version
 
     def _watermarks(self, groups: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        """The watermarks of some groups, read consistently.
+        """Read the watermarks of some groups consistently.
 
         https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
         """
@@ -374,7 +374,7 @@ class TelemetryCounter:
                 marks[keys.shard_in(item["pk"]), item["sk"]] = item["sequence"]
             if left := answer.get("UnprocessedKeys", {}):
                 unread = left[self._table]["Keys"]
-                # DynamoDB is throttled: botocore takes what it left out for an answer.
+                # DynamoDB throttles: botocore does not retry unprocessed keys.
                 raise Transient(
                     f"DynamoDB left out watermarks {_COUNT_ATTEMPTS} times in a row; the batch will be retried"
                 )
@@ -388,7 +388,7 @@ class TelemetryCounter:
         if item is None:
             return FailedUnits(), 0
         version = int(item["version"]["N"])
-        # Headgate once kept one filter for the whole rollout, and no minute: what such a filter knows is forgotten.
+        # Earlier versions of Headgate kept one filter for the whole rollout, without a minute: it is discarded.
         if "newestMinute" not in item:
             return FailedUnits(), version
         return FailedUnits(bytes(item["bits"]["B"]), int(item["newestMinute"]["N"])), version
@@ -419,12 +419,12 @@ class TelemetryCounter:
         ]
 
     def _add(self, tally: Tally, units_version: int) -> list[dict[str, Any]]:
-        """Add a tally to its ledger, unless a step has begun that it does not know of."""
+        """Return the writes that add a tally to its ledger, unless a newer step has begun."""
         columns = {name: count for name, count in tally.columns.items() if count}
         if not columns:
             return []
         ledger = tally.ledger
-        # Short names: an expression takes 4 KB.
+        # Short names: an expression has at most 4 KB.
         values = to_item({f":c{n}": count for n, count in enumerate(columns.values())})
         adds = [f"#c{n} :c{n}" for n in range(len(columns))]
         if failing := sorted(tally.failing - set(ledger.failing))[: _INSTANCES_KEPT - len(ledger.failing)]:
@@ -466,7 +466,7 @@ class TelemetryCounter:
 
 
 def _above_watermark(records: list[TelemetryRecord], marks: dict[tuple[str, str], str]) -> list[TelemetryRecord]:
-    """The records above their watermark, each once: a batch may hold a record twice.
+    """Return the records above their watermark, each once: a batch may have a record twice.
 
     A sequence number is unique per partition key within its shard
     (https://docs.aws.amazon.com/streams/latest/dev/key-concepts.html#sequence-number).

@@ -1,7 +1,7 @@
-"""Throttled invocations of each version, as CloudWatch counts them: what is throttled reports nothing itself.
+"""Counts of throttled invocations by version from CloudWatch, because throttled invocations report no telemetry.
 
 https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html: throttled requests do not count as
-Invocations or Errors, and a weighted alias's metrics carry the dimension ExecutedVersion. They come minutes late.
+Invocations or Errors, and a weighted alias's metrics have the dimension ExecutedVersion. They arrive minutes late.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class ThrottleCounts:
         self._client = client
 
     def of(self, measures: Measures, revisions: list[str], since: str) -> list[Arm]:
-        """Per revision: requests asked for since a time (ISO 8601), and how many of them were throttled."""
+        """Return for each revision the requested invocations since a time (ISO 8601), and those that were throttled."""
         counts = [measures.throttles(f"t{number}", revision) for number, revision in enumerate(revisions)]
         answer = self._client.get_metric_data(
             MetricDataQueries=[query for count in counts for part in count for query in part.queries],
             StartTime=datetime.fromisoformat(since).replace(second=0, microsecond=0),
-            # The range must not be empty, which it would be in a minute's first second.
+            # The range must not be empty, as it would be in the first second of a minute.
             EndTime=datetime.now(UTC) + timedelta(seconds=MINUTE_SECONDS),
         )
         sums = {result["Id"]: int(sum(result["Values"])) for result in answer["MetricDataResults"]}

@@ -1,4 +1,4 @@
-"""The verdict on a bake: what evidence, alarms and signals come to, and where the rollout goes from here."""
+"""The verdict on a bake or pause, from evidence, alarms and signals, and the next action of the rollout."""
 
 from __future__ import annotations
 
@@ -18,68 +18,68 @@ if TYPE_CHECKING:
 
 
 MAX_EXTRA_BAKES = 12
-"""How often a step that saw no data bakes again under ``onNoData: wait`` before it counts as failed."""
+"""How often a step without data bakes again with ``onNoData: wait`` before it fails."""
 
 MAX_EXTRA_BAKES_IN_ALL = 240
-"""The same for a whole rollout, shared by its steps: an execution has 25,000 history events."""
+"""The same limit for a whole rollout, shared by its steps: an execution has 25,000 history events."""
 
 MIN_THROTTLED = 5
 
 THROTTLED_SHARE = 0.01
-"""A candidate is throttled too much at so many throttled invocations that are more than this share of all, and more
-than twice the stable revision's share: what both suffer alike is the function's concurrency, not the candidate."""
+"""A candidate is throttled too much if it has at least that many throttled invocations, and they are more than this
+share of all and more than twice the stable revision's share. Equal shares are due to the function's concurrency."""
 
 MIN_DUE_OF_SILENT = 20
-"""Requests that the candidate should have had by its weight; if it reported none of so many, it is broken."""
+"""Expected candidate requests, according to its weight, from which on a candidate without any report is broken."""
 
 VerdictOutcome = Literal["promote", "continue", "roll-back", "inconclusive"]
 
 
 class Findings(NamedTuple):
-    """What is known when a bake is judged."""
+    """Input for the verdict on a bake or pause."""
 
     step: int
     ledger: Ledger | None = None
-    """What was counted, and where the judge stands; None before any traffic was shifted."""
+    """Counts and state of the judge; None before traffic was shifted."""
     signals: Sequence[Signal] = ()
     candidate_throttled: Arm = Arm()
-    """Invocations asked for and how many of them were throttled, over the whole rollout."""
+    """Requested and throttled invocations over the whole rollout."""
     stable_throttled: Arm = Arm()
     heard: Sequence[str] = ()
-    """Ids of the signals that an earlier verdict was about."""
+    """Ids of signals that an earlier verdict used."""
     held: Collection[str] = ()
-    """Ids of all signals that the record holds."""
+    """Ids of all signals in the record."""
     firing: Sequence[str] = ()
-    """Alarms that fire now and have started to since the rollout did, or have recovered in between."""
+    """Alarms in ALARM that went there since the rollout started."""
     beyond_limits: str = ""
-    """Which limit a consumer's source exceeds; empty if none."""
+    """Sentence about a limit that a consumer's source exceeds; empty if none."""
     extra_bakes: int = 0
 
     @property
     def heard_by_pause(self) -> list[str]:
-        """Ids of the signals that decide nothing again after a verdict on a pause, or one that pauses.
+        """Ids of signals that later verdicts ignore, after a verdict on a pause or one that pauses.
 
-        An abort always does.
+        An abort is never ignored.
         """
         return [*self.heard, *(signal.id for signal in self.signals if signal.signal != "abort")]
 
     @property
     def heard_by_step(self) -> list[str]:
-        """Ids of the signals that decide nothing again after another verdict.
+        """Ids of signals that later verdicts ignore, after any other verdict.
 
-        A promote is for its step alone, and a resume for a pause: one that came while that was judged is too late.
+        A promote applies only to its step, and a resume only to a pause.
         """
         return [*self.heard, *(signal.id for signal in self.signals if signal.signal in ("promote", "resume"))]
 
     @property
     def ended_by(self) -> str:
-        """What ended the bake: the signal that did, or ``time``."""
+        """The signal that ended the bake, or ``time``."""
         return next(
             (signal.signal for signal in self.signals if ends_bake(signal.signal, signal.step, self.step)), "time"
         )
 
     def evidence_on(self, plan: Plan) -> dict[str, Any]:
-        """What was counted and which alarms fire, as the record and its events tell it."""
+        """Return counts and firing alarms in the form of the record and its events."""
         ledger, measures = self.ledger, JudgeTerms.of(plan.guards).measures
         compared = [_comparison(ledger, self.step, each.key) for each in measures] if ledger else []
         return {"measures": compared, "alarms": list(self.firing)}
@@ -98,27 +98,26 @@ def _comparison(ledger: Ledger, step: int, measure: str) -> dict[str, Any]:
 
 
 class Verdict(Wire):
-    """What becomes of the rollout, and the sentence that says why."""
+    """The next action of a rollout, and its reason."""
 
     outcome: VerdictOutcome
     reason: str
     next: Literal["shift", "bake", "pause", "promote", "roll-back"]
     step: int
-    """The step that ``next`` is about; one past the last for ``promote``."""
+    """The step of ``next``; one past the last for ``promote``."""
     bake: int = 0
     """How many bakes of that step came before the next one."""
     forced: bool = False
-    """Whether an operator has overruled alarms and evidence."""
+    """Whether an operator overrode alarms and evidence."""
     failed: bool = False
-    """Whether a pause is for a failure, and not for an operator who asked for it."""
+    """Whether a failure caused the pause, rather than an operator."""
 
 
 def judge_bake(plan: Plan, findings: Findings) -> Verdict:
-    """Decide on a bake that has run its course or was ended by a signal.
+    """Decide on a bake whose time is up or that a signal ended.
 
-    An operator's word comes first (abort, then promote fully: it skips the analysis), then alarms and evidence, then an
-    operator's pause, then evidence that lets the candidate be promoted early, then a bake without the data that a guard
-    needs.
+    In order: an operator's abort, promote-fully (which skips the analysis), alarms and evidence, an operator's pause,
+    evidence for an early promotion, and missing data that a guard needs.
     """
     if decided := _operator_decides(plan, findings):
         return decided
@@ -140,12 +139,12 @@ def judge_bake(plan: Plan, findings: Findings) -> Verdict:
 
 
 def judge_pause(plan: Plan, findings: Findings, *, failed: bool) -> Verdict:
-    """Decide on a pause that an operator has ended, or that nobody has within its limit.
+    """Decide on a pause that an operator ended, or whose time is up.
 
     Parameters
     ----------
     failed
-        Whether the pause was for a failure: then alarms and evidence tell nothing new.
+        Whether a failure caused the pause. Then alarms and evidence are not new.
     """
     step = findings.step
     if decided := _operator_decides(plan, findings):
@@ -157,7 +156,7 @@ def judge_pause(plan: Plan, findings: Findings, *, failed: bool) -> Verdict:
         return Verdict(outcome="continue", reason=reason, next="shift", step=step, bake=findings.extra_bakes)
     if not failed and (fault := _fault_of(JudgeTerms.of(plan.guards), findings)):
         return _fail_step(plan, findings, fault)
-    reason = f"nobody decided within {plan.pause.limit_seconds} s"
+    reason = f"no operator decided within {plan.pause.limit_seconds} s"
     if plan.pause.then == "promote":
         return Verdict(outcome="promote", reason=reason, next="promote", step=len(plan.steps))
     return Verdict(outcome="roll-back", reason=reason, next="roll-back", step=step)
@@ -173,11 +172,11 @@ def _operator_decides(plan: Plan, findings: Findings) -> Verdict | None:
 
 
 def _fault_of(terms: JudgeTerms, findings: Findings) -> str:
-    """What speaks against the candidate; empty if nothing does."""
-    # An alarm that has recovered since it sent its signal did fire during the rollout all the same.
+    """Return the reason for a rollback; empty if there is none."""
+    # An alarm that recovered after its signal still counts.
     if fired := {*findings.firing, *(signal.by for signal in findings.signals if signal.signal == "alarm")}:
         return f"alarm {', '.join(sorted(fired))} fired"
-    # The line was reached once: that decides, whatever later looks make of it.
+    # The limit was reached once, which decides regardless of later looks.
     if crossed := _last_signal(findings.signals, "evidence"):
         return crossed.reason
     if findings.ledger and (crossed_now := evidence_against(findings.ledger, terms)):
@@ -199,7 +198,7 @@ def _throttled(candidate: Arm, stable: Arm) -> str:
 
 
 def _fail_step(plan: Plan, findings: Findings, reason: str) -> Verdict:
-    """Roll back, or wait for an operator where the request says so."""
+    """Roll back, or wait for an operator if the request says so."""
     if plan.pauses_on_failure:
         bake = findings.extra_bakes + 1
         return Verdict(outcome="roll-back", reason=reason, next="pause", step=findings.step, bake=bake, failed=True)
@@ -207,16 +206,16 @@ def _fail_step(plan: Plan, findings: Findings, reason: str) -> Verdict:
 
 
 def _reassured(terms: JudgeTerms, findings: Findings) -> str:
-    """Why the candidate may be promoted early; empty if it may not."""
+    """Return the reason for an early promotion; empty if there is none."""
     if reached := _last_signal(findings.signals, "promote-early"):
         return reached.reason
     return evidence_for(findings.ledger, terms) if findings.ledger else ""
 
 
 def lacks_data(plan: Plan, findings: Findings, terms: JudgeTerms) -> Measure | None:
-    """The guard's measure that needs counts of both revisions, where this bake saw none of one of them.
+    """Return a measure without counts of both revisions in this bake; None if no measure lacks them.
 
-    At 100 % there is no stable traffic to compare with, and a bake of 0 s was not meant to gather any.
+    At 100 % there is no stable traffic to compare with, and a bake of 0 s is not meant to collect data.
     """
     step = plan.steps[findings.step]
     if step.weight == 100 or step.bake_seconds == 0:
@@ -233,7 +232,7 @@ def _requests_of(findings: Findings, measure: str) -> tuple[int, int]:
 
 def _comparison_in_words(terms: JudgeTerms, findings: Findings) -> str:
     if findings.ledger is None or not terms.measures:
-        return "the bake ran its course"
+        return "the bake is over"
     return describe_comparisons(findings.ledger, terms)
 
 
@@ -242,23 +241,23 @@ def _without_data(plan: Plan, findings: Findings, measure: Measure) -> Verdict:
     weight = plan.steps[step].weight
     candidate, stable = _requests_of(findings, measure.key)
     due = stable * weight / (100 - weight)
-    # A candidate that answers, and is merely always starting, is not silent.
+    # A candidate that answers but only with cold starts is not silent.
     answers = measure.key == "latency" and _requests_of(findings, "errors")[0]
     if candidate == 0 and due >= MIN_DUE_OF_SILENT and not answers:
-        reason = f"the candidate reported none of about {due:.0f} requests that it had at {weight:g} %"
+        reason = f"the candidate reported none of the about {due:.0f} requests expected at {weight:g} %"
         return _fail_step(plan, findings, reason)
     extra_bakes = max(1, min(MAX_EXTRA_BAKES, MAX_EXTRA_BAKES_IN_ALL // len(plan.steps)))
     silent = "the candidate" if candidate == 0 else "the stable revision"
-    counted = {"errors": "", "latency": " that tells its time"}.get(measure.key, measure.failed.removeprefix("failed"))
+    counted = {"errors": "", "latency": " with a duration"}.get(measure.key, measure.failed.removeprefix("failed"))
     reason = f"no request of {silent}{counted} was seen during the bake at {weight:g} %"
     match plan.guards.on_no_data:
         case "pass":
             return _go_on(plan, step, f"{reason}; onNoData is pass")
         case "wait" if findings.extra_bakes < extra_bakes:
             bake = findings.extra_bakes + 1
-            return Verdict(outcome="inconclusive", reason=f"{reason}; baking on", next="bake", step=step, bake=bake)
+            return Verdict(outcome="inconclusive", reason=f"{reason}; baking again", next="bake", step=step, bake=bake)
         case "wait":
-            reason = f"{reason}, {extra_bakes} extra bakes included"
+            reason = f"{reason}, including {extra_bakes} extra bakes"
     return _fail_step(plan, findings, reason)
 
 

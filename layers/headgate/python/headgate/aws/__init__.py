@@ -1,1 +1,1 @@
-"""Adapters to AWS services. Nothing here knows of rollouts."""
+"""Adapters to AWS services. Nothing here depends on rollouts."""

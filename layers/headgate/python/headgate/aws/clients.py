@@ -1,4 +1,4 @@
-"""How Headgate's functions reach AWS: one way to make a client."""
+"""Clients of AWS services, with Headgate's retries and timeouts."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 def client(service: str, attempts: int = 8, *, connect_seconds: int = 3, read_seconds: int = 20) -> Any:
-    """A boto3 client with Headgate's retries and timeouts, made when it is first used.
+    """Create a boto3 client with Headgate's retries and timeouts at first use.
 
-    Adaptive retries, because many rollouts at once share Lambda's control plane: 15 requests a second per account and
-    Region (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
+    Retries are adaptive because rollouts share Lambda's control plane: 15 requests a second per account and Region
+    (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
 
     Parameters
     ----------
     attempts
-        Requests that a call may make. Between them pass up to 1, 2, 4, 8, 16 and then 20 seconds, half of that on
-        average (https://docs.aws.amazon.com/boto3/latest/guide/retries.html): eight are for functions that have
-        a minute, or are called again by the state machine.
+        Maximum requests per call. The waits between them are up to 1, 2, 4, 8, 16 and then 20 seconds, on average half
+        of that (https://docs.aws.amazon.com/boto3/latest/guide/retries.html). Eight suit functions that have a minute,
+        or that the state machine calls again.
     connect_seconds, read_seconds
-        How long each of them may take to connect, and then to answer.
+        Timeouts of each request.
     """
     return Lazy(
         lambda: boto3.client(
@@ -39,12 +39,12 @@ def client(service: str, attempts: int = 8, *, connect_seconds: int = 3, read_se
 
 
 def invoker(answer_seconds: int) -> Any:
-    """A Lambda client that invokes once, made when it is first used: a payload may do something, so none is sent again.
+    """Create a Lambda client at first use that never retries an invocation, because invocations have effects.
 
     Parameters
     ----------
     answer_seconds
-        How long an invocation is waited for.
+        How long to wait for an answer.
     """
     config = Config(
         connect_timeout=3, read_timeout=answer_seconds, retries={"total_max_attempts": 1}, tcp_keepalive=True
@@ -53,13 +53,13 @@ def invoker(answer_seconds: int) -> Any:
 
 
 class Lazy:
-    """Something that is made at the first use of it: a function's start pays only for what this invocation needs."""
+    """Proxy for an object that is created at first use, so that an invocation pays only for what it needs."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
 
     def __getattr__(self, name: str) -> Any:
-        # Python asks here only for what is not an attribute yet, so each name is looked up once.
+        # Python calls this only for missing attributes, so each name is looked up once.
         if "_made" not in self.__dict__:
             self._made = self._make()
         value = getattr(self._made, name)

@@ -1,6 +1,6 @@
-"""Plain JSON data to DynamoDB attribute values and back: DynamoDB has decimals where JSON has floats.
+"""Conversion between JSON data and DynamoDB attribute values, and retries of writes.
 
-A number has 38 significant digits and a magnitude between 1e-130 and 1e126, and text is UTF-8:
+DynamoDB has decimals of 38 digits with magnitudes from 1e-130 to 1e126 where JSON has floats, and text is UTF-8:
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html
 """
 
@@ -25,11 +25,11 @@ MAX_ROLLOUT_SECONDS = 366 * 24 * 3600
 """An execution runs for a year at most: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"""
 
 RETENTION_DAYS = 90
-"""How long records are kept, unless the deployment says otherwise, beyond the year that a rollout may take."""
+"""Default retention of records, beyond the year that a rollout may take."""
 
 
 def expiry(retention_days: int = 0) -> int:
-    """When DynamoDB may drop what is written now of a rollout, in seconds since 1970: not while it can still run."""
+    """Return when an item written now may expire, in seconds since 1970: never while its rollout can still run."""
     return int(time.time()) + MAX_ROLLOUT_SECONDS + retention_days * 24 * 3600
 
 
@@ -37,13 +37,13 @@ Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
 MAX_DIGITS = 38
-"""Significant digits that a number in the table has at most."""
+"""Maximum significant digits of a number in the table."""
 
 SMALLEST_NUMBER, LARGEST_NUMBER = Decimal("1e-130"), Decimal("9.9999999999999999999999999999999999999e125")
-"""Magnitudes that a number in the table may have, apart from 0."""
+"""Limits of the magnitude of a number in the table, apart from 0."""
 
 MAX_CONFLICTS = 12
-"""How often a write that meets a transaction is made again."""
+"""How often a write that conflicts with a transaction is retried."""
 
 
 class WriteConflict(Exception):  # noqa: N818
@@ -51,7 +51,7 @@ class WriteConflict(Exception):  # noqa: N818
 
 
 class _Deserializer(TypeDeserializer):
-    """boto3's, which refuses what DynamoDB itself gives back: 1e38 and above come with all their zeros."""
+    """boto3's deserializer refuses numbers from 1e38 on, which DynamoDB returns with all their zeros."""
 
     def _deserialize_n(self, value: str) -> Decimal:
         return Decimal(value)
@@ -62,14 +62,14 @@ _deserialize = _Deserializer().deserialize
 
 
 def to_item(data: Mapping[str, Any]) -> dict[str, Any]:
-    """An item, or a set of expression values, from JSON-able data; None fields are left out.
+    """Convert JSON-able data to an item or a set of expression values; None fields are left out.
 
-    A number too small for the table becomes 0; half a surrogate pair, which UTF-8 cannot carry, a question mark.
+    A number too small for the table becomes 0. A lone surrogate, which is not valid UTF-8, becomes a question mark.
 
     Raises
     ------
     ValueError
-        If a number is one that the table cannot hold: NaN, infinite, too large, or an integer with too many digits.
+        If the table cannot hold a number: NaN, infinite, too large, or an integer with too many digits.
     """
     text = json.dumps(data)
     if "\\ud" in text:
@@ -79,25 +79,25 @@ def to_item(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_item(item: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON-able data from an item.
+    """Convert an item to JSON-able data.
 
-    A whole number is an int up to 64 bits; a larger one was a float, and is one, which JSON writes with an exponent.
+    A whole number of up to 64 bits becomes an int. A larger one was a float and becomes one.
     """
     return {name: _plain_value(_deserialize(value)) for name, value in item.items()}
 
 
 def _decimal(text: str) -> Decimal:
-    """A number of JSON as the table keeps it."""
+    """Convert the text of a JSON number to a decimal that the table can hold."""
     number = Decimal(text)
     if not number.is_finite() or number.copy_abs() > LARGEST_NUMBER or len(number.as_tuple().digits) > MAX_DIGITS:
         raise ValueError(
-            f"{text[:50]} is no number for the table: it takes {MAX_DIGITS} digits, and magnitudes below 1e126"
+            f"{text[:50]} does not fit into the table: numbers have at most {MAX_DIGITS} digits and are below 1e126"
         )
     return number if number.copy_abs() >= SMALLEST_NUMBER else Decimal(0)
 
 
 def retry_conflicts(write: Callable[Params, Result], *args: Params.args, **kwargs: Params.kwargs) -> Result:
-    """Make a plain write, again while a transaction is at the same item: botocore does not retry that by itself.
+    """Write, and retry while a transaction holds the same item, which botocore does not.
 
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-conflict-handling
     """
@@ -143,7 +143,7 @@ def retry(
 
 
 def back_off(attempt: int) -> None:
-    """Wait a little, at random and longer each time, so that two writers do not meet again; ``attempt`` begins at 0."""
+    """Wait for a random time that grows with each attempt, from 0 on, so that two writers do not collide again."""
     time.sleep(random.uniform(0, 0.05 * (attempt + 1)))  # noqa: S311 - jitter is no secret
 
 

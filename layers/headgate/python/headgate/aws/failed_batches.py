@@ -1,4 +1,4 @@
-"""What a stream's mapping leaves in its on-failure destination: it names a batch, and does not hold it.
+"""Records in the on-failure destination of a stream's mapping. They identify a batch but do not contain it.
 
 https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html and
 https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html
@@ -13,48 +13,41 @@ from typing import Any
 
 @dataclass(frozen=True)
 class FailedBatch:
-    """A batch that a mapping gave up on.
-
-    Attributes
-    ----------
-    kinesis
-        Whether the stream is a Kinesis stream; else it is a DynamoDB table's.
-    start, end
-        Sequence numbers of its first and last record.
-    size
-        How many records it held.
-    function
-        The ARN of the function that failed, with the alias or version that the mapping names.
-    condition, error
-        Why the mapping gave up, and how the function failed; empty where it was not invoked.
-    """
+    """A batch that a mapping gave up on."""
 
     kinesis: bool
+    """Whether the stream is a Kinesis stream rather than a DynamoDB table's."""
     stream: str
     shard: str
     start: str
+    """Sequence number of the first record."""
     end: str
+    """Sequence number of the last record."""
     size: int
+    """Number of records."""
     function: str
+    """ARN of the function that failed, with the alias or version in the mapping."""
     condition: str = ""
+    """Why the mapping gave up."""
     error: str = ""
+    """How the function failed; empty if it was not invoked."""
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """Sorts batches so that those of a shard come in its order."""
+        """Sort key that keeps the batches of a shard in order."""
         return self.stream, self.shard, int(self.start)
 
 
 def batch_of(body: str) -> FailedBatch | None:
-    """The batch that an on-failure record names; None if this is no such record."""
-    told = record_in(body)
+    """Return the batch in an on-failure record; None if the message is not such a record."""
+    record = record_in(body)
     try:
-        kinesis = "KinesisBatchInfo" in told
-        info = told["KinesisBatchInfo" if kinesis else "DDBStreamBatchInfo"]
-        context, response = told["requestContext"], told.get("responseContext") or {}
+        kinesis = "KinesisBatchInfo" in record
+        info = record["KinesisBatchInfo" if kinesis else "DDBStreamBatchInfo"]
+        context, response = record["requestContext"], record.get("responseContext") or {}
         return FailedBatch(
             kinesis=kinesis,
-            # With enhanced fan-out the mapping's source is a consumer of the stream.
+            # With enhanced fan-out, the mapping's source is a consumer of the stream.
             stream=str(info["streamArn"]).split("/consumer/")[0],
             shard=str(info["shardId"]),
             start=_sequence(info["startSequenceNumber"]),
@@ -69,20 +62,20 @@ def batch_of(body: str) -> FailedBatch | None:
 
 
 def record_in(body: str) -> Any:
-    """The JSON of a message; None if it has none.
+    """Parse the JSON of a message; None if it is not JSON.
 
-    A topic between mapping and queue wraps it in a notification, unless it delivers raw messages.
+    A topic between mapping and queue wraps the message in a notification, unless it delivers raw messages.
     """
     try:
-        told = json.loads(body)
-        if isinstance(told, dict) and told.get("Type") == "Notification":
-            told = json.loads(told["Message"])
+        record = json.loads(body)
+        if isinstance(record, dict) and record.get("Type") == "Notification":
+            record = json.loads(record["Message"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return told
+    return record
 
 
-def _sequence(told: str) -> str:
-    """A sequence number as it was told, provided that it is one."""
-    int(told)
-    return str(told)
+def _sequence(number: str) -> str:
+    """Check that a sequence number is a number and return it as text."""
+    int(number)
+    return str(number)

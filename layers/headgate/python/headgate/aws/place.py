@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Place(NamedTuple):
-    """Where this Headgate serves."""
+    """Partition, account and Region of this deployment."""
 
     partition: str
     account: str

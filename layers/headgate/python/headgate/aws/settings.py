@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def setting(name: str) -> str:
-    """An environment variable that the template sets; absence is a fault of the deployment, so it says which."""
+    """Return an environment variable that the template sets. If it is missing, the deployment is faulty."""
     value = os.environ.get(name)
     if not value:
         raise RuntimeError(f"environment variable {name} is not set; template.yaml sets it on this function")

@@ -1,4 +1,4 @@
-"""Messages of SQS: what is known of one that was received, and how it goes on to another queue as it is."""
+"""Received SQS messages: their attributes, batches, and how to send them unchanged to another queue."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ PER_CALL = 10
 """Messages of one batch request to SQS."""
 
 BATCH_BYTES = 256 * 1024
-"""Of one batch. SQS takes 1 MiB where a queue has not been given a lower limit; a larger message travels alone."""
+"""Size limit of a batch. SQS accepts 1 MiB unless a queue has a lower limit. A larger message is sent alone."""
 
 WAIT_SECONDS = 2
-"""How long a receive waits. A long poll asks all of SQS's servers, so that nothing found means that little is there."""
+"""Wait time of a receive. A long poll queries all of SQS's servers, so an empty answer is reliable."""
 
 LONGEST_DEDUPLICATION_ID = 128
 
@@ -26,20 +26,20 @@ SYSTEM_ATTRIBUTES = [
     "MessageDeduplicationId",
     "AWSTraceHeader",
 ]
-"""What a receive asks for by name; without that SQS tells none of it."""
+"""Attributes to request by name: by default SQS returns none."""
 
 Message = dict[str, Any]
-"""A message as ReceiveMessage answers it."""
+"""A message as ReceiveMessage returns it."""
 
 
 def group_of(message: Message) -> str:
-    """The message group; empty where there is none."""
+    """Return the message group; empty if there is none."""
     group: str = message.get("Attributes", {}).get("MessageGroupId", "")
     return group
 
 
 def in_waves(messages: list[Message]) -> list[list[Message]]:
-    """The first message of each group, then the second of each, and so on."""
+    """Return lists of the first message of each group, the second of each, and so on."""
     found: list[list[Message]] = []
     seen: dict[str, int] = {}
     for message in messages:
@@ -51,7 +51,7 @@ def in_waves(messages: list[Message]) -> list[list[Message]]:
 
 
 def in_batches(messages: Iterable[Message]) -> Iterator[list[Message]]:
-    """Messages in batches that SQS takes."""
+    """Yield messages in batches that SQS accepts."""
     batch: list[Message] = []
     size = 0
     for message in messages:
@@ -66,7 +66,7 @@ def in_batches(messages: Iterable[Message]) -> Iterator[list[Message]]:
 
 
 def _message_size(message: Message) -> int:
-    """Bytes of a message as SQS counts them: the body and each attribute's name, type and value."""
+    """Return the size of a message as SQS counts it: body, and name, type and value of each attribute."""
     attributes = message.get("MessageAttributes", {})
     return len(message["Body"].encode()) + sum(
         len(name.encode())
@@ -77,14 +77,14 @@ def _message_size(message: Message) -> int:
 
 
 def entry_of(message: Message, *, fifo: bool) -> dict[str, Any]:
-    """A received message as SendMessageBatch takes it."""
+    """Convert a received message to an entry for SendMessageBatch."""
     system = message.get("Attributes", {})
     entry: dict[str, Any] = {"MessageBody": message["Body"]}
     if given := message.get("MessageAttributes"):
-        # The lists of values are in the API, and not in use.
-        taken = ("DataType", "StringValue", "BinaryValue")
+        # The API has lists of values too, but does not support them.
+        supported = ("DataType", "StringValue", "BinaryValue")
         entry["MessageAttributes"] = {
-            name: {key: each for key, each in value.items() if key in taken} for name, value in given.items()
+            name: {key: each for key, each in value.items() if key in supported} for name, value in given.items()
         }
     if trace := system.get("AWSTraceHeader"):
         entry["MessageSystemAttributes"] = {"AWSTraceHeader": {"DataType": "String", "StringValue": trace}}
@@ -98,10 +98,10 @@ def entry_of(message: Message, *, fifo: bool) -> dict[str, Any]:
 
 
 def deduplication_id(given: str, message_id: str) -> str:
-    """An id that is the same whenever this message is sent, and no other message's.
+    """Return a deduplication id that is unique to this message and stays the same for each send.
 
-    A FIFO dead-letter queue has put the message's first id there already, so that two messages which share the
-    producer's can both be kept:
+    A FIFO dead-letter queue already sets the message's first id, so that it keeps two messages that share the
+    producer's id:
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html
     """
     if given == message_id:

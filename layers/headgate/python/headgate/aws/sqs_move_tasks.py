@@ -28,35 +28,35 @@ class MoveTasks:
     def move_whole(
         self, source_arn: str, destination_arn: str | None, *, per_second: int, since: float | None = None
     ) -> MoveResult:
-        """Take a dead-letter queue one step further towards empty; call it again until it is done.
+        """Continue to move a whole dead-letter queue. Call again until it is done.
 
-        It keeps nothing in mind: a move task that runs is waited for, and one is started where messages are left and
-        none runs. So it goes on after a task that has failed or was cancelled, and calling it twice does no harm.
+        The call has no state: it waits for a running move task, and starts one if messages are left and none runs. So
+        it continues after a failed or cancelled task, and a second call is harmless.
 
         Parameters
         ----------
         source_arn
-            A dead-letter queue that some SQS queue names in its redrive policy; SQS moves no other.
+            A dead-letter queue in the redrive policy of an SQS queue. SQS moves no others.
         destination_arn
-            None: each message goes to the queue that it came from. That fails for messages which somebody sent to the
-            dead-letter queue directly: SQS cannot tell where they belong.
+            None: each message returns to the queue that it came from. This fails for messages that were sent directly
+            to the dead-letter queue.
         per_second
-            At most so many messages a second; SQS takes 1 to 500.
+            Maximum messages per second; SQS accepts 1 to 500.
         since
-            Seconds since 1970. ``moved`` adds up the tasks that were started from then on (the last ten at most);
-            by default only the latest.
+            Seconds since 1970. ``moved`` is the sum of the tasks started since then (the last ten at most). Default:
+            the latest task only.
 
         Returns
         -------
         MoveResult
-            ``done`` once the queue is empty. Messages in flight are not done, and nothing but time brings them back.
-            ``moved`` is SQS's approximation. ``reason`` is that of the last task, if it failed.
+            ``done`` once the queue is empty, messages in flight included. ``moved`` is SQS's approximation. ``reason``
+            is that of the last task, if it failed.
 
         Raises
         ------
         botocore.exceptions.ClientError
-            UnsupportedOperation: not a dead-letter queue, or queues of two types. SQS runs one task per queue and 100
-            per account, each for 36 hours at most:
+            UnsupportedOperation: not a dead-letter queue, or queues of different types. SQS runs one task per queue and
+            100 per account, each for at most 36 hours:
             https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html
         """
         tasks = self._tasks(source_arn)
@@ -71,9 +71,9 @@ class MoveTasks:
         return MoveResult(done=backlog.total == 0, moved=moved, reason=reason)
 
     def cancel(self, source_arn: str, since: float | None = None, until: float = math.inf) -> bool:
-        """Cancel the move task that runs on a queue, if it was started between these times; whether there was one.
+        """Cancel the running move task of a queue if it was started between these times. Return whether there was one.
 
-        What has been moved stays moved: only what is still in the queue stays there.
+        Messages that were moved stay moved.
         """
         for task in self._tasks(source_arn):
             if task["Status"] != "RUNNING" or not (since or 0.0) <= _task_start(task) <= until:
@@ -83,38 +83,38 @@ class MoveTasks:
             except ClientError:
                 if _any_running(self._tasks(source_arn), "RUNNING"):
                     raise
-            return True  # Or it has ended meanwhile.
+            return True  # Or it ended in the meantime.
         return False
 
     def moved(self, source_arn: str, since: float, until: float = math.inf) -> int:
-        """How many messages the move tasks have moved that were started between these times, approximately."""
+        """Return the approximate number of messages moved by the tasks started between these times."""
         return _moved_by([task for task in self._tasks(source_arn) if _task_start(task) <= until], since)
 
     def _tasks(self, source_arn: str) -> list[dict[str, Any]]:
-        """The move tasks of a queue, the latest first."""
-        told = self._sqs.list_message_move_tasks(SourceArn=source_arn, MaxResults=TASKS_LISTED).get("Results", [])
-        return sorted(told, key=_task_start, reverse=True)
+        """Return the move tasks of a queue, latest first."""
+        tasks = self._sqs.list_message_move_tasks(SourceArn=source_arn, MaxResults=TASKS_LISTED).get("Results", [])
+        return sorted(tasks, key=_task_start, reverse=True)
 
     def _start(self, source_arn: str, destination_arn: str | None, per_second: int) -> None:
-        asked: dict[str, Any] = {
+        parameters: dict[str, Any] = {
             "SourceArn": source_arn,
             "MaxNumberOfMessagesPerSecond": max(1, min(MAX_PER_SECOND, per_second)),
             **({"DestinationArn": destination_arn} if destination_arn else {}),
         }
         try:
-            self._sqs.start_message_move_task(**asked)
+            self._sqs.start_message_move_task(**parameters)
         except ClientError:
-            # Somebody was faster, or the answer to a first attempt was lost.
+            # Another caller was faster, or the answer to the first attempt was lost.
             if not _any_running(self._tasks(source_arn)):
                 raise
 
     def _holds_something(self, queue_url: str) -> bool:
-        """Whether a message is there that is not counted yet; it is seen and stays where it is."""
+        """Return whether the queue has a message that is not counted yet. The message stays in the queue."""
         return bool(self._queues.receive(queue_url, 1, visibility_seconds=0))
 
 
 def _task_start(task: dict[str, Any]) -> float:
-    """When a move task was started, in seconds since 1970; SQS tells milliseconds."""
+    """Return the start of a move task in seconds since 1970; SQS returns milliseconds."""
     return float(task.get("StartedTimestamp", 0)) / 1000
 
 

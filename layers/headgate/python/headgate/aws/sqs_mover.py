@@ -1,7 +1,7 @@
 """Moves messages from queue to queue by receive, send and delete, and loses none.
 
-A message is deleted only after the destination has confirmed it. So a process may die anywhere in between: what it had
-in hand becomes visible again, and at worst is there twice.
+A message is deleted only after the destination has confirmed it. If the process dies, its messages become visible
+again. At worst, a message exists twice.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 EMPTY_RECEIVES = 2
-"""After so many receives in a row without a message, a queue counts as empty."""
+"""Receives in a row without a message after which a queue counts as empty."""
 
 VISIBILITY_MARGIN_SECONDS = 120
-"""How long a message stays hidden beyond the end of the call that has received it: longer than any call overruns."""
+"""How long a message stays hidden after the deadline of the call that received it: longer than any call overruns."""
 
 MAX_HOLD_SECONDS = 12 * 3600 - VISIBILITY_MARGIN_SECONDS
-"""A message may be hidden for 12 hours from when it was received.
+"""A message can be hidden for 12 hours after it was received.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html
 """
@@ -40,7 +40,7 @@ MOVE_REASON_CHARACTERS = 500
 
 @dataclass(frozen=True)
 class MoveTerms:
-    """What to move, and how fast; ``move_some`` says what each means."""
+    """What to move and how fast; see ``move_some``."""
 
     source: str
     destination: str
@@ -57,7 +57,7 @@ class MoveTerms:
 
 
 def any_message(_: Message) -> bool:
-    """A filter that every message passes."""
+    """Filter that every message passes."""
     return True
 
 
@@ -73,37 +73,36 @@ def move_some(
     arrived_before: float | None = None,
     hold_seconds: int = 0,
 ) -> MoveResult:
-    """Move messages that match, by receive, send and delete, until a deadline; call it again until it is done.
+    """Move matching messages by receive, send and delete until a deadline. Call again until it is done.
 
-    A message keeps its body, attributes, trace header and group. On FIFO queues the messages of a group are sent
-    one after the other, each only when the one before it is confirmed and deleted: whatever fails, a group keeps
-    its order. What the destination refuses is not tried again in this call.
+    A message keeps its body, attributes, trace header and group. On FIFO queues, the messages of a group are sent one
+    after the other, each after the previous one is confirmed and deleted, so that a group keeps its order. A message
+    that the destination refuses is not retried in this call.
 
-    A FIFO destination forgets a deduplication id after five minutes; until then it answers as if it had taken a
-    message, and drops it. The producer's own id would lose a message that is moved back so soon, or one of two
-    that share an id. So a message gets an id that is its own in the source, the producer's in front: it meets only
-    itself, where an answer was lost and it is sent a second time.
+    For five minutes, a FIFO destination accepts and drops messages with a known deduplication id. The producer's id
+    would lose a message that is moved back within that time, or one of two that share an id. Therefore each message
+    gets an id of its own that begins with the producer's. It matches only a second send of the same message.
 
     Parameters
     ----------
     source_url, destination_url
         Both standard or both FIFO.
     matching
-        What does not match is held back until the call ends, so that it is not met again and again, and is then
-        visible at once. On FIFO queues, what lies behind ten of a group that do not match is never seen: SQS shows
-        no more of a group while some of it is in flight.
+        Messages that do not match stay hidden until the call ends, so that they are not received again. On FIFO queues,
+        messages behind ten of their group that do not match are never received: SQS returns no more of a group while
+        some of it is in flight.
     at_most
-        How many to move; None for all.
+        How many messages to move; None for all.
     per_second
-        How many to send in a second, on average over the call.
+        Messages to send per second, on average over the call.
     deadline
-        When to take up no more, on the queues' clock (``time.monotonic``).
+        When to stop receiving, on the queues' clock (``time.monotonic``).
     arrived_before
-        Seconds since 1970. A message that was sent to the queue later is counted as returned and left alone: it is
-        what came straight back, or is new.
+        Seconds since 1970. A message that was sent to the queue later counts as returned and stays: it came straight
+        back or is new.
     hold_seconds
-        How long what was not moved stays hidden after the call, so that the next one gets to what is behind it.
-        Not for FIFO queues, where it would hide the rest of its group too.
+        How long messages that were not moved stay hidden after the call, so that the next call gets to those behind
+        them. Not for FIFO queues, where this would hide the rest of the group.
     """
     move = MessageMove(
         queues,
@@ -117,7 +116,7 @@ def move_some(
 
 
 class MessageMove:
-    """One call of ``move_some``: what it has in hand, and what it has done."""
+    """One call of ``move_some``: the messages that it holds, and its counts."""
 
     def __init__(self, queues: Queues, terms: MoveTerms) -> None:
         self._queues, self._sqs, self._terms = queues, queues.sqs, terms
@@ -129,17 +128,17 @@ class MessageMove:
         self._failed: set[str] = set()
         self._returned: set[str] = set()
         self._blocked: set[str] = set()
-        """Groups that nothing more is sent of in this call, as a message of theirs is not safely elsewhere."""
+        """Groups of which no more is sent in this call, because one of their messages was not moved."""
         self._aside: list[Message] = []
-        """In hand and not to be moved: hidden until the call ends."""
+        """Received messages that are not to be moved; hidden until the call ends."""
         self._stuck: list[Message] = []
-        """In hand and not moved, though it should have been."""
+        """Received messages that could not be moved."""
         self._done = False
         self._trouble = False
         self._reason = ""
 
     def result(self) -> MoveResult:
-        """What has been done so far."""
+        """Return the counts so far."""
         return MoveResult(
             done=self._done,
             moved=len(self._gone),
@@ -150,7 +149,7 @@ class MessageMove:
         )
 
     def run(self) -> None:
-        """Move what may be moved, until it is done or the deadline is near."""
+        """Move messages until it is done or the deadline is near."""
         empty, gone_before = 0, 0
         while self._goes_on():
             received = self._receive()
@@ -164,18 +163,18 @@ class MessageMove:
             if not (self._terms.fifo and self._aside and len(self._gone) > gone_before):
                 self._done = True
                 return
-            # What was set aside hides the rest of its group. It is let go, as more of it may be seen now.
+            # Messages set aside hide the rest of their group. Release them to receive more of it.
             self._release(self._aside, 0)
             self._aside, empty, gone_before = [], 0, len(self._gone)
 
     def put_back(self) -> None:
-        """Let go of what is in hand. What cannot be let go becomes visible by itself."""
+        """Release all received messages. A message that cannot be released becomes visible later."""
         self._release(self._aside, 0 if self._terms.fifo else min(self._terms.hold_seconds, MAX_HOLD_SECONDS))
         self._release(self._stuck, 0)
         self._aside, self._stuck = [], []
 
     def _goes_on(self) -> bool:
-        """Wait until more may be sent; False where this call ends here."""
+        """Wait until more may be sent; False if this call ends here."""
         terms = self._terms
         if terms.at_most is not None and len(self._gone) >= terms.at_most:
             self._done = True
@@ -203,7 +202,7 @@ class MessageMove:
             return []
 
     def _sort_out(self, received: list[Message]) -> list[Message]:
-        """Those to be moved; the others are set aside."""
+        """Return the messages to move and set the others aside."""
         wanted = []
         for message in received:
             message_id = message["MessageId"]
@@ -222,13 +221,13 @@ class MessageMove:
         return wanted
 
     def _has_arrived_since(self, message: Message) -> bool:
-        # A message that is moved back is a new one to the queue that it is moved to, with a timestamp of its own, which
-        # it keeps when it comes back to a standard dead-letter queue; a FIFO one sets it anew.
+        # A message that is moved back gets a new timestamp. If it returns to a standard dead-letter queue, it keeps
+        # this timestamp; a FIFO one sets another.
         before = self._terms.arrived_before
         return before is not None and int(message["Attributes"]["SentTimestamp"]) >= before * 1000
 
     def _transfer(self, wanted: list[Message]) -> None:
-        """Send and delete; on FIFO queues one of each group at a time."""
+        """Send and delete messages; on FIFO queues one of each group at a time."""
         for wave in in_waves(wanted) if self._terms.fifo else [wanted]:
             free = [message for message in wave if group_of(message) not in self._blocked]
             self._stuck += [message for message in wave if group_of(message) in self._blocked]
@@ -241,38 +240,38 @@ class MessageMove:
                     self._blocked |= {group_of(message) for message in [*kept, *undeleted]}
 
     def _send(self, batch: list[Message]) -> list[Message]:
-        """Send a batch; those that the destination has confirmed."""
+        """Send a batch and return the messages that the destination confirmed."""
         if self._trouble:
             return []
         self._sent += len(batch)
         entries = [{"Id": str(number), **entry_of(each, fifo=self._terms.fifo)} for number, each in enumerate(batch)]
         try:
-            told = self._sqs.send_message_batch(QueueUrl=self._terms.destination, Entries=entries)
+            response = self._sqs.send_message_batch(QueueUrl=self._terms.destination, Entries=entries)
         except (ClientError, BotoCoreError) as error:
-            # It may have been taken all the same; what is not confirmed is not deleted.
+            # SQS may have accepted it anyway. A message that is not confirmed is not deleted.
             self._note(error)
             self._failed |= {message["MessageId"] for message in batch}
             return []
-        for refusal in told.get("Failed", []):
+        for refusal in response.get("Failed", []):
             self._failed.add(batch[int(refusal["Id"])]["MessageId"])
             self._reason = self._reason or f"{refusal['Code']}: {refusal.get('Message', '')}"[:MOVE_REASON_CHARACTERS]
-        confirmed = [batch[int(each["Id"])] for each in told.get("Successful", [])]
+        confirmed = [batch[int(each["Id"])] for each in response.get("Successful", [])]
         self._gone |= {message["MessageId"] for message in confirmed}
         return confirmed
 
     def _delete(self, confirmed: list[Message]) -> list[Message]:
-        """Delete what is elsewhere; those that could not be. They come again, and are there twice then."""
+        """Delete moved messages and return those that could not be deleted. Those then exist twice."""
         left = confirmed
         for _ in range(DELETE_ATTEMPTS):
             if not left:
                 break
             entries = [{"Id": str(n), "ReceiptHandle": each["ReceiptHandle"]} for n, each in enumerate(left)]
             try:
-                told = self._sqs.delete_message_batch(QueueUrl=self._terms.source, Entries=entries)
+                response = self._sqs.delete_message_batch(QueueUrl=self._terms.source, Entries=entries)
             except (ClientError, BotoCoreError) as error:
                 self._note(error)
                 break
-            left = [left[int(refusal["Id"])] for refusal in told.get("Failed", [])]
+            left = [left[int(refusal["Id"])] for refusal in response.get("Failed", [])]
         return left
 
     def _release(self, messages: list[Message], seconds: int) -> None:
@@ -282,6 +281,6 @@ class MessageMove:
             self._note(error)
 
     def _note(self, error: Exception) -> None:
-        """Remember that SQS itself failed: the call ends early, and its caller hears why."""
+        """Note that SQS failed: the call ends early and reports why."""
         self._trouble = True
         self._reason = self._reason or str(error)[:MOVE_REASON_CHARACTERS]

@@ -1,4 +1,4 @@
-"""SQS queues: how many messages one holds, and receiving, releasing and deleting them."""
+"""SQS queues: count, receive, release and delete messages."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 LOOK_SECONDS = 30
-"""How long a message that is only looked at stays hidden, should whoever looks die."""
+"""How long a message that is only looked at stays hidden if the process dies."""
 
 
 class Backlog(NamedTuple):
-    """How many messages a queue holds, approximately: SQS may take a minute to have counted what has just come."""
+    """Approximate number of messages in a queue. SQS may take a minute to count a new message."""
 
     visible: int
     in_flight: int
@@ -33,36 +33,31 @@ class Backlog(NamedTuple):
 
 @dataclass(frozen=True)
 class MoveResult:
-    """What one call has done.
-
-    Attributes
-    ----------
-    done
-        Whether there is nothing left to do; otherwise call again.
-    moved, skipped, failed, returned
-        Messages: safely elsewhere; not matching; refused by the destination and still here; arrived since the redrive
-        began, and left alone. After ``move_whole`` only ``moved`` is known.
-    reason
-        Why something failed; empty where nothing did.
-    """
+    """Result of one call. After ``move_whole`` only ``moved`` is known."""
 
     done: bool
+    """Whether nothing is left to do; otherwise call again."""
     moved: int = 0
+    """Messages that the destination has confirmed."""
     skipped: int = 0
+    """Messages that do not match."""
     failed: int = 0
+    """Messages that could not be moved and are still in the queue."""
     returned: int = 0
+    """Messages that arrived after the redrive began and were left in the queue."""
     reason: str = ""
+    """Why something failed; empty if nothing did."""
 
 
 class Queues:
-    """Reads queues.
+    """Access to queues.
 
     Parameters
     ----------
     sqs
         boto3's client.
     clock, sleep
-        Seconds, as ``time.monotonic`` and ``time.sleep`` have them.
+        Replacements for ``time.monotonic`` and ``time.sleep``.
     """
 
     def __init__(
@@ -73,39 +68,39 @@ class Queues:
         self.sleep = sleep
 
     def url(self, arn: str) -> str:
-        """The URL of a queue."""
+        """Return the URL of a queue."""
         *_, account, name = arn.split(":")
         return str(self.sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"])
 
     def count(self, queue_url: str) -> Backlog:
-        """How much a queue holds."""
+        """Count the messages of a queue."""
         names = (
             "ApproximateNumberOfMessages",
             "ApproximateNumberOfMessagesNotVisible",
             "ApproximateNumberOfMessagesDelayed",
         )
-        told = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=list(names))["Attributes"]
-        return Backlog(*(int(told.get(name, 0)) for name in names))
+        attributes = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=list(names))["Attributes"]
+        return Backlog(*(int(attributes.get(name, 0)) for name in names))
 
     def look(self, queue_url: str, count: int) -> list[Message]:
-        """Some messages of a queue, which are visible again at once; each has been received once more by that.
+        """Return up to ten messages of a queue, usually the oldest, and make them visible again at once.
 
-        The oldest as a rule; ten at most.
+        This raises their receive count by one.
         """
         seen: dict[str, Message] = {}
         while len(seen) < min(count, PER_CALL):
-            told = self.receive(queue_url, min(count, PER_CALL) - len(seen), LOOK_SECONDS)
-            if not told:
+            received = self.receive(queue_url, min(count, PER_CALL) - len(seen), LOOK_SECONDS)
+            if not received:
                 break
-            seen |= {message["MessageId"]: message for message in told}
+            seen |= {message["MessageId"]: message for message in received}
         self.release(queue_url, list(seen.values()))
         return list(seen.values())
 
     def receive(
         self, queue_url: str, count: int, visibility_seconds: int, wait_seconds: int = WAIT_SECONDS
     ) -> list[Message]:
-        """Up to ten messages with all that a redrive has to know of them; nobody else sees them meanwhile."""
-        told = self.sqs.receive_message(
+        """Receive up to ten messages with all attributes that a redrive needs. They are hidden from other consumers."""
+        response = self.sqs.receive_message(
             QueueUrl=queue_url,
             MaxNumberOfMessages=min(count, PER_CALL),
             VisibilityTimeout=visibility_seconds,
@@ -113,11 +108,11 @@ class Queues:
             MessageSystemAttributeNames=SYSTEM_ATTRIBUTES,
             MessageAttributeNames=["All"],
         )
-        messages: list[Message] = told.get("Messages", [])
+        messages: list[Message] = response.get("Messages", [])
         return messages
 
     def release(self, queue_url: str, messages: list[Message], seconds: int = 0) -> None:
-        """Let received messages be seen again after so many seconds."""
+        """Make received messages visible again after some seconds."""
         for start in range(0, len(messages), PER_CALL):
             entries = [
                 {"Id": str(number), "ReceiptHandle": each["ReceiptHandle"], "VisibilityTimeout": seconds}

@@ -1,4 +1,4 @@
-"""Batches that a mapping gave up on: reads their records again, and gives them to a function as Lambda does."""
+"""Reads the records of batches that a mapping gave up on, and delivers them to a function as Lambda does."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 PAYLOAD_BYTES = 6 * 1024 * 1024 - 64 * 1024
-"""Of one synchronous invocation, with room for what is around the records: Lambda takes 6 MB.
+"""Payload limit of a synchronous invocation, minus room for the envelope. Lambda accepts 6 MB.
 
 https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 """
 
 READS_PER_SECOND = 5
-"""GetRecords calls that a shard takes, all readers together.
+"""GetRecords calls that a shard accepts from all readers together.
 
 https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html
 """
 
 INVOCATION_SECONDS = 840
-"""How long an invocation is waited for; a function may take 900 s, and so may the one that waits."""
+"""How long to wait for an invocation. Both functions may take 900 s."""
 
 REPLAY_REASON_CHARACTERS = 500
 _TRIMMED = ("TrimmedDataAccessException", "ResourceNotFoundException")
@@ -39,59 +39,45 @@ _BUSY = ("ProvisionedThroughputExceededException", "LimitExceededException", "Th
 _THROTTLED = ("TooManyRequestsException", "ThrottlingException", "ServiceException", "ResourceConflictException")
 
 StreamRecord = dict[str, Any]
-"""A record as the event of an event source mapping has it."""
+"""A record in the event of an event source mapping."""
 
 
 @dataclass(frozen=True)
 class ReadRecords:
-    """What there is of a batch.
-
-    Attributes
-    ----------
-    records
-        Those of its range that the stream still has, in order, as a mapping's event has them.
-    lost
-        How many were trimmed from the stream; nobody can deliver these any more.
-    others
-        How many are in the range beyond the batch's own. With a parallelization factor above 1 or a filter a batch
-        holds only some of its range, and nothing tells which: they are delivered a second time.
-    """
+    """Records of a batch that the stream still has."""
 
     records: list[StreamRecord]
+    """All records in the range of the batch, in order, as a mapping's event has them."""
     lost: int = 0
+    """Records that were trimmed from the stream and cannot be delivered."""
     others: int = 0
+    """Records in the range that are not part of the batch. With a parallelization factor above 1 or a filter, a batch
+    has only some records of its range, and it is unknown which. They are delivered a second time."""
 
 
 @dataclass(frozen=True)
 class DeliveredBatch:
-    """How a function took records.
-
-    Attributes
-    ----------
-    ok
-        How many of them it has processed: the first so many.
-    failures
-        Sequence numbers from the first that it did not process on; nothing after that was delivered.
-    reason
-        Why it stopped there.
-    """
+    """Result of a delivery."""
 
     ok: int
+    """Number of records that the function processed, from the first."""
     failures: list[str]
+    """Sequence numbers of the other records. Those after the first were not delivered."""
     reason: str = ""
+    """Why the delivery stopped."""
 
 
-class NotReadableYet(Exception):  # noqa: N818 - not an error: the next call goes on
-    """The time is up before the whole batch was read."""
+class NotReadableYet(Exception):  # noqa: N818 - not an error: the next call continues
+    """The time was up before the whole batch was read."""
 
 
 class StreamReplay:
-    """Streams that are read again, and the functions behind them.
+    """Reads batches again and delivers them.
 
     Parameters
     ----------
     kinesis, dynamodbstreams, functions
-        boto3's clients; the last is an ``aws.invoker`` that waits for ``INVOCATION_SECONDS``.
+        boto3's clients. The last is an ``aws.invoker`` that waits for ``INVOCATION_SECONDS``.
     """
 
     def __init__(
@@ -109,8 +95,6 @@ class StreamReplay:
         self._sleep = sleep
         self._configurations: dict[str, dict[str, Any]] = {}
 
-    # --- Reading -----------------------------------------------------------------------------------------------------
-
     def reread(self, batch: FailedBatch, *, deadline: float | None = None) -> ReadRecords:
         """Read a batch's records again.
 
@@ -121,10 +105,10 @@ class StreamReplay:
 
         Raises
         ------
-        NotYet
+        NotReadableYet
             If the deadline comes first.
         botocore.exceptions.ClientError
-            If the stream cannot be read for another reason than its retention.
+            If the stream cannot be read for a reason other than its retention.
         """
         first, last = int(batch.start), int(batch.end)
         records: list[StreamRecord] = []
@@ -143,26 +127,26 @@ class StreamReplay:
             if deadline is not None and self._clock() >= deadline:
                 raise NotReadableYet(f"{batch.shard} was not read to {batch.end} in time")
             try:
-                told = self._reader(batch).get_records(ShardIterator=iterator)
+                response = self._reader(batch).get_records(ShardIterator=iterator)
             except ClientError as error:
                 if code_of(error) in _TRIMMED and again:
-                    # Trimmed after the iterator was made: what is left begins later.
+                    # Records were trimmed after the iterator was created. Read from the oldest one left.
                     iterator, again = self._oldest(batch), False
                 elif code_of(error) not in _BUSY:
                     raise
                 self._sleep(1)
                 continue
-            yield told["Records"]
-            iterator = told.get("NextShardIterator")
-            if batch.kinesis and not told["Records"] and told.get("MillisBehindLatest") == 0:
-                return  # All of the shard is read: the last record of the range is not there any more.
+            yield response["Records"]
+            iterator = response.get("NextShardIterator")
+            if batch.kinesis and not response["Records"] and response.get("MillisBehindLatest") == 0:
+                return  # End of the shard: the last record of the range was trimmed.
             self._sleep(1 / READS_PER_SECOND)
 
     def _reader(self, batch: FailedBatch) -> Any:
         return self._kinesis if batch.kinesis else self._dynamodbstreams
 
     def _iterator(self, batch: FailedBatch) -> str | None:
-        """An iterator at the batch's first record, or at the oldest there is; None if nothing of the shard is left."""
+        """Return an iterator at the batch's first record, or at the oldest left; None if the shard is gone."""
         try:
             return self._ask(batch, "AT_SEQUENCE_NUMBER", batch.start)
         except ClientError as error:
@@ -176,19 +160,17 @@ class StreamReplay:
         except ClientError as error:
             if code_of(error) != "ResourceNotFoundException":
                 raise
-        return None  # A closed shard goes with its last record, and a stream with its table.
+        return None  # A closed shard expires with its last record, and a stream with its table.
 
     def _ask(self, batch: FailedBatch, kind: str, sequence: str | None) -> str:
-        asked: dict[str, Any] = {"ShardId": batch.shard, "ShardIteratorType": kind}
+        parameters: dict[str, Any] = {"ShardId": batch.shard, "ShardIteratorType": kind}
         if batch.kinesis:
             start = {"StartingSequenceNumber": sequence} if sequence else {}
             stream = {"StreamARN": batch.stream, "StreamName": batch.stream.split("/", 1)[1]}
-            return str(self._kinesis.get_shard_iterator(**stream, **asked, **start)["ShardIterator"])
+            return str(self._kinesis.get_shard_iterator(**stream, **parameters, **start)["ShardIterator"])
         start = {"SequenceNumber": sequence} if sequence else {}
-        told = self._dynamodbstreams.get_shard_iterator(StreamArn=batch.stream, **asked, **start)
-        return str(told["ShardIterator"])
-
-    # --- Records as a mapping's event has them -----------------------------------------------------------------------
+        response = self._dynamodbstreams.get_shard_iterator(StreamArn=batch.stream, **parameters, **start)
+        return str(response["ShardIterator"])
 
     def _record(self, batch: FailedBatch, raw: Any) -> StreamRecord:
         region = batch.stream.split(":")[3]
@@ -212,11 +194,11 @@ class StreamReplay:
         }
 
     def _role(self, function: str) -> str:
-        """The role of a function, under which its mapping reads; empty where it may not be looked up."""
+        """Return the role of a function, with which its mapping reads; empty if access is denied."""
         return str(self._configuration(function).get("Role", ""))
 
     def timeout(self, function: str) -> int:
-        """Seconds that an invocation of a function may take; 0 where it may not be looked up."""
+        """Return the timeout of a function in seconds; 0 if access is denied."""
         return int(self._configuration(function).get("Timeout", 0))
 
     def _configuration(self, function: str) -> dict[str, Any]:
@@ -227,8 +209,6 @@ class StreamReplay:
                 self._configurations[function] = {}
         return self._configurations[function]
 
-    # --- Delivering --------------------------------------------------------------------------------------------------
-
     def deliver(
         self,
         function_arn: str,
@@ -238,21 +218,21 @@ class StreamReplay:
         attempts: int = 3,
         deadline: float | None = None,
     ) -> DeliveredBatch:
-        """Give records to a function, in order, as the mapping would have: wait for its answer and heed it.
+        """Deliver records to a function in order, as the mapping does, and wait for its answers.
 
-        Where the function answers with batchItemFailures, the lowest of them is where it goes on, as a mapping does.
-        An attempt that takes the records further does not count against ``attempts``.
+        If the function returns batchItemFailures, delivery continues at the lowest of them, as with a mapping. An
+        attempt that processes some records does not count towards ``attempts``.
 
         Parameters
         ----------
         function_arn
-            With an alias or version where it matters which.
+            ARN of the function, with an alias or version if needed.
         batch_size
-            Records of one invocation, at most; they are also split so that the payload is one that Lambda takes.
+            Maximum records per invocation. The payload also stays within Lambda's limit.
         attempts
-            How often to try at one record. After that nothing that comes after it is delivered.
+            How often to try one record. If it still fails, nothing after it is delivered.
         deadline
-            On this object's clock; no invocation begins after it. One that has begun is waited for.
+            On this object's clock. No invocation begins after it; one that has begun is waited for.
         """
         done, failed, reason = 0, 0, ""
         while done < len(records):
@@ -265,7 +245,7 @@ class StreamReplay:
                 self._sleep(2 ** (failed - 1))
             chunk = _chunk(records[done:], batch_size)
             if not chunk:
-                reason = "the record is larger than what Lambda takes"
+                reason = "the record exceeds Lambda's payload limit"
                 break
             taken, reason, final = self._invoke(function_arn, chunk)
             done += taken
@@ -277,44 +257,44 @@ class StreamReplay:
         )
 
     def _invoke(self, function: str, chunk: list[StreamRecord]) -> tuple[int, str, bool]:
-        """How many records were processed, why not all of them, and whether trying again is out of the question."""
+        """Return how many records were processed, why not all of them, and whether a retry is ruled out."""
         payload = json.dumps({"Records": chunk}, separators=(",", ":")).encode()
         try:
-            told = self._functions.invoke(FunctionName=function, InvocationType="RequestResponse", Payload=payload)
-            text = told["Payload"].read().decode()
+            response = self._functions.invoke(FunctionName=function, InvocationType="RequestResponse", Payload=payload)
+            text = response["Payload"].read().decode()
         except ClientError as error:
             return 0, str(error)[:REPLAY_REASON_CHARACTERS], code_of(error) not in _THROTTLED
         except BotoCoreError as error:
-            # Nobody knows whether it runs on: a second invocation beside it would break the order.
+            # It may still run. A second invocation at the same time would break the order.
             return 0, str(error)[:REPLAY_REASON_CHARACTERS], True
-        if "FunctionError" in told:
+        if "FunctionError" in response:
             return 0, text[:REPLAY_REASON_CHARACTERS], False
         return (*_invocation_answer(text, [sequence_of(record) for record in chunk]), False)
 
 
 def sequence_of(record: StreamRecord) -> str:
-    """The sequence number of a record of a mapping's event."""
+    """Return the sequence number of a record in a mapping's event."""
     number: str = record["kinesis"]["sequenceNumber"] if "kinesis" in record else record["dynamodb"]["SequenceNumber"]
     return number
 
 
 def _invocation_answer(text: str, sequences: list[str]) -> tuple[int, str]:
-    """How many records an answer says were processed, and what it says of the next.
+    """Return how many records were processed according to an answer, and why the next was not.
 
-    As a mapping reads it: https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-batchfailurereporting.html
+    A mapping interprets answers in the same way: https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-batchfailurereporting.html
     """
     try:
-        told = json.loads(text) if text else None
+        answer = json.loads(text) if text else None
     except ValueError:
-        told = None
-    failures = told.get("batchItemFailures") if isinstance(told, dict) else None
+        answer = None
+    failures = answer.get("batchItemFailures") if isinstance(answer, dict) else None
     if not failures:
         return len(sequences), ""
     places = []
     for failure in failures if isinstance(failures, list) else [None]:
         identifier = failure.get("itemIdentifier") if isinstance(failure, dict) else None
         if identifier not in sequences:
-            return 0, f"the function answered with an item that it was not given: {json.dumps(failure)[:100]}"
+            return 0, f"the function reported an item that it did not receive: {json.dumps(failure)[:100]}"
         places.append(sequences.index(identifier))
     return min(places), f"the function reported {sequences[min(places)]} as failed"
 
@@ -327,7 +307,7 @@ def _read_records(batch: FailedBatch, records: list[StreamRecord]) -> ReadRecord
 
 
 def _chunk(records: list[StreamRecord], batch_size: int) -> list[StreamRecord]:
-    """The first records, as many as one invocation takes."""
+    """Return the first records, as many as fit into one invocation."""
     chunk: list[StreamRecord] = []
     size = len('{"Records":[]}')
     for record in records[:batch_size]:
@@ -353,13 +333,13 @@ def _dynamodb_record(raw: Any) -> StreamRecord:
         "dynamodb": change,
     }
     if identity := raw.get("userIdentity"):
-        # Set where it was DynamoDB itself that deleted an expired item.
+        # Set if DynamoDB itself deleted an expired item.
         record["userIdentity"] = {"principalId": identity.get("PrincipalId"), "type": identity.get("Type")}
     return record
 
 
 def _attribute_value(value: dict[str, Any]) -> dict[str, Any]:
-    """An attribute value as JSON carries it: bytes in base64."""
+    """Convert an attribute value to JSON, with bytes in base64."""
     [(kind, content)] = value.items()
     match kind:
         case "B":

@@ -1,4 +1,4 @@
-"""What cannot be delivered is put aside for a person to look at, so that it holds up nothing else."""
+"""Sets aside records that cannot be delivered, so that they do not block others. An operator inspects them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 MAX_RECORD_CHARACTERS = 250_000
-"""Characters of what is put aside; a record may be larger than a message, which takes 1 MiB at most and often less."""
+"""Maximum characters of a message. A record may be larger than SQS accepts: 1 MiB, or less if configured."""
 
 
 class UndeliveredRecords:
@@ -38,6 +38,6 @@ class UndeliveredRecords:
         try:
             self.client.send_message(QueueUrl=self._environment.undelivered, MessageBody=body)
         except (BotoCoreError, ClientError):
-            logger.exception("a record could not be put aside", reason=reason)
+            logger.exception("a record could not be sent to the queue of undelivered events", reason=reason)
             return False
         return True

@@ -1,1 +1,1 @@
-"""ECS tasks that run to their end: requests, checks, outcomes and retries."""
+"""ECS tasks that run to completion: requests, checks, outcomes and retries."""

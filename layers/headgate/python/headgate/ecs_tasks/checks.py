@@ -1,4 +1,4 @@
-"""Checks of a task request against its task definition: Headgate refuses what Amazon ECS would refuse later."""
+"""Checks of a task request against its task definition, for what Amazon ECS would refuse later."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FARGATE_SIZES: dict[int, tuple[int, ...]] = {
     8192: tuple(range(16 * GIB, 60 * GIB + 1, 4 * GIB)),
     16384: tuple(range(32 * GIB, 120 * GIB + 1, 8 * GIB)),
 }
-"""CPU units, and the MiB of memory that go with them.
+"""CPU units, and the MiB of memory that are valid with them.
 
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-cpu-memory-error.html
 """
@@ -30,22 +30,22 @@ NEEDS_1_4 = (8192, 16384)
 """Sizes that need platform version 1.4.0 of Linux."""
 
 BEFORE_1_4 = ("1.0.0", "1.1.0", "1.2.0", "1.3.0")
-"""Platform versions of Linux that have less; of Windows 1.0.0 is the latest."""
+"""Earlier platform versions of Linux. For Windows, 1.0.0 is the latest."""
 
 WINDOWS_SIZES = (1024, 2048, 4096)
 """CPU units of Windows on Fargate."""
 
 CPU_OF_INSTANCES = (128, 196_608)
-"""CPU units that a task may have which does not run on Fargate."""
+"""Range of CPU units for a task that does not run on Fargate."""
 
 MAX_CONSTRAINTS, MAX_TASK_TAGS = 10, 50
-"""Of a task, its definition's included."""
+"""Limits per task, including those of its definition."""
 
 
 def refuse_what_ecs_would(
     request: TaskRequest, definition: dict[str, Any], execution: str, *, roles: str = "*"
 ) -> None:
-    """Refuse what ``make_task_plan`` would, also of a definition that is not registered yet and has no ARN.
+    """Refuse what ECS would refuse, also for a definition that is not registered yet and has no ARN.
 
     Raises
     ------
@@ -56,9 +56,6 @@ def refuse_what_ecs_would(
     faults += _roles_fault(request, definition, roles, execution.split(":")[4])
     if faults:
         raise RequestRefused("; ".join(faults))
-
-
-# --- What ECS would refuse -------------------------------------------------------------------------------------------
 
 
 def _inactive_fault(request: TaskRequest, definition: dict[str, Any]) -> str:
@@ -83,10 +80,10 @@ def _network_fault(request: TaskRequest, definition: dict[str, Any]) -> str:
     if request.new_definition is not None and request.on_fargate and not awsvpc:
         return f"{AT_FIELD}.networkMode: must be awsvpc for a task on Fargate; set it, and networkConfiguration.subnets"
     if request.on_fargate and not awsvpc:
-        return ""  # It is not compatible with Fargate, and told so; no network configuration would help.
+        return ""  # Another check reports that it is not compatible with Fargate.
     if awsvpc and request.launch_type == "EXTERNAL":
         return (
-            "launchType: EXTERNAL instances have no awsvpc networking, which the task definition asks for; "
+            "launchType: EXTERNAL instances do not support awsvpc, the network mode of the task definition; "
             "name a revision with another network mode"
         )
     if awsvpc and given is None:
@@ -94,7 +91,7 @@ def _network_fault(request: TaskRequest, definition: dict[str, Any]) -> str:
     if given and not awsvpc:
         return (
             f"networkConfiguration: the task definition's network mode is {definition.get('networkMode', 'bridge')}, "
-            "and only awsvpc takes one; remove it"
+            "and only awsvpc supports it; remove it"
         )
     if given and given.assign_public_ip and request.launch_type == "EC2":
         return "networkConfiguration.assignPublicIp: a task on EC2 gets no public address; set it to false"
@@ -108,27 +105,27 @@ def _size_fault(request: TaskRequest, definition: dict[str, Any]) -> str:
     if not request.on_fargate:
         least, most = CPU_OF_INSTANCES
         if request.overrides.cpu and not least <= cpu <= most:
-            return f"{cpu_field}: {cpu} is not a number of CPU units that ECS takes; take {least} to {most}"
+            return f"{cpu_field}: {cpu} is not valid; ECS accepts {least} to {most} CPU units"
         return ""
     if not cpu or not memory:
         field = memory_field if cpu else cpu_field
-        return f"{field}: is missing; a task on Fargate has a size, in its definition or its overrides"
+        return f"{field}: is missing; a task on Fargate needs a size in its definition or its overrides"
     if cpu not in FARGATE_SIZES:
-        return f"{cpu_field}: {cpu} is no size of Fargate's; take one of {', '.join(map(str, FARGATE_SIZES))}"
+        return f"{cpu_field}: {cpu} is not a size of Fargate; use one of {', '.join(map(str, FARGATE_SIZES))}"
     if _on_windows(definition) and cpu not in WINDOWS_SIZES:
-        return f"{cpu_field}: {cpu} is no size of Windows on Fargate; take one of {', '.join(map(str, WINDOWS_SIZES))}"
+        return f"{cpu_field}: {cpu} is not a Windows size of Fargate; use one of {', '.join(map(str, WINDOWS_SIZES))}"
     if memory not in FARGATE_SIZES[cpu]:
         fitting = min(FARGATE_SIZES[cpu], key=lambda each: abs(each - memory))
         least, most = FARGATE_SIZES[cpu][0], FARGATE_SIZES[cpu][-1]
         return (
-            f"{memory_field}: {memory} MiB does not go with {cpu} CPU units, which take {least} to {most} MiB; "
-            f"take {fitting}"
+            f"{memory_field}: {memory} MiB is not valid with {cpu} CPU units, which need {least} to {most} MiB; "
+            f"use {fitting}"
         )
     return ""
 
 
 def _task_size(request: TaskRequest, definition: dict[str, Any]) -> tuple[int, int]:
-    """CPU units and MiB of the task as a whole; 0 where nothing is said."""
+    """Return CPU units and MiB of the whole task; 0 if not set."""
     overrides = request.overrides
     return (
         overrides.cpu or size_units(definition.get("cpu")),
@@ -145,7 +142,7 @@ def _platform_fault(request: TaskRequest, definition: dict[str, Any]) -> str:
         return ""
     if _on_windows(definition):
         spot = any(item.provider == "FARGATE_SPOT" for item in request.capacity_provider_strategy)
-        return "capacityProviderStrategy: FARGATE_SPOT runs no Windows; name FARGATE alone" if spot else ""
+        return "capacityProviderStrategy: FARGATE_SPOT does not support Windows; use only FARGATE" if spot else ""
     cpu, _ = _task_size(request, definition)
     lacking = [
         what
@@ -158,17 +155,17 @@ def _platform_fault(request: TaskRequest, definition: dict[str, Any]) -> str:
         if wanted
     ]
     if lacking and request.platform_version in BEFORE_1_4:
-        return f"platformVersion: {request.platform_version} has no {', '.join(lacking)}; take 1.4.0 or LATEST"
+        return f"platformVersion: {request.platform_version} does not support {', '.join(lacking)}; use 1.4.0 or LATEST"
     return ""
 
 
 def _field_of(name: str, override: int | None, request: TaskRequest) -> str:
-    """The field of the request by which its size is changed."""
+    """Return the field of the request that sets the size."""
     return f"{AT_FIELD}.{name}" if request.new_definition is not None and override is None else f"overrides.{name}"
 
 
 def _containers_size_fault(request: TaskRequest, definition: dict[str, Any]) -> str:
-    """Whether the containers fit into the task where a size is new; of a definition's own ECS has seen to it."""
+    """Check that the containers fit into the task if a size is new. ECS has checked those of a definition."""
     cpu, memory = _task_size(request, definition)
     own, new = request.overrides.containers, request.new_definition is not None
     reserved = {"cpu": 0, "memory": 0}
@@ -185,12 +182,12 @@ def _containers_size_fault(request: TaskRequest, definition: dict[str, Any]) -> 
                 )
         if limit and soft > limit:
             return (
-                f"overrides.containers.{name}: reserves {soft} MiB and may use {limit}; "
-                "give both memory and memoryReservation"
+                f"overrides.containers.{name}: reserves {soft} MiB but has a limit of {limit}; "
+                "set both memory and memoryReservation"
             )
         if (request.overrides.memory or new) and 0 < memory < limit:
             field = _field_of("memory", request.overrides.memory, request)
-            return f"{field}: {memory} MiB is less than container {name}'s {limit}; raise it to that or more"
+            return f"{field}: {memory} MiB is less than container {name}'s {limit}; raise it to at least that"
         reserved["cpu"] += (container.get("cpu") or 0) if override.cpu is None else override.cpu
         reserved["memory"] += soft or limit
         changed |= {"cpu"} if override.cpu else set()
@@ -201,8 +198,8 @@ def _containers_size_fault(request: TaskRequest, definition: dict[str, Any]) -> 
     ):
         if task and reserved[field] > task and (given or new or field in changed):
             return (
-                f"{_field_of(field, given, request)}: the task's {task} {unit} are less than the {reserved[field]} "
-                f"that its containers reserve together; raise it to {reserved[field]} or more, or lower theirs"
+                f"{_field_of(field, given, request)}: the task has {task} {unit}, but its containers reserve "
+                f"{reserved[field]}; raise it to at least {reserved[field]}, or lower the containers' reservations"
             )
     return ""
 
@@ -217,21 +214,21 @@ def _constraints_fault(request: TaskRequest, definition: dict[str, Any]) -> str:
     own, count = len(definition.get("placementConstraints") or []), len(request.placement_constraints)
     if count and own + count > MAX_CONSTRAINTS:
         return (
-            f"placementConstraints: are {count}, and the task definition has {own}; ECS takes {MAX_CONSTRAINTS} "
-            f"together, so name {MAX_CONSTRAINTS - own} at most"
+            f"placementConstraints: has {count}, and the task definition {own}; ECS accepts {MAX_CONSTRAINTS} "
+            f"in total, so give at most {MAX_CONSTRAINTS - own}"
         )
     return ""
 
 
 def _tags_fault(request: TaskRequest, definition: dict[str, Any]) -> str:
-    """A definition's tags count where they are propagated; where it is to be registered, it gets one more."""
+    """Check the number of tags. A definition's tags count if they are propagated; a new definition gets one more."""
     if request.propagate_tags != "TASK_DEFINITION":
         return ""
     names = {each["key"] for each in definition.get("tags") or []} | set(request.tags)
     names |= {EXECUTION_TAG, NUMBER_TAG, REQUEST_TAG, *([DEFINITION_TAG] if request.new_definition is not None else [])}
     if len(names) > MAX_TASK_TAGS:
         return (
-            f"tags: are {len(names)} with the task definition's and Headgate's own, and ECS takes {MAX_TASK_TAGS}; "
+            f"tags: are {len(names)} with those of the task definition and Headgate; ECS accepts {MAX_TASK_TAGS}; "
             f"remove {len(names) - MAX_TASK_TAGS}, or set propagateTags to NONE"
         )
     return ""
@@ -240,27 +237,27 @@ def _tags_fault(request: TaskRequest, definition: dict[str, Any]) -> str:
 def _launch_type_fault(request: TaskRequest, definition: dict[str, Any]) -> str:
     storage = request.overrides.ephemeral_storage_gib
     if storage and request.on_instances:
-        return f"overrides.ephemeralStorageGiB: {storage} is for Fargate alone; remove it"
+        return f"overrides.ephemeralStorageGiB: {storage} is only for Fargate; remove it"
     compatible = definition.get("compatibilities") or []
     wanted = "FARGATE" if request.on_fargate else request.launch_type
     if "taskDefinitionArn" not in definition:
-        # Before it is registered only what it requires is known, and ECS holds it to that when it is.
+        # Before it is registered, only its required compatibilities are known; ECS validates them then.
         if wanted == "FARGATE" and "FARGATE" not in definition.get("requiresCompatibilities", []):
-            return f"{AT_FIELD}.requiresCompatibilities: the task is to run on FARGATE, which is not in it; add it"
+            return f"{AT_FIELD}.requiresCompatibilities: lacks FARGATE, on which the task runs; add it"
         return ""
     if wanted and compatible and wanted not in compatible:
         field = "launchType" if request.launch_type else "capacityProviderStrategy"
         return (
-            f"{field}: {wanted} is none of the task definition's compatibilities ({', '.join(compatible)}); "
-            "name one of them, or another revision"
+            f"{field}: {wanted} is not among the task definition's compatibilities ({', '.join(compatible)}); "
+            "use one of them, or another revision"
         )
     return ""
 
 
 def _environment_fault(request: TaskRequest, definition: dict[str, Any]) -> str:
-    """What every container is given counts once for each."""
+    """Check the size of the overrides, in which the environment counts once for each container."""
     fault = overrides_fault(run_overrides(request, definition)) if request.environment else ""
-    return f"{fault} (environment is in them, once for each container)" if fault else ""
+    return f"{fault} (environment counts once for each container)" if fault else ""
 
 
 CHECKS = (
@@ -289,7 +286,7 @@ def _roles_fault(request: TaskRequest, definition: dict[str, Any], pattern: str,
     for whose, role in roles.items():
         match = ROLE_ARN.fullmatch(role) if role else None
         if match and match["account"] != account:
-            faults.append(f"{whose} {role} is another account's; name a role of {account}")
+            faults.append(f"{whose} {role} is in another account; use a role of {account}")
         elif match and not fnmatchcase(match["path"], pattern):
-            faults.append(f"{whose} {role} may not be passed; let the stack's parameter TaskRoles cover it")
+            faults.append(f"{whose} {role} may not be passed; the stack's parameter TaskRoles must cover it")
     return faults

@@ -1,6 +1,6 @@
-"""A task definition that comes with a request: what is wrong with it, and what makes it the same as another.
+"""Task definitions in requests: validation, and a digest that recognizes equal ones.
 
-Its fields are those of RegisterTaskDefinition, in its own spelling, and are checked against botocore's model of it:
+The fields are those of RegisterTaskDefinition, in its spelling, and are checked against botocore's model:
 https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RegisterTaskDefinition.html.
 """
 
@@ -22,34 +22,34 @@ if TYPE_CHECKING:
 
 
 MAX_DEFINITION_TAGS = 49
-"""ECS takes 50, one of which is Headgate's own."""
+"""ECS accepts 50, and Headgate adds one."""
 
 MAX_CONTAINERS = 10
 """https://docs.aws.amazon.com/general/latest/gr/ecs-service.html"""
 
 _FAMILY_NAME = re.compile(r"[a-zA-Z0-9_-]{1,255}")
-"""Of a family, and of a container."""
+"""Names of families and containers."""
 
 _CPU = re.compile(r"([0-9]+)|([0-9]*\.?[0-9]+)\s*vcpu", re.IGNORECASE)
 _MEMORY = re.compile(r"([0-9]+)|([0-9]*\.?[0-9]+)\s*gb", re.IGNORECASE)
 
 
 def refuse_faulty_definition(definition: dict[str, Any], shape: Any, families: str) -> None:
-    """Refuse a definition that ECS would refuse, or that may not be registered here.
+    """Refuse a definition that ECS would refuse, or that this deployment may not register.
 
     Parameters
     ----------
     shape
-        botocore's shape of RegisterTaskDefinition's input.
+        botocore's input shape of RegisterTaskDefinition.
     families
-        Pattern of the names of the families that may be registered.
+        Pattern of the families that may be registered.
 
     Raises
     ------
     RequestRefused
         The message names every faulty field, its value and the fix.
     """
-    # What has the wrong type cannot be looked into.
+    # The other checks need correct types.
     faults = list(_definition_faults(definition, shape, AT_FIELD)) or [
         fault
         for check in (_family_faults, _container_faults, _role_faults, _size_faults, _storage_faults, _tag_faults)
@@ -57,14 +57,11 @@ def refuse_faulty_definition(definition: dict[str, Any], shape: Any, families: s
     ]
     if not faults and not fnmatchcase(family := definition["family"], families):
         faults = [
-            f"{AT_FIELD}.family: {family} may not be registered; let the stack's parameter TaskDefinitions cover it"
+            f"{AT_FIELD}.family: {family} may not be registered; the stack's parameter TaskDefinitions must cover it"
         ]
     if faults:
         more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
         raise RequestRefused("; ".join(faults[:MAX_FAULTS] + more))
-
-
-# --- Against botocore's model ----------------------------------------------------------------------------------------
 
 
 def _definition_faults(value: object, shape: Any, path: str) -> Iterator[str]:
@@ -113,9 +110,6 @@ def _scalar_faults(value: object, shape: Any, path: str) -> Iterator[str]:
         yield f"{path}: must be one of {', '.join(shape.enum)} (given {shown_value(value)})"
 
 
-# --- What the model does not say -------------------------------------------------------------------------------------
-
-
 def _family_faults(definition: dict[str, Any]) -> Iterator[str]:
     yield from _name_faults(definition["family"], "family")
 
@@ -129,9 +123,9 @@ def _name_faults(name: str | None, field: str) -> Iterator[str]:
 def _container_faults(definition: dict[str, Any]) -> Iterator[str]:
     containers = definition["containerDefinitions"]
     if not containers:
-        yield f"{AT_FIELD}.containerDefinitions: is empty; a task needs a container"
+        yield f"{AT_FIELD}.containerDefinitions: is empty; add a container"
     if len(containers) > MAX_CONTAINERS:
-        yield f"{AT_FIELD}.containerDefinitions: are {len(containers)}, and ECS takes {MAX_CONTAINERS}; remove some"
+        yield f"{AT_FIELD}.containerDefinitions: has {len(containers)}, and ECS accepts {MAX_CONTAINERS}; remove some"
     for index, each in enumerate(containers):
         for field in ("name", "image"):
             if not each.get(field):
@@ -140,17 +134,17 @@ def _container_faults(definition: dict[str, Any]) -> Iterator[str]:
     names = [each.get("name") for each in containers]
     for index, name in enumerate(names):
         if name and name in names[:index]:
-            yield f"{AT_FIELD}.containerDefinitions[{index}].name: {name} is another container's too; rename one"
+            yield f"{AT_FIELD}.containerDefinitions[{index}].name: {name} is used twice; rename one container"
     if containers and not any(each.get("essential", True) for each in containers):
-        yield f"{AT_FIELD}.containerDefinitions: none is essential; one at least must be"
+        yield f"{AT_FIELD}.containerDefinitions: none is essential; at least one must be"
 
 
 def _role_faults(definition: dict[str, Any]) -> Iterator[str]:
     for field in ("executionRoleArn", "taskRoleArn"):
         role = definition.get(field)
-        # ECS takes a name too; what may be passed is known by path and name, and a bare name has no path.
+        # ECS accepts a name too, but the roles that may be passed are known by path and name.
         if role and not ROLE_ARN.fullmatch(role):
-            yield f"{AT_FIELD}.{field}: must be a role's ARN (given {shown_value(role)})"
+            yield f"{AT_FIELD}.{field}: must be the ARN of a role (given {shown_value(role)})"
 
 
 def _size_faults(definition: dict[str, Any]) -> Iterator[str]:
@@ -172,7 +166,7 @@ def _storage_faults(definition: dict[str, Any]) -> Iterator[str]:
 def _tag_faults(definition: dict[str, Any]) -> Iterator[str]:
     tags = definition.get("tags", [])
     if len(tags) > MAX_DEFINITION_TAGS:
-        yield f"{AT_FIELD}.tags: are {len(tags)}; ECS takes 50, one of which is Headgate's own"
+        yield f"{AT_FIELD}.tags: has {len(tags)}; ECS accepts 50, and Headgate adds one"
     for index, tag in enumerate(tags):
         name = tag.get("key", "")
         if not name:
@@ -181,31 +175,29 @@ def _tag_faults(definition: dict[str, Any]) -> Iterator[str]:
             yield f"{AT_FIELD}.tags[{index}].key: {name} begins with a reserved prefix (aws: or {OWN_TAGS}); rename it"
 
 
-# --- When it is the same ---------------------------------------------------------------------------------------------
-
 _UNORDERED = {"environment": "name", "secrets": "name", "secretOptions": "name", "tags": "key"}
-"""Lists whose order says nothing, and what names an item of them."""
+"""Lists without a significant order, and the field that identifies an item."""
 
 
 def as_described(definition: dict[str, Any]) -> dict[str, Any]:
-    """The definition as DescribeTaskDefinition would tell it, as far as ECS's defaults and units are documented.
+    """Return the definition as DescribeTaskDefinition would, as far as ECS's defaults and units are documented.
 
-    Two definitions that come to the same are the same to ECS. Where two that ECS would take for the same do not,
-    one more revision is registered, and no harm is done.
+    Definitions with the same result are equal to ECS. If two that are equal to ECS have different results, one more
+    revision is registered, which is harmless.
     """
-    told: dict[str, Any] = _plain_definition(definition)
+    described: dict[str, Any] = _plain_definition(definition)
     for field in ("cpu", "memory"):
-        if field in told:
-            told[field] = str(size_units(told[field]))
-    if "requiresCompatibilities" in told:
-        told["requiresCompatibilities"] = sorted(told["requiresCompatibilities"])
-    # Said or not, it is the default.
-    told["containerDefinitions"] = [{"essential": True, **each} for each in told["containerDefinitions"]]
-    return told
+        if field in described:
+            described[field] = str(size_units(described[field]))
+    if "requiresCompatibilities" in described:
+        described["requiresCompatibilities"] = sorted(described["requiresCompatibilities"])
+    # True is the default.
+    described["containerDefinitions"] = [{"essential": True, **each} for each in described["containerDefinitions"]]
+    return described
 
 
 def _plain_definition(value: Any, name: str = "") -> Any:
-    """A value without what is empty, which ECS does not tell from what is missing; what has no order is sorted."""
+    """Return a value without empty parts, which ECS treats as missing, and with unordered lists sorted."""
     if isinstance(value, dict):
         plain = {key: _plain_definition(each, key) for key, each in value.items()}
         return {key: each for key, each in plain.items() if each not in ({}, [])}
@@ -218,6 +210,6 @@ def _plain_definition(value: Any, name: str = "") -> Any:
 
 
 def digest_of(definition: dict[str, Any]) -> str:
-    """What two definitions have in common that are the same: SHA-256 in hexadecimal."""
+    """Return the SHA-256 digest, in hexadecimal, that equal definitions share."""
     canonical = json.dumps(as_described(definition), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What a deployment allows ECS tasks to be."""
+"""Limits that a deployment sets for ECS tasks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 
 class TaskLimits(NamedTuple):
-    """What a deployment lets ECS tasks be."""
+    """Limits that a deployment sets for ECS tasks."""
 
     account: str
     roles: str
-    """Pattern of the names, paths included, of the roles that a task may be given; empty allows none."""
+    """Pattern of the names, with paths, of the roles that a task may use; empty allows none."""
     families: str
-    """Pattern of the families that may be run, or registered."""
+    """Pattern of the families that may be run or registered."""
     may_register: bool
     clusters: str = "*"
     """Pattern of the names of the clusters that tasks may run on."""

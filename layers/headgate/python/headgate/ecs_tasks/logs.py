@@ -1,4 +1,4 @@
-"""Where a task's containers write their logs."""
+"""Log streams of a task's containers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ CONSOLES = {
     "aws-cn": "console.amazonaws.cn",
     "aws-us-gov": "console.amazonaws-us-gov.com",
 }
-"""Where a partition's console is, after the Region."""
+"""Domain of a partition's console, after the Region."""
 
 
 class LogStream(Wire):
-    """Where a container writes its log, but for the task's id at the end of the stream's name."""
+    """A container's log stream, without the task's id at the end of its name."""
 
     container: str
     group: str
@@ -25,11 +25,8 @@ class LogStream(Wire):
     prefix: str
 
 
-# --- Logs ------------------------------------------------------------------------------------------------------------
-
-
 def log_streams_of(definition: dict[str, Any]) -> list[LogStream]:
-    """The streams of the containers that log by awslogs; without a prefix the stream's name cannot be known."""
+    """Return the streams of containers that use awslogs with a stream prefix. Without one, the name is unknown."""
     streams = []
     for each in containers_of(definition):
         log = each.get("logConfiguration") or {}
@@ -47,7 +44,7 @@ def log_streams_of(definition: dict[str, Any]) -> list[LogStream]:
 
 
 def stream_name(log: LogStream, task_arn: str) -> str:
-    """The name of a container's log stream.
+    """Return the name of a container's log stream.
 
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/using_awslogs.html
     """
@@ -55,11 +52,11 @@ def stream_name(log: LogStream, task_arn: str) -> str:
 
 
 def log_link(log: LogStream, task_arn: str) -> str:
-    """Where a browser shows a container's log: the console quotes names twice, with $ for %."""
+    """Return the link to a container's log in the console, which quotes names twice, with $ for %."""
     group, stream = (
         quote(quote(name, safe=""), safe="").replace("%", "$") for name in (log.group, stream_name(log, task_arn))
     )
     _, partition, _, here, *_ = [*task_arn.split(":"), "", "", ""]
-    region = log.region or here  # The log driver's default is the task's own.
+    region = log.region or here  # The log driver's default is the task's Region.
     console = f"https://{region}.{CONSOLES.get(partition, CONSOLES['aws'])}/cloudwatch/home?region={region}"
     return f"{console}#logsV2:log-groups/log-group/{group}/log-events/{stream}"

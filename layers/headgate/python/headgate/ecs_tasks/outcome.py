@@ -1,7 +1,7 @@
-"""How an ECS task ended, read from what Step Functions and ECS say of it, and whether to run it again. Pure.
+"""The outcome of an ECS task, according to Step Functions and ECS. No AWS, no clock.
 
-``ecs:runTask.sync`` fails with States.TaskFailed for a non-zero exit and for a task that never started alike, and with
-AmazonECS.Unknown where RunTask answered with failures. Only the task in the error's cause tells them apart:
+``ecs:runTask.sync`` fails with States.TaskFailed both for a non-zero exit code and for a task that never started, and
+with AmazonECS.Unknown if RunTask returned failures. Only the task in the error's cause distinguishes them:
 https://docs.aws.amazon.com/step-functions/latest/dg/connect-ecs.html and
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html
 """
@@ -31,7 +31,7 @@ TaskOutcome = Literal[
     "stopped",
     "unknown",
 ]
-"""exited: an essential container's exit code is not 0. interrupted: Spot, or the host under it, was taken away."""
+"""exited: the exit code of an essential container is not 0. interrupted: Spot capacity or the host was lost."""
 
 TASK_ERRORS: dict[str, str] = {
     "exited": "TaskExitedNonZero",
@@ -43,10 +43,10 @@ TASK_ERRORS: dict[str, str] = {
     "stopped": "TaskStopped",
     "unknown": "TaskEndUnknown",
 }
-"""The name with which the machine fails."""
+"""Error names with which the machine fails."""
 
 TASK_REASON_CHARACTERS = 300
-"""Characters of a reason that are kept: ten tasks of ten attempts travel between states in 256 KiB."""
+"""Characters of a reason that are kept: ten tasks with ten attempts each must fit into 256 KiB of state data."""
 
 CAPACITY_REASONS = (
     "capacity is unavailable",
@@ -56,13 +56,13 @@ CAPACITY_REASONS = (
     "unable to place a task",
     "insufficient capacity",
 )
-"""In what ECS says where it found no place; in lower case.
+"""Parts of ECS's messages when it found no capacity, in lower case.
 
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html
 """
 
 _PLACEMENT = re.compile(r"(TaskFailedToStart: *)?(RESOURCE:|AGENT\b|CAPACITY\b)")
-"""RunTask's reasons; of a task that waited for a capacity provider in vain they follow its stop code."""
+"""RunTask's reasons. If a task waited for a capacity provider without success, they follow its stop code."""
 
 _CANNOT_START = (
     "CannotPull",
@@ -80,10 +80,10 @@ _CANNOT_START = (
 )
 
 _NEVER_RAN = ("CannotPull", "CannotStart", "CannotCreate")
-"""Reasons of a container that never ran, though Docker has an exit code for it: 127 where there is no such command."""
+"""Reasons of a container that never ran although it has an exit code, such as 127 for an unknown command."""
 
 KILLED_EXIT_CODE = (137, 143)
-"""Exit codes of a container that was told to stop, 128 and the signal: most often because another one had ended."""
+"""Exit codes of a stopped container, 128 plus the signal: usually it was stopped because another one had ended."""
 
 
 class ContainerEnd(Wire):
@@ -94,7 +94,7 @@ class ContainerEnd(Wire):
     exit_code: int | None = None
     """Missing if the container never ran or its exit code is not known."""
     reason: str = ""
-    """Reason that ECS gives."""
+    """Reason from ECS."""
 
 
 class TaskEnding(Wire):
@@ -102,44 +102,41 @@ class TaskEnding(Wire):
 
     outcome: TaskOutcome
     reason: str
-    """One sentence for a person."""
+    """Explanation in one sentence."""
     stop_code: str = ""
     status_reason: str = ""
-    """Why ECS stopped the task, in its words."""
+    """Stopped reason of ECS."""
     containers: list[ContainerEnd] = []
     task_arn: str = ""
     capacity_provider: str = ""
     run_seconds: float | None = None
-    """From the start of its containers until the task had stopped."""
+    """From the start of the containers until the task had stopped."""
     start_seconds: float | None = None
-    """From RunTask until its containers started."""
+    """From RunTask until the containers started."""
 
     @property
     def exit_codes(self) -> dict[str, int]:
-        """The exit codes that are known."""
+        """Known exit codes by container."""
         return {each.name: each.exit_code for each in self.containers if each.exit_code is not None}
 
 
-# --- Classification --------------------------------------------------------------------------------------------------
-
-
 def classify(error: str, cause: str, essential: list[str]) -> TaskEnding:
-    """How a task ended that ``ecs:runTask.sync`` failed with.
+    """Determine how a task ended from the error of ``ecs:runTask.sync``.
 
     Parameters
     ----------
     error, cause
-        As a Catch has them. The cause may be cut off after 32,768 characters, and need not be JSON.
+        From a Catch. The cause may be cut off after 32,768 characters and may not be JSON.
     essential
-        The names of the essential containers; all are taken to be, where it is empty.
+        Names of the essential containers. If empty, all containers are essential.
     """
     detail, whole = _read_cause(cause)
     known = detail if isinstance(detail, dict) else {}
-    # A cause of RunTask's whole answer has the task one level down.
+    # If the cause is RunTask's whole answer, the task is one level down.
     tasks = known.get("tasks")
     task = tasks[0] if isinstance(tasks, list) and tasks and isinstance(tasks[0], dict) else known
     if error in ("States.Timeout", "States.HeartbeatTimeout"):
-        return _ending_of(task, "timed-out", "it did not end within its time")
+        return _ending_of(task, "timed-out", "the task exceeded its time limit")
     failures = known.get("failures")
     if error == "AmazonECS.Unknown" or (isinstance(failures, list) and failures):
         return _not_placed(failures, cause)
@@ -147,99 +144,102 @@ def classify(error: str, cause: str, essential: list[str]) -> TaskEnding:
         return _of_api(error, cause)
     ending = of_task(task, essential, whole=whole)
     if ending.outcome == "succeeded" and error and not task.get("stopCode"):
-        return ending.model_copy(update={"outcome": "unknown", "reason": f"{error}, though no container failed"})
+        return ending.model_copy(update={"outcome": "unknown", "reason": f"{error}, although no container failed"})
     return ending
 
 
 def of_task(detail: dict[str, Any], essential: list[str], *, whole: bool = True) -> TaskEnding:
-    """How a task ended, from its detail as DescribeTasks or Step Functions spells it.
+    """Determine how a task ended from its detail, as DescribeTasks or Step Functions spells it.
 
     Parameters
     ----------
     whole
-        Whether nothing of the detail is missing: what says nothing of a failure is a success only then.
+        Whether the detail is complete. Only then does a task without a sign of failure count as a success.
     """
     task = _spelled(detail)
-    code, told = str(task.get("stopCode") or ""), str(task.get("stoppedReason") or "")
+    code, status = str(task.get("stopCode") or ""), str(task.get("stoppedReason") or "")
     containers = _container_ends(task)
     decisive = _decisive(containers, essential)
     if not whole and essential and not any(each.name in essential for each in decisive):
-        decisive = []  # Those that are told of need not be the ones that decide.
+        decisive = []  # The containers that decide may be missing.
     for found in (
-        _interrupted(code, told),
-        _out_of_memory(told, decisive),
-        _not_started(code, told, containers, decisive),
-        _stopped(code, told),
+        _interrupted(code, status),
+        _out_of_memory(status, decisive),
+        _not_started(code, status, containers, decisive),
+        _stopped(code, status),
     ):
         if found:
             return _ending_of(task, *found)
-    return _ending_of(task, *_by_exit_code(told, decisive, whole=whole))
+    return _ending_of(task, *_by_exit_code(status, decisive, whole=whole))
 
 
 Finding = tuple[TaskOutcome, str]
 
 
 def _decisive(containers: list[ContainerEnd], essential: Collection[str]) -> list[ContainerEnd]:
-    """The containers whose ends are the task's: the essential ones, or all where none is known to be."""
+    """Return the containers that decide the outcome: the essential ones, or all if none is known to be essential."""
     return [each for each in containers if each.name in essential] or containers
 
 
-def _interrupted(code: str, told: str) -> Finding | None:
-    if code in ("SpotInterruption", "TerminationNotice", "InfrastructureHealth") or "Spot Task was interrupted" in told:
-        return "interrupted", told or "its capacity was taken away"
-    if told.startswith("Host EC2"):
-        return "interrupted", told
+def _interrupted(code: str, status: str) -> Finding | None:
+    lost = ("SpotInterruption", "TerminationNotice", "InfrastructureHealth")
+    if code in lost or "Spot Task was interrupted" in status:
+        return "interrupted", status or "its capacity was lost"
+    if status.startswith("Host EC2"):
+        return "interrupted", status
     return None
 
 
-def _out_of_memory(told: str, decisive: list[ContainerEnd]) -> Finding | None:
+def _out_of_memory(status: str, decisive: list[ContainerEnd]) -> Finding | None:
     for each in decisive:
-        # A bare 137 is no proof: a container that ignores SIGTERM is killed with it as well.
+        # Exit code 137 alone is not proof: a container that ignores SIGTERM is killed with it as well.
         if each.reason.startswith("OutOfMemory"):
             return "out-of-memory", f"container {each.name}: {each.reason}"
-    return ("out-of-memory", told) if told.startswith("OutOfMemory") else None
+    return ("out-of-memory", status) if status.startswith("OutOfMemory") else None
 
 
-def _not_started(code: str, told: str, containers: list[ContainerEnd], decisive: list[ContainerEnd]) -> Finding | None:
-    """A container that is not essential may fail to start, and the task runs all the same."""
+def _not_started(
+    code: str, status: str, containers: list[ContainerEnd], decisive: list[ContainerEnd]
+) -> Finding | None:
+    """Find out why a task did not start. Containers that are not essential may fail to start."""
     missing = any(_never_ran(each) for each in decisive)
-    reasons = [told, *(each.reason for each in containers if _never_ran(each))]
+    reasons = [status, *(each.reason for each in containers if _never_ran(each))]
     recognised = next((each for each in (reasons if missing else reasons[:1]) if each.startswith(_CANNOT_START)), "")
     if code != "TaskFailedToStart" and not recognised:
         return None
     if lacking := next((each for each in reasons if lacks_capacity(each)), ""):
         return "no-capacity", lacking
-    return "could-not-start", recognised or told or "it failed to start"
+    return "could-not-start", recognised or status or "the task failed to start"
 
 
 def _never_ran(container: ContainerEnd) -> bool:
     return container.exit_code is None or bool(container.exit_code and container.reason.startswith(_NEVER_RAN))
 
 
-def _stopped(code: str, told: str) -> Finding | None:
+def _stopped(code: str, status: str) -> Finding | None:
     if code in ("UserInitiated", "ServiceSchedulerInitiated"):
-        return "stopped", told or "somebody stopped it"
+        return "stopped", status or "someone stopped the task"
     return None
 
 
-def _by_exit_code(told: str, decisive: list[ContainerEnd], *, whole: bool) -> Finding:
+def _by_exit_code(status: str, decisive: list[ContainerEnd], *, whole: bool) -> Finding:
     failed = [each for each in decisive if each.exit_code]
     if failed:
-        # Once one has ended ECS stops the others: the one that was not killed is likelier to be the cause.
+        # After one has ended, ECS stops the others. One that was not killed is more likely to be the cause.
         first = next((each for each in failed if each.exit_code not in KILLED_EXIT_CODE), failed[0])
         because = f": {first.reason}" if first.reason else ""
         return "exited", f"container {first.name} exited with {first.exit_code}{because}"
     if not whole:
-        return "unknown", "what Step Functions tells of it is cut off"
+        return "unknown", "Step Functions cut off the details of the task"
     if not decisive or any(each.exit_code is None for each in decisive):
         missing = next((each.name for each in decisive if each.exit_code is None), "")
         about = f"container {missing} has no exit code" if missing else "no container is known"
-        return "unknown", f"{about}{f': {told}' if told else ''}"
+        return "unknown", f"{about}{f': {status}' if status else ''}"
     return "succeeded", "every essential container exited with 0"
 
 
 def lacks_capacity(reason: str) -> bool:
-    """Whether ECS says that it found no place for the task."""
+    """Return whether ECS reports that it found no capacity for the task."""
     return bool(_PLACEMENT.match(reason)) or any(words in reason.lower() for words in CAPACITY_REASONS)
 
 
@@ -247,14 +247,14 @@ def _not_placed(failures: Any, cause: str) -> TaskEnding:
     listed = [each for each in failures if isinstance(each, dict)] if isinstance(failures, list) else []
     reasons = [str(each.get("reason") or "") for each in listed]
     details = "; ".join(" ".join(str(each[k]) for k in ("reason", "detail") if each.get(k)) for each in listed)
-    told = details or cause or "RunTask answered with failures"
+    reason = details or cause or "RunTask returned failures"
     elsewhere = reasons and not any(lacks_capacity(each) for each in reasons)
-    # MISSING, INACTIVE, ATTRIBUTE, LOCATION: waiting does not mend these.
-    return _ending_of({}, "could-not-start" if elsewhere else "no-capacity", told)
+    # MISSING, INACTIVE, ATTRIBUTE, LOCATION: a retry does not help.
+    return _ending_of({}, "could-not-start" if elsewhere else "no-capacity", reason)
 
 
 def _of_api(error: str, cause: str) -> TaskEnding:
-    """RunTask itself was refused, or there is nothing to go by."""
+    """Return the ending if RunTask itself failed, or if the cause has no details."""
     if lacks_capacity(cause):
         return _ending_of({}, "no-capacity", cause)
     if error.startswith(("ECS.", "AmazonECS.")):
@@ -279,7 +279,7 @@ def _ending_of(detail: dict[str, Any], outcome: TaskOutcome, reason: str) -> Tas
 
 
 def _task_arn(task: dict[str, Any]) -> str:
-    """The task's ARN; its containers have it too, and come before it in a cause that is cut off."""
+    """Return the task's ARN. Its containers have it too, and come first in a cause that is cut off."""
     containers = task.get("containers")
     holders = [task, *(containers if isinstance(containers, list) else [])]
     return next((str(each["taskArn"]) for each in holders if isinstance(each, dict) and each.get("taskArn")), "")
@@ -306,7 +306,7 @@ def _seconds_between(start: float | None, end: float | None) -> float | None:
 
 
 def _seconds_of(value: Any) -> float | None:
-    """A moment in seconds since 1970: Step Functions gives milliseconds, ECS's API and events ISO 8601."""
+    """Convert a time to seconds since 1970. Step Functions has milliseconds, ECS's API and events ISO 8601."""
     if isinstance(value, datetime):
         return value.timestamp()
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -323,11 +323,8 @@ def _seconds_of(value: Any) -> float | None:
     return number / 1000 if number > 1e11 else number
 
 
-# --- The cause -------------------------------------------------------------------------------------------------------
-
-
 def _read_cause(cause: str) -> tuple[Any, bool]:
-    """A cause as data with ECS's own spelling, and whether all of it is there."""
+    """Parse a cause. Return it with ECS's spelling, and whether it is complete."""
     try:
         return _spelled(json.loads(cause)), True
     except (ValueError, RecursionError):
@@ -343,7 +340,7 @@ def _read_cause(cause: str) -> tuple[Any, bool]:
 
 
 def _closing_brackets(text: str) -> Iterator[str]:
-    """A JSON text that was cut off, closed after its last element, or at worst its last but one."""
+    """Yield JSON texts from one that was cut off, closed after its last element, then after the one before."""
     open_, in_string, escaped = [], False, False
     cuts: list[tuple[int, str]] = []
     for place, character in enumerate(text):
@@ -366,7 +363,7 @@ def _closing_brackets(text: str) -> Iterator[str]:
 
 
 def _spelled(value: Any) -> Any:
-    """Data with names that begin in lower case, as ECS spells them; Step Functions begins them in upper case."""
+    """Return data with names in ECS's spelling, which begins in lower case; Step Functions uses upper case."""
     if isinstance(value, dict):
         return {str(name)[:1].lower() + str(name)[1:]: _spelled(each) for name, each in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The overrides that a task is run with."""
+"""Overrides of a task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def containers_of(definition: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def run_overrides(request: TaskRequest, definition: dict[str, Any]) -> Overrides:
-    """The overrides, with the environment that every container is given."""
+    """Return the overrides with the request's environment added to every container."""
     if not request.environment:
         return request.overrides
     own = request.overrides.containers

@@ -1,4 +1,4 @@
-"""What is checked before an ECS task runs, for the machine's own plan and for a task that is to be a rollout's hook."""
+"""Checks before an ECS task runs, for the task machine and for tasks that are hooks of a rollout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Preflight:
         self._limits = limits
 
     def check(self, request: TaskRequest, execution: str) -> dict[str, Any]:
-        """Answer the definition that would run, as ECS describes it; nothing is registered.
+        """Return the definition that would run, as ECS describes it. Registers nothing.
 
         Raises
         ------
@@ -40,7 +40,7 @@ class Preflight:
         return definition
 
     def plan(self, request: TaskRequest, execution: str) -> TaskPlan:
-        """Work a request out; a definition that comes with it is registered, unless the family has the same already.
+        """Make the plan of a request. Registers a definition in the request unless the family has the same one.
 
         Raises
         ------
@@ -60,22 +60,22 @@ class Preflight:
         if arn and arn[0].split(":")[3:5] != [region, self._limits.account]:
             raise RequestRefused(f"cluster: {cluster} is not in {region} of {self._limits.account}; name one that is")
         if not fnmatchcase(name, self._limits.clusters):
-            raise RequestRefused(f"cluster: {name} may not be run on; let the stack's parameter TaskClusters cover it")
+            raise RequestRefused(f"cluster: {name} may not be used; the stack's parameter TaskClusters must cover it")
 
     def _described(self, request: TaskRequest) -> dict[str, Any]:
         if isinstance(request.task_definition, str):
             found = self._registry.describe(request.task_definition)
             if not fnmatchcase(family := found["family"], self._limits.families):
                 raise RequestRefused(
-                    f"taskDefinition: {family} may not be run; let the stack's parameter TaskDefinitions cover it"
+                    f"taskDefinition: {family} may not be run; the stack's parameter TaskDefinitions must cover it"
                 )
             return found
         if not self._limits.may_register:
             raise RequestRefused(
-                f"{AT_FIELD}: this Headgate registers no task definitions; name a revision, "
+                f"{AT_FIELD}: this Headgate does not register task definitions; name a revision, "
                 "or set the stack's parameter RegisterTaskDefinitions to true"
             )
-        # Few requests bring a definition: a start does not pay for it.
+        # Imported only by the few requests with a definition.
         from headgate.ecs_tasks.definition import as_described, refuse_faulty_definition
 
         wanted = request.task_definition.register_

@@ -1,6 +1,6 @@
-"""What a user asks for who wants an ECS task run to its end: the detail of a ``Task Requested`` event.
+"""Models of a task request: the detail of a ``Task Requested`` event.
 
-https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html has the limits.
+The limits are those of https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from headgate.ids import must_match
 from headgate.wire import RolloutId, Wire, is_object, is_text, one_of, read, text_of_number
 
 MAX_OVERRIDES = 8192
-"""Characters of the overrides as JSON, the structure's own included."""
+"""Maximum characters of the overrides as JSON."""
 
 MIN_STORAGE, MAX_STORAGE = 21, 200
-"""GiB of ephemeral storage that may be asked for."""
+"""Limits of ephemeral storage in GiB."""
 
 FARGATE_PROVIDERS = ("FARGATE", "FARGATE_SPOT")
 
 AT_FIELD = "taskDefinition.register"
-"""Where a definition that comes with a request stands in it."""
+"""Field of a request that has a new definition."""
 
 _CLUSTER = re.compile(r"(arn:aws[a-z-]*:ecs:[a-z0-9-]+:\d{12}:cluster/)?[a-zA-Z0-9_-]{1,255}")
 
@@ -38,23 +38,23 @@ ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::(?P<account>\d{12}):role/(?P<path>[\
 _ENVIRONMENT_FILE = re.compile(r"arn:aws[a-z-]*:s3:::[^/]+/.+\.env")
 _SIZE_TEXT = re.compile(r"(?P<small>[0-9]+)|(?P<large>[0-9]*\.?[0-9]+)\s*(vcpu|gb)", re.IGNORECASE)
 
-# What Unicode calls a separator: no tab, and no end of a line.
+# The spaces are Unicode's separators, without tabs and line ends.
 _TAG_TEXT = re.compile(r"[\w \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000.:/=+\-@]*")
 
 
 def size_units(size: str | None) -> int:
-    """CPU units or MiB of a task's size as its definition may say it: 256 or 0.25 vCPU, 512 or 0.5 GB; 0 for none."""
+    """Convert a size in a definition to CPU units or MiB: 256 or 0.25 vCPU, 512 or 0.5 GB; 0 if there is none."""
     match = _SIZE_TEXT.fullmatch(size or "0")
     if match is None:
-        raise ValueError(f"{size} is no size")
+        raise ValueError(f"{size} is not a size")
     return int(match["small"]) if match["small"] else round(float(match["large"]) * 1024)
 
 
-_cluster = must_match(_CLUSTER, "must be a cluster's name or ARN")
-_task_definition = must_match(_TASK_DEFINITION, "must be a family, family:revision or a task definition's ARN")
-_role = must_match(ROLE_ARN, "must be a role's ARN")
+_cluster = must_match(_CLUSTER, "must be the name or ARN of a cluster")
+_task_definition = must_match(_TASK_DEFINITION, "must be a family, family:revision or the ARN of a task definition")
+_role = must_match(ROLE_ARN, "must be the ARN of a role")
 _environment_file = must_match(_ENVIRONMENT_FILE, "must be the ARN of an S3 object whose name ends in .env")
-_digits = must_match(re.compile(r"[0-9]*\*?"), "must be digits, with an asterisk at the end at most")
+_digits = must_match(re.compile(r"[0-9]*\*?"), "must be digits, with an optional asterisk at the end")
 _platform_version = must_match(re.compile(r"LATEST|[0-9]+\.[0-9]+\.[0-9]+"), "must be LATEST, or a version like 1.4.0")
 
 
@@ -64,18 +64,18 @@ def _upper(value: Any) -> Any:
 
 def _trailing_star_only(value: str) -> str:
     if "*" in value[:-1]:
-        raise ValueError("may have an asterisk only at its end, as in AWS Batch")
+        raise ValueError("may have an asterisk only at the end, as in AWS Batch")
     return value
 
 
 def _provider(value: str) -> str:
     if value not in FARGATE_PROVIDERS and value.upper() in FARGATE_PROVIDERS:
-        raise ValueError(f"is written {value.upper()}")
+        raise ValueError(f"must be in upper case: {value.upper()}")
     return value
 
 
 def _number_of_text(value: Any) -> Any:
-    """ECS spells a task's cpu and memory as text."""
+    """Convert text to a number: ECS has a task's cpu and memory as text."""
     return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
 
 
@@ -101,36 +101,36 @@ class CapacityProvider(Wire):
 
 
 class NetworkConfiguration(Wire):
-    """Where a task of network mode awsvpc gets its network interface."""
+    """Network interface of a task with network mode awsvpc."""
 
     subnets: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=16)]
-    """Ids of the subnets."""
+    """Ids of subnets."""
     security_groups: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=5)] = []
-    """Ids of the security groups."""
+    """Ids of security groups."""
     assign_public_ip: bool = False
     """Whether the task gets a public IP address."""
 
 
 class ResourceRequirement(Wire):
-    """GPUs, or Neuron devices, of a container instance that a container is given to itself."""
+    """GPUs or Neuron devices of a container instance that are reserved for a container."""
 
     type: Literal["GPU", "NeuronDevice"]
     """The kind of device."""
     value: Annotated[str, BeforeValidator(text_of_number), Field(pattern=r"^([1-9][0-9]{0,3}|ALL)$")]
-    """How many; for Neuron devices always ``ALL``."""
+    """Number of devices; for Neuron devices always ``ALL``."""
 
     @model_validator(mode="after")
     def _takes_all_neuron_devices(self) -> ResourceRequirement:
         if self.type == "NeuronDevice" and self.value != "ALL":
-            raise ValueError("takes the value ALL for Neuron devices")
+            raise ValueError("must have the value ALL for Neuron devices")
         return self
 
 
 class ContainerOverride(Wire):
-    """What one container is given instead of what its definition says; memory in MiB."""
+    """Overrides of one container."""
 
     command: list[str] | None = None
-    """Command instead of the one in the definition."""
+    """Command that replaces the one in the definition."""
     environment: dict[str, str] = {}
     """Environment variables by name."""
     environment_files: Annotated[list[Annotated[str, AfterValidator(_environment_file)]], Field(max_length=10)] = []
@@ -152,10 +152,10 @@ class ContainerOverride(Wire):
 
 
 class Overrides(Wire):
-    """What the task is given instead of what its definition says: CPU units and MiB."""
+    """Overrides of the task definition."""
 
     containers: dict[str, ContainerOverride] = {}
-    """Overrides of each container by name."""
+    """Overrides of containers by name."""
     cpu: TaskSize | None = None
     """CPU units of the task."""
     memory: TaskSize | None = None
@@ -171,7 +171,7 @@ class Overrides(Wire):
 
 
 class PlacementStrategy(Wire):
-    """How tasks are laid out over container instances."""
+    """One item of a placement strategy."""
 
     type: Literal["random", "spread", "binpack"]
     """How tasks are distributed over container instances."""
@@ -187,78 +187,78 @@ class PlacementStrategy(Wire):
         if self.type == "spread" and field not in ("instanceid", "host") and not field.startswith("attribute:"):
             raise ValueError("spread needs a field: instanceId, or an attribute like attribute:ecs.availability-zone")
         if self.type == "random" and self.field is not None:
-            raise ValueError("random takes no field; remove it")
+            raise ValueError("random has no field; remove it")
         return self
 
 
 class PlacementConstraint(Wire):
-    """Which container instances may take a task."""
+    """One placement constraint."""
 
     type: Literal["distinctInstance", "memberOf"]
     """Which container instances may run the task."""
     expression: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
-    """Cluster query; required for ``memberOf``, and for nothing else."""
+    """Cluster query; required for ``memberOf``, not allowed otherwise."""
 
     @model_validator(mode="after")
     def _expression_fits(self) -> PlacementConstraint:
         if (self.type == "memberOf") != (self.expression is not None):
-            raise ValueError("memberOf needs an expression, and distinctInstance takes none")
+            raise ValueError("memberOf needs an expression, and distinctInstance has none")
         return self
 
 
 class ExitRule(Wire):
-    """One rule of AWS Batch's evaluateOnExit: where all its patterns match, its action is taken.
+    """One rule, as in AWS Batch's evaluateOnExit. If all its patterns match, its action applies.
 
     https://docs.aws.amazon.com/batch/latest/APIReference/API_EvaluateOnExit.html
     """
 
     on_exit_code: ExitCodePattern | None = None
-    """Matches the exit code of an essential container. Digits, with ``*`` at the end at most."""
+    """Matches the exit code of an essential container. Digits with an optional ``*`` at the end."""
     on_reason: ReasonPattern | None = None
-    """Matches the reason of a container. ``*`` may stand at the end."""
+    """Matches the reason of a container. May end with ``*``."""
     on_status_reason: ReasonPattern | None = None
-    """Matches the reason why ECS stopped the task. ``*`` may stand at the end."""
+    """Matches the reason why ECS stopped the task. May end with ``*``."""
     action: Annotated[Literal["RETRY", "EXIT"], BeforeValidator(_upper)]
     """Run the task again, or not."""
 
     @model_validator(mode="after")
     def _asks_something(self) -> ExitRule:
         if self.on_exit_code is None and self.on_reason is None and self.on_status_reason is None:
-            raise ValueError('needs onExitCode, onReason or onStatusReason; "*" matches whatever there is')
+            raise ValueError('needs onExitCode, onReason or onStatusReason; "*" matches everything')
         return self
 
 
 class RetryStrategy(Wire):
-    """How often a task is run, and after which endings."""
+    """How often, and after which outcomes, a task runs again."""
 
     attempts: Annotated[int, Field(strict=True, ge=1, le=10)] = 1
-    """How often the task is run at most."""
+    """Maximum number of attempts."""
     evaluate_on_exit: Annotated[list[ExitRule], Field(max_length=5)] = []
-    """Rules in order; the first that matches decides. Without a match the task is run again. Needs ``attempts``."""
+    """Rules in order. The first match decides. Without a match the task runs again. Needs ``attempts``."""
 
     @model_validator(mode="after")
     def _rules_have_attempts(self) -> RetryStrategy:
         if self.evaluate_on_exit and "attempts" not in self.model_fields_set:
-            raise ValueError("evaluateOnExit is about further attempts, as in AWS Batch; add attempts, 2 to 10")
+            raise ValueError("evaluateOnExit needs attempts, as in AWS Batch; add attempts, 2 to 10")
         return self
 
 
 class RetryBackoff(Wire):
-    """The wait before attempt n + 1: at random between 0 and ``initialSeconds * rate ** (n - 1)``."""
+    """The wait before attempt n + 1: random, from 0 to ``initialSeconds * rate ** (n - 1)``."""
 
     initial_seconds: Annotated[int, Field(strict=True, ge=1, le=3600)] = 10
     """Upper bound of the first wait."""
     rate: Annotated[float, Field(strict=True, ge=1, le=10, allow_inf_nan=False)] = 2.0
     """Factor by which the upper bound grows with each attempt."""
     max_seconds: Annotated[int, Field(strict=True, ge=1, le=24 * 3600)] = 300
-    """The upper bound never exceeds this."""
+    """Maximum of the upper bound."""
 
 
 class NewTaskDefinition(Wire):
-    """A task definition to be registered, unless its family has the same one already."""
+    """A task definition to register, unless its family already has the same one."""
 
     register_: Annotated[dict[str, Any], Field(alias="register", min_length=1)]
-    """Parameters of RegisterTaskDefinition, in its own spelling."""
+    """Parameters of RegisterTaskDefinition, in its spelling."""
 
 
 TaskDefinition = Annotated[
@@ -273,35 +273,34 @@ TaskTags = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=128)], Annotated[str, Field(max_length=256)]],
     Field(max_length=47),
 ]
-"""ECS takes 50, three of which are Headgate's own."""
+"""ECS accepts 50, and Headgate adds three."""
 
 
 class TaskRequest(Wire):
-    """A request to run an ECS task to its end."""
+    """A request to run an ECS task to completion."""
 
     id: RolloutId
-    """Names the request in events and tags; spelled as a rollout's id. Default: the name of the execution."""
+    """Id of the request in events and tags. Same characters as a rollout's id. Default: the name of the execution."""
     cluster: Annotated[str, AfterValidator(_cluster)] = "default"
     """Name or ARN of the cluster. ``TaskClusters`` must cover it."""
     task_definition: TaskDefinition
-    """Family, ``family:revision`` or ARN; the revision is fixed when the request is planned. Or ``{"register":
-    {...}}``, see below."""
+    """Family, ``family:revision`` or ARN; the revision is fixed in the plan. Or ``{"register": {...}}``, see below."""
     count: Annotated[int, Field(strict=True, ge=1, le=10)] = 1
-    """How many tasks to run. Each is followed and run again on its own."""
+    """How many tasks to run. Each is watched and retried on its own."""
     launch_type: Literal["FARGATE", "EC2", "EXTERNAL"] | None = None
-    """Default: that of the cluster. Excludes ``capacityProviderStrategy``."""
+    """Default: that of the cluster. Not with ``capacityProviderStrategy``."""
     capacity_provider_strategy: Annotated[list[CapacityProvider], Field(max_length=20)] = []
-    """Providers of Fargate or of instances, not both. A ``count`` is distributed over them, the base first. Default:
+    """Providers of Fargate or of instances, not both. A ``count`` is distributed among them, the base first. Default:
     that of the cluster."""
     platform_version: Annotated[str, AfterValidator(_platform_version)] | None = None
     """Fargate platform version, such as ``1.4.0``. Default: the latest."""
     network_configuration: NetworkConfiguration | None = None
     """Required for network mode ``awsvpc``."""
     overrides: Overrides = Field(default_factory=Overrides)
-    """What the task gets instead of what its definition says."""
+    """Overrides of the task definition."""
     environment: dict[str, str] = {}
-    """Environment variables of every container; a container's own overrides take precedence. ECS takes 8,192 characters
-    of overrides, in which these count once for each container."""
+    """Environment variables of every container. A container's own overrides take precedence. ECS accepts 8,192
+    characters of overrides, in which these count once for each container."""
     placement_strategy: Annotated[list[PlacementStrategy], Field(max_length=5)] = []
     """Not on Fargate."""
     placement_constraints: Annotated[list[PlacementConstraint], Field(max_length=10)] = []
@@ -309,7 +308,7 @@ class TaskRequest(Wire):
     group: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     """Task group, as for RunTask."""
     tags: TaskTags = {}
-    """Tags of each task. ECS takes 50: Headgate adds three, and those that the definition propagates count too."""
+    """Tags of each task. ECS accepts 50: Headgate adds three, and propagated tags of the definition count too."""
     propagate_tags: Literal["TASK_DEFINITION", "NONE"] | None = None
     """As for RunTask."""
     enable_execute_command: bool = False
@@ -317,54 +316,54 @@ class TaskRequest(Wire):
     timeout_seconds: Annotated[int, Field(strict=True, ge=1, le=30 * 24 * 3600)] = 3600
     """Time limit of each attempt, from RunTask until the task has stopped."""
     retry: RetryStrategy = Field(default_factory=RetryStrategy)
-    """How often, and after which endings, the task is run again."""
+    """How often, and after which outcomes, the task runs again."""
     backoff: RetryBackoff = Field(default_factory=RetryBackoff)
     """How long to wait before the next attempt."""
     fallback: Literal["onDemand"] | None = None
     """``onDemand``: after a Spot interruption, or without capacity, run the next attempt on ``FARGATE``. Needs
-    ``FARGATE_SPOT`` in the strategy and at least 2 attempts."""
+    ``FARGATE_SPOT`` in the strategy and at least two attempts."""
 
     @property
     def on_fargate(self) -> bool:
-        """Whether it is certain that the task runs on Fargate; a cluster's default strategy is not known here."""
+        """Whether the task certainly runs on Fargate. A cluster's default strategy is not known."""
         providers = {item.provider for item in self.capacity_provider_strategy}
         return self.launch_type == "FARGATE" or (bool(providers) and providers <= set(FARGATE_PROVIDERS))
 
     @property
     def on_instances(self) -> bool:
-        """Whether it is certain that the task does not run on Fargate."""
+        """Whether the task certainly does not run on Fargate."""
         return self.launch_type in ("EC2", "EXTERNAL") or any(
             item.provider not in FARGATE_PROVIDERS for item in self.capacity_provider_strategy
         )
 
     @property
     def account(self) -> str | None:
-        """The account that the task definition's ARN names, if it is one."""
+        """Account in the ARN of the task definition; None if it is not an ARN."""
         match = _TASK_DEFINITION.fullmatch(self.task_definition) if isinstance(self.task_definition, str) else None
         return match["account"] if match else None
 
     @property
     def new_definition(self) -> dict[str, Any] | None:
-        """The definition to be registered, if the request comes with one."""
+        """Definition to register, if the request has one."""
         return self.task_definition.register_ if isinstance(self.task_definition, NewTaskDefinition) else None
 
 
 def _strategy_fault(strategy: list[CapacityProvider]) -> str:
     providers = [item.provider for item in strategy]
     if 0 < sum(name in FARGATE_PROVIDERS for name in providers) < len(providers):
-        return f"{', '.join(providers)} mix Fargate and instances, which ECS does not; name providers of one kind"
+        return f"{', '.join(providers)} mix Fargate and instances, which ECS does not allow; use one kind"
     if sum(1 for item in strategy if item.base) > 1:
         return "only one provider may have a base"
-    # A single provider's weight says nothing: where it is left out it is given.
+    # A single provider without a weight gets one later.
     left_out = len(strategy) == 1 and strategy[0].weight is None
     if strategy and not left_out and not any(item.weight for item in strategy):
-        return "every weight is 0, as it is where none is given, so no task could run; give one provider a weight"
+        return "every weight is 0, which is also the default, so no task could run; give one provider a weight"
     return ""
 
 
 def _launch_fault(request: TaskRequest) -> str:
     if request.launch_type and request.capacity_provider_strategy:
-        return f"launchType: {request.launch_type} and capacityProviderStrategy exclude each other; remove one"
+        return f"launchType: {request.launch_type} cannot be used with capacityProviderStrategy; remove one"
     if fault := _strategy_fault(request.capacity_provider_strategy):
         return f"capacityProviderStrategy: {fault}"
     if request.on_fargate and (request.placement_strategy or request.placement_constraints):
@@ -376,10 +375,10 @@ def _launch_fault(request: TaskRequest) -> str:
         return f"{field}: {first} is not for Fargate, which places tasks itself; remove it, or run on EC2"
     if request.platform_version and request.on_instances:
         return (
-            f"platformVersion: {request.platform_version} is for Fargate alone; remove it, or set launchType to FARGATE"
+            f"platformVersion: {request.platform_version} is only for Fargate; remove it, or set launchType to FARGATE"
         )
     if request.launch_type == "EXTERNAL" and request.network_configuration:
-        return "networkConfiguration: EXTERNAL instances have no awsvpc networking; remove it"
+        return "networkConfiguration: EXTERNAL instances do not support awsvpc; remove it"
     return ""
 
 
@@ -400,17 +399,17 @@ def _tag_fault(request: TaskRequest) -> str:
         if not (_TAG_TEXT.fullmatch(name) and _TAG_TEXT.fullmatch(value)):
             return f"tags: {name} may hold letters, digits, spaces and _.:/=+-@ only"
     if request.group and request.group.startswith(("family:", "service:")):
-        return f"group: {request.group} begins with a prefix that ECS keeps for itself; rename it"
+        return f"group: {request.group} begins with a reserved prefix (family: or service:); rename it"
     return ""
 
 
 def _fallback_fault(request: TaskRequest) -> str:
     if request.fallback and request.retry.attempts < 2:
-        return "fallback: onDemand is a second attempt; set retry.attempts to 2 or more"
+        return "fallback: onDemand needs a second attempt; set retry.attempts to at least 2"
     if request.fallback and not any(item.provider == "FARGATE_SPOT" for item in request.capacity_provider_strategy):
-        return "fallback: onDemand follows FARGATE_SPOT, which capacityProviderStrategy does not name; add it"
+        return "fallback: onDemand needs FARGATE_SPOT, which is not in capacityProviderStrategy; add it"
     if request.fallback and not request.on_fargate:
-        return "fallback: onDemand runs on Fargate; name only FARGATE and FARGATE_SPOT in capacityProviderStrategy"
+        return "fallback: onDemand runs on Fargate; use only FARGATE and FARGATE_SPOT in capacityProviderStrategy"
     return ""
 
 
@@ -419,15 +418,15 @@ def _overrides_fault(request: TaskRequest) -> str:
 
 
 def overrides_fault(overrides: Overrides) -> str:
-    """Why ECS would not take these overrides; empty if it would."""
+    """Explain why ECS would refuse these overrides; empty if it would not."""
     size = len(json.dumps(to_ecs_overrides(overrides), separators=(",", ":"), ensure_ascii=False))
     if size > MAX_OVERRIDES:
-        return f"overrides: are {size} characters long as JSON, and ECS takes {MAX_OVERRIDES}; put what is long into S3"
+        return f"overrides: are {size} characters long as JSON; ECS accepts {MAX_OVERRIDES}; put long values into S3"
     return ""
 
 
 def to_ecs_overrides(overrides: Overrides) -> dict[str, Any]:
-    """The overrides as RunTask takes them, spelled as Step Functions spells them; empty where there are none."""
+    """Convert overrides to parameters of RunTask, in Step Functions' spelling; empty if there are none."""
     given: dict[str, Any] = {
         "ContainerOverrides": [_container_override(name, each) for name, each in overrides.containers.items()],
         "Cpu": str(overrides.cpu) if overrides.cpu else None,
@@ -446,7 +445,7 @@ def _container_override(name: str, override: ContainerOverride) -> dict[str, Any
         "EnvironmentFiles": [{"Type": "s3", "Value": arn} for arn in override.environment_files] or None,
         "ResourceRequirements": [{"Type": each.type, "Value": each.value} for each in override.resource_requirements]
         or None,
-        "Command": override.command,  # An empty one is said too: it is not the definition's.
+        "Command": override.command,  # Also an empty one: it replaces the definition's command.
         "Cpu": override.cpu,
         "Memory": override.memory,
         "MemoryReservation": override.memory_reservation,
@@ -455,7 +454,7 @@ def _container_override(name: str, override: ContainerOverride) -> dict[str, Any
 
 
 def read_task(detail: object, default_id: str) -> TaskRequest:
-    """Read a task's request; errors as for ``wire.read``, and where its fields do not go together."""
+    """Read a task request. Errors as for ``wire.read``, and if its fields contradict each other."""
     request = read(TaskRequest, detail, default_id, needs="taskDefinition")
     checks = (_launch_fault, _gpu_fault, _tag_fault, _fallback_fault, _overrides_fault)
     if faults := [fault for check in checks if (fault := check(request))]:

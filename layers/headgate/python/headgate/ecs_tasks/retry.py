@@ -1,4 +1,4 @@
-"""Whether a task that has ended runs again, and when."""
+"""Decides whether a task runs again, and when."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ if TYPE_CHECKING:
 
 
 class Decision(NamedTuple):
-    """What comes after an attempt."""
+    """Decision after an attempt."""
 
     again: bool
     why: str
     wait_seconds: int = 0
     on_demand: bool = False
-
-
-# --- The decision ----------------------------------------------------------------------------------------------------
 
 
 def decide_retry(
@@ -35,29 +32,29 @@ def decide_retry(
     chance: float,
     essential: Collection[str] = (),
 ) -> Decision:
-    """Whether to run a task again, and after how long.
+    """Decide whether to run a task again, and after how long.
 
     Parameters
     ----------
     attempt
-        The number of the attempt that has ended, from 1.
+        Number of the attempt that ended, from 1.
     can_fall_back
-        Whether the request wants FARGATE after a Spot interruption, and this attempt was not on it already.
+        Whether the request has the fallback to FARGATE, and this attempt did not use it already.
     chance
         A number at random from 0 to 1: the wait is that part of the longest one (full jitter).
     essential
-        The names of the essential containers, whose exit codes the rules are asked about; all, where it is empty.
+        Names of the essential containers, whose exit codes the rules check. If empty, all containers are essential.
     """
     if ending.outcome == "succeeded":
-        return Decision(False, "it succeeded")
+        return Decision(False, "the task succeeded")
     # As in AWS Batch, where a job that timed out or was terminated is not retried:
     # https://docs.aws.amazon.com/batch/latest/userguide/job_timeouts.html
     if ending.outcome in ("timed-out", "stopped"):
         return Decision(
-            False, f"a task that {'timed out' if ending.outcome == 'timed-out' else 'was stopped'} is not run again"
+            False, f"a task that {'timed out' if ending.outcome == 'timed-out' else 'was stopped'} does not run again"
         )
     if attempt >= retry.attempts:
-        return Decision(False, f"that was attempt {attempt} of {retry.attempts}")
+        return Decision(False, f"this was attempt {attempt} of {retry.attempts}")
     on_demand = can_fall_back and ending.outcome in ("interrupted", "no-capacity")
     why = "on demand" if on_demand else "there was no capacity" if ending.outcome == "no-capacity" else ""
     if not why:
@@ -72,23 +69,23 @@ def decide_retry(
 
 
 def retry_wait_seconds(attempt: int, backoff: RetryBackoff, chance: float) -> int:
-    """Whole seconds to wait after an attempt."""
+    """Return the whole seconds to wait after an attempt."""
     longest = min(backoff.max_seconds, backoff.initial_seconds * backoff.rate ** (attempt - 1))
     return math.ceil(chance * longest)
 
 
 def rule_matches(rule: ExitRule, ending: TaskEnding, essential: Collection[str] = ()) -> bool:
-    """Whether every pattern of a rule matches.
+    """Return whether every pattern of a rule matches.
 
-    A reason that is missing is an empty one, so that a last rule of ``"onReason": "*"`` is for every other failure, as
-    https://docs.aws.amazon.com/batch/latest/userguide/job_retries.html has it. An exit code that is missing is none.
+    A missing reason counts as empty, so that a last rule ``"onReason": "*"`` matches every other failure, as in
+    https://docs.aws.amazon.com/batch/latest/userguide/job_retries.html. A missing exit code matches no pattern.
     """
     known = [each.exit_code for each in _decisive(ending.containers, essential) if each.exit_code is not None]
     codes = [str(code) for code in known if code] or [str(code) for code in known]
     reasons = [each.reason for each in ending.containers if each.reason] or [""]
-    told = [ending.status_reason or ending.reason]
-    asked = ((rule.on_exit_code, codes), (rule.on_reason, reasons), (rule.on_status_reason, told))
-    return all(any(_glob(pattern, each) for each in texts) for pattern, texts in asked if pattern is not None)
+    statuses = [ending.status_reason or ending.reason]
+    checks = ((rule.on_exit_code, codes), (rule.on_reason, reasons), (rule.on_status_reason, statuses))
+    return all(any(_glob(pattern, each) for each in texts) for pattern, texts in checks if pattern is not None)
 
 
 def _glob(pattern: str, text: str) -> bool:

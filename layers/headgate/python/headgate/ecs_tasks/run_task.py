@@ -1,4 +1,4 @@
-"""A task request and the task definition it names, worked out into the parameters of RunTask, or refused."""
+"""The plan of a task: the parameters of RunTask from a request and its task definition."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ from headgate.wire import Wire
 
 
 class TaskPlan(Wire):
-    """Everything that running a task needs, fixed at the start."""
+    """Everything needed to run a task, fixed at the start."""
 
     id: str
     cluster: str
     task_definition: str
     count: int
     numbers: list[int]
-    """Which of the tasks this is, from 1: what the machine maps over."""
+    """Number of each task, from 1. The machine maps over them."""
     timeout_seconds: int
     retry: RetryStrategy
     backoff: RetryBackoff
     parameters: dict[str, Any]
-    """RunTask's, spelled as Step Functions spells them; the machine adds the tag of the number."""
+    """Parameters of RunTask in Step Functions' spelling. The machine adds the tag with the number."""
     providers: list[str] | None = None
-    """The capacity provider of each task by its number, where it is not left to ECS."""
+    """Capacity provider of each task by its number; None if ECS chooses."""
     fallback: dict[str, Any] | None = None
-    """RunTask's parameters on FARGATE, where the request wants them after a Spot interruption."""
+    """Parameters of RunTask on FARGATE, if the request has the fallback."""
     essential: list[str]
-    """The containers whose exit codes decide."""
+    """Names of the essential containers."""
     logs: list[LogStream] = []
 
 
 def make_task_plan(request: TaskRequest, definition: dict[str, Any], execution: str, *, roles: str = "*") -> TaskPlan:
-    """Work a request out.
+    """Make the plan of a request.
 
     Parameters
     ----------
     definition
-        The task definition as DescribeTaskDefinition gives it.
+        The task definition as DescribeTaskDefinition returns it.
     execution
-        ARN of the execution, which every task is tagged with.
+        ARN of the execution, with which every task is tagged.
     roles
-        Pattern of the names, paths included, of the roles that a task may be given; empty allows none.
+        Pattern of the names, with paths, of the roles that a task may use; empty allows none.
 
     Raises
     ------
     RequestRefused
-        If ECS would refuse it, or run something else than what was meant.
+        If ECS would refuse the task, or run something else than intended.
     """
     refuse_what_ecs_would(request, definition, execution, roles=roles)
     parameters = _parameters(request, definition, execution)
@@ -76,9 +76,6 @@ def make_task_plan(request: TaskRequest, definition: dict[str, Any], execution: 
         essential=[each["name"] for each in containers_of(definition) if each.get("essential", True)],
         logs=log_streams_of(definition),
     )
-
-
-# --- RunTask's parameters --------------------------------------------------------------------------------------------
 
 
 def _parameters(request: TaskRequest, definition: dict[str, Any], execution: str) -> dict[str, Any]:
@@ -115,22 +112,22 @@ def _parameters(request: TaskRequest, definition: dict[str, Any], execution: str
 
 
 def _overridden_field(strategy: PlacementStrategy) -> str | None:
-    """RunTask's documentation knows cpu and memory in lower case alone."""
+    """Return the field of a placement strategy. RunTask documents cpu and memory only in lower case."""
     return strategy.field.lower() if strategy.type == "binpack" and strategy.field else strategy.field
 
 
 def _weighted_providers(strategy: list[CapacityProvider]) -> list[tuple[CapacityProvider, int | None]]:
-    """ECS takes a weight that is missing for 0, and no strategy in which each is: a single provider is given 1."""
+    """Return the providers with weights. A single provider gets 1, because ECS refuses a strategy of weight 0."""
     if len(strategy) == 1 and strategy[0].weight is None:
         return [(strategy[0], 1)]
     return [(item, item.weight) for item in strategy]
 
 
 def _dealt_providers(strategy: list[CapacityProvider], count: int) -> list[str] | None:
-    """The provider of each task of a count.
+    """Return the provider of each task of a count.
 
-    Each is run by a RunTask of its own, to which every base would be new, and one task cannot be split by weight: so
-    the tasks are dealt out here, the base first, then by the largest weight for each task that a provider has.
+    Each task has its own RunTask, which would apply the base again and cannot split one task by weight. So the tasks
+    are distributed here: the base first, then by the largest weight per task that a provider has.
     """
     if count == 1 or len(strategy) < 2:
         return None
@@ -152,7 +149,7 @@ def _network_parameters(request: TaskRequest) -> dict[str, Any] | None:
         "AwsvpcConfiguration": {
             "Subnets": given.subnets,
             **({"SecurityGroups": given.security_groups} if given.security_groups else {}),
-            # Always said: the default of CreateService is documented, that of RunTask is not.
+            # Always set: the default of RunTask is not documented.
             "AssignPublicIp": public,
         }
     }

@@ -1,4 +1,4 @@
-"""The ECS tasks that an execution has started: finding them by their tags, stopping them, reading their logs."""
+"""ECS tasks of an execution: find them by their tags, stop them, and read their logs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 STARTED_BY_HEADGATE = "AWS Step Functions"
-"""What ``ecs:runTask.sync`` puts into startedBy; of a request's own it takes none."""
+"""The value of startedBy that ``ecs:runTask.sync`` sets. A request cannot set it."""
 
 TASKS_PER_CALL = 100
 """https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html"""
 
 LOG_LINES, LOG_LINE_CHARACTERS, MAX_LOGS = 10, 200, 3
-"""How much is told of a task's logs: the last lines, each cut off, of so many containers."""
+"""Limits of the logs in an event: last lines, characters of each, and containers."""
 
 
 class StoppedTasks(NamedTuple):
-    """Where an execution that has ended may have left tasks running."""
+    """An execution that ended and may have left tasks running."""
 
     cluster: str
     execution: str
@@ -36,20 +36,20 @@ class StoppedTasks(NamedTuple):
 
     @classmethod
     def of(cls, ended: dict[str, Any]) -> StoppedTasks | None:
-        """From the detail of a Step Functions Execution Status Change; None where nothing can have been run.
+        """Read the detail of a Step Functions Execution Status Change event; None if no task can have run.
 
         https://docs.aws.amazon.com/step-functions/latest/dg/cw-events.html
         """
         try:
-            # It has its input: a request is much shorter than the 248 KB up to which an event carries it.
+            # The event has the input, because a request is much shorter than the limit of 248 KB.
             task = read_task(json.loads(ended["input"] or ""), default_id=ended["name"])
         except (ValueError, RequestRefused):
             return None  # The machine could not read it either.
-        return cls(task.cluster, ended["executionArn"], f"Headgate: the execution that ran it is {ended['status']}")
+        return cls(task.cluster, ended["executionArn"], f"Headgate: the execution of this task is {ended['status']}")
 
 
 class TaskRuns:
-    """Tasks on ECS, as one execution of the machine knows them.
+    """Tasks on ECS that executions of the machine started.
 
     Parameters
     ----------
@@ -62,14 +62,14 @@ class TaskRuns:
         self._logs = logs
 
     def describe(self, cluster: str, task_arn: str) -> dict[str, Any] | None:
-        """A task; None where ECS does not know it any more, an hour after it stopped."""
+        """Describe a task; None if ECS no longer has it, an hour after it stopped."""
         tasks = self._ecs.describe_tasks(cluster=cluster, tasks=[task_arn])["tasks"]
         return tasks[0] if tasks else None
 
     def stop(self, cluster: str, execution: str, number: int | None, reason: str) -> list[str]:
-        """Stop what still runs of an execution, or of one of its tasks; the ARNs of what was told to stop.
+        """Stop the running tasks of an execution, or those of one number. Return their ARNs.
 
-        There is no client token to find a task by, and startedBy is every execution's: the tags tell.
+        Tasks are found by their tags: there is no client token to search for, and startedBy is always the same.
         """
         stopped = []
         for arn in self._living(cluster, execution, number):
@@ -78,18 +78,18 @@ class TaskRuns:
         return stopped
 
     def stop_left(self, left: StoppedTasks) -> list[str]:
-        """Stop what runs of an execution that has ended."""
+        """Stop the tasks of an execution that ended."""
         try:
             return self.stop(left.cluster, left.execution, None, left.reason)
         except ClientError as error:
-            # On a cluster that is not there, or that Headgate may not look at, its machine could not run anything.
+            # On a cluster that is missing or that Headgate may not access, no task can have run.
             if not is_denied(error) and code_of(error) != "ClusterNotFoundException":
                 raise
             return []
 
     def _living(self, cluster: str, execution: str, number: int | None) -> Iterator[str]:
         wanted = {EXECUTION_TAG: execution, **({NUMBER_TAG: str(number)} if number is not None else {})}
-        # startedBy must be the only filter; without a desired status, ECS lists what is meant to run.
+        # startedBy must be the only filter. Without a desired status, ECS lists tasks that should run.
         for page in self._ecs.get_paginator("list_tasks").paginate(
             cluster=cluster, startedBy=STARTED_BY_HEADGATE, PaginationConfig={"PageSize": TASKS_PER_CALL}
         ):
@@ -101,13 +101,13 @@ class TaskRuns:
                     yield task["taskArn"]
 
     def last_lines(self, log: LogStream, task_arn: str) -> dict[str, Any]:
-        """A link to a container's log, and its last lines where they may be read."""
-        told: dict[str, Any] = {"container": log.container, "link": log_link(log, task_arn)}
+        """Return a link to a container's log, and its last lines if they can be read."""
+        entry: dict[str, Any] = {"container": log.container, "link": log_link(log, task_arn)}
         try:
             events = self._logs.get_log_events(
                 logGroupName=log.group, logStreamName=stream_name(log, task_arn), limit=LOG_LINES, startFromHead=False
             )["events"]
         except (ClientError, BotoCoreError) as error:
-            # Another Region's, or not allowed, or nothing was written: good to have, and no more.
-            return {**told, "lines": [], "unreadable": str(error)[:LOG_LINE_CHARACTERS]}
-        return {**told, "lines": [event["message"][:LOG_LINE_CHARACTERS] for event in events]}
+            # In another Region, access denied, or empty. The lines are optional.
+            return {**entry, "lines": [], "unreadable": str(error)[:LOG_LINE_CHARACTERS]}
+        return {**entry, "lines": [event["message"][:LOG_LINE_CHARACTERS] for event in events]}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 OWN_TAGS = "headgate:"
-"""Tags that begin so are Headgate's; it puts three on every task."""
+"""Prefix of Headgate's tags. It sets three on every task."""
 
 DEFINITION_TAG = f"{OWN_TAGS}definition"
-"""The tag of a revision that Headgate has registered: the digest of what it was asked for."""
+"""Tag of a revision that Headgate registered: the digest of the requested definition."""
 
 EXECUTION_TAG, NUMBER_TAG, REQUEST_TAG = f"{OWN_TAGS}execution", f"{OWN_TAGS}number", f"{OWN_TAGS}request"

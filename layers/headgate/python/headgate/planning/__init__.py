@@ -1,1 +1,1 @@
-"""What must hold before a rollout begins."""
+"""Checks before a rollout begins."""

@@ -1,4 +1,4 @@
-"""What this deployment of Headgate is: where it serves, and what its stack's parameters let it do."""
+"""Checks of a request against this deployment: its account and Region, and its stack's parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def refuse_outside_deployment(request: RolloutRequest, place: Place, *, telemetry: bool) -> None:
-    """Refuse what is valid on paper and impossible in this deployment.
+    """Refuse a valid request that this deployment cannot carry out.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def refuse_outside_deployment(request: RolloutRequest, place: Place, *, telemetr
     Raises
     ------
     RequestRefused
-        If the target is elsewhere, or errors or latency would be compared without counts.
+        If the target is in another account or Region, or a guard needs telemetry that is not deployed.
     """
     target = request.target
     if target.account not in (None, place.account) or target.region not in (None, place.region):
@@ -37,6 +37,6 @@ def refuse_outside_deployment(request: RolloutRequest, place: Place, *, telemetr
     compared = next((name for name in ("errors", "latency") if getattr(request.guards, name)), None)
     if compared and request.guards.evidence == "telemetry" and not telemetry:
         raise RequestRefused(
-            f"guards.{compared}: compares counts from telemetry, which is not deployed; set the parameter Telemetry to "
-            "true, or guards.evidence to cloudwatch"
+            f"guards.{compared}: needs telemetry, which is not deployed; set the stack's parameter Telemetry to true, "
+            "or guards.evidence to cloudwatch"
         )

@@ -1,4 +1,4 @@
-"""The hooks of a request, held against what there is: found out in the plan, and not in mid-rollout."""
+"""Checks of a request's hooks during planning, so that they do not fail in the middle of a rollout."""
 
 from __future__ import annotations
 
@@ -25,23 +25,20 @@ _UNAVAILABLE_CODES = (
     "ResourceNotFoundException",
     "StateMachineDoesNotExist",
     "InvalidArn",
-    # What is no name of a function at all.
+    # Invalid name of a function.
     "ValidationException",
     "InvalidParameterValueException",
 )
-"""What a service answers for a hook that cannot be asked, other than that access is denied.
-
-Anything else may be answered otherwise the next time.
-"""
+"""Error codes for a hook that cannot be called, besides a denied access. Other errors may be temporary."""
 
 _MAX_ID_CHARACTERS = 128
 
 _UNKNOWN_YET = "?" * 128
-"""In place of a revision, which may not be published yet: as long as one may be."""
+"""Placeholder for a revision that is not published yet, of the maximum length."""
 
 
 class HookPosition(NamedTuple):
-    """Which hook of a request: its stage, as the request spells it, and its place there, from 0."""
+    """Position of a hook in a request: its stage, as the request spells it, and its index there, from 0."""
 
     stage: str
     place: int
@@ -51,14 +48,14 @@ class HookPosition(NamedTuple):
 
 
 class HookChecks:
-    """Refuses hooks that do not exist, that Headgate may not ask, or that could not run.
+    """Refuses hooks that do not exist, that Headgate may not call, or that could not run.
 
     Parameters
     ----------
     functions, machines, ecs
         boto3's clients of Lambda, Step Functions and ECS.
     tasks
-        What ECS tasks may be.
+        Limits of ECS tasks.
     """
 
     def __init__(
@@ -69,12 +66,12 @@ class HookChecks:
         self._found: set[str] = set()
 
     def settle(self, request: RolloutRequest) -> Hooks:
-        """Check every hook; answer them as the plan needs them: ARNs in full, tasks told what they test.
+        """Check every hook. Return the hooks for the plan, with full ARNs and with the environment of tasks.
 
         Raises
         ------
         RequestRefused
-            If a hook cannot be asked. The message names the hook and the fix.
+            If a hook cannot be called. The message names the hook and the fix.
         """
         self._found.clear()
         settled: dict[str, list[Any]] = {}
@@ -125,13 +122,13 @@ class HookChecks:
             return
         name = arn.rsplit(":", 1)[-1]
         try:
-            # Its definition is not looked at, so no key is needed to read it.
+            # Without the definition, no permission for its KMS key is needed.
             machine = self._machines.describe_state_machine(stateMachineArn=arn, includedData="METADATA_ONLY")
         except ClientError as error:
             raise _refusal(error, f"{at}.stateMachine: {name}") from None
         if machine["type"] != "STANDARD":
             raise RequestRefused(
-                f"{at}.stateMachine: {name} is an Express state machine, whose end cannot be waited for; "
+                f"{at}.stateMachine: {name} is an Express state machine, and Headgate cannot wait for its end; "
                 "name a Standard one"
             )
         if machine.get("status", "ACTIVE") != "ACTIVE":
@@ -139,7 +136,7 @@ class HookChecks:
         self._found.add(arn)
 
     def _try_task(self, detail: dict[str, Any], request: RolloutRequest, at: HookPosition) -> None:
-        to_come = {
+        later_environment = {
             "HEADGATE_ROLLOUT_ID": request.id,
             "HEADGATE_STAGE": at.stage,
             "HEADGATE_STABLE": _UNKNOWN_YET,
@@ -147,17 +144,17 @@ class HookChecks:
             "HEADGATE_STEP": "000",
         }
         try:
-            self._plan_task({**detail, "environment": detail["environment"] | to_come})
+            self._plan_task({**detail, "environment": detail["environment"] | later_environment})
         except RequestRefused as error:
             raise RequestRefused(f"{at}.ecsTask: {error}") from None
 
     def _plan_task(self, detail: dict[str, Any]) -> None:
-        # Few rollouts have such a hook: the others start without what it takes to read one.
+        # Imported only by the few rollouts with such a hook.
         from headgate.ecs_tasks.preflight import Preflight
         from headgate.ecs_tasks.registry import TaskRegistry
         from headgate.ecs_tasks.request import read_task
 
-        # Checked only: the machine that runs it registers what is to be registered.
+        # Checked only: the machine that runs the task registers its definition.
         Preflight(TaskRegistry(self._ecs), self._tasks).check(
             read_task(detail, default_id=detail["id"]), f"arn:aws:states:{self._place.region}:{self._place.account}:"
         )
@@ -165,20 +162,20 @@ class HookChecks:
 
 def _refusal(error: ClientError, what: str) -> Exception:
     if not is_denied(error) and code_of(error) not in _UNAVAILABLE_CODES:
-        return error  # The service did not say whether there is one: the machine tries again.
-    return RequestRefused(f"{what} cannot be asked: {message_of(error)}")
+        return error  # The service did not say whether the hook exists: the machine tries again.
+    return RequestRefused(f"{what} cannot be called: {message_of(error)}")
 
 
 def _task_of_hook(detail: dict[str, Any], request: RolloutRequest, at: HookPosition) -> dict[str, Any]:
-    """A task with an id of its own, and with what the machine, which tells its containers the rest, does not know."""
+    """Return the task's request with an id, and with the environment that the machine cannot add."""
     environment = detail.get("environment", {}) | {"HEADGATE_TARGET": request.target.key}
     return {"id": _task_id(request.id, at), **detail, "environment": environment}
 
 
 def _task_id(rollout_id: str, at: HookPosition) -> str:
-    """The same for the same hook of the same rollout; what is too long for an id is cut, and kept apart by a hash."""
-    told = f"{rollout_id}/{at.stage}/{at.place}"
-    if len(told) <= _MAX_ID_CHARACTERS:
-        return told
-    digest = hashlib.sha256(told.encode()).hexdigest()[:16]
-    return f"{told[: _MAX_ID_CHARACTERS - len(digest) - 1]}-{digest}"
+    """Return the id of a hook's task, the same on each call. If it is too long, its end is replaced by a hash."""
+    task_id = f"{rollout_id}/{at.stage}/{at.place}"
+    if len(task_id) <= _MAX_ID_CHARACTERS:
+        return task_id
+    digest = hashlib.sha256(task_id.encode()).hexdigest()[:16]
+    return f"{task_id[: _MAX_ID_CHARACTERS - len(digest) - 1]}-{digest}"

@@ -1,4 +1,4 @@
-"""The CloudFormation stack that a target belongs to, if one does: deploying it may undo what a rollout has moved.
+"""The CloudFormation stack that a target belongs to, if any. Deploying it may undo a rollout.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStackResources.html
 """
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 
 _GONE_STATUSES = ("DELETE_COMPLETE", "DELETE_SKIPPED")
-"""A deleted stack is told of for 90 days; it owns nothing, nor what it has left behind."""
+"""CloudFormation returns a deleted stack for 90 days. It no longer owns its resources."""
 
 
 class StackOwner(NamedTuple):
-    """A stack, and what its template calls the resource; empty where the stack has more than it tells at once."""
+    """A stack and the logical id of the resource; empty if the stack has too many resources for one answer."""
 
     stack: str
     resource: str
 
     def warning_about(self, alias: str) -> str:
-        """What whoever rolls out an alias (``function:alias``) that this stack owns should know."""
+        """Return the warning for a rollout on an alias (``function:alias``) that this stack owns."""
         resource = f"resource {self.resource}" if self.resource else "a resource"
         return (
             f"target.alias: {alias} is {resource} of the CloudFormation stack {self.stack}, and deploying that stack "
@@ -51,13 +51,13 @@ class StackOwners:
         self._place = place
 
     def warnings_about(self, target: LambdaAliasTarget) -> list[str]:
-        """What may move an alias besides its rollout. Good to know, and never worth the rollout itself."""
+        """Return warnings about a stack that may move the alias. They never stop the rollout."""
         here = self._place
         arn = alias_arn(here.partition, here.region, here.account, target.name, target.alias)
         try:
             owner = self.owner_of(arn)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the rollout goes on without the warning
-            logger.warning("the alias's stack could not be looked up", alias=arn, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - the rollout continues without the warning
+            logger.warning("the stack of the alias could not be looked up", alias=arn, reason=str(error))
             return []
         if owner is None:
             return []
@@ -66,14 +66,14 @@ class StackOwners:
         return [warning]
 
     def owner_of(self, physical_id: str) -> StackOwner | None:
-        """The stack that a resource belongs to, by the id that CloudFormation gave it; None if there is none."""
+        """Find the stack of a resource by its physical id; None if there is none."""
         try:
             answer = self._client.describe_stack_resources(PhysicalResourceId=physical_id)
         except ClientError as error:
             if code_of(error) == "ValidationError" and "does not exist" in message_of(error):
                 return None
             raise
-        # The stack's first hundred resources come along.
+        # The answer has the stack's first hundred resources.
         resources = answer["StackResources"]
         for resource in resources:
             if resource.get("PhysicalResourceId") == physical_id:
@@ -83,9 +83,9 @@ class StackOwners:
 
 
 def impatient_client() -> CloudFormationClient:
-    """A CloudFormation client for what is good to know and not worth waiting for, made when it is first used.
+    """Create a CloudFormation client with short timeouts and no retries at first use.
 
-    CloudFormation may be throttled, or out of reach of a function in a VPC.
+    CloudFormation may throttle, or be out of reach for a function in a VPC.
     """
     config = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=2)
     client: CloudFormationClient = Lazy(lambda: boto3.client("cloudformation", config=config))  # type: ignore[assignment]

@@ -1,6 +1,6 @@
-"""After a redrive whose execution was stopped, ran out of time, or failed: cancel what SQS still moves, tell its end.
+"""The result of a redrive whose execution was stopped, timed out or failed before it could announce one.
 
-What it had done is in the execution's history, where each slice has left its progress:
+The execution's history has the progress after each slice:
 https://docs.aws.amazon.com/step-functions/latest/apireference/API_GetExecutionHistory.html
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 FIRST_EVENTS, LAST_EVENTS = 50, 100
-"""What is read of a history: Plan is through within the first, and a slice, retries included, within the last."""
+"""Events to read from a history: the first include Plan, and the last a whole slice with its retries."""
 
 ENDING_REASON_CHARACTERS = 2000
 _COUNTS = ("moved", "skipped", "failed", "returned", "records", "expired")
@@ -94,47 +94,47 @@ def _lifetime(detail: dict[str, Any]) -> tuple[float, float]:
 
 
 class RedriveEnding:
-    """An execution that has ended, by its history.
+    """An execution that ended, according to its history.
 
     Parameters
     ----------
     machines
         boto3's client of Step Functions.
     ended
-        The detail of a Step Functions Execution Status Change.
+        The detail of a Step Functions Execution Status Change event.
     """
 
     def __init__(self, machines: Any, ended: dict[str, Any]) -> None:
         self._ended = ended
         self._last = _events_of(machines, ended["executionArn"], LAST_EVENTS, reverseOrder=True)
         first = _events_of(machines, ended["executionArn"], FIRST_EVENTS) if self._last else []
-        plan = next((told["plan"] for told in _task_results(first) if "plan" in told), None)
+        plan = next((result["plan"] for result in _task_results(first) if "plan" in result), None)
         self.plan = RedrivePlan.model_validate(plan) if plan else None
-        """None where it did not come to a plan: nothing was moved."""
+        """None if there was no plan yet: nothing was moved."""
         progress: dict[str, Any] = next(
-            (told["progress"] for told in _task_results(self._last) if "progress" in told), {}
+            (result["progress"] for result in _task_results(self._last) if "progress" in result), {}
         )
         self.progress = Progress.model_validate(progress)
 
     @property
     def is_told(self) -> bool:
-        """Whether the machine has announced it, or there is no such execution to tell of."""
+        """Whether the machine announced its end, or the execution does not exist."""
         return not self._last or any(
             _states_entered(event).get("resource", "").endswith("putEvents") for event in self._last
         )
 
     @property
     def moves_whole(self) -> bool:
-        """Whether SQS was to move everything, and knows how much it has moved."""
+        """Whether SQS moved the whole queue and knows how much it moved."""
         return self.plan is not None and self.plan.way == "move-task" and not self.plan.dry_run
 
     def detail(self, *, moved: int, remaining: int) -> dict[str, Any]:
-        """The detail of the Redrive Ended event, the same whenever it is made of the same history.
+        """Return the detail of the Redrive Ended event. The same history always yields the same detail.
 
         Parameters
         ----------
         moved
-            By SQS itself; the slices tell of the other ways.
+            Messages that SQS itself moved. For the other ways, the slices report them.
         """
         ended, plan = self._ended, self.plan
         counts = {name: getattr(self.progress, name) for name in _COUNTS}
@@ -156,14 +156,14 @@ class RedriveEnding:
     def _reason(self) -> str:
         details: dict[str, Any] = next((event[name] for event in self._last for name in _ENDS if event.get(name)), {})
         why = ": ".join(part for part in (details.get("error"), details.get("cause")) if part)
-        said = {"ABORTED": "the execution was stopped", "TIMED_OUT": "the execution ran out of time"}
-        reason = said.get(self._ended["status"], "the machine failed") + (f": {why}" if why else "")
-        # Stopping an execution stops none of the functions that work for it.
-        more = "; a slice was underway, and what it has moved is not counted" if self._is_cut_short() else ""
+        sentences = {"ABORTED": "the execution was stopped", "TIMED_OUT": "the execution ran out of time"}
+        reason = sentences.get(self._ended["status"], "the machine failed") + (f": {why}" if why else "")
+        # A stopped execution does not stop its functions.
+        more = "; a slice was running, and the messages that it moved are not counted" if self._is_cut_short() else ""
         return reason[: ENDING_REASON_CHARACTERS - len(more)] + more
 
     def _is_cut_short(self) -> bool:
-        """Whether messages were being moved by a slice when the execution ended."""
+        """Return whether a slice was moving messages when the execution ended."""
         if self.moves_whole:
             return False
         for event in self._last:
@@ -178,14 +178,14 @@ _ENDS = ("executionAbortedEventDetails", "executionTimedOutEventDetails", "execu
 
 
 def _events_of(machines: Any, execution: str, count: int, **order: bool) -> list[dict[str, Any]]:
-    """Events of a history; none if there is no such execution."""
+    """Return events of a history; none if there is no such execution."""
     try:
-        told = machines.get_execution_history(executionArn=execution, maxResults=count, **order)
+        history = machines.get_execution_history(executionArn=execution, maxResults=count, **order)
     except ClientError as error:
         if error.response["Error"]["Code"] != "ExecutionDoesNotExist":
             raise
         return []
-    events: list[dict[str, Any]] = told["events"]
+    events: list[dict[str, Any]] = history["events"]
     return events
 
 
@@ -194,14 +194,14 @@ def _states_entered(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _task_results(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What functions answered, in the order of the events."""
+    """Return the results of functions in the order of the events."""
     outputs = [json.loads(_states_entered(event).get("output") or "null") for event in events]
     payloads = [output.get("Payload") for output in outputs if isinstance(output, dict)]
     return [payload for payload in payloads if isinstance(payload, dict)]
 
 
 def _given_id(text: str | None) -> str | None:
-    """The id in a request that may be none, as the machine tells it."""
+    """Return the id in a request, which may be invalid, as the machine reports it."""
     try:
         given = json.loads(text or "")["id"]
     except (ValueError, KeyError, TypeError):
@@ -210,5 +210,5 @@ def _given_id(text: str | None) -> str | None:
 
 
 def _iso_time(milliseconds: int) -> str:
-    told = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
-    return told.replace("+00:00", "Z")
+    text = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")

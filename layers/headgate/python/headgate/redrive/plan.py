@@ -1,4 +1,4 @@
-"""A redrive request worked out: the queues, and the way that messages take."""
+"""The plan of a redrive: the queues, and how messages are moved."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ RedriveOutcome = Literal["succeeded", "dry-run", "returned", "failed", "aborted"
 
 
 class Queue(Wire):
-    """A queue, by both its names."""
+    """A queue by URL and ARN."""
 
     url: str
     arn: str
 
     @property
     def name(self) -> str:
-        """The last part of either."""
+        """Name of the queue."""
         return self.arn.rsplit(":", 1)[-1]
 
     @property
     def fifo(self) -> bool:
-        """Whether it keeps an order."""
+        """Whether the queue is a FIFO queue."""
         return self.arn.endswith(".fifo")
 
 
 class RedrivePlan(Wire):
-    """A request worked out: which way everything goes."""
+    """The plan of a redrive."""
 
     id: str
     source: Queue
     destination: Queue | None = None
-    """Missing where each message goes back to a queue of its own, or to a function."""
+    """Missing if each message returns to the queue that it came from, or records go to a function."""
     function: str | None = None
-    """Missing where each batch goes to the function that gave up on it."""
+    """Missing if each batch goes to the function that gave up on it."""
     way: Way
     why: str
     dry_run: bool
@@ -49,4 +49,4 @@ class RedrivePlan(Wire):
     backlog: int
     """Messages in the queue when the redrive began."""
     hold_seconds: int = 0
-    """How long what does not match is kept out of the way."""
+    """How long messages that do not match stay hidden."""

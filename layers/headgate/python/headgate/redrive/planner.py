@@ -1,4 +1,4 @@
-"""Works out a redrive request without moving anything."""
+"""Makes the plan of a redrive without moving anything."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 ONE_SLICE = 1_000
-"""What a slice looks at without hurry."""
+"""Messages that one slice can easily receive."""
 
 MIN_PER_SECOND = 20
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]+")
 
 
 class RedrivePlanner:
-    """Finds out what a redrive would do.
+    """Makes plans of redrives.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class RedrivePlanner:
         self._now = now
 
     def plan(self, request: RedriveRequest) -> tuple[RedrivePlan, dict[str, Any]]:
-        """Work a request out; what it comes to, and what is to be told of the queue.
+        """Return the plan of a request and the report on its queue.
 
         Raises
         ------
@@ -87,12 +87,12 @@ class RedrivePlanner:
         return plan, self._report(request, counted, seen, warnings)
 
     def find(self, queue: str, field: str) -> Queue:
-        """A queue by name, URL or ARN.
+        """Find a queue by name, URL or ARN.
 
         Raises
         ------
         RequestRefused
-            If there is none, or it is not this Headgate's to touch; ``field`` is what the request calls it.
+            If there is none, or Headgate may not use it. The message names ``field``.
         """
         return self._find(queue, field)[0]
 
@@ -113,56 +113,56 @@ class RedrivePlanner:
     def _look(
         self, request: RedriveRequest, source: Queue, attributes: dict[str, str]
     ) -> tuple[list[Message], list[str]]:
-        """Look at some messages, unless looking would send them somewhere else."""
+        """Look at some messages, unless a receive could move them to another queue."""
         policy = json.loads(attributes.get("RedrivePolicy", "{}"))
         if not policy:
             return self._queues.look(source.url, max(1, request.sample)), []
         receives = policy.get("maxReceiveCount")
-        limit = f"{source.name} has a redrive policy of its own, which moves a message away after {receives} receives"
+        limit = f"{source.name} has its own redrive policy, which moves a message away after {receives} receives"
         if request.filter:
             raise RequestRefused(
-                f"filter: {limit}, and a filter must receive what it leaves; remove that policy meanwhile"
+                f"filter: {limit}, and a filter receives every message; remove that policy during the redrive"
             )
-        return [], [f"{limit}: nothing was looked at"]
+        return [], [f"{limit}; the dry run has no sample"]
 
     def _find(self, queue: str, field: str) -> tuple[Queue, dict[str, str]]:
-        """A queue and its attributes."""
+        """Find a queue and its attributes."""
         name = queue.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
         owner = (
             queue.split(":")[4] if queue.startswith("arn:") else queue.split("/")[-2] if "/" in queue else self._account
         )
         if owner != self._account:
-            raise RequestRefused(f"{field}: is in {owner}; this Headgate serves {self._account}")
+            raise RequestRefused(f"{field}: is in account {owner}; this Headgate serves {self._account}")
         try:
             url = self._sqs.get_queue_url(QueueName=name)["QueueUrl"]
-            told = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn", "RedrivePolicy"])
+            response = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn", "RedrivePolicy"])
         except ClientError as error:
             if not is_missing_queue(error) and not is_denied(error):
-                raise  # SQS did not say whether there is one: the machine tries again.
+                raise  # SQS did not say whether the queue exists: the machine tries again.
             raise RequestRefused(f"{field}: {name}: {message_of(error)}") from None
-        found = told["Attributes"]["QueueArn"]
+        found = response["Attributes"]["QueueArn"]
         if (queue.startswith("arn:") and found != queue) or _region_in_url(queue) not in (None, found.split(":")[3]):
             raise RequestRefused(f"{field}: {queue} is not {found}; check its Region")
-        return Queue(url=url, arn=found), told["Attributes"]
+        return Queue(url=url, arn=found), response["Attributes"]
 
     def _served_by(self, source: Queue) -> list[Queue]:
-        """The queues of which a queue is the dead-letter queue. They are in its account and Region."""
-        told = self._sqs.list_dead_letter_source_queues(QueueUrl=source.url).get("queueUrls", [])
+        """Return the queues that a dead-letter queue serves. They are in its account and Region."""
+        urls = self._sqs.list_dead_letter_source_queues(QueueUrl=source.url).get("queueUrls", [])
         prefix = source.arn.rsplit(":", 1)[0]
-        return [Queue(url=url, arn=f"{prefix}:{url.rsplit('/', 1)[-1]}") for url in told]
+        return [Queue(url=url, arn=f"{prefix}:{url.rsplit('/', 1)[-1]}") for url in urls]
 
 
 def _region_in_url(queue: str) -> str | None:
-    """The Region that a queue's URL names; None where it names none, as a host of one's own does.
+    """Return the Region in a queue's URL; None if there is none, as with custom hosts.
 
-    https://docs.aws.amazon.com/general/latest/gr/sqs-service.html has the names of hosts.
+    https://docs.aws.amazon.com/general/latest/gr/sqs-service.html lists the hosts.
     """
     host = queue.split("/")[2] if "://" in queue else ""
     return next((label for label in host.split(".") if _REGION.fullmatch(label)), None)
 
 
 def _hold_seconds(request: RedriveRequest, backlog: int) -> int:
-    """How long to keep out of the way what does not match: for as long as looking through the queue takes at worst."""
+    """Return how long messages that do not match stay hidden: as long as it takes at worst to go through the queue."""
     if request.filter is None or backlog <= ONE_SLICE:
         return 0
     return max(60, backlog // min(MIN_PER_SECOND, request.per_second))

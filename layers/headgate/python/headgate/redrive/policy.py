@@ -1,4 +1,4 @@
-"""Rules of a redrive: which way messages go, and when too many have come back."""
+"""Rules of a redrive: how messages are moved, and when too many have returned."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ if TYPE_CHECKING:
     from headgate.redrive.request import RedriveRequest
 
 ENOUGH_MOVED = 20
-"""Messages that must have been moved before those that came back say something, while the redrive still runs."""
+"""Messages that must have been moved before the share of returned ones can stop a running redrive."""
 
 
 def choose_way(
     request: RedriveRequest, source: Queue, to: Queue | None, serves: list[Queue], *, batches: bool, empty: bool | None
 ) -> tuple[Way, str, Queue | None]:
-    """How messages travel, why so, and to which queue; None where that is not one queue.
+    """Choose how messages are moved. Return the way, the reason and the queue, which is None if it is not one queue.
 
     Parameters
     ----------
     to
-        The queue that the request names.
+        The queue in the request.
     serves
-        The queues that name the source as their dead-letter queue.
+        The queues that have the source as their dead-letter queue.
     batches
-        Whether what was seen of the source names batches of streams.
+        Whether the sampled messages are batches of streams.
     empty
-        Whether there was nothing to be seen; None where nobody looked.
+        Whether no message was found; None if no messages were received.
 
     Raises
     ------
     RequestRefused
-        If there is no way.
+        If the messages cannot be moved.
     """
     if (request.to and request.to.function) or (to is None and batches) or (to is None and empty and not serves):
         if not batches and empty is False:
             raise RequestRefused(
-                f"to.function: takes the batches of streams that a mapping gave up on, and {source.name} holds none; "
-                "name a queue"
+                f"to.function: is for batches of streams that a mapping gave up on, and {source.name} has none; "
+                "set to.queue"
             )
-        why = "the messages name" if batches else "there is nothing to see; what comes is taken for"
+        why = "the messages are" if batches else "no message is visible; new ones are treated as"
         return "re-read", f"{why} batches of a stream, whose records are read again", None
     destination = to or _the_only_destination(source, serves, request)
     if destination and destination.arn == source.arn:
@@ -50,31 +50,31 @@ def choose_way(
     if destination and destination.fifo != source.fifo:
         raise RequestRefused(f"to.queue: {destination.name} and {source.name} must both be FIFO, or both not")
     if not serves:
-        return "receive-and-send", "no queue names the source as its dead-letter queue, so SQS does not move it", to
+        return "receive-and-send", "the source is not a dead-letter queue, so SQS cannot move its messages", to
     if request.filter or request.at_most:
-        return "receive-and-send", "SQS's own move takes neither a filter nor a limit", destination
-    return "move-task", "a whole dead-letter queue is moved by SQS itself", destination
+        return "receive-and-send", "a message move task of SQS has no filter and no limit", destination
+    return "move-task", "SQS itself moves a whole dead-letter queue", destination
 
 
 def _the_only_destination(source: Queue, serves: list[Queue], request: RedriveRequest) -> Queue | None:
-    """The queue that a dead-letter queue serves; None where it serves several, and SQS knows what belongs where."""
+    """Return the queue that a dead-letter queue serves; None if it serves several, which SQS distinguishes."""
     if len(serves) == 1:
         return serves[0]
     if not serves:
-        raise RequestRefused(f"to: no queue names {source.name} as its dead-letter queue; say where the messages go")
+        raise RequestRefused(f"to: {source.name} is not the dead-letter queue of any queue; set to.queue")
     if request.filter or request.at_most:
         names = ", ".join(queue.name for queue in serves)
-        raise RequestRefused(f"to: {source.name} serves {names}; with a filter or atMost, name one of them")
+        raise RequestRefused(f"to: {source.name} serves {names}; with a filter or atMost, set to.queue to one of them")
     return None
 
 
 def arrivals(plan: RedrivePlan, progress: Progress, in_queue: int) -> int:
-    """How many messages have come to the queue since the redrive began, as far as the counts tell."""
+    """Estimate how many messages arrived in the queue since the redrive began."""
     return max(progress.returned, in_queue - max(0, plan.backlog - progress.moved))
 
 
 def has_returned(plan: RedrivePlan, progress: Progress, *, at_least: int = 1) -> bool:
-    """Whether so much has come back that moving on makes no sense."""
+    """Return whether so many messages returned that the redrive stops."""
     rule = plan.stop_if_returned
     return (
         rule is not None

@@ -1,4 +1,4 @@
-"""What a redrive has done so far, and what one slice of it came to."""
+"""The progress of a redrive, and the result of one slice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Progress(Wire):
-    """What a redrive has done so far; goes from slice to slice. Messages, but for ``records`` and ``expired``."""
+    """Progress that slices pass on. Counts are of messages, except ``records`` and ``expired``."""
 
     moved: int = 0
     skipped: int = 0
@@ -19,18 +19,18 @@ class Progress(Wire):
     returned: int = 0
     remaining: int = 0
     records: int = 0
-    """Stream records that a function has processed."""
+    """Stream records that a function processed."""
     expired: int = 0
-    """Stream records that nobody can read any more."""
+    """Stream records that the stream no longer holds."""
     untouchable: int = 0
-    """Messages that stay, as all that they name has expired."""
+    """Messages that stay in the queue because all their records expired."""
     slices: int = 0
     idle: int = 0
-    """Slices in a row in which there was nothing to move, though the queue is not empty."""
+    """Slices in a row with nothing to move although the queue is not empty."""
     troubles: int = 0
     """Slices in a row that only failed."""
     suspected: float = 0.0
-    """Since when too much seems to have come back, in seconds since 1970; 0 where it does not."""
+    """Since when too many messages seem to have returned, in seconds since 1970; 0 if they do not."""
     reason: str = ""
 
 
@@ -38,22 +38,16 @@ SLICE_SECONDS = 40
 
 
 class SliceResult(NamedTuple):
-    """What a slice has come to.
-
-    Attributes
-    ----------
-    next
-        ``again`` and ``watch`` call once more after ``wait_seconds``, the latter to see what has come back; ``end`` is
-        the end.
-    """
+    """Result of a slice."""
 
     progress: Progress
     next: str
+    """``again``: run another slice after ``wait_seconds``. ``watch``: count returned messages then. ``end``: done."""
     wait_seconds: int = 0
     outcome: RedriveOutcome = "succeeded"
 
     def to_wire(self) -> dict[str, Any]:
-        """As the machine reads it."""
+        """Return the result as the machine reads it."""
         return {
             "progress": self.progress.to_wire(),
             "next": self.next,

@@ -1,4 +1,4 @@
-"""What a user asks for who wants a queue of failures redriven, and what a redrive is made of: no AWS, no clock."""
+"""Models of a redrive request. No AWS, no clock."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ FilterText = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class FromQueue(Wire):
-    """The queue that holds what has failed."""
+    """The queue that holds the failed messages or batches."""
 
     queue: QueueName
     """Name, URL or ARN of a queue of this account and Region. ``RedriveQueues`` must cover it."""
 
 
 class Destination(Wire):
-    """Where messages go, or the function that records are given to."""
+    """The queue for messages, or the function for stream records."""
 
     queue: QueueName | None = None
     """Name, URL or ARN of a queue. ``RedriveQueues`` must cover it."""
@@ -50,12 +50,12 @@ class Destination(Wire):
     @model_validator(mode="after")
     def _names_one(self) -> Destination:
         if (self.queue is None) == (self.function is None):
-            raise ValueError("names either a queue or a function")
+            raise ValueError("give either queue or function")
         return self
 
 
 class Filter(Wire):
-    """Which messages are moved: those that have all of it."""
+    """Moves only messages that match all of it."""
 
     body_contains: FilterText | None = None
     """Text that the body must contain."""
@@ -67,35 +67,35 @@ class Filter(Wire):
     @model_validator(mode="after")
     def _asks_something(self) -> Filter:
         if not (self.body_contains or self.attributes or self.reason):
-            raise ValueError("needs bodyContains, attributes or reason; without a filter everything is moved")
+            raise ValueError("needs bodyContains, attributes or reason; to move all messages, remove the filter")
         return self
 
 
 class StopIfReturned(Wire):
-    """When what was moved counts as having come straight back."""
+    """Stops a redrive when too many of the moved messages return."""
 
     percent: Annotated[float, Field(gt=0, le=100)] = 25.0
-    """Share of the moved messages."""
+    """Share of the moved messages that stops the redrive when it returns."""
     after_seconds: Annotated[int, Field(strict=True, ge=0, le=3600)] = 60
-    """How long after the last message the queue is checked once more."""
+    """How long after the last message to check the queue once more."""
 
 
 StopRule = Annotated[
     Annotated[StopIfReturned, Tag("<rule>")] | Annotated[Literal[False], Tag("<never>")],
     one_of(
         {"<never>": lambda value: value is False, "<rule>": is_object(StopIfReturned)},
-        'give {"percent": 25, "afterSeconds": 60}, or false not to look',
+        'give {"percent": 25, "afterSeconds": 60}, or false to not check',
     ),
 ]
 
 
 class RedriveRequest(Wire):
-    """A request to bring back what has failed. Unless ``dryRun`` is false, it only reports."""
+    """A request to redrive failed messages or batches. Unless ``dryRun`` is false, it only reports."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: RolloutId
-    """Names the request in events; spelled as a rollout's id. Default: the name of the execution."""
+    """Id of the request in events. Same characters as a rollout's id. Default: the name of the execution."""
     source: Annotated[FromQueue, Field(alias="from")]
     """The queue that holds the failed messages or batches."""
     to: Destination | None = None
@@ -105,16 +105,16 @@ class RedriveRequest(Wire):
     filter: Filter | None = None
     """Move only messages that match all of it."""
     per_second: Annotated[int, Field(strict=True, ge=1, le=500)] = 50
-    """Messages a second on average; of a stream, records."""
+    """Messages per second on average; for a stream, records."""
     at_most: Annotated[int, Field(strict=True, ge=1)] | None = None
-    """How many messages to move at most. A slice of work (40 s) whose function dies is not counted, so this may be
-    exceeded by what that slice had moved. Default: all."""
+    """How many messages to move at most. If the function of a slice (40 s of work) dies, its messages are not counted,
+    and this limit may be exceeded by them. Default: all."""
     sample: Annotated[int, Field(strict=True, ge=0, le=10)] = 5
-    """Messages that the report of a dry run shows, bodies cut at 500 characters."""
+    """Messages that the report of a dry run shows. Bodies are cut off at 500 characters."""
     stop_if_returned: StopRule = Field(default_factory=StopIfReturned)
-    """Stop if this share of the moved messages comes straight back; ``false`` to not check."""
+    """Stop if this share of the moved messages returns; ``false`` to not check."""
 
 
 def read_redrive(detail: object, default_id: str) -> RedriveRequest:
-    """Read a redrive's request; errors as for ``wire.read``."""
+    """Read a redrive request. Errors as for ``wire.read``."""
     return read(RedriveRequest, detail, default_id, needs="from", at_most=MAX_REDRIVE_CHARACTERS)

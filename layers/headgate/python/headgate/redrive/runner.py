@@ -1,8 +1,7 @@
-"""A redrive on AWS: working a request out without moving anything, and carrying it out slice by slice.
+"""Runs a redrive slice by slice.
 
-A slice that dies has told nobody what it has moved, and is done again with the progress from before it. What it had
-moved is not moved a second time, but is not counted either: for each slice that dies, ``atMost`` may be exceeded by
-what that slice had moved.
+A slice that dies runs again with the progress from before it. The messages that it moved are not moved a second time
+but are not counted: each slice that dies may exceed ``atMost`` by the messages that it moved.
 """
 
 from __future__ import annotations
@@ -28,22 +27,22 @@ if TYPE_CHECKING:
 
 
 CLOCK_SECONDS = 5
-"""How far the clocks of SQS and of a function may be apart."""
+"""Maximum difference between the clocks of SQS and of a function."""
 
 MAX_POLL_SECONDS = 60
 MAX_TROUBLES = 3
 
 MAX_SLICES = 1_800
-"""An execution has 25,000 events, and a slice takes about 12:
+"""An execution has at most 25,000 events, and a slice takes about 12:
 https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
 """
 
 IDLE_WAITS = (5, 10, 20, 40, 60, 60)
-"""Seconds to wait for messages that somebody else has in hand, or that SQS has not counted yet."""
+"""Seconds to wait for messages that are in flight or that SQS has not counted yet."""
 
 
 class Redrive:
-    """Carries plans out, one bounded slice a call; of the slices before it knows the progress that it is given."""
+    """Carries out plans, one slice per call. The caller passes the progress of the earlier slices."""
 
     def __init__(
         self,
@@ -60,17 +59,17 @@ class Redrive:
         self._now = now
 
     def go_on(self, plan: RedrivePlan, before: Progress, has_ended: Callable[[], bool] = lambda: False) -> SliceResult:
-        """Do the next slice.
+        """Run the next slice.
 
         Parameters
         ----------
         has_ended
-            Whether the execution that asks for it was stopped meanwhile.
+            Returns whether the execution of the redrive has been stopped.
         """
         move = {"move-task": self._by_task, "receive-and-send": self._one_by_one, "re-read": self._reread}[plan.way]
         done, now = move(plan, before.model_copy(update={"slices": before.slices + 1}))
         if plan.way == "move-task" and not done and has_ended():
-            # Whoever stops what an execution leaves behind may have looked before this slice has started it.
+            # The cleanup of the stopped execution may have run before this slice started a move task.
             self.stop(plan)
         left = self._queues.count(plan.source.url)
         now = now.model_copy(update={"remaining": left.total})
@@ -86,7 +85,7 @@ class Redrive:
         return SliceResult(now, "end")
 
     def watch(self, plan: RedrivePlan, before: Progress) -> SliceResult:
-        """See how much has come back since the last message was moved."""
+        """Count the messages that returned since the last one was moved."""
         left = self._queues.count(plan.source.url).total
         now = before.model_copy(update={"remaining": left, "returned": arrivals(plan, before, left)})
         if has_returned(plan, now):
@@ -94,12 +93,10 @@ class Redrive:
         return SliceResult(now, "end")
 
     def stop(self, plan: RedrivePlan) -> bool:
-        """Cancel what SQS still moves of this redrive; whether there was anything."""
+        """Cancel the move task of this redrive. Return whether one was running."""
         if plan.way != "move-task" or plan.dry_run:
             return False
         return MoveTasks(self._queues).cancel(plan.source.arn, since=plan.began - CLOCK_SECONDS)
-
-    # --- The three ways ----------------------------------------------------------------------------------------------
 
     def _by_task(self, plan: RedrivePlan, now: Progress) -> tuple[bool, Progress]:
         step = MoveTasks(self._queues).move_whole(
@@ -115,9 +112,9 @@ class Redrive:
         return step.done, with_troubles(counted, step.reason, failed_only=failed_only)
 
     def _suspecting(self, plan: RedrivePlan, now: Progress) -> Progress:
-        """Whether too much has come back while SQS moves on, by its counts.
+        """Check, with SQS's counts, whether too many messages return while a move task runs.
 
-        They lag behind, so what they say must hold for as long as the rule waits:
+        The counts lag behind, so the result must hold for as long as the rule waits:
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
         """
         estimate = arrivals(plan, now, self._queues.count(plan.source.url).total)
@@ -131,7 +128,7 @@ class Redrive:
 
     def _one_by_one(self, plan: RedrivePlan, now: Progress) -> tuple[bool, Progress]:
         if plan.destination is None:
-            raise RequestRefused("to: no queue is known")
+            raise RequestRefused("to: is missing; set to.queue")
         step = move_some(
             self._queues,
             plan.source.url,
@@ -143,7 +140,7 @@ class Redrive:
             arrived_before=plan.began,
             hold_seconds=plan.hold_seconds,
         )
-        # What is held is met once; what is let go is met again in the next slice.
+        # Held messages are received once; released ones are received again in the next slice.
         met_once = plan.hold_seconds > 0
         counted = now.model_copy(
             update={
@@ -164,8 +161,6 @@ class Redrive:
             slice_.put_back()
         return slice_.done, slice_.progress
 
-    # --- Going on, or not --------------------------------------------------------------------------------------------
-
     def _ended_badly(self, plan: RedrivePlan, now: Progress) -> SliceResult | None:
         if has_returned(plan, now, at_least=ENOUGH_MOVED):
             self.stop(plan)
@@ -176,31 +171,31 @@ class Redrive:
             return SliceResult(now, "end", outcome="failed")
         if now.slices >= MAX_SLICES:
             self.stop(plan)
-            reason = f"it took {now.slices} slices and is not through; ask again, and it goes on with what is left"
+            reason = f"the redrive is not done after {now.slices} slices; request it again to move the rest"
             return SliceResult(because(now, reason), "end", outcome="failed")
         return None
 
     def _waits_for_others(
         self, plan: RedrivePlan, before: Progress, now: Progress, left: Backlog, *, done: bool
     ) -> bool:
-        """Whether the queue holds more than can be moved now: what a slice that died had in hand, above all."""
+        """Return whether the queue has messages that cannot be moved now, such as those of a slice that died."""
         if plan.at_most is not None and now.moved >= plan.at_most:
             return False
         if not done:
             return plan.way == "move-task" and not left.visible and now.moved == before.moved and not now.troubles
         if plan.source.fifo and plan.filter:
-            # What lies behind messages that do not match is not to be seen, however long one waits.
+            # Messages behind those that do not match stay hidden, even after a wait.
             return left.in_flight > 0
         return left.total > now.skipped + now.returned + now.failed + now.untouchable
 
     def _idle(self, now: Progress) -> SliceResult:
         if now.idle < len(IDLE_WAITS):
             return SliceResult(now.model_copy(update={"idle": now.idle + 1}), "again", IDLE_WAITS[now.idle])
-        reason = f"of {now.remaining} messages some are in somebody's hand, or not to be seen; ask again later"
+        reason = f"of the {now.remaining} messages left, some are in flight or hidden; request the redrive again later"
         return SliceResult(because(now, reason), "end", outcome="failed")
 
     def _pause(self, plan: RedrivePlan, now: Progress, left: Backlog) -> int:
-        """Seconds until the next slice."""
+        """Return the seconds until the next slice."""
         if now.troubles:
             return 5 * int(2**now.troubles)
         if plan.way == "move-task":
@@ -209,7 +204,5 @@ class Redrive:
 
 
 def _came_back(now: Progress, rule: StopIfReturned | None) -> str:
-    percent = f"; {rule.percent:g} % is the limit" if rule else ""
-    return (
-        f"{now.returned} messages have come to the queue since the redrive began, and {now.moved} were moved{percent}"
-    )
+    percent = f"; the limit is {rule.percent:g} %" if rule else ""
+    return f"{now.returned} messages arrived in the queue since the redrive began, and {now.moved} were moved{percent}"

@@ -1,4 +1,4 @@
-"""Messages of a dead-letter queue: why they failed, which of them a filter matches, and samples for a dry run."""
+"""Messages of a dead-letter queue: reasons of failures, filters, and samples for a dry run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from headgate.redrive.request import Filter
 
 BODY_CHARACTERS = 500
-"""Of a sampled message's body."""
+"""Characters of a sampled message's body."""
 
 REASON_ATTRIBUTES = ("reason", "ERROR_MESSAGE", "ErrorMessage")
-"""Message attributes that say why a message failed: Headgate's own, EventBridge's and Lambda's.
+"""Message attributes with the reason of a failure: Headgate's own, EventBridge's and Lambda's.
 
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html and
 https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
@@ -25,41 +25,41 @@ https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.htm
 
 
 class Sampled(Wire):
-    """A message that a dry run has looked at."""
+    """A message in the sample of a dry run."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     message_id: str
     """Id of the message."""
     body: str
-    """Its first 500 characters."""
+    """First 500 characters of the body."""
     sent_seconds_ago: int
     """Age of the message."""
     receives: int
     """How often it was received."""
     reason: str
-    """Why it failed, if that is known."""
+    """Why the message failed, if known."""
     attributes: dict[str, str]
     """Message attributes as text."""
     matches: bool
-    """Whether the filter matches it."""
+    """Whether the message matches the filter."""
 
 
 def reason_in_message(message: dict[str, Any]) -> str:
-    """Why a message failed, as far as it says so itself; empty where it does not."""
+    """Return the reason of a failure in a message; empty if it has none."""
     attributes = message.get("MessageAttributes", {})
     for name in REASON_ATTRIBUTES:
-        if told := attributes.get(name, {}).get("StringValue"):
-            return str(told)
+        if reason := attributes.get(name, {}).get("StringValue"):
+            return str(reason)
     body = record_in(message["Body"])
     if not isinstance(body, dict):
         return ""
-    told = [
+    parts = [
         _text_at(body, "requestContext", "condition"),
         _text_at(body, "responseContext", "functionError"),
         _text_at(body, "responsePayload", "errorMessage"),
     ]
-    return ": ".join(part for part in told if part)
+    return ": ".join(part for part in parts if part)
 
 
 def _text_at(body: dict[str, Any], part: str, name: str) -> str:
@@ -68,7 +68,7 @@ def _text_at(body: dict[str, Any], part: str, name: str) -> str:
 
 
 def passes_filter(wanted: Filter | None, message: dict[str, Any]) -> bool:
-    """Whether a message has all that a filter asks for."""
+    """Return whether a message matches all of a filter."""
     if wanted is None:
         return True
     given = message.get("MessageAttributes", {})
@@ -80,7 +80,7 @@ def passes_filter(wanted: Filter | None, message: dict[str, Any]) -> bool:
 
 
 def sample_of(message: dict[str, Any], wanted: Filter | None, now: float) -> Sampled:
-    """A message as a dry run shows it."""
+    """Return a message as a dry run shows it."""
     system = message["Attributes"]
     given = message.get("MessageAttributes", {})
     return Sampled(
@@ -95,10 +95,10 @@ def sample_of(message: dict[str, Any], wanted: Filter | None, now: float) -> Sam
 
 
 def count_reasons(messages: list[dict[str, Any]]) -> dict[str, int]:
-    """How often each reason is there; the empty one are messages that do not say."""
+    """Count each reason. Messages without a reason count under the empty text."""
     return dict(Counter(reason_in_message(message)[:BODY_CHARACTERS] for message in messages))
 
 
 def holds_batches(messages: list[dict[str, Any]]) -> bool:
-    """Whether some of the messages name batches of a stream."""
+    """Return whether some of the messages are batches of a stream."""
     return any(batch_of(message["Body"]) for message in messages)

@@ -1,4 +1,4 @@
-"""One slice of a redrive that reads the records of failed batches again and delivers them."""
+"""A slice of a redrive that reads the records of failed batches again and delivers them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 DELIVERY_SECONDS = 400
-"""How long a batch is tried to be delivered; the invocation that has begun by then is waited for."""
+"""Time to deliver a batch. An invocation that has begun by then is waited for."""
 
 WAITED_SECONDS = 780
-"""How long that may be in all: a function lives for 900 s, and has used up to 80 of them for reading."""
+"""Limit for delivery including that wait. A function has 900 s, and reading takes up to 80 s of them."""
 
 BATCH_VISIBILITY_SECONDS = 960
 """Longer than a slice may take."""
@@ -35,7 +35,7 @@ MAX_LOOKS = 10
 
 
 class StreamSlice:
-    """One slice of bringing batches of streams back."""
+    """One slice of the redrive of a stream's batches."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class StreamSlice:
         self._aside: list[Message] = []
         self._untried: list[Message] = []
         self._blocked: set[tuple[str, str]] = set()
-        """Shards of which a batch has failed: what comes after it is not delivered before it."""
+        """Shards with a failed batch. Later batches are not delivered before it."""
         self.progress = now
         self.done = False
 
@@ -78,7 +78,7 @@ class StreamSlice:
                 self._bring_back(batch, message, deadline)
 
     def put_back(self) -> None:
-        # What has been counted is not met again by the next slice.
+        # Keeps the next slice from receiving messages that were counted.
         over = self.done or self.progress.failed
         with suppress(ClientError, BotoCoreError):  # They become visible by themselves.
             self._queues.release(self._plan.source.url, self._aside, 0 if over else BATCH_VISIBILITY_SECONDS)
@@ -86,7 +86,7 @@ class StreamSlice:
         self._aside, self._untried = [], []
 
     def _sort_out(self, received: list[Message]) -> list[tuple[FailedBatch, Message]]:
-        """Those that name a batch, in the order of their shards."""
+        """Return the messages with a batch, in the order of their shards, and set the others aside."""
         found = []
         for message in received:
             batch = batch_of(message["Body"])
@@ -103,19 +103,19 @@ class StreamSlice:
             self._leave(message)
             return
         try:
-            told = self._streams.reread(batch, deadline=deadline + SLICE_SECONDS)
+            reading = self._streams.reread(batch, deadline=deadline + SLICE_SECONDS)
         except (NotReadableYet, ClientError, BotoCoreError) as error:
             self._fail(batch, message, str(error))
             return
-        if not told.records:
-            # Nobody can deliver it. The message stays, as the only trace of it.
-            self._leave(message, expired=told.lost, untouchable=1)
+        if not reading.records:
+            # Its records are lost. The message stays as the only trace of it.
+            self._leave(message, expired=reading.lost, untouchable=1)
             return
         function = self._plan.function or batch.function
-        # An invocation that outlives this process would run on, and the batches after it be delivered beside it.
+        # An invocation that outlives this process would continue while later batches are delivered.
         seconds = max(1, min(DELIVERY_SECONDS, WAITED_SECONDS - self._streams.timeout(function)))
         delivered = self._streams.deliver(
-            function, told.records, batch_size=max(batch.size, 1), deadline=self._clock() + seconds
+            function, reading.records, batch_size=max(batch.size, 1), deadline=self._clock() + seconds
         )
         self._count(records=delivered.ok)
         if delivered.failures:
@@ -124,10 +124,10 @@ class StreamSlice:
         try:
             self._queues.delete(self._plan.source.url, message)
         except (ClientError, BotoCoreError) as error:
-            self._fail(batch, message, f"it was delivered, but its message could not be deleted: {error}")
+            self._fail(batch, message, f"the batch was delivered, but its message could not be deleted: {error}")
             return
-        self._count(moved=1, expired=told.lost)
-        self._sleep(max(0.0, min(len(told.records) / self._plan.per_second, deadline - self._clock())))
+        self._count(moved=1, expired=reading.lost)
+        self._sleep(max(0.0, min(len(reading.records) / self._plan.per_second, deadline - self._clock())))
 
     def _fail(self, batch: FailedBatch, message: Message, reason: str) -> None:
         self._blocked.add((batch.stream, batch.shard))

@@ -1,4 +1,4 @@
-"""What a rollout gives traffic to: a published version, $LATEST, or new code."""
+"""The candidate of a rollout: a published version, $LATEST, or new code."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from headgate.wire import Wire, has_field, one_of, text_of_number
 
 
 class PublishedVersion(Wire):
-    """A version that exists already."""
+    """An existing version."""
 
     version: Annotated[
         str,
         BeforeValidator(text_of_number),
         AfterValidator(
-            must_match(re.compile(r"[0-9]+"), 'must be a version\'s number; to roll out $LATEST, say {"publish": {}}')
+            must_match(re.compile(r"[0-9]+"), 'must be a version number; to roll out $LATEST, give {"publish": {}}')
         ),
     ]
     """Number of an existing version. To roll out ``$LATEST``, give ``publish`` instead."""
@@ -29,10 +29,10 @@ class Nothing(Wire):
 
 
 class PublishLatest(Wire):
-    """Publish what $LATEST holds, code and configuration."""
+    """Publish the code and configuration of $LATEST."""
 
     publish: Nothing
-    """Publish the code and configuration that ``$LATEST`` holds, also when only the configuration has changed."""
+    """Publish the code and configuration of ``$LATEST``, also if only the configuration changed."""
 
 
 class ZipCode(Wire):

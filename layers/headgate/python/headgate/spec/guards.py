@@ -1,4 +1,4 @@
-"""The guards of a rollout: what is measured, compared and limited while it runs."""
+"""Guards of a rollout: alarms, comparisons and limits."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from headgate.wire import Wire, has_field, one_of
 _METRIC_ID = re.compile(r"[a-z][a-zA-Z0-9_]{0,254}")
 
 Tolerated = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
-"""Relative: 0.5 lets the candidate fail at 1.5 times the stable revision's rate."""
+"""Relative: with 0.5, the candidate may fail at 1.5 times the stable revision's rate."""
 
 
 class ErrorGuard(Wire):
     """Compare errors per revision."""
 
     tolerate: Tolerated = 0.0
-    """How much worse the candidate may be, relative to the stable revision: 0.5 lets it fail at 1.5 times the stable
-    rate."""
+    """How much worse the candidate may be, relative to the stable revision. With 0.5, it may fail at 1.5 times the
+    stable rate."""
 
 
 class LatencyGuard(Wire):
-    """Compare how many requests are slower than a threshold; ``tolerate`` as for errors."""
+    """Compare how many requests are slower than a threshold."""
 
     threshold_ms: Annotated[float, Field(strict=True, ge=0.001, le=900_000, allow_inf_nan=False)] | None = None
-    """A request slower than this is slow. Default: the 95th percentile of the target's durations over the day before,
-    fixed when the rollout starts."""
+    """A request that takes longer is slow. Default: the 95th percentile of the target's durations over the day before
+    the rollout starts."""
     tolerate: Tolerated = 0.0
-    """As for ``errors``: 0.5 lets the candidate be slow 1.5 times as often."""
+    """As for ``errors``: with 0.5, the candidate may be slow 1.5 times as often."""
 
 
 class MetricQuery(Wire):
-    """A CloudWatch metric whose sum over a minute is a count; ``{revision}`` in a value stands for each revision."""
+    """A CloudWatch metric that counts by the minute. ``{revision}`` in a value stands for each revision."""
 
     namespace: Annotated[str, Field(min_length=1, max_length=255)]
     """Namespace of the metric."""
     metric_name: Annotated[str, Field(min_length=1, max_length=255)]
     """Name of the metric."""
     dimensions: Annotated[dict[str, str], Field(max_length=30)] = {}
-    """Name and value of each dimension."""
+    """Names and values of the dimensions."""
     stat: Annotated[str, Field(min_length=1, max_length=64)] = "Sum"
     """Statistic that yields the count for a minute."""
 
@@ -56,13 +56,13 @@ class MathQuery(Wire):
         dict[
             Annotated[
                 str,
-                AfterValidator(must_match(_METRIC_ID, "must be a lowercase letter, and then letters, digits and _")),
+                AfterValidator(must_match(_METRIC_ID, "must be a lowercase letter, then letters, digits and _")),
             ],
             MetricQuery,
         ],
         Field(min_length=1, max_length=10),
     ]
-    """The metrics of the expression by name. A name is a lowercase letter, then letters, digits and ``_``."""
+    """Metrics of the expression by name. A name is a lowercase letter, then letters, digits and ``_``."""
 
 
 Query = Annotated[
@@ -77,7 +77,7 @@ class CustomGuard(Wire):
     name: Annotated[str, Field(min_length=1, max_length=64)]
     """Name of the guard in the verdict. Each custom guard needs its own."""
     requests: Query
-    """Count of requests. ``{revision}`` must stand in a value of at least one metric."""
+    """Count of requests. A value of at least one metric must contain ``{revision}``."""
     failures: Query
     """Count of failures among these requests. The same rule applies."""
     tolerate: Tolerated = 0.0
@@ -97,32 +97,32 @@ def _texts(metric: MetricQuery) -> tuple[str, ...]:
 
 
 class SourceGuard(Wire):
-    """Absolute limits on a consumer's source: more than one of these is reason enough to roll back."""
+    """Absolute limits on a consumer's source. The rollout is rolled back if one is exceeded."""
 
     oldest_message_seconds: Annotated[int, Field(strict=True, ge=1)] | None = None
-    """Of a queue: seconds that its oldest message has waited. SQS leaves out messages that were received several times,
-    so add another limit."""
+    """For a queue: age of its oldest message. SQS leaves out messages that were received several times, so add another
+    limit."""
     backlog_growth: Annotated[int, Field(strict=True, ge=0)] | None = None
-    """Of a queue: how many more messages are visible than when the rollout started."""
+    """For a queue: how many more messages are visible than when the rollout started."""
     dead_letters: Annotated[int, Field(strict=True, ge=0)] | None = None
-    """Messages, or batches of a stream, that were given up during the rollout. 0 is a good start."""
+    """Dead letters, or batches of a stream that the mapping gave up on, during the rollout. Start with 0."""
     iterator_age_seconds: Annotated[int, Field(strict=True, ge=1)] | None = None
-    """Of a stream: seconds that the consumer is behind."""
+    """For a stream: seconds that the consumer is behind."""
     failed_events: Annotated[int, Field(strict=True, ge=0)] | None = None
-    """Messages or records that the function failed on in a minute, partial batch failures included. Refused unless the
-    mapping reports it (``MetricsConfig`` ``{"Metrics": ["EventCount"]}``)."""
+    """Messages or records on which the function failed in a minute, including partial batch failures. Refused unless
+    the mapping reports them (``MetricsConfig`` ``{"Metrics": ["EventCount"]}``)."""
 
     @model_validator(mode="after")
     def _limits_something(self) -> SourceGuard:
         if all(value is None for value in self.limits.values()):
             raise ValueError(
-                "name a limit: oldestMessageSeconds, backlogGrowth, deadLetters, iteratorAgeSeconds or failedEvents"
+                "set a limit: oldestMessageSeconds, backlogGrowth, deadLetters, iteratorAgeSeconds or failedEvents"
             )
         return self
 
     @property
     def limits(self) -> dict[str, int | None]:
-        """Each limit by its name on the wire."""
+        """Limits by their names on the wire."""
         return {
             "oldestMessageSeconds": self.oldest_message_seconds,
             "backlogGrowth": self.backlog_growth,
@@ -133,69 +133,69 @@ class SourceGuard(Wire):
 
 
 class EarlyPromotion(Wire):
-    """Promote before the steps have run their course, once the candidate is shown not to be much worse."""
+    """Promote before all steps are done, once the evidence rules out a candidate that is much worse."""
 
     worse: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] = 1.0
-    """What the evidence must rule out: a candidate that fails (1 + ``worse``) times as often as the stable revision."""
+    """The evidence must rule out a candidate that fails (1 + ``worse``) times as often as the stable revision."""
     beta: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.05
-    """Probability that such a candidate is promoted early all the same. At least 1e-12."""
+    """Probability that such a candidate is still promoted early. At least 1e-12."""
 
 
 MAX_ALARMS = 90
-"""Alarms of one rollout: they are noted in one transaction, which takes 100 items."""
+"""Maximum alarms of one rollout: they are written in one transaction, which has at most 100 items."""
 
 MIN_CLOUDWATCH_MINUTES = 5
-"""Minutes that a step must bake to be judged by CloudWatch, which counts whole minutes and is a minute or two late."""
+"""Minimum bake for evidence from CloudWatch, which counts whole minutes and is a minute or two late."""
 
 
 class Guards(Wire):
-    """What the evidence is held against."""
+    """Guards of a rollout."""
 
     alarms: Annotated[list[Annotated[str, Field(min_length=1, max_length=255)]], Field(max_length=MAX_ALARMS)] = []
-    """Names of CloudWatch alarms, metric or composite. An alarm that goes to ALARM ends the rollout at once. One that
-    is in ALARM at the start counts once it has recovered."""
+    """Names of CloudWatch alarms, metric or composite. The rollout ends at once when an alarm goes to ALARM. An alarm
+    that is in ALARM at the start counts once it has recovered."""
     strict_alarms: bool = False
     """Refuse the rollout while one of these alarms is in ALARM."""
     errors: ErrorGuard | None = None
     """Compare the error rates of the two revisions. ``{}`` tolerates nothing."""
     latency: LatencyGuard | None = None
-    """Compare how many requests are slow. ``{}`` takes the threshold from the target's past."""
+    """Compare how many requests are slow. ``{}`` uses a threshold from the target's past."""
     custom: Annotated[list[CustomGuard], Field(max_length=10)] = []
     """Compare any two counts that CloudWatch holds per revision."""
     source: SourceGuard | None = None
-    """Of a consumer: absolute limits on the queue or stream that it reads from."""
+    """For a consumer: absolute limits on its queue or stream."""
     alpha: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.01
-    """Probability that a candidate which is no worse is ever rolled back, over the whole rollout. The guards that
-    compare share it equally. At least 1e-12."""
+    """Probability that a candidate that is no worse is rolled back, over the whole rollout. The guards that compare
+    share it equally. At least 1e-12."""
     evidence: Literal["telemetry", "cloudwatch"] = "telemetry"
-    """Where errors and latency are counted. ``telemetry``: within seconds. ``cloudwatch``: by the minute, with nothing
-    to add to the function; steps then bake for at least 300 seconds."""
+    """Source of the counts for errors and latency. ``telemetry``: within seconds. ``cloudwatch``: by the minute,
+    without a change to the function; steps then bake for at least 300 seconds."""
     failures_per_cause: Annotated[float, Field(strict=True, ge=1, le=1000, allow_inf_nan=False)] = 1.0
-    """The most failures that one cause makes, such as a client that tries again, where telemetry cannot name the cause.
-    The judge becomes slower by this factor."""
+    """Maximum failures from one cause, such as a client that retries, if telemetry cannot name the cause. The judge
+    becomes slower by this factor."""
     noise: Annotated[float, Field(strict=True, ge=0, le=10, allow_inf_nan=False)] = 0.0
-    """Coefficient of variation by which the failure rate of each revision changes from minute to minute for other
-    reasons, such as one bad host among many. 0.3 is typical."""
+    """Coefficient of variation of each revision's failure rate from minute to minute for other reasons, such as one bad
+    host among many. 0.3 is typical."""
     promote_early: EarlyPromotion | None = None
     """Promote before all steps are done, once the evidence rules out a candidate that is much worse."""
     on_no_data: Literal["wait", "fail", "pass"] = "wait"
-    """What follows a bake that saw no request of one revision. ``wait``: bake again, 12 times at most, then roll back.
-    ``fail``: roll back. ``pass``: go on. A rollout without a guard that compares needs no data."""
+    """What happens after a bake without requests of one revision. ``wait``: bake again, at most 12 times, then roll
+    back. ``fail``: roll back. ``pass``: continue. A rollout without a guard that compares needs no data."""
 
     @property
     def compare(self) -> bool:
-        """Whether the revisions are compared at all; alarms compare nothing."""
+        """Whether any guard compares the revisions. Alarms do not."""
         return self.errors is not None or self.latency is not None or bool(self.custom)
 
     @property
     def ask_cloudwatch(self) -> bool:
-        """Whether CloudWatch is to be looked at each minute."""
+        """Whether counts are read from CloudWatch each minute."""
         return bool(self.custom) or (self.evidence == "cloudwatch" and self.compare)
 
     @model_validator(mode="after")
     def _judged_by_something(self) -> Guards:
         if self.promote_early and not self.compare:
-            raise ValueError("promoteEarly needs evidence to go by: add errors, latency or custom")
+            raise ValueError("promoteEarly needs a guard that compares; add errors, latency or custom")
         if len({guard.name for guard in self.custom}) < len(self.custom):
-            raise ValueError("custom: each guard needs a name of its own")
+            raise ValueError("custom: each guard needs a unique name")
         return self

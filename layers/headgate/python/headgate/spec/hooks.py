@@ -1,4 +1,4 @@
-"""The hooks of a rollout: functions, ECS tasks and state machines that are called at its stages."""
+"""Hooks of a rollout: functions, ECS tasks and state machines that run at its stages."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _STATE_MACHINE = re.compile(
 )
 
 HookSeconds = Annotated[int, Field(strict=True, ge=1, le=ONE_DAY)]
-"""A limit on the whole hook: the waits between IN_PROGRESS answers, or the end of a task or execution, included."""
+"""Time limit of the whole hook, including waits between IN_PROGRESS answers, or the run of a task or execution."""
 
 
 class LambdaHook(Wire):
-    """A Lambda function that is asked before or after traffic moves."""
+    """A Lambda function as a hook."""
 
     lambda_: Annotated[str, Field(alias="lambda", min_length=1, max_length=256)]
     """Name or ARN of the function."""
     timeout_seconds: HookSeconds = 300
-    """Time limit of the whole hook, waits between ``IN_PROGRESS`` answers included."""
+    """Time limit of the whole hook, including waits between ``IN_PROGRESS`` answers."""
     config: dict[str, Any] = {}
-    """Data of your own; the hook gets it as ``config``."""
+    """Your data, which the hook gets as ``config``."""
 
 
 class _AsTaskRequested:
-    """Lets the JSON Schema say what the detail of a Task Requested event may hold, but for its required id."""
+    """Makes the JSON Schema refer to that of a Task Requested event, without its required id."""
 
     @staticmethod
     def __get_pydantic_json_schema__(_: object, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -54,29 +54,29 @@ class _AsTaskRequested:
 
 
 class EcsTaskHook(Wire):
-    """An ECS task that is run to its end: the hook succeeds as the task does."""
+    """An ECS task as a hook, which runs to completion."""
 
     ecs_task: Annotated[dict[str, Any], _AsTaskRequested()]
-    """Fields of a Task Requested event. The hook succeeds if the task does. ``id`` is ``rollout/stage/index`` by
-    default."""
+    """Fields of a Task Requested event. The hook succeeds if the task does. Default of ``id``: ``rollout/stage/index``.
+    """
     timeout_seconds: HookSeconds = 300
-    """Time limit of the whole hook. A task that still runs is then stopped."""
+    """Time limit of the whole hook. A task that still runs is stopped."""
 
 
 class StateMachineHook(Wire):
-    """A Standard state machine of this account that is run to its end."""
+    """A Standard state machine as a hook, which runs to completion."""
 
     state_machine: Annotated[
         str,
         AfterValidator(
-            must_match(_STATE_MACHINE, "must be a state machine's name, or its ARN without a version or alias")
+            must_match(_STATE_MACHINE, "must be the name of a state machine, or its ARN without a version or alias")
         ),
     ]
     """Name or ARN of a Standard state machine of this account and Region."""
     timeout_seconds: HookSeconds = 300
-    """Time limit of the whole hook. An execution that still runs is then stopped."""
+    """Time limit of the whole hook. An execution that still runs is stopped."""
     config: dict[str, Any] = {}
-    """Data of your own; the execution gets it as ``config``."""
+    """Your data, which the execution gets as ``config``."""
 
 
 Hook = Annotated[
@@ -96,11 +96,11 @@ Hook = Annotated[
 ]
 
 HookStage = Annotated[list[Hook], Field(max_length=50)]
-"""Each hook travels in the plan, and has its share of the hooks machine's history of 25,000 events."""
+"""Limited because hooks are part of the plan and share the hooks machine's history of 25,000 events."""
 
 
 class Hooks(Wire):
-    """The hooks of each stage, asked in order."""
+    """Hooks of each stage, in order."""
 
     before_traffic: HookStage = []
     """Run after the candidate is ready and before it gets traffic."""
@@ -114,7 +114,7 @@ class Hooks(Wire):
     """Run after a rollback."""
 
     def by_place(self) -> Iterator[tuple[str, int, LambdaHook | EcsTaskHook | StateMachineHook]]:
-        """Every hook with its stage, as a request spells it, and its index there."""
+        """Yield every hook with its stage, as a request spells it, and its index there."""
         for name, field in type(self).model_fields.items():
             for index, hook in enumerate(getattr(self, name)):
                 yield field.alias or name, index, hook

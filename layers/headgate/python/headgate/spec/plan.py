@@ -1,4 +1,4 @@
-"""The plan: a request worked out, fixed before the rollout's first effect."""
+"""The plan of a rollout, fixed before its first effect."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from headgate.wire import Wire
 
 
 class Plan(Wire):
-    """Everything that one rollout needs to know; the machine hands it from state to state and never changes it."""
+    """Everything that a rollout needs. The machine passes it from state to state and never changes it."""
 
     rollout_id: str
     target: Target
     through: LambdaAliasTarget | None = None
-    """The alias through which the target's requests reach a version, where the target is not that alias itself."""
+    """The alias through which requests reach a version, if the target is not that alias itself."""
     candidate: Candidate
     steps: list[Step]
     guards: Guards
     hooks: Hooks
     pause: Pause = Field(default_factory=Pause)
-    """How long an operator is waited for, and what happens then."""
+    """How long to wait for an operator, and what happens then."""
     pauses_on_failure: bool = False
     """A failed bake or step hook pauses the rollout instead of rolling it back."""
     driver: str
     """ARN of the Lambda that moves this kind of target."""
     firing: list[str] = []
-    """Alarms that fired when the plan was made: they count only after they have recovered once."""
+    """Alarms that were in ALARM when the plan was made. They count once they have recovered."""
     warnings: list[str] = []
-    """What may undo the rollout from outside, each with the fix. None of it keeps the rollout from starting."""
+    """External changes that may undo the rollout, each with the fix. They do not stop the rollout."""
 
     @property
     def alias(self) -> LambdaAliasTarget:
-        """The alias whose versions take turns: what metrics and telemetry tell of."""
+        """The alias whose versions are compared by metrics and telemetry."""
         if isinstance(self.target, LambdaAliasTarget):
             return self.target
         if self.through is None:
-            raise ValueError(f"plan.through: is missing; {self.target.key} is no alias itself")
+            raise ValueError(f"plan.through: is missing; {self.target.key} is not an alias")
         return self.through
 
     @property
     def bake_seconds(self) -> int:
-        """The time that all bakes take together when nothing cuts them short."""
+        """Sum of all bakes if no signal ends one early."""
         return sum(step.bake_seconds for step in self.steps)
 
 
@@ -58,12 +58,12 @@ def make_plan(
     warnings: list[str] | None = None,
     alias: LambdaAliasTarget | None = None,
 ) -> Plan:
-    """Work a valid request out into the plan that carries it.
+    """Make the plan of a valid request.
 
     Parameters
     ----------
     alias
-        The alias whose versions take turns, where the target is not that alias itself.
+        The alias whose versions are compared, if the target is not that alias itself.
     """
     return Plan(
         rollout_id=request.id,

@@ -1,4 +1,4 @@
-"""What a user asks for: the detail of a ``Rollout Requested`` event, which is also what StartExecution takes."""
+"""Models of a rollout request: the detail of a ``Rollout Requested`` event, and the input of an execution."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Pause(Wire):
     limit_seconds: Annotated[int, Field(strict=True, ge=1, le=MAX_BAKE_SECONDS)] = ONE_DAY
     """How long to wait for an operator."""
     then: Literal["rollback", "promote"] = "rollback"
-    """What follows when no signal has come by then."""
+    """What happens if no signal arrives in time."""
 
 
 class PauseOnFailure(Wire):
@@ -43,27 +43,27 @@ OnFailure = Annotated[
 
 
 class RolloutRequest(Wire):
-    """A request to roll a candidate out on a target."""
+    """A request to roll out a candidate on a target."""
 
     id: RolloutId
-    """Makes the request idempotent and names the rollout everywhere. Letters, digits and ``._:/@+=-``; the first is a
-    letter or digit. A refused id cannot be used again: send the corrected request under a new id. Default: the id of
-    the event, else of the message, else the name of the execution."""
+    """Id of the rollout, which makes the request idempotent. Letters, digits and ``._:/@+=-``; the first is a letter or
+    digit. A refused id cannot be reused: send the corrected request under a new id. Default: the id of the event, else
+    of the message, else the name of the execution."""
     target: Target
     """What to roll out on."""
-    # Made when they are needed: a default that is a model would build its schema at import.
+    # Created when needed: a model as a default would build its schema at import.
     candidate: Candidate = Field(default_factory=lambda: PublishLatest(publish=Nothing()))
     """The revision to roll out."""
     strategy: Strategy = DEFAULT_STRATEGY
     """How traffic moves: the name of a preset, or an object."""
     guards: Guards = Field(default_factory=Guards)
-    """What the candidate is judged by."""
+    """Guards that judge the candidate."""
     hooks: Hooks = Field(default_factory=Hooks)
     """Your own checks at each stage."""
     on_failure: OnFailure = "rollback"
     """``rollback``, or ``{"pause": {...}}`` to wait for an operator first."""
     on_busy: Literal["wait", "refuse"] = "wait"
-    """What happens if the target has a rollout already. ``wait``: run after it. ``refuse``: refuse the request. A
+    """What happens if the target already has a rollout. ``wait``: run after it. ``refuse``: refuse the request. A
     request for an alias that a consumer's rollout moves, or for a consumer of an alias that another rollout moves, is
     always refused."""
     undo_of: RolloutId | None = None
@@ -71,7 +71,7 @@ class RolloutRequest(Wire):
 
 
 def read_request(detail: object, default_id: str) -> RolloutRequest:
-    """Read a rollout's request; errors as for ``wire.read``, and where its guards do not go with its strategy."""
+    """Read a rollout request. Errors as for ``wire.read``, and if its fields contradict each other."""
     request = read(RolloutRequest, detail, default_id, needs="target")
     _refuse_what_is_for_consumers_alone(request)
     _refuse_chances_too_small(request)
@@ -84,12 +84,12 @@ def read_request(detail: object, default_id: str) -> RolloutRequest:
 def _refuse_what_is_for_consumers_alone(request: RolloutRequest) -> None:
     if request.guards.source and request.target.kind != "event-source":
         raise RequestRefused(
-            f"guards.source: is for a target of kind event-source, and this one is a {request.target.kind}; remove it"
+            f"guards.source: is only for targets of kind event-source, not {request.target.kind}; remove it"
         )
 
 
 MAX_COMPARISONS = 1000
-"""Steps times guards that compare: their counts share an item of the table, which holds 400 KB."""
+"""Maximum of steps times guards that compare. Their counts share an item of the table, which is at most 400 KB."""
 
 
 def _refuse_more_than_a_ledger_holds(request: RolloutRequest) -> None:
@@ -97,18 +97,18 @@ def _refuse_more_than_a_ledger_holds(request: RolloutRequest) -> None:
     compared = bool(guards.errors) + bool(guards.latency) + len(guards.custom)
     if steps * compared > MAX_COMPARISONS:
         raise RequestRefused(
-            f"guards: {compared} that compare over {steps} steps are more than {MAX_COMPARISONS} comparisons; "
-            "take fewer steps or fewer guards"
+            f"guards: {compared} guards that compare times {steps} steps are more than {MAX_COMPARISONS} comparisons; "
+            "use fewer steps or fewer guards"
         )
 
 
 MIN_CHANCE = 1e-12
-"""The smallest alpha and beta. Reported evidence ends at ``MAX_REPORTED_EVIDENCE``, and must be able to reach
+"""Minimum of alpha and beta. Reported evidence is at most ``MAX_REPORTED_EVIDENCE`` and must be able to reach
 1 / alpha."""
 
 
 def _refuse_chances_too_small(request: RolloutRequest) -> None:
-    # Not a matter of the model: a plan that was made before this limit must still be carried out.
+    # Not checked in the model: a plan made before this limit must still work.
     early = request.guards.promote_early
     for field, chance in (("alpha", request.guards.alpha), ("promoteEarly.beta", early.beta if early else 1.0)):
         if chance < MIN_CHANCE:
@@ -120,17 +120,17 @@ def _refuse_bakes_too_short_for_cloudwatch(request: RolloutRequest) -> None:
         return
     for number, step in enumerate(steps_of(request.strategy)):
         if step.weight < 100 and 0 < step.bake_seconds < MIN_CLOUDWATCH_MINUTES * 60:
-            otherwise = "leave custom guards out" if request.guards.custom else "take telemetry as evidence"
+            otherwise = "remove the custom guards" if request.guards.custom else "set guards.evidence to telemetry"
             raise RequestRefused(
-                f"strategy: steps[{number}] bakes for {step.bake_seconds} s, and CloudWatch counts whole minutes; "
-                f"bake for {MIN_CLOUDWATCH_MINUTES * 60} s or more, or {otherwise}"
+                f"strategy: steps[{number}] bakes for {step.bake_seconds} s, but CloudWatch counts whole minutes; "
+                f"bake for at least {MIN_CLOUDWATCH_MINUTES * 60} s, or {otherwise}"
             )
 
 
 def _refuse_tasks_that_cannot_be_read(request: RolloutRequest) -> None:
     for stage, index, hook in request.hooks.by_place():
         if isinstance(hook, EcsTaskHook):
-            # Imported by the few requests that have one: intake starts without it.
+            # Imported only by the few requests with an ECS task as a hook.
             from headgate.ecs_tasks.request import read_task
 
             try:

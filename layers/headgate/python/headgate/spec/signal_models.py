@@ -1,4 +1,4 @@
-"""The models of a signal: as an operator sends it, and as a rollout's record keeps it."""
+"""Models of a signal: as an operator sends it, and as a rollout's record keeps it."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ class Signal(Wire):
 
 
 def _utf8(value: object) -> object:
-    """Text as UTF-8 can carry it: JSON may hold half a surrogate pair."""
+    """Replace lone surrogates, which JSON may hold but UTF-8 cannot."""
     return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
 SignalText = Annotated[str, BeforeValidator(_utf8)]
-"""Of any length: a long reason must not keep an abort from being taken. The inbox keeps the beginning."""
+"""Text of any length: a long reason must not cause an abort to be refused. The inbox keeps the beginning."""
 
 
 class RolloutSignal(Wire):
-    """A signal from an operator to a rollout that runs."""
+    """A signal from an operator to a running rollout."""
 
     rollout_id: RolloutId
-    """The rollout to steer."""
+    """Id of the rollout."""
     signal: Literal["promote", "promote-fully", "pause", "resume", "abort"]
-    """What to do."""
+    """The signal."""
     by: SignalText = "an operator"
     """Who sends the signal. The first 256 bytes are kept."""
     reason: SignalText = ""
@@ -51,7 +51,7 @@ def read_signal(detail: object) -> RolloutSignal:
     Raises
     ------
     RequestRefused
-        If it is not one; the message names field, value and fix.
+        If it is not valid. The message names field, value and fix.
     """
     try:
         return RolloutSignal.model_validate(detail, by_alias=True, by_name=False)

@@ -10,19 +10,19 @@ from typing import Literal
 Phase = Literal["starting", "preparing", "shifting", "baking", "paused", "promoting", "rolling-back"]
 
 SignalKind = Literal["promote", "promote-fully", "pause", "resume", "abort", "alarm", "evidence", "promote-early"]
-"""An operator's word, an alarm that fired, evidence that reached the line, or evidence that is good enough."""
+"""A decision of an operator, an alarm, evidence that reached the limit, or evidence for an early promotion."""
 
 
 def ends_bake(kind: str, recorded_at: int, step: int) -> bool:
-    """True if a signal is reason enough to end a bake of ``step``.
+    """Return whether a signal ends a bake of ``step``.
 
-    A promote is meant for the step that it was sent at, and a resume for a pause.
+    A promote applies only to the step at which it was sent, and a resume only to a pause.
     """
     return kind != "resume" and (kind != "promote" or recorded_at == step)
 
 
 def ends_pause(kind: str) -> bool:
-    """True if a signal is an operator's decision on a pause."""
+    """Return whether a signal is an operator's decision on a pause."""
     return kind in ("abort", "promote-fully", "promote", "resume")
 
 
@@ -33,14 +33,14 @@ HEARD_IN: dict[SignalKind, tuple[Phase, ...]] = {
     "promote-fully": _BEFORE_THE_END,
     "pause": ("starting", "preparing", "shifting", "baking"),
     "resume": ("paused",),
-    # Until the end is on record these still turn a promotion round.
+    # These still reverse a promotion until the end is recorded.
     "abort": (*_BEFORE_THE_END, "promoting"),
     "alarm": (*_BEFORE_THE_END, "promoting"),
     "evidence": (*_BEFORE_THE_END, "promoting"),
     # While paused, an operator decides: the judge never promotes early.
     "promote-early": ("starting", "preparing", "shifting", "baking"),
 }
-"""In which phases of a rollout each signal means something; in the others it is refused."""
+"""Phases of a rollout in which each signal is accepted. In other phases it is refused."""
 
 OBJECTIONS: tuple[SignalKind, ...] = ("abort", "alarm", "evidence")
-"""What still stands against a promotion, until its end is on record."""
+"""Signals that reverse a promotion until its end is recorded."""

@@ -1,10 +1,10 @@
-"""Strategies: how traffic moves from the stable revision to the candidate, on the wire and worked out into steps.
+"""Strategies: how traffic moves from the stable revision to the candidate, on the wire and as steps.
 
-On the wire a strategy is a preset's name, or an object with one of ``canary``, ``linear`` and ``steps``. Presets are
-spelled as AWS SAM (``Canary10Percent5Minutes``) and AWS CodeDeploy (``CodeDeployDefault.LambdaAllAtOnce``) spell them:
+On the wire, a strategy is the name of a preset, or an object with one of ``canary``, ``linear`` and ``steps``. Presets
+have the names of AWS SAM (``Canary10Percent5Minutes``) and AWS CodeDeploy (``CodeDeployDefault.LambdaAllAtOnce``):
 https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/automating-updates-to-serverless-apps.html
 https://docs.aws.amazon.com/codedeploy/latest/userguide/deployment-configurations.html
-The same grammar takes any other number, and seconds and hours beside minutes.
+The same grammar also accepts other numbers, and seconds and hours.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field, Tag
 from headgate.wire import Wire, has_field, is_text, one_of
 
 MAX_STEPS = 200
-"""A step takes about 18 of an execution's 25,000 history events; the rest is room for hooks and retries."""
+"""A step takes about 18 of an execution's 25,000 history events. The rest is for hooks and retries."""
 
 MAX_BAKE_SECONDS = 365 * 24 * 3600
 """A Standard workflow runs for at most one year: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"""
@@ -38,22 +38,22 @@ _PRESET = re.compile(
 MIN_PERCENT = 0.0001
 
 Percent = Annotated[float, Field(strict=True, ge=MIN_PERCENT, lt=100, allow_inf_nan=False)]
-"""A share of traffic in percent, fractions allowed, short of all of it."""
+"""Percent of traffic below 100, fractions allowed."""
 
 Seconds = Annotated[int, Field(strict=True, ge=0, le=MAX_BAKE_SECONDS)]
 
 
 class Step(Wire):
-    """One weight (percent of traffic to the candidate) and how long to stay at it."""
+    """A weight and a bake time."""
 
     weight: Annotated[float, Field(strict=True, ge=MIN_PERCENT, le=100, allow_inf_nan=False)]
     """Percent of traffic for the candidate, fractions allowed. Weights must rise from step to step."""
     bake_seconds: Seconds
-    """How long to stay at this weight. All steps together take at most a year."""
+    """How long to stay at this weight. All steps together: at most a year."""
 
 
 class Canary(Wire):
-    """A single step of ``percent`` for ``bake_seconds``, then everything."""
+    """A single step of ``percent`` for ``bake_seconds``, then all traffic."""
 
     percent: Percent
     """Percent of traffic for the candidate in the only step."""
@@ -62,7 +62,7 @@ class Canary(Wire):
 
 
 class Linear(Wire):
-    """``percent`` more at each step, ``interval_seconds`` apart, until everything has moved."""
+    """``percent`` more at each step, every ``interval_seconds``, up to all traffic."""
 
     percent: Percent
     """Percent of traffic added in each step."""
@@ -72,31 +72,31 @@ class Linear(Wire):
 
 class CanaryStrategy(Wire):
     canary: Canary
-    """One step, then everything."""
+    """One step, then all traffic."""
 
 
 class LinearStrategy(Wire):
     linear: Linear
-    """The same increase at each step, then everything."""
+    """The same increase at each step, up to all traffic."""
 
 
 class StepsStrategy(Wire):
     steps: Annotated[list[Step], Field(min_length=1, max_length=MAX_STEPS + 1)]
-    """Any rising weights, then everything."""
+    """Any rising weights, then all traffic."""
 
 
 def preset(name: str) -> CanaryStrategy | LinearStrategy | None:
-    """What a preset's name stands for; None stands for AllAtOnce.
+    """Return the strategy of a preset; None for AllAtOnce.
 
     Raises
     ------
     ValueError
-        If the name is not in the grammar, or its numbers are out of range; the message says how to spell one.
+        If the name is not valid or its numbers are out of range. The message has valid examples.
     """
     match = _PRESET.fullmatch(name)
     if match is None:
         raise ValueError(
-            "not a preset; spell it like Canary10Percent5Minutes, Linear10PercentEvery90Seconds, AllAtOnce or "
+            "not a preset; use a name like Canary10Percent5Minutes, Linear10PercentEvery90Seconds, AllAtOnce or "
             "CodeDeployDefault.LambdaCanary10Percent5Minutes"
         )
     if match["all"]:
@@ -112,7 +112,7 @@ def preset(name: str) -> CanaryStrategy | LinearStrategy | None:
 
 def _check_preset(percent: float, seconds: int) -> None:
     if not 0 < percent < 100:
-        raise ValueError("its percent must be above 0 and below 100; use AllAtOnce to move everything at once")
+        raise ValueError("its percent must be above 0 and below 100; use AllAtOnce to move all traffic at once")
     if percent < MIN_PERCENT:
         raise ValueError(f"its percent must be at least {MIN_PERCENT:g}")
     if not 0 < seconds <= MAX_BAKE_SECONDS:
@@ -125,9 +125,9 @@ def _known_preset(name: str) -> str:
 
 
 def steps_of(strategy: str | CanaryStrategy | LinearStrategy | StepsStrategy) -> tuple[Step, ...]:
-    """Work a strategy out into the steps before Promote, which moves the rest; weights rise strictly.
+    """Return the steps of a strategy before Promote, which moves the rest. Weights rise strictly.
 
-    A last step of weight 100 that does not bake is Promote itself, and left out. AllAtOnce has no steps.
+    A last step of weight 100 that does not bake is the same as Promote and is left out. AllAtOnce has no steps.
     """
     shape = preset(strategy) if isinstance(strategy, str) else strategy
     match shape:
@@ -136,7 +136,7 @@ def steps_of(strategy: str | CanaryStrategy | LinearStrategy | StepsStrategy) ->
         case CanaryStrategy(canary=canary):
             return (Step(weight=canary.percent, bake_seconds=canary.bake_seconds),)
         case LinearStrategy(linear=linear):
-            # In decimals: 0.1 percent taken three times must be 0.3, on the wire and in the console.
+            # Decimals: three times 0.1 percent must be 0.3, on the wire and in the console.
             share = Decimal(str(linear.percent))
             count = int((Decimal(100) - Decimal("1e-9")) // share)
             return tuple(
@@ -150,22 +150,20 @@ def steps_of(strategy: str | CanaryStrategy | LinearStrategy | StepsStrategy) ->
 def _checked(
     strategy: str | CanaryStrategy | LinearStrategy | StepsStrategy,
 ) -> str | CanaryStrategy | LinearStrategy | StepsStrategy:
-    """Refuse what only shows once the steps are worked out."""
+    """Refuse a strategy whose steps are not valid."""
     if isinstance(strategy, LinearStrategy) or (isinstance(strategy, str) and "Linear" in strategy):
         shape = strategy if isinstance(strategy, LinearStrategy) else preset(strategy)
         if isinstance(shape, LinearStrategy) and shape.linear.percent < 100 / (MAX_STEPS + 1):
-            raise ValueError(f"makes more than {MAX_STEPS} steps; take at least 0.5 percent a step")
+            raise ValueError(f"has more than {MAX_STEPS} steps; use at least 0.5 percent per step")
     steps = steps_of(strategy)
     if len(steps) > MAX_STEPS:
-        raise ValueError(f"has {len(steps)} steps; at most {MAX_STEPS} are taken")
+        raise ValueError(f"has {len(steps)} steps; the limit is {MAX_STEPS}")
     for i, (before, after) in enumerate(pairwise(steps), start=1):
         if after.weight <= before.weight:
             raise ValueError(f"steps[{i}].weight is {after.weight:g} after {before.weight:g}: weights must rise")
     total = sum(step.bake_seconds for step in steps)
     if total > MAX_BAKE_SECONDS:
-        raise ValueError(
-            f"bakes for {total} seconds in all; an execution runs for at most {MAX_BAKE_SECONDS} (one year)"
-        )
+        raise ValueError(f"bakes for {total} seconds in total; the limit is {MAX_BAKE_SECONDS} (one year)")
     return strategy
 
 
@@ -181,7 +179,7 @@ Strategy = Annotated[
             "<linear>": has_field(LinearStrategy, "linear"),
             "<steps>": has_field(StepsStrategy, "steps"),
         },
-        'give a preset\'s name, {"canary": ...}, {"linear": ...} or {"steps": [...]}',
+        'give the name of a preset, {"canary": ...}, {"linear": ...} or {"steps": [...]}',
     ),
     AfterValidator(_checked),
 ]

@@ -1,4 +1,4 @@
-"""The targets that traffic is shifted on: an alias, or a consumer behind an event source mapping."""
+"""Targets of a rollout: an alias, or a consumer behind an event source mapping."""
 
 from __future__ import annotations
 
@@ -27,41 +27,41 @@ class LambdaAliasTarget(Wire):
     """The kind of target."""
     function: Annotated[
         str,
-        AfterValidator(must_match(_FUNCTION, "must be a function's name, or its ARN without a version or alias")),
+        AfterValidator(must_match(_FUNCTION, "must be the name of a function, or its ARN without a version or alias")),
     ]
     """Name of the function, or its ARN without a version or alias."""
     alias: Annotated[
-        str, AfterValidator(must_match(_ALIAS, "must be an alias's name; a version or $LATEST cannot be rolled out to"))
+        str, AfterValidator(must_match(_ALIAS, "must be the name of an alias; a version or $LATEST cannot be a target"))
     ]
     """Name of the alias whose traffic is shifted. A version or ``$LATEST`` cannot be a target."""
 
     @property
     def name(self) -> str:
-        """The function's bare name."""
+        """Name of the function."""
         match = _FUNCTION.fullmatch(self.function)
         return match["name"] if match else self.function
 
     @property
     def partition(self) -> str | None:
-        """The partition that the function's ARN names, if it is one."""
+        """Partition in the function's ARN; None if it is a name."""
         match = _FUNCTION.fullmatch(self.function)
         return match["partition"] if match else None
 
     @property
     def account(self) -> str | None:
-        """The account that the function's ARN names, if it is one."""
+        """Account in the function's ARN; None if it is a name."""
         match = _FUNCTION.fullmatch(self.function)
         return match["account"] if match else None
 
     @property
     def region(self) -> str | None:
-        """The Region that the function's ARN names, if it is one."""
+        """Region in the function's ARN; None if it is a name."""
         match = _FUNCTION.fullmatch(self.function)
         return match["region"] if match else None
 
     @property
     def key(self) -> str:
-        """What the lock, the queue of waiting requests and telemetry call this target."""
+        """Key of this target for the lock, waiting requests and telemetry."""
         return f"lambda-alias/{self.name}/{self.alias}"
 
 
@@ -70,7 +70,7 @@ class EventSourceTarget(Wire):
 
     kind: Literal["event-source"]
     """The kind of target."""
-    mapping: Annotated[str, AfterValidator(must_match(_UUID, "must be the mapping's UUID, in lower case"))]
+    mapping: Annotated[str, AfterValidator(must_match(_UUID, "must be the UUID of the mapping, in lower case"))]
     """UUID of the event source mapping, in lower case. The mapping must point at an alias."""
     mode: Literal["split", "ramp"] | None = None
     """``split``: the alias's weights choose the version for each batch. ``ramp``: the candidate runs alone, first with
@@ -78,19 +78,19 @@ class EventSourceTarget(Wire):
 
     @property
     def partition(self) -> None:
-        """As the account."""
+        """Always None, as for the account."""
 
     @property
     def account(self) -> None:
-        """A mapping is named by its id alone, so it is this account's."""
+        """Always None: a UUID refers to a mapping of this account."""
 
     @property
     def region(self) -> None:
-        """As the account."""
+        """Always None, as for the account."""
 
     @property
     def key(self) -> str:
-        """What the lock and the queue of waiting requests call this target."""
+        """Key of this target for the lock and waiting requests."""
         return f"event-source/{self.mapping}"
 
 

@@ -1,4 +1,4 @@
-"""Undo requests: put back what a target served before its last promotion."""
+"""Undo requests: restore what a target served before its last promotion."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class UndoRequest(Wire):
     """A request to restore what the target served before its last promotion."""
 
     id: RolloutId
-    """As for a rollout's request."""
+    """As for a rollout request."""
     target: Target
-    """The target to put back."""
+    """The target to restore."""
     rollout_id: RolloutId | None = None
-    """The rollout to undo. Refused if another rollout was promoted on the target since. Default: the last one that was
+    """The rollout to undo. Refused if another rollout was promoted on the target later. Default: the last one that was
     promoted."""
 
 
 def read_undo(detail: object, default_id: str) -> UndoRequest:
-    """Read an undo request; errors as for ``wire.read``."""
+    """Read an undo request. Errors as for ``wire.read``."""
     return read(UndoRequest, detail, default_id, needs="target")
 
 
 def undo_rollout(request: UndoRequest, last: Promotion | None) -> RolloutRequest:
-    """The rollout that takes the last one back: all at once, to the version that was stable before.
+    """Return the request for a rollout that undoes the last one: all at once, to the version that was stable before.
 
     Parameters
     ----------
@@ -47,14 +47,12 @@ def undo_rollout(request: UndoRequest, last: Promotion | None) -> RolloutRequest
     Raises
     ------
     RequestRefused
-        If there is nothing to undo, or something else was promoted since.
+        If there is nothing to undo, or another rollout was promoted later.
     """
     if last is None:
         raise RequestRefused(f"target: nothing was promoted on {request.target.key}, so there is nothing to undo")
     if request.rollout_id not in (None, last.rollout_id):
-        raise RequestRefused(
-            f"rolloutId: {request.rollout_id} is not what was promoted last; that is {last.rollout_id}"
-        )
+        raise RequestRefused(f"rolloutId: {request.rollout_id} was not promoted last; {last.rollout_id} was")
     return RolloutRequest(
         id=request.id,
         target=request.target,
