@@ -13,7 +13,7 @@ from headgate.rollouts.steps import Steps
 from headgate.rollouts.table import Table
 from headgate.spec.plan import Plan
 from headgate.spec.request import RolloutRequest
-from tests.unit.builders import stored_lock, stored_rollout
+from tests.builders import stored_lock, stored_rollout
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from emulator.application import ROOT
+from tests.builders import stored_rollout
 from tests.docker.checkout_42 import CANDIDATE, ID, STABLE, Checkout42, sample
 from tests.local.ecs_jobs import CLUSTER, define
-from tests.unit.builders import stored_rollout
 from tools.invoke import event_for, function_names, sample_event
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from emulator.application import parameters
 from headgate.aws.arns import execution_arn, execution_name
 from headgate.aws.dynamodb import from_item, to_item
 from headgate.rollouts.table import Table, now_iso
-from tests.unit.builders import history, stored_rollout
+from tests.builders import history, stored_rollout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,8 +6,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from headgate.rollouts.signal_inbox import SignalInbox
+from tests.builders import stored_lock
 from tests.local.deployed import ENDS, eventually
-from tests.unit.builders import stored_lock
 
 if TYPE_CHECKING:
     from tests.local.deployed import Headgate

@@ -15,9 +15,9 @@ from headgate.analysis.ledger_store import LedgerStore, ledger_key, now_ms
 from headgate.aws.dynamodb import to_item
 from headgate.spec.plan import make_plan
 from headgate.spec.request import read_request
+from tests.builders import nothing_counted
 from tests.local.deployed import eventually, steps
 from tests.local.invariants import assert_invariants
-from tests.unit.builders import nothing_counted
 
 if TYPE_CHECKING:
     from tests.local.deployed import Headgate, Service

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.builders import event
 from tests.local.ecs_jobs import Jobs
-from tests.unit.builders import event
 
 if TYPE_CHECKING:
     from tests.local.deployed import Headgate

@@ -2,7 +2,7 @@
 
 The candidate fails on items and on batches, runs out of time, and does its work without an answer; it is throttled, and
 the rollout is aborted or its execution dies at any moment. What is drawn depends on the seed alone. The driver's own
-crashes are drawn in tests/unit/test_event_source_driver.py.
+crashes are drawn in tests/unit/targets/event_source/test_driver.py.
 """
 
 from __future__ import annotations

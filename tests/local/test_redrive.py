@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from tests.builders import event
 from tests.local.deployed import eventually
-from tests.unit.builders import event
 
 if TYPE_CHECKING:
     from tests.local.deployed import Headgate

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.builders import history
 from tests.local.deployed import BAD_HOOK, GATED_HOOK, GOOD_HOOK, eventually, steps
 from tests.local.invariants import assert_invariants
-from tests.unit.builders import history
 
 if TYPE_CHECKING:
     from tests.local.deployed import Headgate, Service

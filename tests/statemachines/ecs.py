@@ -8,7 +8,7 @@ from unittest import mock
 
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_ecs
 
-from tests.unit.ecs_tasks import GOOD, FakeEcs, FakeLogs
+from tests.fakes.ecs import GOOD, FakeEcs, FakeLogs
 
 if TYPE_CHECKING:
     import contextlib

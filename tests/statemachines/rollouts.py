@@ -53,13 +53,13 @@ from headgate.rollouts.table import Table, now_iso
 from headgate.spec.request import RolloutRequest
 from headgate.targets.event_source.lookup import ConsumerLookup
 from headgate.targets.event_source.rollout_dlq import RolloutQueues
+from tests.builders import stored_lock, stored_rollout
+from tests.fakes.consumers import PREFIX, ConsumerSqs, SqsService
+from tests.fakes.ecs import GOOD, SUBNETS
+from tests.fakes.services import FakeMapping, Refusal
+from tests.fakes.sqs import EPOCH, Clock, arn
 from tests.statemachines.ecs import Tasks
 from tests.statemachines.engine import ACCOUNT, REGION, Engine, Execution, LambdaServiceError, ServiceError
-from tests.unit.builders import stored_lock, stored_rollout
-from tests.unit.consuming import PREFIX, ConsumerSqs, SqsService
-from tests.unit.ecs_tasks import GOOD, SUBNETS
-from tests.unit.queues import EPOCH, Clock, arn
-from tests.unit.services import FakeMapping, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.fakes.consumers import PREFIX, UUID
+from tests.fakes.sqs import arn
 from tests.statemachines.rollouts import CANDIDATE, LONG, STABLE, Rollouts, assert_invariants
-from tests.unit.consuming import PREFIX, UUID
-from tests.unit.queues import arn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

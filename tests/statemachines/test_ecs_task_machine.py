@@ -16,9 +16,8 @@ from headgate.ecs_tasks.limits import TaskLimits
 from headgate.ecs_tasks.preflight import Preflight
 from headgate.ecs_tasks.registry import TaskRegistry
 from headgate.ecs_tasks.runs import TaskRuns
-from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
-from tests.unit.builders import ACCOUNT, ROOT
-from tests.unit.ecs_tasks import (
+from tests.builders import ACCOUNT, ROOT
+from tests.fakes.ecs import (
     BAD,
     CAPACITY,
     GOOD,
@@ -34,6 +33,7 @@ from tests.unit.ecs_tasks import (
     container,
     detail,
 )
+from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
 from tools import schemas
 
 if TYPE_CHECKING:

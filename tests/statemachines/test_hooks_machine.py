@@ -9,20 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from tests.fakes.ecs import GOOD, NOT_STARTED, PULL, cause, container, detail
 from tests.statemachines.ecs import HANGS
 from tests.statemachines.engine import ServiceError, evaluate_jsonata
-from tests.statemachines.rollouts import (
-    DEFINITIONS,
-    ECS_TASK,
-    HOOKS,
-    STOP,
-    Rollouts,
-    error,
-    machine_arn,
-    parts,
-    passed,
-)
-from tests.unit.ecs_tasks import GOOD, NOT_STARTED, PULL, cause, container, detail
+from tests.statemachines.rollouts import DEFINITIONS, ECS_TASK, HOOKS, STOP, Rollouts, error, machine_arn, parts, passed
 
 if TYPE_CHECKING:
     from tests.statemachines.engine import Execution

@@ -16,10 +16,10 @@ from headgate.errors import Transient
 from headgate.redrive.aftermath import Aftermath
 from headgate.redrive.planner import RedrivePlanner
 from headgate.redrive.runner import Redrive
+from tests.builders import ACCOUNT, ROOT
+from tests.fakes.sqs import Clock, FakeSqs, refusal
+from tests.fakes.streams import FakeFunctions, FakeStream, kinesis_record
 from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
-from tests.unit.builders import ACCOUNT, ROOT
-from tests.unit.queues import Clock, FakeSqs, refusal
-from tests.unit.streams import FakeFunctions, FakeStream, kinesis_record
 from tools import schemas
 
 if TYPE_CHECKING:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.builders import UNUSABLE_IDS, stored_lock
+from tests.fakes.consumers import UUID
+from tests.fakes.ecs import cause, container, detail
 from tests.statemachines.engine import ServiceError
 from tests.statemachines.rollouts import (
     ALARM,
@@ -28,9 +31,6 @@ from tests.statemachines.rollouts import (
     parts,
     passed,
 )
-from tests.unit.builders import UNUSABLE_IDS, stored_lock
-from tests.unit.consuming import UUID
-from tests.unit.ecs_tasks import cause, container, detail
 
 if TYPE_CHECKING:
     from collections.abc import Callable

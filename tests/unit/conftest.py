@@ -15,9 +15,9 @@ from headgate.rollouts.settlement import Settler
 from headgate.rollouts.signal_inbox import SignalInbox
 from headgate.rollouts.steps import Steps
 from headgate.rollouts.table import Table
-from tests.unit import moto_direct  # noqa: F401 - acts by being imported
-from tests.unit.builders import REGION, TABLE
-from tests.unit.services import FakeLambda
+from tests.builders import REGION, TABLE
+from tests.fakes.functions import NAMES, Functions
+from tests.fakes.services import FakeLambda
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,3 +121,11 @@ def checkout(lambda_client: Any) -> Iterator[FakeLambda]:
     detach = function.attach(lambda_client)
     yield function
     detach()
+
+
+@pytest.fixture(scope="session")
+def deployed(_nobodys_account: None) -> Functions:
+    functions = Functions()
+    for name in NAMES:
+        functions.module(name)
+    return functions

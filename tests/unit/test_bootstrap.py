@@ -13,7 +13,7 @@ from cfnlint.decode import cfn_yaml
 
 from headgate.aws.settings import Environment
 from headgate.bootstrap import Application
-from tests.unit.builders import ROOT
+from tests.builders import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,8 +26,8 @@ from headgate.telemetry import (
     Telemetry,
     target_of,
 )
-from tests.unit.builders import ROOT
-from tests.unit.services import FakeStream
+from tests.builders import ROOT
+from tests.fakes.services import FakeStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.unit.builders import ROOT
+from tests.builders import ROOT
 
 TEXT = (ROOT / "CHANGELOG.md").read_text("utf-8")
 HEADINGS = re.findall(r"^## (.*)$", TEXT, re.MULTILINE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 
-from tests.unit.builders import ROOT
+from tests.builders import ROOT
 
 with (ROOT / "pyproject.toml").open("rb") as _file:
     COVERAGE = tomllib.load(_file)["tool"]["coverage"]

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from cfnlint.decode import cfn_yaml
 
-from tests.unit.builders import ROOT
+from tests.builders import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,383 @@
+"""What the judge makes of a ledger: every count is looked at once, and no look straddles a change of weight."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headgate.analysis.evidence import (
+    REQUESTS_PER_LOOK,
+    JudgeTerms,
+    Ledger,
+    Look,
+    Measure,
+    Pair,
+    Standing,
+    describe_comparison,
+    describe_comparisons,
+    evidence_against,
+    evidence_for,
+    take_looks,
+)
+from headgate.analysis.judge import Arm, Evidence, Reassurance
+from tests.builders import look, plan_of
+
+FIRST_STEP, SECOND_STEP = 1_000_000, 2_000_000
+"""When each step's weight took effect, in milliseconds."""
+NOW = SECOND_STEP + 30_000
+ALPHA = 0.01
+CUSTOM = {"namespace": "Shop", "metricName": "Orders", "dimensions": {"Version": "{revision}"}}
+
+
+def terms_of(**guards: Any) -> JudgeTerms:
+    """The terms of a request with these guards; it compares errors unless they say otherwise."""
+    return JudgeTerms.of(plan_of(strategy="Canary10Percent5Minutes", guards=guards or {"errors": {}}).guards)
+
+
+ERRORS = terms_of()
+BOTH = terms_of(errors={}, latency={"thresholdMs": 250})
+
+
+def ledger_of(counts: dict[tuple[int, str], Pair] | None = None, **fields: Any) -> Ledger:
+    """A ledger with as many steps begun as there are counts of."""
+    counts = counts or {}
+    newest = max((step for step, _ in counts), default=0)
+    since = {step: (FIRST_STEP, SECOND_STEP)[step] for step in range(newest + 1)}
+    nothing = Ledger("checkout-42", "7", "6", since, counts, looked={}, standings={}, minutes={})
+    return nothing._replace(**fields)
+
+
+def errors(candidate: tuple[int, int], stable: tuple[int, int], step: int = 0) -> dict[tuple[int, str], Pair]:
+    return {(step, "errors"): Pair(Arm(*candidate), Arm(*stable))}
+
+
+def looked(ledger: Ledger, terms: JudgeTerms = ERRORS, **how: Any) -> Ledger:
+    return take_looks(ledger, terms, **{"now": NOW, **how})[0]
+
+
+def evidence_of(ledger: Ledger, measure: str = "errors") -> Evidence:
+    return ledger.standing(measure).evidence
+
+
+class TestLedger:
+    def test_it_adds_up_a_measure_over_the_steps_and_leaves_others_alone(self) -> None:
+        latency = {(0, "latency"): Pair(Arm(7, 7), Arm(9, 9))}
+        ledger = ledger_of(errors((10, 1), (90, 2)) | errors((5, 0), (5, 1), step=1) | latency)
+        assert ledger.total("errors") == Pair(Arm(15, 1), Arm(95, 3))
+        assert ledger.total("custom0") == ledger.at_step(1, "latency") == Pair()
+
+    def test_adding_counts_leaves_the_ledger_before_as_it_was(self) -> None:
+        before = ledger_of(errors((10, 1), (90, 2)))
+        after = before.add(0, "errors", Pair(Arm(1, 1), Arm())).add(0, "custom0", Pair(Arm(), Arm(3, 0)))
+        assert (after.at_step(0, "errors"), after.at_step(0, "custom0")) == (
+            Pair(Arm(11, 2), Arm(90, 2)),
+            Pair(Arm(), Arm(3, 0)),
+        )
+        assert before == ledger_of(errors((10, 1), (90, 2)))
+
+    @pytest.mark.parametrize(
+        ("at", "step"),
+        [(FIRST_STEP - 1, None), (FIRST_STEP, 0), (SECOND_STEP - 1, 0), (SECOND_STEP, 1), (SECOND_STEP + 10**9, 1)],
+    )
+    def test_a_time_belongs_to_the_step_that_was_in_force(self, at: int, step: int | None) -> None:
+        assert ledger_of(since={0: FIRST_STEP, 1: SECOND_STEP}).step_at(at) == step
+
+    def test_two_weights_in_the_same_millisecond_are_the_later_step(self) -> None:
+        assert ledger_of(since={0: FIRST_STEP, 1: FIRST_STEP}).step_at(FIRST_STEP) == 1
+
+
+class TestTerms:
+    def test_every_guard_that_compares_is_a_measure_with_its_own_words_and_tolerance(self) -> None:
+        custom = {"name": "lost orders", "requests": CUSTOM, "failures": CUSTOM, "tolerate": 0.25}
+        late = {"name": "late orders", "requests": CUSTOM, "failures": CUSTOM}
+        latency = {"thresholdMs": 1250, "tolerate": 0.5}
+        terms = terms_of(errors={"tolerate": 0.1}, latency=latency, custom=[custom, late])
+        assert terms.measures == (
+            Measure("errors", "failed", 0.1),
+            Measure("latency", "took more than 1,250 ms", 0.5),
+            Measure("custom0", "failed (lost orders)", 0.25),
+            Measure("custom1", "failed (late orders)", 0.0),
+        )
+
+    def test_measures_share_alpha_so_that_the_request_keeps_its_own(self) -> None:
+        assert [terms.alpha * len(terms.measures) for terms in (ERRORS, BOTH)] == [ALPHA, ALPHA]
+
+    def test_without_a_guard_there_is_nothing_to_compare(self) -> None:
+        terms = terms_of(alarms=["errors"])
+        assert (terms.measures, terms.alpha) == ((), ALPHA)
+        assert (
+            evidence_against(ledger_of(), terms),
+            evidence_for(ledger_of(), terms),
+            describe_comparisons(ledger_of(), terms),
+        ) == (
+            "",
+            "",
+            "",
+        )
+
+    def test_they_carry_what_the_request_says_of_causes_noise_and_early_promotion(self) -> None:
+        terms = terms_of(errors={}, failuresPerCause=4, noise=0.5, promoteEarly={"worse": 0.5, "beta": 0.1})
+        assert (terms.clumps, terms.noise) == (4, 0.5)
+        assert terms.early is not None
+        assert (terms.early.worse, terms.early.beta) == (0.5, 0.1)
+        assert (ERRORS.clumps, ERRORS.noise, ERRORS.early) == (1, 0, None)
+
+
+class TestLooks:
+    def test_a_look_is_the_judges_on_what_was_counted(self) -> None:
+        ledger, looks = take_looks(ledger_of(errors((50, 5), (400, 4))), ERRORS, now=FIRST_STEP + 30_000)
+        expected = look(Evidence(), Arm(50, 5), Arm(400, 4), alpha=ALPHA, seconds=30)
+        assert evidence_of(ledger) == expected
+        assert looks == [Look("errors", 0, Pair(Arm(50, 5), Arm(400, 4)), expected.value)]
+
+    def test_the_tolerance_causes_and_noise_of_the_request_reach_the_judge(self) -> None:
+        terms = terms_of(errors={"tolerate": 0.5}, failuresPerCause=3, noise=0.2, alpha=0.05)
+        ledger = looked(ledger_of(errors((50, 20), (400, 40))), terms, now=FIRST_STEP)
+        expected = look(Evidence(), Arm(50, 20), Arm(400, 40), alpha=0.05, tolerate=0.5, clumps=3, noise=0.2)
+        assert evidence_of(ledger) == expected
+
+    def test_it_sees_only_what_earlier_looks_have_not(self) -> None:
+        seen = looked(ledger_of(errors((50, 1), (400, 4))))
+        assert take_looks(seen, ERRORS, now=NOW + 5_000) == (seen, [])
+        grown = looked(seen.add(0, "errors", Pair(Arm(10, 1), Arm(80, 0))), now=NOW + 5_000)
+        assert evidence_of(grown) == look(evidence_of(seen), Arm(10, 1), Arm(80, 0), alpha=ALPHA, seconds=5)
+
+    def test_the_first_crossing_decides_whatever_comes_later(self) -> None:
+        crossed = looked(ledger_of(errors((50, 9), (400, 4))))
+        assert evidence_of(crossed).crosses(ALPHA)
+        later = looked(crossed.add(0, "errors", Pair(Arm(90, 0), Arm(90, 60))), now=NOW + 5_000)
+        assert evidence_of(later) == evidence_of(crossed)
+        assert take_looks(later, ERRORS, now=NOW + 9_000) == (later, [])
+
+    def test_each_measure_has_evidence_of_its_own_at_its_share_of_alpha(self) -> None:
+        bad, good = Pair(Arm(50, 5), Arm(400, 4)), Pair(Arm(40, 0), Arm(300, 6))
+        ledger, looks = take_looks(ledger_of({(0, "errors"): good, (0, "latency"): bad}), BOTH, now=FIRST_STEP)
+        assert [(look.measure, look.counts) for look in looks] == [("errors", good), ("latency", bad)]
+        assert evidence_of(ledger) == look(Evidence(), *good, alpha=ALPHA / 2)
+        assert evidence_of(ledger, "latency") == look(Evidence(), *bad, alpha=ALPHA / 2)
+
+    def test_a_measure_that_nobody_guards_is_not_looked_at(self) -> None:
+        ledger = ledger_of({(0, "latency"): Pair(Arm(50, 50), Arm(400, 0))})
+        assert take_looks(ledger, ERRORS, now=NOW) == (ledger, [])
+
+    def test_before_any_step_there_is_nothing_to_look_at(self) -> None:
+        ledger = ledger_of(since={})
+        assert take_looks(ledger, ERRORS, now=NOW, at_least=0) == (ledger, [])
+
+    @pytest.mark.parametrize(("requests", "due"), [(REQUESTS_PER_LOOK - 1, False), (REQUESTS_PER_LOOK, True)])
+    def test_a_look_waits_for_a_few_candidate_requests(self, requests: int, due: bool) -> None:
+        _, looks = take_looks(ledger_of(errors((requests, requests), (100, 0))), ERRORS, now=NOW)
+        assert len(looks) == due
+
+    def test_at_the_end_one_candidate_request_is_enough_and_stable_ones_alone_wait_on(self) -> None:
+        one = looked(ledger_of(errors((1, 1), (100, 0))), at_least=1)
+        assert evidence_of(one).value > 1
+        alone = ledger_of(errors((0, 0), (1_000, 50)))
+        assert take_looks(alone, ERRORS, now=NOW, at_least=1) == (alone, [])
+
+    @pytest.mark.parametrize("counts", [((0, 0), (1_000, 50)), ((30, 30), (0, 0))])
+    def test_with_none_to_wait_for_what_one_revision_alone_did_is_passed_over(self, counts: Any) -> None:
+        # GIVEN a minute in which only one revision had traffic
+        ledger, (passed,) = take_looks(ledger_of(errors(*counts)), ERRORS, now=FIRST_STEP, at_least=0)
+        # THEN it says nothing
+        assert passed.value == pytest.approx(1)
+        # AND the next minute is judged without it
+        after = looked(ledger.add(0, "errors", Pair(Arm(9, 9), Arm(90, 0))), now=FIRST_STEP, at_least=0)
+        assert evidence_of(after).log_wealth == look(Evidence(), Arm(9, 9), Arm(90, 0), alpha=ALPHA).log_wealth
+
+    def test_nothing_new_is_no_look_whatever_is_waited_for(self) -> None:
+        ledger = looked(ledger_of(errors((5, 1), (50, 0))), at_least=0)
+        assert take_looks(ledger, ERRORS, now=NOW + 60_000, at_least=0) == (ledger, [])
+
+    def test_a_step_before_is_looked_at_however_little_is_left_of_it(self) -> None:
+        rest, begun = Pair(Arm(1, 1), Arm(9, 0)), Pair(Arm(1, 0), Arm(1, 0))
+        ledger = looked(ledger_of({(0, "errors"): rest, (1, "errors"): begun}))
+        assert ledger.looked == {(0, "errors"): rest}
+
+    def test_what_is_late_of_a_step_before_is_one_look_and_is_never_mixed_with_the_next_step(self) -> None:
+        ledger = looked(ledger_of(errors((50, 0), (400, 4)) | errors((60, 6), (60, 1), step=1)))
+        _, looks = take_looks(
+            ledger.add(0, "errors", Pair(Arm(0, 0), Arm(3, 3))).add(1, "errors", Pair(Arm(8, 0), Arm(8, 0))),
+            ERRORS,
+            now=NOW,
+        )
+        assert [(look.step, look.counts) for look in looks] == [
+            (0, Pair(Arm(), Arm(3, 3))),
+            (1, Pair(Arm(8, 0), Arm(8, 0))),
+        ]
+
+
+class TestTimeAndWeight:
+    def test_time_counts_from_the_first_steps_beginning_and_then_from_look_to_look(self) -> None:
+        first = looked(ledger_of(errors((50, 1), (400, 4))), now=FIRST_STEP + 1_500)
+        assert first.standing("errors").at == FIRST_STEP + 1_500
+        second = looked(first.add(0, "errors", Pair(Arm(5, 0), Arm(50, 1))), now=FIRST_STEP + 61_500)
+        begun = look(Evidence(), Arm(50, 1), Arm(400, 4), alpha=ALPHA, seconds=1.5)
+        assert evidence_of(second) == look(begun, Arm(5, 0), Arm(50, 1), alpha=ALPHA, seconds=60)
+
+    def test_of_two_steps_in_one_look_only_the_first_takes_the_time(self) -> None:
+        first, second = Pair(Arm(50, 0), Arm(400, 4)), Pair(Arm(60, 6), Arm(60, 1))
+        ledger = looked(ledger_of({(0, "errors"): first, (1, "errors"): second}))
+        begun = look(Evidence(), *first, alpha=ALPHA, seconds=(NOW - FIRST_STEP) / 1000)
+        assert evidence_of(ledger) == look(begun, *second, alpha=ALPHA, shifted=True)
+
+    def test_a_clock_that_is_behind_takes_no_time_and_does_not_turn_it_back(self) -> None:
+        first = looked(ledger_of(errors((50, 1), (400, 4))), now=FIRST_STEP - 60_000)
+        assert evidence_of(first) == look(Evidence(), Arm(50, 1), Arm(400, 4), alpha=ALPHA)
+        then = looked(first.add(0, "errors", Pair(Arm(5, 1), Arm(5, 0))), now=NOW)
+        behind = looked(then.add(0, "errors", Pair(Arm(5, 1), Arm(5, 0))), now=NOW - 60_000)
+        assert evidence_of(behind) == look(evidence_of(then), Arm(5, 1), Arm(5, 0), alpha=ALPHA)
+        assert behind.standing("errors").at == NOW
+
+    def test_the_first_look_of_all_is_no_change_of_weight_whichever_step_it_is_at(self) -> None:
+        ledger = looked(ledger_of(errors((60, 6), (60, 1), step=1)))
+        assert evidence_of(ledger) == look(Evidence(), Arm(60, 6), Arm(60, 1), alpha=ALPHA, seconds=30)
+
+    def test_a_change_of_weight_is_told_to_the_judge_once(self) -> None:
+        # GIVEN a look at each of two steps
+        ledger = looked(ledger_of(errors((50, 0), (400, 4)) | errors((60, 0), (60, 1), step=1)))
+        cash = evidence_of(ledger).log_cash
+        # WHEN outcomes of both keep coming in
+        for number in range(5):
+            late = Pair(Arm(1, 0), Arm(2, 0))
+            ledger = looked(ledger.add(0, "errors", late).add(1, "errors", late.plus(late)), now=NOW + number)
+        # THEN that is no change of weight again, and the cash stays where it is
+        assert evidence_of(ledger).log_cash == pytest.approx(cash, abs=1e-4)
+
+    def test_every_measure_hears_of_the_change_of_weight(self) -> None:
+        pair = Pair(Arm(50, 0), Arm(50, 0))
+        keys = [(step, measure) for step in (0, 1) for measure in ("errors", "latency")]
+        ledger = looked(ledger_of(dict.fromkeys(keys, pair)), BOTH)
+        assert evidence_of(ledger) == evidence_of(ledger, "latency")
+        assert evidence_of(ledger).log_cash < evidence_of(looked(ledger_of({(0, "errors"): pair}), BOTH)).log_cash
+
+
+counts_of_an_arm = st.integers(0, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, min(n, 5))))
+growths = st.lists(st.tuples(st.integers(0, 1), counts_of_an_arm, counts_of_an_arm, st.integers(0, 4)), max_size=12)
+
+
+@given(growths)
+def test_whenever_one_looks_every_count_is_looked_at_once_and_within_its_step(growths: list[Any]) -> None:
+    ledger = ledger_of(since={0: FIRST_STEP, 1: SECOND_STEP})
+    seen: dict[int, Pair] = {0: Pair(), 1: Pair()}
+    for step, candidate, stable, at_least in [*growths, (1, (1, 0), (1, 0), 0)]:
+        ledger = ledger.add(step, "errors", Pair(Arm(*candidate), Arm(*stable)))
+        ledger, looks = take_looks(ledger, ERRORS, now=NOW, at_least=at_least)
+        for taken in looks:
+            seen[taken.step] = seen[taken.step].plus(taken.counts)
+    assert seen == {step: ledger.at_step(step, "errors") for step in (0, 1)}
+
+
+class TestRestarting:
+    """An operator goes on in spite of what is held against the candidate."""
+
+    def test_what_was_held_against_it_is_forgotten_and_what_was_counted_is_not_looked_at_again(self) -> None:
+        before = looked(ledger_of(errors((10, 10), (90, 0))))
+        assert evidence_against(before, ERRORS)
+        after = before.add(0, "errors", Pair(Arm(0, 0), Arm(40, 1))).restarted(NOW)
+        assert take_looks(after, ERRORS, now=NOW, at_least=1) == (after, [])
+        assert (evidence_of(after), evidence_against(after, ERRORS), after.restarts) == (Evidence(), "", 1)
+        assert after.total("errors") == Pair(Arm(10, 10), Arm(130, 1))
+
+    def test_what_comes_afterwards_counts_from_the_restart_on(self) -> None:
+        ledger = looked(ledger_of(errors((10, 10), (90, 0)))).restarted(NOW).restarted(NOW + 7_000)
+        after = looked(ledger.add(0, "errors", Pair(Arm(10, 10), Arm(90, 0))), now=NOW + 9_000)
+        assert evidence_of(after) == look(Evidence(), Arm(10, 10), Arm(90, 0), alpha=ALPHA, seconds=2)
+        assert after.restarts == 2
+
+    def test_the_good_word_is_forgotten_with_the_bad(self) -> None:
+        terms = terms_of(errors={}, promoteEarly={})
+        before = looked(ledger_of(errors((900, 0), (900, 90))), terms)
+        assert evidence_for(before, terms)
+        assert not evidence_for(before.restarted(NOW), terms)
+
+
+class TestSentences:
+    def test_evidence_is_told_with_its_counts_and_the_line(self) -> None:
+        ledger = looked(ledger_of(errors((12_345, 2), (1_234_567, 300))))
+        told = describe_comparison(ledger, ERRORS.measures[0], ERRORS)
+        value = f"{evidence_of(ledger).value:,.3g}"
+        assert told == (f"2 of 12,345 candidate requests failed against 300 of 1,234,567; evidence {value} < 100")
+
+    def test_nothing_counted_is_told_as_it_is(self) -> None:
+        assert (
+            describe_comparisons(ledger_of(), ERRORS)
+            == "0 of 0 candidate requests failed against 0 of 0; evidence 1 < 100"
+        )
+
+    def test_counts_are_told_of_the_whole_rollout(self) -> None:
+        ledger = looked(ledger_of(errors((50, 1), (400, 4)) | errors((60, 1), (60, 1), step=1)))
+        assert describe_comparisons(ledger, ERRORS).startswith("2 of 110 candidate requests failed against 5 of 460; ")
+
+    def test_only_evidence_at_the_line_speaks_against_the_candidate(self) -> None:
+        line = Evidence()._replace(log_cash=-1e9, log_wealth=(4.605170185988092, *[-1e9] * 4))
+        below = line._replace(log_wealth=(4.6051, *[-1e9] * 4))
+        for evidence, sign in ((line, ">= 100"), (below, "< 100")):
+            ledger = ledger_of(errors((9, 3), (90, 0)), standings={"errors": Standing(evidence)})
+            assert describe_comparison(ledger, ERRORS.measures[0], ERRORS).endswith(f"evidence 100 {sign}")
+            assert bool(evidence_against(ledger, ERRORS)) == (sign == ">= 100")
+
+    def test_the_measure_that_reached_its_line_is_named_and_the_others_are_left_out(self) -> None:
+        slow, fine = Pair(Arm(100, 80), Arm(900, 9)), Pair(Arm(100, 0), Arm(900, 1))
+        ledger = looked(ledger_of({(0, "errors"): fine, (0, "latency"): slow}), BOTH)
+        told = evidence_against(ledger, BOTH)
+        assert told.startswith("80 of 100 candidate requests took more than 250 ms against 9 of 900; evidence ")
+        assert told.endswith(" >= 200")
+        assert describe_comparisons(ledger, BOTH).startswith(
+            "0 of 100 candidate requests failed against 1 of 900; evidence "
+        )
+        assert describe_comparisons(ledger, BOTH).endswith(told)
+
+    @pytest.mark.parametrize("failed", [60, 9_000])
+    def test_evidence_beyond_what_is_told_as_a_number_is_told_as_that(self, failed: int) -> None:
+        ledger = looked(ledger_of(errors((failed, failed), (failed, 0))))
+        assert evidence_against(ledger, ERRORS).endswith("; evidence over 1e+15 >= 100")
+
+    @pytest.mark.parametrize(
+        ("failing", "failures", "lonely"),
+        [((), 4, False), (("i-1",), 1, False), (("i-1",), 4, True), (("i-1", "i-2"), 4, False)],
+    )
+    def test_failures_of_a_single_instance_are_worth_a_remark(
+        self, failing: tuple[str, ...], failures: int, lonely: bool
+    ) -> None:
+        ledger = ledger_of(errors((40, failures), (400, 0)), failing=failing)
+        told = describe_comparison(ledger, ERRORS.measures[0], ERRORS)
+        assert told.endswith("; all failures of the candidate came from one instance") == lonely
+
+    def test_what_is_slow_on_one_instance_is_not_remarked_on_because_only_failures_tell_theirs(self) -> None:
+        ledger = ledger_of({(0, "errors"): Pair(), (0, "latency"): Pair(Arm(40, 9), Arm(9, 0))}, failing=("i-1",))
+        assert "instance" not in describe_comparisons(ledger, BOTH)
+
+
+class TestReassurance:
+    EARLY = terms_of(errors={}, latency={"thresholdMs": 250}, promoteEarly={"worse": 0.5, "beta": 0.1})
+    GOOD = Pair(Arm(900, 10), Arm(900, 90))
+
+    def test_looks_carry_it_on_where_somebody_asks_for_it(self) -> None:
+        ledger = ledger_of({(0, "errors"): self.GOOD})
+        early = looked(ledger, self.EARLY).standing("errors")
+        assert early.reassurance == Reassurance().after(*self.GOOD, worse=0.5)
+        assert looked(ledger, BOTH).standing("errors").reassurance == Reassurance()
+        assert early.evidence == evidence_of(looked(ledger, BOTH))
+
+    def test_every_measure_must_agree(self) -> None:
+        one = looked(ledger_of({(0, "errors"): self.GOOD}), self.EARLY)
+        assert evidence_for(one, self.EARLY) == ""
+        both = looked(one.add(0, "latency", self.GOOD), self.EARLY)
+        assert evidence_for(both, self.EARLY) == (
+            "10 of 900 candidate requests failed against 90 of 900; "
+            "10 of 900 candidate requests took more than 250 ms against 90 of 900; "
+            "a candidate 1.5 times as bad is ruled out at 0.1"
+        )
+
+    def test_nobody_is_reassured_who_has_not_asked(self) -> None:
+        both = looked(ledger_of({(0, "errors"): self.GOOD, (0, "latency"): self.GOOD}), self.EARLY)
+        assert evidence_for(both, BOTH) == ""
+
+    def test_a_candidate_that_is_as_bad_as_that_does_not_reassure(self) -> None:
+        bad = Pair(Arm(900, 135), Arm(900, 90))
+        ledger = looked(ledger_of({(0, "errors"): bad, (0, "latency"): bad}), self.EARLY)
+        assert evidence_for(ledger, self.EARLY) == ""

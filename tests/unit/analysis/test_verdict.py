@@ -1,0 +1,470 @@
+"""Every way a bake can be judged, with the sentence that says why."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from headgate.analysis.judge import Arm
+from headgate.analysis.verdict import (
+    MAX_EXTRA_BAKES,
+    MAX_EXTRA_BAKES_IN_ALL,
+    MIN_DUE_OF_SILENT,
+    Findings,
+    Verdict,
+    judge_bake,
+    judge_pause,
+)
+from headgate.spec.signals import ends_bake, ends_pause
+from tests.builders import ledger_of, plan_of, signal_of
+
+if TYPE_CHECKING:
+    from headgate.spec.plan import Plan
+
+NONE = Arm()
+HEALTHY = {"candidate": Arm(100, 0), "stable": Arm(900, 1)}
+BAD = {"candidate": Arm(100, 12), "stable": Arm(900, 1)}
+SILENT = {"candidate": Arm(), "stable": Arm(90, 1)}
+"""So little stable traffic that a candidate at 10 % may well have had none."""
+GOOD = {"candidate": Arm(900, 1), "stable": Arm(900, 90)}
+"""Enough to say that the candidate is not twice as bad."""
+
+QUERY = {"namespace": "Shop", "metricName": "Orders", "dimensions": {"Version": "{revision}"}}
+LOST_ORDERS = {"name": "lost orders", "requests": QUERY, "failures": QUERY}
+LONG_STEPS = {"steps": [{"weight": 10, "bakeSeconds": 300}, {"weight": 50, "bakeSeconds": 300}]}
+
+
+def found_of(
+    plan: Plan,
+    *,
+    step: int = 0,
+    candidate: Arm = NONE,
+    stable: Arm = NONE,
+    others: dict[str, tuple[Arm, Arm]] | None = None,
+    **found: Any,
+) -> Findings:
+    """What is known at the end of a bake that counted these errors, and these of other measures."""
+    counts = {"errors": (candidate, stable), **(others or {})}
+    return Findings(**{"step": step, "ledger": ledger_of(plan, *[{}] * step, counts), **found})
+
+
+def judged(plan: Plan | None = None, **found: Any) -> Verdict:
+    """The verdict on a bake."""
+    plan = plan or plan_of()
+    return judge_bake(plan, found_of(plan, **found))
+
+
+def test_a_healthy_bake_moves_on_to_the_next_step() -> None:
+    verdict = judged(**HEALTHY)
+    assert (verdict.outcome, verdict.next, verdict.step, verdict.bake) == ("continue", "shift", 1, 0)
+    told = r"0 of 100 candidate requests failed against 1 of 900; evidence 0\.\d+ < 100"
+    assert re.fullmatch(told, verdict.reason)
+
+
+def test_a_healthy_last_bake_promotes() -> None:
+    verdict = judged(step=1, **HEALTHY)
+    assert (verdict.outcome, verdict.next, verdict.step) == ("promote", "promote", 2)
+
+
+def test_a_bake_without_guards_ran_its_course() -> None:
+    verdict = judged(plan_of(guards={}))
+    assert (verdict.outcome, verdict.reason) == ("continue", "the bake is over")
+
+
+def test_evidence_at_the_line_rolls_back() -> None:
+    verdict = judged(**BAD)
+    assert (verdict.outcome, verdict.next, verdict.step) == ("roll-back", "roll-back", 0)
+    assert verdict.reason.startswith("12 of 100 candidate requests failed against 1 of 900; evidence ")
+    assert verdict.reason.endswith(" >= 100")
+
+
+def test_large_counts_are_told_with_their_thousands() -> None:
+    verdict = judged(candidate=Arm(12_345, 2), stable=Arm(1_234_567, 300))
+    assert verdict.reason.startswith("2 of 12,345 candidate requests failed against 300 of 1,234,567; evidence ")
+
+
+def test_evidence_that_reached_the_line_once_decides_whatever_was_counted_since() -> None:
+    crossed = signal_of("evidence", by="judge", reason="4 of 40 candidate requests failed against 0 of 360")
+    verdict = judged(**HEALTHY, signals=[crossed])
+    assert (verdict.outcome, verdict.reason) == ("roll-back", crossed.reason)
+
+
+def test_evidence_does_not_count_where_no_guard_asks_for_it() -> None:
+    assert judged(plan_of(guards={}), **BAD).outcome == "continue"
+
+
+def test_alarms_that_fire_roll_back_and_are_named_in_order() -> None:
+    verdict = judged(**HEALTHY, firing=["slow", "errors"])
+    assert (verdict.outcome, verdict.next, verdict.reason) == ("roll-back", "roll-back", "alarm errors, slow fired")
+
+
+def test_an_alarm_that_has_recovered_since_its_signal_did_fire_all_the_same() -> None:
+    verdict = judged(
+        **HEALTHY, firing=["slow"], signals=[signal_of("alarm", by="errors"), signal_of("alarm", by="slow")]
+    )
+    assert (verdict.outcome, verdict.reason) == ("roll-back", "alarm errors, slow fired")
+
+
+@pytest.mark.parametrize(("reason", "told"), [("", "aborted by kim"), ("wrong", "aborted by kim: wrong")])
+def test_an_abort_comes_before_everything_else(reason: str, told: str) -> None:
+    signals = [signal_of("abort", reason=reason), signal_of("promote-fully"), signal_of("promote")]
+    verdict = judged(**HEALTHY, signals=signals)
+    assert (verdict.outcome, verdict.next, verdict.reason) == ("roll-back", "roll-back", told)
+
+
+def test_promoting_fully_skips_steps_alarms_and_evidence() -> None:
+    verdict = judged(**BAD, firing=["errors"], signals=[signal_of("promote-fully")])
+    assert (verdict.outcome, verdict.next, verdict.step) == ("promote", "promote", 2)
+    assert verdict.reason == "promoted fully by kim"
+
+
+def test_a_promote_skips_the_wait_of_its_step_and_the_want_of_data() -> None:
+    verdict = judged(**SILENT, signals=[signal_of("promote", reason="quiet enough")])
+    assert (verdict.outcome, verdict.step) == ("continue", 1)
+    assert verdict.reason == "this wait was skipped by kim: quiet enough"
+
+
+def test_a_promote_does_not_skip_an_alarm_or_evidence() -> None:
+    signals = [signal_of("promote")]
+    assert judged(**HEALTHY, firing=["errors"], signals=signals).outcome == "roll-back"
+    assert judged(**BAD, signals=signals).outcome == "roll-back"
+
+
+def test_a_promote_that_was_meant_for_an_earlier_step_does_nothing_for_this_one() -> None:
+    quiet = {"candidate": Arm(), "stable": Arm(9, 0)}
+    assert judged(step=1, **quiet, signals=[signal_of("promote", step=0)]).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("counts", "who"),
+    [
+        (SILENT, "the candidate"),
+        ({"candidate": Arm(9, 0), "stable": Arm()}, "the stable revision"),
+        ({"candidate": Arm(), "stable": Arm()}, "the candidate"),
+    ],
+)
+def test_a_bake_without_traffic_bakes_on_and_says_who_was_silent(counts: dict[str, Arm], who: str) -> None:
+    verdict = judged(**counts, extra_bakes=3)
+    assert (verdict.outcome, verdict.next, verdict.step, verdict.bake) == ("inconclusive", "bake", 0, 4)
+    assert verdict.reason == f"no request of {who} was seen during the bake at 10 %; baking again"
+
+
+def test_a_step_that_never_sees_traffic_rolls_back_in_the_end() -> None:
+    verdict = judged(**SILENT, extra_bakes=MAX_EXTRA_BAKES)
+    assert (verdict.outcome, verdict.next) == ("roll-back", "roll-back")
+    assert verdict.reason == ("no request of the candidate was seen during the bake at 10 %, including 12 extra bakes")
+
+
+def test_no_data_fails_at_once_where_the_request_says_so() -> None:
+    verdict = judged(plan_of(guards={"errors": {}, "onNoData": "fail"}), **SILENT)
+    assert (verdict.outcome, verdict.reason) == (
+        "roll-back",
+        "no request of the candidate was seen during the bake at 10 %",
+    )
+
+
+def test_no_data_passes_where_the_request_says_so() -> None:
+    verdict = judged(plan_of(guards={"errors": {}, "onNoData": "pass"}), **SILENT)
+    assert (verdict.outcome, verdict.step) == ("continue", 1)
+    assert verdict.reason.endswith("; onNoData is pass")
+
+
+@pytest.mark.parametrize("step", [{"weight": 100, "bakeSeconds": 60}, {"weight": 50, "bakeSeconds": 0}])
+def test_no_data_is_missed_at_full_traffic_or_in_passing(step: dict[str, Any]) -> None:
+    plan = plan_of(strategy={"steps": [step]})
+    assert judged(plan, **SILENT).outcome == "promote"
+
+
+def test_a_promote_ends_the_bake_of_its_own_step_alone_a_resume_none_and_all_else_any() -> None:
+    assert ends_bake("promote", 1, 1)
+    assert not ends_bake("promote", 0, 1)
+    assert not ends_bake("resume", 1, 1)
+    assert all(
+        ends_bake(kind, 0, 1) for kind in ("promote-fully", "pause", "abort", "alarm", "evidence", "promote-early")
+    )
+
+
+def test_a_bake_says_what_ended_it() -> None:
+    stale, word = signal_of("promote", step=0), signal_of("abort", step=1)
+    assert Findings(step=1, signals=[stale]).ended_by == "time"
+    assert Findings(step=1, signals=[stale, word]).ended_by == "abort"
+
+
+class TestMeasures:
+    """Errors, latency and custom guards, each by its own evidence."""
+
+    BOTH = plan_of(guards={"errors": {}, "latency": {"thresholdMs": 250}})
+    CUSTOM = plan_of(strategy=LONG_STEPS, guards={"errors": {}, "custom": [LOST_ORDERS]})
+
+    def test_a_healthy_bake_tells_of_each(self) -> None:
+        verdict = judged(self.BOTH, **HEALTHY, others={"latency": (Arm(99, 3), Arm(890, 30))})
+        assert verdict.outcome == "continue"
+        errors, latency = verdict.reason.split("; evidence 0.", 1)[0], verdict.reason
+        assert errors == "0 of 100 candidate requests failed against 1 of 900"
+        assert "; 3 of 99 candidate requests took more than 250 ms against 30 of 890; evidence 0." in latency
+        assert latency.endswith(" < 200")
+
+    def test_one_that_reaches_its_line_is_enough_and_is_the_reason(self) -> None:
+        verdict = judged(self.BOTH, **HEALTHY, others={"latency": (Arm(99, 60), Arm(890, 30))})
+        assert (verdict.outcome, verdict.next) == ("roll-back", "roll-back")
+        assert verdict.reason.startswith("60 of 99 candidate requests took more than 250 ms against 30 of 890; ")
+        assert "failed" not in verdict.reason
+
+    def test_counts_that_no_guard_compares_are_passed_over(self) -> None:
+        verdict = judged(**HEALTHY, others={"latency": (Arm(99, 99), Arm(890, 0))})
+        assert verdict.outcome == "continue"
+        assert "took" not in verdict.reason
+
+    @pytest.mark.parametrize(
+        ("latency", "who"),
+        [((NONE, Arm(890, 30)), "the candidate"), ((Arm(99, 3), NONE), "the stable revision")],
+    )
+    def test_data_are_missed_for_each_and_a_candidate_that_answers_is_not_silent(
+        self, latency: tuple[Arm, Arm], who: str
+    ) -> None:
+        # A function that is always starting has no request whose time says anything.
+        verdict = judged(self.BOTH, **HEALTHY, others={"latency": latency})
+        assert (verdict.outcome, verdict.next) == ("inconclusive", "bake")
+        assert verdict.reason == f"no request of {who} with a duration was seen during the bake at 10 %; baking again"
+
+    def test_a_candidate_that_neither_answers_nor_tells_its_time_is_silent(self) -> None:
+        plan = plan_of(guards={"latency": {"thresholdMs": 250}})
+        verdict = judged(plan, stable=Arm(900, 0), others={"latency": (NONE, Arm(890, 30))})
+        assert (verdict.next, verdict.reason) == (
+            "roll-back",
+            "the candidate reported none of the about 99 requests expected at 10 %",
+        )
+
+    def test_data_that_a_custom_guard_misses_are_told_by_its_name(self) -> None:
+        verdict = judged(self.CUSTOM, **HEALTHY, others={"custom0": (NONE, Arm(90, 0))})
+        assert verdict.reason == (
+            "no request of the candidate (lost orders) was seen during the bake at 10 %; baking again"
+        )
+
+    def test_a_custom_guard_that_reaches_its_line_is_told_by_its_name(self) -> None:
+        verdict = judged(self.CUSTOM, **HEALTHY, others={"custom0": (Arm(100, 40), Arm(900, 3))})
+        assert verdict.outcome == "roll-back"
+        assert verdict.reason.startswith("40 of 100 candidate requests failed (lost orders) against 3 of 900; evidence")
+
+    def test_what_an_earlier_step_counted_is_no_data_of_this_one(self) -> None:
+        plan = plan_of()
+        counts = {"errors": (Arm(100, 0), Arm(900, 1))}
+        findings = Findings(step=1, ledger=ledger_of(plan, counts, {}))
+        assert judge_bake(plan, findings).reason.startswith(
+            "no request of the candidate was seen during the bake at 50"
+        )
+
+    def test_evidence_is_carried_from_step_to_step(self) -> None:
+        plan = plan_of()
+        half = {"errors": (Arm(50, 3), Arm(450, 1))}
+        one = judge_bake(plan, Findings(step=0, ledger=ledger_of(plan, half)))
+        two = judge_bake(plan, Findings(step=1, ledger=ledger_of(plan, half, half)))
+        assert (one.outcome, two.outcome) == ("continue", "roll-back")
+        assert two.reason.startswith("6 of 100 candidate requests failed against 2 of 900; evidence ")
+
+    def test_without_any_counts_a_guarded_bake_goes_on_only_where_it_was_skipped(self) -> None:
+        plan = plan_of()
+        assert judge_bake(plan, Findings(step=0)).outcome == "inconclusive"
+        skipped = judge_bake(plan, Findings(step=0, signals=[signal_of("promote")]))
+        assert (skipped.next, skipped.reason) == ("shift", "this wait was skipped by kim")
+
+
+class TestEarlyPromotion:
+    PLAN = plan_of(guards={"errors": {}, "promoteEarly": {}})
+    REASON = "1 of 900 candidate requests failed against 90 of 900; a candidate 2 times as bad is ruled out at 0.05"
+
+    def test_a_candidate_that_is_shown_to_be_good_enough_skips_the_steps_that_are_left(self) -> None:
+        verdict = judged(self.PLAN, **GOOD)
+        assert (verdict.outcome, verdict.next, verdict.step, verdict.reason) == ("promote", "promote", 2, self.REASON)
+        assert not verdict.forced  # An alarm still turns it round.
+
+    def test_who_has_not_asked_for_it_goes_on_step_by_step(self) -> None:
+        assert judged(**GOOD).next == "shift"
+
+    def test_a_candidate_of_which_too_little_is_known_goes_on_step_by_step(self) -> None:
+        assert judged(self.PLAN, **HEALTHY).next == "shift"
+
+    def test_what_was_reached_once_stands_whatever_was_counted_since(self) -> None:
+        reached = signal_of("promote-early", by="judge", reason=self.REASON)
+        verdict = judged(self.PLAN, **HEALTHY, signals=[reached])
+        assert (verdict.next, verdict.step, verdict.reason) == ("promote", 2, self.REASON)
+
+    @pytest.mark.parametrize(
+        ("found", "next_"),
+        [
+            (GOOD | {"firing": ["errors"]}, "roll-back"),
+            (GOOD | {"signals": [signal_of("alarm", by="errors")]}, "roll-back"),
+            (GOOD | {"signals": [signal_of("evidence", by="judge", reason="crossed")]}, "roll-back"),
+            (GOOD | {"candidate_throttled": Arm(100, 50), "stable_throttled": Arm(900, 0)}, "roll-back"),
+            (GOOD | {"signals": [signal_of("abort")]}, "roll-back"),
+            (GOOD | {"signals": [signal_of("pause")]}, "pause"),
+            (BAD | {"signals": [signal_of("promote-early", by="judge", reason="good")]}, "roll-back"),
+        ],
+    )
+    def test_it_comes_after_what_speaks_against_the_candidate_and_after_an_operator(
+        self, found: dict[str, Any], next_: str
+    ) -> None:
+        assert judged(self.PLAN, **found).next == next_
+
+    def test_it_does_not_end_a_pause_that_an_operator_has_asked_for(self) -> None:
+        plan = plan_of(guards={"errors": {}, "promoteEarly": {}}, onFailure={"pause": {"limitSeconds": 60}})
+        found = found_of(plan, **GOOD, signals=[signal_of("promote-early", by="judge", reason=self.REASON)])
+        verdict = judge_pause(plan, found, failed=False)
+        assert (verdict.outcome, verdict.reason) == ("roll-back", "no operator decided within 60 s")
+
+
+PAUSING = {"onFailure": {"pause": {"at": "current", "limitSeconds": 60}}}
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        BAD,
+        HEALTHY | {"firing": ["errors"]},
+        HEALTHY | {"signals": [signal_of("evidence", by="judge", reason="crossed")]},
+        HEALTHY | {"candidate_throttled": Arm(100, 50), "stable_throttled": Arm(900, 0)},
+        SILENT | {"extra_bakes": MAX_EXTRA_BAKES},
+        {"candidate": Arm(), "stable": Arm(9_000, 1)},
+    ],
+)
+def test_a_failure_pauses_where_the_request_says_so_and_says_why_all_the_same(found: dict[str, Any]) -> None:
+    pauses, rolls_back = judged(plan_of(**PAUSING), **found), judged(**found)
+    extra = found.get("extra_bakes", 0)
+    assert (pauses.outcome, pauses.next, pauses.failed) == ("roll-back", "pause", True)
+    assert (pauses.step, pauses.bake) == (0, extra + 1)
+    assert (rolls_back.next, rolls_back.failed) == ("roll-back", False)
+    assert pauses.reason == rolls_back.reason
+
+
+def test_an_abort_rolls_back_also_where_a_failure_pauses() -> None:
+    assert judged(plan_of(**PAUSING), **HEALTHY, signals=[signal_of("abort")]).next == "roll-back"
+
+
+def test_an_operators_pause_is_no_failure_and_bakes_the_step_again() -> None:
+    verdict = judged(**HEALTHY, signals=[signal_of("pause", reason="let me look")], extra_bakes=2)
+    assert (verdict.outcome, verdict.next, verdict.failed) == ("inconclusive", "pause", False)
+    assert (verdict.step, verdict.bake, verdict.reason) == (0, 3, "paused by kim: let me look")
+
+
+@pytest.mark.parametrize(
+    ("found", "next_"),
+    [
+        (HEALTHY | {"firing": ["errors"]}, "roll-back"),
+        (BAD, "roll-back"),
+        (SILENT, "pause"),
+        (HEALTHY | {"signals": [signal_of("promote"), signal_of("pause")]}, "pause"),
+        (HEALTHY | {"signals": [signal_of("pause"), signal_of("promote-fully")]}, "promote"),
+        (HEALTHY | {"signals": [signal_of("pause"), signal_of("abort")]}, "roll-back"),
+    ],
+)
+def test_an_operators_pause_comes_after_what_speaks_against_the_candidate(found: dict[str, Any], next_: str) -> None:
+    signals = found.get("signals", [signal_of("pause")])
+    assert judged(**found | {"signals": signals}).next == next_
+
+
+@pytest.mark.parametrize(
+    ("stable", "weight", "loud"), [(179, 10, False), (180, 10, True), (19, 50, False), (20, 50, True)]
+)
+def test_a_candidate_that_is_silent_where_its_share_is_loud_is_broken(stable: int, weight: int, loud: bool) -> None:
+    plan = plan_of(strategy={"steps": [{"weight": weight, "bakeSeconds": 60}]})
+    verdict = judged(plan, candidate=Arm(), stable=Arm(stable, 0))
+    assert (stable * weight / (100 - weight) >= MIN_DUE_OF_SILENT) == loud
+    assert verdict.next == ("roll-back" if loud else "bake")
+    if loud:
+        assert verdict.reason == f"the candidate reported none of the about 20 requests expected at {weight} %"
+
+
+@pytest.mark.parametrize("wish", ["wait", "fail", "pass"])
+def test_loud_silence_fails_whatever_the_request_says_of_missing_data(wish: str) -> None:
+    plan = plan_of(guards={"errors": {}, "onNoData": wish})
+    assert judged(plan, candidate=Arm(), stable=Arm(9_000, 0)).next == "roll-back"
+
+
+def test_a_silent_stable_revision_is_never_loud() -> None:
+    assert judged(candidate=Arm(9_000, 0), stable=Arm()).next == "bake"
+
+
+def test_the_extra_bakes_of_a_long_plan_are_few_for_each_step() -> None:
+    steps = [{"weight": n / 2, "bakeSeconds": 1} for n in range(1, 101)]
+    plan = plan_of(strategy={"steps": steps})
+    at_most = MAX_EXTRA_BAKES_IN_ALL // 100
+    assert judged(plan, **SILENT, extra_bakes=at_most - 1).next == "bake"
+    verdict = judged(plan, **SILENT, extra_bakes=at_most)
+    assert (verdict.next, verdict.reason.endswith(f", including {at_most} extra bakes")) == ("roll-back", True)
+
+
+def test_promoting_fully_is_noted_as_an_operators_overruling() -> None:
+    assert judged(signals=[signal_of("promote-fully")]).forced
+    assert not judged(**HEALTHY, step=1).forced
+
+
+class TestPauses:
+    def judged(self, plan: Plan | None = None, *, failed: bool = False, **found: Any) -> Verdict:
+        return judge_pause(plan or plan_of(), Findings(**{"step": 0, "extra_bakes": 1, **found}), failed=failed)
+
+    @pytest.mark.parametrize("failed", [True, False])
+    def test_a_pause_that_is_resumed_goes_on_where_it_was(self, failed: bool) -> None:
+        verdict = self.judged(failed=failed, signals=[signal_of("resume", reason="it was us")])
+        assert (verdict.outcome, verdict.next, verdict.step, verdict.bake) == ("continue", "shift", 0, 1)
+        assert verdict.reason == "resumed by kim: it was us"
+
+    @pytest.mark.parametrize("failed", [True, False])
+    @pytest.mark.parametrize(("step", "next_"), [(0, "shift"), (1, "promote")])
+    def test_a_pause_that_is_promoted_goes_on_to_the_next_step(self, step: int, next_: str, failed: bool) -> None:
+        verdict = self.judged(failed=failed, step=step, signals=[signal_of("promote", step=step)])
+        assert (verdict.next, verdict.step) == (next_, step + 1)
+        assert verdict.reason == "promoted to the next step by kim"
+
+    def test_a_pause_that_is_promoted_fully_overrules_everything(self) -> None:
+        verdict = self.judged(failed=True, firing=["errors"], signals=[signal_of("promote-fully"), signal_of("resume")])
+        assert (verdict.next, verdict.step, verdict.forced) == ("promote", 2, True)
+
+    def test_a_pause_that_is_aborted_rolls_back_whatever_else_was_said(self) -> None:
+        words = [signal_of("abort", reason="enough"), signal_of("promote-fully"), signal_of("resume")]
+        verdict = self.judged(signals=words)
+        assert (verdict.next, verdict.reason) == ("roll-back", "aborted by kim: enough")
+
+    @pytest.mark.parametrize("failed", [True, False])
+    @pytest.mark.parametrize(
+        ("then", "outcome", "next_", "step"),
+        [("rollback", "roll-back", "roll-back", 0), ("promote", "promote", "promote", 2)],
+    )
+    def test_silence_until_the_limit_has_the_outcome_that_was_asked_for(
+        self, then: str, outcome: str, next_: str, step: int, failed: bool
+    ) -> None:
+        plan = plan_of(onFailure={"pause": {"limitSeconds": 60, "then": then}})
+        verdict = self.judged(plan, failed=failed)
+        assert (verdict.outcome, verdict.next, verdict.step) == (outcome, next_, step)
+        assert verdict.reason == "no operator decided within 60 s"
+
+    @pytest.mark.parametrize("fault", [{"firing": ["errors"]}, {"signals": [signal_of("alarm", by="errors")]}])
+    def test_an_alarm_ends_a_pause_that_was_not_for_a_failure(self, fault: dict[str, Any]) -> None:
+        verdict = self.judged(**fault)
+        assert (verdict.outcome, verdict.next, verdict.reason) == ("roll-back", "roll-back", "alarm errors fired")
+        again = self.judged(plan_of(**PAUSING), **fault)
+        assert (again.next, again.failed, again.bake) == ("pause", True, 2)
+
+    @pytest.mark.parametrize("fault", [{"firing": ["errors"]}, {"signals": [signal_of("alarm", by="errors")]}])
+    def test_an_alarm_tells_nothing_new_in_a_pause_for_a_failure(self, fault: dict[str, Any]) -> None:
+        verdict = self.judged(plan_of(onFailure={"pause": {"then": "promote"}}), failed=True, **fault)
+        assert (verdict.next, verdict.reason) == ("promote", "no operator decided within 86400 s")
+
+    @pytest.mark.parametrize("step", [1, 2])
+    def test_a_pause_after_the_last_step_can_only_promote_or_roll_back(self, step: int) -> None:
+        # The hook after the last step has failed: only the promotion is left.
+        assert self.judged(failed=True, step=step, signals=[signal_of("promote")]).next == "promote"
+        assert self.judged(failed=True, step=step).next == "roll-back"
+
+    def test_only_an_operators_decision_ends_it_before_it_is_open(self) -> None:
+        kinds = ("promote", "promote-fully", "pause", "resume", "abort", "alarm", "evidence", "promote-early")
+        assert [kind for kind in kinds if ends_pause(kind)] == ["promote", "promote-fully", "resume", "abort"]
+
+
+def test_what_a_verdict_was_about_is_heard_but_for_an_abort() -> None:
+    words = [
+        signal_of(kind).model_copy(update={"id": f"s-{n}"})
+        for n, kind in enumerate(("pause", "abort", "alarm"), start=1)
+    ]
+    assert Findings(step=0, signals=words, heard=["s-0"]).heard_by_pause == ["s-0", "s-1", "s-3"]

@@ -1,0 +1,202 @@
+"""The function judge."""
+
+# Some tests need a fixture only for what it sets up.
+# ruff: noqa: ARG002
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from headgate.analysis.judge import Evidence
+from headgate.analysis.ledger_store import now_ms
+from tests.builders import (
+    announced,
+    event,
+)
+from tests.fakes.cloudwatch import FakeCloudWatch
+
+if TYPE_CHECKING:
+    from headgate.analysis.ledger_store import LedgerStore
+    from headgate.rollouts.table import Table
+    from headgate.spec.plan import Plan
+    from tests.fakes.functions import Functions
+    from tests.fakes.services import FakeStepFunctions
+from tests.unit.functions.payloads import a_moment_later, an_hour_ago, change_record, record_of, telemetry
+
+
+class TestJudge:
+    def test_a_healthy_bake_goes_on(
+        self, table: Table, baking: str, deployed: Functions, ledgers: LedgerStore, alarm: Any
+    ) -> None:
+        deployed.call("counter", {"Records": [telemetry("7", ok=True, requests=50, sequence=1)]})
+        deployed.call("counter", {"Records": [telemetry("6", ok=True, requests=450, sequence=2)]})
+        verdict = deployed.call("judge")
+        assert (verdict["outcome"], verdict["next"], verdict["step"]) == ("promote", "promote", 1)
+        assert verdict["reason"] == "0 of 50 candidate requests failed against 0 of 450; evidence 1 < 100"
+        assert [kind for kind, _ in announced(table, "checkout-42")][1:] == [
+            "Step Baked",
+            "Step Started",
+            "Verdict Reached",
+        ]
+
+    def test_its_verdict_stands_when_it_is_asked_again(self, baking: str, deployed: Functions, alarm: Any) -> None:
+        first = deployed.call("judge")
+        alarm("ALARM")
+        assert deployed.call("judge") == first
+        assert first["outcome"] == "inconclusive"
+
+    def test_an_alarm_that_fires_rolls_back(self, baking: str, deployed: Functions, alarm: Any) -> None:
+        alarm("ALARM")
+        verdict = deployed.call("judge")
+        assert (verdict["outcome"], verdict["reason"]) == ("roll-back", "alarm checkout-errors fired")
+
+    def test_an_alarm_that_fired_before_counts_only_after_it_has_recovered(
+        self, baking: str, deployed: Functions, alarm: Any, dynamodb: Any
+    ) -> None:
+        alarm("ALARM")
+        payload = event("judge")
+        payload["plan"]["firing"] = ["checkout-errors"]
+        change_record(dynamodb, startedAt=a_moment_later())
+        assert deployed.call("judge", payload)["outcome"] == "inconclusive"
+        change_record(dynamodb, startedAt=an_hour_ago())
+        assert deployed.call("judge", payload | {"bake": 1})["outcome"] == "roll-back"
+
+    def test_after_a_pause_what_fired_in_it_counts_only_after_it_has_recovered(
+        self, paused: str, deployed: Functions, alarm: Any, dynamodb: Any
+    ) -> None:
+        # GIVEN a pause that is resumed while an alarm fires
+        alarm("ALARM")
+        deployed.call("signaller", event("rollout_signal_resume"))
+        payload = event("judge")
+        assert deployed.call("judge", payload | {"pause": 1, "failed": False, "bake": 1})["next"] == "shift"
+        # WHEN the next bake is judged, THEN it counts once it has recovered in between
+        change_record(dynamodb, watchedSince=a_moment_later())
+        assert deployed.call("judge", payload | {"bake": 1})["outcome"] == "inconclusive"
+        change_record(dynamodb, watchedSince=an_hour_ago())
+        assert deployed.call("judge", payload | {"bake": 2})["outcome"] == "roll-back"
+
+    def test_resuming_starts_from_a_clean_slate(
+        self, table: Table, baking: str, deployed: Functions, machines: FakeStepFunctions, ledgers: LedgerStore
+    ) -> None:
+        # GIVEN evidence that ended a bake, and a pause for it
+        records = [telemetry("6", ok=True, requests=90, sequence=1), telemetry("7", ok=False, requests=10, sequence=2)]
+        deployed.call("counter", {"Records": records})
+        payload = event("judge")
+        payload["plan"] |= {"pausesOnFailure": True}
+        verdict = deployed.call("judge", payload)
+        assert (verdict["outcome"], verdict["next"], verdict["failed"]) == ("roll-back", "pause", True)
+        deployed.call("pauser", event("pauser") | {"verdict": verdict})
+        # WHEN an operator resumes it
+        deployed.call("signaller", event("rollout_signal_resume"))
+        ended = deployed.call("judge", payload | {"pause": 1, "failed": True, "bake": verdict["bake"]})
+        assert (ended["next"], ended["step"], ended["bake"]) == ("shift", 0, 1)
+        assert ended["reason"] == "resumed by kim: the logs are clean"
+        # THEN nothing is held against the candidate any more, and the next time it is a signal of its own
+        ledger = ledgers.read("checkout-42")
+        assert ledger is not None
+        assert (ledger.standing("errors").evidence, ledger.restarts) == (Evidence(), 1)
+        late = [telemetry("6", ok=True, requests=90, sequence=3), telemetry("7", ok=False, requests=10, sequence=4)]
+        deployed.call("counter", {"Records": late})
+        assert list(record_of(table)["signals"]) == ["evidence-0", event("rollout_signal_resume")["id"]]
+        at = now_ms() + 1000
+        records = [
+            telemetry("6", ok=True, requests=90, sequence=5, at=at),
+            telemetry("7", ok=False, requests=10, sequence=6, at=at),
+        ]
+        deployed.call("counter", {"Records": records})
+        assert "evidence-1" in record_of(table)["signals"]
+
+    def test_a_pauses_verdict_stands_when_it_is_asked_again(
+        self, paused: str, deployed: Functions, alarm: Any, table: Table
+    ) -> None:
+        alarm("OK")
+        payload = event("judge") | {"pause": 1, "failed": False, "bake": 1}
+        first = deployed.call("judge", payload)
+        assert (first["outcome"], first["reason"]) == ("roll-back", "no operator decided within 86400 s")
+        deployed.call("signaller", event("rollout_signal_abort"))
+        assert deployed.call("judge", payload) == first
+
+    def test_a_step_that_does_not_bake_begins_to_count_when_it_is_judged(
+        self, running: Plan, deployed: Functions, alarm: Any, ledgers: LedgerStore
+    ) -> None:
+        alarm("OK")
+        payload = event("judge")
+        payload["plan"]["steps"] = [{"weight": 10.0, "bakeSeconds": 0}]
+        assert deployed.call("judge", payload)["next"] == "promote"
+        ledger = ledgers.read("checkout-42")
+        assert ledger is not None
+        assert ledger.since == {0: payload["state"]["shiftedAt"]}
+
+    def test_it_looks_at_the_last_counts_before_it_judges(self, baking: str, deployed: Functions, alarm: Any) -> None:
+        records = [
+            telemetry("6", ok=True, requests=40, sequence=1),
+            telemetry("7", ok=False, requests=4, sequence=2),
+        ]
+        deployed.call("counter", {"Records": records})
+        verdict = deployed.call("judge")
+        assert verdict["outcome"] == "roll-back"
+        assert verdict["reason"].startswith("4 of 4 candidate requests failed against 0 of 40")
+
+    def test_it_looks_also_at_what_is_too_little_for_the_counter_to_look_at(
+        self, baking: str, deployed: Functions, ledgers: LedgerStore
+    ) -> None:
+        records = [telemetry("6", ok=True, requests=40, sequence=1), telemetry("7", ok=False, requests=1, sequence=2)]
+        deployed.call("counter", {"Records": records})
+        before = ledgers.read("checkout-42")
+        assert before is not None
+        assert before.standings == {}
+        deployed.call("judge")
+        after = ledgers.read("checkout-42")
+        assert after is not None
+        assert after.standing("errors").evidence.value > 1
+
+    def test_slow_requests_are_reason_enough(self, guarded: Any, table: Table, deployed: Functions) -> None:
+        payload = guarded(errors={}, latency={"thresholdMs": 100})
+        records = [
+            telemetry("6", ok=True, requests=90, sequence=1),
+            telemetry("7", ok=True, requests=20, sequence=2, took=250.0),
+        ]
+        deployed.call("counter", {"Records": records})
+        verdict = deployed.call("judge", payload)
+        assert verdict["outcome"] == "roll-back"
+        assert verdict["reason"].startswith("20 of 20 candidate requests took more than 100 ms against 0 of 90; ")
+        baked = dict(announced(table, "checkout-42"))["Step Baked"]
+        assert baked["endedBy"] == "evidence"
+        failures = {told["measure"]: told["candidate"]["failures"] for told in baked["evidence"]["measures"]}
+        assert failures == {"errors": 0, "latency": 20}
+
+    def test_a_candidate_that_is_good_enough_is_promoted_early(
+        self, guarded: Any, table: Table, deployed: Functions
+    ) -> None:
+        payload = guarded(errors={}, promoteEarly={"worse": 1.0, "beta": 0.05})
+        payload["plan"]["steps"].append({"weight": 50.0, "bakeSeconds": 60})
+        records = [telemetry("6", ok=False, requests=90, sequence=1), telemetry("7", ok=True, requests=90, sequence=2)]
+        deployed.call("counter", {"Records": records})
+        verdict = deployed.call("judge", payload)
+        assert (verdict["outcome"], verdict["next"], verdict["step"]) == ("promote", "promote", 2)
+        assert verdict["reason"] == (
+            "0 of 90 candidate requests failed against 90 of 90; a candidate 2 times as bad is ruled out at 0.05"
+        )
+        assert dict(announced(table, "checkout-42"))["Step Baked"]["endedBy"] == "promote-early"
+
+    def test_what_cloudwatch_has_by_now_is_looked_at_once(
+        self, guarded: Any, deployed: Functions, ledgers: LedgerStore
+    ) -> None:
+        # GIVEN a bake of which CloudWatch has told nothing yet
+        minute = (int(time.time()) // 60 - 5) * 60_000
+        payload = guarded(shifted_at=minute - 60_000, errors={}, evidence="cloudwatch")
+        points = {("Invocations", "7"): 50.0, ("Errors", "7"): 25.0, ("Invocations", "6"): 450.0}
+        cloudwatch = FakeCloudWatch()
+        cloudwatch.values |= {key: {minute: value} for key, value in points.items()}
+        detach = cloudwatch.attach(deployed.client("cloudwatch"))
+        # WHEN the bake is judged, THEN its counts decide
+        try:
+            verdict = deployed.call("judge", payload)
+        finally:
+            detach()
+        assert verdict["outcome"] == "roll-back"
+        assert verdict["reason"].startswith("25 of 50 candidate requests failed against 0 of 450; evidence ")
+        ledger = ledgers.read("checkout-42")
+        assert ledger is not None
+        assert list(ledger.minutes) == [f"{minute // 60_000}/errors"]

@@ -1,0 +1,156 @@
+"""The function planner."""
+
+# Some tests need a fixture only for what it sets up.
+# ruff: noqa: ARG002
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ConnectTimeoutError
+
+from headgate.errors import RequestRefused
+from headgate.spec.plan import Plan
+from tests.builders import (
+    TARGET,
+    TARGET_KEY,
+    event,
+)
+from tests.fakes.services import FakeLambda, Refusal
+from tests.fakes.sqs import arn
+from tests.fakes.stacks import FakeStacks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.fakes.functions import Functions
+
+
+class TestPlanner:
+    @pytest.fixture
+    def asked(self, checkout: FakeLambda) -> FakeLambda:
+        """The hooks that the request names can be asked."""
+        checkout.others = dict.fromkeys(("headgate-smoke-tester", "headgate-version-checker"), dict)
+        return checkout
+
+    @pytest.fixture(autouse=True)
+    def stacks(self, deployed: Functions) -> Iterator[FakeStacks]:
+        """CloudFormation; no stack owns anything."""
+        fake = FakeStacks()
+        detach = fake.attach(deployed.client("cloudformation"))
+        yield fake
+        detach()
+
+    def test_it_warns_of_an_alias_that_a_stack_owns(
+        self, deployed: Functions, alarm: Any, asked: FakeLambda, stacks: FakeStacks
+    ) -> None:
+        alarm("OK")
+        stacks.owned["arn:aws:lambda:eu-central-1:123456789012:function:checkout:live"] = ("shop", "CheckoutAliaslive")
+        plan = deployed.call("planner")["plan"]
+        warning = (
+            "target.alias: checkout:live is resource CheckoutAliaslive of the CloudFormation stack shop, and deploying "
+            "that stack may move it; create the alias outside the stack, or as AWS::Lambda::Alias with a literal "
+            "FunctionVersion, and use neither AutoPublishAlias nor DeploymentPreference for it"
+        )
+        assert plan["warnings"] == [warning]
+        assert plan | {"warnings": []} == event("acquirer")["plan"]
+
+    @pytest.mark.parametrize(
+        "failure",
+        [Refusal("AccessDenied"), Refusal("Throttling", "Rate exceeded"), ConnectTimeoutError(endpoint_url="there")],
+    )
+    def test_a_look_that_fails_costs_a_warning_and_not_the_rollout(
+        self, deployed: Functions, alarm: Any, asked: FakeLambda, stacks: FakeStacks, failure: Exception
+    ) -> None:
+        alarm("OK")
+        stacks.failure = failure
+        assert deployed.call("planner")["plan"] == event("acquirer")["plan"]
+        assert stacks.asked == 1  # It is not tried again: nobody waits for it.
+
+    def test_it_refuses_a_hook_that_does_not_exist(self, deployed: Functions, alarm: Any, asked: FakeLambda) -> None:
+        alarm("OK")
+        del asked.others["headgate-version-checker"]
+        with pytest.raises(RequestRefused, match=r"hooks\.\w+\[0\]\.lambda: headgate-version-checker cannot be called"):
+            deployed.call("planner")
+
+    @pytest.mark.parametrize("then", ["rollback", "promote"])
+    def test_it_notes_what_becomes_of_a_failure(self, deployed: Functions, then: str) -> None:
+        wish = {"pause": {"at": "zero", "limitSeconds": 60, "then": then}}
+        payload = {"request": {"target": TARGET, "onFailure": wish}, "executionName": "by-hand"}
+        plan = deployed.call("planner", payload)["plan"]
+        assert (plan["pausesOnFailure"], plan["pause"]) == (True, wish["pause"])
+
+    def test_it_works_the_request_out(self, deployed: Functions, alarm: Any, asked: FakeLambda) -> None:
+        alarm("OK")
+        expected = {name: event("acquirer")[name] for name in ("request", "plan")}
+        assert deployed.call("planner") == expected
+
+    def test_it_notes_the_alarms_that_fire_already(self, deployed: Functions, alarm: Any, asked: FakeLambda) -> None:
+        alarm("ALARM")
+        assert deployed.call("planner")["plan"]["firing"] == ["checkout-errors"]
+
+    def test_it_refuses_a_firing_alarm_where_alarms_are_strict(
+        self, deployed: Functions, alarm: Any, asked: FakeLambda
+    ) -> None:
+        alarm("ALARM")
+        payload = event("planner")
+        payload["request"]["guards"]["strictAlarms"] = True
+        with pytest.raises(RequestRefused, match=r"guards\.alarms: checkout-errors fires already"):
+            deployed.call("planner", payload)
+
+    def test_it_refuses_an_alarm_that_does_not_exist(self, aws: None, deployed: Functions, asked: FakeLambda) -> None:
+        with pytest.raises(RequestRefused, match=r"guards\.alarms: no alarm is named checkout-errors"):
+            deployed.call("planner")
+
+    @pytest.mark.parametrize("where", ["eu-central-1:999999999999", "us-east-1:123456789012"])
+    def test_it_refuses_a_target_elsewhere(self, deployed: Functions, where: str) -> None:
+        target = TARGET | {"function": f"arn:aws:lambda:{where}:function:checkout"}
+        with pytest.raises(RequestRefused, match="this Headgate serves 123456789012, eu-central-1"):
+            deployed.call("planner", {"request": {"target": target}, "executionName": "e-1"})
+
+    def test_it_refuses_a_target_of_another_partition(self, deployed: Functions) -> None:
+        target = TARGET | {"function": "arn:aws-cn:lambda:eu-central-1:123456789012:function:checkout"}
+        with pytest.raises(RequestRefused, match=r"target\.function: is in partition aws-cn; this Headgate"):
+            deployed.call("planner", {"request": {"target": target}, "executionName": "e-1"})
+
+    def test_it_refuses_to_compare_errors_without_telemetry(
+        self, deployed: Functions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(deployed.module("planner").planner, "telemetry", False)
+        with pytest.raises(RequestRefused, match=r"guards\.errors: .* set the stack's parameter Telemetry to true"):
+            deployed.call("planner")
+
+    @pytest.mark.parametrize(("source", "mode"), [(arn("orders"), "split"), (arn("orders.fifo"), "ramp")])
+    def test_it_finds_the_alias_and_the_mode_of_a_consumer(
+        self, deployed: Functions, asked: FakeLambda, source: str, mode: str
+    ) -> None:
+        mapping = asked.map(time.time, source)
+        target = {"kind": "event-source", "mapping": mapping.uuid}
+        guards = {"source": {"deadLetters": 0}}
+        answer = deployed.call("planner", {"request": {"target": target, "guards": guards}, "executionName": "e-1"})
+        plan = Plan.model_validate(answer["plan"])
+        assert (plan.target.to_wire(), plan.alias.key) == (target | {"mode": mode}, TARGET_KEY)
+        assert plan.driver.endswith("event-source-driver")
+        # What was asked for stays as it was: the same request again is a duplicate.
+        assert answer["request"]["target"] == target
+
+    def test_it_refuses_a_guard_that_a_consumer_gives_no_evidence_for(
+        self, deployed: Functions, asked: FakeLambda
+    ) -> None:
+        target = {"kind": "event-source", "mapping": asked.map(time.time, arn("orders")).uuid, "mode": "ramp"}
+        payload = {"request": {"target": target, "guards": {"errors": {}}}, "executionName": "e-1"}
+        with pytest.raises(RequestRefused, match=r"guards\.errors: compares both versions, and in a ramp"):
+            deployed.call("planner", payload)
+
+    def test_it_refuses_limits_of_a_source_for_an_alias(self, deployed: Functions, asked: FakeLambda) -> None:
+        payload = {"request": {"target": TARGET, "guards": {"source": {"deadLetters": 0}}}, "executionName": "e-1"}
+        with pytest.raises(
+            RequestRefused, match=r"guards\.source: is only for targets of kind event-source, not lambda-alias"
+        ):
+            deployed.call("planner", payload)
+
+    def test_the_executions_name_serves_as_id_where_the_request_has_none(self, deployed: Functions) -> None:
+        answer = deployed.call("planner", {"request": {"target": TARGET}, "executionName": "by-hand"})
+        assert answer["plan"]["rolloutId"] == answer["request"]["id"] == "by-hand"

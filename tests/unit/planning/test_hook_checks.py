@@ -1,0 +1,237 @@
+"""The hooks of a request are held against what there is, and made ready for the plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from headgate.aws.place import Place
+from headgate.ecs_tasks.limits import TaskLimits
+from headgate.ecs_tasks.request import MAX_OVERRIDES
+from headgate.errors import RequestRefused
+from headgate.planning.hook_checks import HookChecks
+from headgate.spec.request import read_request
+from tests.builders import ACCOUNT, REGION, TARGET, TARGET_KEY, event
+from tests.fakes.ecs import DEFINITION, DEFINITION_ARN, SUBNETS, FakeEcs
+from tests.fakes.services import FakeLambda, Refusal, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOAD_TEST = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:load-test"
+TASK: dict[str, Any] = {"cluster": "jobs", "taskDefinition": "migrate:3", "networkConfiguration": SUBNETS}
+STAGES = ("beforeTraffic", "beforeStep", "afterStep", "afterTraffic", "onRollback")
+
+
+class FakeMachines(Service):
+    """State machines by their ARN."""
+
+    def __init__(self) -> None:
+        self.machines: dict[str, dict[str, Any]] = {LOAD_TEST: {"type": "STANDARD", "status": "ACTIVE"}}
+        self.refusal: Refusal | None = None
+        self.asked: list[str] = []
+
+    def DescribeStateMachine(self, stateMachineArn: str, includedData: str) -> dict[str, Any]:  # noqa: N802, N803
+        self.asked.append(stateMachineArn)
+        assert includedData == "METADATA_ONLY"
+        if self.refusal:
+            raise self.refusal
+        if stateMachineArn not in self.machines:
+            raise Refusal("StateMachineDoesNotExist", f"State Machine Does Not Exist: '{stateMachineArn}'")
+        return self.machines[stateMachineArn]
+
+
+class World:
+    """Lambda, Step Functions and ECS, with one thing of each that may be a hook."""
+
+    def __init__(self) -> None:
+        self.functions, self.machines, self.ecs = FakeLambda(), FakeMachines(), FakeEcs()
+        self.functions.others = {"smoke": dict}
+        clients = [boto3.client(name, region_name=REGION) for name in ("lambda", "stepfunctions")]
+        self.detach = [fake.attach(one) for fake, one in zip((self.functions, self.machines), clients, strict=True)]
+        place = Place("aws", ACCOUNT, REGION)
+        self.checks = HookChecks(
+            *clients, self.ecs, place=place, tasks=TaskLimits(ACCOUNT, "jobs/*", "migr*", may_register=False)
+        )
+
+    def settle(self, rollout_id: str = "checkout-42", **hooks: Any) -> dict[str, Any]:
+        request = read_request({"id": rollout_id, "target": TARGET, "hooks": hooks}, "unused")
+        return self.checks.settle(request).to_wire()
+
+    def refusal(self, **hooks: Any) -> str:
+        with pytest.raises(RequestRefused) as refused:
+            self.settle(**hooks)
+        return str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def world(_nobodys_account: None) -> Iterator[World]:
+    made = World()
+    yield made
+    for detach in made.detach:
+        detach()
+
+
+@pytest.fixture(autouse=True)
+def anew(world: World) -> None:
+    """Each test finds what there was at first."""
+    world.machines.machines = {LOAD_TEST: {"type": "STANDARD", "status": "ACTIVE"}}
+    world.machines.refusal = None
+    world.machines.asked.clear()
+    world.ecs.definition = DEFINITION
+
+
+def test_a_function_is_left_as_it_is(world: World) -> None:
+    hook = {"lambda": "smoke", "timeoutSeconds": 60, "config": {"cases": []}}
+    assert world.settle(beforeTraffic=[hook])["beforeTraffic"] == [hook]
+
+
+def test_a_function_that_is_not_there_is_refused(world: World) -> None:
+    assert world.refusal(beforeTraffic=[{"lambda": "nobody"}]) == (
+        "hooks.beforeTraffic[0].lambda: nobody cannot be called: Function not found: nobody"
+    )
+
+
+@pytest.mark.parametrize("code", ["ValidationException", "InvalidParameterValueException"])
+def test_what_is_no_functions_name_is_refused_at_once(world: World, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    def refuse(FunctionName: str) -> None:  # noqa: N803 - as Lambda spells it
+        raise Refusal(code, f"Value '{FunctionName}' failed to satisfy constraint")
+
+    monkeypatch.setattr(world.functions, "GetFunctionConfiguration", refuse)
+    assert world.refusal(afterTraffic=[{"ecsTask": TASK}, {"lambda": "no name!"}]) == (
+        "hooks.afterTraffic[1].lambda: no name! cannot be called: Value 'no name!' failed to satisfy constraint"
+    )
+
+
+@pytest.mark.parametrize("name", ["load-test", LOAD_TEST])
+def test_a_state_machine_is_planned_by_its_arn(world: World, name: str) -> None:
+    hook = {"stateMachine": name, "timeoutSeconds": 600, "config": {"users": 40}}
+    settled = world.settle(beforeStep=[hook], afterTraffic=[hook])
+    assert settled["beforeStep"] == settled["afterTraffic"] == [hook | {"stateMachine": LOAD_TEST}]
+    assert world.machines.asked == [LOAD_TEST]  # Once, however often it is named.
+
+
+@pytest.mark.parametrize(
+    ("machine", "found", "told"),
+    [
+        ("nothing", None, "nothing cannot be called: State Machine Does Not Exist: "),
+        (
+            "load-test",
+            {"type": "EXPRESS", "status": "ACTIVE"},
+            "load-test is an Express state machine, and Headgate cannot wait for its end",
+        ),
+        ("load-test", {"type": "STANDARD", "status": "DELETING"}, "load-test is DELETING; name one that is ACTIVE"),
+        (
+            LOAD_TEST.replace(ACCOUNT, "210987654321"),
+            None,
+            f"is in 210987654321, {REGION}; this Headgate serves {ACCOUNT}, {REGION}",
+        ),
+        (LOAD_TEST.replace(REGION, "us-west-1"), None, f"is in {ACCOUNT}, us-west-1; this Headgate serves {ACCOUNT}"),
+    ],
+)
+def test_a_state_machine_that_cannot_be_run_to_its_end_is_refused(
+    world: World, machine: str, found: Any, told: str
+) -> None:
+    if found:
+        world.machines.machines[LOAD_TEST] = found
+    given = [{"lambda": "smoke"}, {"stateMachine": machine}]
+    assert world.refusal(afterStep=given).startswith(f"hooks.afterStep[1].stateMachine: {told}")
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [("AccessDeniedException", RequestRefused), ("ThrottlingException", ClientError)]
+)
+def test_whoever_does_not_say_whether_there_is_one_is_asked_again(
+    world: World, code: str, error: type[Exception]
+) -> None:
+    world.machines.refusal = Refusal(code)
+    with pytest.raises(error):
+        world.settle(afterStep=[{"stateMachine": "load-test"}])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_task_gets_an_id_of_its_own_and_is_told_the_target(world: World, stage: str) -> None:
+    hook = {"ecsTask": TASK, "timeoutSeconds": 900}
+    first, second = world.settle(**{stage: [hook, hook]})[stage]
+    assert first == {
+        "ecsTask": {**TASK, "id": f"checkout-42/{stage}/0", "environment": {"HEADGATE_TARGET": TARGET_KEY}},
+        "timeoutSeconds": 900,
+    }
+    assert second["ecsTask"]["id"] == f"checkout-42/{stage}/1"
+
+
+def test_what_a_request_says_of_its_task_is_kept(world: World) -> None:
+    task = {**TASK, "id": "smoke-1", "environment": {"USERS": "40", "HEADGATE_TARGET": "elsewhere"}}
+    [hook] = world.settle(beforeTraffic=[{"ecsTask": task}])["beforeTraffic"]
+    assert hook["ecsTask"]["id"] == "smoke-1"
+    assert hook["ecsTask"]["environment"] == {"USERS": "40", "HEADGATE_TARGET": TARGET_KEY}
+
+
+def test_the_ids_of_long_rollouts_fit_and_differ(world: World) -> None:
+    ids = []
+    for rollout_id in ("x" * 128, "x" * 127 + "y"):
+        hooks = world.settle(rollout_id, onRollback=[{"ecsTask": TASK}, {"ecsTask": TASK}])["onRollback"]
+        assert hooks == world.settle(rollout_id, onRollback=[{"ecsTask": TASK}, {"ecsTask": TASK}])["onRollback"]
+        ids += [hook["ecsTask"]["id"] for hook in hooks]
+    assert len(set(ids)) == 4
+    assert max(map(len, ids)) == 128
+
+
+REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "no such definition": ({"taskDefinition": "nothing"}, {}, "taskDefinition: nothing: Unable to describe"),
+    "somebody elses": (
+        {"taskDefinition": DEFINITION_ARN.replace(ACCOUNT, "210987654321")},
+        {},
+        f"taskDefinition: is in 210987654321; this Headgate serves {ACCOUNT}",
+    ),
+    "an unknown container": (
+        {"overrides": {"containers": {"web": {"cpu": 64}}}},
+        {},
+        f"overrides.containers.web: {DEFINITION_ARN} has no such container; it has app, router",
+    ),
+    "no subnets": ({"networkConfiguration": None}, {}, "networkConfiguration.subnets: is missing"),
+    "no size of Fargate's": (
+        {"launchType": "FARGATE", "overrides": {"cpu": 300}},
+        {},
+        "overrides.cpu: 300 is not a size of Fargate",
+    ),
+    "a revision that is gone": ({}, {"status": "INACTIVE"}, "taskDefinition: migrate:3 is INACTIVE"),
+    "a role that may not be passed": (
+        {},
+        {"taskRoleArn": f"arn:aws:iam::{ACCOUNT}:role/admin"},
+        f"taskDefinition: its taskRoleArn arn:aws:iam::{ACCOUNT}:role/admin may not be passed",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_task_that_could_not_run_is_refused_before_anything_starts(world: World, what: str) -> None:
+    fields, definition, told = REFUSED[what]
+    world.ecs.definition = DEFINITION | definition
+    hooks = [{"lambda": "smoke"}, {"ecsTask": TASK | fields}]
+    assert world.refusal(afterTraffic=hooks).startswith(f"hooks.afterTraffic[1].ecsTask: {told}")
+
+
+def test_what_its_containers_will_be_told_of_the_rollout_must_fit_too(world: World) -> None:
+    def hook(characters: int) -> dict[str, Any]:
+        return {"ecsTask": TASK | {"environment": {"LONG": "x" * characters}}}
+
+    # GIVEN a value that fits twice, once for each container, and nothing beside it
+    most = MAX_OVERRIDES // 2 - 100
+    assert world.refusal(beforeTraffic=[hook(most)]).startswith("hooks.beforeTraffic[0].ecsTask: overrides: are ")
+    # THEN there is room where some is left for the rest
+    assert world.settle(beforeTraffic=[hook(most - 800)])
+
+
+def test_the_hooks_in_events_can_all_be_asked(world: World) -> None:
+    detail = event("rollout_requested_hooks")["detail"]
+    hooks = detail["hooks"]
+    world.functions.others = {"smoke": dict, "headgate-smoke-tester": dict, "headgate-version-checker": dict}
+    world.ecs.definition = DEFINITION | {"taskDefinitionArn": DEFINITION_ARN.replace("migrate", "smoke")}
+    settled = world.settle(detail["id"], **hooks)
+    assert settled["beforeTraffic"][0]["ecsTask"]["id"] == "checkout-43/beforeTraffic/0"
+    assert settled["afterStep"][0]["stateMachine"] == LOAD_TEST
+    assert settled["afterTraffic"] == hooks["afterTraffic"]

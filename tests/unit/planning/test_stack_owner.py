@@ -1,0 +1,87 @@
+"""Which stack a resource belongs to, as CloudFormation tells it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from headgate.aws.place import Place
+from headgate.planning.stack_owner import StackOwner, StackOwners, impatient_client
+from tests.builders import ACCOUNT, REGION, ROOT
+from tests.fakes.services import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+from tests.fakes.stacks import ALIAS, FakeStacks
+
+
+@pytest.fixture(scope="module")
+def client(_nobodys_account: None) -> Any:
+    return boto3.client("cloudformation")
+
+
+@pytest.fixture
+def fake(client: Any) -> Iterator[FakeStacks]:
+    fake = FakeStacks()
+    detach = fake.attach(client)
+    yield fake
+    detach()
+
+
+@pytest.fixture
+def stacks(client: Any, fake: FakeStacks) -> StackOwners:
+    return StackOwners(client, Place("aws", ACCOUNT, REGION))
+
+
+def test_a_resource_of_no_stack_has_no_owner(stacks: StackOwners) -> None:
+    assert stacks.owner_of(ALIAS) is None
+
+
+def test_an_owner_is_found_among_the_other_resources_of_its_stack(fake: FakeStacks, stacks: StackOwners) -> None:
+    fake.owned |= {"checkout": ("shop", "Checkout"), ALIAS: ("shop", "Live"), "basket": ("other", "Basket")}
+    assert stacks.owner_of(ALIAS) == StackOwner("shop", "Live")
+
+
+def test_of_a_stack_with_more_resources_than_it_tells_at_once_the_name_is_known(
+    fake: FakeStacks, stacks: StackOwners
+) -> None:
+    fake.owned |= {f"queue-{number}": ("shop", f"Queue{number}") for number in range(100)} | {ALIAS: ("shop", "Live")}
+    assert stacks.owner_of(ALIAS) == StackOwner("shop", "")
+
+
+def test_a_warning_names_the_alias_the_stack_and_the_resource_where_it_is_known() -> None:
+    warning = StackOwner("shop", "Live").warning_about("checkout:live")
+    assert warning.startswith("target.alias: checkout:live is resource Live of the CloudFormation stack shop, and ")
+    assert " is a resource of the CloudFormation stack shop, and " in StackOwner("shop", "").warning_about(
+        "checkout:live"
+    )
+
+
+@pytest.mark.parametrize("status", ["DELETE_COMPLETE", "DELETE_SKIPPED"])
+def test_a_stack_that_was_deleted_owns_nothing_any_more(fake: FakeStacks, stacks: StackOwners, status: str) -> None:
+    fake.owned[ALIAS], fake.status = ("shop", "Live"), status
+    assert stacks.owner_of(ALIAS) is None
+
+
+@pytest.mark.parametrize(
+    "failure", [Refusal("AccessDenied"), Refusal("ValidationError", "1 validation error detected: too long")]
+)
+def test_what_is_no_answer_is_not_taken_for_one(fake: FakeStacks, stacks: StackOwners, failure: Refusal) -> None:
+    fake.failure = failure
+    with pytest.raises(ClientError):
+        stacks.owner_of(ALIAS)
+
+
+def test_its_client_neither_waits_nor_tries_again() -> None:
+    config = impatient_client().meta.config
+    assert config.connect_timeout + config.read_timeout <= 3
+    assert config.retries["total_max_attempts"] == 1
+
+
+def test_the_planner_may_ask_about_any_stack_of_its_own_account_and_region() -> None:
+    template = (ROOT / "template.yaml").read_text("utf-8")
+    _, _, statement = template.partition("Action: cloudformation:DescribeStackResources\n")
+    assert statement.split("\n")[0].endswith("cloudformation:${AWS::Region}:${AWS::AccountId}:stack/*")

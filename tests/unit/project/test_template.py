@@ -1,0 +1,369 @@
+"""What must hold for every rule, invocation, mapping, queue, function and statement of template.yaml.
+
+A test's name says what is missing, its parameter where; docs/how-it-works.md has the table of deliveries.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from cfnlint.decode import cfn_yaml
+
+from headgate.aws.observability import NAMESPACE, SERVICE
+from headgate.rollouts.recovery import UNSETTLED_METRIC
+from tests.builders import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATH = ROOT / "template.yaml"
+TEMPLATE = cfn_yaml.load(str(PATH))
+LINES = PATH.read_text("utf-8").splitlines()
+RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
+GLOBALS: dict[str, Any] = TEMPLATE["Globals"]["Function"]
+BY_EVENTBRIDGE = {"EventBridgeRule", "CloudWatchEvent", "Schedule", "ScheduleV2"}
+ASYNCHRONOUS = BY_EVENTBRIDGE | {"SNS", "S3", "CloudWatchLogs", "IoTRule"}
+STREAMS = {"Kinesis", "DynamoDB"}
+FOURTEEN_DAYS = 1_209_600
+TIMES_TIMEOUT = 6
+"""https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html"""
+LEAST_RECEIVES = 5
+"""Ditto: fewer, and a message is given up while Lambda itself is throttled."""
+
+
+class Delivery(NamedTuple):
+    """Something that is delivered: where the template says so, and how."""
+
+    name: str
+    """As in the documentation's table: a resource, or ``Function.Event``."""
+    settings: dict[str, Any]
+
+
+def resources(kind: str) -> dict[str, dict[str, Any]]:
+    """Properties of all resources of a type, by logical id."""
+    return {name: found["Properties"] for name, found in RESOURCES.items() if found["Type"] == kind}
+
+
+FUNCTIONS = resources("AWS::Serverless::Function")
+QUEUES = resources("AWS::SQS::Queue")
+ALARMS = resources("AWS::CloudWatch::Alarm")
+
+
+def events(kinds: set[str]) -> list[Delivery]:
+    """The events of functions and state machines that are of one of these types."""
+    return [
+        Delivery(f"{name}.{event}", found["Properties"])
+        for kind in ("AWS::Serverless::Function", "AWS::Serverless::StateMachine")
+        for name, properties in resources(kind).items()
+        for event, found in properties.get("Events", {}).items()
+        if found["Type"] in kinds
+    ]
+
+
+def rule_targets() -> list[Delivery]:
+    """Targets of EventBridge rules and schedules, those included that SAM makes."""
+    rules = resources("AWS::Events::Rule") | resources("AWS::Scheduler::Schedule")
+    return [
+        *(
+            Delivery(name, target)
+            for name, rule in rules.items()
+            for target in rule.get("Targets", [rule.get("Target", {})])
+        ),
+        *events(BY_EVENTBRIDGE),
+    ]
+
+
+def invoked_asynchronously() -> list[str]:
+    """Functions that EventBridge, SNS and the like invoke."""
+    by_events = {delivery.name.split(".")[0] for delivery in events(ASYNCHRONOUS)}
+    by_rules = {logical_id(target.settings.get("Arn")) for target in rule_targets()}
+    by_topics = {logical_id(one.get("Endpoint")) for one in resources("AWS::SNS::Subscription").values()}
+    return sorted((by_events | by_rules | by_topics) & FUNCTIONS.keys())
+
+
+def logical_id(reference: Any) -> str:
+    """The resource that a Ref or GetAtt names; empty where it is neither."""
+    if not isinstance(reference, dict):
+        return ""
+    named = reference.get("Ref") or reference.get("Fn::GetAtt") or ""
+    return str(named[0] if isinstance(named, list) else named).split(".")[0]
+
+
+def statements(node: Any = TEMPLATE) -> Iterator[Any]:
+    """Every policy statement in the template."""
+    if isinstance(node, dict):
+        if "Effect" in node and "Action" in node:
+            yield node
+        for child in node.values():
+            yield from statements(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from statements(child)
+
+
+def allows_everything(statement: dict[str, Any]) -> bool:
+    resource = statement.get("Resource", [])
+    return "*" in (resource if isinstance(resource, list) else [resource])
+
+
+UNSCOPED = [(statement.start_mark.line, statement) for statement in statements() if allows_everything(statement)]
+
+
+def named(deliveries: list[Delivery]) -> Any:
+    """Parameters of a test, each under its own name."""
+    return pytest.mark.parametrize("delivery", deliveries, ids=lambda delivery: delivery.name)
+
+
+# EventBridge
+
+
+@named(rule_targets())
+def test_a_rules_target_says_how_often_it_is_tried_for_how_long_and_where_it_goes_then(delivery: Delivery) -> None:
+    retry = delivery.settings.get("RetryPolicy", {})
+    for field in ("MaximumRetryAttempts", "MaximumEventAgeInSeconds"):
+        assert field in retry, f"{delivery.name}: give its RetryPolicy a {field}"
+    assert logical_id(delivery.settings.get("DeadLetterConfig", {}).get("Arn")) in QUEUES, (
+        f"{delivery.name}: give it a DeadLetterConfig whose Arn is one of the queues {', '.join(QUEUES)}"
+    )
+
+
+@pytest.mark.parametrize("function", invoked_asynchronously())
+def test_an_asynchronous_invocation_says_how_often_it_is_tried_for_how_long_and_where_it_goes_then(
+    function: str,
+) -> None:
+    config = FUNCTIONS[function].get("EventInvokeConfig", {})
+    for field in ("MaximumRetryAttempts", "MaximumEventAgeInSeconds"):
+        assert field in config, f"{function} is invoked asynchronously: give its EventInvokeConfig a {field}"
+    assert failure_destination(config) in QUEUES, (
+        f"{function} is invoked asynchronously: give its EventInvokeConfig a DestinationConfig.OnFailure"
+    )
+
+
+def failure_destination(settings: dict[str, Any]) -> str:
+    return logical_id(settings.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination"))
+
+
+# Event source mappings
+
+
+def test_mappings_are_written_as_events_of_their_function_where_these_tests_look() -> None:
+    written_out = list(resources("AWS::Lambda::EventSourceMapping"))
+    assert not written_out, f"write {', '.join(written_out)} as Events of the function"
+
+
+@named(events(STREAMS))
+def test_a_streams_mapping_says_what_becomes_of_a_batch_that_fails(delivery: Delivery) -> None:
+    wanted = ("MaximumRetryAttempts", "MaximumRecordAgeInSeconds", "BisectBatchOnFunctionError")
+    for field in wanted:
+        assert field in delivery.settings, f"{delivery.name}: choose its {field}"
+    assert delivery.settings.get("FunctionResponseTypes") == ["ReportBatchItemFailures"], delivery.name
+    assert failure_destination(delivery.settings) in QUEUES, f"{delivery.name}: give it a DestinationConfig.OnFailure"
+
+
+@named(events({"SQS"}))
+def test_a_queues_mapping_reports_single_messages_and_has_a_limit(delivery: Delivery) -> None:
+    assert delivery.settings.get("FunctionResponseTypes") == ["ReportBatchItemFailures"], (
+        f"{delivery.name}: one bad message must not bring the batch back; report batch item failures"
+    )
+    concurrency = delivery.settings.get("ScalingConfig", {}).get("MaximumConcurrency")
+    assert concurrency is not None, f"{delivery.name}: a flood needs a limit; set ScalingConfig.MaximumConcurrency"
+    assert 2 <= concurrency <= 1000
+
+
+@named(events({"SQS"}))
+def test_a_queue_hides_a_message_for_six_times_the_timeout_of_its_function(delivery: Delivery) -> None:
+    queue = logical_id(delivery.settings["Queue"])
+    timeout = FUNCTIONS[delivery.name.split(".")[0]].get("Timeout", GLOBALS["Timeout"])
+    hidden = QUEUES[queue].get("VisibilityTimeout", 30)
+    assert hidden >= TIMES_TIMEOUT * timeout, (
+        f"{queue}: VisibilityTimeout {hidden} is less than {TIMES_TIMEOUT} x {timeout}, the timeout of its function"
+    )
+
+
+# Queues
+
+CONSUMED = {logical_id(mapping.settings["Queue"]) for mapping in events({"SQS"})}
+
+
+@named(events({"SQS"}))
+def test_a_queue_with_a_consumer_has_dead_letters_of_its_own_kind(delivery: Delivery) -> None:
+    queue = logical_id(delivery.settings["Queue"])
+    redrive = QUEUES[queue].get("RedrivePolicy", {})
+    letters = logical_id(redrive.get("deadLetterTargetArn"))
+    assert letters in QUEUES, f"{queue}: give it a RedrivePolicy"
+    assert redrive["maxReceiveCount"] >= LEAST_RECEIVES, f"{queue}: give a message {LEAST_RECEIVES} tries at least"
+    assert QUEUES[queue].get("FifoQueue") == QUEUES[letters].get("FifoQueue"), f"{queue}, {letters}: one is FIFO"
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_a_queue_keeps_messages_as_long_as_sqs_can_and_takes_the_key_of_whoever_has_one(queue: str) -> None:
+    # A standard queue's dead letters keep the time of their first queue: theirs must not be shorter.
+    assert QUEUES[queue].get("MessageRetentionPeriod") == FOURTEEN_DAYS, f"{queue}: keep messages for 14 days"
+    assert "KmsMasterKeyId" in QUEUES[queue], f"{queue}: encrypt it with the key that is given, if one is"
+
+
+@pytest.mark.parametrize(
+    "queue", sorted(QUEUES.keys() - {logical_id(one.settings["Queue"]) for one in events({"SQS"})})
+)
+def test_a_queue_that_nothing_consumes_has_an_alarm_on_its_first_message(queue: str) -> None:
+    alarms = [
+        alarm
+        for alarm in ALARMS.values()
+        if alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
+        and [logical_id(one["Value"]) for one in alarm["Dimensions"]] == [queue]
+    ]
+    assert alarms, f"{queue}: nobody would look; add an alarm on ApproximateNumberOfMessagesVisible"
+    assert all(alarm["Threshold"] == 0 and alarm["AlarmActions"] for alarm in alarms)
+
+
+# Alarms
+
+
+@pytest.mark.parametrize("alarm", ALARMS)
+def test_an_alarm_tells_somebody_and_is_quiet_while_nothing_is_measured(alarm: str) -> None:
+    assert [logical_id(action) for action in ALARMS[alarm]["AlarmActions"]] == ["Notifications"], alarm
+    assert ALARMS[alarm]["TreatMissingData"] == "notBreaching", alarm
+
+
+def test_the_alarm_on_what_stays_unsettled_reads_what_the_warden_tells() -> None:
+    alarm = ALARMS["UnsettledAlarm"]
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == (NAMESPACE, UNSETTLED_METRIC, "Maximum")
+    # An alarm reads the metric with exactly its dimensions.
+    dimensions = {one["Name"]: one["Value"] for one in alarm["Dimensions"]}
+    assert (dimensions.keys(), logical_id(dimensions["FunctionName"])) == ({"FunctionName", "service"}, "Warden")
+    assert dimensions["service"] == GLOBALS["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] == SERVICE
+    # A sweep each minute, cut short at its timeout, leaves no period without a value while something is stuck.
+    assert alarm["Period"] * alarm["EvaluationPeriods"] > 2 * FUNCTIONS["Warden"]["Timeout"]
+
+
+# Functions
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_has_a_folder_a_role_and_a_log_group_of_its_own(function: str) -> None:
+    properties = FUNCTIONS[function]
+    assert (ROOT / properties["CodeUri"] / "app.py").is_file(), (
+        f"{function}: there is no {properties['CodeUri']}/app.py"
+    )
+    assert "Role" not in properties, f"{function}: let SAM make its role of its Policies"
+    assert "Policies" in properties, f"{function}: say in Policies what it may do"
+    logs = logical_id(properties.get("LoggingConfig", {}).get("LogGroup"))
+    assert logs == f"{function}Logs", f"{function}: set LoggingConfig.LogGroup to a log group {function}Logs"
+    assert "RetentionInDays" in RESOURCES[logs]["Properties"], f"{logs}: say how long logs are kept"
+    assert RESOURCES[logs].get("Condition") == RESOURCES[function].get("Condition"), f"{logs}: needs the same Condition"
+
+
+def test_no_two_functions_share_a_folder_or_a_log_group() -> None:
+    folders = [properties["CodeUri"] for properties in FUNCTIONS.values()]
+    groups = [str(group["LogGroupName"]) for group in resources("AWS::Logs::LogGroup").values()]
+    for names in (folders, groups):
+        assert len(set(names)) == len(names), names
+
+
+@pytest.mark.parametrize(("line", "statement"), UNSCOPED, ids=[f"line-{line + 1}" for line, _ in UNSCOPED])
+def test_a_statement_without_a_scope_says_why(line: int, statement: Any) -> None:
+    end = next(number for number in range(line, len(LINES)) if re.search(r"^\s*-?\s*Resource: ", LINES[number]))
+    assert any("#" in text for text in LINES[max(0, line - 1) : end]), (
+        f"template.yaml:{line + 1}: {statement.get('Sid')} allows {statement['Action']} on everything; "
+        "name a resource, or say in a comment above Resource why there is none"
+    )
+
+
+def test_roles_are_passed_to_ecs_tasks_alone_and_only_those_that_the_parameter_names() -> None:
+    passing = [statement for statement in statements() if "iam:PassRole" in str(statement["Action"])]
+    assert len(passing) == 2, "the machine that runs tasks, and the planner that registers definitions"
+    for statement in passing:
+        assert statement["Action"] == "iam:PassRole"
+        assert statement["Resource"] == {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/${TaskRoles}"}
+        assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}
+    assert TEMPLATE["Parameters"]["TaskRoles"]["Default"] == "", "no role, unless the parameter names some"
+
+
+# The documentation
+
+
+def section() -> str:
+    page = (ROOT / "docs" / "how-it-works.md").read_text("utf-8")
+    found = re.search(r"^## Delivery\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+    assert found, "docs/how-it-works.md has no section Delivery"
+    return found[1]
+
+
+def duration(seconds: int) -> str:
+    """Seconds as the documentation writes them."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def documented() -> Iterator[tuple[str, int, str, str]]:
+    """Each delivery: name, retries, maximum age, and where it goes after that; what is missing is told of above."""
+    for target in rule_targets():
+        retry = target.settings.get("RetryPolicy", {})
+        letters = logical_id(target.settings.get("DeadLetterConfig", {}).get("Arn"))
+        yield target.name, *times(retry, "MaximumEventAgeInSeconds"), letters
+    for function in invoked_asynchronously():
+        config = FUNCTIONS[function].get("EventInvokeConfig", {})
+        yield function, *times(config, "MaximumEventAgeInSeconds"), failure_destination(config)
+    for mapping in events(STREAMS):
+        yield mapping.name, *times(mapping.settings, "MaximumRecordAgeInSeconds"), failure_destination(mapping.settings)
+    for mapping in events({"SQS"}):
+        queue = QUEUES[logical_id(mapping.settings["Queue"])]
+        redrive = queue.get("RedrivePolicy", {})
+        days = f"{queue.get('MessageRetentionPeriod', 0) // 86400} d"
+        letters = logical_id(redrive.get("deadLetterTargetArn"))
+        yield mapping.name, redrive.get("maxReceiveCount", 0) - 1, days, letters
+
+
+def times(settings: dict[str, Any], age: str) -> tuple[int, str]:
+    """How often something is tried again, and until when."""
+    return settings.get("MaximumRetryAttempts", 0), duration(settings.get(age, 0))
+
+
+@pytest.mark.parametrize(("name", "retries", "age", "letters"), list(documented()), ids=str)
+def test_the_table_of_deliveries_says_what_the_template_does(name: str, retries: int, age: str, letters: str) -> None:
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in section().splitlines() if "|" in line]
+    found = [row for row in rows if row[0] == f"`{name}`"]
+    assert len(found) == 1, f"docs/how-it-works.md, Delivery: add a row for `{name}`"
+    assert found[0][2:5] == [str(retries), age, f"`{letters}`"], f"the row of `{name}` is out of date"
+    assert found[0][5], f"the row of `{name}` does not say why"
+
+
+@pytest.mark.parametrize("alarm", ALARMS)
+def test_the_table_of_alarms_says_what_the_template_does(alarm: str) -> None:
+    lines = (ROOT / "docs" / "operate.md").read_text("utf-8").splitlines()
+    rows = [
+        [cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines if line.startswith(f"| `{alarm}`")
+    ]
+    assert len(rows) == 1, f"docs/operate.md, Alarms: add a row for `{alarm}`"
+    threshold = ALARMS[alarm]["Threshold"]
+    limit = (
+        f"longer than {duration(threshold)}" if ALARMS[alarm]["MetricName"] == UNSETTLED_METRIC else "the first message"
+    )
+    assert limit in rows[0][1], f"the row of `{alarm}` is out of date: it says {rows[0][1]}"
+    assert rows[0][2], f"the row of `{alarm}` does not say what to do"
+
+
+ASKED_BESIDES = {
+    "sqs:StartMessageMoveTask": {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"},
+    "sqs:ListMessageMoveTasks": {"sqs:GetQueueAttributes"},
+    "sqs:CancelMessageMoveTask": {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"},
+    "sqs:CreateQueue": {"sqs:TagQueue"},
+}
+"""What SQS asks for besides the action of an operation's own name, of the same queue.
+
+https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsqs.html
+"""
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_whoever_may_move_messages_may_do_all_that_sqs_asks_for_it(name: str) -> None:
+    for policy in FUNCTIONS[name].get("Policies", []):
+        for statement in policy.get("Statement", []):
+            actions = statement.get("Action", [])
+            allowed = set(actions if isinstance(actions, list) else [actions])
+            missing = {action: ASKED_BESIDES[action] - allowed for action in ASKED_BESIDES.keys() & allowed}
+            assert {action: more for action, more in missing.items() if more} == {}

@@ -1,0 +1,151 @@
+"""The frame of all drivers: what a call comes to, what goes on record of it, and what the machine is told."""
+
+# The frame hands over more than these fakes look at.
+# ruff: noqa: ARG002
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from headgate.errors import LockLost, RequestRefused, TargetNotReady
+from headgate.rollouts.record import Fence, RolloutRecord
+from headgate.targets.driver import TRANSIENT_CODES, drive
+from headgate.targets.lambda_alias import AliasState
+from headgate.targets.progress import Done, Pending
+from tests.builders import plan_of
+
+if TYPE_CHECKING:
+    from headgate.targets.progress import TargetProgress
+
+BEFORE = AliasState(stable="6", candidate="7", revision_id="r-1")
+AFTER = BEFORE.model_copy(update={"revision_id": "r-2"})
+
+
+class Answers:
+    """A driver that answers every call alike."""
+
+    def __init__(self, answer: TargetProgress[AliasState] | Exception) -> None:
+        self._answer = answer
+        self.known: list[AliasState | None] = []
+
+    def describe(self) -> dict[str, Any]:
+        return {"version": "6"}
+
+    def prepare(self, known: AliasState | None) -> TargetProgress[AliasState]:
+        self.known.append(known)
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+    def shift(self, state: AliasState, weight: float) -> TargetProgress[AliasState]:
+        assert weight == 10
+        return self.prepare(state)
+
+    promote = release = rollback = restore = prepare
+
+
+class Record:
+    """What is on record of the rollout."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.fields = fields
+        self.kept: list[dict[str, Any]] = []
+
+    def require_lock(self, fence: Fence) -> None:
+        assert fence == Fence("lambda-alias/checkout/live", "checkout-42", 1)
+
+    def is_rolling_back(self, rollout_id: str) -> bool:
+        return False
+
+    def enter(self, rollout_id: str, phase: str, aim: float | None = None) -> RolloutRecord:
+        return RolloutRecord(rollout_id, "running", "arn", **self.fields)
+
+    def keep_state(self, rollout_id: str, state: dict[str, Any], **more: Any) -> None:
+        self.kept.append({"state": state, **more})
+
+
+def call(driver: Answers, record: Any, action: str, **event: Any) -> dict[str, Any]:
+    plan = plan_of()
+    asked = {"action": action, "plan": plan.to_wire(), "target": plan.target.to_wire(), "epoch": 1, "weight": 10}
+    return drive({"state": BEFORE.to_wire()} | asked | event, record, record, lambda *_: driver, AliasState)
+
+
+ACTIONS = ["prepare", "shift", "promote", "release", "rollback", "restore"]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_what_is_done_goes_on_record_and_to_the_machine(action: str) -> None:
+    record, driver = Record(), Answers(Done(AFTER))
+    assert call(driver, record, action) == {"state": AFTER.to_wire()}
+    assert driver.known == [BEFORE]
+    (kept,) = record.kept
+    assert kept["state"] == AFTER.to_wire()
+    assert not kept.get("underway")
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_what_is_pending_goes_on_record_before_the_machine_is_told_to_call_again(action: str) -> None:
+    record = Record()
+    with pytest.raises(TargetNotReady, match=r"^version 7 is still pending$"):
+        call(Answers(Pending(AFTER, "version 7 is still pending")), record, action)
+    (kept,) = record.kept
+    assert (kept["state"], kept["underway"], kept["rolled_back"]) == (AFTER.to_wire(), True, False)
+
+
+def test_a_restore_that_is_pending_keeps_that_the_rollback_is_done() -> None:
+    record = Record()
+    with pytest.raises(TargetNotReady):
+        call(Answers(Pending(AFTER, "messages are moved")), record, "restore", rolledBack=True)
+    assert record.kept[0]["rolled_back"]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_what_is_pending_without_a_state_leaves_the_record_as_it_is(action: str) -> None:
+    record = Record()
+    with pytest.raises(TargetNotReady, match="is being updated"):
+        call(Answers(Pending(None, "$LATEST is being updated")), record, action)
+    assert record.kept == []
+
+
+def test_the_next_call_goes_on_from_what_was_pending_whatever_the_machine_knows() -> None:
+    for record, known in (
+        (Record(state=AFTER.to_wire(), underway=True), AFTER),
+        (Record(state=AFTER.to_wire(), underway=False), BEFORE),
+    ):
+        driver = Answers(Done(AFTER))
+        call(driver, record, "prepare")
+        assert driver.known == [known]
+
+
+@pytest.mark.parametrize("action", ["shift", "promote", "release", "rollback", "restore"])
+def test_where_nothing_was_prepared_the_driver_only_looks(action: str) -> None:
+    record, driver = Record(), Answers(Done(AFTER))
+    assert call(driver, record, action, state={}) == {"state": {"stable": "6"}}
+    assert (driver.known, record.kept) == ([], [])
+
+
+def error_of(code: str) -> ClientError:
+    """As boto3 raises it: a class of its own for what the service's model names."""
+    error = type(code, (ClientError,), {})({"Error": {"Code": code, "Message": "slow down"}}, "ReceiveMessage")
+    assert isinstance(error, ClientError)
+    return error
+
+
+@pytest.mark.parametrize("code", TRANSIENT_CODES)
+def test_an_error_of_aws_that_passes_is_waited_for(code: str) -> None:
+    record = Record()
+    with pytest.raises(TargetNotReady, match=rf"^restore: .*{code}.*slow down"):
+        call(Answers(error_of(code)), record, "restore")
+    assert record.kept == []
+
+
+@pytest.mark.parametrize("error", [error_of("AccessDenied"), RequestRefused("no"), LockLost("gone")], ids=repr)
+def test_every_other_error_is_an_error(error: Exception) -> None:
+    record = Record()
+    with pytest.raises(type(error)) as raised:
+        call(Answers(error), record, "restore")
+    assert raised.value is error
+    assert record.kept == []
