@@ -310,7 +310,7 @@ def test_messages_that_somebody_holds_for_long_are_not_waited_for_for_ever(app: 
     app.sqs.receive_message(QueueUrl="/orders-dead", VisibilityTimeout=36_000)
     execution = app.start(**LIVE)
     assert (execution.error, counts(execution)) == ("RedriveFailed", {"remaining": 1})
-    assert "ask again later" in told(execution)["reason"]
+    assert "request the redrive again later" in told(execution)["reason"]
 
 
 def test_asked_for_again_it_goes_on_with_what_is_left(app: App) -> None:
@@ -483,7 +483,7 @@ def test_a_batch_whose_message_could_not_be_deleted_comes_again(app: App) -> Non
     app.sqs.faults = lambda operation, _: refusal("InternalError") if operation == "delete_message" else None
     execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
     assert (execution.error, counts(execution)) == ("RedriveFailed", {"failed": 1, "remaining": 1, "records": 1})
-    assert "it was delivered, but its message could not be deleted" in told(execution)["reason"]
+    assert "the batch was delivered, but its message could not be deleted" in told(execution)["reason"]
 
 
 def test_a_queue_of_batches_that_cannot_be_read_ends_it_after_a_few_slices(app: App) -> None:
@@ -626,7 +626,7 @@ def test_a_redrive_that_is_stopped_is_told_of_with_what_it_had_moved(app: App) -
     assert 0 < detail["remaining"] < 200
     assert detail["reason"] == (
         "the execution was stopped: Mistaken: it was the wrong queue; "
-        "a slice was underway, and what it has moved is not counted"
+        "a slice was running, and the messages that it moved are not counted"
     )
 
 
