@@ -1,7 +1,7 @@
 """Serve the embedded AWS: `.venv-local/bin/python -m emulator --port N [--log FILE]`.
 
-In memory, on loopback, until SIGTERM or SIGINT; then the functions' processes end too. Without Docker, unless it is
-told where an engine is: then ECS tasks run as containers, and these end with it as well.
+In memory, on loopback, until SIGTERM or SIGINT, which also end the functions' processes. Without Docker, unless
+`--docker` has the address of an engine: then ECS tasks run as containers, which end with it too.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-# What MiniStack reads at import. Said here and not inherited: a developer's shell may hold settings for another
+# Settings that MiniStack reads at import. Set here and not inherited: a developer's shell may have settings for another
 # MiniStack, and the embedded AWS must be the same everywhere.
 SETTINGS = {
     "AUTH": "0",
@@ -47,9 +47,9 @@ def main() -> None:
     parser.add_argument(
         "--without", action="append", default=[], metavar="GAP", help="leave this gap open (repeatable)"
     )
-    parser.add_argument("--bare", action="store_true", help="leave every gap open: MiniStack as it is")
+    parser.add_argument("--bare", action="store_true", help="leave all gaps open: plain MiniStack")
     parser.add_argument(
-        "--control-plane-rate", type=float, metavar="N", help="take N requests a second to Lambda's control plane"
+        "--control-plane-rate", type=float, metavar="N", help="limit Lambda's control plane to N requests per second"
     )
     parser.add_argument(
         "--docker",
@@ -57,15 +57,13 @@ def main() -> None:
         default="",
         help="run ECS tasks on the Docker engine at this address (unix:// or tcp://)",
     )
-    parser.add_argument(
-        "--start-execution-rate", type=float, metavar="N", help="start N executions a second on request"
-    )
+    parser.add_argument("--start-execution-rate", type=float, metavar="N", help="limit StartExecution to N per second")
     options = parser.parse_args()
     if options.log:
         _log_to(options.log)
     _settle_environment(options.port, options.docker)
 
-    # Only now: MiniStack reads its settings, and starts logging, at import.
+    # Imported only now: MiniStack reads its settings and starts logging at import.
     from emulator import gaps
     from emulator.gaps.lambda_ import control_plane_rate
     from emulator.gaps.stepfunctions import start_execution_rate
@@ -84,8 +82,8 @@ def main() -> None:
 
 
 def _end_functions() -> None:
-    # MiniStack's own reset also deletes what each process unpacked, one by one, which takes seconds; whoever started us
-    # deletes the folder as a whole.
+    # MiniStack's reset also deletes the unpacked files of each process one by one, which takes seconds. The parent
+    # process deletes the whole folder.
     from ministack.core import lambda_runtime
 
     for kind in vars(lambda_runtime).values():
@@ -95,7 +93,7 @@ def _end_functions() -> None:
 
 
 def _end_containers() -> None:
-    # Killed, not stopped: whoever started us waits for few seconds. MiniStack stops what is left, one by one.
+    # Killed, not stopped, because the parent process waits only a few seconds. MiniStack stops the rest one by one.
     import docker  # type: ignore[import-untyped]
     from ministack.core import container_reaper
 
@@ -114,7 +112,7 @@ def _log_to(path: Path) -> None:
 
 
 def _settle_environment(port: int, docker_host: str) -> None:
-    # The functions inherit this environment: nothing of the developer's own AWS settings may reach them.
+    # The functions inherit this environment, so it must not have the developer's AWS settings.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ.update(SETTINGS)
@@ -151,7 +149,7 @@ async def _serve(binding: str, parent: int | None, *, with_docker: bool) -> None
 
 if __name__ == "__main__":
     main()
-    # MiniStack's daemon threads may be inside a sleep or a socket; waiting for them would only delay the end.
+    # MiniStack's daemon threads may sleep or wait for a socket. Waiting for them would only delay the end.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Builds the application with sam build and deploys it with sam deploy, as a user would, to the embedded AWS."""
+"""Builds the application with sam build and deploys it with sam deploy to the embedded AWS, as a user would."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ Outputs = dict[str, str]
 
 
 class DeploymentError(RuntimeError):
-    """sam failed; the message holds the end of what it printed."""
+    """sam failed. The message has the end of its output."""
 
 
 def parameters() -> Outputs:
-    """The parameters that fit this machine, whose own Python runs the functions."""
+    """Return the parameters for this machine, whose Python runs the functions."""
     machine = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine())
     if machine is None:
-        raise DeploymentError(f"Lambda has no architecture like this machine's ({platform.machine()})")
+        raise DeploymentError(f"Lambda does not support this machine's architecture ({platform.machine()})")
     return {"Runtime": f"python{sys.version_info.major}.{sys.version_info.minor}", "Architecture": machine}
 
 
 def deploy_headgate(aws: EmbeddedAws) -> Outputs:
-    """Build and deploy Headgate; answers the stack's outputs."""
+    """Build and deploy Headgate and return the stack's outputs."""
     everything = {"Telemetry": "true", "CodeObjects": "*", "RegisterTaskDefinitions": "true", "TaskRoles": "*"}
-    # Here a queue's attributes hold at once.
+    # Here a queue's attributes take effect at once.
     everything["QueueSettleSeconds"] = "1"
     return _deploy(aws, "headgate", ROOT / "template.yaml", parameters() | everything)
 
 
 def deploy_sample(aws: EmbeddedAws, headgate: Outputs) -> Outputs:
-    """Build and deploy the service that is to be rolled out."""
+    """Build and deploy the sample service."""
     wanted = ("HeadgateLayerArn", "TelemetryStreamName", "TelemetryStreamArn")
     overrides = parameters() | {name: headgate[name] for name in wanted}
     return _deploy(aws, "checkout", ROOT / "examples" / "checkout.yaml", overrides)
 
 
 def deploy_consumer(aws: EmbeddedAws, headgate: Outputs, source: str) -> Outputs:
-    """Build and deploy the consumer that is to be rolled out, behind ``sqs``, ``fifo`` or ``kinesis``."""
+    """Build and deploy the sample consumer of ``sqs``, ``fifo`` or ``kinesis``."""
     wanted = ("HeadgateLayerArn", "TelemetryStreamName", "TelemetryStreamArn")
     overrides = parameters() | {name: headgate[name] for name in wanted} | {"Source": source}
     return _deploy(aws, "orders", ROOT / "examples" / "orders.yaml", overrides)
@@ -77,7 +77,7 @@ def _deploy(aws: EmbeddedAws, stack: str, template: Path, overrides: Outputs) ->
 
 def _sam(aws: EmbeddedAws, arguments: list[str]) -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    # The layer's makefile takes this environment's pip.
+    # The layer's makefile uses this environment's pip.
     environment = inherited | aws.environment() | {"PYTHON": sys.executable, "PYTHONWARNINGS": "ignore"}
     WORK.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
@@ -92,7 +92,7 @@ def _sam(aws: EmbeddedAws, arguments: list[str]) -> None:
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Say what is being done, a dot every two seconds while it is, and how long it took."""
+    """Print a step, a dot every two seconds while it runs, and its duration."""
     print(f"  {what} ", end="", flush=True)
     begun, done = time.monotonic(), threading.Event()
     dots = threading.Thread(target=_print_dots, args=(done,), daemon=True)

@@ -1,4 +1,4 @@
-"""Start, find and stop the embedded AWS. Runs in the project's own environment; MiniStack has another."""
+"""Starts, finds and stops the embedded AWS. Runs in the project's environment; MiniStack has its own."""
 
 import contextlib
 import json
@@ -28,14 +28,14 @@ REGION = "us-east-1"
 
 
 class EmbeddedAwsError(RuntimeError):
-    """The embedded AWS did not come up; the message holds the end of its log."""
+    """The embedded AWS did not start. The message has the end of its log."""
 
 
 class EmbeddedAws:
     """One embedded AWS: a process on this machine, in memory, reachable on loopback only."""
 
     def __init__(self, *flags: str) -> None:
-        """Prepare to start; `flags` go to `python -m emulator` as they are, like `--without GAP`."""
+        """Prepare to start with `flags` of `python -m emulator`, like `--without GAP`."""
         self._flags = flags
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
@@ -43,7 +43,7 @@ class EmbeddedAws:
 
     @classmethod
     def at(cls, port: int) -> "EmbeddedAws":
-        """Speak to an embedded AWS which somebody else started; `stop` then does nothing."""
+        """Use an embedded AWS of another process. `stop` then does nothing."""
         embedded = cls()
         embedded._port = port
         return embedded
@@ -75,9 +75,9 @@ class EmbeddedAws:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # The code of every function is unpacked here; it goes with the server.
+                # The code of every function is unpacked here and deleted with the server.
                 env=os.environ | {"TMPDIR": str(_scratch(self._port, new=True))},
-                # A group of its own: Ctrl-C in a terminal reaches us alone, and `stop` reaches the functions too.
+                # In a new group: Ctrl-C in a terminal reaches only this process, and `stop` the functions too.
                 start_new_session=True,
             )
         try:
@@ -88,7 +88,7 @@ class EmbeddedAws:
         return self
 
     def stop(self) -> None:
-        """Stop it and the processes of its functions; the log stays. Stopping twice is fine."""
+        """Stop it and the processes of its functions, but keep the log. A second call does nothing."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -102,27 +102,27 @@ class EmbeddedAws:
         _forget_scratch(self._port)
 
     def __enter__(self) -> Self:
-        """Start unless it runs already."""
+        """Start unless it is running."""
         return self if self._port else self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop, whatever happened."""
+        """Stop in any case."""
         self.stop()
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """Port of the endpoint."""
         return self._port
 
     @property
     def endpoint_url(self) -> str:
-        """What AWS_ENDPOINT_URL must say to reach it."""
+        """Value for AWS_ENDPOINT_URL."""
         return f"http://127.0.0.1:{self._port}"
 
     def environment(self) -> dict[str, str]:
-        """Environment variables which point any AWS tool at it, and away from the real AWS."""
+        """Environment variables for AWS tools, so that they use it and not the real AWS."""
         return {
             "AWS_ACCESS_KEY_ID": "000000000000",
             "AWS_CONFIG_FILE": os.devnull,
@@ -136,18 +136,18 @@ class EmbeddedAws:
         }
 
     def client(self, service: str, **options: Any) -> Any:
-        """A boto3 client for it, independent of the environment; `options` as for `boto3.client`."""
+        """Create a boto3 client for it, independent of the environment; `options` as for `boto3.client`."""
         return boto3.session.Session().client(
             service,  # type: ignore[call-overload]
             endpoint_url=self.endpoint_url,
             region_name=REGION,
             aws_access_key_id="000000000000",
-            aws_secret_access_key="embedded",  # noqa: S106 - any will do
+            aws_secret_access_key="embedded",  # noqa: S106 - any value works
             **options,
         )
 
     def answers(self) -> bool:
-        """Whether it answers right now."""
+        """Return whether it answers now."""
         try:
             with urllib.request.urlopen(f"{self.endpoint_url}/_ministack/health", timeout=2) as response:  # noqa: S310
                 return bool(response.status == 200)
@@ -155,7 +155,7 @@ class EmbeddedAws:
             return False
 
     def log_tail(self, lines: int = 40) -> str:
-        """The end of its log."""
+        """Return the end of its log."""
         if self.log is None or not self.log.exists():
             return "(no log)"
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
@@ -164,7 +164,9 @@ class EmbeddedAws:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                raise EmbeddedAwsError(f"the embedded AWS ended with {process.returncode}:\n{self.log_tail()}")
+                raise EmbeddedAwsError(
+                    f"the embedded AWS stopped with exit code {process.returncode}:\n{self.log_tail()}"
+                )
             if self.answers():
                 return
             time.sleep(0.05)
@@ -172,7 +174,7 @@ class EmbeddedAws:
 
     @classmethod
     def serve_detached(cls, state_file: Path = STATE_FILE, port: int | None = None) -> "EmbeddedAws":
-        """Leave one running after this process ends, or find the one that `state_file` names."""
+        """Start one that keeps running after this process ends, or find the one in `state_file`."""
         running = cls.find_detached(state_file)
         if running:
             return running
@@ -192,14 +194,14 @@ class EmbeddedAws:
                 }
             )
         )
-        # From here on nobody waits for the process; say so, or Popen warns when it is collected.
+        # No one waits for the process from here on. Without this, Popen warns when it is collected.
         process.returncode = 0
         embedded._process = None
         return embedded
 
     @classmethod
     def find_detached(cls, state_file: Path = STATE_FILE) -> "EmbeddedAws | None":
-        """The embedded AWS that `serve_detached` left running, or None (a stale file is removed)."""
+        """Return the embedded AWS that `serve_detached` started, or None (a stale file is removed)."""
         state = _read_state(state_file)
         if state is None:
             return None
@@ -212,7 +214,7 @@ class EmbeddedAws:
 
     @classmethod
     def stop_detached(cls, state_file: Path = STATE_FILE) -> bool:
-        """Stop what `serve_detached` left running; False where nothing was."""
+        """Stop the one that `serve_detached` started. Return False if there was none."""
         state = _read_state(state_file)
         state_file.unlink(missing_ok=True)
         if state is None or not _is_ours(state):
@@ -249,7 +251,7 @@ def _forget_scratch(port: int) -> None:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on this port of loopback."""
+    """Return whether this port is free on loopback."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
@@ -268,7 +270,7 @@ def _bind(port: int) -> socket.socket:
 
 
 def _end_group(leader: int) -> None:
-    # The group outlives its leader only while a function's process is still in it.
+    # The group outlives its leader only while it has a function's process.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
 
@@ -282,14 +284,14 @@ def _read_state(state_file: Path) -> dict[str, Any] | None:
 
 
 def _is_ours(state: dict[str, Any]) -> bool:
-    """Whether the recorded process still runs: its number alone may by now belong to another process."""
+    """Return whether the recorded process still runs. Its id alone may belong to another process by now."""
     return bool(state["started"]) and _start_of(state["pid"]) == state["started"]
 
 
 def _start_of(pid: int) -> str:
-    """A text that differs for two processes which had the same number; empty for a dead one."""
+    """Return a text that differs for two processes with the same id; empty for a dead one."""
     try:
-        # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: the name, in parentheses, may hold spaces.
+        # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: the name, in parentheses, may have spaces.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""

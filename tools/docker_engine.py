@@ -1,7 +1,7 @@
-"""A Docker engine: the one that runs, or one of the project's own for as long as somebody here needs it.
+"""A Docker engine: one that is already running, or the project's own while it is in use.
 
-Our own keeps what it stores under .local/docker. It sets no firewall rules and no routes: containers reach this
-machine and nothing else, and nothing of it is left when the last user is gone.
+The project's own engine stores its data under .local/docker. It sets no firewall rules and no routes: containers reach
+only this machine, and nothing is left after the last user has stopped.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ STOP_SECONDS = 20.0
 
 MISSING = """no Docker engine answers, and {why}.
   Install one:  apt-get install docker.io     (Debian and Ubuntu)
-  As root the project then starts an engine of its own, under .local/docker, and stops it again."""
+  As root, the project then starts and stops its own engine, under .local/docker."""
 
 
 class DockerEngineError(RuntimeError):
-    """There is no engine, and none could be started; the message says what is missing."""
+    """No engine is running, and none could be started. The message says what is missing."""
 
 
 class DockerEngine:
-    """An engine for the length of a ``with`` block.
+    """Context manager for an engine.
 
-    Several processes may use our own at a time: the first starts it and the last stops it. An engine that ran before
-    is used as it is and stays up.
+    Several processes may share the project's own engine: the first starts it and the last stops it. An engine that was
+    already running is used as it is and keeps running.
     """
 
     def __init__(self) -> None:
@@ -77,39 +77,39 @@ class DockerEngine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop our own, unless somebody else still uses it."""
+        """Stop the project's own engine, unless another process uses it."""
         if self._use:
             with _only_one_at_a_time():
                 self._leave()
 
     @property
     def is_our_own(self) -> bool:
-        """Whether it ends with its last user."""
+        """Whether this is the project's own engine."""
         return self._use is not None
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[docker.DockerClient]:
-        """Docker's own client for it; a build may take minutes."""
+        """Create a Docker client. Its timeout allows for builds of several minutes."""
         client = docker.DockerClient(base_url=self.host, timeout=600) if self.host else docker.from_env(timeout=600)
         with contextlib.closing(client):
             yield client
 
     @property
     def address(self) -> str:
-        """Where it listens: what DOCKER_HOST says, or would say."""
+        """Address of the engine, as in DOCKER_HOST."""
         return self.host or USUAL_HOST
 
     def environment(self) -> dict[str, str]:
-        """What points any Docker tool at it."""
+        """Environment variables for Docker tools."""
         return {"DOCKER_HOST": self.host} if self.host else {}
 
     @contextlib.contextmanager
     def passage(self, port: int) -> Iterator[str]:
-        """Let containers reach a port of this machine's loopback; yields the URL that does it."""
+        """Let containers reach a port on this machine's loopback. Yields the URL for it."""
         try:
             passage = _Passage((self._gateway(), 0), port)
         except OSError:
-            # The engine is in a machine of its own (Docker Desktop), and hands this name on to our loopback.
+            # The engine runs in a virtual machine (Docker Desktop), where this name leads to our loopback.
             yield f"http://host.docker.internal:{port}"
             return
         with passage:
@@ -120,17 +120,17 @@ class DockerEngine:
                 passage.shutdown()
 
     def _gateway(self) -> str:
-        """The address of this machine on the network that containers are in."""
+        """Return the address of this machine on the containers' network."""
         with self.connected() as client:
             pool = client.networks.get("bridge").attrs["IPAM"]["Config"][0]
-        # A bridge that is new has not told its own address yet; it is the first one.
+        # A new bridge does not report its address yet, which is the first one.
         return str(pool.get("Gateway") or ip_network(pool["Subnet"])[1])
 
     def _leave(self) -> None:
-        if self._use is None:  # pragma: no cover - asked for once
+        if self._use is None:  # pragma: no cover - called once
             return
         try:
-            # An exclusive lock is to be had only where nobody else holds a shared one.
+            # An exclusive lock is available only if no other process holds a shared one.
             fcntl.flock(self._use, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pass
@@ -141,7 +141,7 @@ class DockerEngine:
 
 
 class _Passage(socketserver.ThreadingTCPServer):
-    """Takes connections at an address that containers reach, and hands them on to a port of loopback."""
+    """Forwards connections from an address that containers reach to a port on loopback."""
 
     daemon_threads = True
 
@@ -154,7 +154,7 @@ class _Connection(socketserver.BaseRequestHandler):
     server: _Passage
 
     def handle(self) -> None:
-        """Pour both ways until both ends are done."""
+        """Forward both directions until both ends are closed."""
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.server.inner_port)) as inner:
             back = threading.Thread(target=_pour, args=(inner, self.request), daemon=True)
             back.start()
@@ -163,7 +163,7 @@ class _Connection(socketserver.BaseRequestHandler):
 
 
 def _pour(source: socket.socket, sink: socket.socket) -> None:
-    """Hand on what comes, until it ends."""
+    """Forward data in one direction until its end."""
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             sink.sendall(data)
@@ -172,7 +172,7 @@ def _pour(source: socket.socket, sink: socket.socket) -> None:
 
 
 def _answers(host: str | None) -> bool:
-    """Whether an engine answers there; without an address, where Docker's own tools would look."""
+    """Return whether an engine answers at an address. Default: where Docker's tools look."""
     try:
         client = docker.DockerClient(base_url=host, timeout=5) if host else docker.from_env(timeout=5)
     except DockerException:
@@ -201,18 +201,18 @@ def _only_one_at_a_time() -> Iterator[None]:
 
 
 def _start() -> str:
-    """Start dockerd in the background; answers its address."""
-    # A socket's path is at most 108 characters long: a checkout's own folder may be too deep.
+    """Start dockerd in the background and return its address."""
+    # The path of a socket has at most 108 characters, and a checkout may be too deep.
     scratch = Path(tempfile.mkdtemp(prefix="headgate-docker-"))
     host = f"unix://{scratch / 'docker.sock'}"
     command = ["dockerd", "--host", host, "--data-root", str(HOME / "data"), "--exec-root", str(scratch / "exec")]
     command += ["--pidfile", str(scratch / "pid"), "--config-file", str(scratch / "no-configuration")]
-    # Containers need this machine alone, so no packet filter (which may be missing) and no forwarding.
+    # Containers need only this machine, so no packet filter (which may be missing) and no forwarding.
     command += ["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]
     (scratch / "no-configuration").write_text("{}")
     log, bridge = HOME / "dockerd.log", "was there" if _has_bridge() else "is ours"
     with log.open("w") as output:
-        # A session of its own: Ctrl-C in a terminal reaches us alone, and we take it down in order.
+        # In a new session, so that Ctrl-C in a terminal reaches only this process, which then stops dockerd.
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -223,14 +223,14 @@ def _start() -> str:
         if process.poll() is not None or time.monotonic() > deadline:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
             _stop()
-            raise DockerEngineError(f"dockerd does not come up here; the end of its log, {log}:\n{tail}")
+            raise DockerEngineError(f"dockerd did not start; the end of its log, {log}:\n{tail}")
         time.sleep(0.1)
-    process.returncode = 0  # Nobody waits for it from here on; say so, or Popen warns when it is collected.
+    process.returncode = 0  # No one waits for it from here on. Without this, Popen warns when it is collected.
     return host
 
 
 def _running() -> str | None:
-    """The address of the engine of our own that runs, if one does; what is left of a dead one is cleared away."""
+    """Return the address of the project's own engine, if it runs, and remove the remains of a dead one."""
     state = _state()
     if state and _lives(state) and _answers(state["host"]):
         return state["host"]
@@ -239,7 +239,7 @@ def _running() -> str | None:
 
 
 def _stop() -> None:
-    """End our own engine with every container in it, and clear away what it made outside its folder."""
+    """Stop the project's own engine with all containers, and remove what it created outside its folder."""
     state = _state()
     if state is None:
         return
@@ -256,7 +256,7 @@ def _stop() -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
             time.sleep(0.05)
-        # It is ending; whoever started it and leaves it unreaped leaves a zombie where the machine's init reaps none.
+        # A zombie, if its parent does not reap it and the machine's init does not either.
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, 0)
     if state["bridge"] == "is ours" and _has_bridge():
@@ -266,7 +266,7 @@ def _stop() -> None:
 
 
 def _tidy(host: str) -> None:
-    """Remove every container, and the images that a newer one has taken the name of."""
+    """Remove every container, and images whose name a newer one has taken."""
     with contextlib.suppress(DockerException, OSError), contextlib.closing(docker.DockerClient(host)) as client:
         for container in client.containers.list(all=True):
             with contextlib.suppress(DockerException):
@@ -291,7 +291,7 @@ def _state() -> dict[str, str] | None:
 
 
 def _lives(state: dict[str, str]) -> bool:
-    """Whether that process still runs: its number alone may by now belong to another."""
+    """Return whether that process still runs. Its id alone may belong to another process by now."""
     try:
         return state["scratch"] in Path("/proc", state["pid"], "cmdline").read_text()
     except OSError:

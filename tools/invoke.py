@@ -1,6 +1,6 @@
-"""One function in a container, as Lambda would run it: by sam local, on the embedded AWS where one is up.
+"""Runs one function in a container, as Lambda would: with sam local, on the embedded AWS if one is running.
 
-`python -m tools.invoke FUNCTION [EVENT]`; `make demo-serve` leaves an embedded AWS up.
+`python -m tools.invoke FUNCTION [EVENT]`; `make demo-serve` starts an embedded AWS.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ ACCOUNT = "000000000000"
 FUNCTION = "AWS::Serverless::Function"
 SOURCES = ("template.yaml", "functions", "layers", "statemachines")
 NOWHERE = "http://127.0.0.1:9"
-"""Nothing listens there: without an embedded AWS, a function must not find a developer's own account instead."""
+"""Nothing listens here: without an embedded AWS, a function must not reach a developer's account."""
 INIT_REPORT = re.compile(r"INIT RTDONE\(status: success\)\s*\n.*INIT REPORT\(durationMs: ([\d.]+)\)")
 TALKATIVE = {"SAM_CLI_RIE_DEV": "1"}
-"""Makes the emulator tell of each cold start, among much else."""
+"""Makes the emulator log each cold start, among much else."""
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
@@ -50,41 +50,35 @@ Settings = dict[str, str]
 
 
 class InvocationError(RuntimeError):
-    """What was asked for is not there, or sam failed; the message says what."""
+    """The function or event does not exist, or sam failed. The message has the details."""
 
 
 class Invocation(NamedTuple):
-    """What became of one call.
-
-    Attributes
-    ----------
-    answer
-        What the function returned, or Lambda's description of what it raised.
-    log
-        What function, emulator and sam wrote; empty where it went to the terminal.
-    """
+    """Result of one call."""
 
     answer: Any
+    """What the function returned, or Lambda's description of its error."""
     log: str
+    """Output of function, emulator and sam; empty if it went to the terminal."""
 
     @property
     def error_type(self) -> str | None:
-        """The name of what the function raised, if it did."""
+        """Name of the error that the function raised, if any."""
         return self.answer.get("errorType") if isinstance(self.answer, dict) else None
 
     @property
     def init_milliseconds(self) -> float | None:
-        """How long the cold start took; the "Init Duration" of sam's REPORT line is a made-up one."""
+        """Duration of the cold start. The "Init Duration" in sam's REPORT line is not real."""
         return next(iter(init_milliseconds(self.log)), None)
 
 
 def init_milliseconds(log: str) -> list[float]:
-    """How long each cold start took that went well, as a log tells."""
+    """Return the durations of successful cold starts in a log."""
     return [float(found) for found in INIT_REPORT.findall(log)]
 
 
 def main() -> int:
-    """Parse the command line, invoke, show the answer; the exit status says whether the function raised."""
+    """Parse the command line, invoke, and show the answer. The exit status is 1 if the function raised an error."""
     parser = argparse.ArgumentParser(prog="python -m tools.invoke", description=__doc__)
     parser.add_argument("function", help="logical id in template.yaml")
     parser.add_argument("event", nargs="?", type=Path, help="a file; default: the function's own in events/functions/")
@@ -102,24 +96,30 @@ def main() -> int:
 
 
 def function_names() -> list[str]:
-    """The logical ids of the template's functions."""
+    """Return the logical ids of the template's functions."""
     return list(_functions(yaml_parse((ROOT / "template.yaml").read_text())))
 
 
 def sample_event(function: str) -> Path:
-    """A function's own sample event: that of LambdaAliasDriver is events/functions/lambda_alias_driver.json."""
+    """Return a function's sample event, such as events/functions/lambda_alias_driver.json for LambdaAliasDriver."""
     return ROOT / "events" / "functions" / f"{re.sub('(?<!^)(?=[A-Z])', '_', function).lower()}.json"
 
 
 def event_for(function: str, given: Path | None = None) -> Path:
-    """The event to invoke a function with; refused with the names that there are, or with what is no JSON in it."""
+    """Return the event to invoke a function with.
+
+    Raises
+    ------
+    InvocationError
+        If the function or event does not exist, or the event is not JSON.
+    """
     if function not in (names := function_names()):
         wrong = f"there is no function {function}" if function else "FUNCTION is missing"
         raise InvocationError(f"{wrong}; FUNCTION is one of {', '.join(names)}")
     event = given or sample_event(function)
     if not event.is_file():
         there = ", ".join(str(path.relative_to(ROOT)) for path in sorted((ROOT / "events").glob("*/*.json")))
-        raise InvocationError(f"there is no file {event}; EVENT is a file of your own, or one of {there}")
+        raise InvocationError(f"there is no file {event}; EVENT is your own file, or one of {there}")
     try:
         json.loads(event.read_text("utf-8"))
     except ValueError as error:
@@ -128,17 +128,17 @@ def event_for(function: str, given: Path | None = None) -> Path:
 
 
 def _served() -> EmbeddedAws | None:
-    """The embedded AWS that `make demo-serve` left up; says so, either way."""
+    """Return the embedded AWS that `make demo-serve` started, and print whether there is one."""
     aws = EmbeddedAws.find_detached()
     if aws and not _is_deployed(aws):
         aws = None
-    told = (
-        f"Against the embedded AWS on {aws.endpoint_url}, with the settings that the deployed functions have."
+    message = (
+        f"Using the embedded AWS on {aws.endpoint_url}, with the settings of the deployed functions."
         if aws
-        else "No embedded AWS with Headgate on it is up (make demo-serve leaves one up): the function gets made-up\n"
-        "settings, and every call that it makes to AWS will fail."
+        else "No embedded AWS with Headgate is running (make demo-serve starts one): the function gets placeholder\n"
+        "settings, and all its calls to AWS will fail."
     )
-    print(told, file=sys.stderr)
+    print(message, file=sys.stderr)
     return aws
 
 
@@ -152,26 +152,26 @@ def _is_deployed(aws: EmbeddedAws) -> bool:
 
 
 class Served(NamedTuple):
-    """Lambda's API as sam serves it, and the file that it logs to."""
+    """Lambda's API served by sam, and its log file."""
 
     endpoint_url: str
     log: Path
 
     def client(self) -> Any:
-        """A boto3 client for it."""
+        """Create a boto3 client for it."""
         config = Config(signature_version=UNSIGNED, read_timeout=120, retries={"total_max_attempts": 1})
         return boto3.client("lambda", endpoint_url=self.endpoint_url, region_name=REGION, config=config)
 
 
 class Containers:
-    """The application's functions, each in a container of an engine.
+    """The application's functions, each in a container.
 
     Parameters
     ----------
     aws
-        With Headgate deployed on it; without one, the functions get made-up settings and reach nothing.
+        Embedded AWS with Headgate deployed; without it, the functions get placeholder settings and reach nothing.
     more
-        Functions besides the template's own, with the same layers: a logical id, and the folder with its app.py.
+        Additional functions with the same layers: logical id, and folder with its app.py.
     """
 
     def __init__(self, engine: DockerEngine, aws: EmbeddedAws | None, more: dict[str, Path] | None = None) -> None:
@@ -182,7 +182,7 @@ class Containers:
         self._passage = ExitStack()
 
     def __enter__(self) -> Self:
-        """See to the image and the build, and let containers reach the embedded AWS."""
+        """Prepare the image and the build, and let containers reach the embedded AWS."""
         ensure(self._engine)
         built = _build(self._parameters)
         endpoint = self._passage.enter_context(self._engine.passage(self._aws.port)) if self._aws else NOWHERE
@@ -197,16 +197,16 @@ class Containers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close what containers reached the embedded AWS by."""
+        """Close the containers' connection to the embedded AWS."""
         self._passage.close()
 
     def invoke(self, function: str, event: Path, *, quietly: bool = True) -> Invocation:
-        """One call, in a container of its own.
+        """Invoke a function in a new container.
 
         Parameters
         ----------
         quietly
-            Keep the log in the answer, in place of writing it to the terminal.
+            Return the log instead of writing it to the terminal.
         """
         done = subprocess.run(
             self._command("invoke", function, "--event", str(event)),
@@ -224,12 +224,12 @@ class Containers:
 
     @contextmanager
     def serving(self, *, warm: bool = True) -> Iterator[Served]:
-        """Lambda's API on this machine, by sam local start-lambda.
+        """Serve Lambda's API on this machine with sam local start-lambda.
 
         Parameters
         ----------
         warm
-            Keep each container for the next call; else every call is a cold start.
+            Keep containers for the next call. Otherwise every call is a cold start.
         """
         port = _free_port()
         log = application.WORK / "start-lambda.log"
@@ -241,18 +241,18 @@ class Containers:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C in a terminal reaches us alone, and we end it in order.
+                # Ctrl-C in a terminal reaches only this process, which then stops sam.
                 start_new_session=True,
             )
         try:
             deadline = time.monotonic() + START_SECONDS
             while not _listens(port):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise InvocationError(f"sam local start-lambda does not come up:\n{log.read_text()[-3000:]}")
+                    raise InvocationError(f"sam local start-lambda did not start:\n{log.read_text()[-3000:]}")
                 time.sleep(0.1)
             yield Served(f"http://127.0.0.1:{port}", log)
         finally:
-            # As by Ctrl-C: it removes its containers.
+            # As with Ctrl-C, sam removes its containers.
             process.send_signal(signal.SIGINT)
             try:
                 process.wait(STOP_SECONDS)
@@ -268,14 +268,14 @@ class Containers:
         ]
 
     def _environment(self) -> dict[str, str]:
-        # sam prefers what its own environment has to what the template says.
+        # sam prefers its own environment to the template.
         names = {name for settings in self._settings.values() for name in settings}
         given = {name: value for name, value in _sam_environment(self._aws).items() if name not in names}
         return given | self._engine.environment()
 
 
 def _answer(output: str) -> Any:
-    """What sam printed of a function's answer: JSON, and twice the same where its import failed."""
+    """Parse the answer in sam's output: JSON, and twice the same if the import failed."""
     text = output.strip()
     try:
         return json.JSONDecoder().raw_decode(text)[0] if text else None
@@ -288,7 +288,7 @@ def _folder() -> Path:
 
 
 def _build(parameters: Settings) -> Path:
-    """The template that sam build made of the sources as they are; built again only when they have changed."""
+    """Return the template from sam build, which runs only if the sources have changed."""
     folder = _folder()
     template, stamp = folder / "template.yaml", folder / "made-of"
     made_of = _digest(parameters)
@@ -325,7 +325,7 @@ def _digest(parameters: Settings) -> str:
 def _settings(
     template: dict[str, Any], aws: EmbeddedAws | None, parameters: Settings, endpoint: str
 ) -> dict[str, Settings]:
-    """The environment of each function: as deployed, else made up."""
+    """Return the environment of each function: as deployed, or with placeholders."""
     made_up = {name: str(given.get("Default", name)) for name, given in template["Parameters"].items()} | parameters
     shared = template["Globals"]["Function"]["Environment"]["Variables"]
     settings = {}
@@ -338,9 +338,9 @@ def _settings(
 
 
 def _with_settings(built: Path, template: dict[str, Any], settings: dict[str, Settings]) -> Path:
-    """A copy of the built template whose functions have literal settings.
+    """Write a copy of the built template whose functions have literal settings.
 
-    sam local takes from --env-vars only what the template names, and cannot work out most intrinsic functions.
+    sam local uses only variables of --env-vars that are in the template, and does not resolve most intrinsic functions.
     """
     for name, function in _functions(template).items():
         function["Environment"] = {"Variables": settings[name]}
@@ -350,7 +350,7 @@ def _with_settings(built: Path, template: dict[str, Any], settings: dict[str, Se
 
 
 def _functions(template: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The properties of the template's functions."""
+    """Return the properties of the template's functions."""
     resources: dict[str, Any] = template["Resources"]
     return {name: found["Properties"] for name, found in resources.items() if found["Type"] == FUNCTION}
 
@@ -364,7 +364,7 @@ def _deployed_settings(aws: EmbeddedAws, function: str) -> Settings:
 
 
 def literal(value: Any, parameters: Settings) -> str:
-    """What an intrinsic function might answer in a deployed stack, made up where only AWS would know."""
+    """Return a plausible value of an intrinsic function, with placeholders for what only AWS knows."""
     pseudo = {"AWS::StackName": STACK, "AWS::Region": REGION, "AWS::AccountId": ACCOUNT, "AWS::Partition": "aws"}
     match value:
         case {"Ref": name}:
@@ -384,10 +384,10 @@ def _named(found: re.Match[str], parameters: Settings) -> str:
 
 
 def _sam_environment(aws: EmbeddedAws | None) -> dict[str, str]:
-    """sam's environment: an account of nobody's, which the functions get as theirs."""
+    """Return sam's environment, with a placeholder account that is also passed to the functions."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     pointed = (aws or EmbeddedAws.at(9)).environment()
-    # sam asks who it is. This name of the endpoint's is none that a function's settings have.
+    # sam calls STS. The functions' settings do not use this endpoint variable.
     asks = {"AWS_ENDPOINT_URL_STS": pointed["AWS_ENDPOINT_URL"], "AWS_MAX_ATTEMPTS": "1"}
     return inherited | pointed | asks | {"PYTHONWARNINGS": "ignore"}
 

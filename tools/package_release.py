@@ -30,24 +30,24 @@ EPOCH = 315_532_800
 
 
 class PackagingError(RuntimeError):
-    """The release cannot be packaged; the message says why."""
+    """The release cannot be packaged. The message says why."""
 
 
 def version_of(root: Path) -> str:
-    """The version in pyproject.toml."""
+    """Return the version in pyproject.toml."""
     with (root / "pyproject.toml").open("rb") as file:
         version: str = tomllib.load(file)["project"]["version"]
     return version
 
 
 def files_of(root: Path) -> Iterator[Path]:
-    """The files of a release, sorted by their path."""
+    """Return the files of a release, sorted by path."""
     found = {path for pattern in PATTERNS for path in root.glob(pattern) if path.is_file()}
     return iter(sorted(path for path in found if "__pycache__" not in path.parts))
 
 
 def archive_of(root: Path) -> bytes:
-    """The release in `root` as a gzipped tar archive: sorted, with fixed times, owners and modes."""
+    """Return the release in `root` as a gzipped tar archive: sorted, with fixed times, owners and modes."""
     content = io.BytesIO()
     with (
         # Neither a file name nor a time in the header.

@@ -45,11 +45,11 @@ _HEADING = re.compile(r"^#{1,6} (?P<text>.+)$", re.MULTILINE)
 
 
 class MarkerError(Exception):
-    """A marker that no table can be made for."""
+    """A marker without a valid table."""
 
 
 def models() -> dict[str, type[BaseModel]]:
-    """Every model that an event's detail consists of, by name."""
+    """Return every model of an event's detail by name."""
     found: dict[str, type[BaseModel]] = {}
     waiting: list[type[BaseModel]] = list(EVENTS.values())
     while waiting:
@@ -69,7 +69,7 @@ def _models_in(annotation: object) -> set[type[BaseModel]]:
 
 @cache
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
-    """The docstring of each attribute, inherited ones included, from the source: most models do not keep them."""
+    """Read the docstring of each attribute, including inherited ones, from the source."""
     found: dict[str, str] = {}
     for each in reversed(model.__mro__):
         if not issubclass(each, BaseModel) or each is BaseModel:
@@ -83,7 +83,7 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
 
 
 class Links:
-    """Where the table of each model stands: the page, and the heading above the table."""
+    """Page and heading of each model's table."""
 
     def __init__(self, pages: dict[str, str]) -> None:
         self._places: dict[str, tuple[str, str]] = {}
@@ -94,7 +94,7 @@ class Links:
                     self._places |= dict.fromkeys(_names(block["names"]), (page, heading))
 
     def to(self, model: str, page: str) -> str:
-        """A link to the table of a model from a page; the word object where there is no such table."""
+        """Return a link from a page to a model's table; the word object if there is none."""
         if model not in self._places:
             return "object"
         there, heading = self._places[model]
@@ -110,7 +110,7 @@ def _heading_above(text: str, position: int) -> str:
 
 
 def slug(heading: str) -> str:
-    """The anchor of a heading, as the site and GitHub make it."""
+    """Return the anchor of a heading on the site and on GitHub."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
@@ -119,7 +119,7 @@ def _names(text: str | None) -> list[str]:
 
 
 def fields_table(names: list[str], page: str, links: Links, *, published: bool) -> str:
-    """The fields of models: of a request with their defaults, of a published event with whether they are there."""
+    """Return a table of models' fields: with defaults for a request, with presence for a published event."""
     known = models()
     rows = []
     for name in names:
@@ -139,7 +139,7 @@ def fields_table(names: list[str], page: str, links: Links, *, published: bool) 
 
 
 def default_of(field: FieldInfo, model: type[BaseModel], wire: str) -> str:
-    """What stands for a field that a request leaves out."""
+    """Return the default of a field."""
     if wire == "id" and model in EVENTS.values():
         return "see description"
     if field.is_required():
@@ -156,7 +156,7 @@ def default_of(field: FieldInfo, model: type[BaseModel], wire: str) -> str:
 
 
 def type_of(schema: dict[str, Any], whole: dict[str, Any], page: str, links: Links) -> str:
-    """What a field takes, with its limits."""
+    """Describe the type of a field with its limits."""
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[-1]
         if "properties" in whole["$defs"].get(name, {}) or name in models():
@@ -186,7 +186,7 @@ def _kind(schema: dict[str, Any], whole: dict[str, Any], page: str, links: Links
 
 
 def limits(schema: dict[str, Any]) -> str:
-    """The limits that a schema sets, as words."""
+    """Describe the limits of a schema."""
     unit = {"string": " characters", "array": " items", "object": " entries"}.get(schema.get("type", ""), "")
     least = next(
         (schema[name] for name in ("minimum", "minLength", "minItems", "minProperties") if name in schema), None
@@ -196,7 +196,7 @@ def limits(schema: dict[str, Any]) -> str:
     )
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
     if least == 1 and unit == " characters" and most is None:
-        return ""  # Text that must not be empty needs no saying.
+        return ""  # "Not empty" is left out.
     if least is not None and most is not None:
         return f"{_number(least)} to {_number(most)}{unit}"
     parts = [
@@ -213,13 +213,13 @@ def _number(value: float) -> str:
 
 
 def prose(text: str) -> str:
-    """A docstring as Markdown."""
+    """Convert a docstring to Markdown."""
     text = text.replace("``", "`")
     return re.sub(r"(?<![(`<])(https://[^\s)]+?)(?=[.,;]?(\s|\)|$))", r"<\1>", text)
 
 
 def events_table(way: str, page: str, links: Links) -> str:
-    """The events that go in or out, with what they mean and where their fields are."""
+    """Return a table of incoming or outgoing events, with their meaning and links to their fields."""
     wanted = [name for name in EVENTS if (name in INCOMING) == (way == "in")]
     rows = []
     for name in wanted:
@@ -242,12 +242,12 @@ _Template.add_multi_constructor("!", _function)
 
 @cache
 def template() -> dict[str, Any]:
-    """The template as data; functions of CloudFormation are not worked out."""
+    """Load the template without resolving functions of CloudFormation."""
     return dict(yaml.load(TEMPLATE.read_text("utf-8"), _Template))  # noqa: S506 - a SafeLoader
 
 
 def parameters_table() -> str:
-    """The parameters of the template."""
+    """Return a table of the template's parameters."""
     rows = []
     for name, parameter in template()["Parameters"].items():
         if "AllowedValues" in parameter:
@@ -265,7 +265,7 @@ def parameters_table() -> str:
 
 
 def outputs_table() -> str:
-    """The outputs of the template."""
+    """Return a table of the template's outputs."""
     conditions = {"WithTelemetry": " Only with `Telemetry`."}
     rows = [
         [f"`{name}`", output["Description"] + conditions.get(output.get("Condition", ""), "")]
@@ -275,7 +275,7 @@ def outputs_table() -> str:
 
 
 def errors_table() -> str:
-    """The errors by whose names a state machine tells its cases apart."""
+    """Return a table of the errors that the state machines distinguish."""
     classes = [
         each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.HeadgateError)
     ]
@@ -288,13 +288,13 @@ def _first_paragraph(described: type) -> str:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table. A bar would end its cell, also within code."""
+    """Return a Markdown table. A bar would end its cell, also within code."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
 def rendered(page: str, text: str, links: Links) -> str:
-    """A page with its tables as they must be."""
+    """Return a page with current tables."""
 
     def block(match: re.Match[str]) -> str:
         kind, names = match["kind"], match["names"]
@@ -317,12 +317,12 @@ def rendered(page: str, text: str, links: Links) -> str:
 
 
 def pages(folder: Path) -> dict[str, str]:
-    """The text of every page, by its name."""
+    """Return the text of every page by name."""
     return {path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.md"))}
 
 
 def stale(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Every page whose tables differ from what they come from, and the page as it must be."""
+    """Return every page with stale tables, and its current text."""
     texts = pages(folder)
     links = Links(texts)
     for name, text in texts.items():

@@ -25,15 +25,15 @@ class Run(NamedTuple):
 
     title: str
     weights: list[tuple[float, float]]
-    """Seconds, and the percent of traffic for the candidate from then on."""
+    """Seconds, and percent of traffic for the candidate from then on."""
     failures: list[tuple[float, int]]
-    """Seconds, and how many requests of the candidate had failed."""
+    """Seconds, and number of failed candidate requests."""
     end: tuple[float, str, str]
-    """Seconds, how it ended, and why."""
+    """Seconds, outcome and reason."""
 
 
 def read(text: str) -> list[Run]:
-    """The rollouts that a demo printed."""
+    """Read the rollouts in the output of a demo."""
     runs: list[Run] = []
     title = ""
     weights: list[tuple[float, float]] = []
@@ -55,7 +55,7 @@ def read(text: str) -> list[Run]:
 
 
 def draw(runs: list[Run]) -> str:
-    """A picture of the rollouts, below each other and on one scale of time."""
+    """Draw the rollouts below each other on one time scale."""
     seconds = max(run.end[0] for run in runs) * 1.08
     width = LEFT + WIDTH + 30
     height = TOP + len(runs) * (HEIGHT + GAP) - GAP + 56

@@ -16,40 +16,40 @@ SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 
 
 class _Plain(GenerateJsonSchema):
-    """Without a title for every field: it would only be the field's name again."""
+    """Leaves out titles of fields, which would only repeat their names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
         return False
 
 
 def schema_of(detail_type: str) -> dict[str, Any]:
-    """The JSON Schema of the detail of one kind of event."""
+    """Return the JSON Schema of the detail of an event."""
     schema = EVENTS[detail_type].model_json_schema(by_alias=True, schema_generator=_Plain)
     if detail_type in ("Rollout Requested", "Undo Requested", "Task Requested", "Redrive Requested"):
-        # The event's own id, or the execution's name, serves where the request gives none.
+        # Optional: the default is the event's id or the execution's name.
         schema["required"] = [name for name in schema["required"] if name != "id"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": detail_type}
 
 
 def file_of(detail_type: str) -> Path:
-    """Where the schema of a detail-type is kept."""
+    """Return the path of the schema of a detail-type."""
     return SCHEMAS / f"{detail_type.lower().replace(' ', '-')}.json"
 
 
 def stale() -> list[Path]:
-    """Files that are not what the models say, or that no model stands behind."""
+    """Return files that differ from the models or belong to no model."""
     written = {file_of(detail_type): text_of(detail_type) for detail_type in EVENTS}
     wrong = [path for path, text in written.items() if not path.is_file() or path.read_text("utf-8") != text]
     return sorted([*wrong, *(path for path in SCHEMAS.glob("*.json") if path not in written)])
 
 
 def text_of(detail_type: str) -> str:
-    """The content of a schema's file."""
+    """Return the content of a schema's file."""
     return json.dumps(schema_of(detail_type), indent=2) + "\n"
 
 
 def write() -> None:
-    """Write every schema, and remove what no model stands behind."""
+    """Write every schema and remove files without a model."""
     SCHEMAS.mkdir(parents=True, exist_ok=True)
     for path in stale():
         path.unlink(missing_ok=True)

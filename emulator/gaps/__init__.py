@@ -1,7 +1,7 @@
-"""Where the pinned MiniStack differs from AWS and this application would notice: one module per gap, by service.
+"""Gaps between the pinned MiniStack and AWS that matter to this application: one module per gap, by service.
 
-Each module's docstring says what AWS does, what MiniStack does and which seam is wrapped; its `install()` fills the
-gap. They are listed in the order in which they are installed, so that a later one wraps an earlier one.
+Each module's docstring describes the behavior of AWS and of MiniStack, and the seam. Its `install()` fills the gap.
+They are listed in the order in which they are installed: a later one wraps an earlier one.
 """
 
 import importlib
@@ -44,11 +44,11 @@ ORDER = (
 
 
 def install_all(without: frozenset[str] = frozenset()) -> None:
-    """Fill every gap but those named; raises SeamMissing where MiniStack is not the one this was written for."""
+    """Fill all gaps except the named ones. Raises SeamMissing if MiniStack is not the expected version."""
     modules = {module.rpartition(".")[2]: module for module in ORDER}
     unknown = without - modules.keys()
     if unknown:
-        raise ValueError(f"no such gap: {', '.join(sorted(unknown))}; there are: {', '.join(modules)}")
+        raise ValueError(f"unknown gap: {', '.join(sorted(unknown))}; use one of {', '.join(modules)}")
     for gap, module in modules.items():
         if gap not in without:
             importlib.import_module(f"{__name__}.{module}").install()

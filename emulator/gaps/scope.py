@@ -1,4 +1,4 @@
-"""The account and Region in which MiniStack's stores are read: threads of our own have to say it themselves."""
+"""Account and Region for MiniStack's stores, which our own threads must set."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from ministack.services import lambda_svc
 
 @contextmanager
 def of(account: str, region: str) -> Iterator[None]:
-    """Within this block, MiniStack's stores are those of this account and Region."""
+    """Context manager: MiniStack's stores are those of this account and Region."""
     account_token = lambda_svc._request_account_id.set(account)
     region_token = lambda_svc._request_region.set(region)
     try:

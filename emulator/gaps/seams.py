@@ -1,8 +1,8 @@
-"""How a gap takes hold of MiniStack: by name, and only where the pinned version still looks as expected.
+"""Seams: the attributes of MiniStack that gaps replace, after a check that they look as expected.
 
-MiniStack has no extension points, so a gap replaces a module's attribute by a function that receives what was
-there before as its first argument. A later version may rename or reshape that attribute without notice; a gap
-that then silently did nothing would make the embedded AWS lie. So every seam is checked before it is used.
+MiniStack has no extension points, so a gap replaces a module's attribute by a function that receives the original as
+its first argument. A later version may rename or change that attribute without notice. A gap that then silently did
+nothing would falsify the embedded AWS. So every seam is checked before it is used.
 """
 
 import functools
@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import Any
 
 
-class SeamMissing(RuntimeError):  # noqa: N818 - said as it is
-    """The pinned MiniStack no longer has the seam which a gap wraps."""
+class SeamMissing(RuntimeError):  # noqa: N818 - describes the state
+    """MiniStack does not have the seam that a gap needs."""
 
     def __init__(self, gap: str, seam: str, found: str) -> None:
         version = importlib.metadata.version("ministack")
@@ -26,7 +26,7 @@ def expect(gap: str, owner: ModuleType | type, name: str, parameters: str) -> Ca
     seam = f"{owner.__name__}.{name}"
     found: Callable[..., Any] | None = getattr(owner, name, None)
     if found is None or not callable(found):
-        raise SeamMissing(gap, seam, "has nothing callable")
+        raise SeamMissing(gap, seam, "has no callable")
     actual = ", ".join(inspect.signature(found).parameters)
     if actual != parameters:
         raise SeamMissing(gap, seam, f"takes ({actual}), not ({parameters}),")
@@ -34,7 +34,7 @@ def expect(gap: str, owner: ModuleType | type, name: str, parameters: str) -> Ca
 
 
 def wrap(gap: str, owner: ModuleType | type, name: str, parameters: str, replacement: Callable[..., Any]) -> None:
-    """Put `replacement` where `owner.name` was; it is called with the original as its first argument."""
+    """Replace `owner.name` by `replacement`, which is called with the original as its first argument."""
     original = expect(gap, owner, name, parameters)
 
     if inspect.iscoroutinefunction(original):
@@ -57,5 +57,5 @@ def expect_text(gap: str, owner: ModuleType, name: str, fragment: str) -> str:
     """Return the text `owner.name` if it holds `fragment` exactly once, else raise SeamMissing."""
     text = getattr(owner, name, None)
     if not isinstance(text, str) or text.count(fragment) != 1:
-        raise SeamMissing(gap, f"{owner.__name__}.{name}", "has not the expected text")
+        raise SeamMissing(gap, f"{owner.__name__}.{name}", "does not have the expected text")
     return text

@@ -105,7 +105,7 @@ def test_a_task_is_run_again_by_rule_until_it_succeeds(
 
     first, second = told["tasks"][0]["attempts"]
     assert (first["outcome"], first["exitCodes"]) == ("exited", {"app": 3}), jobs.written(first["taskArn"])
-    assert first["next"] == "retry.evaluateOnExit[0] says RETRY"
+    assert first["next"] == "retry.evaluateOnExit[0] has the action RETRY"
     assert (second["outcome"], second["exitCodes"], second["attempt"]) == ("succeeded", {"app": 0}, 2)
     assert first["taskArn"] != second["taskArn"]
     assert jobs.written(first["taskArn"]) == ["took parcel"]
@@ -126,7 +126,7 @@ def test_an_exit_code_that_a_rule_ends_at_is_not_tried_again(jobs: Jobs) -> None
 
     told, only = jobs.ended_alone(jobs.run("exit 2", retry=retry, backoff=AT_ONCE))
 
-    assert (len(told["tasks"][0]["attempts"]), only["next"]) == (1, "retry.evaluateOnExit[0] says EXIT")
+    assert (len(told["tasks"][0]["attempts"]), only["next"]) == (1, "retry.evaluateOnExit[0] has the action EXIT")
 
 
 def test_a_task_that_takes_too_long_is_stopped_and_its_container_is_gone(jobs: Jobs, left: Any) -> None:
@@ -159,7 +159,7 @@ def test_a_task_whose_image_cannot_be_pulled_could_not_start(jobs: Jobs, left: A
     assert told["reason"].startswith("CannotPullContainerError: ")
     assert (attempt["stopCode"], attempt["exitCodes"]) == ("TaskFailedToStart", {})
     # It has no exit code, so the first rule says nothing of it.
-    assert (attempt["attempt"], attempt["next"]) == (1, "retry.evaluateOnExit[1] says EXIT")
+    assert (attempt["attempt"], attempt["next"]) == (1, "retry.evaluateOnExit[1] has the action EXIT")
     assert "runSeconds" not in attempt
     assert left(attempt["taskArn"]) == []
 

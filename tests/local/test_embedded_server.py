@@ -17,7 +17,7 @@ pytestmark = pytest.mark.embedded
 
 
 def test_a_start_that_fails_shows_the_end_of_the_log() -> None:
-    with pytest.raises(EmbeddedAwsError, match="no such gap: nonsense"):
+    with pytest.raises(EmbeddedAwsError, match="unknown gap: nonsense"):
         EmbeddedAws("--without", "nonsense").start()
 
 

@@ -1,7 +1,7 @@
 """Check state machine definitions: `python -m tools.asl statemachines/*.asl.json`.
 
 The rules of the states language for JSONata machines, and Headgate's own: every Task has a timeout and a Catch, Lambda
-tasks retry the transient errors by name, a callback is never started again by its own timeout. Prints a line
+tasks retry the transient errors by name, and a callback does not retry its own timeout. Prints a line
 `file: State: problem` for each finding and exits 1 if there is any.
 
 A definition must be valid JSON with its `${Substitutions}` in place. Sources of the rules:

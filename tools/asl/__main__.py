@@ -1,4 +1,4 @@
-"""`python -m tools.asl FILE ...`: a line for each problem; exits with 1 if there is any."""
+"""Runs `python -m tools.asl FILE ...`: prints a line for each problem and exits with 1 if there is any."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""All rules together, over a definition and over files."""
+"""Applies all rules to a definition and to files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ STATE_RULES: tuple[StateRule, ...] = (
 
 
 def check(text: str) -> list[tuple[str, str]]:
-    """The problems of a definition, as pairs of a state's name (or "machine") and what is wrong with it."""
+    """Return the problems of a definition as pairs of a state's name (or "machine") and a message."""
     try:
         machine = json.loads(text, object_pairs_hook=_unique)
     except ValueError as error:
@@ -62,7 +62,7 @@ def check(text: str) -> list[tuple[str, str]]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"{', '.join(sorted(twice))} is there twice")
+        raise ValueError(f"{', '.join(sorted(twice))} occurs more than once")
     return dict(pairs)
 
 
@@ -84,7 +84,7 @@ def _scopes(scope: Scope) -> Iterator[Scope]:
 
 
 def _assigned(value: Any) -> Iterator[str]:
-    """The names of all variables, those of nested states included."""
+    """Yield the names of all variables, including those of nested states."""
     if isinstance(value, dict):
         yield from value.get("Assign") or ()
     for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():

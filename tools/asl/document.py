@@ -1,4 +1,4 @@
-"""What the rules look at: a state, a scope of states, the texts and keys of a document."""
+"""Input of the rules: a state, a scope of states, and the texts and keys of a document."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class State:
-    """A state, and the variables that some state of its machine assigns."""
+    """A state, and the variables that states of its machine assign."""
 
     name: str
     body: dict[str, Any]
@@ -50,7 +50,7 @@ class Scope:
         return dict(self.body.get("States", {}))
 
 
-# Comments are prose; nested states are states of their own scope.
+# Comments are not checked; nested states have their own scope.
 NOT_WALKED = {"Branches", "Comment", "ItemProcessor"}
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tools.asl.document import State
 
 ADDED_FUNCTIONS = {"hash", "parse", "partition", "random", "range", "uuid"}
-# JSONata 2.0.6 has no more than these binary operators; the Python library also knows those of 2.1.
+# JSONata 2.0.6 has only these binary operators; the Python library also accepts those of 2.1.
 TOO_NEW_OPERATORS = ("??", "?:")
 
 
@@ -96,12 +96,12 @@ def _trees(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _without_literals(text: str) -> str:
-    """The expression without its strings and regular expressions."""
+    """Return an expression without its strings and regular expressions."""
     return re.sub(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|(?<=[(,])\s*/(?:\\.|[^/\\])+/', "''", text)
 
 
 def _nodes(value: Any) -> Iterator[Any]:
-    """All nodes of a syntax tree."""
+    """Yield all nodes of a syntax tree."""
     if isinstance(value, list):
         for each in value:
             yield from _nodes(each)
@@ -112,7 +112,7 @@ def _nodes(value: Any) -> Iterator[Any]:
 
 
 def _nodes_without_context(value: Any) -> Iterator[Any]:
-    """The nodes that are evaluated against the input document, which Step Functions does not give."""
+    """Yield the nodes that are evaluated against the input document, which Step Functions does not pass."""
     if isinstance(value, list):
         for each in value:
             yield from _nodes_without_context(each)

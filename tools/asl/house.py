@@ -1,4 +1,4 @@
-"""Headgate's own rules: JSONata alone, timeouts, catches and retries of every task, no literal ARNs."""
+"""Headgate's own rules: only JSONata, timeouts, catches and retries of every task, no literal ARNs."""
 
 from __future__ import annotations
 

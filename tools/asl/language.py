@@ -44,11 +44,11 @@ LONGEST_SECONDS = 99_999_999
 def states_are_reachable_and_targets_exist(scope: Scope) -> Iterator[tuple[str, str]]:
     start = str(scope.body.get("StartAt", ""))
     if start not in scope.states:
-        yield scope.name, f"StartAt names {start!r}, which is no state"
+        yield scope.name, f"StartAt names {start!r}, which is not a state"
     for name, body in scope.states.items():
         for target in _targets(body):
             if target not in scope.states:
-                yield name, f"leads to {target!r}, which is no state"
+                yield name, f"points to {target!r}, which is not a state"
     reached, left = set[str](), [start]
     while left:
         name = left.pop()
@@ -80,7 +80,7 @@ def fields_are_those_of_its_type(state: State) -> Iterator[str]:
 
 def unknown_fields(body: dict[str, Any], known: set[str], where: str) -> Iterator[str]:
     for field in body.keys() - known:
-        yield f"{field} is no field of {where} in JSONata"
+        yield f"{field} is not a field of {where} in JSONata"
 
 
 def name_is_short_enough(state: State) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""Makes an image that runs functions as AWS's own image of a Python runtime does, where that cannot be pulled."""
+"""Builds an image that runs functions like AWS's image of a Python runtime, for when that cannot be pulled."""

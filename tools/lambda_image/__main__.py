@@ -1,4 +1,4 @@
-"""`python -m tools.lambda_image [--python VERSION]`: make the image that functions run in, unless it is there."""
+"""Builds the image for functions unless it exists: `python -m tools.lambda_image [--python VERSION]`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tools.lambda_image.build import SUITES, LambdaImageError, default_version, 
 
 
 def main() -> int:
-    """Parse the command line and see to the image."""
+    """Parse the command line and build the image if needed."""
     parser = argparse.ArgumentParser(prog="python -m tools.lambda_image", description=__doc__)
     parser.add_argument("--python", choices=SUITES, default=default_version(), help="default: %(default)s")
     version = parser.parse_args().python
     try:
         with DockerEngine() as engine:
-            print(f"{ensure(engine, version)} is there.")
+            print(f"{ensure(engine, version)} exists.")
     except (DockerEngineError, LambdaImageError) as error:
         print(error, file=sys.stderr)
         return 1

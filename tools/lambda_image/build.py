@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 REPOSITORY = "public.ecr.aws/lambda/python"
 SUITES = {"3.11": "bookworm", "3.13": "trixie"}
-"""The releases of Debian that have a Python which Lambda has too."""
+"""Releases of Debian with a Python version that Lambda also has."""
 DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "arm64": "arm64"}
 WHEEL_ARCHITECTURES = {"x86_64": "x86_64", "arm64": "aarch64"}
 PACKAGES = "python3,ca-certificates"
@@ -33,29 +33,29 @@ LEFT_OUT = (
     *("./usr/share/doc/*", "./usr/share/man/*", "./usr/share/locale/*"),
 )
 MADE_OF = "headgate.made-of"
-"""Label: a digest of what the image was made of. AWS's own image has none."""
+"""Label with a digest of the image's sources. AWS's image does not have it."""
 
 
 class LambdaImageError(RuntimeError):
-    """The image cannot be made here; the message says what is missing or what failed."""
+    """The image cannot be built here. The message says what is missing or what failed."""
 
 
 def default_version() -> str:
-    """The version of the Python that this runs in, which the wheels at hand fit; 3.11 where Debian does not have it."""
+    """Return the running Python's version, which fits the installed wheels; 3.11 if Debian does not have it."""
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     return own if own in SUITES else "3.11"
 
 
 def overrides(version: str) -> dict[str, str]:
-    """The template's parameters that fit the image."""
+    """Return the template's parameters for the image."""
     return {**parameters(), "Runtime": f"python{version}"}
 
 
 def ensure(engine: DockerEngine, version: str | None = None) -> str:
-    """Build the image unless the engine has one, be it AWS's own; answers its name."""
+    """Build the image unless the engine has it or AWS's image. Return its name."""
     version = version or default_version()
     if version not in SUITES:
-        raise LambdaImageError(f"there is no image to be made for Python {version}; of {', '.join(SUITES)}")
+        raise LambdaImageError(f"no image can be built for Python {version}; use one of {', '.join(SUITES)}")
     architecture = parameters()["Architecture"]
     tags = [version, f"{version}-{architecture}"]
     name, made_of = f"{REPOSITORY}:{tags[-1]}", _made_of()
@@ -65,7 +65,7 @@ def ensure(engine: DockerEngine, version: str | None = None) -> str:
                 return name
         _check_that_it_can_be_made()
         begun = time.monotonic()
-        print(f"Building {name}, once; about two minutes.", flush=True)
+        print(f"Building {name}. This happens once and takes about two minutes.", flush=True)
         WORK.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="lambda-image-", dir=WORK) as folder:
             context = _context(Path(folder), version, architecture)
@@ -74,8 +74,8 @@ def ensure(engine: DockerEngine, version: str | None = None) -> str:
                     path=str(context), buildargs={"PYTHON": version}, labels={MADE_OF: made_of}, rm=True, forcerm=True
                 )
             except BuildError as error:
-                said = "".join(part.get("stream", "") for part in error.build_log)
-                raise LambdaImageError(f"docker build failed: {error}\n{said[-2000:]}") from None
+                output = "".join(part.get("stream", "") for part in error.build_log)
+                raise LambdaImageError(f"docker build failed: {error}\n{output[-2000:]}") from None
         for tag in tags:
             image.tag(REPOSITORY, tag)
         print(f"  done: {image.attrs['Size'] / 1e6:.0f} MB ({time.monotonic() - begun:.0f} s)", flush=True)
@@ -83,7 +83,7 @@ def ensure(engine: DockerEngine, version: str | None = None) -> str:
 
 
 def _made_of() -> str:
-    """A digest of what the image is made of, the pins of boto3 and its like among it."""
+    """Return a digest of the image's sources, including the pinned versions of boto3 and others."""
     digest = hashlib.sha256(f"{SUITES}{PACKAGES}{LEFT_OUT}".encode())
     for file in [HERE / "requirements.txt", *sorted(path for path in (HERE / "image").rglob("*") if path.is_file())]:
         digest.update(file.read_bytes())
@@ -95,15 +95,17 @@ def _made_of() -> str:
 def _check_that_it_can_be_made() -> None:
     if not shutil.which("debootstrap"):
         raise LambdaImageError(
-            "the engine has no Lambda image, and debootstrap, which one is made with, is not installed: "
-            "apt-get install debootstrap     (or, where there is a registry: docker pull)"
+            "the engine has no Lambda image, and debootstrap, which is needed to build one, is not installed: "
+            "apt-get install debootstrap     (or, with access to a registry: docker pull)"
         )
     if os.geteuid() != 0:
-        raise LambdaImageError("only root can make the Lambda image: debootstrap unpacks and configures a Debian")
+        raise LambdaImageError(
+            "only root can build the Lambda image, because debootstrap unpacks and configures Debian"
+        )
 
 
 def _context(folder: Path, version: str, architecture: str) -> Path:
-    """The folder that the Dockerfile is built in."""
+    """Create the build context of the Dockerfile."""
     root, context = folder / "root", folder / "context"
     shutil.copytree(HERE / "image", context)
     shutil.copy(Path(samcli.__file__).parent / "local" / "rapid" / f"aws-lambda-rie-{architecture}", context)

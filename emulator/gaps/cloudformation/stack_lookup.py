@@ -1,7 +1,7 @@
-"""Which stack owns this resource?
+"""Lookup of the stack that owns a resource.
 
-On AWS DescribeStackResources takes a PhysicalResourceId instead of a stack's name and answers with the resources of
-the stack that owns it. MiniStack looks for a stack without a name, and finds none.
+On AWS, DescribeStackResources accepts a PhysicalResourceId instead of a stack's name and returns the resources of the
+stack that owns it. MiniStack looks for a stack without a name and finds none.
 
 Seam: `cloudformation.handlers._describe_stack_resources`, and its entry in the table of actions.
 """

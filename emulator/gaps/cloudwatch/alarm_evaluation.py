@@ -1,9 +1,9 @@
-"""Alarms look at their own metric, period by period, all the time.
+"""Alarms evaluate their own metric, period by period, in the background.
 
-On AWS an alarm reads the metric with exactly its dimensions, in EvaluationPeriods periods, of which DatapointsToAlarm
+On AWS, an alarm reads the metric with exactly its dimensions, in EvaluationPeriods periods, of which DatapointsToAlarm
 must breach; missing periods count by TreatMissingData; it is evaluated in the background. MiniStack adds up every
 dimension set of the metric over the whole window, ignores DatapointsToAlarm and TreatMissingData, and evaluates only
-when somebody calls PutMetricData.
+when PutMetricData is called.
 
 Seams: `cloudwatch._evaluate_alarm` is replaced, `eventbridge.start_scheduler` (called once the server is up) also
 starts the evaluation. Simpler than AWS in two ways: the periods end now instead of at a full minute, so that an
@@ -62,7 +62,7 @@ def _evaluate_for_ever() -> None:
             _request_region.set(region)
             try:
                 cloudwatch._evaluate_alarm(alarm)
-            except Exception:  # noqa: BLE001 - the other alarms must go on
+            except Exception:  # noqa: BLE001 - the other alarms must continue
                 _log.exception("evaluating %s", alarm.get("AlarmName"))
 
 
@@ -83,7 +83,7 @@ def _evaluate(original: Callable[..., Any], alarm: Alarm) -> None:
 
 
 def _datapoints(alarm: Alarm, period: int, now: float) -> list[tuple[float, float, float | None]]:
-    """(start, sample count, value) of each period, the newest first; the value is None where there is no data."""
+    """Return (start, sample count, value) of each period, newest first; the value is None without data."""
     dimensions = {each["Name"]: each["Value"] for each in alarm.get("Dimensions") or []}
     key = (alarm["Namespace"], alarm["MetricName"], cloudwatch._dims_key(dimensions))
     periods = int(alarm.get("EvaluationPeriods") or 1)
@@ -102,7 +102,7 @@ def _datapoints(alarm: Alarm, period: int, now: float) -> list[tuple[float, floa
 
 
 def _judge(alarm: Alarm, values: list[float | None]) -> str | None:
-    """The state that these datapoints mean, or None where the alarm keeps the one it has."""
+    """Return the state for these datapoints, or None if the alarm keeps its state."""
     missing = alarm.get("TreatMissingData") or "missing"
     needed = int(alarm.get("DatapointsToAlarm") or len(values))
     present = [_breaches(alarm, value) for value in values if value is not None]
@@ -113,7 +113,7 @@ def _judge(alarm: Alarm, values: list[float | None]) -> str | None:
     if not present and missing in ("missing", "ignore"):
         return "INSUFFICIENT_DATA" if missing == "missing" else None
     if missing in ("missing", "ignore") and breaching + absent >= needed:
-        # The missing datapoints would decide it.
+        # The missing datapoints would decide.
         return "OK" if missing == "missing" and not breaching else None
     return "OK"
 

@@ -1,9 +1,9 @@
 """Every change of an alarm's state is an event on the default bus.
 
 AWS publishes "CloudWatch Alarm State Change" (source aws.cloudwatch) for each change, by evaluation or SetAlarmState,
-and DescribeAlarms tells when the state last changed (StateTransitionedTimestamp) beside when it was last set
-(StateUpdatedTimestamp), in milliseconds. MiniStack notifies SNS topics only, keeps whole seconds, and has
-StateTransitionedTimestamp for composite alarms alone.
+and DescribeAlarms returns when the state last changed (StateTransitionedTimestamp) and when it was last set
+(StateUpdatedTimestamp), in milliseconds. MiniStack notifies only SNS topics, keeps whole seconds, and has
+StateTransitionedTimestamp only for composite alarms.
 
 Seams: `cloudwatch._dispatch_alarm_actions`, which MiniStack calls at each change; `cloudwatch._set_alarm_state` and
 `cloudwatch._describe_alarms` for the timestamps.
@@ -23,11 +23,11 @@ from emulator.gaps import seams
 GAP = "alarm_events"
 Alarm = dict[str, Any]
 _log = logging.getLogger("embedded.alarm_events")
-# Alarm ARN -> the state which was announced last, as the event tells it.
+# Alarm ARN -> the state in the last event.
 _announced: dict[str, dict[str, Any]] = {}
-# Alarm ARN -> when its state last changed, in seconds: PutMetricAlarm makes a new alarm, which forgets it.
+# Alarm ARN -> when its state last changed, in seconds. PutMetricAlarm makes a new alarm without it.
 _transitioned: dict[str, float] = {}
-# Alarm ARN -> when SetAlarmState last set it: evaluation leaves it alone for a while.
+# Alarm ARN -> when SetAlarmState last set it. Evaluation keeps this state for a while.
 set_by_hand: dict[str, float] = {}
 
 
@@ -59,7 +59,7 @@ def _announce(original: Callable[..., Any], alarm: Alarm, old_state: str, new_st
     }
     try:
         _publish(arn, detail)
-    except Exception:  # noqa: BLE001 - the state has changed, whoever hears of it
+    except Exception:  # noqa: BLE001 - the state has changed even without an event
         _log.exception("announcing %s", arn)
     original(alarm, old_state, new_state, reason)
 
@@ -104,7 +104,7 @@ def _set_state(
     alarm = cloudwatch._alarms.get(name) or cloudwatch._composite_alarms.get(name)
     if alarm:
         set_by_hand[alarm["AlarmArn"]] = time.time()
-        # MiniStack keeps the old data where none is given; the data belongs to the state.
+        # MiniStack keeps the old data if none is given, but the data belongs to the state.
         alarm.pop("StateReasonData", None)
     response = original(params, cbor_data, is_cbor, is_json)
     if alarm:

@@ -1,13 +1,13 @@
 """GetMetricData with trimmed counts and metric math.
 
-On AWS "TC(800:)" counts the values above 800 and at most the upper bound, an expression is worked out minute by
-minute with 0 for what is missing, the newest value comes first, and a query that cannot be read (or one of more than
-500, or an id twice) fails the whole call. MiniStack answers a trimmed count with the average and an
-expression with InternalError, the oldest value comes first, and it refuses nothing.
+On AWS, "TC(800:)" counts the values above 800 and at most the upper bound, an expression is evaluated minute by minute
+with 0 for missing values, the newest value comes first, and an invalid query (or more than 500, or a duplicate id)
+fails the whole call. MiniStack returns the average for a trimmed count and InternalError for an expression, the oldest
+value comes first, and it refuses nothing.
 
-Seams: `cloudwatch._stat_value` knows trimmed counts, `cloudwatch._get_metric_data` is asked for the metrics alone and
-the rest is worked out here. Simpler than AWS: an expression has + - * / and parentheses, FILL with a number, SUM, MIN
-and MAX; any other is refused. Not filled: a metric without dimensions is still the sum of all of its name.
+Seams: `cloudwatch._stat_value` supports trimmed counts here, `cloudwatch._get_metric_data` reads only the metrics, and
+expressions are evaluated here. Simpler than AWS: an expression has + - * / and parentheses, FILL with a number, SUM,
+MIN and MAX; others are refused. Not filled: a metric without dimensions is still the sum of all with its name.
 """
 
 import ast
@@ -65,7 +65,7 @@ def _get_metric_data(
     original: Callable[..., Any], params: Any, data: dict[str, Any], is_cbor: bool, is_json: bool = False
 ) -> Any:
     if not (is_cbor or is_json):
-        return original(params, data, is_cbor, is_json)  # The query protocol; nobody here speaks it any more.
+        return original(params, data, is_cbor, is_json)  # The query protocol, which no client uses here.
     queries = data.get("MetricDataQueries", [])
     try:
         _check(queries)
@@ -115,14 +115,14 @@ def _result(query: dict[str, Any], series: Series, newest_first: bool) -> dict[s
 
 
 class _Math:
-    """Works expressions out; an expression may use the ids of others."""
+    """Evaluates expressions, which may use the ids of others."""
 
     def __init__(self, known: dict[str, Series], expressions: dict[str, str]) -> None:
         self._known, self._expressions = known, expressions
         self.range = range(0)
 
     def series(self, query_id: str) -> Series:
-        """The values of a query."""
+        """Return the values of a query."""
         if query_id not in self._known:
             expression = self._expressions.pop(query_id, None)
             if expression is None:
@@ -157,7 +157,7 @@ class _Math:
 
 
 def _each(work: Callable[..., float], *values: Any) -> Any:
-    """Work on numbers, or minute by minute on series."""
+    """Apply an operation to numbers, or minute by minute to series."""
     series = [value for value in values if isinstance(value, dict)]
     if not series:
         return work(*values)

@@ -1,11 +1,11 @@
-"""Metrics that a function tells by its log, in CloudWatch's embedded metric format.
+"""Metrics in a function's log, in CloudWatch's embedded metric format.
 
-On AWS a log event that is a JSON object with `_aws.CloudWatchMetrics` is kept like any other, and its values become
-metrics: a number or a list of them for each metric and each set of dimensions, at `_aws.Timestamp`
+On AWS, a log event that is a JSON object with `_aws.CloudWatchMetrics` is stored like any other, and its values become
+metrics: a number or a list of numbers for each metric and each set of dimensions, at `_aws.Timestamp`
 (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
-MiniStack keeps the event. Not filled: resolutions below a minute, and where AWS would refuse a value.
+MiniStack only stores the event. Not filled: resolutions below a minute, and values that AWS would refuse.
 
-Seam: `cloudwatch_logs._append_log_events`, through which pass the logs of functions and of PutLogEvents.
+Seam: `cloudwatch_logs._append_log_events`, through which the logs of functions and of PutLogEvents pass.
 """
 
 import json
@@ -36,16 +36,16 @@ def _append(original: Callable[..., None], stream: Any, events: list[dict[str, A
 
 
 def _points(message: str) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """The values in a log event, each with the key of its metric; none in one of another kind."""
-    told = _object(message)
-    about = told.get("_aws")
+    """Yield the values in a log event, each with the key of its metric; none if it has another format."""
+    event = _object(message)
+    about = event.get("_aws")
     if not isinstance(about, dict):
         return
     for directive in about.get("CloudWatchMetrics", []):
         for names in directive.get("Dimensions", [[]]):
-            dimensions = {name: str(told[name]) for name in names}
+            dimensions = {name: str(event[name]) for name in names}
             for metric in directive["Metrics"]:
-                name, values = metric["Name"], told[metric["Name"]]
+                name, values = metric["Name"], event[metric["Name"]]
                 key = (directive["Namespace"], name, cloudwatch._dims_key(dimensions))
                 about_all = {"Timestamp": about["Timestamp"] / 1000, "Unit": metric.get("Unit", "None")}
                 for value in values if isinstance(values, list) else [values]:
@@ -53,11 +53,11 @@ def _points(message: str) -> Iterator[tuple[Any, dict[str, Any]]]:
 
 
 def _object(message: str) -> dict[str, Any]:
-    """A log event that is a JSON object; empty where it is anything else."""
+    """Parse a log event that is a JSON object; empty if it is not."""
     if '"_aws"' not in message:
         return {}
     try:
-        told = json.loads(message)
+        event = json.loads(message)
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return event if isinstance(event, dict) else {}

@@ -1,12 +1,12 @@
-"""What a container definition says of its entry point and its memory.
+"""The entry point and memory of a container definition.
 
-On AWS entryPoint takes the place of the image's ENTRYPOINT, as `command` does of its CMD, and a container that needs
-more than its `memory`, in MiB, is killed; on Fargate the task's own memory is the limit of all together
-(https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html). MiniStack stores both, and
-starts the container with the image's entry point and without a limit. Here a container without a limit of its own may
-take as much as the task, each for itself; an override's memory is not read.
+On AWS, entryPoint replaces the image's ENTRYPOINT, as `command` replaces its CMD, and a container that needs more than
+its `memory`, in MiB, is killed; on Fargate the task's memory is the limit of all containers together
+(https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html). MiniStack stores both, but
+starts the container with the image's entry point and without a limit. Here, each container without its own limit may
+use as much as the task. The memory of an override is ignored.
 
-Seam: `ecs._build_run_kwargs`, which says how Docker starts a container.
+Seam: `ecs._build_run_kwargs`, which determines how Docker starts a container.
 """
 
 from collections.abc import Callable
@@ -30,6 +30,6 @@ def _as_defined(original: Callable[..., Any], cdef: dict[str, Any], td: dict[str
     if cdef.get("entryPoint"):
         started["entrypoint"] = cdef["entryPoint"]
     if memory := cdef.get("memory") or td.get("memory"):
-        # No swap beside it: Docker would grant as much again.
+        # No swap: by default Docker grants the same amount again.
         started["mem_limit"] = started["memswap_limit"] = f"{memory}m"
     return started

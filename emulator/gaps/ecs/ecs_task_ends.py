@@ -1,17 +1,16 @@
-"""How a task ends: every container is stopped, and says with which exit code.
+"""The end of a task: every container is stopped and has its exit code.
 
-On AWS a task ends when an essential container exits or somebody calls StopTask, which answers at once. What still runs
-gets SIGTERM and, stopTimeout seconds later (30 if not said), SIGKILL; the task is STOPPED when all have ended, each
-with an exit code of its own, or none where it never ran, and the reason where it was killed for its memory
+On AWS, a task ends when an essential container exits or StopTask is called, which returns at once. Running containers
+get SIGTERM and, after stopTimeout seconds (default: 30), SIGKILL. The task is STOPPED when all have ended, each with
+its exit code, or none if it never ran, and a reason if it was killed for its memory
 (https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_StopTask.html and
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html). In MiniStack StopTask
-takes the task for STOPPED with exit code 0 before it stops anything, waits 5 seconds whatever stopTimeout says, and
-where an essential container exits the others run on, under its exit code. Nobody is told that a container was killed
-for its memory, and what it wrote last may be lost.
+marks the task STOPPED with exit code 0 before it stops anything, waits 5 seconds regardless of stopTimeout, and when an
+essential container exits, the others continue but get its exit code. Kills for memory are not reported, and the last
+lines of a log may be lost.
 
-Seams: `ecs._maybe_mark_stopped`, and `ecs._stop_task` with its entry in the table of actions, both replaced where there
-is a Docker engine; `ecs._start_awslogs_forwarder` and `ecs._forward_awslogs`, to know when a container's last line is
-in its log.
+Seams: `ecs._maybe_mark_stopped`, and `ecs._stop_task` with its entry in the table of actions, both replaced if there is
+a Docker engine; `ecs._start_awslogs_forwarder` and `ecs._forward_awslogs`, to know when a container's log is complete.
 """
 
 import threading
@@ -31,7 +30,7 @@ OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 STOP_SECONDS = 30
 LOG_SECONDS = 5.0
 EXITED = ("exited", "dead")
-# Id of a container -> set when all that it wrote is in its log.
+# Id of a container -> set when its log is complete.
 _logs: dict[str, threading.Event] = {}
 
 
@@ -50,7 +49,7 @@ def install() -> None:
 
 
 def _look(original: Callable[..., Any], task: Task, docker_client: Any = None) -> None:
-    """End a task of which an essential container has exited, or all have."""
+    """End a task if an essential container, or all containers, have exited."""
     with ecs.resource_lock("ecs-task", task["taskArn"]):
         if not ecs._task_is_active(task["taskArn"], task) or task["lastStatus"] != "RUNNING":
             return
@@ -61,7 +60,7 @@ def _look(original: Callable[..., Any], task: Task, docker_client: Any = None) -
         return
     try:
         exited = [client.containers.get(each).status in EXITED for each in ids]
-    except Exception:  # noqa: BLE001 - an engine that does not answer is no proof of an exit
+    except Exception:  # noqa: BLE001 - an engine that does not answer does not prove an exit
         return
     if all(exited) or any(
         done and essential for done, essential in zip(exited, task["_container_essentials"], strict=True)
@@ -82,7 +81,7 @@ def _stop(original: Callable[..., Any], data: dict[str, Any]) -> Any:
 def _end(task: Task, client: Any, code: str, reason: str) -> None:
     with ecs.resource_lock("ecs-task", task["taskArn"]):
         if not ecs._task_is_active(task["taskArn"], task):
-            return  # Somebody was faster: a task ends once.
+            return  # Another thread was faster: a task ends once.
         ecs._bump_task_version(task)
         task.update(desiredStatus="STOPPED", stopCode=code, stoppedReason=reason, stoppingAt=ecs._iso())
     ecs.spawn_background(_bring_down, task, client, thread_name="embedded-task-end")
@@ -122,7 +121,7 @@ def _stop_seconds(task: Task) -> list[int]:
 
 
 def _end_of(client: Any, container_id: str, stop_seconds: int) -> dict[str, Any]:
-    """Stop a container unless it has exited; answers what ECS says of its end, nothing where it is gone."""
+    """Stop a container unless it has exited. Return its end in ECS's form, nothing if it is gone."""
     from docker.errors import DockerException  # type: ignore[import-untyped]
 
     try:

@@ -1,11 +1,11 @@
-"""A task that cannot start says why, and leaves no container.
+"""A task that cannot start has the reason and leaves no container.
 
-On AWS such a task has stopped with the code TaskFailedToStart and no exit code, for a reason that begins with
-CannotPullContainerError where its image could not be had, and with CannotStartContainerError where the container could
-not be started (https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html). MiniStack
-calls both ResourceInitializationError, and the container that could not be started stays.
+On AWS, such a task stops with the code TaskFailedToStart and no exit code. The reason begins with
+CannotPullContainerError if its image could not be pulled, and with CannotStartContainerError if the container could not
+be started (https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html). MiniStack calls
+both ResourceInitializationError and leaves the container that could not be started.
 
-Seams: `ecs._run_docker_container`, which pulls, creates and starts, and `ecs._fail_task_start`, which is told why.
+Seams: `ecs._run_docker_container`, which pulls, creates and starts, and `ecs._fail_task_start`, which gets the reason.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def _run(original: Callable[..., Any], docker_client: Any, cdef: Any, run_kwargs
     except ecs._ImagePullError:
         raise
     except Exception as error:
-        # Docker has created it already; under its name it is found.
+        # Docker has already created it. Find it by its name.
         with contextlib.suppress(Exception):
             docker_client.containers.get(run_kwargs["name"]).remove(force=True, v=True)
         raise RuntimeError(f"{CANNOT_START}{error}") from error

@@ -1,15 +1,15 @@
 """The metrics of event source mappings: events polled, invoked, failed, dropped, and the age of stream records.
 
-AWS records, where a mapping's MetricsConfig asks for EventCount, PolledEventCount (0 for an empty poll),
+If a mapping's MetricsConfig has EventCount, AWS records PolledEventCount (0 for an empty poll),
 FilteredOutEventCount, InvokedEventCount, FailedInvokeEventCount, DeletedEventCount (SQS), DroppedEventCount and
 OnFailureDestinationDeliveredEventCount (streams) under {EventSourceMappingUUID}; a disabled mapping has none. An event
-counts as failed when the function could not be invoked or failed, and, with ReportBatchItemFailures, when it was named
-(the documentation also reads as if every event of such a batch counted). For streams it always records IteratorAge in
+counts as failed if the function could not be invoked or failed, and, with ReportBatchItemFailures, if it was named (the
+documentation could also mean that every event of such a batch counts). For streams it always records IteratorAge in
 milliseconds, the age of a batch's last record, under the function's dimensions
 (https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html). MiniStack records none of these. An empty
-poll is recorded once a second at most here.
+poll is recorded at most once per second here.
 
-No seam: the consumers of queues and streams count here, and nothing is recorded until this is installed.
+No seam: the consumers of queues and streams call this module, which records nothing until it is installed.
 """
 
 import time
@@ -29,14 +29,14 @@ _empty_polls: dict[str, float] = {}
 
 def install() -> None:
     """Fill the gap."""
-    global _installed  # noqa: PLW0603 - there is one embedded AWS to a process
+    global _installed  # noqa: PLW0603 - there is one embedded AWS per process
     seams.expect(GAP, cloudwatch, "_metric_bucket", "key")
     seams.expect(GAP, cloudwatch, "_dims_key", "dims")
     _installed = True
 
 
 def count(mapping: dict[str, Any], **events: int) -> None:
-    """Record what happened to events, if the mapping asks for it."""
+    """Record counts of events, if the mapping is configured for it."""
     if not _installed or "EventCount" not in ((mapping.get("MetricsConfig") or {}).get("Metrics") or []):
         return
     now = time.time()

@@ -1,14 +1,14 @@
-"""What an event source mapping may be told, and what it answers.
+"""Validation of an event source mapping's settings, and its fields in answers.
 
 AWS refuses a setting out of range, one that its kind of source does not have (MaximumConcurrency is for SQS, retries,
 age, bisecting, parallelization and failure destinations are for streams), a FIFO queue's batching window, a queue whose
 visibility timeout is less than the function's timeout, a source or function that does not exist, and a second mapping
-of the same source and function (ResourceConflictException). It answers with the fields of the mapping's kind, defaults
-included (https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html,
+of the same source and function (ResourceConflictException). It returns the fields of the mapping's kind, with defaults
+(https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html,
 https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-parameters.html,
-https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-parameters.html). MiniStack stores anything, takes 10 for
-every kind's batch size, drops TumblingWindowInSeconds and MetricsConfig, and answers with what it was told. A mapping
-that CloudFormation points at another qualifier goes on with the old one there.
+https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-parameters.html). MiniStack stores anything, uses a
+batch size of 10 for every kind, drops TumblingWindowInSeconds and MetricsConfig, and returns only what it received. A
+mapping that CloudFormation points at another qualifier continues with the old one there.
 
 Seams: `lambda_svc._create_esm`, `lambda_svc._update_esm` and `lambda_svc._esm_response`; the mapping's entry in
 CloudFormation's `provisioners._RESOURCE_HANDLERS`; the qualifier is read from the function's ARN in
@@ -51,10 +51,10 @@ _STREAMS_ONLY: Mapping = {
 }
 _FOR_STREAMS = (*_STREAMS_ONLY, "StartingPosition", "StartingPositionTimestamp")
 _FOR_QUEUES = ("ScalingConfig", "ProvisionedPollerConfig")
-# Left out of an answer where they are empty.
+# Left out of an answer if empty.
 _OPTIONAL = ("FilterCriteria", "KMSKeyArn", "MetricsConfig")
 _ALWAYS = ("UUID", "EventSourceArn", "FunctionArn", "State", "LastModified", "BatchSize")
-# MiniStack forgets these.
+# MiniStack does not keep these.
 _FORGOTTEN = ("TumblingWindowInSeconds", "MetricsConfig", "StartingPositionTimestamp", "KMSKeyArn")
 
 
@@ -82,19 +82,19 @@ def kind_of(source_arn: str) -> str:
 
 
 def is_queue(mapping: Mapping) -> bool:
-    """Whether the mapping's source is a queue."""
+    """Return whether the mapping's source is a queue."""
     return kind_of(mapping.get("EventSourceArn", "")) in ("sqs", "fifo")
 
 
 def setting(mapping: Mapping, name: str) -> Any:
-    """The value of a setting, AWS's default where it was never said."""
+    """Return the value of a setting, or AWS's default."""
     if name == "BatchSize":
         return int(mapping.get(name) or (10 if is_queue(mapping) else 100))
     value = mapping.get(name)
     default = _BOTH.get(name, _STREAMS_ONLY.get(name))
     if value in (None, {}):
         return default
-    # CloudFormation hands a parameter's value on as text.
+    # CloudFormation passes a parameter's value as text.
     if isinstance(default, bool):
         return str(value).lower() == "true"
     return int(value) if isinstance(default, int) else value
@@ -132,7 +132,7 @@ def _update(original: Callable[..., Any], esm_id: str, data: Mapping) -> Any:
 
 
 def _remember(provisioned: tuple[str, Any], properties: Mapping) -> tuple[str, Any]:
-    """Give a stack's mapping what MiniStack has left out."""
+    """Add to a stack's mapping what MiniStack left out."""
     mapping = lambda_svc._esms[provisioned[0]]
     mapping.update({name: properties[name] for name in _FORGOTTEN if name in properties})
     mapping["BatchSize"] = setting({**mapping, "BatchSize": properties.get("BatchSize")}, "BatchSize")
@@ -168,7 +168,7 @@ def _by_their_arn(original: Callable[..., Any]) -> Iterator[Any]:
 
 
 def _refusal(data: Mapping, mapping: Mapping, *, new: bool = False) -> Any:
-    """The error response AWS would give to this change of this mapping, or None."""
+    """Return AWS's error response to this change of this mapping, or None."""
     kind = kind_of(mapping["EventSourceArn"])
     for name, (least, most) in _RANGES.items():
         if name in data and not least <= int(data[name]) <= most:

@@ -1,15 +1,15 @@
-"""An event source mapping takes a while to become what it was told to be.
+"""Changes of an event source mapping take a while.
 
 On AWS, creating, changing and deleting a mapping is asynchronous: its State is Creating, Updating, Enabling, Disabling
 or Deleting, then Enabled or Disabled; LastModified changes with it; in between, another change is refused with
-ResourceInUseException, and the pollers work with the settings from before
+ResourceInUseException, and the pollers use the earlier settings
 (https://docs.aws.amazon.com/lambda/latest/api/API_GetEventSourceMapping.html,
 https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html). MiniStack changes everything at once
-and answers with the final state. Here it takes a moment. (What MiniStack does as AWS: a setting that is left out keeps
-its value; the position in a stream survives all of this but deletion.)
+and returns the final state. Here it takes a moment. (MiniStack does this as AWS does: a setting that is left out keeps
+its value; the position in a stream survives all of this except deletion.)
 
 Seams: `lambda_svc._create_esm`, `_update_esm`, `_delete_esm`, `_get_esm` and `_list_esms`, and
-`lambda_svc._iter_all_esms`, by which the pollers see the settings in force.
+`lambda_svc._iter_all_esms`, with which the pollers read the current settings.
 """
 
 import json
@@ -30,7 +30,7 @@ Mapping = dict[str, Any]
 
 
 class _Change(NamedTuple):
-    """A change under way."""
+    """A change in progress."""
 
     ends: float
     then: str
@@ -70,7 +70,7 @@ def _update(original: Callable[..., Any], esm_id: str, data: Mapping) -> Any:
     if esm_id in _changes:
         return _in_use()
     before = dict(mapping)
-    # No poller may see the new settings before they are in force.
+    # No poller may see the new settings before they take effect.
     with _lock:
         response = original(esm_id, data)
         if response[0] >= 300:
@@ -96,7 +96,7 @@ def _begin(mapping: Mapping, state: str, in_force: Mapping) -> Any:
     with _lock:
         mapping["State"], mapping["LastModified"] = state, round(now, 3)
         _changes[mapping["UUID"]] = _Change(now + TRANSITION_SECONDS, "" if state == "Deleting" else then, in_force)
-    # Nobody else may look for a while, and the pollers wait for a sign.
+    # There may be no other request for a while, and the pollers wait for a signal.
     later = threading.Timer(TRANSITION_SECONDS + 0.01, esm_wake.set)
     later.daemon = True
     later.start()
@@ -104,7 +104,7 @@ def _begin(mapping: Mapping, state: str, in_force: Mapping) -> Any:
 
 
 def _enabled(mapping: Mapping) -> bool:
-    # CloudFormation may hand a text on.
+    # CloudFormation may pass text.
     return str(mapping.get("Enabled", True)).lower() != "false"
 
 
@@ -127,7 +127,7 @@ def _in_force(original: Callable[..., Any]) -> Iterator[Any]:
 
 
 def _settle_all() -> None:
-    """End the changes whose time has come."""
+    """Complete the changes that are due."""
     if not _changes:
         return
     with _lock:

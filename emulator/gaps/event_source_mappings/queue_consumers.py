@@ -1,14 +1,14 @@
-"""Event source mappings on queues: a version per batch, nothing deleted that was not done.
+"""Event source mappings on queues: a version per batch, and only processed messages are deleted.
 
-On AWS every batch is an invocation of its own, so that an alias's weights pick a version per batch; a FIFO queue's
-groups are consumed side by side; BatchSize above 10 is gathered for as long as the batching window lasts; a message
-that the filter does not match is deleted; with ReportBatchItemFailures only what the function does not name is deleted,
-and an answer that cannot be understood (no JSON, an empty, missing or unknown identifier) fails the whole batch
+On AWS, every batch is one invocation, so that an alias's weights choose a version per batch; a FIFO queue's groups are
+consumed in parallel; a BatchSize above 10 is collected during the batching window; a message that does not match the
+filter is deleted; with ReportBatchItemFailures, messages that the function names are not deleted, and an invalid answer
+(not JSON, or an empty, missing or unknown identifier) fails the whole batch
 (https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html,
 https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html,
 https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html). MiniStack starts one batch of at most 10 per pass and, for
-FIFO queues, one at a time; it deletes the messages of an answer that it does not understand, and waits a second after
-every failure. Not filled: scaling (five batches at once where MaximumConcurrency does not say otherwise).
+FIFO queues, one at a time; it deletes the messages if the answer is invalid, and waits a second after every failure.
+Not filled: scaling (five batches at once unless MaximumConcurrency is set).
 
 Seam: `lambda_svc._poll_sqs`.
 """
@@ -77,7 +77,7 @@ def _start_batch(mapping: Mapping) -> bool:
 
 
 def _limit(mapping: Mapping) -> int:
-    """How many batches may run at once."""
+    """Return how many batches may run at once."""
     if str(mapping.get("Enabled", True)).lower() == "false":
         return 0
     function = lambda_svc._functions.get(mapping["FunctionName"])
@@ -94,7 +94,7 @@ def _consume(mapping: Mapping | None, batch: list[Message]) -> None:
         while mapping and batch:
             _gather(mapping, batch)
             _process(mapping, batch)
-            # The settings may have changed meanwhile, and with them how many may run.
+            # The settings may have changed, and with them the maximum of batches.
             mapping = _in_force(uuid)
             with _lock:
                 go_on = mapping is not None and _running[uuid] <= _limit(mapping)
@@ -138,7 +138,7 @@ def _process(mapping: Mapping, batch: list[Message]) -> None:
         mapping_metrics.count(mapping, FilteredOutEventCount=len(filtered_out))
     if not wanted:
         return
-    # Resolved here, for this batch alone: an alias with weights picks.
+    # Resolved here for each batch: an alias with weights chooses a version.
     function, _config = lambda_svc._get_func_record_for_qualifier(mapping["FunctionName"], mapping.get("Qualifier"))
     if function is None:
         mapping_metrics.count(mapping, FailedInvokeEventCount=len(wanted))
@@ -154,7 +154,7 @@ def _process(mapping: Mapping, batch: list[Message]) -> None:
 
 
 def failed_messages(mapping: Mapping, records: list[dict[str, Any]], result: dict[str, Any]) -> set[str]:
-    """The ids of the messages that stay in the queue."""
+    """Return the ids of the messages that stay in the queue."""
     everything = {str(record["messageId"]) for record in records}
     if result.get("error"):
         return everything
@@ -168,9 +168,9 @@ def failed_messages(mapping: Mapping, records: list[dict[str, Any]], result: dic
 
 
 def reported_failures(answer: Any) -> Iterator[str]:
-    """The identifiers in a partial batch response; raises TypeError or ValueError where it cannot be understood.
+    """Return the identifiers in a partial batch response. Raises TypeError or ValueError if it is not valid.
 
-    None, {} and an empty list mean that all went well:
+    None, {} and an empty list mean success:
     https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#sqs-batchfailurereporting-conditions
     """
     answer = json.loads(answer) if isinstance(answer, str) and answer else answer
@@ -192,7 +192,7 @@ def _delete(mapping: Mapping, handles: set[str]) -> None:
 
 
 def _record(mapping: Mapping, message: Message) -> dict[str, Any]:
-    """The message as the function sees it: https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html."""
+    """Return the message as the function sees it: https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html."""
     system = message.get("sys") or {}
     attributes = {
         "ApproximateReceiveCount": str(message["receive_count"]),

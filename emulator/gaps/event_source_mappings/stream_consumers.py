@@ -1,23 +1,23 @@
-"""Event source mappings on streams: each shard at its own pace, in order, and nothing lost on the way.
+"""Event source mappings on streams: each shard at its own pace, in order, without loss.
 
-On AWS every mapping reads each shard by itself and invokes per batch, so that an alias's weights pick a version per
-attempt. A batch that fails is tried again, for ever unless MaximumRetryAttempts or MaximumRecordAgeInSeconds say
-otherwise; what is given up goes to the failure destination (RetryAttemptsExhausted, RecordAgeExceeded) and the shard
-moves on. A function that answers `batchItemFailures` (where ReportBatchItemFailures is set) gets the rest again from
-the lowest failed record; BisectBatchOnFunctionError halves a batch that got nowhere, which is not counted as a retry;
-ParallelizationFactor divides a shard by partition key; MaximumBatchingWindowInSeconds gathers. The position survives
-disabling and a change of the function
+On AWS, every mapping reads each shard separately and invokes per batch, so that an alias's weights choose a version per
+attempt. A batch that fails is retried, without limit unless MaximumRetryAttempts or MaximumRecordAgeInSeconds is set;
+then it goes to the failure destination (RetryAttemptsExhausted, RecordAgeExceeded) and the shard continues. A function
+that returns `batchItemFailures` (with ReportBatchItemFailures) gets the rest again from the lowest failed record;
+BisectBatchOnFunctionError halves a batch without progress, which does not count as a retry; ParallelizationFactor
+divides a shard by partition key; MaximumBatchingWindowInSeconds collects records. The position survives disabling and a
+change of the function
 (https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-batchfailurereporting.html,
 https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-parameters.html,
 https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html). MiniStack polls all mappings in one
-thread and runs stream batches inside it, so that one slow consumer holds up all others; it ignores
-`batchItemFailures` of streams (the failed records are lost), knows neither retry limit nor bisecting, and takes LATEST
-from its first look at a Kinesis stream, not from the mapping's creation.
+thread and runs stream batches in it, so that one slow consumer delays all others; it ignores `batchItemFailures` of
+streams (the failed records are lost), has neither a retry limit nor bisecting, and LATEST begins at its first read of a
+Kinesis stream, not at the mapping's creation.
 
-Seams: `lambda_svc._poll_loop`, which looks after streams here; `lambda_svc._init_stream_position` and
+Seams: `lambda_svc._poll_loop`, which polls streams here; `lambda_svc._init_stream_position` and
 `_release_esm_poll_state` for the positions. Not filled: tumbling windows; destinations other than queues and topics;
-resharding (MiniStack forgets a closed shard's records); a lane of a ParallelizationFactor waits for the others at the
-end of each round of batches.
+resharding (MiniStack drops a closed shard's records); a lane of a ParallelizationFactor waits for the others at the end
+of each round of batches.
 """
 
 import bisect
@@ -58,14 +58,14 @@ class Record(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Records that go to the function together, and how often they have been there."""
+    """Records for one invocation, and their number of attempts."""
 
     records: list[Record]
     attempts: int
 
 
 _busy: set[tuple[str, str]] = set()
-# mapping -> shard -> sequence number of the last record that is done with
+# mapping -> shard -> sequence number of the last completed record
 _positions: dict[str, dict[str, int]] = {}
 
 
@@ -92,18 +92,15 @@ def _poll_loop(original: Callable[..., Any]) -> None:
                 if not is_queue(mapping):
                     with scope.of(account, region):
                         _start_readers(mapping)
-        except Exception:  # noqa: BLE001 - polling must go on
+        except Exception:  # noqa: BLE001 - polling must continue
             _log.exception("event source polling")
         time.sleep(_PASS_GAP_SECONDS)
         if not busy:
             esm_wake.wait(_IDLE_SECONDS)
 
 
-# --- positions ---------------------------------------------------------------------------------------------------
-
-
 def _anchor(original: Callable[..., Any], esm_id: str, source_arn: str, starting: str) -> None:
-    # CloudFormation asks for queues, too; AT_TIMESTAMP needs a setting which is not known yet: see _position.
+    # CloudFormation calls this for queues too; AT_TIMESTAMP needs a setting that is not known yet: see _position.
     if starting != "AT_TIMESTAMP" and not is_queue({"EventSourceArn": source_arn}):
         newest = {shard: _newest(source_arn, shard) for shard in _shards(source_arn)}
         _positions[esm_id] = {shard: at if starting == "LATEST" else -1 for shard, at in newest.items()}
@@ -119,7 +116,7 @@ def _position(mapping: Mapping, shard: str) -> int:
         since, source = float(mapping.get("StartingPositionTimestamp") or 0), mapping["EventSourceArn"]
         older = [record.sequence for record in _read(mapping, shard, -1, None) if record.arrived < since]
         _positions[mapping["UUID"]] = dict.fromkeys(_shards(source), -1) | {shard: max(older, default=-1)}
-    # A shard that came later is read from its start.
+    # A newer shard is read from its start.
     return _positions.setdefault(mapping["UUID"], {}).setdefault(shard, -1)
 
 
@@ -136,7 +133,7 @@ def _shards(source_arn: str) -> list[str]:
 
 
 def _stored(source_arn: str, shard: str) -> list[dict[str, Any]]:
-    """The records of a shard as MiniStack keeps them."""
+    """Return the records of a shard as MiniStack keeps them."""
     if ":kinesis:" in source_arn:
         stream = kinesis._streams.get(source_arn.split("stream/")[-1]) or {"shards": {}}
         return list(stream["shards"].get(shard, {}).get("records", []))
@@ -158,7 +155,7 @@ def _read(mapping: Mapping, shard: str, after: int, most: int | None) -> list[Re
 
 
 def _record(mapping: Mapping, shard: str, stored: dict[str, Any]) -> Record:
-    """The record as the function sees it: https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html."""
+    """Return the record as the function sees it: https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html."""
     if "dynamodb" in stored:
         change = stored["dynamodb"]
         key = json.dumps(change["Keys"], sort_keys=True)
@@ -183,9 +180,6 @@ def _record(mapping: Mapping, shard: str, stored: dict[str, Any]) -> Record:
     return Record(_sequence(stored), stored["PartitionKey"], stored["ApproximateArrivalTimestamp"], event)
 
 
-# --- reading -----------------------------------------------------------------------------------------------------
-
-
 def _start_readers(mapping: Mapping) -> None:
     if not _enabled(mapping):
         return
@@ -205,7 +199,7 @@ def _enabled(mapping: Mapping) -> bool:
 
 
 def _in_force(uuid: str) -> Mapping | None:
-    """The mapping's settings now; None where it is disabled or deleted."""
+    """Return the mapping's current settings; None if it is disabled or deleted."""
     mappings = (mapping for _account, _region, mapping in lambda_svc._iter_all_esms() if mapping["UUID"] == uuid)
     mapping = next(mappings, None)
     return mapping if mapping and _enabled(mapping) else None
@@ -220,7 +214,7 @@ def _read_on(uuid: str, shard: str) -> None:
 
 
 def _gather(mapping: Mapping, shard: str) -> list[Record]:
-    """The next records; fewer than a batch only when the batching window is over."""
+    """Return the next records; fewer than a batch only after the batching window."""
     size, after = setting(mapping, "BatchSize"), _position(mapping, shard)
     ends = time.monotonic() + setting(mapping, "MaximumBatchingWindowInSeconds")
     most = size * setting(mapping, "ParallelizationFactor")
@@ -232,7 +226,7 @@ def _gather(mapping: Mapping, shard: str) -> list[Record]:
 
 
 class _Round:
-    """A batch, or one for each lane of the ParallelizationFactor, until it is done or the mapping is disabled."""
+    """Processes a batch, or one for each lane, until it is done or the mapping is disabled."""
 
     def __init__(self, mapping: Mapping, shard: str, records: list[Record]) -> None:
         self._mapping, self._uuid, self._shard = mapping, mapping["UUID"], shard
@@ -241,7 +235,7 @@ class _Round:
         self._lock = threading.Lock()
 
     def run(self) -> None:
-        """Work the records off."""
+        """Process the records."""
         mapping_metrics.count(self._mapping, PolledEventCount=len(self._records))
         events = [record.event for record in self._records]
         wanted = {id(event) for event in lambda_svc._apply_filter_criteria(events, self._mapping)}
@@ -253,7 +247,7 @@ class _Round:
         if len(lanes) == 1:
             self._work_off(lanes[0])
             return
-        # These stay in the account and Region of this thread.
+        # The threads keep the account and Region of this one.
         ended = [threading.Event() for _ in lanes]
         for lane, end in zip(lanes, ended, strict=True):
             spawn_background(self._work_off, lane, end, thread_name="embedded-stream-lane")
@@ -269,7 +263,7 @@ class _Round:
         return [lane[:size] for lane in lanes if lane]
 
     def _finish(self, records: list[Record]) -> None:
-        """Note that these are done with; the position moves to the first that is not."""
+        """Mark records as completed. The position moves to the first that is not."""
         with self._lock:
             self._done.update(record.sequence for record in records)
             positions = _positions.get(self._uuid)
@@ -290,9 +284,9 @@ class _Round:
                 end.set()
 
     def _attempt(self, mapping: Mapping, batch: Batch) -> list[Batch]:
-        """Invoke the function once; returns what is left to do."""
+        """Invoke the function once and return what is left to do."""
         batch = self._without_expired(mapping, batch)
-        # Resolved here, for this attempt alone: an alias with weights picks.
+        # Resolved here for each attempt: an alias with weights chooses a version.
         function, config = lambda_svc._get_func_record_for_qualifier(mapping["FunctionName"], mapping.get("Qualifier"))
         if not batch.records:
             return []
@@ -325,7 +319,7 @@ class _Round:
             stored["LastProcessingResult"] = "PROBLEM: Function call failed" if result.get("error") else "OK"
 
     def _again(self, *batches: Batch) -> list[Batch]:
-        """Wait before the next attempt, not longer than the mapping is enabled."""
+        """Wait before the next attempt while the mapping is enabled."""
         pause = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(batches[0].attempts, 10))
         ends = time.monotonic() + pause
         while time.monotonic() < ends and _in_force(self._uuid):
@@ -347,7 +341,7 @@ class _Round:
     def _give_up(
         self, mapping: Mapping, batch: Batch, condition: str, result: dict[str, Any] | None, config: dict[str, Any]
     ) -> None:
-        """Move on past these records; they go to the failure destination."""
+        """Send these records to the failure destination and continue after them."""
         arn = ((mapping.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination", "")
         if arn and _send(arn, json.dumps(_failure(mapping, self._shard, batch, condition, result, config))):
             mapping_metrics.count(mapping, OnFailureDestinationDeliveredEventCount=len(batch.records))
@@ -357,14 +351,14 @@ class _Round:
 
 
 def _split(batch: Batch, failed: int) -> list[Batch]:
-    """What is left of a batch that failed at this record; one that got nowhere is halved. This counts as no retry."""
+    """Return the rest of a batch that failed at this record, or halves of one without progress. Not a retry."""
     rest = batch.records[failed:]
     parts = [rest] if failed else [rest[: len(rest) // 2], rest[len(rest) // 2 :]]
     return [Batch(part, batch.attempts) for part in parts]
 
 
 def _first_failure(mapping: Mapping, records: list[Record], result: dict[str, Any]) -> int | None:
-    """The index of the first record to do again, or None where all went well."""
+    """Return the index of the first record to retry, or None on success."""
     if result.get("error"):
         return 0
     if "ReportBatchItemFailures" not in (mapping.get("FunctionResponseTypes") or []):
@@ -375,23 +369,20 @@ def _first_failure(mapping: Mapping, records: list[Record], result: dict[str, An
         return 0
     if not failed:
         return None
-    # An identifier that is not in the batch fails all of it.
+    # An identifier that is not in the batch fails the whole batch.
     return next((index for index, record in enumerate(records) if str(_number(record)) in failed), 0)
 
 
 def _number(record: Record) -> str:
-    """The sequence number as the function sees it."""
+    """Return the sequence number as the function sees it."""
     event = record.event
     return str(event["kinesis"]["sequenceNumber"] if "kinesis" in event else event["dynamodb"]["SequenceNumber"])
-
-
-# --- failure destinations ----------------------------------------------------------------------------------------
 
 
 def _failure(
     mapping: Mapping, shard: str, batch: Batch, condition: str, result: dict[str, Any] | None, config: dict[str, Any]
 ) -> dict[str, Any]:
-    """The documented record: https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html."""
+    """Return the documented record: https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html."""
     first, last = batch.records[0], batch.records[-1]
     answer: dict[str, Any] = {"statusCode": 200, "executedVersion": str(config.get("Version", "$LATEST"))}
     if result and result.get("error"):
@@ -412,7 +403,7 @@ def _failure(
             "condition": condition,
             "approximateInvokeCount": batch.attempts,
         },
-        # Records that were too old at first sight never met the function.
+        # Records that were too old at once never reached the function.
         **({"responseContext": answer} if result is not None else {}),
         "version": "1.0",
         "timestamp": _iso(time.time()),

@@ -1,8 +1,8 @@
-"""What an alias may point at.
+"""Validation of aliases.
 
 AWS refuses an alias to a version that does not exist (ResourceNotFoundException), and a RoutingConfig with more than
 one additional version, with $LATEST, with the alias's own version, or with a weight outside 0.0 to 1.0
-(InvalidParameterValueException). MiniStack stores anything. (What it does as AWS: PreconditionFailedException on a
+(InvalidParameterValueException). MiniStack stores anything. (It does this as AWS does: PreconditionFailedException on a
 stale RevisionId, a new RevisionId at each update, empty weights removing the routing.)
 
 Seams: `lambda_svc._create_alias` and `lambda_svc._update_alias`.
@@ -37,7 +37,7 @@ def _update(original: Callable[..., Any], func_name: str, alias_name: str, data:
 
 
 def _refusal(func_name: str, data: dict[str, Any], current: dict[str, Any]) -> Any:
-    """The error response AWS would give, or None where there is nothing to refuse."""
+    """Return AWS's error response, or None if the alias is valid."""
     func = lambda_svc._functions.get(func_name)
     if func is None:
         return None

@@ -1,10 +1,10 @@
 """Rules and topics invoke functions asynchronously.
 
-On AWS, EventBridge and SNS hand their event to Lambda's asynchronous queue: a function error is retried (twice by
-default), then goes to the dead-letter queue or failure destination, by the event invoke configuration of the
-qualifier that was invoked. MiniStack runs the function once and forgets a failure, and for the Invoke API knows the
-configuration of the unqualified function only. An event for a function which does not exist goes to the rule
-target's dead-letter queue on AWS; that stays open here.
+On AWS, EventBridge and SNS pass their events to Lambda's asynchronous queue: a function error is retried (twice by
+default), then goes to the dead-letter queue or failure destination in the event invoke configuration of the invoked
+qualifier. MiniStack runs the function once and drops a failure, and for the Invoke API uses only the configuration of
+the unqualified function. On AWS, an event for a function that does not exist goes to the rule target's dead-letter
+queue; this is not filled.
 
 Seams: `eventbridge._dispatch_to_lambda` and `sns._deliver_to_lambda`, within which
 `lambda_svc._execute_function_with_config_scope` starts an asynchronous invocation instead; and
@@ -39,7 +39,7 @@ def install() -> None:
 
 
 def _rule_target(original: Callable[..., Any], arn: str, payload: str) -> None:
-    # MiniStack starts a bare thread here, which inherits no context: resolve and start without it.
+    # MiniStack starts a plain thread here, which inherits no context: resolve and start without it.
     func, config, _name = lambda_svc._get_func_record_for_ref(arn)
     if not func or not config:
         original(arn, payload)

@@ -1,9 +1,8 @@
-"""Lambda's control plane takes 15 requests a second per account and Region, and answers the rest with 429.
+"""Lambda's control plane accepts 15 requests per second per account and Region, and answers others with 429.
 
-AWS limits "the rest of the control plane APIs" to 15 requests a second in all; invocations are not among them, and
-GetFunction has a limit of its own (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html). MiniStack
-takes everything. Filled only where it is asked for (`--control-plane-rate 15`): a test that sets up twenty functions
-would otherwise wait for itself.
+AWS limits "the rest of the control plane APIs" to 15 requests per second in total. Invocations do not count, and
+GetFunction has its own limit (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html). MiniStack has
+no limit. Filled only on request (`--control-plane-rate 15`), because it would slow down the set-up of tests.
 
 Seam: `lambda_svc.handle_request`.
 """
@@ -21,7 +20,7 @@ GAP = "control_plane_rate"
 
 
 def install(rate: float) -> None:
-    """Fill the gap: `rate` requests a second, and as many at once."""
+    """Fill the gap: `rate` requests per second, and as many at once."""
     bucket = TokenBucket(rate)
 
     async def limited(
@@ -41,7 +40,7 @@ def _is_limited(method: str, path: str) -> bool:
 
 
 class TokenBucket:
-    """A token bucket that holds what one second brings."""
+    """A token bucket with the tokens of one second."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
@@ -49,7 +48,7 @@ class TokenBucket:
         self._at = time.monotonic()
 
     def takes_one(self) -> bool:
-        """Whether there is room for one more request now."""
+        """Take a token. Return whether there was one."""
         now = time.monotonic()
         self._tokens = min(self._rate, self._tokens + (now - self._at) * self._rate)
         self._at = now

@@ -1,9 +1,9 @@
-"""What a function's exception looks like, and what it leaves behind.
+"""Errors of a function, and its execution environment after them.
 
-AWS answers with the exception's class as errorType (a Step Functions Catch names it), its text and its stack trace,
-and keeps the execution environment: the next invocation is a warm one. MiniStack calls every error
-"Runtime.HandlerError" without a trace, and ends the process after each one, so that a version which fails often pays
-a cold start per request. An import that fails is a RuntimeError there, Runtime.ImportModuleError on AWS.
+AWS returns the exception's class as errorType (the error name in Step Functions), its text and its stack trace, and
+keeps the execution environment: the next invocation is warm. MiniStack calls every error "Runtime.HandlerError" without
+a trace, and ends the process after each one, so that a version that fails often has a cold start per request. An import
+that fails is a RuntimeError there, and Runtime.ImportModuleError on AWS.
 
 Seams: the worker script's error answer (`lambda_runtime._PYTHON_WORKER_SCRIPT`), which here reports the exception as
 a result with a mark of ours, and `lambda_svc._execute_function_warm`, which turns such a result into an error.

@@ -1,12 +1,12 @@
-"""Lambda's metrics by version, whoever invoked the function.
+"""Lambda's metrics by version, for all kinds of invocation.
 
 AWS records AWS/Lambda metrics under {FunctionName}, under {FunctionName, Resource} (Resource is "name" or
 "name:qualifier") and, for an alias, under {FunctionName, Resource, ExecutedVersion}, stamped with the invocation's
-start; a throttled request counts in Throttles only. MiniStack records {FunctionName} alone, stamps the end, counts
-throttled requests as invocations, and only for its Invoke API: event sources, rules and state machines go uncounted.
+start; a throttled request counts only in Throttles. MiniStack records only {FunctionName}, stamps the end, counts
+throttled requests as invocations, and does so only for its Invoke API, not for event sources, rules and state machines.
 
 Seams: `lambda_svc._execute_function`, through which every invocation goes (measured there), and
-`lambda_svc._emit_lambda_metrics` (silenced). MiniStack also loses points that are recorded while it drops old ones:
+`lambda_svc._emit_lambda_metrics` (disabled). MiniStack also loses points that are recorded while it drops old ones:
 `cloudwatch.record_metric` and `cloudwatch._evict_old_metrics` take turns here.
 """
 
@@ -36,7 +36,7 @@ def install() -> None:
 def _execute(original: Callable[..., Any], func: dict[str, Any], event: Any) -> Any:
     config = func.get("config") or func
     if lambda_svc._function_config_scope_mismatch(config):
-        # It comes back here once the function's own account and Region are set.
+        # It is called again once the function's account and Region are set.
         return original(func, event)
     started = time.time()
     result = original(func, event)
@@ -69,7 +69,7 @@ def _record(metric: str, value: float, unit: str, dimensions: dict[str, str], ti
 
 
 def _emit_nothing(original: Callable[..., Any], *_: Any, **__: Any) -> None:
-    """The invocation has been counted where it ran."""
+    """Do nothing: the invocation was counted where it ran."""
 
 
 def _in_turn(original: Callable[..., Any]) -> None:

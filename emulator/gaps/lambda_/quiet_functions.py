@@ -1,8 +1,7 @@
-"""A function that writes no log answers at once.
+"""A function without log lines answers at once.
 
-On AWS the answer does not wait for log lines. MiniStack holds each answer back for 50 ms in case a first line comes,
-which shows in latencies and in the Duration metric. Here it waits 10 ms; a line that comes later is kept and belongs
-to the next invocation's log.
+On AWS, the answer does not wait for log lines. MiniStack delays each answer by 50 ms in case of a first line, which
+affects latencies and the Duration metric. Here it waits 10 ms; a later line goes to the next invocation's log.
 
 Seam: `lambda_runtime.Worker._drain_stderr_bounded`.
 """

@@ -1,8 +1,8 @@
-"""Reserved concurrency throttles a function however it is addressed.
+"""Reserved concurrency applies to all versions and aliases of a function.
 
-On AWS a function's reserved concurrency (0 is its brake) is shared by all its versions and aliases, and an
-invocation past it is throttled. MiniStack looks for the limit in the record that it runs, and a published version's
-record has none: it throttles $LATEST only.
+On AWS, all versions and aliases share a function's reserved concurrency (0 stops it), and invocations beyond it are
+throttled. MiniStack reads the limit from the record that it runs, and a published version's record has none: it
+throttles only $LATEST.
 
 Seam: `lambda_svc._reserved_concurrency`.
 """

@@ -1,13 +1,13 @@
-"""An alias with weights sends each invocation to one of two versions.
+"""An alias with weights routes each invocation to one of two versions.
 
-AWS picks a version at random per invocation, by the alias's AdditionalVersionWeights; X-Amz-Executed-Version and
-`context.function_version` name the one that ran, `context.invoked_function_arn` names the alias. MiniStack stores
-the weights and always runs FunctionVersion; through an event source, a rule or a state machine the function moreover
-sees the version's ARN where it was invoked by alias.
+AWS chooses a version at random per invocation, by the alias's AdditionalVersionWeights. X-Amz-Executed-Version and
+`context.function_version` have the version that ran, `context.invoked_function_arn` has the alias. MiniStack stores the
+weights and always runs FunctionVersion. With an event source, a rule or a state machine, the function also sees the
+version's ARN instead of the alias's.
 
-Seams: `lambda_svc._invoke` (the Invoke API) is handed the picked version, and `lambda_svc._execute_function` then
-gives the invocation the alias's ARN back; `lambda_svc._effective_func_record_for_qualifier` picks for everything else
-that resolves an alias, except `lambda_svc._get_function` and `_get_function_config`, which only look.
+Seams: `lambda_svc._invoke` (the Invoke API) gets the chosen version, and `lambda_svc._execute_function` then restores
+the alias's ARN; `lambda_svc._effective_func_record_for_qualifier` chooses for everything else that resolves an alias,
+except `lambda_svc._get_function` and `_get_function_config`, which only read.
 """
 
 import contextvars
@@ -22,9 +22,9 @@ from emulator.gaps import seams
 GAP = "weighted_aliases"
 Record = dict[str, Any]
 
-# Set while a read-only API resolves an alias: that must not roll the dice.
+# Set while a read-only API resolves an alias, which must not choose at random.
 _looking: contextvars.ContextVar[bool] = contextvars.ContextVar("embedded_looking", default=False)
-# (function, version, alias) of the invocation under way; threads which run it inherit the context.
+# (function, version, alias) of the current invocation; its threads inherit the context.
 _invoked_as: contextvars.ContextVar[tuple[str, str, str] | None] = contextvars.ContextVar(
     "embedded_invoked_as", default=None
 )
@@ -40,7 +40,7 @@ def install() -> None:
 
 
 def pick(alias: dict[str, Any]) -> str:
-    """The version which this invocation of the alias runs."""
+    """Return the version for this invocation of the alias."""
     weights: dict[str, float] = (alias.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
     roll = random.random()
     for version, weight in weights.items():
@@ -102,7 +102,7 @@ def _look(original: Callable[..., Any], name: str, qualifier: str | None = None)
 
 
 def _as_invoked(record: Record, alias: str) -> Record:
-    """A copy of the record for one invocation, under the alias's ARN."""
+    """Return a copy of the record for one invocation, with the alias's ARN."""
     config = dict(record.get("config") or record)
     unqualified = ":".join(config["FunctionArn"].split(":")[:7])
     config["FunctionArn"] = f"{unqualified}:{alias}"

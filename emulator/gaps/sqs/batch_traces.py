@@ -1,10 +1,10 @@
 """A message that is sent in a batch keeps its trace header.
 
-On AWS an entry of SendMessageBatch takes the system attribute AWSTraceHeader as SendMessage does
+On AWS, an entry of SendMessageBatch accepts the system attribute AWSTraceHeader as SendMessage does
 (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatchRequestEntry.html). MiniStack
-hands each entry on without it.
+drops it.
 
-Seams: `sqs._act_send_message_batch`, which hands its entries on in their order, one by one, to `sqs._act_send_message`;
+Seams: `sqs._act_send_message_batch`, which passes its entries in order, one by one, to `sqs._act_send_message`;
 `sqs._HANDLERS`.
 """
 

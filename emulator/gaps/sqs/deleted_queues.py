@@ -2,7 +2,7 @@
 
 AWS refuses to create a queue with the name of one that was deleted less than 60 seconds ago: QueueDeletedRecently
 (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteQueue.html). MiniStack creates it. What
-AWS leaves open (requests to the old queue may succeed meanwhile) does not happen here.
+AWS allows (requests to the old queue may succeed during this time) does not happen here.
 
 Seam: the entries CreateQueue and DeleteQueue of `sqs._HANDLERS`. Stacks are not refused.
 """

@@ -1,9 +1,9 @@
-"""Message move tasks: a dead-letter queue's messages go back, or elsewhere.
+"""Message move tasks of dead-letter queues.
 
-AWS moves the messages of a dead-letter queue whose sources are queues, asynchronously, one task per queue at a time, at
-up to 500 a second or the rate asked for, to the queue named or to those they came from; a moved message is new: another
-id, another time, no receives. The ten latest tasks can be listed (RUNNING, COMPLETED, CANCELLING, CANCELLED, FAILED;
-the handle only while running), a running one cancelled
+AWS moves the messages of a dead-letter queue of SQS queues asynchronously, one task per queue at a time, at up to 500
+per second or the requested rate, to a given queue or to those that they came from. A moved message is new: another id
+and time, no receives. The ten latest tasks can be listed (RUNNING, COMPLETED, CANCELLING, CANCELLED, FAILED; the handle
+only while running), and a running one can be cancelled
 (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html,
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ListMessageMoveTasks.html,
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html).
@@ -30,7 +30,7 @@ Queue = dict[str, Any]
 
 
 class _UnmovableError(Exception):
-    """The task fails, for this reason."""
+    """Fails the task with this reason."""
 
 
 class _Task:
@@ -48,7 +48,7 @@ class _Task:
         self.handle = base64.b64encode(json.dumps(handle).encode()).decode()
 
     def run(self) -> None:
-        """Move until nothing visible is left, or somebody cancels."""
+        """Move until nothing visible is left, or the task is cancelled."""
         pause = 1 / (self.rate or MOST_PER_SECOND)
         try:
             while self.status == "RUNNING" and self._move_one():
@@ -72,7 +72,7 @@ class _Task:
         return True
 
     def listed(self) -> dict[str, Any]:
-        """The task as ListMessageMoveTasks shows it."""
+        """Return the task as ListMessageMoveTasks shows it."""
         entry = {
             "TaskHandle": self.handle if self.status == "RUNNING" else None,
             "Status": self.status,
@@ -87,7 +87,7 @@ class _Task:
         return {name: value for name, value in entry.items() if value is not None}
 
 
-# The latest first.
+# Latest first.
 _tasks: list[_Task] = []
 
 
@@ -179,7 +179,7 @@ def _existing(arn: str, parameter: str) -> Queue:
 
 
 def _sources_of(dead_letters: Queue) -> list[Queue]:
-    """The queues whose policy names this one."""
+    """Return the queues whose policy names this one."""
     arn = dead_letters["attributes"]["QueueArn"]
     policies = ((queue, queue["attributes"].get("RedrivePolicy") or "{}") for queue in sqs._queues.values())
     return [queue for queue, policy in policies if json.loads(policy).get("deadLetterTargetArn") == arn]

@@ -1,10 +1,10 @@
-"""A queue that several clients use at once loses no message, and a long one is not slow.
+"""Queues lose no messages with several clients, and long queues are not slow.
 
-On AWS any number of clients send, receive and delete at the same time. MiniStack's requests and its pollers run in
-different threads and replace a queue's list of messages by a shorter copy: what somebody sends in between is gone. A
-message is moved to the dead-letter queue likewise. Here everything that looks at more than one message takes turns, and
-messages are taken out of the list, never the list out of the queue. Looking for visible messages ends when enough are
-found; MiniStack goes through the whole queue several times per request.
+On AWS, any number of clients send, receive and delete at the same time. MiniStack's requests and its pollers run in
+different threads and replace a queue's list of messages by a shorter copy, which loses messages that are sent in
+between. Moves to the dead-letter queue do the same. Here, operations on more than one message take turns, and remove
+messages from the list in place. The search for visible messages ends when enough are found; MiniStack goes through the
+whole queue several times per request.
 
 Seams: `sqs._queues_lock`; the entries of `sqs._HANDLERS`; `sqs._expire_retained`, `_dlq_sweep`, `_collect_msgs`,
 `_refresh_counts` and `_delete_messages_for_esm`.
@@ -61,14 +61,14 @@ def _locked(original: Callable[..., Any], queue: Queue) -> None:
 
 
 def _take_out(queue: Queue, unwanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-    """Remove the unwanted messages from the queue, in place; returns them in their order."""
+    """Remove the unwanted messages from the queue in place and return them in their order."""
     messages = queue["messages"]
     indices = [index for index, message in enumerate(messages) if unwanted(message)]
     return [messages.pop(index) for index in reversed(indices)][::-1]
 
 
 def _take_out_by_handle(queue: Queue, handles: set[str]) -> set[str]:
-    """Remove the messages with these receipt handles; those are near the front. Returns the handles that were found."""
+    """Remove the messages with these receipt handles, which are near the front. Return the handles that were found."""
     messages, left, index = queue["messages"], set(handles), 0
     while left and index < len(messages):
         if messages[index]["receipt_handle"] in left:
@@ -97,7 +97,7 @@ def _move_dead_letters(original: Callable[..., Any], queue: Queue) -> None:
     with sqs._queues_lock:
         moved = _take_out(queue, lambda message: message["visible_at"] <= now and message["receive_count"] >= most)
         for message in moved:
-            # A standard queue's message keeps the time at which it was first sent, and its id.
+            # A message of a standard queue keeps its id and the time when it was first sent.
             reset = {"enqueued_at": now} if dead_letters["is_fifo"] else {}
             system = {**message["sys"], "DeadLetterQueueSourceArn": queue["attributes"]["QueueArn"]}
             changes = {"receipt_handle": None, "visible_at": now, "moved_at": now, "sys": system}
@@ -135,7 +135,7 @@ def _delete_one(original: Callable[..., Any], data: dict[str, Any], qurl: str) -
     handle = data.get("ReceiptHandle", "")
     queue = sqs._get_q(data.get("QueueUrl", qurl), "sqs:DeleteMessage")
     if not handle or not _take_out_by_handle(queue, {handle}):
-        return dict(original(data, qurl))  # It knows what to complain about.
+        return dict(original(data, qurl))  # It returns the right error.
     return {}
 
 

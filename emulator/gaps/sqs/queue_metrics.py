@@ -4,11 +4,11 @@ AWS records AWS/SQS metrics under {QueueName} at one-minute intervals: Approxima
 in flight included; a standard queue's messages that were received more than three times are left out; in a dead-letter
 queue, since it was moved there), ApproximateNumberOfMessagesVisible, ...NotVisible and ...Delayed
 (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html).
-MiniStack records none. Here the minute under way has its point from the start, brought up to date every few seconds
-(the age's highest, the counts' latest), so that nobody waits for a minute to end.
+MiniStack records none. Here the current minute has a data point from its start, which is updated every few seconds (the
+maximum of the age, the latest counts), so that tests need not wait for the end of a minute.
 
-Seam: none; a thread looks at `sqs._queues` and writes to `cloudwatch._metrics`. Not filled: the counts of calls
-(NumberOfMessagesSent and so on), and that a queue nobody used for hours has no metrics.
+Seam: none; a thread reads `sqs._queues` and writes to `cloudwatch._metrics`. Not filled: the counts of calls
+(NumberOfMessagesSent and so on), and that a queue without use for hours has no metrics.
 """
 
 import logging
@@ -42,7 +42,7 @@ def _look_for_ever() -> None:
             for (account, region, _url), queue in list(sqs._queues.all_items()):
                 with scope.of(account, region):
                     _record(queue)
-        except Exception:  # noqa: BLE001 - the next look may go better
+        except Exception:  # noqa: BLE001 - the next attempt may succeed
             _log.exception("queue metrics")
         time.sleep(LOOK_SECONDS)
 
@@ -74,7 +74,7 @@ def _since(message: dict[str, Any]) -> float:
 
 
 def _put(queue: dict[str, Any], metric: str, value: float, unit: str, now: float) -> None:
-    """The point of this minute: a new one, or the one that is there."""
+    """Return the data point of this minute, new or existing."""
     dimensions = {"QueueName": queue["name"]}
     points = cloudwatch._metric_bucket((NAMESPACE, metric, cloudwatch._dims_key(dimensions)))
     minute = now // 60 * 60

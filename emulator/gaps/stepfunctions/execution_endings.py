@@ -1,13 +1,13 @@
-"""An execution that was stopped, or ran out of time, has ended.
+"""An execution that was stopped or timed out has ended.
 
-On AWS StopExecution ends an execution whatever it waits for: its open callback tokens close, nothing of it runs
-again, it stays ABORTED. A state machine's own TimeoutSeconds ends an execution as TIMED_OUT, with a status event. In
-MiniStack the waiting task goes on waiting, is tried again or times out, and the execution that was stopped becomes
-FAILED, with an event that says so; the machine's TimeoutSeconds is not read.
+On AWS, StopExecution ends an execution regardless of what it waits for: its open callback tokens close, nothing of it
+runs again, and it stays ABORTED. A state machine's TimeoutSeconds ends an execution as TIMED_OUT, with a status event.
+In MiniStack, the task continues to wait, is retried or times out, and the stopped execution becomes FAILED, with an
+event for it; the machine's TimeoutSeconds is ignored.
 
 Seams: `stepfunctions._stop_execution`, `_fail_execution` and `_run_execution`, and
 `_execute_task` with `_invoke_with_callback` and `_apply_jsonata_arguments`/`_apply_parameters`, where an ended
-execution goes no further.
+execution stops.
 """
 
 import contextvars
@@ -27,10 +27,10 @@ Execution = dict[str, Any]
 
 
 class ExecutionEndedError(Exception):
-    """Unwinds the thread of an execution which has ended; not an ASL error, so no Retry or Catch sees it."""
+    """Unwinds the thread of an execution that has ended. Not an ASL error, so no Retry or Catch handles it."""
 
 
-# Execution ARN -> tokens that it waits for.
+# Execution ARN -> tokens for which it waits.
 _open_tokens: dict[str, set[str]] = {}
 _current: contextvars.ContextVar[Execution | None] = contextvars.ContextVar("embedded_execution", default=None)
 
@@ -48,7 +48,7 @@ def install() -> None:
 
 
 def has_ended(execution: Execution) -> bool:
-    """Whether nothing of this execution may run any more."""
+    """Return whether this execution has ended."""
     return bool(execution["status"] != "RUNNING")
 
 
@@ -66,7 +66,7 @@ def _run(original: Callable[..., Any], exec_arn: str) -> None:
     limit = _limit_seconds(execution)
     timer = None
     if execution is not None and limit:
-        # A timer's thread inherits no context, and the event needs the account and the Region.
+        # A timer's thread inherits no context, but the event needs account and Region.
         run = contextvars.copy_context().run
         timer = threading.Timer(limit, run, (_time_out, execution))
         timer.daemon = True
@@ -144,7 +144,7 @@ def _wait(original: Callable[..., Any], resource: str, input_data: Any, token: s
     try:
         result = original(resource, input_data, token, state_def)
     except stepfunctions._ExecutionError:
-        # Before Retry looks at the error: an ended execution must not try again.
+        # Before Retry handles the error: an ended execution must not retry.
         if has_ended(execution):
             raise ExecutionEndedError(execution["status"]) from None
         raise

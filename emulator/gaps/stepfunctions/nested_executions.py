@@ -1,9 +1,9 @@
 """A state machine as a step of another.
 
-On AWS `states:startExecution.sync` starts an ordinary execution: its name must be new (as for StartExecution), its
-status events are published, it is stopped with its parent, and when it does not succeed the task fails with
-States.TaskFailed and the child's description as the cause. MiniStack runs the child as a StartSyncExecution: a name
-that is taken overwrites the older execution, no events, no stop, and the child's own error name fails the task.
+On AWS, `states:startExecution.sync` starts an ordinary execution: its name must be new (as for StartExecution), its
+status events are published, it is stopped with its parent, and if it does not succeed, the task fails with
+States.TaskFailed and the child's description as the cause. MiniStack runs the child as a StartSyncExecution: a used
+name overwrites the older execution, there are no events and no stop, and the task fails with the child's error name.
 
 Seam: `stepfunctions._invoke_nested_start_execution_sync`, replaced.
 """

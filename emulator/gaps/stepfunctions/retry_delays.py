@@ -1,9 +1,9 @@
 """Retriers with MaxDelaySeconds and JitterStrategy.
 
 AWS caps a retry's delay at MaxDelaySeconds and, with JitterStrategy FULL, waits a random time from zero up to it.
-MiniStack reads neither (and never waits longer than 60 s, which stays).
+MiniStack ignores both (and never waits longer than 60 s, which is unchanged).
 
-Seam: `stepfunctions._find_matching_retrier`, which answers with a retrier whose delay is worked out.
+Seam: `stepfunctions._find_matching_retrier`, which returns a retrier with the computed delay.
 """
 
 import random

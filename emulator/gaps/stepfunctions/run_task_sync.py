@@ -1,16 +1,15 @@
-"""``ecs:runTask.sync``: it follows its task to the end, fails where the task does, and stops it with its execution.
+"""``ecs:runTask.sync``: waits for its task, fails if the task does, and stops it with its execution.
 
-On AWS it runs the task in a cluster that is there, as "AWS Step Functions", and its result is the task itself, spelled
-in PascalCase with times in milliseconds. It fails with States.TaskFailed and that task as its cause where a container
-exited with another code than 0, or the task could not start; with AmazonECS.Unknown where RunTask answered with
-failures; and under ECS's own error where RunTask was refused. An execution that is stopped stops the task it waits for,
-as best it can; a state that times out leaves it running
+On AWS, it runs the task in an existing cluster, as "AWS Step Functions", and its result is the task, in PascalCase with
+times in milliseconds. It fails with States.TaskFailed and the task as its cause if a container exited with a code other
+than 0, or the task could not start; with AmazonECS.Unknown if RunTask returned failures; and with ECS's error if
+RunTask was refused. A stopped execution stops its task on a best-effort basis; a state that times out leaves it running
 (https://docs.aws.amazon.com/step-functions/latest/dg/connect-ecs.html and
-https://docs.aws.amazon.com/step-functions/latest/dg/connect-to-resource.html). MiniStack makes any cluster, says nobody
-has started the task, answers with the whole of DescribeTasks however the task ended, calls every refusal
-ECS.RunTaskFailed, gives up after 10 minutes and never stops a task.
+https://docs.aws.amazon.com/step-functions/latest/dg/connect-to-resource.html). MiniStack creates any cluster, has no
+startedBy, returns all of DescribeTasks regardless of how the task ended, calls every refusal ECS.RunTaskFailed, gives
+up after 10 minutes and never stops a task.
 
-Seams: `stepfunctions._invoke_resource`, and `stepfunctions._invoke_resource_with_timeout` to know until when it waits.
+Seams: `stepfunctions._invoke_resource`, and `stepfunctions._invoke_resource_with_timeout` to know its time limit.
 """
 
 import contextvars
@@ -55,14 +54,14 @@ def _invoke(original: Callable[..., Any], resource: str, input_data: Any) -> Any
         return original(resource, input_data)
     task = _run(stepfunctions._pascal_to_camel(input_data))
     _wait_until_stopped(task)
-    told = _spelled(ecs._sanitize({**task, "tags": []}))
-    if any(container.get("ExitCode") != 0 for container in told["Containers"]):
-        raise stepfunctions._ExecutionError("States.TaskFailed", json.dumps(told)[:LONGEST_CAUSE])
-    return told
+    result = _spelled(ecs._sanitize({**task, "tags": []}))
+    if any(container.get("ExitCode") != 0 for container in result["Containers"]):
+        raise stepfunctions._ExecutionError("States.TaskFailed", json.dumps(result)[:LONGEST_CAUSE])
+    return result
 
 
 def _run(request: dict[str, Any]) -> dict[str, Any]:
-    """Run a task; answers its record, which ECS keeps up to date."""
+    """Run a task and return its record, which ECS keeps up to date."""
     cluster = ecs._resolve_cluster_name(request.get("cluster", "default"))
     if cluster not in ecs._clusters:
         raise stepfunctions._ExecutionError("ECS.ClusterNotFoundException", "Cluster not found.")
@@ -83,7 +82,7 @@ def _wait_until_stopped(task: dict[str, Any]) -> None:
     execution, deadline = execution_endings._current.get(), _deadline.get()
     while task["lastStatus"] != "STOPPED":
         if deadline is not None and time.monotonic() > deadline:
-            # Nobody waits any more, and from here on the task is nobody's.
+            # The wait has timed out, and the task keeps running.
             raise stepfunctions._ExecutionError("States.Timeout", "The task did not end in time")
         if execution is not None and execution_endings.has_ended(execution):
             ecs._stop_task({"cluster": task["clusterArn"], "task": task["taskArn"], "reason": "Execution was stopped"})

@@ -1,9 +1,9 @@
-"""StartExecution is a token bucket per account and Region, and answers the rest with ThrottlingException.
+"""StartExecution has a token bucket per account and Region, and throttles beyond it with ThrottlingException.
 
-AWS starts Standard executions from 1,300 tokens, refilled by 300 a second, in three Regions, and 800 and 150 elsewhere
-(https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html). MiniStack takes everything. Filled only
-where it is asked for (`--start-execution-rate 2`): a bucket that a test can empty. Executions that the embedded AWS
-starts by itself, for a rule or another execution, do not go this way.
+For Standard executions, AWS has 1,300 tokens, refilled by 300 per second, in three Regions, and 800 and 150 elsewhere
+(https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html). MiniStack has no limit. Filled only on
+request (`--start-execution-rate 2`): a bucket that a test can empty. Executions that the embedded AWS itself starts,
+for a rule or another execution, are not limited.
 
 Seam: `stepfunctions.handle_request`.
 """
@@ -21,7 +21,7 @@ GAP = "start_execution_rate"
 
 
 def install(rate: float) -> None:
-    """Fill the gap: `rate` executions a second, and as many at once."""
+    """Fill the gap: `rate` executions per second, and as many at once."""
     bucket = TokenBucket(rate)
 
     async def limited(

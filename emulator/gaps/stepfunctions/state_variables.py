@@ -1,8 +1,8 @@
 """JSONata in Parallel and Succeed states, and variables of one branch.
 
-On AWS a JSONata Parallel state has Arguments, Output and Assign, a Succeed state has Output, and the branches of a
+On AWS, a JSONata Parallel state has Arguments, Output and Assign, a Succeed state has Output, and the branches of a
 Parallel state (as the items of a Map) assign variables, and see context, of their own. MiniStack reads only the
-JSONPath fields of both states, and the branches of a Parallel state share one context: two tasks which wait for a
+JSONPath fields of both states, and the branches of a Parallel state share one context: two tasks that wait for a
 callback at the same time see each other's token.
 
 Seams: `stepfunctions._run_parallel_branches`, `stepfunctions._run_sub_machine`, `stepfunctions._apply_output_path`.

@@ -1,10 +1,10 @@
-"""A function that fails fails its task, under the name that AWS gives the error.
+"""A function's error fails its task, with AWS's error name.
 
-On AWS a task whose function could not be run, or which raised, fails at once, also when it would go on to wait for a
-callback; a throttled function is Lambda.TooManyRequestsException. MiniStack swallows the error of a callback task's
-function and waits for the callback until the timeout, and calls a throttled function Lambda.Unknown.
+On AWS, a task fails at once if its function cannot run or raises an error, also if it would wait for a callback; a
+throttled function is Lambda.TooManyRequestsException. MiniStack ignores the error of a callback task's function and
+waits for the callback until the timeout, and calls a throttled function Lambda.Unknown.
 
-Seam: `stepfunctions._call_lambda`, with `stepfunctions._invoke_with_callback` to know the token it is called for.
+Seam: `stepfunctions._call_lambda`, with `stepfunctions._invoke_with_callback` to know the token.
 """
 
 import contextvars

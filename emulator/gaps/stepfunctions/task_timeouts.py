@@ -1,10 +1,10 @@
 """TimeoutSeconds and HeartbeatSeconds by expression or path, evaluated for each attempt.
 
-On AWS a JSONata task may give both as expressions and a JSONPath task as TimeoutSecondsPath and HeartbeatSecondsPath;
-they must come to a positive integer, are evaluated at each attempt, and the heartbeat ends a task which waits for a
-callback with States.HeartbeatTimeout (States.Timeout in ErrorEquals matches that too). MiniStack passes the
-expression's text to the clock, which crashes, reads no path and no heartbeat, and starts a callback's timeout only
-after the function has returned.
+On AWS, a JSONata task may have both as expressions and a JSONPath task as TimeoutSecondsPath and HeartbeatSecondsPath.
+They must result in a positive integer, are evaluated for each attempt, and the heartbeat ends a task that waits for a
+callback with States.HeartbeatTimeout (States.Timeout in ErrorEquals matches that too). MiniStack uses the expression's
+text as a number, which crashes, ignores paths and heartbeats, and starts the timeout of a callback only after the
+function has returned.
 
 Seams: `stepfunctions._execute_task` runs on a copy of the state, whose numbers are set by
 `stepfunctions._apply_jsonata_arguments` or `_apply_parameters` (each called once per attempt);
@@ -29,7 +29,7 @@ _POLL_SECONDS = 0.005
 
 
 class Attempts(State):
-    """The copy of a task's state on which its attempts run; `given` is the state as it was defined."""
+    """Copy of a task's state for its attempts; `given` is the state as defined."""
 
     given: State
     execution: State
@@ -82,7 +82,7 @@ def _watch_callback(original: Callable[..., Any], resource: str, input_data: Any
     timeout = state_def.get("TimeoutSeconds", LONGEST_SECONDS)
     heartbeat = state_def.get("HeartbeatSeconds")
     done = threading.Event()
-    # The store of tokens is per account and Region, which a new thread does not know: hand it over.
+    # The store of tokens is per account and Region, which a new thread does not know: pass it.
     tokens = stepfunctions._task_tokens
     find = stepfunctions.contextvars.copy_context().run
     threading.Thread(
@@ -95,7 +95,7 @@ def _watch_callback(original: Callable[..., Any], resource: str, input_data: Any
 
 
 def _expire(tokens: Any, token: str, done: threading.Event, timeout: float, heartbeat: float | None) -> None:
-    """End the wait for `token` when its time is up or its heart has stopped."""
+    """End the wait for `token` when its time is up or a heartbeat is missing."""
     started = time.time()
     while (info := tokens.get(token)) is None:
         if done.wait(_POLL_SECONDS):

@@ -1,9 +1,9 @@
-"""A token per attempt, and no answer for a token whose task has ended.
+"""A token per attempt, which is invalid once the attempt has ended.
 
-On AWS each attempt of a task which waits for a callback has a new token; once that attempt has ended (answered,
-timed out, stopped) SendTaskSuccess, SendTaskFailure and SendTaskHeartbeat say TaskTimedOut, for what never was a
-token they say InvalidToken, and an output that is not JSON is InvalidOutput. MiniStack makes one token per state,
-however often it is tried, says TaskDoesNotExist for both, and lets a second answer replace the first.
+On AWS, each attempt of a task that waits for a callback has a new token. Once that attempt has ended (answered, timed
+out, stopped), SendTaskSuccess, SendTaskFailure and SendTaskHeartbeat return TaskTimedOut; for an unknown token they
+return InvalidToken, and for an output that is not JSON, InvalidOutput. MiniStack makes one token per state, regardless
+of retries, returns TaskDoesNotExist for both, and lets a second answer replace the first.
 
 Seams: `stepfunctions._apply_jsonata_arguments` and `_apply_parameters` (each called once per attempt),
 `stepfunctions._invoke_with_callback`, and the three `stepfunctions._send_task_*`.

@@ -251,7 +251,7 @@ class TestTaskClassifier:
         first = call("task_classifier", plan=plan, failure=lost)
         assert (first["onDemand"], first["ending"]["next"]) == (True, "on demand")
         second = call("task_classifier", plan=plan, failure=lost, onDemand=True, attempt=2)
-        assert (second["onDemand"], second["ending"]["next"]) == (True, "no rule says otherwise")
+        assert (second["onDemand"], second["ending"]["next"]) == (True, "no rule matches")
 
 
 class TestTaskStopper:

@@ -122,29 +122,29 @@ def test_the_good_machine_passes() -> None:
         ("QueryLanguage", None, "machine: needs QueryLanguage"),
         ("QueryLanguage", "JSONPath", "machine: QueryLanguage must be JSONata"),
         ("StartAt", None, "machine: needs StartAt"),
-        ("StartAt", "Nowhere", "machine: StartAt names 'Nowhere', which is no state"),
+        ("StartAt", "Nowhere", "machine: StartAt names 'Nowhere', which is not a state"),
         ("TimeoutSeconds", None, "machine: needs TimeoutSeconds"),
         ("TimeoutSeconds", "{% 1 %}", "machine: TimeoutSeconds must be a whole number of at least 1"),
-        ("Parameters", {}, "machine: Parameters is no field of a machine in JSONata"),
+        ("Parameters", {}, "machine: Parameters is not a field of a machine in JSONata"),
         # ways between states
-        ("Pause.Next", "Nowhere", "Pause: leads to 'Nowhere', which is no state"),
-        ("Verdict.Default", "Nowhere", "Verdict: leads to 'Nowhere', which is no state"),
-        ("Shift.Catch.0.Next", "Nowhere", "Shift: leads to 'Nowhere', which is no state"),
+        ("Pause.Next", "Nowhere", "Pause: points to 'Nowhere', which is not a state"),
+        ("Verdict.Default", "Nowhere", "Verdict: points to 'Nowhere', which is not a state"),
+        ("Shift.Catch.0.Next", "Nowhere", "Shift: points to 'Nowhere', which is not a state"),
         ("Verdict.Choices.0.Next", "Settle", "Pause: cannot be reached"),
         ("Hooks.ItemProcessor.StartAt", "Nowhere", "Hook: cannot be reached"),
-        ("Both.Branches.0.StartAt", "Nowhere", "Both: StartAt names 'Nowhere', which is no state"),
+        ("Both.Branches.0.StartAt", "Nowhere", "Both: StartAt names 'Nowhere', which is not a state"),
         ("Pause.Next", None, "Pause: needs either Next or End: true"),
         ("Pause.End", True, "Pause: needs either Next or End: true"),
         # fields
         ("Shift.Type", "Job", "Shift: has no known Type, but 'Job'"),
-        ("Shift.Parameters", {}, "Shift: Parameters is no field of a Task in JSONata"),
-        ("Shift.ResultPath", "$.x", "Shift: ResultPath is no field of a Task in JSONata"),
-        ("Shift.TimeoutSecondsPath", "$.x", "Shift: TimeoutSecondsPath is no field of a Task in JSONata"),
-        ("Settle.Next", "Shift", "Settle: Next is no field of a Succeed in JSONata"),
-        ("Pause.TimeoutSeconds", 5, "Pause: TimeoutSeconds is no field of a Wait in JSONata"),
-        ("Verdict.Choices.0.Variable", "$.x", "Verdict: Variable is no field of a rule of Choices in JSONata"),
-        ("Shift.Retry.0.Next", "Bake", "Shift: Next is no field of a retrier in JSONata"),
-        ("Shift.Catch.0.ResultPath", "$", "Shift: ResultPath is no field of a catcher in JSONata"),
+        ("Shift.Parameters", {}, "Shift: Parameters is not a field of a Task in JSONata"),
+        ("Shift.ResultPath", "$.x", "Shift: ResultPath is not a field of a Task in JSONata"),
+        ("Shift.TimeoutSecondsPath", "$.x", "Shift: TimeoutSecondsPath is not a field of a Task in JSONata"),
+        ("Settle.Next", "Shift", "Settle: Next is not a field of a Succeed in JSONata"),
+        ("Pause.TimeoutSeconds", 5, "Pause: TimeoutSeconds is not a field of a Wait in JSONata"),
+        ("Verdict.Choices.0.Variable", "$.x", "Verdict: Variable is not a field of a rule of Choices in JSONata"),
+        ("Shift.Retry.0.Next", "Bake", "Shift: Next is not a field of a retrier in JSONata"),
+        ("Shift.Catch.0.ResultPath", "$", "Shift: ResultPath is not a field of a catcher in JSONata"),
         ("Shift.QueryLanguage", "JSONPath", "Shift: QueryLanguage must be JSONata"),
         # what each type needs
         ("Verdict.Default", None, "Verdict: a Choice needs a Default"),
@@ -280,7 +280,9 @@ def test_what_is_not_json_is_found() -> None:
 
 
 def test_a_name_given_twice_is_found() -> None:
-    assert check('{"Comment": "a", "Comment": "b"}') == [("machine", "is not valid JSON: Comment is there twice")]
+    assert check('{"Comment": "a", "Comment": "b"}') == [
+        ("machine", "is not valid JSON: Comment occurs more than once")
+    ]
 
 
 def test_the_command_prints_a_line_for_each_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -291,5 +293,5 @@ def test_the_command_prints_a_line_for_each_problem(tmp_path: Path, capsys: pyte
     assert capsys.readouterr().out == "Checked 1 state machines with 11 states: no problems found.\n"
     assert main([str(good), str(bad)]) == 1
     printed = capsys.readouterr().out
-    assert f"{bad}: machine: StartAt names 'Nowhere', which is no state\n" in printed
+    assert f"{bad}: machine: StartAt names 'Nowhere', which is not a state\n" in printed
     assert "Checked" not in printed

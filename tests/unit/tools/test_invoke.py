@@ -48,7 +48,7 @@ def test_a_function_that_is_not_there_is_refused_with_those_that_are(function: s
 def test_an_event_that_is_not_there_is_refused_with_those_that_are(name: str, tmp_path: Path) -> None:
     with pytest.raises(invoke.InvocationError) as refused:
         invoke.event_for("Planner", tmp_path / name)
-    assert str(refused.value).startswith(f"there is no file {tmp_path / name}; EVENT is a file of your own, or one of ")
+    assert str(refused.value).startswith(f"there is no file {tmp_path / name}; EVENT is your own file, or one of ")
     assert "events/functions/planner.json" in str(refused.value)
 
 

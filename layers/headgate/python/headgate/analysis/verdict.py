@@ -26,8 +26,8 @@ MAX_EXTRA_BAKES_IN_ALL = 240
 MIN_THROTTLED = 5
 
 THROTTLED_SHARE = 0.01
-"""A candidate is throttled too much if it has at least that many throttled invocations, and they are more than this
-share of all and more than twice the stable revision's share. Equal shares are due to the function's concurrency."""
+"""A candidate is throttled too much if at least ``MIN_THROTTLED`` invocations were throttled, and they are more than
+this share of all and more than twice the stable revision's share. Equal shares are the function's concurrency."""
 
 MIN_DUE_OF_SILENT = 20
 """Expected candidate requests, according to its weight, from which on a candidate without any report is broken."""

@@ -63,8 +63,8 @@ def decide_retry(
             (None, None),
         )
         if rule and rule.action == "EXIT":
-            return Decision(False, f"retry.evaluateOnExit[{number}] says EXIT")
-        why = f"retry.evaluateOnExit[{number}] says RETRY" if rule else "no rule says otherwise"
+            return Decision(False, f"retry.evaluateOnExit[{number}] has the action EXIT")
+        why = f"retry.evaluateOnExit[{number}] has the action RETRY" if rule else "no rule matches"
     return Decision(True, why, retry_wait_seconds(attempt, backoff, chance), on_demand)
 
 
