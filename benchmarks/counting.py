@@ -333,14 +333,15 @@ class Canned:
         for item in items:
             self.items[item["pk"], item["sk"]] = to_item(item)
 
-    def __call__(self, request: Any, **_: Any) -> AWSResponse:
+    def __call__(self, request: Any, **_: Any) -> Any:
         begun = time.process_time()
         name = request.headers["X-Amz-Target"]
         operation = (name.decode() if isinstance(name, bytes) else name).rpartition(".")[2]
         self.calls[operation] += 1
         answer = json.dumps(getattr(self, f"_{operation}")(json.loads(request.body))).encode()
         raw = SimpleNamespace(stream=lambda: iter([answer]))
-        response = AWSResponse(request.url, 200, {"Content-Type": "application/x-amz-json-1.0"}, raw)
+        headers: Any = {"Content-Type": "application/x-amz-json-1.0"}
+        response = AWSResponse(request.url, 200, headers, raw)
         self.seconds += time.process_time() - begun
         return response
 

@@ -50,7 +50,7 @@ CONTROL_PLANE_RATE, START_RATE = 15, 2
 """Requests a second that Lambda's control plane takes, and executions a second that may be started."""
 BURST_LIMIT = 1.5
 """Times that the last start of a burst may take of what the rate alone makes it take."""
-LIKE = json.loads((ROOT / "events" / "functions" / "intake.json").read_text())["Records"][0]
+LIKE: dict[str, Any] = json.loads((ROOT / "events" / "functions" / "intake.json").read_text())["Records"][0]
 EVENT = json.loads(LIKE["body"])
 
 

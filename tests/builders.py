@@ -18,6 +18,7 @@ from headgate.rollouts.table import now_iso
 from headgate.spec.plan import Plan, make_plan
 from headgate.spec.request import RolloutRequest, read_request
 from headgate.spec.signal_models import Signal
+from headgate.spec.targets import LambdaAliasTarget
 from headgate.targets.progress import Done, Pending
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from headgate.rollouts.locks import Locks
     from headgate.rollouts.steps import Steps
     from headgate.rollouts.table import Table
+    from headgate.spec.target_state import TargetState
     from headgate.targets.progress import TargetProgress
-    from headgate.wire import Wire
 
-    State = TypeVar("State", bound=Wire)
+    State = TypeVar("State", bound=TargetState)
 
 ROOT = Path(__file__).resolve().parents[1]
 REGION, ACCOUNT = "eu-central-1", "123456789012"
@@ -73,6 +74,12 @@ def pending(progress: TargetProgress[State]) -> Pending[State]:
 def request_of(rollout_id: str = "checkout-42", **fields: Any) -> RolloutRequest:
     """A valid request; ``fields`` are spelled as on the wire."""
     return read_request({"id": rollout_id, "target": TARGET, "candidate": {"version": "7"}, **fields}, "unused")
+
+
+def alias_of(request: RolloutRequest) -> LambdaAliasTarget:
+    """The alias that a request rolls out."""
+    assert isinstance(request.target, LambdaAliasTarget), request.target
+    return request.target
 
 
 def plan_of(rollout_id: str = "checkout-42", *, firing: list[str] | None = None, **fields: Any) -> Plan:

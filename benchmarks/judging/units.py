@@ -196,9 +196,9 @@ def rolled_back_at(run: Run, counts: Rule) -> float:
             sum(failure.of_candidate for failure in failures),
             sum(not failure.of_candidate for failure in failures),
         )
-        arms = (Arm(good[second] + failed, failed) for good, failed in zip(run.good, failed, strict=True))
+        candidate, stable = (Arm(good[second] + failed, failed) for good, failed in zip(run.good, failed, strict=True))
         # Looks without failures only invest cash, which adds up over time.
-        evidence = look(evidence, *arms, LookTerms(ALPHA), seconds=second + 1 - looked)
+        evidence = look(evidence, candidate, stable, LookTerms(ALPHA), seconds=second + 1 - looked)
         looked = second + 1
         if evidence.crosses(ALPHA):
             return looked

@@ -256,8 +256,8 @@ class FakeLogs:
     def get_log_events(self, **given: Any) -> dict[str, Any]:
         self.asked.append(f"{given['logGroupName']} {given['logStreamName']}")
         if not self.lines:
-            error = {"Code": "ResourceNotFoundException", "Message": "The specified log stream does not exist."}
-            raise ClientError({"Error": error}, "GetLogEvents")
+            message = "The specified log stream does not exist."
+            raise ClientError({"Error": {"Code": "ResourceNotFoundException", "Message": message}}, "GetLogEvents")
         return {"events": [{"message": line} for line in self.lines]}
 
 

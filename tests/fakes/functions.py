@@ -53,7 +53,7 @@ class Functions:
     def __init__(self) -> None:
         self.clients: dict[str, Any] = {}
         self.module = functools.cache(self._load)
-        self._make = boto3.client
+        self._make: Any = boto3.client
 
     def call(self, name: str, payload: Any = None, context: Any = CONTEXT) -> Any:
         """Invoke a function, with the payload in events/ unless another is given."""

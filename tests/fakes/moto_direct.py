@@ -61,7 +61,7 @@ def _request(params: dict[str, Any]) -> Any:
 
 
 def _parsed(model: OperationModel, status: int, headers: dict[str, Any], body: str | bytes) -> Any:
-    parser = _parser(model.service_model.resolved_protocol)
+    parser: Any = _parser(model.service_model.resolved_protocol)
     content = body.encode() if isinstance(body, str) else body
     response = {
         "headers": {name.lower(): value for name, value in headers.items()},
@@ -81,7 +81,7 @@ def _parsed(model: OperationModel, status: int, headers: dict[str, Any], body: s
 # Tests answer calls themselves by the same event; whoever does comes first.
 BUILTIN_HANDLERS.append(("before-call", answer, REGISTER_LAST))
 # A quarter of what is left went into how boto3 names itself, to nobody.
-UserAgentString.to_string = lambda _: "tests"  # type: ignore[method-assign]
+UserAgentString.to_string = lambda _: "tests"  # type: ignore[assignment, method-assign]
 # moto looks for many spellings of each field of an answer. These services answer with dictionaries in the right one.
 _pick = serialize.XFormedAttributePicker.__call__
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.config import Config
@@ -133,7 +133,7 @@ def test_start_execution_says_so_when_it_is_asked_too_much(throttled: Headgate) 
 @pytest.mark.xdist_group("few executions")
 def test_a_flood_is_absorbed_at_the_rate_of_start_execution_and_leaves_no_dead_letter(throttled: Headgate) -> None:
     # GIVEN far more requests at once than may be started in a second, each for a target that is not there
-    details = [
+    details: list[dict[str, Any]] = [
         {"id": throttled.new_id(), "target": {"kind": "lambda-alias", "function": f"nobody-{n}", "alias": "live"}}
         for n in range(FLOOD)
     ]

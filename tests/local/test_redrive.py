@@ -203,7 +203,12 @@ def test_the_batch_of_a_stream_is_read_again_and_given_to_the_function(headgate:
 
 def test_a_redrive_that_is_stopped_by_hand_leaves_nothing_moving(headgate: Headgate, pair: Pair) -> None:
     bury(headgate, pair, *(f"order {number}" for number in range(40)))
-    detail = {"from": {"queue": pair.dead_name}, "dryRun": False, "perSecond": 1, "stopIfReturned": False}
+    detail: dict[str, Any] = {
+        "from": {"queue": pair.dead_name},
+        "dryRun": False,
+        "perSecond": 1,
+        "stopIfReturned": False,
+    }
     execution = headgate.states.start_execution(
         stateMachineArn=headgate.outputs["RedriveMachineArn"], name=headgate.new_id(), input=json.dumps(detail)
     )["executionArn"]

@@ -424,7 +424,8 @@ def _batches_at_once(aws: Aws, folder: Path, queue: tuple[str, str], group: str 
         send(aws, url, str(number), group=group and group.format(number))
     eventually(lambda: len(consumer.batches()) == 6)
     batches = consumer.batches()
-    return max(sum(one["at"] <= other["at"] < one["end"] for one in batches) for other in batches)
+    at_once: list[int] = [sum(one["at"] <= other["at"] < one["end"] for one in batches) for other in batches]
+    return max(at_once)
 
 
 def test_no_more_batches_run_at_once_than_the_maximum_concurrency(aws: Aws, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 from unittest import mock
 
 from botocore.exceptions import ClientError
@@ -493,7 +493,7 @@ class Rollouts:
             opening.enter_context(mock.patch.object(part, outlet, Client(self.outlets)))
         limits = TaskLimits(ACCOUNT, _ENVIRONMENT["TASK_ROLES"], "*", may_register=False)
         checks = HookChecks(
-            self.functions,
+            cast("Any", self.functions),
             self.engine.client("stepfunctions"),
             self.tasks.ecs,
             place=Place("aws", ACCOUNT, REGION),
@@ -551,9 +551,8 @@ class Rollouts:
             now=self.clock.time,
         )
         opening.enter_context(mock.patch.object(module, "services", services))
-        opening.enter_context(
-            mock.patch.object(_modules["planner"].planner, "consumers", ConsumerLookup(Client(self.functions)))
-        )
+        consumers = ConsumerLookup(cast("Any", Client(self.functions)))
+        opening.enter_context(mock.patch.object(_modules["planner"].planner, "consumers", consumers))
 
     def consume(self, queue: str = "orders") -> FakeMapping:
         """Let the function consume a queue, whose dead letters go to the team's own."""

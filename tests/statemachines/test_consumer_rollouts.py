@@ -99,7 +99,7 @@ def test_an_abort_while_the_consumer_is_drained_lets_the_stable_version_go_on(ap
     # GIVEN a ramp that has stopped the mapping, of which the machine has not been told
     mapping = app.consume("orders.fifo")
     settings = dict(mapping.settings)
-    seen = []
+    seen: list[tuple[Any, Any]] = []
 
     def abort() -> None:
         if mapping.told()["State"] == "Disabled" and not seen:

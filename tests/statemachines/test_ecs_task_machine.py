@@ -88,7 +88,7 @@ class App:
                 module.__dict__["preflight"] = Preflight(TaskRegistry(self.ecs), limits)
             else:
                 module.__dict__["runs"] = TaskRuns(self.ecs, self.logs)
-            engine.function(name, lambda event, module=module: module.handler(event, _CONTEXT))
+            engine.function(name, _served(module))
         # AWS takes these too, though its guide does not list them: https://github.com/aws/aws-cdk/pull/35465 and
         # https://github.com/CloudSnorkel/cdk-github-runners/pull/999. (moto: drops what the guide does not list.)
         known = state_task_service_ecs._SUPPORTED_API_PARAM_BINDINGS["runtask"]
@@ -130,6 +130,10 @@ class _Context:
 
 
 _CONTEXT: Any = _Context()
+
+
+def _served(module: ModuleType) -> Callable[[Any], Any]:
+    return lambda event: module.handler(event, _CONTEXT)
 
 
 def _load(name: str) -> ModuleType:
@@ -378,7 +382,7 @@ def test_a_count_is_dealt_out_over_the_providers(app: App) -> None:
 
 
 def test_a_task_of_a_count_falls_back_like_a_single_one(app: App) -> None:
-    answers = [failed(INTERRUPTED), failed(INTERRUPTED), GOOD]
+    answers: list[Answer] = [failed(INTERRUPTED), failed(INTERRUPTED), GOOD]
     assert app.start(*answers, count=2, fallback="onDemand", **BASE_AND_SPOT, **TWICE).status == "SUCCEEDED"
     again = [run for run in app.runs if "CapacityProviderStrategy" not in run]
     assert [run["LaunchType"] for run in again] == ["FARGATE", "FARGATE"]

@@ -535,7 +535,12 @@ def test_a_state_machine_that_takes_too_long_is_stopped(app: Rollouts) -> None:
 def test_out_of_time_an_execution_is_stopped_by_its_name(app: Rollouts) -> None:
     # GIVEN a service that does not stop what it no longer waits for: of a timeout, AWS promises nothing
     stopped: list[dict[str, Any]] = []
-    app.engine.integration(STOP, lambda arguments: stopped.append(arguments) or {})
+
+    def stop(arguments: dict[str, Any]) -> dict[str, Any]:
+        stopped.append(arguments)
+        return {}
+
+    app.engine.integration(STOP, stop)
     wait = {"Type": "Wait", "Seconds": HOUR}
     hooks = [app.hook("first"), app.machine_hook("load-test", wait, SUCCEED, seconds=30)]
     execution = ask(app, *hooks)

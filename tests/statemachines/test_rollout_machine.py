@@ -765,7 +765,7 @@ def test_evidence_that_is_good_enough_promotes_at_once(app: Rollouts) -> None:
 
     app.after("Bake", count)
     # WHEN the request lets good evidence promote it
-    guards = {"errors": {}, "promoteEarly": {}}
+    guards: dict[str, Any] = {"errors": {}, "promoteEarly": {}}
     execution = app.run(app.request(FIRST, (50, LONG), guards=guards))
     # THEN the steps that are left are skipped
     assert execution.states() == [*JUDGED, *PROMOTED]

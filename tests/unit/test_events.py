@@ -30,7 +30,7 @@ FILES = {detail_type: detail_type.lower().replace(" ", "_") for detail_type in E
 
 def is_valid(detail_type: str, detail: Any) -> bool:
     validator = jsonschema.Draft202012Validator(schemas.schema_of(detail_type))
-    return validator.is_valid(detail)
+    return bool(validator.is_valid(detail))
 
 
 @pytest.mark.parametrize(

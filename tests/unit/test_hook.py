@@ -29,12 +29,12 @@ def test_a_function_may_answer_nothing(checkout: FakeLambda, lambda_client: Any)
 
 @pytest.mark.parametrize(("told", "payload"), [(b"all is well", "all is well"), (b"\xff", "\ufffd"), (b"{", "{")])
 def test_what_a_custom_runtime_answers_may_be_no_json(
-    checkout: FakeLambda, lambda_client: Any, told: bytes, payload: str
+    checkout: FakeLambda, lambda_client: Any, monkeypatch: pytest.MonkeyPatch, told: bytes, payload: str
 ) -> None:
     def answer(**_: Any) -> Any:
         return {"StatusCode": 200, "ExecutedVersion": "7", "Payload": io.BytesIO(told)}
 
-    checkout.Invoke = answer  # type: ignore[method-assign]
+    monkeypatch.setattr(checkout, "Invoke", answer)
     assert invoke(lambda_client, "checkout", "7", {}) == Answer(payload, "7")
 
 

@@ -427,7 +427,7 @@ class TestTell:
 
     @pytest.mark.parametrize("known", [{}, {"target": "ecs-service/shop/web"}, {"revision": "7"}])
     def test_it_only_warns_where_it_does_not_know_of_what(
-        self, stream: FakeStream, kinesis: Any, caplog: pytest.LogCaptureFixture, known: dict[str, str]
+        self, stream: FakeStream, kinesis: Any, caplog: pytest.LogCaptureFixture, known: dict[str, Any]
     ) -> None:
         Telemetry("telemetry", kinesis, **known).tell(ok=False)
         assert stream.records == []

@@ -14,7 +14,7 @@ import pytest
 from headgate.analysis.latency_baseline import PERIOD_SECONDS, LatencyBaseline
 from headgate.analysis.measures import AliasMeasures
 from headgate.errors import RequestRefused
-from tests.builders import TARGET, request_of
+from tests.builders import TARGET, alias_of, request_of
 from tests.fakes.cloudwatch import FIVE_MINUTES, shop
 from tests.fakes.functions import Functions
 from tests.fakes.services import Refusal, Service
@@ -60,7 +60,7 @@ def settled(past: FakePast, **guards: Any) -> Any:
     detach = past.attach(client)
     request = request_of(guards=guards, strategy=FIVE_MINUTES)
     try:
-        return LatencyBaseline(client).settle(request.guards, AliasMeasures(request.target))
+        return LatencyBaseline(client).settle(request.guards, AliasMeasures(alias_of(request)))
     finally:
         detach()
 
@@ -99,7 +99,8 @@ def test_one_call_asks_for_the_alias_over_a_day() -> None:
 
 def test_cloudwatch_is_asked_only_where_a_threshold_is_missing() -> None:
     past = FakePast()
-    for guards in ({}, {"errors": {}}, {"latency": {"thresholdMs": 800}}):
+    without: list[dict[str, Any]] = [{}, {"errors": {}}, {"latency": {"thresholdMs": 800}}]
+    for guards in without:
         settled(past, **guards)
     assert past.calls == []
 

@@ -108,7 +108,7 @@ def sources(deployed: Functions, queues: Any) -> SourceLimits:
     return SourceLimits(deployed.client("cloudwatch"), queues)
 
 
-def consumers_plan(mode: str = "split", rollout_id: str = "orders-42", **source: int) -> Plan:
+def consumers_plan(mode: str = "split", rollout_id: str = "orders-42", /, **source: int) -> Plan:
     asked = {
         "id": rollout_id,
         "target": {"kind": "event-source", "mapping": UUID, "mode": mode},

@@ -300,10 +300,12 @@ class TestSteps:
         late.count(record(1, good(2_500)))
         assert counter.errors(3) == Pair(Arm(1, 0), Arm())
 
-    def test_a_rollout_that_is_gone_when_it_comes_to_counting_is_passed_over(self, counter: Counter) -> None:
+    def test_a_rollout_that_is_gone_when_it_comes_to_counting_is_passed_over(
+        self, counter: Counter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         # GIVEN another counter that overtakes, and the rollout's end in the meantime
         ledgers = iter([{TARGET_KEY: counter.read()}, {}])
-        counter.running_on = lambda _: next(ledgers)  # type: ignore[method-assign]
+        monkeypatch.setattr(counter, "running_on", lambda _: next(ledgers))
         counter.open(1, SECOND_STEP)
         counter.count(record(1))
         assert counter.read().counts == {}

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from headgate.spec.plan import Plan
 
 NONE = Arm()
-HEALTHY = {"candidate": Arm(100, 0), "stable": Arm(900, 1)}
-BAD = {"candidate": Arm(100, 12), "stable": Arm(900, 1)}
-SILENT = {"candidate": Arm(), "stable": Arm(90, 1)}
+HEALTHY: dict[str, Any] = {"candidate": Arm(100, 0), "stable": Arm(900, 1)}
+BAD: dict[str, Any] = {"candidate": Arm(100, 12), "stable": Arm(900, 1)}
+SILENT: dict[str, Any] = {"candidate": Arm(), "stable": Arm(90, 1)}
 """So little stable traffic that a candidate at 10 % may well have had none."""
-GOOD = {"candidate": Arm(900, 1), "stable": Arm(900, 90)}
+GOOD: dict[str, Any] = {"candidate": Arm(900, 1), "stable": Arm(900, 90)}
 """Enough to say that the candidate is not twice as bad."""
 
 QUERY = {"namespace": "Shop", "metricName": "Orders", "dimensions": {"Version": "{revision}"}}
@@ -133,7 +133,7 @@ def test_a_promote_does_not_skip_an_alarm_or_evidence() -> None:
 
 
 def test_a_promote_that_was_meant_for_an_earlier_step_does_nothing_for_this_one() -> None:
-    quiet = {"candidate": Arm(), "stable": Arm(9, 0)}
+    quiet: dict[str, Any] = {"candidate": Arm(), "stable": Arm(9, 0)}
     assert judged(step=1, **quiet, signals=[signal_of("promote", step=0)]).outcome == "inconclusive"
 
 
@@ -145,7 +145,7 @@ def test_a_promote_that_was_meant_for_an_earlier_step_does_nothing_for_this_one(
         ({"candidate": Arm(), "stable": Arm()}, "the candidate"),
     ],
 )
-def test_a_bake_without_traffic_bakes_on_and_says_who_was_silent(counts: dict[str, Arm], who: str) -> None:
+def test_a_bake_without_traffic_bakes_on_and_says_who_was_silent(counts: dict[str, Any], who: str) -> None:
     verdict = judged(**counts, extra_bakes=3)
     assert (verdict.outcome, verdict.next, verdict.step, verdict.bake) == ("inconclusive", "bake", 0, 4)
     assert verdict.reason == f"no request of {who} was seen during the bake at 10 %; baking again"
@@ -315,7 +315,7 @@ class TestEarlyPromotion:
         assert (verdict.outcome, verdict.reason) == ("roll-back", "no operator decided within 60 s")
 
 
-PAUSING = {"onFailure": {"pause": {"at": "current", "limitSeconds": 60}}}
+PAUSING: dict[str, Any] = {"onFailure": {"pause": {"at": "current", "limitSeconds": 60}}}
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from moto import mock_aws
 
 from headgate.aws.sqs_messages import BATCH_BYTES, deduplication_id
 from headgate.aws.sqs_move_tasks import MoveTasks
-from headgate.aws.sqs_mover import MoveResult, move_some
-from headgate.aws.sqs_queues import Backlog, Queues
+from headgate.aws.sqs_mover import move_some
+from headgate.aws.sqs_queues import Backlog, MoveResult, Queues
 from tests.fakes.sqs import Clock, FakeSqs, arn, refusal, url
 
 if TYPE_CHECKING:

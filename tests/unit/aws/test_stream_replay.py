@@ -349,7 +349,7 @@ def test_whatever_the_function_answers_no_record_is_passed_over_and_none_overtak
     pending, processed = list(answers), []
 
     def handler(event: Any) -> Any:
-        answer = pending.pop() if pending else "all"
+        answer: Any = pending.pop() if pending else "all"
         given_now = [sequence_of(record) for record in event["Records"]]
         if answer == "throttled":
             return refusal("TooManyRequestsException")

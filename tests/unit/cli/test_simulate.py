@@ -11,7 +11,7 @@ from headgate.analysis.evidence import REQUESTS_PER_LOOK
 from headgate.analysis.judge import Arm, Evidence, least_failures
 from headgate_cli import simulate as simulation
 from headgate_cli.simulate import simulate
-from headgate_cli.simulation import Phase, Setting
+from headgate_cli.simulation import Phase, Setting, floor
 from headgate_cli.traffic import Looks, synthesise
 from tests.builders import look
 
@@ -66,7 +66,7 @@ def test_the_floor_is_the_judges_own_at_the_first_weight() -> None:
 def test_what_is_tolerated_raises_the_floor_and_makes_a_candidate_no_worse() -> None:
     assert BAD.no_worse is False
     assert replace(BAD, tolerate=49).no_worse is True
-    strict, lenient = simulation.floor(BAD, 10), simulation.floor(replace(BAD, tolerate=1), 10)
+    strict, lenient = floor(BAD, 10), floor(replace(BAD, tolerate=1), 10)
     assert strict is not None
     assert lenient is not None
     assert strict < lenient
@@ -74,7 +74,7 @@ def test_what_is_tolerated_raises_the_floor_and_makes_a_candidate_no_worse() -> 
 
 @pytest.mark.parametrize("rounding", [2**-52, 1e-12])
 def test_ratios_that_differ_by_rounding_alone_have_no_floor(rounding: float) -> None:
-    assert simulation.floor(replace(BAD, baseline_rate=0.5, candidate_rate=0.5 * (1 + rounding)), 10) is None
+    assert floor(replace(BAD, baseline_rate=0.5, candidate_rate=0.5 * (1 + rounding)), 10) is None
 
 
 def test_every_look_is_judged_as_the_shipped_judge_does_it_one_by_one() -> None:

@@ -18,7 +18,9 @@ from headgate.errors import RequestRefused
 from tests.builders import event
 from tests.fakes.ecs import NEW_DEFINITION
 
-SHAPE = botocore.session.get_session().get_service_model("ecs").operation_model("RegisterTaskDefinition").input_shape
+SHAPE: Any = (
+    botocore.session.get_session().get_service_model("ecs").operation_model("RegisterTaskDefinition").input_shape
+)
 [APP] = NEW_DEFINITION["containerDefinitions"]
 
 
@@ -157,6 +159,7 @@ def test_what_botocore_refuses_is_refused(fields: dict[str, Any]) -> None:
 def test_a_request_carries_it_as_it_is() -> None:
     detail = event("task_requested_register")["detail"]
     request = read_task(detail, "unused")
+    assert request.new_definition is not None
     assert request.new_definition == detail["taskDefinition"]["register"]
     assert request.to_wire() == detail
     refuse_faulty_definition(request.new_definition, SHAPE, "*")

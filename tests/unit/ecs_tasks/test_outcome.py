@@ -281,8 +281,10 @@ def test_of_several_essential_containers_the_one_that_was_not_killed_is_the_caus
 
 
 def test_every_stop_code_of_ecs_is_told_apart() -> None:
-    codes = botocore.session.get_session().get_service_model("ecs").shape_for("TaskStopCode").enum
-    told = {code: of_task(detail(container(code=143), code=code, reason="why"), ESSENTIAL).outcome for code in codes}
+    shape: Any = botocore.session.get_session().get_service_model("ecs").shape_for("TaskStopCode")
+    told = {
+        code: of_task(detail(container(code=143), code=code, reason="why"), ESSENTIAL).outcome for code in shape.enum
+    }
     assert told == {
         "TaskFailedToStart": "could-not-start",
         "EssentialContainerExited": "exited",

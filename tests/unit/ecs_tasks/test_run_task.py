@@ -21,7 +21,7 @@ from headgate.errors import RequestRefused
 from tests.builders import ACCOUNT, ROOT, event
 from tests.fakes.ecs import DEFINITION, DEFINITION_ARN, EXECUTION, SUBNETS, TASK_ARN
 
-RUN_TASK = botocore.session.get_session().get_service_model("ecs").operation_model("RunTask").input_shape
+RUN_TASK: Any = botocore.session.get_session().get_service_model("ecs").operation_model("RunTask").input_shape
 ON_FARGATE = {"launchType": "FARGATE", "networkConfiguration": SUBNETS}
 SPOT = [{"provider": "FARGATE_SPOT", "weight": 1}]
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/jobs/migrate"
@@ -390,7 +390,7 @@ def test_the_table_of_sizes_is_the_documented_one() -> None:
 
 
 def test_large_sizes_need_a_platform_version_that_has_them() -> None:
-    large = {"overrides": {"cpu": 8192, "memory": 16384}}
+    large: dict[str, Any] = {"overrides": {"cpu": 8192, "memory": 16384}}
     assert refusal(platformVersion="1.3.0", **large).startswith(
         "platformVersion: 1.3.0 does not support tasks of 8192 CPU units"
     )
@@ -401,7 +401,7 @@ def test_windows_on_fargate_has_fewer_sizes_and_no_spot() -> None:
     windows = {"runtimePlatform": {"operatingSystemFamily": "WINDOWS_SERVER_2022_CORE"}}
     told = refusal(windows)
     assert told == "overrides.cpu: 256 is not a Windows size of Fargate; use one of 1024, 2048, 4096"
-    fits = {"overrides": {"cpu": 1024, "memory": 2048}}
+    fits: dict[str, Any] = {"overrides": {"cpu": 1024, "memory": 2048}}
     assert plan(windows, platformVersion="1.0.0", **fits).parameters["PlatformVersion"] == "1.0.0"
     told = refusal(windows, launchType=None, capacityProviderStrategy=SPOT, **fits)
     assert told == "capacityProviderStrategy: FARGATE_SPOT does not support Windows; use only FARGATE"
@@ -425,8 +425,8 @@ def test_on_instances_there_are_sizes_too_that_ecs_does_not_take_and_no_more_sto
     for cpu in (64, 200_000):
         told = refusal(launchType="EC2", overrides={"cpu": cpu})
         assert told == f"overrides.cpu: {cpu} is not valid; ECS accepts 128 to 196608 CPU units"
-    on_instances = {"launchType": None, "capacityProviderStrategy": [{"provider": "my-instances", "weight": 1}]}
-    told = refusal(**on_instances, overrides={"ephemeralStorageGiB": 30})
+    instances = [{"provider": "my-instances", "weight": 1}]
+    told = refusal(launchType=None, capacityProviderStrategy=instances, overrides={"ephemeralStorageGiB": 30})
     assert told == "overrides.ephemeralStorageGiB: 30 is only for Fargate; remove it"
 
 
@@ -581,7 +581,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 def test_every_parameter_is_as_the_api_spells_it() -> None:
-    on_ec2 = {
+    on_ec2: dict[str, Any] = {
         "networkConfiguration": SUBNETS,
         "overrides": {"containers": {"app": {"resourceRequirements": [{"type": "GPU", "value": 2}]}}},
         "placementStrategy": [{"type": "spread", "field": "attribute:ecs.availability-zone"}, {"type": "random"}],
@@ -616,7 +616,7 @@ def test_every_parameter_is_as_the_api_spells_it() -> None:
 def test_whatever_is_accepted_ecs_takes_too(
     count: int, command: Any, environment: Any, tags: Any, *, spot: bool
 ) -> None:
-    launch = {"launchType": None, "capacityProviderStrategy": SPOT} if spot else {}
+    launch: dict[str, Any] = {"launchType": None, "capacityProviderStrategy": SPOT} if spot else {}
     containers = {"app": {"command": command, "environment": environment}}
     made = plan(count=count, tags=tags, overrides={"containers": containers}, **launch)
     assert_ecs_takes(made.parameters)

@@ -51,11 +51,11 @@ def consumer(monkeypatch: pytest.MonkeyPatch, error_rate: float) -> ModuleType:
 def queue_batch(monkeypatch: pytest.MonkeyPatch, numbers: list[int], *, fifo: bool) -> dict[str, Any]:
     """A batch that was received from a queue, its groups two."""
     sqs, suffix = boto3.client("sqs"), ".fifo" if fifo else ""
-    attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true"} if fifo else {}
+    attributes: Any = {"FifoQueue": "true", "ContentBasedDeduplication": "true"} if fifo else {}
     url = sqs.create_queue(QueueName=f"orders{suffix}", Attributes=attributes)["QueueUrl"]
     monkeypatch.setenv("QUEUE", url)
     for number in numbers:
-        group = {"MessageGroupId": f"g{number % 2}"} if fifo else {}
+        group: Any = {"MessageGroupId": f"g{number % 2}"} if fifo else {}
         body = json.dumps({"number": number, "group": f"g{number % 2}"})
         sqs.send_message(QueueUrl=url, MessageBody=body, **group)
     received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]

@@ -111,7 +111,7 @@ def guarded(
         deployed.call("acquirer", event("acquirer") | {"request": request, "plan": plan})
         machines.open_tokens.add(event("baker")["token"])
         deployed.call("baker", event("baker") | {"plan": plan, "state": state})
-        return event("judge") | {"plan": plan, "state": state}
+        return {**event("judge"), "plan": plan, "state": state}
 
     return begin
 

@@ -110,7 +110,7 @@ def telemetry(
         "sequenceNumber": str(sequence),
         "approximateArrivalTimestamp": max(record["kinesis"]["approximateArrivalTimestamp"], at / 1000),
     }
-    return record | {"kinesis": record["kinesis"] | changes}
+    return {**record, "kinesis": record["kinesis"] | changes}
 
 
 CUT_OFF = json.dumps(

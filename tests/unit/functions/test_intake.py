@@ -669,7 +669,7 @@ def flood(
     dead, deliveries, longest, lasted = [], 0, 0.0, 0.0
     while waiting:
         begun = max(heapq.heappop(free), waiting[0][0])
-        batch = []
+        batch: list[dict[str, Any]] = []
         while waiting and waiting[0][0] <= begun and len(batch) < mapping["BatchSize"]:
             _, number, times = heapq.heappop(waiting)
             if times < queue["RedrivePolicy"]["maxReceiveCount"]:

@@ -50,14 +50,15 @@ class World:
     def __init__(self) -> None:
         self.functions, self.machines, self.ecs = FakeLambda(), FakeMachines(), FakeEcs()
         self.functions.others = {"smoke": dict}
-        clients = [boto3.client(name, region_name=REGION) for name in ("lambda", "stepfunctions")]
-        self.detach = [fake.attach(one) for fake, one in zip((self.functions, self.machines), clients, strict=True)]
+        functions = boto3.client("lambda", region_name=REGION)
+        machines = boto3.client("stepfunctions", region_name=REGION)
+        self.detach = [self.functions.attach(functions), self.machines.attach(machines)]
         place = Place("aws", ACCOUNT, REGION)
         self.checks = HookChecks(
-            *clients, self.ecs, place=place, tasks=TaskLimits(ACCOUNT, "jobs/*", "migr*", may_register=False)
+            functions, machines, self.ecs, place=place, tasks=TaskLimits(ACCOUNT, "jobs/*", "migr*", may_register=False)
         )
 
-    def settle(self, rollout_id: str = "checkout-42", **hooks: Any) -> dict[str, Any]:
+    def settle(self, rollout_id: str = "checkout-42", /, **hooks: Any) -> dict[str, Any]:
         request = read_request({"id": rollout_id, "target": TARGET, "hooks": hooks}, "unused")
         return self.checks.settle(request).to_wire()
 

@@ -76,7 +76,7 @@ def test_what_is_no_answer_is_not_taken_for_one(fake: FakeStacks, stacks: StackO
 
 
 def test_its_client_neither_waits_nor_tries_again() -> None:
-    config = impatient_client().meta.config
+    config: Any = impatient_client().meta.config
     assert config.connect_timeout + config.read_timeout <= 3
     assert config.retries["total_max_attempts"] == 1
 

@@ -91,7 +91,7 @@ def answers(dynamodb: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], l
     def answers_of(answer: Any) -> list[Any]:
         dynamodb.delete_item(TableName=TABLE, Key=KEY)
         session = boto3.Session()
-        clients = {name: session.client(name) for name in ("dynamodb", "stepfunctions")}
+        clients: dict[str, Any] = {name: session.client(name) for name in ("dynamodb", "stepfunctions")}
         for client in clients.values():
             client.meta.events.unregister("before-call", moto_direct.answer)
             client.meta.events.register("before-call", answer)
@@ -110,7 +110,7 @@ def _answer(client: Any, operation: str, given: dict[str, Any]) -> Any:
     return _lasting(answer)
 
 
-def _lasting(answer: dict[str, Any]) -> dict[str, Any]:
+def _lasting(answer: Any) -> dict[str, Any]:
     """All but what is of this call alone: when it was, and its id."""
     metadata = answer.pop("ResponseMetadata")
     kept = {name: metadata[name] for name in ("HTTPStatusCode", "RetryAttempts")}

@@ -111,7 +111,7 @@ def allows_everything(statement: dict[str, Any]) -> bool:
 UNSCOPED = [(statement.start_mark.line, statement) for statement in statements() if allows_everything(statement)]
 
 
-def named(deliveries: list[Delivery]) -> Any:
+def named(deliveries: list[Delivery]) -> pytest.MarkDecorator:
     """Parameters of a test, each under its own name."""
     return pytest.mark.parametrize("delivery", deliveries, ids=lambda delivery: delivery.name)
 
@@ -232,7 +232,7 @@ def test_the_alarm_on_what_stays_unsettled_reads_what_the_warden_tells() -> None
     assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == (NAMESPACE, UNSETTLED_METRIC, "Maximum")
     # An alarm reads the metric with exactly its dimensions.
     dimensions = {one["Name"]: one["Value"] for one in alarm["Dimensions"]}
-    assert (dimensions.keys(), logical_id(dimensions["FunctionName"])) == ({"FunctionName", "service"}, "Warden")
+    assert (set(dimensions), logical_id(dimensions["FunctionName"])) == ({"FunctionName", "service"}, "Warden")
     assert dimensions["service"] == GLOBALS["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] == SERVICE
     # A sweep each minute, cut short at its timeout, leaves no period without a value while something is stuck.
     assert alarm["Period"] * alarm["EvaluationPeriods"] > 2 * FUNCTIONS["Warden"]["Timeout"]

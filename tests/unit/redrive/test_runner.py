@@ -318,7 +318,7 @@ def test_every_redrive_ends_and_every_message_is_in_one_of_the_queues(
         if done.next == "end":
             break
         world.clock.sleep(done.wait_seconds)
-        if orders.messages and next(back, False):
+        if len(orders.messages) > 0 and next(back, False):
             world.sqs._dead_letter(orders, orders.messages[0])
     assert done.next == "end"
     if done.outcome == "succeeded" and not any(comes_back) and "lost" not in faults:

@@ -25,6 +25,7 @@ from tests.builders import (
     TARGET,
     TARGET_KEY,
     admit,
+    alias_of,
     announced,
     bake,
     end_pause,
@@ -447,7 +448,7 @@ class TestTheAliasOfAConsumer:
     def begin(self, locks: Locks, rollout_id: str) -> None:
         """Begin a rollout of a consumer whose mapping points at the alias that other tests roll out."""
         consumer = request_of(rollout_id, target={"kind": "event-source", "mapping": UUID})
-        plan = make_plan(consumer, driver=DRIVER, firing=[], alias=request_of().target)
+        plan = make_plan(consumer, driver=DRIVER, firing=[], alias=alias_of(request_of()))
         admission = locks.admit(consumer, execution_of(rollout_id))
         assert admission.lock == "held"
         locks.begin(plan, execution_of(rollout_id), admission.epoch)
@@ -482,7 +483,7 @@ class TestTheAliasOfAConsumer:
         # THEN the machine tries again, and it begins
         settle(locks, "alias")
         consumer = request_of("consumer", target={"kind": "event-source", "mapping": UUID})
-        plan = make_plan(consumer, driver=DRIVER, firing=[], alias=request_of().target)
+        plan = make_plan(consumer, driver=DRIVER, firing=[], alias=alias_of(request_of()))
         locks.begin(plan, execution_of("consumer"), 1)
         assert status_of(table, "consumer") == "running"
 

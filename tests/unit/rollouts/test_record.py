@@ -169,9 +169,9 @@ class TestAnOptimisticWriteThatAlwaysLoses:
         self, locks: Locks, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def conflicting(**_: Any) -> Any:
-            error = {"Code": "TransactionCanceledException", "Message": "conflict"}
-            reasons = [{"Code": "TransactionConflict"}]
-            raise ClientError({"Error": error, "CancellationReasons": reasons}, "TransactWriteItems")  # type: ignore[typeddict-unknown-key]
+            error: Any = {"Code": "TransactionCanceledException", "Message": "conflict"}
+            reasons: list[Any] = [{"Code": "TransactionConflict"}]
+            raise ClientError({"Error": error, "CancellationReasons": reasons}, "TransactWriteItems")
 
         waited: list[int] = []
         monkeypatch.setattr(dynamodb_values, "back_off", waited.append)

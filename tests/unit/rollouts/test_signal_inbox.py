@@ -331,7 +331,12 @@ class TestRoom:
         table.amend("checkout-42", {"heard": ["s-0", "s-0", "s-1"]})
         written: list[dict[str, Any]] = []
         amend_by = table.amend_by
-        monkeypatch.setattr(table, "amend_by", lambda *args, **how: written.append(how) or amend_by(*args, **how))
+
+        def amend(*args: Any, **how: Any) -> Any:
+            written.append(how)
+            return amend_by(*args, **how)
+
+        monkeypatch.setattr(table, "amend_by", amend)
         inbox.record_signal("checkout-42", "s-3", signal_of("abort"))
         names = written[0]["ExpressionAttributeNames"]
         assert [name for name in names.values() if name.startswith("s-")] == ["s-3", "s-0", "s-1"]

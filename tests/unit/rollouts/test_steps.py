@@ -174,8 +174,8 @@ class TestBakes:
         plan = start(locks)
         for number in range(3):
             steps.close_step(plan, 1, number, Findings(step=0), CONTINUE)
-        steps = [item["sk"] for item in history(table, "checkout-42") if item["sk"].startswith("STEP#")]
-        assert steps == [step_key(0, number) for number in range(3)]
+        baked = [item["sk"] for item in history(table, "checkout-42") if item["sk"].startswith("STEP#")]
+        assert baked == [step_key(0, number) for number in range(3)]
 
     def test_a_rollout_that_lost_the_lock_cannot_close_a_bake(self, locks: Locks, steps: Steps) -> None:
         plan = start(locks)

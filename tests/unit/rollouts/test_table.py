@@ -108,7 +108,7 @@ class TestPatience:
     ) -> None:
         plan = start(locks)
         honest = dynamodb.update_item
-        conflicts = []
+        conflicts: list[str] = []
 
         def update(**given: Any) -> Any:
             if not conflicts or conflicts[-1] != given["UpdateExpression"]:
@@ -135,9 +135,12 @@ class TestPatience:
         def transact(**given: Any) -> Any:
             if left[0]:
                 left[0] -= 1
-                reasons = [{"Code": "TransactionConflict"}, *({"Code": "None"} for _ in given["TransactItems"][1:])]
-                error = {"Code": "TransactionCanceledException", "Message": "conflict"}
-                raise ClientError({"Error": error, "CancellationReasons": reasons}, "TransactWriteItems")  # type: ignore[typeddict-unknown-key]
+                reasons: list[Any] = [
+                    {"Code": "TransactionConflict"},
+                    *({"Code": "None"} for _ in given["TransactItems"][1:]),
+                ]
+                error: Any = {"Code": "TransactionCanceledException", "Message": "conflict"}
+                raise ClientError({"Error": error, "CancellationReasons": reasons}, "TransactWriteItems")
             return honest(**given)
 
         monkeypatch.setattr(dynamodb, "transact_write_items", transact)

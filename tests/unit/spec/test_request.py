@@ -16,7 +16,7 @@ from headgate.spec.request import MIN_CHANCE, RolloutRequest, read_request
 from headgate.spec.strategy import MAX_BAKE_SECONDS
 from headgate.spec.undo import Promotion, read_undo, undo_rollout
 from headgate.wire import MAX_FAULTS, MAX_REQUEST_CHARACTERS
-from tests.builders import ROOT, TARGET, event, plan_of, request_of
+from tests.builders import ROOT, TARGET, alias_of, event, plan_of, request_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -266,7 +266,7 @@ def test_a_version_may_come_as_a_number() -> None:
 
 
 def test_a_function_may_be_named_by_its_arn() -> None:
-    by_arn, by_name = request_of(target=TARGET | {"function": ARN}).target, request_of().target
+    by_arn, by_name = alias_of(request_of(target=TARGET | {"function": ARN})), alias_of(request_of())
     assert (by_arn.name, by_arn.account, by_arn.region) == ("checkout", "123456789012", "eu-central-1")
     assert (by_name.name, by_name.account, by_name.region) == ("checkout", None, None)
     assert by_arn.key == by_name.key == "lambda-alias/checkout/live"
@@ -277,7 +277,7 @@ def test_an_id_may_be_anything_that_is_readable(rollout_id: str) -> None:
     assert request_of(rollout_id).id == rollout_id
 
 
-REFUSALS = [
+REFUSALS: list[tuple[str, Any, str]] = [
     ("id", "", "id: must be 1 to 128 letters"),
     ("id", "-x", "start with a letter or digit"),
     ("id", "a b", '(given "a b")'),

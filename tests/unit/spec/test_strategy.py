@@ -51,7 +51,7 @@ GRAMMAR = (
     ("Linear33.3PercentEvery1Hour", (33.3, 66.6, 99.9), 3600),
     ("ECSLinear50PercentEvery1Minute", (50,), 60),
 )
-REFUSED = (
+REFUSED: tuple[tuple[Any, str], ...] = (
     ("Canary10Percent", "not a preset; use a name like Canary10Percent5Minutes"),
     ("canary10percent5minutes", "not a preset"),
     ("Canary-10Percent5Minutes", "not a preset"),

@@ -94,22 +94,24 @@ class TestPreparing:
             driving(target=target).prepare()
 
     def test_a_function_that_headgate_may_not_touch_is_refused_at_once(
-        self, checkout: FakeLambda, driver: LambdaAliasDriver
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(**_: Any) -> Any:
             raise Refusal("AccessDeniedException", "User: driver is not authorized to perform: lambda:GetAlias")
 
-        checkout.GetAlias = refuse  # type: ignore[method-assign]
+        monkeypatch.setattr(checkout, "GetAlias", refuse)
         # AND whoever looks what it serves, after that refusal, is told the same.
         for look in (driver.prepare, driver.describe):
             with pytest.raises(RequestRefused, match=r"^target\.function: checkout .* TargetFunctions says what is: U"):
                 look()
 
-    def test_a_service_that_fails_is_asked_again(self, checkout: FakeLambda, driver: LambdaAliasDriver) -> None:
+    def test_a_service_that_fails_is_asked_again(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def fail(**_: Any) -> Any:
             raise Refusal("InternalFailure")
 
-        checkout.GetAlias = fail  # type: ignore[method-assign]
+        monkeypatch.setattr(checkout, "GetAlias", fail)
         with pytest.raises(ClientError):
             driver.prepare()
 
@@ -458,12 +460,14 @@ class TestProvisionedConcurrency:
             driver.prepare(GIVEN)
         assert list(checkout.provisioned) == ["6"]
 
-    def test_more_than_there_is_refuses_the_rollout(self, checkout: FakeLambda, driver: LambdaAliasDriver) -> None:
+    def test_more_than_there_is_refuses_the_rollout(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def refuse(**_: Any) -> Any:
             raise Refusal("InvalidParameterValueException", "should not be greater than the reserved concurrency")
 
         checkout.provision("6", 5)
-        checkout.PutProvisionedConcurrencyConfig = refuse  # type: ignore[method-assign]
+        monkeypatch.setattr(checkout, "PutProvisionedConcurrencyConfig", refuse)
         told = (
             r"candidate: provisioned concurrency of version 7 cannot be 5, as version 6 has it: .* reserved concurrency"
         )
@@ -472,7 +476,7 @@ class TestProvisionedConcurrency:
 
     @pytest.mark.parametrize("code", ["ProvisionedConcurrencyConfigNotFoundException", "ResourceNotFoundException"])
     def test_a_rollback_is_done_where_the_candidate_holds_none_any_more(
-        self, checkout: FakeLambda, driver: LambdaAliasDriver, code: str
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, code: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(**_: Any) -> Any:
             raise Refusal(code, "No Provisioned Concurrency Config found for this function")
@@ -480,7 +484,7 @@ class TestProvisionedConcurrency:
         checkout.provision("6", 5)
         checkout.provision("7", 5)
         state = done(driver.shift(done(driver.prepare(GIVEN)), 10))
-        checkout.DeleteProvisionedConcurrencyConfig = refuse  # type: ignore[method-assign]
+        monkeypatch.setattr(checkout, "DeleteProvisionedConcurrencyConfig", refuse)
         assert done(driver.rollback(state)).provisioned == 0
         assert checkout.serves() == ("6", {})
 
@@ -612,7 +616,12 @@ class TestReleasing:
 
     @pytest.mark.parametrize("room", [5, 0])
     def test_where_there_is_no_room_for_both_the_candidate_makes_it(
-        self, checkout: FakeLambda, driver: LambdaAliasDriver, promoted: AliasState, room: int
+        self,
+        checkout: FakeLambda,
+        driver: LambdaAliasDriver,
+        promoted: AliasState,
+        monkeypatch: pytest.MonkeyPatch,
+        room: int,
     ) -> None:
         # GIVEN an account whose concurrency is used up by others, but for what the candidate holds, or altogether
         done(driver.release(promoted))
@@ -625,7 +634,7 @@ class TestReleasing:
                 )
             return put(**given)
 
-        checkout.PutProvisionedConcurrencyConfig = limited  # type: ignore[method-assign]
+        monkeypatch.setattr(checkout, "PutProvisionedConcurrencyConfig", limited)
         # WHEN it is rolled back THEN the rollback stands, and what fits is given back
         assert done(driver.rollback(promoted)).position == Weight(0)
         assert (checkout.serves(), list(checkout.provisioned)) == (("6", {}), ["6"] if room else [])

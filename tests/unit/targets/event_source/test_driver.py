@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def consumer_of(checkout: FakeLambda, lambda_client: Any, clients: dict[str, Any]) -> Iterator[Callable[..., Consumer]]:
     """Makes a consumer of a source, whose mapping has these settings."""
-    detach = []
+    detach: list[Callable[[], None]] = []
 
     def make(source: str, mode: str, **settings: Any) -> Consumer:
         consumer = Consumer(checkout, lambda_client, clients["sqs"], source, **settings)
@@ -57,7 +57,7 @@ def consumer_of(checkout: FakeLambda, lambda_client: Any, clients: dict[str, Any
 
 
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:orders-dead"
-KINDS = {
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "queue": (QUEUE, {"BatchSize": 10, "ScalingConfig": {"MaximumConcurrency": 20}}),
     "queue without a limit": (QUEUE, {"BatchSize": 10}),
     "fifo": (FIFO, {"BatchSize": 10}),
@@ -385,7 +385,8 @@ def test_a_dead_letter_queue_that_lets_this_queue_name_it_is_put_back(consumer: 
 def test_a_mapping_that_takes_no_update_now_is_asked_again(
     consumer: Consumer, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    update, refused = consumer.mapping.update, []
+    update = consumer.mapping.update
+    refused: list[dict[str, Any]] = []
 
     def busy(**given: Any) -> dict[str, Any]:
         if len(refused) % 2 == 0:
@@ -943,7 +944,7 @@ def test_whatever_sqs_throttles_is_asked_for_again(consumer: Consumer, *, promot
             asked.add(operation)
             raise Refusal("RequestThrottled")
 
-    consumer.service.interrupt = throttle  # type: ignore[method-assign]
+    consumer.service.interrupt = throttle
     # WHEN a rollout goes from its beginning to its end
     consumer.end(rolled_out(consumer, 10), promoted=promoted)
     # THEN it gets there
@@ -972,7 +973,7 @@ class World:
         self.effects, self.failed = 0, 0
         self.batches: list[list[str]] = []
         for service in (consumer.service, consumer.function, consumer.record):
-            service.interrupt = self._interrupt  # type: ignore[union-attr]
+            service.interrupt = self._interrupt
         consumer.sqs.queues[consumer.team].messages.clear()
         consumer.sqs.queue("else", consumer.team)
         if not consumer.team.endswith(".fifo"):

@@ -23,14 +23,17 @@ from headgate.targets.event_source.settings import (
     visibility_faults,
 )
 
-UPDATE = botocore.session.get_session().get_service_model("lambda").operation_model("UpdateEventSourceMapping")
+_OPERATION = botocore.session.get_session().get_service_model("lambda").operation_model("UpdateEventSourceMapping")
+UPDATE: Any = _OPERATION.input_shape
 UUID = "14e0db71-5d35-4eb5-b481-8945cf9d10c2"
 DEAD = "arn:aws:sqs:eu-central-1:123456789012:orders-dead"
 
 
 def queues(most: int) -> st.SearchStrategy[dict[str, Any]]:
     """Mappings of a queue as GetEventSourceMapping answers them, of which some fields may not be set."""
-    limit = st.just({}) | st.fixed_dictionaries({"MaximumConcurrency": st.integers(2, 1000)})
+    limit: st.SearchStrategy[dict[str, int]] = st.just({}) | st.fixed_dictionaries(
+        {"MaximumConcurrency": st.integers(2, 1000)}
+    )
     window = {} if most == 10 else {"MaximumBatchingWindowInSeconds": st.integers(1, 300)}
     return st.fixed_dictionaries(
         {"BatchSize": st.integers(1, most), **window},
@@ -60,7 +63,7 @@ WEIGHTS = st.floats(0, 100, exclude_min=True)
 
 def updated(mapping: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
     """The mapping after an update that AWS takes: what is left out keeps its value."""
-    report = ParamValidator().validate({"UUID": UUID, **parameters}, UPDATE.input_shape)
+    report = ParamValidator().validate({"UUID": UUID, **parameters}, UPDATE)
     assert not report.has_errors(), report.generate_report()
     return mapping | parameters
 
@@ -200,8 +203,8 @@ NOTHING = (
 
 @pytest.mark.parametrize("kind", ["sqs", "sqs-fifo", "kinesis", "dynamodb"])
 def test_what_is_null_or_empty_is_as_good_as_left_out(kind: SourceKind) -> None:
-    nothing = dict.fromkeys(UPDATE.input_shape.members)
-    empty = {"ScalingConfig": {}, "ProvisionedPollerConfig": {}, "DestinationConfig": {"OnFailure": {}}}
+    nothing = dict.fromkeys(UPDATE.members)
+    empty: dict[str, Any] = {"ScalingConfig": {}, "ProvisionedPollerConfig": {}, "DestinationConfig": {"OnFailure": {}}}
     for mapping in (nothing, empty):
         assert (mapping_faults(mapping, kind), mapping_settings_of(mapping, kind)) == (
             [],
