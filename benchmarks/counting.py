@@ -266,10 +266,11 @@ def _running() -> list[dict[str, Any]]:
     plan = make_plan(read_request(detail, "unused"), driver="arn:aws:lambda:::function:driver", firing=[])
     of_rollout = {"pk": "ROLLOUT#bench"}
     ledger = {"candidate": CANDIDATE, "stable": STABLE, "since_0": 0, "slowMs": 250, "byTelemetry": True}
+    execution = "arn:aws:states:eu-central-1:123456789012:execution:headgate-rollout:bench"
     record = {"status": "running", "phase": "baking", "plan": json.dumps(plan.to_wire()), "signals": {}}
     return [
         {"pk": f"TARGET#{TARGET_KEY}", "sk": "LOCK", "owner": "bench", "epoch": 1},
-        {**of_rollout, "sk": "ROLLOUT", "targetKey": TARGET_KEY, "epoch": 1, **record},
+        {**of_rollout, "sk": "ROLLOUT", "targetKey": TARGET_KEY, "epoch": 1, "execution": execution, **record},
         {**of_rollout, "sk": "EVIDENCE", **ledger},
     ]
 
