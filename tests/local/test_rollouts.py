@@ -536,7 +536,7 @@ def test_an_invalid_direct_execution_is_refused_too(headgate: Headgate, service:
     name = headgate.start({"target": service.target, "candidate": {"version": "seven"}})
     record = assert_invariants(headgate, name)
     assert record["status"] == "refused"
-    assert record["reason"].startswith("candidate.version: must be a version's number")
+    assert record["reason"].startswith("candidate.version: must be a version number")
     assert service.serving == before
 
 
