@@ -32,8 +32,7 @@ setup: ## Make the project's own environments (.venv, .venv-local), and the comm
 setup-demo:
 	@$(MAKE) --silent -j2 $(VENV)/.ready-demo $(LOCAL_VENV)/.ready
 
-check: setup ## ruff, mypy, import-linter and the fast tests, side by side: the inner loop, under a minute
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going check-tests check-code
+check: setup check-code check-tests ## The inner loop: ruff, mypy, import-linter and the fast tests, in about a minute
 	@echo "The fast tests are those that are not marked slow; make test-unit runs all, make lint checks the templates too."
 
 check-code:

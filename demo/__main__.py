@@ -217,7 +217,8 @@ def _print_guide(aws: EmbeddedAws) -> None:
     }
     table = next(name for name in aws.client("dynamodb").list_tables()["TableNames"] if "headgate" in name)
     machine = "arn:aws:states:us-east-1:000000000000:stateMachine:headgate-rollout"
-    print("The embedded AWS is running with Headgate and the service checkout. In another terminal, in this folder:\n")
+    print("The embedded AWS is running with Headgate and the service checkout. Try these commands in this folder")
+    print("(aws is the AWS CLI):\n")
     for name, value in environment.items():
         print(f"  export {name}={value}")
     print(f"""

@@ -64,8 +64,8 @@ to and with the look that rolls back. A run that is not rolled back counts with 
 than 100 % detected is a lower bound. A run that was rolled back before the fault is a false rollback, not in
 the mean."""
 
-RULES_SAID = f"""- **Headgate**: `headgate.judge.look` at alpha = {ALPHA:g}, tolerating nothing. A numpy twin of it
-  decides, and in each cell {REPLAYED} runs are decided by the shipped judge too, at both lengths of looks.
+RULES_SAID = f"""- **Headgate**: `headgate.analysis.judge.look` at alpha = {ALPHA:g}, tolerating nothing. A numpy twin
+  of it decides, and in each cell {REPLAYED} runs are decided by the shipped judge too, at both lengths of looks.
 - **Alarms**: CloudWatch on the candidate's Errors, one period of 60 s, evaluated as the minute ends: no delay.
 - **Flagger**: success rate of the candidate [at least 99 % in a minute]({FLAGGER_AT}/docs/gitbook/usage/metrics.md),
   rolled back at the fifth failed check, which is
@@ -84,7 +84,7 @@ RULES_SAID = f"""- **Headgate**: `headgate.judge.look` at alpha = {ALPHA:g}, tol
   size.
 - **Oracle**: Wald's test on the candidate, each second, told both rates, in bursts too, and the onset. Nobody has it;
   it shows what the traffic holds.
-- **Floor**: `headgate.judge.least_failures`, what any judge needs on average that common bursts cannot fool."""
+- **Floor**: `headgate.analysis.judge.least_failures`, what a judge that common bursts cannot fool needs on average."""
 
 
 def text(cells: list[Cell], picture: str, seconds: float) -> str:

@@ -1,7 +1,7 @@
 """The shipped judge over many runs at once, in numpy: the same looks, the same formulas, many times as fast.
 
-``headgate.judge.look`` is what is shipped; the benchmark replays some runs of every cell with it and fails where the
-twin decides differently. The wealth is kept as it is rather than as its logarithm: on a ratio that has lost all but
+``headgate.analysis.judge.look`` is what is shipped; the benchmark replays some runs of every cell with it and fails if
+the twin decides differently. The wealth is kept as it is rather than as its logarithm: on a ratio that has lost all but
 1e-300 of it, what is left is nothing next to the cash.
 """
 
@@ -30,7 +30,7 @@ MOST = 700.0
 
 
 class State(NamedTuple):
-    """``headgate.judge.Evidence`` of each run."""
+    """``headgate.analysis.judge.Evidence`` of each run."""
 
     wealth: Floats
     """(runs, ratios)"""
@@ -110,7 +110,7 @@ def _packed(wanted: NDArray[np.bool_]) -> tuple[Integers, Integers]:
 def _look(
     state: State, counts: list[Integers], seconds: Floats, shifted: NDArray[np.bool_], alpha: float, noise: float
 ) -> State:
-    """``headgate.judge.look``."""
+    """``headgate.analysis.judge.look``."""
     n1, s1, n0, s0 = counts
     failures = s1 + s0
     state = _invested(state, seconds + judge.SHIFT_SECONDS * shifted)
@@ -135,7 +135,7 @@ def _look(
 
 
 def _invested(state: State, seconds: Floats) -> State:
-    """``headgate.judge.Evidence.invest``."""
+    """``headgate.analysis.judge.Evidence.invest``."""
     begun = judge.CASH_SECONDS + state.invested_seconds
     released = state.cash * (1 - (begun / (begun + seconds)) ** 2)
     return state._replace(
@@ -157,7 +157,7 @@ def _spread(log_means: Floats, share: Floats, noise: float, pace: Floats) -> Flo
 def _scales(
     state: State, n1: Integers, n0: Integers, failures: Integers, log_means: Floats, before: Floats, alpha: float
 ) -> Floats:
-    """``headgate.judge._exact_look``'s scale."""
+    """``headgate.analysis.judge._exact_look``'s scale."""
     chances = _hypergeometric(n1, n0, failures)
     parts = state.wealth / before[:, None] * np.exp(-failures[:, None] * log_means)
     outcomes = parts @ POWERS + (state.cash / before)[:, None]

@@ -254,7 +254,7 @@ which every request of both revisions failed. Without a fault: *poisoned units*,
 fail, and are tried again every {POISON_SECONDS:g} s on average, routed at random each time; *retries that stick*,
 each failure is an event that fails again after {RETRIED_AFTER[0]} and {RETRIED_AFTER[1]} s, plus what its attempts
 take ({QUICK_SECONDS:g} s each on average, *slow* ones {SLOW_SECONDS:g} s), on the revision where it failed first,
-and its unit is the event. All rules see the same traffic; `headgate.judge.look` looks each second, at alpha =
+and its unit is the event. All rules see the same traffic; `headgate.analysis.judge.look` looks each second, at alpha =
 {ALPHA:g}, at what each rule counts. The rules: every failure counts; a unit counts once in a rollout, as it was
 before; Headgate's `Units`; and the same for each revision by itself. Failed requests are all of the candidate's
 from the fault's onset until the rollback."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log, log10
+from math import log, log10, sqrt
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -113,13 +113,19 @@ def _conclusion(setting: Setting, result: Result) -> list[str]:
         than = "no worse than stable" if not setting.tolerate else "no worse than tolerated"
         lines.append(
             f"FALSE rollbacks: {_share(result.detected)} of {_runs(setting)}. The candidate is {than}, so each is a "
-            f"mistake; alpha allows {_share(setting.alpha)}."
+            f"mistake; alpha allows {_share(setting.alpha)}. The share of {_runs(setting)} is accurate to within "
+            f"{_share(_margin(max(result.detected, setting.alpha), setting.runs))} (95 % confidence)."
         )
         return lines
     lines.append(_stopped(setting, result))
     if result.detected + result.false_rollbacks < 1:
         lines.append(_advice(setting, result))
     return lines
+
+
+def _margin(share: float, runs: int) -> float:
+    """Return the half-width of the 95 % confidence interval of a share that was found in so many runs."""
+    return 1.96 * sqrt(share * (1 - share) / runs)
 
 
 def _stopped(setting: Setting, result: Result) -> str:
