@@ -97,7 +97,7 @@ class TestPlanner:
         alarm("ALARM")
         payload = event("planner")
         payload["request"]["guards"]["strictAlarms"] = True
-        with pytest.raises(RequestRefused, match=r"guards\.alarms: checkout-errors fires already"):
+        with pytest.raises(RequestRefused, match=r"guards\.alarms: checkout-errors already fires"):
             deployed.call("planner", payload)
 
     def test_it_refuses_an_alarm_that_does_not_exist(self, aws: None, deployed: Functions, asked: FakeLambda) -> None:
