@@ -30,6 +30,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         logger.warning("promotion reversed", reason=settlement.objection)
         return {"outcome": "objected", "reason": settlement.objection}
     logger.info("settled", outcome=outcome, reason=reason)
-    if settlement.heir:
-        executions.start(settlement.heir)
+    if settlement.next_rollout:
+        executions.start(settlement.next_rollout)
     return {"outcome": outcome, "reason": reason, "serving": fields.get("serving")}

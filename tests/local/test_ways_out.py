@@ -120,7 +120,7 @@ def test_a_stopped_execution_is_rolled_back_at_once_wherever_it_was(headgate: He
         rollouts[rollout] = heir
     for rollout, heir in rollouts.items():
         record = assert_invariants(headgate, rollout, execution="ABORTED")
-        assert record["reason"] == "its execution ended as ABORTED and left it unfinished"
+        assert record["reason"] == "its execution ended as ABORTED before the rollout was finished"
         assert (record["serving"], record["state"]["weight"]) == ("1", 0)
         # AND nothing of it goes on: the next one finds the stable version where it was
         record = assert_invariants(headgate, heir)
@@ -171,7 +171,7 @@ def test_a_stopped_execution_whose_alias_was_moved_by_hand_leaves_it_as_found(
     headgate.stop(rollout)
     record = assert_invariants(headgate, rollout, execution="ABORTED")
     assert record["status"] == "stopped"
-    assert record["reason"].startswith("its execution ended as ABORTED and left it unfinished; ")
+    assert record["reason"].startswith("its execution ended as ABORTED before the rollout was finished; ")
     assert service.serving == found
 
 
