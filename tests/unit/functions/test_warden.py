@@ -164,7 +164,7 @@ class TestWarden:
         record = record_of(table)
         assert checkout.serves() == ("3", {})
         assert (record["status"], "serving" in record) == ("stopped", False)
-        assert record["reason"].endswith("it serves version 3; it is left as found")
+        assert record["reason"].endswith("it serves version 3; Headgate leaves it unchanged")
         assert "owner" not in stored_lock(table, TARGET_KEY)
 
     def test_what_waits_in_line_is_started(
