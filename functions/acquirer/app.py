@@ -1,4 +1,4 @@
-"""Acquire: takes the target's lock for this execution, or a place in line, and records that the rollout has started."""
+"""Acquire: takes the target's lock or a place in line for this execution, and records the start of the rollout."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if admission.lock == "held":
         refuse_stale_undo(request)
         locks.begin(plan, event["execution"], admission.epoch)
-    logger.info("lock asked for", lock=admission.lock, epoch=admission.epoch)
+    logger.info("lock requested", lock=admission.lock, epoch=admission.epoch)
     return {"lock": admission.lock, "epoch": admission.epoch, "reason": admission.reason}
 
 
 def refuse_stale_undo(request: RolloutRequest) -> None:
-    """An undo may have waited in line while something else was promoted."""
+    """Refuse an undo if another rollout was promoted while it waited in line."""
     if request.undo_of and (last := table.lock(request.target.key).last) != request.undo_of:
-        raise RequestRefused(f"rolloutId: {request.undo_of} is not what was promoted last any more; that is {last}")
+        raise RequestRefused(f"rolloutId: {request.undo_of} is no longer the last promotion of this target; {last} is")

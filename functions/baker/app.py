@@ -1,4 +1,4 @@
-"""Bake: leaves the task token where a signal finds it. Silence from then on means that the bake ran its course."""
+"""Bake: stores the task token so that a signal can end the bake early. Without a signal, the bake runs to its end."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
 
 
 def early_end(plan: Plan, step: int, record: RolloutRecord) -> dict[str, Any] | None:
-    """What came before the token was there, and found nobody to wake."""
+    """Return a signal that arrived before the task token was stored, if any."""
     for signal in unheard_signals(record):
         if ends_bake(signal["signal"], signal["step"], step):
             return dict(signal)
-    # An alarm that fired before its name was on record has sent no signal at all.
+    # An alarm that fired before the rollout was recorded as guarded by it did not send a signal.
     already = plan.firing if record.firing is None else record.firing
     firing = alarms.firing_since(plan.guards.alarms, already=already, since=None)
     return {"signal": "alarm", "by": ", ".join(firing)} if firing else None

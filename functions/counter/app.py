@@ -1,4 +1,4 @@
-"""Counter: counts telemetry for the rollouts that run, lets the judge look, and signals when the evidence is in."""
+"""Counter: counts telemetry for running rollouts, judges it, and sends a signal when there is enough evidence."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ watch, undelivered = app.watch, app.undelivered
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Any failure but that of a single record fails the batch, and the stream delivers it again."""
-    # Not Powertools' batch processor: it takes records one by one, and a batch is counted in a few transactions.
+    """Count a batch. Failures other than those of single records fail the batch, and the stream delivers it again."""
+    # Powertools' batch processor handles records one by one. Here a few transactions count a whole batch.
     records, stuck = read_batch(event["Records"], undelivered)
     watch.judge_all(list(counter.count(records, watch).values()))
     return {"batchItemFailures": [{"itemIdentifier": sequence} for sequence in stuck]}

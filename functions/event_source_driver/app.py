@@ -1,4 +1,4 @@
-"""The driver of consumers: stops, drains, points and paces an event source mapping, and redrives what has failed."""
+"""Driver for consumers: stops, drains, repoints and limits an event source mapping, and redrives failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judge: closes a bake or pause, looks at evidence, alarms and signals once more, and says where the rollout goes."""
+"""Judge: closes a bake or pause, checks evidence, alarms and signals again, and decides what the rollout does next."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     logger.append_keys(rollout_id=plan.rollout_id, step=step)
     key = pause_key(pause) if pause else step_key(step, bake)
     if recorded := steps.verdict(plan.rollout_id, key):
-        return recorded  # A retry whose first answer was lost: the verdict stands.
+        return recorded  # A retry whose first response was lost: return the recorded verdict.
     findings = findings_of.close_and_collect(plan, step, bake, key, event["state"])
     verdict = end_pause(event, plan, findings) if pause else end_bake(event, plan, findings)
     logger.info("judged", verdict=verdict)
@@ -42,6 +42,6 @@ def end_pause(event: dict[str, Any], plan: Plan, findings: Findings) -> dict[str
     verdict = judge_pause(plan, findings, failed=event["failed"])
     if verdict.next == "shift" and event["failed"]:
         findings = findings_of.forgive(plan, findings)
-    # What fires now was forgiven, or had been firing all along: either way it counts once it has recovered.
+    # An alarm that fires now was forgiven or fired from the start. It counts again after it recovers.
     in_alarm = alarms.in_alarm(plan.guards.alarms)
     return steps.close_pause(plan, event["epoch"], event["pause"], findings._replace(firing=in_alarm), verdict)

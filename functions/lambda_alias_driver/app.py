@@ -1,4 +1,4 @@
-"""The driver of Lambda aliases: prepares the candidate, sets weights, promotes, releases, rolls back."""
+"""Driver for Lambda aliases: prepares the candidate, sets weights, promotes, releases and rolls back."""
 
 from __future__ import annotations
 

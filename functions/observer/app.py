@@ -1,6 +1,6 @@
-"""Observer: each minute, one look at CloudWatch for all rollouts that are judged by it; signals what it comes to.
+"""Observer: reads CloudWatch each minute for all rollouts that it judges, and sends signals.
 
-Consumers whose source has limits are looked at too.
+It also checks the limits on the sources of consumers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pause: leaves the task token where an operator's signal finds it. Silence until the limit has a default outcome."""
+"""Pause: stores the task token so that an operator's signal ends the pause. At the time limit, a default applies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plan: reads the request, works it out into steps and notes which alarms fire already. Nothing is touched."""
+"""Plan: reads the request, plans its steps and records the alarms that already fire. It changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publisher: carries the outbox from the table's stream to the bus, at least once, with the id that each event has."""
+"""Publisher: sends the outbox from the table's stream to the bus, at least once, each event with the same id."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ outbox = Outbox(app.client("events"), app.environment.bus, app.undelivered)
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    # Not Powertools' batch processor: it takes records one by one, and PutEvents takes ten of them.
+    # Powertools' batch processor handles records one by one. PutEvents accepts ten entries per call.
     return {"batchItemFailures": [{"itemIdentifier": sequence} for sequence in outbox.publish(event["Records"])]}

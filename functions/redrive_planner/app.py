@@ -1,4 +1,4 @@
-"""Plan of a redrive: reads the request, looks at the queue and works out which way all of it goes; nothing is moved."""
+"""Plan of a redrive: reads the request, checks the queue and selects how to move its messages. It moves nothing."""
 
 from __future__ import annotations
 

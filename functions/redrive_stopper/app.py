@@ -1,4 +1,4 @@
-"""Stopper of redrives: cancels what SQS still moves for an execution that has ended badly, and tells of that end."""
+"""Redrive stopper: cancels the message move task of an execution that failed or was stopped, and announces its end."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ aftermath = Aftermath(sqs, machines, events, account=app.environment.account, bu
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Takes an execution's input and when it began: from the machine, or as Step Functions announces its end."""
+    """Stop a redrive. The event comes from the machine, or from Step Functions when the execution has ended."""
     left = aftermath.stop(event["detail"])
-    if event.get("source") == "aws.states":  # The machine that asks tells its end by itself.
+    if event.get("source") == "aws.states":  # Otherwise the machine calls, and announces its end itself.
         aftermath.announce(event["detail"], left["remaining"])
     return left

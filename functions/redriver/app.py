@@ -1,4 +1,4 @@
-"""Redriver: one bounded slice of a redrive, or the last look at what has come back; the machine calls it again."""
+"""Redriver: runs one slice of a redrive, or checks how many messages came back. The machine calls it repeatedly."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         done = redrive.watch(plan, before)
     else:
         done = redrive.go_on(plan, before, lambda: has_ended(event["execution"]))
-    told = done.to_wire()
-    logger.info("slice done", next=done.next, outcome=done.outcome, **told["progress"])
-    return told
+    response = done.to_wire()
+    logger.info("slice done", next=done.next, outcome=done.outcome, **response["progress"])
+    return response
 
 
 def has_ended(execution: str) -> bool:
-    """Whether an execution is over, however it ended; a slice is not stopped with it."""
+    """Return whether an execution has ended, in any status. Step Functions does not stop a running slice."""
     return bool(machines.describe_execution(executionArn=execution)["status"] != "RUNNING")

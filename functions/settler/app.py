@@ -1,4 +1,4 @@
-"""Settle: ends the rollout's record, frees or hands on the lock, and starts the request that is next in line."""
+"""Settle: records the end of the rollout, releases its lock, and starts the next request in line."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     logger.append_keys(rollout_id=rollout_id)
     reason = failure_reason(event["failure"]) or event["verdict"].get("reason", "")
     fields = ending_fields(outcome, reason, state)
-    # 0 before the lock was held. An execution of a definition from before an update of Headgate tells none.
+    # 0 if the lock was not acquired. Executions of older machine definitions do not pass an epoch.
     epoch = event.get("epoch") or None
     settlement = settler.settle(rollout_id, event["execution"], outcome, fields, epoch=epoch)
     if settlement.objection:
-        logger.warning("not promoted after all", reason=settlement.objection)
+        logger.warning("promotion reversed", reason=settlement.objection)
         return {"outcome": "objected", "reason": settlement.objection}
     logger.info("settled", outcome=outcome, reason=reason)
-    if settlement.heir:
-        executions.start(settlement.heir)
+    if settlement.next_rollout:
+        executions.start(settlement.next_rollout)
     return {"outcome": outcome, "reason": reason, "serving": fields.get("serving")}

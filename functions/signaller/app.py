@@ -1,4 +1,4 @@
-"""Signaller: writes an operator's signal or an alarm to the rollout's record, then wakes its bake."""
+"""Signaller: writes an operator's signal or an alarm to the rollout's record, then ends its bake or pause."""
 
 from __future__ import annotations
 

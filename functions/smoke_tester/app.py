@@ -1,6 +1,6 @@
-"""A sample before-traffic hook: invokes the candidate version with given payloads and checks the answers.
+"""Sample before-traffic hook: invokes the candidate version with given payloads and checks the responses.
 
-config: ``{"cases": [{"payload": {...}, "expect": {...}}]}``; ``expect`` must be part of the answer; it may be missing.
+config: ``{"cases": [{"payload": {...}, "expect": {...}}]}``. The response must contain ``expect``, if given.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ functions = app.invoker(ANSWER_SECONDS)
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    # A consumer is no alias itself: ``through`` is the one that its mapping points at.
+    # For a consumer, ``through`` is the alias that its mapping points at.
     function, version = event.get("through", event["target"])["function"], event["candidate"]
     if fault := fault_in(event["config"], ("cases",), "config"):
         return failed(fault)
     cases = event["config"].get("cases") or [{"payload": {}}]
     if not isinstance(cases, list):
-        return failed("config.cases is no list of cases")
+        return failed("config.cases is not a list")
     faults = (fault_in(case, ("payload", "expect"), f"config.cases[{place}]") for place, case in enumerate(cases))
     if fault := next(filter(None, faults), ""):
         return failed(fault)
@@ -35,5 +35,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         if answer.error:
             return failed(f"case {number}: version {version} failed: {answer.error}")
         if wrong := mismatch(case.get("expect"), answer.payload):
-            return failed(f"case {number}: version {version} answered otherwise: {wrong}")
+            return failed(f"case {number}: version {version} returned an unexpected response: {wrong}")
     return succeeded({"cases": len(cases), "version": version})

@@ -1,4 +1,4 @@
-"""Classifier: says how an attempt of an ECS task ended, and whether it is run again."""
+"""Classifier: determines how an attempt of an ECS task ended, and whether to retry it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Plan of an ECS task: reads the request, checks it against the task definition, works out RunTask's parameters.
+"""Plan of an ECS task: reads the request, checks it against the task definition and builds RunTask's parameters.
 
-A definition that comes with the request is registered once everything else is known to be in order, and only if the
-family has not the same one already.
+A definition in the request is registered last, after all other checks, and only if the family does not have an equal
+one.
 """
 
 from __future__ import annotations

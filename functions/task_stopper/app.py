@@ -1,4 +1,4 @@
-"""Stopper: stops whatever still runs of an execution's ECS tasks, so that a retry or an end leaves none behind."""
+"""Task stopper: stops the ECS tasks of an execution that still run, before a retry or after its end."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ runs = TaskRuns(app.client("ecs"))
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """The machine asks for one task, or for all; an event says that an execution has ended without asking."""
+    """Stop tasks. The machine names one task or all; an event reports an execution that ended without a call."""
     stopped = stop_after(event["detail"]) if event.get("source") == "aws.states" else stop_as_asked(event)
     if stopped:
-        logger.warning("tasks were left running and are told to stop", tasks=stopped)
+        logger.warning("stopping tasks that were still running", tasks=stopped)
     return {"stopped": stopped}
 
 
-def stop_as_asked(wish: dict[str, Any]) -> list[str]:
-    """Without a ``number``, all tasks of the execution are stopped."""
-    return runs.stop(wish["cluster"], wish["execution"], wish.get("number"), wish["reason"])
+def stop_as_asked(request: dict[str, Any]) -> list[str]:
+    """Stop the task with a ``number``, or all tasks of the execution."""
+    return runs.stop(request["cluster"], request["execution"], request.get("number"), request["reason"])
 
 
 def stop_after(ended: dict[str, Any]) -> list[str]:
-    """Whatever is left of an execution that failed, timed out or was stopped from outside."""
+    """Stop the tasks that are left of an execution that failed, timed out or was stopped."""
     left = StoppedTasks.of(ended)
     return runs.stop_left(left) if left else []

@@ -1,4 +1,4 @@
-"""A sample after-traffic hook: checks that the target now serves the candidate alone, and answers.
+"""Sample after-traffic hook: checks that the target serves only the candidate and responds as expected.
 
 config: ``{"payload": {...}, "expect": {...}, "invocations": 3}``.
 """
@@ -22,13 +22,13 @@ TRIES = 3
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    # A consumer is no alias itself: ``through`` is the one that its mapping points at, and a promotion moves it.
+    # For a consumer, ``through`` is the alias that its mapping points at. A promotion moves it.
     alias, config, version = event.get("through", event["target"]), event["config"], event["candidate"]
     if fault := fault_in(config, ("payload", "expect", "invocations"), "config"):
         return failed(fault)
     invocations = config.get("invocations", 3)
     if type(invocations) is not int or invocations < 1:
-        return failed(f"config.invocations is {json.dumps(invocations)}; give a whole number from 1 on")
+        return failed(f"config.invocations is {json.dumps(invocations)}; must be a whole number of 1 or more")
     for _ in range(invocations):
         answer = invoke(functions, alias["function"], alias["alias"], config.get("payload", {}))
         if answer.version != version:
@@ -36,12 +36,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         if answer.error:
             return failed(f"version {version} failed: {answer.error}")
         if wrong := mismatch(config.get("expect"), answer.payload):
-            return failed(f"version {version} answered otherwise: {wrong}")
+            return failed(f"version {version} returned an unexpected response: {wrong}")
     return succeeded({"invocations": invocations, "version": version})
 
 
 def ask_again(event: dict[str, Any], reason: str) -> dict[str, Any]:
-    """An alias may take a moment to be the same everywhere: only the third time it is a failure."""
+    """Ask for another call, because a change to an alias takes a moment to reach all hosts. Fail at the third try."""
     tries = event["hookDetails"].get("tries", 0) + 1
     if tries == TRIES:
         return failed(reason)

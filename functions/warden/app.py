@@ -1,7 +1,7 @@
-"""Warden: rolls back and closes the rollouts whose execution has died, and starts those that never began.
+"""Warden: rolls back and closes rollouts whose execution died, and starts those that did not start.
 
-Execution status events are best effort, so it acts on them at once and looks at every held lock each minute besides: a
-lock that an ended rollout holds is freed, or handed on.
+Step Functions sends execution status events on a best-effort basis. So the warden acts on them at once, and also checks
+every held lock each minute. It releases a lock whose rollout has ended, or passes it to the next request.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from headgate.rollouts.supervision import Supervision
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# A driver is invoked once: what has not answered in time is still at work.
+# Invoke a driver only once: after a timeout it may still be running.
 app = bootstrap.Application(attempts={"lambda": 1})
 supervision = Supervision(
     app.table, app.locks, app.settler, app.executions, Recovery(app.table, app.settler, app.client("lambda"))

@@ -148,7 +148,7 @@ STATES = {
         when("$result.outcome in ['succeeded', 'dry-run']", then="Succeeded"),
         default="Failed",
     ),
-    "Succeeded": succeed("Everything that was asked for is done.", "{% $result %}"),
+    "Succeeded": succeed("The redrive is complete.", "{% $result %}"),
     "Failed": fail(
         "The error is the name of how it ended, and the cause is the result.",
         expression(

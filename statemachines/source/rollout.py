@@ -407,7 +407,7 @@ STATES = {
     "Busy": fail("The target is busy, and the request does not wait.", "RequestRefused", REASON),
     "Rolled back": fail("The stable revision gets all traffic.", "RolledBack", REASON),
     "Refused": fail("The request cannot be carried out. No traffic moved.", "RequestRefused", REASON),
-    "Stopped": fail("The target is left as it was found. Somebody has to look at it.", "Stopped", REASON),
+    "Stopped": fail("Headgate left the target unchanged. An operator must check it.", "Stopped", REASON),
     "Superseded": fail(
         "This execution no longer owns the target, and has no further effect.", "LockLost", FAILURE_TEXT
     ),

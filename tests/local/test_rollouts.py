@@ -556,7 +556,7 @@ def test_an_invalid_direct_execution_is_refused_too(headgate: Headgate, service:
         ({"target": {"function": "nobody"}}, "target: function nobody with alias live does not exist"),
         ({"target": {"alias": "nobody"}}, "target: function {function} with alias nobody does not exist"),
         ({"candidate": {"version": "99"}}, "candidate.version: {function} has no version 99"),
-        ({"candidate": {"version": "1"}}, "candidate: version 1 is what {function}:live serves already"),
+        ({"candidate": {"version": "1"}}, "candidate: {function}:live already serves version 1"),
     ],
     ids=["alarm", "hook", "machine", "task", "function", "alias", "version", "candidate-is-stable"],
 )
@@ -578,7 +578,7 @@ def test_publish_with_nothing_new_is_refused(headgate: Headgate, service: Servic
     assert record["status"] == "refused"
     assert (
         record["reason"]
-        == f"candidate: version 2 is what {service.function}:live serves already; nothing has changed since"
+        == f"candidate: {service.function}:live already serves version 2; code and configuration have not changed since it was published"
     )
     assert (service.serving, service.versions) == (before, versions)
 
@@ -588,7 +588,7 @@ def test_strict_alarms_refuse_while_one_fires(headgate: Headgate, service: Servi
     guards = {"alarms": [alarm], "strictAlarms": True}
     record = assert_invariants(headgate, headgate.request(target=service.target, candidate=TWO, guards=guards))
     assert record["status"] == "refused"
-    assert record["reason"] == f"guards.alarms: {alarm} fires already, and strictAlarms is true"
+    assert record["reason"] == f"guards.alarms: {alarm} already fires, and strictAlarms is true"
     assert service.serving == before
 
 
@@ -609,5 +609,5 @@ def test_an_alias_that_somebody_else_moves_stops_the_rollout_and_stays_as_found(
         record = assert_invariants(headgate, rollout)
         # THEN it says what it found and leaves it there
         assert record["status"] == "stopped"
-        assert "was changed by somebody else: it serves version 3; it is left as found" in record["reason"]
+        assert "was changed by somebody else: it serves version 3; Headgate leaves it unchanged" in record["reason"]
         assert service.serving == found

@@ -120,7 +120,7 @@ def test_a_stopped_execution_is_rolled_back_at_once_wherever_it_was(headgate: He
         rollouts[rollout] = heir
     for rollout, heir in rollouts.items():
         record = assert_invariants(headgate, rollout, execution="ABORTED")
-        assert record["reason"] == "its execution ended as ABORTED and left it unfinished"
+        assert record["reason"] == "its execution ended as ABORTED before the rollout was finished"
         assert (record["serving"], record["state"]["weight"]) == ("1", 0)
         # AND nothing of it goes on: the next one finds the stable version where it was
         record = assert_invariants(headgate, heir)
@@ -171,7 +171,7 @@ def test_a_stopped_execution_whose_alias_was_moved_by_hand_leaves_it_as_found(
     headgate.stop(rollout)
     record = assert_invariants(headgate, rollout, execution="ABORTED")
     assert record["status"] == "stopped"
-    assert record["reason"].startswith("its execution ended as ABORTED and left it unfinished; ")
+    assert record["reason"].startswith("its execution ended as ABORTED before the rollout was finished; ")
     assert service.serving == found
 
 
@@ -542,8 +542,8 @@ def test_an_alias_that_holds_provisioned_concurrency_is_refused_with_the_way_out
     record = assert_invariants(headgate, headgate.request(target=service.target, candidate=TWO))
     assert record["status"] == "refused"
     assert record["reason"] == (
-        f"target.alias: {service.function}:live holds provisioned concurrency, which Lambda does not combine with "
-        "weights; hold it on version 1 instead: delete-provisioned-concurrency-config --qualifier live, then "
+        f"target.alias: {service.function}:live has provisioned concurrency, which Lambda does not support with "
+        "weights; configure it on version 1 instead: delete-provisioned-concurrency-config --qualifier live, then "
         "put-provisioned-concurrency-config --qualifier 1"
     )
     assert service.serving == before
@@ -671,7 +671,7 @@ def test_what_comes_between_the_promotion_and_the_end_is_not_missed(headgate: He
         headgate.functions.delete_function_concurrency(FunctionName="headgate-settler")
     # THEN the first is stopped, and left with everything
     record = assert_invariants(headgate, changed)
-    assert (record["status"], record["reason"].endswith("it is left as found")) == ("stopped", True)
+    assert (record["status"], record["reason"].endswith("Headgate leaves it unchanged")) == ("stopped", True)
     assert [services[0].provisioned(version) for version in "12"] == [3, 3]
     # AND the second is back, with what its stable version held
     record = assert_invariants(headgate, aborted)

@@ -200,7 +200,7 @@ def test_a_consumer_whose_alias_is_rolled_out_already_is_refused_and_the_other_w
     # THEN that is refused
     assert (
         app.record("second")["reason"]
-        == "target: lambda-alias/checkout/live is being moved by rollout first; wait for its end"
+        == "target: lambda-alias/checkout/live is in use by rollout first; wait until it ends"
     )
     app.signal("abort", "first")
     first.wait()
@@ -209,7 +209,7 @@ def test_a_consumer_whose_alias_is_rolled_out_already_is_refused_and_the_other_w
     app.wait_for("Bake", 2)
     app.run(app.request(id="fourth"))
     assert app.record("fourth")["status"] == "refused"
-    assert "is being moved by rollout third" in app.record("fourth")["reason"]
+    assert "is in use by rollout third" in app.record("fourth")["reason"]
     app.signal("abort", "third")
     third.wait()
     assert_invariants(app)

@@ -417,7 +417,10 @@ def test_nothing_is_run_again_while_it_may_still_be_running(app: App) -> None:
     app.ecs.broken = {"ListTasks"}
     execution = app.start(failed(BAD), **TWICE)
     assert outcomes(execution) == [["exited"]]
-    assert result_of(execution)["tasks"][0]["attempts"][0]["next"] == "what may still be running could not be stopped"
+    assert (
+        result_of(execution)["tasks"][0]["attempts"][0]["next"]
+        == "the attempt may still be running and could not be stopped"
+    )
 
 
 def test_ecs_that_is_throttled_is_asked_again(app: App) -> None:

@@ -730,6 +730,6 @@ def test_an_event_that_the_bus_does_not_take_is_an_error_and_lambda_tries_again(
     full = {"FailedEntryCount": 1, "Entries": [{"ErrorCode": "ThrottlingException"}]}
     with monkeypatch.context() as patch:
         patch.setattr(app, "put_events", lambda **_: full)
-        with pytest.raises(Transient, match="the bus did not take the event"):
+        with pytest.raises(Transient, match="the bus did not accept the event"):
             app.tell_the_stopper(execution)
     app.tell_the_stopper(execution)

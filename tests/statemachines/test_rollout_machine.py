@@ -1034,7 +1034,7 @@ def test_a_request_in_line_whose_acquire_failed_for_good_still_runs_in_its_turn(
         ({"target": {"kind": "lambda-alias", "function": "checkout", "alias": "7"}}, "target.alias"),
         ({"nonsense": 1}, "nonsense: is not a known field"),
         ({"guards": {"alarms": ["nobody-knows"]}}, "no alarm is named nobody-knows"),
-        ({"candidate": {"version": STABLE}}, "is what checkout:live serves already"),
+        ({"candidate": {"version": STABLE}}, "checkout:live already serves version"),
         ({"candidate": {"version": "99"}}, "checkout has no version 99"),
     ],
 )

@@ -47,7 +47,11 @@ class TestEventSourceDriver:
         checkout.map(time.time, arn("orders"), BatchSize=10)
         request.addfinalizer(SqsService(sqs).attach(deployed.client("sqs")))
         # WHEN its driver prepares it, which takes some calls, shifts, and rolls it back
-        for why in ("is to hold what fails", "is to stand in", "stands in everywhere in "):
+        for why in (
+            "will receive failures",
+            "is being set as the dead-letter queue",
+            "is the dead-letter queue everywhere in ",
+        ):
             with pytest.raises(TargetNotReady, match=why):
                 deployed.call("event_source_driver", payload)
             assert record_of(table)["underway"]

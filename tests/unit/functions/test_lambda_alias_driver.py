@@ -120,5 +120,7 @@ class TestLambdaAliasDriver:
     def test_it_refuses_an_action_that_it_does_not_know(
         self, running: Plan, deployed: Functions, checkout: FakeLambda
     ) -> None:
-        with pytest.raises(ValueError, match="action: 'dance' is none of describe, prepare, shift, promote"):
+        with pytest.raises(
+            ValueError, match="action: must be one of describe, prepare, shift, promote, .*given 'dance'"
+        ):
             deployed.call("lambda_alias_driver", event("lambda_alias_driver") | {"action": "dance"})

@@ -97,7 +97,7 @@ class TestPlanner:
         alarm("ALARM")
         payload = event("planner")
         payload["request"]["guards"]["strictAlarms"] = True
-        with pytest.raises(RequestRefused, match=r"guards\.alarms: checkout-errors fires already"):
+        with pytest.raises(RequestRefused, match=r"guards\.alarms: checkout-errors already fires"):
             deployed.call("planner", payload)
 
     def test_it_refuses_an_alarm_that_does_not_exist(self, aws: None, deployed: Functions, asked: FakeLambda) -> None:
@@ -141,7 +141,7 @@ class TestPlanner:
     ) -> None:
         target = {"kind": "event-source", "mapping": asked.map(time.time, arn("orders")).uuid, "mode": "ramp"}
         payload = {"request": {"target": target, "guards": {"errors": {}}}, "executionName": "e-1"}
-        with pytest.raises(RequestRefused, match=r"guards\.errors: compares both versions, and in a ramp"):
+        with pytest.raises(RequestRefused, match=r"guards\.errors: compares both versions, but in a ramp"):
             deployed.call("planner", payload)
 
     def test_it_refuses_limits_of_a_source_for_an_alias(self, deployed: Functions, asked: FakeLambda) -> None:

@@ -124,7 +124,7 @@ class TestPublisher:
         assert deployed.call("publisher", {"Records": records}) == {"batchItemFailures": []}
         assert [entry["Detail"]["id"] for entry in bus.taken] == ["a", "b"]
         (kept,) = undelivered()
-        assert json.loads(kept["Body"]) == {"reason": "the bus refuses it: MalformedDetail: no", "record": records[1]}
+        assert json.loads(kept["Body"]) == {"reason": "the bus rejected it: MalformedDetail: no", "record": records[1]}
 
     @pytest.mark.parametrize("code", ["InternalFailure", "ThrottlingException", "AccessDeniedException", "Unheard"])
     def test_what_the_bus_may_take_later_is_delivered_again(
@@ -143,7 +143,7 @@ class TestPublisher:
         assert deployed.call("publisher", {"Records": records}) == {"batchItemFailures": []}
         assert [entry["Detail"]["id"] for entry in bus.taken] == [0, 1, 2, 4, 5, 6]
         (kept,) = undelivered()
-        assert kept["Body"].startswith('{"reason": "the bus refuses it: An error occurred (ValidationException)')
+        assert kept["Body"].startswith('{"reason": "the bus rejected it: An error occurred (ValidationException)')
 
     def test_what_the_store_wrote_is_what_the_bus_gets(
         self, table: Table, running: Plan, deployed: Functions, bus: FakeBus, dynamodb: Any

@@ -31,7 +31,7 @@ class TestSampleHooks:
     @pytest.mark.parametrize(
         ("answer", "reason"),
         [
-            ({"total": 8}, "case 1: version 7 answered otherwise: answer.total is 8, expected 7.0"),
+            ({"total": 8}, "case 1: version 7 returned an unexpected response: answer.total is 8, expected 7.0"),
             (ValueError("boom"), 'case 1: version 7 failed: {"errorType": "ValueError", "errorMessage": "boom"}'),
         ],
     )
@@ -62,8 +62,8 @@ class TestSampleHooks:
                 "config.cases[1].expected is not a known field; give payload or expect",
             ),
             ("smoke_tester", {"cases": ["ping"]}, 'config.cases[0] is "ping"; give an object with payload or expect'),
-            ("smoke_tester", {"cases": {"payload": {}}}, "config.cases is no list of cases"),
-            ("smoke_tester", {"cases": 3}, "config.cases is no list of cases"),
+            ("smoke_tester", {"cases": {"payload": {}}}, "config.cases is not a list"),
+            ("smoke_tester", {"cases": 3}, "config.cases is not a list"),
             (
                 "version_checker",
                 {"cases": []},
@@ -73,7 +73,7 @@ class TestSampleHooks:
                 (
                     "version_checker",
                     {"invocations": number},
-                    f"config.invocations is {told}; give a whole number from 1 on",
+                    f"config.invocations is {told}; must be a whole number of 1 or more",
                 )
                 for number, told in ((0, "0"), (-1, "-1"), ("3", '"3"'), (True, "true"), (1.5, "1.5"), (None, "null"))
             ),
@@ -134,7 +134,7 @@ class TestSampleHooks:
     @pytest.mark.parametrize(
         ("answer", "reason"),
         [
-            ({"total": 8}, "version 7 answered otherwise: answer.total is 8, expected 7"),
+            ({"total": 8}, "version 7 returned an unexpected response: answer.total is 8, expected 7"),
             (ValueError("boom"), 'version 7 failed: {"errorType": "ValueError", "errorMessage": "boom"}'),
         ],
     )

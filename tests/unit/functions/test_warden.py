@@ -88,7 +88,7 @@ class TestWarden:
         record = record_of(table)
         assert checkout.serves() == ("6", {})
         assert (record["status"], record["serving"], record["candidate"]) == ("rolled-back", "6", "7")
-        assert record["reason"] == "its execution ended as ABORTED and left it unfinished"
+        assert record["reason"] == "its execution ended as ABORTED before the rollout was finished"
         assert "owner" not in stored_lock(table, TARGET_KEY)
         assert [kind for kind, _ in announced(table, "checkout-42")] == ["Rollout Rolled Back", "Rollout Started"]
 
@@ -153,7 +153,7 @@ class TestWarden:
         deployed.call("warden")
         record = record_of(table)
         assert (record["status"], checkout.updates) == ("refused", [])
-        assert record["reason"].endswith("ended as FAILED and left it unfinished; nothing was moved")
+        assert record["reason"].endswith("ended as FAILED before the rollout was finished; nothing was moved")
         assert "owner" not in stored_lock(table, TARGET_KEY)
 
     def test_a_target_that_somebody_else_has_moved_is_left_as_found(
@@ -164,7 +164,7 @@ class TestWarden:
         record = record_of(table)
         assert checkout.serves() == ("3", {})
         assert (record["status"], "serving" in record) == ("stopped", False)
-        assert record["reason"].endswith("it serves version 3; it is left as found")
+        assert record["reason"].endswith("it serves version 3; Headgate leaves it unchanged")
         assert "owner" not in stored_lock(table, TARGET_KEY)
 
     def test_what_waits_in_line_is_started(
@@ -179,7 +179,7 @@ class TestWarden:
         self, table: Table, dead: str, deployed: Functions, checkout: FakeLambda
     ) -> None:
         honest, checkout.others[DRIVER] = checkout.others[DRIVER], lambda _: RuntimeError("throttled")
-        with pytest.raises(ExceptionGroup, match="the next sweep tries again: throttled"):
+        with pytest.raises(ExceptionGroup, match="the next sweep retries it: throttled"):
             deployed.call("warden")
         assert (record_of(table)["status"], stored_lock(table, TARGET_KEY)["owner"]) == ("running", "checkout-42")
         checkout.others[DRIVER] = honest
@@ -265,7 +265,7 @@ class TestWarden:
         self, table: Table, dead: str, deployed: Functions, checkout: FakeLambda, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def late(*_: Any) -> int:
-            raise LockLost("rollout checkout-42 does not own it any more")
+            raise LockLost("rollout checkout-42 no longer owns it")
 
         monkeypatch.setattr(deployed.module("warden").supervision.settler, "take_over", late)
         deployed.call("warden")

@@ -322,7 +322,7 @@ def warden(event: dict[str, Any]) -> str:
         function("warden").handler(event, CONTEXT)
     except ExceptionGroup as failures:
         # A driver that another one has got ahead of, in both of its attempts to move the alias.
-        left = "the driver could not rollback, the next sweep tries again"
+        left = "the driver's rollback failed; the next sweep retries it"
         if not all(isinstance(each, Transient) and str(each).startswith(left) for each in failures.exceptions):
             raise
         return "left to the next sweep"

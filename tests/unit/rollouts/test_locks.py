@@ -215,7 +215,7 @@ class TestTheAliasOfAConsumer:
 
     def test_it_is_moved_by_one_of_them_alone(self, locks: Locks) -> None:
         start(locks, "alias")
-        with pytest.raises(RequestRefused, match=f"{TARGET_KEY} is being moved by rollout alias; wait for its end"):
+        with pytest.raises(RequestRefused, match=f"{TARGET_KEY} is in use by rollout alias; wait until it ends"):
             self.begin(locks, "consumer")
 
     def test_a_consumer_whose_turn_comes_a_moment_after_the_aliass_own_is_refused(
@@ -226,7 +226,7 @@ class TestTheAliasOfAConsumer:
         start(locks, "alias")
         monkeypatch.setattr(table, "lock", lambda key: looks.pop() if looks and key == TARGET_KEY else lock(key))
         # WHEN it begins, THEN its transaction does not hold, and it is told why
-        with pytest.raises(RequestRefused, match="is being moved by rollout alias"):
+        with pytest.raises(RequestRefused, match="is in use by rollout alias"):
             self.begin(locks, "consumer")
         assert status_of(table, "consumer") == "accepted"
 
@@ -238,7 +238,7 @@ class TestTheAliasOfAConsumer:
         start(locks, "alias")
         with monkeypatch.context() as patch:
             patch.setattr(table, "lock", lambda key: looks.pop() if looks and key == TARGET_KEY else lock(key))
-            with pytest.raises(Contended, match="consumer was written to by others"):
+            with pytest.raises(Contended, match="consumer was changed by other writers"):
                 self.begin(locks, "consumer")
         # THEN the machine tries again, and it begins
         settle(locks, "alias")

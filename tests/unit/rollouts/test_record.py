@@ -153,7 +153,7 @@ class TestAnOptimisticWriteThatAlwaysLoses:
 
     @pytest.mark.parametrize("write", WRITES)
     def test_fails(self, beaten: World, write: str) -> None:
-        with pytest.raises(Contended, match="was written to by others 12 times in a row; try again"):
+        with pytest.raises(Contended, match="was changed by other writers 12 times in a row; try again"):
             self.WRITES[write](beaten)
 
     def test_fails_when_it_releases_a_lock(
@@ -162,7 +162,7 @@ class TestAnOptimisticWriteThatAlwaysLoses:
         start(locks)
         dynamodb.delete_item(TableName=TABLE, Key=to_item({"pk": "ROLLOUT#checkout-42", "sk": "ROLLOUT"}))
         monkeypatch.setattr(table, "transact", always_beaten)
-        with pytest.raises(Contended, match=f"{TARGET_KEY} was written to by others 12 times in a row"):
+        with pytest.raises(Contended, match=f"{TARGET_KEY} was changed by other writers 12 times in a row"):
             Settler(table).release("checkout-42", TARGET_KEY)
 
     def test_fails_where_other_transactions_are_always_at_its_items(
@@ -176,7 +176,7 @@ class TestAnOptimisticWriteThatAlwaysLoses:
         waited: list[int] = []
         monkeypatch.setattr(dynamodb_values, "back_off", waited.append)
         monkeypatch.setattr(dynamodb, "transact_write_items", conflicting)
-        with pytest.raises(Contended, match="headgate was written to by others 12 times in a row"):
+        with pytest.raises(Contended, match="headgate was changed by other writers 12 times in a row"):
             locks.refuse("other", execution_of("other"), "no")
         assert waited == list(range(11))
 

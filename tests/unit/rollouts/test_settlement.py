@@ -61,7 +61,7 @@ class TestEnding:
         admit(locks, "b")
         answers = [settle(locks, "a"), settle(locks, "a", "stopped")]
         assert answers[0] == answers[1]
-        assert answers[0].heir.request == request_of("b").to_wire()
+        assert answers[0].next_rollout.request == request_of("b").to_wire()
         assert status_of(table, "a") == "succeeded"
         assert endings(table, "a") == ["a/ended"]
 
@@ -70,7 +70,7 @@ class TestEnding:
         admit(locks, "b")
         settle(locks, "a")
         locks.begin(plan_of("b"), f"{execution_of('b')}-2", 2)
-        assert settle(locks, "a").heir is None
+        assert settle(locks, "a").next_rollout is None
 
     def test_waiting_requests_get_the_lock_in_the_order_in_which_they_came(self, table: Table, locks: Locks) -> None:
         # GIVEN three requests in line, whose names sort otherwise
@@ -80,7 +80,7 @@ class TestEnding:
         # WHEN one after another ends
         order, current = [], "first"
         execution = execution_of(current)
-        while heir := Settler(table).settle(current, execution, "succeeded", {"reason": "done"}).heir:
+        while heir := Settler(table).settle(current, execution, "succeeded", {"reason": "done"}).next_rollout:
             current, execution = heir.request["id"], heir.execution
             order.append((current, stored_lock(table, TARGET_KEY)["owner"], stored_lock(table, TARGET_KEY)["epoch"]))
             assert locks.admit(request_of(current), execution) == ("held", len(order) + 1, "")
@@ -96,7 +96,7 @@ class TestEnding:
             admit(locks, f"r-{number}")
         heirs, execution = [], execution_of("r-0")
         for number in range(12):
-            heir = Settler(table).settle(f"r-{number}", execution, "succeeded", {"reason": "done"}).heir
+            heir = Settler(table).settle(f"r-{number}", execution, "succeeded", {"reason": "done"}).next_rollout
             assert heir is not None
             heirs.append(heir.request["id"])
             execution = heir.execution
@@ -114,7 +114,7 @@ class TestEnding:
         # GIVEN a request whose own execution has asked for the lock, and ended in line
         start(locks, "a")
         assert admit(locks, "b").lock == "waits"
-        heir = settle(locks, "a").heir
+        heir = settle(locks, "a").next_rollout
         # WHEN its turn comes, THEN it runs under another name, of at most 80 characters
         assert heir is not None
         assert heir.execution == f"{execution_of('b')}-2"
@@ -249,7 +249,7 @@ class TestTakingOver:
         record = table.rollout("a")
         assert record is not None
         Settler(table).take_over(record)
-        heir = settle(locks, "a", "rolled-back").heir
+        heir = settle(locks, "a", "rolled-back").next_rollout
         assert heir is not None
         assert heir.execution == f"{execution_of('b')}-3"
         assert (stored_lock(table, TARGET_KEY)["owner"], stored_lock(table, TARGET_KEY)["epoch"]) == ("b", 3)
@@ -268,6 +268,6 @@ class TestTakingOver:
         assert record is not None
         admit(locks, "b")
         settle(locks, "a")
-        with pytest.raises(LockLost, match="rollout a does not own"):
+        with pytest.raises(LockLost, match="rollout a no longer owns"):
             Settler(table).take_over(record)
         assert stored_lock(table, TARGET_KEY)["owner"] == "b"

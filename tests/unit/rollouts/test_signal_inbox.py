@@ -112,8 +112,10 @@ class TestSignals:
     def test_a_rollout_that_is_unknown_or_has_ended_takes_no_signal(self, locks: Locks, inbox: SignalInbox) -> None:
         start(locks, "ended")
         settle(locks, "ended", "rolled-back")
-        for rollout_id, what in (("nobody", "is not known"), ("ended", "has ended: rolled-back")):
-            with pytest.raises(SignalRefused, match=rf"rolloutId: {rollout_id} {what}; only a rollout that has not"):
+        for rollout_id, what in (("nobody", "does not exist"), ("ended", "has ended: rolled-back")):
+            with pytest.raises(
+                SignalRefused, match=rf"rolloutId: {rollout_id} {what}; only a running or waiting rollout"
+            ):
                 inbox.record_signal(rollout_id, "s", signal_of("abort"))
 
     def test_a_signal_to_a_rollout_in_line_is_there_when_its_turn_comes(
@@ -122,7 +124,7 @@ class TestSignals:
         start(locks, "runs")
         admit(locks, "waits")
         assert inbox.record_signal("waits", "s", signal_of("abort")) is None
-        heir = settle(locks, "runs").heir
+        heir = settle(locks, "runs").next_rollout
         assert heir is not None
         locks.begin(plan_of("waits"), heir.execution, 2)
         with pytest.raises(Aborted, match="aborted by kim"):
@@ -175,7 +177,7 @@ class TestInWhichPhase:
                 steps.enter(plan.rollout_id, phase)
         for kind in HEARD_IN:
             if kind in refused:
-                with pytest.raises(SignalRefused, match=f"{kind} means nothing while rollout checkout-42 is {phase}"):
+                with pytest.raises(SignalRefused, match=f"{kind} is not possible while rollout checkout-42 is {phase}"):
                     inbox.record_signal(plan.rollout_id, kind, signal_of(kind))
             else:
                 inbox.record_signal(plan.rollout_id, kind, signal_of(kind))
@@ -224,7 +226,7 @@ class TestRoom:
         for number in range(MAX_UNHEARD):
             inbox.record_signal("checkout-42", f"s-{number}", signal_of("pause", by=f"job {number}"))
         # WHEN one more sends something, THEN it is refused
-        with pytest.raises(SignalRefused, match="rollout checkout-42 has not acted on 30 signals yet"):
+        with pytest.raises(SignalRefused, match="rollout checkout-42 has 30 signals that are not handled yet"):
             inbox.record_signal("checkout-42", "more", signal_of("promote", by="kim"))
         # AND what guards the rollout is heard, and an abort
         for kind in ("alarm", "evidence", "abort"):

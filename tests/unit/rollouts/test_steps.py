@@ -106,7 +106,7 @@ class TestPhases:
         steps.enter("a", "shifting")
         steps.keep_state("a", {"stable": "6"}, phase="shifting", underway=True)
         steps.enter("a", "rolling-back")
-        with pytest.raises(LockLost, match="rollout a is not shifting any more; its driver has answered too late"):
+        with pytest.raises(LockLost, match="rollout a is no longer shifting; its driver responded too late"):
             steps.keep_state("a", {"stable": "5"}, phase="shifting")
         record = stored_rollout(table, "a") or {}
         assert (record["state"], record["underway"], record["phase"]) == ({"stable": "6"}, True, "rolling-back")
@@ -389,7 +389,7 @@ class TestWhatHasBittenUs:
     ) -> None:
         plan = start(locks)
         steps.enter(plan.rollout_id, "rolling-back")
-        with pytest.raises(LockLost, match=f"is being rolled back; {phase} comes too late"):
+        with pytest.raises(LockLost, match=f"is being rolled back; {phase} is too late"):
             steps.enter(plan.rollout_id, phase, 50)
         record = stored_rollout(table, plan.rollout_id) or {}
         assert (record["phase"], "aim" in record) == ("rolling-back", False)
@@ -407,7 +407,7 @@ class TestWhatHasBittenUs:
         late = Verdict(outcome="continue", reason="resumed", next="shift", step=0)
         with pytest.raises(Contended):
             steps.close_pause(plan, 1, 1, Findings(step=0), late)
-        with pytest.raises(LockLost, match="a pause comes too late"):
+        with pytest.raises(LockLost, match="a pause is too late"):
             pause(steps, plan, 2)
         assert (stored_rollout(table, plan.rollout_id) or {})["phase"] == "rolling-back"
         assert [detail["id"] for _, detail in announced(table, plan.rollout_id)] == [
@@ -424,5 +424,5 @@ class TestWhatHasBittenUs:
 
         plan = start(locks)
         monkeypatch.setattr(table, "transact", overtaken)
-        with pytest.raises(Contended, match="was written to by others 12 times in a row"):
+        with pytest.raises(Contended, match="was changed by other writers 12 times in a row"):
             pause(steps, plan)

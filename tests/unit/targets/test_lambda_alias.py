@@ -102,7 +102,9 @@ class TestPreparing:
         monkeypatch.setattr(checkout, "GetAlias", refuse)
         # AND whoever looks what it serves, after that refusal, is told the same.
         for look in (driver.prepare, driver.describe):
-            with pytest.raises(RequestRefused, match=r"^target\.function: checkout .* TargetFunctions says what is: U"):
+            with pytest.raises(
+                RequestRefused, match=r"^target\.function: checkout .* stack's parameter TargetFunctions: U"
+            ):
                 look()
 
     def test_a_service_that_fails_is_asked_again(
@@ -122,7 +124,9 @@ class TestPreparing:
 
     def test_an_alias_that_splits_already_is_refused(self, checkout: FakeLambda, driver: LambdaAliasDriver) -> None:
         checkout.point("live", "5", {"6": 0.25})
-        with pytest.raises(RequestRefused, match=r"checkout:live already sends 25 % to version 6; finish or undo"):
+        with pytest.raises(
+            RequestRefused, match=r"checkout:live already sends 25 % to version 6; remove these weights first"
+        ):
             driver.prepare()
 
     def test_a_weight_of_nothing_is_no_split(self, checkout: FakeLambda, driver: LambdaAliasDriver) -> None:
@@ -140,12 +144,15 @@ class TestPreparing:
 
     @pytest.mark.usefixtures("checkout")
     def test_what_serves_already_is_refused(self, driving: Any) -> None:
-        with pytest.raises(RequestRefused, match=r"candidate: version 6 is what checkout:live serves already$"):
+        with pytest.raises(RequestRefused, match=r"candidate: checkout:live already serves version 6$"):
             driving(candidate={"version": "6"}).prepare()
 
     def test_publishing_what_serves_already_is_refused(self, checkout: FakeLambda, driving: Any) -> None:
         checkout.point("live", "7")
-        with pytest.raises(RequestRefused, match=r"serves already; nothing has changed since"):
+        with pytest.raises(
+            RequestRefused,
+            match=r"already serves version 6; code and configuration have not changed since it was published",
+        ):
             driving(candidate={"publish": {}}).prepare()
 
     @pytest.mark.parametrize(
@@ -153,9 +160,9 @@ class TestPreparing:
         [
             ({"Role": ROLE}, f"versions 8 and 6 have different execution roles \\({ROLE} and arn:aws:iam"),
             ({"DeadLetterConfig": {"TargetArn": QUEUE}}, f"have different dead-letter queues \\({QUEUE} and none\\)"),
-            ({"State": "Failed", "StateReason": "no such image"}, "has failed to become active: no such image"),
+            ({"State": "Failed", "StateReason": "no such image"}, "failed to become active: no such image"),
             ({"State": "Inactive"}, r"version 8 is inactive, .*; invoke it once \(invoke --qualifier 8\), wait until"),
-            ({"State": "Deactivated"}, "version 8 is Deactivated, and takes no requests"),
+            ({"State": "Deactivated"}, "version 8 is Deactivated and does not accept requests"),
         ],
     )
     def test_a_version_that_lambda_cannot_split_to_is_refused(
@@ -205,7 +212,9 @@ class TestPreparing:
         self, checkout: FakeLambda, driving: Any
     ) -> None:
         checkout.refuse_next = Refusal("AccessDeniedException", "Your access has been denied by S3")
-        with pytest.raises(RequestRefused, match=r"^candidate: .* denied by S3; the parameters CodeObjects and Code"):
+        with pytest.raises(
+            RequestRefused, match=r"^candidate: .* denied by S3; the stack's parameters CodeObjects and Code"
+        ):
             driving(candidate={"code": {"s3Bucket": "code", "s3Key": "checkout.zip"}}).prepare()
 
     def test_a_version_that_it_published_is_used_again_when_it_had_to_wait(
@@ -265,7 +274,7 @@ class TestMoving:
         state = done(driver.shift(prepared, 10))
         checkout.point("live", "3", {"4": 0.5})
         with pytest.raises(
-            TargetChanged, match=r"it serves version 3 and sends 50 % to version 4; it is left as found"
+            TargetChanged, match=r"it serves version 3 and sends 50 % to version 4; Headgate leaves it unchanged"
         ):
             driver.shift(state, 50) if move == "shift" else getattr(driver, move)(state)
         assert checkout.serves() == ("3", {"4": 0.5})
@@ -361,7 +370,7 @@ class TestRollingBack:
 
         monkeypatch.setattr(driver, "_get_alias", look)
         # WHEN it rolls back, THEN Lambda refuses the write, and the machine asks again
-        assert driver.rollback(prepared) == Pending(None, "lambda-alias/checkout/live is being moved at this moment")
+        assert driver.rollback(prepared) == Pending(None, "lambda-alias/checkout/live was changed during this call")
         assert checkout.serves() == ("3", {})
         # AND the next try sees what has happened
         monkeypatch.undo()
@@ -401,7 +410,7 @@ class TestProvisionedConcurrency:
         self, checkout: FakeLambda, driver: LambdaAliasDriver
     ) -> None:
         checkout.provision("live", 5)
-        with pytest.raises(RequestRefused, match=r"checkout:live holds provisioned .* hold it on version 6 instead"):
+        with pytest.raises(RequestRefused, match=r"checkout:live has provisioned .* configure it on version 6 instead"):
             driver.prepare()
 
     def test_without_any_nothing_is_asked_for(
@@ -419,12 +428,12 @@ class TestProvisionedConcurrency:
         checkout.provision("6", 5)
         # WHEN the rollout is prepared, THEN it says what it is about to ask for, so that this is on record
         known, why = pending(driver.prepare())
-        assert why == "candidate: provisioned concurrency of version 7 is to be 5"
+        assert why == "candidate: provisioned concurrency of version 7 will be set to 5"
         assert "7" not in checkout.provisioned
         assert known is not None
         assert (known.candidate, known.provisioned) == ("7", 5)
         # AND asks for five and waits for them
-        asked = Pending(known, "candidate: provisioned concurrency of version 7 was asked for: 5")
+        asked = Pending(known, "candidate: provisioned concurrency of version 7 was requested: 5")
         assert driver.prepare(known) == asked
         assert checkout.provisioned["7"]["RequestedProvisionedConcurrentExecutions"] == 5
         allocating = Pending(known, "candidate: provisioned concurrency of version 7 is being allocated")
@@ -440,7 +449,7 @@ class TestProvisionedConcurrency:
         checkout.provision("6", 5)
         checkout.provision("7", held)
         if asked:
-            for said in ("is to be 5", "was asked for: 5"):
+            for said in ("will be set to 5", "was requested: 5"):
                 waits = pending(driver.prepare(GIVEN if said.startswith("was") else None))
                 assert waits.why.endswith(said)
         else:
@@ -468,10 +477,8 @@ class TestProvisionedConcurrency:
 
         checkout.provision("6", 5)
         monkeypatch.setattr(checkout, "PutProvisionedConcurrencyConfig", refuse)
-        told = (
-            r"candidate: provisioned concurrency of version 7 cannot be 5, as version 6 has it: .* reserved concurrency"
-        )
-        with pytest.raises(RequestRefused, match=told):
+        refusal = r"candidate: provisioned concurrency of version 7 cannot be 5 like that of version 6: .* reserved concurrency"
+        with pytest.raises(RequestRefused, match=refusal):
             driver.prepare(GIVEN)
 
     @pytest.mark.parametrize("code", ["ProvisionedConcurrencyConfigNotFoundException", "ResourceNotFoundException"])

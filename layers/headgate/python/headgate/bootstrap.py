@@ -1,7 +1,7 @@
-"""The composition root: it builds what more than one function works with, from the environment and AWS's clients.
+"""The composition root: builds the shared parts of the functions from the environment and boto3 clients.
 
-A handler asks an ``Application`` for its parts and hands them to the one object that does its work. Parts are imported
-and made when they are asked for, so that the start of a function pays for none but its own. Import this module first.
+A handler gets parts from an ``Application`` and passes them to the object that does its work. Each part is imported and
+created on first use, so that a cold start includes only what the function needs. Import this module first.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from headgate.rollouts.steps import Steps
     from headgate.rollouts.table import Table
 
-# A start makes objects and leaves hardly any garbage, yet Python looks for it over and over: a tenth of the time that
-# boto3, Powertools and the models take to import. What may lie about between two looks is some megabytes of the 512.
+# A cold start creates many objects and little garbage, but at the default threshold Python collects often: a tenth of
+# the import time of boto3, Powertools and the models. Between two collections, a few of the 512 MB may be garbage.
 gc.set_threshold(100_000)
 
 
@@ -40,12 +40,12 @@ class Application:
     Parameters
     ----------
     attempts
-        Requests that a call may make, by service; as ``aws.clients.client`` has it for any other.
+        Attempts per call, by service. Other services have the default of ``aws.clients.client``.
 
     Attributes
     ----------
     environment
-        What the template tells the function.
+        The environment variables from the template.
     """
 
     def __init__(self, attempts: Mapping[str, int] | None = None) -> None:
@@ -54,7 +54,7 @@ class Application:
         self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
-        """The function's boto3 client of a service."""
+        """Return the function's boto3 client for a service."""
         from headgate.aws import clients
 
         if service not in self._clients:
@@ -63,18 +63,16 @@ class Application:
         return self._clients[service]
 
     def invoker(self, answer_seconds: int) -> Any:
-        """A Lambda client that invokes once and waits for so long."""
+        """Return a Lambda client that invokes once and waits ``answer_seconds`` for the response."""
         from headgate.aws import clients
 
         return clients.invoker(answer_seconds)
 
     def hurried_queues(self) -> Any:
-        """A client of SQS for a call that is worth two seconds and no second try."""
+        """Return an SQS client for a call that takes at most two seconds and is not retried."""
         from headgate.aws import clients
 
         return clients.client("sqs", attempts=1, connect_seconds=1, read_seconds=1)
-
-    # --- The record of rollouts --------------------------------------------------------------------------------------
 
     @cached_property
     def table(self) -> Table:
@@ -118,8 +116,6 @@ class Application:
 
         return Executions(self.client("stepfunctions"), self.environment.rollout_machine)
 
-    # --- Evidence ----------------------------------------------------------------------------------------------------
-
     @cached_property
     def ledgers(self) -> LedgerStore:
         from headgate.analysis.ledger_store import LedgerStore
@@ -138,22 +134,18 @@ class Application:
 
         return EvidenceWatch(self.table, self.locks, self.ledgers, self.signaller)
 
-    # --- ECS tasks ---------------------------------------------------------------------------------------------------
-
     @cached_property
     def task_limits(self) -> TaskLimits:
         from headgate.ecs_tasks.limits import TaskLimits
 
-        told = self.environment
+        environment = self.environment
         return TaskLimits(
-            account=told.account,
-            roles=told.task_roles,
-            families=told.task_definitions,
-            may_register=told.may_register_task_definitions,
-            clusters=told.task_clusters,
+            account=environment.account,
+            roles=environment.task_roles,
+            families=environment.task_definitions,
+            may_register=environment.may_register_task_definitions,
+            clusters=environment.task_clusters,
         )
-
-    # --- Queues and streams ------------------------------------------------------------------------------------------
 
     @cached_property
     def undelivered(self) -> UndeliveredRecords:

@@ -9,27 +9,27 @@ LOCK_SK = "LOCK"
 """Sort key of a target's lock."""
 
 THROUGH_SK = "THROUGH"
-"""Sort key, below an alias, of the mark of the consumer's rollout that moves it."""
+"""Sort key of the mark on an alias that names the consumer's rollout that moves it."""
 
 EVIDENCE_SK = "EVIDENCE"
 """Sort key of a rollout's ledger."""
 
 UNITS_SK = "UNITS"
-"""Sort key of the units that have failed lately in a rollout."""
+"""Sort key of the units that failed recently in a rollout."""
 
 WAIT_PREFIX = "WAIT#"
-"""What the sort keys of the places in a target's line begin with."""
+"""Prefix of the sort keys of the places in a target's line."""
 
 _ROLLOUT, _TARGET, _ALARM, _SHARD, _PAUSE = "ROLLOUT#", "TARGET#", "ALARM#", "SHARD#", "PAUSE#"
 
 
 def rollout_pk(rollout_id: str) -> str:
-    """Partition key of everything that is recorded of a rollout."""
+    """Partition key of all items of a rollout."""
     return f"{_ROLLOUT}{rollout_id}"
 
 
 def rollout_id_in(key: str) -> str:
-    """The rollout's id in a key that ``rollout_pk`` made."""
+    """Return the rollout id in a key from ``rollout_pk``."""
     return key.removeprefix(_ROLLOUT)
 
 
@@ -39,22 +39,22 @@ def target_pk(target_key: str) -> str:
 
 
 def target_key_in(key: str) -> str:
-    """The target's key in a key that ``target_pk`` made."""
+    """Return the target's key in a key from ``target_pk``."""
     return key.removeprefix(_TARGET)
 
 
 def alarm_pk(alarm: str) -> str:
-    """Partition key of the rollouts that an alarm guards; their sort keys are made by ``rollout_pk``."""
+    """Partition key of the rollouts that an alarm guards. Their sort keys come from ``rollout_pk``."""
     return f"{_ALARM}{alarm}"
 
 
 def shard_pk(shard: str) -> str:
-    """Partition key of a shard's watermarks; their sort keys are the partition keys of the stream."""
+    """Partition key of a shard's watermarks. Their sort keys are the partition keys of the stream."""
     return f"{_SHARD}{shard}"
 
 
 def shard_in(key: str) -> str:
-    """The shard in a key that ``shard_pk`` made."""
+    """Return the shard in a key from ``shard_pk``."""
     return key.removeprefix(_SHARD)
 
 
@@ -64,12 +64,12 @@ def wait_sk(arrival: int) -> str:
 
 
 def event_sk(name: str) -> str:
-    """Sort key of an entry of the outbox; the template's filter of the stream knows its prefix."""
+    """Sort key of an entry of the outbox. The stream filter in the template uses its prefix."""
     return f"EVENT#{name}"
 
 
 def look_sk(version: int) -> str:
-    """Sort key of what a look at a ledger saw."""
+    """Sort key of a look at a ledger."""
     return f"LOOK#{version:08d}"
 
 
@@ -84,5 +84,5 @@ def pause_key(pause: int) -> str:
 
 
 def is_pause(key: str) -> bool:
-    """Whether a sort key is a pause's."""
+    """Return whether a sort key belongs to a pause."""
     return key.startswith(_PAUSE)

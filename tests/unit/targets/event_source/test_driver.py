@@ -131,11 +131,15 @@ def prepared(consumer: Consumer) -> tuple[list[str], SourceState]:
     [
         (
             ("queue", "split"),
-            ["OWN is to hold what fails", "is to stand in for the dead-letter queue", "stands in everywhere in s at"],
+            [
+                "OWN will receive failures",
+                "is being set as the dead-letter queue",
+                "is the dead-letter queue everywhere in at",
+            ],
         ),
         (
             ("kinesis", "split"),
-            ["OWN is to hold what fails", "is to send what fails to OWN", "is Updating"],
+            ["OWN will receive failures", "is being changed to send failures to OWN", "is Updating"],
         ),
         (("kinesis for ever", "split"), []),
     ],
@@ -156,14 +160,14 @@ def test_a_shift_of_a_ramp_is_pending_through_every_stage_of_the_mapping(consume
     # WHEN the candidate is to get its first share THEN it is on record that the mapping is stopped, before it is
     noted, why = pending(driver.shift(state, 10))
     assert noted == state.model_copy(update={"parked": True})
-    assert (why, consumer.mapping.updates) == (f"target.mapping: {UUID} is to be stopped", [])
+    assert (why, consumer.mapping.updates) == (f"target.mapping: {UUID} will be stopped", [])
     # AND then it is stopped, drained, and pointed at the candidate
     reasons, moved = went(consumer, lambda state: driver.shift(state, 10), noted)
     candidate = moved.candidate_place(10).function
     assert reasons == [
         "is being stopped",
         "is Disabling",
-        "is drained in s at the latest",
+        "is drained in at most s",
         f"is being pointed at {candidate}",
         "is Enabling",
     ]
@@ -194,20 +198,20 @@ def test_an_update_that_has_to_wait_is_pending_and_tells_nothing_new(
         (
             ("queue", "split"),
             [
-                "the candidate may still be at work",
-                "what comes late is waited for",
-                "what comes late is waited for, s",
+                "the candidate may still be running",
+                "waiting for late failures",
+                "waiting for late failures, s",
             ],
         ),
         (
             ("kinesis", "split"),
             [
-                "the candidate may still be at work",
-                "what is too old is given up, s",
-                "is getting its own settings back",
+                "the candidate may still be running",
+                "discarding records that are too old, s",
+                "is being updated with its original settings",
                 "is Updating",
-                "what comes late is waited for",
-                "what comes late is waited for, s",
+                "waiting for late failures",
+                "waiting for late failures, s",
             ],
         ),
     ],
@@ -257,11 +261,16 @@ def test_a_mapping_that_somebody_else_has_changed_is_overtaken_before_it_is_rest
 @pytest.mark.parametrize(
     ("source", "mode", "settings", "why"),
     [
-        (QUEUE, "split", {"BatchSize": 11}, "BatchSize: above 10 a queue needs a MaximumBatchingWindowInSeconds of 1"),
+        (QUEUE, "split", {"BatchSize": 11}, "BatchSize: above 10, a queue needs a MaximumBatchingWindowInSeconds of 1"),
         (FIFO, "ramp", {"BatchSize": 11}, r"BatchSize: must be 1 to 10 for sqs-fifo \(given 11\)"),
-        (QUEUE, "ramp", {"ProvisionedPollerConfig": {"MinimumPollers": 5}}, "take mode split, or remove Provisioned"),
-        (STREAM, "ramp", {"ScalingConfig": {"MaximumConcurrency": 5}}, "ScalingConfig: is for queues alone; remove it"),
-        (FIFO, "split", {}, "target.mode: split would let two versions take turns"),
+        (QUEUE, "ramp", {"ProvisionedPollerConfig": {"MinimumPollers": 5}}, "use mode split, or remove Provisioned"),
+        (STREAM, "ramp", {"ScalingConfig": {"MaximumConcurrency": 5}}, "ScalingConfig: is only for queues; remove it"),
+        (
+            FIFO,
+            "split",
+            {},
+            "target.mode: the mapping reads from a FIFO queue, and split would send messages of one group",
+        ),
         (FIFO, "ramp", {"ProvisionedPollerConfig": {"MinimumPollers": 5}}, "made of; remove ProvisionedPollerConfig"),
         (arn("orders").replace("sqs", "kafka"), "ramp", {}, "consumers of SQS queues, Kinesis streams and DynamoDB"),
     ],
@@ -304,11 +313,11 @@ def serve_candidate(consumer: Consumer) -> None:
     ("spoil", "why"),
     [
         (disable, "is disabled; enable it first"),
-        (split_alias, "already sends 50 % to version 5; finish or undo that first"),
+        (split_alias, "already sends 50 % to version 5; remove these weights first"),
         (long_candidate, "visibility timeout of 18 s is below the timeout of version 7, 60 s.*raise it to 360"),
         (show_at_once, "visibility timeout of 0 s is below the timeout of version 7, 3 s.*raise it to 18"),
-        (forget_mapping, "target.mapping: there is no mapping 14e0db71"),
-        (serve_candidate, "candidate: version 7 is what checkout:live serves already"),
+        (forget_mapping, "target.mapping: mapping 14e0db71"),
+        (serve_candidate, "candidate: checkout:live already serves version 7"),
     ],
 )
 def test_a_consumer_that_is_not_fit_is_refused_with_the_fix(
@@ -344,8 +353,8 @@ GONE = "does not exist, or the stack's parameter TargetQueues does not cover it"
     [
         (("queue", "split"), forget_source, f"target.mapping: arn:aws:sqs.*:orders {GONE}"),
         (("fifo", "ramp"), forget_dead_letters, f"the redrive policy of arn:.*:orders.fifo: .*orders-dead.fifo {GONE}"),
-        (("queue", "split"), deny_everybody, r"does not let this queue name it \(RedriveAllowPolicy denyAll\)"),
-        (("queue", "ramp"), allow_others, r"does not let this queue name it \(RedriveAllowPolicy byQueue\)"),
+        (("queue", "split"), deny_everybody, r"does not allow this source queue \(RedriveAllowPolicy denyAll\)"),
+        (("queue", "ramp"), allow_others, r"does not allow this source queue \(RedriveAllowPolicy byQueue\)"),
         (("kinesis", "split"), forget_dead_letters, f"its on-failure destination: arn:aws:sqs.*:orders-dead {GONE}"),
     ],
     indirect=["consumer"],
@@ -368,7 +377,9 @@ def test_a_stream_that_may_not_be_read_again_is_refused_before_anything_fails(co
     consumer.record.fields.clear()
     updates = len(consumer.mapping.updates)
     consumer.mapping.fields |= {"DestinationConfig": DESTINATION}
-    with pytest.raises(RequestRefused, match=r"of orders could not be read again: .* TargetStreams, payments-\*, does"):
+    with pytest.raises(
+        RequestRefused, match=r"failed records of orders could not be replayed: .* TargetStreams, payments-\*, does"
+    ):
         consumer.do("prepare")
     assert len(consumer.mapping.updates) == updates
 
@@ -442,7 +453,9 @@ def test_a_role_that_may_not_send_to_the_rollouts_own_queue_is_found_out_before_
 
     monkeypatch.setattr(consumer.mapping, "update", check)
     # WHEN it is to be rolled out
-    with pytest.raises(RequestRefused, match=r"takes no on-failure destination of the rollout's own: .*SendMessage"):
+    with pytest.raises(
+        RequestRefused, match=r"does not accept the rollout's own queue as on-failure destination: .*SendMessage"
+    ):
         consumer.do("prepare")
     # THEN it is refused, and the rollback of nothing leaves nothing
     state = consumer.do("rollback", {})
@@ -473,7 +486,9 @@ def test_a_queue_without_dead_letters_and_a_destination_that_is_no_queue_are_lef
 )
 def test_a_limit_on_dead_letters_is_refused_where_none_can_come(consumer: Consumer) -> None:
     consumer.guards = {"source": {"deadLetters": 0}}
-    with pytest.raises(RequestRefused, match=r"guards\.source\.deadLetters: nothing is given up.*take another limit"):
+    with pytest.raises(
+        RequestRefused, match=r"guards\.source\.deadLetters: this rollout of .* has no dead letters.*use another limit"
+    ):
         consumer.do("prepare")
     assert consumer.mapping.updates == []
 
@@ -744,11 +759,11 @@ def set_otherwise(consumer: Consumer) -> None:
     [
         (point_elsewhere, "points at arn:.*:basket:live"),
         (set_otherwise, "has other settings"),
-        (disable, "was disabled by somebody else"),
+        (disable, "it was disabled"),
         (forget_mapping, "is gone"),
-        (lambda consumer: consumer.function.point("live", "5"), "points at an alias that names version 5"),
-        (split_alias, "points at an alias that names version 6 and sends some to version 5"),
-        (lambda consumer: consumer.function.aliases.clear(), "points at an alias that is gone"),
+        (lambda consumer: consumer.function.point("live", "5"), "points at an alias with version 5"),
+        (split_alias, "points at an alias with version 6 and weights for version 5"),
+        (lambda consumer: consumer.function.aliases.clear(), "points at an alias that does not exist"),
     ],
 )
 def test_a_ramp_leaves_what_somebody_else_has_changed_as_found(
@@ -774,7 +789,7 @@ def test_a_ramp_leaves_what_somebody_else_has_changed_as_found(
 @pytest.mark.parametrize("action", ["shift", "promote"])
 @pytest.mark.parametrize(
     ("change", "how"),
-    [(point_elsewhere, r"points at arn:.*:basket:live"), (disable, "was disabled by somebody else")],
+    [(point_elsewhere, r"points at arn:.*:basket:live"), (disable, "it was disabled")],
 )
 def test_a_split_gives_no_more_to_a_candidate_that_the_mapping_does_not_invoke_and_takes_its_own_weights_back(
     consumer: Consumer, weights: tuple[float, ...], action: str, change: Callable[[Consumer], None], how: str
@@ -864,7 +879,7 @@ def test_a_redrive_policy_that_somebody_else_has_set_stays_and_what_failed_goes_
     fifo = ".fifo" if consumer.queue.endswith(".fifo") else ""
     consumer.sqs.queue(f"other{fifo}")
     consumer.sqs.point(consumer.queue, json.dumps({"deadLetterTargetArn": arn(f"other{fifo}"), "maxReceiveCount": 9}))
-    where = "with the team's dead letters" if promoted else f"back in {consumer.source}"
+    where = "in your own dead-letter queue" if promoted else f"back in {consumer.source}"
     # However often it is asked: an answer may be lost.
     for _ in range(2):
         with pytest.raises(TargetChanged, match=f"changed by somebody else: .*other.*what failed .* is {where}"):

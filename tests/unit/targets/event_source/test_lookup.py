@@ -64,10 +64,14 @@ def test_without_a_mode_it_is_the_safe_one(
 @pytest.mark.parametrize(
     ("source", "qualifier", "why"),
     [
-        (FIFO, "live", "target.mode: split would let two versions take turns at the messages of a group"),
-        (QUEUE, "6", "points at version 6 of checkout, and an alias is needed.*--function-name checkout:ALIAS"),
-        (QUEUE, "$LATEST.PUBLISHED", r"points at \$LATEST.PUBLISHED of checkout, and an alias is needed"),
-        (QUEUE, "$LATEST", r"points at \$LATEST of checkout, and an alias is needed"),
+        (
+            FIFO,
+            "live",
+            "target.mode: the mapping reads from a FIFO queue, and split would send messages of one group to both",
+        ),
+        (QUEUE, "6", "points at version 6 of checkout, but an alias is needed.*--function-name checkout:ALIAS"),
+        (QUEUE, "$LATEST.PUBLISHED", r"points at \$LATEST.PUBLISHED of checkout, but an alias is needed"),
+        (QUEUE, "$LATEST", r"points at \$LATEST of checkout, but an alias is needed"),
         ("arn:aws:mq:eu-central-1:123456789012:broker:orders:b-1", "live", "target.mapping: reads from arn:aws:mq"),
     ],
 )
@@ -84,7 +88,7 @@ def test_what_cannot_be_rolled_out_is_refused_with_the_fix(
 
 @pytest.mark.usefixtures("checkout")
 def test_a_mapping_that_does_not_exist_is_refused(consumers: ConsumerLookup) -> None:
-    with pytest.raises(RequestRefused, match=f"target.mapping: there is no mapping {UUID} in this Region"):
+    with pytest.raises(RequestRefused, match=f"target.mapping: mapping {UUID} does not exist in this Region"):
         consumers.find(target())
 
 
@@ -104,7 +108,10 @@ def test_a_mapping_that_headgate_may_not_look_at_is_refused_with_the_parameter_t
     consumers: ConsumerLookup, refusing: Callable[[str], None]
 ) -> None:
     refusing("AccessDeniedException")
-    with pytest.raises(RequestRefused, match=f"^target.mapping: {UUID} may not be looked at: .* TargetFunctions, or"):
+    with pytest.raises(
+        RequestRefused,
+        match=f"^target.mapping: access to {UUID} is denied: .* TargetFunctions does not cover its function, or",
+    ):
         consumers.find(target())
 
 
@@ -119,22 +126,27 @@ def test_a_lambda_that_does_not_answer_is_no_refusal(
 @pytest.mark.parametrize(
     ("source", "mode", "guards", "why"),
     [
-        (QUEUE, "ramp", {"errors": {}}, "guards.errors: compares both versions, and in a ramp they are never at work"),
+        (QUEUE, "ramp", {"errors": {}}, "guards.errors: compares both versions, but in a ramp they never work"),
         (QUEUE, "ramp", {"latency": {"thresholdMs": 200}}, "guards.latency: compares both versions"),
         (QUEUE, "split", {"errors": {}, "source": {"deadLetters": 0, "oldestMessageSeconds": 60}}, None),
         (
             QUEUE,
             "split",
             {"source": {"iteratorAgeSeconds": 60}},
-            f"guards.source.iteratorAgeSeconds: is not told of {QUEUE}",
+            f"guards.source.iteratorAgeSeconds: is not available for {QUEUE}",
         ),
-        (STREAM, "split", {"source": {"backlogGrowth": 60}}, f"guards.source.backlogGrowth: is not told of {STREAM}"),
+        (
+            STREAM,
+            "split",
+            {"source": {"backlogGrowth": 60}},
+            f"guards.source.backlogGrowth: is not available for {STREAM}",
+        ),
         (TABLE_STREAM, "ramp", {"source": {"iteratorAgeSeconds": 60}}, None),
         (
             TABLE_STREAM,
             "ramp",
             {"source": {"failedEvents": 0}},
-            f"does not report it; let it (update-event-source-mapping --uuid {UUID} ",
+            f"does not report it; enable it (update-event-source-mapping --uuid {UUID} ",
         ),
     ],
 )

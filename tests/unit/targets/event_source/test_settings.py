@@ -159,8 +159,8 @@ def test_what_a_rollout_changes_comes_back_exactly(of: tuple[SourceKind, dict[st
         ("sqs", {"BatchSize": 10_001}, "BatchSize: must be 1 to 10000 for sqs (given 10001)"),
         ("sqs-fifo", {"MaximumBatchingWindowInSeconds": 1}, "MaximumBatchingWindowInSeconds: must be 0 for sqs-fifo"),
         ("sqs", {"ScalingConfig": {"MaximumConcurrency": 1}}, "ScalingConfig.MaximumConcurrency: must be 2 to 1000"),
-        ("sqs", {"ParallelizationFactor": 2}, "ParallelizationFactor: is for streams alone; remove it"),
-        ("sqs", {"TumblingWindowInSeconds": 60}, "TumblingWindowInSeconds: is for streams alone; remove it"),
+        ("sqs", {"ParallelizationFactor": 2}, "ParallelizationFactor: is only for streams; remove it"),
+        ("sqs", {"TumblingWindowInSeconds": 60}, "TumblingWindowInSeconds: is only for streams; remove it"),
         (
             "sqs",
             {"ScalingConfig": {"MaximumConcurrency": 5}, "ProvisionedPollerConfig": {"MinimumPollers": 2}},
@@ -176,11 +176,11 @@ def test_what_a_rollout_changes_comes_back_exactly(of: tuple[SourceKind, dict[st
             {"ProvisionedPollerConfig": {"MinimumPollers": 9, "MaximumPollers": 8}},
             "ProvisionedPollerConfig: MinimumPollers must not be above MaximumPollers",
         ),
-        ("sqs", {"DestinationConfig": {"OnFailure": {"Destination": DEAD}}}, "DestinationConfig: is for streams alone"),
+        ("sqs", {"DestinationConfig": {"OnFailure": {"Destination": DEAD}}}, "DestinationConfig: is only for streams"),
         (
             "kinesis",
             {"TumblingWindowInSeconds": 60, "ParallelizationFactor": 2},
-            "TumblingWindowInSeconds: excludes a ParallelizationFactor above 1; take 1, or no window",
+            "TumblingWindowInSeconds: excludes a ParallelizationFactor above 1; use 1, or no window",
         ),
         ("kinesis", {"ProvisionedPollerConfig": {"MinimumPollers": 2}}, "ProvisionedPollerConfig: is for queues alone"),
         ("kinesis", {"ParallelizationFactor": 11}, "ParallelizationFactor: must be 1 to 10 for kinesis (given 11)"),
@@ -214,9 +214,7 @@ def test_what_is_null_or_empty_is_as_good_as_left_out(kind: SourceKind) -> None:
 
 def test_a_source_of_another_account_is_refused() -> None:
     mapping = {"EventSourceArn": DEAD, "FunctionArn": "arn:aws:lambda:eu-central-1:210987654321:function:checkout:live"}
-    with pytest.raises(
-        RequestRefused, match=r"is account 123456789012's, and the function is 210987654321's; Headgate"
-    ):
+    with pytest.raises(RequestRefused, match=r"in account 123456789012, but the function is in 210987654321; Headgate"):
         source_of(mapping)
 
 
@@ -239,7 +237,7 @@ def test_batches_that_build_on_each_other_are_ramped_unless_asked_otherwise(
 
 
 @pytest.mark.parametrize(
-    ("kind", "fix"), [("sqs", "take mode split, or remove Pro"), ("sqs-fifo", "made of; remove Prov")]
+    ("kind", "fix"), [("sqs", "use mode split, or remove Pro"), ("sqs-fifo", "a ramp needs; remove Prov")]
 )
 def test_provisioned_pollers_are_not_ramped_and_the_fix_is_one_that_helps(kind: SourceKind, fix: str) -> None:
     with pytest.raises(RequestRefused, match=fix):

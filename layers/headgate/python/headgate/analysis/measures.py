@@ -1,4 +1,4 @@
-"""What CloudWatch is asked about a target's revisions, whatever kind of target it is."""
+"""CloudWatch metrics of a target's revisions, for each kind of target."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ if TYPE_CHECKING:
 
 
 class CountQueries(NamedTuple):
-    """A count that CloudWatch is asked for: queries, and the ids of those whose values add up to it."""
+    """Queries for a count, and the ids of those whose values add up to it."""
 
     queries: list[MetricDataQueryTypeDef]
     adds: list[str]
 
 
 class ComparedCounts(NamedTuple):
-    """The requests to a revision, and the failures among them."""
+    """Requests to a revision and the failures among them."""
 
     requests: CountQueries
     failures: CountQueries
 
 
 class Measures(Protocol):
-    """The metrics of one target. ``query_id`` is what the ids of all queries of an answer begin with."""
+    """Metrics of one target. The ids of all queries begin with ``query_id``."""
 
     @property
     def name(self) -> str:
-        """What an error calls the target."""
+        """Name of the target in error messages."""
 
     def errors(self, query_id: str, revision: str) -> ComparedCounts:
-        """Requests to a revision per minute, and those that failed."""
+        """Return queries for the requests to a revision per minute, and those that failed."""
 
     def latency(self, query_id: str, revision: str, threshold_ms: float) -> ComparedCounts:
-        """Requests to a revision per minute whose duration is known, and those that took longer than a threshold."""
+        """Return queries for the requests with a known duration per minute, and those that exceeded a threshold."""
 
     def throttles(self, query_id: str, revision: str) -> ComparedCounts:
-        """Requests to a revision per minute, and those that were throttled, which are no errors of its own."""
+        """Return queries for the requests per minute, and those that were throttled. Errors do not include them."""
 
     def usual_latency(self, query_id: str, *, period: int) -> MetricDataQueryTypeDef:
-        """The 95th percentile of the duration of all requests, in milliseconds; ``period`` in seconds."""
+        """Return a query for the 95th percentile of the duration of all requests in ms; ``period`` in seconds."""
 
 
 class AliasMeasures:
-    """The metrics that Lambda keeps of an alias.
+    """Lambda's metrics of an alias.
 
-    A weighted alias's metrics carry the dimension ExecutedVersion:
+    The metrics of a weighted alias have the dimension ExecutedVersion:
     https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-view.html
     """
 
@@ -59,29 +59,32 @@ class AliasMeasures:
 
     @property
     def name(self) -> str:
-        """What an error calls the alias."""
+        """Name of the alias in error messages."""
         return f"{self._function}:{self._alias}"
 
     def errors(self, query_id: str, revision: str) -> ComparedCounts:
-        """Invocations of a version, and those that failed; a throttled one, which Lambda counts as neither, is both."""
+        """Return queries for the invocations of a version, and those that failed.
+
+        Throttled requests count as both. Lambda counts them as neither.
+        """
         return ComparedCounts(
             self._sums(f"{query_id}r", ("Invocations", "Throttles"), revision),
             self._sums(f"{query_id}f", ("Errors", "Throttles"), revision),
         )
 
     def latency(self, query_id: str, revision: str, threshold_ms: float) -> ComparedCounts:
-        """Invocations of a version that have ended, and those that took longer than a threshold."""
+        """Return queries for the completed invocations of a version, and those that exceeded a threshold."""
         requests = self._query(f"{query_id}r", "Duration", "SampleCount", revision=revision)
         slow = self._query(f"{query_id}f", "Duration", _slower_than(threshold_ms), revision=revision)
         return ComparedCounts(CountQueries([requests], [requests["Id"]]), CountQueries([slow], [slow["Id"]]))
 
     def throttles(self, query_id: str, revision: str) -> ComparedCounts:
-        """Invocations of a version that were asked for, and those that were throttled; both with the same queries."""
+        """Return queries for the requests to a version, and those that were throttled. They share the queries."""
         requests = self._sums(query_id, ("Invocations", "Throttles"), revision)
         return ComparedCounts(requests, CountQueries([], requests.adds[1:]))
 
     def usual_latency(self, query_id: str, *, period: int) -> MetricDataQueryTypeDef:
-        """The 95th percentile of the duration of all invocations by the alias."""
+        """Return a query for the 95th percentile of the duration of all invocations through the alias."""
         return self._query(query_id, "Duration", "p95", period=period)
 
     def _sums(self, query_id: str, names: tuple[str, ...], revision: str) -> CountQueries:
@@ -98,7 +101,7 @@ class AliasMeasures:
 
 
 def measures_of(plan: Plan) -> Measures:
-    """The metrics of a plan's target: an alias has its own, and a consumer those of the alias behind its mapping."""
+    """Return the metrics of a plan's target. A consumer has those of the alias behind its mapping."""
     match plan.target:
         case LambdaAliasTarget():
             return AliasMeasures(plan.target)
@@ -107,7 +110,7 @@ def measures_of(plan: Plan) -> Measures:
 
 
 def _slower_than(threshold_ms: float) -> str:
-    """The statistic that counts the values above a threshold: a trimmed count leaves its lower bound out.
+    """Return the statistic that counts values above a threshold: a trimmed count excludes its lower bound.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Statistics-definitions.html
     """

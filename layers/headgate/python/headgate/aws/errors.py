@@ -1,4 +1,4 @@
-"""The error codes of AWS services that decide what happens next."""
+"""Error codes of AWS services that Headgate handles."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ if TYPE_CHECKING:
 
 
 _DENIED_CODES = ("AccessDenied", "AccessDeniedException")
-"""Services differ in how they name it."""
+"""Services have different names for this error."""
 
 _MISSING_QUEUE_CODES = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 
 
 def code_of(error: ClientError) -> str:
-    """The code by which a service names its error."""
+    """Return the error code of a service."""
     return str(error.response["Error"]["Code"])
 
 
 def message_of(error: ClientError) -> str:
-    """What a service says of its error."""
+    """Return the error message of a service."""
     return str(error.response["Error"]["Message"])
 
 
 def is_unmet(error: ClientError) -> bool:
-    """Whether the condition of a write to DynamoDB does not hold."""
+    """Return whether the condition of a DynamoDB write does not hold."""
     return code_of(error) == "ConditionalCheckFailedException"
 
 
 def is_conflict(error: ClientError) -> bool:
-    """Whether a plain write to DynamoDB met a transaction at the same item."""
+    """Return whether a DynamoDB write conflicts with a transaction on the same item."""
     return code_of(error) == "TransactionConflictException"
 
 
 def cancellation_reasons(error: ClientError) -> list[str | None]:
-    """The code of each write of a transaction that was canceled, None for a write that was in order.
+    """Return the code for each write of a canceled transaction; None for a write without an error.
 
-    Empty for any other error.
+    The list is empty for other errors.
     """
     if code_of(error) != "TransactionCanceledException":
         return []
@@ -45,10 +45,10 @@ def cancellation_reasons(error: ClientError) -> list[str | None]:
 
 
 def is_denied(error: ClientError) -> bool:
-    """Whether the caller's policies do not allow the call."""
+    """Return whether the caller's policies do not allow the call."""
     return code_of(error) in _DENIED_CODES
 
 
 def is_missing_queue(error: ClientError) -> bool:
-    """Whether SQS has no such queue."""
+    """Return whether the queue does not exist."""
     return code_of(error) in _MISSING_QUEUE_CODES

@@ -19,7 +19,7 @@ def setting(name: str) -> str:
 
 
 class Environment:
-    """What the template tells a function, typed; each variable is read when it is asked for, and named if missing."""
+    """The environment variables from the template, with types. Each is read on use; errors name missing ones."""
 
     @property
     def table(self) -> str:
@@ -28,7 +28,7 @@ class Environment:
 
     @property
     def retention_days(self) -> int:
-        """How long the record of a rollout that has ended is kept."""
+        """Days for which the record of an ended rollout is kept."""
         return int(setting("RETENTION_DAYS"))
 
     @property
@@ -44,7 +44,7 @@ class Environment:
 
     @property
     def telemetry(self) -> bool:
-        """Whether the telemetry stream is deployed."""
+        """True if the telemetry stream is deployed."""
         return setting("TELEMETRY") == "true"
 
     @property
@@ -64,50 +64,50 @@ class Environment:
 
     @property
     def place(self) -> Place:
-        """Where this deployment runs."""
+        """Partition, account and Region of this deployment."""
         from headgate.aws.place import Place
 
         return Place(setting("PARTITION"), self.account, setting("AWS_REGION"))
 
     @property
     def holding_prefix(self) -> str:
-        """What the names of the rollouts' own queues begin with."""
+        """Prefix of the names of the rollouts' own queues."""
         return setting("HOLDING_PREFIX")
 
     @property
     def settle_seconds(self) -> int:
-        """How long a queue's new attributes may take to hold everywhere."""
+        """Seconds until new attributes of a queue apply everywhere."""
         return int(setting("SETTLE_SECONDS"))
 
     @property
     def target_streams(self) -> str:
-        """Pattern of the names of the streams, and tables with streams, that may be read again."""
+        """Pattern for the names of the streams, and of the tables with streams, that may be replayed."""
         return setting("TARGET_STREAMS")
 
     @property
     def task_roles(self) -> str:
-        """Pattern of the names of the roles that an ECS task may be given; empty allows none, and is not missing."""
+        """Pattern for the names of the roles that an ECS task may have. It may be empty, which allows no role."""
         return os.environ.get("TASK_ROLES", "")
 
     @property
     def task_definitions(self) -> str:
-        """Pattern of the families that may be run, or registered."""
+        """Pattern for the task definition families that may be run or registered."""
         return setting("TASK_DEFINITIONS")
 
     @property
     def may_register_task_definitions(self) -> bool:
-        """Whether a definition that comes with a request may be registered."""
+        """True if a task definition in a request may be registered."""
         return setting("REGISTER_TASK_DEFINITIONS") == "true"
 
     @property
     def task_clusters(self) -> str:
-        """Pattern of the names of the clusters that tasks may run on."""
+        """Pattern for the names of the clusters that tasks may run on."""
         return setting("TASK_CLUSTERS")
 
     def requests(self, *, fifo: bool) -> str:
-        """URL of a queue of requests."""
+        """Return the URL of a request queue."""
         return setting("FIFO_REQUESTS" if fifo else "REQUESTS")
 
     def dead_letters(self, *, fifo: bool) -> str:
-        """URL of the dead-letter queue of a queue of requests."""
+        """Return the URL of the dead-letter queue of a request queue."""
         return setting("FIFO_DEAD_LETTERS" if fifo else "DEAD_LETTERS")

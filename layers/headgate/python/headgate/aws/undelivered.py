@@ -32,7 +32,7 @@ class UndeliveredRecords:
         Returns
         -------
         bool
-            False where that fails, and the record must be delivered again.
+            False if that fails and the record must be delivered again.
         """
         body = json.dumps({"reason": reason, "record": record})[:MAX_RECORD_CHARACTERS]
         try:

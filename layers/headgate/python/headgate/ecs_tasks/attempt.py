@@ -1,4 +1,4 @@
-"""An attempt of an ECS task that is over: how it ended, whether the task runs again, and what its logs say."""
+"""An ended attempt of an ECS task: its outcome, the decision about a retry, and its logs."""
 
 from __future__ import annotations
 
@@ -19,49 +19,49 @@ if TYPE_CHECKING:
 
 
 class EndedAttempt(NamedTuple):
-    """An attempt as the machine tells it."""
+    """An attempt, as the machine reports it."""
 
     plan: TaskPlan
     number: int
-    """Which of the execution's tasks it is."""
+    """Number of the task in the execution."""
     attempt: int
-    """From 1."""
+    """Number of the attempt, from 1."""
     on_demand: bool
-    """Whether it ran on FARGATE after a Spot interruption."""
+    """True if it ran on FARGATE after a Spot interruption."""
     stopped: bool
-    """Whether nothing of it runs any more."""
+    """True if no task of it is still running."""
     task: dict[str, Any]
-    """The task as ECS describes it, of an attempt that Step Functions took for a success."""
+    """The task as ECS describes it, if Step Functions reported success."""
     failure: dict[str, Any]
-    """The error and its cause, of any other."""
+    """Error and cause, if Step Functions reported a failure."""
 
     def classify(self, runs: TaskRuns) -> dict[str, Any]:
-        """How it ended, and whether and how the task runs again, as the machine reads it."""
+        """Return the outcome and the decision about a retry, in the form that the machine reads."""
         ending = self._ending(runs)
         decision = self._decision(ending)
         logger.info("classified", outcome=ending.outcome, reason=ending.reason, again=decision.again, why=decision.why)
-        told = {"number": self.number, "attempt": self.attempt, "onDemand": self.on_demand, **ending.to_wire()}
+        report = {"number": self.number, "attempt": self.attempt, "onDemand": self.on_demand, **ending.to_wire()}
         if decision.again:
-            del told["containers"]  # Ten tasks of ten attempts travel between states in 256 KiB: their exit codes do.
+            del report["containers"]  # Up to ten attempts of ten tasks must fit into 256 KiB: keep only exit codes.
         return {
             "again": decision.again,
             "waitSeconds": decision.wait_seconds,
             "onDemand": decision.on_demand or self.on_demand,
             "error": TASK_ERRORS.get(ending.outcome, ""),
-            "ending": {**told, "exitCodes": ending.exit_codes, "next": decision.why},
+            "ending": {**report, "exitCodes": ending.exit_codes, "next": decision.why},
             "logs": [] if decision.again else self._logs(runs, ending),
         }
 
     def _logs(self, runs: TaskRuns, ending: TaskEnding) -> list[dict[str, Any]]:
-        """The last words of the containers that did not end well, or of all."""
+        """Return the last log lines of the containers that failed, or of all if none failed."""
         if not ending.task_arn:
             return []
-        well = {name for name, code in ending.exit_codes.items() if code == 0}
-        wanted = [log for log in self.plan.logs if log.container not in well] or self.plan.logs
+        succeeded = {name for name, code in ending.exit_codes.items() if code == 0}
+        wanted = [log for log in self.plan.logs if log.container not in succeeded] or self.plan.logs
         return [runs.last_lines(log, ending.task_arn) for log in wanted[:MAX_LOGS]]
 
     def _ending(self, runs: TaskRuns) -> TaskEnding:
-        """What is known of the attempt; where the cause says too little, ECS is asked once more."""
+        """Return the outcome of the attempt. If the cause does not tell, describe the task again."""
         plan, failure = self.plan, self.failure
         if not failure:
             return of_task(self.task, plan.essential)
@@ -76,7 +76,7 @@ class EndedAttempt(NamedTuple):
         return of_task(found, plan.essential) if found and found.get("lastStatus") == "STOPPED" else ending
 
     def _decision(self, ending: TaskEnding) -> Decision:
-        """Whether to run it again; never while the attempt that failed may still be running."""
+        """Decide about a retry. There is none while the failed attempt may still be running."""
         plan = self.plan
         decision = decide_retry(
             ending,
@@ -84,9 +84,9 @@ class EndedAttempt(NamedTuple):
             plan.retry,
             plan.backoff,
             can_fall_back=plan.fallback is not None and not self.on_demand,
-            chance=random.random(),  # noqa: S311 - jitter is no secret
+            chance=random.random(),  # noqa: S311 - jitter is not a secret
             essential=plan.essential,
         )
         if decision.again and not self.stopped:
-            return Decision(False, "what may still be running could not be stopped")
+            return Decision(False, "the attempt may still be running and could not be stopped")
         return decision

@@ -1,4 +1,4 @@
-"""The planner: works a request out into a plan, against what is deployed. Nothing is touched."""
+"""The planner: makes a plan from a request and the deployed resources. It changes nothing."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class RolloutPlanner:
     drivers
         ARN of the driver for each kind of target.
     place
-        Where this deployment runs.
+        Partition, account and Region of this deployment.
     telemetry
-        Whether the telemetry stream is deployed.
+        True if the telemetry stream is deployed.
     hook_checks, consumers, stacks
-        What is looked up of hooks, of the consumer behind a mapping, and of the stack that owns an alias.
+        Lookups of hooks, of the consumer behind a mapping, and of the stack that owns an alias.
     alarms, latency, counts
-        What CloudWatch is asked for.
+        Readers of CloudWatch.
     """
 
     def __init__(
@@ -68,26 +68,26 @@ class RolloutPlanner:
         self.counts = counts
 
     def plan(self, request: RolloutRequest) -> Plan:
-        """Check a request, work it out into steps, and note which of its alarms fire already.
+        """Check a request, plan its steps, and record which of its alarms already fire.
 
         Raises
         ------
         RequestRefused
-            If it cannot be carried out here, or not now.
+            If it cannot be carried out here or now.
         """
         refuse_outside_deployment(request, self.place, telemetry=self.telemetry)
         hooks = self.hook_checks.settle(request)
         firing = self.alarms.firing(request.guards.alarms)
         if firing and request.guards.strict_alarms:
-            raise RequestRefused(f"guards.alarms: {', '.join(firing)} fires already, and strictAlarms is true")
-        settled, alias = self._work_out(request.model_copy(update={"hooks": hooks}))
-        driver, warnings = self.drivers[settled.target.kind], self.stacks.warnings_about(alias)
-        plan = make_plan(settled, driver=driver, firing=firing, warnings=warnings, alias=alias)
+            raise RequestRefused(f"guards.alarms: {', '.join(firing)} already fires, and strictAlarms is true")
+        resolved, alias = self._resolve(request.model_copy(update={"hooks": hooks}))
+        driver, warnings = self.drivers[resolved.target.kind], self.stacks.warnings_about(alias)
+        plan = make_plan(resolved, driver=driver, firing=firing, warnings=warnings, alias=alias)
         self.counts.refuse_what_cannot_be_read(plan, now_ms())
         return plan
 
-    def _work_out(self, request: RolloutRequest) -> tuple[RolloutRequest, LambdaAliasTarget]:
-        """The request with what it leaves open, and the alias whose versions take turns."""
+    def _resolve(self, request: RolloutRequest) -> tuple[RolloutRequest, LambdaAliasTarget]:
+        """Return the request with its open values filled in, and the alias whose versions are shifted."""
         if isinstance(request.target, EventSourceTarget):
             consumer = self.consumers.find(request.target)
             refuse_guards_that_do_not_fit(request.guards, consumer)

@@ -40,7 +40,7 @@ class Aftermath:
     Parameters
     ----------
     sqs, machines, events
-        boto3's clients of SQS, Step Functions and EventBridge.
+        boto3 clients for SQS, Step Functions and EventBridge.
     account
         The account of this deployment.
     bus
@@ -56,12 +56,12 @@ class Aftermath:
         self._bus = bus
 
     def stop(self, detail: dict[str, Any]) -> dict[str, Any]:
-        """Cancel what the execution has started; whether there was anything, and how many messages are left."""
+        """Cancel the message move task of the execution. Return whether there was one, and the remaining messages."""
         try:
             request = read_redrive(json.loads(detail["input"] or "null"), default_id=detail["name"])
             source = RedrivePlanner(self._sqs, self._account).find(request.source.queue, "from.queue")
         except RequestRefused as refusal:
-            # Nothing can have been started for it.
+            # The execution of a refused request starts nothing.
             logger.info("nothing to stop", execution=detail["executionArn"], reason=str(refusal))
             return {"cancelled": False, "remaining": 0}
         cancelled = not request.dry_run and MoveTasks(self._queues).cancel(source.arn, *_lifetime(detail))
@@ -69,26 +69,26 @@ class Aftermath:
         return {"cancelled": cancelled, "remaining": self._queues.count(source.url).total}
 
     def announce(self, detail: dict[str, Any], remaining: int) -> None:
-        """Tell the bus how it ended, unless the machine has; told again, it is the same event."""
+        """Announce the end on the bus, unless the machine did. A repeated call sends the same event."""
         ending = RedriveEnding(self._machines, detail)
-        if ending.is_told:
+        if ending.is_announced:
             return
         moved = 0
         if ending.plan and ending.moves_whole:
             moved = MoveTasks(self._queues).moved(ending.plan.source.arn, *_lifetime(detail))
-        told = json.dumps(ending.detail(moved=moved, remaining=remaining))
-        entry = {"EventBusName": self._bus, "Source": "headgate", "DetailType": "Redrive Ended", "Detail": told}
-        answer = self._events.put_events(Entries=[entry])
-        if answer["FailedEntryCount"]:
-            raise Transient(f"the bus did not take the event: {answer['Entries']}")
+        event_detail = json.dumps(ending.detail(moved=moved, remaining=remaining))
+        entry = {"EventBusName": self._bus, "Source": "headgate", "DetailType": "Redrive Ended", "Detail": event_detail}
+        response = self._events.put_events(Entries=[entry])
+        if response["FailedEntryCount"]:
+            raise Transient(f"the bus did not accept the event: {response['Entries']}")
 
 
 def _lifetime(detail: dict[str, Any]) -> tuple[float, float]:
-    """Between which times, in seconds since 1970, the execution may have started something.
+    """Return the time range, in seconds since 1970, in which the execution may have started a move task.
 
-    What was started well after its end is another redrive's, which may have come before the announcement.
+    A task that was started well after its end belongs to another redrive, which may begin before the announcement.
     """
-    # The slice that was underway when the execution ended may have started something since.
+    # A slice that was running when the execution ended may have started a task afterwards.
     until = detail["stopDate"] / 1000 + SLICE_SECONDS if detail.get("stopDate") else math.inf
     return detail["startDate"] / 1000 - CLOCK_SECONDS, until
 
@@ -99,7 +99,7 @@ class RedriveEnding:
     Parameters
     ----------
     machines
-        boto3's client of Step Functions.
+        boto3 client for Step Functions.
     ended
         The detail of a Step Functions Execution Status Change event.
     """
@@ -117,15 +117,15 @@ class RedriveEnding:
         self.progress = Progress.model_validate(progress)
 
     @property
-    def is_told(self) -> bool:
-        """Whether the machine announced its end, or the execution does not exist."""
+    def is_announced(self) -> bool:
+        """True if the machine announced its end, or the execution does not exist."""
         return not self._last or any(
             _states_entered(event).get("resource", "").endswith("putEvents") for event in self._last
         )
 
     @property
     def moves_whole(self) -> bool:
-        """Whether SQS moved the whole queue and knows how much it moved."""
+        """True if SQS moved the whole queue and reports how many messages it moved."""
         return self.plan is not None and self.plan.way == "move-task" and not self.plan.dry_run
 
     def detail(self, *, moved: int, remaining: int) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""A rollout's record and its rules: locks, steps, signals, executions and recovery."""
+"""Rollout records, locks, steps, signals, executions and recovery."""

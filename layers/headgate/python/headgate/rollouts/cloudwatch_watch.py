@@ -1,4 +1,4 @@
-"""The watch by CloudWatch: one look for all rollouts that it judges, and one at each source's limits."""
+"""Judges running rollouts by CloudWatch metrics, and checks the limits on their sources."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class CloudWatchWatch:
-    """Reads what CloudWatch has of the rollouts that run, and signals what it comes to."""
+    """Reads the metrics of running rollouts and sends signals."""
 
     def __init__(self, watch: EvidenceWatch, counts: CloudWatchCounts, sources: SourceLimits) -> None:
         self.watch = watch
@@ -29,7 +29,7 @@ class CloudWatchWatch:
         self.sources = sources
 
     def look_at_all(self) -> list[dict[str, Any]]:
-        """Look at each rollout; the id, the number of new points and the reason of a signal for each that was read."""
+        """Judge each rollout. Return its id, the number of data points and the reason for a signal, if any."""
         looked = []
         with isolated() as trying:
             running, now = self.watch.running(trying), now_ms()
@@ -37,39 +37,39 @@ class CloudWatchWatch:
             found = self.counts.read_all_or_none(watched, now)
             for rollout in watched:
                 rollout_id = rollout.ledger.rollout_id
-                with trying(rollout_id, "a rollout could not be looked at"):
-                    # Without what CloudWatch refused to all of them together: it says to this one why.
+                with trying(rollout_id, "a rollout could not be judged"):
+                    # If CloudWatch refused the combined call, read this rollout alone: the error then names its fault.
                     points = found[rollout_id] if rollout_id in found else self.counts.read([rollout], now)[rollout_id]
                     looked.append(self._look(rollout.plan, points, now))
             for plan, record in running:
-                with trying(plan.rollout_id, "a rollout's source could not be looked at"):
+                with trying(plan.rollout_id, "the source of a rollout could not be checked"):
                     self._look_at_source(plan, record)
         return looked
 
     def _watched(self, running: list[tuple[Plan, RolloutRecord]], trying: IsolatedBlock) -> list[WatchedRollout]:
-        """Those that have shifted traffic, and are judged by CloudWatch."""
+        """Return the rollouts that have shifted traffic and are judged by CloudWatch."""
         watched: list[WatchedRollout] = []
         for plan, _ in running:
-            with trying(plan.rollout_id, "a rollout's evidence cannot be read"):
+            with trying(plan.rollout_id, "the evidence of a rollout cannot be read"):
                 ledger = self.watch.ledgers.read(plan.rollout_id) if plan.guards.ask_cloudwatch else None
                 if ledger is not None:
                     watched.append(WatchedRollout(plan, ledger))
         return watched
 
     def _look(self, plan: Plan, points: Points, now: int) -> dict[str, Any]:
-        """Judge what is new of one rollout; evidence that is enough ends the bake now, not when its time is up."""
+        """Judge the new data of one rollout. Enough evidence ends the bake at once."""
         terms = JudgeTerms.of(plan.guards)
         ledger = self.watch.ledgers.amend(plan.rollout_id, lambda ledger: count_points(ledger, terms, points, now))
         reason = self.watch.signaller.report(ledger, terms) if ledger else ""
-        logger.info("looked", points=len(points), reason=reason)
+        logger.info("rollout judged", points=len(points), reason=reason)
         return {"rolloutId": plan.rollout_id, "points": len(points), "reason": reason}
 
     def _look_at_source(self, plan: Plan, record: RolloutRecord) -> None:
-        """Hold a consumer's source against its limits, while the candidate is at work."""
+        """Check a consumer's source against its limits while the candidate receives traffic."""
         if plan.guards.source is None or record.phase != "baking":
             return
         if reason := self.sources.beyond_limits(plan, source_health(record.state or {}), record.started_at):
             logger.info("a source is beyond a limit", reason=reason)
             ledger = self.watch.ledgers.read(plan.rollout_id)
             restarts = ledger.restarts if ledger else 0
-            self.watch.signaller.tell_evidence(plan.rollout_id, restarts, by="source", reason=reason)
+            self.watch.signaller.report_evidence(plan.rollout_id, restarts, by="source", reason=reason)

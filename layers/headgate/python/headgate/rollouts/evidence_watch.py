@@ -1,4 +1,4 @@
-"""The watch over the evidence of the rollouts that run: it judges what is new, and signals when there is enough."""
+"""Judges the evidence of running rollouts, and sends a signal when there is enough."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class EvidenceWatch:
-    """Finds the rollouts that run, and looks at their ledgers."""
+    """Finds running rollouts and judges their ledgers."""
 
     def __init__(self, table: Table, locks: Locks, ledgers: LedgerStore, signaller: Signaller) -> None:
         self.table = table
@@ -29,7 +29,7 @@ class EvidenceWatch:
         self.signaller = signaller
 
     def running(self, trying: IsolatedBlock) -> list[tuple[Plan, RolloutRecord]]:
-        """The rollouts that run, with their records; not those that cannot be read."""
+        """Return the running rollouts with their records. Unreadable ones are left out."""
         running = []
         for rollout_id in self.locks.owners():
             with trying(rollout_id, "a rollout cannot be read"):
@@ -38,10 +38,10 @@ class EvidenceWatch:
         return running
 
     def running_on(self, targets: set[str]) -> dict[str, Ledger]:
-        """The ledgers that telemetry of some targets goes into, by the target's key.
+        """Return the ledgers in which telemetry of some targets is counted, by target key.
 
-        A target without a rollout, or whose rollout does not use telemetry, is left out. So is one whose items are not
-        what Headgate writes: its rollout goes on without evidence, and holds up no other.
+        A target is left out if it has no rollout, its rollout does not use telemetry, or its items are not readable.
+        In the last case, the rollout continues without evidence and does not block others.
         """
         running = {}
         for target in targets:
@@ -56,18 +56,18 @@ class EvidenceWatch:
         return running
 
     def judge_all(self, ledgers: list[Ledger]) -> None:
-        """Look at every rollout, also where nothing was new: an earlier try may have counted and not come to look."""
+        """Judge every rollout, even without new counts: an earlier attempt may have counted without judging."""
         with isolated() as trying:
             for ledger in ledgers:
                 with trying(ledger.rollout_id, "a rollout could not be judged"):
                     self.judge(ledger)
 
     def judge(self, ledger: Ledger) -> None:
-        """Look at the new counts; evidence that is enough ends the bake now, not when its time is up."""
+        """Judge the new counts. Enough evidence ends the bake at once."""
         record = self.table.running(ledger.rollout_id)
         if record is None:
             return
         terms = JudgeTerms.of(Plan.model_validate(record.plan).guards)
         seen = self.ledgers.look(ledger.rollout_id, terms)
         if seen and (reason := self.signaller.report(seen, terms)):
-            logger.info("evidence is in", reason=reason)
+            logger.info("enough evidence", reason=reason)

@@ -1,4 +1,4 @@
-"""Executions of the rollout machine: starting one, and reading why one failed."""
+"""Executions of the rollout machine: starts them and reads their status."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ if TYPE_CHECKING:
 
 
 class ExecutionStatus(NamedTuple):
-    """What has become of an execution."""
+    """Status of an execution."""
 
     status: str | None = None
-    """None if there is no such execution, or none any more: Step Functions forgets one 90 days after its end."""
+    """None if there is no such execution. Step Functions deletes an execution 90 days after its end."""
     ended_at: datetime | None = None
-    """None while it runs, and where nothing is known of it."""
+    """None while it runs, or if there is no such execution."""
 
 
 class Executions:
-    """Starts rollouts; each id has one execution name, so that starting twice is starting once."""
+    """Starts rollouts. Each id has one execution name, so a second start has no effect."""
 
     def __init__(self, client: SFNClient, machine: str) -> None:
         self._client = client
         self._machine = machine
 
     def arn_for(self, rollout_id: str) -> str:
-        """The ARN of the execution that carries a rollout out."""
+        """Return the ARN of the execution that carries out a rollout."""
         return execution_arn(self._machine, execution_name(rollout_id))
 
-    def fate(self, arn: str) -> ExecutionStatus:
-        """What has become of an execution."""
+    def status(self, arn: str) -> ExecutionStatus:
+        """Return the status of an execution."""
         try:
-            told = self._client.describe_execution(executionArn=arn)
+            response = self._client.describe_execution(executionArn=arn)
         except self._client.exceptions.ExecutionDoesNotExist:
             return ExecutionStatus()
-        return ExecutionStatus(told["status"], told.get("stopDate"))
+        return ExecutionStatus(response["status"], response.get("stopDate"))
 
     def start(self, record: RolloutRecord) -> None:
-        """Start the rollout of a record, unless it has started already."""
-        # With the same name and input a running execution answers again; an ended one says that it exists.
+        """Start the rollout of a record, unless it has already started."""
+        # A running execution with the same name and input returns success again; an ended one raises this error.
         with suppress(self._client.exceptions.ExecutionAlreadyExists):
             self._client.start_execution(
                 stateMachineArn=self._machine,

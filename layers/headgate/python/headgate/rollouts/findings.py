@@ -1,4 +1,4 @@
-"""The inquiry that ends a bake or a pause: what signals, alarms, evidence, throttles and a source's limits say now."""
+"""Findings at the end of a bake or pause: signals, alarms, evidence, throttling and limits on the source."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 
 class FindingsCollector:
-    """Gathers what a verdict is about.
+    """Collects the findings for a verdict.
 
     Parameters
     ----------
     cloudwatch, sqs
-        boto3's clients.
+        boto3 clients.
     """
 
     def __init__(self, table: Table, steps: Steps, ledgers: LedgerStore, cloudwatch: Any, sqs: Any) -> None:
@@ -46,16 +46,16 @@ class FindingsCollector:
         self._sources = SourceLimits(cloudwatch, sqs)
 
     def close_and_collect(self, plan: Plan, step: int, bake: int, key: str, state: StateOnRecord) -> Findings:
-        """Close the wait, and gather what is known now.
+        """Close the wait and collect the findings.
 
         Parameters
         ----------
         bake
-            How many bakes of this step came before.
+            Number of earlier bakes of this step.
         key
-            Of the bake's or pause's item.
+            Sort key of the bake or pause.
         state
-            What the target's driver knows of it.
+            State of the target from its driver.
         """
         record = self._steps.close_wait(plan.rollout_id, key)
         if record is None:
@@ -66,7 +66,7 @@ class FindingsCollector:
         firing = self._alarms.firing_since(plan.guards.alarms, already=already, since=since)
         ledger = self.last_look(plan, None if is_pause(key) else step, state)
         candidate_throttled, stable_throttled, beyond_limits = Arm(), Arm(), ""
-        if not signals:  # Otherwise the verdict need not wait for CloudWatch.
+        if not signals:  # A signal already decides; skip CloudWatch.
             counted_as_errors = plan.guards.evidence == "cloudwatch" and plan.guards.errors
             if state and not counted_as_errors:
                 versions = [state["candidate"], state["stable"]]
@@ -86,7 +86,7 @@ class FindingsCollector:
         )
 
     def last_look(self, plan: Plan, baked: int | None, state: StateOnRecord) -> Ledger | None:
-        """The ledger after a look at all that has been counted, what CloudWatch has by now included.
+        """Return the ledger after a look at all counts, including the current ones of CloudWatch.
 
         Parameters
         ----------
@@ -96,8 +96,8 @@ class FindingsCollector:
         terms, now = JudgeTerms.of(plan.guards), now_ms()
         ledger = self._ledgers.look(plan.rollout_id, terms, at_least=1)
         if baked is not None and (ledger is None or baked not in ledger.since):
-            # A bake that was over before its Baker came, or does not bake at all, has not begun to count: its requests
-            # must not be taken for the step before.
+            # This bake ended before its Bake function ran, or had no duration, so its counts have not begun. They must
+            # not be added to the previous step.
             revisions = {"candidate": state["candidate"], "stable": state["stable"]}
             ledger = self._ledgers.open(plan, **revisions, step=baked, since=state["shiftedAt"])
         if ledger is None or not plan.guards.ask_cloudwatch:
@@ -106,17 +106,17 @@ class FindingsCollector:
         return self._ledgers.amend(plan.rollout_id, lambda ledger: count_points(ledger, terms, points, now))
 
     def forgive(self, plan: Plan, findings: Findings) -> Findings:
-        """Forget what was held against a candidate that goes on in spite of it: it starts from a clean slate.
+        """Discard the evidence against a candidate that an operator lets continue.
 
         Returns
         -------
         Findings
-            With what the evidence has said since they were gathered as heard: that is forgiven as well.
+            The findings, with later signals from the same evidence marked as heard.
         """
         if findings.ledger is None:
             return findings
         self._ledgers.restart(plan.rollout_id)
         record = self._table.rollout(plan.rollout_id)
         signals = record.signals if record else {}
-        said = {f"{kind}-{findings.ledger.restarts}" for kind in ("evidence", "promote-early")} & signals.keys()
-        return findings._replace(heard=[*findings.heard, *sorted(said)])
+        discarded = {f"{kind}-{findings.ledger.restarts}" for kind in ("evidence", "promote-early")} & signals.keys()
+        return findings._replace(heard=[*findings.heard, *sorted(discarded)])

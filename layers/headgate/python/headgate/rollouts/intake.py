@@ -1,7 +1,7 @@
-"""Intake: takes requests from the queues, stores each one and starts it where its target is free.
+"""Intake: reads requests from the queues, stores each one and starts it if its target is free.
 
-A request for a busy target is stored in line and acknowledged. One that cannot be read goes to the dead-letter queue at
-once, with the reason; trying it again would not mend it.
+A request for a busy target is stored in line and acknowledged. An invalid request goes to the dead-letter queue with
+the reason at once, because a retry would not help.
 """
 
 from __future__ import annotations
@@ -32,41 +32,41 @@ RequestMessage = dict[str, Any]
 """A record of an SQS event (https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html)."""
 
 MAX_MESSAGE_BYTES = 100_000
-"""A request and its plan go through the machine together, in payloads of 262,144 bytes at most
-(https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html), while a message may have 1 MiB."""
+"""Maximum size of a request. Together with its plan it must fit into the machine's payloads of 262,144 bytes
+(https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html). A message may have 1 MiB."""
 
 LETTER_REASON_CHARACTERS = 1000
-"""Characters of a refusal's reason that its dead letter carries."""
+"""Characters of the reason in a dead letter."""
 
 REQUEST_EVENTS = ("Rollout Requested", "Undo Requested")
-"""The events that ask for a rollout. Others have their own way in, and would be misread here."""
+"""Events that request a rollout. Other events do not belong in these queues."""
 
 LETTER_BYTES, LETTER_ATTRIBUTES = 1024 * 1024, 10
-"""What SQS takes of a message, attributes included, and of message attributes.
+"""Maximum bytes of a message including attributes, and maximum number of attributes.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 """
 
 VISIBILITY_ENTRIES = 10
-"""What ChangeMessageVisibilityBatch takes at once.
+"""Maximum entries per call of ChangeMessageVisibilityBatch.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibilityBatch.html
 """
 
 FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 5, 180
-"""How long a message that failed stays away: after the first time, and at most."""
+"""Delay until a failed message is delivered again: after the first failure, and at most."""
 
 RESERVE_MS = 12_000
-"""Nothing is begun with less time left: a throttled call takes about nine seconds until it gives up."""
+"""Minimum time left to begin with a message: a throttled call takes about nine seconds until it fails."""
 
 ANSWER_MS = 2_500
-"""With less time left than this, the queue is not told when messages come again: that call takes up to two seconds."""
+"""Minimum time left to set the visibility of failed messages: that call takes up to two seconds."""
 
 START_DELIVERIES = 3
-"""Deliveries after which a stored request is left to the warden.
+"""Deliveries after which the warden starts a stored request.
 
-SQS counts one that had no time for the start like one whose start was throttled. It costs nothing but the wait for the
-next sweep, a minute at most.
+SQS counts a delivery without time for the start like one whose start was throttled. The only cost is the wait for the
+next sweep, at most a minute.
 """
 
 _INVALID_CHARACTERS = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -74,44 +74,44 @@ _INVALID_CHARACTERS = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U
 
 
 def is_fifo(message: RequestMessage) -> bool:
-    """Whether a message came from a FIFO queue; a standard queue's message may have a group as well (fair queues)."""
+    """Return whether a message came from a FIFO queue. Standard queues may have message groups too (fair queues)."""
     return str(message["eventSourceARN"]).endswith(".fifo")
 
 
 def receives(message: RequestMessage) -> int:
-    """How often a message has been delivered, this time included."""
+    """Return the number of deliveries of a message, including this one."""
     return int(message["attributes"]["ApproximateReceiveCount"])
 
 
 def delay_seconds(message: RequestMessage) -> int:
-    """How long a message that has failed stays away: twice as long each time.
+    """Return the delay until a failed message is delivered again. It doubles each time.
 
-    What fails is most often a throttled call, for which a few seconds are enough; an outage of the table takes longer,
-    and a queue that came back every few seconds would use up its deliveries before the end of it.
+    Most failures are throttled calls, for which a few seconds are enough. An outage of the table takes longer, and
+    deliveries every few seconds would reach the maximum receive count before its end.
     """
     return int(min(FIRST_DELAY_SECONDS * 2 ** (receives(message) - 1), MAX_DELAY_SECONDS))
 
 
 def in_processing_order(messages: list[RequestMessage]) -> list[RequestMessage]:
-    """A batch in the order in which it is worked through: those first that have been delivered most often.
+    """Return the messages of a batch in processing order: those with the most deliveries first.
 
-    So whatever is handed back for want of time is among the first of its next batch, and not handed back for ever. The
-    FIFO queue delivers one message at a time, which needs no order here.
+    So a message that is returned for lack of time is among the first in its next batch. The FIFO queue delivers one
+    message at a time and needs no order here.
     """
     return sorted(messages, key=receives, reverse=True)
 
 
 class Intake:
-    """Takes batches of messages in.
+    """Processes batches of request messages.
 
     Parameters
     ----------
     queues
-        boto3's client of SQS, for dead letters.
+        boto3 client for SQS, for dead letters.
     hurried
-        A client of SQS for the last call before the answer, which is worth no more time than two seconds.
+        SQS client with a short timeout, for the last call before the response.
     environment
-        Names the queues.
+        Has the URLs of the queues.
     """
 
     def __init__(
@@ -125,17 +125,17 @@ class Intake:
         self._environment = environment
 
     def take(self, batch: list[RequestMessage], milliseconds_left: Callable[[], int]) -> list[str]:
-        """Store every request of a batch, then start those that may.
+        """Store every request of a batch, then start those whose target is free.
 
         Parameters
         ----------
         milliseconds_left
-            How much time this invocation has left.
+            Returns the time that this invocation has left.
 
         Returns
         -------
         list
-            Ids of the messages that must come again: they failed, or there was no time for them.
+            Ids of the messages to deliver again: they failed, or there was no time for them.
         """
         failures, held = Failures(), []
         for message in in_processing_order(batch):
@@ -145,8 +145,8 @@ class Intake:
             try:
                 if record := self._store(message):
                     held.append((message, record))
-            except Exception:  # noqa: BLE001 - whatever it is, it is this message's alone
-                logger.exception("message could not be taken in", message_id=message["messageId"])
+            except Exception:  # noqa: BLE001 - a failure concerns only this message
+                logger.exception("message could not be processed", message_id=message["messageId"])
                 failures.add(message)
         for message, record in held:
             late = milliseconds_left() < RESERVE_MS
@@ -156,11 +156,11 @@ class Intake:
                 failures.hand_back(message)
             else:
                 failures.add(message)
-        self._tell_when_they_come_again(failures, batch, milliseconds_left)
+        self._delay_failures(failures, batch, milliseconds_left)
         return failures.message_ids()
 
     def _store(self, message: RequestMessage) -> RolloutRecord | None:
-        """Store one request; its record if it holds its target's lock, and is to be started."""
+        """Store one request. Return its record if it holds its target's lock and must be started."""
         body: Any = None
         try:
             body = read_body(message)
@@ -171,22 +171,22 @@ class Intake:
         logger.append_keys(rollout_id=request.id)
         admission = self.locks.admit(request, self.executions.arn_for(request.id))
         logger.info("request admitted", lock=admission.lock, target=request.target.key)
-        # As it was stored first: a duplicate may say something else under the same id.
+        # Read the stored request: a duplicate with the same id may have other contents.
         return self.table.rollout(request.id) if admission.lock == "held" else None
 
     def _resolve(self, asked: RolloutRequest | UndoRequest) -> RolloutRequest:
-        """The rollout that is asked for; RequestRefused if an undo finds nothing to undo."""
+        """Return the requested rollout. Raise RequestRefused if there is nothing to undo."""
         if not isinstance(asked, UndoRequest):
             return asked
         known = self.table.rollout(asked.id)
         if known and known.request:
-            # Delivered again: what it undid is not the last promotion any more.
+            # Delivered again: the promotion that it undid may no longer be the last one.
             return RolloutRequest.model_validate(known.request)
         last = self.locks.last_promoted(asked.target.key)
         return undo_rollout(asked, Promotion(last.id, last.stable) if last else None)
 
     def _refuse(self, message: RequestMessage, body: Any, reason: str) -> None:
-        """Announce the refusal and keep the message where its sender can find it."""
+        """Announce the refusal and send the message to the dead-letter queue, where its sender can find it."""
         logger.warning("request refused", reason=reason)
         rollout_id = refused_id(body, message["messageId"])
         self.locks.refuse(rollout_id, self.executions.arn_for(rollout_id), reason)
@@ -194,65 +194,64 @@ class Intake:
         self.queues.send_message(QueueUrl=url, **dead_letter(message, reason))
 
     def _start(self, record: RolloutRecord) -> bool:
-        """Start a stored request's rollout; False where that fails."""
+        """Start the rollout of a stored request. Return False if that fails."""
         try:
             self.executions.start(record)
-        except Exception:  # noqa: BLE001 - throttled, most likely; the request is stored and holds its lock
+        except Exception:  # noqa: BLE001 - probably throttled; the request is stored and holds its lock
             logger.exception("rollout could not be started", execution=record.execution)
             return False
         return True
 
-    def _tell_when_they_come_again(
+    def _delay_failures(
         self, failures: Failures, batch: list[RequestMessage], milliseconds_left: Callable[[], int]
     ) -> None:
-        """Tell the queue of a batch when its failures become visible; otherwise that is after its visibility timeout.
+        """Set when the failed messages become visible. The default is the visibility timeout of the queue.
 
-        Three minutes of waiting are all that a failure of this call costs, so it fails nothing else.
+        If this call fails, the only effect is a wait of three minutes, so its errors are only logged.
         """
         try:
             for entries in failures.visibilities():
                 if milliseconds_left() < ANSWER_MS:
-                    logger.warning("no time to tell the queue when messages come again", messages=len(entries))
+                    logger.warning("no time left to set the visibility of failed messages", messages=len(entries))
                     return
                 url = self._environment.requests(fifo=is_fifo(batch[0]))
-                told = self.hurried.change_message_visibility_batch(QueueUrl=url, Entries=entries)
-                if refused := told.get("Failed"):
-                    logger.warning("messages come again after the queue's visibility timeout", refused=refused)
-        except Exception:  # noqa: BLE001 - no failure of this call changes the batch's answer
-            logger.exception("the queue could not be told when messages come again")
+                response = self.hurried.change_message_visibility_batch(QueueUrl=url, Entries=entries)
+                if refused := response.get("Failed"):
+                    logger.warning("messages become visible after the visibility timeout of the queue", refused=refused)
+        except Exception:  # noqa: BLE001 - errors of this call do not change the response
+            logger.exception("the visibility of failed messages could not be set")
 
 
 def _is_left_to_the_warden(message: RequestMessage) -> bool:
-    """Whether a stored request has come often enough: the sweep starts it, and a good one is no dead letter."""
+    """Return whether a stored request stays with the warden. A valid request must not become a dead letter."""
     return receives(message) >= START_DELIVERIES
 
 
 class Failures:
-    """The messages of a batch that must come again: what failed after a while, what was not begun at once.
+    """Messages of a batch to deliver again: failed ones after a delay, and those that were not begun at once.
 
-    Not Powertools' batch processors: importing them takes more than the init limit leaves, and they know neither a
-    message that is handed back nor one that fails after others were processed.
+    Powertools' batch processors do not fit: their import exceeds the init time limit, and they support neither
+    messages that are returned unprocessed nor messages that fail after others were processed.
     """
 
     def __init__(self) -> None:
         self._delays: list[tuple[RequestMessage, int]] = []
 
     def add(self, message: RequestMessage) -> None:
-        """Note that a message failed."""
+        """Record that a message failed."""
         self._delays.append((message, delay_seconds(message)))
 
     def hand_back(self, message: RequestMessage) -> None:
-        """Note that nothing was begun with a message: nothing has to get better before it comes again."""
+        """Record that a message was not begun, so that it needs no delay."""
         self._delays.append((message, 0))
 
     def message_ids(self) -> list[str]:
-        """Their ids, for the answer to the event source mapping."""
+        """Return the message ids for the response to the event source mapping."""
         return [message["messageId"] for message, _ in self._delays]
 
     def visibilities(self) -> Iterator[list[dict[str, Any]]]:
-        """When each becomes visible again, as entries for ChangeMessageVisibilityBatch."""
-        # Beside a failure nothing comes again at once: its cause is most often not one message's alone, and SQS counts
-        # deliveries.
+        """Yield lists of entries for ChangeMessageVisibilityBatch."""
+        # After a failure, delay all messages: the cause often affects more than one, and SQS counts deliveries.
         least = FIRST_DELAY_SECONDS if any(delay for _, delay in self._delays) else 0
         entries = [
             {"Id": str(number), "ReceiptHandle": message["receiptHandle"], "VisibilityTimeout": max(delay, least)}
@@ -263,12 +262,12 @@ class Failures:
 
 
 def read_body(message: RequestMessage) -> Any:
-    """The JSON in a message.
+    """Parse the JSON in a message.
 
     Raises
     ------
     RequestRefused
-        If it is none, or too long: it would fail at each delivery.
+        If it is not JSON, or too long. It would fail at each delivery.
     """
     if (size := len(message["body"].encode())) > MAX_MESSAGE_BYTES:
         raise RequestRefused(f"the message: has {size:,} bytes; {MAX_MESSAGE_BYTES:,} are allowed")
@@ -279,12 +278,12 @@ def read_body(message: RequestMessage) -> Any:
 
 
 def read_asked(body: Any, message_id: str) -> RolloutRequest | UndoRequest:
-    """What a message asks for: it is an EventBridge event, or the detail of a Rollout Requested alone.
+    """Read the request in a message: an EventBridge event, or only the detail of a Rollout Requested event.
 
     Raises
     ------
     RequestRefused
-        If it cannot be read.
+        If it is not valid.
     """
     if not isinstance(body, dict) or "detail-type" not in body:
         return read_request(body, message_id)
@@ -293,13 +292,13 @@ def read_asked(body: Any, message_id: str) -> RolloutRequest | UndoRequest:
             f"detail-type: must be {' or '.join(REQUEST_EVENTS)}; other events go to the bus "
             f"(given {shown_value(kind)})"
         )
-    # An event that was sent by hand may have none, or one that no rollout can have.
+    # An event that was sent manually may have no id, or one that is not a valid rollout id.
     detail, default_id = body.get("detail"), body["id"] if is_rollout_id(body.get("id")) else message_id
     return read_undo(detail, default_id) if kind == "Undo Requested" else read_request(detail, default_id)
 
 
 def refused_id(body: Any, message_id: str) -> str:
-    """The id under which a refusal is announced: the request's own, its event's, or the message's."""
+    """Return the id for the announcement of a refusal: that of the request, the event or the message."""
     is_event = isinstance(body, dict) and "detail-type" in body
     detail = body.get("detail", body) if isinstance(body, dict) else {}
     given = detail.get("id") if isinstance(detail, dict) else None
@@ -308,9 +307,9 @@ def refused_id(body: Any, message_id: str) -> str:
 
 
 def dead_letter(message: RequestMessage, reason: str) -> dict[str, Any]:
-    """A refused message as SendMessage takes it, without the queue: its sender finds the reason beside it.
+    """Return the parameters of SendMessage for a refused message, without the queue URL.
 
-    It keeps its trace header, its group, and its own attributes as far as SQS takes them beside the reason.
+    The reason is a message attribute. The trace header, the group and other attributes are kept, as far as SQS allows.
     """
     letter: dict[str, Any] = {"MessageBody": message["body"], "MessageAttributes": _letter_attributes(message, reason)}
     if trace := message["attributes"].get("AWSTraceHeader"):
@@ -318,18 +317,21 @@ def dead_letter(message: RequestMessage, reason: str) -> dict[str, Any]:
     if group := message["attributes"].get("MessageGroupId"):
         letter["MessageGroupId"] = group
     if is_fifo(message):
-        # Not the sender's own: that need be unique within its group only, and a letter too many is no letter lost.
+        # Not the sender's deduplication id: it need only be unique within its group, so dead letters could get lost.
         letter["MessageDeduplicationId"] = message["messageId"]
     return letter
 
 
 def _letter_attributes(message: RequestMessage, reason: str) -> dict[str, Any]:
-    """The attributes of a dead letter, the reason first; none where the body leaves no room."""
-    told = {"DataType": "String", "StringValue": _INVALID_CHARACTERS.sub("\ufffd", reason[:LETTER_REASON_CHARACTERS])}
+    """Return the attributes of a dead letter, the reason first; none if the body leaves no room."""
+    text = _INVALID_CHARACTERS.sub("\ufffd", reason[:LETTER_REASON_CHARACTERS])
+    reason_attribute = {"DataType": "String", "StringValue": text}
     given = {name: _letter_attribute(value) for name, value in message.get("messageAttributes", {}).items()}
     room = LETTER_BYTES - len(message["body"].encode())
     kept: dict[str, Any] = {}
-    for name, value in ({"reason": told} | {name: given[name] for name in given if name != "reason"}).items():
+    for name, value in (
+        {"reason": reason_attribute} | {name: given[name] for name in given if name != "reason"}
+    ).items():
         room -= sum(len(part if isinstance(part, bytes) else part.encode()) for part in (name, *value.values()))
         if room < 0 or len(kept) == LETTER_ATTRIBUTES:
             break
@@ -338,7 +340,7 @@ def _letter_attributes(message: RequestMessage, reason: str) -> dict[str, Any]:
 
 
 def _letter_attribute(given: dict[str, Any]) -> dict[str, Any]:
-    """An attribute of a message of an event, as SendMessage takes it."""
+    """Convert a message attribute of an event to the format of SendMessage."""
     if given.get("binaryValue") is not None:
         return {"DataType": given["dataType"], "BinaryValue": base64.b64decode(given["binaryValue"])}
     return {"DataType": given["dataType"], "StringValue": given["stringValue"]}

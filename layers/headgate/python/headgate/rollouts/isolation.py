@@ -1,4 +1,4 @@
-"""Many rollouts in one invocation: one that fails must not keep a function from the others."""
+"""Isolation of rollouts in one invocation: a failure of one does not affect the others."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ if TYPE_CHECKING:
 
 
 class IsolatedBlock(Protocol):
-    """Around what is done for one rollout, whose id its log entries carry."""
+    """Context manager for the work on one rollout. Log entries have the rollout's id."""
 
-    def __call__(self, rollout_id: str, told: str) -> AbstractContextManager[None]:
-        """``told`` is what the log says of a failure."""
+    def __call__(self, rollout_id: str, message: str) -> AbstractContextManager[None]:
+        """Return the context manager; ``message`` is logged on failure."""
 
 
 @contextmanager
 def isolated() -> Iterator[IsolatedBlock]:
-    """Try each rollout by itself: a failure is logged and kept, and the next one has its turn.
+    """Handle each rollout separately: a failure is logged and kept, and the next rollout follows.
 
     Raises
     ------
     ExceptionGroup
-        At the end, with all failures, so that the caller tries again.
+        At the end, with all failures, so that the caller retries.
     """
     failures: list[tuple[str, Exception]] = []
 
     @contextmanager
-    def trying(rollout_id: str, told: str) -> Iterator[None]:
+    def trying(rollout_id: str, message: str) -> Iterator[None]:
         with logger.append_context_keys(rollout_id=rollout_id):
             try:
                 yield
-            except Exception as failure:  # noqa: BLE001 - raised below, all together
-                logger.exception(told)
+            except Exception as failure:  # noqa: BLE001 - raised below in a group
+                logger.exception(message)
                 failures.append((rollout_id, failure))
 
     yield trying
     if failures:
-        told = "; ".join(f"{rollout_id}: {failure}" for rollout_id, failure in failures)
-        raise ExceptionGroup(told, [failure for _, failure in failures])
+        message = "; ".join(f"{rollout_id}: {failure}" for rollout_id, failure in failures)
+        raise ExceptionGroup(message, [failure for _, failure in failures])

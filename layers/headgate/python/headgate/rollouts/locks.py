@@ -1,6 +1,6 @@
-"""The lock of each target: who owns it, which request gets it or waits in line for it, and the rollout's beginning.
+"""Target locks: their owners, the admission of requests, and the beginning of rollouts.
 
-``settlement`` has the other end: how a lock is taken over, handed on and freed.
+The module ``settlement`` takes over, passes on and releases locks.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 HELD_LOCKS = "held-locks"
-"""The sparse index of the locks that somebody holds."""
+"""The sparse index of held locks."""
 
 
 class Admission(NamedTuple):
-    """What became of a request: it holds the lock, waits in line, is a duplicate, or was refused (busy)."""
+    """Result of a request: it holds the lock, waits in line, is a duplicate, or was refused (busy)."""
 
     lock: Literal["held", "waits", "duplicate", "refused"]
     epoch: int = 0
@@ -35,39 +35,39 @@ class Admission(NamedTuple):
 
 
 class Locks:
-    """Knows who owns the targets, admits requests to them, and begins rollouts."""
+    """Finds the owners of targets, admits requests, and begins rollouts."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     def held(self) -> dict[str, str]:
-        """The targets whose lock is held, with the id of the rollout that owns it. An index may be a little late."""
+        """Return the targets with a held lock and the rollout that owns it. The index is eventually consistent."""
         locks = self._table.query("held = :yes", {":yes": "yes"}, IndexName=HELD_LOCKS)
         return {keys.target_key_in(lock["pk"]): lock["owner"] for lock in locks}
 
     def owners(self) -> list[str]:
-        """Ids of the rollouts that hold a lock now."""
+        """Return the ids of the rollouts that hold a lock."""
         return list(self.held().values())
 
     def owner_of_alias(self, alias_key: str) -> str | None:
-        """The rollout that moves an alias, as its target or as what a consumer's mapping points at."""
+        """Return the rollout that moves an alias, as its target or behind a consumer's mapping."""
         return self._table.lock(alias_key).owner or (self._mark_on(alias_key) or {}).get("owner")
 
     def last_promoted(self, target_key: str) -> RolloutRecord | None:
-        """The record of the last rollout that was promoted on a target."""
+        """Return the record of the last rollout that was promoted on a target."""
         last = self._table.lock(target_key).last
         return self._table.rollout(last) if last else None
 
     def admit(self, request: RolloutRequest, execution: str) -> Admission:
-        """Store a request and take its target's lock, or a place in line; one transaction.
+        """Store a request and take its target's lock or a place in line, in one transaction.
 
         Parameters
         ----------
         request
             A valid request.
         execution
-            ARN of the execution that carries it out. Admitting the same request for the same execution again changes
-            nothing and answers the same; for another execution it is a duplicate.
+            ARN of the execution that carries it out. A repeated call for the same execution changes nothing and returns
+            the same result. For another execution the request is a duplicate.
         """
         return retry_lost_writes(request.target.key, lambda: self._admit_once(request, execution))
 
@@ -77,7 +77,7 @@ class Locks:
         lock = self._table.lock(request.target.key)
         record = {
             "targetKey": request.target.key,
-            # As text: a request may hold numbers that DynamoDB cannot hold.
+            # JSON text, because DynamoDB cannot store every JSON number.
             "request": json.dumps(request.to_wire()),
             "execution": execution,
             "createdAt": now_iso(),
@@ -113,12 +113,12 @@ class Locks:
         return Admission("waits")
 
     def refuse(self, rollout_id: str, execution: str, reason: str) -> None:
-        """Record a request that nothing can be done with; a rollout of the same id is left as it is."""
+        """Record an invalid request. A rollout with the same id stays unchanged."""
         with suppress(WriteConflict):
             self._table.transact(*self._table.put_refusal(rollout_id, {"execution": execution}, reason, {}))
 
     def begin(self, plan: Plan, execution: str, epoch: int) -> None:
-        """Record that a rollout which holds the lock has started, with its plan.
+        """Record that a rollout has started, with its plan. The rollout must hold the lock.
 
         Raises
         ------
@@ -126,16 +126,16 @@ class Locks:
             If another rollout moves the same alias.
         """
         if self._has_begun(plan, execution):
-            return  # A retry whose first answer was lost.
+            return  # A retry whose first response was lost.
         fence = Fence.of(plan, epoch)
-        standing, left_behind = self._marks_on(plan)
-        self._refuse_taken_alias(plan, standing)
+        current, stale = self._marks_on(plan)
+        self._refuse_taken_alias(plan, current)
         try:
-            self._begin(plan, execution, fence, left_behind)
+            self._begin(plan, execution, fence, stale)
         except (LockLost, WriteConflict):
             if self._has_begun(plan, execution):
                 return
-            # Which of its conditions did not hold: the rollout's own lock, the alias's, or none of them any more?
+            # Find the condition that did not hold: the rollout's own lock or the alias's. The cause may also be gone.
             self._table.require_lock(fence)
             self._refuse_taken_alias(plan, self._marks_on(plan)[0])
             raise contended(plan.rollout_id) from None
@@ -144,8 +144,8 @@ class Locks:
         record = self._table.running(plan.rollout_id)
         return record is not None and record.execution == execution
 
-    def _begin(self, plan: Plan, execution: str, fence: Fence, left_behind: dict[str, Any] | None) -> None:
-        """Write the beginning; of a consumer's rollout also its mark on the alias, over one that was left behind."""
+    def _begin(self, plan: Plan, execution: str, fence: Fence, stale: dict[str, Any] | None) -> None:
+        """Write the beginning, and for a consumer also the mark on its alias, which may replace a stale one."""
         detail = {
             "target": plan.target.key,
             "steps": [step.to_wire() for step in plan.steps],
@@ -158,7 +158,7 @@ class Locks:
             through = {"throughKey": plan.alias.key}
             owner = {"owner": plan.rollout_id}
             marking = [
-                self._table.put(keys.target_pk(plan.alias.key), keys.THROUGH_SK, owner, over=left_behind),
+                self._table.put(keys.target_pk(plan.alias.key), keys.THROUGH_SK, owner, over=stale),
                 self._table.check_free(plan.alias.key),
             ]
         guarded = (keys.alarm_pk(alarm) for alarm in set(plan.guards.alarms))
@@ -176,11 +176,11 @@ class Locks:
         )
 
     def _mark_on(self, alias_key: str) -> dict[str, Any] | None:
-        """The item that says which consumer's rollout moves an alias."""
+        """Return the item that names the consumer's rollout that moves an alias."""
         return self._table.get(keys.target_pk(alias_key), keys.THROUGH_SK)
 
     def _marks_on(self, plan: Plan) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-        """The mark on a plan's alias: one that stands, or one that a rollout which does not go on has left behind."""
+        """Return the current mark on a plan's alias, or a stale one of a rollout that no longer runs."""
         mark = self._mark_on(plan.alias.key)
         if mark and mark["owner"] != plan.rollout_id:
             record = self._table.rollout(mark["owner"])
@@ -188,13 +188,13 @@ class Locks:
                 return None, mark
         return mark, None
 
-    def _refuse_taken_alias(self, plan: Plan, standing: dict[str, Any] | None) -> None:
-        """Refuse a plan whose alias another rollout moves, whether as its target or behind a consumer."""
-        owner = standing["owner"] if standing else None
+    def _refuse_taken_alias(self, plan: Plan, current: dict[str, Any] | None) -> None:
+        """Refuse a plan whose alias another rollout moves, as its target or behind a consumer."""
+        owner = current["owner"] if current else None
         if plan.through and owner is None:
             owner = self._table.lock(plan.alias.key).owner
         if owner not in (None, plan.rollout_id):
-            raise RequestRefused(f"target: {plan.alias.key} is being moved by rollout {owner}; wait for its end")
+            raise RequestRefused(f"target: {plan.alias.key} is in use by rollout {owner}; wait until it ends")
 
 
 def _readmit(known: RolloutRecord, execution: str) -> Admission:

@@ -1,6 +1,6 @@
-"""The outbox: what the table's stream delivers of it goes to the bus, at least once, with the id that each event has.
+"""The outbox: publishes its records from the table's stream on the bus, at least once, each event with the same id.
 
-A record that cannot be read, or that the bus refuses for good, is put aside: it holds up no other.
+A record that cannot be read, or that the bus rejects permanently, is set aside so that it does not block others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 ENTRIES_PER_CALL, BYTES_PER_CALL = 10, 240_000
-"""PutEvents takes 10 entries, which it says are 256 KB at most together.
+"""PutEvents accepts 10 entries and 256 KB per call.
 
 https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
 """
@@ -32,14 +32,14 @@ REFUSED_CODES = (
     "ValidationException",
     "RequestEntityTooLarge",
 )
-"""Error codes of an entry, or of a call, that the bus will never take; any other error is worth another try.
+"""Error codes of an entry or a call that are permanent. Other errors are retried.
 
 https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsResultEntry.html
 """
 
 
 class Announcement(NamedTuple):
-    """A record of the stream, and the entry of PutEvents that it comes to, or why it comes to none."""
+    """A record of the stream with its PutEvents entry, or the reason why it has none."""
 
     record: dict[str, Any]
     entry: dict[str, Any] | None = None
@@ -47,12 +47,12 @@ class Announcement(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes as PutEvents counts them: the detail is ASCII, and the names beside it are short."""
+        """Size as PutEvents counts it. The detail is ASCII, and the other fields are short."""
         return sum(len(value) for value in (self.entry or {}).values())
 
 
 class NotTaken(Exception):  # noqa: N818
-    """A record can be neither published nor put aside now."""
+    """A record can be neither published nor set aside now."""
 
     def __init__(self, record: dict[str, Any]) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Outbox:
     Parameters
     ----------
     events
-        boto3's client of EventBridge.
+        boto3 client for EventBridge.
     bus
         Name of the event bus.
     """
@@ -76,13 +76,13 @@ class Outbox:
         self._undelivered = undelivered
 
     def publish(self, records: Iterable[dict[str, Any]]) -> list[str]:
-        """Publish in the order of the stream, as far as the bus takes it.
+        """Publish records in stream order, until the bus does not accept one.
 
         Returns
         -------
         list
-            The sequence number of the first record that is neither published nor put aside, from which the stream is
-            to deliver again; empty if there is none.
+            The sequence number of the first record that was neither published nor set aside. The stream delivers again
+            from there. Empty if all records are done.
         """
         try:
             for chunk in _in_chunks(map(self._read, records)):
@@ -92,14 +92,14 @@ class Outbox:
         return []
 
     def _read(self, record: dict[str, Any]) -> Announcement:
-        """What a record of the stream comes to."""
+        """Read a record of the stream."""
         try:
             return Announcement(record, self._entry_of(record))
-        except Exception as error:  # noqa: BLE001 - any failure concerns this record alone
+        except Exception as error:  # noqa: BLE001 - a failure concerns only this record
             return Announcement(record, fault=f"the record cannot be read: {error!r}")
 
     def _entry_of(self, record: dict[str, Any]) -> dict[str, Any]:
-        """An outbox item as an entry of PutEvents."""
+        """Convert an outbox item to a PutEvents entry."""
         item = from_item(record["dynamodb"]["NewImage"])
         return {
             "EventBusName": self._bus,
@@ -109,14 +109,14 @@ class Outbox:
         }
 
     def _publish(self, chunk: list[Announcement]) -> None:
-        """Put entries on the bus; where it refuses a whole call for good, each by itself.
+        """Send entries to the bus. If it rejects a whole call permanently, send each entry separately.
 
         Raises
         ------
         NotTaken
-            If the bus does not take one of them now, or one that it will never take cannot be put aside.
+            If the bus does not accept an entry now, or a permanently rejected one cannot be set aside.
         ClientError
-            If it does not take the call now.
+            If the call fails and can be retried.
         """
         try:
             results = iter(self._put([each.entry for each in chunk if each.entry]))
@@ -124,7 +124,7 @@ class Outbox:
             if error.response["Error"]["Code"] not in REFUSED_CODES:
                 raise
             if len(chunk) == 1:
-                self._keep(chunk[0].record, f"the bus refuses it: {error}")
+                self._keep(chunk[0].record, f"the bus rejected it: {error}")
                 return
             for each in chunk:
                 self._publish([each])
@@ -134,18 +134,18 @@ class Outbox:
                 self._keep(each.record, fault)
 
     def _put(self, entries: list[dict[str, Any]]) -> list[Any]:
-        """What the bus says of each entry."""
+        """Return the result for each entry."""
         return list(self.events.put_events(Entries=entries)["Entries"]) if entries else []
 
     def _keep(self, record: dict[str, Any], reason: str) -> None:
-        """Put a record aside for a person to look at; NotTaken where that fails."""
-        logger.error("an event is put aside", reason=reason, keys=record.get("dynamodb", {}).get("Keys"))
+        """Set a record aside for an operator. Raise NotTaken if that fails."""
+        logger.error("an event is set aside", reason=reason, keys=record.get("dynamodb", {}).get("Keys"))
         if not self._undelivered.put_aside(record, reason):
             raise NotTaken(record)
 
 
 def _in_chunks(announced: Iterable[Announcement]) -> Iterator[list[Announcement]]:
-    """As many together as one call takes."""
+    """Yield as many records as one call accepts."""
     chunk: list[Announcement] = []
     for each in announced:
         if len(chunk) == ENTRIES_PER_CALL or (chunk and sum(a.size for a in chunk) + each.size > BYTES_PER_CALL):
@@ -157,11 +157,11 @@ def _in_chunks(announced: Iterable[Announcement]) -> Iterator[list[Announcement]
 
 
 def _refusal_in(result: dict[str, Any], record: dict[str, Any]) -> str:
-    """Why the bus will never take a record; empty if it has taken it."""
+    """Return why the bus permanently rejected a record; empty if it accepted it."""
     if "ErrorCode" not in result:
         return ""
-    told = f"{result['ErrorCode']}: {result.get('ErrorMessage')}"
+    reason = f"{result['ErrorCode']}: {result.get('ErrorMessage')}"
     if result["ErrorCode"] not in REFUSED_CODES:
-        logger.warning("event was not taken", reason=told)
+        logger.warning("the bus did not accept an event", reason=reason)
         raise NotTaken(record)
-    return f"the bus refuses it: {told}"
+    return f"the bus rejected it: {reason}"

@@ -1,4 +1,4 @@
-"""What the table keeps of a rollout and of a target's lock, as the code reads it.
+"""Records of rollouts and target locks, as read from the table.
 
 Without pydantic: functions that only record progress import this and start sooner.
 """
@@ -33,25 +33,25 @@ ANNOUNCED_AS: dict[TerminalStatus, str] = {
 class RolloutRecord(NamedTuple):
     """The record of a rollout. Another version of Headgate may have written it: attributes may be missing or unknown.
 
-    Times are ISO 8601, and empty if the event has not happened.
+    Times are in ISO 8601, and empty if the event has not happened.
     """
 
     id: str
     status: Status
     execution: str
-    """ARN of the execution that carries the rollout out."""
+    """ARN of the execution that carries out the rollout."""
     target_key: str = ""
     epoch: int = 0
     """The epoch of the target's lock under which the rollout runs; 0 before it has the lock."""
     arrival: int = 0
-    """Its number in the target's line, if it had to wait."""
+    """Number in the target's line, if the rollout had to wait."""
     request: dict[str, Any] = {}
-    """The request as it was admitted; empty if it could not be read."""
+    """The admitted request; empty if it was not readable."""
     plan: dict[str, Any] = {}
     """The plan; empty before the rollout begins."""
     created_at: str = ""
     accepted_at: str = ""
-    """When a request that waited was given the lock."""
+    """Time when a waiting request got the lock."""
     started_at: str = ""
     ended_at: str = ""
     through_key: str = ""
@@ -60,35 +60,35 @@ class RolloutRecord(NamedTuple):
     phase: Phase = "starting"
     step: int = 0
     aim: float | None = None
-    """The weight that the target was last about to get."""
+    """The weight that the last call to the driver should set."""
     state: StateOnRecord | None = None
-    """What the driver knows of the target; None before it has prepared the candidate."""
+    """State of the target from its driver; None before the candidate is prepared."""
     underway: bool = False
-    """Whether the driver must go on from ``state``, whatever state the machine knows."""
+    """True if the driver must continue from ``state`` instead of the machine's state."""
     rolled_back: bool = False
-    """Whether all that is left to do is to give back what the rollout has held."""
+    """True if only the restore is left to do."""
 
     signals: dict[str, Any] = {}
-    """The signals by their id, each as a ``Signal`` on the wire."""
+    """Signals by id, in the JSON form of ``Signal``."""
     heard: list[str] = []
-    """Ids of the signals that decide nothing again."""
+    """Ids of the signals that were handled and have no further effect."""
     token: str | None = None
     """The task token of the open bake or pause."""
     attempt: str = ""
-    """Sorts the attempts of the state that left the token."""
+    """Sort value of the attempt that stored the token."""
     waits_at: str = ""
-    """Sort key of the bake or pause that the token is for."""
+    """Sort key of the bake or pause that the token belongs to."""
     failed: bool = False
-    """Whether the last pause was for a failure, and not for an operator who asked for it."""
+    """True if the last pause was caused by a failure instead of an operator."""
     forced: bool = False
-    """Whether an operator has overruled alarms and evidence."""
+    """True if an operator overruled alarms and evidence."""
     firing: list[str] | None = None
     """The alarms that fired when the last pause ended; None before the first pause."""
     watched_since: str = ""
-    """When the last pause ended."""
+    """Time when the last pause ended."""
 
     reason: str = ""
-    """Why the rollout ended as it did."""
+    """Reason for the outcome."""
     serving: str = ""
     stable: str = ""
     candidate: str = ""
@@ -96,25 +96,25 @@ class RolloutRecord(NamedTuple):
 
     @classmethod
     def of(cls, item: Mapping[str, Any]) -> RolloutRecord:
-        """Read an item; attributes that this version does not know are ignored."""
+        """Read an item. Unknown attributes are ignored."""
         known = {name: item[attribute] for name, attribute in _ATTRIBUTES.items() if attribute in item}
-        # They are kept as text: a request may hold numbers that DynamoDB cannot hold.
+        # JSON text, because DynamoDB cannot store every JSON number.
         documents = {name: json.loads(item[name]) for name in ("request", "plan") if name in item}
         return cls(id=keys.rollout_id_in(item["pk"]), **known | documents)
 
     @property
     def owns_lock(self) -> bool:
-        """Whether the rollout owns its target's lock: it has neither ended nor does it wait in line."""
+        """True if the rollout owns its target's lock: it neither waits in line nor has ended."""
         return self.status in ("accepted", "running")
 
     @property
     def has_ended(self) -> bool:
-        """Whether the rollout has ended, in whatever way."""
+        """True if the rollout has ended, with any outcome."""
         return self.status in ANNOUNCED_AS
 
 
 def _attribute(name: str) -> str:
-    """The attribute of an item that a field is read from."""
+    """Return the name of a field's attribute in the item."""
     first, *others = name.split("_")
     return first + "".join(map(str.title, others))
 
@@ -123,54 +123,54 @@ _ATTRIBUTES = {name: _attribute(name) for name in RolloutRecord._fields if name 
 
 
 class TargetLock(NamedTuple):
-    """The lock of a target. A target that was never rolled out has a free one."""
+    """The lock of a target. It is free if the target was never rolled out."""
 
     target_key: str
     owner: str | None = None
     """Id of the rollout that holds the lock."""
     epoch: int = 0
-    """Rises with each owner, and with each take-over: what acts under a lower one has no effect."""
+    """Rises with each owner and each takeover. Writes under a lower epoch have no effect."""
     arrivals: int = 0
-    """How many requests have ever waited in line."""
+    """Number of requests that have ever waited in line."""
     waiting: int = 0
-    """How many requests wait in line."""
+    """Number of requests that wait in line now."""
     last: str | None = None
     """Id of the rollout that was promoted last."""
     version: int = 0
-    """How often the lock was written; 0 if it was never written."""
+    """Number of writes of the lock; 0 if it was never written."""
 
     @classmethod
     def of(cls, target_key: str, item: Mapping[str, Any] | None) -> TargetLock:
-        """Read an item; attributes that this version does not know are ignored."""
+        """Read an item. Unknown attributes are ignored."""
         kept = ("owner", "epoch", "arrivals", "waiting", "last", "version")
         return cls(target_key=target_key, **{name: item[name] for name in kept if item and name in item})
 
     def to_fields(self) -> dict[str, Any]:
-        """The item's attributes, without its key and version; None for one that is left out."""
-        # A target whose line was never used has no numbers of it.
+        """Return the attributes of the item without key and version. None means that an attribute is left out."""
+        # A target without a line has no counts of it.
         line = {"arrivals": self.arrivals, "waiting": self.waiting} if self.arrivals else {}
         held = "yes" if self.owner else None
         return {"owner": self.owner, "epoch": self.epoch, **line, "last": self.last, "held": held}
 
     def taken_by(self, rollout_id: str) -> TargetLock:
-        """The free lock once a rollout owns it."""
+        """Return the free lock with a rollout as its owner."""
         return self._replace(owner=rollout_id, epoch=self.epoch + 1)
 
     def with_arrival(self) -> TargetLock:
-        """The lock once one more request waits in line."""
+        """Return the lock with one more request in line."""
         return self._replace(arrivals=self.arrivals + 1, waiting=self.waiting + 1)
 
     def taken_over(self) -> TargetLock:
-        """The lock once its owner's execution can have no further effect."""
+        """Return the lock with a new epoch, so that its owner's execution has no further effect."""
         return self._replace(epoch=self.epoch + 1)
 
-    def passed_to(self, heir_id: str, *, promoted: bool) -> TargetLock:
-        """The lock once the next request in line owns it; ``promoted`` says whether its owner has succeeded."""
+    def passed_to(self, next_id: str, *, promoted: bool) -> TargetLock:
+        """Return the lock with the next request in line as its owner; ``promoted`` if the last owner succeeded."""
         ended = self._ended(promoted=promoted)
-        return ended._replace(owner=heir_id, epoch=self.epoch + 1, waiting=self.waiting - 1)
+        return ended._replace(owner=next_id, epoch=self.epoch + 1, waiting=self.waiting - 1)
 
     def freed(self, *, promoted: bool) -> TargetLock:
-        """The lock once nobody owns it; ``promoted`` says whether its owner has succeeded."""
+        """Return the lock without an owner; ``promoted`` if the last owner succeeded."""
         return self._ended(promoted=promoted)._replace(owner=None)
 
     def _ended(self, *, promoted: bool) -> TargetLock:
@@ -178,7 +178,7 @@ class TargetLock(NamedTuple):
 
 
 class Fence(NamedTuple):
-    """What an execution acts under: its writes hold only while its rollout owns the target's lock in this epoch."""
+    """Condition for the writes of an execution: its rollout owns the target's lock in this epoch."""
 
     target_key: str
     rollout_id: str
@@ -186,5 +186,5 @@ class Fence(NamedTuple):
 
     @classmethod
     def of(cls, plan: Plan, epoch: int) -> Fence:
-        """The fence of a rollout's execution."""
+        """Return the fence of a rollout's execution."""
         return cls(plan.target.key, plan.rollout_id, epoch)

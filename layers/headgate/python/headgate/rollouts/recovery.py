@@ -1,4 +1,4 @@
-"""Rescues: how a rollout whose execution has died is brought to its end from outside, with what is on record of it."""
+"""Recovery: ends a rollout whose execution died, from its record."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 
 
 UNSETTLED_METRIC = "UnsettledSeconds"
-"""The metric that says for how long a lock has been held by a rollout that nobody carries out; an alarm reads it."""
+"""Metric for how long a rollout without a running execution has held a lock. An alarm uses it."""
 
 RECOVERY_SECONDS = 20.0
-"""How long a rescue goes on asking for one action; the warden's next sweep is a minute after this one."""
+"""How long a recovery repeats one driver action. The warden's next sweep follows after a minute."""
 
 POLL_SECONDS = 1.0
 
 _DRIVER_ERRORS: dict[str, type[Exception]] = {
     error.__name__: error for error in (LockLost, TargetChanged, TargetNotReady)
 }
-"""Errors of a driver that mean something here, by the name under which Lambda tells them."""
+"""Errors of a driver that a recovery handles, by the error type that Lambda reports."""
 
 
 class Recovery:
-    """Rolls back and closes rollouts that nobody carries out any more.
+    """Rolls back and closes rollouts whose execution died.
 
     Parameters
     ----------
     functions
-        A Lambda client that invokes a driver once. One that has not answered in time is still at work: it is asked
-        again in the next sweep, and not beside itself.
+        A Lambda client that invokes a driver once. After a timeout the driver may still run, so the next sweep calls it
+        again instead of a retry.
     """
 
     def __init__(self, table: Table, settler: Settler, functions: Any) -> None:
@@ -49,29 +49,29 @@ class Recovery:
         self._functions = functions
 
     def rescue(self, record: RolloutRecord, reason: str) -> RolloutRecord | None:
-        """Fence the dead execution off, put its target back, close its record, hand its lock on.
+        """Fence off the dead execution, roll back its target, close its record, and pass on its lock.
 
         Parameters
         ----------
         record
-            The rollout's record as it was read.
+            The rollout's record.
         reason
-            What the record will say of its end; what the driver has to say of it is added.
+            Reason for the end in the record. Errors of the driver are added.
 
         Returns
         -------
         RolloutRecord or None
-            The record of the rollout that the lock went on to and that is to be started, if one waited.
+            The record of the rollout that has the lock now and must be started, if one waited.
 
         Raises
         ------
         LockLost
-            If another rescue was faster.
+            If another recovery was faster.
         TargetNotReady
-            If the target needs longer than this rescue lasts; another one goes on where this one has stopped.
+            If the target needs more time. The next recovery continues from there.
         """
         epoch = self._settler.take_over(record)
-        # As it is from now on: the execution may have gone on, and moved the target, since the record was read.
+        # Read again: before the takeover the execution may have continued and moved the target.
         record = self._table.rollout(record.id) or record
         outcome: TerminalStatus
         state: StateOnRecord
@@ -79,18 +79,18 @@ class Recovery:
             outcome, reason, state = "refused", f"{reason}; nothing was moved", {}
         else:
             outcome, reason, state = self._roll_back(record, record.state, epoch, reason)
-        told = ending_fields(outcome, reason, state)
-        settlement = self._settler.settle(record.id, record.execution, outcome, told, epoch=epoch)
+        fields = ending_fields(outcome, reason, state)
+        settlement = self._settler.settle(record.id, record.execution, outcome, fields, epoch=epoch)
         logger.info("settled", outcome=outcome, reason=reason)
-        return settlement.heir
+        return settlement.next_rollout
 
     def _roll_back(
         self, record: RolloutRecord, state: StateOnRecord, epoch: int, reason: str
     ) -> tuple[TerminalStatus, str, StateOnRecord]:
-        """Let the target's driver put the stable revision back, and give back what the rollout has held.
+        """Call the target's driver for the rollback and the restore.
 
-        What the driver says when it cannot becomes the reason. A rollback is not repeated while a restore is underway:
-        it would take back what the restore has done, and begin the times anew that a restore waits for.
+        If the driver cannot do it, its message becomes the reason. The rollback is not repeated after a restore has
+        begun: it would reverse parts of the restore and restart its waiting times.
         """
         outcome: TerminalStatus = "rolled-back"
         rolled_back = record.rolled_back
@@ -109,7 +109,7 @@ class Recovery:
     def _ask_until_done(
         self, action: str, record: RolloutRecord, epoch: int, state: StateOnRecord, **more: bool
     ) -> StateOnRecord:
-        """Ask the driver again while the target gets nearer, as long as a rescue lasts: a consumer may stand still."""
+        """Repeat an action while the target is not ready, for a limited time. A consumer may be stopped meanwhile."""
         until = time.monotonic() + RECOVERY_SECONDS
         while True:
             try:
@@ -117,32 +117,32 @@ class Recovery:
             except TargetNotReady as not_ready:
                 if time.monotonic() >= until:
                     raise
-                logger.info("the target is not back yet", reason=str(not_ready))
+                logger.info("the target is not restored yet", reason=str(not_ready))
             time.sleep(POLL_SECONDS)
 
     def _ask(self, action: str, record: RolloutRecord, epoch: int, state: StateOnRecord, **more: bool) -> StateOnRecord:
-        """Call the target's driver once, and answer its state."""
+        """Call the target's driver once and return its state."""
         plan = record.plan
         call = {"action": action, "target": plan["target"], "plan": plan, "epoch": epoch, "state": state, **more}
-        answer = self._functions.invoke(FunctionName=plan["driver"], Payload=json.dumps(call).encode())
-        told = json.loads(answer["Payload"].read())
-        if "FunctionError" not in answer:
-            after: StateOnRecord = told["state"]
+        response = self._functions.invoke(FunctionName=plan["driver"], Payload=json.dumps(call).encode())
+        result = json.loads(response["Payload"].read())
+        if "FunctionError" not in response:
+            after: StateOnRecord = result["state"]
             return after
-        message = told.get("errorMessage")
-        if error := _DRIVER_ERRORS.get(told.get("errorType")):
+        message = result.get("errorMessage")
+        if error := _DRIVER_ERRORS.get(result.get("errorType")):
             raise error(message)
-        raise Transient(f"the driver could not {action}, the next sweep tries again: {message}")
+        raise Transient(f"the driver's {action} failed; the next sweep retries it: {message}")
 
 
-def unsettled_seconds(record: RolloutRecord | None, fate: ExecutionStatus | None = None) -> float:
-    """For how long nobody has carried out a rollout that holds its target's lock.
+def unsettled_seconds(record: RolloutRecord | None, execution: ExecutionStatus | None = None) -> float:
+    """Return how long a rollout without a running execution has held its target's lock.
 
-    Since it or its execution ended; of one that never began, or that Step Functions knows no more, since it got the
-    lock. One without a record ended longer ago than any alarm waits: its record has expired, or somebody deleted it.
+    The time counts from the end of the rollout or of its execution, or from the acquisition of the lock if there is no
+    execution. Without a record, which has expired or was deleted, it is longer than any alarm waits.
     """
     if record is None:
         return MAX_ROLLOUT_SECONDS
-    told = record.ended_at or record.accepted_at or record.created_at
-    since = (fate.ended_at if fate else None) or datetime.fromisoformat(told)
+    fallback = record.ended_at or record.accepted_at or record.created_at
+    since = (execution.ended_at if execution else None) or datetime.fromisoformat(fallback)
     return (datetime.now(UTC) - since).total_seconds()

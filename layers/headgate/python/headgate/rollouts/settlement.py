@@ -1,4 +1,4 @@
-"""The end of a rollout: its record, its last event, and its target's lock, which is freed or handed on."""
+"""The end of a rollout: closes its record, sends its last event, and releases or passes on its target's lock."""
 
 from __future__ import annotations
 
@@ -21,38 +21,39 @@ if TYPE_CHECKING:
 
 
 class Settlement(NamedTuple):
-    """A rollout has ended, or must not; ``heir`` is the record that its target's lock went on to, if one waited."""
+    """Result of ending a rollout."""
 
-    heir: RolloutRecord | None = None
+    next_rollout: RolloutRecord | None = None
+    """The record of the rollout that has the lock now and must be started, if one waited."""
     objection: str = ""
-    """Why the rollout cannot count as succeeded: an abort or alarm that has not been acted on yet."""
+    """Why the rollout did not end as succeeded: an abort, alarm or evidence that was not handled yet."""
 
 
 class Settler:
-    """Ends rollouts, and hands their targets' locks on."""
+    """Ends rollouts and passes on their targets' locks."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     def take_over(self, record: RolloutRecord) -> int:
-        """Raise the epoch of a rollout's lock, so that its execution can have no further effect.
+        """Raise the epoch of a rollout's lock, so that its execution has no further effect.
 
         Returns
         -------
         int
-            The new epoch, under which the caller may act.
+            The new epoch for the caller's own writes.
 
         Raises
         ------
         LockLost
-            If the rollout does not own the lock any more.
+            If the rollout no longer owns the lock.
         """
         return retry_lost_writes(record.target_key, lambda: self._take_over_once(record))
 
     def _take_over_once(self, record: RolloutRecord) -> int:
         lock = self._table.lock(record.target_key)
         if lock.owner != record.id:
-            raise LockLost(f"rollout {record.id} does not own {record.target_key} any more")
+            raise LockLost(f"rollout {record.id} no longer owns {record.target_key}")
         taken_over = lock.taken_over()
         self._table.transact(
             self._table.put_lock(taken_over),
@@ -69,22 +70,22 @@ class Settler:
         *,
         epoch: int | None = None,
     ) -> Settlement:
-        """End a rollout: its record, the terminal event and the lock's release or hand-over are one transaction.
+        """End a rollout: close its record, add the last event, and release or pass on the lock, in one transaction.
 
-        A rollout that is carried out by another execution, or has ended already, is left as it is; when it was this
-        execution that ended it, the answer is what it was the first time.
+        A rollout of another execution, or one that has already ended, stays unchanged. If this execution ended it, the
+        result is the same as the first time.
 
         Parameters
         ----------
         fields
-            What ``ending_fields`` says of the end.
+            The fields from ``ending_fields``.
         epoch
-            The epoch of the lock that the caller acts under; None if it never learned it.
+            The lock's epoch that the caller holds; None if it does not know it.
 
         Raises
         ------
         LockLost
-            If the lock has been taken over since: the caller that took it over ends the rollout.
+            If the lock was taken over. The new holder ends the rollout.
         """
         return retry_lost_writes(
             rollout_id, lambda: self._settle_once(rollout_id, execution, outcome, fields, epoch=epoch)
@@ -94,45 +95,45 @@ class Settler:
         self, rollout_id: str, execution: str, outcome: TerminalStatus, fields: dict[str, Any], *, epoch: int | None
     ) -> Settlement:
         record = self._table.rollout(rollout_id)
-        if record is None:  # It never got as far as a record: there is nothing to release.
+        if record is None:  # The request failed before its record was written: there is nothing to release.
             reason = fields.get("reason", "")
             self._table.transact(*self._table.put_refusal(rollout_id, {"execution": execution}, reason, {}))
             return Settlement()
         if record.execution != execution:
             return Settlement()
         if record.has_ended:
-            return self._handed_over(record)
+            return self._settled_before(record)
         if record.status == "waiting":
-            return Settlement()  # It will run when its turn comes, in an execution of its own.
+            return Settlement()  # It runs later, in another execution.
         if epoch not in (None, record.epoch):
-            raise LockLost(f"{record.target_key} was taken over from rollout {rollout_id} since epoch {epoch}")
+            raise LockLost(f"{record.target_key} was taken over from rollout {rollout_id} after epoch {epoch}")
         if outcome == "succeeded" and (objection := unheard_objection(record)):
             return Settlement(objection=objection)
         return self._write_end(record, outcome, fields)
 
     def _write_end(self, record: RolloutRecord, outcome: TerminalStatus, fields: dict[str, Any]) -> Settlement:
-        """End a rollout as it was read; WriteConflict if it is not like that any more."""
+        """End a rollout. Raise WriteConflict if its record or lock changed after they were read."""
         lock = self._table.lock(record.target_key)
-        heir: str | None = None
+        next_id: str | None = None
         passing_on: list[dict[str, Any]] = []
         if lock.owner == record.id:
             if lock.epoch != record.epoch:
                 raise WriteConflict  # It was taken over after the record was read.
-            heir, passing_on = self._pass_on(lock, promoted=outcome == "succeeded")
+            next_id, passing_on = self._pass_on(lock, promoted=outcome == "succeeded")
         self._table.transact(*self._end(record, outcome, fields), *passing_on)
-        return Settlement(self._table.rollout(heir) if heir else None)
+        return Settlement(self._table.rollout(next_id) if next_id else None)
 
     def release(self, rollout_id: str, target_key: str) -> RolloutRecord | None:
-        """Free or hand on a lock whose owner does not go on; any other lock is left as it is.
+        """Release or pass on a lock whose owner no longer runs. Other locks stay unchanged.
 
-        Ending a rollout passes its lock on by itself. This is for a lock that was left held all the same: by an earlier
-        version of Headgate, or because the owner's record was deleted. The same request may then be in line behind
+        The end of a rollout passes on its lock. This is for locks that are still held after that: because of an earlier
+        version of Headgate, or because the owner's record was deleted. The same request may then wait in line behind
         itself.
 
         Returns
         -------
         RolloutRecord or None
-            The record of the rollout that the lock went on to and that is to be started, if one waited.
+            The record of the rollout that has the lock now and must be started, if one waited.
         """
         return retry_lost_writes(target_key, lambda: self._release_once(rollout_id, target_key))
 
@@ -140,26 +141,27 @@ class Settler:
         lock, record = self._table.lock(target_key), self._table.rollout(rollout_id)
         if lock.owner != rollout_id or (record is not None and record.owns_lock):
             return None
-        heir, passing_on = self._pass_on(lock, promoted=record is not None and record.status == "succeeded")
+        next_id, passing_on = self._pass_on(lock, promoted=record is not None and record.status == "succeeded")
         self._table.transact(*passing_on)
-        return self._table.rollout(heir) if heir else None
+        return self._table.rollout(next_id) if next_id else None
 
     def _pass_on(self, lock: TargetLock, *, promoted: bool) -> tuple[str | None, list[dict[str, Any]]]:
-        """Who gets a lock next, if anybody waits for it, and the writes that free it or hand it on.
+        """Return the next owner of a lock, if any, and the writes that release it or pass it on.
 
         Parameters
         ----------
         lock
-            As it was read: the writes hold only if it still is so.
+            The lock as it was read. The writes fail if it has changed.
         promoted
-            Whether its owner has succeeded, or does so in the same transaction.
+            True if its owner has succeeded, or succeeds in the same transaction.
         """
-        for place, heir in self._in_line(lock.target_key):
-            return heir.id, self._hand_over(lock.passed_to(heir.id, promoted=promoted), place, heir)
+        for place, following in self._in_line(lock.target_key):
+            passed = lock.passed_to(following.id, promoted=promoted)
+            return following.id, self._hand_over(passed, place, following)
         return None, [self._table.put_lock(lock.freed(promoted=promoted))]
 
     def _end(self, record: RolloutRecord, outcome: TerminalStatus, fields: dict[str, Any]) -> list[dict[str, Any]]:
-        """The writes that close a rollout's record and announce its end."""
+        """Return the writes that close a rollout's record and announce its end."""
         undo_of = record.request.get("undoOf")
         announced_as = "Rollout Undone" if undo_of and outcome == "succeeded" else ANNOUNCED_AS[outcome]
         detail = {"target": record.target_key, **({"undoOf": undo_of} if undo_of else {}), **fields}
@@ -169,7 +171,7 @@ class Settler:
             self._table.update_rollout(
                 record.id,
                 {"status": outcome, "endedAt": now_iso(), **fields},
-                # It is as it was read: nobody took it over, and no signal came in between.
+                # Not changed since it was read: no takeover and no new signal.
                 condition=(
                     "execution = :execution AND epoch = :epoch AND #status IN (:accepted, :running) "
                     "AND signals = :signals"
@@ -188,40 +190,40 @@ class Settler:
             *through,
         ]
 
-    def _hand_over(self, lock: TargetLock, place: dict[str, Any], heir: RolloutRecord) -> list[dict[str, Any]]:
-        """The writes that hand a lock to a request in line.
+    def _hand_over(self, lock: TargetLock, place: dict[str, Any], following: RolloutRecord) -> list[dict[str, Any]]:
+        """Return the writes that pass a lock to a request in line.
 
         Parameters
         ----------
         lock
-            As it will be.
+            The lock with its new owner.
         """
-        machine = heir.execution.rsplit(":", 1)[0]
+        machine = following.execution.rsplit(":", 1)[0]
         return [
             self._table.put_lock(lock),
             self._table.delete(place),
             self._table.update_rollout(
-                heir.id,
-                # A name of its own: the plain one may have been used up by an execution that went into line.
+                following.id,
+                # A new execution name: an execution that waited in line may have used the default one.
                 {
                     "status": "accepted",
                     "acceptedAt": now_iso(),
                     "epoch": lock.epoch,
-                    "execution": f"{machine}:{execution_name(heir.id)}-{lock.epoch}",
+                    "execution": f"{machine}:{execution_name(following.id)}-{lock.epoch}",
                 },
                 condition="#status = :waiting",
                 values={":waiting": "waiting"},
             ),
         ]
 
-    def _handed_over(self, record: RolloutRecord) -> Settlement:
-        """What the lock of an ended rollout went on to, if that has not started yet."""
+    def _settled_before(self, record: RolloutRecord) -> Settlement:
+        """Return the result for a rollout that has already ended, with the next rollout if it has not started."""
         owner = self._table.lock(record.target_key).owner if record.target_key else None
-        heir = self._table.rollout(owner) if owner else None
-        return Settlement(heir if heir and heir.status == "accepted" else None)
+        following = self._table.rollout(owner) if owner else None
+        return Settlement(following if following and following.status == "accepted" else None)
 
     def _in_line(self, target_key: str) -> Iterator[tuple[dict[str, Any], RolloutRecord]]:
-        """The places in a target's line with the records of their requests, in order; none whose record is gone."""
+        """Yield the places in a target's line with their records, in order. Places without a record are left out."""
         values = {":pk": keys.target_pk(target_key), ":wait": keys.WAIT_PREFIX}
         for place in self._table.query("pk = :pk AND begins_with(sk, :wait)", values, ConsistentRead=True, Limit=1):
             record = self._table.rollout(place["rolloutId"])
@@ -230,16 +232,16 @@ class Settler:
 
 
 def ending_fields(outcome: TerminalStatus, reason: str, state: StateOnRecord) -> dict[str, Any]:
-    """What the record and the last event of a rollout say of its end, for ``Settler.settle``.
+    """Return the fields of the end in the record and the last event, for ``Settler.settle``.
 
     Parameters
     ----------
     state
-        What its driver knows of the target; what is missing is left out.
+        State of the target from its driver. Missing values are left out.
     """
-    told = {
+    fields = {
         "reason": reason,
         "serving": {"succeeded": state.get("candidate"), "rolled-back": state.get("stable")}.get(outcome),
         **{name: state.get(name) for name in ("stable", "candidate", "redriven")},
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}

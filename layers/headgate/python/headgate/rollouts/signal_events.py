@@ -1,4 +1,4 @@
-"""Signals as events bring them: an operator's, and an alarm's for each rollout that it guards."""
+"""Signals from events: from operators, and from alarms for each rollout that they guard."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 STALE_SECONDS = 300
-"""A promote that comes later than this was meant for another step."""
+"""Maximum age of a promote. An older one was meant for an earlier step."""
 
 
 class AlarmChange(NamedTuple):
@@ -32,7 +32,7 @@ class AlarmChange(NamedTuple):
 
 
 def read_alarm(event: dict[str, Any]) -> AlarmChange:
-    """The alarm in a ``CloudWatch Alarm State Change`` event."""
+    """Read the alarm in a ``CloudWatch Alarm State Change`` event."""
     state = event["detail"]["state"]
     return AlarmChange(
         event["detail"]["alarmName"], state.get("timestamp", event["time"]), state.get("reason", "")[:1000]
@@ -40,7 +40,7 @@ def read_alarm(event: dict[str, Any]) -> AlarmChange:
 
 
 class SignalEvents:
-    """Takes the events that end a bake or a pause; what is refused is logged, because trying again is no use."""
+    """Handles events that end a bake or a pause. Refused signals are logged, because a retry would not help."""
 
     def __init__(self, table: Table, inbox: SignalInbox, signaller: Signaller) -> None:
         self._table = table
@@ -48,29 +48,29 @@ class SignalEvents:
         self._signaller = signaller
 
     def take_alarm(self, event: dict[str, Any]) -> None:
-        """Signal an alarm to each rollout that it guards and that began before it fired."""
+        """Send an alarm to each rollout that it guards and that began before the alarm fired."""
         alarm = read_alarm(event)
         with isolated() as trying:
             for rollout_id in self._inbox.rollouts_guarded_by(alarm.name):
-                with trying(rollout_id, "a rollout could not be told of its alarm"):
+                with trying(rollout_id, "an alarm could not be sent to a rollout"):
                     if not self._began_after(rollout_id, alarm):
                         self._send(rollout_id, event["id"], "alarm", alarm.name, alarm.reason)
 
     def take_signal(self, event: dict[str, Any]) -> None:
-        """Signal what an operator asks for."""
+        """Send the signal of an operator."""
         try:
-            asked = read_signal(event["detail"])
+            request = read_signal(event["detail"])
         except RequestRefused as refusal:
             logger.warning("signal refused", reason=str(refusal), detail=shown_value(event["detail"]))
             return
-        if asked.signal == "promote" and _age_of(event) > STALE_SECONDS:
-            reason = "a promote this old was meant for another step"
-            logger.warning("signal refused", rollout_id=asked.rollout_id, reason=reason, by=asked.by)
+        if request.signal == "promote" and _age_of(event) > STALE_SECONDS:
+            reason = "the promote is too old and was meant for an earlier step"
+            logger.warning("signal refused", rollout_id=request.rollout_id, reason=reason, by=request.by)
             return
-        self._send(asked.rollout_id, event["id"], asked.signal, asked.by, asked.reason)
+        self._send(request.rollout_id, event["id"], request.signal, request.by, request.reason)
 
     def _began_after(self, rollout_id: str, alarm: AlarmChange) -> bool:
-        """True for an event that was held up: its alarm fired before the rollout began, which has taken note of it."""
+        """Return whether a rollout began after its alarm fired. Such an event was delayed; the plan has the alarm."""
         record = self._table.rollout(rollout_id)
         created_at = record.created_at if record else ""
         return datetime.fromisoformat(alarm.at) < datetime.fromisoformat(created_at or alarm.at)
@@ -85,5 +85,5 @@ class SignalEvents:
 
 
 def _age_of(event: dict[str, Any]) -> float:
-    """Seconds since an event was put on its bus."""
+    """Return the age of an event in seconds."""
     return (datetime.now(UTC) - datetime.fromisoformat(event["time"])).total_seconds()

@@ -1,4 +1,4 @@
-"""Signals: anything that ends a bake early. They are written to the record first, so that none is lost."""
+"""Signals, which end a bake or pause early. They are written to the record first, so that none is lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Signaller:
-    """Records signals and wakes bakes."""
+    """Records signals and ends bakes and pauses."""
 
     def __init__(self, inbox: SignalInbox, client: SFNClient) -> None:
         self._inbox = inbox
@@ -35,33 +35,33 @@ class Signaller:
         by: str,
         reason: str,
     ) -> None:
-        """Record a signal under an id that makes it idempotent, and end the open bake, if there is one."""
+        """Record a signal with an id that makes it idempotent, and end the open bake or pause, if any."""
         signal = Signal(signal=kind, by=by, reason=reason, step=0, at=now_iso())
         token = self._inbox.record_signal(rollout_id, signal_id, signal)
         if token is None:
-            return  # No bake is open; the next one, or the judge, reads the record.
+            return  # No bake or pause is open. The next one, or the judge, reads the record.
         gone = self._client.exceptions
         try:
             self._client.send_task_success(taskToken=token, output=json.dumps({"signal": kind}))
         except (gone.TaskTimedOut, gone.TaskDoesNotExist, gone.InvalidToken):
-            return  # The bake is over by itself, and the judge reads the record.
+            return  # The bake or pause has ended, and the judge reads the record.
 
     def report(self, ledger: Ledger, terms: JudgeTerms) -> str:
-        """Signal what the evidence has come to, if it is enough for a verdict; answer the sentence that says so."""
+        """Send a signal if the evidence is enough for a verdict. Return its reason, or an empty text."""
         if reason := evidence_against(ledger, terms):
             kind: SignalKind = "evidence"
         elif reason := evidence_for(ledger, terms):
             kind = "promote-early"
         else:
             return ""
-        self._tell(ledger.rollout_id, kind, ledger.restarts, by="judge", reason=reason)
+        self._send_once(ledger.rollout_id, kind, ledger.restarts, by="judge", reason=reason)
         return reason
 
-    def tell_evidence(self, rollout_id: str, restarts: int, *, by: str, reason: str) -> None:
-        """Signal what speaks against the candidate, once per restart of the evidence."""
-        self._tell(rollout_id, "evidence", restarts, by=by, reason=reason)
+    def report_evidence(self, rollout_id: str, restarts: int, *, by: str, reason: str) -> None:
+        """Send a signal with evidence against the candidate, once per restart of the evidence."""
+        self._send_once(rollout_id, "evidence", restarts, by=by, reason=reason)
 
-    def _tell(self, rollout_id: str, kind: SignalKind, restarts: int, *, by: str, reason: str) -> None:
-        # A rollout that is on its way back, or has ended, has nothing to learn from it.
+    def _send_once(self, rollout_id: str, kind: SignalKind, restarts: int, *, by: str, reason: str) -> None:
+        # A rollout that is rolled back, or has ended, does not need the signal.
         with suppress(SignalRefused):
             self.send(rollout_id, f"{kind}-{restarts}", kind, by=by, reason=reason)

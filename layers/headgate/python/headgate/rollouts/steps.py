@@ -1,4 +1,4 @@
-"""The steps of a rollout on record: the phase it is in, its bakes and pauses with their tokens, and the verdicts."""
+"""Progress of a rollout in its record: its phase, bakes and pauses with their task tokens, and verdicts."""
 
 from __future__ import annotations
 
@@ -28,31 +28,29 @@ _FORWARD = "(attribute_not_exists(#phase) OR #phase <> :back)"
 _BACK = {":back": "rolling-back"}
 
 _NOT_ON_ITS_WAY_BACK: Assignment = {"condition": f"attribute_exists(pk) AND {_FORWARD}", "values": _BACK}
-"""Nothing moves a rollout forward again that is being rolled back; such a write names the phase that it sets."""
+"""Condition that the rollout is not being rolled back: nothing moves it forward again. The write must set the phase."""
 
 
 class Steps:
-    """Records how a rollout goes on, step by step."""
+    """Records the progress of rollouts."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    # What the driver is about
-
     def enter(self, rollout_id: str, phase: Phase, aim: float | None = None) -> RolloutRecord:
-        """Note what the rollout is about to do, before it does, and answer its record.
+        """Record what the rollout is about to do, and return its record.
 
         Parameters
         ----------
         aim
-            The weight that the target is about to get: where it may be found if the answer is lost.
+            The weight that the target is about to get. If the driver's response is lost, the target may have it.
 
         Raises
         ------
         Aborted
-            If an abort has come, or before a promotion an alarm that nobody has heard.
+            If there is an unhandled abort, or before a promotion an unhandled alarm or evidence.
         LockLost
-            If the rollout is on its way back: a call that was given up for lost must not look like the latest.
+            If the rollout is being rolled back and this is a late call.
         """
         fields = {"phase": phase} | ({} if aim is None else {"aim": aim})
         try:
@@ -60,15 +58,15 @@ class Steps:
         except ClientError as error:
             if not (is_unmet(error) and self.is_rolling_back(rollout_id)):
                 raise
-            raise LockLost(f"rollout {rollout_id} is being rolled back; {phase} comes too late") from None
-        # Before the last step an alarm is for the judge, who looks at it in the next bake.
+            raise LockLost(f"rollout {rollout_id} is being rolled back; {phase} is too late") from None
+        # Before the promotion, the judge handles alarms in the next bake.
         kinds = {"promoting": OBJECTIONS, "rolling-back": ()}.get(phase, ("abort",))
         if objection := unheard_objection(record, kinds):
             raise Aborted(objection)
         return record
 
     def is_rolling_back(self, rollout_id: str) -> bool:
-        """Whether a rollout is on its way back, or has been; nothing moves it forward again."""
+        """Return whether a rollout is or was being rolled back. Nothing moves it forward again."""
         record = self._table.rollout(rollout_id)
         return record is not None and record.phase == "rolling-back"
 
@@ -81,21 +79,21 @@ class Steps:
         underway: bool = False,
         rolled_back: bool = False,
     ) -> None:
-        """Keep what the driver knows of the target, for whoever has to roll it back from outside.
+        """Record the state of the target, so that a recovery can roll it back.
 
         Parameters
         ----------
         phase
-            The phase that the driver was called in; None if it does not matter.
+            The phase in which the driver was called; None if any phase is valid.
         underway
-            Whether the driver has to be called again, and go on from this state, whatever the machine knows.
+            True if the driver must be called again and continue from this state instead of the machine's.
         rolled_back
-            Whether all that is left to do is to give back what the rollout has held.
+            True if only the restore is left to do.
 
         Raises
         ------
         LockLost
-            If the rollout is in another phase by now: what a call that was given up for lost knows is out of date.
+            If the rollout has left the phase: the state of a late call is out of date.
         """
         kept = {"state": state, "underway": underway} | ({"rolledBack": True} if rolled_back else {})
         if phase is None:
@@ -106,22 +104,21 @@ class Steps:
         except ClientError as error:
             if not is_unmet(error):
                 raise
-            raise LockLost(f"rollout {rollout_id} is not {phase} any more; its driver has answered too late") from None
-
-    # Bakes
+            raise LockLost(f"rollout {rollout_id} is no longer {phase}; its driver responded too late") from None
 
     def open_bake(self, plan: Plan, epoch: int, step: int, bake: int, *, token: str, attempt: str) -> RolloutRecord:
-        """Announce a bake, leave the token that ends it, and read the signals that are there already.
+        """Announce a bake, store the token that ends it, and read the signals that are already recorded.
 
-        The token and the signals are one UpdateItem: a signal is either in the answer, or its sender finds the token.
+        One UpdateItem stores the token and reads the signals: a signal is either in its result, or its sender finds the
+        token.
 
         Parameters
         ----------
         attempt
-            Sorts the attempts of one Bake state; a late earlier one must not overwrite a later one's token.
+            Sort value of the attempt of the Bake state. A late earlier attempt must not overwrite a later one's token.
         """
         self._start_step(plan, Fence.of(plan, epoch), step, bake)
-        return self._leave_token(
+        return self._store_token(
             plan.rollout_id, token, attempt, {"phase": "baking", "step": step, "waitsAt": step_key(step, bake)}
         )
 
@@ -131,7 +128,7 @@ class Steps:
         pk, sk = keys.rollout_pk(plan.rollout_id), step_key(step, bake)
         if self._table.get(pk, sk):
             return
-        # Should another attempt have been faster, the step is announced already.
+        # If another attempt was faster, the step is already announced.
         with suppress(WriteConflict):
             self._table.transact(
                 self._table.check_lock(fence),
@@ -140,15 +137,15 @@ class Steps:
             )
 
     def close_step(self, plan: Plan, epoch: int, bake: int, findings: Findings, verdict: Verdict) -> dict[str, Any]:
-        """Record what a bake came to, with the evidence that led there; answer the verdict that stands."""
+        """Record the verdict of a bake with its evidence. Return the recorded verdict."""
         step, fence = findings.step, Fence.of(plan, epoch)
-        self._start_step(plan, fence, step, bake)  # A bake of 0 s has not been announced yet.
+        self._start_step(plan, fence, step, bake)  # A bake of 0 s is not announced yet.
         evidence = findings.evidence_on(plan)
         where = {"target": plan.target.key, "step": step, "weight": plan.steps[step].weight, "bake": bake}
         baked = {**where, "endedBy": findings.ended_by, "evidence": evidence}
         reached = {**where, "verdict": verdict.outcome, "reason": verdict.reason, "evidence": evidence}
         heard = findings.heard_by_pause if verdict.next == "pause" else findings.heard_by_step
-        return self._stands(
+        return self._record_verdict(
             plan.rollout_id,
             step_key(step, bake),
             verdict,
@@ -158,7 +155,7 @@ class Steps:
                 step_key(step, bake),
                 {"verdict": verdict.to_wire(), "evidence": evidence, "endedAt": now_iso()},
             ),
-            # From now on a promote is meant for the step that comes; what was decided on is not heard again.
+            # From now on a promote applies to the next step, and the signals of this one are handled.
             self._table.update_rollout(
                 plan.rollout_id,
                 {
@@ -171,16 +168,14 @@ class Steps:
             self._table.put_event(plan.rollout_id, "Verdict Reached", f"step-{step}-{bake}-verdict", reached),
         )
 
-    # Pauses
-
     def open_pause(
         self, plan: Plan, epoch: int, pause: int, verdict: dict[str, Any], token: str, attempt: str
     ) -> RolloutRecord:
-        """Announce a pause, leave the token that ends it, and read the signals that are there already."""
+        """Announce a pause, store the token that ends it, and read the signals that are already recorded."""
         fence = Fence.of(plan, epoch)
         retry_lost_writes(plan.rollout_id, lambda: self._start_pause(plan, fence, pause, verdict))
         fields = {"phase": "paused", "failed": verdict["failed"], "waitsAt": pause_key(pause)}
-        return self._leave_token(plan.rollout_id, token, attempt, fields)
+        return self._store_token(plan.rollout_id, token, attempt, fields)
 
     def _start_pause(self, plan: Plan, fence: Fence, pause: int, verdict: dict[str, Any]) -> None:
         pk, sk = keys.rollout_pk(plan.rollout_id), pause_key(pause)
@@ -197,10 +192,10 @@ class Steps:
         if record is None:
             raise WriteConflict
         if record.phase == "rolling-back":
-            raise LockLost(f"rollout {plan.rollout_id} is being rolled back; a pause comes too late")
-        # What an operator said before this pause was not about it; what comes from now on is.
-        said = [s["id"] for s in unheard_signals(record) if s["signal"] in ("promote", "pause", "resume")]
-        heard = heard_to_keep([*record.heard, *said], record.signals)
+            raise LockLost(f"rollout {plan.rollout_id} is being rolled back; a pause is too late")
+        # An operator's earlier signals are not about this pause; later ones are.
+        earlier = [s["id"] for s in unheard_signals(record) if s["signal"] in ("promote", "pause", "resume")]
+        heard = heard_to_keep([*record.heard, *earlier], record.signals)
         self._table.transact(
             self._table.check_lock(fence),
             self._table.put(pk, sk, {**detail, "startedAt": now_iso()}),
@@ -214,14 +209,14 @@ class Steps:
         )
 
     def close_pause(self, plan: Plan, epoch: int, pause: int, findings: Findings, verdict: Verdict) -> dict[str, Any]:
-        """Record how a pause ended. The signals that led there are heard: they decide nothing again."""
+        """Record the verdict of a pause. Its signals are handled and have no further effect."""
         detail = {
             "target": plan.target.key,
             "step": verdict.step,
             "verdict": verdict.outcome,
             "reason": verdict.reason,
         }
-        return self._stands(
+        return self._record_verdict(
             plan.rollout_id,
             pause_key(pause),
             verdict,
@@ -244,12 +239,10 @@ class Steps:
             self._table.put_event(plan.rollout_id, "Verdict Reached", f"pause-{pause}-verdict", detail),
         )
 
-    # Tokens
+    def _store_token(self, rollout_id: str, token: str, attempt: str, fields: dict[str, Any]) -> RolloutRecord:
+        """Store the token and read the record with its signals, in one UpdateItem.
 
-    def _leave_token(self, rollout_id: str, token: str, attempt: str, fields: dict[str, Any]) -> RolloutRecord:
-        """Set the token, and read the record with its signals, in one UpdateItem.
-
-        A late attempt does not get through: neither over a later one's token, nor on the way back or after the end.
+        A late attempt fails if a later one has stored its token, during a rollback, or after the end.
         """
         return self._table.amend(
             rollout_id,
@@ -261,9 +254,9 @@ class Steps:
         )
 
     def close_wait(self, rollout_id: str, key: str) -> RolloutRecord | None:
-        """Take the token of a bake or pause back and read the record with its signals, again in one UpdateItem.
+        """Remove the token of a bake or pause and read the record with its signals, in one UpdateItem.
 
-        A late call for a wait that is over leaves the token of the next one alone.
+        A late call for an ended bake or pause does not remove the token of the next one.
 
         Returns
         -------
@@ -277,16 +270,14 @@ class Steps:
                 raise
             return self._table.rollout(rollout_id)
 
-    # Verdicts
-
     def verdict(self, rollout_id: str, key: str) -> dict[str, Any] | None:
-        """The verdict recorded for a bake (``step_key``) or pause (``pause_key``), if it has been judged already."""
+        """Return the recorded verdict for a bake (``step_key``) or pause (``pause_key``), if any."""
         item = self._table.get(keys.rollout_pk(rollout_id), key) or {}
         verdict: dict[str, Any] | None = item.get("verdict")
         return verdict
 
-    def _stands(self, rollout_id: str, key: str, verdict: Verdict, *writes: dict[str, Any]) -> dict[str, Any]:
-        """Record a verdict; where another attempt was faster, its verdict stands."""
+    def _record_verdict(self, rollout_id: str, key: str, verdict: Verdict, *writes: dict[str, Any]) -> dict[str, Any]:
+        """Record a verdict and return it. If another attempt was faster, return its verdict."""
         try:
             self._table.transact(*writes)
         except WriteConflict:

@@ -1,4 +1,4 @@
-"""Supervision of the rollouts that hold a lock: those without an execution are started, or rolled back."""
+"""Supervision of rollouts that hold a lock: starts or rolls back those without a running execution."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 OUTLIVES_A_SWEEP_SECONDS = 120.0
-"""A sweep comes each minute: what the first one settles is told by no metric, and costs none."""
+"""Minimum time for the metric. A sweep runs each minute, and what the first one settles needs no metric."""
 
 
 class Supervision:
-    """Sees that every rollout is carried out to its end, and that a lock goes on when it ends."""
+    """Ensures that every rollout comes to an end and that its lock is then released or passed on."""
 
     def __init__(
         self, table: Table, locks: Locks, settler: Settler, executions: Executions, recovery: Recovery
@@ -38,71 +38,71 @@ class Supervision:
         self.recovery = recovery
 
     def sweep(self, function: str) -> None:
-        """Look after the owner of every lock that is held; ``function`` is the one that the metric names."""
+        """Check the owner of every held lock; ``function`` is the function name in the metric."""
         with isolated() as trying:
             for target, rollout_id in _in_any_order(self.locks.held()):
-                with trying(rollout_id, "a rollout could not be looked after"):
-                    self._look_after(rollout_id, target, function)
+                with trying(rollout_id, "a rollout could not be supervised"):
+                    self._supervise(rollout_id, target, function)
 
     def handle_end(self, ended: dict[str, Any], function: str) -> None:
-        """Look after the rollout whose execution has ended, by the detail of its status change."""
+        """Check the rollout of an ended execution, given the detail of its status change event."""
         rollout_id = _rollout_of(ended)
-        with isolated() as trying, trying(rollout_id, "a rollout could not be looked after"):
-            self._look_after(rollout_id, None, function)
+        with isolated() as trying, trying(rollout_id, "a rollout could not be supervised"):
+            self._supervise(rollout_id, None, function)
 
-    def _look_after(self, rollout_id: str, target: str | None, function: str) -> None:
-        """See that a rollout which goes on has an execution that lives, and that one which has ended holds no lock.
+    def _supervise(self, rollout_id: str, target: str | None, function: str) -> None:
+        """Ensure that a running rollout has a running execution, and that an ended one does not hold a lock.
 
         Parameters
         ----------
         target
-            Key of the target whose lock it holds; None where its execution has ended, which may hold one or not.
+            Key of the target whose lock it holds; None after an execution status event, where it may not hold one.
         """
         record = self.table.rollout(rollout_id)
         if record is not None and record.owns_lock:
-            self._see_that_it_lives(record, function)
+            self._check_execution(record, function)
         elif target is not None:
-            self._free(rollout_id, record, target, function)
+            self._release_lock(rollout_id, record, target, function)
 
-    def _free(self, rollout_id: str, record: RolloutRecord | None, target: str, function: str) -> None:
-        """Free or hand on the lock of a rollout that has ended, or whose record is gone."""
-        _tell_unsettled(unsettled_seconds(record), function)
-        if heir := self.settler.release(rollout_id, target):
-            self.executions.start(heir)
+    def _release_lock(self, rollout_id: str, record: RolloutRecord | None, target: str, function: str) -> None:
+        """Release or pass on the lock of a rollout that has ended, or whose record does not exist."""
+        _report_unsettled(unsettled_seconds(record), function)
+        if next_rollout := self.settler.release(rollout_id, target):
+            self.executions.start(next_rollout)
 
-    def _see_that_it_lives(self, record: RolloutRecord, function: str) -> None:
-        """Start a rollout that never began; roll one back whose execution is dead."""
-        fate = self.executions.fate(record.execution)
-        if fate.status == "RUNNING":
+    def _check_execution(self, record: RolloutRecord, function: str) -> None:
+        """Start a rollout that did not begin, or roll back one whose execution died."""
+        execution = self.executions.status(record.execution)
+        if execution.status == "RUNNING":
             return
-        _tell_unsettled(unsettled_seconds(record, fate), function)
-        if fate.status is None and record.status == "accepted":
-            logger.warning("a rollout was accepted and never began; starting it")
+        _report_unsettled(unsettled_seconds(record, execution), function)
+        if execution.status is None and record.status == "accepted":
+            logger.warning("a rollout was accepted but did not begin; starting it")
             self.executions.start(record)
             return
-        logger.warning("a rollout's execution is dead; rolling back", status=fate.status)
-        reason = f"its execution ended as {fate.status} and left it unfinished"
+        logger.warning("the execution of a rollout died; rolling back", status=execution.status)
+        reason = f"its execution ended as {execution.status} before the rollout was finished"
         try:
-            if heir := self.recovery.rescue(record, reason):
-                self.executions.start(heir)
+            if next_rollout := self.recovery.rescue(record, reason):
+                self.executions.start(next_rollout)
         except LockLost as lost:
             logger.info("another warden was faster", reason=str(lost))
         except TargetNotReady as not_ready:
-            # No failure: Lambda would try again beside the next sweep, with a second driver. What is done is on record.
-            logger.info("the target is not back yet; the next sweep goes on", reason=str(not_ready))
+            # Not an error: a retry by Lambda would run a second driver beside the next sweep. The progress is recorded.
+            logger.info("the target is not restored yet; the next sweep continues", reason=str(not_ready))
 
 
 def _in_any_order(held: dict[str, str]) -> list[tuple[str, str]]:
-    """Shuffled: a sweep that is cut short must not miss the same ones again.
+    """Shuffle the locks, so that sweeps that run out of time do not miss the same ones again.
 
-    Beyond the first few hundred, DescribeExecution takes 10 or 15 a second
+    Beyond the first few hundred, DescribeExecution allows 10 or 15 calls per second
     (https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html).
     """
     return random.sample(list(held.items()), len(held))
 
 
 def _rollout_of(detail: dict[str, Any]) -> str:
-    """The rollout that an execution carried out; an input too large for the event is found by the next sweep."""
+    """Return the rollout of an execution. If its input is too large for the event, the next sweep handles it."""
     try:
         request = json.loads(detail.get("input") or "{}")
     except (ValueError, RecursionError):
@@ -110,7 +110,7 @@ def _rollout_of(detail: dict[str, Any]) -> str:
     return recorded_id(request.get("id") if isinstance(request, dict) else None, detail["name"])
 
 
-def _tell_unsettled(seconds: float, function: str) -> None:
-    """Tell the alarm what has outlived a sweep, before anything is tried: also if this sweep dies of what it tries."""
+def _report_unsettled(seconds: float, function: str) -> None:
+    """Record the metric for what outlived a sweep. This comes first, in case the recovery itself fails."""
     if seconds > OUTLIVES_A_SWEEP_SECONDS:
         record_seconds(UNSETTLED_METRIC, seconds, function=function)

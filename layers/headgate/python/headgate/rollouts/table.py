@@ -1,9 +1,8 @@
-"""The table: reading its items, the pieces of its transactions, and the outbox.
+"""The table: reads its items and builds its transactions, including the outbox.
 
-One item collection per rollout (the record, a STEP per bake, a PAUSE per pause, an EVENT per announcement) and one per
-target (its LOCK and a WAIT per request in line); ``headgate.keys`` has their keys. A change and the event that
-announces it are one transaction, so there is never one without the other; the table's stream carries the events to the
-bus.
+There is one item collection per rollout (the record, a STEP per bake, a PAUSE per pause, an EVENT per event of the
+outbox) and one per target (its LOCK and a WAIT per request in line). ``headgate.keys`` has the keys. One transaction
+writes a change and its event, so there is never one without the other. The table's stream delivers the events.
 """
 
 from __future__ import annotations
@@ -38,22 +37,22 @@ if TYPE_CHECKING:
 Written = TypeVar("Written")
 
 WRITE_ATTEMPTS = 12
-"""Optimistic writes to one item that lose against another are tried again; each loss means that another one won."""
+"""Attempts of an optimistic write to one item. Each lost attempt means that another writer succeeded."""
 
 
 class Assignment(TypedDict, total=False):
-    """How fields are set."""
+    """Options for setting fields."""
 
     condition: str
-    """That the item is there, unless given. It names a field as ``#field`` and what it is set to as ``:set_field``."""
+    """Condition expression. By default the item must exist. ``#field`` is a field and ``:set_field`` its new value."""
     values: dict[str, Any]
-    """What else the condition names."""
+    """Other values in the condition."""
     remove: Sequence[str]
-    """Fields that go."""
+    """Fields to remove."""
 
 
 class Table:
-    """Reads items, and makes and carries out writes.
+    """Reads and writes items.
 
     Parameters
     ----------
@@ -62,7 +61,7 @@ class Table:
     name
         The table's name.
     retention_days
-        How long a rollout's record is kept beyond the year that a rollout may take.
+        Days for which a rollout's record is kept after the maximum duration of a rollout, one year.
     """
 
     def __init__(self, client: DynamoDBClient, name: str, retention_days: int = RETENTION_DAYS) -> None:
@@ -70,20 +69,18 @@ class Table:
         self._name = name
         self._retention_days = retention_days
 
-    # Reading
-
     def rollout(self, rollout_id: str) -> RolloutRecord | None:
-        """A rollout's record, read consistently."""
+        """Return a rollout's record, with a consistent read."""
         item = self.get(keys.rollout_pk(rollout_id), keys.ROLLOUT_SK)
         return RolloutRecord.of(item) if item else None
 
     def running(self, rollout_id: str) -> RolloutRecord | None:
-        """The record of a rollout that has started and not ended; None for any other."""
+        """Return the record of a rollout that has started and not ended; None for others."""
         record = self.rollout(rollout_id)
         return record if record is not None and record.status == "running" else None
 
     def lock(self, target_key: str) -> TargetLock:
-        """The lock of a target, read consistently; a target that was never rolled out has a free one."""
+        """Return the lock of a target, with a consistent read. It is free if the target was never rolled out."""
         return TargetLock.of(target_key, self.get(keys.target_pk(target_key), keys.LOCK_SK))
 
     def require_lock(self, fence: Fence) -> None:
@@ -96,12 +93,12 @@ class Table:
             )
 
     def get(self, pk: str, sk: str) -> dict[str, Any] | None:
-        """One item, read consistently."""
-        answer = self._client.get_item(TableName=self._name, Key=_item_key(pk, sk), ConsistentRead=True)
-        return from_item(answer["Item"]) if "Item" in answer else None
+        """Return an item, with a consistent read."""
+        response = self._client.get_item(TableName=self._name, Key=_item_key(pk, sk), ConsistentRead=True)
+        return from_item(response["Item"]) if "Item" in response else None
 
     def query(self, condition: str, values: dict[str, Any], **options: Any) -> Iterator[dict[str, Any]]:
-        """The items that meet a key condition, page by page as they are asked for."""
+        """Yield the items that meet a key condition. Pages are read on demand."""
         pages = self._client.get_paginator("query").paginate(
             TableName=self._name,
             KeyConditionExpression=condition,
@@ -110,27 +107,23 @@ class Table:
         )
         return (from_item(item) for page in pages for item in page["Items"])
 
-    # Writes of one item
-
     def amend(self, rollout_id: str, fields: dict[str, Any], **how: Unpack[Assignment]) -> RolloutRecord:
-        """Set fields of a rollout's record and read it, in one UpdateItem."""
+        """Set fields of a rollout's record and return it, in one UpdateItem."""
         return self.amend_by(rollout_id, **_assignment(fields, **how))
 
     def amend_by(self, rollout_id: str, **expressions: Any) -> RolloutRecord:
-        """Change a rollout's record by expressions of one's own, and read it, in one UpdateItem."""
-        answer = retry_conflicts(
+        """Change a rollout's record with custom expressions and return it, in one UpdateItem."""
+        response = retry_conflicts(
             self._client.update_item,
             TableName=self._name,
             Key=_item_key(keys.rollout_pk(rollout_id), keys.ROLLOUT_SK),
             ReturnValues="ALL_NEW",
             **expressions,
         )
-        return RolloutRecord.of(from_item(answer["Attributes"]))
-
-    # The pieces of a transaction
+        return RolloutRecord.of(from_item(response["Attributes"]))
 
     def put(self, pk: str, sk: str, fields: dict[str, Any], *, over: dict[str, Any] | None = None) -> dict[str, Any]:
-        """An item that must not be there yet. It may replace ``over``, which was read, while its owner is the same."""
+        """Write an item that must not exist yet. It may replace ``over`` while that has the same owner."""
         condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(pk)"}
         if over:
             condition = {
@@ -141,11 +134,11 @@ class Table:
         return {"Put": {"TableName": self._name, "Item": self._item(pk, sk, fields), **condition}}
 
     def put_rollout(self, rollout_id: str, fields: dict[str, Any]) -> dict[str, Any]:
-        """The record of a rollout that has none yet."""
+        """Write the record of a new rollout."""
         return self.put(keys.rollout_pk(rollout_id), keys.ROLLOUT_SK, fields)
 
     def put_event(self, rollout_id: str, detail_type: str, name: str, detail: dict[str, Any]) -> dict[str, Any]:
-        """An entry of the outbox. Its id is made of what it says, so that the same event always has the same id."""
+        """Write an entry of the outbox. Its id comes from its content, so the same event always has the same id."""
         event_id = f"{rollout_id}/{name}"
         body = {"id": event_id, "rolloutId": rollout_id, "at": now_iso(), **detail}
         return self.put(keys.rollout_pk(rollout_id), keys.event_sk(name), {"detailType": detail_type, "detail": body})
@@ -153,7 +146,7 @@ class Table:
     def put_refusal(
         self, rollout_id: str, record: dict[str, Any], reason: str, detail: dict[str, Any]
     ) -> list[dict[str, Any]]:
-        """The record and the event of a request that is refused, and has no record yet."""
+        """Write the record and the event of a refused request without a record."""
         refused = {**record, "status": "refused", "reason": reason, "endedAt": now_iso()}
         return [
             self.put_rollout(rollout_id, refused),
@@ -161,9 +154,9 @@ class Table:
         ]
 
     def put_lock(self, lock: TargetLock) -> dict[str, Any]:
-        """Write a lock on condition that nobody has written it since it was read, as its version says.
+        """Write a lock if its version has not changed since it was read.
 
-        It never expires: its epoch must only rise.
+        It does not expire, because its epoch must only rise.
         """
         version = lock.version
         key = {"pk": keys.target_pk(lock.target_key), "sk": keys.LOCK_SK}
@@ -180,7 +173,7 @@ class Table:
         }
 
     def check_lock(self, fence: Fence) -> dict[str, Any]:
-        """The condition that the rollout still owns the target's lock."""
+        """Return the condition that the rollout still owns the target's lock."""
         return {
             "ConditionCheck": {
                 "TableName": self._name,
@@ -192,7 +185,7 @@ class Table:
         }
 
     def check_free(self, target_key: str) -> dict[str, Any]:
-        """The condition that nobody owns the target's lock."""
+        """Return the condition that the target's lock is free."""
         return {
             "ConditionCheck": {
                 "TableName": self._name,
@@ -202,15 +195,15 @@ class Table:
         }
 
     def update(self, pk: str, sk: str, fields: dict[str, Any], **how: Unpack[Assignment]) -> dict[str, Any]:
-        """A change of an item that is there."""
+        """Update an existing item."""
         return {"Update": {"TableName": self._name, "Key": _item_key(pk, sk), **_assignment(fields, **how)}}
 
     def update_rollout(self, rollout_id: str, fields: dict[str, Any], **how: Unpack[Assignment]) -> dict[str, Any]:
-        """A change of a rollout's record."""
+        """Update a rollout's record."""
         return self.update(keys.rollout_pk(rollout_id), keys.ROLLOUT_SK, fields, **how)
 
     def delete(self, item: dict[str, Any]) -> dict[str, Any]:
-        """The end of an item that must still be there."""
+        """Delete an item that must exist."""
         return {
             "Delete": {
                 "TableName": self._name,
@@ -220,20 +213,20 @@ class Table:
         }
 
     def drop(self, pk: str, sk: str) -> dict[str, Any]:
-        """The end of an item, whether or not it is there."""
+        """Delete an item, which may not exist."""
         return {"Delete": {"TableName": self._name, "Key": _item_key(pk, sk)}}
 
     def transact(self, *writes: dict[str, Any]) -> None:
-        """Write all or nothing.
+        """Write all items in one transaction.
 
         Raises
         ------
         LockLost
-            If the write was conditional on a lock, and that has another owner.
+            If the transaction checks a lock that has another owner.
         WriteConflict
-            If another condition no longer holds: read again.
+            If another condition does not hold. Read again.
         Contended
-            If other transactions were at the same items each time.
+            If every attempt conflicted with other transactions.
         """
         retry(
             lambda: self._transact_once(writes),
@@ -261,24 +254,24 @@ class Table:
 
 
 def now_iso() -> str:
-    """The time as the records and events give it: UTC, ISO 8601, milliseconds."""
+    """Return the current time in the format of records and events: UTC, ISO 8601, milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def retry_lost_writes(what: str, write: Callable[[], Written]) -> Written:
-    """Make an optimistic write, and again where it raises WriteConflict: each loss means that another write won.
+    """Make an optimistic write, and retry it on WriteConflict. Each loss means that another write succeeded.
 
     Raises
     ------
     Contended
-        If it has lost ``WRITE_ATTEMPTS`` times.
+        After ``WRITE_ATTEMPTS`` lost attempts.
     """
     return retry(write, attempts=WRITE_ATTEMPTS, failure=contended(what))
 
 
 def contended(what: str) -> Contended:
-    """What is raised when optimistic writes have lost ``WRITE_ATTEMPTS`` times."""
-    return Contended(f"{what} was written to by others {WRITE_ATTEMPTS} times in a row; try again")
+    """Return the error for ``WRITE_ATTEMPTS`` lost optimistic writes."""
+    return Contended(f"{what} was changed by other writers {WRITE_ATTEMPTS} times in a row; try again")
 
 
 def _item_key(pk: str, sk: str) -> dict[str, Any]:
@@ -286,7 +279,7 @@ def _item_key(pk: str, sk: str) -> dict[str, Any]:
 
 
 def _is_undecided(error: Exception) -> bool:
-    """Whether a transaction met another one at the same items: its conditions may hold all the same."""
+    """Return whether a transaction conflicts with another one. Its conditions may still hold."""
     return isinstance(error, ClientError) and "TransactionConflict" in cancellation_reasons(error)
 
 
@@ -296,7 +289,7 @@ def _assignment(
     values: dict[str, Any] | None = None,
     remove: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The expressions of an update that sets and removes fields."""
+    """Return the expressions of an update that sets and removes fields."""
     sets = "SET " + ", ".join(f"#{name} = :set_{name}" for name in fields) if fields else ""
     removes = "REMOVE " + ", ".join(f"#{name}" for name in remove) if remove else ""
     expression = f"{sets} {removes}".strip()

@@ -1,6 +1,6 @@
-"""Where a target stands between its two revisions: the candidate has a share of the traffic, or it was promoted.
+"""Position of a target between its two revisions: a weight of the candidate, or promoted.
 
-On record and on the wire a position is one number: the percentage, or -1 for a promotion.
+Records and messages have a position as one number: the percentage, or -1 for a promotion.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Weight:
-    """The target names the stable revision, and sends ``percent`` to the candidate; at 100 it sends everything."""
+    """The target points at the stable revision and sends ``percent`` of the traffic to the candidate."""
 
     percent: float
 
 
 @dataclass(frozen=True)
 class Promoted:
-    """The target names the candidate alone."""
+    """The target points at the candidate only."""
 
 
 Position = Weight | Promoted
@@ -28,10 +28,10 @@ _NUMBER_OF_PROMOTED = -1.0
 
 
 def position_of(number: float) -> Position:
-    """The position that a number on record stands for."""
+    """Return the position for a number in a record."""
     return PROMOTED if number == _NUMBER_OF_PROMOTED else Weight(number)
 
 
 def number_of(position: Position) -> float:
-    """The number that stands for a position on record."""
+    """Return the number for a position in a record."""
     return position.percent if isinstance(position, Weight) else _NUMBER_OF_PROMOTED

@@ -1,4 +1,4 @@
-"""Where the limits on a consumer's source look: the part of an event source driver's state that they need."""
+"""The part of an event source driver's state that the limits on a consumer's source need."""
 
 from __future__ import annotations
 
@@ -9,34 +9,26 @@ if TYPE_CHECKING:
 
 
 class SourceHealth(NamedTuple):
-    """Where to look for the health of a source.
-
-    Attributes
-    ----------
-    source
-        ARN of the queue or stream.
-    dead_letters
-        ARN of the queue that holds what fails during the rollout; None where nothing is held.
-    backlog
-        How many messages of a queue were visible before the candidate's first; None for a stream.
-    qualifier
-        The version that the mapping invokes itself; None where it invokes the alias.
-    """
+    """Names and values for checking the health of a source."""
 
     source: str
+    """ARN of the queue or stream."""
     dead_letters: str | None = None
+    """ARN of the rollout's own queue; None if there is none."""
     backlog: int | None = None
+    """Messages that were visible in the queue before the candidate received one; None for a stream."""
     qualifier: str | None = None
+    """The version that the mapping invokes directly; None if it invokes the alias."""
 
 
 def source_health(state: Mapping[str, Any]) -> SourceHealth | None:
-    """Read it from the state of a target as it is on record; None where the target has no source.
+    """Read it from the recorded state of a target; None if the target has no source.
 
-    The names are those of ``SourceState`` in ``targets/event_source/state.py``.
+    The field names are those of ``SourceState`` in ``targets/event_source/state.py``.
     """
     if "source" not in state:
         return None
     holding = state.get("holding") or {}
-    # In a ramp the mapping invokes the version itself.
+    # In a ramp the mapping invokes the version directly.
     qualifier = state.get("candidate") if state["mode"] == "ramp" else None
     return SourceHealth(state["source"], holding.get("arn"), state.get("backlog"), qualifier)

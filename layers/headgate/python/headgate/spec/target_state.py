@@ -1,6 +1,6 @@
-"""What a driver knows of its target between two calls: the part that every kind of target has.
+"""State of a target between two calls of its driver: the fields that all kinds of target have.
 
-The machine hands it from call to call, and it is on record. Each driver adds fields of its own.
+The machine passes it from call to call, and the record has a copy. Each driver adds fields of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def _read_position(value: Any) -> Position:
     if isinstance(value, Weight | Promoted):
         return value
     if not isinstance(value, int | float):
-        raise ValueError("must be a number")  # noqa: TRY004 - pydantic makes a fault of a ValueError
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic reports a ValueError
     return position_of(value)
 
 
@@ -25,45 +25,45 @@ PositionOnRecord = Annotated[Position, PlainValidator(_read_position), PlainSeri
 
 
 class Redriven(Wire):
-    """What became of what failed during a rollout; messages of a queue, records of a stream."""
+    """Result of the redrive of messages or stream records that failed during a rollout."""
 
     returned: int = 0
-    """Messages that went back to the source queue."""
+    """Messages that returned to the source queue."""
     redelivered: int = 0
-    """Stream records that were read again and processed."""
+    """Stream records that were replayed and processed."""
     forwarded: int = 0
-    """Messages or batches that went on to the team's own dead-letter queue or destination."""
+    """Messages or batches that were sent to your own dead-letter queue or destination."""
     kept: int = 0
-    """Batches that stay in the rollout's own queue, because the mapping has no destination for them."""
+    """Batches that remain in the rollout's own queue, because the mapping has no destination."""
     expired: int = 0
-    """Records that the stream no longer holds."""
+    """Records that the stream no longer has."""
     queue: str | None = None
-    """The rollout's own queue, if it stays."""
+    """The rollout's own queue, if it was kept."""
 
 
 class TargetState(Wire):
-    """What the machine, a recovery and the end of a rollout read of a driver's state."""
+    """The part of a driver's state that the machine, a recovery and the end of a rollout read."""
 
     stable: str | None = None
     """The revision that served when the rollout began; None until it is known."""
     candidate: str | None = None
-    """The revision that it brings; None until it is known."""
+    """The revision that is rolled out; None until it is known."""
     position: PositionOnRecord = Field(default=Weight(0), alias="weight")
-    """Where the target stands by the driver's last answer."""
+    """Position of the target after the driver's last call."""
     shifted_at: int = 0
-    """When it has stood there since, in milliseconds since 1970."""
+    """Time since when it has this position, in milliseconds since 1970."""
     to_release: bool = False
-    """Whether something is held that must be given back once the rollout has gone one way or the other."""
+    """True if something must be released or restored after the promotion or rollback."""
     must_release: bool | None = None
-    """Whether a rollout that could not give it back has to be looked at by a person."""
+    """True if a person must check a rollout that could not release or restore it."""
     redriven: Redriven | None = None
-    """What became of what failed during the rollout, where the target has such a thing."""
+    """Result of the redrive after the rollout, for targets that have one."""
 
 
 class StateOnRecord(TypedDict, total=False):
     """``TargetState`` as JSON data, for functions that start without pydantic.
 
-    A driver's own fields are there besides. Where it has not touched the target, there is ``stable`` at most.
+    It also has the driver's own fields. If the driver did not change the target, it has at most ``stable``.
     """
 
     stable: str

@@ -1,1 +1,1 @@
-"""How traffic moves: a driver per kind of target."""
+"""Drivers, which move traffic, for each kind of target."""

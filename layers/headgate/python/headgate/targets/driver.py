@@ -1,4 +1,4 @@
-"""What the functions of all drivers share: fencing, the phase on record, and the state that is kept for a recovery."""
+"""Shared code of the driver functions: fencing, the recorded phase, and the recorded state for a recovery."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ TRANSIENT_CODES = (
     "LimitExceededException",
     "InternalFailureException",
 )
-"""Errors of SQS, Kinesis and DynamoDB streams that pass. They have names of their own in boto3, and not those that the
-machine tries again: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html."""
+"""Transient errors of SQS, Kinesis and DynamoDB streams. The machine does not retry errors with these boto3 names:
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html."""
 
 PHASE_OF_ACTION: dict[str, Phase] = {
     "prepare": "preparing",
@@ -47,36 +47,36 @@ PHASE_OF_ACTION: dict[str, Phase] = {
     "rollback": "rolling-back",
     "restore": "rolling-back",
 }
-"""What a driver is asked to do, and the phase that the rollout is in while it does."""
+"""Phase of the rollout for each driver action."""
 
 
 class Driver(Protocol[State]):
-    """Moves one target. A state is what it knows of the target between its calls.
+    """Moves one target. The state of the target is passed from call to call.
 
-    Each call takes the target as far as it can at once. ``Done`` has the state after it; ``Pending`` asks for another
-    call of the same action.
+    Each call does as much as it can without waiting. ``Done`` has the new state. ``Pending`` asks for another call of
+    the same action.
     """
 
     def describe(self) -> dict[str, Any]:
-        """What the target serves now, ``version`` included."""
+        """Return what the target serves now, including ``version``."""
 
     def prepare(self, known: State | None) -> TargetProgress[State]:
-        """Check the target and make the candidate ready; no traffic moves."""
+        """Check the target and make the candidate ready. No traffic moves."""
 
     def shift(self, state: State, weight: float) -> TargetProgress[State]:
         """Give the candidate ``weight`` percent."""
 
     def promote(self, state: State) -> TargetProgress[State]:
-        """Give the candidate everything."""
+        """Give the candidate all traffic."""
 
     def release(self, state: State) -> TargetProgress[State]:
-        """After a promotion: give back what the rollout has held."""
+        """Return after a promotion what the rollout has held."""
 
     def rollback(self, state: State) -> TargetProgress[State]:
-        """Give the stable revision everything."""
+        """Give the stable revision all traffic."""
 
     def restore(self, state: State) -> TargetProgress[State]:
-        """After a rollback: give back what the rollout has held."""
+        """Return after a rollback what the rollout has held."""
 
 
 def drive(
@@ -86,46 +86,46 @@ def drive(
     driver_of: Callable[[Plan, StillOurs, Position | None], Driver[State]],
     state_of: type[State],
 ) -> dict[str, Any]:
-    """Carry out one call of the machine or the warden.
+    """Handle one call of the machine or the warden.
 
     Parameters
     ----------
     event
-        ``{action, target, plan, epoch, state, weight?, rolledBack?}``. The last is kept while a restore is underway:
-        a recovery that continues it does not roll back again.
+        ``{action, target, plan, epoch, state, weight?, rolledBack?}``. The last is recorded during a restore,
+        so that a recovery that continues it does not roll back again.
     driver_of
-        Makes the driver of a plan, given what raises LockLost unless the target is still this rollout's, and the
-        position that the last forward step aimed at, whether or not its answer came.
+        Creates the driver for a plan. Its other arguments are a function that raises LockLost unless the rollout still
+        owns the target, and the position that the last forward step requested, even if its response was lost.
     state_of
         The model of the driver's state.
 
     Returns
     -------
     dict
-        ``{state}``, as the machine hands it to the next call.
+        ``{state}``, which the machine passes to the next call.
 
     Raises
     ------
     TargetNotReady
-        If the driver answers ``Pending``, after its state is on record.
+        If the driver returns ``Pending``, after its state is recorded.
     """
     plan, epoch, action = Plan.model_validate(event["plan"]), event["epoch"], event["action"]
     logger.append_keys(rollout_id=plan.rollout_id)
     if action not in ("describe", *PHASE_OF_ACTION):
-        raise ValueError(f"action: {action!r} is none of describe, {', '.join(PHASE_OF_ACTION)}")
+        raise ValueError(f"action: must be one of describe, {', '.join(PHASE_OF_ACTION)} (given {action!r})")
 
     def still_ours() -> None:
         table.require_lock(Fence.of(plan, epoch))
-        # A call that was given up for lost may come to life after the rollback of its own rollout.
+        # A late call may arrive after its rollout was rolled back.
         if PHASE_OF_ACTION.get(action) != "rolling-back" and steps.is_rolling_back(plan.rollout_id):
-            raise LockLost(f"rollout {plan.rollout_id} is being rolled back; {action} comes too late")
+            raise LockLost(f"rollout {plan.rollout_id} is being rolled back; {action} is too late")
 
     if action == "describe":
         return {"state": driver_of(plan, still_ours, None).describe()}
     still_ours()
     record = steps.enter(plan.rollout_id, PHASE_OF_ACTION[action], _aim_of(event))
     aim = record.aim
-    # The machine does not know of what is underway.
+    # Only the record has the state of an unfinished action.
     known = record.state if record.underway or not event["state"] else event["state"]
     driver = driver_of(plan, still_ours, None if aim is None else position_of(aim))
     match _perform(driver, event, state_of.model_validate(known) if known else None):
@@ -148,7 +148,7 @@ def drive(
 
 
 def _perform(driver: Driver[State], event: dict[str, Any], known: State | None) -> TargetProgress[State] | None:
-    """Carry out one action; None where nothing was prepared. An error of AWS that passes is something to wait for."""
+    """Carry out one action. Return None if nothing was prepared, and Pending after a transient AWS error."""
     action = event["action"]
     try:
         match action:
@@ -167,7 +167,7 @@ def _perform(driver: Driver[State], event: dict[str, Any], known: State | None) 
 
 
 def _untouched_state(driver: Driver[Any]) -> dict[str, Any]:
-    """What the target serves where this rollout has not touched it; nothing where there is no such target."""
+    """Return the state of a target that was not changed; empty if there is no such target."""
     try:
         return {"stable": driver.describe()["version"]}
     except RequestRefused:
@@ -175,7 +175,7 @@ def _untouched_state(driver: Driver[Any]) -> dict[str, Any]:
 
 
 def _aim_of(event: dict[str, Any]) -> float | None:
-    """Where the target may be found from now on, if this call's answer is lost."""
+    """Return the position that the target may have from now on, even if this call's response is lost."""
     match event["action"]:
         case "shift":
             return number_of(Weight(event["weight"]))

@@ -1,4 +1,4 @@
-"""The driver of Lambda aliases: an alias splits invocations between two published versions of its function.
+"""Driver for Lambda aliases: an alias splits invocations between two published versions of its function.
 
 https://docs.aws.amazon.com/lambda/latest/dg/configuring-alias-routing.html
 """
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 
 
 class AliasState(TargetState):
-    """What the driver knows of the alias between its calls."""
+    """State of the alias between calls of the driver."""
 
     stable: str
     candidate: str
     revision_id: str
-    """The alias's RevisionId after our last write, or when we first read it."""
+    """The alias's RevisionId after the last write of this rollout, or at the first read."""
     provisioned: int = 0
-    """Provisioned concurrency that the candidate was given to match the stable version's."""
+    """Provisioned concurrency that the rollout gave the candidate, equal to that of the stable version."""
 
 
 class Routing(NamedTuple):
-    """Where an alias sends its invocations: the version it names, and shares (0 to 1) of others."""
+    """Routing of an alias: the version that it points at, and the shares (0 to 1) of other versions."""
 
     version: str
     weights: dict[str, float]
@@ -65,9 +65,9 @@ class LambdaAliasDriver:
     plan
         The rollout's plan.
     still_ours
-        Raises LockLost unless the rollout still owns the target's lock; called before each effect.
+        Raises LockLost unless the rollout still owns the target's lock. Called before each change.
     aim
-        The position that the last forward step aimed at, whether or not its answer came.
+        The position that the last forward step requested, even if its response was lost.
     """
 
     def __init__(
@@ -81,23 +81,23 @@ class LambdaAliasDriver:
         self._alias = {"FunctionName": self._target.function, "Name": self._target.alias}
 
     def describe(self) -> dict[str, Any]:
-        """The alias as it is: version, weights, RevisionId."""
+        """Return version, weights and RevisionId of the alias."""
         alias = self._get_alias()
         routing = _routing_of(alias)
         return {"version": routing.version, "weights": routing.weights, "revisionId": alias["RevisionId"]}
 
     def prepare(self, known: AliasState | None = None) -> TargetProgress[AliasState]:
-        """Check that the alias can be rolled out, publish the candidate if asked to, and wait until it is active.
+        """Check that the alias can be rolled out, publish the candidate if requested, and wait until it is active.
 
         Parameters
         ----------
         known
-            The state of an earlier call that was pending: what it published is not published again.
+            The state of an earlier pending call. Its candidate is not published again.
 
         Raises
         ------
         RequestRefused
-            If the target or the candidate does not allow the rollout; traffic was not touched.
+            If the target or the candidate does not allow the rollout. Traffic did not change.
         """
         alias = self._get_alias()
         stable = _routing_of(alias)
@@ -106,13 +106,13 @@ class LambdaAliasDriver:
             raise RequestRefused(f"target.alias: {where} points at $LATEST; point it at a published version first")
         if stable.weights:
             raise RequestRefused(
-                f"target.alias: {where} already sends {_shares(stable.weights)}; finish or undo that first "
+                f"target.alias: {where} already sends {_shares(stable.weights)}; remove these weights first "
                 "(update-alias --routing-config AdditionalVersionWeights={})"
             )
         if self._provisioned_concurrency(self._target.alias):
             raise RequestRefused(
-                f"target.alias: {where} holds provisioned concurrency, which Lambda does not combine with weights; "
-                f"hold it on version {stable.version} instead: delete-provisioned-concurrency-config --qualifier "
+                f"target.alias: {where} has provisioned concurrency, which Lambda does not support with weights; "
+                f"configure it on version {stable.version} instead: delete-provisioned-concurrency-config --qualifier "
                 f"{self._target.alias}, then put-provisioned-concurrency-config --qualifier {stable.version}"
             )
         self._still_ours()
@@ -121,8 +121,12 @@ class LambdaAliasDriver:
             return candidate
         if candidate["Version"] == stable.version:
             raise RequestRefused(
-                f"candidate: version {stable.version} is what {where} serves already"
-                + ("" if isinstance(self._plan.candidate, PublishedVersion) else "; nothing has changed since")
+                f"candidate: {where} already serves version {stable.version}"
+                + (
+                    ""
+                    if isinstance(self._plan.candidate, PublishedVersion)
+                    else "; code and configuration have not changed since it was published"
+                )
             )
         self._check_compatible(self._configuration(stable.version, "target.alias"), candidate)
         state = AliasState(
@@ -138,32 +142,32 @@ class LambdaAliasDriver:
         return self._move(state, Weight(weight))
 
     def promote(self, state: AliasState) -> TargetProgress[AliasState]:
-        """Point the alias at the candidate alone."""
+        """Point the alias at the candidate only."""
         return self._move(state, PROMOTED, to_release=bool(state.provisioned))
 
     def rollback(self, state: AliasState) -> TargetProgress[AliasState]:
-        """Point the alias at the stable version alone."""
+        """Point the alias at the stable version only."""
         moved = self._move(state, Weight(0), to_release=False)
         if isinstance(moved, Pending):
             return moved
         if state.provisioned:
-            restored = self._give_back(state)
+            restored = self._restore_provisioned_concurrency(state)
             self._release(state.candidate)
-            # What Lambda had no room for while both versions held it, it may have now.
-            if not restored and not self._give_back(state):
-                logger.warning("no provisioned concurrency was left to give back", version=state.stable)
+            # The concurrency may be available now that the candidate does not have it.
+            if not restored and not self._restore_provisioned_concurrency(state):
+                logger.warning("the provisioned concurrency could not be restored", version=state.stable)
         return Done(moved.state.model_copy(update={"provisioned": 0}))
 
     def release(self, state: AliasState) -> TargetProgress[AliasState]:
-        """Give back the provisioned concurrency of the version that was replaced.
+        """Remove the provisioned concurrency of the replaced version.
 
         Raises
         ------
         TargetChanged
-            If the alias does not point at the candidate alone: what it serves now may need that concurrency.
+            If the alias does not point only at the candidate: its versions may need that concurrency.
         """
         found = self._find()
-        # Asked after the look: whoever owns the lock by now may have moved the alias, and has every right to.
+        # Check the lock after reading the alias: a new lock owner may have moved it.
         self._still_ours()
         if not found.alike(_routing_at(PROMOTED, state)):
             raise self._changed(found)
@@ -172,14 +176,13 @@ class LambdaAliasDriver:
         return Done(state)
 
     def restore(self, state: AliasState) -> TargetProgress[AliasState]:
-        """Do nothing: a rollback gives back what is held together with the traffic."""
+        """Do nothing: the rollback already restored everything."""
         return Done(state)
 
-    def _give_back(self, state: AliasState) -> bool:
-        """Give the stable version back what ``release`` may have taken from it; False where Lambda has no room.
+    def _restore_provisioned_concurrency(self, state: AliasState) -> bool:
+        """Restore the provisioned concurrency that ``release`` may have removed. Return False if Lambda refuses.
 
-        Only what was promoted was ever released: before that, a stable version without any has lost it to somebody
-        else.
+        ``release`` follows only a promotion. Before one, a stable version without it has lost it to somebody else.
         """
         if PROMOTED not in (state.position, self._aim) or self._provisioned_concurrency(state.stable):
             return True
@@ -197,7 +200,7 @@ class LambdaAliasDriver:
         )
 
     def _release(self, version: str) -> None:
-        """Take a version's provisioned concurrency; one that has none, or is gone itself, has nothing to give."""
+        """Remove a version's provisioned concurrency, if the version and its concurrency exist."""
         gone = self._client.exceptions
         with suppress(gone.ProvisionedConcurrencyConfigNotFoundException, gone.ResourceNotFoundException):
             self._client.delete_provisioned_concurrency_config(FunctionName=self._target.function, Qualifier=version)
@@ -211,7 +214,7 @@ class LambdaAliasDriver:
             return None
 
     def _match_provisioned_concurrency(self, state: AliasState) -> TargetProgress[AliasState]:
-        """Give the candidate as much as the stable version holds, before its first traffic."""
+        """Give the candidate as much as the stable version has, before its first traffic."""
         held = self._provisioned_concurrency(state.stable)
         if held is None:
             return Done(state.model_copy(update={"provisioned": 0}))
@@ -220,36 +223,38 @@ class LambdaAliasDriver:
         where = f"candidate: provisioned concurrency of version {state.candidate}"
         if given is None or given["RequestedProvisionedConcurrentExecutions"] < wanted:
             if state.provisioned != wanted:
-                # On record before it is done: what is ours to take back must be known whenever this process dies.
-                return Pending(state.model_copy(update={"provisioned": wanted}), f"{where} is to be {wanted}")
+                # Record the intent before the change, so that a recovery knows what to undo.
+                return Pending(state.model_copy(update={"provisioned": wanted}), f"{where} will be set to {wanted}")
             try:
                 self._provision(state.candidate, wanted)
             except self._client.exceptions.InvalidParameterValueException as error:
-                raise RequestRefused(f"{where} cannot be {wanted}, as version {state.stable} has it: {error}") from None
-            return Pending(state, f"{where} was asked for: {wanted}")
+                raise RequestRefused(
+                    f"{where} cannot be {wanted} like that of version {state.stable}: {error}"
+                ) from None
+            return Pending(state, f"{where} was requested: {wanted}")
         if given["Status"] == "IN_PROGRESS":
             return Pending(state, f"{where} is being allocated")
         if given["Status"] == "FAILED":
             if state.provisioned:
                 self._release(state.candidate)
             raise RequestRefused(f"{where} could not be allocated: {given.get('StatusReason')}")
-        # Only what this rollout has given is taken back: what the candidate held before is its owner's.
+        # A rollback removes only what this rollout added, not what the candidate had before.
         return Done(state)
 
     def _own_positions(self, state: AliasState) -> list[Routing]:
-        """Where this rollout itself may have left the alias: the last answer's position, and the one aimed at since."""
+        """Return the routings that this rollout may have set: the last confirmed one and the one requested since."""
         return [_routing_at(position, state) for position in {state.position, self._aim} if position is not None]
 
     def _move(self, state: AliasState, position: Position, **changes: Any) -> TargetProgress[AliasState]:
         """Write the alias, unless somebody else has moved it.
 
-        A RevisionId that is out of date may be our own doing (an answer was lost) or a change that moves no traffic (a
-        description): what counts is where the traffic goes.
+        An outdated RevisionId may come from this rollout (a response was lost) or from a change that does not move
+        traffic (a description). So the routing is compared instead.
 
         Parameters
         ----------
         changes
-            What changes in the state besides, once the alias is written.
+            Other changes of the state after the write.
         """
         intended = _routing_at(position, state)
         self._still_ours()
@@ -261,32 +266,32 @@ class LambdaAliasDriver:
             if not any(found.alike(own) for own in (intended, *self._own_positions(state))):
                 raise self._changed(found) from None
             if not found.alike(intended):
-                # Asked again after the look: whoever takes the lock from here on moves the alias past this RevisionId.
+                # Check the lock again: a later lock owner changes the RevisionId with its first write.
                 self._still_ours()
                 try:
                     alias = self._write(intended, alias["RevisionId"])
                 except self._client.exceptions.PreconditionFailedException:
-                    # Moved since the look a moment ago: the next call looks at it.
-                    return Pending(None, f"{self._target.key} is being moved at this moment")
+                    # Changed since it was read: the next call checks it.
+                    return Pending(None, f"{self._target.key} was changed during this call")
         except self._client.exceptions.ResourceNotFoundException:
             raise self._changed() from None
         moved = {"revision_id": alias["RevisionId"], "shifted_at": int(time.time() * 1000), "position": position}
         return Done(state.model_copy(update=moved | changes))
 
     def _find(self) -> Routing:
-        """Where the alias sends its invocations now."""
+        """Return the current routing of the alias."""
         try:
             return _routing_of(self._client.get_alias(**self._alias))
         except self._client.exceptions.ResourceNotFoundException:
             raise self._changed() from None
 
     def _changed(self, found: Routing | None = None) -> TargetChanged:
-        """The error that tells what somebody else has made of the alias; without a position, that it is gone."""
+        """Return the error for a change by somebody else; without a routing, the alias was deleted."""
         changed = f"{self._target.key} was changed by somebody else: it"
         if found is None:
-            return TargetChanged(f"{changed} is gone")
+            return TargetChanged(f"{changed} was deleted")
         shares = f" and sends {_shares(found.weights)}" if found.weights else ""
-        return TargetChanged(f"{changed} serves version {found.version}{shares}; it is left as found")
+        return TargetChanged(f"{changed} serves version {found.version}{shares}; Headgate leaves it unchanged")
 
     def _write(self, routing: Routing, revision_id: str) -> AliasConfigurationResponseTypeDef:
         return self._client.update_alias(
@@ -307,14 +312,14 @@ class LambdaAliasDriver:
             if not is_denied(error):
                 raise
             raise RequestRefused(
-                f"target.function: {self._target.function} is not to be rolled out by this Headgate, whose parameter "
-                f"TargetFunctions says what is: {message_of(error)}"
+                f"target.function: {self._target.function} is not covered by the stack's parameter "
+                f"TargetFunctions: {message_of(error)}"
             ) from None
 
     def _candidate(self) -> FunctionConfigurationResponseTypeDef | Pending[AliasState]:
-        """The configuration of the candidate version, published first where the plan says so.
+        """Return the configuration of the candidate version. Publish it first if the plan requires it.
 
-        Lambda answers with the last version while neither code nor configuration changed, so a lost answer is harmless.
+        Lambda returns the last version if neither code nor configuration has changed, so a lost response is harmless.
         """
         function = self._target.function
         match self._plan.candidate:
@@ -348,7 +353,11 @@ class LambdaAliasDriver:
             if not is_denied(error):
                 raise
             code = isinstance(self._plan.candidate, NewCode)
-            fix = "; the parameters CodeObjects and CodeRepositories say which code may be put in place" if code else ""
+            fix = (
+                "; the stack's parameters CodeObjects and CodeRepositories define which code may be used"
+                if code
+                else ""
+            )
             raise RequestRefused(f"candidate: {error}{fix}") from None
 
     def _configuration(self, version: str, field: str) -> FunctionConfigurationResponseTypeDef:
@@ -361,7 +370,7 @@ class LambdaAliasDriver:
     def _check_compatible(
         self, stable: FunctionConfigurationResponseTypeDef, candidate: FunctionConfigurationResponseTypeDef
     ) -> None:
-        """Lambda splits traffic only between versions with the same execution role and dead-letter queue."""
+        """Check execution role and dead-letter queue, which must be equal for Lambda to split traffic."""
         for field, ours, theirs in (
             ("execution roles", candidate.get("Role"), stable.get("Role")),
             (
@@ -378,34 +387,32 @@ class LambdaAliasDriver:
 
 
 def _not_active(candidate: FunctionConfigurationResponseTypeDef, known: AliasState) -> Pending[AliasState] | None:
-    """What a version waits for until it takes requests; None where it does, refused where it never will."""
+    """Return what a version waits for, or None if it is active. Refuse one that will not become active."""
     state, version = candidate.get("State", "Active"), candidate["Version"]
-    # UpdateFunctionCode answers before the update is through, and tells that by a status of its own.
+    # UpdateFunctionCode returns before the update is complete, with a separate status.
     if state == "Pending" or candidate.get("LastUpdateStatus") == "InProgress":
         return Pending(known, f"candidate: version {version} is still pending")
     if state == "Failed":
-        raise RequestRefused(
-            f"candidate: version {version} has failed to become active: {candidate.get('StateReason')}"
-        )
+        raise RequestRefused(f"candidate: version {version} failed to become active: {candidate.get('StateReason')}")
     if state == "Inactive":
-        # An invocation wakes it, and fails: https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html
+        # An invocation activates it but fails: https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html
         raise RequestRefused(
-            f"candidate: version {version} is inactive, because nothing has invoked it for long, and its first "
-            f"requests would fail; invoke it once (invoke --qualifier {version}), wait until it is active, ask again"
+            f"candidate: version {version} is inactive, because it was not invoked for a long time, and its first "
+            f"requests would fail; invoke it once (invoke --qualifier {version}), wait until it is active, and retry"
         )
     if state != "Active":
-        raise RequestRefused(f"candidate: version {version} is {state}, and takes no requests")
+        raise RequestRefused(f"candidate: version {version} is {state} and does not accept requests")
     return None
 
 
 def _routing_of(alias: AliasConfigurationResponseTypeDef) -> Routing:
     weights = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
-    # A weight of nothing moves nothing, whoever has left it there.
+    # Ignore zero weights.
     return Routing(alias["FunctionVersion"], {version: weight for version, weight in weights.items() if weight})
 
 
 def _routing_at(position: Position, state: AliasState) -> Routing:
-    """Where an alias sends its invocations at a position."""
+    """Return the routing of an alias at a position."""
     match position:
         case Weight(percent):
             return Routing(state.stable, {state.candidate: round(percent / 100, 9)} if percent else {})

@@ -1,4 +1,4 @@
-"""What a call of a driver comes to: the target is where it should be, or the machine must call again."""
+"""Result of a driver call: the target has the requested position, or the machine must call again."""
 
 from __future__ import annotations
 
@@ -11,24 +11,18 @@ State_co = TypeVar("State_co", bound="TargetState", covariant=True)
 
 
 class Done(NamedTuple, Generic[State_co]):
-    """The target is where the call should bring it."""
+    """The target has the requested position."""
 
     state: State_co
 
 
 class Pending(NamedTuple, Generic[State_co]):
-    """The target is not there yet: the machine calls again.
-
-    Attributes
-    ----------
-    state
-        What goes on record now, and what the next call starts from. None if nothing changed since the last call.
-    why
-        What the driver waits for.
-    """
+    """The target does not have the requested position yet: the machine calls again."""
 
     state: State_co | None
+    """State to record now, from which the next call continues. None if nothing changed since the last call."""
     why: str
+    """What the driver waits for."""
 
 
 TargetProgress = Done[State_co] | Pending[State_co]

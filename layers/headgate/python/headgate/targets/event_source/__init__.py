@@ -1,1 +1,1 @@
-"""Consumers of queues and streams, behind an event source mapping."""
+"""Driver for consumers of queues and streams behind an event source mapping."""

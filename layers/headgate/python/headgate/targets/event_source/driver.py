@@ -1,8 +1,8 @@
-"""The driver of consumers: a Lambda function behind an event source mapping of a queue or stream.
+"""Driver for consumers: Lambda functions behind an event source mapping of a queue or stream.
 
-split: the mapping points at an alias, whose weights pick the version for each batch.
-ramp: the mapping is stopped, drained, pointed at the candidate, and started again with little concurrency, which grows
-step by step. Stable and candidate are never at work side by side.
+split: the mapping points at an alias, whose weights select the version for each batch.
+ramp: the mapping is stopped, drained, pointed at the candidate, and started with little concurrency, which grows step
+by step. Stable and candidate never work side by side.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class EventSourceDriver:
     Parameters
     ----------
     services
-        AWS.
+        AWS services and settings.
     plan
-        The rollout's plan; its ``through`` is the alias that the mapping points at.
+        The rollout's plan. Its ``through`` is the alias that the mapping points at.
     still_ours
-        Raises LockLost unless the rollout still owns the target's lock; called before each effect.
+        Raises LockLost unless the rollout still owns the target's lock. Called before each change.
     aim
-        The position that the last forward step aimed at, whether or not its answer came.
+        The position that the last forward step requested, even if its response was lost.
     """
 
     def __init__(
@@ -66,10 +66,8 @@ class EventSourceDriver:
         self._alias = LambdaAliasDriver(services.functions, plan, still_ours, aim)
         self._mapping = ConsumerMapping(services.functions, plan, self._alias, still_ours)
 
-    # What a driver does
-
     def describe(self) -> dict[str, Any]:
-        """The consumer as it is: the version behind the mapping's alias, and the mapping's state and settings."""
+        """Return the version behind the mapping's alias, and the mapping's state and settings."""
         mapping = self._mapping.find()
         settings = mapping_settings_of(mapping, source_of(mapping)[1])
         return {
@@ -80,20 +78,20 @@ class EventSourceDriver:
         }
 
     def prepare(self, known: SourceState | None = None) -> TargetProgress[SourceState]:
-        """Check mapping, source and versions, publish the candidate, and let failures go to a queue of our own.
+        """Check mapping, source and versions, publish the candidate, and send failures to the rollout's own queue.
 
         Raises
         ------
         RequestRefused
-            If the target or the candidate does not allow the rollout; traffic was not touched.
+            If the target or the candidate does not allow the rollout. Traffic did not change.
         """
         mapping = self._mapping.find()
-        looked = Done(known) if known else self._first_look(mapping)
-        if isinstance(looked, Pending):
-            return looked
-        replaces = self._to_replace(looked.state)
-        self._refuse_a_limit_on_what_never_comes(looked.state, replaces)
-        prepared = self._with_versions(looked.state)
+        checked = Done(known) if known else self._check_mapping(mapping)
+        if isinstance(checked, Pending):
+            return checked
+        replaces = self._to_replace(checked.state)
+        self._refuse_useless_limit(checked.state, replaces)
+        prepared = self._with_versions(checked.state)
         if isinstance(prepared, Pending):
             return prepared
         state = prepared.state
@@ -104,7 +102,7 @@ class EventSourceDriver:
         return Done(state.model_copy(update={"to_release": state.holds, "must_release": state.holds}))
 
     def shift(self, state: SourceState, weight: float) -> TargetProgress[SourceState]:
-        """Give the candidate ``weight`` percent: of the batches, or of the throughput that the mapping had."""
+        """Give the candidate ``weight`` percent of the batches (split) or of the throughput (ramp)."""
         if state.mode == "split":
             if waits := self._require_the_alias(state):
                 return waits
@@ -117,7 +115,7 @@ class EventSourceDriver:
         return self._place(state, wanted, Weight(weight))
 
     def promote(self, state: SourceState) -> TargetProgress[SourceState]:
-        """Let the alias name the candidate, and the mapping point at the alias as it did before."""
+        """Point the alias at the candidate, and the mapping at the alias as before."""
         if state.mode == "split":
             if waits := self._require_the_alias(state):
                 return waits
@@ -126,7 +124,7 @@ class EventSourceDriver:
         return self._place(state, wanted, PROMOTED, self._alias.promote)
 
     def rollback(self, state: SourceState) -> TargetProgress[SourceState]:
-        """Let the stable version process everything, as it did before."""
+        """Let the stable version process everything, as before the rollout."""
         if state.alias is None:
             return Done(state)  # Nothing was moved yet.
         if state.mode == "split":
@@ -138,7 +136,7 @@ class EventSourceDriver:
         return self._place(state, state.stable_place, Weight(0), self._alias.rollback)
 
     def release(self, state: SourceState) -> TargetProgress[SourceState]:
-        """After a promotion: what failed meanwhile goes where it would have gone without a rollout."""
+        """Send what failed during the rollout to its usual destination, after a promotion."""
         if state.alias is not None and state.alias.to_release:
             released = self._alias.release(state.alias)
             if isinstance(released, Pending):
@@ -146,16 +144,14 @@ class EventSourceDriver:
         return self._redelivery(promoted=True).carry_out(state)
 
     def restore(self, state: SourceState) -> TargetProgress[SourceState]:
-        """After a rollback: what failed meanwhile gets another chance, under the stable version."""
+        """Deliver what failed during the rollout to the stable version, after a rollback."""
         return self._redelivery(promoted=False).carry_out(state)
 
     def _redelivery(self, *, promoted: bool) -> Redelivery:
         return Redelivery(self._services, self._mapping, self._still_ours, promoted=promoted)
 
-    # Preparing
-
-    def _first_look(self, mapping: MappingAnswer) -> TargetProgress[SourceState]:
-        """What the mapping is before anything is done to it; refused where that is not what can be rolled out."""
+    def _check_mapping(self, mapping: MappingAnswer) -> TargetProgress[SourceState]:
+        """Return the state of the unchanged mapping. Refuse one that cannot be rolled out."""
         source, kind = source_of(mapping)
         where = f"target.mapping: {self._mapping.uuid}"
         if faults := mapping_faults(mapping, kind):
@@ -174,7 +170,7 @@ class EventSourceDriver:
         return Done(state)
 
     def _with_versions(self, state: SourceState) -> TargetProgress[SourceState]:
-        """The state with both versions, which the alias's own driver checks and makes ready."""
+        """Return the state with both versions, which the driver of the alias prepares."""
         prepared = self._alias.prepare(state.alias)
         if isinstance(prepared, Pending):
             return _waits_for_alias(state, prepared)
@@ -202,15 +198,15 @@ class EventSourceDriver:
         return int(self._services.holdings.attributes(state.source, "VisibilityTimeout")["VisibilityTimeout"])
 
     def _hold(self, state: SourceState, replaces: str, mapping: MappingAnswer) -> Pending[SourceState] | None:
-        """Let what the candidate fails on land in a queue of the rollout's own; None once it does."""
+        """Send failures of the candidate to the rollout's own queue. Return None when that is in effect."""
         if state.holding is None:
-            # On record before it is done: what is ours to take back must be known whenever this process dies.
+            # Record the intent before the change, so that a recovery knows what to undo.
             fifo = state.kind == "sqs-fifo"
             holding = rollout_queue_for(
                 self._plan.rollout_id, state.source, replaces, prefix=self._services.holding_prefix, fifo=fifo
             )
             planned = {"holding": holding, "to_release": True, "must_release": True}
-            return Pending(state.model_copy(update=planned), f"target: {holding.name} is to hold what fails")
+            return Pending(state.model_copy(update=planned), f"target: {holding.name} will receive failures")
         self._still_ours()
         if state.of_queue:
             return self._hold_messages(state, state.holding)
@@ -220,50 +216,53 @@ class EventSourceDriver:
         found = self._mapping.place(state, mapping).settings
         if found == state.held:
             return None
-        return self._send_failures_to_the_holding(state, found) or Pending(
-            state, f"target.mapping: {self._mapping.uuid} is to send what fails to {state.holding.name}"
+        return self._send_failures_to_rollout_queue(state, found) or Pending(
+            state, f"target.mapping: {self._mapping.uuid} is being changed to send failures to {state.holding.name}"
         )
 
     def _hold_messages(self, state: SourceState, holding: RolloutQueue) -> Pending[SourceState] | None:
-        """Point the redrive policy at the rollout's own queue; None once that holds everywhere."""
+        """Point the redrive policy at the rollout's own queue. Return None when that is in effect."""
         key = self._services.holdings.attributes(state.source, "KmsMasterKeyId").get("KmsMasterKeyId", "")
         self._services.holdings.make(holding, self._plan.rollout_id, key=key)
         self._services.holdings.stand_in(holding, state.source)
         now = int(self._services.now())
         if not holding.placed_at:
             state = state.model_copy(update={"holding": holding.model_copy(update={"placed_at": now})})
-            return Pending(state, f"{holding.name}: is to stand in for the dead-letter queue")
+            return Pending(state, f"{holding.name} is being set as the dead-letter queue")
         if left := max(0, holding.placed_at + self._services.settle_seconds - now):
-            return Pending(state, f"{holding.name}: stands in everywhere in {left} s at the latest")
+            return Pending(state, f"{holding.name} is the dead-letter queue everywhere in at most {left} s")
         return None
 
-    def _refuse_a_limit_on_what_never_comes(self, state: SourceState, replaces: str | None) -> None:
+    def _refuse_useless_limit(self, state: SourceState, replaces: str | None) -> None:
         guard = self._plan.guards.source
         blocks = state.mode == "ramp" and state.kind != "sqs"
         if guard and guard.dead_letters is not None and (replaces is None or blocks):
-            why = "a failure blocks what comes after it" if blocks else "it has no dead-letter queue that gets any"
+            why = "a failure blocks later messages or records" if blocks else "it has no dead-letter queue for them"
             raise RequestRefused(
-                f"guards.source.deadLetters: nothing is given up during this rollout of {state.source}: {why}; take "
+                f"guards.source.deadLetters: this rollout of {state.source} has no dead letters: {why}; use "
                 "another limit"
             )
 
-    def _send_failures_to_the_holding(self, state: SourceState, found: MappingSettings) -> Pending[SourceState] | None:
+    def _send_failures_to_rollout_queue(
+        self, state: SourceState, found: MappingSettings
+    ) -> Pending[SourceState] | None:
         refused = self._services.functions.exceptions.InvalidParameterValueException
         try:
             return self._mapping.update(**state.held.changes(found, state.kind))
         except refused as error:
-            why = f"target.mapping: {self._mapping.uuid} takes no on-failure destination of the rollout's own: {error}"
+            where = f"target.mapping: {self._mapping.uuid}"
+            why = f"{where} does not accept the rollout's own queue as on-failure destination: {error}"
             raise RequestRefused(why) from None
 
     def _to_replace(self, state: SourceState) -> str | None:
-        """What the rollout's own queue is to stand in for; None where nothing is given up, so that nothing is to hold.
+        """Return what the rollout's own queue replaces; None if there are no dead letters and no queue is needed.
 
-        A destination that is no queue is left as it is.
+        A destination that is not a queue stays unchanged.
 
         Raises
         ------
         RequestRefused
-            If another rollout's own queue is there, or what is there could not be put back.
+            If the queue of another rollout is configured, or the current settings could not be restored.
         """
         if state.holding is not None:
             return state.holding.replaces
@@ -282,8 +281,8 @@ class EventSourceDriver:
             self._services.holdings.require(destination, "target.mapping: its on-failure destination")
         if not fnmatchcase(name := state.source.split("/")[1], self._services.stream_names):
             raise RequestRefused(
-                f"target.mapping: what fails of {name} could not be read again: the stack's parameter TargetStreams, "
-                f"{self._services.stream_names}, does not cover it; change that"
+                f"target.mapping: failed records of {name} could not be replayed: the stack's parameter TargetStreams, "
+                f"{self._services.stream_names}, does not cover it; change the parameter"
             )
         return destination
 
@@ -291,10 +290,10 @@ class EventSourceDriver:
         if found.rpartition(":")[2].startswith(self._services.holding_prefix):
             where = "the redrive policy" if state.of_queue else "the mapping's on-failure destination"
             raise RequestRefused(
-                f"target.mapping: what fails of {state.source} goes to {found}, the queue of another rollout, which "
-                "its tag headgate:rollout names; wait if that is still going on. If it was stopped, bring the queue's "
-                f"messages back with headgate-redrive, and point {where} at your own queue again, which that rollout's "
-                "record has under state.holding.replaces (docs/operate.md, When a rollout was stopped)"
+                f"target.mapping: failures of {state.source} go to {found}, the queue of another rollout. Its tag "
+                "headgate:rollout names that rollout. If it is still running, wait. If it was stopped, redrive the "
+                f"queue's messages with headgate-redrive, and point {where} at your own queue again, which the "
+                "rollout's record has in state.holding.replaces (docs/operate.md, When a rollout was stopped)"
             )
 
     def _role(self, state: SourceState) -> str:
@@ -303,15 +302,13 @@ class EventSourceDriver:
         )
         return str(found["Role"])
 
-    # Moving
-
     def _require_the_alias(self, state: SourceState) -> Pending[SourceState] | None:
-        """Require that the mapping gives the alias its batches; where it does not, take the rollout's weights away.
+        """Require that the mapping invokes the alias. If it does not, roll back the alias.
 
         Raises
         ------
         TargetChanged
-            If it does not, after the alias is rolled back; Pending if that has to wait.
+            If it does not, after the alias is rolled back. Pending is returned if that has to wait.
         """
         try:
             self._mapping.require_the_alias(state, at_work=True)
@@ -338,14 +335,14 @@ class EventSourceDriver:
     def _place(
         self, state: SourceState, wanted: MappingPosition, position: Position, move: MoveAlias | None = None
     ) -> TargetProgress[SourceState]:
-        """Take the mapping a step nearer to where it should be, and the alias too.
+        """Bring mapping and alias one step closer to the requested position.
 
-        Two versions never work on the source at a time: the mapping is stopped and drained before another one gets it.
+        Two versions never read from the source at the same time: the mapping is stopped and drained in between.
 
         Parameters
         ----------
         move
-            Moves the alias to where it should be; only while nothing of another version can be at work.
+            Moves the alias. Called only while no other version can be working.
         """
         mapping = self._mapping.settled(state)
         if isinstance(mapping, Pending):
@@ -359,7 +356,7 @@ class EventSourceDriver:
                     return waits
             raise
         if not runs and not state.parked:
-            raise self._mapping.changed("was disabled by somebody else")
+            raise self._mapping.changed("was disabled")
         if fault := self._fault_of_alias(state):
             settings = state.at_rest.changes(found.settings, state.kind)
             if waits := self._start_again(state, mapping, runs=runs, FunctionName=state.function, **settings):
@@ -375,7 +372,7 @@ class EventSourceDriver:
     def _point(
         self, state: SourceState, wanted: MappingPosition, found: MappingSettings, move: MoveAlias | None
     ) -> Pending[SourceState]:
-        """Move the alias, and then point the mapping at what it should invoke."""
+        """Move the alias, then point the mapping at the requested function."""
         self._still_ours()
         if move:
             moved = move(state.known_alias)
@@ -388,7 +385,7 @@ class EventSourceDriver:
         )
 
     def _was_never_moved(self, state: SourceState, found: MappingPosition, wanted: MappingPosition) -> bool:
-        """Whether the mapping is all that it was before the rollout, so that nothing has been blocked."""
+        """Return whether the mapping is as before the rollout, so that nothing was blocked."""
         unmoved = [wanted._replace(settings=settings) for settings in (state.original, state.held)]
         return wanted.function == state.function and found in unmoved
 
@@ -399,10 +396,10 @@ class EventSourceDriver:
         return Done(state.model_copy(update=changes))
 
     def _stop(self, state: SourceState) -> Pending[SourceState]:
-        """Stop a mapping that runs, after it is on record that this rollout does."""
+        """Stop a running mapping, after recording that this rollout does it."""
         if not state.parked:
             noted = state.model_copy(update={"parked": True})
-            return Pending(noted, f"target.mapping: {self._mapping.uuid} is to be stopped")
+            return Pending(noted, f"target.mapping: {self._mapping.uuid} will be stopped")
         return self._mapping.update(Enabled=False) or Pending(
             state, f"target.mapping: {self._mapping.uuid} is being stopped"
         )
@@ -410,9 +407,9 @@ class EventSourceDriver:
     def _start_again(
         self, state: SourceState, mapping: MappingAnswer, *, runs: bool, **parameters: Any
     ) -> Pending[SourceState] | None:
-        """Let a mapping run again that somebody else has changed while this rollout had it stopped.
+        """Start a mapping that somebody else changed while this rollout had stopped it.
 
-        What they have set stays. Where it still points at the candidate, it gets its alias back.
+        Their settings stay. If it still points at the candidate, it is pointed at its alias again.
         """
         if runs or not state.parked:
             return None
@@ -423,15 +420,15 @@ class EventSourceDriver:
         return self._mapping.update(Enabled=True, **parameters)
 
     def _still_drains(self, state: SourceState, mapping: MappingAnswer) -> Pending[SourceState] | None:
-        """What a stopped mapping waits for; None once nothing of the version before is at work any more.
+        """Return what a stopped mapping waits for; None when the previous version has finished its work.
 
-        Stopped for as long as an invocation may take, and nothing in flight: a message that is neither processed nor
-        visible again after the visibility timeout is somebody else's.
+        That is after the function's timeout, and when no messages are in flight. A message that is in flight after the
+        visibility timeout belongs to another consumer.
         """
         stopped_for = self._services.now() - modified_at(mapping)
         if stopped_for < state.timeout_seconds + 1:
             left = state.timeout_seconds + 1 - stopped_for
-            return Pending(state, f"target.mapping: {self._mapping.uuid} is drained in {left:.0f} s at the latest")
+            return Pending(state, f"target.mapping: {self._mapping.uuid} is drained in at most {left:.0f} s")
         if state.of_queue and stopped_for < state.visibility_seconds + 1:
             in_flight = self._services.queues.count(self._services.queues.url(state.source)).in_flight
             if in_flight:
@@ -439,21 +436,21 @@ class EventSourceDriver:
         return None
 
     def _fault_of_alias(self, state: SourceState) -> str:
-        """How a mapping's alias is other than a ramp may have left it; empty where it is not.
+        """Return how a mapping's alias differs from what a ramp may set; empty if it does not.
 
-        In a ramp it names one version alone: the stable one until the promotion.
+        In a ramp it points at one version only: the stable one until the promotion.
         """
         alias = state.known_alias
         own = {alias.stable} | ({alias.candidate} if PROMOTED in (alias.position, self._aim) else set())
         version, weights = self._mapping.routing()
         if weights:
-            return f"points at an alias that names version {version} and sends some to version {', '.join(weights)}"
-        return "" if version in own else f"points at an alias that names version {version}"
+            return f"points at an alias with version {version} and weights for version {', '.join(weights)}"
+        return "" if version in own else f"points at an alias with version {version}"
 
     def _milliseconds(self) -> int:
         return int(self._services.now() * 1000)
 
 
 def _waits_for_alias(state: SourceState, alias: Pending[AliasState]) -> Pending[SourceState]:
-    """A consumer that waits for its alias, with what is known of the alias by now."""
+    """Return Pending for a consumer whose alias is pending, with the state of the alias."""
     return Pending(None if alias.state is None else state.with_alias(alias.state), alias.why)

@@ -1,7 +1,7 @@
-"""A consumer in a rollout: what its driver knows of it between its calls, and its event source mapping.
+"""The event source mapping of a consumer in a rollout.
 
-A mapping has no revision: before each write it is compared with what this rollout may have made of it. It is updated in
-place and never deleted, so a stream's position stays.
+A mapping has no revision. So before each write it is compared with the settings that this rollout may have made. It is
+updated in place and never deleted, which keeps the position in a stream.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 SETTLED_STATES = ("Enabled", "Disabled")
-"""States of a mapping in which it can be updated; in the others an update is on its way."""
+"""States of a mapping in which it can be updated. In other states an update is in progress."""
 
 
 class ConsumerMapping:
@@ -36,25 +36,25 @@ class ConsumerMapping:
     Parameters
     ----------
     plan
-        The rollout's plan; its ``through`` is the alias that the mapping points at.
+        The rollout's plan. Its ``through`` is the alias that the mapping points at.
     alias
         The driver of that alias.
     still_ours
-        Raises LockLost unless the rollout still owns the target's lock; called before each update.
+        Raises LockLost unless the rollout still owns the target's lock. Called before each update.
 
     Attributes
     ----------
     uuid
         The mapping's id.
     mode
-        The way that the request asks for, or the planner has chosen.
+        The mode from the request or the planner.
     """
 
     def __init__(
         self, functions: LambdaClient, plan: Plan, alias: LambdaAliasDriver, still_ours: Callable[[], None]
     ) -> None:
         if not isinstance(plan.target, EventSourceTarget):
-            raise TypeError(f"{plan.target.key} is no event source")
+            raise TypeError(f"{plan.target.key} is not an event source")
         self.uuid = plan.target.mapping
         self.mode = plan.target.mode
         self._functions = functions
@@ -63,29 +63,29 @@ class ConsumerMapping:
         self._still_ours = still_ours
 
     def find(self) -> MappingAnswer:
-        """The mapping, whatever is on its way; refused where there is none."""
+        """Return the mapping in any state, or raise RequestRefused if it does not exist."""
         return require_mapping(self._functions, self.uuid)
 
     def settled(self, state: SourceState) -> MappingAnswer | Pending[SourceState]:
-        """The mapping, when no update of it is on its way."""
-        mapping = self._still_there()
+        """Return the mapping, or Pending while an update is in progress."""
+        mapping = self._existing()
         if mapping["State"] not in SETTLED_STATES:
             return Pending(state, f"target.mapping: {self.uuid} is {mapping['State']}")
         return mapping
 
-    def _still_there(self) -> MappingAnswer:
+    def _existing(self) -> MappingAnswer:
         mapping = find_mapping(self._functions, self.uuid)
         if mapping is None:
-            raise self.changed("is gone")
+            raise self.changed("was deleted")
         return mapping
 
     def place(self, state: SourceState, mapping: MappingAnswer) -> MappingPosition:
-        """Where the mapping stands, if that is where this rollout may have put it.
+        """Return the position of the mapping, if this rollout may have set it.
 
         Raises
         ------
         TargetChanged
-            If it is not.
+            If somebody else has changed the mapping.
         """
         function, settings = mapping["FunctionArn"], mapping_settings_of(mapping, state.kind)
         candidate = state.candidate_place(100)
@@ -99,36 +99,36 @@ class ConsumerMapping:
         return MappingPosition(function, version, settings)
 
     def routing(self) -> tuple[str, dict[str, float]]:
-        """Which version the mapping's alias names, and the shares of others."""
+        """Return the version that the mapping's alias points at, and the shares of other versions."""
         try:
-            told = self._alias.describe()
+            alias = self._alias.describe()
         except RequestRefused:
-            raise self.changed("points at an alias that is gone") from None
-        return str(told["version"]), told["weights"]
+            raise self.changed("points at an alias that does not exist") from None
+        return str(alias["version"]), alias["weights"]
 
     def require_the_alias(self, state: SourceState, *, at_work: bool) -> None:
-        """See that the mapping still invokes the alias whose weights are about to move.
+        """Check that the mapping still invokes the alias whose weights will change.
 
-        Its settings are its owner's while a rollout does not change them.
+        Its settings are not checked, because this rollout does not change them.
 
         Parameters
         ----------
         at_work
-            Whether it must not have been disabled either: a candidate that gets nothing is not to be promoted.
+            True if it must not be disabled either: a candidate without traffic must not be promoted.
         """
-        mapping = self._still_there()
+        mapping = self._existing()
         if mapping["FunctionArn"] != state.function:
             raise self.changed(f"points at {mapping['FunctionArn']}")
         if at_work and mapping["State"] in ("Disabling", "Disabled"):
-            raise self.changed("was disabled by somebody else")
+            raise self.changed("was disabled")
 
     def update(self, **parameters: Any) -> Pending[SourceState] | None:
-        """Update the mapping in place; what is left out stays as it is.
+        """Update the mapping in place. Parameters that are left out stay unchanged.
 
         Returns
         -------
         Pending or None
-            Pending if another update keeps this one from being made.
+            Pending if another update is in progress.
         """
         self._still_ours()
         functions = self._functions
@@ -137,15 +137,17 @@ class ConsumerMapping:
         except (functions.exceptions.ResourceInUseException, functions.exceptions.ResourceConflictException) as error:
             return Pending(None, f"target.mapping: {self.uuid}: {error}")
         except functions.exceptions.ResourceNotFoundException:
-            raise self.changed("is gone") from None
+            raise self.changed("was deleted") from None
         return None
 
     def changed(self, how: str) -> TargetChanged:
-        """The error that tells what somebody else has made of it."""
-        return TargetChanged(f"{self._plan.target.key} was changed by somebody else: it {how}; it is left as found")
+        """Return the error for a change by somebody else."""
+        return TargetChanged(
+            f"{self._plan.target.key} was changed by somebody else: it {how}; Headgate leaves it unchanged"
+        )
 
 
 def modified_at(mapping: MappingAnswer) -> float:
-    """When a mapping was changed last, in seconds since 1970."""
+    """Return the time of a mapping's last change, in seconds since 1970."""
     moment: datetime | float = mapping["LastModified"]
     return moment.astimezone(UTC).timestamp() if isinstance(moment, datetime) else float(moment)

@@ -1,7 +1,7 @@
-"""What a consumer failed on during its rollout is delivered again, and what held it is taken away.
+"""Redelivers what a consumer failed on during its rollout, and removes the rollout's own queue.
 
-Dead letters go back to their queue, or after a promotion on to the team's own; batches of a stream are read again for
-the version that serves. After that the redrive policy or the mapping's settings are as they were before the rollout.
+Dead letters return to their source queue, or after a promotion go to your own dead-letter queue. Batches of a stream
+are replayed for the version that serves. Then the redrive policy or the mapping's settings are as before the rollout.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ if TYPE_CHECKING:
 
 
 SLICE_MARGIN_SECONDS = 2
-"""How much longer than it should take a batch that an alias has picked the candidate for may be on its way."""
+"""Extra time in which a batch that an alias sent to the candidate may still be in progress."""
 
 REDELIVERY_SLICE_SECONDS = 10
-"""How long one call moves messages or records before the machine is told to call again. The warden waits 20 seconds for
-an answer."""
+"""How long one call moves messages or records before the machine must call again. The warden waits 20 seconds for a
+response."""
 
 
 class Redelivery:
-    """Empties a rollout's own queue, and puts back what it stood in for.
+    """Empties a rollout's own queue and restores what it replaced.
 
     Parameters
     ----------
     services
-        AWS.
+        AWS services and settings.
     mapping
-        The consumer's.
+        The consumer's mapping.
     still_ours
         Raises LockLost unless the rollout still owns the target's lock.
     promoted
-        Whether the candidate serves now, and not the stable version.
+        True if the candidate serves now instead of the stable version.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class Redelivery:
         self._promoted = promoted
 
     def carry_out(self, state: SourceState) -> TargetProgress[SourceState]:
-        """Empty the rollout's own queue, put back what it stood in for, and delete it."""
+        """Empty the rollout's own queue, restore what it replaced, and delete it."""
         if state.holding is None:
             return self._let_go_of_limits(state) if state.blocks else Done(state.let_gone())
         if self._services.holdings.is_gone(state.holding):
-            # Deleted by a call whose answer was lost; or never made, as the rollout ended before.
+            # Deleted by a call whose response was lost, or never created because the rollout ended before.
             over = state.holding.phase == "restored" or self._nothing_was_held(state, state.holding)
             if isinstance(over, Pending):
                 return over
@@ -79,7 +79,7 @@ class Redelivery:
         return self._let_go_of_batches(state, state.holding)
 
     def _nothing_was_held(self, state: SourceState, holding: RolloutQueue) -> bool | Pending[SourceState]:
-        """Whether a queue that is not there stands in for nothing, so that nothing can have come to it."""
+        """Return whether a missing queue is not configured anywhere, so that it cannot have received anything."""
         if state.of_queue:
             return not self._services.holdings.stands_in(holding, state.source)
         mapping = self._mapping.settled(state)
@@ -87,27 +87,25 @@ class Redelivery:
             return mapping
         return self._mapping.place(state, mapping).settings.on_failure != holding.arn
 
-    # Messages of a queue
-
     def _let_go_of_messages(self, state: SourceState, holding: RolloutQueue) -> TargetProgress[SourceState]:
-        """Move dead letters back to the source, or after a promotion to the team's own dead-letter queue.
+        """Move dead letters back to the source, or after a promotion to your own dead-letter queue.
 
-        First by SQS, as long as the source's redrive policy still names the rollout's own queue; then, when the old
-        policy holds everywhere, what came late one by one. Where somebody else has set another policy, that is how all
-        of it goes.
+        A message move task of SQS moves most of them while the source's redrive policy still names the rollout's own
+        queue. Late ones follow one by one, when the old policy is in effect everywhere. If somebody else has set
+        another policy, all are moved one by one.
 
         Raises
         ------
         TargetChanged
-            In that case, when nothing is held any more.
+            In that last case, when the rollout's own queue is empty.
         """
         if holding.phase != "restored":
             return self._give_policy_back(state, holding)
         return self._settles(state, holding) or self._move_late_messages(state, holding)
 
     def _give_policy_back(self, state: SourceState, holding: RolloutQueue) -> Pending[SourceState]:
-        """Let SQS move what is held, and then give the source its own redrive policy back."""
-        queues, told = self._services.queues, state.redriven or Redriven()
+        """Let SQS move the messages, then restore the source's redrive policy."""
+        queues, redriven = self._services.queues, state.redriven or Redriven()
         try:
             stands_in = self._services.holdings.stands_in(holding, state.source)
         except TargetChanged as changed:
@@ -115,66 +113,65 @@ class Redelivery:
                 raise TargetChanged(f"{changed}; what failed during the rollout is in {holding.name}") from None
             holding = holding.model_copy(update={"changed": str(changed)})
             return Pending(self._restored(state, holding), f"{holding.name}: {changed}")
-        # A policy that is the team's own again was given back by a call whose answer was lost, or never replaced.
+        # Otherwise the policy was restored by a call whose response was lost, or never replaced.
         if stands_in:
             holding = holding.model_copy(update={"held": holding.held or queues.count(queues.url(holding.arn)).total})
             moved = MoveTasks(queues).move_whole(
                 holding.arn, self._destination(state, holding), per_second=REDELIVERED_PER_SECOND, since=0
             )
-            told = told.model_copy(update={self._counted_as: max(getattr(told, self._counted_as), moved.moved)})
-            state = state.model_copy(update={"redriven": told, "holding": holding})
-            # What comes straight back has had its chance: it goes where the team has it, once the policy is theirs.
+            count = max(getattr(redriven, self._counted_as), moved.moved)
+            redriven = redriven.model_copy(update={self._counted_as: count})
+            state = state.model_copy(update={"redriven": redriven, "holding": holding})
+            # Do not wait for messages that fail again: with the restored policy they go to your own dead-letter queue.
             if not moved.done and moved.moved < max(1, holding.held):
-                return Pending(state, f"{holding.name}: {moved.moved} messages are moved so far; {moved.reason}")
+                return Pending(state, f"{holding.name}: {moved.moved} messages moved so far; {moved.reason}")
             if waits := self._candidate_may_still_fail(state):
                 return waits
             self._services.holdings.give_back_policy(holding, state.source)
-        return Pending(self._restored(state, holding), f"{holding.name}: what comes late is waited for")
+        return Pending(self._restored(state, holding), f"{holding.name}: waiting for late failures")
 
     def _move_late_messages(self, state: SourceState, holding: RolloutQueue) -> TargetProgress[SourceState]:
-        """Move what came after SQS had moved the rest, and delete the queue once nothing is left."""
-        queues, told = self._services.queues, state.redriven or Redriven()
+        """Move messages that arrived late, and delete the queue when it is empty."""
+        queues, redriven = self._services.queues, state.redriven or Redriven()
         url, destination = queues.url(holding.arn), queues.url(self._destination(state, holding))
         deadline = time.monotonic() + REDELIVERY_SLICE_SECONDS
         late = move_some(queues, url, destination, per_second=REDELIVERED_PER_SECOND, deadline=deadline)
         if late.moved:
-            told = told.model_copy(update={self._counted_as: getattr(told, self._counted_as) + late.moved})
-            state = state.model_copy(update={"redriven": told})
+            count = getattr(redriven, self._counted_as) + late.moved
+            state = state.model_copy(update={"redriven": redriven.model_copy(update={self._counted_as: count})})
         if late.moved or not late.done or queues.count(url).total:
-            return Pending(state, f"{holding.name}: {late.moved} messages came late; {late.reason}")
+            return Pending(state, f"{holding.name}: {late.moved} late messages moved; {late.reason}")
         self._services.holdings.delete(holding)
         return self._let_gone(state, holding)
 
     def _destination(self, state: SourceState, holding: RolloutQueue) -> str:
-        """ARN of the queue that dead letters go to."""
+        """Return the ARN of the queue that dead letters go to."""
         return str(json.loads(holding.replaces)["deadLetterTargetArn"]) if self._promoted else state.source
 
     @property
     def _counted_as(self) -> str:
-        """The field of ``Redriven`` that counts messages which went there."""
+        """Name of the field of ``Redriven`` that counts these messages."""
         return "forwarded" if self._promoted else "returned"
 
-    # Batches of a stream
-
     def _let_go_of_batches(self, state: SourceState, holding: RolloutQueue) -> TargetProgress[SourceState]:
-        """Point the mapping's failures at where they went before; give what was held to the version that serves now."""
+        """Restore the mapping's settings, then give the failed batches to the version that serves now."""
         if waits := self._give_mapping_back(state, holding):
             return waits
         if holding.phase != "restored":
-            return Pending(self._restored(state, holding), f"{holding.name}: what comes late is waited for")
+            return Pending(self._restored(state, holding), f"{holding.name}: waiting for late failures")
         return self._settles(state, holding) or self._redeliver_batches(state, holding)
 
     def _give_mapping_back(self, state: SourceState, holding: RolloutQueue) -> Pending[SourceState] | None:
-        """Give the mapping its own settings back; None once it has them, or what somebody else has made of them.
+        """Restore the mapping's settings. Return None when it has them, or the settings of somebody else.
 
-        A mapping that somebody else has changed is noted, and only the rollout's own queue is taken out of it. Not in
-        a ramp: it has given nothing up, and the settings with which it blocks are all over the mapping.
+        If somebody else has changed the mapping, that is recorded, and only the rollout's own queue is removed. In a
+        ramp an error is raised instead, because most settings of the mapping are those of the ramp.
         """
         mapping = self._mapping.settled(state)
         if isinstance(mapping, Pending):
             return mapping
         if holding.changed:
-            return self._take_the_holding_away(state, holding, mapping_settings_of(mapping, state.kind))
+            return self._remove_rollout_queue(state, holding, mapping_settings_of(mapping, state.kind))
         try:
             found = self._mapping.place(state, mapping).settings
         except TargetChanged as changed:
@@ -185,42 +182,42 @@ class Redelivery:
         return None if found == state.original else self._give_settings_back(state, mapping, found)
 
     def _redeliver_batches(self, state: SourceState, holding: RolloutQueue) -> TargetProgress[SourceState]:
-        """Give what is held to the version that serves now, and delete the queue once nothing is left."""
+        """Give the failed batches to the version that serves now, and delete the queue when it is empty."""
         alias = state.known_alias
         function = state.function_with(alias.candidate if self._promoted else alias.stable)
         consumer = RedeliveryResult(function, state.timeout_seconds, state.original.batch_size)
-        done, told = self._services.holdings.redeliver(
+        done, redriven = self._services.holdings.redeliver(
             holding, consumer, time.monotonic() + REDELIVERY_SLICE_SECONDS, state.redriven or Redriven()
         )
-        state = state.model_copy(update={"redriven": told})
+        state = state.model_copy(update={"redriven": redriven})
         if not done:
-            return Pending(state, f"{holding.name}: {told.redelivered} records are delivered again so far")
+            return Pending(state, f"{holding.name}: {redriven.redelivered} records redelivered so far")
         left = self._services.queues.count(self._services.queues.url(holding.arn)).total
-        if left > told.kept:
-            # In the hands of a call that has died: hidden for a while, and then visible again.
-            return Pending(state, f"{holding.name}: {left - told.kept} batches are in flight")
-        if told.kept:
-            # Nobody else was to have them, so the queue stays, and the report names it.
-            told = told.model_copy(update={"queue": holding.name})
-            return self._let_gone(state.model_copy(update={"redriven": told}), holding)
+        if left > redriven.kept:
+            # A call died while it had them. They become visible again after a while.
+            return Pending(state, f"{holding.name}: {left - redriven.kept} batches are in flight")
+        if redriven.kept:
+            # There is no destination for them, so the queue stays, and the report names it.
+            redriven = redriven.model_copy(update={"queue": holding.name})
+            return self._let_gone(state.model_copy(update={"redriven": redriven}), holding)
         self._services.holdings.delete(holding)
         return self._let_gone(state, holding)
 
-    def _take_the_holding_away(
+    def _remove_rollout_queue(
         self, state: SourceState, holding: RolloutQueue, found: MappingSettings
     ) -> Pending[SourceState] | None:
-        """Point the failures of a mapping that somebody else has changed at where they went, and leave all else."""
+        """Restore only the on-failure destination of a mapping that somebody else has changed."""
         if found.on_failure != holding.arn:
             return None
         if waits := self._candidate_may_still_fail(state):
             return waits
         wanted = found.model_copy(update={"on_failure": state.original.on_failure})
         return self._mapping.update(**wanted.changes(found, state.kind)) or Pending(
-            state, f"target.mapping: {self._mapping.uuid} is getting its on-failure destination back"
+            state, f"target.mapping: {self._mapping.uuid} is being updated with its original on-failure destination"
         )
 
     def _let_go_of_limits(self, state: SourceState) -> TargetProgress[SourceState]:
-        """Give a mapping its limits back whose failures go to what is no queue."""
+        """Restore the limits of a mapping whose on-failure destination is not a queue."""
         mapping = self._mapping.settled(state)
         if isinstance(mapping, Pending):
             return mapping
@@ -230,64 +227,62 @@ class Redelivery:
     def _give_settings_back(
         self, state: SourceState, mapping: MappingAnswer, found: MappingSettings
     ) -> Pending[SourceState]:
-        """Take a mapping's settings a step back to what they were.
+        """Bring a mapping's settings one step closer to the original ones.
 
-        What a ramp has blocked is worked off first, in its order. What is too old by then for the limits that come back
-        is given up to the rollout's own queue, if there is one, and delivered again.
+        Records that a ramp has blocked are processed first, in order. Records that are too old for the restored limits
+        go to the rollout's own queue, if there is one, and are redelivered.
         """
         if waits := self._candidate_may_still_fail(state):
             return waits
         if found != state.held:
             left = state.shifted_at / 1000 + self._services.settle_seconds - self._services.now()
             if left > 0:
-                return Pending(state, f"{state.source}: what was blocked is worked off first, {left:.0f} s")
+                return Pending(state, f"{state.source}: processing blocked records first, {left:.0f} s")
             return self._mapping.update(**state.held.changes(found, state.kind)) or Pending(
-                state, f"target.mapping: {self._mapping.uuid} is getting its limits back"
+                state, f"target.mapping: {self._mapping.uuid} is being updated with its original limits"
             )
         left = modified_at(mapping) + self._services.settle_seconds - self._services.now()
         if left > 0:
-            return Pending(state, f"{state.source}: what is too old is given up, {left:.0f} s")
+            return Pending(state, f"{state.source}: discarding records that are too old, {left:.0f} s")
         return self._mapping.update(**state.original.changes(found, state.kind)) or Pending(
-            state, f"target.mapping: {self._mapping.uuid} is getting its own settings back"
+            state, f"target.mapping: {self._mapping.uuid} is being updated with its original settings"
         )
 
-    # Both
-
     def _let_gone(self, state: SourceState, holding: RolloutQueue) -> Done[SourceState]:
-        """The state once nothing is held any more, unless there is something to tell of what it stood in for."""
+        """Return the state after the restore. Raise TargetChanged if somebody else had changed the settings."""
         if holding.changed:
-            where = "is with the team's dead letters" if self._promoted else f"is back in {state.source}"
+            where = "is in your own dead-letter queue" if self._promoted else f"is back in {state.source}"
             if not state.of_queue:
                 kept = state.redriven and state.redriven.kept
-                where = f"is in {holding.name}" if kept else "was delivered again"
+                where = f"is in {holding.name}" if kept else "was redelivered"
             raise TargetChanged(f"{holding.changed}; what failed during the rollout {where}")
         return Done(state.let_gone())
 
     def _candidate_may_still_fail(self, state: SourceState) -> Pending[SourceState] | None:
-        """Hold for as long as the candidate may still fail on what it had in hand when it was replaced; then None.
+        """Return Pending while the candidate may still fail on messages that it received before its replacement.
 
-        A message that has used its receives up with the candidate is given up when it would be received once more,
-        after its visibility timeout. And one that has blocked its group was received more often than the team's own
-        policy allows: the stable version must have had it before that is back.
+        A message that has reached its maximum receive count with the candidate becomes a dead letter at the next
+        receive, after its visibility timeout. And a message that has blocked its group was received more often than
+        your own policy allows: the stable version must process it before that policy is restored.
         """
         if self._promoted:
             return None
         replaced_for = self._services.now() - state.shifted_at / 1000
         if replaced_for < state.timeout_seconds + SLICE_MARGIN_SECONDS:
-            return Pending(state, f"{state.source}: the candidate may still be at work")
+            return Pending(state, f"{state.source}: the candidate may still be running")
         if state.of_queue and replaced_for < state.timeout_seconds + state.visibility_seconds + SLICE_MARGIN_SECONDS:
-            # Of an empty queue nothing is to come; of another one any message may be on its last receive.
+            # An empty queue cannot fail. In another one any message may be at its last receive.
             left = self._services.queues.count(self._services.queues.url(state.source)).total
             if left:
-                return Pending(state, f"{state.source}: {left} messages may be what the candidate failed on")
+                return Pending(state, f"{state.source}: {left} messages may have failed with the candidate")
         return None
 
     def _restored(self, state: SourceState, holding: RolloutQueue) -> SourceState:
-        """The state once what the rollout's own queue stood in for is back in its place."""
+        """Return the state after the original settings are restored."""
         restored = holding.model_copy(update={"restored_at": int(self._services.now())})
         return state.model_copy(update={"holding": restored})
 
     def _settles(self, state: SourceState, holding: RolloutQueue) -> Pending[SourceState] | None:
-        """Wait until the restored settings hold everywhere; then None."""
+        """Return Pending until the restored settings are in effect everywhere."""
         left = holding.restored_at + self._services.settle_seconds - self._services.now()
-        return Pending(state, f"{holding.name}: what comes late is waited for, {left:.0f} s") if left > 0 else None
+        return Pending(state, f"{holding.name}: waiting for late failures, {left:.0f} s") if left > 0 else None

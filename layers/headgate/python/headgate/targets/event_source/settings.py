@@ -1,6 +1,7 @@
-"""The settings of an event source mapping that a rollout changes: AWS's rules for them, a share of them, the way back.
+"""Settings of an event source mapping that a rollout changes: AWS's rules for them, and the settings at a weight.
 
-https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html has the fields and their ranges. Pure.
+https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html has the fields and their ranges. This
+module has no side effects.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SourceKind = Literal["sqs", "sqs-fifo", "kinesis", "dynamodb"]
 TrafficMode = Literal["split", "ramp"]
 
 MAX_CONCURRENCY = 1000
-"""What MaximumConcurrency may be at most; a queue without one is taken to have it."""
+"""Maximum of MaximumConcurrency, and the assumed value for a queue without it."""
 
 MIN_CONCURRENCY = 2
 
@@ -28,11 +29,11 @@ MAX_BATCH_SIZE: dict[SourceKind, int] = {"sqs": 10_000, "sqs-fifo": 10, "kinesis
 """https://docs.aws.amazon.com/lambda/latest/api/API_CreateEventSourceMapping.html, BatchSize."""
 
 VISIBILITY_TIMES = 6
-"""How often the function's timeout should fit into the queue's visibility timeout, so that Lambda may try a batch again
-while it is throttled: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html."""
+"""Recommended ratio of the queue's visibility timeout to the function's timeout, so that Lambda can retry throttled
+batches: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html."""
 
 SELF_MANAGED = "a self-managed Apache Kafka cluster"
-"""The one source without an ARN, https://docs.aws.amazon.com/lambda/latest/api/API_GetEventSourceMapping.html."""
+"""The only source without an ARN, https://docs.aws.amazon.com/lambda/latest/api/API_GetEventSourceMapping.html."""
 
 _SOURCE_KINDS = re.compile(
     r"arn:aws[a-z-]*:(?:(?P<sqs>sqs):[a-z0-9-]+:\d{12}:[\w-]+(?P<fifo>\.fifo)?|(?P<kinesis>kinesis):[^:]+:\d{12}:stream/.+"
@@ -41,37 +42,37 @@ _SOURCE_KINDS = re.compile(
 
 
 def reads_queue(kind: SourceKind) -> bool:
-    """Whether a source is a queue, and not a stream."""
+    """Return whether a source is a queue instead of a stream."""
     return kind in ("sqs", "sqs-fifo")
 
 
 def source_of(mapping: Mapping[str, Any]) -> tuple[str, SourceKind]:
-    """The ARN of what a mapping reads from, and of what kind it is.
+    """Return the ARN and kind of a mapping's source.
 
     Raises
     ------
     RequestRefused
-        If it is none of the sources that can be rolled out, or another account's: what holds its failures during a
-        rollout must be of the same account as the source.
+        If the source is not supported, or belongs to another account: the rollout's own queue must be in the source's
+        account.
     """
     source = mapping.get("EventSourceArn") or SELF_MANAGED
     kind = kind_of(source)
     account, functions = source.split(":")[4], mapping["FunctionArn"].split(":")[4]
     if account != functions:
         raise RequestRefused(
-            f"target.mapping: reads from {source}, which is account {account}'s, and the function is {functions}'s; "
-            "Headgate rolls out consumers whose source is of their own account"
+            f"target.mapping: reads from {source} in account {account}, but the function is in {functions}; "
+            "Headgate rolls out only consumers in the account of their source"
         )
     return source, kind
 
 
 def kind_of(source_arn: str) -> SourceKind:
-    """What the ARN of a source names.
+    """Return the kind of a source by its ARN.
 
     Raises
     ------
     RequestRefused
-        If it is none of the sources that can be rolled out.
+        If the source is not supported.
     """
     match = _SOURCE_KINDS.fullmatch(source_arn)
     if match is None:
@@ -85,55 +86,55 @@ def kind_of(source_arn: str) -> SourceKind:
     return next(kind for kind in kinds if match[kind])
 
 
-def mode_of(asked: TrafficMode | None, mapping: Mapping[str, Any], kind: SourceKind) -> TrafficMode:
-    """How a consumer is rolled out: as it is asked for, or else what is safe.
+def mode_of(requested: TrafficMode | None, mapping: Mapping[str, Any], kind: SourceKind) -> TrafficMode:
+    """Return the mode of a consumer's rollout: the requested one, or else a safe one.
 
     Raises
     ------
     RequestRefused
-        If that cannot be done with this mapping.
+        If the mapping does not allow that mode.
     """
-    if asked == "split" and kind == "sqs-fifo":
+    if requested == "split" and kind == "sqs-fifo":
         raise RequestRefused(
-            "target.mode: split would let two versions take turns at the messages of a group, and the mapping "
-            "reads from a FIFO queue; take ramp"
+            "target.mode: the mapping reads from a FIFO queue, and split would send messages of one group to both "
+            "versions; use ramp"
         )
-    # In a tumbling window each batch gets the state that the one before it has answered.
+    # In a tumbling window each batch gets the state that the previous invocation returned.
     interleaves = kind == "sqs-fifo" or bool(mapping.get("TumblingWindowInSeconds"))
-    mode = asked or ("ramp" if interleaves else "split")
+    mode = requested or ("ramp" if interleaves else "split")
     if mode == "ramp" and mapping.get("ProvisionedPollerConfig"):
-        instead = "" if kind == "sqs-fifo" else "take mode split, or "
+        instead = "" if kind == "sqs-fifo" else "use mode split, or "
         raise RequestRefused(
-            "target.mapping: has provisioned pollers, which exclude the MaximumConcurrency that a ramp is made of; "
+            "target.mapping: has provisioned pollers, which exclude the MaximumConcurrency that a ramp needs; "
             f"{instead}remove ProvisionedPollerConfig"
         )
     return mode
 
 
 class MappingSettings(Wire):
-    """What a rollout may change of a mapping. The fields of the other kind of source are None."""
+    """Settings of a mapping that a rollout may change. Fields for the other kind of source are None."""
 
     batch_size: int
     maximum_concurrency: int | None = None
-    """Of a queue; None where it has no limit of its own."""
+    """For a queue; None if it has no limit."""
     parallelization_factor: int | None = None
-    """Of a stream, as all that follow."""
+    """For a stream, like all following fields."""
     maximum_retry_attempts: int | None = None
-    """-1 is for ever, as for the next."""
+    """-1 means no limit, like in the next field."""
     maximum_record_age_in_seconds: int | None = None
     bisect_batch_on_function_error: bool | None = None
     on_failure: str | None = None
-    """Where a batch goes that is given up: the destination's ARN. Empty is nowhere."""
+    """ARN of the destination for discarded batches. Empty if there is none."""
 
     @property
     def gives_up(self) -> bool:
-        """Whether a stream's batch that keeps failing is given up some day, and the stream goes on without it."""
+        """True if a stream's failing batch is discarded after a limit, and the stream continues without it."""
         return (self.maximum_retry_attempts or 0) >= 0 or (self.maximum_record_age_in_seconds or 0) >= 0
 
     def share(self, weight: float, kind: SourceKind) -> MappingSettings:
-        """So much of the throughput, in percent: concurrency first, and what it is too coarse for by the batch size.
+        """Return the settings for a percentage of the throughput: less concurrency, and then a smaller batch size.
 
-        All of it are the settings as they are.
+        At 100 percent the settings do not change.
         """
         if weight >= 100:
             return self
@@ -146,7 +147,7 @@ class MappingSettings(Wire):
         return self.model_copy(update={"parallelization_factor": factor, "batch_size": batch})
 
     def blocking(self) -> MappingSettings:
-        """As they are, but a stream's failing batch is tried for ever and whole, so that nothing passes it."""
+        """Return the settings with unlimited retries of whole batches, so that a failing batch blocks its shard."""
         return self.model_copy(
             update={
                 "maximum_retry_attempts": -1,
@@ -156,9 +157,9 @@ class MappingSettings(Wire):
         )
 
     def parameters(self, kind: SourceKind) -> dict[str, Any]:
-        """The parameters of UpdateEventSourceMapping that bring these settings about.
+        """Return the parameters of UpdateEventSourceMapping for these settings.
 
-        A field that is left out keeps its value, so what is empty is said to be.
+        Omitted fields keep their values, so empty ones are included.
         """
         if reads_queue(kind):
             limit = {"MaximumConcurrency": self.maximum_concurrency} if self.maximum_concurrency else {}
@@ -169,19 +170,19 @@ class MappingSettings(Wire):
             "MaximumRetryAttempts": self.maximum_retry_attempts,
             "MaximumRecordAgeInSeconds": self.maximum_record_age_in_seconds,
             "BisectBatchOnFunctionError": self.bisect_batch_on_function_error,
-            # Lambda refuses an OnFailure without a destination, which is how it tells of none itself. Its model takes
-            # an empty one: https://docs.aws.amazon.com/lambda/latest/api/API_OnFailure.html
+            # Lambda returns an OnFailure without a destination if there is none, but refuses it as a parameter. The
+            # model allows an empty destination: https://docs.aws.amazon.com/lambda/latest/api/API_OnFailure.html
             "DestinationConfig": {"OnFailure": {"Destination": self.on_failure or ""}},
         }
 
     def changes(self, found: MappingSettings, kind: SourceKind) -> dict[str, Any]:
-        """Those of the parameters that a mapping with other settings needs: what it has already is not said again."""
-        there = found.parameters(kind)
-        return {name: value for name, value in self.parameters(kind).items() if value != there[name]}
+        """Return only the parameters that differ from the settings of a mapping."""
+        current = found.parameters(kind)
+        return {name: value for name, value in self.parameters(kind).items() if value != current[name]}
 
 
 def mapping_settings_of(mapping: Mapping[str, Any], kind: SourceKind) -> MappingSettings:
-    """The settings in an answer of GetEventSourceMapping; what it leaves out has its default."""
+    """Return the settings in a response of GetEventSourceMapping, with defaults for missing fields."""
     mapping = _without_nulls(mapping)
     if reads_queue(kind):
         return MappingSettings(
@@ -200,23 +201,23 @@ def mapping_settings_of(mapping: Mapping[str, Any], kind: SourceKind) -> Mapping
 
 
 def mapping_faults(mapping: Mapping[str, Any], kind: SourceKind) -> list[str]:
-    """What AWS's rules have against a mapping's settings, each as ``field: what is wrong and what to do``."""
+    """Return the violations of AWS's rules in a mapping's settings, each as ``field: fault; fix``."""
     mapping = _without_nulls(mapping)
     return [*_out_of_range(mapping, kind), *_not_for(mapping, kind), *_exclusions(mapping, kind)]
 
 
 def _without_nulls(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping without the fields that are null: they are as good as left out."""
+    """Return a mapping without its null fields."""
     return {name: value for name, value in mapping.items() if value is not None}
 
 
 def visibility_faults(visibility: int, timeout: int, revision: str) -> list[str]:
-    """What is wrong between a queue's visibility timeout and the timeout of a version of its consumer, in seconds."""
+    """Return the fault if a queue's visibility timeout is below the consumer's timeout, in seconds."""
     if visibility >= timeout:
         return []
     fault = (
         f"target.mapping: the queue's visibility timeout of {visibility} s is below the timeout of version {revision}, "
-        f"{timeout} s, so a message would be read again while it is worked on; raise it to {timeout * VISIBILITY_TIMES}"
+        f"{timeout} s, so messages could be received again during processing; raise it to {timeout * VISIBILITY_TIMES}"
     )
     return [fault]
 
@@ -230,7 +231,7 @@ _STREAM_ONLY = {
     "DestinationConfig": {"OnFailure": {}},
     "StartingPosition": None,
 }
-"""Fields that a queue's mapping has no use for, with what they may hold where an answer names them all the same."""
+"""Fields that do not apply to a queue's mapping, with the values that a response may still have."""
 
 _POLLERS = {"MinimumPollers": (2, 200), "MaximumPollers": (2, 10_000)}
 """https://docs.aws.amazon.com/lambda/latest/api/API_ProvisionedPollerConfig.html"""
@@ -273,7 +274,7 @@ def _not_for(mapping: Mapping[str, Any], kind: SourceKind) -> list[str]:
     foreign = _STREAM_ONLY if queue else _QUEUE_ONLY
     theirs = "streams" if queue else "queues"
     return [
-        f"{field}: is for {theirs} alone; remove it"
+        f"{field}: is only for {theirs}; remove it"
         for field, unset in foreign.items()
         if mapping.get(field) not in (None, {}, unset)
     ]
@@ -282,7 +283,7 @@ def _not_for(mapping: Mapping[str, Any], kind: SourceKind) -> list[str]:
 def _exclusions(mapping: Mapping[str, Any], kind: SourceKind) -> list[str]:
     found = []
     if kind == "sqs" and mapping.get("BatchSize", 10) > 10 and not mapping.get("MaximumBatchingWindowInSeconds"):
-        found.append("BatchSize: above 10 a queue needs a MaximumBatchingWindowInSeconds of 1 or more")
+        found.append("BatchSize: above 10, a queue needs a MaximumBatchingWindowInSeconds of 1 or more")
     if (mapping.get("ScalingConfig") or {}).get("MaximumConcurrency") and mapping.get("ProvisionedPollerConfig"):
         found.append("ScalingConfig.MaximumConcurrency: excludes ProvisionedPollerConfig; remove one of them")
     pollers = mapping.get("ProvisionedPollerConfig") or {}
@@ -290,5 +291,5 @@ def _exclusions(mapping: Mapping[str, Any], kind: SourceKind) -> list[str]:
         found.append("ProvisionedPollerConfig: MinimumPollers must not be above MaximumPollers")
     # https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-windows.html
     if mapping.get("TumblingWindowInSeconds") and mapping.get("ParallelizationFactor", 1) > 1:
-        found.append("TumblingWindowInSeconds: excludes a ParallelizationFactor above 1; take 1, or no window")
+        found.append("TumblingWindowInSeconds: excludes a ParallelizationFactor above 1; use 1, or no window")
     return found

@@ -1,4 +1,4 @@
-"""What the event source driver knows of a consumer between its calls."""
+"""State of a consumer between calls of the event source driver."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class MappingPosition(NamedTuple):
-    """Where a mapping stands: what it invokes, the version behind that, and how."""
+    """Position of a mapping: the function that it invokes, its version, and the settings."""
 
     function: str
     version: str
@@ -29,103 +29,103 @@ class MappingPosition(NamedTuple):
 
 
 class SourceState(TargetState):
-    """What the driver knows of the consumer between its calls."""
+    """State of the consumer between calls of the driver."""
 
     alias: AliasState | None = None
-    """Of the alias that the mapping points at; None until it has been looked at, as both revisions are."""
+    """State of the alias that the mapping points at; None until it is prepared."""
     mode: Literal["split", "ramp"]
     kind: SourceKind
     source: str
     """ARN of the queue or stream."""
     function: str
-    """What the mapping points at when no rollout is on: the ARN of the function with its alias."""
+    """What the mapping points at outside of a rollout: the ARN of the function with its alias."""
     original: MappingSettings
     timeout_seconds: int = 0
-    """The longer of both versions' timeouts: so long an invocation may go on after the mapping has been stopped."""
+    """Longer timeout of both versions: an invocation may take that long after the mapping was stopped."""
     visibility_seconds: int = 0
-    """For so long a message that was received stays hidden from others; 0 for streams."""
+    """Visibility timeout of the queue; 0 for streams."""
     backlog: int | None = None
-    """How many messages of a queue were visible before the candidate's first."""
+    """Messages that were visible in the queue before the candidate received one."""
     holding: RolloutQueue | None = None
     blocks: bool = False
-    """Whether a ramp lifts the limits of a stream's mapping whose failures go to what is no queue, so that none holds
-    them: the limits come back at the end all the same."""
+    """True if a ramp removes the limits of a stream's mapping without the rollout's own queue, because its on-failure
+    destination is not a queue. The limits are restored at the end."""
     parked: bool = False
-    """Whether this rollout may have stopped the mapping."""
+    """True if this rollout may have stopped the mapping."""
     must_release: bool = False
 
     @property
     def of_queue(self) -> bool:
-        """Whether the source is a queue."""
+        """True if the source is a queue."""
         return reads_queue(self.kind)
 
     @property
     def known_alias(self) -> AliasState:
-        """The alias, which must have been prepared."""
+        """The state of the alias, which must be prepared."""
         if self.alias is None:
             raise RequestRefused("target: nothing was prepared")
         return self.alias
 
     @property
     def stable_place(self) -> MappingPosition:
-        """Where the mapping stands while the stable version has the source to itself."""
+        """Position of the mapping while only the stable version reads from the source."""
         return MappingPosition(self.function, self.known_alias.stable, self.at_rest)
 
     def candidate_place(self, weight: float) -> MappingPosition:
-        """Where the mapping stands while the candidate has the source to itself, at ``weight`` percent of the pace."""
+        """Return the position while only the candidate reads, with ``weight`` percent of the throughput."""
         version = self.known_alias.candidate
         return MappingPosition(self.function_with(version), version, self.ramp(weight))
 
     def function_with(self, version: str) -> str:
-        """The ARN of a version of the consumer's function."""
+        """Return the ARN of a version of the consumer's function."""
         return f"{self.function.rpartition(':')[0]}:{version}"
 
     def ramp(self, weight: float) -> MappingSettings:
-        """The settings at a step of a ramp."""
+        """Return the settings at a step of a ramp."""
         settings = self.held.share(weight, self.kind)
         return settings if self.of_queue else settings.blocking()
 
     @property
     def at_rest(self) -> MappingSettings:
-        """The settings outside of a ramp, until the rollout gives back what it holds.
+        """Settings outside of a ramp, until the original ones are restored.
 
-        What a stream's ramp has blocked must not be given up for its age as soon as the ramp is over.
+        Records that a stream's ramp has blocked must not be discarded for their age at the end of the ramp.
         """
         blocks = self.mode == "ramp" and self.holds and not self.of_queue
         return self.held.blocking() if blocks else self.original
 
     @property
     def holds(self) -> bool:
-        """Whether something is to be given back once the rollout has gone one way or the other."""
+        """True if something must be restored after the promotion or rollback."""
         return self.holding is not None or self.blocks
 
     @property
     def held(self) -> MappingSettings:
-        """The settings with which a stream's failed batches go to the rollout's own queue."""
+        """Settings that send a stream's failed batches to the rollout's own queue."""
         if self.of_queue or self.holding is None:
             return self.original
         return self.original.model_copy(update={"on_failure": self.holding.arn})
 
     def with_alias(self, alias: AliasState) -> SourceState:
-        """The state once both versions are known."""
+        """Return the state with an alias and both versions."""
         return self.model_copy(update={"alias": alias, "stable": alias.stable, "candidate": alias.candidate})
 
     def let_gone(self) -> SourceState:
-        """The state once nothing is held any more."""
+        """Return the state after everything is restored."""
         return self.model_copy(update={"holding": None, "blocks": False, "to_release": False, "must_release": False})
 
 
 class SourceServices(NamedTuple):
-    """What the driver works with."""
+    """AWS services and settings of the driver."""
 
     functions: LambdaClient
     queues: Queues
     holdings: RolloutQueues
     holding_prefix: str
-    """What the names of the rollouts' own queues begin with."""
+    """Prefix of the names of the rollouts' own queues."""
     settle_seconds: int
-    """How long a queue's new attributes may take to hold everywhere: 60 by AWS's account,
+    """Seconds until new attributes of a queue apply everywhere, 60 according to AWS:
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html."""
     stream_names: str = "*"
-    """Pattern of the names of the streams, and tables with streams, that may be read again."""
+    """Pattern for the names of the streams, and of the tables with streams, that may be replayed."""
     now: Callable[[], float] = time.time
