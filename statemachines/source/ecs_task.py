@@ -238,8 +238,8 @@ STATES = {
     ),
     "Succeeded": succeed("Every task succeeded.", "{% $result %}"),
     "Failed": fail(
-        "The error is the name of how it ended, and the cause is the result, without attempts and logs if it would be "
-        "too long.",
+        "Fails with the outcome as the error and the result as the cause, without attempts and logs if it would be too "
+        "long.",
         "{% $result.error %}",
         expression(
             """
