@@ -112,7 +112,7 @@ ONE_TASK = {
         then="Again?",
     ),
     "Again?": choice(
-        "By the request's rules and the number of attempts.",
+        "Follows the request's rules and the number of attempts.",
         when(
             "$verdict.again = true",
             assign={"attempt": "{% $attempt + 1 %}", "onDemand": "{% $verdict.onDemand %}", **NEW_ATTEMPT},
@@ -122,7 +122,7 @@ ONE_TASK = {
     ),
     "Wait": wait("Waits longer after each attempt, by a random part.", "{% $verdict.waitSeconds %}", then="Run"),
     "Ended": succeed(
-        "How this task ended, well or badly.",
+        "The result of this task.",
         {
             "number": "{% $number %}",
             "outcome": "{% $verdict.ending.outcome %}",
@@ -168,7 +168,7 @@ STATES = {
         then="Tasks",
     ),
     "Tasks": for_each(
-        "Runs each task by itself, because .sync reports on one task only.",
+        "Runs each task separately, because .sync reports on one task only.",
         "{% [$plan.numbers] %}",
         ONE_TASK,
         catches=[
@@ -238,8 +238,8 @@ STATES = {
     ),
     "Succeeded": succeed("Every task succeeded.", "{% $result %}"),
     "Failed": fail(
-        "The error is the name of how it ended, and the cause is the result, without attempts and logs if it would be "
-        "too long.",
+        "Fails with the outcome as the error and the result as the cause, without attempts and logs if it would be too "
+        "long.",
         "{% $result.error %}",
         expression(
             """

@@ -37,7 +37,7 @@ IF_AGREED = when("$answer.hookStatus = 'SUCCEEDED'", assign=NEXT_HOOK, then="Nex
 
 
 def answer(given: str, otherwise: str) -> str:
-    """An answer that has a hookStatus, or what stands for one that has none."""
+    """Return an answer with a hookStatus, or a replacement for one without."""
     return expression(f"$type({given}) = 'object' and $exists({given}.hookStatus) ? {given} : {otherwise}")
 
 
@@ -191,7 +191,7 @@ STATES = {
         then="Out of time?",
     ),
     "Out of time?": choice(
-        "Whether the hook timed out, or could not be started at all.",
+        "Checks if the hook timed out or could not be started.",
         when("$failure.Error = 'States.Timeout'", then="Took too long"),
         default="Could not be asked",
     ),

@@ -1,4 +1,4 @@
-"""The redrive machine: brings dead letters, or the failed batches of a stream, back to where they belong."""
+"""The redrive machine: redrives dead letters, or the failed batches of a stream."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ STATES = {
     ),
     "Succeeded": succeed("The redrive is complete.", "{% $result %}"),
     "Failed": fail(
-        "The error is the name of how it ended, and the cause is the result.",
+        "Fails with the outcome as the error and the result as the cause.",
         expression(
             """
             $result.outcome = 'refused' ? 'RequestRefused'

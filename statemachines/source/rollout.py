@@ -1,4 +1,4 @@
-"""The rollout machine: from the stable revision to the candidate step by step, and back when the candidate is bad."""
+"""The rollout machine: moves a target to the candidate step by step, and rolls back if the candidate is bad."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from statemachines.source.shapes import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# --- What several states do alike -------------------------------------------------------------------------------------
+# --- Shared parts of states -------------------------------------------------------------------------------------------
 
 
 def failed(*errors: str, then: str, outcome: str | None = None, **assign: Any) -> Body:
-    """Keep the error as ``$failure``, and how the rollout is going to end for it."""
+    """Assign the error to ``$failure``, and the resulting outcome of the rollout."""
     known = {} if outcome is None else {"outcome": outcome}
     return catch(*errors, assign={"failure": FAILURE, **known, **assign}, then=then)
 
@@ -48,11 +48,11 @@ UNTIL_IT_WORKS = (
     retry(*TRANSIENT_ERRORS, longest=60, times=30),
     retry(ALL, first=2, longest=60, times=30),
 )
-"""Roll back and Settle put things back: whatever goes wrong there, they try again."""
+"""Retriers of Roll back and Settle, which retry every error because they must complete."""
 
 
 def not_ready(*, times: int = 400, longest: int = 60) -> Body:
-    """Ask the driver again while the target gets nearer."""
+    """Call the driver again while the target is not ready."""
     return retry("TargetNotReady", first=2, rate=1.2, longest=longest, times=times)
 
 
@@ -110,7 +110,7 @@ def shift(comment: str, *, then: str) -> Body:
 
 
 def wait_for_signal(comment: str, function: str, until: str, *, then: str, **payload: str) -> Body:
-    """Leave a token with a function, and wait until a signal comes back by it or the time is up."""
+    """Give a function the task token, and wait until a signal returns it or the time is over."""
     attempt = "$states.context.State.EnteredTime & '#' & $formatNumber($states.context.State.RetryCount, '000')"
     return invoke(
         comment,
@@ -124,7 +124,7 @@ def wait_for_signal(comment: str, function: str, until: str, *, then: str, **pay
 
 
 def judge(comment: str, *, then: str, **payload: Any) -> Body:
-    """Ask the judge where to go from here; the step it looked at is kept, as the verdict may name the next."""
+    """Call the judge. The judged step is kept, because the verdict may name the next one."""
     return invoke(
         comment,
         "${Judge}",
@@ -149,15 +149,15 @@ def ask_hooks(
     step: str = "$step",
     comment: str = "Runs the hooks of stage {stage}.",
 ) -> Body:
-    """Run the hooks of a stage in an execution of their own."""
-    asked = f"""
+    """Run the hooks of a stage in a separate execution."""
+    hook_input = f"""
         $merge([{{'AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID': $states.context.Execution.Id, 'rolloutId': $rolloutId,
         'stage': '{stage}', 'target': $plan.target, 'stable': $state.stable, 'candidate': $state.candidate,
         'step': {step}, 'hooks': [$plan.hooks.{stage}]}}, $exists($plan.through) ? {{'through': $plan.through}} : {{}}])
         """
     return run_machine(
         comment.format(stage=stage),
-        {"StateMachineArn": "${HooksMachine}", "Input": expression(asked)},
+        {"StateMachineArn": "${HooksMachine}", "Input": expression(hook_input)},
         seconds=expression(f"$sum($plan.hooks.{stage}.timeoutSeconds) + 60"),
         catches=catches,
         then=then,
@@ -165,7 +165,7 @@ def ask_hooks(
 
 
 def pause(wanted: str, at_zero: str, **assign: Any) -> tuple[Body, Body]:
-    """Pause at a weight of zero where the plan says so and ``at_zero`` holds, otherwise where the rollout stands."""
+    """Pause at a weight of zero if the plan requires it and ``at_zero`` holds, otherwise at the current weight."""
     return (
         when(f"{at_zero} and $plan.pause.at = 'zero'", assign=PAUSING | assign, then="Shift to zero"),
         when(wanted, assign=PAUSING | assign, then="Pause"),
@@ -173,7 +173,7 @@ def pause(wanted: str, at_zero: str, **assign: Any) -> tuple[Body, Body]:
 
 
 def if_hooks(stage: str, *, then: str) -> Body:
-    """Go on to the hooks of a stage that has some."""
+    """Continue with the hooks of a stage, if it has any."""
     return when(f"$count($plan.hooks.{stage}) > 0", then=then)
 
 
@@ -215,7 +215,7 @@ STATES = {
         then="Acquire",
     ),
     "Acquire": invoke(
-        "Takes the target's lock, or a place in the line for it.",
+        "Takes the target's lock, or a place in its line.",
         "${Acquirer}",
         {
             "request": "{% $states.input.request %}",
@@ -270,7 +270,7 @@ STATES = {
     ),
     "Judge": judge("Looks at evidence, alarms and signals, and decides what comes next.", pause=0, then="Verdict?"),
     "Verdict?": choice(
-        "Where the rollout goes from here.",
+        "Follows the verdict.",
         IF_ROLL_BACK,
         when("$verdict.next = 'bake'", assign=BAKING, then="Bake"),
         *IF_PAUSE,
@@ -310,7 +310,7 @@ STATES = {
         then="After pause?",
     ),
     "After pause?": choice(
-        "Where the rollout goes from here.",
+        "Follows the verdict.",
         IF_ROLL_BACK,
         *IF_PAUSE,
         when("$verdict.next = 'promote'", assign=ALL_WELL, then="Promote"),
@@ -326,7 +326,7 @@ STATES = {
     ),
     "After traffic": ask_hooks("afterTraffic", then="Release?"),
     "Release?": choice(
-        "Whether the rollout holds something that costs money or must not stay.", IF_RELEASE, default="Settle"
+        "Checks if the rollout holds something that costs money or must not stay.", IF_RELEASE, default="Settle"
     ),
     "Release": ask_driver(
         "Gives back what the rollout holds. Its outcome stays, unless somebody else has moved the target, or what it "
@@ -372,7 +372,7 @@ STATES = {
         then="Release?",
     ),
     "Settle": invoke(
-        "Closes the record, frees the lock or hands it on, and starts the next request in line.",
+        "Closes the record, releases the lock or passes it on, and starts the next request in line.",
         "${Settler}",
         {
             "execution": "{% $states.context.Execution.Id %}",

@@ -1,7 +1,7 @@
 """Shapes that the state machines share: the errors that are retried, states, retriers and catchers.
 
-A state hands on an empty output unless it says otherwise: what later states need is in variables. Expressions are
-JSONata as the definition has them, `{% ... %}`; conditions and `expression` add that frame themselves.
+States have an empty output by default, because variables have what later states need. Expressions are
+JSONata in `{% ... %}`. Conditions and `expression` add this frame.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ Body = dict[str, Any]
 ALL = "States.ALL"
 YEAR_SECONDS = 365 * 24 * 3600
 RESULT = "$states.result.Payload"
-"""What a function answered."""
+"""Result of a function."""
 FAILURE = "{% $states.errorOutput %}"
 """Error and Cause, within a catcher."""
 
-# --- Errors that another attempt may cure. Nothing else is retried, except where a state has to put things back. ------
+# --- Errors that are retried. Only states that must complete retry other errors. ---
 
 LAMBDA_ERRORS = (
     "Lambda.ServiceException",
@@ -35,11 +35,11 @@ OWN_TRANSIENT_ERRORS = ("Contended", "Transient")
 
 TRANSIENT_ERRORS = (
     *LAMBDA_ERRORS,
-    # The function ended without an answer.
+    # The function ended without a result.
     "Lambda.Unknown",
     "Sandbox.Timedout",
     "Runtime.ExitError",
-    # The function raised what an AWS service had answered: botocore's classes.
+    # The function raised an error of an AWS service, by botocore's class name.
     "ClientError",
     "InternalServerError",
     "InternalFailure",
@@ -63,7 +63,7 @@ TRANSIENT_ERRORS = (
 )
 
 ECS_TRANSIENT_ERRORS = (*TRANSIENT_ERRORS, "ServerException")
-"""With what Amazon ECS calls its own faults."""
+"""Transient errors including those of Amazon ECS."""
 
 START_EXECUTION_ERRORS = (
     "StepFunctions.ExecutionLimitExceededException",
@@ -82,17 +82,17 @@ PUT_EVENTS_ERRORS = (
 
 
 def expression(text: str) -> str:
-    """Frame a JSONata expression that may be written over several lines; a line break stands for a space."""
+    """Frame a JSONata expression that may have several lines; line breaks become spaces."""
     return "{% " + " ".join(line.strip() for line in text.strip().splitlines()) + " %}"
 
 
 def variables(*names: str) -> Body:
-    """Pass variables on under their own names."""
+    """Return variables under their own names."""
     return {name: f"{{% ${name} %}}" for name in names}
 
 
 def is_whole_object(text: str) -> str:
-    """Tell that a cause is JSON that was not cut off: that happens near 32,768 characters."""
+    """Return the condition that a cause is complete JSON. It is cut off near 32,768 characters."""
     return (
         f"$exists({text}) and $length({text}) < 32700"
         f" and $substring({text}, 0, 1) = '{{' and $substring({text}, -1) = '}}'"
@@ -105,7 +105,7 @@ REQUEST_ID = expression(
     ? $states.input.id : $states.context.Execution.Name
     """
 )
-"""The request's id, where it is one that a record can have."""
+"""The request's id, if it is valid for a record."""
 
 FAILURE_REASON = expression(
     f"""
@@ -114,7 +114,7 @@ FAILURE_REASON = expression(
     : $exists($states.errorOutput.Cause) ? $states.errorOutput.Cause : $states.errorOutput.Error
     """
 )
-"""The message of what a function raised, within a catcher."""
+"""Message of a function's error, within a catcher."""
 
 # --- Machines, retriers and catchers ----------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ def never_retry(*errors: str) -> Body:
 
 
 def catch(*errors: str, then: str, assign: Body | None = None, output: Any = None) -> Body:
-    """Go on elsewhere after an error."""
+    """Continue with another state after an error."""
     return _without_none({"ErrorEquals": [*errors], "Assign": assign, "Output": output, "Next": then})
 
 
@@ -192,7 +192,7 @@ def invoke(
     for_token: bool = False,
     **rest: Any,
 ) -> Body:
-    """A Task that invokes a function; with ``for_token`` it ends when somebody sends back the token of its payload."""
+    """A Task that invokes a function; with ``for_token`` it ends when its task token is returned."""
     resource = "lambda:invoke.waitForTaskToken" if for_token else "lambda:invoke"
     arguments = {"FunctionName": function, "Payload": payload}
     return task(comment, resource, arguments, seconds=seconds, retries=retries, **rest)
@@ -225,7 +225,7 @@ def announce(detail_type: str, id_name: str, event: str, *, then: str) -> Body:
 
 
 def choice(comment: str, *rules: Body, default: str) -> Body:
-    """A Choice: the first rule that holds leads on."""
+    """A Choice: the first matching rule applies."""
     return _state("Choice", comment, Choices=[*rules], Default=default)
 
 
@@ -245,12 +245,12 @@ def wait(comment: str, seconds: str, *, then: str) -> Body:
 
 
 def succeed(comment: str, output: Any = None) -> Body:
-    """An end that is a success."""
+    """A Succeed state."""
     return _state("Succeed", comment, Output=output)
 
 
 def fail(comment: str, error: str, cause: str) -> Body:
-    """An end that is a failure."""
+    """A Fail state."""
     return _state("Fail", comment, Error=error, Cause=cause)
 
 

@@ -578,7 +578,8 @@ def test_publish_with_nothing_new_is_refused(headgate: Headgate, service: Servic
     assert record["status"] == "refused"
     assert (
         record["reason"]
-        == f"candidate: {service.function}:live already serves version 2; code and configuration have not changed since it was published"
+        == f"candidate: {service.function}:live already serves version 2; code and configuration have not changed "
+        "since it was published"
     )
     assert (service.serving, service.versions) == (before, versions)
 

@@ -121,6 +121,6 @@ class TestLambdaAliasDriver:
         self, running: Plan, deployed: Functions, checkout: FakeLambda
     ) -> None:
         with pytest.raises(
-            ValueError, match="action: must be one of describe, prepare, shift, promote, .*given 'dance'"
+            ValueError, match=r"action: must be one of describe, prepare, shift, promote, .*given 'dance'"
         ):
             deployed.call("lambda_alias_driver", event("lambda_alias_driver") | {"action": "dance"})

@@ -251,7 +251,7 @@ def test_a_mapping_that_somebody_else_has_changed_is_overtaken_before_it_is_rest
     assert noted.holding is not None
     assert noted.holding.phase == "overtaken"
     assert why.endswith(f"{noted.holding.changed}")
-    with pytest.raises(TargetChanged, match=r"has other settings.*; what failed during the rollout was deli"):
+    with pytest.raises(TargetChanged, match=r"has other settings.*; what failed during the rollout was redeli"):
         went(consumer, driver.restore, noted)
 
 
@@ -271,7 +271,12 @@ def test_a_mapping_that_somebody_else_has_changed_is_overtaken_before_it_is_rest
             {},
             "target.mode: the mapping reads from a FIFO queue, and split would send messages of one group",
         ),
-        (FIFO, "ramp", {"ProvisionedPollerConfig": {"MinimumPollers": 5}}, "made of; remove ProvisionedPollerConfig"),
+        (
+            FIFO,
+            "ramp",
+            {"ProvisionedPollerConfig": {"MinimumPollers": 5}},
+            "a ramp needs; remove ProvisionedPollerConfig",
+        ),
         (arn("orders").replace("sqs", "kafka"), "ramp", {}, "consumers of SQS queues, Kinesis streams and DynamoDB"),
     ],
 )
@@ -760,7 +765,7 @@ def set_otherwise(consumer: Consumer) -> None:
         (point_elsewhere, "points at arn:.*:basket:live"),
         (set_otherwise, "has other settings"),
         (disable, "it was disabled"),
-        (forget_mapping, "is gone"),
+        (forget_mapping, "was deleted"),
         (lambda consumer: consumer.function.point("live", "5"), "points at an alias with version 5"),
         (split_alias, "points at an alias with version 6 and weights for version 5"),
         (lambda consumer: consumer.function.aliases.clear(), "points at an alias that does not exist"),
@@ -830,7 +835,7 @@ def test_a_mapping_that_was_stopped_runs_again_when_its_alias_was_moved_meanwhil
 ) -> None:
     # GIVEN a mapping that is stopped and not drained yet, when somebody else moves its alias
     state = rolled_out(consumer, *((10,) if action == "rollback" else ()))
-    with pytest.raises(TargetChanged, match="names version 5"):  # noqa: PT012
+    with pytest.raises(TargetChanged, match="an alias with version 5"):  # noqa: PT012
         for _ in consumer.tries(action, state, weight=10):
             if consumer.mapping.told()["State"] == "Disabled":
                 consumer.function.point("live", "5")
@@ -916,7 +921,9 @@ def test_a_streams_mapping_that_somebody_else_has_changed_stays_and_what_failed_
     consumer.clock.sleep(10)
     theirs = dict(consumer.mapping.fields)
     for _ in range(2):
-        with pytest.raises(TargetChanged, match=f"{how}.*; what failed during the rollout (was delivered|is in head)"):
+        with pytest.raises(
+            TargetChanged, match=f"{how}.*; what failed during the rollout (was redelivered|is in head)"
+        ):
             consumer.do("release" if promoted else "restore", state)
     # THEN nothing of it is the rollout's any more, and what they have set stays
     assert consumer.mapping.fields == theirs | {"DestinationConfig": consumer.before["DestinationConfig"]}

@@ -182,7 +182,7 @@ def test_what_a_rollout_changes_comes_back_exactly(of: tuple[SourceKind, dict[st
             {"TumblingWindowInSeconds": 60, "ParallelizationFactor": 2},
             "TumblingWindowInSeconds: excludes a ParallelizationFactor above 1; use 1, or no window",
         ),
-        ("kinesis", {"ProvisionedPollerConfig": {"MinimumPollers": 2}}, "ProvisionedPollerConfig: is for queues alone"),
+        ("kinesis", {"ProvisionedPollerConfig": {"MinimumPollers": 2}}, "ProvisionedPollerConfig: is only for queues"),
         ("kinesis", {"ParallelizationFactor": 11}, "ParallelizationFactor: must be 1 to 10 for kinesis (given 11)"),
         ("dynamodb", {"MaximumRecordAgeInSeconds": 59}, "MaximumRecordAgeInSeconds: must be -1 or 60 to 604800 (giv"),
         ("dynamodb", {"MaximumRetryAttempts": 10_001}, "MaximumRetryAttempts: must be -1 to 10000 for dynamodb"),

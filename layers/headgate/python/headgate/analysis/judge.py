@@ -54,7 +54,7 @@ _ROUNDING = 1e-9
 """An outcome that was scaled to the line exactly must count as having reached it."""
 
 _MAX_LOG = 700.0
-"""The largest logarithm whose value is told: a float holds little more."""
+"""Largest logarithm whose value is reported. A float can hold little more."""
 
 _START = tuple(log((1 - CASH) * share) for share in PRIOR)
 _LOG_RATIOS = tuple(map(log, RATIOS))

@@ -228,9 +228,9 @@ class EventSourceDriver:
         now = int(self._services.now())
         if not holding.placed_at:
             state = state.model_copy(update={"holding": holding.model_copy(update={"placed_at": now})})
-            return Pending(state, f"{holding.name} is being set as the dead-letter queue")
+            return Pending(state, f"{holding.name}: is being set as the dead-letter queue")
         if left := max(0, holding.placed_at + self._services.settle_seconds - now):
-            return Pending(state, f"{holding.name} is the dead-letter queue everywhere in at most {left} s")
+            return Pending(state, f"{holding.name}: is the dead-letter queue everywhere in at most {left} s")
         return None
 
     def _refuse_useless_limit(self, state: SourceState, replaces: str | None) -> None:
