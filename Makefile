@@ -33,7 +33,7 @@ setup-demo:
 	@$(MAKE) --silent -j2 $(VENV)/.ready-demo $(LOCAL_VENV)/.ready
 
 check: setup check-code check-tests ## The inner loop: ruff, mypy, import-linter and the fast tests, in about a minute
-	@echo "The fast tests are those that are not marked slow; make test-unit runs all, make lint checks the templates too."
+	@echo "Left out: tests marked slow, and the state machines (make test-unit runs all); the templates (make lint)."
 
 check-code:
 	$(BIN)/ruff check .
@@ -42,7 +42,7 @@ check-code:
 	$(BIN)/lint-imports
 
 check-tests:
-	$(BIN)/python -m pytest tests/docs tests/unit tests/statemachines -m 'not slow' -q -n auto --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/docs tests/unit -m 'not slow' -q -n auto --dist loadgroup $(PYTEST_ARGS)
 
 test: COVERAGE := 1
 test: test-unit test-local ## Run all tests; the unit tests measure branch coverage and hold its floor

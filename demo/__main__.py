@@ -217,6 +217,7 @@ def _print_guide(aws: EmbeddedAws) -> None:
     }
     table = next(name for name in aws.client("dynamodb").list_tables()["TableNames"] if "headgate" in name)
     machine = "arn:aws:states:us-east-1:000000000000:stateMachine:headgate-rollout"
+    guide = WORK.relative_to(ROOT) if WORK.is_relative_to(ROOT) else WORK
     print("The embedded AWS is running with Headgate and the service checkout. Try these commands in this folder")
     print("(aws is the AWS CLI):\n")
     for name, value in environment.items():
@@ -228,7 +229,7 @@ def _print_guide(aws: EmbeddedAws) -> None:
   # put a new release into $LATEST (a bad one with ERROR_RATE=0.3), and send the event that rolls it out
   aws lambda update-function-configuration --function-name {FUNCTION} \\
     --environment 'Variables={{RELEASE=2,ERROR_RATE=0,TELEMETRY_STREAM={stream}}}'
-  aws events put-events --entries file://.local/good_release.json
+  aws events put-events --entries file://{guide / "good_release.json"}
 
   # watch the rollout
   aws lambda get-alias --function-name {FUNCTION} --name {ALIAS}

@@ -16,4 +16,4 @@ def main() -> None:
     except ModuleNotFoundError as missing:
         if missing.name not in EXTRA:
             raise
-        sys.exit(f"headgate simulate needs {missing.name}. Install it with: pip install 'headgate[simulate]'")
+        sys.exit(f"headgate simulate needs {missing.name}. Install it with: pip install '.[simulate]'")

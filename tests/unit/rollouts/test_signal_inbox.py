@@ -269,6 +269,7 @@ class TestRoom:
         assert heard_to_keep(ids, held=()) == ids[-MAX_HEARD:]
         assert heard_to_keep([*ids, *ids], held=["3", "999", "unheard"]) == ["3", *ids[-MAX_HEARD - 1 :]]
 
+    @pytest.mark.slow
     def test_a_promote_that_was_acted_on_takes_up_no_room(
         self, table: Table, locks: Locks, steps: Steps, inbox: SignalInbox
     ) -> None:

@@ -190,7 +190,7 @@ class Steps:
             return
         record = self._table.rollout(plan.rollout_id)
         if record is None:
-            raise WriteConflict
+            raise LockLost(f"rollout {plan.rollout_id} has no record")
         if record.phase == "rolling-back":
             raise LockLost(f"rollout {plan.rollout_id} is being rolled back; a pause is too late")
         # An operator's earlier signals are not about this pause; later ones are.
