@@ -15,6 +15,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from cfnlint.decode import cfn_yaml
 
+from headgate.aws.observability import logger
 from headgate.errors import RequestRefused
 from headgate.rollouts.executions import Executions
 from headgate.rollouts.intake import (
@@ -655,6 +656,7 @@ def flood(
     queue, function = resources["RequestQueue"]["Properties"], resources["Intake"]["Properties"]
     mapping = function["Events"]["Requests"]["Properties"]
     function_timeout = function.get("Timeout", template_globals["Timeout"])
+    monkeypatch.setattr(logger, "exception", lambda *_, **__: None)  # Thousands of tracebacks, which nobody reads.
     bucket, queues = Bucket(size, refill), FakeQueues()
     table = Table(Memory(lambda: bucket.passes(seconds_to_store)), TABLE)  # type: ignore[arg-type]
     intake = deployed.module("intake").intake
