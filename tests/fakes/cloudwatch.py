@@ -1,4 +1,4 @@
-"""A CloudWatch that tells of the metrics that a test gives it."""
+"""A CloudWatch that returns the metrics that a test sets."""
 
 # Operations and parameters are named as AWS names them.
 # ruff: noqa: N802, N803, ARG002

@@ -144,7 +144,7 @@ def retry(
 
 def back_off(attempt: int) -> None:
     """Wait for a random time that grows with each attempt, from 0 on, so that two writers do not collide again."""
-    time.sleep(random.uniform(0, 0.05 * (attempt + 1)))  # noqa: S311 - jitter is no secret
+    time.sleep(random.uniform(0, 0.05 * (attempt + 1)))  # noqa: S311 - jitter is not a secret
 
 
 def _plain_value(value: Any) -> Any:

@@ -11,7 +11,6 @@ import time
 from typing import TYPE_CHECKING
 
 from headgate.aws.sqs_move_tasks import MoveTasks
-from headgate.aws.sqs_mover import move_some
 from headgate.errors import TargetChanged
 from headgate.spec.target_state import Redriven
 from headgate.targets.event_source.mapping import modified_at
@@ -135,6 +134,9 @@ class Redelivery:
         queues, redriven = self._services.queues, state.redriven or Redriven()
         url, destination = queues.url(holding.arn), queues.url(self._destination(state, holding))
         deadline = time.monotonic() + REDELIVERY_SLICE_SECONDS
+        # Imported when it is needed: most calls of the driver redeliver nothing, and start sooner without it.
+        from headgate.aws.sqs_mover import move_some
+
         late = move_some(queues, url, destination, per_second=REDELIVERED_PER_SECOND, deadline=deadline)
         if late.moved:
             count = getattr(redriven, self._counted_as) + late.moved
