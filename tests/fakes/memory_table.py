@@ -1,4 +1,4 @@
-"""DynamoDB in memory, as far as the locks, the inbox and the steps use it: small, exact, and strict.
+"""DynamoDB in memory, as far as the functions use it: small, exact, and strict.
 
 Its items are values: a write answers the items as they are after it, and changes none. So a test can look at a table
 before and after each write, and go on from any of them as often as it likes. Whatever is not understood raises
@@ -10,14 +10,19 @@ before and after each write, and go on from any of them as often as it likes. Wh
 
 from __future__ import annotations
 
+import base64
 import functools
 import itertools
 import json
 import re
+import threading
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from botocore.exceptions import ClientError
+from botocore import xform_name
+from botocore.exceptions import ClientError, ParamValidationError
+from botocore.session import get_session
+from botocore.validate import ParamValidator
 
 from headgate.rollouts.locks import HELD_LOCKS
 
@@ -64,6 +69,12 @@ class MemoryClient:
     def query(self, **call: Any) -> Answer:
         return self._call("query", call)
 
+    def batch_get_item(self, **call: Any) -> Answer:
+        return self._call("batch_get_item", call)
+
+    def put_item(self, **call: Any) -> Answer:
+        return self._call("put_item", call)
+
     def update_item(self, **call: Any) -> Answer:
         return self._call("update_item", call)
 
@@ -93,15 +104,40 @@ class MemoryClient:
 
 
 class MemoryTable(MemoryClient):
-    """A client with a table of its own."""
+    """A client with a table of its own, for any number of threads."""
 
     def __init__(self, items: Items | None = None) -> None:
         super().__init__(self._apply)
         self.items: Items = items or {}
+        self._lock = threading.Lock()
+
+    def all(self) -> list[Item]:
+        """Every item."""
+        return list(map(_loaded, self.items.values()))
 
     def _apply(self, operation: str, call: dict[str, Any]) -> Answer:
-        self.items, answer = apply(self.items, operation, call)
+        with self._lock:
+            self.items, answer = apply(self.items, operation, call)
         return answer
+
+
+class ModelledTable(MemoryTable):
+    """A table that takes no parameter that boto3 would not send."""
+
+    def _call(self, operation: str, call: dict[str, Any]) -> Answer:
+        report = _validator.validate(call, _input_shapes()[operation])
+        if report.has_errors():
+            raise ParamValidationError(report=report.generate_report())
+        return super()._call(operation, call)
+
+
+_validator = ParamValidator()
+
+
+@functools.cache
+def _input_shapes() -> dict[str, Any]:
+    model = get_session().get_service_model("dynamodb")
+    return {xform_name(name): model.operation_model(name).input_shape for name in model.operation_names}
 
 
 def apply(items: Items, operation: str, call: dict[str, Any]) -> tuple[Items, Answer]:
@@ -119,7 +155,17 @@ def _get_item(items: Items, TableName: str, Key: Item, ConsistentRead: bool) -> 
     if ConsistentRead is not True:
         raise NotUnderstood("a read that may be late")
     text = items.get(_key_of(Key, only=True))
-    return items, {} if text is None else {"Item": json.loads(text)}
+    return items, {} if text is None else {"Item": _loaded(text)}
+
+
+def _batch_get_item(items: Items, RequestItems: dict[str, Any]) -> tuple[Items, Answer]:
+    ((table, asked),) = RequestItems.items()
+    if asked.pop("ConsistentRead", False) is not True or set(asked) != {"Keys"} or len(asked["Keys"]) > 100:
+        raise NotUnderstood("a read that may be late, or anything but up to 100 keys")
+    keys = [_key_of(key, only=True) for key in asked["Keys"]]
+    if len(set(keys)) < len(keys):
+        raise NotUnderstood("the same key twice in one batch")
+    return items, {"Responses": {table: [_loaded(items[key]) for key in keys if key in items]}, "UnprocessedKeys": {}}
 
 
 def _query(
@@ -138,8 +184,10 @@ def _query(
     names, found = _Names({}, ExpressionAttributeValues), []
     condition = _KeyCondition(KeyConditionExpression, names, hash_key, range_key)
     names.all_used()
-    for text in items.values():
-        item = json.loads(text)
+    for key, text in items.items():
+        if not IndexName and not condition.may_hold(key):
+            continue
+        item = _loaded(text)
         if hash_key in item and range_key in item and condition.holds(item):
             found.append({name: value for name, value in item.items() if not kept or name in kept})
     found.sort(key=lambda item: _order(item[range_key]))
@@ -154,18 +202,30 @@ def _query(
     }
 
 
-def _update_item(items: Items, ReturnValues: str, **update: Any) -> tuple[Items, Answer]:
-    if ReturnValues != "ALL_NEW":
+def _put_item(items: Items, **put: Any) -> tuple[Items, Answer]:
+    write = _write_of("Put", put)
+    before = _allowed(write, items)
+    return _with(items, {write.key: write.effect(before)}), {}
+
+
+def _update_item(items: Items, ReturnValues: str = "NONE", **update: Any) -> tuple[Items, Answer]:
+    if ReturnValues not in ("NONE", "ALL_NEW"):
         raise NotUnderstood(f"ReturnValues {ReturnValues}")
     write = _write_of("Update", update)
-    before = _item(items, write.key)
-    if not write.allowed(before):
-        raise Refused("ConditionalCheckFailedException", "The conditional request failed")
+    before = _allowed(write, items)
     try:
         after = write.effect(before)
     except _BadPath as bad:
         raise Refused("ValidationException", str(bad)) from None
-    return _with(items, {write.key: after}), {"Attributes": after}
+    return _with(items, {write.key: after}), {"Attributes": after} if ReturnValues == "ALL_NEW" else {}
+
+
+def _allowed(write: _Write, items: Items) -> Item:
+    """The item that may be written, as it is before."""
+    before = _item(items, write.key)
+    if not write.allowed(before):
+        raise Refused("ConditionalCheckFailedException", "The conditional request failed")
+    return before
 
 
 def _transact_write_items(items: Items, TransactItems: Sequence[dict[str, Any]]) -> tuple[Items, Answer]:
@@ -195,6 +255,8 @@ def _transact_write_items(items: Items, TransactItems: Sequence[dict[str, Any]])
 
 _OPERATIONS: dict[str, Callable[..., tuple[Items, Answer]]] = {
     "get_item": _get_item,
+    "batch_get_item": _batch_get_item,
+    "put_item": _put_item,
     "query": _query,
     "update_item": _update_item,
     "transact_write_items": _transact_write_items,
@@ -248,7 +310,7 @@ def _nothing(_: Item) -> None:
 def _item(items: Items, key: Key) -> Item:
     """The item of a key; without attributes if there is none."""
     text = items.get(key)
-    return json.loads(text) if text is not None else {}
+    return _loaded(text) if text is not None else {}
 
 
 def _with(items: Items, changes: Mapping[Key, Item | None]) -> Items:
@@ -262,8 +324,25 @@ def _with(items: Items, changes: Mapping[Key, Item | None]) -> Items:
 
 
 def text_of(data: Any) -> str:
-    """JSON that is the same for the same data."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"))
+    """JSON that is the same for the same data; bytes are text in it, as in DynamoDB's own JSON."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), default=lambda held: base64.b64encode(held).decode())
+
+
+def _loaded(text: str) -> Item:
+    """The item of a text."""
+    item: Item = json.loads(text)
+    return item if '{"B":' not in text else {name: _with_bytes(value) for name, value in item.items()}
+
+
+def _with_bytes(value: Item) -> Item:
+    ((kind, held),) = value.items()
+    if kind == "B":
+        return {"B": base64.b64decode(held)}
+    if kind == "L":
+        return {"L": [_with_bytes(element) for element in held]}
+    if kind == "M":
+        return {"M": {name: _with_bytes(element) for name, element in held.items()}}
+    return value
 
 
 def _key_of(item: Item, *, only: bool = False) -> Key:
@@ -278,7 +357,7 @@ def _key_of(item: Item, *, only: bool = False) -> Key:
 def _exact(value: Item) -> Item:
     """An attribute value as DynamoDB keeps it: each number in one spelling."""
     ((kind, held),) = value.items()
-    if kind in ("S", "BOOL", "NULL"):
+    if kind in ("S", "B", "BOOL", "NULL"):
         return value
     if kind == "N":
         return {"N": _spelled(Decimal(held))}
@@ -452,6 +531,10 @@ class _KeyCondition(_Parser):
             self.take(")")
         self.end()
 
+    def may_hold(self, key: Key) -> bool:
+        """Whether an item of the table itself, by its key, is worth reading."""
+        return bool(key[0] == self._hash["S"])
+
     def holds(self, item: Item) -> bool:
         return bool(item[self._hash_key] == self._hash and item[self._range_key]["S"].startswith(self._begins))
 
@@ -478,7 +561,7 @@ class _Update(_Parser):
 
     def of(self, key: Key, before: Item) -> Item:
         """The item after it; a new one where there was none."""
-        after = json.loads(text_of(before)) if before else {"pk": {"S": key[0]}, "sk": {"S": key[1]}}
+        after = _loaded(text_of(before)) if before else {"pk": {"S": key[0]}, "sk": {"S": key[1]}}
         for path, value in self._changes:
             _put(after, path, value(before))
         return after

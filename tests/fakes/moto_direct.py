@@ -5,7 +5,7 @@ the response. boto3 still parses that and raises what is modelled. What is left 
 finding moto by its URL, and the objects that three libraries make of it. boto3 does not retry an error here; moto
 raises none that it would retry. `test_moto_direct.py` compares the two ways.
 
-Importing this is enough, before a client is made. It acts only while moto's own interception is on.
+The conftest files call ``use`` before a client is made. It acts only while moto's own interception is on.
 """
 
 from __future__ import annotations
@@ -78,11 +78,6 @@ def _parsed(model: OperationModel, status: int, headers: dict[str, Any], body: s
     return parsed
 
 
-# Tests answer calls themselves by the same event; whoever does comes first.
-BUILTIN_HANDLERS.append(("before-call", answer, REGISTER_LAST))
-# A quarter of what is left went into how boto3 names itself, to nobody.
-UserAgentString.to_string = lambda _: "tests"  # type: ignore[assignment, method-assign]
-# moto looks for many spellings of each field of an answer. These services answer with dictionaries in the right one.
 _pick = serialize.XFormedAttributePicker.__call__
 
 
@@ -91,6 +86,15 @@ def _pick_from_a_dict(self: Any, context: Any) -> Any:
     return context.obj[context.key] if plain and context.key in context.obj else _pick(self, context)
 
 
-serialize.XFormedAttributePicker.__call__ = _pick_from_a_dict
-# Which methods a class has does not change; moto asks Python for them at every call.
-responses.method_names_from_class = functools.cache(responses.method_names_from_class)
+@functools.cache
+def use() -> None:
+    """Let every client that is made from now on call moto directly, in this whole process."""
+    # Tests answer calls themselves by the same event; whoever does comes first.
+    BUILTIN_HANDLERS.append(("before-call", answer, REGISTER_LAST))
+    # A quarter of what is left went into how boto3 names itself, to nobody.
+    UserAgentString.to_string = lambda _: "tests"  # type: ignore[assignment, method-assign]
+    # moto looks for many spellings of each field of an answer. These services answer with dictionaries in the right
+    # one.
+    serialize.XFormedAttributePicker.__call__ = _pick_from_a_dict
+    # Which methods a class has does not change; moto asks Python for them at every call.
+    responses.method_names_from_class = functools.cache(responses.method_names_from_class)

@@ -31,8 +31,6 @@ from unittest import mock
 
 from botocore.exceptions import ClientError
 from moto.cloudwatch.models import CloudWatchBackend
-from moto.dynamodb.models import dynamodb_backends
-from moto.dynamodb.responses import DynamoHandler
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
 from headgate.aws import clients
@@ -47,7 +45,7 @@ from headgate.ecs_tasks.registry import TaskRegistry
 from headgate.ecs_tasks.runs import TaskRuns
 from headgate.planning.hook_checks import HookChecks
 from headgate.rollouts import recovery
-from headgate.rollouts.locks import HELD_LOCKS, Locks
+from headgate.rollouts.locks import Locks
 from headgate.rollouts.record import ANNOUNCED_AS
 from headgate.rollouts.table import Table, now_iso
 from headgate.spec.request import RolloutRequest
@@ -56,6 +54,7 @@ from headgate.targets.event_source.rollout_dlq import RolloutQueues
 from tests.builders import stored_lock, stored_rollout
 from tests.fakes.consumers import PREFIX, ConsumerSqs, SqsService
 from tests.fakes.ecs import GOOD, SUBNETS
+from tests.fakes.memory_table import ModelledTable
 from tests.fakes.services import FakeMapping, Refusal
 from tests.fakes.sqs import EPOCH, Clock, arn
 from tests.statemachines.ecs import Tasks
@@ -205,6 +204,8 @@ def _get_metric_data(self: Any, queries: Any, start_time: datetime, end_time: da
 
 
 _modules: dict[str, Any] = {}
+_items = ModelledTable()
+"""The table, emptied for each application. The functions are loaded once, and keep their clients."""
 _validate = functools.cache(StepFunctionsParserBackend._validate_definition)
 
 
@@ -467,7 +468,6 @@ class Rollouts:
 
     def _enter(self, opening: contextlib.ExitStack) -> None:
         opening.enter_context(self.engine)
-        opening.enter_context(mock.patch.object(DynamoHandler, "call_action", self._one_at_a_time()))
         # Reading a definition takes moto half as long as executing it; one that was valid once stays so.
         opening.enter_context(mock.patch.object(StepFunctionsParserBackend, "_validate_definition", _validate))
         opening.enter_context(mock.patch.object(CloudWatchBackend, "get_metric_data", _get_metric_data))
@@ -475,7 +475,7 @@ class Rollouts:
         logger.setLevel("CRITICAL")
         opening.enter_context(mock.patch.dict(os.environ, _ENVIRONMENT))
         if not _modules:
-            _modules.update(_load_functions(self.engine.client))
+            _modules.update(_load_functions(lambda name: _items if name == "dynamodb" else self.engine.client(name)))
         self.functions = Functions(self.engine.client("lambda").exceptions)
         self.functions.served = self.engine.functions
         for name in ("lambda_alias_driver", *_SAMPLE_HOOKS):
@@ -500,8 +500,9 @@ class Rollouts:
             tasks=limits,
         )
         opening.enter_context(mock.patch.object(_modules["planner"].planner, "hook_checks", checks))
-        self._make_table_and_alarm()
-        self.table = Table(self.engine.client("dynamodb"), TABLE)
+        _items.items = {}
+        self.table = Table(cast("Any", _items), TABLE)
+        self._make_alarm()
         self._make_consumer(opening)
         for name in (*_STATE_OF_FUNCTION, "lambda_alias_driver", "event_source_driver"):
             self.engine.function(arn_of(name), self._served(name))
@@ -571,33 +572,7 @@ class Rollouts:
         self._closing.set()
         self._open.__exit__(kind, error, trace)
 
-    def _one_at_a_time(self) -> Callable[[Any], Any]:
-        # moto puts all tables back as they were when a transaction is cancelled, what others wrote meanwhile included.
-        call_action = DynamoHandler.call_action
-
-        def locked(handler: Any) -> Any:
-            with self._lock:
-                return call_action(handler)
-
-        return locked
-
-    def _make_table_and_alarm(self) -> None:
-        self.engine.client("dynamodb").create_table(
-            TableName=TABLE,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "held")],
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-            GlobalSecondaryIndexes=[
-                {
-                    "IndexName": HELD_LOCKS,
-                    "KeySchema": [
-                        {"AttributeName": "held", "KeyType": "HASH"},
-                        {"AttributeName": "pk", "KeyType": "RANGE"},
-                    ],
-                    "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["owner"]},
-                }
-            ],
-        )
+    def _make_alarm(self) -> None:
         self.engine.client("cloudwatch").put_metric_alarm(
             AlarmName=ALARM, ComparisonOperator="GreaterThanThreshold", EvaluationPeriods=1
         )
@@ -836,10 +811,8 @@ class Rollouts:
         return _events(self.items(), rollout_id)
 
     def items(self) -> list[dict[str, Any]]:
-        """The whole table, from moto's memory: a Scan takes as long as half a rollout."""
-        with self._lock:
-            partitions = dynamodb_backends[ACCOUNT][REGION].get_table(TABLE).items.values()
-            return [from_item(item.to_json()["Attributes"]) for items in partitions for item in items.values()]
+        """The whole table."""
+        return list(map(from_item, _items.all()))
 
     def executions(self) -> list[Execution]:
         return self.engine.executions(ROLLOUT)
@@ -847,7 +820,7 @@ class Rollouts:
     # Inside
 
     def _put(self, item: dict[str, Any]) -> None:
-        self.engine.client("dynamodb").put_item(TableName=TABLE, Item=to_item(item))
+        _items.put_item(TableName=TABLE, Item=to_item(item))
 
     def _deliver(self, function: str, event: dict[str, Any]) -> Any:
         caller, self.running.function = getattr(self.running, "function", None), function

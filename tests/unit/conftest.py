@@ -16,6 +16,7 @@ from headgate.rollouts.signal_inbox import SignalInbox
 from headgate.rollouts.steps import Steps
 from headgate.rollouts.table import Table
 from tests.builders import REGION, TABLE
+from tests.fakes import moto_direct
 from tests.fakes.functions import NAMES, Functions
 from tests.fakes.services import FakeLambda
 
@@ -29,6 +30,7 @@ settings.load_profile("headgate")
 @pytest.fixture(scope="session", autouse=True)
 def _nobodys_account() -> Iterator[None]:
     """Credentials of nobody, so that a call that escapes moto reaches nothing."""
+    moto_direct.use()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
             patch.delenv(name, raising=False)

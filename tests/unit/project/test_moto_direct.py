@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from moto.core.botocore_stubber import BotocoreStubber
 
 from tests.builders import REGION, TABLE
 from tests.fakes import moto_direct
+from tests.statemachines.engine import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,3 +133,16 @@ def test_the_answers_and_the_errors_are_the_same_with_http_and_without(answers: 
     assert len(asked) >= len(CALLS)
     assert directly == over_http
     assert {answer[0] for answer in directly if isinstance(answer, tuple)} == REFUSED
+
+
+@pytest.mark.usefixtures("dynamodb")
+def test_the_clients_that_tests_share_make_no_request(clients: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a moto that answers no HTTP request
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a request over HTTP")
+
+    monkeypatch.setattr(BotocoreStubber, "process_request", refuse)
+    # WHEN the unit tests and the state machines' tests ask
+    for client in (clients["dynamodb"], Engine().client("dynamodb")):
+        # THEN they have their answer
+        assert client.list_tables()["ResponseMetadata"]["HTTPStatusCode"] == 200

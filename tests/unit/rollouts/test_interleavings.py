@@ -21,7 +21,7 @@ from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ParamValidationError
 
 from headgate.aws import clients, dynamodb
 from headgate.aws.dynamodb import from_item, to_item
@@ -60,7 +60,7 @@ from tests.builders import (
     stored_lock,
     stored_rollout,
 )
-from tests.fakes.memory_table import MemoryClient, MemoryTable, NotUnderstood, apply, text_of
+from tests.fakes.memory_table import MemoryClient, MemoryTable, ModelledTable, NotUnderstood, apply, text_of
 from tests.unit.rollouts.interleaving import Actor, Broken, Call, Rules, Step, World, ask, explore, on_stage
 
 if TYPE_CHECKING:
@@ -1058,7 +1058,9 @@ def held(storage: Table) -> list[tuple[str, str]]:
 # --- The table, held against moto ------------------------------------------------------------------------------------
 
 KEYS = [("a", "1"), ("a", "2"), ("b", "1"), ("b", "LOCK")]
-VALUES: list[Any] = ["x", "y", "", 0, 1, 2.5, True, {"x": "y"}, {"n": {"m": 1}}, [], ["x", 1]]
+# Without 1: moto says that it is in a list with true.
+VALUES: list[Any] = ["x", "y", "", 0, 3, 2.5, True, {"x": "y"}, {"n": {"m": 1}}, [], ["x", 1]]
+BITS: dict[str, Any] = {"bits": {"B": b"\x00\xff"}, "some": {"L": [{"M": {"bits": {"B": b"{"}}}]}}
 CONDITIONS = [
     "attribute_exists(pk)",
     "attribute_not_exists(pk)",
@@ -1118,7 +1120,11 @@ def random_write(chance: random.Random, key: tuple[str, str], kind: str, updates
     fields |= {"held": "yes", "owner": "x"} if key[1] == "LOCK" and chance.random() < 0.5 else {}
     return {
         "TableName": TABLE,
-        **({"Item": key_of(*key) | to_item(fields)} if kind == "Put" else {"Key": key_of(*key)}),
+        **(
+            {"Item": key_of(*key) | to_item(fields) | chance.choice([{}, BITS])}
+            if kind == "Put"
+            else {"Key": key_of(*key)}
+        ),
         **({"UpdateExpression": update} if update else {}),
         **({"ConditionExpression": condition} if condition else {}),
         **expressions(chance, condition, update),
@@ -1128,9 +1134,13 @@ def random_write(chance: random.Random, key: tuple[str, str], kind: str, updates
 def random_call(chance: random.Random) -> tuple[str, dict[str, Any]]:
     """One call, as the modules make them."""
     keys = chance.sample(KEYS, k=chance.randint(1, 3))
-    match chance.choice(
-        ["get", "line", "all", "held", "update", "update", "transaction", "transaction", "transaction"]
-    ):
+    kinds_of_call = ["get", "batch", "line", "all", "held", "put", "put", "update", "update"]
+    match chance.choice([*kinds_of_call, "transaction", "transaction", "transaction"]):
+        case "batch":
+            asked = {"Keys": [key_of(*key) for key in keys], "ConsistentRead": True}
+            return "batch_get_item", {"RequestItems": {TABLE: asked}}
+        case "put":
+            return "put_item", random_write(chance, keys[0], "Put", [])
         case "get":
             return "get_item", {"TableName": TABLE, "Key": key_of(*keys[0]), "ConsistentRead": True}
         case "line":
@@ -1142,7 +1152,7 @@ def random_call(chance: random.Random) -> tuple[str, dict[str, Any]]:
             return query_of("held = :yes", {":yes": "yes"}, IndexName=locks.HELD_LOCKS)
         case "update":
             update = random_write(chance, keys[0], "Update", UPDATES + THROUGH)
-            return "update_item", update | {"ReturnValues": "ALL_NEW"}
+            return "update_item", update | chance.choice([{}, {"ReturnValues": "ALL_NEW"}, {"ReturnValues": "NONE"}])
     kinds = [chance.choice(["Put", "Put", "Update", "Update", "Update", "Delete", "ConditionCheck"]) for _ in keys]
     writes = [{kind: random_write(chance, key, kind, UPDATES)} for key, kind in zip(keys, kinds, strict=True)]
     return "transact_write_items", {"TransactItems": writes}
@@ -1160,7 +1170,8 @@ def answer_of(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
     except ClientError as error:
         reasons = [reason["Code"] for reason in error.response.get("CancellationReasons", [])]
         return error.response["Error"]["Code"], reasons
-    return {name: told[name] for name in ("Item", "Items", "Attributes") if name in told}
+    told["Responses"] = {table: sorted(found, key=text_of) for table, found in told.get("Responses", {}).items()}
+    return {name: told[name] for name in ("Item", "Items", "Attributes", "Responses") if name in told}
 
 
 def items_of(client: Any) -> list[Any]:
@@ -1169,12 +1180,12 @@ def items_of(client: Any) -> list[Any]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_table_in_memory_answers_as_moto_does(dynamodb: Any, seed: int) -> None:
-    chance, memory, met = random.Random(seed), MemoryTable(), Counter[str]()
-    for _ in range(150):
+    chance, memory, met = random.Random(seed), ModelledTable(), Counter[str]()
+    for _ in range(200):
         operation, parameters = random_call(chance)
         answers = [answer_of(client, operation, parameters) for client in (dynamodb, memory)]
         assert answers[0] == answers[1], (operation, parameters)
-        assert items_of(dynamodb) == sorted(map(json.loads, memory.items.values()), key=text_of), parameters
+        assert items_of(dynamodb) == sorted(memory.all(), key=text_of), parameters
         met[f"{operation} {'refused' if isinstance(answers[0], tuple) else 'done'}"] += 1
     assert min(met.values()) >= 3, met
 
@@ -1202,3 +1213,16 @@ def test_the_table_in_memory_takes_no_two_writes_of_one_item_in_one_transaction(
     delete = {"Delete": {"TableName": TABLE, "Key": key_of("a", "1")}}
     with pytest.raises(NotUnderstood, match="two writes of one item"):
         MemoryTable().transact_write_items(TransactItems=[delete, delete])
+
+
+def test_the_table_in_memory_takes_what_boto3_would_send_and_nothing_else() -> None:
+    with pytest.raises(ParamValidationError, match=r"Invalid type for parameter Key\.pk\.S"):
+        ModelledTable().get_item(TableName=TABLE, Key={"pk": {"S": 1}, "sk": {"S": "1"}}, ConsistentRead=True)
+
+
+@pytest.mark.parametrize(
+    "keys", [{"Keys": [key_of("a", "1")]}, {"Keys": [key_of("a", "1"), key_of("a", "1")], "ConsistentRead": True}]
+)
+def test_the_table_in_memory_reads_no_batch_late_or_twice(keys: dict[str, Any]) -> None:
+    with pytest.raises(NotUnderstood):
+        MemoryTable().batch_get_item(RequestItems={TABLE: keys})

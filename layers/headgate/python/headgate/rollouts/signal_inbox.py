@@ -117,7 +117,7 @@ class SignalInbox:
 
     def rollouts_guarded_by(self, alarm: str) -> list[str]:
         """Return the ids of the rollouts that an alarm guards."""
-        items = self._table.query("pk = :pk", {":pk": keys.alarm_pk(alarm)})
+        items = self._table.query("pk = :pk", {":pk": keys.alarm_pk(alarm)}, ConsistentRead=True)
         return [keys.rollout_id_in(item["sk"]) for item in items]
 
 
