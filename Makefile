@@ -47,8 +47,9 @@ check-tests:
 test: COVERAGE := 1
 test: test-unit test-local ## Run all tests; the unit tests measure branch coverage and hold its floor
 
+# The state machines' tests wait half of their time, so there are more processes than processors.
 test-unit: setup ## Run the tests that need nothing but Python: docs, the core, the functions, the state machines (COVERAGE=1 measures it)
-	$(BIN)/python -m pytest tests/docs tests/unit tests/statemachines -n auto --dist loadgroup $(if $(COVERAGE),--cov) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/docs tests/unit tests/statemachines -n 4 --dist loadgroup $(if $(COVERAGE),--cov) $(PYTEST_ARGS)
 
 # They mostly wait, so there are more processes than processors; each has an embedded AWS of its own.
 test-local: setup ## Run the tests of the deployed application, on four embedded AWS side by side

@@ -19,6 +19,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import random
 import re
 import threading
@@ -211,6 +212,10 @@ class Engine:
         self._open.enter_context(mock_aws(config={"stepfunctions": {"execute_state_machine": True}}))
         for owner, name, replacement in _REPLACEMENTS:
             self._open.enter_context(mock.patch.object(owner, name, replacement))
+        # moto logs each failure with the text of half the machine; the history tells it.
+        moto = logging.getLogger("moto")
+        self._open.callback(moto.setLevel, moto.level)
+        moto.setLevel("CRITICAL")
         _current = self
         return self
 
@@ -249,10 +254,10 @@ class Engine:
         if missing := names - set(substitutions):
             raise ValueError(f"{name}: no substitution for {', '.join(sorted(missing))}")
         text = re.sub(r"\$\{(\w+)\}", lambda match: substitutions[match[1]], definition)
-        if json.loads(text).get("QueryLanguage") != "JSONata":
+        if _query_language(text) != "JSONata":
             raise ValueError(f"{name}: only JSONata machines run here")
-        created = self.client("stepfunctions").create_state_machine(name=name, definition=text, roleArn=ROLE)
-        return str(created["stateMachineArn"])
+        # By the API, moto reads the definition once for each parameter.
+        return str(self.backend.create_state_machine(name=name, definition=text, roleArn=ROLE).arn)
 
     def function(self, arn_or_name: str, handler: Callable[[Any], Any]) -> None:
         """A Lambda function: the payload in, what the handler returns out; both pass through JSON.
@@ -290,6 +295,12 @@ class Engine:
 
 
 _current: Engine | None = None
+
+
+@functools.cache
+def _query_language(definition: str) -> str | None:
+    language: str | None = json.loads(definition).get("QueryLanguage")
+    return language
 
 
 def _engine() -> Engine:

@@ -73,6 +73,7 @@ DEFINITIONS = {
     HOOKS: (ROOT / "statemachines/hooks.asl.json").read_text(),
     ECS_TASK: (ROOT / "statemachines/ecs_task.asl.json").read_text(),
 }
+STATES_OF: dict[str, Any] = {name: json.loads(definition)["States"] for name, definition in DEFINITIONS.items()}
 NESTED = "arn:aws:states:::states:startExecution.sync:2"
 STABLE, CANDIDATE = "6", "7"
 STOP = "arn:aws:states:::aws-sdk:sfn:stopExecution"
@@ -897,7 +898,7 @@ def _state_of(function: str, event: Any) -> str:
 
 def parts(machine: str) -> set[str]:
     """Everything in a definition that an execution can come by: its states, rules and catchers."""
-    states = json.loads(DEFINITIONS[machine])["States"]
+    states = STATES_OF[machine]
     found = set(states)
     for name, state in states.items():
         found |= {rule_label(name, rule["Next"]) for rule in state.get("Choices", [])}
@@ -917,7 +918,7 @@ def catch_label(state: str, catch: dict[str, Any]) -> str:
 
 def passed(machine: str, execution: Execution) -> set[str]:
     """Which of the definition's parts an execution came by, from its history."""
-    states = json.loads(DEFINITIONS[machine])["States"]
+    states = STATES_OF[machine]
     found: set[str] = set()
     for name, failure, following in _visits(execution):
         state = states[name]

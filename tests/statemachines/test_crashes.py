@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import threading
 import traceback
 import uuid
@@ -105,9 +104,6 @@ class Mortal(Rollouts):
     def _enter(self, opening: contextlib.ExitStack) -> None:
         super()._enter(opening)
         opening.enter_context(mock.patch.object(Client, "write", self._write))
-        moto = logging.getLogger("moto")
-        opening.callback(moto.setLevel, moto.level)
-        moto.setLevel("CRITICAL")
 
     def _write(self, operation: str, call: Callable[[], Any]) -> Any:
         with self._counting:

@@ -12,12 +12,12 @@ import pytest
 from tests.fakes.ecs import GOOD, NOT_STARTED, PULL, cause, container, detail
 from tests.statemachines.ecs import HANGS
 from tests.statemachines.engine import ServiceError, evaluate_jsonata
-from tests.statemachines.rollouts import DEFINITIONS, ECS_TASK, HOOKS, STOP, Rollouts, error, machine_arn, parts, passed
+from tests.statemachines.rollouts import ECS_TASK, HOOKS, STATES_OF, STOP, Rollouts, error, machine_arn, parts, passed
 
 if TYPE_CHECKING:
     from tests.statemachines.engine import Execution
 
-STATES = json.loads(DEFINITIONS[HOOKS])["States"]
+STATES = STATES_OF[HOOKS]
 TOLD = {
     "rolloutId": "checkout-42",
     "stage": "beforeTraffic",
