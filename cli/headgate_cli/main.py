@@ -94,7 +94,7 @@ def main() -> None:
     "--clumps",
     type=Number(at_least=1, at_most=1e6),
     default=1,
-    help="Maximum failures from one cause that the judge allows for.",
+    help="Maximum failures from one cause that the judge allows for; failuresPerCause in a request.",
 )
 @click.option(
     "--noise",

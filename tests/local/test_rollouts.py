@@ -579,7 +579,7 @@ def test_publish_with_nothing_new_is_refused(headgate: Headgate, service: Servic
     assert (
         record["reason"]
         == f"candidate: {service.function}:live already serves version 2; code and configuration have not changed "
-        "since it was published"
+        "since it was published: update the function first"
     )
     assert (service.serving, service.versions) == (before, versions)
 

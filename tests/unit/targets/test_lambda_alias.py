@@ -85,7 +85,7 @@ class TestPreparing:
     @pytest.mark.parametrize(
         ("target", "why"),
         [
-            (TARGET | {"alias": "beta"}, "target: function checkout with alias beta does not exist"),
+            (TARGET | {"alias": "beta"}, "target: function checkout with alias beta does not exist; check both names"),
             (TARGET | {"function": "basket"}, "target: function basket with alias live does not exist"),
         ],
     )
@@ -144,14 +144,16 @@ class TestPreparing:
 
     @pytest.mark.usefixtures("checkout")
     def test_what_serves_already_is_refused(self, driving: Any) -> None:
-        with pytest.raises(RequestRefused, match=r"candidate: checkout:live already serves version 6$"):
+        with pytest.raises(
+            RequestRefused, match=r"candidate: checkout:live already serves version 6; name another version"
+        ):
             driving(candidate={"version": "6"}).prepare()
 
     def test_publishing_what_serves_already_is_refused(self, checkout: FakeLambda, driving: Any) -> None:
         checkout.point("live", "7")
         with pytest.raises(
             RequestRefused,
-            match=r"already serves version 7; code and configuration have not changed since it was published",
+            match=r"already serves version 7; code and configuration have not changed since it was published: update",
         ):
             driving(candidate={"publish": {}}).prepare()
 

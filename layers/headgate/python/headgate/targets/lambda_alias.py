@@ -123,9 +123,9 @@ class LambdaAliasDriver:
             raise RequestRefused(
                 f"candidate: {where} already serves version {stable.version}"
                 + (
-                    ""
+                    "; name another version, or use candidate.publish or candidate.code"
                     if isinstance(self._plan.candidate, PublishedVersion)
-                    else "; code and configuration have not changed since it was published"
+                    else "; code and configuration have not changed since it was published: update the function first"
                 )
             )
         self._check_compatible(self._configuration(stable.version, "target.alias"), candidate)
@@ -306,7 +306,8 @@ class LambdaAliasDriver:
             return self._client.get_alias(**self._alias)
         except self._client.exceptions.ResourceNotFoundException:
             raise RequestRefused(
-                f"target: function {self._target.function} with alias {self._target.alias} does not exist"
+                f"target: function {self._target.function} with alias {self._target.alias} does not exist; "
+                f"check both names and the Region, or create the alias with aws lambda create-alias"
             ) from None
         except ClientError as error:
             if not is_denied(error):
