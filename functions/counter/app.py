@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate import bootstrap
 from headgate.analysis.telemetry_counter import TelemetryCounter, read_batch
+from headgate.analysis.telemetry_notes import TelemetryNotes
 from headgate.aws.observability import logger
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 app = bootstrap.Application()
 counter = TelemetryCounter(app.client("dynamodb"), app.environment.table)
+notes = TelemetryNotes(app.client("dynamodb"), app.environment.table)
 watch, undelivered = app.watch, app.undelivered
 
 
@@ -22,4 +24,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     # Powertools' batch processor handles records one by one. Here a few transactions count a whole batch.
     records, stuck = read_batch(event["Records"], undelivered)
     watch.judge_all(list(counter.count(records, watch).values()))
+    notes.note({record.target for record in records})
     return {"batchItemFailures": [{"itemIdentifier": sequence} for sequence in stuck]}

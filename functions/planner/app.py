@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 from headgate import bootstrap
 from headgate.analysis.cloudwatch_counts import CloudWatchCounts
 from headgate.analysis.latency_baseline import LatencyBaseline
+from headgate.analysis.telemetry_notes import TelemetryNotes
 from headgate.aws.observability import logger
 from headgate.planning.hook_checks import HookChecks
 from headgate.planning.planner import RolloutPlanner
+from headgate.planning.protection import Protection
 from headgate.planning.stack_owner import StackOwners, impatient_client
 from headgate.spec.request import read_request
 from headgate.targets.event_source.lookup import ConsumerLookup
@@ -31,6 +33,11 @@ planner = RolloutPlanner(
     hook_checks=HookChecks(functions, machines, ecs, place=place, tasks=app.task_limits),
     consumers=ConsumerLookup(functions),
     stacks=StackOwners(impatient_client(), place),
+    protection=Protection(
+        TelemetryNotes(app.client("dynamodb"), app.environment.table),
+        app.client("cloudwatch"),
+        telemetry=app.environment.telemetry,
+    ),
     alarms=app.alarms,
     latency=LatencyBaseline(app.client("cloudwatch")),
     counts=CloudWatchCounts(app.client("cloudwatch")),

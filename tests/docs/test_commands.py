@@ -48,8 +48,8 @@ def test_the_front_page_shows_a_request_with_a_guard() -> None:
     (entries,) = (command[-1] for command in commands if command[:3] == ["aws", "events", "put-events"])
     (entry,) = json.loads(entries)
     request = read_request(json.loads(entry["Detail"]), "by-hand")
-    assert request.guards.errors
-    assert request.guards.alarms
+    assert request.asked_guards.errors
+    assert request.asked_guards.alarms
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from botocore.exceptions import ClientError
 from moto.cloudwatch.models import CloudWatchBackend
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
+from headgate.analysis.telemetry_notes import TelemetryNotes
 from headgate.aws import clients
 from headgate.aws.arns import execution_name
 from headgate.aws.dynamodb import from_item, to_item
@@ -492,6 +493,10 @@ class Rollouts:
             (_modules["publisher"].outbox, "events"),
         ):
             opening.enter_context(mock.patch.object(part, outlet, Client(self.outlets)))
+        # What the counter has noted, it remembers.
+        opening.enter_context(
+            mock.patch.object(_modules["counter"], "notes", TelemetryNotes(cast("Any", _items), TABLE))
+        )
         limits = TaskLimits(ACCOUNT, _ENVIRONMENT["TASK_ROLES"], "*", may_register=False)
         checks = HookChecks(
             cast("Any", self.functions),
@@ -581,13 +586,17 @@ class Rollouts:
     # What a test asks for
 
     def request(self, *steps: tuple[float, int], **fields: Any) -> dict[str, Any]:
-        """A request for version 7 of the alias; ``steps`` are (weight, bake in seconds), by default one of 10 %."""
+        """A request for version 7 of the alias; ``steps`` are (weight, bake in seconds), by default one of 10 %.
+
+        Nothing guards it unless ``fields`` say so.
+        """
         planned = [{"weight": weight, "bakeSeconds": bake} for weight, bake in steps or [(10, 1)]]
         return {
             "id": "checkout-42",
             "target": {"kind": "lambda-alias", "function": "checkout", "alias": "live"},
             "candidate": {"version": CANDIDATE},
             "strategy": {"steps": planned},
+            "guards": "none",
         } | fields
 
     def start(self, request: Any, name: str | None = None) -> Execution:

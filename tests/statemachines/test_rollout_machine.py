@@ -766,6 +766,36 @@ def test_evidence_ends_the_bake_at_once(app: Rollouts) -> None:
     assert app.record()["reason"].startswith("20 of 30 candidate requests failed against 0 of 300")
 
 
+def test_a_request_that_names_no_guard_is_judged_by_the_telemetry_that_its_target_sends(app: Rollouts) -> None:
+    # GIVEN a target that has sent telemetry, and a candidate that always fails
+    def count() -> None:
+        app.telemetry(STABLE, ok=300)
+        app.telemetry(CANDIDATE, failed=30)
+
+    app.telemetry(STABLE, ok=1)
+    app.after("Bake", count)
+    # WHEN a request says nothing of guards
+    request = app.request(FIRST)
+    del request["guards"]
+    execution = app.run(request)
+    # THEN the candidate is rolled back
+    assert execution.states() == [*JUDGED, *ROLLED_BACK]
+    assert app.record()["reason"].startswith("30 of 30 candidate requests failed")
+
+
+def test_a_rollout_that_nothing_can_guard_says_so_when_it_starts(app: Rollouts) -> None:
+    # GIVEN a target that sends no telemetry, and a bake that is too short for CloudWatch
+    request = app.request((10, 1))
+    del request["guards"]
+    # WHEN it is rolled out
+    execution = app.run(request)
+    # THEN it runs, and its first event says that nothing guards it
+    assert execution.states()[-1] == "Promoted"
+    (started,) = (event for event in app.events() if event["detailType"] == "Rollout Started")
+    (warning,) = started["detail"]["warnings"]
+    assert "nothing guards this rollout" in warning
+
+
 def test_evidence_that_is_good_enough_promotes_at_once(app: Rollouts) -> None:
     # GIVEN a candidate that mends what the stable revision breaks
     def count() -> None:

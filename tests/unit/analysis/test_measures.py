@@ -89,6 +89,9 @@ class ServiceMeasures:
     def usual_latency(self, query_id: str, *, period: int) -> MetricDataQueryTypeDef:
         return metric_query(query_id, "AWS/ApplicationELB", "TargetResponseTime", "p95", {}, period=period)
 
+    def all_requests(self, query_id: str, *, period: int) -> MetricDataQueryTypeDef:
+        return metric_query(query_id, "AWS/ApplicationELB", "RequestCount", "Sum", {}, period=period)
+
 
 class CloudWatch:
     """Answers each metric with one value."""
@@ -110,4 +113,4 @@ def test_what_reads_metrics_takes_those_of_any_target() -> None:
     assert LatencyBaseline(cloudwatch).usual_p95(measures) == 120
     nothing: Any = CloudWatch()
     with pytest.raises(RequestRefused, match="no request to service orders in the past 24 hours"):
-        LatencyBaseline(nothing).settle(request_of(guards={"latency": {}}).guards, measures)
+        LatencyBaseline(nothing).settle(request_of(guards={"latency": {}}).asked_guards, measures)

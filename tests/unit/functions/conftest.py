@@ -107,7 +107,7 @@ def guarded(
         alarm("OK")
         state = event("baker")["state"] | ({"shiftedAt": shifted_at} if shifted_at else {})
         request = event("acquirer")["request"] | {"guards": guards}
-        plan = event("acquirer")["plan"] | {"guards": request_of(guards=guards).guards.to_wire()}
+        plan = event("acquirer")["plan"] | {"guards": request_of(guards=guards).asked_guards.to_wire()}
         deployed.call("acquirer", event("acquirer") | {"request": request, "plan": plan})
         machines.open_tokens.add(event("baker")["token"])
         deployed.call("baker", event("baker") | {"plan": plan, "state": state})

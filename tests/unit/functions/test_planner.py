@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.fakes.functions import Functions
 
 
+@pytest.mark.usefixtures("dynamodb")
 class TestPlanner:
     @pytest.fixture
     def asked(self, checkout: FakeLambda) -> FakeLambda:
@@ -86,6 +87,23 @@ class TestPlanner:
         alarm("OK")
         expected = {name: event("acquirer")[name] for name in ("request", "plan")}
         assert deployed.call("planner") == expected
+
+    def test_it_says_what_guards_a_request_that_names_nothing(self, deployed: Functions) -> None:
+        asked = {"target": TARGET, "strategy": {"steps": [{"weight": 10, "bakeSeconds": 3}]}}
+
+        def planned(**more: Any) -> Plan:
+            answer = deployed.call("planner", {"request": asked | more, "executionName": "e-1"})
+            return Plan.model_validate(answer["plan"])
+
+        # GIVEN a target that sends no telemetry, WHEN a short rollout of it is planned
+        # THEN it runs, and says that nothing guards it
+        assert not planned().guards.protect
+        assert "nothing guards this rollout" in planned().warnings[0]
+        assert planned(guards="none").warnings == []
+        # GIVEN telemetry of it, THEN its errors are compared
+        deployed.module("counter").notes.note({TARGET_KEY})
+        assert planned().guards.errors is not None
+        assert planned().warnings == []
 
     def test_it_notes_the_alarms_that_fire_already(self, deployed: Functions, alarm: Any, asked: FakeLambda) -> None:
         alarm("ALARM")

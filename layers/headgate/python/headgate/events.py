@@ -115,7 +115,7 @@ class RolloutStarted(PublishedEvent):
     firing: list[str]
     """Guard alarms that are in ALARM already. They count once they have recovered."""
     warnings: list[str] | None = None
-    """External changes that may undo the rollout, each with the fix. Missing if there are none."""
+    """What may undo the rollout or leaves it without a guard, each with the fix. Missing if there are none."""
 
 
 class StepStarted(PublishedEvent):

@@ -17,6 +17,9 @@ EVIDENCE_SK = "EVIDENCE"
 UNITS_SK = "UNITS"
 """Sort key of the units that failed recently in a rollout."""
 
+TELEMETRY_SK = "TELEMETRY"
+"""Sort key of the note on a target that it sends telemetry."""
+
 WAIT_PREFIX = "WAIT#"
 """Prefix of the sort keys of the places in a target's line."""
 
@@ -34,7 +37,7 @@ def rollout_id_in(key: str) -> str:
 
 
 def target_pk(target_key: str) -> str:
-    """Partition key of a target's lock and of the places in its line."""
+    """Partition key of a target's lock, of the places in its line, and of the notes on it."""
     return f"{_TARGET}{target_key}"
 
 

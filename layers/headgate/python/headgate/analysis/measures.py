@@ -46,6 +46,9 @@ class Measures(Protocol):
     def usual_latency(self, query_id: str, *, period: int) -> MetricDataQueryTypeDef:
         """Return a query for the 95th percentile of the duration of all requests in ms; ``period`` in seconds."""
 
+    def all_requests(self, query_id: str, *, period: int) -> MetricDataQueryTypeDef:
+        """Return a query for the requests to all revisions together; ``period`` in seconds."""
+
 
 class AliasMeasures:
     """Lambda's metrics of an alias.
@@ -86,6 +89,10 @@ class AliasMeasures:
     def usual_latency(self, query_id: str, *, period: int) -> MetricDataQueryTypeDef:
         """Return a query for the 95th percentile of the duration of all invocations through the alias."""
         return self._query(query_id, "Duration", "p95", period=period)
+
+    def all_requests(self, query_id: str, *, period: int) -> MetricDataQueryTypeDef:
+        """Return a query for the invocations through the alias."""
+        return self._query(query_id, "Invocations", "Sum", period=period)
 
     def _sums(self, query_id: str, names: tuple[str, ...], revision: str) -> CountQueries:
         queries = [self._query(f"{query_id}{name.lower()}", name, "Sum", revision=revision) for name in names]

@@ -34,8 +34,8 @@ def refuse_outside_deployment(request: RolloutRequest, place: Place, *, telemetr
         raise RequestRefused(
             f"target.function: is in partition {target.partition}; this Headgate serves {place.partition}"
         )
-    compared = next((name for name in ("errors", "latency") if getattr(request.guards, name)), None)
-    if compared and request.guards.evidence == "telemetry" and not telemetry:
+    compared = next((name for name in ("errors", "latency") if getattr(request.asked_guards, name)), None)
+    if compared and request.asked_guards.evidence == "telemetry" and not telemetry:
         raise RequestRefused(
             f"guards.{compared}: needs telemetry, which is not deployed; set the stack's parameter Telemetry to true, "
             "or guards.evidence to cloudwatch"

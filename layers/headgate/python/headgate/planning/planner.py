@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from headgate.analysis.ledger_store import now_ms
 from headgate.analysis.measures import AliasMeasures
+from headgate.aws.observability import logger
 from headgate.errors import RequestRefused
 from headgate.planning.deployment_limits import refuse_outside_deployment
 from headgate.spec.plan import make_plan
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
     from headgate.analysis.latency_baseline import LatencyBaseline
     from headgate.aws.place import Place
     from headgate.planning.hook_checks import HookChecks
+    from headgate.planning.protection import Protection
     from headgate.planning.stack_owner import StackOwners
     from headgate.spec.plan import Plan
     from headgate.spec.request import RolloutRequest
-    from headgate.spec.targets import LambdaAliasTarget
+    from headgate.spec.targets import LambdaAliasTarget, Target
     from headgate.targets.event_source.lookup import ConsumerLookup
 
 
@@ -40,6 +42,8 @@ class RolloutPlanner:
         True if the telemetry stream is deployed.
     hook_checks, consumers, stacks
         Lookups of hooks, of the consumer behind a mapping, and of the stack that owns an alias.
+    protection
+        Chooses the guards.
     alarms, latency, counts
         Readers of CloudWatch.
     """
@@ -53,6 +57,7 @@ class RolloutPlanner:
         hook_checks: HookChecks,
         consumers: ConsumerLookup,
         stacks: StackOwners,
+        protection: Protection,
         alarms: AlarmStates,
         latency: LatencyBaseline,
         counts: CloudWatchCounts,
@@ -63,6 +68,7 @@ class RolloutPlanner:
         self.hook_checks = hook_checks
         self.consumers = consumers
         self.stacks = stacks
+        self.protection = protection
         self.alarms = alarms
         self.latency = latency
         self.counts = counts
@@ -77,21 +83,29 @@ class RolloutPlanner:
         """
         refuse_outside_deployment(request, self.place, telemetry=self.telemetry)
         hooks = self.hook_checks.settle(request)
-        firing = self.alarms.firing(request.guards.alarms)
-        if firing and request.guards.strict_alarms:
+        firing = self.alarms.firing(request.asked_guards.alarms)
+        if firing and request.asked_guards.strict_alarms:
             raise RequestRefused(f"guards.alarms: {', '.join(firing)} already fires, and strictAlarms is true")
-        resolved, alias = self._resolve(request.model_copy(update={"hooks": hooks}))
-        driver, warnings = self.drivers[resolved.target.kind], self.stacks.warnings_about(alias)
-        plan = make_plan(resolved, driver=driver, firing=firing, warnings=warnings, alias=alias)
+        target, alias = self._resolve(request)
+        is_ramp = isinstance(target, EventSourceTarget) and target.mode == "ramp"
+        guards, warnings = self.protection.choose(request, alias, is_ramp=is_ramp)
+        for warning in warnings:
+            logger.warning(warning)
+        plan = make_plan(
+            request.model_copy(update={"target": target, "hooks": hooks}),
+            driver=self.drivers[target.kind],
+            firing=firing,
+            guards=self.latency.settle(guards, AliasMeasures(alias)),
+            warnings=[*warnings, *self.stacks.warnings_about(alias)],
+            alias=alias,
+        )
         self.counts.refuse_what_cannot_be_read(plan, now_ms())
         return plan
 
-    def _resolve(self, request: RolloutRequest) -> tuple[RolloutRequest, LambdaAliasTarget]:
-        """Return the request with its open values filled in, and the alias whose versions are shifted."""
-        if isinstance(request.target, EventSourceTarget):
-            consumer = self.consumers.find(request.target)
-            refuse_guards_that_do_not_fit(request.guards, consumer)
-            request, alias = request.model_copy(update={"target": consumer.target}), consumer.through
-        else:
-            alias = request.target
-        return request.model_copy(update={"guards": self.latency.settle(request.guards, AliasMeasures(alias))}), alias
+    def _resolve(self, request: RolloutRequest) -> tuple[Target, LambdaAliasTarget]:
+        """Return the target with its open values filled in, and the alias whose versions are shifted."""
+        if not isinstance(request.target, EventSourceTarget):
+            return request.target, request.target
+        consumer = self.consumers.find(request.target)
+        refuse_guards_that_do_not_fit(request.asked_guards, consumer)
+        return consumer.target, consumer.through

@@ -188,6 +188,16 @@ class Guards(Wire):
         return self.errors is not None or self.latency is not None or bool(self.custom)
 
     @property
+    def protect(self) -> bool:
+        """True if anything guards the rollout."""
+        return self.compare or bool(self.alarms) or self.source is not None
+
+    @property
+    def need_telemetry(self) -> bool:
+        """True if a comparison has its counts from telemetry."""
+        return self.evidence == "telemetry" and bool(self.errors or self.latency)
+
+    @property
     def ask_cloudwatch(self) -> bool:
         """Whether counts are read from CloudWatch each minute."""
         return bool(self.custom) or (self.evidence == "cloudwatch" and self.compare)

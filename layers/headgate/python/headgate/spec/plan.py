@@ -33,7 +33,7 @@ class Plan(Wire):
     firing: list[str] = []
     """Alarms that were in ALARM when the plan was made. They count once they have recovered."""
     warnings: list[str] = []
-    """External changes that may undo the rollout, each with the fix. They do not stop the rollout."""
+    """What may undo the rollout or leaves it without a guard, each with the fix. They do not stop the rollout."""
 
     @property
     def alias(self) -> LambdaAliasTarget:
@@ -55,6 +55,7 @@ def make_plan(
     *,
     driver: str,
     firing: list[str],
+    guards: Guards | None = None,
     warnings: list[str] | None = None,
     alias: LambdaAliasTarget | None = None,
 ) -> Plan:
@@ -62,6 +63,8 @@ def make_plan(
 
     Parameters
     ----------
+    guards
+        The guards of the rollout. Default: those that the request names.
     alias
         The alias whose versions are compared, if the target is not that alias itself.
     """
@@ -71,7 +74,7 @@ def make_plan(
         through=None if alias == request.target else alias,
         candidate=request.candidate,
         steps=list(steps_of(request.strategy)),
-        guards=request.guards,
+        guards=request.asked_guards if guards is None else guards,
         hooks=request.hooks,
         pause=request.on_failure.pause if isinstance(request.on_failure, PauseOnFailure) else Pause(),
         pauses_on_failure=isinstance(request.on_failure, PauseOnFailure),

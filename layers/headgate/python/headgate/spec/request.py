@@ -10,7 +10,7 @@ from headgate.errors import RequestRefused
 from headgate.spec.candidate import Candidate, Nothing, PublishLatest
 from headgate.spec.guards import MIN_CLOUDWATCH_MINUTES, Guards
 from headgate.spec.hooks import ONE_DAY, EcsTaskHook, Hooks
-from headgate.spec.strategy import MAX_BAKE_SECONDS, Strategy, steps_of
+from headgate.spec.strategy import MAX_BAKE_SECONDS, Step, Strategy, steps_of
 from headgate.spec.targets import Target
 from headgate.wire import RolloutId, Wire, is_object, one_of, read
 
@@ -42,6 +42,15 @@ OnFailure = Annotated[
 ]
 
 
+GuardsOrNone = Annotated[
+    Annotated[Literal["none"], Tag("<word>")] | Annotated[Guards, Tag("<guards>")],
+    one_of(
+        {"<word>": lambda value: value == "none", "<guards>": is_object(Guards)},
+        'give an object such as {"errors": {}}, or "none" if nothing is to guard the rollout',
+    ),
+]
+
+
 class RolloutRequest(Wire):
     """A request to roll out a candidate on a target."""
 
@@ -56,8 +65,9 @@ class RolloutRequest(Wire):
     """The revision to roll out."""
     strategy: Strategy = DEFAULT_STRATEGY
     """How traffic moves: the name of a preset, or an object."""
-    guards: Guards = Field(default_factory=Guards)
-    """Guards that judge the candidate."""
+    guards: GuardsOrNone = Field(default_factory=Guards)
+    """Guards that judge the candidate. Without one, errors are compared where the bakes allow it: by telemetry if the
+    target sends it, otherwise by CloudWatch. ``none``: nothing guards the rollout."""
     hooks: Hooks = Field(default_factory=Hooks)
     """Your own checks at each stage."""
     on_failure: OnFailure = "rollback"
@@ -68,6 +78,11 @@ class RolloutRequest(Wire):
     always refused."""
     undo_of: RolloutId | None = None
     """Id of the rollout that this one undoes. Headgate sets it for an Undo Requested event."""
+
+    @property
+    def asked_guards(self) -> Guards:
+        """The guards that the request names; none for ``none``."""
+        return Guards() if self.guards == "none" else self.guards
 
 
 def read_request(detail: object, default_id: str) -> RolloutRequest:
@@ -82,7 +97,7 @@ def read_request(detail: object, default_id: str) -> RolloutRequest:
 
 
 def _refuse_what_is_for_consumers_alone(request: RolloutRequest) -> None:
-    if request.guards.source and request.target.kind != "event-source":
+    if request.asked_guards.source and request.target.kind != "event-source":
         raise RequestRefused(
             f"guards.source: is only for targets of kind event-source, not {request.target.kind}; remove it"
         )
@@ -93,7 +108,7 @@ MAX_COMPARISONS = 1000
 
 
 def _refuse_more_than_a_ledger_holds(request: RolloutRequest) -> None:
-    guards, steps = request.guards, len(steps_of(request.strategy))
+    guards, steps = request.asked_guards, len(steps_of(request.strategy))
     compared = bool(guards.errors) + bool(guards.latency) + len(guards.custom)
     if steps * compared > MAX_COMPARISONS:
         raise RequestRefused(
@@ -109,22 +124,28 @@ MIN_CHANCE = 1e-12
 
 def _refuse_chances_too_small(request: RolloutRequest) -> None:
     # Not checked in the model: a plan made before this limit must still work.
-    early = request.guards.promote_early
-    for field, chance in (("alpha", request.guards.alpha), ("promoteEarly.beta", early.beta if early else 1.0)):
+    early = request.asked_guards.promote_early
+    for field, chance in (("alpha", request.asked_guards.alpha), ("promoteEarly.beta", early.beta if early else 1.0)):
         if chance < MIN_CHANCE:
             raise RequestRefused(f"guards.{field}: must be at least {MIN_CHANCE:g} (given {chance:g})")
 
 
 def _refuse_bakes_too_short_for_cloudwatch(request: RolloutRequest) -> None:
-    if not request.guards.ask_cloudwatch:
+    if not request.asked_guards.ask_cloudwatch:
         return
     for number, step in enumerate(steps_of(request.strategy)):
-        if step.weight < 100 and 0 < step.bake_seconds < MIN_CLOUDWATCH_MINUTES * 60:
-            otherwise = "remove the custom guards" if request.guards.custom else "set guards.evidence to telemetry"
+        if is_too_short_for_cloudwatch(step):
+            custom = request.asked_guards.custom
+            otherwise = "remove the custom guards" if custom else "set guards.evidence to telemetry"
             raise RequestRefused(
                 f"strategy: steps[{number}] bakes for {step.bake_seconds} s, but CloudWatch counts whole minutes; "
                 f"bake for at least {MIN_CLOUDWATCH_MINUTES * 60} s, or {otherwise}"
             )
+
+
+def is_too_short_for_cloudwatch(step: Step) -> bool:
+    """Return whether a step bakes, but not long enough for counts by the minute."""
+    return step.weight < 100 and 0 < step.bake_seconds < MIN_CLOUDWATCH_MINUTES * 60
 
 
 def _refuse_tasks_that_cannot_be_read(request: RolloutRequest) -> None:

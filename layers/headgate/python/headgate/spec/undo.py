@@ -58,5 +58,7 @@ def undo_rollout(request: UndoRequest, last: Promotion | None) -> RolloutRequest
         target=request.target,
         candidate=PublishedVersion(version=last.stable),
         strategy="AllAtOnce",
+        # The version served before: nothing is to keep it from coming back.
+        guards="none",
         undo_of=last.rollout_id,
     )
