@@ -58,14 +58,14 @@ class Traffic:
     ) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(15)
+            thread.join(40)
 
     def since(self, begun: float) -> list[Request]:
         """Return the requests answered since a time."""
         return [request for request in self.requests[:] if request.at >= begun]
 
     def _work(self) -> None:
-        config = Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=10)
+        config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30)
         client = self._aws.client("lambda", config=config)
         while not self._stop.is_set():
             with self._lock:

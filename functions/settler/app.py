@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from headgate import bootstrap
@@ -17,11 +18,15 @@ app = bootstrap.Application()
 settler, executions = app.settler, app.executions
 
 
+REASONS_WITHOUT_VERDICT = defaultdict(str, succeeded="no step baked, so nothing was judged")
+"""An all-at-once rollout, as every undo is, has no step."""
+
+
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     rollout_id, outcome, state = recorded_id(event["rolloutId"], event["execution"]), event["outcome"], event["state"]
     logger.append_keys(rollout_id=rollout_id)
-    reason = failure_reason(event["failure"]) or event["verdict"].get("reason", "")
+    reason = failure_reason(event["failure"]) or event["verdict"].get("reason") or REASONS_WITHOUT_VERDICT[outcome]
     fields = ending_fields(outcome, reason, state)
     # 0 if the lock was not acquired. Executions of older machine definitions do not pass an epoch.
     epoch = event.get("epoch") or None

@@ -202,7 +202,8 @@ STATES = {
         expression(
             f"""
             {HOOK} & ($answer.hookStatus = 'FAILED'
-            ? ' failed: ' & $substring($string($exists($answer.hookDetails) ? $answer.hookDetails : {{}}), 0, 2000)
+            ? ' failed' & ($exists($answer.hookDetails) and $answer.hookDetails != {{}}
+            ? ': ' & $substring($string($answer.hookDetails), 0, 2000) : ', and gave no hookDetails')
             : ' gave no valid answer: ' & $substring($string($answer), 0, 2000))
             """
         ),

@@ -13,12 +13,12 @@ A good release  (demo/events/good_release.json)
     1.2 s  Rollout Started: lambda-alias/checkout/live, 1 steps
     1.5 s  Step Started: 10 % to the candidate
     2.0 s    10 % to version 2   version 1: 40 requests, 0 errors   version 2: 4 requests, 0 errors
-   11.5 s  Rollout Succeeded: 0 of 22 candidate requests failed against 0 of 141; evidence 1 < 100
+   11.5 s  Rollout Succeeded: 0 of 22 candidate requests failed against 0 of 141; odds against chance 1 to 1
 
 A bad release: 30% of its requests fail  (demo/events/bad_release.json)
     1.1 s  Step Started: 10 % to the candidate
     3.1 s    10 % to version 3   version 2: 58 requests, 0 errors   version 3: 4 requests, 2 errors
-    5.1 s  Rollout Rolled Back: 4 of 9 candidate requests failed against 0 of 60; evidence 1.34e+03 >= 100
+    5.1 s  Rollout Rolled Back: 4 of 9 candidate requests failed against 0 of 60; odds against chance 1,340 to 1
 """
 
 

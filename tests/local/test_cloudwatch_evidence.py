@@ -113,7 +113,7 @@ def test_a_bad_candidate_is_rolled_back_in_the_middle_of_a_long_bake(
     eventually(lambda: service.serving[:2] == ("1", {}), 10, lambda: f"{service.serving} is not version 1 alone")
     record = assert_invariants(headgate, rollout)
     assert record["status"] == "rolled-back"
-    assert record["reason"].startswith("15 of 60 candidate requests failed against 3 of 540; evidence ")
+    assert record["reason"].startswith("15 of 60 candidate requests failed against 3 of 540; odds against chance ")
     verdict = headgate.events(rollout, "Verdict Reached")[-1]
     assert (verdict["verdict"], headgate.events(rollout, "Step Baked")[-1]["endedBy"]) == ("roll-back", "evidence")
 
@@ -158,7 +158,7 @@ def test_a_custom_guard_with_metric_math_decides(headgate: Headgate, service: Se
     observe(headgate)
     record = assert_invariants(headgate, rollout)
     assert (record["status"], record["serving"]) == ("rolled-back", "1")
-    said = "18 of 60 candidate requests failed (lost orders) against 0 of 540; evidence "
+    said = "18 of 60 candidate requests failed (lost orders) against 0 of 540; odds against chance "
     assert record["reason"].startswith(said)
 
 
@@ -189,7 +189,9 @@ def test_a_slow_candidate_is_rolled_back_by_what_was_usual_on_the_day_before(
     # THEN it is rolled back, and the record says by how much
     record = assert_invariants(headgate, rollout)
     assert (record["status"], record["serving"]) == ("rolled-back", "1")
-    assert record["reason"].startswith("10 of 20 candidate requests took more than 300 ms against 0 of 80; evidence ")
+    assert record["reason"].startswith(
+        "10 of 20 candidate requests took more than 300 ms against 0 of 80; odds against chance "
+    )
 
 
 def test_what_lambda_counts_of_real_requests_is_what_the_observer_reads(headgate: Headgate, service: Service) -> None:

@@ -507,7 +507,7 @@ def test_a_request_that_does_not_want_to_wait_is_refused_while_its_target_is_bus
     [
         (
             {"strategy": steps((110, 1))},
-            "strategy.steps[0].weight: input should be less than or equal to 100 (given 110)",
+            "strategy.steps[0].weight: must be at most 100 (given 110)",
         ),
         ({"guards": {"alrams": []}}, "guards.alrams: is not a known field; did you mean alarms? (given [])"),
         ({"strategy": "Canary10"}, "strategy: not a preset; use a name like Canary10Percent5Minutes"),

@@ -94,6 +94,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
+# Before any session is made.
+moto_direct.use()
+
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/state-machine"
@@ -315,7 +318,6 @@ def _machine_arn(name: str) -> str:
 
 @functools.cache
 def _session() -> Any:
-    moto_direct.use()
     return boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name=REGION)
 
 

@@ -497,7 +497,9 @@ def test_a_state_machine_that_succeeds_agrees_whatever_it_says_that_is_no_answer
     ("output", "told"),
     [
         ({"hookStatus": "FAILED", "hookDetails": {"p95": 900}}, 'failed: {"p95":900}'),
-        ({"hookStatus": "FAILED"}, "failed: {}"),
+        ({"hookStatus": "FAILED"}, "failed, and gave no hookDetails"),
+        ({"hookStatus": "FAILED", "hookDetails": {}}, "failed, and gave no hookDetails"),
+        ({"hookStatus": "FAILED", "hookDetails": "p95 is 900 ms"}, "failed: p95 is 900 ms"),
         ({"hookStatus": "IN_PROGRESS"}, 'gave no valid answer: {"hookStatus":"IN_PROGRESS"}'),
         ({"hookStatus": None}, 'gave no valid answer: {"hookStatus":null}'),
     ],

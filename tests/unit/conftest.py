@@ -23,6 +23,8 @@ from tests.fakes.services import FakeLambda
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Before any session is made.
+moto_direct.use()
 settings.register_profile("headgate", deadline=None, derandomize=True)
 settings.load_profile("headgate")
 
@@ -30,7 +32,6 @@ settings.load_profile("headgate")
 @pytest.fixture(scope="session", autouse=True)
 def _nobodys_account() -> Iterator[None]:
     """Credentials of nobody, so that a call that escapes moto reaches nothing."""
-    moto_direct.use()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
             patch.delenv(name, raising=False)

@@ -299,13 +299,16 @@ class TestSentences:
     def test_evidence_is_told_with_its_counts_and_the_line(self) -> None:
         ledger = looked(ledger_of(errors((12_345, 2), (1_234_567, 300))))
         told = describe_comparison(ledger, ERRORS.measures[0], ERRORS)
-        value = f"{evidence_of(ledger).value:,.3g}"
-        assert told == (f"2 of 12,345 candidate requests failed against 300 of 1,234,567; evidence {value} < 100")
+        assert told == (
+            "2 of 12,345 candidate requests failed against 300 of 1,234,567; odds against chance "
+            f"{evidence_of(ledger).value:.3g} to 1, under the limit of 100 to 1"
+        )
 
     def test_nothing_counted_is_told_as_it_is(self) -> None:
         assert (
             describe_comparisons(ledger_of(), ERRORS)
-            == "0 of 0 candidate requests failed against 0 of 0; evidence 1 < 100"
+            == "0 of 0 candidate requests failed against 0 of 0; odds against "
+            "chance 1 to 1, under the limit of 100 to 1"
         )
 
     def test_counts_are_told_of_the_whole_rollout(self) -> None:
@@ -315,26 +318,48 @@ class TestSentences:
     def test_only_evidence_at_the_line_speaks_against_the_candidate(self) -> None:
         line = Evidence()._replace(log_cash=-1e9, log_wealth=(4.605170185988092, *[-1e9] * 4))
         below = line._replace(log_wealth=(4.6051, *[-1e9] * 4))
-        for evidence, sign in ((line, ">= 100"), (below, "< 100")):
+        for evidence, sign in ((line, "over"), (below, "under")):
             ledger = ledger_of(errors((9, 3), (90, 0)), standings={"errors": Standing(evidence)})
-            assert describe_comparison(ledger, ERRORS.measures[0], ERRORS).endswith(f"evidence 100 {sign}")
-            assert bool(evidence_against(ledger, ERRORS)) == (sign == ">= 100")
+            assert describe_comparison(ledger, ERRORS.measures[0], ERRORS).endswith(
+                f"odds against chance 100 to 1, {sign} the limit of 100 to 1"
+            )
+            assert bool(evidence_against(ledger, ERRORS)) == (sign == "over")
 
     def test_the_measure_that_reached_its_line_is_named_and_the_others_are_left_out(self) -> None:
         slow, fine = Pair(Arm(100, 80), Arm(900, 9)), Pair(Arm(100, 0), Arm(900, 1))
         ledger = looked(ledger_of({(0, "errors"): fine, (0, "latency"): slow}), BOTH)
         told = evidence_against(ledger, BOTH)
-        assert told.startswith("80 of 100 candidate requests took more than 250 ms against 9 of 900; evidence ")
-        assert told.endswith(" >= 200")
+        assert told.startswith(
+            "80 of 100 candidate requests took more than 250 ms against 9 of 900; odds against chance "
+        )
+        assert told.endswith(" to 1, over the limit of 200 to 1")
         assert describe_comparisons(ledger, BOTH).startswith(
-            "0 of 100 candidate requests failed against 1 of 900; evidence "
+            "0 of 100 candidate requests failed against 1 of 900; odds against chance "
         )
         assert describe_comparisons(ledger, BOTH).endswith(told)
 
     @pytest.mark.parametrize("failed", [60, 9_000])
     def test_evidence_beyond_what_is_told_as_a_number_is_told_as_that(self, failed: int) -> None:
         ledger = looked(ledger_of(errors((failed, failed), (failed, 0))))
-        assert evidence_against(ledger, ERRORS).endswith("; evidence over 1e+15 >= 100")
+        assert evidence_against(ledger, ERRORS).endswith(
+            "; odds against chance more than 1,000,000,000,000,000 to 1, over the limit of 100 to 1"
+        )
+
+    @pytest.mark.parametrize(
+        ("log_value", "odds"),
+        [
+            (-9.0, "less than 0.01"),
+            (-1.0, "0.368"),
+            (0.0, "1"),
+            (3.0, "20.1"),
+            (8.7564, "6,350"),
+            (27.6, "969,000,000,000"),
+        ],
+    )
+    def test_odds_are_rounded_and_have_no_exponent(self, log_value: float, odds: str) -> None:
+        evidence = Evidence()._replace(log_cash=-1e9, log_wealth=(log_value, *[-1e9] * 4))
+        ledger = ledger_of(errors((9, 3), (90, 0)), standings={"errors": Standing(evidence)})
+        assert f"; odds against chance {odds} to 1, " in describe_comparisons(ledger, ERRORS)
 
     @pytest.mark.parametrize(
         ("failing", "failures", "lonely"),

@@ -59,7 +59,8 @@ def judged(plan: Plan | None = None, **found: Any) -> Verdict:
 def test_a_healthy_bake_moves_on_to_the_next_step() -> None:
     verdict = judged(**HEALTHY)
     assert (verdict.outcome, verdict.next, verdict.step, verdict.bake) == ("continue", "shift", 1, 0)
-    told = r"0 of 100 candidate requests failed against 1 of 900; evidence 0\.\d+ < 100"
+    counts, odds = "0 of 100 candidate requests failed against 1 of 900", r"odds against chance 0\.\d+ to 1"
+    told = f"{counts}; {odds}, under the limit of 100 to 1"
     assert re.fullmatch(told, verdict.reason)
 
 
@@ -76,13 +77,15 @@ def test_a_bake_without_guards_ran_its_course() -> None:
 def test_evidence_at_the_line_rolls_back() -> None:
     verdict = judged(**BAD)
     assert (verdict.outcome, verdict.next, verdict.step) == ("roll-back", "roll-back", 0)
-    assert verdict.reason.startswith("12 of 100 candidate requests failed against 1 of 900; evidence ")
-    assert verdict.reason.endswith(" >= 100")
+    assert verdict.reason.startswith("12 of 100 candidate requests failed against 1 of 900; odds against chance ")
+    assert verdict.reason.endswith(" to 1, over the limit of 100 to 1")
 
 
 def test_large_counts_are_told_with_their_thousands() -> None:
     verdict = judged(candidate=Arm(12_345, 2), stable=Arm(1_234_567, 300))
-    assert verdict.reason.startswith("2 of 12,345 candidate requests failed against 300 of 1,234,567; evidence ")
+    assert verdict.reason.startswith(
+        "2 of 12,345 candidate requests failed against 300 of 1,234,567; odds against chance "
+    )
 
 
 def test_evidence_that_reached_the_line_once_decides_whatever_was_counted_since() -> None:
@@ -201,10 +204,10 @@ class TestMeasures:
     def test_a_healthy_bake_tells_of_each(self) -> None:
         verdict = judged(self.BOTH, **HEALTHY, others={"latency": (Arm(99, 3), Arm(890, 30))})
         assert verdict.outcome == "continue"
-        errors, latency = verdict.reason.split("; evidence 0.", 1)[0], verdict.reason
+        errors, latency = verdict.reason.split("; odds against chance 0.", 1)[0], verdict.reason
         assert errors == "0 of 100 candidate requests failed against 1 of 900"
-        assert "; 3 of 99 candidate requests took more than 250 ms against 30 of 890; evidence 0." in latency
-        assert latency.endswith(" < 200")
+        assert "; 3 of 99 candidate requests took more than 250 ms against 30 of 890; odds against chance 0." in latency
+        assert latency.endswith(" to 1, under the limit of 200 to 1")
 
     def test_one_that_reaches_its_line_is_enough_and_is_the_reason(self) -> None:
         verdict = judged(self.BOTH, **HEALTHY, others={"latency": (Arm(99, 60), Arm(890, 30))})
@@ -246,7 +249,9 @@ class TestMeasures:
     def test_a_custom_guard_that_reaches_its_line_is_told_by_its_name(self) -> None:
         verdict = judged(self.CUSTOM, **HEALTHY, others={"custom0": (Arm(100, 40), Arm(900, 3))})
         assert verdict.outcome == "roll-back"
-        assert verdict.reason.startswith("40 of 100 candidate requests failed (lost orders) against 3 of 900; evidence")
+        assert verdict.reason.startswith(
+            "40 of 100 candidate requests failed (lost orders) against 3 of 900; odds against chance"
+        )
 
     def test_what_an_earlier_step_counted_is_no_data_of_this_one(self) -> None:
         plan = plan_of()
@@ -262,7 +267,7 @@ class TestMeasures:
         one = judge_bake(plan, Findings(step=0, ledger=ledger_of(plan, half)))
         two = judge_bake(plan, Findings(step=1, ledger=ledger_of(plan, half, half)))
         assert (one.outcome, two.outcome) == ("continue", "roll-back")
-        assert two.reason.startswith("6 of 100 candidate requests failed against 2 of 900; evidence ")
+        assert two.reason.startswith("6 of 100 candidate requests failed against 2 of 900; odds against chance ")
 
     def test_without_any_counts_a_guarded_bake_goes_on_only_where_it_was_skipped(self) -> None:
         plan = plan_of()

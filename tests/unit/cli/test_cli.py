@@ -185,7 +185,7 @@ NOTHING = (
         ("Canary", "strategy: not a preset; use a name like Canary10Percent5Minutes"),
         ('{"canary": ', "is not JSON: Expecting value: line 1 column 12 (char 11); put it in single quotes"),
         ('{"canary": {"bakeSecs": 5}}', "strategy.canary.bakeSecs: is not a known field; did you mean bakeSeconds?"),
-        ('{"canary": {"percent": 0, "bakeSeconds": 5}}', "strategy.canary.percent: input should be greater than"),
+        ('{"canary": {"percent": 0, "bakeSeconds": 5}}', "strategy.canary.percent: must be above"),
         ("[]", 'strategy: give the name of a preset, {"canary": ...}'),
         ("[" * 50_000, "is not JSON: maximum recursion depth exceeded"),
     ],

@@ -170,8 +170,8 @@ def test_a_request_carries_it_as_it_is() -> None:
     [
         (7, 'taskDefinition: give a family, family:revision, an ARN or {"register": {...}} (given 7)'),
         ({}, "taskDefinition.register: is missing; add it"),
-        ({"register": "migrate"}, "taskDefinition.register: input should be a valid dictionary"),
-        ({"register": {}}, "taskDefinition.register: dictionary should have at least 1 item"),
+        ({"register": "migrate"}, "taskDefinition.register: must be an object"),
+        ({"register": {}}, "taskDefinition.register: must have at least 1 item"),
         ({"registr": {}}, "taskDefinition.registr: is not a known field; did you mean register?"),
     ],
 )

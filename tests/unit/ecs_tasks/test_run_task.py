@@ -97,9 +97,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"capacityProviderStrategy": [{"capacityProvider": "FARGATE"}]},
         'capacityProviderStrategy[0].capacityProvider: is not a known field; did you mean provider? (given "FARGATE")',
     ),
-    "too many": ({"count": 11}, "count: input should be less than or equal to 10 (given 11)"),
-    "none": ({"count": 0}, "count: input should be greater than or equal to 1"),
-    "another launch type": ({"launchType": "LAMBDA"}, "launchType: input should be 'FARGATE', 'EC2' or 'EXTERNAL'"),
+    "too many": ({"count": 11}, "count: must be at most 10 (given 11)"),
+    "none": ({"count": 0}, "count: must be at least 1"),
+    "another launch type": ({"launchType": "LAMBDA"}, "launchType: must be 'FARGATE', 'EC2' or 'EXTERNAL'"),
     "launch type and strategy": (
         {"launchType": "FARGATE", "capacityProviderStrategy": SPOT},
         "launchType: FARGATE cannot be used with capacityProviderStrategy; remove one",
@@ -122,11 +122,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no subnets": (
         {"networkConfiguration": {"subnets": []}},
-        "networkConfiguration.subnets: list should have at least 1",
+        "networkConfiguration.subnets: must have at least 1",
     ),
     "too many subnets": (
         {"networkConfiguration": {"subnets": ["subnet-1"] * 17}},
-        "networkConfiguration.subnets: list should have at most 16",
+        "networkConfiguration.subnets: must have at most 16",
     ),
     "two bases": (
         {"capacityProviderStrategy": [{"provider": "a", "base": 1}, {"provider": "b", "base": 1}]},
@@ -162,18 +162,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no platform version": ({"platformVersion": "latest"}, "platformVersion: must be LATEST, or a version like 1.4.0"),
     "a tag with a tab": ({"tags": {"a": "b\tc"}}, "tags: a may hold letters"),
-    "a size in words": ({"overrides": {"cpu": "1 vCPU"}}, 'overrides.cpu: input should be a valid integer (given "1 v'),
+    "a size in words": ({"overrides": {"cpu": "1 vCPU"}}, 'overrides.cpu: must be a whole number (given "1 v'),
     "21 providers": (
         {"capacityProviderStrategy": [{"provider": f"p{n}"} for n in range(21)]},
-        "capacityProviderStrategy: list should have at most 20",
+        "capacityProviderStrategy: must have at most 20",
     ),
     "11 constraints": (
         {"placementConstraints": [{"type": "distinctInstance"}] * 11},
-        "placementConstraints: list should have at most 10",
+        "placementConstraints: must have at most 10",
     ),
     "6 placement strategies": (
         {"placementStrategy": [{"type": "random"}] * 6},
-        "placementStrategy: list should have at most 5",
+        "placementStrategy: must have at most 5",
     ),
     "binpack by nothing": ({"placementStrategy": [{"type": "binpack"}]}, "placementStrategy[0]: binpack needs a field"),
     "spread by something else": (
@@ -189,19 +189,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"placementConstraints": [{"type": "memberOf"}]},
         "placementConstraints[0]: memberOf needs an",
     ),
-    "too many tags": ({"tags": {f"t{n}": "" for n in range(48)}}, "tags: dictionary should have at most 47"),
+    "too many tags": ({"tags": {f"t{n}": "" for n in range(48)}}, "tags: must have at most 47"),
     "a tag of AWS's": ({"tags": {"AWS:x": "y"}}, "tags: AWS:x begins with a reserved prefix"),
     "a tag of Headgate's": ({"tags": {"headgate:number": "1"}}, "tags: headgate:number begins with a reserved prefix"),
     "a tag with other characters": ({"tags": {"a": "b;c"}}, "tags: a may hold letters"),
     "a group of ECS's": ({"group": "service:x"}, "group: service:x begins with a reserved prefix"),
-    "propagation from a service": ({"propagateTags": "SERVICE"}, "propagateTags: input should be 'TASK_DEFINITION' or"),
+    "propagation from a service": ({"propagateTags": "SERVICE"}, "propagateTags: must be 'TASK_DEFINITION' or"),
     "overrides that are too long": (
         {"overrides": {"containers": {"app": {"command": ["x" * 8192]}}}},
         "overrides: are 8246 characters long as JSON; ECS accepts 8192",
     ),
     "too little storage": (
         {"overrides": {"ephemeralStorageGiB": 20}},
-        "overrides.ephemeralStorageGiB: input should be",
+        "overrides.ephemeralStorageGiB: must be at least 21",
     ),
     "a reservation above the limit": (
         {"overrides": {"containers": {"app": {"memory": 64, "memoryReservation": 128}}}},
@@ -213,11 +213,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "11 environment files": (
         {"overrides": {"containers": {"app": {"environmentFiles": ["arn:aws:s3:::jobs/app.env"] * 11}}}},
-        "overrides.containers.app.environmentFiles: list should have at most 10",
+        "overrides.containers.app.environmentFiles: must have at most 10",
     ),
     "another resource": (
         {"overrides": {"containers": {"app": {"resourceRequirements": [{"type": "TPU", "value": "1"}]}}}},
-        "overrides.containers.app.resourceRequirements[0].type: input should be 'GPU'",
+        "overrides.containers.app.resourceRequirements[0].type: must be 'GPU'",
     ),
     "no GPU at all": (
         {"overrides": {"containers": {"app": {"resourceRequirements": [{"type": "GPU", "value": 0}]}}}},
@@ -232,10 +232,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "overrides.containers.app.resourceRequirements: Fargate has no GPUs or Neuron devices; remove it, or",
     ),
     "a role's name": ({"overrides": {"taskRole": "migrate"}}, "overrides.taskRole: must be the ARN of a role"),
-    "too many attempts": ({"retry": {"attempts": 11}}, "retry.attempts: input should be less than or equal to 10"),
+    "too many attempts": ({"retry": {"attempts": 11}}, "retry.attempts: must be at most 10"),
     "six rules": (
         {"retry": {"attempts": 2, "evaluateOnExit": [{"onExitCode": "1", "action": "EXIT"}] * 6}},
-        "retry.evaluateOnExit: list should have at most 5",
+        "retry.evaluateOnExit: must have at most 5",
     ),
     "a rule that asks nothing": (
         {"retry": {"evaluateOnExit": [{"action": "EXIT"}]}},
@@ -251,7 +251,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "another action": (
         {"retry": {"evaluateOnExit": [{"onExitCode": "1", "action": "WAIT"}]}},
-        "retry.evaluateOnExit[0].action: input should be 'RETRY' or 'EXIT'",
+        "retry.evaluateOnExit[0].action: must be 'RETRY' or 'EXIT'",
     ),
     "a fallback without a second attempt": (
         {"capacityProviderStrategy": SPOT, "fallback": "onDemand"},

@@ -89,7 +89,7 @@ class TestCounter:
         deployed.call("counter", {"Records": records})
         assert machines.woken == {baking: {"signal": "evidence"}}
         (signal,) = end_bake(steps)
-        assert signal["reason"].startswith("10 of 10 candidate requests failed against 0 of 90; evidence ")
+        assert signal["reason"].startswith("10 of 10 candidate requests failed against 0 of 90; odds against chance ")
 
     def test_what_an_earlier_try_counted_and_did_not_look_at_is_looked_at(
         self, baking: str, deployed: Functions, machines: FakeStepFunctions, monkeypatch: pytest.MonkeyPatch

@@ -33,7 +33,11 @@ class TestJudge:
         deployed.call("counter", {"Records": [telemetry("6", ok=True, requests=450, sequence=2)]})
         verdict = deployed.call("judge")
         assert (verdict["outcome"], verdict["next"], verdict["step"]) == ("promote", "promote", 1)
-        assert verdict["reason"] == "0 of 50 candidate requests failed against 0 of 450; evidence 1 < 100"
+        assert (
+            verdict["reason"]
+            == "0 of 50 candidate requests failed against 0 of 450; odds against chance 1 to 1, under the limit of "
+            "100 to 1"
+        )
         assert [kind for kind, _ in announced(table, "checkout-42")][1:] == [
             "Step Baked",
             "Step Started",
@@ -196,7 +200,7 @@ class TestJudge:
         finally:
             detach()
         assert verdict["outcome"] == "roll-back"
-        assert verdict["reason"].startswith("25 of 50 candidate requests failed against 0 of 450; evidence ")
+        assert verdict["reason"].startswith("25 of 50 candidate requests failed against 0 of 450; odds against chance ")
         ledger = ledgers.read("checkout-42")
         assert ledger is not None
         assert list(ledger.minutes) == [f"{minute // 60_000}/errors"]

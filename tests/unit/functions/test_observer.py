@@ -98,7 +98,7 @@ def test_a_failing_candidate_ends_its_bake_and_the_record_says_why(
     (signal,) = unheard(table)
     assert (signal["signal"], signal["by"]) == ("evidence", "judge")
     assert signal["reason"] == looked["reason"]
-    assert signal["reason"].startswith("30 of 150 candidate requests failed against 0 of 1,350; evidence")
+    assert signal["reason"].startswith("30 of 150 candidate requests failed against 0 of 1,350; odds against chance")
 
 
 def test_a_good_candidate_bakes_on(
@@ -157,7 +157,9 @@ def test_a_custom_guard_is_looked_at_where_telemetry_counts_the_errors(
         ("Invocations", "7"): {ago(2): 999.0},
     }
     (looked,) = deployed.call("observer")["looked"]
-    assert looked["reason"].startswith("30 of 50 candidate requests failed (lost orders) against 0 of 450; evidence")
+    assert looked["reason"].startswith(
+        "30 of 50 candidate requests failed (lost orders) against 0 of 450; odds against chance"
+    )
     assert rollouts.errors() == Pair()
 
 

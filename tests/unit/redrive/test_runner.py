@@ -66,14 +66,14 @@ def world() -> World:
 
 MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "no queue": ({"from": {}}, "from.queue: is missing; add it"),
-    "a rate above SQS's": ({"perSecond": 501}, "perSecond: input should be less than or equal to 500"),
-    "a string for a truth": ({"dryRun": "no"}, "dryRun: input should be a valid boolean"),
+    "a rate above SQS's": ({"perSecond": 501}, "perSecond: must be at most 500"),
+    "a string for a truth": ({"dryRun": "no"}, "dryRun: must be true or false"),
     "two destinations": ({"to": {"queue": "a", "function": "b"}}, "to: give either queue or function"),
     "an empty filter": ({"filter": {}}, "filter: needs bodyContains, attributes or reason"),
-    "too large a sample": ({"sample": 11}, "sample: input should be less than or equal to 10"),
+    "too large a sample": ({"sample": 11}, "sample: must be at most 10"),
     "no percentage": (
         {"stopIfReturned": {"percent": 0}},
-        "stopIfReturned.percent: input should be greater than 0 (given 0)",
+        "stopIfReturned.percent: must be above 0 (given 0)",
     ),
     "a rule that is none": (
         {"stopIfReturned": True},

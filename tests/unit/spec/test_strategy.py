@@ -49,6 +49,7 @@ GRAMMAR = (
     ("LambdaCanary10Percent5Minutes", (10,), 300),
     ("Linear30PercentEvery45Seconds", (30, 60, 90), 45),
     ("Linear33.3PercentEvery1Hour", (33.3, 66.6, 99.9), 3600),
+    ("Linear33.333333PercentEvery1Hour", (33.333333, 66.666666), 3600),
     ("ECSLinear50PercentEvery1Minute", (50,), 60),
 )
 REFUSED: tuple[tuple[Any, str], ...] = (

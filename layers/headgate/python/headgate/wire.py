@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
@@ -189,8 +190,49 @@ def _explain_one(fault: ErrorDetails, model: type[BaseModel]) -> str:
         case "extra_forbidden":
             fix = did_you_mean(str(fault["loc"][-1]), _names_beside(model, fault["loc"][:-1]))
             return f"{field}: is not a known field{fix} (given {given})"
+    return f"{field}: {_message_of(fault)} (given {given})"
+
+
+_TYPE_MESSAGES = (
+    dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "must be an object")
+    | dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number")
+    | dict.fromkeys(("float_type", "float_parsing"), "must be a number")
+    | dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false")
+    | {"list_type": "must be a list", "string_type": "must be text", "finite_number": "must be a finite number"}
+)
+_BOUND_MESSAGES = {
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must have at least {min_length} items",
+    "too_long": "must have at most {max_length} items",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match {pattern}",
+    "literal_error": "must be {expected}",
+}
+"""pydantic's kinds of errors whose own messages speak of Python: https://docs.pydantic.dev/latest/errors/validation_errors/"""
+
+
+def _message_of(fault: ErrorDetails) -> str:
+    kind = fault["type"]
+    if kind in _TYPE_MESSAGES:
+        quoted = _TYPE_MESSAGES[kind].endswith("number") and _is_number(fault["input"])
+        return f"{_TYPE_MESSAGES[kind]}{', without quotes' if quoted else ''}"
+    if kind in _BOUND_MESSAGES:
+        limits = {
+            name: int(limit) if isinstance(limit, float) and limit.is_integer() else limit
+            for name, limit in fault["ctx"].items()
+        }
+        message = _BOUND_MESSAGES[kind].format(**limits)
+        return re.sub(r" 1 (item|character)s$", r" 1 \1", message)
     message = fault["msg"].removeprefix("Value error, ")
-    return f"{field}: {message[:1].lower()}{message[1:]} (given {given})"
+    return f"{message[:1].lower()}{message[1:]}"
+
+
+def _is_number(text: object) -> bool:
+    return isinstance(text, str) and re.fullmatch(r"-?\d+(\.\d+)?", text) is not None
 
 
 def shown_value(value: object) -> str:

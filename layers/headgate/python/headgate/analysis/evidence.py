@@ -240,14 +240,27 @@ def evidence_for(ledger: Ledger, terms: JudgeTerms) -> str:
 
 def describe_comparison(ledger: Ledger, measure: Measure, terms: JudgeTerms) -> str:
     """Describe the evidence on one measure in a sentence with its numbers."""
-    evidence = ledger.standing(measure.key).evidence
-    sign = ">=" if evidence.crosses(terms.alpha) else "<"
-    value = max(evidence.value, 1 / terms.alpha) if sign == ">=" else evidence.value
+    evidence, limit = ledger.standing(measure.key).evidence, 1 / terms.alpha
+    crosses = evidence.crosses(terms.alpha)
+    odds = _odds(max(evidence.value, limit) if crosses else evidence.value)
     lonely = ""
     if measure.key == "errors" and len(ledger.failing) == 1 and ledger.total("errors").candidate.failures > 1:
         lonely = "; all failures of the candidate came from one instance"
-    shown = f"{value:,.3g}" if value <= MAX_REPORTED_EVIDENCE else f"over {MAX_REPORTED_EVIDENCE:,.3g}"
-    return f"{_compared(ledger, measure)}; evidence {shown} {sign} {1 / terms.alpha:,.3g}{lonely}"
+    against = f"odds against chance {odds} to 1, {'over' if crosses else 'under'} the limit of {_odds(limit)} to 1"
+    return f"{_compared(ledger, measure)}; {against}{lonely}"
+
+
+_MIN_SHOWN_ODDS = 0.01
+
+
+def _odds(value: float) -> str:
+    """Return odds rounded to three digits and without an exponent: ``0.12``, ``6,350``."""
+    if value < _MIN_SHOWN_ODDS:
+        return f"less than {_MIN_SHOWN_ODDS}"
+    if value > MAX_REPORTED_EVIDENCE:
+        return f"more than {MAX_REPORTED_EVIDENCE:,.0f}"
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if rounded.is_integer() else f"{rounded:g}"
 
 
 def describe_comparisons(ledger: Ledger, terms: JudgeTerms) -> str:

@@ -138,7 +138,8 @@ def steps_of(strategy: str | CanaryStrategy | LinearStrategy | StepsStrategy) ->
         case LinearStrategy(linear=linear):
             # Decimals: three times 0.1 percent must be 0.3, on the wire and in the console.
             share = Decimal(str(linear.percent))
-            count = int((Decimal(100) - Decimal("1e-9")) // share)
+            # 33.333333 is meant as a third: a rest of less than a thousandth of a step is rounding, and no step.
+            count = max(1, int((100 - share / 1000) // share))
             return tuple(
                 Step(weight=float(share * (i + 1)), bake_seconds=linear.interval_seconds) for i in range(count)
             )
