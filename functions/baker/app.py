@@ -40,5 +40,5 @@ def early_end(plan: Plan, step: int, record: RolloutRecord) -> dict[str, Any] | 
             return dict(signal)
     # An alarm that fired before the rollout was recorded as guarded by it did not send a signal.
     already = plan.firing if record.firing is None else record.firing
-    firing = alarms.firing_since(plan.guards.alarms, already=already, since=None)
-    return {"signal": "alarm", "by": ", ".join(firing)} if firing else None
+    lost = alarms.lost_since(plan.guards.alarms, already=already, since=None)
+    return {"signal": "alarm", "by": ", ".join(lost.names)} if lost.names else None

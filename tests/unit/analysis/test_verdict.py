@@ -110,6 +110,13 @@ def test_an_alarm_that_has_recovered_since_its_signal_did_fire_all_the_same() ->
     assert (verdict.outcome, verdict.reason) == ("roll-back", "alarm errors, slow fired")
 
 
+def test_a_deleted_alarm_is_named_unless_one_fires() -> None:
+    deleted = judged(**HEALTHY, deleted=["slow", "errors"])
+    assert deleted.outcome == "roll-back"
+    assert deleted.reason == "alarm errors, slow was deleted, so it no longer guards the rollout"
+    assert judged(**HEALTHY, deleted=["slow"], firing=["errors"]).reason == "alarm errors fired"
+
+
 @pytest.mark.parametrize(("reason", "told"), [("", "aborted by kim"), ("wrong", "aborted by kim: wrong")])
 def test_an_abort_comes_before_everything_else(reason: str, told: str) -> None:
     signals = [signal_of("abort", reason=reason), signal_of("promote-fully"), signal_of("promote")]

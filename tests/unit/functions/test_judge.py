@@ -55,6 +55,14 @@ class TestJudge:
         verdict = deployed.call("judge")
         assert (verdict["outcome"], verdict["reason"]) == ("roll-back", "alarm checkout-errors fired")
 
+    def test_an_alarm_that_is_deleted_rolls_back_and_is_not_said_to_have_fired(
+        self, baking: str, deployed: Functions, alarm: Any, clients: dict[str, Any]
+    ) -> None:
+        clients["cloudwatch"].delete_alarms(AlarmNames=["checkout-errors"])
+        verdict = deployed.call("judge")
+        reason = "alarm checkout-errors was deleted, so it no longer guards the rollout"
+        assert (verdict["outcome"], verdict["reason"]) == ("roll-back", reason)
+
     def test_an_alarm_that_fired_before_counts_only_after_it_has_recovered(
         self, baking: str, deployed: Functions, alarm: Any, dynamodb: Any
     ) -> None:

@@ -325,6 +325,11 @@ REFUSALS: list[tuple[str, Any, str]] = [
     ),
     ("strategy", {"steps": [{"weight": 10, "bake": 1, "bakeSeconds": 1}]}, "strategy.steps[0].bake: is not a known"),
     ("guards.alarms", "checkout-errors", "guards.alarms: must be a list"),
+    (
+        "guards.alarms",
+        ["arn:aws:cloudwatch:eu-central-1:123456789012:alarm:checkout: errors"],
+        "guards.alarms[0]: give the name of the alarm, not its ARN: checkout: errors (given",
+    ),
     ("guards.alarms", [""], "guards.alarms[0]: must have at least 1 character"),
     ("guards.alarms", [str(n) for n in range(101)], "guards.alarms: must have at most 90 items"),
     ("guards.alpha", 0, "guards.alpha: must be above 0 (given 0)"),

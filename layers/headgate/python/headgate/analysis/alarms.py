@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate.errors import RequestRefused
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
+
+
+class LostGuards(NamedTuple):
+    """Alarms that speak against a rollout, by name."""
+
+    firing: list[str]
+    """They are in ALARM."""
+    deleted: list[str]
+    """They were deleted, and no longer guard anything."""
+
+    @property
+    def names(self) -> list[str]:
+        """All of them."""
+        return [*self.firing, *self.deleted]
 
 
 class AlarmStates:
@@ -35,10 +49,10 @@ class AlarmStates:
         found = self._describe(names)
         return [name for name in names if name in found and found[name]["StateValue"] == "ALARM"]
 
-    def firing_since(self, names: list[str], *, already: list[str], since: str | None) -> list[str]:
-        """Return the alarms that are in ALARM. Those that were ``already`` count once they have recovered.
+    def lost_since(self, names: list[str], *, already: list[str], since: str | None) -> LostGuards:
+        """Return the alarms that are in ALARM, and those that are gone.
 
-        A deleted alarm no longer guards anything and counts as firing.
+        Alarms that were ``already`` in ALARM count once they have recovered.
 
         Parameters
         ----------
@@ -47,12 +61,11 @@ class AlarmStates:
             that were ``already`` in ALARM.
         """
         found = self._describe(names)
-        return [
-            name
-            for name in names
-            if name not in found
-            or (found[name]["StateValue"] == "ALARM" and (name not in already or _recovered(found[name], since)))
-        ]
+        in_alarm = [name for name in names if name in found and found[name]["StateValue"] == "ALARM"]
+        return LostGuards(
+            firing=[name for name in in_alarm if name not in already or _recovered(found[name], since)],
+            deleted=[name for name in names if name not in found],
+        )
 
     def _describe(self, names: list[str]) -> dict[str, Any]:
         if not names:

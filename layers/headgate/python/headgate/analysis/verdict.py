@@ -51,6 +51,8 @@ class Findings(NamedTuple):
     """Ids of all signals in the record."""
     firing: Sequence[str] = ()
     """Alarms in ALARM that went there since the rollout started."""
+    deleted: Sequence[str] = ()
+    """Guard alarms that no longer exist."""
     beyond_limits: str = ""
     """Sentence about a limit that a consumer's source exceeds; empty if none."""
     extra_bakes: int = 0
@@ -173,9 +175,11 @@ def _operator_decides(plan: Plan, findings: Findings) -> Verdict | None:
 
 def _fault_of(terms: JudgeTerms, findings: Findings) -> str:
     """Return the reason for a rollback; empty if there is none."""
-    # An alarm that recovered after its signal still counts.
+    # An alarm that recovered or was deleted after its signal still counts.
     if fired := {*findings.firing, *(signal.by for signal in findings.signals if signal.signal == "alarm")}:
         return f"alarm {', '.join(sorted(fired))} fired"
+    if findings.deleted:
+        return f"alarm {', '.join(sorted(findings.deleted))} was deleted, so it no longer guards the rollout"
     # The limit was reached once, which decides regardless of later looks.
     if crossed := _last_signal(findings.signals, "evidence"):
         return crossed.reason

@@ -63,7 +63,7 @@ class FindingsCollector:
         already = plan.firing if record.firing is None else record.firing
         since = record.watched_since or record.started_at
         signals = [Signal.model_validate(signal) for signal in unheard_signals(record)]
-        firing = self._alarms.firing_since(plan.guards.alarms, already=already, since=since)
+        lost = self._alarms.lost_since(plan.guards.alarms, already=already, since=since)
         ledger = self.last_look(plan, None if is_pause(key) else step, state)
         candidate_throttled, stable_throttled, beyond_limits = Arm(), Arm(), ""
         if not signals:  # A signal already decides; skip CloudWatch.
@@ -80,7 +80,8 @@ class FindingsCollector:
             stable_throttled=stable_throttled,
             heard=record.heard,
             held=record.signals,
-            firing=firing,
+            firing=lost.firing,
+            deleted=lost.deleted,
             beyond_limits=beyond_limits,
             extra_bakes=bake,
         )

@@ -148,10 +148,19 @@ MIN_CLOUDWATCH_MINUTES = 5
 """Minimum bake for evidence from CloudWatch, which counts whole minutes and is a minute or two late."""
 
 
+def _is_no_arn(name: str) -> str:
+    if name.startswith("arn:"):
+        raise ValueError(f"give the name of the alarm, not its ARN: {name.rpartition(':alarm:')[2]}")
+    return name
+
+
+AlarmName = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_is_no_arn)]
+
+
 class Guards(Wire):
     """Guards of a rollout."""
 
-    alarms: Annotated[list[Annotated[str, Field(min_length=1, max_length=255)]], Field(max_length=MAX_ALARMS)] = []
+    alarms: Annotated[list[AlarmName], Field(max_length=MAX_ALARMS)] = []
     """Names of CloudWatch alarms, metric or composite. The rollout ends at once when an alarm goes to ALARM. An alarm
     that is in ALARM at the start counts once it has recovered."""
     strict_alarms: bool = False
