@@ -175,8 +175,8 @@ def _check(setting: Setting) -> None:
     """Refuse options that do not work together."""
     if setting.fault_at >= setting.seconds:
         raise click.BadParameter(
-            f"the fault must begin before the last bake ends, after {setting.seconds / 60:g} minutes (given "
-            f"{setting.fault_at / 60:g})",
+            f"the fault must begin before the last bake ends, after {setting.seconds / 60:g} minutes; begin "
+            f"it earlier, or set --minutes (given {setting.fault_at / 60:g})",
             param_hint="'--start-minute'",
         )
     looks = sum(phase.seconds / setting.look_seconds for phase in setting.phases)

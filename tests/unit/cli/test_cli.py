@@ -185,7 +185,7 @@ NOTHING = (
         ("Canary", "strategy: not a preset; use a name like Canary10Percent5Minutes"),
         ('{"canary": ', "is not JSON: Expecting value: line 1 column 12 (char 11); put it in single quotes"),
         ('{"canary": {"bakeSecs": 5}}', "strategy.canary.bakeSecs: is not a known field; did you mean bakeSeconds?"),
-        ('{"canary": {"percent": 0, "bakeSeconds": 5}}', "strategy.canary.percent: must be above"),
+        ('{"canary": {"percent": 0, "bakeSeconds": 5}}', "strategy.canary.percent: must be at least 0.0001"),
         ("[]", 'strategy: give the name of a preset, {"canary": ...}'),
         ("[" * 50_000, "is not JSON: maximum recursion depth exceeded"),
     ],
@@ -203,7 +203,7 @@ def test_a_strategy_is_refused_in_the_products_own_words(strategy: str, message:
     [
         (
             ("--start-minute", "30", "--weight", "10"),
-            "'--start-minute': the fault must begin before the last bake ends, after 30 minutes (given 30)",
+            "before the last bake ends, after 30 minutes; begin it earlier, or set --minutes (given 30)",
         ),
         (
             ("--weight", "10", "--strategy", "Canary10Percent5Minutes"),

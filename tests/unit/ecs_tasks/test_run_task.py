@@ -694,6 +694,10 @@ def test_logs_are_found_where_their_stream_can_be_known() -> None:
     )
     elsewhere = log.model_copy(update={"region": ""})
     for task_arn, link in (
+        (
+            "arn:aws-eusc:ecs:eusc-de-east-1:123456789012:task/jobs/1",
+            "https://eusc-de-east-1.console.amazonaws-eusc.eu/cloudwatch/",
+        ),
         ("arn:aws-cn:ecs:cn-north-1:123456789012:task/jobs/1", "https://cn-north-1.console.amazonaws.cn/cloudwatch/"),
         ("arn:aws-us-gov:ecs:us-gov-west-1:123456789012:task/jobs/1", "https://us-gov-west-1.console.amazonaws-us-gov"),
     ):

@@ -107,7 +107,10 @@ class TestPlanner:
 
     def test_it_notes_the_alarms_that_fire_already(self, deployed: Functions, alarm: Any, asked: FakeLambda) -> None:
         alarm("ALARM")
-        assert deployed.call("planner")["plan"]["firing"] == ["checkout-errors"]
+        plan = deployed.call("planner")["plan"]
+        assert plan["firing"] == ["checkout-errors"]
+        (warning,) = plan["warnings"]
+        assert warning.startswith("guards.alarms: checkout-errors fires already, and counts only once it has recovered")
 
     def test_it_refuses_a_firing_alarm_where_alarms_are_strict(
         self, deployed: Functions, alarm: Any, asked: FakeLambda

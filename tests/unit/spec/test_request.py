@@ -566,6 +566,11 @@ def test_a_request_may_be_so_large_and_no_larger() -> None:
     )
 
 
+def test_a_whole_event_is_refused_with_the_fix_alone() -> None:
+    with pytest.raises(RequestRefused, match=r"^the request: is a whole event; give the content of its detail alone$"):
+        read_request({"detail-type": "Rollout Requested", "source": "ci", "detail": {"target": TARGET}}, "e-1")
+
+
 def test_what_links_an_execution_to_the_one_that_started_it_is_no_part_of_a_request() -> None:
     link = {"AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": "arn:aws:states:eu-central-1:123456789012:execution:a:b"}
     assert read_request(MINIMAL | link, "e-1") == read_request(MINIMAL, "e-1")

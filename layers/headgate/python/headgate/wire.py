@@ -83,6 +83,8 @@ def read(
     """
     if not isinstance(detail, dict):
         raise RequestRefused(f"the request: must be a JSON object with at least a {needs}")
+    if {"detail", "detail-type"} <= detail.keys():
+        raise RequestRefused("the request: is a whole event; give the content of its detail alone")
     detail = {name: value for name, value in detail.items() if name != STARTED_BY_EXECUTION}
     if _depth_of(detail) > MAX_DEPTH:
         raise RequestRefused(f"the request: has more than {MAX_DEPTH} levels of lists and objects")

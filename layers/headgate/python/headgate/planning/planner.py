@@ -89,6 +89,8 @@ class RolloutPlanner:
         target, alias = self._resolve(request)
         is_ramp = isinstance(target, EventSourceTarget) and target.mode == "ramp"
         guards, warnings = self.protection.choose(request, alias, is_ramp=is_ramp)
+        if firing:
+            warnings = [*warnings, _warning_about(firing)]
         for warning in warnings:
             logger.warning(warning)
         plan = make_plan(
@@ -109,3 +111,10 @@ class RolloutPlanner:
         consumer = self.consumers.find(request.target)
         refuse_guards_that_do_not_fit(request.asked_guards, consumer)
         return consumer.target, consumer.through
+
+
+def _warning_about(firing: list[str]) -> str:
+    return (
+        f"guards.alarms: {', '.join(firing)} fires already, and counts only once it has recovered; set "
+        "guards.strictAlarms to refuse a rollout while an alarm fires"
+    )
