@@ -22,11 +22,19 @@ REASONS_WITHOUT_VERDICT = defaultdict(str, succeeded="no step baked, so nothing 
 """An all-at-once rollout, as every undo is, has no step."""
 
 
+def reason_of(event: dict[str, Any]) -> str:
+    """Return why the rollout ended as it did, and what its onRollback hooks failed with."""
+    reason = failure_reason(event["failure"]) or event["verdict"].get("reason")
+    # Executions of older machine definitions do not pass a failure of these hooks.
+    hooks = failure_reason(event.get("hookFailure") or {})
+    return "; ".join(filter(None, (reason or REASONS_WITHOUT_VERDICT[event["outcome"]], hooks)))
+
+
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     rollout_id, outcome, state = recorded_id(event["rolloutId"], event["execution"]), event["outcome"], event["state"]
     logger.append_keys(rollout_id=rollout_id)
-    reason = failure_reason(event["failure"]) or event["verdict"].get("reason") or REASONS_WITHOUT_VERDICT[outcome]
+    reason = reason_of(event)
     fields = ending_fields(outcome, reason, state)
     # 0 if the lock was not acquired. Executions of older machine definitions do not pass an epoch.
     epoch = event.get("epoch") or None

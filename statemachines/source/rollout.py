@@ -69,6 +69,7 @@ def beginning(**known: Any) -> Body:
         "pauseUntil": 0,
         "judged": 0,
         "judgedBake": 0,
+        "hookFailure": {},
         **known,
     }
 
@@ -368,7 +369,7 @@ STATES = {
     "On rollback": ask_hooks(
         "onRollback",
         comment="Notifies the hooks of stage {stage}. Their answers do not change the rollback.",
-        catches=[catch(ALL, then="Release?")],
+        catches=[catch(ALL, assign={"hookFailure": "{% $states.errorOutput %}"}, then="Release?")],
         then="Release?",
     ),
     "Settle": invoke(
@@ -376,7 +377,7 @@ STATES = {
         "${Settler}",
         {
             "execution": "{% $states.context.Execution.Id %}",
-            **variables("rolloutId", "epoch", "outcome", "state", "verdict", "failure"),
+            **variables("rolloutId", "epoch", "outcome", "state", "verdict", "failure", "hookFailure"),
         },
         retries=UNTIL_IT_WORKS,
         catches=[SUPERSEDED, failed(ALL, then="Unsettled")],

@@ -470,7 +470,11 @@ def test_hooks_of_a_rollback_change_nothing_by_failing(app: Rollouts) -> None:
     hooks = {"onRollback": [app.hook("pager", FAILED), app.hook("never asked")]}
     execution = app.run(app.request(hooks=hooks))
     assert execution.states()[-5:] == ["On rollback", "Release?", *ROLLED_BACK[2:]]
-    assert (app.record()["status"], app.record()["reason"]) == ("rolled-back", "made to fail")
+    # THEN the record says that they did, beside the reason of the rollback
+    reason = app.record()["reason"]
+    assert app.record()["status"] == "rolled-back"
+    assert reason.startswith("made to fail; hook pager of onRollback failed")
+    assert execution.cause == reason
 
 
 @pytest.mark.parametrize("stage", STAGES)
