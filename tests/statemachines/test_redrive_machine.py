@@ -15,7 +15,7 @@ from headgate.aws.stream_replay import StreamReplay
 from headgate.errors import Transient
 from headgate.redrive.aftermath import Aftermath
 from headgate.redrive.planner import RedrivePlanner
-from headgate.redrive.runner import Redrive
+from headgate.redrive.runner import MAX_UNMOVED, Redrive
 from tests.builders import ACCOUNT, ROOT
 from tests.fakes.sqs import Clock, FakeSqs, refusal
 from tests.fakes.streams import FakeFunctions, FakeStream, kinesis_record
@@ -402,6 +402,59 @@ def test_a_slice_that_dies_is_done_again_and_nothing_is_lost(app: App) -> None:
     execution = app.start(**LIVE, atMost=100)
     assert counts(execution) == {"moved": 30}
     assert sorted(app.orders.bodies, key=int) == list(map(str, range(30)))
+
+
+@pytest.mark.parametrize("fields", [{"atMost": 50}, {}], ids=["receive-and-send", "move-task"])
+def test_a_redrive_policy_that_appears_while_it_runs_ends_it_before_another_message_is_received(
+    app: App, fields: dict[str, Any]
+) -> None:
+    # GIVEN a dead-letter queue with a message that the destination does not take
+    last = app.sqs.queue("last-resort")
+    app.sqs.put("orders-dead", "large", *map(str, range(300)))
+    app.sqs.faults = lambda operation, number: operation == "send_message_batch" and number == 0
+
+    def set_policy(number: int) -> None:
+        if number == 1:
+            app.dead.dead_letters, app.dead.max_receives = "last-resort", 1
+
+    app.before_slice = set_policy
+    execution = app.start(**LIVE, **fields, to={"queue": "orders"}, perSecond=2)
+    assert (execution.error, told(execution)["outcome"]) == ("RedriveFailed", "failed")
+    assert "SQS moves a message to last-resort after 1 receives" in told(execution)["reason"]
+    assert last.bodies == []
+    assert len(app.dead.messages) + len(app.orders.messages) == 301
+
+
+def test_a_message_that_was_not_moved_and_is_gone_is_no_success(app: App) -> None:
+    # GIVEN a message that the destination refuses, and that somebody else takes before the next slice
+    app.sqs.put("orders-dead", "large", "a", "b")
+    app.sqs.faults = lambda operation, number: operation == "send_message_batch" and number == 0 and not app.slices
+
+    def take(number: int) -> None:
+        if number == 1:
+            app.dead.messages.clear()
+
+    app.before_slice = take
+    execution = app.start(**LIVE, atMost=50)
+    assert (execution.error, counts(execution)) == ("RedriveFailed", {"moved": 2})
+    assert "1 messages could not be moved and are no longer in orders-dead" in told(execution)["reason"]
+
+
+def test_a_message_that_was_refused_once_and_is_moved_later_is_accounted_for(app: App) -> None:
+    app.sqs.put("orders-dead", "a", "b", "c")
+    app.sqs.faults = lambda operation, number: operation == "send_message_batch" and number == 0 and not app.slices
+    execution = app.start(**LIVE, atMost=50)
+    assert (execution.status, counts(execution)) == ("SUCCEEDED", {"moved": 3})
+    assert app.slices[-1]["progress"].get("unmoved", []) == []
+
+
+def test_a_destination_that_refuses_message_after_message_ends_it_early(app: App) -> None:
+    app.sqs.put("orders-dead", *map(str, range(MAX_UNMOVED + 200)))
+    app.sqs.faults = lambda operation, number: operation == "send_message_batch" and number >= 1
+    execution = app.start(**LIVE, atMost=5000, perSecond=500)
+    assert (execution.error, execution.states().count("Move")) == ("RedriveFailed", 1)
+    assert told(execution)["reason"] == "InternalError: try again"
+    assert len(app.dead.messages) + len(app.orders.messages) == MAX_UNMOVED + 200
 
 
 # --- Batches of streams ----------------------------------------------------------------------------------------------

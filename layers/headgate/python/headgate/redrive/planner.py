@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from headgate.aws.errors import is_denied, is_missing_queue, message_of
-from headgate.aws.sqs_queues import Backlog, Queues
+from headgate.aws.sqs_queues import Backlog, Queues, redrive_policy_in
 from headgate.errors import RequestRefused
 from headgate.redrive.plan import Queue, RedrivePlan
-from headgate.redrive.policy import choose_way
+from headgate.redrive.policy import choose_way, own_policy_fault
 from headgate.redrive.sampling import count_reasons, holds_batches, sample_of
 
 if TYPE_CHECKING:
@@ -57,16 +56,20 @@ class RedrivePlanner:
         """
         began = self._now()
         source, attributes = self._find(request.source.queue, "from.queue")
+        serves = self._served_by(source)
+        if fault := own_policy_fault(source.name, redrive_policy_in(attributes)):
+            mistaken = "" if serves else "; if the queue is not for failed messages, name its dead-letter queue instead"
+            raise RequestRefused(f"from.queue: {fault}{mistaken}")
         to = self.find(request.to.queue, "to.queue") if request.to and request.to.queue else None
         counted = self._queues.count(source.url)
-        seen, warnings = self._look(request, source, attributes)
+        seen = self._queues.look(source.url, max(1, request.sample))
         way, why, destination = choose_way(
             request,
             source,
             to,
-            self._served_by(source),
+            serves,
             batches=holds_batches(seen),
-            empty=None if "RedrivePolicy" in attributes else not seen,
+            empty=not seen,
         )
         plan = RedrivePlan(
             id=request.id,
@@ -84,7 +87,7 @@ class RedrivePlanner:
             backlog=counted.total,
             hold_seconds=_hold_seconds(request, counted.total),
         )
-        return plan, self._report(request, counted, seen, warnings)
+        return plan, self._report(request, counted, seen, warnings=[])
 
     def find(self, queue: str, field: str) -> Queue:
         """Find a queue by name, URL or ARN.
@@ -109,21 +112,6 @@ class RedrivePlanner:
             "sample": [each.to_wire() for each in sampled[: request.sample]],
             "warnings": warnings,
         }
-
-    def _look(
-        self, request: RedriveRequest, source: Queue, attributes: dict[str, str]
-    ) -> tuple[list[Message], list[str]]:
-        """Look at some messages, unless a receive could move them to another queue."""
-        policy = json.loads(attributes.get("RedrivePolicy", "{}"))
-        if not policy:
-            return self._queues.look(source.url, max(1, request.sample)), []
-        receives = policy.get("maxReceiveCount")
-        limit = f"{source.name} has its own redrive policy, which moves a message away after {receives} receives"
-        if request.filter:
-            raise RequestRefused(
-                f"filter: {limit}, and a filter receives every message; remove that policy during the redrive"
-            )
-        return [], [f"{limit}; the dry run has no sample"]
 
     def _find(self, queue: str, field: str) -> tuple[Queue, dict[str, str]]:
         """Find a queue and its attributes."""
