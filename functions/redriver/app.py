@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from headgate import bootstrap
 from headgate.aws.observability import logger
 from headgate.aws.sqs_queues import Queues
+from headgate.aws.stream_mappings import StreamMappings
 from headgate.redrive.plan import RedrivePlan
 from headgate.redrive.progress import Progress
 from headgate.redrive.runner import Redrive
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 app = bootstrap.Application()
-redrive, machines = Redrive(Queues(app.client("sqs")), app.streams), app.client("stepfunctions")
+mappings = StreamMappings(app.client("lambda"))
+redrive, machines = Redrive(Queues(app.client("sqs")), app.streams, mappings), app.client("stepfunctions")
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -267,14 +267,14 @@ class Consumer:
         """Messages that the version at work has failed on once too often."""
         self.sqs.bury(self.queue, *bodies, group="g" if self.queue.endswith(".fifo") else "")
 
-    def give_up(self, start: int, end: int) -> None:
+    def give_up(self, start: int, end: int, size: int = 0) -> None:
         """A batch that the mapping sends to its on-failure destination."""
         destination = self.mapping.fields["DestinationConfig"]["OnFailure"]["Destination"]
         batch = {
             "shardId": "shardId-000000000000",
             "startSequenceNumber": str(start),
             "endSequenceNumber": str(end),
-            "batchSize": end - start + 1,
+            "batchSize": size or end - start + 1,
             "streamArn": self.source,
         }
         context = {"functionArn": self.mapping.fields["FunctionArn"], "condition": "RetryAttemptsExhausted"}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from headgate.aws.sqs_mover import DELETE_ATTEMPTS
 from headgate.aws.sqs_queues import Queues
+from headgate.aws.stream_mappings import StreamMappings
 from headgate.aws.stream_replay import StreamReplay
 from headgate.errors import RequestRefused
 from headgate.redrive.aftermath import Aftermath
@@ -40,10 +41,12 @@ class World:
         self.sqs = FakeSqs(self.clock)
         self.sqs.queue("orders-dead")
         self.sqs.queue("orders", dead_letters="orders-dead")
-        self.planner = RedrivePlanner(self.sqs, ACCOUNT, self.clock.time)
-        streams = StreamReplay(FakeStream(), FakeStream(), FakeFunctions(lambda _: None), self.clock, self.clock.sleep)
+        functions = FakeFunctions(lambda _: None)
+        mappings = StreamMappings(functions)
+        self.planner = RedrivePlanner(self.sqs, mappings, ACCOUNT, self.clock.time)
+        streams = StreamReplay(FakeStream(), FakeStream(), functions, self.clock, self.clock.sleep)
         queues = Queues(self.sqs, self.clock, self.clock.sleep)
-        self.redrive = Redrive(queues, streams, self.clock, self.clock.sleep, self.clock.time)
+        self.redrive = Redrive(queues, streams, mappings, self.clock, self.clock.sleep, self.clock.time)
 
     def plan(self, queue: str = "orders-dead", **fields: Any) -> RedrivePlan:
         return self.planner.plan(read_redrive({"from": {"queue": queue}, **fields}, "redrive-42"))[0]

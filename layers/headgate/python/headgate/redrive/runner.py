@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headgate.aws.sqs_queues import Backlog, Queues
+    from headgate.aws.stream_mappings import StreamMappings
     from headgate.aws.stream_replay import StreamReplay
     from headgate.redrive.plan import RedrivePlan
     from headgate.redrive.request import StopIfReturned
@@ -53,12 +54,14 @@ class Redrive:
         self,
         queues: Queues,
         streams: StreamReplay,
+        mappings: StreamMappings,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._queues = queues
         self._streams = streams
+        self._mappings = mappings
         self._clock = clock
         self._sleep = sleep
         self._now = now
@@ -167,7 +170,7 @@ class Redrive:
         return step.done and not step.failed, counted
 
     def _reread(self, plan: RedrivePlan, now: Progress) -> tuple[bool, Progress]:
-        slice_ = StreamSlice(self._queues, self._streams, plan, now, self._clock, self._sleep)
+        slice_ = StreamSlice(self._queues, self._streams, self._mappings, plan, now, self._clock, self._sleep)
         try:
             slice_.run(self._clock() + SLICE_SECONDS)
         finally:
