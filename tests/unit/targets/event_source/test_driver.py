@@ -690,6 +690,20 @@ def test_what_a_ramp_has_blocked_is_worked_off_before_the_limits_come_back(
     consumer.assert_as_before("7" if promoted else "6")
 
 
+@pytest.mark.parametrize(("source", "mode"), [(QUEUE, "split"), (FIFO, "ramp")])
+def test_a_stack_name_as_long_as_lambda_allows_leaves_room_for_the_name_of_the_queue(
+    consumer_of: Callable[..., Consumer], source: str, mode: str
+) -> None:
+    consumer = consumer_of(source, mode, BatchSize=10)
+    stack = "team-checkout-production-headgate-eu-001-bcd"
+    consumer._services = consumer._services._replace(holding_prefix=f"{stack}-held-")
+    state = rolled_out(consumer, 10)
+    assert len(stack) == 44
+    assert consumer.sqs.queues[consumer.queue].dead_letters.startswith(f"{stack}-held-")
+    consumer.end(state, promoted=False)
+    assert not any(name.startswith(stack) for name in consumer.sqs.queues)
+
+
 @pytest.mark.parametrize("promoted", [True, False])
 def test_a_ramp_blocks_where_failures_go_to_what_is_no_queue_until_that_is_worked_off(
     consumer_of: Callable[..., Consumer], *, promoted: bool

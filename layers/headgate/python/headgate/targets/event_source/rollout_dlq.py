@@ -55,6 +55,13 @@ REDELIVERED_PER_SECOND = 50
 
 ROLLOUT_TAG = "headgate:rollout"
 
+NAME_DIGEST_CHARACTERS = 24
+"""Characters of a rollout's hash in the name of its queue: 96 bits.
+
+SQS allows 80 characters. A stack name of 44, the longest with which Lambda accepts the functions' names, ``-held-`` and
+``.fifo`` take 55.
+"""
+
 
 QueuePhase = Literal["in-place", "overtaken", "restored"]
 """in-place: the queue replaces the original destination, or is about to. overtaken: somebody else has changed the
@@ -116,7 +123,7 @@ def rollout_queue_for(rollout_id: str, source_arn: str, replaces: str, *, prefix
     largest maximum receive count that SQS allows.
     """
     _, partition, _, region, account, *_ = source_arn.split(":")
-    digest = hashlib.sha256(rollout_id.encode()).hexdigest()[:32]
+    digest = hashlib.sha256(rollout_id.encode()).hexdigest()[:NAME_DIGEST_CHARACTERS]
     name = f"{prefix}{digest}{'.fifo' if fifo else ''}"
     arn = f"arn:{partition}:sqs:{region}:{account}:{name}"
     return RolloutQueue(name=name, arn=arn, replaces=replaces, receives=MAX_RECEIVES if fifo else 0)
