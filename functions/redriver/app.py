@@ -29,7 +29,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     else:
         done = redrive.go_on(plan, before, lambda: has_ended(event["execution"]))
     response = done.to_wire()
-    logger.info("slice done", next=done.next, outcome=done.outcome, **response["progress"])
+    progress = done.progress.model_copy(update={"unmoved": ()})  # Up to 500 ids.
+    logger.info("slice done", next=done.next, outcome=done.outcome, **progress.to_wire())
     return response
 
 

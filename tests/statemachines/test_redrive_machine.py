@@ -439,7 +439,7 @@ def test_a_message_that_was_not_moved_and_is_gone_is_no_success(app: App) -> Non
     app.before_slice = take
     execution = app.start(**LIVE, atMost=50)
     assert (execution.error, counts(execution)) == ("RedriveFailed", {"moved": 2})
-    assert "1 messages could not be moved and are no longer in orders-dead" in told(execution)["reason"]
+    assert "1 messages could not be moved and were not found in orders-dead again" in told(execution)["reason"]
 
 
 def test_a_message_that_was_refused_once_and_is_moved_later_is_accounted_for(app: App) -> None:
@@ -542,7 +542,7 @@ def test_a_batch_of_a_tumbling_window_is_refused_with_the_reason_and_nothing_is_
     execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
     assert (execution.error, told(execution)["outcome"]) == ("RequestRefused", "refused")
     assert "has a tumbling window (TumblingWindowInSeconds 60)" in told(execution)["reason"]
-    assert "set to.function to a function that processes such records without one" in told(execution)["reason"]
+    assert "set to.function to a function that processes the records without a window" in told(execution)["reason"]
     assert (app.functions.invoked, len(app.gave_up.messages)) == ([], 1)
 
 

@@ -34,8 +34,7 @@ class StreamMapping(NamedTuple):
             return ""
         return (
             f"mapping {self.uuid} of {self.function} has a tumbling window (TumblingWindowInSeconds "
-            f"{self.window_seconds}): the function gets its window and the state of the batches before, and writes its "
-            "result when the window ends, which cannot be repeated for one batch"
+            f"{self.window_seconds}), whose state and end cannot be repeated for one batch"
         )
 
     def range_fault(self, read: ReadRecords) -> str:

@@ -56,7 +56,9 @@ class BatchOrigins:
         # The window is that of the function that will get the records.
         windows = (mapping.window_fault() for mapping in mappings_to(self._function or batch.function, listed))
         if fault := next(filter(None, windows), ""):
-            return Origin(made_it, f"{fault}; set to.function to a function that processes such records without one")
+            return Origin(
+                made_it, f"{fault}; set to.function to a function that processes the records without a window"
+            )
         if not made_it and self._function is None:
             return Origin(
                 [],

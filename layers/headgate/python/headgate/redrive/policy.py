@@ -86,11 +86,11 @@ def own_policy_fault(queue: str, policy: dict[str, Any]) -> str:
 
 
 def unaccounted_fault(queue: str, progress: Progress) -> str:
-    """Return the fault if messages that could not be moved are neither moved since nor in the queue; else empty."""
+    """Return the fault if messages that could not be moved were neither moved since nor found again; else empty."""
     if not progress.unmoved:
         return ""
     return (
-        f"{len(progress.unmoved)} messages could not be moved and are no longer in {queue} (such as "
+        f"{len(progress.unmoved)} messages could not be moved and were not found in {queue} again (such as "
         f"{progress.unmoved[0]}): another consumer or redrive took them, they expired, or an interrupted slice moved "
         "them; compare the queues"
     )
