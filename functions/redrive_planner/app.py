@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate import bootstrap
 from headgate.aws.observability import logger
+from headgate.aws.stream_mappings import StreamMappings
 from headgate.redrive.planner import RedrivePlanner
 from headgate.redrive.request import read_redrive
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 app = bootstrap.Application()
-planner = RedrivePlanner(app.client("sqs"), app.environment.account)
+planner = RedrivePlanner(app.client("sqs"), StreamMappings(app.client("lambda")), app.environment.account)
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from headgate import bootstrap
 from headgate.aws.observability import logger
 from headgate.aws.sqs_queues import Queues
+from headgate.aws.stream_mappings import StreamMappings
 from headgate.redrive.plan import RedrivePlan
 from headgate.redrive.progress import Progress
 from headgate.redrive.runner import Redrive
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 app = bootstrap.Application()
-redrive, machines = Redrive(Queues(app.client("sqs")), app.streams), app.client("stepfunctions")
+mappings = StreamMappings(app.client("lambda"))
+redrive, machines = Redrive(Queues(app.client("sqs")), app.streams, mappings), app.client("stepfunctions")
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -27,7 +29,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     else:
         done = redrive.go_on(plan, before, lambda: has_ended(event["execution"]))
     response = done.to_wire()
-    logger.info("slice done", next=done.next, outcome=done.outcome, **response["progress"])
+    progress = done.progress.model_copy(update={"unmoved": ()})  # Up to 500 ids.
+    logger.info("slice done", next=done.next, outcome=done.outcome, **progress.to_wire())
     return response
 
 

@@ -87,7 +87,7 @@ def _arns() -> Iterator[str]:
                 yield _arn("logs", f"log-group:/aws/lambda/{STACK}/{logical_id.lower()}")
                 prefix = properties.get("Environment", {}).get("Variables", {}).get("HOLDING_PREFIX")
                 if prefix:
-                    yield _arn("sqs", f"{STACK}-held-{'0' * 32}")
+                    yield _arn("sqs", f"{STACK}-held-{'0' * 24}")
 
 
 def _words(camel: str) -> str:

@@ -37,6 +37,8 @@ UUID = "14e0db71-5d35-4eb5-b481-8945cf9d10c2"
 STREAM = "arn:aws:kinesis:eu-central-1:123456789012:stream/orders"
 TABLE_STREAM = "arn:aws:dynamodb:eu-central-1:123456789012:table/orders/stream/2026-11-21T09:00:00.000"
 PREFIX = "headgate-held-"
+LONGEST_QUEUE_NAME = 80
+"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html"""
 DRIVER = "arn:aws:lambda:eu-central-1:123456789012:function:headgate-event-source-driver"
 STEPS = {"steps": [{"weight": 10, "bakeSeconds": 60}, {"weight": 50, "bakeSeconds": 60}]}
 TIMEOUT = 3
@@ -81,6 +83,9 @@ class ConsumerSqs(FakeSqs):
 
     def create_queue(self, *, QueueName: str, Attributes: dict[str, str], tags: dict[str, str]) -> dict[str, str]:
         assert tags
+        if len(QueueName) > LONGEST_QUEUE_NAME:
+            message = "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length"
+            raise refusal("InvalidParameterValue", message)
         assert QueueName.endswith(".fifo") == (Attributes.get("FifoQueue") == "true")
         # A policy is kept in a spelling of SQS's own.
         if QueueName in self.queues and "Policy" in Attributes:
@@ -267,14 +272,14 @@ class Consumer:
         """Messages that the version at work has failed on once too often."""
         self.sqs.bury(self.queue, *bodies, group="g" if self.queue.endswith(".fifo") else "")
 
-    def give_up(self, start: int, end: int) -> None:
+    def give_up(self, start: int, end: int, size: int = 0) -> None:
         """A batch that the mapping sends to its on-failure destination."""
         destination = self.mapping.fields["DestinationConfig"]["OnFailure"]["Destination"]
         batch = {
             "shardId": "shardId-000000000000",
             "startSequenceNumber": str(start),
             "endSequenceNumber": str(end),
-            "batchSize": end - start + 1,
+            "batchSize": size or end - start + 1,
             "streamArn": self.source,
         }
         context = {"functionArn": self.mapping.fields["FunctionArn"], "condition": "RetryAttemptsExhausted"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -83,11 +84,25 @@ def _sequence(record: dict[str, Any]) -> int:
     return int(record.get("SequenceNumber") or record["dynamodb"]["SequenceNumber"])
 
 
+def mapping_of(
+    function: str = "arn:aws:lambda:eu-central-1:123456789012:function:orders:live", **settings: Any
+) -> dict[str, Any]:
+    """A mapping of the stream in the samples, as Lambda lists it."""
+    return {
+        "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, function)),
+        "EventSourceArn": "arn:aws:kinesis:eu-central-1:123456789012:stream/orders",
+        "FunctionArn": function,
+        **settings,
+    }
+
+
 class FakeFunctions:
-    """boto3's client of Lambda, with one function."""
+    """boto3's client of Lambda, with one function and the mappings of streams."""
 
     def __init__(self, handler: Callable[[dict[str, Any]], Any]) -> None:
         self.handler = handler
+        self.mappings = [mapping_of()]
+        self.listing_fails: Exception | None = None
         self.timeout = 3
         self.events: list[dict[str, Any]] = []
         self.invoked: list[str] = []
@@ -96,6 +111,15 @@ class FakeFunctions:
     def get_function_configuration(self, *, FunctionName: str) -> dict[str, Any]:  # noqa: N803
         assert FunctionName
         return {"Role": "arn:aws:iam::123456789012:role/orders", "Timeout": self.timeout}
+
+    def list_event_source_mappings(self, *, EventSourceArn: str, Marker: str = "0") -> dict[str, Any]:  # noqa: N803
+        """A page has one mapping, where AWS's have up to a hundred."""
+        if self.listing_fails:
+            raise self.listing_fails
+        found = [each for each in self.mappings if each["EventSourceArn"] == EventSourceArn]
+        following = int(Marker) + 1
+        more = {"NextMarker": str(following)} if following < len(found) else {}
+        return {"EventSourceMappings": found[int(Marker) : following], **more}
 
     def invoke(self, *, FunctionName: str, InvocationType: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803
         assert InvocationType == "RequestResponse"

@@ -11,14 +11,15 @@ import jsonschema
 import pytest
 
 from headgate.aws.sqs_queues import Queues
+from headgate.aws.stream_mappings import StreamMappings
 from headgate.aws.stream_replay import StreamReplay
 from headgate.errors import Transient
 from headgate.redrive.aftermath import Aftermath
 from headgate.redrive.planner import RedrivePlanner
-from headgate.redrive.runner import Redrive
+from headgate.redrive.runner import MAX_UNMOVED, Redrive
 from tests.builders import ACCOUNT, ROOT
 from tests.fakes.sqs import Clock, FakeSqs, refusal
-from tests.fakes.streams import FakeFunctions, FakeStream, kinesis_record
+from tests.fakes.streams import FakeFunctions, FakeStream, kinesis_record, mapping_of
 from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
 from tools import schemas
 
@@ -64,10 +65,11 @@ class App:
         queues = Queues(self.sqs, self.clock, self.clock.sleep)
         streams = StreamReplay(self.stream, self.stream, self.functions, self.clock, self.clock.sleep)
         modules = {name: _load(name) for name in FUNCTIONS.values()}
-        planner = RedrivePlanner(self.sqs, ACCOUNT, self.clock.time)
+        mappings = StreamMappings(self.functions)
+        planner = RedrivePlanner(self.sqs, mappings, ACCOUNT, self.clock.time)
         modules["redrive_planner"].__dict__["planner"] = planner
         modules["redriver"].__dict__["redrive"] = Redrive(
-            queues, streams, self.clock, self.clock.sleep, self.clock.time
+            queues, streams, mappings, self.clock, self.clock.sleep, self.clock.time
         )
         modules["redriver"].__dict__["machines"] = engine.client("stepfunctions")
         self.stopper = modules["redrive_stopper"]
@@ -187,11 +189,11 @@ def counts(execution: Execution) -> dict[str, int]:
     return {name: told(execution)[name] for name in names if told(execution)[name]}
 
 
-def give_up_on(app: App, first: int, last: int) -> None:
+def give_up_on(app: App, first: int, last: int, size: int = 0) -> None:
     """An on-failure record, as a mapping would leave it."""
     body = json.loads((ROOT / "events" / "aws" / "on_failure_kinesis.json").read_text("utf-8"))
     info = body["KinesisBatchInfo"]
-    info |= {"startSequenceNumber": str(first), "endSequenceNumber": str(last), "batchSize": last - first + 1}
+    info |= {"startSequenceNumber": str(first), "endSequenceNumber": str(last), "batchSize": size or last - first + 1}
     app.sqs.put("orders-gave-up", json.dumps(body))
     app.clock.sleep(1)
 
@@ -404,6 +406,59 @@ def test_a_slice_that_dies_is_done_again_and_nothing_is_lost(app: App) -> None:
     assert sorted(app.orders.bodies, key=int) == list(map(str, range(30)))
 
 
+@pytest.mark.parametrize("fields", [{"atMost": 50}, {}], ids=["receive-and-send", "move-task"])
+def test_a_redrive_policy_that_appears_while_it_runs_ends_it_before_another_message_is_received(
+    app: App, fields: dict[str, Any]
+) -> None:
+    # GIVEN a dead-letter queue with a message that the destination does not take
+    last = app.sqs.queue("last-resort")
+    app.sqs.put("orders-dead", "large", *map(str, range(300)))
+    app.sqs.faults = lambda operation, number: operation == "send_message_batch" and number == 0
+
+    def set_policy(number: int) -> None:
+        if number == 1:
+            app.dead.dead_letters, app.dead.max_receives = "last-resort", 1
+
+    app.before_slice = set_policy
+    execution = app.start(**LIVE, **fields, to={"queue": "orders"}, perSecond=2)
+    assert (execution.error, told(execution)["outcome"]) == ("RedriveFailed", "failed")
+    assert "SQS moves a message to last-resort after 1 receives" in told(execution)["reason"]
+    assert last.bodies == []
+    assert len(app.dead.messages) + len(app.orders.messages) == 301
+
+
+def test_a_message_that_was_not_moved_and_is_gone_is_no_success(app: App) -> None:
+    # GIVEN a message that the destination refuses, and that somebody else takes before the next slice
+    app.sqs.put("orders-dead", "large", "a", "b")
+    app.sqs.faults = lambda operation, number: operation == "send_message_batch" and number == 0 and not app.slices
+
+    def take(number: int) -> None:
+        if number == 1:
+            app.dead.messages.clear()
+
+    app.before_slice = take
+    execution = app.start(**LIVE, atMost=50)
+    assert (execution.error, counts(execution)) == ("RedriveFailed", {"moved": 2})
+    assert "1 messages could not be moved and were not found in orders-dead again" in told(execution)["reason"]
+
+
+def test_a_message_that_was_refused_once_and_is_moved_later_is_accounted_for(app: App) -> None:
+    app.sqs.put("orders-dead", "a", "b", "c")
+    app.sqs.faults = lambda operation, number: operation == "send_message_batch" and number == 0 and not app.slices
+    execution = app.start(**LIVE, atMost=50)
+    assert (execution.status, counts(execution)) == ("SUCCEEDED", {"moved": 3})
+    assert app.slices[-1]["progress"].get("unmoved", []) == []
+
+
+def test_a_destination_that_refuses_message_after_message_ends_it_early(app: App) -> None:
+    app.sqs.put("orders-dead", *map(str, range(MAX_UNMOVED + 200)))
+    app.sqs.faults = lambda operation, number: operation == "send_message_batch" and number >= 1
+    execution = app.start(**LIVE, atMost=5000, perSecond=500)
+    assert (execution.error, execution.states().count("Move")) == ("RedriveFailed", 1)
+    assert told(execution)["reason"] == "InternalError: try again"
+    assert len(app.dead.messages) + len(app.orders.messages) == MAX_UNMOVED + 200
+
+
 # --- Batches of streams ----------------------------------------------------------------------------------------------
 
 
@@ -464,6 +519,95 @@ def test_no_invocation_outlives_the_slice_that_waits_for_it(app: App, timeout: i
     assert counts(execution) == {"failed": 1, "remaining": 1}
     assert len(app.functions.invoked) == attempts
     assert app.clock() - began[0] <= 910
+
+
+def counts_in_windows(totals: list[int]) -> Callable[[Any], Any]:
+    """A function that counts in the state that Lambda passes on, and writes the count when the window ends."""
+
+    def handler(event: Any) -> Any:
+        state = event.get("state") or {}
+        state["count"] = state.get("count", 0) + len(event["Records"])
+        if event.get("isFinalInvokeForWindow"):
+            totals.append(state["count"])
+        return {"state": state}
+
+    return handler
+
+
+def test_a_batch_of_a_tumbling_window_is_refused_with_the_reason_and_nothing_is_invoked(app: App) -> None:
+    app.stream.records = [kinesis_record(str(number), b"x") for number in range(1, 5)]
+    give_up_on(app, 1, 3)
+    app.handler = counts_in_windows([])
+    app.functions.mappings = [mapping_of(TumblingWindowInSeconds=60)]
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
+    assert (execution.error, told(execution)["outcome"]) == ("RequestRefused", "refused")
+    assert "has a tumbling window (TumblingWindowInSeconds 60)" in told(execution)["reason"]
+    assert "set to.function to a function that processes the records without a window" in told(execution)["reason"]
+    assert (app.functions.invoked, len(app.gave_up.messages)) == ([], 1)
+
+
+def test_a_batch_of_a_window_may_go_to_a_function_without_one(app: App) -> None:
+    app.stream.records = [kinesis_record("1", b"x")]
+    give_up_on(app, 1, 1)
+    app.functions.mappings = [mapping_of(TumblingWindowInSeconds=60)]
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}}, to={"function": "recount"})
+    assert (counts(execution), app.functions.invoked) == ({"moved": 1, "records": 1}, ["recount"])
+
+
+def test_a_window_that_is_set_after_the_plan_was_made_ends_the_redrive_before_the_next_batch(app: App) -> None:
+    app.stream.records = [kinesis_record("1", b"x")]
+    give_up_on(app, 1, 1)
+
+    def set_window(_: int) -> None:
+        app.functions.mappings = [mapping_of(TumblingWindowInSeconds=60)]
+
+    app.before_slice = set_window
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
+    assert (execution.error, counts(execution)) == ("RedriveFailed", {"failed": 1, "remaining": 1})
+    assert "has a tumbling window" in told(execution)["reason"]
+    assert app.functions.invoked == []
+
+
+def test_a_filter_lets_a_batch_through_only_if_its_range_has_no_other_records(app: App) -> None:
+    app.functions.mappings = [mapping_of(FilterCriteria={"Filters": [{"Pattern": '{"data": {"kind": ["order"]}}'}]})]
+    app.stream.records = [kinesis_record(str(number), b"x") for number in range(1, 10)]
+    give_up_on(app, 1, 3)
+    give_up_on(app, 5, 8, size=2)
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
+    assert (execution.error, counts(execution)) == (
+        "RedriveFailed",
+        {"moved": 1, "failed": 1, "records": 3, "remaining": 1},
+    )
+    assert "nothing says which of the 4 records in the range it had left out" in told(execution)["reason"]
+    assert [len(each["Records"]) for each in app.functions.events] == [3]
+
+
+def test_a_dry_run_warns_of_a_filter(app: App) -> None:
+    app.functions.mappings = [mapping_of(KMSKeyArn="arn:aws:kms:eu-central-1:123456789012:key/1", FilterCriteria=None)]
+    give_up_on(app, 1, 3)
+    give_up_on(app, 4, 6)
+    [warning] = told(app.start(**{"from": {"queue": "orders-gave-up"}}))["report"]["warnings"]
+    uuid = app.functions.mappings[0]["UUID"]
+    assert warning == f"mapping {uuid} has a filter, and a batch of a range with other records fails"
+
+
+def test_a_batch_of_a_mapping_that_is_gone_needs_a_function_in_the_request(app: App) -> None:
+    app.stream.records = [kinesis_record("1", b"x")]
+    give_up_on(app, 1, 1)
+    app.functions.mappings = [mapping_of("arn:aws:lambda:eu-central-1:123456789012:function:others:live")]
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
+    assert execution.error == "RequestRefused"
+    assert "no mapping of arn:aws:kinesis:eu-central-1:123456789012:stream/orders invokes" in told(execution)["reason"]
+    assert app.functions.invoked == []
+
+
+def test_a_message_that_names_a_stream_without_mappings_to_list_is_refused(app: App) -> None:
+    give_up_on(app, 1, 1)
+    app.functions.listing_fails = refusal("InvalidParameterValueException", "Unrecognized event source")
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
+    assert execution.error == "RequestRefused"
+    assert "the mappings of arn:aws:kinesis" in told(execution)["reason"]
+    assert "are unknown: Unrecognized event source" in told(execution)["reason"]
 
 
 def test_what_has_expired_is_told_as_lost_and_never_as_delivered(app: App) -> None:

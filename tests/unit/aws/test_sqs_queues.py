@@ -235,8 +235,10 @@ def test_a_message_that_arrived_since_the_redrive_began_is_left_alone() -> None:
 
 def test_what_the_destination_refuses_stays_and_the_reason_is_told() -> None:
     world = World(lambda operation, number: operation == "send_message_batch" and number == 1)
-    world.sqs.put("dead", "a", "b", "c")
-    assert world.step() == MoveResult(done=True, moved=2, failed=1, reason="InternalError: try again")
+    moved, refused, also_moved = world.sqs.put("dead", "a", "b", "c")
+    step = world.step()
+    assert step == MoveResult(done=True, moved=2, failed=1, reason="InternalError: try again")
+    assert (step.gone, step.unmoved) == (frozenset({moved, also_moved}), frozenset({refused}))
     assert world.dead.bodies == ["b"]
     assert world.queues.count(url("dead")).visible == 1
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from headgate.aws.sqs_mover import DELETE_ATTEMPTS
 from headgate.aws.sqs_queues import Queues
+from headgate.aws.stream_mappings import StreamMappings
 from headgate.aws.stream_replay import StreamReplay
 from headgate.errors import RequestRefused
 from headgate.redrive.aftermath import Aftermath
@@ -40,10 +41,12 @@ class World:
         self.sqs = FakeSqs(self.clock)
         self.sqs.queue("orders-dead")
         self.sqs.queue("orders", dead_letters="orders-dead")
-        self.planner = RedrivePlanner(self.sqs, ACCOUNT, self.clock.time)
-        streams = StreamReplay(FakeStream(), FakeStream(), FakeFunctions(lambda _: None), self.clock, self.clock.sleep)
+        functions = FakeFunctions(lambda _: None)
+        mappings = StreamMappings(functions)
+        self.planner = RedrivePlanner(self.sqs, mappings, ACCOUNT, self.clock.time)
+        streams = StreamReplay(FakeStream(), FakeStream(), functions, self.clock, self.clock.sleep)
         queues = Queues(self.sqs, self.clock, self.clock.sleep)
-        self.redrive = Redrive(queues, streams, self.clock, self.clock.sleep, self.clock.time)
+        self.redrive = Redrive(queues, streams, mappings, self.clock, self.clock.sleep, self.clock.time)
 
     def plan(self, queue: str = "orders-dead", **fields: Any) -> RedrivePlan:
         return self.planner.plan(read_redrive({"from": {"queue": queue}, **fields}, "redrive-42"))[0]
@@ -184,10 +187,11 @@ def test_a_queue_of_work_that_is_named_by_mistake_is_refused_and_its_messages_ar
 ) -> None:
     # GIVEN the queue itself, and not its dead letters
     world.sqs.put("orders", "a")
-    assert world.refusal("orders", dryRun=False).startswith("to: orders is not the dead-letter queue of any queue")
+    assert world.refusal("orders", dryRun=False).endswith("name its dead-letter queue instead")
     assert world.sqs.queues["orders"].messages[0].receives == 0
-    # Where the request says that it holds batches, it is believed.
-    assert world.plan("orders", to={"function": "orders:6"}).way == "re-read"
+    # GIVEN a queue without a redrive policy: where the request says that it holds batches, it is believed.
+    world.sqs.queue("gave-up")
+    assert world.plan("gave-up", to={"function": "orders:6"}).way == "re-read"
 
 
 def test_a_queue_of_batches_that_is_empty_says_so(world: World) -> None:
@@ -217,15 +221,30 @@ def test_a_function_does_not_take_a_queues_messages(world: World) -> None:
     assert world.refusal(to={"function": "orders:6"}).startswith("to.function: is for batches of streams")
 
 
-def test_a_queue_with_a_redrive_policy_of_its_own_is_not_looked_at(world: World) -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"dryRun": False},
+        {"atMost": 5},
+        {"filter": {"reason": "x"}},
+        {"to": {"queue": "last-resort"}},
+        {"to": {"function": "orders:6"}},
+    ],
+    ids=str,
+)
+def test_a_queue_with_a_redrive_policy_of_its_own_is_refused_before_a_message_is_received(
+    world: World, fields: dict[str, Any]
+) -> None:
     world.sqs.queue("last-resort")
     world.sqs.queues["orders-dead"].dead_letters = "last-resort"
     world.sqs.queues["orders-dead"].max_receives = 1
     world.sqs.bury("orders", "a")
-    report = world.report()
-    assert (report["visible"], report["sample"]) == (1, [])
-    assert "moves a message away after 1 receives; the dry run has no sample" in report["warnings"][0]
-    assert "remove that policy" in world.refusal(filter={"reason": "x"})
+    told = world.refusal(**fields)
+    assert told.startswith(
+        "from.queue: orders-dead has a redrive policy of its own: SQS moves a message to last-resort"
+    )
+    assert "remove the policy (attribute RedrivePolicy)" in told
     assert [stored.receives for stored in world.sqs.queues["orders-dead"].messages] == [0]
 
 

@@ -568,6 +568,32 @@ class TestBatchesOfAStream:
         assert {version for version, _ in consumer.delivered} == {"7" if promoted else "6"}
         consumer.assert_as_before("7" if promoted else "6")
 
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_what_a_window_had_failed_on_goes_on_without_an_invocation_that_has_no_window(
+        self, consumer_of: Callable[..., Consumer], *, kept: bool
+    ) -> None:
+        settings = GIVES_UP | {"ParallelizationFactor": 1, "TumblingWindowInSeconds": 60}
+        consumer = consumer_of(STREAM, "split", **settings | ({"DestinationConfig": {"OnFailure": {}}} if kept else {}))
+        state = rolled_out(consumer, 10)
+        consumer.give_up(1, 2)
+        state = consumer.end(state, promoted=False)
+        assert consumer.delivered == []
+        told = (state["redriven"]["redelivered"], state["redriven"]["forwarded"], state["redriven"]["kept"])
+        assert told == ((0, 0, 1) if kept else (0, 1, 0))
+        assert len(consumer.bodies(consumer.own[0] if kept else consumer.team)) == 1
+
+    def test_a_batch_from_which_a_filter_had_left_out_records_goes_on_and_a_whole_one_is_replayed(
+        self, consumer_of: Callable[..., Consumer]
+    ) -> None:
+        consumer = consumer_of(STREAM, "split", **GIVES_UP, FilterCriteria={"Filters": [{"Pattern": "{}"}]})
+        state = rolled_out(consumer, 10)
+        consumer.give_up(1, 2)
+        consumer.give_up(4, 8, size=3)
+        state = consumer.end(state, promoted=False)
+        assert consumer.delivered == [("6", ["1", "2"])]
+        (body,) = consumer.bodies(consumer.team)
+        assert json.loads(body)["KinesisBatchInfo"]["startSequenceNumber"] == "4"
+
     def test_what_nobody_else_was_to_have_stays_and_the_report_says_so(
         self, consumer_of: Callable[..., Consumer]
     ) -> None:
@@ -662,6 +688,20 @@ def test_what_a_ramp_has_blocked_is_worked_off_before_the_limits_come_back(
     assert destination == {"DestinationConfig": DESTINATION}
     assert len(consumer.mapping.updates) > seen + 2
     consumer.assert_as_before("7" if promoted else "6")
+
+
+@pytest.mark.parametrize(("source", "mode"), [(QUEUE, "split"), (FIFO, "ramp")])
+def test_a_stack_name_as_long_as_lambda_allows_leaves_room_for_the_name_of_the_queue(
+    consumer_of: Callable[..., Consumer], source: str, mode: str
+) -> None:
+    consumer = consumer_of(source, mode, BatchSize=10)
+    stack = "team-checkout-production-headgate-eu-001-bcd"
+    consumer._services = consumer._services._replace(holding_prefix=f"{stack}-held-")
+    state = rolled_out(consumer, 10)
+    assert len(stack) == 44
+    assert consumer.sqs.queues[consumer.queue].dead_letters.startswith(f"{stack}-held-")
+    consumer.end(state, promoted=False)
+    assert not any(name.startswith(stack) for name in consumer.sqs.queues)
 
 
 @pytest.mark.parametrize("promoted", [True, False])

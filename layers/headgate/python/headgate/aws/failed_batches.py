@@ -31,6 +31,8 @@ class FailedBatch:
     """Why the mapping gave up."""
     error: str = ""
     """How the function failed; empty if it was not invoked."""
+    consumer: str = ""
+    """ARN of the stream's consumer with enhanced fan-out that the mapping reads with; empty if there is none."""
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -45,10 +47,12 @@ def batch_of(body: str) -> FailedBatch | None:
         kinesis = "KinesisBatchInfo" in record
         info = record["KinesisBatchInfo" if kinesis else "DDBStreamBatchInfo"]
         context, response = record["requestContext"], record.get("responseContext") or {}
+        # With enhanced fan-out, the mapping's source is a consumer of the stream.
+        source = str(info["streamArn"])
+        stream, is_consumer, _ = source.partition("/consumer/")
         return FailedBatch(
             kinesis=kinesis,
-            # With enhanced fan-out, the mapping's source is a consumer of the stream.
-            stream=str(info["streamArn"]).split("/consumer/")[0],
+            stream=stream,
             shard=str(info["shardId"]),
             start=_sequence(info["startSequenceNumber"]),
             end=_sequence(info["endSequenceNumber"]),
@@ -56,6 +60,7 @@ def batch_of(body: str) -> FailedBatch | None:
             function=str(context["functionArn"]),
             condition=str(context.get("condition") or ""),
             error=str(response.get("functionError") or ""),
+            consumer=source if is_consumer else "",
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None

@@ -133,6 +133,8 @@ class MessageMove:
         """Received messages that are not to be moved; hidden until the call ends."""
         self._stuck: list[Message] = []
         """Received messages that could not be moved."""
+        self._unmoved: set[str] = set()
+        """Ids of the stuck messages that were released."""
         self._done = False
         self._trouble = False
         self._reason = ""
@@ -146,6 +148,8 @@ class MessageMove:
             failed=len(self._failed),
             returned=len(self._returned),
             reason=self._reason,
+            gone=frozenset(self._gone),
+            unmoved=frozenset(self._unmoved - self._gone),
         )
 
     def run(self) -> None:
@@ -171,6 +175,7 @@ class MessageMove:
         """Release all received messages. A message that cannot be released becomes visible later."""
         self._release(self._aside, 0 if self._terms.fifo else min(self._terms.hold_seconds, MAX_HOLD_SECONDS))
         self._release(self._stuck, 0)
+        self._unmoved |= {message["MessageId"] for message in self._stuck}
         self._aside, self._stuck = [], []
 
     def _goes_on(self) -> bool:

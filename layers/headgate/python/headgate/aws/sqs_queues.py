@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate.aws.sqs_messages import PER_CALL, SYSTEM_ATTRIBUTES, WAIT_SECONDS
@@ -47,6 +48,10 @@ class MoveResult:
     """Messages that arrived after the redrive began and were left in the queue."""
     reason: str = ""
     """Why something failed; empty if nothing did."""
+    gone: frozenset[str] = field(default=frozenset(), compare=False)
+    """Ids of the messages that the destination has confirmed."""
+    unmoved: frozenset[str] = field(default=frozenset(), compare=False)
+    """Ids of the messages that were to be moved and are still in the queue."""
 
 
 class Queues:
@@ -81,6 +86,11 @@ class Queues:
         )
         attributes = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=list(names))["Attributes"]
         return Backlog(*(int(attributes.get(name, 0)) for name in names))
+
+    def redrive_policy(self, queue_url: str) -> dict[str, Any]:
+        """Return the redrive policy of a queue; empty if it has none."""
+        attributes = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["RedrivePolicy"])
+        return redrive_policy_in(attributes.get("Attributes", {}))
 
     def look(self, queue_url: str, count: int) -> list[Message]:
         """Return up to ten messages of a queue, usually the oldest, and make them visible again at once.
@@ -123,3 +133,9 @@ class Queues:
     def delete(self, queue_url: str, message: Message) -> None:
         """Delete a received message."""
         self.sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+
+
+def redrive_policy_in(attributes: dict[str, str]) -> dict[str, Any]:
+    """Return the redrive policy in the attributes of a queue; empty if it has none."""
+    policy: dict[str, Any] = json.loads(attributes.get("RedrivePolicy") or "{}")
+    return policy

@@ -52,7 +52,8 @@ class ReadRecords:
     """Records that were trimmed from the stream and cannot be delivered."""
     others: int = 0
     """Records in the range that are not part of the batch. With a parallelization factor above 1 or a filter, a batch
-    has only some records of its range, and it is unknown which. They are delivered a second time."""
+    has only some records of its range, and it is unknown which. They may be delivered a second time; see
+    ``stream_mappings`` for filters."""
 
 
 @dataclass(frozen=True)

@@ -169,10 +169,10 @@ def _refusal(error: ClientError, what: str) -> Exception:
 def _task_of_hook(detail: dict[str, Any], request: RolloutRequest, at: HookPosition) -> dict[str, Any]:
     """Return the task's request with an id, and with the environment that the machine cannot add."""
     environment = detail.get("environment", {}) | {"HEADGATE_TARGET": request.target.key}
-    return {"id": _task_id(request.id, at), **detail, "environment": environment}
+    return {"id": task_id_of(request.id, at), **detail, "environment": environment}
 
 
-def _task_id(rollout_id: str, at: HookPosition) -> str:
+def task_id_of(rollout_id: str, at: HookPosition) -> str:
     """Return the id of a hook's task, the same on each call. If it is too long, its end is replaced by a hash."""
     task_id = f"{rollout_id}/{at.stage}/{at.place}"
     if len(task_id) <= _MAX_ID_CHARACTERS:

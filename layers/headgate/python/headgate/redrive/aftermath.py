@@ -17,8 +17,8 @@ from headgate.aws.observability import logger
 from headgate.aws.sqs_move_tasks import MoveTasks
 from headgate.aws.sqs_queues import Queues
 from headgate.errors import RequestRefused, Transient
+from headgate.redrive.lookup import QueueLookup
 from headgate.redrive.plan import RedrivePlan
-from headgate.redrive.planner import RedrivePlanner
 from headgate.redrive.progress import SLICE_SECONDS, Progress
 from headgate.redrive.request import read_redrive
 from headgate.redrive.runner import CLOCK_SECONDS
@@ -59,7 +59,7 @@ class Aftermath:
         """Cancel the message move task of the execution. Return whether there was one, and the remaining messages."""
         try:
             request = read_redrive(json.loads(detail["input"] or "null"), default_id=detail["name"])
-            source = RedrivePlanner(self._sqs, self._account).find(request.source.queue, "from.queue")
+            source, _ = QueueLookup(self._sqs, self._account).find(request.source.queue, "from.queue")
         except RequestRefused as refusal:
             # The execution of a refused request starts nothing.
             logger.info("nothing to stop", execution=detail["executionArn"], reason=str(refusal))

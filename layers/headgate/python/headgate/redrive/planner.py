@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from headgate.aws.errors import is_denied, is_missing_queue, message_of
-from headgate.aws.sqs_queues import Backlog, Queues
+from headgate.aws.errors import code_of, is_denied, message_of
+from headgate.aws.failed_batches import batch_of
+from headgate.aws.sqs_queues import Backlog, Queues, redrive_policy_in
 from headgate.errors import RequestRefused
+from headgate.redrive.lookup import QueueLookup
+from headgate.redrive.origins import BatchOrigins
 from headgate.redrive.plan import Queue, RedrivePlan
-from headgate.redrive.policy import choose_way
-from headgate.redrive.sampling import count_reasons, holds_batches, sample_of
+from headgate.redrive.policy import choose_way, own_policy_fault
+from headgate.redrive.sampling import count_reasons, holds_batches, passes_filter, sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headgate.aws.sqs_messages import Message
+    from headgate.aws.stream_mappings import StreamMappings
     from headgate.redrive.request import RedriveRequest
 
 
@@ -27,7 +29,9 @@ ONE_SLICE = 1_000
 """Messages that one slice can easily receive."""
 
 MIN_PER_SECOND = 20
-_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]+")
+
+UNLISTABLE = ("InvalidParameterValueException", "ValidationException", "ResourceNotFoundException")
+"""Errors of Lambda for a stream that cannot have mappings. The stream's name comes from a message."""
 
 
 class RedrivePlanner:
@@ -37,14 +41,17 @@ class RedrivePlanner:
     ----------
     sqs
         boto3's client.
+    mappings
+        The mappings that batches of streams came from.
     account
         The account that queues must be in.
     """
 
-    def __init__(self, sqs: Any, account: str, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, sqs: Any, mappings: StreamMappings, account: str, now: Callable[[], float] = time.time) -> None:
         self._sqs = sqs
         self._queues = Queues(sqs)
-        self._account = account
+        self._lookup = QueueLookup(sqs, account)
+        self._mappings = mappings
         self._now = now
 
     def plan(self, request: RedriveRequest) -> tuple[RedrivePlan, dict[str, Any]]:
@@ -56,17 +63,21 @@ class RedrivePlanner:
             If it cannot be carried out.
         """
         began = self._now()
-        source, attributes = self._find(request.source.queue, "from.queue")
-        to = self.find(request.to.queue, "to.queue") if request.to and request.to.queue else None
+        source, attributes = self._lookup.find(request.source.queue, "from.queue")
+        serves = self._served_by(source)
+        if fault := own_policy_fault(source.name, redrive_policy_in(attributes)):
+            mistaken = "" if serves else "; if the queue is not for failed messages, name its dead-letter queue instead"
+            raise RequestRefused(f"from.queue: {fault}{mistaken}")
+        to = self._lookup.find(request.to.queue, "to.queue")[0] if request.to and request.to.queue else None
         counted = self._queues.count(source.url)
-        seen, warnings = self._look(request, source, attributes)
+        seen = self._queues.look(source.url, max(1, request.sample))
         way, why, destination = choose_way(
             request,
             source,
             to,
-            self._served_by(source),
+            serves,
             batches=holds_batches(seen),
-            empty=None if "RedrivePolicy" in attributes else not seen,
+            empty=not seen,
         )
         plan = RedrivePlan(
             id=request.id,
@@ -84,17 +95,8 @@ class RedrivePlanner:
             backlog=counted.total,
             hold_seconds=_hold_seconds(request, counted.total),
         )
+        warnings = self._check_batches(request, seen) if way == "re-read" else []
         return plan, self._report(request, counted, seen, warnings)
-
-    def find(self, queue: str, field: str) -> Queue:
-        """Find a queue by name, URL or ARN.
-
-        Raises
-        ------
-        RequestRefused
-            If there is none, or Headgate may not use it. The message names ``field``.
-        """
-        return self._find(queue, field)[0]
 
     def _report(
         self, request: RedriveRequest, counted: Backlog, seen: list[Message], warnings: list[str]
@@ -110,55 +112,34 @@ class RedrivePlanner:
             "warnings": warnings,
         }
 
-    def _look(
-        self, request: RedriveRequest, source: Queue, attributes: dict[str, str]
-    ) -> tuple[list[Message], list[str]]:
-        """Look at some messages, unless a receive could move them to another queue."""
-        policy = json.loads(attributes.get("RedrivePolicy", "{}"))
-        if not policy:
-            return self._queues.look(source.url, max(1, request.sample)), []
-        receives = policy.get("maxReceiveCount")
-        limit = f"{source.name} has its own redrive policy, which moves a message away after {receives} receives"
-        if request.filter:
-            raise RequestRefused(
-                f"filter: {limit}, and a filter receives every message; remove that policy during the redrive"
-            )
-        return [], [f"{limit}; the dry run has no sample"]
-
-    def _find(self, queue: str, field: str) -> tuple[Queue, dict[str, str]]:
-        """Find a queue and its attributes."""
-        name = queue.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
-        owner = (
-            queue.split(":")[4] if queue.startswith("arn:") else queue.split("/")[-2] if "/" in queue else self._account
-        )
-        if owner != self._account:
-            raise RequestRefused(f"{field}: is in account {owner}; this Headgate serves {self._account}")
-        try:
-            url = self._sqs.get_queue_url(QueueName=name)["QueueUrl"]
-            response = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn", "RedrivePolicy"])
-        except ClientError as error:
-            if not is_missing_queue(error) and not is_denied(error):
-                raise  # SQS did not say whether the queue exists: the machine tries again.
-            raise RequestRefused(f"{field}: {name}: {message_of(error)}") from None
-        found = response["Attributes"]["QueueArn"]
-        if (queue.startswith("arn:") and found != queue) or _region_in_url(queue) not in (None, found.split(":")[3]):
-            raise RequestRefused(f"{field}: {queue} is not {found}; check its Region")
-        return Queue(url=url, arn=found), response["Attributes"]
+    def _check_batches(self, request: RedriveRequest, seen: list[Message]) -> list[str]:
+        """Refuse batches of mappings that do what a redrive cannot do. Return warnings about the others."""
+        origins = BatchOrigins(self._mappings, request.to.function if request.to else None)
+        warnings: list[str] = []
+        for message in seen:
+            batch = batch_of(message["Body"])
+            if batch is None or not passes_filter(request.filter, message):
+                continue
+            try:
+                origin = origins.of(batch)
+            except ClientError as error:
+                if code_of(error) not in UNLISTABLE and not is_denied(error):
+                    raise
+                where = batch.consumer or batch.stream
+                raise RequestRefused(f"from.queue: the mappings of {where} are unknown: {message_of(error)}") from None
+            if origin.fault:
+                raise RequestRefused(f"from.queue: {origin.fault}")
+            filtering = [mapping.uuid for mapping in origin.mappings if mapping.filters]
+            warnings += [
+                f"mapping {uuid} has a filter, and a batch of a range with other records fails" for uuid in filtering
+            ]
+        return list(dict.fromkeys(warnings))
 
     def _served_by(self, source: Queue) -> list[Queue]:
         """Return the queues that a dead-letter queue serves. They are in its account and Region."""
         urls = self._sqs.list_dead_letter_source_queues(QueueUrl=source.url).get("queueUrls", [])
         prefix = source.arn.rsplit(":", 1)[0]
         return [Queue(url=url, arn=f"{prefix}:{url.rsplit('/', 1)[-1]}") for url in urls]
-
-
-def _region_in_url(queue: str) -> str | None:
-    """Return the Region in a queue's URL; None if there is none, as with custom hosts.
-
-    https://docs.aws.amazon.com/general/latest/gr/sqs-service.html lists the hosts.
-    """
-    host = queue.split("/")[2] if "://" in queue else ""
-    return next((label for label in host.split(".") if _REGION.fullmatch(label)), None)
 
 
 def _hold_seconds(request: RedriveRequest, backlog: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headgate.errors import RequestRefused
 
@@ -16,7 +16,7 @@ ENOUGH_MOVED = 20
 
 
 def choose_way(
-    request: RedriveRequest, source: Queue, to: Queue | None, serves: list[Queue], *, batches: bool, empty: bool | None
+    request: RedriveRequest, source: Queue, to: Queue | None, serves: list[Queue], *, batches: bool, empty: bool
 ) -> tuple[Way, str, Queue | None]:
     """Choose how messages are moved. Return the way, the reason and the queue, which is None if it is not one queue.
 
@@ -29,7 +29,7 @@ def choose_way(
     batches
         Whether the sampled messages are batches of streams.
     empty
-        Whether no message was found; None if no messages were received.
+        Whether no message was found.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def choose_way(
         If the messages cannot be moved.
     """
     if (request.to and request.to.function) or (to is None and batches) or (to is None and empty and not serves):
-        if not batches and empty is False:
+        if not batches and not empty:
             raise RequestRefused(
                 f"to.function: is for batches of streams that a mapping gave up on, and {source.name} has none; "
                 "set to.queue"
@@ -66,6 +66,34 @@ def _the_only_destination(source: Queue, serves: list[Queue], request: RedriveRe
         names = ", ".join(queue.name for queue in serves)
         raise RequestRefused(f"to: {source.name} serves {names}; with a filter or atMost, set to.queue to one of them")
     return None
+
+
+def own_policy_fault(queue: str, policy: dict[str, Any]) -> str:
+    """Return why messages cannot be redriven from a queue with this redrive policy; empty if it is empty.
+
+    Each way receives messages that it does not move: those that the filter leaves, that the destination refuses, that
+    arrived since, or only to see whether one is left. At the next receive SQS may move them to the dead-letter queue,
+    where they cannot be told from others. So a redrive could neither leave them in the queue nor account for them.
+    """
+    if not policy:
+        return ""
+    elsewhere = str(policy.get("deadLetterTargetArn", "")).rpartition(":")[2]
+    return (
+        f"{queue} has a redrive policy of its own: SQS moves a message to {elsewhere} after "
+        f"{policy.get('maxReceiveCount')} receives, and a redrive receives messages that it may have to leave; remove "
+        "the policy (attribute RedrivePolicy) during the redrive, and set it again afterwards"
+    )
+
+
+def unaccounted_fault(queue: str, progress: Progress) -> str:
+    """Return the fault if messages that could not be moved were neither moved since nor found again; else empty."""
+    if not progress.unmoved:
+        return ""
+    return (
+        f"{len(progress.unmoved)} messages could not be moved and were not found in {queue} again (such as "
+        f"{progress.unmoved[0]}): another consumer or redrive took them, they expired, or an interrupted slice moved "
+        "them; compare the queues"
+    )
 
 
 def arrivals(plan: RedrivePlan, progress: Progress, in_queue: int) -> int:

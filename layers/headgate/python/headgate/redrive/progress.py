@@ -22,6 +22,8 @@ class Progress(Wire):
     """Stream records that a function processed."""
     expired: int = 0
     """Stream records that the stream no longer holds."""
+    unmoved: tuple[str, ...] = ()
+    """Ids of the messages that an earlier slice received and could not move, and that none has moved since."""
     untouchable: int = 0
     """Messages that stay in the queue because all their records expired."""
     slices: int = 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from headgate.aws.sqs_move_tasks import MoveTasks
 from headgate.aws.sqs_mover import move_some
 from headgate.errors import RequestRefused
-from headgate.redrive.policy import ENOUGH_MOVED, arrivals, has_returned
+from headgate.redrive.policy import ENOUGH_MOVED, arrivals, has_returned, own_policy_fault, unaccounted_fault
 from headgate.redrive.progress import SLICE_SECONDS, Progress, SliceResult, because, with_troubles
 from headgate.redrive.sampling import passes_filter
 from headgate.redrive.stream_slice import StreamSlice
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headgate.aws.sqs_queues import Backlog, Queues
+    from headgate.aws.stream_mappings import StreamMappings
     from headgate.aws.stream_replay import StreamReplay
     from headgate.redrive.plan import RedrivePlan
     from headgate.redrive.request import StopIfReturned
@@ -31,6 +32,11 @@ CLOCK_SECONDS = 5
 
 MAX_POLL_SECONDS = 60
 MAX_TROUBLES = 3
+
+MAX_UNMOVED = 500
+"""Messages that could not be moved before the redrive ends. Their ids go from slice to slice, and a state's input is
+limited to 256 KiB: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html
+"""
 
 MAX_SLICES = 1_800
 """An execution has at most 25,000 events, and a slice takes about 12:
@@ -48,12 +54,14 @@ class Redrive:
         self,
         queues: Queues,
         streams: StreamReplay,
+        mappings: StreamMappings,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._queues = queues
         self._streams = streams
+        self._mappings = mappings
         self._clock = clock
         self._sleep = sleep
         self._now = now
@@ -66,6 +74,10 @@ class Redrive:
         has_ended
             Returns whether the execution of the redrive has been stopped.
         """
+        if fault := own_policy_fault(plan.source.name, self._queues.redrive_policy(plan.source.url)):
+            # Somebody has set it since the plan was made, or the earlier slice.
+            self.stop(plan)
+            return SliceResult(because(before, fault), "end", outcome="failed")
         move = {"move-task": self._by_task, "receive-and-send": self._one_by_one, "re-read": self._reread}[plan.way]
         done, now = move(plan, before.model_copy(update={"slices": before.slices + 1}))
         if plan.way == "move-task" and not done and has_ended():
@@ -80,6 +92,8 @@ class Redrive:
         now = now.model_copy(update={"idle": 0})
         if not done:
             return SliceResult(now, "again", self._pause(plan, now, left))
+        if not _has_moved_enough(plan, now) and (fault := unaccounted_fault(plan.source.name, now)):
+            return SliceResult(because(now, fault), "end", outcome="failed")
         if plan.stop_if_returned and now.moved and plan.way != "re-read":
             return SliceResult(now, "watch", plan.stop_if_returned.after_seconds)
         return SliceResult(now, "end")
@@ -140,6 +154,7 @@ class Redrive:
             arrived_before=plan.began,
             hold_seconds=plan.hold_seconds,
         )
+        unmoved = (set(now.unmoved) - step.gone) | step.unmoved
         # Held messages are received once; released ones are received again in the next slice.
         met_once = plan.hold_seconds > 0
         counted = now.model_copy(
@@ -148,13 +163,14 @@ class Redrive:
                 "skipped": now.skipped + step.skipped if met_once else max(now.skipped, step.skipped),
                 "returned": now.returned + step.returned if met_once else max(now.returned, step.returned),
                 "failed": step.failed,
+                "unmoved": tuple(sorted(unmoved)[: MAX_UNMOVED + 1]),
             }
         )
         counted = with_troubles(counted, step.reason, failed_only=bool(step.reason) and not step.moved)
         return step.done and not step.failed, counted
 
     def _reread(self, plan: RedrivePlan, now: Progress) -> tuple[bool, Progress]:
-        slice_ = StreamSlice(self._queues, self._streams, plan, now, self._clock, self._sleep)
+        slice_ = StreamSlice(self._queues, self._streams, self._mappings, plan, now, self._clock, self._sleep)
         try:
             slice_.run(self._clock() + SLICE_SECONDS)
         finally:
@@ -167,7 +183,7 @@ class Redrive:
             return SliceResult(because(now, _came_back(now, plan.stop_if_returned)), "end", outcome="returned")
         if plan.way == "re-read" and now.failed:
             return SliceResult(now, "end", outcome="failed")
-        if now.troubles >= MAX_TROUBLES:
+        if now.troubles >= MAX_TROUBLES or len(now.unmoved) > MAX_UNMOVED:
             return SliceResult(now, "end", outcome="failed")
         if now.slices >= MAX_SLICES:
             self.stop(plan)
@@ -179,7 +195,7 @@ class Redrive:
         self, plan: RedrivePlan, before: Progress, now: Progress, left: Backlog, *, done: bool
     ) -> bool:
         """Return whether the queue has messages that cannot be moved now, such as those of a slice that died."""
-        if plan.at_most is not None and now.moved >= plan.at_most:
+        if _has_moved_enough(plan, now):
             return False
         if not done:
             return plan.way == "move-task" and not left.visible and now.moved == before.moved and not now.troubles
@@ -201,6 +217,10 @@ class Redrive:
         if plan.way == "move-task":
             return max(2, min(MAX_POLL_SECONDS, 2 * now.slices, left.total // plan.per_second))
         return 1
+
+
+def _has_moved_enough(plan: RedrivePlan, now: Progress) -> bool:
+    return plan.at_most is not None and now.moved >= plan.at_most
 
 
 def _came_back(now: Progress, rule: StopIfReturned | None) -> str:

@@ -9,6 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from headgate.aws.failed_batches import batch_of
 from headgate.aws.stream_replay import NotReadableYet
+from headgate.redrive.origins import BatchOrigins
 from headgate.redrive.progress import SLICE_SECONDS, Progress, because, with_troubles
 from headgate.redrive.sampling import passes_filter
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from headgate.aws.failed_batches import FailedBatch
     from headgate.aws.sqs_messages import Message
     from headgate.aws.sqs_queues import Queues
+    from headgate.aws.stream_mappings import StreamMappings
     from headgate.aws.stream_replay import StreamReplay
     from headgate.redrive.plan import RedrivePlan
 
@@ -41,12 +43,14 @@ class StreamSlice:
         self,
         queues: Queues,
         streams: StreamReplay,
+        mappings: StreamMappings,
         plan: RedrivePlan,
         now: Progress,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
         self._queues, self._streams, self._plan = queues, streams, plan
+        self._origins = BatchOrigins(mappings, plan.function)
         self._clock, self._sleep = clock, sleep
         self._aside: list[Message] = []
         self._untried: list[Message] = []
@@ -103,6 +107,10 @@ class StreamSlice:
             self._leave(message)
             return
         try:
+            origin = self._origins.of(batch)
+            if origin.fault:
+                self._fail(batch, message, origin.fault)
+                return
             reading = self._streams.reread(batch, deadline=deadline + SLICE_SECONDS)
         except (NotReadableYet, ClientError, BotoCoreError) as error:
             self._fail(batch, message, str(error))
@@ -110,6 +118,9 @@ class StreamSlice:
         if not reading.records:
             # Its records are lost. The message stays as the only trace of it.
             self._leave(message, expired=reading.lost, untouchable=1)
+            return
+        if fault := origin.range_fault(reading):
+            self._fail(batch, message, fault)
             return
         function = self._plan.function or batch.function
         # An invocation that outlives this process would continue while later batches are delivered.

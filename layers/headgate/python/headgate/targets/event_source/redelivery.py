@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from headgate.aws.sqs_move_tasks import MoveTasks
+from headgate.aws.stream_mappings import stream_mapping
 from headgate.errors import TargetChanged
 from headgate.spec.target_state import Redriven
 from headgate.targets.event_source.mapping import modified_at
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_lambda.type_defs import EventSourceMappingConfigurationResponseTypeDef as MappingAnswer
 
+    from headgate.aws.stream_mappings import StreamMapping
     from headgate.targets.event_source.mapping import ConsumerMapping
     from headgate.targets.event_source.rollout_dlq import RolloutQueue
     from headgate.targets.event_source.settings import MappingSettings
@@ -157,21 +159,23 @@ class Redelivery:
 
     def _let_go_of_batches(self, state: SourceState, holding: RolloutQueue) -> TargetProgress[SourceState]:
         """Restore the mapping's settings, then give the failed batches to the version that serves now."""
-        if waits := self._give_mapping_back(state, holding):
+        mapping = self._mapping.settled(state)
+        if isinstance(mapping, Pending):
+            return mapping
+        if waits := self._give_mapping_back(state, holding, mapping):
             return waits
         if holding.phase != "restored":
             return Pending(self._restored(state, holding), f"{holding.name}: waiting for late failures")
-        return self._settles(state, holding) or self._redeliver_batches(state, holding)
+        return self._settles(state, holding) or self._redeliver_batches(state, holding, stream_mapping(mapping))
 
-    def _give_mapping_back(self, state: SourceState, holding: RolloutQueue) -> Pending[SourceState] | None:
+    def _give_mapping_back(
+        self, state: SourceState, holding: RolloutQueue, mapping: MappingAnswer
+    ) -> Pending[SourceState] | None:
         """Restore the mapping's settings. Return None when it has them, or the settings of somebody else.
 
         If somebody else has changed the mapping, that is recorded, and only the rollout's own queue is removed. In a
         ramp an error is raised instead, because most settings of the mapping are those of the ramp.
         """
-        mapping = self._mapping.settled(state)
-        if isinstance(mapping, Pending):
-            return mapping
         if holding.changed:
             return self._remove_rollout_queue(state, holding, mapping_settings_of(mapping, state.kind))
         try:
@@ -183,11 +187,13 @@ class Redelivery:
             return Pending(state.model_copy(update={"holding": holding}), f"{holding.name}: {changed}")
         return None if found == state.original else self._give_settings_back(state, mapping, found)
 
-    def _redeliver_batches(self, state: SourceState, holding: RolloutQueue) -> TargetProgress[SourceState]:
+    def _redeliver_batches(
+        self, state: SourceState, holding: RolloutQueue, mapping: StreamMapping
+    ) -> TargetProgress[SourceState]:
         """Give the failed batches to the version that serves now, and delete the queue when it is empty."""
         alias = state.known_alias
         function = state.function_with(alias.candidate if self._promoted else alias.stable)
-        consumer = RedeliveryResult(function, state.timeout_seconds, state.original.batch_size)
+        consumer = RedeliveryResult(function, state.timeout_seconds, state.original.batch_size, mapping)
         done, redriven = self._services.holdings.redeliver(
             holding, consumer, time.monotonic() + REDELIVERY_SLICE_SECONDS, state.redriven or Redriven()
         )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from headgate.aws.sqs_messages import Message
     from headgate.aws.sqs_queues import Queues
+    from headgate.aws.stream_mappings import StreamMapping
     from headgate.aws.stream_replay import StreamReplay
     from headgate.spec.target_state import Redriven
 
@@ -53,6 +54,13 @@ REDELIVERED_PER_SECOND = 50
 """Rate limit for moving messages, because the consumer also has its regular work."""
 
 ROLLOUT_TAG = "headgate:rollout"
+
+NAME_DIGEST_CHARACTERS = 24
+"""Characters of a rollout's hash in the name of its queue: 96 bits.
+
+SQS allows 80 characters. A stack name of 44, the longest with which Lambda accepts the functions' names, ``-held-`` and
+``.fifo`` take 55.
+"""
 
 
 QueuePhase = Literal["in-place", "overtaken", "restored"]
@@ -104,6 +112,8 @@ class RedeliveryResult(NamedTuple):
     batch_size: int
     """Batch size of the mapping. A batch's range may have more records: the mapping's filter or its parallelization
     factor had left some of them out of the batch."""
+    mapping: StreamMapping
+    """The mapping, which may do what a replay cannot do."""
 
 
 def rollout_queue_for(rollout_id: str, source_arn: str, replaces: str, *, prefix: str, fifo: bool) -> RolloutQueue:
@@ -113,7 +123,7 @@ def rollout_queue_for(rollout_id: str, source_arn: str, replaces: str, *, prefix
     largest maximum receive count that SQS allows.
     """
     _, partition, _, region, account, *_ = source_arn.split(":")
-    digest = hashlib.sha256(rollout_id.encode()).hexdigest()[:32]
+    digest = hashlib.sha256(rollout_id.encode()).hexdigest()[:NAME_DIGEST_CHARACTERS]
     name = f"{prefix}{digest}{'.fifo' if fifo else ''}"
     arn = f"arn:{partition}:sqs:{region}:{account}:{name}"
     return RolloutQueue(name=name, arn=arn, replaces=replaces, receives=MAX_RECEIVES if fifo else 0)
@@ -248,7 +258,8 @@ class RolloutQueues:
     ) -> tuple[bool, Redriven]:
         """Give the failed batches to a function, those of a shard in order.
 
-        What fails again goes to its original destination. A batch is deleted only after that.
+        What fails again goes to its original destination, as does a batch that cannot be replayed exactly. A batch is
+        deleted only after that.
 
         Parameters
         ----------
@@ -284,12 +295,14 @@ class RolloutQueues:
         redriven: Redriven,
     ) -> Redriven:
         batch = batch_of(message["Body"])
-        if batch is not None:
+        if batch is not None and not consumer.mapping.window_fault():
             try:
                 read = self._streams.reread(batch, deadline=deadline)
             except NotReadableYet:
                 self._queues.release(url, [message])
                 return redriven
+            if consumer.mapping.range_fault(read):
+                return self._pass_on(holding, url, message, redriven)
             until = time.monotonic() + max(1, CALL_SECONDS - consumer.timeout_seconds)
             delivered = self._streams.deliver(
                 consumer.function, read.records, batch_size=consumer.batch_size, deadline=until
@@ -308,9 +321,13 @@ class RolloutQueues:
             if read.records and not delivered.failures:
                 self._queues.delete(url, message)
                 return redriven
+        return self._pass_on(holding, url, message, redriven)
+
+    def _pass_on(self, holding: RolloutQueue, url: str, message: Message, redriven: Redriven) -> Redriven:
+        """Give a batch to its original destination, or keep it if there is none."""
         if not holding.replaces:
             return redriven.model_copy(update={"kept": redriven.kept + 1})
-        # Forward it unchanged: it names the whole batch, of which some records are processed now.
+        # Forward it unchanged: it names the whole batch, of which some records may be processed now.
         self._sqs.send_message(QueueUrl=self._queues.url(holding.replaces), MessageBody=message["Body"])
         self._queues.delete(url, message)
         return redriven.model_copy(update={"forwarded": redriven.forwarded + 1})

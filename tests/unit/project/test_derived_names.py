@@ -1,0 +1,151 @@
+"""Names and ids that are derived from others: none is longer than its service allows.
+
+The stack's name is the longest with which Lambda accepts every function's name; CloudFormation itself allows 128
+characters. It shortens the names that it makes up by itself, so only those in the template and in the code count.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from cfnlint.decode import cfn_yaml
+from pydantic import TypeAdapter
+
+from headgate.aws.arns import execution_arn, execution_name
+from headgate.aws.sqs_messages import LONGEST_DEDUPLICATION_ID, deduplication_id
+from headgate.ecs_tasks.tags import DEFINITION_TAG, EXECUTION_TAG, NUMBER_TAG, REQUEST_TAG
+from headgate.keys import alarm_pk, rollout_pk, shard_pk, target_pk
+from headgate.planning.hook_checks import HookPosition, task_id_of
+from headgate.spec.hooks import HookStage
+from headgate.targets.event_source.rollout_dlq import ROLLOUT_TAG, rollout_queue_for
+from statemachines.source.hooks import CHILD_NAME
+from tests.builders import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RESOURCES: dict[str, Any] = cfn_yaml.load(str(ROOT / "template.yaml"))["Resources"]
+
+LIMITS = {
+    # botocore's model allows an ARN here: https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html
+    ("AWS::Serverless::Function", "FunctionName"): 64,
+    ("AWS::Serverless::StateMachine", "Name"): 80,
+    ("AWS::Logs::LogGroup", "LogGroupName"): 512,
+    ("AWS::Events::EventBus", "Name"): 256,
+}
+"""How long a name in the template may be, by type and property."""
+
+DERIVED_SETTINGS = {"HOLDING_PREFIX", "ROLLOUT_MACHINE"}
+"""Environment variables that have the stack's name in them: a prefix, which ``CODE`` has, and an ARN."""
+
+STACK = "AWS::StackName"
+
+
+class Name(NamedTuple):
+    """A name that is derived, and how long it may be."""
+
+    text: str
+    limit: int
+
+
+def text_of(value: Any) -> str:
+    """The text of a Ref or Sub; empty for anything else."""
+    if not isinstance(value, dict):
+        return ""
+    text = value.get("Fn::Sub", "")
+    return f"${{{value['Ref']}}}" if "Ref" in value else text if isinstance(text, str) else ""
+
+
+def named_properties() -> Iterator[tuple[str, str, str, str]]:
+    """Each property that has the stack's name in it: logical id, type, property and text."""
+    for logical_id, resource in RESOURCES.items():
+        for name, value in resource["Properties"].items():
+            if STACK in text_of(value):
+                yield logical_id, resource["Type"], name, text_of(value)
+
+
+NAMED = list(named_properties())
+FUNCTION_NAMES = [
+    text for _, kind, name, text in NAMED if (kind, name) == ("AWS::Serverless::Function", "FunctionName")
+]
+LONGEST_STACK = "s" * (64 - max(len(text.replace(f"${{{STACK}}}", "")) for text in FUNCTION_NAMES))
+LONGEST_ID = "i" * 128
+LONGEST_NAME = "n" * 80
+"""Of an execution that somebody else names."""
+
+LONGEST_MACHINE = f"arn:aws-us-gov:states:us-gov-west-1:123456789012:stateMachine:{LONGEST_STACK}-ecs-task"
+QUEUE = "arn:aws-us-gov:sqs:us-gov-west-1:123456789012:orders"
+UUID = "14e0db71-5d35-4eb5-b481-8945cf9d10c2"
+
+
+def holding_queue(source: str, *, fifo: bool) -> str:
+    prefix = text_of(RESOURCES["EventSourceDriver"]["Properties"]["Environment"]["Variables"]["HOLDING_PREFIX"])
+    prefix = prefix.replace(f"${{{STACK}}}", LONGEST_STACK)
+    return rollout_queue_for(LONGEST_ID, source, "{}", prefix=prefix, fifo=fifo).name
+
+
+def child_name() -> str:
+    """The name of a hook's execution, with the highest index."""
+    [kept] = re.findall(r"\$substring\(\$states\.context\.Execution\.Name, 0, (\d+)\)", CHILD_NAME)
+    most: int = TypeAdapter(HookStage).json_schema()["maxItems"]
+    return f"{LONGEST_NAME[: int(kept)]}-{most - 1}"
+
+
+CODE = {
+    "a rollout's own queue": Name(holding_queue(QUEUE, fifo=False), 80),
+    "a rollout's own FIFO queue": Name(holding_queue(f"{QUEUE}.fifo", fifo=True), 80),
+    "the key of that queue's tag": Name(ROLLOUT_TAG, 128),
+    "the value of that queue's tag": Name(LONGEST_ID, 256),
+    "a rollout's execution": Name(execution_name(LONGEST_ID), 80),
+    "the execution of a hook that is a state machine": Name(child_name(), 80),
+    "the id of a hook's task": Name(task_id_of(LONGEST_ID, HookPosition("beforeTraffic", 49)), 128),
+    "the value of an ECS task's execution tag": Name(execution_arn(LONGEST_MACHINE, LONGEST_NAME), 256),
+    "the value of an ECS task's request tag": Name(LONGEST_ID, 256),
+    **{f"the tag {key}": Name(key, 128) for key in (DEFINITION_TAG, EXECUTION_TAG, NUMBER_TAG, REQUEST_TAG)},
+    "the deduplication id of a moved message": Name(deduplication_id("d" * 128, UUID), LONGEST_DEDUPLICATION_ID),
+    # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
+    "the key of a rollout's items": Name(rollout_pk(LONGEST_ID), 1024),
+    "the key of a target's items": Name(target_pk(f"lambda-alias/{'f' * 64}/{'a' * 128}"), 2048),
+    "the key of an alarm's items": Name(alarm_pk("a" * 255), 2048),
+    "the key of a shard's items": Name(shard_pk(f"stream/{'s' * 128}/shardId-{'0' * 12}"), 2048),
+}
+"""Every name and id that the code derives, for the longest of what it is derived from."""
+
+
+@pytest.mark.parametrize(("logical_id", "kind", "prop", "text"), NAMED, ids=lambda each: str(each)[:40])
+def test_a_name_in_the_template_fits_its_service(logical_id: str, kind: str, prop: str, text: str) -> None:
+    assert (kind, prop) in LIMITS, f"{logical_id}.{prop}: add how long it may be to LIMITS"
+    name = text.replace(f"${{{STACK}}}", LONGEST_STACK)
+    assert "${" not in name
+    assert len(name) <= LIMITS[kind, prop], f"{logical_id}.{prop}: {name} has {len(name)} characters"
+
+
+@pytest.mark.parametrize("what", CODE)
+def test_a_name_that_the_code_derives_fits_its_service(what: str) -> None:
+    text, limit = CODE[what]
+    assert len(text) <= limit, f"{what}: {text} has {len(text)} characters"
+
+
+def test_no_other_setting_of_a_function_has_the_stacks_name() -> None:
+    found = {
+        name
+        for resource in RESOURCES.values()
+        for name, value in resource["Properties"].get("Environment", {}).get("Variables", {}).items()
+        if STACK in text_of(value)
+    }
+    assert found == DERIVED_SETTINGS
+
+
+def test_the_documentation_names_the_longest_stack_name() -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text("utf-8")
+    assert f"a stack name of at most {len(LONGEST_STACK)} characters" in page
+
+
+def test_two_rollouts_have_two_queues_and_a_rollout_keeps_its_own() -> None:
+    names = [
+        rollout_queue_for(rollout_id, QUEUE, "{}", prefix="headgate-held-", fifo=False).name
+        for rollout_id in ("orders-1", "orders-2", "orders-1")
+    ]
+    assert names[0] == names[2] != names[1]
