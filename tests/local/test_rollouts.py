@@ -300,7 +300,9 @@ def test_a_state_machine_says_by_its_end_or_its_output_whether_it_agrees(headgat
     for said, rollout in rollouts.items():
         record = assert_invariants(headgate, rollout)
         assert record["status"] == ("rolled-back" if said else "succeeded")
-        assert record["reason"] == (f"hook {names[said]} of beforeTraffic {said}" if said else "")
+        assert record["reason"] == (
+            f"hook {names[said]} of beforeTraffic {said}" if said else "no step baked, so nothing was judged"
+        )
     # AND nothing runs on that is not waited for
     late = headgate.states.list_executions(stateMachineArn=machines["did not finish within 2 s"])
     assert [each["status"] for each in late["executions"]] == ["ABORTED"]
