@@ -178,12 +178,13 @@ class Intake:
         """Return the requested rollout. Raise RequestRefused if there is nothing to undo."""
         if not isinstance(asked, UndoRequest):
             return asked
+        # Read in this order: without a record of its own afterwards, this undo cannot be the last promotion.
+        last = self.locks.last_promoted(asked.target.key)
         known = self.table.rollout(asked.id)
         if known and known.request:
             # Delivered again: the promotion that it undid may no longer be the last one.
             return RolloutRequest.model_validate(known.request)
-        last = self.locks.last_promoted(asked.target.key)
-        return undo_rollout(asked, Promotion(last.id, last.stable) if last else None)
+        return undo_rollout(asked, Promotion(last.id, last.stable, last.undo_of) if last else None)
 
     def _refuse(self, message: RequestMessage, body: Any, reason: str) -> None:
         """Announce the refusal and send the message to the dead-letter queue, where its sender can find it."""
