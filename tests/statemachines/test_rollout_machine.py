@@ -832,7 +832,12 @@ def test_a_signal_after_the_end_changes_nothing(app: Rollouts, sent: str) -> Non
     app.run(app.request(guards={"alarms": [ALARM]}))
     before = app.items()
     SENT[sent][0](app)
-    assert app.items() == before
+    # THEN an operator is told so, and nothing else is written
+    new = [item for item in app.items() if item not in before]
+    assert len(app.items()) == len(before) + len(new)
+    told = [item["detail"]["reason"] for item in new if item["sk"].startswith("EVENT#")]
+    assert sorted(item["sk"].split("#")[0] for item in new) == ([] if sent == "alarm" else ["EVENT", "SIGNAL"])
+    assert all(reason.startswith("rolloutId: checkout-42 has ended: succeeded; ") for reason in told)
 
 
 def test_a_signal_while_the_bake_is_tried_again_ends_the_next_attempt(app: Rollouts) -> None:

@@ -512,6 +512,7 @@ REFUSALS: list[tuple[str, Any, str]] = [
         "hooks.beforeTraffic[0].timeoutSeconds: input should be a valid int",
     ),
     ("onBusy", "queue", "onBusy: input should be 'wait' or 'refuse' (given \"queue\")"),
+    ("onBusy", "Refse", "onBusy: input should be 'wait' or 'refuse'; did you mean refuse? (given \"Refse\")"),
     ("onbusy", "wait", "onbusy: is not a known field; did you mean onBusy?"),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
@@ -37,6 +38,8 @@ STARTED_BY_EXECUTION = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"
 
 https://docs.aws.amazon.com/step-functions/latest/dg/concepts-nested-workflows.html
 """
+
+_QUOTED = re.compile(r"'([^']*)'")
 
 MAX_FAULTS = 10
 """Faults that one error message lists."""
@@ -190,6 +193,9 @@ def _explain_one(fault: ErrorDetails, model: type[BaseModel]) -> str:
             fix = did_you_mean(str(fault["loc"][-1]), _names_beside(model, fault["loc"][:-1]))
             return f"{field}: is not a known field{fix} (given {given})"
     message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "literal_error" and isinstance(fault["input"], str):
+        close = _closest(fault["input"].lower(), _QUOTED.findall(fault["ctx"]["expected"]))
+        message += f"; did you mean {close}?" if close else ""
     return f"{field}: {message[:1].lower()}{message[1:]} (given {given})"
 
 
@@ -213,9 +219,14 @@ def _path_of(loc: Iterable[int | str]) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Suggest a fix for an unknown field name."""
-    close = get_close_matches(name[:64], known, n=1)
+    close = _closest(name, known)
     # An exact match belongs elsewhere: it is not misspelled.
-    return f"; did you mean {close[0]}?" if close and close[0] != name else "; remove it"
+    return f"; did you mean {close}?" if close and close != name else "; remove it"
+
+
+def _closest(text: str, known: Iterable[str]) -> str | None:
+    """Return the known text that is most like another, if any is."""
+    return next(iter(get_close_matches(text[:64], known, n=1)), None)
 
 
 def _names_beside(model: type[BaseModel], path: Iterable[int | str]) -> set[str]:
