@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from headgate.rollouts.signal_refusals import GivenSignal
 from tests.builders import (
@@ -20,13 +22,22 @@ from tests.builders import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headgate.rollouts.locks import Locks
     from headgate.rollouts.steps import Steps
     from headgate.rollouts.table import Table
     from headgate.spec.plan import Plan
     from tests.fakes.functions import Functions
     from tests.fakes.services import FakeStepFunctions
+from tests.fakes.functions import SETTINGS
 from tests.unit.functions.payloads import record_of, sent_now
+
+
+@pytest.fixture(autouse=True)
+def letters(refused_signals: Callable[[], list[Any]]) -> Callable[[], list[Any]]:
+    """Reads the dead letters; every refused signal becomes one."""
+    return refused_signals
 
 
 class TestSignaller:
@@ -171,7 +182,7 @@ class TestAnswers:
                 {"rolloutId": "checkout-42", "signal": "abrot"},
                 "signal: input should be 'promote', 'promote-fully', 'pause', 'resume' or 'abort'; did you mean abort?",
             ),
-            ({"rolloutId": "checkout-42", "signal": "RESUNE"}, "did you mean resume? (given"),
+            ({"rolloutId": "checkout-42", "signal": "RESUNE"}, 'did you mean resume? (given "RESUNE")'),
             ({"rolloutId": "checkout-42", "signal": 7}, "signal: input should be 'promote'"),
             ({"rolloutId": "checkout-42"}, "signal: is missing; add it"),
             ({"rolloutId": "checkout-42", "signal": "abort", "id": "a b"}, "id: must be 1 to 128 letters"),
@@ -183,13 +194,24 @@ class TestAnswers:
             ([], "the signal: must be a JSON object with rolloutId and signal"),
         ],
     )
-    def test_a_signal_that_means_nothing_is_answered_once(
-        self, table: Table, baking: str, deployed: Functions, machines: FakeStepFunctions, detail: Any, reason: str
+    def test_a_signal_that_means_nothing_is_answered_and_kept_once(
+        self,
+        table: Table,
+        baking: str,
+        deployed: Functions,
+        machines: FakeStepFunctions,
+        letters: Callable[[], list[Any]],
+        detail: Any,
+        reason: str,
     ) -> None:
+        payload = sent_now("rollout_signal") | {"detail": detail}
         for _ in range(2):
-            deployed.call("signaller", sent_now("rollout_signal") | {"detail": detail})
+            deployed.call("signaller", payload)
         ((_, told),) = refusals(table, detail)
         assert reason in told["reason"]
+        (letter,) = letters()
+        assert json.loads(letter["Body"]) == payload
+        assert letter["MessageAttributes"]["reason"]["StringValue"] == told["reason"]
         assert (told["signalId"], machines.woken) == (event("rollout_signal")["id"], {})
         assert told.get("signal") == (given if isinstance(given := dict(detail).get("signal"), str) else None)
 
@@ -218,7 +240,14 @@ class TestAnswers:
     @pytest.mark.parametrize("own_id", [True, False])
     @pytest.mark.parametrize("outcome", ["rolled-back", "succeeded"])
     def test_an_abort_that_has_worked_is_not_refused_when_it_arrives_again(
-        self, table: Table, locks: Locks, baking: str, deployed: Functions, outcome: str, own_id: bool
+        self,
+        table: Table,
+        locks: Locks,
+        baking: str,
+        deployed: Functions,
+        letters: Callable[[], list[Any]],
+        outcome: str,
+        own_id: bool,
     ) -> None:
         # GIVEN two aborts, of which the second repeats the first, and the end of the rollout
         first = sent_now("rollout_signal_abort", **({"id": "mine"} if own_id else {}))
@@ -231,7 +260,8 @@ class TestAnswers:
         # WHEN both are delivered again, the first by its sender as a new event
         for abort in (first, second, first | ({"id": "sent-again"} if own_id else {})):
             deployed.call("signaller", abort)
-        # THEN nothing is refused, and what became of each stands on record
+        # THEN nothing is refused or kept, and what became of each stands on record
+        assert letters() == []
         assert history(table, "checkout-42") == before
         assert list(record_of(table)["signals"]) == ["mine" if own_id else first["id"]]
         repeated = table.get("ROLLOUT#checkout-42", "SIGNAL#another-event") or {}
@@ -261,6 +291,25 @@ class TestAnswers:
         for _ in range(2):
             deployed.call("signaller", sent_now("rollout_signal_abort"))
         assert len(refusals(table, {"rolloutId": "checkout-42"})) == 1
+
+    def test_a_signal_that_cannot_be_kept_now_is_answered_when_it_is_delivered_again(
+        self, table: Table, deployed: Functions, monkeypatch: pytest.MonkeyPatch, letters: Callable[[], list[Any]]
+    ) -> None:
+        # GIVEN a queue that takes nothing
+        with monkeypatch.context() as patch:
+            patch.setenv("SIGNAL_DEAD_LETTERS", f"{SETTINGS['SIGNAL_DEAD_LETTERS']}-of-another-stack")
+            with pytest.raises(ClientError):
+                deployed.call("signaller", sent_now("rollout_signal_abort"))
+        # WHEN Lambda invokes again
+        deployed.call("signaller", sent_now("rollout_signal_abort"))
+        assert (len(letters()), len(refusals(table, {"rolloutId": "checkout-42"}))) == (1, 1)
+
+    def test_the_largest_signal_becomes_a_dead_letter(
+        self, table: Table, deployed: Functions, letters: Callable[[], list[Any]]
+    ) -> None:
+        deployed.call("signaller", sent_now("rollout_signal_abort", reason="x" * 1024 * 1024))
+        (letter,) = letters()
+        assert len(letter["Body"]) > 1_000_000
 
     def test_an_alarm_of_a_rollout_that_has_ended_is_not_answered(
         self, table: Table, deployed: Functions, dynamodb: Any

@@ -14,7 +14,7 @@ from headgate.wire import shown_value
 
 if TYPE_CHECKING:
     from headgate.rollouts.signal_inbox import SignalInbox
-    from headgate.rollouts.signal_refusals import SignalRefusals
+    from headgate.rollouts.signal_refusals import SignalLetters, SignalRefusals
     from headgate.rollouts.signaller import Signaller
     from headgate.rollouts.table import Table
     from headgate.spec.signal_models import RolloutSignal
@@ -47,11 +47,19 @@ class SignalEvents:
     An operator's signal that is refused is answered, an alarm is only logged: it may guard rollouts that have ended.
     """
 
-    def __init__(self, table: Table, inbox: SignalInbox, signaller: Signaller, refusals: SignalRefusals) -> None:
+    def __init__(
+        self,
+        table: Table,
+        inbox: SignalInbox,
+        signaller: Signaller,
+        refusals: SignalRefusals,
+        letters: SignalLetters,
+    ) -> None:
         self._table = table
         self._inbox = inbox
         self._signaller = signaller
         self._refusals = refusals
+        self.letters = letters
 
     def take_alarm(self, event: dict[str, Any]) -> None:
         """Send an alarm to each rollout that it guards and that began before the alarm fired."""
@@ -82,6 +90,8 @@ class SignalEvents:
             return
         shown = shown_value(event["detail"])
         logger.warning("signal refused", rollout_id=given.rollout_id, reason=reason, detail=shown)
+        # In this order: if the first call fails, Lambda invokes again and both are made.
+        self.letters.keep(event, reason)
         self._refusals.answer(given, reason)
 
     def _began_after(self, rollout_id: str, alarm: AlarmChange) -> bool:

@@ -1,21 +1,32 @@
-"""Refused signals: each is announced as ``Signal Refused`` and stays on record under its id, once.
+"""Refused signals: each is announced as ``Signal Refused``, stays on record under its id, and becomes a dead letter.
 
 The announcement goes through the outbox like any other event, also if there is no rollout with the id in the signal.
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate import keys
+from headgate.aws.dead_letters import LETTER_BYTES, reason_attribute
 from headgate.aws.dynamodb import WriteConflict
 from headgate.ids import is_rollout_id
 from headgate.rollouts.signal_inbox import BYTES_BY, cut_bytes
 from headgate.spec.signal_models import is_signal_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_sqs import SQSClient
+
+    from headgate.aws.settings import Environment
     from headgate.rollouts.record import RolloutRecord
     from headgate.rollouts.table import Table
+
+
+ATTRIBUTE_BYTES = 4096
+"""Room for the reason in a dead letter: 1,000 characters have at most 4,000 bytes."""
 
 
 class GivenSignal(NamedTuple):
@@ -54,7 +65,7 @@ def _text(value: object) -> str:
 
 
 class SignalRefusals:
-    """Answers refused signals."""
+    """Records and announces refused signals."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -92,3 +103,25 @@ def _accepted(record: RolloutRecord, given: GivenSignal) -> bool:
     if known := record.signals.get(given.id):
         return bool(known["signal"] == given.signal.lower())
     return given.id in record.heard
+
+
+class SignalLetters:
+    """The dead-letter queue of refused signals, which has an alarm.
+
+    Parameters
+    ----------
+    queues
+        Returns a boto3 client for SQS.
+    """
+
+    def __init__(self, queues: Callable[[], SQSClient], environment: Environment) -> None:
+        self.queues = queues
+        self._environment = environment
+
+    def keep(self, event: dict[str, Any], reason: str) -> None:
+        """Send a signal to the queue, with the reason as an attribute."""
+        self.queues().send_message(
+            QueueUrl=self._environment.signal_dead_letters,
+            MessageBody=json.dumps(event)[: LETTER_BYTES - ATTRIBUTE_BYTES],
+            MessageAttributes={"reason": reason_attribute(reason)},
+        )

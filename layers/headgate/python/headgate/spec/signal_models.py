@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeGuard
+from typing import Annotated, Literal, TypeGuard, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ValidationError
 
@@ -49,9 +49,12 @@ def is_signal_id(value: object) -> TypeGuard[str]:
     return is_rollout_id(value) and not value.startswith(JUDGE_PREFIXES)
 
 
-def _lower(value: object) -> object:
+OperatorSignal = Literal["promote", "promote-fully", "pause", "resume", "abort"]
+
+
+def _any_case(value: object) -> object:
     """Forgive capital letters: in lower case every signal is unambiguous."""
-    return value.lower() if isinstance(value, str) else value
+    return value.lower() if isinstance(value, str) and value.lower() in get_args(OperatorSignal) else value
 
 
 class RolloutSignal(Wire):
@@ -62,7 +65,7 @@ class RolloutSignal(Wire):
     event."""
     rollout_id: RolloutId
     """Id of the rollout."""
-    signal: Annotated[Literal["promote", "promote-fully", "pause", "resume", "abort"], BeforeValidator(_lower)]
+    signal: Annotated[OperatorSignal, BeforeValidator(_any_case)]
     """The signal. Capital letters are accepted too."""
     by: SignalText = "an operator"
     """Who sends the signal. The first 256 bytes are kept."""
