@@ -49,6 +49,7 @@ SETTINGS = {
     "ROLLOUT_MACHINE": "arn:aws:states:us-east-1:000000000000:stateMachine:headgate-rollout",
     "DEAD_LETTERS": "http://localhost/dead-letters",
     "FIFO_DEAD_LETTERS": "http://localhost/dead-letters.fifo",
+    "SIGNAL_DEAD_LETTERS": "http://localhost/signal-dead-letters",
     "UNDELIVERED": "http://localhost/undelivered",
     "DRIVERS": '{"lambda-alias": "arn:aws:lambda:us-east-1:000000000000:function:driver"}',
     "ACCOUNT": "000000000000",

@@ -169,7 +169,12 @@ def look(
 
 def history(table: Table, rollout_id: str) -> list[dict[str, Any]]:
     """Everything recorded of a rollout, in key order: EVENT, EVIDENCE, LOOK, ROLLOUT, STEP items."""
-    return list(table.query("pk = :pk", {":pk": f"ROLLOUT#{rollout_id}"}, ConsistentRead=True))
+    return items_at(table, f"ROLLOUT#{rollout_id}")
+
+
+def items_at(table: Table, pk: str) -> list[dict[str, Any]]:
+    """Every item with a partition key."""
+    return list(table.query("pk = :pk", {":pk": pk}, ConsistentRead=True))
 
 
 def announced(table: Table, rollout_id: str) -> list[tuple[str, dict[str, Any]]]:

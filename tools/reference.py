@@ -28,6 +28,7 @@ from pydantic import BaseModel
 
 from headgate import errors
 from headgate.events import EVENTS
+from tools.schemas import INCOMING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 TEMPLATE = ROOT / "template.yaml"
-
-INCOMING = ("Rollout Requested", "Rollout Signal", "Undo Requested", "Task Requested", "Redrive Requested")
 
 _BLOCK = re.compile(r"<!-- (?P<kind>[a-z-]+)(: (?P<names>[^\n]*?))? -->\n(?P<table>.*?)<!-- /(?P=kind) -->", re.DOTALL)
 _HEADING = re.compile(r"^#{1,6} (?P<text>.+)$", re.MULTILINE)

@@ -12,6 +12,9 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from headgate.events import EVENTS
 
+INCOMING = ("Rollout Requested", "Rollout Signal", "Undo Requested", "Task Requested", "Redrive Requested")
+"""Events that Headgate takes. Their id is optional."""
+
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 
 
@@ -25,7 +28,7 @@ class _Plain(GenerateJsonSchema):
 def schema_of(detail_type: str) -> dict[str, Any]:
     """Return the JSON Schema of the detail of an event."""
     schema = EVENTS[detail_type].model_json_schema(by_alias=True, schema_generator=_Plain)
-    if detail_type in ("Rollout Requested", "Undo Requested", "Task Requested", "Redrive Requested"):
+    if detail_type in INCOMING:
         # Optional: the default is the event's id or the execution's name.
         schema["required"] = [name for name in schema["required"] if name != "id"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": detail_type}

@@ -9,6 +9,7 @@ from headgate.aws.observability import logger
 from headgate.errors import RequestRefused
 from headgate.spec.plan import Plan
 from headgate.spec.request import RolloutRequest
+from headgate.spec.undo import Promotion, not_last
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -31,5 +32,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def refuse_stale_undo(request: RolloutRequest) -> None:
     """Refuse an undo if another rollout was promoted while it waited in line."""
-    if request.undo_of and (last := table.lock(request.target.key).last) != request.undo_of:
-        raise RequestRefused(f"rolloutId: {request.undo_of} is no longer the last promotion of this target; {last} is")
+    if not request.undo_of or table.lock(request.target.key).last == request.undo_of:
+        return
+    last = locks.last_promoted(request.target.key)
+    if last is None:
+        raise RequestRefused(
+            f"rolloutId: {request.undo_of} was not promoted last on {request.target.key}; to serve an earlier version, "
+            "request a rollout of it"
+        )
+    raise RequestRefused(not_last(request.undo_of, Promotion(last.id, last.stable, last.undo_of)))

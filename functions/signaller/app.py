@@ -1,4 +1,7 @@
-"""Signaller: writes an operator's signal or an alarm to the rollout's record, then ends its bake or pause."""
+"""Signaller: writes an operator's signal or an alarm to the rollout's record, then ends its bake or pause.
+
+A signal that means nothing is answered with a Signal Refused event.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 app = bootstrap.Application()
-signals = SignalEvents(app.table, app.inbox, app.signaller)
+signals = SignalEvents(app.table, app.inbox, app.signaller, app.signal_refusals, app.signal_letters)
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -30,6 +30,7 @@ SETTINGS = {
     "ROLLOUT_MACHINE": MACHINE,
     "DEAD_LETTERS": "https://sqs.eu-central-1.amazonaws.com/123456789012/dead-letters",
     "FIFO_DEAD_LETTERS": "https://sqs.eu-central-1.amazonaws.com/123456789012/dead-letters.fifo",
+    "SIGNAL_DEAD_LETTERS": "https://sqs.eu-central-1.amazonaws.com/123456789012/signal-dead-letters",
     "UNDELIVERED": "https://sqs.eu-central-1.amazonaws.com/123456789012/undelivered",
     "BUS": "headgate",
     "ACCOUNT": ACCOUNT,

@@ -489,8 +489,14 @@ def test_undo_long_after_a_promotion_puts_back_what_served_before(headgate: Head
     assert record["request"]["undoOf"] == last
     assert "Shift" not in headgate.entered(record)
     assert service.serving[:2] == ("2", {})
-    # AND an undo can be undone
-    record = assert_invariants(headgate, headgate.undo(service.target))
+    assert headgate.record(last)["undoneBy"] == undo
+    # AND asked for once more, it does not bring that version back
+    key = f"lambda-alias/{service.function}/live"
+    again = headgate.undo(service.target)
+    refused(headgate, again, f"rolloutId: is missing, and the last promotion on {key} is already an undo: {undo} took")
+    assert service.serving[:2] == ("2", {})
+    # AND by its name an undo can be undone
+    record = assert_invariants(headgate, headgate.undo(service.target, rolloutId=undo))
     assert (record["request"]["undoOf"], record["serving"]) == (undo, three)
 
 

@@ -153,6 +153,7 @@ _ENVIRONMENT = {
     "ROLLOUT_MACHINE": machine_arn(ROLLOUT),
     "BUS": "headgate",
     "DEAD_LETTERS": "dead-letters",
+    "SIGNAL_DEAD_LETTERS": "signal-dead-letters",
     "UNDELIVERED": "undelivered",
 }
 
@@ -497,6 +498,8 @@ class Rollouts:
         opening.enter_context(
             mock.patch.object(_modules["counter"], "notes", TelemetryNotes(cast("Any", _items), TABLE))
         )
+        letters = _modules["signaller"].signals.letters
+        opening.enter_context(mock.patch.object(letters, "queues", return_value=Client(self.outlets)))
         limits = TaskLimits(ACCOUNT, _ENVIRONMENT["TASK_ROLES"], "*", may_register=False)
         checks = HookChecks(
             cast("Any", self.functions),
@@ -609,10 +612,15 @@ class Rollouts:
         execution.wait()
         return execution
 
-    def signal(self, kind: str, rollout_id: str = "checkout-42", **fields: Any) -> None:
+    def signal(self, kind: str, rollout_id: str = "checkout-42", *, event_id: str | None = None, **fields: Any) -> None:
         """An operator's signal, as the bus delivers it."""
         detail = {"rolloutId": rollout_id, "signal": kind, "by": "ann", **fields}
-        event = {"id": str(uuid.uuid4()), "time": now_iso(), "detail-type": "Rollout Signal", "detail": detail}
+        event = {
+            "id": event_id or str(uuid.uuid4()),
+            "time": now_iso(),
+            "detail-type": "Rollout Signal",
+            "detail": detail,
+        }
         self._deliver("signaller", event)
 
     def alarm(self, state: str) -> None:

@@ -238,6 +238,14 @@ def paused_twice(app: Mortal) -> None:
     app.signal("promote")
 
 
+def misspelt(app: Mortal) -> None:
+    """An operator misspells an abort, and is told so."""
+    app.ask(app.request((10, LONG)))
+    app.wait_for("Bake")
+    app.signal("abrot", event_id="misspelt")
+    app.signal("ABORT")
+
+
 def aborted_before_its_pause(app: Mortal) -> None:
     """A candidate that failed is to wait at zero for an operator, who has decided already: the pauser ends that."""
     app.before("Pause", lambda: app.signal("abort"))
@@ -322,6 +330,7 @@ PLAYS: dict[str, Callable[[Mortal], None]] = {
         alarmed,
         aborted,
         paused_twice,
+        misspelt,
         aborted_before_its_pause,
         provisioned_and_promoted,
         provisioned_and_aborted,
@@ -341,6 +350,7 @@ ENDS = {
     "alarmed": {"checkout-42": "rolled-back"},
     "aborted": {"checkout-42": "rolled-back"},
     "paused_twice": {"checkout-42": "succeeded"},
+    "misspelt": {"checkout-42": "rolled-back"},
     "aborted_before_its_pause": {"checkout-42": "rolled-back"},
     "provisioned_and_promoted": {"checkout-42": "succeeded"},
     "provisioned_and_aborted": {"checkout-42": "rolled-back"},
@@ -368,7 +378,7 @@ EFFECTS = {
     "judge": {"update_item", "transact_write_items"},
     "pauser": {"update_item", "transact_write_items", "send_task_success"},
     "settler": {"transact_write_items", "start_execution"},
-    "signaller": {"update_item", "send_task_success"},
+    "signaller": {"update_item", "send_task_success", "send_message", "transact_write_items"},
     "counter": {"transact_write_items", "update_item", "put_item", "send_task_success", "send_message"},
     "publisher": {"put_events"},
     "warden": {"transact_write_items", "invoke", "start_execution"},

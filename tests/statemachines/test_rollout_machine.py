@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from botocore.exceptions import ClientError
 
+from headgate.aws.arns import execution_arn, execution_name
 from tests.builders import UNUSABLE_IDS, stored_lock
 from tests.fakes.consumers import UUID
 from tests.fakes.ecs import cause, container, detail
@@ -27,6 +28,7 @@ from tests.statemachines.rollouts import (
     Rollouts,
     assert_invariants,
     error,
+    machine_arn,
     parts,
     passed,
 )
@@ -864,7 +866,12 @@ def test_a_signal_after_the_end_changes_nothing(app: Rollouts, sent: str) -> Non
     app.run(app.request(guards={"alarms": [ALARM]}))
     before = app.items()
     SENT[sent][0](app)
-    assert app.items() == before
+    # THEN an operator is told so, and nothing else is written
+    new = [item for item in app.items() if item not in before]
+    assert len(app.items()) == len(before) + len(new)
+    told = [item["detail"]["reason"] for item in new if item["sk"].startswith("EVENT#")]
+    assert sorted(item["sk"].split("#")[0] for item in new) == ([] if sent == "alarm" else ["EVENT", "SIGNAL"])
+    assert all(reason.startswith("rolloutId: checkout-42 has ended: succeeded; ") for reason in told)
 
 
 def test_a_signal_while_the_bake_is_tried_again_ends_the_next_attempt(app: Rollouts) -> None:
@@ -1134,6 +1141,21 @@ def test_a_promotion_by_hand_is_not_undone(app: Rollouts) -> None:
     # THEN that position is not taken for its own
     assert execution.states()[-1] == "Stopped"
     assert app.functions.routing == (CANDIDATE, {})
+
+
+def test_of_two_undos_the_one_that_waited_does_not_bring_the_candidate_back(app: Rollouts) -> None:
+    # GIVEN a promotion that two people want undone at the same time
+    app.run(app.request(strategy="AllAtOnce"))
+    undo = app.request(strategy="AllAtOnce", candidate={"version": STABLE}, undoOf="checkout-42")
+    second = execution_arn(machine_arn(ROLLOUT), execution_name("undo-2"))
+    app.before("Promote", lambda: app.admit(undo | {"id": "undo-2"}, second), calls=range(2, 3))
+    assert app.run(undo | {"id": "undo-1"}).states()[-1] == "Promoted"
+    app.settle_down()
+    # THEN the second finds that the first has done it
+    assert app.record("undo-2")["status"] == "refused"
+    assert app.record("undo-2")["reason"].startswith("rolloutId: checkout-42 is already undone by undo-1; ")
+    assert app.record()["undoneBy"] == "undo-1"
+    assert app.functions.routing == (STABLE, {})
 
 
 # --- Several at once -------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ READS: dict[str, Callable[[Environment], Any]] = {
     "TASK_DEFINITIONS": lambda environment: environment.task_definitions,
     "REGISTER_TASK_DEFINITIONS": lambda environment: environment.may_register_task_definitions,
     "TASK_CLUSTERS": lambda environment: environment.task_clusters,
+    "SIGNAL_DEAD_LETTERS": lambda environment: environment.signal_dead_letters,
     "REQUESTS": lambda environment: environment.requests(fifo=False),
     "FIFO_REQUESTS": lambda environment: environment.requests(fifo=True),
     "DEAD_LETTERS": lambda environment: environment.dead_letters(fifo=False),

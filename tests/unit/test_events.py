@@ -13,7 +13,20 @@ import pytest
 from headgate.analysis.judge import Arm
 from headgate.analysis.verdict import Findings, Verdict
 from headgate.events import EVENTS
-from tests.builders import ROOT, announced, event, execution_of, ledger_of, pause, request_of, settle, signal_of, start
+from headgate.rollouts.signal_refusals import GivenSignal, SignalRefusals
+from tests.builders import (
+    ROOT,
+    announced,
+    event,
+    execution_of,
+    items_at,
+    ledger_of,
+    pause,
+    request_of,
+    settle,
+    signal_of,
+    start,
+)
 from tools import schemas
 
 if TYPE_CHECKING:
@@ -73,8 +86,8 @@ def test_every_event_that_a_rule_waits_for_has_a_model() -> None:
 def test_every_event_that_is_written_has_a_model() -> None:
     package = ROOT / "layers/headgate/python/headgate"
     sources = [path.read_text("utf-8") for path in sorted((package / "rollouts").glob("*.py"))]
-    written = set(re.findall(r'"((?:Rollout|Step|Verdict) [A-Z][A-Za-z ]+)"', "".join(sources)))
-    assert len(written) > 8
+    written = set(re.findall(r'"((?:Rollout|Step|Verdict|Signal) [A-Z][A-Za-z ]+)"', "".join(sources)))
+    assert len(written) > 9
     assert written <= set(EVENTS)
 
 
@@ -193,6 +206,15 @@ def test_what_the_outbox_says_of_each_refusal_is_what_the_models_say(table: Tabl
         detail = dict(announced(table, rollout_id))["Rollout Refused"]
         assert EVENTS["Rollout Refused"].model_validate(detail).to_wire() == detail
         assert is_valid("Rollout Refused", detail)
+
+
+@pytest.mark.parametrize("detail", [None, {"rolloutId": "x y"}, event("rollout_signal")["detail"]])
+def test_what_the_outbox_says_of_a_refused_signal_is_what_the_models_say(table: Table, detail: Any) -> None:
+    given = GivenSignal.of(event("rollout_signal") | {"detail": detail})
+    SignalRefusals(table).answer(given, "rolloutId: checkout-42 does not exist")
+    ((kind, told),) = ((item["detailType"], item["detail"]) for item in items_at(table, given.pk) if "detail" in item)
+    assert EVENTS[kind].model_validate(told).to_wire() == told
+    assert is_valid(kind, told)
 
 
 def imported_with(*modules: str) -> list[str]:

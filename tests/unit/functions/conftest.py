@@ -81,6 +81,18 @@ def dead_letters(aws: None, clients: dict[str, Any], monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture
+def refused_signals(aws: None, clients: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Any]]:
+    """Reads the dead letters of signals."""
+    sqs = clients["sqs"]
+    url = sqs.create_queue(QueueName="signal-dead-letters")["QueueUrl"]
+    monkeypatch.setenv("SIGNAL_DEAD_LETTERS", url)
+    answer = functools.partial(
+        sqs.receive_message, QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["reason"]
+    )
+    return lambda: answer().get("Messages", [])
+
+
+@pytest.fixture
 def running(table: Table, deployed: Functions) -> Plan:
     """The rollout checkout-42, started, as the payloads in events/ know it."""
     deployed.call("acquirer")

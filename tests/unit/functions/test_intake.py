@@ -15,12 +15,11 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from cfnlint.decode import cfn_yaml
 
+from headgate.aws.dead_letters import LETTER_BYTES, LETTER_REASON_CHARACTERS
 from headgate.aws.observability import logger
 from headgate.errors import RequestRefused
 from headgate.rollouts.executions import Executions
 from headgate.rollouts.intake import (
-    LETTER_BYTES,
-    LETTER_REASON_CHARACTERS,
     MAX_DELAY_SECONDS,
     dead_letter,
     delay_seconds,

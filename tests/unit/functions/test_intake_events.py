@@ -148,7 +148,7 @@ class TestUndo:
         deployed.call("intake", message(json.dumps(wish)))
         ((kind, detail),) = announced(table, "undo-checkout-42")
         assert kind == "Rollout Refused"
-        assert detail["reason"] == "rolloutId: checkout-41 was not promoted last; checkout-42 was"
+        assert detail["reason"].startswith("rolloutId: checkout-41 was not promoted last; checkout-42 was; ")
         assert (len(dead_letters()), machines.executions) == (1, {})
 
     @pytest.mark.parametrize(
@@ -171,12 +171,75 @@ class TestUndo:
     def test_its_end_says_what_it_has_taken_back_and_can_itself_be_taken_back(
         self, table: Table, locks: Locks, promoted: None, deployed: Functions, machines: FakeStepFunctions
     ) -> None:
-        deployed.call("intake", message(json.dumps(event("undo_requested"))))
-        state = event("settler")["state"] | {"stable": "7", "candidate": "6"}
-        ending = {"rolloutId": "undo-checkout-42", "execution": execution_of("undo-checkout-42"), "verdict": {}}
-        deployed.call("settler", event("settler") | ending | {"state": state, "epoch": 2})
+        undo_to_the_end(deployed)
         told = dict(announced(table, "undo-checkout-42"))["Rollout Undone"]
         assert told | {"at": ""} == event("rollout_undone")["detail"] | {"at": ""}
         last = locks.last_promoted(TARGET_KEY)
         assert last is not None
         assert (last.id, last.stable) == ("undo-checkout-42", "7")
+        assert record_of(table)["undoneBy"] == "undo-checkout-42"
+
+    def test_asked_for_once_more_it_does_not_bring_the_bad_version_back(
+        self, table: Table, promoted: None, deployed: Functions, machines: FakeStepFunctions, dead_letters: Any
+    ) -> None:
+        # GIVEN an undo that has ended
+        undo_to_the_end(deployed)
+        # WHEN somebody else asks for it too, without naming what is undone
+        wish = event("undo_requested")
+        wish["detail"] = {"target": TARGET}
+        deployed.call("intake", message(json.dumps(wish | {"id": "another-event"})))
+        # THEN that is refused, and kept
+        ((kind, detail),) = announced(table, "another-event")
+        assert kind == "Rollout Refused"
+        assert detail["reason"].startswith(
+            "rolloutId: is missing, and the last promotion on lambda-alias/checkout/live"
+        )
+        assert (len(dead_letters()), len(machines.executions)) == (1, 1)
+        # AND by its name it can be taken back
+        wish["detail"]["rolloutId"] = "undo-checkout-42"
+        deployed.call("intake", message(json.dumps(wish | {"id": "redo"})))
+        assert record_of(table, "redo")["request"]["candidate"] == {"version": "7"}
+
+    @pytest.mark.parametrize("named", [True, False])
+    def test_an_event_that_is_delivered_twice_acts_once(
+        self,
+        table: Table,
+        promoted: None,
+        deployed: Functions,
+        machines: FakeStepFunctions,
+        dead_letters: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        named: bool,
+    ) -> None:
+        wish = event("undo_requested")
+        del wish["detail"]["id"]
+        if not named:
+            del wish["detail"]["rolloutId"]
+        read, meanwhile = table.rollout, [wish]
+
+        def rollout(rollout_id: str) -> Any:
+            """Read a record, and have the other delivery come to its end before the answer."""
+            answer = read(rollout_id)
+            if rollout_id == wish["id"] and meanwhile:
+                undo_to_the_end(deployed, meanwhile.pop())
+            return answer
+
+        # GIVEN a delivery that does not find the undo on record, which another delivery then carries out
+        monkeypatch.setattr(deployed.module("intake").intake.table, "rollout", rollout)
+        deployed.call("intake", message(json.dumps(wish)))
+        # WHEN the event is delivered a third time
+        deployed.call("intake", message(json.dumps(wish)))
+        # THEN version 6 was put back once, and nothing was refused
+        assert [request["candidate"] for request in machines.executions.values()] == [{"version": "6"}]
+        assert [kind for kind, _ in announced(table, wish["id"])] == ["Rollout Undone"]
+        assert (dead_letters(), record_of(table, wish["id"])["status"]) == ([], "succeeded")
+
+
+def undo_to_the_end(deployed: Functions, wish: Any = None) -> None:
+    """Ask for the undo of checkout-42, and have its execution end as promoted."""
+    wish = wish or event("undo_requested")
+    deployed.call("intake", message(json.dumps(wish)))
+    rollout_id = wish["detail"].get("id", wish["id"])
+    state = event("settler")["state"] | {"stable": "7", "candidate": "6"}
+    ending = {"rolloutId": rollout_id, "execution": execution_of(rollout_id), "verdict": {}}
+    deployed.call("settler", event("settler") | ending | {"state": state, "epoch": 2})

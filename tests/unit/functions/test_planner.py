@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ConnectTimeoutError
 
+from headgate.analysis.telemetry_notes import TelemetryNotes
 from headgate.errors import RequestRefused
 from headgate.spec.plan import Plan
 from tests.builders import (
+    TABLE,
     TARGET,
     TARGET_KEY,
     event,
@@ -88,7 +90,7 @@ class TestPlanner:
         expected = {name: event("acquirer")[name] for name in ("request", "plan")}
         assert deployed.call("planner") == expected
 
-    def test_it_says_what_guards_a_request_that_names_nothing(self, deployed: Functions) -> None:
+    def test_it_says_what_guards_a_request_that_names_nothing(self, deployed: Functions, dynamodb: Any) -> None:
         asked = {"target": TARGET, "strategy": {"steps": [{"weight": 10, "bakeSeconds": 3}]}}
 
         def planned(**more: Any) -> Plan:
@@ -101,7 +103,7 @@ class TestPlanner:
         assert "nothing guards this rollout" in planned().warnings[0]
         assert planned(guards="none").warnings == []
         # GIVEN telemetry of it, THEN its errors are compared
-        deployed.module("counter").notes.note({TARGET_KEY})
+        TelemetryNotes(dynamodb, TABLE).note({TARGET_KEY})
         assert planned().guards.errors is not None
         assert planned().warnings == []
 

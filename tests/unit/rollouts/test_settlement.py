@@ -56,6 +56,38 @@ class TestEnding:
         assert not {"owner", "held"} & set(stored_lock(table, TARGET_KEY))
         assert stored_lock(table, TARGET_KEY).get("last") == ("a" if outcome == "succeeded" else None)
 
+    @pytest.mark.parametrize("outcome", ["succeeded", "rolled-back", "refused", "stopped"])
+    def test_an_undo_is_named_in_the_record_of_what_it_took_back(
+        self, table: Table, locks: Locks, outcome: Any
+    ) -> None:
+        start(locks, "a")
+        settle(locks, "a")
+        start(locks, "undo", undoOf="a")
+        settle(locks, "undo", outcome)
+        record = table.rollout("a")
+        assert record is not None
+        assert (record.status, record.undone_by) == ("succeeded", "undo" if outcome == "succeeded" else "")
+
+    def test_an_undo_ends_also_where_the_record_of_what_it_took_back_has_expired(
+        self, table: Table, locks: Locks, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # GIVEN a record that expires just after it was read
+        start(locks, "a")
+        settle(locks, "a")
+        start(locks, "undo", undoOf="a")
+        read = table.rollout
+
+        def rollout(rollout_id: str) -> Any:
+            record = read(rollout_id)
+            if rollout_id == "a":
+                dynamodb.delete_item(TableName=TABLE, Key={"pk": {"S": "ROLLOUT#a"}, "sk": {"S": "ROLLOUT"}})
+            return record
+
+        monkeypatch.setattr(table, "rollout", rollout)
+        settle(locks, "undo")
+        assert (status_of(table, "undo"), stored_rollout(table, "a")) == ("succeeded", None)
+        assert "owner" not in stored_lock(table, TARGET_KEY)
+
     def test_ending_again_changes_nothing_and_answers_the_same(self, table: Table, locks: Locks) -> None:
         start(locks, "a")
         admit(locks, "b")

@@ -378,15 +378,16 @@ class TestRoom:
             inbox.record_signal("checkout-42", kept.signal, kept)
         kept = held_by(table)["signals"]
         signals = {
-            f"{number:036d}": kept["alarm" if number < MAX_ALARMS else "promote-fully"] | {"id": f"{number:036d}"}
+            signal_id: kept["alarm" if number < MAX_ALARMS else "promote-fully"] | {"id": signal_id}
             for number in range(MAX_ALARMS + MAX_UNHEARD)
+            for signal_id in [f"{number:0128d}"]
         }
         # AND whatever else grows
         fields = {
             "request": request.ljust(MAX_REQUEST_CHARACTERS),
             "plan": text.ljust(110_000),
             "signals": signals,
-            "heard": [f"{number:036d}" for number in range(1000, 1000 + MAX_HEARD + MAX_UNHEARD)],
+            "heard": [f"{number:0128d}" for number in range(1000, 1000 + MAX_HEARD + MAX_UNHEARD)],
             "firing": alarms,
             "state": {"text": "s" * 50_000},
         }

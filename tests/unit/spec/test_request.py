@@ -521,6 +521,7 @@ REFUSALS: list[tuple[str, Any, str]] = [
         "hooks.beforeTraffic[0].timeoutSeconds: must be a whole number, without quotes",
     ),
     ("onBusy", "queue", "onBusy: must be 'wait' or 'refuse' (given \"queue\")"),
+    ("onBusy", "Refse", "onBusy: must be 'wait' or 'refuse'; did you mean refuse? (given \"Refse\")"),
     ("onbusy", "wait", "onbusy: is not a known field; did you mean onBusy?"),
 ]
 
@@ -604,8 +605,28 @@ class TestUndo:
 
     def test_something_else_that_was_promoted_since_is_left_alone(self) -> None:
         asked = read_undo({"target": TARGET, "rolloutId": "checkout-41"}, "e-1")
-        with pytest.raises(RequestRefused, match="checkout-41 was not promoted last; checkout-42 was"):
+        with pytest.raises(
+            RequestRefused, match=r"checkout-41 was not promoted last; checkout-42 was; .*give checkout"
+        ):
             undo_rollout(asked, self.LAST)
+
+    def test_an_undo_is_taken_back_only_by_name(self) -> None:
+        last = Promotion("undo-1", "7", undo_of="checkout-42")
+        why = (
+            "rolloutId: is missing, and the last promotion on lambda-alias/checkout/live is already an undo: undo-1 "
+            "took back checkout-42; to undo that undo, so that version 7 serves again, give undo-1"
+        )
+        with pytest.raises(RequestRefused, match=f"^{why}$"):
+            undo_rollout(read_undo({"target": TARGET}, "e-1"), last)
+        named = undo_rollout(read_undo({"target": TARGET, "rolloutId": "undo-1"}, "e-1"), last)
+        assert (named.undo_of, named.to_wire()["candidate"]) == ("undo-1", {"version": "7"})
+
+    def test_what_is_undone_already_is_not_undone_again(self) -> None:
+        asked = read_undo({"target": TARGET, "rolloutId": "checkout-42"}, "e-1")
+        with pytest.raises(
+            RequestRefused, match=r"^rolloutId: checkout-42 is already undone by undo-1; .*give undo-1$"
+        ):
+            undo_rollout(asked, Promotion("undo-1", "7", undo_of="checkout-42"))
 
     def test_there_may_be_nothing_to_undo(self) -> None:
         with pytest.raises(RequestRefused, match="nothing was promoted on lambda-alias/checkout/live, so there is"):

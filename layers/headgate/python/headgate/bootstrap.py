@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from headgate.rollouts.locks import Locks
     from headgate.rollouts.settlement import Settler
     from headgate.rollouts.signal_inbox import SignalInbox
+    from headgate.rollouts.signal_refusals import SignalLetters, SignalRefusals
     from headgate.rollouts.signaller import Signaller
     from headgate.rollouts.steps import Steps
     from headgate.rollouts.table import Table
@@ -109,6 +110,19 @@ class Application:
         from headgate.rollouts.signaller import Signaller
 
         return Signaller(self.inbox, self.client("stepfunctions"))
+
+    @cached_property
+    def signal_refusals(self) -> SignalRefusals:
+        from headgate.rollouts.signal_refusals import SignalRefusals
+
+        return SignalRefusals(self.table)
+
+    @cached_property
+    def signal_letters(self) -> SignalLetters:
+        from headgate.rollouts.signal_refusals import SignalLetters
+
+        # Most signals are accepted, and an abort must not wait for a client of SQS.
+        return SignalLetters(lambda: self.client("sqs"), self.environment)
 
     @cached_property
     def executions(self) -> Executions:

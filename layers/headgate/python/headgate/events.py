@@ -219,6 +219,27 @@ class RolloutUndone(RolloutEnded):
     """The revision that receives all traffic now."""
 
 
+class SignalRefused(Wire):
+    """An operator's signal changes nothing: it cannot be read, or does not apply to its rollout now."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    """Derived from the content: drop an event whose id you have seen."""
+    rollout_id: str | None = None
+    """The rollout's id. Missing if the signal names no valid one."""
+    at: Timestamp
+    """Time of the event."""
+    signal_id: str
+    """The signal's own id, else the id of its event."""
+    signal: str | None = None
+    """The signal as it was given. Missing if it is no text."""
+    by: str | None = None
+    """Who sent it, if the signal says so."""
+    reason: str
+    """Field, value and fix."""
+
+
 class TaskAttempt(Wire):
     """Result of one attempt of one ECS task."""
 
@@ -397,6 +418,7 @@ EVENTS: dict[str, type[Wire]] = {
     "Rollout Rolled Back": RolloutRolledBack,
     "Rollout Stopped": RolloutStopped,
     "Rollout Undone": RolloutUndone,
+    "Signal Refused": SignalRefused,
     "Task Requested": TaskRequest,
     "Task Ended": TaskEnded,
     "Redrive Requested": RedriveRequest,

@@ -25,6 +25,8 @@ WAIT_PREFIX = "WAIT#"
 
 _ROLLOUT, _TARGET, _ALARM, _SHARD, _PAUSE = "ROLLOUT#", "TARGET#", "ALARM#", "SHARD#", "PAUSE#"
 
+_SIGNAL = "SIGNAL#"
+
 
 def rollout_pk(rollout_id: str) -> str:
     """Partition key of all items of a rollout."""
@@ -69,6 +71,16 @@ def wait_sk(arrival: int) -> str:
 def event_sk(name: str) -> str:
     """Sort key of an entry of the outbox. The stream filter in the template uses its prefix."""
     return f"EVENT#{name}"
+
+
+def signal_pk(signal_id: str) -> str:
+    """Partition key of a signal that names no rollout."""
+    return f"{_SIGNAL}{signal_id}"
+
+
+def signal_sk(signal_id: str) -> str:
+    """Sort key of what became of a signal that its rollout's record does not hold."""
+    return f"{_SIGNAL}{signal_id}"
 
 
 def look_sk(version: int) -> str:

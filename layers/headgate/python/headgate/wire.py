@@ -39,6 +39,8 @@ STARTED_BY_EXECUTION = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"
 https://docs.aws.amazon.com/step-functions/latest/dg/concepts-nested-workflows.html
 """
 
+_QUOTED = re.compile(r"'([^']*)'")
+
 MAX_FAULTS = 10
 """Faults that one error message lists."""
 
@@ -227,10 +229,18 @@ def _message_of(fault: ErrorDetails) -> str:
             name: int(limit) if isinstance(limit, float) and limit.is_integer() else limit
             for name, limit in fault["ctx"].items()
         }
-        message = _BOUND_MESSAGES[kind].format(**limits)
+        message = _BOUND_MESSAGES[kind].format(**limits) + _closest_word(fault)
         return re.sub(r" 1 (item|character)s$", r" 1 \1", message)
     message = fault["msg"].removeprefix("Value error, ")
     return f"{message[:1].lower()}{message[1:]}"
+
+
+def _closest_word(fault: ErrorDetails) -> str:
+    """Suggest the nearest of the words that a field takes."""
+    if fault["type"] != "literal_error" or not isinstance(fault["input"], str):
+        return ""
+    close = _closest(fault["input"].lower(), _QUOTED.findall(fault["ctx"]["expected"]))
+    return f"; did you mean {close}?" if close else ""
 
 
 def _is_number(text: object) -> bool:
@@ -257,9 +267,14 @@ def _path_of(loc: Iterable[int | str]) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Suggest a fix for an unknown field name."""
-    close = get_close_matches(name[:64], known, n=1)
+    close = _closest(name, known)
     # An exact match belongs elsewhere: it is not misspelled.
-    return f"; did you mean {close[0]}?" if close and close[0] != name else "; remove it"
+    return f"; did you mean {close}?" if close and close != name else "; remove it"
+
+
+def _closest(text: str, known: Iterable[str]) -> str | None:
+    """Return the known text that is most like another, if any is."""
+    return next(iter(get_close_matches(text[:64], known, n=1)), None)
 
 
 def _names_beside(model: type[BaseModel], path: Iterable[int | str]) -> set[str]:

@@ -104,6 +104,11 @@ class Environment:
         """Pattern for the names of the clusters that tasks may run on."""
         return setting("TASK_CLUSTERS")
 
+    @property
+    def signal_dead_letters(self) -> str:
+        """URL of the queue of refused signals."""
+        return setting("SIGNAL_DEAD_LETTERS")
+
     def requests(self, *, fifo: bool) -> str:
         """Return the URL of a request queue."""
         return setting("FIFO_REQUESTS" if fifo else "REQUESTS")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
+from headgate.aws.dead_letters import LETTER_ATTRIBUTES, LETTER_BYTES, reason_attribute
 from headgate.aws.observability import logger
 from headgate.errors import RequestRefused
 from headgate.ids import is_rollout_id
@@ -35,17 +35,8 @@ MAX_MESSAGE_BYTES = 100_000
 """Maximum size of a request. Together with its plan it must fit into the machine's payloads of 262,144 bytes
 (https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html). A message may have 1 MiB."""
 
-LETTER_REASON_CHARACTERS = 1000
-"""Characters of the reason in a dead letter."""
-
 REQUEST_EVENTS = ("Rollout Requested", "Undo Requested")
 """Events that request a rollout. Other events do not belong in these queues."""
-
-LETTER_BYTES, LETTER_ATTRIBUTES = 1024 * 1024, 10
-"""Maximum bytes of a message including attributes, and maximum number of attributes.
-
-https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
-"""
 
 VISIBILITY_ENTRIES = 10
 """Maximum entries per call of ChangeMessageVisibilityBatch.
@@ -68,9 +59,6 @@ START_DELIVERIES = 3
 SQS counts a delivery without time for the start like one whose start was throttled. The only cost is the wait for the
 next sweep, at most a minute.
 """
-
-_INVALID_CHARACTERS = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html"""
 
 
 def is_fifo(message: RequestMessage) -> bool:
@@ -178,12 +166,13 @@ class Intake:
         """Return the requested rollout. Raise RequestRefused if there is nothing to undo."""
         if not isinstance(asked, UndoRequest):
             return asked
+        # Read in this order: without a record of its own afterwards, this undo cannot be the last promotion.
+        last = self.locks.last_promoted(asked.target.key)
         known = self.table.rollout(asked.id)
         if known and known.request:
             # Delivered again: the promotion that it undid may no longer be the last one.
             return RolloutRequest.model_validate(known.request)
-        last = self.locks.last_promoted(asked.target.key)
-        return undo_rollout(asked, Promotion(last.id, last.stable) if last else None)
+        return undo_rollout(asked, Promotion(last.id, last.stable, last.undo_of) if last else None)
 
     def _refuse(self, message: RequestMessage, body: Any, reason: str) -> None:
         """Announce the refusal and send the message to the dead-letter queue, where its sender can find it."""
@@ -324,13 +313,11 @@ def dead_letter(message: RequestMessage, reason: str) -> dict[str, Any]:
 
 def _letter_attributes(message: RequestMessage, reason: str) -> dict[str, Any]:
     """Return the attributes of a dead letter, the reason first; none if the body leaves no room."""
-    text = _INVALID_CHARACTERS.sub("\ufffd", reason[:LETTER_REASON_CHARACTERS])
-    reason_attribute = {"DataType": "String", "StringValue": text}
     given = {name: _letter_attribute(value) for name, value in message.get("messageAttributes", {}).items()}
     room = LETTER_BYTES - len(message["body"].encode())
     kept: dict[str, Any] = {}
     for name, value in (
-        {"reason": reason_attribute} | {name: given[name] for name in given if name != "reason"}
+        {"reason": reason_attribute(reason)} | {name: given[name] for name in given if name != "reason"}
     ).items():
         room -= sum(len(part if isinstance(part, bytes) else part.encode()) for part in (name, *value.values()))
         if room < 0 or len(kept) == LETTER_ATTRIBUTES:

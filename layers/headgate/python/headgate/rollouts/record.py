@@ -93,6 +93,8 @@ class RolloutRecord(NamedTuple):
     stable: str = ""
     candidate: str = ""
     redriven: dict[str, Any] | None = None
+    undone_by: str = ""
+    """Id of the rollout that undid this one."""
 
     @classmethod
     def of(cls, item: Mapping[str, Any]) -> RolloutRecord:
@@ -106,6 +108,11 @@ class RolloutRecord(NamedTuple):
     def owns_lock(self) -> bool:
         """True if the rollout owns its target's lock: it neither waits in line nor has ended."""
         return self.status in ("accepted", "running")
+
+    @property
+    def undo_of(self) -> str | None:
+        """Id of the rollout that this one undoes, if it is an undo."""
+        return self.request.get("undoOf")
 
     @property
     def has_ended(self) -> bool:

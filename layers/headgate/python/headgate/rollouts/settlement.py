@@ -162,7 +162,7 @@ class Settler:
 
     def _end(self, record: RolloutRecord, outcome: TerminalStatus, fields: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the writes that close a rollout's record and announce its end."""
-        undo_of = record.request.get("undoOf")
+        undo_of = record.undo_of
         announced_as = "Rollout Undone" if undo_of and outcome == "succeeded" else ANNOUNCED_AS[outcome]
         detail = {"target": record.target_key, **({"undoOf": undo_of} if undo_of else {}), **fields}
         guarded = (keys.alarm_pk(alarm) for alarm in set(record.plan.get("guards", {}).get("alarms", [])))
@@ -188,7 +188,14 @@ class Settler:
             self._table.put_event(record.id, announced_as, "ended", detail),
             *(self._table.drop(alarm, keys.rollout_pk(record.id)) for alarm in guarded),
             *through,
+            *(self._mark_undone(record) if outcome == "succeeded" else ()),
         ]
+
+    def _mark_undone(self, undo: RolloutRecord) -> Iterator[dict[str, Any]]:
+        """Yield the write that names an undo in the record of the rollout that it took back."""
+        # The record may have expired meanwhile.
+        if undo.undo_of and self._table.rollout(undo.undo_of):
+            yield self._table.update_rollout(undo.undo_of, {"undoneBy": undo.id})
 
     def _hand_over(self, lock: TargetLock, place: dict[str, Any], following: RolloutRecord) -> list[dict[str, Any]]:
         """Return the writes that pass a lock to a request in line.

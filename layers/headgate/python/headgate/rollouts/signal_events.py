@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from headgate.aws.observability import logger
 from headgate.errors import RequestRefused, SignalRefused
 from headgate.rollouts.isolation import isolated
+from headgate.rollouts.signal_refusals import GivenSignal
 from headgate.spec.signal_models import read_signal
 from headgate.wire import shown_value
 
 if TYPE_CHECKING:
     from headgate.rollouts.signal_inbox import SignalInbox
+    from headgate.rollouts.signal_refusals import SignalLetters, SignalRefusals
     from headgate.rollouts.signaller import Signaller
     from headgate.rollouts.table import Table
-    from headgate.spec.signals import SignalKind
+    from headgate.spec.signal_models import RolloutSignal
 
 
 STALE_SECONDS = 300
@@ -40,12 +42,24 @@ def read_alarm(event: dict[str, Any]) -> AlarmChange:
 
 
 class SignalEvents:
-    """Handles events that end a bake or a pause. Refused signals are logged, because a retry would not help."""
+    """Handles events that end a bake or a pause. A retry of a refused signal would not help.
 
-    def __init__(self, table: Table, inbox: SignalInbox, signaller: Signaller) -> None:
+    An operator's signal that is refused is answered, an alarm is only logged: it may guard rollouts that have ended.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        inbox: SignalInbox,
+        signaller: Signaller,
+        refusals: SignalRefusals,
+        letters: SignalLetters,
+    ) -> None:
         self._table = table
         self._inbox = inbox
         self._signaller = signaller
+        self._refusals = refusals
+        self.letters = letters
 
     def take_alarm(self, event: dict[str, Any]) -> None:
         """Send an alarm to each rollout that it guards and that began before the alarm fired."""
@@ -54,20 +68,31 @@ class SignalEvents:
             for rollout_id in self._inbox.rollouts_guarded_by(alarm.name):
                 with trying(rollout_id, "an alarm could not be sent to a rollout"):
                     if not self._began_after(rollout_id, alarm):
-                        self._send(rollout_id, event["id"], "alarm", alarm.name, alarm.reason)
+                        self._send_alarm(rollout_id, event["id"], alarm)
 
     def take_signal(self, event: dict[str, Any]) -> None:
         """Send the signal of an operator."""
         try:
-            request = read_signal(event["detail"])
-        except RequestRefused as refusal:
-            logger.warning("signal refused", reason=str(refusal), detail=shown_value(event["detail"]))
+            signal = read_signal(event["detail"])
+            _refuse_stale_promote(signal, event)
+            signal_id = signal.id or event["id"]
+            self._signaller.send(signal.rollout_id, signal_id, signal.signal, by=signal.by, reason=signal.reason)
+        except (RequestRefused, SignalRefused) as refusal:
+            self._refuse(event, str(refusal))
+        else:
+            logger.info("signal recorded", rollout_id=signal.rollout_id, signal=signal.signal, by=signal.by)
+
+    def _refuse(self, event: dict[str, Any], reason: str) -> None:
+        """Answer a refused signal. One that was delivered again has its answer, or has worked, and changes nothing."""
+        given = GivenSignal.of(event)
+        if self._refusals.is_answered(given):
+            logger.info("signal delivered again", rollout_id=given.rollout_id, signal_id=given.id)
             return
-        if request.signal == "promote" and _age_of(event) > STALE_SECONDS:
-            reason = "the promote is too old and was meant for an earlier step"
-            logger.warning("signal refused", rollout_id=request.rollout_id, reason=reason, by=request.by)
-            return
-        self._send(request.rollout_id, event["id"], request.signal, request.by, request.reason)
+        shown = shown_value(event["detail"])
+        logger.warning("signal refused", rollout_id=given.rollout_id, reason=reason, detail=shown)
+        # In this order: if the first call fails, Lambda invokes again and both are made.
+        self.letters.keep(event, reason)
+        self._refusals.answer(given, reason)
 
     def _began_after(self, rollout_id: str, alarm: AlarmChange) -> bool:
         """Return whether a rollout began after its alarm fired. Such an event was delayed; the plan has the alarm."""
@@ -75,13 +100,22 @@ class SignalEvents:
         created_at = record.created_at if record else ""
         return datetime.fromisoformat(alarm.at) < datetime.fromisoformat(created_at or alarm.at)
 
-    def _send(self, rollout_id: str, signal_id: str, kind: SignalKind, by: str, reason: str) -> None:
+    def _send_alarm(self, rollout_id: str, signal_id: str, alarm: AlarmChange) -> None:
         try:
-            self._signaller.send(rollout_id, signal_id, kind, by=by, reason=reason)
+            self._signaller.send(rollout_id, signal_id, "alarm", by=alarm.name, reason=alarm.reason)
         except SignalRefused as refusal:
-            logger.warning("signal refused", rollout_id=rollout_id, signal=kind, by=by, reason=str(refusal))
+            logger.warning("signal refused", rollout_id=rollout_id, signal="alarm", by=alarm.name, reason=str(refusal))
         else:
-            logger.info("signal recorded", rollout_id=rollout_id, signal=kind, by=by)
+            logger.info("signal recorded", rollout_id=rollout_id, signal="alarm", by=alarm.name)
+
+
+def _refuse_stale_promote(signal: RolloutSignal, event: dict[str, Any]) -> None:
+    """Refuse a promote that was delivered too late for its step."""
+    if signal.signal == "promote" and (age := _age_of(event)) > STALE_SECONDS:
+        raise SignalRefused(
+            f"signal: promote is too old and was meant for an earlier step; send it again if it still applies "
+            f"(sent {age:.0f} s ago; the limit is {STALE_SECONDS} s)"
+        )
 
 
 def _age_of(event: dict[str, Any]) -> float:

@@ -7,6 +7,7 @@ and the oldest handled signals are removed. There is always room for an abort.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -73,9 +74,11 @@ class SignalInbox:
             raise SignalRefused(f"rolloutId: {rollout_id} {what}; only a running or waiting rollout accepts signals")
         if record.phase not in HEARD_IN[signal.signal]:
             raise SignalRefused(f"signal: {signal.signal} is not possible while rollout {rollout_id} is {record.phase}")
+        _refuse_another_signal_with_its_id(record, signal_id, signal)
         if signal_id in record.heard:
             return None  # It was delivered again.
         if known := _same_signal_in(record, signal):
+            self._record_repetition(record, signal_id, signal, known)
             return _token_to_wake(record, known)
         _refuse_beyond_room(record, signal)
         try:
@@ -84,6 +87,16 @@ class SignalInbox:
             if is_unmet(error):
                 raise WriteConflict from None
             raise
+
+    def _record_repetition(self, record: RolloutRecord, signal_id: str, signal: Signal, known: str) -> None:
+        """Record that an operator's signal repeats another one. Its own item leaves the room in the record as it is."""
+        if signal_id == known or signal.signal not in (*_OPERATOR_KINDS, "abort"):
+            return
+        told = {"signal": signal.signal, "by": _shortened(signal).by}
+        why = f"signal {known} has the same effect and was not handled yet"
+        repetition = {**told, "outcome": "repeated", "why": why}
+        with suppress(WriteConflict):  # It was delivered again.
+            self._table.transact(self._table.put_signal(keys.rollout_pk(record.id), signal_id, repetition))
 
     def _write(self, signal_id: str, signal: Signal, read: RolloutRecord) -> RolloutRecord:
         """Add a signal to the record if status, step and phase have not changed since they were read."""
@@ -123,6 +136,16 @@ class SignalInbox:
 
 _OPERATOR_KINDS: tuple[SignalKind, ...] = ("promote", "promote-fully", "pause", "resume")
 """Signals that operators can send any number of times."""
+
+
+def _refuse_another_signal_with_its_id(record: RolloutRecord, signal_id: str, signal: Signal) -> None:
+    """Refuse a signal whose id another signal has: it would be taken for a repeated delivery, and lost."""
+    known = record.signals.get(signal_id)
+    if known and known["signal"] != signal.signal:
+        raise SignalRefused(
+            f"id: {signal_id} is the id of a signal to {known['signal']} already; "
+            f"send {signal.signal} under another id, or without one"
+        )
 
 
 def _same_signal_in(record: RolloutRecord, signal: Signal) -> str | None:
@@ -175,13 +198,13 @@ def _making_room(record: RolloutRecord, signal: Signal) -> list[str]:
 def _shortened(signal: Signal) -> Signal:
     """Return a signal with its texts cut to the maximum sizes."""
     if signal.signal == "alarm":
-        return signal.model_copy(update={"reason": _cut_bytes(signal.reason, BYTES_ALARM)})
+        return signal.model_copy(update={"reason": cut_bytes(signal.reason, BYTES_ALARM)})
     return signal.model_copy(
-        update={"by": _cut_bytes(signal.by, BYTES_BY), "reason": _cut_bytes(signal.reason, BYTES_REASON)}
+        update={"by": cut_bytes(signal.by, BYTES_BY), "reason": cut_bytes(signal.reason, BYTES_REASON)}
     )
 
 
-def _cut_bytes(text: str, size: int) -> str:
+def cut_bytes(text: str, size: int) -> str:
     """Cut a text to a number of bytes, at a character boundary."""
     return text.encode(errors="replace")[:size].decode(errors="ignore")
 

@@ -139,9 +139,23 @@ class Table:
 
     def put_event(self, rollout_id: str, detail_type: str, name: str, detail: dict[str, Any]) -> dict[str, Any]:
         """Write an entry of the outbox. Its id comes from its content, so the same event always has the same id."""
-        event_id = f"{rollout_id}/{name}"
-        body = {"id": event_id, "rolloutId": rollout_id, "at": now_iso(), **detail}
-        return self.put(keys.rollout_pk(rollout_id), keys.event_sk(name), {"detailType": detail_type, "detail": body})
+        about = {"id": f"{rollout_id}/{name}", "rolloutId": rollout_id}
+        return self.put_event_at(keys.rollout_pk(rollout_id), detail_type, name, {**about, **detail})
+
+    def put_event_at(self, pk: str, detail_type: str, name: str, detail: dict[str, Any]) -> dict[str, Any]:
+        """Write an entry of the outbox under any partition key. The detail has the event's id."""
+        body = {**detail, "at": now_iso()}
+        return self.put(pk, keys.event_sk(name), {"detailType": detail_type, "detail": body})
+
+    def put_signal(self, pk: str, signal_id: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """Write what became of a signal. The same signal stays unchanged; another one with the same id replaces it."""
+        put = self.put(pk, keys.signal_sk(signal_id), {**fields, "at": now_iso()})
+        put["Put"] |= {
+            "ConditionExpression": "attribute_not_exists(pk) OR #signal <> :signal",
+            "ExpressionAttributeNames": {"#signal": "signal"},
+            "ExpressionAttributeValues": to_item({":signal": fields["signal"]}),
+        }
+        return put
 
     def put_refusal(
         self, rollout_id: str, record: dict[str, Any], reason: str, detail: dict[str, Any]

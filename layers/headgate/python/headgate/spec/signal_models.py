@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeGuard, get_args
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ValidationError
 
 from headgate.errors import RequestRefused
+from headgate.ids import is_rollout_id
 from headgate.spec.signals import SignalKind
 from headgate.wire import RolloutId, Wire, explain
 
@@ -32,13 +33,40 @@ SignalText = Annotated[str, BeforeValidator(_utf8)]
 """Text of any length: a long reason must not cause an abort to be refused. The inbox keeps the beginning."""
 
 
+JUDGE_PREFIXES = ("evidence-", "promote-early-")
+"""Beginnings of the ids of the judge's signals."""
+
+
+def _not_the_judges(value: str) -> str:
+    """Refuse the id of a signal of the judge, which would otherwise count as sent already."""
+    if value.startswith(JUDGE_PREFIXES):
+        raise ValueError(f"must not start with {' or '.join(JUDGE_PREFIXES)}; choose another id")
+    return value
+
+
+def is_signal_id(value: object) -> TypeGuard[str]:
+    """Return whether a value may be the id of an operator's signal."""
+    return is_rollout_id(value) and not value.startswith(JUDGE_PREFIXES)
+
+
+OperatorSignal = Literal["promote", "promote-fully", "pause", "resume", "abort"]
+
+
+def _any_case(value: object) -> object:
+    """Forgive capital letters: in lower case every signal is unambiguous."""
+    return value.lower() if isinstance(value, str) and value.lower() in get_args(OperatorSignal) else value
+
+
 class RolloutSignal(Wire):
     """A signal from an operator to a running rollout."""
 
+    id: Annotated[RolloutId, AfterValidator(_not_the_judges)] | None = None
+    """Id of the signal. A second signal with the same id is the same signal and changes nothing. Default: the id of the
+    event."""
     rollout_id: RolloutId
     """Id of the rollout."""
-    signal: Literal["promote", "promote-fully", "pause", "resume", "abort"]
-    """The signal."""
+    signal: Annotated[OperatorSignal, BeforeValidator(_any_case)]
+    """The signal. Capital letters are accepted too."""
     by: SignalText = "an operator"
     """Who sends the signal. The first 256 bytes are kept."""
     reason: SignalText = ""
@@ -53,6 +81,8 @@ def read_signal(detail: object) -> RolloutSignal:
     RequestRefused
         If it is not valid. The message names field, value and fix.
     """
+    if not isinstance(detail, dict):
+        raise RequestRefused("the signal: must be a JSON object with rolloutId and signal")
     try:
         return RolloutSignal.model_validate(detail, by_alias=True, by_name=False)
     except ValidationError as error:

@@ -17,6 +17,8 @@ class Promotion(NamedTuple):
     rollout_id: str
     stable: str
     """The version that the target served before."""
+    undo_of: str | None = None
+    """The rollout that it took back, if it was itself an undo."""
 
 
 class UndoRequest(Wire):
@@ -28,7 +30,7 @@ class UndoRequest(Wire):
     """The target to restore."""
     rollout_id: RolloutId | None = None
     """The rollout to undo. Refused if another rollout was promoted on the target later. Default: the last one that was
-    promoted."""
+    promoted; required if that is itself an undo."""
 
 
 def read_undo(detail: object, default_id: str) -> UndoRequest:
@@ -47,12 +49,19 @@ def undo_rollout(request: UndoRequest, last: Promotion | None) -> RolloutRequest
     Raises
     ------
     RequestRefused
-        If there is nothing to undo, or another rollout was promoted later.
+        If there is nothing to undo, another rollout was promoted later, or the last one is an undo that the request
+        does not name. Two requests for the same undo would otherwise bring the bad version back.
     """
     if last is None:
         raise RequestRefused(f"target: nothing was promoted on {request.target.key}, so there is nothing to undo")
+    if request.rollout_id is None and last.undo_of:
+        raise RequestRefused(
+            f"rolloutId: is missing, and the last promotion on {request.target.key} is already an undo: "
+            f"{last.rollout_id} took back {last.undo_of}; to undo that undo, so that version {last.stable} serves "
+            f"again, give {last.rollout_id}"
+        )
     if request.rollout_id not in (None, last.rollout_id):
-        raise RequestRefused(f"rolloutId: {request.rollout_id} was not promoted last; {last.rollout_id} was")
+        raise RequestRefused(not_last(request.rollout_id, last))
     return RolloutRequest(
         id=request.id,
         target=request.target,
@@ -62,3 +71,20 @@ def undo_rollout(request: UndoRequest, last: Promotion | None) -> RolloutRequest
         guards="none",
         undo_of=last.rollout_id,
     )
+
+
+def not_last(rollout_id: str, last: Promotion) -> str:
+    """Return why a rollout cannot be undone although it was promoted: another one was promoted later.
+
+    Parameters
+    ----------
+    last
+        The last promotion on the target.
+    """
+    if last.undo_of == rollout_id:
+        return (
+            f"rolloutId: {rollout_id} is already undone by {last.rollout_id}; to undo that undo, so that version "
+            f"{last.stable} serves again, give {last.rollout_id}"
+        )
+    other = last.rollout_id
+    return f"rolloutId: {rollout_id} was not promoted last; {other} was; to undo that one, give {other}"
