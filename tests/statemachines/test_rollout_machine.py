@@ -1084,6 +1084,36 @@ def test_an_alias_that_somebody_else_moved_is_left_as_found(
     assert f"was changed by somebody else: it serves version {routing[0]}" in app.record()["reason"]
 
 
+@pytest.mark.parametrize(
+    ("state", "steps"), [("Shift", [(10, 1)]), ("Shift in passing", [(10, 0)]), ("Promote", [(100, 0)])]
+)
+def test_a_candidate_that_was_deleted_is_rolled_back(app: Rollouts, state: str, steps: list[tuple[float, int]]) -> None:
+    # GIVEN a clean-up that deletes the candidate, which no alias protects while it has no weight
+    app.before(state, lambda: app.functions.versions.pop(CANDIDATE))
+    # WHEN it is to get traffic
+    execution = app.run(app.request(*steps))
+    # THEN the rollout is rolled back at once, and says why
+    assert (execution.states()[-1], execution.error) == ("Rolled back", "RolledBack")
+    assert_invariants(app)
+    assert app.functions.routing == (STABLE, {})
+    assert app.record()["reason"].startswith("candidate version 7 is gone")
+    assert (app.calls[state], app.calls["Roll back"]) == (1, 1)
+
+
+def test_a_stable_version_that_was_deleted_after_the_promotion_stops_a_rollback(app: Rollouts) -> None:
+    # GIVEN a stable version that goes after the promotion
+    app.after("Promote", lambda: app.functions.versions.pop(STABLE))
+    # WHEN a hook after traffic fails
+    check = app.hook("check", {"hookStatus": "FAILED"})
+    execution = app.run(app.request(hooks={"afterTraffic": [check]}))
+    # THEN the alias stays at the only version that is left, and nothing is tried thirty times
+    assert (execution.states()[-1], execution.error) == ("Stopped", "Stopped")
+    assert_invariants(app)
+    assert app.functions.routing == (CANDIDATE, {})
+    assert "stable version 6 is gone, and it serves version 7" in app.record()["reason"]
+    assert app.calls["Roll back"] == 1
+
+
 def test_an_alias_that_was_split_before_the_rollout_is_refused(app: Rollouts) -> None:
     app.functions.change_outside(STABLE, {"5": 0.5})
     execution = app.run(app.request())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from headgate.errors import LockLost, RequestRefused, TargetChanged
+from headgate.errors import CandidateGone, LockLost, RequestRefused, TargetChanged
 from headgate.spec.position import PROMOTED, Weight
 from headgate.targets.lambda_alias import AliasState, LambdaAliasDriver
 from headgate.targets.progress import Pending
@@ -363,14 +363,14 @@ class TestRollingBack:
         # GIVEN an alias at the rollout's own weight that somebody moves right after the rollback looked at it
         driver = driving(aim=Weight(10))
         checkout.point("live", "6", {"7": 0.1})
-        honest = driver._get_alias
+        honest = driver._existing_alias
 
         def look() -> Any:
             found = dict(honest())
             checkout.point("live", "3")
             return found
 
-        monkeypatch.setattr(driver, "_get_alias", look)
+        monkeypatch.setattr(driver, "_existing_alias", look)
         # WHEN it rolls back, THEN Lambda refuses the write, and the machine asks again
         assert driver.rollback(prepared) == Pending(None, "lambda-alias/checkout/live was changed during this call")
         assert checkout.serves() == ("3", {})
@@ -378,6 +378,71 @@ class TestRollingBack:
         monkeypatch.undo()
         with pytest.raises(TargetChanged, match="it serves version 3"):
             driver.rollback(prepared)
+
+
+class TestWhatIsGone:
+    """Lambda answers alike whether the alias or one of its versions does not exist."""
+
+    @pytest.mark.parametrize("move", ["shift", "promote"])
+    def test_a_candidate_that_was_deleted_is_told_and_the_alias_can_be_rolled_back(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, move: str
+    ) -> None:
+        del checkout.versions["7"]
+        with pytest.raises(CandidateGone, match=r"^candidate version 7 is gone: it was deleted from checkout"):
+            driver.shift(prepared, 10) if move == "shift" else driver.promote(prepared)
+        assert done(driver.rollback(prepared)).position == Weight(0)
+        assert checkout.serves() == ("6", {})
+
+    def test_a_candidate_is_missed_too_where_the_alias_has_another_revision_id(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
+    ) -> None:
+        checkout.point("live", "6")
+        del checkout.versions["7"]
+        with pytest.raises(CandidateGone):
+            driver.shift(prepared, 10)
+
+    def test_a_stable_version_that_was_deleted_after_the_promotion_leaves_the_candidate_serving(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
+    ) -> None:
+        state = done(driver.promote(prepared))
+        del checkout.versions["6"]
+        with pytest.raises(
+            TargetChanged,
+            match=r"live was changed by somebody else: stable version 6 is gone, and it serves version 7; Headgate",
+        ):
+            driver.rollback(state)
+        assert checkout.serves() == ("7", {})
+
+    @pytest.mark.parametrize("move", ["shift", "promote", "rollback"])
+    def test_an_alias_that_was_deleted_is_told_as_that(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, move: str
+    ) -> None:
+        del checkout.aliases["live"]
+        with pytest.raises(TargetChanged, match=r"changed by somebody else: it was deleted$"):
+            driver.shift(prepared, 10) if move == "shift" else getattr(driver, move)(prepared)
+
+    def test_an_alias_that_is_deleted_between_two_calls_of_a_move_is_told_as_that(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(**_: Any) -> Any:
+            del checkout.aliases["live"]
+            raise Refusal("PreconditionFailedException", "The RevisionId provided does not match the latest one")
+
+        monkeypatch.setattr(checkout, "UpdateAlias", refuse)
+        with pytest.raises(TargetChanged, match="it was deleted"):
+            driver.shift(prepared, 10)
+
+    def test_what_is_missing_for_a_moment_only_is_asked_for_again(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(**_: Any) -> Any:
+            raise Refusal("ResourceNotFoundException", "Function not found: checkout:7")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkout, "UpdateAlias", refuse)
+            waits = pending(driver.shift(prepared, 10))
+        assert waits == Pending(None, "lambda-alias/checkout/live: Function not found: checkout:7")
+        assert done(driver.shift(prepared, 10)).position == Weight(10)
 
 
 class TestWhatIsNoMove:

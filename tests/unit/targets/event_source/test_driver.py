@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate.errors import LockLost, RequestRefused, TargetChanged, TargetNotReady
+from headgate.errors import CandidateGone, LockLost, RequestRefused, TargetChanged, TargetNotReady
 from headgate.spec.position import Weight
 from headgate.targets.event_source.settings import mapping_settings_of
 from headgate.targets.progress import Pending
@@ -750,6 +750,55 @@ POINTS: list[tuple[float, ...]] = [(), (10,)]
 
 def point_elsewhere(consumer: Consumer) -> None:
     consumer.mapping.change(FunctionName="basket:live")
+
+
+@pytest.mark.parametrize("code", ["ResourceNotFoundException", "InvalidParameterValueException"])
+@pytest.mark.parametrize("consumer", [("queue", "ramp"), ("queue", "split"), ("kinesis", "ramp")], indirect=True)
+@pytest.mark.parametrize("action", ["shift", "promote"])
+def test_a_candidate_that_was_deleted_is_told_and_the_stable_version_goes_on(
+    consumer: Consumer, action: str, code: str
+) -> None:
+    # GIVEN a version that a clean-up deletes after it was prepared
+    consumer.mapping.unknown_function = code
+    state = consumer.do("prepare")
+    del consumer.function.versions["7"]
+    # WHEN traffic is to move to it
+    with pytest.raises(CandidateGone, match="candidate version 7 is gone"):
+        consumer.do(action, state, weight=10)
+    # THEN the rollback brings everything back, with what is on record of the call that failed
+    consumer.end({}, promoted=False)
+    consumer.assert_as_before("6")
+
+
+def test_a_stable_version_that_was_deleted_leaves_the_consumer_with_the_candidate(
+    consumer_of: Callable[..., Consumer],
+) -> None:
+    source, given = KINDS["queue"]
+    consumer = consumer_of(source, "split", **given)
+    state = consumer.do("promote", rolled_out(consumer, 10))
+    del consumer.function.versions["6"]
+    with pytest.raises(TargetChanged, match="stable version 6 is gone, and it serves version 7"):
+        consumer.do("rollback", state)
+    assert consumer.function.serves() == ("7", {})
+    assert consumer.mapping.told()["State"] == "Enabled"
+
+
+def test_a_mapping_that_lambda_does_not_find_for_a_moment_is_asked_for_again(
+    consumer_of: Callable[..., Consumer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, given = KINDS["queue"]
+    consumer = consumer_of(source, "ramp", **given)
+    state = consumer.do("prepare")
+
+    def refuse(**_: Any) -> None:
+        raise Refusal("ResourceNotFoundException", "The resource you requested does not exist.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(consumer.mapping, "update", refuse)
+        for why in ("will be stopped", "does not exist"):
+            with pytest.raises(TargetNotReady, match=why):
+                consumer.call("shift", state, weight=10)
+    consumer.do("shift", state, weight=10)
 
 
 def set_otherwise(consumer: Consumer) -> None:

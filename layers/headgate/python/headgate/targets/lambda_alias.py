@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from headgate.aws.errors import is_denied, message_of
 from headgate.aws.observability import logger
-from headgate.errors import RequestRefused, TargetChanged
+from headgate.errors import CandidateGone, RequestRefused, TargetChanged
 from headgate.spec.candidate import ImageCode, NewCode, PublishedVersion
 from headgate.spec.position import PROMOTED, Promoted, Weight
 from headgate.spec.target_state import TargetState
@@ -116,7 +116,7 @@ class LambdaAliasDriver:
                 f"{self._target.alias}, then put-provisioned-concurrency-config --qualifier {stable.version}"
             )
         self._still_ours()
-        candidate = self._configuration(known.candidate, "candidate") if known else self._candidate()
+        candidate = self.configuration(known.candidate, "candidate") if known else self._candidate()
         if isinstance(candidate, Pending):
             return candidate
         if candidate["Version"] == stable.version:
@@ -128,7 +128,7 @@ class LambdaAliasDriver:
                     else "; code and configuration have not changed since it was published: update the function first"
                 )
             )
-        self._check_compatible(self._configuration(stable.version, "target.alias"), candidate)
+        self._check_compatible(self.configuration(stable.version, "target.alias"), candidate)
         state = AliasState(
             stable=stable.version,
             candidate=candidate["Version"],
@@ -178,6 +178,14 @@ class LambdaAliasDriver:
     def restore(self, state: AliasState) -> TargetProgress[AliasState]:
         """Do nothing: the rollback already restored everything."""
         return Done(state)
+
+    def require_candidate(self, version: str) -> None:
+        """Raise CandidateGone if the candidate, which was prepared, no longer exists."""
+        if self._configuration_of(version) is None:
+            raise CandidateGone(
+                f"candidate version {version} is gone: it was deleted from {self._target.function} during the rollout; "
+                "publish it again, and exclude the versions of running rollouts from clean-up jobs"
+            )
 
     def _restore_provisioned_concurrency(self, state: AliasState) -> bool:
         """Restore the provisioned concurrency that ``release`` may have removed. Return False if Lambda refuses.
@@ -259,39 +267,77 @@ class LambdaAliasDriver:
         intended = _routing_at(position, state)
         self._still_ours()
         try:
-            alias = self._write(intended, state.revision_id)
+            alias = self._write_over(intended, state)
         except self._client.exceptions.PreconditionFailedException:
-            alias = self._get_alias()
-            found = _routing_of(alias)
-            if not any(found.alike(own) for own in (intended, *self._own_positions(state))):
-                raise self._changed(found) from None
-            if not found.alike(intended):
-                # Check the lock again: a later lock owner changes the RevisionId with its first write.
-                self._still_ours()
-                try:
-                    alias = self._write(intended, alias["RevisionId"])
-                except self._client.exceptions.PreconditionFailedException:
-                    # Changed since it was read: the next call checks it.
-                    return Pending(None, f"{self._target.key} was changed during this call")
-        except self._client.exceptions.ResourceNotFoundException:
-            raise self._changed() from None
+            # Changed since it was read: the next call checks it.
+            return Pending(None, f"{self._target.key} was changed during this call")
+        except self._client.exceptions.ResourceNotFoundException as error:
+            self._require_alias_and_versions(state, intended)
+            # Both exist: Lambda had not seen one of them yet.
+            return Pending(None, f"{self._target.key}: {message_of(error)}")
         moved = {"revision_id": alias["RevisionId"], "shifted_at": int(time.time() * 1000), "position": position}
         return Done(state.model_copy(update=moved | changes))
 
+    def _write_over(self, intended: Routing, state: AliasState) -> AliasConfigurationResponseTypeDef:
+        """Write the alias if it is at a position of this rollout, or return it if it has that routing already."""
+        try:
+            return self._write(intended, state.revision_id)
+        except self._client.exceptions.PreconditionFailedException:
+            alias = self._existing_alias()
+        found = _routing_of(alias)
+        if found.alike(intended):
+            return alias
+        if not any(found.alike(own) for own in self._own_positions(state)):
+            raise self._changed(found)
+        # Check the lock again: a later lock owner changes the RevisionId with its first write.
+        self._still_ours()
+        return self._write(intended, alias["RevisionId"])
+
+    def _require_alias_and_versions(self, state: AliasState, intended: Routing) -> None:
+        """Find out what is missing after a ResourceNotFoundException of UpdateAlias, which does not say it.
+
+        An alias protects the versions that it routes to. So the candidate can be deleted before its first traffic, and
+        the stable version after the promotion.
+
+        Raises
+        ------
+        TargetChanged
+            If the alias is gone, or the stable version.
+        CandidateGone
+            If only the candidate is gone.
+        """
+        found = self._find()
+        needed = {intended.version, *intended.weights}
+        if state.stable in needed and self._configuration_of(state.stable) is None:
+            raise self._changed(found, lost=state.stable)
+        if state.candidate in needed:
+            self.require_candidate(state.candidate)
+
     def _find(self) -> Routing:
         """Return the current routing of the alias."""
+        return _routing_of(self._existing_alias())
+
+    def _existing_alias(self) -> AliasConfigurationResponseTypeDef:
+        """Return the alias, which this rollout has already found once."""
         try:
-            return _routing_of(self._client.get_alias(**self._alias))
+            return self._client.get_alias(**self._alias)
         except self._client.exceptions.ResourceNotFoundException:
             raise self._changed() from None
 
-    def _changed(self, found: Routing | None = None) -> TargetChanged:
-        """Return the error for a change by somebody else; without a routing, the alias was deleted."""
-        changed = f"{self._target.key} was changed by somebody else: it"
+    def _changed(self, found: Routing | None = None, *, lost: str | None = None) -> TargetChanged:
+        """Return the error for a change by somebody else; without a routing, the alias was deleted.
+
+        Parameters
+        ----------
+        lost
+            The stable version, if it was deleted.
+        """
+        changed = f"{self._target.key} was changed by somebody else:"
         if found is None:
-            return TargetChanged(f"{changed} was deleted")
+            return TargetChanged(f"{changed} it was deleted")
         shares = f" and sends {_shares(found.weights)}" if found.weights else ""
-        return TargetChanged(f"{changed} serves version {found.version}{shares}; Headgate leaves it unchanged")
+        it = f"stable version {lost} is gone, and it" if lost else "it"
+        return TargetChanged(f"{changed} {it} serves version {found.version}{shares}; Headgate leaves it unchanged")
 
     def _write(self, routing: Routing, revision_id: str) -> AliasConfigurationResponseTypeDef:
         return self._client.update_alias(
@@ -325,7 +371,7 @@ class LambdaAliasDriver:
         function = self._target.function
         match self._plan.candidate:
             case PublishedVersion(version=version):
-                return self._configuration(version, "candidate.version")
+                return self.configuration(version, "candidate.version")
             case NewCode(code=code):
                 source = (
                     {"ImageUri": code.image_uri}
@@ -361,12 +407,18 @@ class LambdaAliasDriver:
             )
             raise RequestRefused(f"candidate: {error}{fix}") from None
 
-    def _configuration(self, version: str, field: str) -> FunctionConfigurationResponseTypeDef:
-        function = self._target.function
+    def configuration(self, version: str, field: str) -> FunctionConfigurationResponseTypeDef:
+        """Return the configuration of a version, or refuse the request whose field names it."""
+        found = self._configuration_of(version)
+        if found is None:
+            raise RequestRefused(f"{field}: {self._target.function} has no version {version}")
+        return found
+
+    def _configuration_of(self, version: str) -> FunctionConfigurationResponseTypeDef | None:
         try:
-            return self._client.get_function_configuration(FunctionName=function, Qualifier=version)
+            return self._client.get_function_configuration(FunctionName=self._target.function, Qualifier=version)
         except self._client.exceptions.ResourceNotFoundException:
-            raise RequestRefused(f"{field}: {function} has no version {version}") from None
+            return None
 
     def _check_compatible(
         self, stable: FunctionConfigurationResponseTypeDef, candidate: FunctionConfigurationResponseTypeDef

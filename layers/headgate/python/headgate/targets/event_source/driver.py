@@ -176,7 +176,10 @@ class EventSourceDriver:
             return _waits_for_alias(state, prepared)
         alias = prepared.state
         state = state.with_alias(alias)
-        timeouts = {version: self._timeout(version) for version in (alias.stable, alias.candidate)}
+        timeouts = {
+            alias.stable: int(self._alias.configuration(alias.stable, "target.mapping")["Timeout"]),
+            alias.candidate: int(self._alias.configuration(alias.candidate, "candidate")["Timeout"]),
+        }
         visibility = self._visibility(state)
         if state.of_queue and (faults := visibility_faults(visibility, timeouts[alias.candidate], alias.candidate)):
             raise RequestRefused("; ".join(faults))
@@ -185,12 +188,6 @@ class EventSourceDriver:
         waiting = count(url(state.source)).visible if state.of_queue else None
         found = {"timeout_seconds": longest, "visibility_seconds": visibility, "backlog": waiting}
         return Done(state.model_copy(update=found))
-
-    def _timeout(self, version: str) -> int:
-        found = self._services.functions.get_function_configuration(
-            FunctionName=self._plan.alias.function, Qualifier=version
-        )
-        return int(found["Timeout"])
 
     def _visibility(self, state: SourceState) -> int:
         if not state.of_queue:
@@ -297,10 +294,7 @@ class EventSourceDriver:
             )
 
     def _role(self, state: SourceState) -> str:
-        found = self._services.functions.get_function_configuration(
-            FunctionName=self._plan.alias.function, Qualifier=state.known_alias.candidate
-        )
-        return str(found["Role"])
+        return str(self._alias.configuration(state.known_alias.candidate, "candidate")["Role"])
 
     def _require_the_alias(self, state: SourceState) -> Pending[SourceState] | None:
         """Require that the mapping invokes the alias. If it does not, roll back the alias.
