@@ -163,6 +163,24 @@ class TestPreparing:
             ({"Role": ROLE}, f"versions 8 and 6 have different execution roles \\({ROLE} and arn:aws:iam"),
             ({"DeadLetterConfig": {"TargetArn": QUEUE}}, f"have different dead-letter queues \\({QUEUE} and none\\)"),
             ({"State": "Failed", "StateReason": "no such image"}, "failed to become active: no such image"),
+            (
+                {"State": "Failed", "StateReason": "no such image", "StateReasonCode": "ImageDeleted"},
+                r"failed to become active: no such image \(ImageDeleted\)$",
+            ),
+            (
+                {
+                    "State": "Active",
+                    "LastUpdateStatus": "Failed",
+                    "LastUpdateStatusReason": "The security group does not exist",
+                    "LastUpdateStatusReasonCode": "InvalidSecurityGroup",
+                },
+                r"update of version 8 failed .*: The security group does not exist \(InvalidSecurityGroup\)",
+            ),
+            (
+                {"State": "Pending", "LastUpdateStatus": "Failed", "LastUpdateStatusReasonCode": "InternalError"},
+                "update of version 8 failed .*: InternalError; update the function again",
+            ),
+            ({"State": "Failed"}, "failed to become active: Lambda gives no reason"),
             ({"State": "Inactive"}, r"version 8 is inactive, .*; invoke it once \(invoke --qualifier 8\), wait until"),
             ({"State": "Deactivated"}, "version 8 is Deactivated and does not accept requests"),
         ],
@@ -175,7 +193,13 @@ class TestPreparing:
             driving(candidate={"version": "8"}).prepare()
 
     @pytest.mark.parametrize(
-        "state", [{"State": "Pending"}, {"State": "Active", "LastUpdateStatus": "InProgress"}], ids=str
+        "state",
+        [
+            {"State": "Pending"},
+            {"State": "Active", "LastUpdateStatus": "InProgress"},
+            {"State": "Failed", "LastUpdateStatus": "InProgress"},
+        ],
+        ids=str,
     )
     def test_a_version_that_is_pending_is_asked_for_again(
         self, checkout: FakeLambda, driving: Any, state: dict[str, str]

@@ -443,10 +443,18 @@ def _not_active(candidate: FunctionConfigurationResponseTypeDef, known: AliasSta
     """Return what a version waits for, or None if it is active. Refuse one that will not become active."""
     state, version = candidate.get("State", "Active"), candidate["Version"]
     # UpdateFunctionCode returns before the update is complete, with a separate status.
-    if state == "Pending" or candidate.get("LastUpdateStatus") == "InProgress":
+    update = candidate.get("LastUpdateStatus")
+    if state == "Failed" and update != "InProgress":
+        why = _with_code(candidate.get("StateReason"), candidate.get("StateReasonCode"))
+        raise RequestRefused(f"candidate: version {version} failed to become active: {why}")
+    if update == "Failed":
+        why = _with_code(candidate.get("LastUpdateStatusReason"), candidate.get("LastUpdateStatusReasonCode"))
+        raise RequestRefused(
+            f"candidate: the last update of version {version} failed (LastUpdateStatus Failed): {why}; update the "
+            "function again, and publish a new version"
+        )
+    if state == "Pending" or update == "InProgress":
         return Pending(known, f"candidate: version {version} is still pending")
-    if state == "Failed":
-        raise RequestRefused(f"candidate: version {version} failed to become active: {candidate.get('StateReason')}")
     if state == "Inactive":
         # An invocation activates it but fails: https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html
         raise RequestRefused(
@@ -456,6 +464,13 @@ def _not_active(candidate: FunctionConfigurationResponseTypeDef, known: AliasSta
     if state != "Active":
         raise RequestRefused(f"candidate: version {version} is {state} and does not accept requests")
     return None
+
+
+def _with_code(reason: str | None, code: str | None) -> str:
+    """Return the reason and its code that Lambda gives for a failure. Each may be missing."""
+    if reason and code:
+        return f"{reason} ({code})"
+    return reason or code or "Lambda gives no reason"
 
 
 def _routing_of(alias: AliasConfigurationResponseTypeDef) -> Routing:
