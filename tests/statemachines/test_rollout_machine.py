@@ -1114,6 +1114,23 @@ def test_a_stable_version_that_was_deleted_after_the_promotion_stops_a_rollback(
     assert app.calls["Roll back"] == 1
 
 
+@pytest.mark.parametrize("reversed_by", [None, "abort"])
+def test_a_stable_version_that_is_scaled_meanwhile_is_promoted_and_reversed_with_what_it_has_then(
+    app: Rollouts, reversed_by: str | None
+) -> None:
+    # GIVEN a stable version that holds 5 at first, and 50 when the candidate has its first traffic
+    app.functions.provisioned[STABLE] = 5
+    app.after("Bake", lambda: app.functions.provisioned.update({STABLE: 50}))
+    # WHEN it is promoted, and in one case an abort comes when the replaced version has given its own back
+    if reversed_by:
+        app.after("Release", lambda: app.signal(reversed_by))
+    execution = app.run(app.request((10, 1)))
+    # THEN the version that serves has 50, and the other one nothing
+    assert_invariants(app)
+    assert execution.states()[-1] == ("Rolled back" if reversed_by else "Promoted")
+    assert app.functions.provisioned == {STABLE if reversed_by else CANDIDATE: 50}
+
+
 def test_an_alias_that_was_split_before_the_rollout_is_refused(app: Rollouts) -> None:
     app.functions.change_outside(STABLE, {"5": 0.5})
     execution = app.run(app.request())

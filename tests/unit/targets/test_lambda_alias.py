@@ -637,6 +637,148 @@ class TestProvisionedConcurrency:
         assert sorted(checkout.provisioned) == ["6", "7"]
 
 
+class TestScalingMeanwhile:
+    """Provisioned concurrency that somebody else, or Application Auto Scaling, changes during the rollout."""
+
+    @pytest.fixture
+    def halfway(self, checkout: FakeLambda, driver: LambdaAliasDriver) -> AliasState:
+        """Both versions hold five, and the alias splits."""
+        checkout.provision("6", 5)
+        checkout.provision("7", 5)
+        return done(driver.shift(done(driver.prepare(GIVEN)), 50))
+
+    def test_a_candidate_is_promoted_with_what_the_stable_version_holds_by_then(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, halfway: AliasState
+    ) -> None:
+        # GIVEN a stable version that is scaled from 5 to 50 after Prepare
+        checkout.provision("6", 50)
+        # WHEN the candidate is to be promoted, THEN it gets 50 before it gets all traffic
+        known, why = pending(driver.promote(halfway))
+        assert (why, known and known.provisioned) == (
+            "candidate: provisioned concurrency of version 7 will be set to 50",
+            50,
+        )
+        assert known is not None
+        assert pending(driver.promote(known)).why.endswith("was requested: 50")
+        assert pending(driver.promote(known)).why.endswith("is being allocated")
+        assert checkout.serves() == ("6", {"7": 0.5})
+        checkout.provision("7", 50)
+        state = done(driver.promote(known))
+        assert (checkout.serves(), state.to_release) == (("7", {}), True)
+        # AND a promotion that is turned round gives back 50
+        state = done(driver.release(state))
+        assert list(checkout.provisioned) == ["7"]
+        done(driver.rollback(state))
+        assert list(checkout.provisioned) == ["6"]
+        assert checkout.provisioned["6"]["RequestedProvisionedConcurrentExecutions"] == 50
+
+    def test_a_stable_version_that_has_it_only_since_prepare_is_matched_too(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
+    ) -> None:
+        checkout.provision("6", 5)
+        known = pending(driver.promote(prepared)).state
+        assert known is not None
+        checkout.provision("7", 5)
+        state = done(driver.promote(known))
+        assert (state.provisioned, state.to_release) == (5, True)
+
+    @pytest.mark.parametrize("held", [3, 0])
+    def test_a_stable_version_that_was_scaled_down_takes_nothing_from_the_candidate(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, halfway: AliasState, held: int
+    ) -> None:
+        checkout.provision("6", held) if held else checkout.provisioned.pop("6")
+        state = done(driver.promote(halfway))
+        assert checkout.provisioned["7"]["RequestedProvisionedConcurrentExecutions"] == 5
+        # AND a promotion that is turned round restores what it last had
+        done(driver.rollback(done(driver.release(state))))
+        assert checkout.provisioned["6"]["RequestedProvisionedConcurrentExecutions"] == (held or 5)
+
+    def test_what_is_scaled_between_promotion_and_release_is_recorded_before_it_is_removed(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, halfway: AliasState
+    ) -> None:
+        state = done(driver.promote(halfway))
+        checkout.provision("6", 50)
+        known, why = pending(driver.release(state))
+        assert why == "target: provisioned concurrency of version 6, 50, will be removed"
+        assert sorted(checkout.provisioned) == ["6", "7"]
+        assert known is not None
+        done(driver.rollback(done(driver.release(known))))
+        assert checkout.provisioned["6"]["RequestedProvisionedConcurrentExecutions"] == 50
+
+    @pytest.mark.parametrize("code", ["InvalidParameterValueException", "ResourceConflictException"])
+    def test_a_candidate_that_cannot_have_as_much_is_not_promoted_and_keeps_what_it_has_while_it_serves(
+        self,
+        checkout: FakeLambda,
+        driver: LambdaAliasDriver,
+        halfway: AliasState,
+        monkeypatch: pytest.MonkeyPatch,
+        code: str,
+    ) -> None:
+        def refuse(**_: Any) -> Any:
+            raise Refusal(code, "greater than the reserved concurrency")
+
+        checkout.provision("6", 50)
+        known = pending(driver.promote(halfway)).state
+        assert known is not None
+        monkeypatch.setattr(checkout, "PutProvisionedConcurrencyConfig", refuse)
+        with pytest.raises(RequestRefused, match=r"version 7 cannot be 50 like that of version 6: .*reserved concurre"):
+            driver.promote(known)
+        assert checkout.serves() == ("6", {"7": 0.5})
+        assert sorted(checkout.provisioned) == ["6", "7"]
+        done(driver.rollback(known))
+        assert (checkout.serves(), list(checkout.provisioned)) == (("6", {}), ["6"])
+
+    def test_an_alias_that_somebody_else_moved_gets_no_more(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, halfway: AliasState
+    ) -> None:
+        checkout.provision("6", 50)
+        known = pending(driver.promote(halfway)).state
+        assert known is not None
+        checkout.point("live", "3")
+        with pytest.raises(TargetChanged, match="it serves version 3"):
+            driver.promote(known)
+        assert checkout.provisioned["7"]["RequestedProvisionedConcurrentExecutions"] == 5
+
+    def test_what_the_candidate_had_of_its_own_is_restored_by_a_rollback(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver
+    ) -> None:
+        # GIVEN a candidate that the owner gave three, and the rollout five
+        checkout.provision("6", 5)
+        checkout.provision("7", 3)
+        known = pending(driver.prepare()).state
+        assert known is not None
+        assert pending(driver.prepare(known)).why.endswith("was requested: 5")
+        checkout.provision("7", 5)
+        state = done(driver.prepare(known))
+        # WHEN it is raised once more for the promotion, and rolled back, THEN it has three again
+        checkout.provision("6", 50)
+        raised = pending(driver.promote(state)).state
+        assert raised is not None
+        for _ in range(2):
+            assert done(driver.rollback(raised)).candidate_provisioned is None
+            assert checkout.provisioned["7"]["RequestedProvisionedConcurrentExecutions"] == 3
+
+    def test_a_rollback_right_after_the_intent_leaves_the_candidate_what_it_had(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver
+    ) -> None:
+        checkout.provision("6", 5)
+        checkout.provision("7", 3)
+        known = pending(driver.prepare()).state
+        assert known is not None
+        done(driver.rollback(known))
+        assert checkout.provisioned["7"] == {"RequestedProvisionedConcurrentExecutions": 3, "Status": "READY"}
+
+    def test_a_candidate_that_is_deleted_meanwhile_is_told(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
+    ) -> None:
+        checkout.provision("6", 5)
+        known = pending(driver.promote(prepared)).state
+        assert known is not None
+        del checkout.versions["7"]
+        with pytest.raises(CandidateGone):
+            driver.promote(known)
+
+
 class TestReleasing:
     """After the promotion: the last look at the alias before the rollout counts as succeeded."""
 

@@ -770,6 +770,24 @@ def test_a_candidate_that_was_deleted_is_told_and_the_stable_version_goes_on(
     consumer.assert_as_before("6")
 
 
+@pytest.mark.parametrize("consumer", [("queue", "ramp"), ("queue", "split")], indirect=True)
+def test_a_stable_version_that_was_scaled_is_matched_while_the_consumer_goes_on(consumer: Consumer) -> None:
+    # GIVEN a stable version whose provisioned concurrency is scaled after Prepare
+    state = consumer.do("prepare")
+    consumer.function.provision("6", 50)
+    # WHEN the candidate is promoted, THEN the mapping works on while the candidate gets as much
+    for why in ("will be set to 50", "was requested: 50", "is being allocated"):
+        with pytest.raises(TargetNotReady, match=why):
+            consumer.call("promote", state)
+        assert consumer.mapping.told()["State"] == "Enabled"
+    consumer.function.provision("7", 50)
+    state = consumer.do("promote", state)
+    assert state["alias"]["provisioned"] == 50
+    # AND the release takes it from the version that was replaced
+    consumer.do("release", state)
+    assert list(consumer.function.provisioned) == ["7"]
+
+
 def test_a_stable_version_that_was_deleted_leaves_the_consumer_with_the_candidate(
     consumer_of: Callable[..., Consumer],
 ) -> None:

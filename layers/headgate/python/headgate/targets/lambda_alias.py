@@ -42,7 +42,17 @@ class AliasState(TargetState):
     revision_id: str
     """The alias's RevisionId after the last write of this rollout, or at the first read."""
     provisioned: int = 0
-    """Provisioned concurrency that the rollout gave the candidate, equal to that of the stable version."""
+    """Provisioned concurrency that the rollout gave the candidate; 0 if it gave none."""
+    candidate_provisioned: int | None = None
+    """Provisioned concurrency that the candidate had before that. A rollback restores it. None if it had none."""
+    stable_provisioned: int | None = None
+    """Provisioned concurrency of the stable version at the last look. A rollback restores it after a release."""
+
+    @property
+    def to_restore(self) -> int:
+        """Provisioned concurrency that the stable version gets back after a release."""
+        # An earlier version of Headgate recorded one number for both versions.
+        return self.stable_provisioned or self.provisioned
 
 
 class Routing(NamedTuple):
@@ -133,9 +143,17 @@ class LambdaAliasDriver:
             stable=stable.version,
             candidate=candidate["Version"],
             revision_id=alias["RevisionId"],
-            provisioned=known.provisioned if known else 0,
         )
-        return _not_active(candidate, state) or self._match_provisioned_concurrency(state)
+        if known:
+            state = known.model_copy(update={"stable": state.stable, "revision_id": state.revision_id})
+        if waits := _not_active(candidate, state):
+            return waits
+        try:
+            return self._match_provisioned_concurrency(state)
+        except RequestRefused:
+            if state.provisioned:
+                self._take_back(state)
+            raise
 
     def shift(self, state: AliasState, weight: float) -> TargetProgress[AliasState]:
         """Send ``weight`` percent to the candidate."""
@@ -143,7 +161,20 @@ class LambdaAliasDriver:
 
     def promote(self, state: AliasState) -> TargetProgress[AliasState]:
         """Point the alias at the candidate only."""
-        return self._move(state, PROMOTED, to_release=bool(state.provisioned))
+        ready = self.prepare_promotion(state)
+        if isinstance(ready, Pending):
+            return ready
+        return self._move(ready.state, PROMOTED, to_release=bool(ready.state.provisioned))
+
+    def prepare_promotion(self, state: AliasState) -> TargetProgress[AliasState]:
+        """Give the candidate the stable version's provisioned concurrency, which may have been scaled since Prepare.
+
+        Raises
+        ------
+        RequestRefused
+            If there is not that much. The candidate must not serve all traffic with less.
+        """
+        return self._match_provisioned_concurrency(state)
 
     def rollback(self, state: AliasState) -> TargetProgress[AliasState]:
         """Point the alias at the stable version only."""
@@ -152,11 +183,11 @@ class LambdaAliasDriver:
             return moved
         if state.provisioned:
             restored = self._restore_provisioned_concurrency(state)
-            self._release(state.candidate)
+            self._take_back(state)
             # The concurrency may be available now that the candidate does not have it.
             if not restored and not self._restore_provisioned_concurrency(state):
                 logger.warning("the provisioned concurrency could not be restored", version=state.stable)
-        return Done(moved.state.model_copy(update={"provisioned": 0}))
+        return Done(moved.state.model_copy(update={"provisioned": 0, "candidate_provisioned": None}))
 
     def release(self, state: AliasState) -> TargetProgress[AliasState]:
         """Remove the provisioned concurrency of the replaced version.
@@ -172,6 +203,12 @@ class LambdaAliasDriver:
         if not found.alike(_routing_at(PROMOTED, state)):
             raise self._changed(found)
         if state.provisioned:
+            held = _requested(self._provisioned_concurrency(state.stable))
+            if held not in (0, state.to_restore):
+                # It was scaled since the promotion. Record what is removed, so that a rollback can restore it.
+                noted = state.model_copy(update={"stable_provisioned": held})
+                where = f"provisioned concurrency of version {state.stable}"
+                return Pending(noted, f"target: {where}, {held}, will be removed")
             self._release(state.stable)
         return Done(state)
 
@@ -194,18 +231,36 @@ class LambdaAliasDriver:
         """
         if PROMOTED not in (state.position, self._aim) or self._provisioned_concurrency(state.stable):
             return True
-        try:
-            self._provision(state.stable, state.provisioned)
-        except self._client.exceptions.InvalidParameterValueException:
-            return False
-        return True
+        return self._provision(state.stable, state.to_restore) is None
 
-    def _provision(self, version: str, executions: int) -> None:
-        self._client.put_provisioned_concurrency_config(
-            FunctionName=self._target.function,
-            Qualifier=version,
-            ProvisionedConcurrentExecutions=executions,
-        )
+    def _take_back(self, state: AliasState) -> None:
+        """Let the candidate have what it had before the rollout, unless somebody else has removed it."""
+        if not state.candidate_provisioned:
+            self._release(state.candidate)
+            return
+        held = _requested(self._provisioned_concurrency(state.candidate))
+        if held in (0, state.candidate_provisioned):
+            return
+        if error := self._provision(state.candidate, state.candidate_provisioned):
+            logger.warning(
+                "the provisioned concurrency could not be restored", version=state.candidate, reason=str(error)
+            )
+
+    def _provision(self, version: str, executions: int) -> ClientError | None:
+        """Request provisioned concurrency for a version. Return the error if Lambda refuses it.
+
+        There may not be that much, or an alias with provisioned concurrency points at the version.
+        """
+        refused = self._client.exceptions
+        try:
+            self._client.put_provisioned_concurrency_config(
+                FunctionName=self._target.function,
+                Qualifier=version,
+                ProvisionedConcurrentExecutions=executions,
+            )
+        except (refused.InvalidParameterValueException, refused.ResourceConflictException) as error:
+            return error
+        return None
 
     def _release(self, version: str) -> None:
         """Remove a version's provisioned concurrency, if the version and its concurrency exist."""
@@ -214,40 +269,56 @@ class LambdaAliasDriver:
             self._client.delete_provisioned_concurrency_config(FunctionName=self._target.function, Qualifier=version)
 
     def _provisioned_concurrency(self, qualifier: str) -> GetProvisionedConcurrencyConfigResponseTypeDef | None:
+        """Return the configuration of a version or alias; None if it has none, or does not exist."""
+        none = self._client.exceptions
         try:
             return self._client.get_provisioned_concurrency_config(
                 FunctionName=self._target.function, Qualifier=qualifier
             )
-        except self._client.exceptions.ProvisionedConcurrencyConfigNotFoundException:
+        except (none.ProvisionedConcurrencyConfigNotFoundException, none.ResourceNotFoundException):
             return None
 
     def _match_provisioned_concurrency(self, state: AliasState) -> TargetProgress[AliasState]:
-        """Give the candidate as much as the stable version has, before its first traffic."""
-        held = self._provisioned_concurrency(state.stable)
-        if held is None:
-            return Done(state.model_copy(update={"provisioned": 0}))
-        wanted: int = held["RequestedProvisionedConcurrentExecutions"]
+        """Give the candidate as much as the stable version has, and wait until it is allocated.
+
+        What the candidate has is never lowered: it may already serve more traffic than the stable version.
+        """
+        wanted = _requested(self._provisioned_concurrency(state.stable))
+        if not wanted:
+            return Done(state)
+        state = state.model_copy(update={"stable_provisioned": wanted})
         given = self._provisioned_concurrency(state.candidate)
         where = f"candidate: provisioned concurrency of version {state.candidate}"
-        if given is None or given["RequestedProvisionedConcurrentExecutions"] < wanted:
-            if state.provisioned != wanted:
-                # Record the intent before the change, so that a recovery knows what to undo.
-                return Pending(state.model_copy(update={"provisioned": wanted}), f"{where} will be set to {wanted}")
-            try:
-                self._provision(state.candidate, wanted)
-            except self._client.exceptions.InvalidParameterValueException as error:
-                raise RequestRefused(
-                    f"{where} cannot be {wanted} like that of version {state.stable}: {error}"
-                ) from None
-            return Pending(state, f"{where} was requested: {wanted}")
-        if given["Status"] == "IN_PROGRESS":
+        if _requested(given) < wanted:
+            return self._raise_provisioned_concurrency(state, _requested(given), wanted, where)
+        if given and given["Status"] == "IN_PROGRESS":
             return Pending(state, f"{where} is being allocated")
-        if given["Status"] == "FAILED":
-            if state.provisioned:
-                self._release(state.candidate)
+        if given and given["Status"] == "FAILED":
             raise RequestRefused(f"{where} could not be allocated: {given.get('StatusReason')}")
         # A rollback removes only what this rollout added, not what the candidate had before.
         return Done(state)
+
+    def _raise_provisioned_concurrency(
+        self, state: AliasState, held: int, wanted: int, where: str
+    ) -> Pending[AliasState]:
+        if state.provisioned != wanted:
+            # Record the intent before the change, so that a recovery knows what to undo.
+            before = state.candidate_provisioned if state.provisioned else held or None
+            intent = {"provisioned": wanted, "candidate_provisioned": before}
+            return Pending(state.model_copy(update=intent), f"{where} will be set to {wanted}")
+        self._require_own_position(state)
+        self.require_candidate(state.candidate)
+        if error := self._provision(state.candidate, wanted):
+            raise RequestRefused(f"{where} cannot be {wanted} like that of version {state.stable}: {error}")
+        return Pending(state, f"{where} was requested: {wanted}")
+
+    def _require_own_position(self, state: AliasState) -> None:
+        """Raise TargetChanged if somebody else has moved the alias."""
+        found = self._find()
+        if not any(found.alike(own) for own in self._own_positions(state)):
+            raise self._changed(found)
+        # Check the lock after reading the alias: a new lock owner may have moved it.
+        self._still_ours()
 
     def _own_positions(self, state: AliasState) -> list[Routing]:
         """Return the routings that this rollout may have set: the last confirmed one and the one requested since."""
@@ -471,6 +542,10 @@ def _with_code(reason: str | None, code: str | None) -> str:
     if reason and code:
         return f"{reason} ({code})"
     return reason or code or "Lambda gives no reason"
+
+
+def _requested(held: GetProvisionedConcurrencyConfigResponseTypeDef | None) -> int:
+    return held["RequestedProvisionedConcurrentExecutions"] if held else 0
 
 
 def _routing_of(alias: AliasConfigurationResponseTypeDef) -> Routing:

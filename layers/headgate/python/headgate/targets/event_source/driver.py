@@ -120,6 +120,12 @@ class EventSourceDriver:
             if waits := self._require_the_alias(state):
                 return waits
             return self._moved(state, self._alias.promote, PROMOTED)
+        if not state.parked:
+            # What may take minutes comes before the mapping is stopped.
+            ready = self._alias.prepare_promotion(state.known_alias)
+            if isinstance(ready, Pending):
+                return _waits_for_alias(state, ready)
+            state = state.with_alias(ready.state)
         wanted = MappingPosition(state.function, state.known_alias.candidate, state.at_rest)
         return self._place(state, wanted, PROMOTED, self._alias.promote)
 
