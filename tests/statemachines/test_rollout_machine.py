@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.builders import UNUSABLE_IDS, stored_lock
+from headgate.spec.targets import MAX_READY_SECONDS
+from tests.builders import TARGET, UNUSABLE_IDS, stored_lock
 from tests.fakes.consumers import UUID
 from tests.fakes.ecs import cause, container, detail
 from tests.statemachines.engine import ServiceError
@@ -366,10 +368,49 @@ def test_a_function_that_headgate_may_not_touch_is_refused_without_another_try(a
     assert (app.calls["Prepare"], app.calls["Roll back"]) == (1, 1)
 
 
-def test_a_candidate_that_is_not_ready_is_asked_for_sixty_times_more() -> None:
-    # Some ten minutes: what Lambda takes for the provisioned concurrency of a large function.
-    not_ready = next(retry for retry in STATES["Prepare"]["Retry"] if "TargetNotReady" in retry["ErrorEquals"])
-    assert not_ready["MaxAttempts"] == 60
+@pytest.mark.parametrize("state", ["Prepare", "Promote"])
+def test_the_retries_of_a_candidate_that_is_not_ready_outlast_every_limit(state: str) -> None:
+    # GIVEN the first retrier, which no other one precedes, with full jitter: any part of its interval
+    not_ready = STATES[state]["Retry"][0]
+    assert (not_ready["ErrorEquals"], not_ready["JitterStrategy"]) == (["TargetNotReady"], "FULL")
+    intervals = [
+        min(not_ready["IntervalSeconds"] * not_ready["BackoffRate"] ** attempt, not_ready["MaxDelaySeconds"])
+        for attempt in range(not_ready["MaxAttempts"])
+    ]
+    # THEN even eight standard deviations below the mean they last longer than a request may ask for
+    mean, deviation = sum(intervals) / 2, math.sqrt(sum(each**2 for each in intervals) / 12)
+    assert mean - 8 * deviation > MAX_READY_SECONDS
+    # AND all of them are a small part of the 25,000 events of an execution, at up to five each
+    assert 5 * len(intervals) <= 2500
+
+
+def test_the_record_tells_what_is_waited_for_while_it_is(app: Rollouts) -> None:
+    # GIVEN a version that is not active yet the first three times
+    app.functions.pending = 3
+    seen: list[Any] = []
+    app.before("Prepare", lambda: seen.append(app.record()["pending"]), calls=range(2, 5))
+    # WHEN it is rolled out
+    execution = app.run(app.request())
+    # THEN the record says so since the first look, and no longer once it is ready
+    assert execution.states()[-1] == "Promoted"
+    assert_invariants(app)
+    assert seen == [seen[0]] * 3
+    assert seen[0]["reason"] == "candidate: version 7 is still pending"
+    assert (seen[0]["action"], seen[0]["limitSeconds"]) == ("prepare", 3600)
+    assert "pending" not in app.record()
+
+
+def test_a_candidate_that_is_not_ready_at_its_limit_is_refused_with_what_was_waited_for(app: Rollouts) -> None:
+    # GIVEN a version that never becomes active
+    app.functions.pending = 10_000
+    # WHEN the request allows it a second
+    execution = app.run(app.request(target=TARGET | {"readySeconds": 1}))
+    # THEN nothing has moved, and the reason names limit and cause
+    assert (execution.states()[-1], app.record()["status"]) == ("Refused", "refused")
+    assert_invariants(app)
+    reason = app.record()["reason"]
+    assert reason.startswith("target.readySeconds: the candidate is not ready after 1 s")
+    assert "candidate: version 7 is still pending" in reason
 
 
 # --- Hooks -----------------------------------------------------------------------------------------------------------

@@ -518,7 +518,7 @@ class TestProvisionedConcurrency:
         # GIVEN a stable version that holds five
         checkout.provision("6", 5)
         # WHEN the rollout is prepared, THEN it says what it is about to ask for, so that this is on record
-        known, why = pending(driver.prepare())
+        known, why, _ = pending(driver.prepare())
         assert why == "candidate: provisioned concurrency of version 7 will be set to 5"
         assert "7" not in checkout.provisioned
         assert known is not None
@@ -653,7 +653,7 @@ class TestScalingMeanwhile:
         # GIVEN a stable version that is scaled from 5 to 50 after Prepare
         checkout.provision("6", 50)
         # WHEN the candidate is to be promoted, THEN it gets 50 before it gets all traffic
-        known, why = pending(driver.promote(halfway))
+        known, why, _ = pending(driver.promote(halfway))
         assert (why, known and known.provisioned) == (
             "candidate: provisioned concurrency of version 7 will be set to 50",
             50,
@@ -698,7 +698,7 @@ class TestScalingMeanwhile:
     ) -> None:
         state = done(driver.promote(halfway))
         checkout.provision("6", 50)
-        known, why = pending(driver.release(state))
+        known, why, _ = pending(driver.release(state))
         assert why == "target: provisioned concurrency of version 6, 50, will be removed"
         assert sorted(checkout.provisioned) == ["6", "7"]
         assert known is not None

@@ -158,7 +158,7 @@ def test_a_shift_of_a_ramp_is_pending_through_every_stage_of_the_mapping(consume
     # GIVEN a consumer that is prepared
     driver, (_, state) = consumer.driver(aim=Weight(10)), prepared(consumer)
     # WHEN the candidate is to get its first share THEN it is on record that the mapping is stopped, before it is
-    noted, why = pending(driver.shift(state, 10))
+    noted, why, _ = pending(driver.shift(state, 10))
     assert noted == state.model_copy(update={"parked": True})
     assert (why, consumer.mapping.updates) == (f"target.mapping: {UUID} will be stopped", [])
     # AND then it is stopped, drained, and pointed at the candidate
@@ -183,10 +183,10 @@ def test_an_update_that_has_to_wait_is_pending_and_tells_nothing_new(
         raise Refusal("ResourceConflictException", "try again")
 
     driver, (_, state) = consumer.driver(aim=Weight(10)), prepared(consumer)
-    noted, _ = pending(driver.shift(state, 10))
+    noted, _, _ = pending(driver.shift(state, 10))
     monkeypatch.setattr(consumer.mapping, "update", busy)
     assert noted is not None
-    known, why = pending(driver.shift(noted, 10))
+    known, why, _ = pending(driver.shift(noted, 10))
     assert known is None
     assert re.match(rf"target\.mapping: {UUID}: .*try again", why)
 
@@ -246,7 +246,7 @@ def test_a_mapping_that_somebody_else_has_changed_is_overtaken_before_it_is_rest
     consumer.clock.sleep(60)
     consumer.mapping.change(BatchSize=7)
     consumer.clock.sleep(10)
-    noted, why = pending(driver.restore(state))
+    noted, why, _ = pending(driver.restore(state))
     assert noted is not None
     assert noted.holding is not None
     assert noted.holding.phase == "overtaken"
@@ -750,6 +750,19 @@ POINTS: list[tuple[float, ...]] = [(), (10,)]
 
 def point_elsewhere(consumer: Consumer) -> None:
     consumer.mapping.change(FunctionName="basket:live")
+
+
+@pytest.mark.parametrize("consumer", [("queue", "ramp")], indirect=True)
+def test_draining_is_not_limited_as_waiting_for_the_candidate_is(consumer: Consumer) -> None:
+    _, state = prepared(consumer)
+    driver, limited = consumer.driver(), dict[str, bool]()
+    while isinstance(progress := driver.promote(state), Pending):
+        limited[re.sub(r".* is | in at most .*", "", progress.why)] = progress.limited
+        state = progress.state or state
+        consumer.clock.sleep(2)
+    assert limited.pop("drained") is False
+    assert limited
+    assert all(limited.values())
 
 
 @pytest.mark.parametrize("code", ["ResourceNotFoundException", "InvalidParameterValueException"])

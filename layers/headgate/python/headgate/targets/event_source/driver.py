@@ -428,11 +428,13 @@ class EventSourceDriver:
         stopped_for = self._services.now() - modified_at(mapping)
         if stopped_for < state.timeout_seconds + 1:
             left = state.timeout_seconds + 1 - stopped_for
-            return Pending(state, f"target.mapping: {self._mapping.uuid} is drained in at most {left:.0f} s")
+            why = f"target.mapping: {self._mapping.uuid} is drained in at most {left:.0f} s"
+            return Pending(state, why, limited=False)
         if state.of_queue and stopped_for < state.visibility_seconds + 1:
             in_flight = self._services.queues.count(self._services.queues.url(state.source)).in_flight
             if in_flight:
-                return Pending(state, f"target.mapping: {self._mapping.uuid} has {in_flight} messages in flight")
+                why = f"target.mapping: {self._mapping.uuid} has {in_flight} messages in flight"
+                return Pending(state, why, limited=False)
         return None
 
     def _fault_of_alias(self, state: SourceState) -> str:
@@ -453,4 +455,4 @@ class EventSourceDriver:
 
 def _waits_for_alias(state: SourceState, alias: Pending[AliasState]) -> Pending[SourceState]:
     """Return Pending for a consumer whose alias is pending, with the state of the alias."""
-    return Pending(None if alias.state is None else state.with_alias(alias.state), alias.why)
+    return Pending(None if alias.state is None else state.with_alias(alias.state), alias.why, alias.limited)
