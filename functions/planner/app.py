@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from headgate import bootstrap
 from headgate.analysis.cloudwatch_counts import CloudWatchCounts
 from headgate.analysis.latency_baseline import LatencyBaseline
+from headgate.aws.clients import impatient_client
 from headgate.aws.observability import logger
 from headgate.planning.hook_checks import HookChecks
 from headgate.planning.planner import RolloutPlanner
-from headgate.planning.stack_owner import StackOwners, impatient_client
+from headgate.planning.stack_owner import StackOwners
 from headgate.spec.request import read_request
 from headgate.targets.event_source.lookup import ConsumerLookup
 
@@ -30,7 +31,7 @@ planner = RolloutPlanner(
     telemetry=app.environment.telemetry,
     hook_checks=HookChecks(functions, machines, ecs, place=place, tasks=app.task_limits),
     consumers=ConsumerLookup(functions),
-    stacks=StackOwners(impatient_client(), place),
+    stacks=StackOwners(impatient_client("cloudformation"), place),
     alarms=app.alarms,
     latency=LatencyBaseline(app.client("cloudwatch")),
     counts=CloudWatchCounts(app.client("cloudwatch")),

@@ -22,6 +22,8 @@ from headgate.targets.driver import drive
 from headgate.targets.event_source.driver import EventSourceDriver
 from headgate.targets.event_source.rollout_dlq import RolloutQueues
 from headgate.targets.event_source.state import SourceServices, SourceState
+from headgate.targets.scaling_targets import ScalingTargets
+from tests.fakes.scaling import FakeScaling
 from tests.fakes.services import Refusal, Service, nothing_happens
 from tests.fakes.sqs import Clock, FakeSqs, arn, refusal, url
 from tests.fakes.streams import FakeFunctions, FakeStream, kinesis_record
@@ -191,6 +193,7 @@ class Consumer:
         self._invoked(streams)
         self._services = SourceServices(
             functions=functions,
+            scaling=ScalingTargets(FakeScaling()),
             queues=queues,
             holdings=RolloutQueues(sqs_client, queues, streams),
             holding_prefix=PREFIX,

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectTimeoutError
+from botocore.validate import ParamValidator
 
 from headgate.errors import CandidateGone, LockLost, RequestRefused, TargetChanged
 from headgate.spec.position import PROMOTED, Weight
 from headgate.targets.lambda_alias import AliasState, LambdaAliasDriver
 from headgate.targets.progress import Pending
+from headgate.targets.scaling_targets import ScalingTargets
 from tests.builders import TARGET, done, pending, plan_of
+from tests.fakes.scaling import FakeScaling
 from tests.fakes.services import Refusal
 
 if TYPE_CHECKING:
@@ -26,13 +30,18 @@ QUEUE = "arn:aws:sqs:eu-central-1:123456789012:lost"
 
 
 @pytest.fixture
-def driving(lambda_client: Any) -> Callable[..., LambdaAliasDriver]:
+def scaling() -> FakeScaling:
+    return FakeScaling()
+
+
+@pytest.fixture
+def driving(lambda_client: Any, scaling: FakeScaling) -> Callable[..., LambdaAliasDriver]:
     """Makes a driver of a plan that differs from the usual one in these fields."""
 
     def make(
         still_ours: Callable[[], None] = lambda: None, aim: Position | None = None, **fields: Any
     ) -> LambdaAliasDriver:
-        return LambdaAliasDriver(lambda_client, plan_of(**fields), still_ours, aim)
+        return LambdaAliasDriver(lambda_client, ScalingTargets(scaling), plan_of(**fields), still_ours, aim)
 
     return make
 
@@ -777,6 +786,48 @@ class TestScalingMeanwhile:
         del checkout.versions["7"]
         with pytest.raises(CandidateGone):
             driver.promote(known)
+
+
+class TestScalableTargets:
+    """Versions whose provisioned concurrency Application Auto Scaling changes."""
+
+    def test_they_are_told_on_record_with_what_is_left_to_do(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, scaling: FakeScaling
+    ) -> None:
+        scaling.ranges["function:checkout:6"] = (5, 100)
+        for version in ("6", "7"):
+            checkout.provision(version, 5)
+        state = done(driver.prepare())
+        (warning,) = state.warnings or []
+        assert "keeps the provisioned concurrency of version 6 of checkout between 5 and 100" in warning
+        assert "register-scalable-target" in warning
+        # AND they are asked for once, with what Application Auto Scaling takes
+        done(driver.promote(state))
+        assert len(scaling.asked) == 1
+        client = boto3.client("application-autoscaling")
+        shape = client.meta.service_model.operation_model("DescribeScalableTargets").input_shape
+        assert not ParamValidator().validate(scaling.asked[0], shape).has_errors()
+        assert scaling.asked[0]["ResourceIds"] == ["function:checkout:6", "function:checkout:7"]
+
+    def test_a_function_that_its_arn_names_is_found_by_its_name(
+        self, checkout: FakeLambda, driving: Any, scaling: FakeScaling
+    ) -> None:
+        arn = "arn:aws:lambda:eu-central-1:123456789012:function:checkout"
+        for version in ("6", "7"):
+            checkout.provision(version, 5)
+        done(driving(target=TARGET | {"function": arn}).prepare())
+        assert scaling.asked[0]["ResourceIds"] == ["function:checkout:6", "function:checkout:7"]
+
+    @pytest.mark.parametrize("provisioned", [True, False])
+    def test_they_are_looked_up_only_where_there_is_provisioned_concurrency_and_never_stop_a_rollout(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, scaling: FakeScaling, *, provisioned: bool
+    ) -> None:
+        scaling.failure = ConnectTimeoutError(endpoint_url="https://application-autoscaling")
+        for version in ("6", "7") * provisioned:
+            checkout.provision(version, 5)
+        state = done(driver.prepare())
+        assert state.warnings == ([] if provisioned else None)
+        assert len(scaling.asked) == provisioned
 
 
 class TestReleasing:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from headgate.spec.plan import Plan
     from headgate.spec.position import Position
     from headgate.targets.progress import TargetProgress
+    from headgate.targets.scaling_targets import ScalingTargets
 
 
 class AliasState(TargetState):
@@ -47,6 +48,9 @@ class AliasState(TargetState):
     """Provisioned concurrency that the candidate had before that. A rollback restores it. None if it had none."""
     stable_provisioned: int | None = None
     """Provisioned concurrency of the stable version at the last look. A rollback restores it after a release."""
+    warnings: list[str] | None = None
+    """What may change the provisioned concurrency of a version after the rollout, each with the fix. None if no version
+    was seen to have any."""
 
     @property
     def to_restore(self) -> int:
@@ -72,6 +76,8 @@ class LambdaAliasDriver:
     ----------
     client
         A Lambda client.
+    scaling
+        Finds the versions that Application Auto Scaling scales.
     plan
         The rollout's plan.
     still_ours
@@ -81,9 +87,15 @@ class LambdaAliasDriver:
     """
 
     def __init__(
-        self, client: LambdaClient, plan: Plan, still_ours: Callable[[], None], aim: Position | None = None
+        self,
+        client: LambdaClient,
+        scaling: ScalingTargets,
+        plan: Plan,
+        still_ours: Callable[[], None],
+        aim: Position | None = None,
     ) -> None:
         self._client = client
+        self._scaling = scaling
         self._plan = plan
         self._still_ours = still_ours
         self._aim = aim
@@ -296,7 +308,10 @@ class LambdaAliasDriver:
         if given and given["Status"] == "FAILED":
             raise RequestRefused(f"{where} could not be allocated: {given.get('StatusReason')}")
         # A rollback removes only what this rollout added, not what the candidate had before.
-        return Done(state)
+        if state.warnings is not None:
+            return Done(state)
+        warnings = self._scaling.warnings_about(self._target, state.stable, state.candidate)
+        return Done(state.model_copy(update={"warnings": warnings}))
 
     def _raise_provisioned_concurrency(
         self, state: AliasState, held: int, wanted: int, where: str

@@ -63,7 +63,7 @@ class EventSourceDriver:
         self._plan = plan
         self._still_ours = still_ours
         self._aim = aim
-        self._alias = LambdaAliasDriver(services.functions, plan, still_ours, aim)
+        self._alias = LambdaAliasDriver(services.functions, services.scaling, plan, still_ours, aim)
         self._mapping = ConsumerMapping(services.functions, plan, self._alias, still_ours)
 
     def describe(self) -> dict[str, Any]:
