@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headgate import bootstrap
-from headgate.aws.clients import impatient_client
 from headgate.aws.observability import logger
 from headgate.aws.sqs_queues import Queues
 from headgate.targets.driver import drive
@@ -26,7 +25,7 @@ table, steps, streams, sqs = app.table, app.steps, app.streams, app.client("sqs"
 queues = Queues(sqs)
 services = SourceServices(
     functions=app.client("lambda"),
-    scaling=ScalingTargets(impatient_client("application-autoscaling")),
+    scaling=ScalingTargets(app.impatient_client("application-autoscaling")),
     queues=queues,
     holdings=RolloutQueues(sqs, queues, streams),
     holding_prefix=app.environment.holding_prefix,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headgate import bootstrap
-from headgate.aws.clients import impatient_client
 from headgate.aws.observability import logger
 from headgate.targets.driver import drive
 from headgate.targets.lambda_alias import AliasState, LambdaAliasDriver
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 app = bootstrap.Application()
 table, steps, functions = app.table, app.steps, app.client("lambda")
-scaling = ScalingTargets(impatient_client("application-autoscaling"))
+scaling = ScalingTargets(app.impatient_client("application-autoscaling"))
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from headgate import bootstrap
 from headgate.analysis.cloudwatch_counts import CloudWatchCounts
 from headgate.analysis.latency_baseline import LatencyBaseline
-from headgate.aws.clients import impatient_client
 from headgate.aws.observability import logger
 from headgate.planning.hook_checks import HookChecks
 from headgate.planning.planner import RolloutPlanner
@@ -31,7 +30,7 @@ planner = RolloutPlanner(
     telemetry=app.environment.telemetry,
     hook_checks=HookChecks(functions, machines, ecs, place=place, tasks=app.task_limits),
     consumers=ConsumerLookup(functions),
-    stacks=StackOwners(impatient_client("cloudformation"), place),
+    stacks=StackOwners(app.impatient_client("cloudformation"), place),
     alarms=app.alarms,
     latency=LatencyBaseline(app.client("cloudwatch")),
     counts=CloudWatchCounts(app.client("cloudwatch")),
