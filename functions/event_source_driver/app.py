@@ -11,6 +11,7 @@ from headgate.targets.driver import drive
 from headgate.targets.event_source.driver import EventSourceDriver
 from headgate.targets.event_source.rollout_dlq import RolloutQueues
 from headgate.targets.event_source.state import SourceServices, SourceState
+from headgate.targets.scaling_targets import ScalingTargets
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -24,6 +25,7 @@ table, steps, streams, sqs = app.table, app.steps, app.streams, app.client("sqs"
 queues = Queues(sqs)
 services = SourceServices(
     functions=app.client("lambda"),
+    scaling=ScalingTargets(app.impatient_client("application-autoscaling")),
     queues=queues,
     holdings=RolloutQueues(sqs, queues, streams),
     holding_prefix=app.environment.holding_prefix,

@@ -8,6 +8,7 @@ from headgate import bootstrap
 from headgate.aws.observability import logger
 from headgate.targets.driver import drive
 from headgate.targets.lambda_alias import AliasState, LambdaAliasDriver
+from headgate.targets.scaling_targets import ScalingTargets
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 app = bootstrap.Application()
 table, steps, functions = app.table, app.steps, app.client("lambda")
+scaling = ScalingTargets(app.impatient_client("application-autoscaling"))
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -26,4 +28,4 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def driver_of(plan: Plan, still_ours: StillOurs, aim: Position | None) -> LambdaAliasDriver:
-    return LambdaAliasDriver(functions, plan, still_ours, aim)
+    return LambdaAliasDriver(functions, scaling, plan, still_ours, aim)

@@ -12,7 +12,7 @@ from headgate.aws.observability import logger
 from headgate.planning.hook_checks import HookChecks
 from headgate.planning.planner import RolloutPlanner
 from headgate.planning.protection import Protection
-from headgate.planning.stack_owner import StackOwners, impatient_client
+from headgate.planning.stack_owner import StackOwners
 from headgate.spec.request import read_request
 from headgate.targets.event_source.lookup import ConsumerLookup
 
@@ -32,12 +32,12 @@ planner = RolloutPlanner(
     telemetry=app.environment.telemetry,
     hook_checks=HookChecks(functions, machines, ecs, place=place, tasks=app.task_limits),
     consumers=ConsumerLookup(functions),
-    stacks=StackOwners(impatient_client(), place),
     protection=Protection(
         TelemetryNotes(app.client("dynamodb"), app.environment.table),
         app.client("cloudwatch"),
         telemetry=app.environment.telemetry,
     ),
+    stacks=StackOwners(app.impatient_client("cloudformation"), place),
     alarms=app.alarms,
     latency=LatencyBaseline(app.client("cloudwatch")),
     counts=CloudWatchCounts(app.client("cloudwatch")),

@@ -51,9 +51,14 @@ UNTIL_IT_WORKS = (
 """Retriers of Roll back and Settle, which retry every error because they must complete."""
 
 
-def not_ready(*, times: int = 400, longest: int = 60) -> Body:
-    """Call the driver again while the target is not ready."""
-    return retry("TargetNotReady", first=2, rate=1.2, longest=longest, times=times)
+def not_ready(*, times: int = 400) -> Body:
+    """Call the driver again while the target is not ready.
+
+    The driver ends a wait for the candidate after ``target.readySeconds``. With full jitter a retry comes after 30 s on
+    average, so 400 of them take about 200 minutes, and less than the 120 that a request may allow practically never.
+    They are about 1,200 of an execution's 25,000 events.
+    """
+    return retry("TargetNotReady", first=2, rate=1.2, longest=60, times=times)
 
 
 def beginning(**known: Any) -> Body:
@@ -239,7 +244,6 @@ STATES = {
         "Checks the target and makes the candidate ready. No traffic moves.",
         "prepare",
         seconds=120,
-        waits=not_ready(times=60, longest=20),
         catches=[SUPERSEDED, ABORTED, failed(ALL, outcome="refused", then="Roll back")],
         then="Before traffic?",
     ),

@@ -22,6 +22,8 @@ from headgate.targets.driver import drive
 from headgate.targets.event_source.driver import EventSourceDriver
 from headgate.targets.event_source.rollout_dlq import RolloutQueues
 from headgate.targets.event_source.state import SourceServices, SourceState
+from headgate.targets.scaling_targets import ScalingTargets
+from tests.fakes.scaling import FakeScaling
 from tests.fakes.services import Refusal, Service, nothing_happens
 from tests.fakes.sqs import Clock, FakeSqs, arn, refusal, url
 from tests.fakes.streams import FakeFunctions, FakeStream, kinesis_record
@@ -29,7 +31,7 @@ from tests.fakes.streams import FakeFunctions, FakeStream, kinesis_record
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from headgate.rollouts.record import Fence
+    from headgate.rollouts.record import Fence, Wait
     from headgate.spec.position import Position
     from tests.fakes.services import FakeLambda, FakeMapping
 
@@ -150,13 +152,25 @@ class Record:
         return self.fields.get("phase") == "rolling-back"
 
     def keep_state(
-        self, rollout_id: str, state: dict[str, Any], *, phase: str, underway: bool = False, rolled_back: bool = False
+        self,
+        rollout_id: str,
+        state: dict[str, Any],
+        *,
+        phase: str,
+        underway: bool = False,
+        rolled_back: bool = False,
+        pending: Wait | None = None,
     ) -> None:
         self.interrupt("KeepState", "before")
         assert self.fields["phase"] == phase
         self.fields |= {"state": json.loads(json.dumps(state)), "underway": underway}
         self.fields |= {"rolledBack": True} if rolled_back else {}
+        self.fields["pending"] = pending
         self.interrupt("KeepState", "after")
+
+    def keep_pending(self, rollout_id: str, pending: Wait, *, phase: str) -> None:
+        assert self.fields["phase"] == phase
+        self.fields["pending"] = pending
 
 
 class Consumer:
@@ -184,6 +198,7 @@ class Consumer:
         self._invoked(streams)
         self._services = SourceServices(
             functions=functions,
+            scaling=ScalingTargets(FakeScaling()),
             queues=queues,
             holdings=RolloutQueues(sqs_client, queues, streams),
             holding_prefix=PREFIX,
@@ -234,7 +249,7 @@ class Consumer:
         def driver_of(plan: Plan, still_ours: Callable[[], None], aim: Position | None) -> EventSourceDriver:
             return self.driver(plan, still_ours, aim)
 
-        answer = drive(json.loads(json.dumps(call)), record, record, driver_of, SourceState)
+        answer = drive(json.loads(json.dumps(call)), record, record, driver_of, SourceState, self.clock.time)
         told: dict[str, Any] = json.loads(json.dumps(answer["state"]))
         return told
 

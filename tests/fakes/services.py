@@ -136,12 +136,20 @@ class FakeLambda(Service):
     def UpdateAlias(self, FunctionName: str, Name: str, RevisionId: str, **given: Any) -> dict[str, Any]:
         if self.GetAlias(FunctionName, Name)["RevisionId"] != RevisionId:
             raise Refusal("PreconditionFailedException", "The RevisionId provided does not match the latest one")
+        for version in (given["FunctionVersion"], *given["RoutingConfig"]["AdditionalVersionWeights"]):
+            self._require_version(version)
         self.point(Name, given["FunctionVersion"], given["RoutingConfig"]["AdditionalVersionWeights"])
         self.updates.append(given["RoutingConfig"]["AdditionalVersionWeights"])
         if self.lose_answer:
             self.lose_answer = False
             raise Refusal("ServiceException", "the answer was lost")
         return self.aliases[Name]
+
+    def _require_version(self, version: str) -> None:
+        """Lambda answers alike where an alias does not exist, and where a version does not that it is to route to."""
+        if version not in self.versions:
+            arn = f"arn:aws:lambda:eu-central-1:123456789012:function:{self.name}:{version}"
+            raise Refusal("ResourceNotFoundException", f"Function not found: {arn}")
 
     def GetFunctionConfiguration(self, FunctionName: str, Qualifier: str = "") -> dict[str, Any]:
         if FunctionName in self.others:
@@ -220,6 +228,8 @@ class FakeMapping:
         self.uuid = "14e0db71-5d35-4eb5-b481-8945cf9d10c2"
         self.settles_in = 5.0
         """Seconds that a change takes."""
+        self.unknown_function = "ResourceNotFoundException"
+        """The error for a version that does not exist."""
         self.fields: dict[str, Any] = {
             "UUID": self.uuid,
             "EventSourceArn": source,
@@ -256,6 +266,9 @@ class FakeMapping:
 
     def change(self, **given: Any) -> None:
         """As ``update``, by somebody else and whatever the state."""
+        qualifier = given.get("FunctionName", "").rpartition(":")[2]
+        if qualifier.isdigit() and qualifier not in self._function.versions:
+            raise Refusal(self.unknown_function, f"Function not found: {given['FunctionName']}")
         enabled = given.pop("Enabled", self._settled_as == "Enabled")
         if name := given.pop("FunctionName", None):
             qualified = name if ":function:" in name else f"arn:aws:lambda:eu-central-1:123456789012:function:{name}"

@@ -265,6 +265,9 @@ class Functions:
             if given["RevisionId"] != str(len(self.writes)):
                 raise self._error("PreconditionFailedException", "UpdateAlias", "The RevisionId provided is not latest")
             weights = given["RoutingConfig"]["AdditionalVersionWeights"]
+            if missing := {given["FunctionVersion"], *weights} - set(self.versions):
+                message = f"Function not found: arn:aws:lambda:{REGION}:{ACCOUNT}:function:checkout:{missing.pop()}"
+                raise self._error("ResourceNotFoundException", "UpdateAlias", message)
             self._write(Write(self.caller.rollout_id, given["FunctionVersion"], weights))
             return self._alias()
 

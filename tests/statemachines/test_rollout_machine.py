@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +12,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from headgate.aws.arns import execution_arn, execution_name
-from tests.builders import UNUSABLE_IDS, stored_lock
+from headgate.spec.targets import MAX_READY_SECONDS
+from tests.builders import TARGET, UNUSABLE_IDS, stored_lock
 from tests.fakes.consumers import UUID
 from tests.fakes.ecs import cause, container, detail
 from tests.statemachines.engine import ServiceError
@@ -368,10 +370,49 @@ def test_a_function_that_headgate_may_not_touch_is_refused_without_another_try(a
     assert (app.calls["Prepare"], app.calls["Roll back"]) == (1, 1)
 
 
-def test_a_candidate_that_is_not_ready_is_asked_for_sixty_times_more() -> None:
-    # Some ten minutes: what Lambda takes for the provisioned concurrency of a large function.
-    not_ready = next(retry for retry in STATES["Prepare"]["Retry"] if "TargetNotReady" in retry["ErrorEquals"])
-    assert not_ready["MaxAttempts"] == 60
+@pytest.mark.parametrize("state", ["Prepare", "Promote"])
+def test_the_retries_of_a_candidate_that_is_not_ready_outlast_every_limit(state: str) -> None:
+    # GIVEN the first retrier, which no other one precedes, with full jitter: any part of its interval
+    not_ready = STATES[state]["Retry"][0]
+    assert (not_ready["ErrorEquals"], not_ready["JitterStrategy"]) == (["TargetNotReady"], "FULL")
+    intervals = [
+        min(not_ready["IntervalSeconds"] * not_ready["BackoffRate"] ** attempt, not_ready["MaxDelaySeconds"])
+        for attempt in range(not_ready["MaxAttempts"])
+    ]
+    # THEN even eight standard deviations below the mean they last longer than a request may ask for
+    mean, deviation = sum(intervals) / 2, math.sqrt(sum(each**2 for each in intervals) / 12)
+    assert mean - 8 * deviation > MAX_READY_SECONDS
+    # AND all of them are a small part of the 25,000 events of an execution, at up to five each
+    assert 5 * len(intervals) <= 2500
+
+
+def test_the_record_tells_what_is_waited_for_while_it_is(app: Rollouts) -> None:
+    # GIVEN a version that is not active yet the first three times
+    app.functions.pending = 3
+    seen: list[Any] = []
+    app.before("Prepare", lambda: seen.append(app.record()["pending"]), calls=range(2, 5))
+    # WHEN it is rolled out
+    execution = app.run(app.request())
+    # THEN the record says so since the first look, and no longer once it is ready
+    assert execution.states()[-1] == "Promoted"
+    assert_invariants(app)
+    assert seen == [seen[0]] * 3
+    assert seen[0]["reason"] == "candidate: version 7 is still pending"
+    assert (seen[0]["action"], seen[0]["limitSeconds"]) == ("prepare", 3600)
+    assert "pending" not in app.record()
+
+
+def test_a_candidate_that_is_not_ready_at_its_limit_is_refused_with_what_was_waited_for(app: Rollouts) -> None:
+    # GIVEN a version that never becomes active
+    app.functions.pending = 10_000
+    # WHEN the request allows it a second
+    execution = app.run(app.request(target=TARGET | {"readySeconds": 1}))
+    # THEN nothing has moved, and the reason names limit and cause
+    assert (execution.states()[-1], app.record()["status"]) == ("Refused", "refused")
+    assert_invariants(app)
+    reason = app.record()["reason"]
+    assert reason.startswith("target.readySeconds: the candidate is not ready after 1 s")
+    assert "candidate: version 7 is still pending" in reason
 
 
 # --- Hooks -----------------------------------------------------------------------------------------------------------
@@ -1123,6 +1164,53 @@ def test_an_alias_that_somebody_else_moved_is_left_as_found(
     assert app.functions.routing == routing
     assert app.functions.writes[-1].by == OUTSIDE
     assert f"was changed by somebody else: it serves version {routing[0]}" in app.record()["reason"]
+
+
+@pytest.mark.parametrize(
+    ("state", "steps"), [("Shift", [(10, 1)]), ("Shift in passing", [(10, 0)]), ("Promote", [(100, 0)])]
+)
+def test_a_candidate_that_was_deleted_is_rolled_back(app: Rollouts, state: str, steps: list[tuple[float, int]]) -> None:
+    # GIVEN a clean-up that deletes the candidate, which no alias protects while it has no weight
+    app.before(state, lambda: app.functions.versions.pop(CANDIDATE))
+    # WHEN it is to get traffic
+    execution = app.run(app.request(*steps))
+    # THEN the rollout is rolled back at once, and says why
+    assert (execution.states()[-1], execution.error) == ("Rolled back", "RolledBack")
+    assert_invariants(app)
+    assert app.functions.routing == (STABLE, {})
+    assert app.record()["reason"].startswith("candidate version 7 is gone")
+    assert (app.calls[state], app.calls["Roll back"]) == (1, 1)
+
+
+def test_a_stable_version_that_was_deleted_after_the_promotion_stops_a_rollback(app: Rollouts) -> None:
+    # GIVEN a stable version that goes after the promotion
+    app.after("Promote", lambda: app.functions.versions.pop(STABLE))
+    # WHEN a hook after traffic fails
+    check = app.hook("check", {"hookStatus": "FAILED"})
+    execution = app.run(app.request(hooks={"afterTraffic": [check]}))
+    # THEN the alias stays at the only version that is left, and nothing is tried thirty times
+    assert (execution.states()[-1], execution.error) == ("Stopped", "Stopped")
+    assert_invariants(app)
+    assert app.functions.routing == (CANDIDATE, {})
+    assert "stable version 6 is gone, and it serves version 7" in app.record()["reason"]
+    assert app.calls["Roll back"] == 1
+
+
+@pytest.mark.parametrize("reversed_by", [None, "abort"])
+def test_a_stable_version_that_is_scaled_meanwhile_is_promoted_and_reversed_with_what_it_has_then(
+    app: Rollouts, reversed_by: str | None
+) -> None:
+    # GIVEN a stable version that holds 5 at first, and 50 when the candidate has its first traffic
+    app.functions.provisioned[STABLE] = 5
+    app.after("Bake", lambda: app.functions.provisioned.update({STABLE: 50}))
+    # WHEN it is promoted, and in one case an abort comes when the replaced version has given its own back
+    if reversed_by:
+        app.after("Release", lambda: app.signal(reversed_by))
+    execution = app.run(app.request((10, 1)))
+    # THEN the version that serves has 50, and the other one nothing
+    assert_invariants(app)
+    assert execution.states()[-1] == ("Rolled back" if reversed_by else "Promoted")
+    assert app.functions.provisioned == {STABLE if reversed_by else CANDIDATE: 50}
 
 
 def test_an_alias_that_was_split_before_the_rollout_is_refused(app: Rollouts) -> None:

@@ -8,8 +8,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from headgate.aws.clients import impatient_client
 from headgate.aws.place import Place
-from headgate.planning.stack_owner import StackOwner, StackOwners, impatient_client
+from headgate.planning.stack_owner import StackOwner, StackOwners
 from tests.builders import ACCOUNT, REGION, ROOT
 from tests.fakes.services import Refusal
 
@@ -76,7 +77,7 @@ def test_what_is_no_answer_is_not_taken_for_one(fake: FakeStacks, stacks: StackO
 
 
 def test_its_client_neither_waits_nor_tries_again() -> None:
-    config: Any = impatient_client().meta.config
+    config: Any = impatient_client("cloudformation").meta.config
     assert config.connect_timeout + config.read_timeout <= 3
     assert config.retries["total_max_attempts"] == 1
 

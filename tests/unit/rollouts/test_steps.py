@@ -13,6 +13,7 @@ from headgate.analysis.verdict import Findings, Verdict, judge_pause
 from headgate.aws.dynamodb import WriteConflict
 from headgate.errors import Aborted, Contended, LockLost
 from headgate.keys import pause_key, step_key
+from headgate.rollouts.table import now_iso
 from headgate.spec.signal_models import Signal
 from headgate.spec.signals import ends_bake
 from tests.builders import (
@@ -36,6 +37,7 @@ from tests.builders import (
 
 if TYPE_CHECKING:
     from headgate.rollouts.locks import Locks
+    from headgate.rollouts.record import Wait
     from headgate.rollouts.signal_inbox import SignalInbox
     from headgate.rollouts.steps import Steps
     from headgate.rollouts.table import Table
@@ -110,6 +112,26 @@ class TestPhases:
             steps.keep_state("a", {"stable": "5"}, phase="shifting")
         record = stored_rollout(table, "a") or {}
         assert (record["state"], record["underway"], record["phase"]) == ({"stable": "6"}, True, "rolling-back")
+
+    def test_what_the_driver_waits_for_is_kept_until_it_is_done(self, locks: Locks, steps: Steps) -> None:
+        start(locks, "a")
+        steps.enter("a", "preparing")
+        pending: Wait = {"action": "prepare", "reason": "version 7 is pending", "since": now_iso(), "limitSeconds": 60}
+        # GIVEN a wait without a state, and one with a state
+        steps.keep_pending("a", pending, phase="preparing")
+        assert steps.enter("a", "preparing").pending == pending
+        later: Wait = {**pending, "reason": "it is being allocated"}
+        steps.keep_state("a", {"stable": "6"}, phase="preparing", underway=True, pending=later)
+        assert steps.enter("a", "preparing").pending == later
+        # WHEN the action is done THEN nothing is waited for
+        steps.keep_state("a", {"stable": "6"}, phase="preparing")
+        assert steps.enter("a", "preparing").pending is None
+
+    def test_a_wait_that_was_given_up_for_lost_is_not_kept(self, locks: Locks, steps: Steps) -> None:
+        start(locks, "a")
+        steps.enter("a", "rolling-back")
+        with pytest.raises(LockLost, match="rollout a is no longer preparing"):
+            steps.keep_pending("a", {"action": "prepare", "reason": "", "since": now_iso()}, phase="preparing")
 
 
 class TestBakes:

@@ -15,7 +15,7 @@ from headgate.rollouts.record import Fence, RolloutRecord
 from headgate.targets.driver import TRANSIENT_CODES, drive
 from headgate.targets.lambda_alias import AliasState
 from headgate.targets.progress import Done, Pending
-from tests.builders import plan_of
+from tests.builders import TARGET, plan_of
 
 if TYPE_CHECKING:
     from headgate.targets.progress import TargetProgress
@@ -53,6 +53,7 @@ class Record:
     def __init__(self, **fields: Any) -> None:
         self.fields = fields
         self.kept: list[dict[str, Any]] = []
+        self.waits: list[Any] = []
 
     def require_lock(self, fence: Fence) -> None:
         assert fence == Fence("lambda-alias/checkout/live", "checkout-42", 1)
@@ -65,12 +66,24 @@ class Record:
 
     def keep_state(self, rollout_id: str, state: dict[str, Any], **more: Any) -> None:
         self.kept.append({"state": state, **more})
+        self._keep(more.get("pending"))
+
+    def keep_pending(self, rollout_id: str, pending: Any, *, phase: str) -> None:
+        self._keep(pending)
+
+    def _keep(self, pending: Any) -> None:
+        self.waits.append(pending)
+        self.fields["pending"] = pending
 
 
-def call(driver: Answers, record: Any, action: str, **event: Any) -> dict[str, Any]:
-    plan = plan_of()
+def call(
+    driver: Answers, record: Any, action: str, *, target: Any = TARGET, now: float = 0, **event: Any
+) -> dict[str, Any]:
+    plan = plan_of(target=target)
     asked = {"action": action, "plan": plan.to_wire(), "target": plan.target.to_wire(), "epoch": 1, "weight": 10}
-    return drive({"state": BEFORE.to_wire()} | asked | event, record, record, lambda *_: driver, AliasState)
+    return drive(
+        {"state": BEFORE.to_wire()} | asked | event, record, record, lambda *_: driver, AliasState, lambda: now
+    )
 
 
 ACTIONS = ["prepare", "shift", "promote", "release", "rollback", "restore"]
@@ -108,6 +121,81 @@ def test_what_is_pending_without_a_state_leaves_the_record_as_it_is(action: str)
     with pytest.raises(TargetNotReady, match="is being updated"):
         call(Answers(Pending(None, "$LATEST is being updated")), record, action)
     assert record.kept == []
+
+
+# --- How long a candidate may take -----------------------------------------------------------------------------------
+
+WAITS = Pending(AFTER, "candidate: version 7 is still pending")
+HOUR = 3600
+
+
+@pytest.mark.parametrize("action", ["prepare", "promote"])
+@pytest.mark.parametrize("state", [AFTER, None], ids=["with a state", "without"])
+@pytest.mark.parametrize(("target", "limit"), [(TARGET, HOUR), (TARGET | {"readySeconds": 900}, 900)], ids=str)
+def test_a_candidate_is_waited_for_from_the_first_look_until_the_limit_and_then_refused(
+    action: str, state: AliasState | None, target: Any, limit: int
+) -> None:
+    # GIVEN a candidate that is never ready
+    record, driver = Record(), Answers(Pending(state, WAITS.why))
+    # WHEN the driver is called until shortly before the limit, THEN the machine is to call again
+    for now in (0, 1, limit - 1):
+        with pytest.raises(TargetNotReady, match="still pending"):
+            call(driver, record, action, target=target, now=now)
+    # AND the record tells what is waited for, since when and for how long
+    expected = {
+        "action": action,
+        "reason": WAITS.why,
+        "since": "1970-01-01T00:00:00.000Z",
+        "limitSeconds": limit,
+    }
+    assert record.fields["pending"] == expected
+    # AND from the limit on it is refused with both
+    with pytest.raises(
+        RequestRefused,
+        match=rf"^target\.readySeconds: the candidate is not ready after {limit} s, .*: candidate: version 7 is still",
+    ):
+        call(driver, record, action, target=target, now=limit)
+    assert record.kept == ([] if state is None else record.kept[-1:] * 4)
+
+
+@pytest.mark.parametrize("action", ["shift", "release", "rollback", "restore"])
+def test_what_does_not_wait_for_the_candidate_has_no_such_limit(action: str) -> None:
+    record = Record()
+    for now in (0, 100 * HOUR):
+        with pytest.raises(TargetNotReady):
+            call(Answers(WAITS), record, action, now=now)
+    assert "limitSeconds" not in record.fields["pending"]
+
+
+def test_draining_does_not_count_as_waiting_for_the_candidate() -> None:
+    record = Record()
+    drains = Pending(AFTER, "3 messages in flight", limited=False)
+    for now, driver in ((0, WAITS), (1, drains), (9 * HOUR, drains), (9 * HOUR + 1, WAITS), (10 * HOUR, WAITS)):
+        with pytest.raises(TargetNotReady):
+            call(Answers(driver), record, "promote", now=now)
+    with pytest.raises(RequestRefused):
+        call(Answers(WAITS), record, "promote", now=10 * HOUR + 1)
+
+
+def test_every_action_waits_anew_and_what_is_done_waits_for_nothing() -> None:
+    record = Record()
+    with pytest.raises(TargetNotReady):
+        call(Answers(WAITS), record, "prepare")
+    call(Answers(Done(AFTER)), record, "prepare", now=HOUR - 1)
+    assert record.fields["pending"] is None
+    # A wait that is left from another action, because that failed, does not count.
+    for left in (None, {"action": "prepare", "reason": "", "since": "1970-01-01T00:00:00.000Z", "limitSeconds": HOUR}):
+        record = Record(pending=left)
+        with pytest.raises(TargetNotReady):
+            call(Answers(WAITS), record, "promote", now=2 * HOUR)
+
+
+def test_a_wait_that_has_not_changed_is_written_once() -> None:
+    record = Record()
+    for now in range(3):
+        with pytest.raises(TargetNotReady):
+            call(Answers(Pending(None, "$LATEST is being updated")), record, "prepare", now=now)
+    assert len(record.waits) == 1
 
 
 def test_the_next_call_goes_on_from_what_was_pending_whatever_the_machine_knows() -> None:

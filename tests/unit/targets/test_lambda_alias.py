@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ConnectTimeoutError
+from botocore.validate import ParamValidator
 
-from headgate.errors import LockLost, RequestRefused, TargetChanged
+from headgate.errors import CandidateGone, LockLost, RequestRefused, TargetChanged
 from headgate.spec.position import PROMOTED, Weight
 from headgate.targets.lambda_alias import AliasState, LambdaAliasDriver
 from headgate.targets.progress import Pending
+from headgate.targets.scaling_targets import ScalingTargets
 from tests.builders import TARGET, done, pending, plan_of
+from tests.fakes.scaling import FakeScaling
 from tests.fakes.services import Refusal
 
 if TYPE_CHECKING:
@@ -26,13 +30,18 @@ QUEUE = "arn:aws:sqs:eu-central-1:123456789012:lost"
 
 
 @pytest.fixture
-def driving(lambda_client: Any) -> Callable[..., LambdaAliasDriver]:
+def scaling() -> FakeScaling:
+    return FakeScaling()
+
+
+@pytest.fixture
+def driving(lambda_client: Any, scaling: FakeScaling) -> Callable[..., LambdaAliasDriver]:
     """Makes a driver of a plan that differs from the usual one in these fields."""
 
     def make(
         still_ours: Callable[[], None] = lambda: None, aim: Position | None = None, **fields: Any
     ) -> LambdaAliasDriver:
-        return LambdaAliasDriver(lambda_client, plan_of(**fields), still_ours, aim)
+        return LambdaAliasDriver(lambda_client, ScalingTargets(scaling), plan_of(**fields), still_ours, aim)
 
     return make
 
@@ -163,6 +172,24 @@ class TestPreparing:
             ({"Role": ROLE}, f"versions 8 and 6 have different execution roles \\({ROLE} and arn:aws:iam"),
             ({"DeadLetterConfig": {"TargetArn": QUEUE}}, f"have different dead-letter queues \\({QUEUE} and none\\)"),
             ({"State": "Failed", "StateReason": "no such image"}, "failed to become active: no such image"),
+            (
+                {"State": "Failed", "StateReason": "no such image", "StateReasonCode": "ImageDeleted"},
+                r"failed to become active: no such image \(ImageDeleted\)$",
+            ),
+            (
+                {
+                    "State": "Active",
+                    "LastUpdateStatus": "Failed",
+                    "LastUpdateStatusReason": "The security group does not exist",
+                    "LastUpdateStatusReasonCode": "InvalidSecurityGroup",
+                },
+                r"update of version 8 failed .*: The security group does not exist \(InvalidSecurityGroup\)",
+            ),
+            (
+                {"State": "Pending", "LastUpdateStatus": "Failed", "LastUpdateStatusReasonCode": "InternalError"},
+                "update of version 8 failed .*: InternalError; update the function again",
+            ),
+            ({"State": "Failed"}, "failed to become active: Lambda gives no reason"),
             ({"State": "Inactive"}, r"version 8 is inactive, .*; invoke it once \(invoke --qualifier 8\), wait until"),
             ({"State": "Deactivated"}, "version 8 is Deactivated and does not accept requests"),
         ],
@@ -175,7 +202,13 @@ class TestPreparing:
             driving(candidate={"version": "8"}).prepare()
 
     @pytest.mark.parametrize(
-        "state", [{"State": "Pending"}, {"State": "Active", "LastUpdateStatus": "InProgress"}], ids=str
+        "state",
+        [
+            {"State": "Pending"},
+            {"State": "Active", "LastUpdateStatus": "InProgress"},
+            {"State": "Failed", "LastUpdateStatus": "InProgress"},
+        ],
+        ids=str,
     )
     def test_a_version_that_is_pending_is_asked_for_again(
         self, checkout: FakeLambda, driving: Any, state: dict[str, str]
@@ -363,14 +396,14 @@ class TestRollingBack:
         # GIVEN an alias at the rollout's own weight that somebody moves right after the rollback looked at it
         driver = driving(aim=Weight(10))
         checkout.point("live", "6", {"7": 0.1})
-        honest = driver._get_alias
+        honest = driver._existing_alias
 
         def look() -> Any:
             found = dict(honest())
             checkout.point("live", "3")
             return found
 
-        monkeypatch.setattr(driver, "_get_alias", look)
+        monkeypatch.setattr(driver, "_existing_alias", look)
         # WHEN it rolls back, THEN Lambda refuses the write, and the machine asks again
         assert driver.rollback(prepared) == Pending(None, "lambda-alias/checkout/live was changed during this call")
         assert checkout.serves() == ("3", {})
@@ -378,6 +411,71 @@ class TestRollingBack:
         monkeypatch.undo()
         with pytest.raises(TargetChanged, match="it serves version 3"):
             driver.rollback(prepared)
+
+
+class TestWhatIsGone:
+    """Lambda answers alike whether the alias or one of its versions does not exist."""
+
+    @pytest.mark.parametrize("move", ["shift", "promote"])
+    def test_a_candidate_that_was_deleted_is_told_and_the_alias_can_be_rolled_back(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, move: str
+    ) -> None:
+        del checkout.versions["7"]
+        with pytest.raises(CandidateGone, match=r"^candidate version 7 is gone: it was deleted from checkout"):
+            driver.shift(prepared, 10) if move == "shift" else driver.promote(prepared)
+        assert done(driver.rollback(prepared)).position == Weight(0)
+        assert checkout.serves() == ("6", {})
+
+    def test_a_candidate_is_missed_too_where_the_alias_has_another_revision_id(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
+    ) -> None:
+        checkout.point("live", "6")
+        del checkout.versions["7"]
+        with pytest.raises(CandidateGone):
+            driver.shift(prepared, 10)
+
+    def test_a_stable_version_that_was_deleted_after_the_promotion_leaves_the_candidate_serving(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
+    ) -> None:
+        state = done(driver.promote(prepared))
+        del checkout.versions["6"]
+        with pytest.raises(
+            TargetChanged,
+            match=r"live was changed by somebody else: stable version 6 is gone, and it serves version 7; Headgate",
+        ):
+            driver.rollback(state)
+        assert checkout.serves() == ("7", {})
+
+    @pytest.mark.parametrize("move", ["shift", "promote", "rollback"])
+    def test_an_alias_that_was_deleted_is_told_as_that(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, move: str
+    ) -> None:
+        del checkout.aliases["live"]
+        with pytest.raises(TargetChanged, match=r"changed by somebody else: it was deleted$"):
+            driver.shift(prepared, 10) if move == "shift" else getattr(driver, move)(prepared)
+
+    def test_an_alias_that_is_deleted_between_two_calls_of_a_move_is_told_as_that(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(**_: Any) -> Any:
+            del checkout.aliases["live"]
+            raise Refusal("PreconditionFailedException", "The RevisionId provided does not match the latest one")
+
+        monkeypatch.setattr(checkout, "UpdateAlias", refuse)
+        with pytest.raises(TargetChanged, match="it was deleted"):
+            driver.shift(prepared, 10)
+
+    def test_what_is_missing_for_a_moment_only_is_asked_for_again(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(**_: Any) -> Any:
+            raise Refusal("ResourceNotFoundException", "Function not found: checkout:7")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkout, "UpdateAlias", refuse)
+            waits = pending(driver.shift(prepared, 10))
+        assert waits == Pending(None, "lambda-alias/checkout/live: Function not found: checkout:7")
+        assert done(driver.shift(prepared, 10)).position == Weight(10)
 
 
 class TestWhatIsNoMove:
@@ -429,7 +527,7 @@ class TestProvisionedConcurrency:
         # GIVEN a stable version that holds five
         checkout.provision("6", 5)
         # WHEN the rollout is prepared, THEN it says what it is about to ask for, so that this is on record
-        known, why = pending(driver.prepare())
+        known, why, _ = pending(driver.prepare())
         assert why == "candidate: provisioned concurrency of version 7 will be set to 5"
         assert "7" not in checkout.provisioned
         assert known is not None
@@ -546,6 +644,190 @@ class TestProvisionedConcurrency:
         with pytest.raises(LockLost):
             driving(lost).release(state)
         assert sorted(checkout.provisioned) == ["6", "7"]
+
+
+class TestScalingMeanwhile:
+    """Provisioned concurrency that somebody else, or Application Auto Scaling, changes during the rollout."""
+
+    @pytest.fixture
+    def halfway(self, checkout: FakeLambda, driver: LambdaAliasDriver) -> AliasState:
+        """Both versions hold five, and the alias splits."""
+        checkout.provision("6", 5)
+        checkout.provision("7", 5)
+        return done(driver.shift(done(driver.prepare(GIVEN)), 50))
+
+    def test_a_candidate_is_promoted_with_what_the_stable_version_holds_by_then(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, halfway: AliasState
+    ) -> None:
+        # GIVEN a stable version that is scaled from 5 to 50 after Prepare
+        checkout.provision("6", 50)
+        # WHEN the candidate is to be promoted, THEN it gets 50 before it gets all traffic
+        known, why, _ = pending(driver.promote(halfway))
+        assert (why, known and known.provisioned) == (
+            "candidate: provisioned concurrency of version 7 will be set to 50",
+            50,
+        )
+        assert known is not None
+        assert pending(driver.promote(known)).why.endswith("was requested: 50")
+        assert pending(driver.promote(known)).why.endswith("is being allocated")
+        assert checkout.serves() == ("6", {"7": 0.5})
+        checkout.provision("7", 50)
+        state = done(driver.promote(known))
+        assert (checkout.serves(), state.to_release) == (("7", {}), True)
+        # AND a promotion that is turned round gives back 50
+        state = done(driver.release(state))
+        assert list(checkout.provisioned) == ["7"]
+        done(driver.rollback(state))
+        assert list(checkout.provisioned) == ["6"]
+        assert checkout.provisioned["6"]["RequestedProvisionedConcurrentExecutions"] == 50
+
+    def test_a_stable_version_that_has_it_only_since_prepare_is_matched_too(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
+    ) -> None:
+        checkout.provision("6", 5)
+        known = pending(driver.promote(prepared)).state
+        assert known is not None
+        checkout.provision("7", 5)
+        state = done(driver.promote(known))
+        assert (state.provisioned, state.to_release) == (5, True)
+
+    @pytest.mark.parametrize("held", [3, 0])
+    def test_a_stable_version_that_was_scaled_down_takes_nothing_from_the_candidate(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, halfway: AliasState, held: int
+    ) -> None:
+        checkout.provision("6", held) if held else checkout.provisioned.pop("6")
+        state = done(driver.promote(halfway))
+        assert checkout.provisioned["7"]["RequestedProvisionedConcurrentExecutions"] == 5
+        # AND a promotion that is turned round restores what it last had
+        done(driver.rollback(done(driver.release(state))))
+        assert checkout.provisioned["6"]["RequestedProvisionedConcurrentExecutions"] == (held or 5)
+
+    def test_what_is_scaled_between_promotion_and_release_is_recorded_before_it_is_removed(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, halfway: AliasState
+    ) -> None:
+        state = done(driver.promote(halfway))
+        checkout.provision("6", 50)
+        known, why, _ = pending(driver.release(state))
+        assert why == "target: provisioned concurrency of version 6, 50, will be removed"
+        assert sorted(checkout.provisioned) == ["6", "7"]
+        assert known is not None
+        done(driver.rollback(done(driver.release(known))))
+        assert checkout.provisioned["6"]["RequestedProvisionedConcurrentExecutions"] == 50
+
+    @pytest.mark.parametrize("code", ["InvalidParameterValueException", "ResourceConflictException"])
+    def test_a_candidate_that_cannot_have_as_much_is_not_promoted_and_keeps_what_it_has_while_it_serves(
+        self,
+        checkout: FakeLambda,
+        driver: LambdaAliasDriver,
+        halfway: AliasState,
+        monkeypatch: pytest.MonkeyPatch,
+        code: str,
+    ) -> None:
+        def refuse(**_: Any) -> Any:
+            raise Refusal(code, "greater than the reserved concurrency")
+
+        checkout.provision("6", 50)
+        known = pending(driver.promote(halfway)).state
+        assert known is not None
+        monkeypatch.setattr(checkout, "PutProvisionedConcurrencyConfig", refuse)
+        with pytest.raises(RequestRefused, match=r"version 7 cannot be 50 like that of version 6: .*reserved concurre"):
+            driver.promote(known)
+        assert checkout.serves() == ("6", {"7": 0.5})
+        assert sorted(checkout.provisioned) == ["6", "7"]
+        done(driver.rollback(known))
+        assert (checkout.serves(), list(checkout.provisioned)) == (("6", {}), ["6"])
+
+    def test_an_alias_that_somebody_else_moved_gets_no_more(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, halfway: AliasState
+    ) -> None:
+        checkout.provision("6", 50)
+        known = pending(driver.promote(halfway)).state
+        assert known is not None
+        checkout.point("live", "3")
+        with pytest.raises(TargetChanged, match="it serves version 3"):
+            driver.promote(known)
+        assert checkout.provisioned["7"]["RequestedProvisionedConcurrentExecutions"] == 5
+
+    def test_what_the_candidate_had_of_its_own_is_restored_by_a_rollback(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver
+    ) -> None:
+        # GIVEN a candidate that the owner gave three, and the rollout five
+        checkout.provision("6", 5)
+        checkout.provision("7", 3)
+        known = pending(driver.prepare()).state
+        assert known is not None
+        assert pending(driver.prepare(known)).why.endswith("was requested: 5")
+        checkout.provision("7", 5)
+        state = done(driver.prepare(known))
+        # WHEN it is raised once more for the promotion, and rolled back, THEN it has three again
+        checkout.provision("6", 50)
+        raised = pending(driver.promote(state)).state
+        assert raised is not None
+        for _ in range(2):
+            assert done(driver.rollback(raised)).candidate_provisioned is None
+            assert checkout.provisioned["7"]["RequestedProvisionedConcurrentExecutions"] == 3
+
+    def test_a_rollback_right_after_the_intent_leaves_the_candidate_what_it_had(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver
+    ) -> None:
+        checkout.provision("6", 5)
+        checkout.provision("7", 3)
+        known = pending(driver.prepare()).state
+        assert known is not None
+        done(driver.rollback(known))
+        assert checkout.provisioned["7"] == {"RequestedProvisionedConcurrentExecutions": 3, "Status": "READY"}
+
+    def test_a_candidate_that_is_deleted_meanwhile_is_told(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, prepared: AliasState
+    ) -> None:
+        checkout.provision("6", 5)
+        known = pending(driver.promote(prepared)).state
+        assert known is not None
+        del checkout.versions["7"]
+        with pytest.raises(CandidateGone):
+            driver.promote(known)
+
+
+class TestScalableTargets:
+    """Versions whose provisioned concurrency Application Auto Scaling changes."""
+
+    def test_they_are_told_on_record_with_what_is_left_to_do(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, scaling: FakeScaling
+    ) -> None:
+        scaling.ranges["function:checkout:6"] = (5, 100)
+        for version in ("6", "7"):
+            checkout.provision(version, 5)
+        state = done(driver.prepare())
+        (warning,) = state.warnings or []
+        assert "keeps the provisioned concurrency of version 6 of checkout between 5 and 100" in warning
+        assert "register-scalable-target" in warning
+        # AND they are asked for once, with what Application Auto Scaling takes
+        done(driver.promote(state))
+        assert len(scaling.asked) == 1
+        client = boto3.client("application-autoscaling")
+        shape = client.meta.service_model.operation_model("DescribeScalableTargets").input_shape
+        assert not ParamValidator().validate(scaling.asked[0], shape).has_errors()
+        assert scaling.asked[0]["ResourceIds"] == ["function:checkout:6", "function:checkout:7"]
+
+    def test_a_function_that_its_arn_names_is_found_by_its_name(
+        self, checkout: FakeLambda, driving: Any, scaling: FakeScaling
+    ) -> None:
+        arn = "arn:aws:lambda:eu-central-1:123456789012:function:checkout"
+        for version in ("6", "7"):
+            checkout.provision(version, 5)
+        done(driving(target=TARGET | {"function": arn}).prepare())
+        assert scaling.asked[0]["ResourceIds"] == ["function:checkout:6", "function:checkout:7"]
+
+    @pytest.mark.parametrize("provisioned", [True, False])
+    def test_they_are_looked_up_only_where_there_is_provisioned_concurrency_and_never_stop_a_rollout(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, scaling: FakeScaling, *, provisioned: bool
+    ) -> None:
+        scaling.failure = ConnectTimeoutError(endpoint_url="https://application-autoscaling")
+        for version in ("6", "7") * provisioned:
+            checkout.provision(version, 5)
+        state = done(driver.prepare())
+        assert state.warnings == ([] if provisioned else None)
+        assert len(scaling.asked) == provisioned
 
 
 class TestReleasing:

@@ -63,6 +63,12 @@ class Application:
             self._clients[service] = clients.client(service, **attempts)
         return self._clients[service]
 
+    def impatient_client(self, service: str) -> Any:
+        """Return a client with short timeouts and no retries, for lookups that a rollout can do without."""
+        from headgate.aws import clients
+
+        return clients.impatient_client(service)
+
     def invoker(self, answer_seconds: int) -> Any:
         """Return a Lambda client that invokes once and waits ``answer_seconds`` for the response."""
         from headgate.aws import clients

@@ -30,6 +30,10 @@ class TargetChanged(HeadgateError):  # noqa: N818
     """Someone else changed the target. The rollout stops and leaves it as it is."""
 
 
+class CandidateGone(HeadgateError):  # noqa: N818
+    """The candidate was deleted during the rollout, so it cannot get traffic. The rollout is rolled back."""
+
+
 class SignalRefused(HeadgateError):  # noqa: N818
     """The signal does not apply: its rollout is unknown, has ended, or is in another phase."""
 

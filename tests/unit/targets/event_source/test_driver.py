@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate.errors import LockLost, RequestRefused, TargetChanged, TargetNotReady
+from headgate.errors import CandidateGone, LockLost, RequestRefused, TargetChanged, TargetNotReady
 from headgate.spec.position import Weight
 from headgate.targets.event_source.settings import mapping_settings_of
 from headgate.targets.progress import Pending
@@ -158,7 +158,7 @@ def test_a_shift_of_a_ramp_is_pending_through_every_stage_of_the_mapping(consume
     # GIVEN a consumer that is prepared
     driver, (_, state) = consumer.driver(aim=Weight(10)), prepared(consumer)
     # WHEN the candidate is to get its first share THEN it is on record that the mapping is stopped, before it is
-    noted, why = pending(driver.shift(state, 10))
+    noted, why, _ = pending(driver.shift(state, 10))
     assert noted == state.model_copy(update={"parked": True})
     assert (why, consumer.mapping.updates) == (f"target.mapping: {UUID} will be stopped", [])
     # AND then it is stopped, drained, and pointed at the candidate
@@ -183,10 +183,10 @@ def test_an_update_that_has_to_wait_is_pending_and_tells_nothing_new(
         raise Refusal("ResourceConflictException", "try again")
 
     driver, (_, state) = consumer.driver(aim=Weight(10)), prepared(consumer)
-    noted, _ = pending(driver.shift(state, 10))
+    noted, _, _ = pending(driver.shift(state, 10))
     monkeypatch.setattr(consumer.mapping, "update", busy)
     assert noted is not None
-    known, why = pending(driver.shift(noted, 10))
+    known, why, _ = pending(driver.shift(noted, 10))
     assert known is None
     assert re.match(rf"target\.mapping: {UUID}: .*try again", why)
 
@@ -246,7 +246,7 @@ def test_a_mapping_that_somebody_else_has_changed_is_overtaken_before_it_is_rest
     consumer.clock.sleep(60)
     consumer.mapping.change(BatchSize=7)
     consumer.clock.sleep(10)
-    noted, why = pending(driver.restore(state))
+    noted, why, _ = pending(driver.restore(state))
     assert noted is not None
     assert noted.holding is not None
     assert noted.holding.phase == "overtaken"
@@ -790,6 +790,86 @@ POINTS: list[tuple[float, ...]] = [(), (10,)]
 
 def point_elsewhere(consumer: Consumer) -> None:
     consumer.mapping.change(FunctionName="basket:live")
+
+
+@pytest.mark.parametrize("consumer", [("queue", "ramp")], indirect=True)
+def test_draining_is_not_limited_as_waiting_for_the_candidate_is(consumer: Consumer) -> None:
+    _, state = prepared(consumer)
+    driver, limited = consumer.driver(), dict[str, bool]()
+    while isinstance(progress := driver.promote(state), Pending):
+        limited[re.sub(r".* is | in at most .*", "", progress.why)] = progress.limited
+        state = progress.state or state
+        consumer.clock.sleep(2)
+    assert limited.pop("drained") is False
+    assert limited
+    assert all(limited.values())
+
+
+@pytest.mark.parametrize("code", ["ResourceNotFoundException", "InvalidParameterValueException"])
+@pytest.mark.parametrize("consumer", [("queue", "ramp"), ("queue", "split"), ("kinesis", "ramp")], indirect=True)
+@pytest.mark.parametrize("action", ["shift", "promote"])
+def test_a_candidate_that_was_deleted_is_told_and_the_stable_version_goes_on(
+    consumer: Consumer, action: str, code: str
+) -> None:
+    # GIVEN a version that a clean-up deletes after it was prepared
+    consumer.mapping.unknown_function = code
+    state = consumer.do("prepare")
+    del consumer.function.versions["7"]
+    # WHEN traffic is to move to it
+    with pytest.raises(CandidateGone, match="candidate version 7 is gone"):
+        consumer.do(action, state, weight=10)
+    # THEN the rollback brings everything back, with what is on record of the call that failed
+    consumer.end({}, promoted=False)
+    consumer.assert_as_before("6")
+
+
+@pytest.mark.parametrize("consumer", [("queue", "ramp"), ("queue", "split")], indirect=True)
+def test_a_stable_version_that_was_scaled_is_matched_while_the_consumer_goes_on(consumer: Consumer) -> None:
+    # GIVEN a stable version whose provisioned concurrency is scaled after Prepare
+    state = consumer.do("prepare")
+    consumer.function.provision("6", 50)
+    # WHEN the candidate is promoted, THEN the mapping works on while the candidate gets as much
+    for why in ("will be set to 50", "was requested: 50", "is being allocated"):
+        with pytest.raises(TargetNotReady, match=why):
+            consumer.call("promote", state)
+        assert consumer.mapping.told()["State"] == "Enabled"
+    consumer.function.provision("7", 50)
+    state = consumer.do("promote", state)
+    assert state["alias"]["provisioned"] == 50
+    # AND the release takes it from the version that was replaced
+    consumer.do("release", state)
+    assert list(consumer.function.provisioned) == ["7"]
+
+
+def test_a_stable_version_that_was_deleted_leaves_the_consumer_with_the_candidate(
+    consumer_of: Callable[..., Consumer],
+) -> None:
+    source, given = KINDS["queue"]
+    consumer = consumer_of(source, "split", **given)
+    state = consumer.do("promote", rolled_out(consumer, 10))
+    del consumer.function.versions["6"]
+    with pytest.raises(TargetChanged, match="stable version 6 is gone, and it serves version 7"):
+        consumer.do("rollback", state)
+    assert consumer.function.serves() == ("7", {})
+    assert consumer.mapping.told()["State"] == "Enabled"
+
+
+def test_a_mapping_that_lambda_does_not_find_for_a_moment_is_asked_for_again(
+    consumer_of: Callable[..., Consumer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, given = KINDS["queue"]
+    consumer = consumer_of(source, "ramp", **given)
+    state = consumer.do("prepare")
+
+    def refuse(**_: Any) -> None:
+        raise Refusal("ResourceNotFoundException", "The resource you requested does not exist.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(consumer.mapping, "update", refuse)
+        for why in ("will be stopped", "does not exist"):
+            with pytest.raises(TargetNotReady, match=why):
+                consumer.call("shift", state, weight=10)
+    consumer.do("shift", state, weight=10)
 
 
 def set_otherwise(consumer: Consumer) -> None:

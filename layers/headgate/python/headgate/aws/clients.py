@@ -52,6 +52,15 @@ def invoker(answer_seconds: int) -> Any:
     return Lazy(lambda: boto3.client("lambda", config=config))
 
 
+def impatient_client(service: str) -> Any:
+    """Create a client with short timeouts and no retries at first use, for lookups that a rollout can do without.
+
+    The service may throttle, or be out of reach for a function in a VPC.
+    """
+    config = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=2)
+    return Lazy(lambda: boto3.client(service, config=config))  # type: ignore[call-overload]
+
+
 class Lazy:
     """Proxy for an object that is created at first use, so that an invocation pays only for what it needs."""
 

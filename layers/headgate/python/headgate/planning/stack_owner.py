@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from headgate.aws.arns import alias_arn
-from headgate.aws.clients import Lazy
 from headgate.aws.errors import code_of, message_of
 from headgate.aws.observability import logger
 
@@ -80,13 +77,3 @@ class StackOwners:
                 found = StackOwner(resource["StackName"], resource["LogicalResourceId"])
                 return None if resource["ResourceStatus"] in _GONE_STATUSES else found
         return StackOwner(resources[0]["StackName"], "") if resources else None
-
-
-def impatient_client() -> CloudFormationClient:
-    """Create a CloudFormation client with short timeouts and no retries at first use.
-
-    CloudFormation may throttle, or be out of reach for a function in a VPC.
-    """
-    config = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=2)
-    client: CloudFormationClient = Lazy(lambda: boto3.client("cloudformation", config=config))  # type: ignore[assignment]
-    return client

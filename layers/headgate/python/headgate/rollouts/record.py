@@ -6,7 +6,7 @@ Without pydantic: functions that only record progress import this and start soon
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from headgate import keys
 
@@ -28,6 +28,17 @@ ANNOUNCED_AS: dict[TerminalStatus, str] = {
     "refused": "Rollout Refused",
     "stopped": "Rollout Stopped",
 }
+
+
+class Wait(TypedDict, total=False):
+    """What a driver waits for, as it stands in the record."""
+
+    action: str
+    reason: str
+    since: str
+    """Time of the first call that had to wait, in ISO 8601."""
+    limitSeconds: int
+    """How long this may take; missing if there is no limit."""
 
 
 class RolloutRecord(NamedTuple):
@@ -65,6 +76,8 @@ class RolloutRecord(NamedTuple):
     """State of the target from its driver; None before the candidate is prepared."""
     underway: bool = False
     """True if the driver must continue from ``state`` instead of the machine's state."""
+    pending: Wait | None = None
+    """What the driver waits for; None if it waits for nothing."""
     rolled_back: bool = False
     """True if only the restore is left to do."""
 

@@ -18,8 +18,10 @@ from headgate.rollouts.table import contended, now_iso, retry_lost_writes
 from headgate.spec.signals import OBJECTIONS, Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from headgate.analysis.verdict import Findings, Verdict
-    from headgate.rollouts.record import RolloutRecord
+    from headgate.rollouts.record import RolloutRecord, Wait
     from headgate.rollouts.table import Assignment, Table
     from headgate.spec.plan import Plan
 
@@ -78,6 +80,7 @@ class Steps:
         phase: Phase | None = None,
         underway: bool = False,
         rolled_back: bool = False,
+        pending: Wait | None = None,
     ) -> None:
         """Record the state of the target, so that a recovery can roll it back.
 
@@ -89,6 +92,8 @@ class Steps:
             True if the driver must be called again and continue from this state instead of the machine's.
         rolled_back
             True if only the restore is left to do.
+        pending
+            What the driver waits for.
 
         Raises
         ------
@@ -96,11 +101,20 @@ class Steps:
             If the rollout has left the phase: the state of a late call is out of date.
         """
         kept = {"state": state, "underway": underway} | ({"rolledBack": True} if rolled_back else {})
+        kept |= {"pending": pending} if pending else {}
+        remove = () if pending else ("pending",)
         if phase is None:
-            self._table.amend(rollout_id, kept)
+            self._table.amend(rollout_id, kept, remove=remove)
             return
+        self._keep_in(phase, rollout_id, kept, remove)
+
+    def keep_pending(self, rollout_id: str, pending: Wait, *, phase: Phase) -> None:
+        """Record what the driver waits for, if nothing else has changed. Errors as for ``keep_state``."""
+        self._keep_in(phase, rollout_id, {"pending": pending})
+
+    def _keep_in(self, phase: Phase, rollout_id: str, kept: dict[str, Any], remove: Sequence[str] = ()) -> None:
         try:
-            self._table.amend(rollout_id, kept | {"phase": phase}, condition="#phase = :set_phase")
+            self._table.amend(rollout_id, kept | {"phase": phase}, condition="#phase = :set_phase", remove=remove)
         except ClientError as error:
             if not is_unmet(error):
                 raise

@@ -269,7 +269,12 @@ class Table:
 
 def now_iso() -> str:
     """Return the current time in the format of records and events: UTC, ISO 8601, milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return iso_of(datetime.now(UTC))
+
+
+def iso_of(moment: datetime) -> str:
+    """Return a time in the format of records and events."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def retry_lost_writes(what: str, write: Callable[[], Written]) -> Written:

@@ -9,7 +9,7 @@ from headgate.spec.guards import Guards
 from headgate.spec.hooks import Hooks
 from headgate.spec.request import Pause, PauseOnFailure, RolloutRequest
 from headgate.spec.strategy import Step, steps_of
-from headgate.spec.targets import LambdaAliasTarget, Target
+from headgate.spec.targets import DEFAULT_READY_SECONDS, LambdaAliasTarget, Target
 from headgate.wire import Wire
 
 
@@ -43,6 +43,11 @@ class Plan(Wire):
         if self.through is None:
             raise ValueError(f"plan.through: is missing; {self.target.key} is not an alias")
         return self.through
+
+    @property
+    def ready_seconds(self) -> int:
+        """How long the candidate may take to become ready."""
+        return self.target.ready_seconds or DEFAULT_READY_SECONDS
 
     @property
     def bake_seconds(self) -> int:

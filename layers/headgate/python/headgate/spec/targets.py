@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Tag
+from pydantic import AfterValidator, Field, Tag
 
 from headgate.ids import must_match
 from headgate.wire import Wire, one_of
@@ -18,6 +18,14 @@ _FUNCTION = re.compile(
 
 _ALIAS = re.compile(r"(?![0-9]+$)[a-zA-Z0-9-_]{1,128}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+DEFAULT_READY_SECONDS = 3600
+
+MAX_READY_SECONDS = 7200
+"""The machine's retries of TargetNotReady must outlast it."""
+
+ReadySeconds = Annotated[int, Field(strict=True, ge=1, le=MAX_READY_SECONDS)]
 
 
 class LambdaAliasTarget(Wire):
@@ -34,6 +42,9 @@ class LambdaAliasTarget(Wire):
         str, AfterValidator(must_match(_ALIAS, "must be the name of an alias; a version or $LATEST cannot be a target"))
     ]
     """Name of the alias whose traffic is shifted. A version or ``$LATEST`` cannot be a target."""
+    ready_seconds: ReadySeconds | None = None
+    """How long the candidate may take to become ready: to be active, with its provisioned concurrency allocated.
+    Default: 3600."""
 
     @property
     def name(self) -> str:
@@ -75,6 +86,9 @@ class EventSourceTarget(Wire):
     mode: Literal["split", "ramp"] | None = None
     """``split``: the alias's weights choose the version for each batch. ``ramp``: the candidate runs alone, first with
     little concurrency. Default: ``ramp`` for a FIFO queue or a mapping with a tumbling window, ``split`` otherwise."""
+    ready_seconds: ReadySeconds | None = None
+    """How long the candidate may take to become ready, as for an alias. It includes the 60 s until a new dead-letter
+    queue is in effect, but no draining. Default: 3600."""
 
     @property
     def partition(self) -> None:

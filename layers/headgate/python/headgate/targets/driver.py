@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from botocore.exceptions import ClientError
@@ -9,14 +11,17 @@ from botocore.exceptions import ClientError
 from headgate.aws.observability import logger
 from headgate.errors import LockLost, RequestRefused, TargetNotReady
 from headgate.rollouts.record import Fence
+from headgate.rollouts.table import iso_of
 from headgate.spec.plan import Plan
 from headgate.spec.position import PROMOTED, Weight, number_of, position_of
 from headgate.spec.target_state import TargetState
+from headgate.spec.targets import MAX_READY_SECONDS
 from headgate.targets.progress import Done, Pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headgate.rollouts.record import RolloutRecord, Wait
     from headgate.rollouts.steps import Steps
     from headgate.rollouts.table import Table
     from headgate.spec.position import Position
@@ -48,6 +53,9 @@ PHASE_OF_ACTION: dict[str, Phase] = {
     "restore": "rolling-back",
 }
 """Phase of the rollout for each driver action."""
+
+READYING_ACTIONS = ("prepare", "promote")
+"""Actions that wait for the candidate: ``target.readySeconds`` limits them."""
 
 
 class Driver(Protocol[State]):
@@ -85,6 +93,7 @@ def drive(
     steps: Steps,
     driver_of: Callable[[Plan, StillOurs, Position | None], Driver[State]],
     state_of: type[State],
+    now: Callable[[], float] = time.time,
 ) -> dict[str, Any]:
     """Handle one call of the machine or the warden.
 
@@ -98,6 +107,8 @@ def drive(
         owns the target, and the position that the last forward step requested, even if its response was lost.
     state_of
         The model of the driver's state.
+    now
+        Returns the time in seconds since 1970.
 
     Returns
     -------
@@ -107,7 +118,9 @@ def drive(
     Raises
     ------
     TargetNotReady
-        If the driver returns ``Pending``, after its state is recorded.
+        If the driver returns ``Pending``, after its state and what it waits for are recorded.
+    RequestRefused
+        If the candidate is not ready after the request's ``target.readySeconds``.
     """
     plan, epoch, action = Plan.model_validate(event["plan"]), event["epoch"], event["action"]
     logger.append_keys(rollout_id=plan.rollout_id)
@@ -135,7 +148,8 @@ def drive(
             steps.keep_state(plan.rollout_id, state.to_wire(), phase=PHASE_OF_ACTION[action])
             logger.info("target moved", action=action, state=state.to_wire())
             return {"state": state.to_wire()}
-        case Pending(state, why):
+        case Pending(state, why) as pending:
+            wait = _wait_for(pending, plan, action, record, now())
             if state is not None:
                 steps.keep_state(
                     plan.rollout_id,
@@ -143,7 +157,11 @@ def drive(
                     phase=PHASE_OF_ACTION[action],
                     underway=True,
                     rolled_back=event.get("rolledBack", False),
+                    pending=wait,
                 )
+            elif wait != record.pending:
+                steps.keep_pending(plan.rollout_id, wait, phase=PHASE_OF_ACTION[action])
+            _refuse_after_limit(wait, now())
             raise TargetNotReady(why)
 
 
@@ -164,6 +182,28 @@ def _perform(driver: Driver[State], event: dict[str, Any], known: State | None) 
         if type(error).__name__ not in TRANSIENT_CODES:
             raise
         return Pending(None, f"{action}: {error}")
+
+
+def _wait_for(pending: Pending[State], plan: Plan, action: str, record: RolloutRecord, now: float) -> Wait:
+    """Return what goes on record of a wait. It began at the first call of the action that had to wait."""
+    wait: Wait = {"action": action, "reason": pending.why, "since": iso_of(datetime.fromtimestamp(now, UTC))}
+    if pending.limited and action in READYING_ACTIONS:
+        wait["limitSeconds"] = plan.ready_seconds
+    before = record.pending
+    # A wait that is limited begins anew after one that is not.
+    if before and before["action"] == action and ("limitSeconds" in before) == ("limitSeconds" in wait):
+        wait["since"] = before["since"]
+    return wait
+
+
+def _refuse_after_limit(wait: Wait, now: float) -> None:
+    limit = wait.get("limitSeconds")
+    if limit is None or now - datetime.fromisoformat(wait["since"]).timestamp() < limit:
+        return
+    raise RequestRefused(
+        f"target.readySeconds: the candidate is not ready after {limit} s, and still waits for this: {wait['reason']}; "
+        f"set more seconds (at most {MAX_READY_SECONDS}), or find out why it takes so long"
+    )
 
 
 def _untouched_state(driver: Driver[Any]) -> dict[str, Any]:

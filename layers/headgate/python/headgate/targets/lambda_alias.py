@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from headgate.aws.errors import is_denied, message_of
 from headgate.aws.observability import logger
-from headgate.errors import RequestRefused, TargetChanged
+from headgate.errors import CandidateGone, RequestRefused, TargetChanged
 from headgate.spec.candidate import ImageCode, NewCode, PublishedVersion
 from headgate.spec.position import PROMOTED, Promoted, Weight
 from headgate.spec.target_state import TargetState
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from headgate.spec.plan import Plan
     from headgate.spec.position import Position
     from headgate.targets.progress import TargetProgress
+    from headgate.targets.scaling_targets import ScalingTargets
 
 
 class AliasState(TargetState):
@@ -42,7 +43,20 @@ class AliasState(TargetState):
     revision_id: str
     """The alias's RevisionId after the last write of this rollout, or at the first read."""
     provisioned: int = 0
-    """Provisioned concurrency that the rollout gave the candidate, equal to that of the stable version."""
+    """Provisioned concurrency that the rollout gave the candidate; 0 if it gave none."""
+    candidate_provisioned: int | None = None
+    """Provisioned concurrency that the candidate had before that. A rollback restores it. None if it had none."""
+    stable_provisioned: int | None = None
+    """Provisioned concurrency of the stable version at the last look. A rollback restores it after a release."""
+    warnings: list[str] | None = None
+    """What may change the provisioned concurrency of a version after the rollout, each with the fix. None if no version
+    was seen to have any."""
+
+    @property
+    def to_restore(self) -> int:
+        """Provisioned concurrency that the stable version gets back after a release."""
+        # An earlier version of Headgate recorded one number for both versions.
+        return self.stable_provisioned or self.provisioned
 
 
 class Routing(NamedTuple):
@@ -62,6 +76,8 @@ class LambdaAliasDriver:
     ----------
     client
         A Lambda client.
+    scaling
+        Finds the versions that Application Auto Scaling scales.
     plan
         The rollout's plan.
     still_ours
@@ -71,9 +87,15 @@ class LambdaAliasDriver:
     """
 
     def __init__(
-        self, client: LambdaClient, plan: Plan, still_ours: Callable[[], None], aim: Position | None = None
+        self,
+        client: LambdaClient,
+        scaling: ScalingTargets,
+        plan: Plan,
+        still_ours: Callable[[], None],
+        aim: Position | None = None,
     ) -> None:
         self._client = client
+        self._scaling = scaling
         self._plan = plan
         self._still_ours = still_ours
         self._aim = aim
@@ -116,7 +138,7 @@ class LambdaAliasDriver:
                 f"{self._target.alias}, then put-provisioned-concurrency-config --qualifier {stable.version}"
             )
         self._still_ours()
-        candidate = self._configuration(known.candidate, "candidate") if known else self._candidate()
+        candidate = self.configuration(known.candidate, "candidate") if known else self._candidate()
         if isinstance(candidate, Pending):
             return candidate
         if candidate["Version"] == stable.version:
@@ -128,14 +150,22 @@ class LambdaAliasDriver:
                     else "; code and configuration have not changed since it was published: update the function first"
                 )
             )
-        self._check_compatible(self._configuration(stable.version, "target.alias"), candidate)
+        self._check_compatible(self.configuration(stable.version, "target.alias"), candidate)
         state = AliasState(
             stable=stable.version,
             candidate=candidate["Version"],
             revision_id=alias["RevisionId"],
-            provisioned=known.provisioned if known else 0,
         )
-        return _not_active(candidate, state) or self._match_provisioned_concurrency(state)
+        if known:
+            state = known.model_copy(update={"stable": state.stable, "revision_id": state.revision_id})
+        if waits := _not_active(candidate, state):
+            return waits
+        try:
+            return self._match_provisioned_concurrency(state)
+        except RequestRefused:
+            if state.provisioned:
+                self._take_back(state)
+            raise
 
     def shift(self, state: AliasState, weight: float) -> TargetProgress[AliasState]:
         """Send ``weight`` percent to the candidate."""
@@ -143,7 +173,20 @@ class LambdaAliasDriver:
 
     def promote(self, state: AliasState) -> TargetProgress[AliasState]:
         """Point the alias at the candidate only."""
-        return self._move(state, PROMOTED, to_release=bool(state.provisioned))
+        ready = self.prepare_promotion(state)
+        if isinstance(ready, Pending):
+            return ready
+        return self._move(ready.state, PROMOTED, to_release=bool(ready.state.provisioned))
+
+    def prepare_promotion(self, state: AliasState) -> TargetProgress[AliasState]:
+        """Give the candidate the stable version's provisioned concurrency, which may have been scaled since Prepare.
+
+        Raises
+        ------
+        RequestRefused
+            If there is not that much. The candidate must not serve all traffic with less.
+        """
+        return self._match_provisioned_concurrency(state)
 
     def rollback(self, state: AliasState) -> TargetProgress[AliasState]:
         """Point the alias at the stable version only."""
@@ -152,11 +195,11 @@ class LambdaAliasDriver:
             return moved
         if state.provisioned:
             restored = self._restore_provisioned_concurrency(state)
-            self._release(state.candidate)
+            self._take_back(state)
             # The concurrency may be available now that the candidate does not have it.
             if not restored and not self._restore_provisioned_concurrency(state):
                 logger.warning("the provisioned concurrency could not be restored", version=state.stable)
-        return Done(moved.state.model_copy(update={"provisioned": 0}))
+        return Done(moved.state.model_copy(update={"provisioned": 0, "candidate_provisioned": None}))
 
     def release(self, state: AliasState) -> TargetProgress[AliasState]:
         """Remove the provisioned concurrency of the replaced version.
@@ -172,12 +215,26 @@ class LambdaAliasDriver:
         if not found.alike(_routing_at(PROMOTED, state)):
             raise self._changed(found)
         if state.provisioned:
+            held = _requested(self._provisioned_concurrency(state.stable))
+            if held not in (0, state.to_restore):
+                # It was scaled since the promotion. Record what is removed, so that a rollback can restore it.
+                noted = state.model_copy(update={"stable_provisioned": held})
+                where = f"provisioned concurrency of version {state.stable}"
+                return Pending(noted, f"target: {where}, {held}, will be removed")
             self._release(state.stable)
         return Done(state)
 
     def restore(self, state: AliasState) -> TargetProgress[AliasState]:
         """Do nothing: the rollback already restored everything."""
         return Done(state)
+
+    def require_candidate(self, version: str) -> None:
+        """Raise CandidateGone if the candidate, which was prepared, no longer exists."""
+        if self._configuration_of(version) is None:
+            raise CandidateGone(
+                f"candidate version {version} is gone: it was deleted from {self._target.function} during the rollout; "
+                "publish it again, and exclude the versions of running rollouts from clean-up jobs"
+            )
 
     def _restore_provisioned_concurrency(self, state: AliasState) -> bool:
         """Restore the provisioned concurrency that ``release`` may have removed. Return False if Lambda refuses.
@@ -186,18 +243,36 @@ class LambdaAliasDriver:
         """
         if PROMOTED not in (state.position, self._aim) or self._provisioned_concurrency(state.stable):
             return True
-        try:
-            self._provision(state.stable, state.provisioned)
-        except self._client.exceptions.InvalidParameterValueException:
-            return False
-        return True
+        return self._provision(state.stable, state.to_restore) is None
 
-    def _provision(self, version: str, executions: int) -> None:
-        self._client.put_provisioned_concurrency_config(
-            FunctionName=self._target.function,
-            Qualifier=version,
-            ProvisionedConcurrentExecutions=executions,
-        )
+    def _take_back(self, state: AliasState) -> None:
+        """Let the candidate have what it had before the rollout, unless somebody else has removed it."""
+        if not state.candidate_provisioned:
+            self._release(state.candidate)
+            return
+        held = _requested(self._provisioned_concurrency(state.candidate))
+        if held in (0, state.candidate_provisioned):
+            return
+        if error := self._provision(state.candidate, state.candidate_provisioned):
+            logger.warning(
+                "the provisioned concurrency could not be restored", version=state.candidate, reason=str(error)
+            )
+
+    def _provision(self, version: str, executions: int) -> ClientError | None:
+        """Request provisioned concurrency for a version. Return the error if Lambda refuses it.
+
+        There may not be that much, or an alias with provisioned concurrency points at the version.
+        """
+        refused = self._client.exceptions
+        try:
+            self._client.put_provisioned_concurrency_config(
+                FunctionName=self._target.function,
+                Qualifier=version,
+                ProvisionedConcurrentExecutions=executions,
+            )
+        except (refused.InvalidParameterValueException, refused.ResourceConflictException) as error:
+            return error
+        return None
 
     def _release(self, version: str) -> None:
         """Remove a version's provisioned concurrency, if the version and its concurrency exist."""
@@ -206,40 +281,59 @@ class LambdaAliasDriver:
             self._client.delete_provisioned_concurrency_config(FunctionName=self._target.function, Qualifier=version)
 
     def _provisioned_concurrency(self, qualifier: str) -> GetProvisionedConcurrencyConfigResponseTypeDef | None:
+        """Return the configuration of a version or alias; None if it has none, or does not exist."""
+        none = self._client.exceptions
         try:
             return self._client.get_provisioned_concurrency_config(
                 FunctionName=self._target.function, Qualifier=qualifier
             )
-        except self._client.exceptions.ProvisionedConcurrencyConfigNotFoundException:
+        except (none.ProvisionedConcurrencyConfigNotFoundException, none.ResourceNotFoundException):
             return None
 
     def _match_provisioned_concurrency(self, state: AliasState) -> TargetProgress[AliasState]:
-        """Give the candidate as much as the stable version has, before its first traffic."""
-        held = self._provisioned_concurrency(state.stable)
-        if held is None:
-            return Done(state.model_copy(update={"provisioned": 0}))
-        wanted: int = held["RequestedProvisionedConcurrentExecutions"]
+        """Give the candidate as much as the stable version has, and wait until it is allocated.
+
+        What the candidate has is never lowered: it may already serve more traffic than the stable version.
+        """
+        wanted = _requested(self._provisioned_concurrency(state.stable))
+        if not wanted:
+            return Done(state)
+        state = state.model_copy(update={"stable_provisioned": wanted})
         given = self._provisioned_concurrency(state.candidate)
         where = f"candidate: provisioned concurrency of version {state.candidate}"
-        if given is None or given["RequestedProvisionedConcurrentExecutions"] < wanted:
-            if state.provisioned != wanted:
-                # Record the intent before the change, so that a recovery knows what to undo.
-                return Pending(state.model_copy(update={"provisioned": wanted}), f"{where} will be set to {wanted}")
-            try:
-                self._provision(state.candidate, wanted)
-            except self._client.exceptions.InvalidParameterValueException as error:
-                raise RequestRefused(
-                    f"{where} cannot be {wanted} like that of version {state.stable}: {error}"
-                ) from None
-            return Pending(state, f"{where} was requested: {wanted}")
-        if given["Status"] == "IN_PROGRESS":
+        if _requested(given) < wanted:
+            return self._raise_provisioned_concurrency(state, _requested(given), wanted, where)
+        if given and given["Status"] == "IN_PROGRESS":
             return Pending(state, f"{where} is being allocated")
-        if given["Status"] == "FAILED":
-            if state.provisioned:
-                self._release(state.candidate)
+        if given and given["Status"] == "FAILED":
             raise RequestRefused(f"{where} could not be allocated: {given.get('StatusReason')}")
         # A rollback removes only what this rollout added, not what the candidate had before.
-        return Done(state)
+        if state.warnings is not None:
+            return Done(state)
+        warnings = self._scaling.warnings_about(self._target, state.stable, state.candidate)
+        return Done(state.model_copy(update={"warnings": warnings}))
+
+    def _raise_provisioned_concurrency(
+        self, state: AliasState, held: int, wanted: int, where: str
+    ) -> Pending[AliasState]:
+        if state.provisioned != wanted:
+            # Record the intent before the change, so that a recovery knows what to undo.
+            before = state.candidate_provisioned if state.provisioned else held or None
+            intent = {"provisioned": wanted, "candidate_provisioned": before}
+            return Pending(state.model_copy(update=intent), f"{where} will be set to {wanted}")
+        self._require_own_position(state)
+        self.require_candidate(state.candidate)
+        if error := self._provision(state.candidate, wanted):
+            raise RequestRefused(f"{where} cannot be {wanted} like that of version {state.stable}: {error}")
+        return Pending(state, f"{where} was requested: {wanted}")
+
+    def _require_own_position(self, state: AliasState) -> None:
+        """Raise TargetChanged if somebody else has moved the alias."""
+        found = self._find()
+        if not any(found.alike(own) for own in self._own_positions(state)):
+            raise self._changed(found)
+        # Check the lock after reading the alias: a new lock owner may have moved it.
+        self._still_ours()
 
     def _own_positions(self, state: AliasState) -> list[Routing]:
         """Return the routings that this rollout may have set: the last confirmed one and the one requested since."""
@@ -259,39 +353,77 @@ class LambdaAliasDriver:
         intended = _routing_at(position, state)
         self._still_ours()
         try:
-            alias = self._write(intended, state.revision_id)
+            alias = self._write_over(intended, state)
         except self._client.exceptions.PreconditionFailedException:
-            alias = self._get_alias()
-            found = _routing_of(alias)
-            if not any(found.alike(own) for own in (intended, *self._own_positions(state))):
-                raise self._changed(found) from None
-            if not found.alike(intended):
-                # Check the lock again: a later lock owner changes the RevisionId with its first write.
-                self._still_ours()
-                try:
-                    alias = self._write(intended, alias["RevisionId"])
-                except self._client.exceptions.PreconditionFailedException:
-                    # Changed since it was read: the next call checks it.
-                    return Pending(None, f"{self._target.key} was changed during this call")
-        except self._client.exceptions.ResourceNotFoundException:
-            raise self._changed() from None
+            # Changed since it was read: the next call checks it.
+            return Pending(None, f"{self._target.key} was changed during this call")
+        except self._client.exceptions.ResourceNotFoundException as error:
+            self._require_alias_and_versions(state, intended)
+            # Both exist: Lambda had not seen one of them yet.
+            return Pending(None, f"{self._target.key}: {message_of(error)}")
         moved = {"revision_id": alias["RevisionId"], "shifted_at": int(time.time() * 1000), "position": position}
         return Done(state.model_copy(update=moved | changes))
 
+    def _write_over(self, intended: Routing, state: AliasState) -> AliasConfigurationResponseTypeDef:
+        """Write the alias if it is at a position of this rollout, or return it if it has that routing already."""
+        try:
+            return self._write(intended, state.revision_id)
+        except self._client.exceptions.PreconditionFailedException:
+            alias = self._existing_alias()
+        found = _routing_of(alias)
+        if found.alike(intended):
+            return alias
+        if not any(found.alike(own) for own in self._own_positions(state)):
+            raise self._changed(found)
+        # Check the lock again: a later lock owner changes the RevisionId with its first write.
+        self._still_ours()
+        return self._write(intended, alias["RevisionId"])
+
+    def _require_alias_and_versions(self, state: AliasState, intended: Routing) -> None:
+        """Find out what is missing after a ResourceNotFoundException of UpdateAlias, which does not say it.
+
+        An alias protects the versions that it routes to. So the candidate can be deleted before its first traffic, and
+        the stable version after the promotion.
+
+        Raises
+        ------
+        TargetChanged
+            If the alias is gone, or the stable version.
+        CandidateGone
+            If only the candidate is gone.
+        """
+        found = self._find()
+        needed = {intended.version, *intended.weights}
+        if state.stable in needed and self._configuration_of(state.stable) is None:
+            raise self._changed(found, lost=state.stable)
+        if state.candidate in needed:
+            self.require_candidate(state.candidate)
+
     def _find(self) -> Routing:
         """Return the current routing of the alias."""
+        return _routing_of(self._existing_alias())
+
+    def _existing_alias(self) -> AliasConfigurationResponseTypeDef:
+        """Return the alias, which this rollout has already found once."""
         try:
-            return _routing_of(self._client.get_alias(**self._alias))
+            return self._client.get_alias(**self._alias)
         except self._client.exceptions.ResourceNotFoundException:
             raise self._changed() from None
 
-    def _changed(self, found: Routing | None = None) -> TargetChanged:
-        """Return the error for a change by somebody else; without a routing, the alias was deleted."""
-        changed = f"{self._target.key} was changed by somebody else: it"
+    def _changed(self, found: Routing | None = None, *, lost: str | None = None) -> TargetChanged:
+        """Return the error for a change by somebody else; without a routing, the alias was deleted.
+
+        Parameters
+        ----------
+        lost
+            The stable version, if it was deleted.
+        """
+        changed = f"{self._target.key} was changed by somebody else:"
         if found is None:
-            return TargetChanged(f"{changed} was deleted")
+            return TargetChanged(f"{changed} it was deleted")
         shares = f" and sends {_shares(found.weights)}" if found.weights else ""
-        return TargetChanged(f"{changed} serves version {found.version}{shares}; Headgate leaves it unchanged")
+        it = f"stable version {lost} is gone, and it" if lost else "it"
+        return TargetChanged(f"{changed} {it} serves version {found.version}{shares}; Headgate leaves it unchanged")
 
     def _write(self, routing: Routing, revision_id: str) -> AliasConfigurationResponseTypeDef:
         return self._client.update_alias(
@@ -325,7 +457,7 @@ class LambdaAliasDriver:
         function = self._target.function
         match self._plan.candidate:
             case PublishedVersion(version=version):
-                return self._configuration(version, "candidate.version")
+                return self.configuration(version, "candidate.version")
             case NewCode(code=code):
                 source = (
                     {"ImageUri": code.image_uri}
@@ -361,12 +493,18 @@ class LambdaAliasDriver:
             )
             raise RequestRefused(f"candidate: {error}{fix}") from None
 
-    def _configuration(self, version: str, field: str) -> FunctionConfigurationResponseTypeDef:
-        function = self._target.function
+    def configuration(self, version: str, field: str) -> FunctionConfigurationResponseTypeDef:
+        """Return the configuration of a version, or refuse the request whose field names it."""
+        found = self._configuration_of(version)
+        if found is None:
+            raise RequestRefused(f"{field}: {self._target.function} has no version {version}")
+        return found
+
+    def _configuration_of(self, version: str) -> FunctionConfigurationResponseTypeDef | None:
         try:
-            return self._client.get_function_configuration(FunctionName=function, Qualifier=version)
+            return self._client.get_function_configuration(FunctionName=self._target.function, Qualifier=version)
         except self._client.exceptions.ResourceNotFoundException:
-            raise RequestRefused(f"{field}: {function} has no version {version}") from None
+            return None
 
     def _check_compatible(
         self, stable: FunctionConfigurationResponseTypeDef, candidate: FunctionConfigurationResponseTypeDef
@@ -391,10 +529,18 @@ def _not_active(candidate: FunctionConfigurationResponseTypeDef, known: AliasSta
     """Return what a version waits for, or None if it is active. Refuse one that will not become active."""
     state, version = candidate.get("State", "Active"), candidate["Version"]
     # UpdateFunctionCode returns before the update is complete, with a separate status.
-    if state == "Pending" or candidate.get("LastUpdateStatus") == "InProgress":
+    update = candidate.get("LastUpdateStatus")
+    if state == "Failed" and update != "InProgress":
+        why = _with_code(candidate.get("StateReason"), candidate.get("StateReasonCode"))
+        raise RequestRefused(f"candidate: version {version} failed to become active: {why}")
+    if update == "Failed":
+        why = _with_code(candidate.get("LastUpdateStatusReason"), candidate.get("LastUpdateStatusReasonCode"))
+        raise RequestRefused(
+            f"candidate: the last update of version {version} failed (LastUpdateStatus Failed): {why}; update the "
+            "function again, and publish a new version"
+        )
+    if state == "Pending" or update == "InProgress":
         return Pending(known, f"candidate: version {version} is still pending")
-    if state == "Failed":
-        raise RequestRefused(f"candidate: version {version} failed to become active: {candidate.get('StateReason')}")
     if state == "Inactive":
         # An invocation activates it but fails: https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html
         raise RequestRefused(
@@ -404,6 +550,17 @@ def _not_active(candidate: FunctionConfigurationResponseTypeDef, known: AliasSta
     if state != "Active":
         raise RequestRefused(f"candidate: version {version} is {state} and does not accept requests")
     return None
+
+
+def _with_code(reason: str | None, code: str | None) -> str:
+    """Return the reason and its code that Lambda gives for a failure. Each may be missing."""
+    if reason and code:
+        return f"{reason} ({code})"
+    return reason or code or "Lambda gives no reason"
+
+
+def _requested(held: GetProvisionedConcurrencyConfigResponseTypeDef | None) -> int:
+    return held["RequestedProvisionedConcurrentExecutions"] if held else 0
 
 
 def _routing_of(alias: AliasConfigurationResponseTypeDef) -> Routing:

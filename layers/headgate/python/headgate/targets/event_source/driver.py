@@ -63,7 +63,7 @@ class EventSourceDriver:
         self._plan = plan
         self._still_ours = still_ours
         self._aim = aim
-        self._alias = LambdaAliasDriver(services.functions, plan, still_ours, aim)
+        self._alias = LambdaAliasDriver(services.functions, services.scaling, plan, still_ours, aim)
         self._mapping = ConsumerMapping(services.functions, plan, self._alias, still_ours)
 
     def describe(self) -> dict[str, Any]:
@@ -120,6 +120,12 @@ class EventSourceDriver:
             if waits := self._require_the_alias(state):
                 return waits
             return self._moved(state, self._alias.promote, PROMOTED)
+        if not state.parked:
+            # What may take minutes comes before the mapping is stopped.
+            ready = self._alias.prepare_promotion(state.known_alias)
+            if isinstance(ready, Pending):
+                return _waits_for_alias(state, ready)
+            state = state.with_alias(ready.state)
         wanted = MappingPosition(state.function, state.known_alias.candidate, state.at_rest)
         return self._place(state, wanted, PROMOTED, self._alias.promote)
 
@@ -176,7 +182,10 @@ class EventSourceDriver:
             return _waits_for_alias(state, prepared)
         alias = prepared.state
         state = state.with_alias(alias)
-        timeouts = {version: self._timeout(version) for version in (alias.stable, alias.candidate)}
+        timeouts = {
+            alias.stable: int(self._alias.configuration(alias.stable, "target.mapping")["Timeout"]),
+            alias.candidate: int(self._alias.configuration(alias.candidate, "candidate")["Timeout"]),
+        }
         visibility = self._visibility(state)
         if state.of_queue and (faults := visibility_faults(visibility, timeouts[alias.candidate], alias.candidate)):
             raise RequestRefused("; ".join(faults))
@@ -185,12 +194,6 @@ class EventSourceDriver:
         waiting = count(url(state.source)).visible if state.of_queue else None
         found = {"timeout_seconds": longest, "visibility_seconds": visibility, "backlog": waiting}
         return Done(state.model_copy(update=found))
-
-    def _timeout(self, version: str) -> int:
-        found = self._services.functions.get_function_configuration(
-            FunctionName=self._plan.alias.function, Qualifier=version
-        )
-        return int(found["Timeout"])
 
     def _visibility(self, state: SourceState) -> int:
         if not state.of_queue:
@@ -297,10 +300,7 @@ class EventSourceDriver:
             )
 
     def _role(self, state: SourceState) -> str:
-        found = self._services.functions.get_function_configuration(
-            FunctionName=self._plan.alias.function, Qualifier=state.known_alias.candidate
-        )
-        return str(found["Role"])
+        return str(self._alias.configuration(state.known_alias.candidate, "candidate")["Role"])
 
     def _require_the_alias(self, state: SourceState) -> Pending[SourceState] | None:
         """Require that the mapping invokes the alias. If it does not, roll back the alias.
@@ -428,11 +428,13 @@ class EventSourceDriver:
         stopped_for = self._services.now() - modified_at(mapping)
         if stopped_for < state.timeout_seconds + 1:
             left = state.timeout_seconds + 1 - stopped_for
-            return Pending(state, f"target.mapping: {self._mapping.uuid} is drained in at most {left:.0f} s")
+            why = f"target.mapping: {self._mapping.uuid} is drained in at most {left:.0f} s"
+            return Pending(state, why, limited=False)
         if state.of_queue and stopped_for < state.visibility_seconds + 1:
             in_flight = self._services.queues.count(self._services.queues.url(state.source)).in_flight
             if in_flight:
-                return Pending(state, f"target.mapping: {self._mapping.uuid} has {in_flight} messages in flight")
+                why = f"target.mapping: {self._mapping.uuid} has {in_flight} messages in flight"
+                return Pending(state, why, limited=False)
         return None
 
     def _fault_of_alias(self, state: SourceState) -> str:
@@ -453,4 +455,4 @@ class EventSourceDriver:
 
 def _waits_for_alias(state: SourceState, alias: Pending[AliasState]) -> Pending[SourceState]:
     """Return Pending for a consumer whose alias is pending, with the state of the alias."""
-    return Pending(None if alias.state is None else state.with_alias(alias.state), alias.why)
+    return Pending(None if alias.state is None else state.with_alias(alias.state), alias.why, alias.limited)

@@ -129,6 +129,13 @@ class ConsumerMapping:
         -------
         Pending or None
             Pending if another update is in progress.
+
+        Raises
+        ------
+        TargetChanged
+            If the mapping or its alias was deleted.
+        CandidateGone
+            If the mapping cannot be pointed at the candidate, because that was deleted.
         """
         self._still_ours()
         functions = self._functions
@@ -136,9 +143,26 @@ class ConsumerMapping:
             functions.update_event_source_mapping(UUID=self.uuid, **parameters)
         except (functions.exceptions.ResourceInUseException, functions.exceptions.ResourceConflictException) as error:
             return Pending(None, f"target.mapping: {self.uuid}: {error}")
-        except functions.exceptions.ResourceNotFoundException:
-            raise self.changed("was deleted") from None
+        except functions.exceptions.InvalidParameterValueException:
+            self._require_all(parameters.get("FunctionName"))
+            raise
+        except functions.exceptions.ResourceNotFoundException as error:
+            self._require_all(parameters.get("FunctionName"))
+            # Everything exists: Lambda had not seen some of it yet.
+            return Pending(None, f"target.mapping: {self.uuid}: {error}")
         return None
+
+    def _require_all(self, function: str | None) -> None:
+        """Find out what is missing after an error of an update, which does not say it: the mapping, or its function."""
+        self._existing()
+        if function is None:
+            return
+        qualifier = function.rpartition(":")[2]
+        # Only the candidate of a ramp is named by its version.
+        if qualifier.isdigit():
+            self._alias.require_candidate(qualifier)
+        else:
+            self.routing()
 
     def changed(self, how: str) -> TargetChanged:
         """Return the error for a change by somebody else."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from headgate.aws.sqs_queues import Queues
     from headgate.targets.event_source.rollout_dlq import RolloutQueues
+    from headgate.targets.scaling_targets import ScalingTargets
 
 
 class MappingPosition(NamedTuple):
@@ -119,6 +120,7 @@ class SourceServices(NamedTuple):
     """AWS services and settings of the driver."""
 
     functions: LambdaClient
+    scaling: ScalingTargets
     queues: Queues
     holdings: RolloutQueues
     holding_prefix: str
