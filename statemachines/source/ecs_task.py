@@ -38,6 +38,7 @@ ONE_TASK = {
         {
             "number": "{% $states.input %}",
             "attempt": 1,
+            "throttles": 0,
             "onDemand": False,
             "attempts": [],
             "verdict": {},
@@ -57,7 +58,8 @@ ONE_TASK = {
             """
         ),
         seconds="{% $plan.timeoutSeconds %}",
-        retries=[retry("ECS.ThrottlingException", first=2, longest=60)],
+        # ECS tells throttling by text alone, so that no retrier can name it: the classifier does.
+        retries=[],
         catches=[catch(ALL, assign={"failure": FAILURE}, output={}, then="Stop what runs")],
         assign={"task": "{% $states.result %}"},
         then="Classify",
@@ -81,7 +83,7 @@ ONE_TASK = {
     "Classify": invoke(
         "Decides how the attempt ended, and whether the task runs again.",
         "${TaskClassifier}",
-        variables("plan", "number", "attempt", "onDemand", "stopped", "failure", "task"),
+        variables("plan", "number", "attempt", "onDemand", "stopped", "failure", "task", "throttles"),
         retries=RETRIES,
         catches=[
             catch(
@@ -107,12 +109,17 @@ ONE_TASK = {
         ],
         assign={
             "verdict": expression(RESULT),
-            "attempts": expression(f"$append($attempts, [{RESULT}.ending])"),
+            "attempts": expression(f"{RESULT}.counts = false ? $attempts : $append($attempts, [{RESULT}.ending])"),
         },
         then="Again?",
     ),
     "Again?": choice(
-        "Follows the request's rules and the number of attempts.",
+        "Follows the request's rules and the number of attempts. A start that ECS throttled is no attempt.",
+        when(
+            "$verdict.again = true and $verdict.counts = false",
+            assign={"throttles": "{% $throttles + 1 %}", "onDemand": "{% $verdict.onDemand %}", **NEW_ATTEMPT},
+            then="Wait",
+        ),
         when(
             "$verdict.again = true",
             assign={"attempt": "{% $attempt + 1 %}", "onDemand": "{% $verdict.onDemand %}", **NEW_ATTEMPT},
@@ -130,6 +137,7 @@ ONE_TASK = {
             "reason": "{% $verdict.ending.reason %}",
             "exitCodes": "{% $verdict.ending.exitCodes %}",
             "attempts": "{% [$attempts] %}",
+            "throttled": "{% $throttles %}",
             "logs": "{% [$verdict.logs] %}",
         },
     ),

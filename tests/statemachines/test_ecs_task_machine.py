@@ -15,6 +15,7 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service impor
 from headgate.ecs_tasks.limits import TaskLimits
 from headgate.ecs_tasks.preflight import Preflight
 from headgate.ecs_tasks.registry import TaskRegistry
+from headgate.ecs_tasks.retry import THROTTLES
 from headgate.ecs_tasks.runs import TaskRuns
 from tests.builders import ACCOUNT, ROOT
 from tests.fakes.ecs import (
@@ -243,6 +244,11 @@ ENDINGS: dict[str, tuple[Answer, str, str]] = {
     "a Spot interruption": (failed(INTERRUPTED), "TaskInterrupted", "Your Spot Task was interrupted."),
     "no place": (NO_PLACE, "TaskHadNoCapacity", "RESOURCE:MEMORY"),
     "no capacity": (ServiceError("ECS.AmazonECSException", CAPACITY), "TaskHadNoCapacity", CAPACITY),
+    "no quota": (
+        ServiceError("ECS.ClientException", "The requested CPU configuration is above your limit"),
+        "TaskOverQuota",
+        "The requested CPU configuration is above your limit",
+    ),
     "memory": (
         failed(detail(container(code=137, reason=OUT_OF_MEMORY))),
         "TaskOutOfMemory",
@@ -423,9 +429,55 @@ def test_nothing_is_run_again_while_it_may_still_be_running(app: App) -> None:
     )
 
 
-def test_ecs_that_is_throttled_is_asked_again(app: App) -> None:
-    assert app.start(ServiceError("ECS.ThrottlingException", "Rate exceeded"), GOOD).status == "SUCCEEDED"
-    assert len(app.runs) == 2
+THROTTLED = ServiceError(
+    "ECS.InvalidParameterException",
+    "Error retrieving subnet information for [subnet-0a1b2c3d]: Rate exceeded (ErrorCode: Throttling)",
+)
+
+
+def test_a_throttled_start_is_tried_again_and_does_not_count_as_an_attempt(app: App) -> None:
+    rules = [{"onReason": "*", "action": "EXIT"}]
+    execution = app.start(THROTTLED, THROTTLED, GOOD, retry={"attempts": 1, "evaluateOnExit": rules})
+    assert (execution.status, len(app.runs)) == ("SUCCEEDED", 3)
+    [task] = execution.output["tasks"]
+    assert [(each["attempt"], each["outcome"]) for each in task["attempts"]] == [(1, "succeeded")]
+    assert task["throttled"] == app.announced[0]["Detail"]["tasks"][0]["throttled"] == 2
+    assert execution.states().count("Wait") == 2
+
+
+def test_the_attempts_are_counted_on_after_a_throttled_start_and_on_the_same_capacity(app: App) -> None:
+    answers: list[Answer] = [failed(INTERRUPTED), THROTTLED, failed(BAD), GOOD]
+    execution = app.start(
+        *answers, **ON_SPOT, retry={"attempts": 3}, backoff={"initialSeconds": 1}, fallback="onDemand"
+    )
+    assert outcomes(execution) == [["interrupted", "exited", "succeeded"]]
+    assert [run.get("LaunchType") for run in app.runs] == [None, "FARGATE", "FARGATE", "FARGATE"]
+
+
+def test_a_start_that_stays_throttled_fails_under_its_own_name_after_much_patience(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    execution = app.start(THROTTLED)
+    assert (execution.error, len(app.runs)) == ("TaskThrottled", THROTTLES + 1)
+    [task] = result_of(execution)["tasks"]
+    [attempt] = task["attempts"]
+    assert (task["throttled"], attempt["next"]) == (20, "ECS throttled its start 20 times before")
+    jsonschema.Draft202012Validator(schemas.schema_of("Task Ended")).validate(app.announced[0]["Detail"])
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        ("Tasks provisioning capacity limit exceeded.", "no-capacity"),
+        ("You've reached the limit on the number of vCPUs you can run concurrently", "over-quota"),
+    ],
+)
+def test_over_quota_or_without_capacity_on_spot_the_task_runs_on_demand(app: App, said: str, outcome: str) -> None:
+    refused = ServiceError("ECS.ClientException", said)
+    execution = app.start(refused, GOOD, **ON_SPOT, **TWICE, fallback="onDemand")
+    assert outcomes(execution) == [[outcome, "succeeded"]]
+    assert [run.get("LaunchType") for run in app.runs] == [None, "FARGATE"]
 
 
 def test_a_classifier_that_fails_leaves_the_end_unknown(app: App) -> None:

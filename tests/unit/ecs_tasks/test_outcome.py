@@ -11,9 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.ecs_tasks.outcome import TASK_ERRORS, ContainerEnd, TaskEnding, classify, lacks_capacity, of_task
+from headgate.ecs_tasks.outcome import (
+    TASK_ERRORS,
+    ContainerEnd,
+    TaskEnding,
+    classify,
+    of_task,
+)
 from headgate.ecs_tasks.request import ExitRule, RetryBackoff, RetryStrategy
-from headgate.ecs_tasks.retry import decide_retry, retry_wait_seconds
+from headgate.ecs_tasks.retry import THROTTLES, Decision, decide_retry, retry_wait_seconds
 from tests.fakes.ecs import (
     BAD,
     CAPACITY,
@@ -219,6 +225,18 @@ SAMPLES: dict[str, tuple[str, str, str, str]] = {
         "no-capacity",
         CAPACITY,
     ),
+    "too many requests": (
+        "ECS.AmazonECSException",
+        "Rate exceeded (Service: AmazonECS; Status Code: 400; Error Code: ThrottlingException; Request ID: 1)",
+        "throttled",
+        "Rate exceeded",
+    ),
+    "too many tasks": (
+        "ECS.ClientException",
+        "You've reached the limit on the number of tasks you can run concurrently",
+        "over-quota",
+        "You've reached the limit",
+    ),
     "no permission": (
         "ECS.AccessDeniedException",
         "not authorized to perform: ecs:RunTask",
@@ -375,19 +393,19 @@ def test_no_shape_of_a_cause_is_too_odd(value: Any) -> None:
     assert classify(FAILED, json.dumps(value)[:-1], ESSENTIAL).outcome in TASK_ERRORS
 
 
-@pytest.mark.parametrize(
-    "reason", ["RESOURCE:CPU", "RESOURCE:ENI", CAPACITY, "No Container Instances were found in your cluster."]
-)
-def test_what_says_that_there_is_no_place_is_known(reason: str) -> None:
-    assert lacks_capacity(reason)
-
-
 # --- Again? ----------------------------------------------------------------------------------------------------------
 
 
 def ending_of(outcome: Any = "exited", code: int | None = 3, reason: str = "", status: str = "") -> TaskEnding:
     containers = [ContainerEnd(name="app", exit_code=code, reason=reason)]
     return TaskEnding(outcome=outcome, reason="because", status_reason=status, containers=containers)
+
+
+def decide(
+    ending: TaskEnding, attempt: int = 1, attempts: int = 3, rules: Any = (), *, throttles: int = 0, chance: float = 0.5
+) -> Decision:
+    retry = RetryStrategy(attempts=attempts, evaluate_on_exit=[ExitRule.model_validate(rule) for rule in rules])
+    return decide_retry(ending, attempt, retry, RetryBackoff(), can_fall_back=False, chance=chance, throttles=throttles)
 
 
 def again(
@@ -481,8 +499,24 @@ def test_no_task_has_more_attempts_than_it_was_given(
     rules: Any,
     can_fall_back: bool,
 ) -> None:
-    if attempt >= attempts:
+    if attempt >= attempts and ending.outcome != "throttled":
         assert not again(ending, attempt, attempts, rules, can_fall_back=can_fall_back)
+
+
+@given(st.integers(1, 10), rule_lists, st.integers(0, THROTTLES - 1))
+def test_a_throttled_start_is_tried_again_whatever_the_attempts_and_the_rules_and_does_not_count(
+    attempt: int, rules: Any, throttles: int
+) -> None:
+    decision = decide(ending_of("throttled", None), attempt, 1, rules, throttles=throttles)
+    assert (decision.again, decision.counts, decision.on_demand) == (True, False, False)
+
+
+def test_the_patience_with_throttling_grows_to_half_an_hour_and_ends() -> None:
+    waits = [decide(ending_of("throttled", None), throttles=n, chance=1).wait_seconds for n in range(THROTTLES)]
+    assert waits[:6] == [5, 10, 20, 40, 80, 120]
+    assert 1800 <= sum(waits) < 2400
+    last = decide(ending_of("throttled", None), throttles=THROTTLES)
+    assert (last.again, last.why) == (False, "ECS throttled its start 20 times before")
 
 
 @given(st.integers(1, 9), rule_lists)
@@ -491,10 +525,10 @@ def test_missing_capacity_is_waited_for_within_the_attempts_whatever_the_rules_s
 
 
 @given(anything, rule_lists)
-def test_only_lost_or_missing_capacity_falls_back_and_always(ending: TaskEnding, rules: Any) -> None:
+def test_only_lost_or_missing_capacity_or_quota_falls_back_and_always(ending: TaskEnding, rules: Any) -> None:
     retry = RetryStrategy(attempts=2, evaluate_on_exit=[ExitRule.model_validate(rule) for rule in rules])
     decision = decide_retry(ending, 1, retry, RetryBackoff(), can_fall_back=True, chance=0)
-    assert decision.on_demand is (ending.outcome in ("interrupted", "no-capacity"))
+    assert decision.on_demand is (ending.outcome in ("interrupted", "no-capacity", "over-quota"))
     assert decision.again or not decision.on_demand
 
 

@@ -35,6 +35,9 @@ from tests.fakes.functions import Functions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+OLD_FIELDS = {"plan", "number", "attempt", "onDemand", "stopped", "failure", "task"}
+"""Fields that the classifier got in 0.1.0."""
+
 
 @pytest.fixture
 def ecs() -> FakeEcs:
@@ -239,6 +242,12 @@ class TestTaskClassifier:
         assert call("task_classifier", failure=little)["ending"]["outcome"] == "unknown"
         ecs.broken = {"DescribeTasks"}
         assert call("task_classifier", failure=little)["ending"]["outcome"] == "unknown"
+
+    def test_an_execution_of_an_older_definition_does_not_try_for_ever(self, call: Callable[..., Any]) -> None:
+        # GIVEN the payload of 0.1.0, whose machine counts every start
+        payload = {name: value for name, value in event("task_classifier").items() if name in OLD_FIELDS}
+        throttled = {"Error": "ECS.AmazonECSException", "Cause": "Rate exceeded"}
+        assert not call("task_classifier", payload=payload | {"failure": throttled})["again"]
 
     def test_nothing_follows_while_the_attempt_may_still_be_running(self, call: Callable[..., Any]) -> None:
         assert call("task_classifier")["again"]

@@ -9,7 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from headgate.aws.observability import logger
 from headgate.ecs_tasks.outcome import TASK_ERRORS, classify, of_task
-from headgate.ecs_tasks.retry import Decision, decide_retry
+from headgate.ecs_tasks.retry import THROTTLES, Decision, decide_retry
 from headgate.ecs_tasks.runs import MAX_LOGS
 
 if TYPE_CHECKING:
@@ -34,6 +34,26 @@ class EndedAttempt(NamedTuple):
     """The task as ECS describes it, if Step Functions reported success."""
     failure: dict[str, Any]
     """Error and cause, if Step Functions reported a failure."""
+    throttles: int = THROTTLES
+    """How often ECS throttled the start of this task before."""
+
+    @classmethod
+    def of(cls, event: dict[str, Any], plan: TaskPlan) -> EndedAttempt:
+        """Read the event of the machine.
+
+        An execution keeps the definition with which it started. One from before ``throttles`` counts every start as an
+        attempt, so none is tried again for being throttled.
+        """
+        return cls(
+            plan=plan,
+            number=event["number"],
+            attempt=event["attempt"],
+            on_demand=event["onDemand"],
+            stopped=event["stopped"],
+            task=event["task"],
+            failure=event["failure"],
+            throttles=event.get("throttles", THROTTLES),
+        )
 
     def classify(self, runs: TaskRuns) -> dict[str, Any]:
         """Return the outcome and the decision about a retry, in the form that the machine reads."""
@@ -45,6 +65,7 @@ class EndedAttempt(NamedTuple):
             del report["containers"]  # Up to ten attempts of ten tasks must fit into 256 KiB: keep only exit codes.
         return {
             "again": decision.again,
+            "counts": decision.counts,
             "waitSeconds": decision.wait_seconds,
             "onDemand": decision.on_demand or self.on_demand,
             "error": TASK_ERRORS.get(ending.outcome, ""),
@@ -86,6 +107,7 @@ class EndedAttempt(NamedTuple):
             can_fall_back=plan.fallback is not None and not self.on_demand,
             chance=random.random(),  # noqa: S311 - jitter is not a secret
             essential=plan.essential,
+            throttles=self.throttles,
         )
         if decision.again and not self.stopped:
             return Decision(False, "the attempt may still be running and could not be stopped")

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from headgate.ecs_tasks.refusals import refusal_in
 from headgate.wire import Wire
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ TaskOutcome = Literal[
     "could-not-start",
     "interrupted",
     "no-capacity",
+    "over-quota",
+    "throttled",
     "out-of-memory",
     "timed-out",
     "stopped",
@@ -38,6 +40,8 @@ TASK_ERRORS: dict[str, str] = {
     "could-not-start": "TaskCouldNotStart",
     "interrupted": "TaskInterrupted",
     "no-capacity": "TaskHadNoCapacity",
+    "over-quota": "TaskOverQuota",
+    "throttled": "TaskThrottled",
     "out-of-memory": "TaskOutOfMemory",
     "timed-out": "TaskTimedOut",
     "stopped": "TaskStopped",
@@ -47,22 +51,6 @@ TASK_ERRORS: dict[str, str] = {
 
 TASK_REASON_CHARACTERS = 300
 """Characters of a reason that are kept: ten tasks with ten attempts each must fit into 256 KiB of state data."""
-
-CAPACITY_REASONS = (
-    "capacity is unavailable",
-    "empty capacity provider",
-    "no active instances",
-    "no container instances were found",
-    "unable to place a task",
-    "insufficient capacity",
-)
-"""Parts of ECS's messages when it found no capacity, in lower case.
-
-https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html
-"""
-
-_PLACEMENT = re.compile(r"(TaskFailedToStart: *)?(RESOURCE:|AGENT\b|CAPACITY\b)")
-"""RunTask's reasons. If a task waited for a capacity provider without success, they follow its stop code."""
 
 _CANNOT_START = (
     "CannotPull",
@@ -204,12 +192,23 @@ def _not_started(
     """Find out why a task did not start. Containers that are not essential may fail to start."""
     missing = any(_never_ran(each) for each in decisive)
     reasons = [status, *(each.reason for each in containers if _never_ran(each))]
-    recognised = next((each for each in (reasons if missing else reasons[:1]) if each.startswith(_CANNOT_START)), "")
-    if code != "TaskFailedToStart" and not recognised:
+    telling = reasons if missing else reasons[:1]
+    refused = next(
+        ((meaning, each) for each in reasons if (meaning := _refusal_of(each, containers))),
+        None,
+    )
+    recognised = next((each for each in telling if each.startswith(_CANNOT_START)), "")
+    # A task without a stop code whose containers never ran has been refused as well.
+    if code != "TaskFailedToStart" and not recognised and not (refused and missing and not code):
         return None
-    if lacking := next((each for each in reasons if lacks_capacity(each)), ""):
-        return "no-capacity", lacking
-    return "could-not-start", recognised or status or "the task failed to start"
+    return refused or ("could-not-start", recognised or status or "the task failed to start")
+
+
+def _refusal_of(reason: str, containers: list[ContainerEnd]) -> TaskOutcome | None:
+    """Return what a reason means. If a container ran, a throttled start of another is no reason for patience."""
+    meaning = refusal_in(reason)
+    ran = any(not _never_ran(each) for each in containers)
+    return None if meaning == "throttled" and ran else meaning
 
 
 def _never_ran(container: ContainerEnd) -> bool:
@@ -238,26 +237,22 @@ def _by_exit_code(status: str, decisive: list[ContainerEnd], *, whole: bool) -> 
     return "succeeded", "every essential container exited with 0"
 
 
-def lacks_capacity(reason: str) -> bool:
-    """Return whether ECS reports that it found no capacity for the task."""
-    return bool(_PLACEMENT.match(reason)) or any(words in reason.lower() for words in CAPACITY_REASONS)
-
-
 def _not_placed(failures: Any, cause: str) -> TaskEnding:
     listed = [each for each in failures if isinstance(each, dict)] if isinstance(failures, list) else []
     reasons = [str(each.get("reason") or "") for each in listed]
     details = "; ".join(" ".join(str(each[k]) for k in ("reason", "detail") if each.get(k)) for each in listed)
-    reason = details or cause or "RunTask returned failures"
-    elsewhere = reasons and not any(lacks_capacity(each) for each in reasons)
+    refused = next((meaning for each in reasons or [cause] if (meaning := refusal_in(each))), None)
     # MISSING, INACTIVE, ATTRIBUTE, LOCATION: a retry does not help.
-    return _ending_of({}, "could-not-start" if elsewhere else "no-capacity", reason)
+    otherwise: TaskOutcome = "could-not-start" if reasons else "no-capacity"
+    return _ending_of({}, refused or otherwise, details or cause or "RunTask returned failures")
 
 
 def _of_api(error: str, cause: str) -> TaskEnding:
     """Return the ending if RunTask itself failed, or if the cause has no details."""
-    if lacks_capacity(cause):
-        return _ending_of({}, "no-capacity", cause)
-    if error.startswith(("ECS.", "AmazonECS.")):
+    by_ecs = error.startswith(("ECS.", "AmazonECS."))
+    if refused := refusal_in(cause) or (refusal_in(error) if by_ecs else None):
+        return _ending_of({}, refused, cause or error)
+    if by_ecs:
         return _ending_of({}, "could-not-start", f"{error}: {cause}")
     return _ending_of({}, "unknown", f"{error}: {cause}" if cause else error)
 
