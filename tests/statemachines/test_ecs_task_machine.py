@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_ecs
 
+from headgate.ecs_tasks.attempt import LOOKS
 from headgate.ecs_tasks.limits import TaskLimits
 from headgate.ecs_tasks.preflight import Preflight
 from headgate.ecs_tasks.registry import TaskRegistry
@@ -21,6 +22,7 @@ from tests.builders import ACCOUNT, ROOT
 from tests.fakes.ecs import (
     BAD,
     CAPACITY,
+    EXITED,
     GOOD,
     INTERRUPTED,
     NEW_DEFINITION,
@@ -279,6 +281,46 @@ def test_a_task_that_times_out_is_stopped_and_not_run_again(app: App) -> None:
     assert reason == "Headgate: attempt 1 of task 1 ended with States.Timeout"
 
 
+def test_of_a_task_that_timed_out_its_exit_codes_and_last_lines_are_told_once_it_has_stopped(app: App) -> None:
+    # GIVEN containers that take their time to shut down
+    app.ecs.shutdown = 2
+    execution = app.start(HANGS, timeoutSeconds=5)
+    # THEN the machine waits for them
+    assert execution.states().count("Let it stop") == 2
+    [task] = result_of(execution)["tasks"]
+    [attempt] = task["attempts"]
+    [(arn, reason)] = app.ecs.stopped
+    assert (task["outcome"], task["exitCodes"]) == ("timed-out", {"app": 143, "router": 143})
+    assert (attempt["taskArn"], attempt["stopCode"], attempt["statusReason"]) == (arn, "UserInitiated", reason)
+    [log] = task["logs"]
+    assert log["lines"] == ["Traceback ...", "no such table"]
+    assert arn.rsplit("/", 1)[-1] in log["link"]
+    jsonschema.Draft202012Validator(schemas.schema_of("Task Ended")).validate(app.announced[0]["Detail"])
+
+
+def test_a_task_that_does_not_stop_is_waited_for_only_so_long_and_told_without_exit_codes(app: App) -> None:
+    app.ecs.shutdown = 1000
+    execution = app.start(HANGS, timeoutSeconds=5)
+    assert execution.states().count("Let it stop") == LOOKS
+    [task] = result_of(execution)["tasks"]
+    assert (execution.error, task["exitCodes"]) == ("TaskTimedOut", {})
+    assert task["attempts"][0]["taskArn"] == app.ecs.stopped[0][0]
+    assert task["logs"][0]["lines"] == ["Traceback ...", "no such table"]
+
+
+def test_a_timed_out_task_that_cannot_be_described_has_its_arn_and_its_log(app: App) -> None:
+    def stop_and_break(_: Any) -> Any:
+        [arn] = app.ecs.tasks
+        app.ecs.stop_task("jobs", arn, "Headgate: time")
+        app.ecs.broken = {"DescribeTasks"}
+        return {"stopped": [arn]}
+
+    app.engine.function("task_stopper", stop_and_break)
+    [task] = result_of(app.start(HANGS, timeoutSeconds=5))["tasks"]
+    assert (task["outcome"], task["attempts"][0]["taskArn"]) == ("timed-out", app.ecs.stopped[0][0])
+    assert task["logs"][0]["lines"] == ["Traceback ...", "no such table"]
+
+
 def test_the_last_lines_of_the_container_that_failed_are_told_with_a_link(app: App) -> None:
     [task] = result_of(app.start(failed(BAD)))["tasks"]
     [log] = task["logs"]
@@ -414,7 +456,12 @@ def test_before_a_retry_what_the_attempt_left_running_is_stopped_and_nobody_else
         return GOOD
 
     app.engine.integration("arn:aws:states:::ecs:runTask.sync", lose)
-    assert app.start(GOOD, **TWICE).status == "SUCCEEDED"
+    execution = app.start(GOOD, **TWICE)
+    assert outcomes(execution) == [["unknown", "succeeded"]]
+    # AND what is known of it is told
+    [lost, _] = execution.output["tasks"][0]["attempts"]
+    assert (lost["taskArn"], lost["exitCodes"]) == (app.ecs.stopped[0][0], {"app": 143, "router": 143})
+    assert lost["reason"] == "ECS.ServerException: lost sight of it"
     assert app.ecs.tasks[other]["desiredStatus"] == "RUNNING"
     app.ecs.tasks[other]["desiredStatus"] = "STOPPED"
 
@@ -427,6 +474,28 @@ def test_nothing_is_run_again_while_it_may_still_be_running(app: App) -> None:
         result_of(execution)["tasks"][0]["attempts"][0]["next"]
         == "the attempt may still be running and could not be stopped"
     )
+
+
+def test_a_task_that_ended_after_its_answer_was_lost_is_found_among_the_stopped_ones(app: App) -> None:
+    def lose(parameters: dict[str, Any]) -> Any:
+        app.runs.append(parameters)
+        arn = app.ecs.leave_running(parameters)
+        for each in app.ecs.tasks[arn]["containers"]:
+            each["exitCode"] = 0 if len(app.runs) == 2 else 3
+        app.ecs.tasks[arn] |= {"desiredStatus": "STOPPED", "stopCode": EXITED}
+        raise ServiceError("ECS.ServerException", "no answer")
+
+    app.engine.integration("arn:aws:states:::ecs:runTask.sync", lose)
+    # THEN each attempt is told by its own task, and the second, which did its work, is not run again
+    execution = app.start(GOOD, retry={"attempts": 3}, backoff={"initialSeconds": 1})
+    assert outcomes(execution) == [["exited", "succeeded"]]
+    assert [each["taskArn"] for each in execution.output["tasks"][0]["attempts"]] == list(app.ecs.tasks)
+    assert app.ecs.stopped == []
+
+
+def test_a_refused_task_is_not_searched_among_the_stopped_ones(app: App) -> None:
+    app.start(ServiceError("ECS.ClientException", "TaskDefinition not found."))
+    assert app.ecs.listed == [{"startedBy": "AWS Step Functions"}]
 
 
 THROTTLED = ServiceError(
@@ -466,6 +535,18 @@ def test_a_start_that_stays_throttled_fails_under_its_own_name_after_much_patien
     jsonschema.Draft202012Validator(schemas.schema_of("Task Ended")).validate(app.announced[0]["Detail"])
 
 
+def test_a_throttled_start_that_left_a_task_behind_is_an_attempt(app: App) -> None:
+    def lose(parameters: dict[str, Any]) -> Any:
+        app.runs.append(parameters)
+        app.ecs.leave_running(parameters)
+        raise ServiceError("ECS.ServerException", "Service Unavailable. Please try again later.")
+
+    app.engine.integration("arn:aws:states:::ecs:runTask.sync", lose)
+    execution = app.start(GOOD)
+    assert (execution.error, len(app.runs)) == ("TaskEndUnknown", 1)
+    assert result_of(execution)["tasks"][0]["attempts"][0]["taskArn"] == app.ecs.stopped[0][0]
+
+
 @pytest.mark.parametrize(
     ("said", "outcome"),
     [
@@ -489,6 +570,17 @@ def test_a_classifier_that_fails_leaves_the_end_unknown(app: App) -> None:
     assert (execution.error, len(app.runs)) == ("TaskEndUnknown", 1)
     told = result_of(execution)
     assert told["reason"] == "its end could not be classified: ValueError"
+    assert told["tasks"][0]["attempts"][0]["taskArn"] == ""
+    jsonschema.Draft202012Validator(schemas.schema_of("Task Ended")).validate(app.announced[0]["Detail"])
+
+
+def test_a_classifier_that_fails_after_a_timeout_leaves_the_tasks_arn(app: App) -> None:
+    def fail(_: Any) -> Any:
+        raise ValueError("broken")
+
+    app.engine.function("task_classifier", fail)
+    told = result_of(app.start(HANGS, timeoutSeconds=5))
+    assert told["tasks"][0]["attempts"][0]["taskArn"] == app.ecs.stopped[0][0]
     jsonschema.Draft202012Validator(schemas.schema_of("Task Ended")).validate(app.announced[0]["Detail"])
 
 

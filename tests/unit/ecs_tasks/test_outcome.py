@@ -16,6 +16,9 @@ from headgate.ecs_tasks.outcome import (
     ContainerEnd,
     TaskEnding,
     classify,
+    has_ended,
+    may_have_run,
+    of_lost,
     of_task,
 )
 from headgate.ecs_tasks.request import ExitRule, RetryBackoff, RetryStrategy
@@ -327,6 +330,64 @@ def test_the_whole_answer_of_run_task_is_read_for_its_task() -> None:
 def test_reasons_are_cut_off_so_that_all_attempts_fit_into_a_states_data() -> None:
     ending = classify(FAILED, cause(detail(container(code=1, reason="x" * 5000), reason="y" * 5000)), ESSENTIAL)
     assert max(len(ending.reason), len(ending.status_reason), len(ending.containers[0].reason)) <= 300
+
+
+# --- A task that Step Functions lost sight of ------------------------------------------------------------------------
+
+LOST = classify("ECS.ServerException", "no answer", ESSENTIAL)
+TIME = classify("States.Timeout", "", ESSENTIAL)
+OURS = {"code": "UserInitiated", "reason": "Headgate: attempt 1 of task 1 ended with States.Timeout"}
+
+
+def test_a_task_that_timed_out_has_all_that_ecs_tells_of_it() -> None:
+    ending = of_lost(TIME, detail(container(code=143), container("router"), **OURS), ESSENTIAL)
+    assert (ending.outcome, ending.reason) == ("timed-out", "the task exceeded its time limit")
+    assert (ending.task_arn, ending.exit_codes) == (TASK_ARN, {"app": 143, "router": 0})
+    assert (ending.stop_code, ending.run_seconds) == ("UserInitiated", 60.25)
+
+
+def test_a_lost_task_that_ended_of_itself_says_how_and_one_that_was_stopped_for_it_does_not() -> None:
+    assert of_lost(LOST, BAD, ESSENTIAL).outcome == "exited"
+    assert of_lost(LOST, GOOD, ESSENTIAL).outcome == "succeeded"
+    assert (
+        of_lost(LOST, detail(container(code=143), code="UserInitiated", reason="kim"), ESSENTIAL).outcome == "stopped"
+    )
+    ours = of_lost(LOST, detail(container(code=143), **OURS), ESSENTIAL)
+    assert (ours.outcome, ours.reason, ours.task_arn) == ("unknown", "ECS.ServerException: no answer", TASK_ARN)
+    running = of_lost(LOST, detail(container(code=None), code="", LastStatus="RUNNING"), ESSENTIAL)
+    assert (running.outcome, running.task_arn) == ("unknown", TASK_ARN)
+
+
+@pytest.mark.parametrize(
+    ("status", "containers", "ended"),
+    [
+        ("RUNNING", ["RUNNING", "STOPPED"], False),
+        ("STOPPING", ["STOPPED", "STOPPED"], True),
+        ("PENDING", [], False),
+        ("DEPROVISIONING", ["STOPPED"], True),
+        ("STOPPED", [], True),
+    ],
+)
+def test_a_task_has_ended_with_its_containers(status: str, containers: list[str], *, ended: bool) -> None:
+    told = {"lastStatus": status, "containers": [{"lastStatus": each} for each in containers]}
+    assert has_ended(told) is ended
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "may"),
+    [
+        ("States.Timeout", "", True),
+        ("States.TaskFailed", "?", True),
+        ("ECS.ServerException", "no answer", True),
+        ("ECS.SdkClientException", "Read timed out", True),
+        ("ECS.AmazonECSException", "(Service: AmazonECS; Status Code: 503; Error Code: 503)", True),
+        ("ECS.AmazonECSException", "Rate exceeded (Service: AmazonECS; Status Code: 400)", False),
+        ("ECS.ClientException", "no", False),
+        ("AmazonECS.Unknown", "RESOURCE:CPU", False),
+    ],
+)
+def test_a_task_may_have_run_unless_ecs_refused_it(error: str, said: str, *, may: bool) -> None:
+    assert may_have_run(error, said) is may
 
 
 # --- What is cut off, or is no JSON ----------------------------------------------------------------------------------

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from headgate.ecs_tasks.attempt import LOOKS
 from headgate.ecs_tasks.definition import digest_of
 from headgate.ecs_tasks.limits import TaskLimits
 from headgate.ecs_tasks.preflight import Preflight
@@ -237,17 +239,55 @@ class TestTaskClassifier:
         assert call("task_classifier", failure=little)["ending"]["outcome"] == "unknown"
         ecs.described = {"lastStatus": "STOPPED", **detail(container(code=4))}
         assert call("task_classifier", failure=little)["ending"]["exitCodes"] == {"app": 4}
-        # AND what ECS does not say, or says of a task that still runs, is not made up
+        # AND what ECS does not say, or says of a task that still runs after all patience, is not made up
         ecs.described = {"lastStatus": "RUNNING", "containers": []}
-        assert call("task_classifier", failure=little)["ending"]["outcome"] == "unknown"
+        assert call("task_classifier", failure=little)["stopping"]
+        assert call("task_classifier", failure=little, looks=LOOKS)["ending"]["outcome"] == "unknown"
         ecs.broken = {"DescribeTasks"}
         assert call("task_classifier", failure=little)["ending"]["outcome"] == "unknown"
 
-    def test_an_execution_of_an_older_definition_does_not_try_for_ever(self, call: Callable[..., Any]) -> None:
-        # GIVEN the payload of 0.1.0, whose machine counts every start
+    def test_a_task_that_still_shuts_down_is_looked_at_again_after_longer_and_longer_waits(
+        self, call: Callable[..., Any], ecs: FakeEcs
+    ) -> None:
+        arn = ecs.leave_running({})
+        ecs.stop_task("jobs", arn, "Headgate: time")
+        ecs.shutdown = 7
+        late = {"failure": {"Error": "States.Timeout"}, "left": [arn]}
+        told = [call("task_classifier", **late, looks=look) for look in range(8)]
+        assert [each.get("waitSeconds") for each in told[:7]] == [5, 10, 20, 30, 30, 30, 30]
+        assert {(each["stopping"], each["counts"]) for each in told[:7]} == {(True, False)}
+        assert told[7]["ending"]["exitCodes"] == {"app": 143, "router": 143}
+
+    def test_of_the_stopped_tasks_with_its_tags_the_latest_is_that_of_the_attempt(
+        self, call: Callable[..., Any], ecs: FakeEcs
+    ) -> None:
+        owners = (EXECUTION, EXECUTION, EXECUTION, "another")
+        arns = []
+        for second, owner in enumerate(owners):
+            tags = {"headgate:execution": owner, "headgate:number": "1"}
+            arns.append(ecs.leave_running({"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}))
+            ecs.stop_task("jobs", arns[-1], "time")
+            ecs.tasks[arns[-1]]["createdAt"] = datetime(2026, 11, 21, 9, 0, second, tzinfo=UTC)
+        late = {"failure": {"Error": "States.Timeout"}}
+        assert call("task_classifier", **late)["ending"]["taskArn"] == arns[2]
+        assert call("task_classifier", **late, known=[arns[2]])["ending"]["taskArn"] == arns[1]
+        assert call("task_classifier", **late, known=arns)["ending"]["taskArn"] == ""
+
+    def test_tasks_that_may_not_be_listed_leave_what_is_known(self, call: Callable[..., Any], ecs: FakeEcs) -> None:
+        ecs.broken = {"ListTasks"}
+        told = call("task_classifier", failure={"Error": "States.Timeout"})
+        assert (told["ending"]["outcome"], told["ending"]["taskArn"]) == ("timed-out", "")
+
+    def test_an_execution_of_an_older_definition_neither_waits_nor_tries_for_ever(
+        self, call: Callable[..., Any], ecs: FakeEcs
+    ) -> None:
+        # GIVEN the payload of 0.1.0, whose machine counts every start and knows nothing of tasks that stop
         payload = {name: value for name, value in event("task_classifier").items() if name in OLD_FIELDS}
         throttled = {"Error": "ECS.AmazonECSException", "Cause": "Rate exceeded"}
         assert not call("task_classifier", payload=payload | {"failure": throttled})["again"]
+        arn = ecs.leave_running({})
+        late = {"Error": "States.TaskFailed", "Cause": f'{{"TaskArn":"{arn}","Version":'}
+        assert call("task_classifier", payload=payload | {"failure": late})["ending"]["outcome"] == "unknown"
 
     def test_nothing_follows_while_the_attempt_may_still_be_running(self, call: Callable[..., Any]) -> None:
         assert call("task_classifier")["again"]

@@ -49,6 +49,9 @@ TASK_ERRORS: dict[str, str] = {
 }
 """Error names with which the machine fails."""
 
+STOPPED_BY_HEADGATE = "Headgate: "
+"""How the reasons begin with which Headgate stops tasks."""
+
 TASK_REASON_CHARACTERS = 300
 """Characters of a reason that are kept: ten tasks with ten attempts each must fit into 256 KiB of state data."""
 
@@ -159,6 +162,46 @@ def of_task(detail: dict[str, Any], essential: list[str], *, whole: bool = True)
         if found:
             return _ending_of(task, *found)
     return _ending_of(task, *_by_exit_code(status, decisive, whole=whole))
+
+
+def of_lost(ending: TaskEnding, detail: dict[str, Any], essential: list[str]) -> TaskEnding:
+    """Determine how a task ended that Step Functions lost sight of.
+
+    Parameters
+    ----------
+    ending
+        What the error of Step Functions tells.
+    detail
+        The task as DescribeTasks returns it.
+    """
+    task = _spelled(detail)
+    told = of_task(task, essential)
+    if ending.outcome == "timed-out":
+        return _ending_of(task, "timed-out", ending.reason)
+    if not has_ended(task) or (told.outcome == "stopped" and told.status_reason.startswith(STOPPED_BY_HEADGATE)):
+        # It was stopped because nobody followed it. That is no end of its own.
+        return _ending_of(task, "unknown", ending.reason)
+    return told
+
+
+def has_ended(detail: dict[str, Any]) -> bool:
+    """Return whether all containers of a task have ended, so that it has all its exit codes.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html
+    """
+    task = _spelled(detail)
+    if task.get("lastStatus") in ("DEPROVISIONING", "STOPPED", "DELETED"):
+        return True
+    containers = task.get("containers") or []
+    return bool(containers) and all(each.get("lastStatus") == "STOPPED" for each in containers)
+
+
+def may_have_run(error: str, cause: str) -> bool:
+    """Return whether ECS may have a task although Step Functions reports an error without one."""
+    if error.startswith("States."):
+        return True
+    # The answer of RunTask was lost: a fault of the server or of the connection. A client error is a refusal.
+    return error.endswith((".ServerException", ".SdkClientException")) or "Status Code: 5" in cause
 
 
 Finding = tuple[TaskOutcome, str]

@@ -9,12 +9,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from headgate.aws.errors import code_of, is_denied
 from headgate.ecs_tasks.logs import LogStream, log_link, stream_name
+from headgate.ecs_tasks.outcome import STOPPED_BY_HEADGATE
 from headgate.ecs_tasks.request import read_task
 from headgate.ecs_tasks.tags import EXECUTION_TAG, NUMBER_TAG
 from headgate.errors import RequestRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 
 STARTED_BY_HEADGATE = "AWS Step Functions"
@@ -25,6 +26,10 @@ TASKS_PER_CALL = 100
 
 LOG_LINES, LOG_LINE_CHARACTERS, MAX_LOGS = 10, 200, 3
 """Limits of the logs in an event: last lines, characters of each, and containers."""
+
+
+STOPPED_PAGES = 5
+"""Pages of stopped tasks of a family among which a lost one is searched. ECS keeps them for an hour."""
 
 
 class StoppedTasks(NamedTuple):
@@ -45,7 +50,9 @@ class StoppedTasks(NamedTuple):
             task = read_task(json.loads(ended["input"] or ""), default_id=ended["name"])
         except (ValueError, RequestRefused):
             return None  # The machine could not read it either.
-        return cls(task.cluster, ended["executionArn"], f"Headgate: the execution of this task is {ended['status']}")
+        return cls(
+            task.cluster, ended["executionArn"], f"{STOPPED_BY_HEADGATE}the execution of this task is {ended['status']}"
+        )
 
 
 class TaskRuns:
@@ -72,10 +79,33 @@ class TaskRuns:
         Tasks are found by their tags: there is no client token to search for, and startedBy is always the same.
         """
         stopped = []
-        for arn in self._living(cluster, execution, number):
-            self._ecs.stop_task(cluster=cluster, task=arn, reason=reason[:255])
-            stopped.append(arn)
+        for task in self._living(cluster, execution, number):
+            self._ecs.stop_task(cluster=cluster, task=task["taskArn"], reason=reason[:255])
+            stopped.append(task["taskArn"])
         return stopped
+
+    def find(
+        self, cluster: str, execution: str, number: int, definition: str, but: Collection[str]
+    ) -> dict[str, Any] | None:
+        """Find the latest task of an execution and number, running or stopped; None if there is none.
+
+        Parameters
+        ----------
+        definition
+            ARN of the task definition, by whose family stopped tasks are listed.
+        but
+            ARNs of earlier attempts.
+        """
+        family = definition.rsplit("/", 1)[-1].rpartition(":")[0]
+        for tasks in (
+            self._living(cluster, execution, number),
+            self._tagged(
+                cluster, execution, number, STOPPED_PAGES * TASKS_PER_CALL, family=family, desiredStatus="STOPPED"
+            ),
+        ):
+            if found := [task for task in tasks if task["taskArn"] not in but]:
+                return max(found, key=lambda task: str(task.get("createdAt", "")))
+        return None
 
     def stop_left(self, left: StoppedTasks) -> list[str]:
         """Stop the tasks of an execution that ended."""
@@ -87,18 +117,24 @@ class TaskRuns:
                 raise
             return []
 
-    def _living(self, cluster: str, execution: str, number: int | None) -> Iterator[str]:
-        wanted = {EXECUTION_TAG: execution, **({NUMBER_TAG: str(number)} if number is not None else {})}
+    def _living(self, cluster: str, execution: str, number: int | None) -> Iterator[dict[str, Any]]:
         # startedBy must be the only filter. Without a desired status, ECS lists tasks that should run.
-        for page in self._ecs.get_paginator("list_tasks").paginate(
-            cluster=cluster, startedBy=STARTED_BY_HEADGATE, PaginationConfig={"PageSize": TASKS_PER_CALL}
-        ):
+        for task in self._tagged(cluster, execution, number, startedBy=STARTED_BY_HEADGATE):
+            if task.get("desiredStatus") != "STOPPED":
+                yield task
+
+    def _tagged(
+        self, cluster: str, execution: str, number: int | None, most: int | None = None, **filters: str
+    ) -> Iterator[dict[str, Any]]:
+        wanted = {EXECUTION_TAG: execution, **({NUMBER_TAG: str(number)} if number is not None else {})}
+        paging = {"PageSize": TASKS_PER_CALL, **({"MaxItems": most} if most else {})}
+        for page in self._ecs.get_paginator("list_tasks").paginate(cluster=cluster, **filters, PaginationConfig=paging):
             if not page["taskArns"]:
                 continue
             for task in self._ecs.describe_tasks(cluster=cluster, tasks=page["taskArns"], include=["TAGS"])["tasks"]:
                 tags = {tag["key"]: tag.get("value", "") for tag in task.get("tags", [])}
-                if wanted.items() <= tags.items() and task.get("desiredStatus") != "STOPPED":
-                    yield task["taskArn"]
+                if wanted.items() <= tags.items():
+                    yield task
 
     def last_lines(self, log: LogStream, task_arn: str) -> dict[str, Any]:
         """Return a link to a container's log, and its last lines if they can be read."""
