@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_ecs
 
+from headgate.ecs_tasks.aftermath import Aftermath
 from headgate.ecs_tasks.attempt import LOOKS
 from headgate.ecs_tasks.limits import TaskLimits
 from headgate.ecs_tasks.preflight import Preflight
@@ -22,6 +23,7 @@ from tests.builders import ACCOUNT, ROOT
 from tests.fakes.ecs import (
     BAD,
     CAPACITY,
+    DEFINITION_ARN,
     EXITED,
     GOOD,
     INTERRUPTED,
@@ -36,6 +38,7 @@ from tests.fakes.ecs import (
     container,
     detail,
 )
+from tests.statemachines.ecs import Ended
 from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
 from tools import schemas
 
@@ -77,6 +80,7 @@ class App:
         self.answers: list[Answer] = []
         self.runs: list[dict[str, Any]] = []
         self.announced: list[dict[str, Any]] = []
+        self.ended = Ended(engine)
         self.bus: Callable[[Any], Any] = lambda _: {"FailedEntryCount": 0}
         monkeypatch.setenv("ACCOUNT", ACCOUNT)
         monkeypatch.setenv("TASK_ROLES", "jobs/*")
@@ -91,6 +95,10 @@ class App:
                 module.__dict__["preflight"] = Preflight(TaskRegistry(self.ecs), limits)
             else:
                 module.__dict__["runs"] = TaskRuns(self.ecs, self.logs)
+            if name == "task_stopper":
+                aftermath = Aftermath(module.__dict__["runs"], self.ended, self.ended, bus="headgate")
+                module.__dict__["aftermath"] = lambda aftermath=aftermath: aftermath
+                self.stopper = module
             engine.function(name, _served(module))
         # AWS takes these too, though its guide does not list them: https://github.com/aws/aws-cdk/pull/35465 and
         # https://github.com/CloudSnorkel/cdk-github-runners/pull/999. (moto: drops what the guide does not list.)
@@ -107,6 +115,22 @@ class App:
         execution = self.engine.start(MACHINE, REQUEST | fields, name="migrate-42")
         execution.wait()
         return execution
+
+    def abort(self, **fields: Any) -> Execution:
+        """Stop the execution of a request while its tasks run, and tell the stopper."""
+        self.answers = [HANGS]
+        execution = self.engine.start(MACHINE, REQUEST | fields, name="migrate-42")
+        deadline = time.monotonic() + 5
+        while len(self.ecs.tasks) < fields.get("count", 1) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        execution.stop("Wrong", "the wrong release")
+        execution.wait()
+        self.tell_stopper(execution)
+        return execution
+
+    def tell_stopper(self, execution: Execution) -> None:
+        """What Step Functions' event about an ended execution does."""
+        self.stopper.handler({"source": "aws.states", "detail": self.ended.detail(execution)}, _CONTEXT)
 
     def _run(self, parameters: dict[str, Any]) -> Any:
         self.runs.append(parameters)
@@ -130,6 +154,10 @@ class App:
 class _Context:
     function_name, memory_limit_in_mb, aws_request_id = "headgate", 512, "request-1"
     invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:headgate"
+
+    @staticmethod
+    def get_remaining_time_in_millis() -> int:
+        return 60_000
 
 
 _CONTEXT: Any = _Context()
@@ -639,6 +667,34 @@ def test_a_stopper_with_a_bug_is_called_once_for_tasks_that_cannot_be_followed(a
     execution = app.start(GOOD)
     assert (execution.error, len(calls)) == ("TaskEndUnknown", 1)
     assert execution.states()[-4:] == ["Stop all", "Announce", "How did it end?", "Failed"]
+
+
+# --- An execution that was stopped ---------------------------------------------------------------------------------
+
+
+def test_of_an_execution_that_was_stopped_the_end_of_its_tasks_is_announced(app: App) -> None:
+    execution = app.abort(count=2)
+    [entry] = app.ended.announced
+    told = entry["Detail"]
+    jsonschema.Draft202012Validator(schemas.schema_of("Task Ended")).validate(told)
+    assert (entry["DetailType"], entry["EventBusName"], entry["Source"]) == ("Task Ended", "headgate", "headgate")
+    assert (told["id"], told["taskId"], told["execution"]) == ("migrate-42/task-ended", "migrate-42", execution.arn)
+    assert (told["outcome"], told["error"], told["at"]) == ("stopped", "TaskStopped", "2026-11-21T09:05:00.000Z")
+    assert told["reason"] == "the execution was stopped: Wrong: the wrong release"
+    assert (told["taskDefinition"], told["count"], told["succeeded"]) == (DEFINITION_ARN, 2, 0)
+    assert [task["number"] for task in told["tasks"]] == [1, 2]
+    assert {task["attempts"][0]["taskArn"] for task in told["tasks"]} == set(app.ecs.tasks)
+    for task in told["tasks"]:
+        assert (task["outcome"], task["exitCodes"]) == ("stopped", {"app": 143, "router": 143})
+        assert task["logs"][0]["lines"] == ["Traceback ...", "no such table"]
+    # AND told again, it is the same
+    app.tell_stopper(execution)
+    assert app.ended.announced == [entry, entry]
+
+
+def test_what_the_machine_announced_is_not_announced_again(app: App) -> None:
+    app.tell_stopper(app.start(failed(BAD)))
+    assert (len(app.announced), app.ended.announced) == (1, [])
 
 
 def test_every_lambda_task_retries_what_is_transient() -> None:

@@ -10,7 +10,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from headgate.aws.observability import logger
 from headgate.ecs_tasks.outcome import TASK_ERRORS, classify, has_ended, may_have_run, of_lost, of_task
 from headgate.ecs_tasks.retry import THROTTLES, Decision, decide_retry
-from headgate.ecs_tasks.runs import MAX_LOGS
 
 if TYPE_CHECKING:
     from headgate.ecs_tasks.outcome import TaskEnding
@@ -90,16 +89,8 @@ class EndedAttempt(NamedTuple):
             "onDemand": decision.on_demand or self.on_demand,
             "error": TASK_ERRORS.get(ending.outcome, ""),
             "ending": {**report, "exitCodes": ending.exit_codes, "next": decision.why},
-            "logs": [] if decision.again else self._logs(runs, ending),
+            "logs": [] if decision.again else runs.last_logs(self.plan.logs, ending),
         }
-
-    def _logs(self, runs: TaskRuns, ending: TaskEnding) -> list[dict[str, Any]]:
-        """Return the last log lines of the containers that failed, or of all if none failed."""
-        if not ending.task_arn:
-            return []
-        succeeded = {name for name, code in ending.exit_codes.items() if code == 0}
-        wanted = [log for log in self.plan.logs if log.container not in succeeded] or self.plan.logs
-        return [runs.last_lines(log, ending.task_arn) for log in wanted[:MAX_LOGS]]
 
     def _ending(self, runs: TaskRuns) -> tuple[TaskEnding, bool]:
         """Return the outcome of the attempt, and whether its task is still stopping.

@@ -176,12 +176,11 @@ def of_lost(ending: TaskEnding, detail: dict[str, Any], essential: list[str]) ->
     """
     task = _spelled(detail)
     told = of_task(task, essential)
-    if ending.outcome == "timed-out":
-        return _ending_of(task, "timed-out", ending.reason)
-    if not has_ended(task) or (told.outcome == "stopped" and told.status_reason.startswith(STOPPED_BY_HEADGATE)):
-        # It was stopped because nobody followed it. That is no end of its own.
-        return _ending_of(task, "unknown", ending.reason)
-    return told
+    # A task that was stopped because nobody followed it has no end of its own.
+    ours = told.outcome == "stopped" and told.status_reason.startswith(STOPPED_BY_HEADGATE)
+    if ending.outcome != "timed-out" and has_ended(task) and not ours:
+        return told
+    return _ending_of(task, ending.outcome if ending.outcome in ("timed-out", "stopped") else "unknown", ending.reason)
 
 
 def has_ended(detail: dict[str, Any]) -> bool:

@@ -17,6 +17,8 @@ from headgate.errors import RequestRefused
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from headgate.ecs_tasks.outcome import TaskEnding
+
 
 STARTED_BY_HEADGATE = "AWS Step Functions"
 """The value of startedBy that ``ecs:runTask.sync`` sets. A request cannot set it."""
@@ -96,24 +98,15 @@ class TaskRuns:
         but
             ARNs of earlier attempts.
         """
-        family = definition.rsplit("/", 1)[-1].rpartition(":")[0]
-        for tasks in (
-            self._living(cluster, execution, number),
-            self._tagged(
-                cluster, execution, number, STOPPED_PAGES * TASKS_PER_CALL, family=family, desiredStatus="STOPPED"
-            ),
-        ):
-            if found := [task for task in tasks if task["taskArn"] not in but]:
-                return max(found, key=lambda task: str(task.get("createdAt", "")))
-        return None
+        found = (task for task in self._any(cluster, execution, number, definition) if task["taskArn"] not in but)
+        return max(found, key=_created, default=None)
 
     def stop_left(self, left: StoppedTasks) -> list[str]:
         """Stop the tasks of an execution that ended."""
         try:
             return self.stop(left.cluster, left.execution, None, left.reason)
         except ClientError as error:
-            # On a cluster that is missing or that Headgate may not access, no task can have run.
-            if not is_denied(error) and code_of(error) != "ClusterNotFoundException":
+            if not _is_out_of_reach(error):
                 raise
             return []
 
@@ -136,6 +129,32 @@ class TaskRuns:
                 if wanted.items() <= tags.items():
                     yield task
 
+    def of_execution(self, cluster: str, execution: str, definition: str) -> list[dict[str, Any]]:
+        """Return all tasks of an execution, running or stopped, the earliest first."""
+        try:
+            # A task that stops between the two lists is in both.
+            tasks = {task["taskArn"]: task for task in self._any(cluster, execution, None, definition)}
+        except ClientError as error:
+            if not _is_out_of_reach(error):
+                raise
+            return []
+        return sorted(tasks.values(), key=_created)
+
+    def _any(self, cluster: str, execution: str, number: int | None, definition: str) -> Iterator[dict[str, Any]]:
+        yield from self._living(cluster, execution, number)
+        family = definition.rsplit("/", 1)[-1].rpartition(":")[0]
+        yield from self._tagged(
+            cluster, execution, number, STOPPED_PAGES * TASKS_PER_CALL, family=family, desiredStatus="STOPPED"
+        )
+
+    def last_logs(self, streams: list[LogStream], ending: TaskEnding) -> list[dict[str, Any]]:
+        """Return the last log lines of the containers that failed, or of all if none failed."""
+        if not ending.task_arn:
+            return []
+        succeeded = {name for name, code in ending.exit_codes.items() if code == 0}
+        wanted = [log for log in streams if log.container not in succeeded] or streams
+        return [self.last_lines(log, ending.task_arn) for log in wanted[:MAX_LOGS]]
+
     def last_lines(self, log: LogStream, task_arn: str) -> dict[str, Any]:
         """Return a link to a container's log, and its last lines if they can be read."""
         entry: dict[str, Any] = {"container": log.container, "link": log_link(log, task_arn)}
@@ -147,3 +166,12 @@ class TaskRuns:
             # In another Region, access denied, or empty. The lines are optional.
             return {**entry, "lines": [], "unreadable": str(error)[:LOG_LINE_CHARACTERS]}
         return {**entry, "lines": [event["message"][:LOG_LINE_CHARACTERS] for event in events]}
+
+
+def _is_out_of_reach(error: ClientError) -> bool:
+    """Return whether the cluster is missing or Headgate may not access it, so that no task can have run."""
+    return is_denied(error) or code_of(error) == "ClusterNotFoundException"
+
+
+def _created(task: dict[str, Any]) -> str:
+    return str(task.get("createdAt", ""))
