@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from headgate.ecs_tasks.refusals import refusal_in
+from headgate.ecs_tasks.tags import STOPPED_BY_HEADGATE
 from headgate.wire import Wire
 
 if TYPE_CHECKING:
@@ -48,9 +49,6 @@ TASK_ERRORS: dict[str, str] = {
     "unknown": "TaskEndUnknown",
 }
 """Error names with which the machine fails."""
-
-STOPPED_BY_HEADGATE = "Headgate: "
-"""How the reasons begin with which Headgate stops tasks."""
 
 TASK_REASON_CHARACTERS = 300
 """Characters of a reason that are kept: ten tasks with ten attempts each must fit into 256 KiB of state data."""

@@ -9,9 +9,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from headgate.aws.errors import code_of, is_denied
 from headgate.ecs_tasks.logs import LogStream, log_link, stream_name
-from headgate.ecs_tasks.outcome import STOPPED_BY_HEADGATE
 from headgate.ecs_tasks.request import read_task
-from headgate.ecs_tasks.tags import EXECUTION_TAG, NUMBER_TAG
+from headgate.ecs_tasks.tags import EXECUTION_TAG, NUMBER_TAG, STOPPED_BY_HEADGATE
 from headgate.errors import RequestRefused
 
 if TYPE_CHECKING:
