@@ -134,6 +134,14 @@ def test_a_pull_or_a_secret_that_was_throttled_is_throttled_unless_a_container_r
     assert classify("States.TaskFailed", cause(partly), ["init", "app"]).outcome == "could-not-start"
 
 
+def test_a_throttled_start_is_never_read_out_of_half_a_cause() -> None:
+    reason = "CannotPullContainerError: ThrottlingException: Rate exceeded"
+    whole = cause(detail(container(code=None, reason=reason), container("router", 0), code=NOT_STARTED, reason=reason))
+    told = {classify("States.TaskFailed", whole[:length], []).outcome for length in range(len(whole))}
+    assert "throttled" not in told
+    assert classify("States.TaskFailed", "Rate exceeded", []).outcome == "unknown"
+
+
 @pytest.mark.parametrize(
     "said",
     [

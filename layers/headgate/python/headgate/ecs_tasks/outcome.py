@@ -157,7 +157,8 @@ def of_task(detail: dict[str, Any], essential: list[str], *, whole: bool = True)
         _not_started(code, status, containers, decisive),
         _stopped(code, status),
     ):
-        if found:
+        # What is cut off may be a container that ran. Only a task of which nothing ran may run again uncounted.
+        if found and (whole or found[0] != "throttled"):
             return _ending_of(task, *found)
     return _ending_of(task, *_by_exit_code(status, decisive, whole=whole))
 
@@ -290,7 +291,9 @@ def _not_placed(failures: Any, cause: str) -> TaskEnding:
 def _of_api(error: str, cause: str) -> TaskEnding:
     """Return the ending if RunTask itself failed, or if the cause has no details."""
     by_ecs = error.startswith(("ECS.", "AmazonECS."))
-    if refused := refusal_in(cause) or (refusal_in(error) if by_ecs else None):
+    refused = refusal_in(cause) or refusal_in(error)
+    # Another error does not say that nothing ran.
+    if refused and (by_ecs or refused != "throttled"):
         return _ending_of({}, refused, cause or error)
     if by_ecs:
         return _ending_of({}, "could-not-start", f"{error}: {cause}")
