@@ -19,14 +19,6 @@ runs = TaskRuns(app.client("ecs"), app.client("logs"))
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    attempt = EndedAttempt(
-        plan=TaskPlan.model_validate(event["plan"]),
-        number=event["number"],
-        attempt=event["attempt"],
-        on_demand=event["onDemand"],
-        stopped=event["stopped"],
-        task=event["task"],
-        failure=event["failure"],
-    )
+    attempt = EndedAttempt.of(event, TaskPlan.model_validate(event["plan"]))
     logger.append_keys(task_id=attempt.plan.id, number=attempt.number, attempt=attempt.attempt)
     return attempt.classify(runs)

@@ -29,7 +29,7 @@ from statemachines.source.shapes import (
 RETRIES = [retry(*ECS_TRANSIENT_ERRORS)]
 EXECUTION = "{% $states.context.Execution.Id %}"
 NOT_CLASSIFIED = "'its end could not be classified: ' & $states.errorOutput.Error"
-NEW_ATTEMPT = {"failure": {}, "task": {}, "stopped": True}
+NEW_ATTEMPT = {"failure": {}, "task": {}, "stopped": True, "left": [], "looks": 0}
 NO_TASKS = {"succeeded": 0, "tasks": []}
 
 ONE_TASK = {
@@ -38,6 +38,7 @@ ONE_TASK = {
         {
             "number": "{% $states.input %}",
             "attempt": 1,
+            "throttles": 0,
             "onDemand": False,
             "attempts": [],
             "verdict": {},
@@ -57,7 +58,8 @@ ONE_TASK = {
             """
         ),
         seconds="{% $plan.timeoutSeconds %}",
-        retries=[retry("ECS.ThrottlingException", first=2, longest=60)],
+        # ECS tells throttling by text alone, so that no retrier can name it: the classifier does.
+        retries=[],
         catches=[catch(ALL, assign={"failure": FAILURE}, output={}, then="Stop what runs")],
         assign={"task": "{% $states.result %}"},
         then="Classify",
@@ -75,13 +77,18 @@ ONE_TASK = {
         },
         retries=RETRIES,
         catches=[catch(ALL, assign={"stopped": False}, output={}, then="Classify")],
-        assign={"stopped": True},
+        assign={"stopped": True, "left": expression(f"[{RESULT}.stopped]")},
         then="Classify",
     ),
     "Classify": invoke(
         "Decides how the attempt ended, and whether the task runs again.",
         "${TaskClassifier}",
-        variables("plan", "number", "attempt", "onDemand", "stopped", "failure", "task"),
+        {
+            **variables("plan", "number", "attempt", "onDemand", "stopped", "failure", "task"),
+            **variables("left", "looks", "throttles"),
+            "execution": EXECUTION,
+            "known": "{% [$attempts.taskArn] %}",
+        },
         retries=RETRIES,
         catches=[
             catch(
@@ -97,6 +104,7 @@ ONE_TASK = {
                         f"""
                         $append($attempts, [{{'number': $number, 'attempt': $attempt, 'onDemand': $onDemand,
                         'outcome': 'unknown', 'reason': {NOT_CLASSIFIED},
+                        'taskArn': $count($left) > 0 ? $left[0] : '',
                         'containers': [], 'exitCodes': {{}}, 'next': 'nothing is known of it'}}])
                         """
                     ),
@@ -107,18 +115,29 @@ ONE_TASK = {
         ],
         assign={
             "verdict": expression(RESULT),
-            "attempts": expression(f"$append($attempts, [{RESULT}.ending])"),
+            "attempts": expression(f"{RESULT}.counts = false ? $attempts : $append($attempts, [{RESULT}.ending])"),
         },
         then="Again?",
     ),
     "Again?": choice(
-        "Follows the request's rules and the number of attempts.",
+        "Follows the request's rules and the number of attempts. A start that ECS throttled is no attempt.",
+        when("$verdict.stopping = true", assign={"looks": "{% $looks + 1 %}"}, then="Let it stop"),
+        when(
+            "$verdict.again = true and $verdict.counts = false",
+            assign={"throttles": "{% $throttles + 1 %}", "onDemand": "{% $verdict.onDemand %}", **NEW_ATTEMPT},
+            then="Wait",
+        ),
         when(
             "$verdict.again = true",
             assign={"attempt": "{% $attempt + 1 %}", "onDemand": "{% $verdict.onDemand %}", **NEW_ATTEMPT},
             then="Wait",
         ),
         default="Ended",
+    ),
+    "Let it stop": wait(
+        "Its containers are still shutting down: only then are their exit codes and last log lines known.",
+        "{% $verdict.waitSeconds %}",
+        then="Classify",
     ),
     "Wait": wait("Waits longer after each attempt, by a random part.", "{% $verdict.waitSeconds %}", then="Run"),
     "Ended": succeed(
@@ -130,6 +149,7 @@ ONE_TASK = {
             "reason": "{% $verdict.ending.reason %}",
             "exitCodes": "{% $verdict.ending.exitCodes %}",
             "attempts": "{% [$attempts] %}",
+            "throttled": "{% $throttles %}",
             "logs": "{% [$verdict.logs] %}",
         },
     ),

@@ -181,6 +181,10 @@ class FakeEcs:
         self.meta = _meta()
         self.tasks: dict[str, dict[str, Any]] = {}
         self.stopped: list[tuple[str, str]] = []
+        self.shutdown = 0
+        """How often a task that was stopped is described until its containers have ended."""
+        self.listed: list[dict[str, str]] = []
+        """Filters with which tasks were listed."""
         self.ran: list[dict[str, Any]] = []
         self.described: dict[str, Any] | None = None
         self.broken: set[str] = set()
@@ -215,21 +219,36 @@ class FakeEcs:
         assert operation == "list_tasks"
         return self
 
-    def paginate(self, cluster: str, startedBy: str, PaginationConfig: Any) -> list[dict[str, Any]]:  # noqa: N803
+    def paginate(self, cluster: str, PaginationConfig: Any, **filters: str) -> list[dict[str, Any]]:  # noqa: N803
         self._fail_if_broken("ListTasks")
-        assert startedBy == "AWS Step Functions"
-        arns = [arn for arn, task in self.tasks.items() if task["desiredStatus"] != "STOPPED"]
+        self.listed.append(filters)
+        assert filters in ({"startedBy": "AWS Step Functions"}, {"family": "migrate", "desiredStatus": "STOPPED"})
+        wanted = filters.get("desiredStatus", "RUNNING")
+        arns = [arn for arn, task in self.tasks.items() if task["desiredStatus"] == wanted]
         return [{"taskArns": arns[:1]}, {"taskArns": arns[1:]}]
 
     def describe_tasks(self, cluster: str, tasks: list[str], include: tuple[str, ...] = ()) -> dict[str, Any]:
         self._fail_if_broken("DescribeTasks")
         if self.described is not None:
             return {"tasks": [self.described]}
+        for arn in tasks:
+            if self.tasks.get(arn, {}).get("desiredStatus") == "STOPPED":
+                self._shut_down(self.tasks[arn])
         return {"tasks": [self.tasks[arn] for arn in tasks if arn in self.tasks]}
 
     def stop_task(self, cluster: str, task: str, reason: str) -> None:
         self.stopped.append((task, reason))
-        self.tasks[task]["desiredStatus"] = "STOPPED"
+        self.tasks[task] |= {"desiredStatus": "STOPPED", "stopCode": "UserInitiated", "stoppedReason": reason}
+
+    def _shut_down(self, task: dict[str, Any]) -> None:
+        """Containers end after SIGTERM, with the default exit code 143, a while after the task was stopped."""
+        if self.shutdown > 0:
+            self.shutdown -= 1
+            return
+        task["lastStatus"] = "STOPPED"
+        for each in task["containers"]:
+            each["lastStatus"] = "STOPPED"
+            each.setdefault("exitCode", 143)
 
     def _fail_if_broken(self, operation: str) -> None:
         if operation in self.broken:
@@ -242,7 +261,13 @@ class FakeEcs:
         with self.lock:
             arn = f"{TASK_ARN[:-4]}{len(self.tasks):04}"
             tags = [{"key": tag["Key"], "value": tag["Value"]} for tag in parameters.get("Tags", [])]
-            self.tasks[arn] = {"taskArn": arn, "tags": tags, "desiredStatus": "RUNNING", "lastStatus": "RUNNING"}
+            self.tasks[arn] = {
+                "taskArn": arn,
+                "tags": tags,
+                "desiredStatus": "RUNNING",
+                "lastStatus": "RUNNING",
+                "containers": [{"name": name, "lastStatus": "RUNNING"} for name in ("app", "router")],
+            }
         return arn
 
 

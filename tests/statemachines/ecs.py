@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -13,10 +14,45 @@ from tests.fakes.ecs import GOOD, FakeEcs, FakeLogs
 if TYPE_CHECKING:
     import contextlib
 
-    from tests.statemachines.engine import Engine
+    from tests.statemachines.engine import Engine, Execution
 
 HANGS: dict[str, Any] = {"hangs": True}
 """The answer of a task that runs on until it is stopped."""
+
+
+class Ended:
+    """Step Functions and EventBridge, for the task stopper after the end of an execution."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.announced: list[dict[str, Any]] = []
+
+    def detail(self, execution: Execution) -> dict[str, Any]:
+        """The detail of the event by which Step Functions says that an execution has ended."""
+        return {
+            "executionArn": execution.arn,
+            "name": execution.name,
+            "status": execution.status,
+            "input": json.dumps(execution.input),
+            "startDate": 1795251800000,
+            "stopDate": 1795251900000,
+        }
+
+    def get_execution_history(
+        self,
+        *,
+        executionArn: str,  # noqa: N803 - as AWS names it
+        maxResults: int,  # noqa: N803
+        reverseOrder: bool = False,  # noqa: N803
+    ) -> dict[str, Any]:
+        """Step Functions'; moto gives every history whole and from its beginning."""
+        whole = self.engine.client("stepfunctions").get_execution_history(executionArn=executionArn)["events"]
+        return {"events": (whole[::-1] if reverseOrder else whole)[:maxResults]}
+
+    def put_events(self, *, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - as AWS names it
+        """EventBridge's."""
+        self.announced += [entry | {"Detail": json.loads(entry["Detail"])} for entry in Entries]
+        return {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}
 
 
 class Tasks:

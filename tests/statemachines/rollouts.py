@@ -40,6 +40,7 @@ from headgate.aws.dynamodb import from_item, to_item
 from headgate.aws.observability import logger
 from headgate.aws.place import Place
 from headgate.aws.sqs_queues import Queues
+from headgate.ecs_tasks.aftermath import Aftermath
 from headgate.ecs_tasks.limits import TaskLimits
 from headgate.ecs_tasks.preflight import Preflight
 from headgate.ecs_tasks.registry import TaskRegistry
@@ -58,7 +59,7 @@ from tests.fakes.ecs import GOOD, SUBNETS
 from tests.fakes.memory_table import ModelledTable
 from tests.fakes.services import FakeMapping, Refusal
 from tests.fakes.sqs import EPOCH, Clock, arn
-from tests.statemachines.ecs import Tasks
+from tests.statemachines.ecs import Ended, Tasks
 from tests.statemachines.engine import ACCOUNT, REGION, Engine, Execution, LambdaServiceError, ServiceError
 
 if TYPE_CHECKING:
@@ -452,7 +453,7 @@ class Rollouts:
     def __init__(self, *, time_scale: float = TIME_SCALE) -> None:
         self.engine = Engine(time_scale=time_scale)
         self.outlets = Outlets()
-        self.tasks = Tasks()
+        self.tasks, self.ended_tasks = Tasks(), Ended(self.engine)
         self.running = threading.local()
         self.calls: Counter[str] = Counter()
         self.asked: list[dict[str, Any]] = []
@@ -535,6 +536,9 @@ class Rollouts:
             if name != "task_planner":
                 runs = TaskRuns(self.tasks.ecs, self.tasks.logs)
                 opening.enter_context(mock.patch.object(_modules[name], "runs", runs))
+                if name == "task_stopper":
+                    aftermath = Aftermath(runs, self.ended_tasks, self.ended_tasks, bus="headgate")
+                    opening.enter_context(mock.patch.object(_modules[name], "aftermath", return_value=aftermath))
             self.engine.function(arn_of(name), functools.partial(self._deliver, name))
         arns = {name: arn_of(function) for name, function in _TASK_FUNCTIONS.items()}
         self.engine.add_machine(ECS_TASK, DEFINITIONS[ECS_TASK], {"Partition": "aws", "Bus": "headgate", **arns})
@@ -688,13 +692,7 @@ class Rollouts:
 
     def tell_stopper(self, execution: Execution) -> None:
         """The event by which Step Functions says that an execution of the ECS task machine has ended."""
-        detail = {
-            "executionArn": execution.arn,
-            "name": execution.name,
-            "status": execution.status,
-            "input": json.dumps(execution.input),
-        }
-        self._deliver("task_stopper", {"source": "aws.states", "detail": detail})
+        self._deliver("task_stopper", {"source": "aws.states", "detail": self.ended_tasks.detail(execution)})
 
     def wait_for(self, state: str, calls: int = 1) -> None:
         """Wait until a state's function has had its effect that many times."""

@@ -12,14 +12,19 @@ import jsonschema
 import pytest
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_ecs
 
+from headgate.ecs_tasks.aftermath import Aftermath
+from headgate.ecs_tasks.attempt import LOOKS
 from headgate.ecs_tasks.limits import TaskLimits
 from headgate.ecs_tasks.preflight import Preflight
 from headgate.ecs_tasks.registry import TaskRegistry
+from headgate.ecs_tasks.retry import THROTTLES
 from headgate.ecs_tasks.runs import TaskRuns
 from tests.builders import ACCOUNT, ROOT
 from tests.fakes.ecs import (
     BAD,
     CAPACITY,
+    DEFINITION_ARN,
+    EXITED,
     GOOD,
     INTERRUPTED,
     NEW_DEFINITION,
@@ -33,6 +38,7 @@ from tests.fakes.ecs import (
     container,
     detail,
 )
+from tests.statemachines.ecs import Ended
 from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
 from tools import schemas
 
@@ -74,6 +80,7 @@ class App:
         self.answers: list[Answer] = []
         self.runs: list[dict[str, Any]] = []
         self.announced: list[dict[str, Any]] = []
+        self.ended = Ended(engine)
         self.bus: Callable[[Any], Any] = lambda _: {"FailedEntryCount": 0}
         monkeypatch.setenv("ACCOUNT", ACCOUNT)
         monkeypatch.setenv("TASK_ROLES", "jobs/*")
@@ -88,6 +95,10 @@ class App:
                 module.__dict__["preflight"] = Preflight(TaskRegistry(self.ecs), limits)
             else:
                 module.__dict__["runs"] = TaskRuns(self.ecs, self.logs)
+            if name == "task_stopper":
+                aftermath = Aftermath(module.__dict__["runs"], self.ended, self.ended, bus="headgate")
+                module.__dict__["aftermath"] = lambda aftermath=aftermath: aftermath
+                self.stopper = module
             engine.function(name, _served(module))
         # AWS takes these too, though its guide does not list them: https://github.com/aws/aws-cdk/pull/35465 and
         # https://github.com/CloudSnorkel/cdk-github-runners/pull/999. (moto: drops what the guide does not list.)
@@ -104,6 +115,22 @@ class App:
         execution = self.engine.start(MACHINE, REQUEST | fields, name="migrate-42")
         execution.wait()
         return execution
+
+    def abort(self, **fields: Any) -> Execution:
+        """Stop the execution of a request while its tasks run, and tell the stopper."""
+        self.answers = [HANGS]
+        execution = self.engine.start(MACHINE, REQUEST | fields, name="migrate-42")
+        deadline = time.monotonic() + 5
+        while len(self.ecs.tasks) < fields.get("count", 1) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        execution.stop("Wrong", "the wrong release")
+        execution.wait()
+        self.tell_stopper(execution)
+        return execution
+
+    def tell_stopper(self, execution: Execution) -> None:
+        """What Step Functions' event about an ended execution does."""
+        self.stopper.handler({"source": "aws.states", "detail": self.ended.detail(execution)}, _CONTEXT)
 
     def _run(self, parameters: dict[str, Any]) -> Any:
         self.runs.append(parameters)
@@ -127,6 +154,10 @@ class App:
 class _Context:
     function_name, memory_limit_in_mb, aws_request_id = "headgate", 512, "request-1"
     invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:headgate"
+
+    @staticmethod
+    def get_remaining_time_in_millis() -> int:
+        return 60_000
 
 
 _CONTEXT: Any = _Context()
@@ -243,6 +274,11 @@ ENDINGS: dict[str, tuple[Answer, str, str]] = {
     "a Spot interruption": (failed(INTERRUPTED), "TaskInterrupted", "Your Spot Task was interrupted."),
     "no place": (NO_PLACE, "TaskHadNoCapacity", "RESOURCE:MEMORY"),
     "no capacity": (ServiceError("ECS.AmazonECSException", CAPACITY), "TaskHadNoCapacity", CAPACITY),
+    "no quota": (
+        ServiceError("ECS.ClientException", "The requested CPU configuration is above your limit"),
+        "TaskOverQuota",
+        "The requested CPU configuration is above your limit",
+    ),
     "memory": (
         failed(detail(container(code=137, reason=OUT_OF_MEMORY))),
         "TaskOutOfMemory",
@@ -271,6 +307,46 @@ def test_a_task_that_times_out_is_stopped_and_not_run_again(app: App) -> None:
     [(arn, reason)] = app.ecs.stopped
     assert app.ecs.tasks[arn]["desiredStatus"] == "STOPPED"
     assert reason == "Headgate: attempt 1 of task 1 ended with States.Timeout"
+
+
+def test_of_a_task_that_timed_out_its_exit_codes_and_last_lines_are_told_once_it_has_stopped(app: App) -> None:
+    # GIVEN containers that take their time to shut down
+    app.ecs.shutdown = 2
+    execution = app.start(HANGS, timeoutSeconds=5)
+    # THEN the machine waits for them
+    assert execution.states().count("Let it stop") == 2
+    [task] = result_of(execution)["tasks"]
+    [attempt] = task["attempts"]
+    [(arn, reason)] = app.ecs.stopped
+    assert (task["outcome"], task["exitCodes"]) == ("timed-out", {"app": 143, "router": 143})
+    assert (attempt["taskArn"], attempt["stopCode"], attempt["statusReason"]) == (arn, "UserInitiated", reason)
+    [log] = task["logs"]
+    assert log["lines"] == ["Traceback ...", "no such table"]
+    assert arn.rsplit("/", 1)[-1] in log["link"]
+    jsonschema.Draft202012Validator(schemas.schema_of("Task Ended")).validate(app.announced[0]["Detail"])
+
+
+def test_a_task_that_does_not_stop_is_waited_for_only_so_long_and_told_without_exit_codes(app: App) -> None:
+    app.ecs.shutdown = 1000
+    execution = app.start(HANGS, timeoutSeconds=5)
+    assert execution.states().count("Let it stop") == LOOKS
+    [task] = result_of(execution)["tasks"]
+    assert (execution.error, task["exitCodes"]) == ("TaskTimedOut", {})
+    assert task["attempts"][0]["taskArn"] == app.ecs.stopped[0][0]
+    assert task["logs"][0]["lines"] == ["Traceback ...", "no such table"]
+
+
+def test_a_timed_out_task_that_cannot_be_described_has_its_arn_and_its_log(app: App) -> None:
+    def stop_and_break(_: Any) -> Any:
+        [arn] = app.ecs.tasks
+        app.ecs.stop_task("jobs", arn, "Headgate: time")
+        app.ecs.broken = {"DescribeTasks"}
+        return {"stopped": [arn]}
+
+    app.engine.function("task_stopper", stop_and_break)
+    [task] = result_of(app.start(HANGS, timeoutSeconds=5))["tasks"]
+    assert (task["outcome"], task["attempts"][0]["taskArn"]) == ("timed-out", app.ecs.stopped[0][0])
+    assert task["logs"][0]["lines"] == ["Traceback ...", "no such table"]
 
 
 def test_the_last_lines_of_the_container_that_failed_are_told_with_a_link(app: App) -> None:
@@ -408,7 +484,12 @@ def test_before_a_retry_what_the_attempt_left_running_is_stopped_and_nobody_else
         return GOOD
 
     app.engine.integration("arn:aws:states:::ecs:runTask.sync", lose)
-    assert app.start(GOOD, **TWICE).status == "SUCCEEDED"
+    execution = app.start(GOOD, **TWICE)
+    assert outcomes(execution) == [["unknown", "succeeded"]]
+    # AND what is known of it is told
+    [lost, _] = execution.output["tasks"][0]["attempts"]
+    assert (lost["taskArn"], lost["exitCodes"]) == (app.ecs.stopped[0][0], {"app": 143, "router": 143})
+    assert lost["reason"] == "ECS.ServerException: lost sight of it"
     assert app.ecs.tasks[other]["desiredStatus"] == "RUNNING"
     app.ecs.tasks[other]["desiredStatus"] = "STOPPED"
 
@@ -423,9 +504,89 @@ def test_nothing_is_run_again_while_it_may_still_be_running(app: App) -> None:
     )
 
 
-def test_ecs_that_is_throttled_is_asked_again(app: App) -> None:
-    assert app.start(ServiceError("ECS.ThrottlingException", "Rate exceeded"), GOOD).status == "SUCCEEDED"
-    assert len(app.runs) == 2
+def test_a_task_that_ended_after_its_answer_was_lost_is_found_among_the_stopped_ones(app: App) -> None:
+    def lose(parameters: dict[str, Any]) -> Any:
+        app.runs.append(parameters)
+        arn = app.ecs.leave_running(parameters)
+        for each in app.ecs.tasks[arn]["containers"]:
+            each["exitCode"] = 0 if len(app.runs) == 2 else 3
+        app.ecs.tasks[arn] |= {"desiredStatus": "STOPPED", "stopCode": EXITED}
+        raise ServiceError("ECS.ServerException", "no answer")
+
+    app.engine.integration("arn:aws:states:::ecs:runTask.sync", lose)
+    # THEN each attempt is told by its own task, and the second, which did its work, is not run again
+    execution = app.start(GOOD, retry={"attempts": 3}, backoff={"initialSeconds": 1})
+    assert outcomes(execution) == [["exited", "succeeded"]]
+    assert [each["taskArn"] for each in execution.output["tasks"][0]["attempts"]] == list(app.ecs.tasks)
+    assert app.ecs.stopped == []
+
+
+def test_a_refused_task_is_not_searched_among_the_stopped_ones(app: App) -> None:
+    app.start(ServiceError("ECS.ClientException", "TaskDefinition not found."))
+    assert app.ecs.listed == [{"startedBy": "AWS Step Functions"}]
+
+
+THROTTLED = ServiceError(
+    "ECS.InvalidParameterException",
+    "Error retrieving subnet information for [subnet-0a1b2c3d]: Rate exceeded (ErrorCode: Throttling)",
+)
+
+
+def test_a_throttled_start_is_tried_again_and_does_not_count_as_an_attempt(app: App) -> None:
+    rules = [{"onReason": "*", "action": "EXIT"}]
+    execution = app.start(THROTTLED, THROTTLED, GOOD, retry={"attempts": 1, "evaluateOnExit": rules})
+    assert (execution.status, len(app.runs)) == ("SUCCEEDED", 3)
+    [task] = execution.output["tasks"]
+    assert [(each["attempt"], each["outcome"]) for each in task["attempts"]] == [(1, "succeeded")]
+    assert task["throttled"] == app.announced[0]["Detail"]["tasks"][0]["throttled"] == 2
+    assert execution.states().count("Wait") == 2
+
+
+def test_the_attempts_are_counted_on_after_a_throttled_start_and_on_the_same_capacity(app: App) -> None:
+    answers: list[Answer] = [failed(INTERRUPTED), THROTTLED, failed(BAD), GOOD]
+    execution = app.start(
+        *answers, **ON_SPOT, retry={"attempts": 3}, backoff={"initialSeconds": 1}, fallback="onDemand"
+    )
+    assert outcomes(execution) == [["interrupted", "exited", "succeeded"]]
+    assert [run.get("LaunchType") for run in app.runs] == [None, "FARGATE", "FARGATE", "FARGATE"]
+
+
+def test_a_start_that_stays_throttled_fails_under_its_own_name_after_much_patience(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    execution = app.start(THROTTLED)
+    assert (execution.error, len(app.runs)) == ("TaskThrottled", THROTTLES + 1)
+    [task] = result_of(execution)["tasks"]
+    [attempt] = task["attempts"]
+    assert (task["throttled"], attempt["next"]) == (20, "ECS throttled its start 20 times before")
+    jsonschema.Draft202012Validator(schemas.schema_of("Task Ended")).validate(app.announced[0]["Detail"])
+
+
+def test_a_throttled_start_that_left_a_task_behind_is_an_attempt(app: App) -> None:
+    def lose(parameters: dict[str, Any]) -> Any:
+        app.runs.append(parameters)
+        app.ecs.leave_running(parameters)
+        raise ServiceError("ECS.ServerException", "Service Unavailable. Please try again later.")
+
+    app.engine.integration("arn:aws:states:::ecs:runTask.sync", lose)
+    execution = app.start(GOOD)
+    assert (execution.error, len(app.runs)) == ("TaskEndUnknown", 1)
+    assert result_of(execution)["tasks"][0]["attempts"][0]["taskArn"] == app.ecs.stopped[0][0]
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        ("Tasks provisioning capacity limit exceeded.", "no-capacity"),
+        ("You've reached the limit on the number of vCPUs you can run concurrently", "over-quota"),
+    ],
+)
+def test_over_quota_or_without_capacity_on_spot_the_task_runs_on_demand(app: App, said: str, outcome: str) -> None:
+    refused = ServiceError("ECS.ClientException", said)
+    execution = app.start(refused, GOOD, **ON_SPOT, **TWICE, fallback="onDemand")
+    assert outcomes(execution) == [[outcome, "succeeded"]]
+    assert [run.get("LaunchType") for run in app.runs] == [None, "FARGATE"]
 
 
 def test_a_classifier_that_fails_leaves_the_end_unknown(app: App) -> None:
@@ -437,6 +598,17 @@ def test_a_classifier_that_fails_leaves_the_end_unknown(app: App) -> None:
     assert (execution.error, len(app.runs)) == ("TaskEndUnknown", 1)
     told = result_of(execution)
     assert told["reason"] == "its end could not be classified: ValueError"
+    assert told["tasks"][0]["attempts"][0]["taskArn"] == ""
+    jsonschema.Draft202012Validator(schemas.schema_of("Task Ended")).validate(app.announced[0]["Detail"])
+
+
+def test_a_classifier_that_fails_after_a_timeout_leaves_the_tasks_arn(app: App) -> None:
+    def fail(_: Any) -> Any:
+        raise ValueError("broken")
+
+    app.engine.function("task_classifier", fail)
+    told = result_of(app.start(HANGS, timeoutSeconds=5))
+    assert told["tasks"][0]["attempts"][0]["taskArn"] == app.ecs.stopped[0][0]
     jsonschema.Draft202012Validator(schemas.schema_of("Task Ended")).validate(app.announced[0]["Detail"])
 
 
@@ -495,6 +667,34 @@ def test_a_stopper_with_a_bug_is_called_once_for_tasks_that_cannot_be_followed(a
     execution = app.start(GOOD)
     assert (execution.error, len(calls)) == ("TaskEndUnknown", 1)
     assert execution.states()[-4:] == ["Stop all", "Announce", "How did it end?", "Failed"]
+
+
+# --- An execution that was stopped ---------------------------------------------------------------------------------
+
+
+def test_of_an_execution_that_was_stopped_the_end_of_its_tasks_is_announced(app: App) -> None:
+    execution = app.abort(count=2)
+    [entry] = app.ended.announced
+    told = entry["Detail"]
+    jsonschema.Draft202012Validator(schemas.schema_of("Task Ended")).validate(told)
+    assert (entry["DetailType"], entry["EventBusName"], entry["Source"]) == ("Task Ended", "headgate", "headgate")
+    assert (told["id"], told["taskId"], told["execution"]) == ("migrate-42/task-ended", "migrate-42", execution.arn)
+    assert (told["outcome"], told["error"], told["at"]) == ("stopped", "TaskStopped", "2026-11-21T09:05:00.000Z")
+    assert told["reason"] == "the execution was stopped: Wrong: the wrong release"
+    assert (told["taskDefinition"], told["count"], told["succeeded"]) == (DEFINITION_ARN, 2, 0)
+    assert [task["number"] for task in told["tasks"]] == [1, 2]
+    assert {task["attempts"][0]["taskArn"] for task in told["tasks"]} == set(app.ecs.tasks)
+    for task in told["tasks"]:
+        assert (task["outcome"], task["exitCodes"]) == ("stopped", {"app": 143, "router": 143})
+        assert task["logs"][0]["lines"] == ["Traceback ...", "no such table"]
+    # AND told again, it is the same
+    app.tell_stopper(execution)
+    assert app.ended.announced == [entry, entry]
+
+
+def test_what_the_machine_announced_is_not_announced_again(app: App) -> None:
+    app.tell_stopper(app.start(failed(BAD)))
+    assert (len(app.announced), app.ended.announced) == (1, [])
 
 
 def test_every_lambda_task_retries_what_is_transient() -> None:

@@ -11,9 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.ecs_tasks.outcome import TASK_ERRORS, ContainerEnd, TaskEnding, classify, lacks_capacity, of_task
+from headgate.ecs_tasks.outcome import (
+    TASK_ERRORS,
+    ContainerEnd,
+    TaskEnding,
+    classify,
+    has_ended,
+    may_have_run,
+    of_lost,
+    of_task,
+)
 from headgate.ecs_tasks.request import ExitRule, RetryBackoff, RetryStrategy
-from headgate.ecs_tasks.retry import decide_retry, retry_wait_seconds
+from headgate.ecs_tasks.retry import THROTTLES, Decision, decide_retry, retry_wait_seconds
 from tests.fakes.ecs import (
     BAD,
     CAPACITY,
@@ -219,6 +228,18 @@ SAMPLES: dict[str, tuple[str, str, str, str]] = {
         "no-capacity",
         CAPACITY,
     ),
+    "too many requests": (
+        "ECS.AmazonECSException",
+        "Rate exceeded (Service: AmazonECS; Status Code: 400; Error Code: ThrottlingException; Request ID: 1)",
+        "throttled",
+        "Rate exceeded",
+    ),
+    "too many tasks": (
+        "ECS.ClientException",
+        "You've reached the limit on the number of tasks you can run concurrently",
+        "over-quota",
+        "You've reached the limit",
+    ),
     "no permission": (
         "ECS.AccessDeniedException",
         "not authorized to perform: ecs:RunTask",
@@ -311,6 +332,64 @@ def test_reasons_are_cut_off_so_that_all_attempts_fit_into_a_states_data() -> No
     assert max(len(ending.reason), len(ending.status_reason), len(ending.containers[0].reason)) <= 300
 
 
+# --- A task that Step Functions lost sight of ------------------------------------------------------------------------
+
+LOST = classify("ECS.ServerException", "no answer", ESSENTIAL)
+TIME = classify("States.Timeout", "", ESSENTIAL)
+OURS = {"code": "UserInitiated", "reason": "Headgate: attempt 1 of task 1 ended with States.Timeout"}
+
+
+def test_a_task_that_timed_out_has_all_that_ecs_tells_of_it() -> None:
+    ending = of_lost(TIME, detail(container(code=143), container("router"), **OURS), ESSENTIAL)
+    assert (ending.outcome, ending.reason) == ("timed-out", "the task exceeded its time limit")
+    assert (ending.task_arn, ending.exit_codes) == (TASK_ARN, {"app": 143, "router": 0})
+    assert (ending.stop_code, ending.run_seconds) == ("UserInitiated", 60.25)
+
+
+def test_a_lost_task_that_ended_of_itself_says_how_and_one_that_was_stopped_for_it_does_not() -> None:
+    assert of_lost(LOST, BAD, ESSENTIAL).outcome == "exited"
+    assert of_lost(LOST, GOOD, ESSENTIAL).outcome == "succeeded"
+    assert (
+        of_lost(LOST, detail(container(code=143), code="UserInitiated", reason="kim"), ESSENTIAL).outcome == "stopped"
+    )
+    ours = of_lost(LOST, detail(container(code=143), **OURS), ESSENTIAL)
+    assert (ours.outcome, ours.reason, ours.task_arn) == ("unknown", "ECS.ServerException: no answer", TASK_ARN)
+    running = of_lost(LOST, detail(container(code=None), code="", LastStatus="RUNNING"), ESSENTIAL)
+    assert (running.outcome, running.task_arn) == ("unknown", TASK_ARN)
+
+
+@pytest.mark.parametrize(
+    ("status", "containers", "ended"),
+    [
+        ("RUNNING", ["RUNNING", "STOPPED"], False),
+        ("STOPPING", ["STOPPED", "STOPPED"], True),
+        ("PENDING", [], False),
+        ("DEPROVISIONING", ["STOPPED"], True),
+        ("STOPPED", [], True),
+    ],
+)
+def test_a_task_has_ended_with_its_containers(status: str, containers: list[str], *, ended: bool) -> None:
+    told = {"lastStatus": status, "containers": [{"lastStatus": each} for each in containers]}
+    assert has_ended(told) is ended
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "may"),
+    [
+        ("States.Timeout", "", True),
+        ("States.TaskFailed", "?", True),
+        ("ECS.ServerException", "no answer", True),
+        ("ECS.SdkClientException", "Read timed out", True),
+        ("ECS.AmazonECSException", "(Service: AmazonECS; Status Code: 503; Error Code: 503)", True),
+        ("ECS.AmazonECSException", "Rate exceeded (Service: AmazonECS; Status Code: 400)", False),
+        ("ECS.ClientException", "no", False),
+        ("AmazonECS.Unknown", "RESOURCE:CPU", False),
+    ],
+)
+def test_a_task_may_have_run_unless_ecs_refused_it(error: str, said: str, *, may: bool) -> None:
+    assert may_have_run(error, said) is may
+
+
 # --- What is cut off, or is no JSON ----------------------------------------------------------------------------------
 
 
@@ -375,19 +454,19 @@ def test_no_shape_of_a_cause_is_too_odd(value: Any) -> None:
     assert classify(FAILED, json.dumps(value)[:-1], ESSENTIAL).outcome in TASK_ERRORS
 
 
-@pytest.mark.parametrize(
-    "reason", ["RESOURCE:CPU", "RESOURCE:ENI", CAPACITY, "No Container Instances were found in your cluster."]
-)
-def test_what_says_that_there_is_no_place_is_known(reason: str) -> None:
-    assert lacks_capacity(reason)
-
-
 # --- Again? ----------------------------------------------------------------------------------------------------------
 
 
 def ending_of(outcome: Any = "exited", code: int | None = 3, reason: str = "", status: str = "") -> TaskEnding:
     containers = [ContainerEnd(name="app", exit_code=code, reason=reason)]
     return TaskEnding(outcome=outcome, reason="because", status_reason=status, containers=containers)
+
+
+def decide(
+    ending: TaskEnding, attempt: int = 1, attempts: int = 3, rules: Any = (), *, throttles: int = 0, chance: float = 0.5
+) -> Decision:
+    retry = RetryStrategy(attempts=attempts, evaluate_on_exit=[ExitRule.model_validate(rule) for rule in rules])
+    return decide_retry(ending, attempt, retry, RetryBackoff(), can_fall_back=False, chance=chance, throttles=throttles)
 
 
 def again(
@@ -481,8 +560,24 @@ def test_no_task_has_more_attempts_than_it_was_given(
     rules: Any,
     can_fall_back: bool,
 ) -> None:
-    if attempt >= attempts:
+    if attempt >= attempts and ending.outcome != "throttled":
         assert not again(ending, attempt, attempts, rules, can_fall_back=can_fall_back)
+
+
+@given(st.integers(1, 10), rule_lists, st.integers(0, THROTTLES - 1))
+def test_a_throttled_start_is_tried_again_whatever_the_attempts_and_the_rules_and_does_not_count(
+    attempt: int, rules: Any, throttles: int
+) -> None:
+    decision = decide(ending_of("throttled", None), attempt, 1, rules, throttles=throttles)
+    assert (decision.again, decision.counts, decision.on_demand) == (True, False, False)
+
+
+def test_the_patience_with_throttling_grows_to_half_an_hour_and_ends() -> None:
+    waits = [decide(ending_of("throttled", None), throttles=n, chance=1).wait_seconds for n in range(THROTTLES)]
+    assert waits[:6] == [5, 10, 20, 40, 80, 120]
+    assert 1800 <= sum(waits) < 2400
+    last = decide(ending_of("throttled", None), throttles=THROTTLES)
+    assert (last.again, last.why) == (False, "ECS throttled its start 20 times before")
 
 
 @given(st.integers(1, 9), rule_lists)
@@ -491,10 +586,10 @@ def test_missing_capacity_is_waited_for_within_the_attempts_whatever_the_rules_s
 
 
 @given(anything, rule_lists)
-def test_only_lost_or_missing_capacity_falls_back_and_always(ending: TaskEnding, rules: Any) -> None:
+def test_only_lost_or_missing_capacity_or_quota_falls_back_and_always(ending: TaskEnding, rules: Any) -> None:
     retry = RetryStrategy(attempts=2, evaluate_on_exit=[ExitRule.model_validate(rule) for rule in rules])
     decision = decide_retry(ending, 1, retry, RetryBackoff(), can_fall_back=True, chance=0)
-    assert decision.on_demand is (ending.outcome in ("interrupted", "no-capacity"))
+    assert decision.on_demand is (ending.outcome in ("interrupted", "no-capacity", "over-quota"))
     assert decision.again or not decision.on_demand
 
 

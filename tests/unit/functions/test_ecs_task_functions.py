@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import random
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from headgate.ecs_tasks.aftermath import Aftermath
+from headgate.ecs_tasks.attempt import LOOKS
 from headgate.ecs_tasks.definition import digest_of
 from headgate.ecs_tasks.limits import TaskLimits
 from headgate.ecs_tasks.preflight import Preflight
 from headgate.ecs_tasks.registry import TaskRegistry
 from headgate.ecs_tasks.runs import TaskRuns
-from headgate.errors import RequestRefused
+from headgate.errors import RequestRefused, Transient
 from tests.builders import ACCOUNT, event
 from tests.fakes.ecs import (
     BAD,
@@ -35,6 +38,36 @@ from tests.fakes.functions import Functions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+OLD_FIELDS = {"plan", "number", "attempt", "onDemand", "stopped", "failure", "task"}
+"""Fields that the classifier got in 0.1.0."""
+
+
+class FakeHistory:
+    """Step Functions with the history of one execution, and the bus."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        """In their order; none if there is no such execution."""
+        self.announced: list[dict[str, Any]] = []
+        self.failed = 0
+
+    def answer(self, **payload: Any) -> None:
+        """A function answered."""
+        output = json.dumps({"Payload": payload})
+        self.events.append({"type": "TaskSucceeded", "taskSucceededEventDetails": {"output": output}})
+
+    def abort(self) -> None:
+        self.events.append({"type": "ExecutionAborted", "executionAbortedEventDetails": {"cause": "kim"}})
+
+    def get_execution_history(self, *, reverseOrder: bool = False, **_: Any) -> dict[str, Any]:  # noqa: N803
+        if not self.events:
+            raise ClientError({"Error": {"Code": "ExecutionDoesNotExist", "Message": "no"}}, "GetExecutionHistory")
+        return {"events": self.events[::-1] if reverseOrder else self.events}
+
+    def put_events(self, *, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        self.announced += [json.loads(entry["Detail"]) for entry in Entries]
+        return {"FailedEntryCount": self.failed, "Entries": [{"ErrorCode": "ThrottlingException"}]}
+
 
 @pytest.fixture
 def ecs() -> FakeEcs:
@@ -47,7 +80,12 @@ def logs() -> FakeLogs:
 
 
 @pytest.fixture
-def call(ecs: FakeEcs, logs: FakeLogs, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def history() -> FakeHistory:
+    return FakeHistory()
+
+
+@pytest.fixture
+def call(ecs: FakeEcs, logs: FakeLogs, history: FakeHistory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Invokes a function with its sample; fields of the payload may be replaced."""
     functions = Functions()
     monkeypatch.setenv("TASK_ROLES", "jobs/*")
@@ -59,6 +97,9 @@ def call(ecs: FakeEcs, logs: FakeLogs, monkeypatch: pytest.MonkeyPatch) -> Calla
             module.__dict__["preflight"] = Preflight(TaskRegistry(ecs), limits)
         else:
             module.__dict__["runs"] = TaskRuns(ecs, logs)
+        if name == "task_stopper":
+            aftermath = Aftermath(TaskRuns(ecs, logs), history, history, bus="headgate")
+            module.__dict__["aftermath"] = lambda: aftermath
         return functions.call(name, event(name) | fields if payload is None else payload)
 
     return invoke
@@ -234,11 +275,55 @@ class TestTaskClassifier:
         assert call("task_classifier", failure=little)["ending"]["outcome"] == "unknown"
         ecs.described = {"lastStatus": "STOPPED", **detail(container(code=4))}
         assert call("task_classifier", failure=little)["ending"]["exitCodes"] == {"app": 4}
-        # AND what ECS does not say, or says of a task that still runs, is not made up
+        # AND what ECS does not say, or says of a task that still runs after all patience, is not made up
         ecs.described = {"lastStatus": "RUNNING", "containers": []}
-        assert call("task_classifier", failure=little)["ending"]["outcome"] == "unknown"
+        assert call("task_classifier", failure=little)["stopping"]
+        assert call("task_classifier", failure=little, looks=LOOKS)["ending"]["outcome"] == "unknown"
         ecs.broken = {"DescribeTasks"}
         assert call("task_classifier", failure=little)["ending"]["outcome"] == "unknown"
+
+    def test_a_task_that_still_shuts_down_is_looked_at_again_after_longer_and_longer_waits(
+        self, call: Callable[..., Any], ecs: FakeEcs
+    ) -> None:
+        arn = ecs.leave_running({})
+        ecs.stop_task("jobs", arn, "Headgate: time")
+        ecs.shutdown = 7
+        late = {"failure": {"Error": "States.Timeout"}, "left": [arn]}
+        told = [call("task_classifier", **late, looks=look) for look in range(8)]
+        assert [each.get("waitSeconds") for each in told[:7]] == [5, 10, 20, 30, 30, 30, 30]
+        assert {(each["stopping"], each["counts"]) for each in told[:7]} == {(True, False)}
+        assert told[7]["ending"]["exitCodes"] == {"app": 143, "router": 143}
+
+    def test_of_the_stopped_tasks_with_its_tags_the_latest_is_that_of_the_attempt(
+        self, call: Callable[..., Any], ecs: FakeEcs
+    ) -> None:
+        owners = (EXECUTION, EXECUTION, EXECUTION, "another")
+        arns = []
+        for second, owner in enumerate(owners):
+            tags = {"headgate:execution": owner, "headgate:number": "1"}
+            arns.append(ecs.leave_running({"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}))
+            ecs.stop_task("jobs", arns[-1], "time")
+            ecs.tasks[arns[-1]]["createdAt"] = datetime(2026, 11, 21, 9, 0, second, tzinfo=UTC)
+        late = {"failure": {"Error": "States.Timeout"}}
+        assert call("task_classifier", **late)["ending"]["taskArn"] == arns[2]
+        assert call("task_classifier", **late, known=[arns[2]])["ending"]["taskArn"] == arns[1]
+        assert call("task_classifier", **late, known=arns)["ending"]["taskArn"] == ""
+
+    def test_tasks_that_may_not_be_listed_leave_what_is_known(self, call: Callable[..., Any], ecs: FakeEcs) -> None:
+        ecs.broken = {"ListTasks"}
+        told = call("task_classifier", failure={"Error": "States.Timeout"})
+        assert (told["ending"]["outcome"], told["ending"]["taskArn"]) == ("timed-out", "")
+
+    def test_an_execution_of_an_older_definition_neither_waits_nor_tries_for_ever(
+        self, call: Callable[..., Any], ecs: FakeEcs
+    ) -> None:
+        # GIVEN the payload of 0.1.0, whose machine counts every start and knows nothing of tasks that stop
+        payload = {name: value for name, value in event("task_classifier").items() if name in OLD_FIELDS}
+        throttled = {"Error": "ECS.AmazonECSException", "Cause": "Rate exceeded"}
+        assert not call("task_classifier", payload=payload | {"failure": throttled})["again"]
+        arn = ecs.leave_running({})
+        late = {"Error": "States.TaskFailed", "Cause": f'{{"TaskArn":"{arn}","Version":'}
+        assert call("task_classifier", payload=payload | {"failure": late})["ending"]["outcome"] == "unknown"
 
     def test_nothing_follows_while_the_attempt_may_still_be_running(self, call: Callable[..., Any]) -> None:
         assert call("task_classifier")["again"]
@@ -323,6 +408,78 @@ class TestTaskStopperAfterAnEnd:
     ) -> None:
         ecs.broken, ecs.code = {"ListTasks"}, code
         assert call("task_stopper", payload=event("task_execution_aborted")) == {"stopped": []}
+
+    @pytest.fixture
+    def planned(self, history: FakeHistory) -> FakeHistory:
+        history.answer(plan=event("task_classifier")["plan"])
+        history.abort()
+        return history
+
+    def test_its_end_is_announced_with_what_is_known_of_each_attempt(
+        self, call: Callable[..., Any], ecs: FakeEcs, planned: FakeHistory
+    ) -> None:
+        # GIVEN an attempt that failed, and one that ran when the execution was stopped
+        tags = [{"Key": "headgate:execution", "Value": EXECUTION}, {"Key": "headgate:number", "Value": "1"}]
+        first, second = (ecs.leave_running({"Tags": tags}) for _ in range(2))
+        ecs.tasks[first] |= {"desiredStatus": "STOPPED", "stopCode": "EssentialContainerExited", "createdAt": "1"}
+        ecs.tasks[first]["containers"][0]["exitCode"] = 3
+        ecs.tasks[second]["createdAt"] = "2"
+        call("task_stopper", payload=event("task_execution_aborted"))
+        [told] = planned.announced
+        [task] = told["tasks"]
+        assert (told["outcome"], told["reason"]) == ("stopped", "the execution was stopped: kim")
+        assert [(each["attempt"], each["outcome"], each["taskArn"]) for each in task["attempts"]] == [
+            (1, "exited", first),
+            (2, "stopped", second),
+        ]
+        assert (task["outcome"], task["exitCodes"]) == ("stopped", {"app": 143, "router": 143})
+        assert task["logs"][0]["lines"] == ["starting", "no such table"]
+
+    def test_containers_that_do_not_end_are_waited_for_only_so_long(
+        self, ecs: FakeEcs, logs: FakeLogs, planned: FakeHistory
+    ) -> None:
+        tags = [{"Key": "headgate:execution", "Value": EXECUTION}, {"Key": "headgate:number", "Value": "1"}]
+        arn = ecs.leave_running({"Tags": tags})
+        ecs.stop_task("jobs", arn, "Headgate: aborted")
+        ecs.shutdown = 1000
+        clock = [60.0]
+        aftermath = Aftermath(TaskRuns(ecs, logs), planned, planned, bus="headgate")
+        aftermath.announce(
+            event("task_execution_aborted")["detail"],
+            lambda: clock[0],
+            lambda seconds: clock.append(clock.pop() - seconds),
+        )
+        assert clock == [12.0]
+        [task] = planned.announced[0]["tasks"]
+        assert (task["exitCodes"], task["attempts"][0]["taskArn"]) == ({}, arn)
+
+    @pytest.mark.usefixtures("running")
+    def test_an_execution_that_was_stopped_while_it_was_planned_has_no_tasks(
+        self, call: Callable[..., Any], history: FakeHistory
+    ) -> None:
+        history.abort()
+        call("task_stopper", payload=event("task_execution_aborted"))
+        [told] = history.announced
+        assert (told["taskId"], told["count"], told["tasks"]) == ("migrate-42", 1, [])
+        assert "taskDefinition" not in told
+
+    def test_what_cannot_be_read_or_reached_is_announced_with_what_is_known_or_not_at_all(
+        self, call: Callable[..., Any], ecs: FakeEcs, planned: FakeHistory
+    ) -> None:
+        ended = event("task_execution_aborted")
+        ecs.broken, ecs.code = {"ListTasks"}, "ClusterNotFoundException"
+        call("task_stopper", payload=ended)
+        assert [told["tasks"] for told in planned.announced] == [[]]
+        ended["detail"]["input"] = "{}"
+        call("task_stopper", payload=ended)
+        assert len(planned.announced) == 1
+
+    def test_an_end_that_the_bus_does_not_accept_is_tried_again(
+        self, call: Callable[..., Any], planned: FakeHistory
+    ) -> None:
+        planned.failed = 1
+        with pytest.raises(Transient, match="the bus did not accept the event"):
+            call("task_stopper", payload=event("task_execution_aborted"))
 
     def test_where_ecs_does_not_say_what_runs_it_is_asked_again(self, call: Callable[..., Any], ecs: FakeEcs) -> None:
         ecs.broken, ecs.code = {"ListTasks"}, "ServerException"

@@ -307,6 +307,8 @@ class TaskRun(Wire):
     """Exit code of each container that has one."""
     attempts: list[TaskAttempt]
     """Every attempt."""
+    throttled: WholeNumber = 0
+    """How often ECS throttled the start of the task. These starts do not count as attempts."""
     logs: list[TaskLog]
     """Logs of the failed containers, at most three."""
 

@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from headgate.aws.observability import logger
-from headgate.ecs_tasks.outcome import TASK_ERRORS, classify, of_task
-from headgate.ecs_tasks.retry import Decision, decide_retry
-from headgate.ecs_tasks.runs import MAX_LOGS
+from headgate.ecs_tasks.outcome import TASK_ERRORS, classify, has_ended, may_have_run, of_lost, of_task
+from headgate.ecs_tasks.retry import THROTTLES, Decision, decide_retry
 
 if TYPE_CHECKING:
     from headgate.ecs_tasks.outcome import TaskEnding
     from headgate.ecs_tasks.run_task import TaskPlan
     from headgate.ecs_tasks.runs import TaskRuns
+
+
+LOOKS = 7
+"""How often an attempt is classified before its task is no longer waited for: 155 seconds. ECS kills a container 30
+seconds after it was told to stop, or after its stopTimeout, on Fargate 120 seconds at most:
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_definition_parameters.html"""
 
 
 class EndedAttempt(NamedTuple):
@@ -34,10 +39,44 @@ class EndedAttempt(NamedTuple):
     """The task as ECS describes it, if Step Functions reported success."""
     failure: dict[str, Any]
     """Error and cause, if Step Functions reported a failure."""
+    execution: str = ""
+    """ARN of the execution, with which its tasks are tagged."""
+    left: tuple[str, ...] = ()
+    """Tasks of this number that ran on after the failure and were stopped."""
+    known: tuple[str, ...] = ()
+    """Tasks of the attempts before."""
+    looks: int = LOOKS
+    """How often this attempt was classified before."""
+    throttles: int = THROTTLES
+    """How often ECS throttled the start of this task before."""
+
+    @classmethod
+    def of(cls, event: dict[str, Any], plan: TaskPlan) -> EndedAttempt:
+        """Read the event of the machine.
+
+        An execution keeps the definition with which it started. One from before the optional fields neither waits for
+        a task to stop nor distinguishes starts that do not count, so the defaults end both.
+        """
+        return cls(
+            plan=plan,
+            number=event["number"],
+            attempt=event["attempt"],
+            on_demand=event["onDemand"],
+            stopped=event["stopped"],
+            task=event["task"],
+            failure=event["failure"],
+            execution=event.get("execution", ""),
+            left=tuple(event.get("left", ())),
+            known=tuple(event.get("known", ())),
+            looks=event.get("looks", LOOKS),
+            throttles=event.get("throttles", THROTTLES),
+        )
 
     def classify(self, runs: TaskRuns) -> dict[str, Any]:
         """Return the outcome and the decision about a retry, in the form that the machine reads."""
-        ending = self._ending(runs)
+        ending, stopping = self._ending(runs)
+        if stopping and self.looks < LOOKS:
+            return {"stopping": True, "counts": False, "waitSeconds": min(30, 5 * 2**self.looks)}
         decision = self._decision(ending)
         logger.info("classified", outcome=ending.outcome, reason=ending.reason, again=decision.again, why=decision.why)
         report = {"number": self.number, "attempt": self.attempt, "onDemand": self.on_demand, **ending.to_wire()}
@@ -45,35 +84,45 @@ class EndedAttempt(NamedTuple):
             del report["containers"]  # Up to ten attempts of ten tasks must fit into 256 KiB: keep only exit codes.
         return {
             "again": decision.again,
+            "counts": decision.counts,
             "waitSeconds": decision.wait_seconds,
             "onDemand": decision.on_demand or self.on_demand,
             "error": TASK_ERRORS.get(ending.outcome, ""),
             "ending": {**report, "exitCodes": ending.exit_codes, "next": decision.why},
-            "logs": [] if decision.again else self._logs(runs, ending),
+            "logs": [] if decision.again else runs.last_logs(self.plan.logs, ending),
         }
 
-    def _logs(self, runs: TaskRuns, ending: TaskEnding) -> list[dict[str, Any]]:
-        """Return the last log lines of the containers that failed, or of all if none failed."""
-        if not ending.task_arn:
-            return []
-        succeeded = {name for name, code in ending.exit_codes.items() if code == 0}
-        wanted = [log for log in self.plan.logs if log.container not in succeeded] or self.plan.logs
-        return [runs.last_lines(log, ending.task_arn) for log in wanted[:MAX_LOGS]]
+    def _ending(self, runs: TaskRuns) -> tuple[TaskEnding, bool]:
+        """Return the outcome of the attempt, and whether its task is still stopping.
 
-    def _ending(self, runs: TaskRuns) -> TaskEnding:
-        """Return the outcome of the attempt. If the cause does not tell, describe the task again."""
+        If Step Functions does not tell which task it was, or how it ended, ECS is asked.
+        """
         plan, failure = self.plan, self.failure
         if not failure:
-            return of_task(self.task, plan.essential)
+            return of_task(self.task, plan.essential), False
         ending = classify(failure.get("Error", ""), failure.get("Cause") or "", plan.essential)
-        if ending.outcome != "unknown" or not ending.task_arn:
-            return ending
+        if ending.task_arn and ending.outcome != "unknown":
+            return ending, False
+        arn = ending.task_arn or next(iter(self.left), "")
         try:
-            found = runs.describe(plan.cluster, ending.task_arn)
+            found = runs.describe(plan.cluster, arn) if arn else self._find(runs)
         except (ClientError, BotoCoreError) as error:
             logger.warning("the task could not be described", reason=str(error))
-            return ending
-        return of_task(found, plan.essential) if found and found.get("lastStatus") == "STOPPED" else ending
+            found = None
+        if found:
+            return of_lost(ending, {"taskArn": arn, **found}, plan.essential), not has_ended(found)
+        if not self.left:
+            return ending, False
+        # A task ran, so this was an attempt, whatever the error says.
+        outcome = ending.outcome if ending.outcome == "timed-out" else "unknown"
+        return ending.model_copy(update={"outcome": outcome, "task_arn": arn}), False
+
+    def _find(self, runs: TaskRuns) -> dict[str, Any] | None:
+        """Find the task of an attempt about which only an error is known."""
+        failure = self.failure
+        if not self.execution or not may_have_run(failure.get("Error", ""), failure.get("Cause") or ""):
+            return None
+        return runs.find(self.plan.cluster, self.execution, self.number, self.plan.task_definition, self.known)
 
     def _decision(self, ending: TaskEnding) -> Decision:
         """Decide about a retry. There is none while the failed attempt may still be running."""
@@ -86,6 +135,7 @@ class EndedAttempt(NamedTuple):
             can_fall_back=plan.fallback is not None and not self.on_demand,
             chance=random.random(),  # noqa: S311 - jitter is not a secret
             essential=plan.essential,
+            throttles=self.throttles,
         )
         if decision.again and not self.stopped:
             return Decision(False, "the attempt may still be running and could not be stopped")

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from headgate.ecs_tasks.refusals import refusal_in
+from headgate.ecs_tasks.tags import STOPPED_BY_HEADGATE
 from headgate.wire import Wire
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ TaskOutcome = Literal[
     "could-not-start",
     "interrupted",
     "no-capacity",
+    "over-quota",
+    "throttled",
     "out-of-memory",
     "timed-out",
     "stopped",
@@ -38,6 +41,8 @@ TASK_ERRORS: dict[str, str] = {
     "could-not-start": "TaskCouldNotStart",
     "interrupted": "TaskInterrupted",
     "no-capacity": "TaskHadNoCapacity",
+    "over-quota": "TaskOverQuota",
+    "throttled": "TaskThrottled",
     "out-of-memory": "TaskOutOfMemory",
     "timed-out": "TaskTimedOut",
     "stopped": "TaskStopped",
@@ -47,22 +52,6 @@ TASK_ERRORS: dict[str, str] = {
 
 TASK_REASON_CHARACTERS = 300
 """Characters of a reason that are kept: ten tasks with ten attempts each must fit into 256 KiB of state data."""
-
-CAPACITY_REASONS = (
-    "capacity is unavailable",
-    "empty capacity provider",
-    "no active instances",
-    "no container instances were found",
-    "unable to place a task",
-    "insufficient capacity",
-)
-"""Parts of ECS's messages when it found no capacity, in lower case.
-
-https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html
-"""
-
-_PLACEMENT = re.compile(r"(TaskFailedToStart: *)?(RESOURCE:|AGENT\b|CAPACITY\b)")
-"""RunTask's reasons. If a task waited for a capacity provider without success, they follow its stop code."""
 
 _CANNOT_START = (
     "CannotPull",
@@ -168,9 +157,49 @@ def of_task(detail: dict[str, Any], essential: list[str], *, whole: bool = True)
         _not_started(code, status, containers, decisive),
         _stopped(code, status),
     ):
-        if found:
+        # What is cut off may be a container that ran. Only a task of which nothing ran may run again uncounted.
+        if found and (whole or found[0] != "throttled"):
             return _ending_of(task, *found)
     return _ending_of(task, *_by_exit_code(status, decisive, whole=whole))
+
+
+def of_lost(ending: TaskEnding, detail: dict[str, Any], essential: list[str]) -> TaskEnding:
+    """Determine how a task ended that Step Functions lost sight of.
+
+    Parameters
+    ----------
+    ending
+        What the error of Step Functions tells.
+    detail
+        The task as DescribeTasks returns it.
+    """
+    task = _spelled(detail)
+    told = of_task(task, essential)
+    # A task that was stopped because nobody followed it has no end of its own.
+    ours = told.outcome == "stopped" and told.status_reason.startswith(STOPPED_BY_HEADGATE)
+    if ending.outcome != "timed-out" and has_ended(task) and not ours:
+        return told
+    return _ending_of(task, ending.outcome if ending.outcome in ("timed-out", "stopped") else "unknown", ending.reason)
+
+
+def has_ended(detail: dict[str, Any]) -> bool:
+    """Return whether all containers of a task have ended, so that it has all its exit codes.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html
+    """
+    task = _spelled(detail)
+    if task.get("lastStatus") in ("DEPROVISIONING", "STOPPED", "DELETED"):
+        return True
+    containers = task.get("containers") or []
+    return bool(containers) and all(each.get("lastStatus") == "STOPPED" for each in containers)
+
+
+def may_have_run(error: str, cause: str) -> bool:
+    """Return whether ECS may have a task although Step Functions reports an error without one."""
+    if error.startswith("States."):
+        return True
+    # The answer of RunTask was lost: a fault of the server or of the connection. A client error is a refusal.
+    return error.endswith((".ServerException", ".SdkClientException")) or "Status Code: 5" in cause
 
 
 Finding = tuple[TaskOutcome, str]
@@ -204,12 +233,23 @@ def _not_started(
     """Find out why a task did not start. Containers that are not essential may fail to start."""
     missing = any(_never_ran(each) for each in decisive)
     reasons = [status, *(each.reason for each in containers if _never_ran(each))]
-    recognised = next((each for each in (reasons if missing else reasons[:1]) if each.startswith(_CANNOT_START)), "")
-    if code != "TaskFailedToStart" and not recognised:
+    telling = reasons if missing else reasons[:1]
+    refused = next(
+        ((meaning, each) for each in reasons if (meaning := _refusal_of(each, containers))),
+        None,
+    )
+    recognised = next((each for each in telling if each.startswith(_CANNOT_START)), "")
+    # A task without a stop code whose containers never ran has been refused as well.
+    if code != "TaskFailedToStart" and not recognised and not (refused and missing and not code):
         return None
-    if lacking := next((each for each in reasons if lacks_capacity(each)), ""):
-        return "no-capacity", lacking
-    return "could-not-start", recognised or status or "the task failed to start"
+    return refused or ("could-not-start", recognised or status or "the task failed to start")
+
+
+def _refusal_of(reason: str, containers: list[ContainerEnd]) -> TaskOutcome | None:
+    """Return what a reason means. If a container ran, a throttled start of another is no reason for patience."""
+    meaning = refusal_in(reason)
+    ran = any(not _never_ran(each) for each in containers)
+    return None if meaning == "throttled" and ran else meaning
 
 
 def _never_ran(container: ContainerEnd) -> bool:
@@ -238,26 +278,24 @@ def _by_exit_code(status: str, decisive: list[ContainerEnd], *, whole: bool) -> 
     return "succeeded", "every essential container exited with 0"
 
 
-def lacks_capacity(reason: str) -> bool:
-    """Return whether ECS reports that it found no capacity for the task."""
-    return bool(_PLACEMENT.match(reason)) or any(words in reason.lower() for words in CAPACITY_REASONS)
-
-
 def _not_placed(failures: Any, cause: str) -> TaskEnding:
     listed = [each for each in failures if isinstance(each, dict)] if isinstance(failures, list) else []
     reasons = [str(each.get("reason") or "") for each in listed]
     details = "; ".join(" ".join(str(each[k]) for k in ("reason", "detail") if each.get(k)) for each in listed)
-    reason = details or cause or "RunTask returned failures"
-    elsewhere = reasons and not any(lacks_capacity(each) for each in reasons)
+    refused = next((meaning for each in reasons or [cause] if (meaning := refusal_in(each))), None)
     # MISSING, INACTIVE, ATTRIBUTE, LOCATION: a retry does not help.
-    return _ending_of({}, "could-not-start" if elsewhere else "no-capacity", reason)
+    otherwise: TaskOutcome = "could-not-start" if reasons else "no-capacity"
+    return _ending_of({}, refused or otherwise, details or cause or "RunTask returned failures")
 
 
 def _of_api(error: str, cause: str) -> TaskEnding:
     """Return the ending if RunTask itself failed, or if the cause has no details."""
-    if lacks_capacity(cause):
-        return _ending_of({}, "no-capacity", cause)
-    if error.startswith(("ECS.", "AmazonECS.")):
+    by_ecs = error.startswith(("ECS.", "AmazonECS."))
+    refused = refusal_in(cause) or refusal_in(error)
+    # Another error does not say that nothing ran.
+    if refused and (by_ecs or refused != "throttled"):
+        return _ending_of({}, refused, cause or error)
+    if by_ecs:
         return _ending_of({}, "could-not-start", f"{error}: {cause}")
     return _ending_of({}, "unknown", f"{error}: {cause}" if cause else error)
 

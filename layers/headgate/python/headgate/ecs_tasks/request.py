@@ -320,7 +320,7 @@ class TaskRequest(Wire):
     backoff: RetryBackoff = Field(default_factory=RetryBackoff)
     """How long to wait before the next attempt."""
     fallback: Literal["onDemand"] | None = None
-    """``onDemand``: after a Spot interruption, or without capacity, run the next attempt on ``FARGATE``. Needs
+    """``onDemand``: after a Spot interruption, or without capacity or quota, run the next attempt on ``FARGATE``. Needs
     ``FARGATE_SPOT`` in the strategy and at least two attempts."""
 
     @property

@@ -6,11 +6,22 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from headgate.ecs_tasks.outcome import TaskEnding, _decisive
+from headgate.ecs_tasks.request import RetryBackoff
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from headgate.ecs_tasks.request import ExitRule, RetryBackoff, RetryStrategy
+    from headgate.ecs_tasks.request import ExitRule, RetryStrategy
+
+THROTTLES = 20
+"""How often ECS may throttle a task before its execution gives up: half an hour at most. It bounds the history too."""
+
+THROTTLE_BACKOFF = RetryBackoff(initial_seconds=5, rate=2, max_seconds=120)
+"""Waits after a throttled start. ECS refills its buckets within seconds, but others take from them as well."""
+
+FALLS_BACK = ("interrupted", "no-capacity", "over-quota")
+"""Outcomes after which the fallback runs. Fargate and Fargate Spot have a quota each:
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html"""
 
 
 class Decision(NamedTuple):
@@ -20,6 +31,8 @@ class Decision(NamedTuple):
     why: str
     wait_seconds: int = 0
     on_demand: bool = False
+    counts: bool = True
+    """Whether this was an attempt. A start that ECS throttled was none."""
 
 
 def decide_retry(
@@ -31,6 +44,7 @@ def decide_retry(
     can_fall_back: bool,
     chance: float,
     essential: Collection[str] = (),
+    throttles: int = 0,
 ) -> Decision:
     """Decide whether to run a task again, and after how long.
 
@@ -44,6 +58,8 @@ def decide_retry(
         A number at random from 0 to 1: the wait is that part of the longest one (full jitter).
     essential
         Names of the essential containers, whose exit codes the rules check. If empty, all containers are essential.
+    throttles
+        How often ECS throttled the start of this task before.
     """
     if ending.outcome == "succeeded":
         return Decision(False, "the task succeeded")
@@ -53,9 +69,14 @@ def decide_retry(
         return Decision(
             False, f"a task that {'timed out' if ending.outcome == 'timed-out' else 'was stopped'} does not run again"
         )
+    if ending.outcome == "throttled":
+        if throttles >= THROTTLES:
+            return Decision(False, f"ECS throttled its start {throttles} times before")
+        wait = retry_wait_seconds(throttles + 1, THROTTLE_BACKOFF, chance)
+        return Decision(True, "ECS throttled its start, which does not count as an attempt", wait, counts=False)
     if attempt >= retry.attempts:
         return Decision(False, f"this was attempt {attempt} of {retry.attempts}")
-    on_demand = can_fall_back and ending.outcome in ("interrupted", "no-capacity")
+    on_demand = can_fall_back and ending.outcome in FALLS_BACK
     why = "on demand" if on_demand else "there was no capacity" if ending.outcome == "no-capacity" else ""
     if not why:
         number, rule = next(

@@ -10,11 +10,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from headgate.aws.errors import code_of, is_denied
 from headgate.ecs_tasks.logs import LogStream, log_link, stream_name
 from headgate.ecs_tasks.request import read_task
-from headgate.ecs_tasks.tags import EXECUTION_TAG, NUMBER_TAG
+from headgate.ecs_tasks.tags import EXECUTION_TAG, NUMBER_TAG, STOPPED_BY_HEADGATE
 from headgate.errors import RequestRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
+
+    from headgate.ecs_tasks.outcome import TaskEnding
 
 
 STARTED_BY_HEADGATE = "AWS Step Functions"
@@ -25,6 +27,10 @@ TASKS_PER_CALL = 100
 
 LOG_LINES, LOG_LINE_CHARACTERS, MAX_LOGS = 10, 200, 3
 """Limits of the logs in an event: last lines, characters of each, and containers."""
+
+
+STOPPED_PAGES = 5
+"""Pages of stopped tasks of a family among which a lost one is searched. ECS keeps them for an hour."""
 
 
 class StoppedTasks(NamedTuple):
@@ -45,7 +51,9 @@ class StoppedTasks(NamedTuple):
             task = read_task(json.loads(ended["input"] or ""), default_id=ended["name"])
         except (ValueError, RequestRefused):
             return None  # The machine could not read it either.
-        return cls(task.cluster, ended["executionArn"], f"Headgate: the execution of this task is {ended['status']}")
+        return cls(
+            task.cluster, ended["executionArn"], f"{STOPPED_BY_HEADGATE}the execution of this task is {ended['status']}"
+        )
 
 
 class TaskRuns:
@@ -72,33 +80,79 @@ class TaskRuns:
         Tasks are found by their tags: there is no client token to search for, and startedBy is always the same.
         """
         stopped = []
-        for arn in self._living(cluster, execution, number):
-            self._ecs.stop_task(cluster=cluster, task=arn, reason=reason[:255])
-            stopped.append(arn)
+        for task in self._living(cluster, execution, number):
+            self._ecs.stop_task(cluster=cluster, task=task["taskArn"], reason=reason[:255])
+            stopped.append(task["taskArn"])
         return stopped
+
+    def find(
+        self, cluster: str, execution: str, number: int, definition: str, but: Collection[str]
+    ) -> dict[str, Any] | None:
+        """Find the latest task of an execution and number, running or stopped; None if there is none.
+
+        Parameters
+        ----------
+        definition
+            ARN of the task definition, by whose family stopped tasks are listed.
+        but
+            ARNs of earlier attempts.
+        """
+        found = (task for task in self._any(cluster, execution, number, definition) if task["taskArn"] not in but)
+        return max(found, key=_created, default=None)
 
     def stop_left(self, left: StoppedTasks) -> list[str]:
         """Stop the tasks of an execution that ended."""
         try:
             return self.stop(left.cluster, left.execution, None, left.reason)
         except ClientError as error:
-            # On a cluster that is missing or that Headgate may not access, no task can have run.
-            if not is_denied(error) and code_of(error) != "ClusterNotFoundException":
+            if not _is_out_of_reach(error):
                 raise
             return []
 
-    def _living(self, cluster: str, execution: str, number: int | None) -> Iterator[str]:
-        wanted = {EXECUTION_TAG: execution, **({NUMBER_TAG: str(number)} if number is not None else {})}
+    def _living(self, cluster: str, execution: str, number: int | None) -> Iterator[dict[str, Any]]:
         # startedBy must be the only filter. Without a desired status, ECS lists tasks that should run.
-        for page in self._ecs.get_paginator("list_tasks").paginate(
-            cluster=cluster, startedBy=STARTED_BY_HEADGATE, PaginationConfig={"PageSize": TASKS_PER_CALL}
-        ):
+        for task in self._tagged(cluster, execution, number, startedBy=STARTED_BY_HEADGATE):
+            if task.get("desiredStatus") != "STOPPED":
+                yield task
+
+    def _tagged(
+        self, cluster: str, execution: str, number: int | None, most: int | None = None, **filters: str
+    ) -> Iterator[dict[str, Any]]:
+        wanted = {EXECUTION_TAG: execution, **({NUMBER_TAG: str(number)} if number is not None else {})}
+        paging = {"PageSize": TASKS_PER_CALL, **({"MaxItems": most} if most else {})}
+        for page in self._ecs.get_paginator("list_tasks").paginate(cluster=cluster, **filters, PaginationConfig=paging):
             if not page["taskArns"]:
                 continue
             for task in self._ecs.describe_tasks(cluster=cluster, tasks=page["taskArns"], include=["TAGS"])["tasks"]:
                 tags = {tag["key"]: tag.get("value", "") for tag in task.get("tags", [])}
-                if wanted.items() <= tags.items() and task.get("desiredStatus") != "STOPPED":
-                    yield task["taskArn"]
+                if wanted.items() <= tags.items():
+                    yield task
+
+    def of_execution(self, cluster: str, execution: str, definition: str) -> list[dict[str, Any]]:
+        """Return all tasks of an execution, running or stopped, the earliest first."""
+        try:
+            # A task that stops between the two lists is in both.
+            tasks = {task["taskArn"]: task for task in self._any(cluster, execution, None, definition)}
+        except ClientError as error:
+            if not _is_out_of_reach(error):
+                raise
+            return []
+        return sorted(tasks.values(), key=_created)
+
+    def _any(self, cluster: str, execution: str, number: int | None, definition: str) -> Iterator[dict[str, Any]]:
+        yield from self._living(cluster, execution, number)
+        family = definition.rsplit("/", 1)[-1].rpartition(":")[0]
+        yield from self._tagged(
+            cluster, execution, number, STOPPED_PAGES * TASKS_PER_CALL, family=family, desiredStatus="STOPPED"
+        )
+
+    def last_logs(self, streams: list[LogStream], ending: TaskEnding) -> list[dict[str, Any]]:
+        """Return the last log lines of the containers that failed, or of all if none failed."""
+        if not ending.task_arn:
+            return []
+        succeeded = {name for name, code in ending.exit_codes.items() if code == 0}
+        wanted = [log for log in streams if log.container not in succeeded] or streams
+        return [self.last_lines(log, ending.task_arn) for log in wanted[:MAX_LOGS]]
 
     def last_lines(self, log: LogStream, task_arn: str) -> dict[str, Any]:
         """Return a link to a container's log, and its last lines if they can be read."""
@@ -111,3 +165,12 @@ class TaskRuns:
             # In another Region, access denied, or empty. The lines are optional.
             return {**entry, "lines": [], "unreadable": str(error)[:LOG_LINE_CHARACTERS]}
         return {**entry, "lines": [event["message"][:LOG_LINE_CHARACTERS] for event in events]}
+
+
+def _is_out_of_reach(error: ClientError) -> bool:
+    """Return whether the cluster is missing or Headgate may not access it, so that no task can have run."""
+    return is_denied(error) or code_of(error) == "ClusterNotFoundException"
+
+
+def _created(task: dict[str, Any]) -> str:
+    return str(task.get("createdAt", ""))

@@ -1,4 +1,4 @@
-"""The tags that Headgate puts on tasks and task definitions."""
+"""How Headgate marks tasks and task definitions: with tags, and in the reason with which it stops a task."""
 
 from __future__ import annotations
 
@@ -9,3 +9,6 @@ DEFINITION_TAG = f"{OWN_TAGS}definition"
 """Tag of a revision that Headgate registered: the digest of the requested definition."""
 
 EXECUTION_TAG, NUMBER_TAG, REQUEST_TAG = f"{OWN_TAGS}execution", f"{OWN_TAGS}number", f"{OWN_TAGS}request"
+
+STOPPED_BY_HEADGATE = "Headgate: "
+"""How the reasons begin with which Headgate stops tasks."""

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
+from headgate.aws.execution_history import EndedHistory, iso_time
 from headgate.aws.observability import logger
 from headgate.aws.sqs_move_tasks import MoveTasks
 from headgate.aws.sqs_queues import Queues
@@ -26,9 +24,6 @@ from headgate.redrive.runner import CLOCK_SECONDS
 if TYPE_CHECKING:
     from headgate.redrive.plan import RedriveOutcome
 
-
-FIRST_EVENTS, LAST_EVENTS = 50, 100
-"""Events to read from a history: the first include Plan, and the last a whole slice with its retries."""
 
 ENDING_REASON_CHARACTERS = 2000
 _COUNTS = ("moved", "skipped", "failed", "returned", "records", "expired")
@@ -106,22 +101,16 @@ class RedriveEnding:
 
     def __init__(self, machines: Any, ended: dict[str, Any]) -> None:
         self._ended = ended
-        self._last = _events_of(machines, ended["executionArn"], LAST_EVENTS, reverseOrder=True)
-        first = _events_of(machines, ended["executionArn"], FIRST_EVENTS) if self._last else []
-        plan = next((result["plan"] for result in _task_results(first) if "plan" in result), None)
+        self._history = EndedHistory.read(machines, ended["executionArn"])
+        plan = self._history.result("plan", first=True)
         self.plan = RedrivePlan.model_validate(plan) if plan else None
         """None if there was no plan yet: nothing was moved."""
-        progress: dict[str, Any] = next(
-            (result["progress"] for result in _task_results(self._last) if "progress" in result), {}
-        )
-        self.progress = Progress.model_validate(progress)
+        self.progress = Progress.model_validate(self._history.result("progress") or {})
 
     @property
     def is_announced(self) -> bool:
         """True if the machine announced its end, or the execution does not exist."""
-        return not self._last or any(
-            _states_entered(event).get("resource", "").endswith("putEvents") for event in self._last
-        )
+        return self._history.is_announced
 
     @property
     def moves_whole(self) -> bool:
@@ -142,7 +131,7 @@ class RedriveEnding:
         return {
             "id": f"{ended['name']}/redrive-ended",
             "redriveId": plan.id if plan else _given_id(ended["input"]) or ended["name"],
-            "at": _iso_time(ended["stopDate"]),
+            "at": iso_time(ended["stopDate"]),
             "execution": ended["executionArn"],
             "outcome": outcome,
             **({"queue": plan.source.arn, "way": plan.way, "why": plan.why} if plan else {}),
@@ -154,10 +143,7 @@ class RedriveEnding:
         }
 
     def _reason(self) -> str:
-        details: dict[str, Any] = next((event[name] for event in self._last for name in _ENDS if event.get(name)), {})
-        why = ": ".join(part for part in (details.get("error"), details.get("cause")) if part)
-        sentences = {"ABORTED": "the execution was stopped", "TIMED_OUT": "the execution ran out of time"}
-        reason = sentences.get(self._ended["status"], "the machine failed") + (f": {why}" if why else "")
+        reason = self._history.reason(self._ended["status"])
         # A stopped execution does not stop its functions.
         more = "; a slice was running, and the messages that it moved are not counted" if self._is_cut_short() else ""
         return reason[: ENDING_REASON_CHARACTERS - len(more)] + more
@@ -166,38 +152,12 @@ class RedriveEnding:
         """Return whether a slice was moving messages when the execution ended."""
         if self.moves_whole:
             return False
-        for event in self._last:
+        for event in self._history.last:
             if event["type"] in ("TaskSucceeded", "TaskStateExited"):
                 return False
             if event["type"] == "TaskStateEntered":
                 return bool(event["stateEnteredEventDetails"]["name"] == "Move")
         return False
-
-
-_ENDS = ("executionAbortedEventDetails", "executionTimedOutEventDetails", "executionFailedEventDetails")
-
-
-def _events_of(machines: Any, execution: str, count: int, **order: bool) -> list[dict[str, Any]]:
-    """Return events of a history; none if there is no such execution."""
-    try:
-        history = machines.get_execution_history(executionArn=execution, maxResults=count, **order)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ExecutionDoesNotExist":
-            raise
-        return []
-    events: list[dict[str, Any]] = history["events"]
-    return events
-
-
-def _states_entered(event: dict[str, Any]) -> dict[str, Any]:
-    return event.get("taskSucceededEventDetails") or {}
-
-
-def _task_results(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the results of functions in the order of the events."""
-    outputs = [json.loads(_states_entered(event).get("output") or "null") for event in events]
-    payloads = [output.get("Payload") for output in outputs if isinstance(output, dict)]
-    return [payload for payload in payloads if isinstance(payload, dict)]
 
 
 def _given_id(text: str | None) -> str | None:
@@ -207,8 +167,3 @@ def _given_id(text: str | None) -> str | None:
     except (ValueError, KeyError, TypeError):
         return None
     return given if isinstance(given, str) and len(given) <= 128 else None
-
-
-def _iso_time(milliseconds: int) -> str:
-    text = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
