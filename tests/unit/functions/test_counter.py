@@ -14,9 +14,11 @@ import pytest
 from headgate.analysis.evidence import Pair
 from headgate.analysis.judge import Arm
 from headgate.analysis.ledger_store import ledger_key
+from headgate.analysis.telemetry_notes import TelemetryNotes
 from tests.builders import (
     TABLE,
     TARGET,
+    TARGET_KEY,
     end_bake,
     event,
     history,
@@ -54,9 +56,13 @@ class TestCounter:
         (kept,) = undelivered()
         assert json.loads(kept["Body"])["record"] == batch["Records"][2]
 
-    def test_it_passes_over_targets_without_a_rollout(self, table: Table, deployed: Functions, dynamodb: Any) -> None:
+    def test_of_a_target_without_a_rollout_it_notes_only_that_it_sends_telemetry(
+        self, table: Table, deployed: Functions, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(deployed.module("counter"), "notes", TelemetryNotes(dynamodb, TABLE))
         deployed.call("counter")
-        assert dynamodb.scan(TableName=TABLE)["Items"] == []
+        keys = [(item["pk"]["S"], item["sk"]["S"]) for item in dynamodb.scan(TableName=TABLE)["Items"]]
+        assert keys == [(f"TARGET#{TARGET_KEY}", "TELEMETRY")]
 
     def test_a_ledger_that_cannot_be_read_keeps_no_other_rollout_from_being_counted(
         self, locks: Locks, baking: str, deployed: Functions, ledgers: LedgerStore, dynamodb: Any
