@@ -81,7 +81,13 @@ def _parsed(model: OperationModel, status: int, headers: dict[str, Any], body: s
 _pick = serialize.XFormedAttributePicker.__call__
 
 
+_TYPES = {"S", "N", "B", "SS", "NS", "BS", "M", "L", "NULL", "BOOL"}
+"""Of DynamoDB's attribute values, each of which has one."""
+
+
 def _pick_from_a_dict(self: Any, context: Any) -> Any:
+    if context.key in _TYPES and type(context.obj) is dict and len(context.obj) == 1 and _TYPES & context.obj.keys():
+        return context.obj.get(context.key)
     plain = type(context.obj) is dict and not self.response_transformers and "." not in context.key
     return context.obj[context.key] if plain and context.key in context.obj else _pick(self, context)
 
