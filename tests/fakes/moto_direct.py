@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.handlers import BUILTIN_HANDLERS, REGISTER_LAST
 from botocore.parsers import create_parser
+from botocore.regions import EndpointRulesetResolver
 from botocore.useragent import UserAgentString
 from moto.core import DEFAULT_ACCOUNT_ID, responses, serialize
 from moto.core.models import botocore_stubber
@@ -92,6 +93,18 @@ def _pick_from_a_dict(self: Any, context: Any) -> Any:
     return context.obj[context.key] if plain and context.key in context.obj else _pick(self, context)
 
 
+_construct_endpoint = EndpointRulesetResolver.construct_endpoint
+_endpoints: dict[tuple[int, str], Any] = {}
+
+
+def _endpoint_once(self: Any, operation_model: Any, call_args: Any, request_context: Any) -> Any:
+    key = (id(self), operation_model.name)
+    if key not in _endpoints:
+        # Keeps the client's resolver too, so that no other one gets its id.
+        _endpoints[key] = (self, _construct_endpoint(self, operation_model, call_args, request_context))
+    return _endpoints[key][1]
+
+
 @functools.cache
 def use() -> None:
     """Let every client that is made from now on call moto directly, in this whole process."""
@@ -102,5 +115,7 @@ def use() -> None:
     # moto looks for many spellings of each field of an answer. These services answer with dictionaries in the right
     # one.
     serialize.XFormedAttributePicker.__call__ = _pick_from_a_dict
+    # Nor does anybody look at where a request would go.
+    EndpointRulesetResolver.construct_endpoint = _endpoint_once  # type: ignore[method-assign]
     # Which methods a class has does not change; moto asks Python for them at every call.
     responses.method_names_from_class = functools.cache(responses.method_names_from_class)
