@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from headgate import bootstrap
@@ -17,17 +16,18 @@ if TYPE_CHECKING:
 app = bootstrap.Application()
 settler, executions = app.settler, app.executions
 
-
-REASONS_WITHOUT_VERDICT = defaultdict(str, succeeded="no step baked, so nothing was judged")
-"""An all-at-once rollout, as every undo is, has no step."""
+NOT_JUDGED = "no step baked, so nothing was judged"
+"""Reason of a success without a verdict. An all-at-once rollout, as every undo is, has no step."""
 
 
 def reason_of(event: dict[str, Any]) -> str:
     """Return why the rollout ended as it did, and what its onRollback hooks failed with."""
-    reason = failure_reason(event["failure"]) or event["verdict"].get("reason")
+    reason = failure_reason(event["failure"]) or event["verdict"].get("reason", "")
+    if not reason and event["outcome"] == "succeeded":
+        reason = NOT_JUDGED
     # Executions of older machine definitions do not pass a failure of these hooks.
     hooks = failure_reason(event.get("hookFailure") or {})
-    return "; ".join(filter(None, (reason or REASONS_WITHOUT_VERDICT[event["outcome"]], hooks)))
+    return "; ".join(filter(None, (reason, hooks)))
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -58,7 +58,7 @@ ONE_TASK = {
             """
         ),
         seconds="{% $plan.timeoutSeconds %}",
-        # ECS tells throttling by text alone, so that no retrier can name it: the classifier does.
+        # ECS reports throttling as text alone, so that no retrier can name it: the classifier does.
         retries=[],
         catches=[catch(ALL, assign={"failure": FAILURE}, output={}, then="Stop what runs")],
         assign={"task": "{% $states.result %}"},

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LOOKS = 7
 """How often an attempt is classified before its task is no longer waited for: 155 seconds. ECS kills a container 30
-seconds after it was told to stop, or after its stopTimeout, on Fargate 120 seconds at most:
+seconds after its first signal to stop, or after its stopTimeout, on Fargate 120 seconds at most:
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_definition_parameters.html"""
 
 

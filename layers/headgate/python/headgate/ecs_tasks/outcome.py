@@ -169,7 +169,7 @@ def of_lost(ending: TaskEnding, detail: dict[str, Any], essential: list[str]) ->
     Parameters
     ----------
     ending
-        What the error of Step Functions tells.
+        What the error of Step Functions contains.
     detail
         The task as DescribeTasks returns it.
     """

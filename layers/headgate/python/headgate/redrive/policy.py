@@ -73,7 +73,7 @@ def own_policy_fault(queue: str, policy: dict[str, Any]) -> str:
 
     Each way receives messages that it does not move: those that the filter leaves, that the destination refuses, that
     arrived since, or only to see whether one is left. At the next receive SQS may move them to the dead-letter queue,
-    where they cannot be told from others. So a redrive could neither leave them in the queue nor account for them.
+    where they look like all others. So a redrive could neither leave them in the queue nor account for them.
     """
     if not policy:
         return ""
