@@ -628,6 +628,17 @@ class TestUndo:
         ):
             undo_rollout(asked, Promotion("undo-1", "7", undo_of="checkout-42"))
 
+    def test_an_id_that_is_neither_of_both_is_not_answered_with_bringing_back_what_was_undone(self) -> None:
+        # GIVEN an undo as the last promotion, and a request that mistypes the id
+        asked = read_undo({"target": TARGET, "rolloutId": "checkuot-42"}, "e-1")
+        with pytest.raises(RequestRefused) as refused:
+            undo_rollout(asked, Promotion("undo-1", "7", "checkout-42"))
+        # THEN the answer says what the undo of an undo would do
+        assert str(refused.value) == (
+            "rolloutId: checkuot-42 was not promoted last; undo-1 was, which took back checkout-42; only to undo that "
+            "undo, so that version 7 serves again, give undo-1"
+        )
+
     def test_there_may_be_nothing_to_undo(self) -> None:
         with pytest.raises(RequestRefused, match="nothing was promoted on lambda-alias/checkout/live, so there is"):
             undo_rollout(read_undo({"target": TARGET}, "e-1"), None)

@@ -87,4 +87,10 @@ def not_last(rollout_id: str, last: Promotion) -> str:
             f"{last.stable} serves again, give {last.rollout_id}"
         )
     other = last.rollout_id
+    if last.undo_of:
+        # To give its id brings back what it took away.
+        return (
+            f"rolloutId: {rollout_id} was not promoted last; {other} was, which took back {last.undo_of}; only to undo "
+            f"that undo, so that version {last.stable} serves again, give {other}"
+        )
     return f"rolloutId: {rollout_id} was not promoted last; {other} was; to undo that one, give {other}"
