@@ -30,6 +30,16 @@ def reason_of(event: dict[str, Any]) -> str:
     return "; ".join(filter(None, (reason, hooks)))
 
 
+def key_of_unplanned(target: object) -> str | None:
+    """Return the key of the target in a request without a plan; None with a plan, or if the target is invalid."""
+    if not target:
+        return None
+    # Few requests fail before their plan, and the import is slow.
+    from headgate.spec.targets import target_key_of
+
+    return target_key_of(target)
+
+
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     rollout_id, outcome, state = recorded_id(event["rolloutId"], event["execution"]), event["outcome"], event["state"]
@@ -38,7 +48,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     fields = ending_fields(outcome, reason, state)
     # 0 if the lock was not acquired. Executions of older machine definitions do not pass an epoch.
     epoch = event.get("epoch") or None
-    settlement = settler.settle(rollout_id, event["execution"], outcome, fields, epoch=epoch)
+    target_key = key_of_unplanned(event.get("target"))
+    settlement = settler.settle(rollout_id, event["execution"], outcome, fields, epoch=epoch, target_key=target_key)
     if settlement.objection:
         logger.warning("promotion reversed", reason=settlement.objection)
         return {"outcome": "objected", "reason": settlement.objection}

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 app = bootstrap.Application()
-signals = SignalEvents(app.table, app.inbox, app.signaller, app.signal_refusals, app.signal_letters)
+signals = SignalEvents(
+    app.table, app.inbox, app.signaller, app.line, app.client("stepfunctions"), app.signal_refusals, app.signal_letters
+)
 
 
 @logger.inject_lambda_context(clear_state=True)

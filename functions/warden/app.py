@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 # Invoke a driver only once: after a timeout it may still be running.
 app = bootstrap.Application(attempts={"lambda": 1})
 supervision = Supervision(
-    app.table, app.locks, app.settler, app.executions, Recovery(app.table, app.settler, app.client("lambda"))
+    app.table,
+    app.locks,
+    app.line,
+    app.settler,
+    app.executions,
+    Recovery(app.table, app.settler, app.client("lambda")),
+    app.client("stepfunctions"),
 )
 
 

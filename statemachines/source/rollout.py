@@ -107,6 +107,14 @@ def ask_driver(
 BAKING = {"bakeUntil": "{% $millis() + $plan.steps[$step].bakeSeconds * 1000 %}"}
 PAUSING = {"pause": "{% $pause + 1 %}", "pauseUntil": "{% $millis() + $plan.pause.limitSeconds * 1000 %}"}
 REASON = "{% $states.input.reason %}"
+GIVEN_TARGET = "$states.context.Execution.Input.target"
+TARGET_WITHOUT_PLAN = expression(
+    f"""
+    $not($exists($plan.rolloutId)) and $exists({GIVEN_TARGET}) and $length($string({GIVEN_TARGET})) <= 2000
+    ? {GIVEN_TARGET} : {{}}
+    """
+)
+"""The target of a request that has no plan, as it was given; without one that is too long to be valid."""
 FAILURE_TEXT = "{% $string($failure) %}"
 
 
@@ -115,8 +123,17 @@ def shift(comment: str, *, then: str) -> Body:
     return ask_driver(comment, "shift", weight="{% $plan.steps[$step].weight %}", assign=BAKING, then=then)
 
 
-def wait_for_signal(comment: str, function: str, until: str, *, then: str, **payload: str) -> Body:
-    """Give a function the task token, and wait until a signal returns it or the time is over."""
+def wait_for_token(
+    comment: str,
+    function: str,
+    until: str,
+    *,
+    catches: Iterable[Body],
+    then: str,
+    output: str | None = None,
+    **payload: str,
+) -> Body:
+    """Give a function the task token, and wait until somebody returns it or the time is over."""
     attempt = "$states.context.State.EnteredTime & '#' & $formatNumber($states.context.State.RetryCount, '000')"
     return invoke(
         comment,
@@ -124,9 +141,16 @@ def wait_for_signal(comment: str, function: str, until: str, *, then: str, **pay
         {**payload, "token": "{% $states.context.Task.Token %}", "attempt": expression(attempt)},
         for_token=True,
         seconds=expression(f"$max([1, $ceil(({until} - $millis()) / 1000)])"),
-        catches=[catch("States.Timeout", then=then), SUPERSEDED, ROLLED_BACK],
+        catches=catches,
+        output=output,
         then=then,
     )
+
+
+def wait_for_signal(comment: str, function: str, until: str, *, then: str, **payload: str) -> Body:
+    """Wait until a signal comes or the time is over."""
+    catches = [catch("States.Timeout", then=then), SUPERSEDED, ROLLED_BACK]
+    return wait_for_token(comment, function, until, catches=catches, then=then, **payload)
 
 
 def judge(comment: str, *, then: str, **payload: Any) -> Body:
@@ -227,18 +251,42 @@ STATES = {
             "request": "{% $states.input.request %}",
             "plan": "{% $plan %}",
             "execution": "{% $states.context.Execution.Id %}",
+            "waits": True,
         },
         catches=[SUPERSEDED, failed(ALL, outcome="refused", then="Settle")],
         assign={"epoch": expression(f"{RESULT}.epoch")},
-        output={"lock": expression(f"{RESULT}.lock"), "reason": expression(f"{RESULT}.reason")},
+        output=expression(RESULT),
         then="Acquired?",
     ),
     "Acquired?": choice(
         "Only the owner of the lock continues.",
         when("$states.input.lock = 'held'", then="Prepare"),
-        when("$states.input.lock = 'waits'", then="Waits its turn"),
-        when("$states.input.lock = 'refused'", then="Busy"),
+        when(
+            "$states.input.lock = 'waits'",
+            assign={"turnUntil": "{% $millis() + $states.input.seconds * 1000 %}", "overdue": REASON},
+            then="Wait for its turn",
+        ),
+        when("$states.input.lock = 'refused'", then="Refused"),
+        when("$states.input.lock = 'ended'", assign={"outcome": "{% $states.input.outcome %}"}, then="Ended?"),
         default="Duplicate",
+    ),
+    "Wait for its turn": wait_for_token(
+        "Waits in line until the target is free, for as long as the request allows. Then plans again, because much can "
+        "change until its turn.",
+        "${Acquirer}",
+        "$turnUntil",
+        catches=[
+            catch(
+                "States.Timeout",
+                assign={"failure": {"Error": "RequestRefused", "Cause": "{% $overdue %}"}, "outcome": "refused"},
+                then="Settle",
+            ),
+            failed(ALL, outcome="refused", then="Settle"),
+        ],
+        output="{% $states.context.Execution.Input %}",
+        rolloutId="{% $rolloutId %}",
+        execution="{% $states.context.Execution.Id %}",
+        then="Plan",
     ),
     "Prepare": ask_driver(
         "Checks the target and makes the candidate ready. No traffic moves.",
@@ -382,6 +430,7 @@ STATES = {
         {
             "execution": "{% $states.context.Execution.Id %}",
             **variables("rolloutId", "epoch", "outcome", "state", "verdict", "failure", "hookFailure"),
+            "target": TARGET_WITHOUT_PLAN,
         },
         retries=UNTIL_IT_WORKS,
         catches=[SUPERSEDED, failed(ALL, then="Unsettled")],
@@ -400,16 +449,11 @@ STATES = {
         when("$outcome = 'refused'", then="Refused"),
         default="Stopped",
     ),
-    "Promoted": succeed("The candidate gets all traffic."),
-    "Waits its turn": succeed(
-        "The target is busy. The request is in line, and starts in another execution.",
-        {"outcome": "waiting", "reason": "the target is busy; the request is in line"},
+    "Promoted": succeed(
+        "The candidate gets all traffic.",
+        "{% $sift($states.input, function($v, $k) { $k in ['outcome', 'reason', 'serving'] }) %}",
     ),
-    "Duplicate": succeed(
-        "Another execution runs this rollout, or ran it.",
-        {"outcome": "duplicate", "reason": "another execution carries this rollout out, or did"},
-    ),
-    "Busy": fail("The target is busy, and the request does not wait.", "RequestRefused", REASON),
+    "Duplicate": fail("Another execution carries out this rollout, and tells how it ends.", "Duplicate", REASON),
     "Rolled back": fail("The stable revision gets all traffic.", "RolledBack", REASON),
     "Refused": fail("The request cannot be carried out. No traffic moved.", "RequestRefused", REASON),
     "Stopped": fail("Headgate left the target unchanged. An operator must check it.", "Stopped", REASON),

@@ -317,16 +317,17 @@ class Headgate:
         eventually(lambda: self.execution(record) != "RUNNING", 5, lambda: f"the execution of {rollout_id} still runs")
         return dict(record)
 
-    def outcome_of(self, name: str) -> dict[str, Any]:
-        """The output of a direct execution that does not carry a rollout out itself."""
+    def end_of(self, name: str) -> tuple[str, Any]:
+        """How a direct execution has ended that does not carry a rollout out itself: its error, or its output."""
         arn = execution_arn(self.outputs["RolloutMachineArn"], name)
         ended = eventually(
             lambda: (found := self.states.describe_execution(executionArn=arn))["status"] != "RUNNING" and found,
             10,
             lambda: f"the execution {name} still runs",
         )
-        assert ended["status"] == "SUCCEEDED", ended
-        return dict(json.loads(ended["output"]))
+        if ended["status"] == "SUCCEEDED":
+            return "SUCCEEDED", json.loads(ended["output"])
+        return ended["error"], ended["cause"]
 
     def execution(self, record: dict[str, Any]) -> str:
         """The status of a rollout's execution; empty where none was ever started."""

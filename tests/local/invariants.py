@@ -90,7 +90,9 @@ def assert_within_budget(headgate: Headgate, rollout_id: str, record: dict[str, 
         # Release and Roll back.
         heard_late = 3 * max(0, entered.count("Settle") - 1)
         heard_in_release = 2 * list(pairwise(entered)).count(("Release", "Roll back"))
-        again = entered.count("After pause?") + heard_late + heard_in_release
+        # A request that has waited in line is planned again.
+        in_line = 4 * entered.count("Wait for its turn")
+        again = entered.count("After pause?") + heard_late + heard_in_release + in_line
         assert len(counted) <= 4 * len(headgate.events(rollout_id, "Step Started")) + 12 + again
 
 

@@ -451,15 +451,17 @@ def test_a_duplicate_starts_nothing_new_by_whichever_way_it_comes(headgate: Head
     rollout = headgate.request(**detail)
     headgate.baking(rollout)
     # WHEN the same is asked for again while it runs and after it has ended, directly and by event
-    during = headgate.outcome_of(headgate.start({**detail, "id": rollout}))
+    during = headgate.end_of(headgate.start({**detail, "id": rollout}))
     headgate.request(**detail, id=rollout)
     record = assert_invariants(headgate, rollout)
     service.move_by_hand("1")
     headgate.request(**detail, id=rollout)
-    after = headgate.outcome_of(headgate.start({**detail, "id": rollout}))
+    after = headgate.end_of(headgate.start({**detail, "id": rollout}))
     headgate.until_all_requests_are_taken_in()
-    # THEN there was one rollout
-    assert during["outcome"] == after["outcome"] == "duplicate"
+    # THEN there was one rollout, and whoever waits for another execution is told how it stands with it
+    assert during[0] == "Duplicate"
+    assert record["execution"] in during[1]
+    assert after == ("SUCCEEDED", {"outcome": "succeeded", "reason": record["reason"], "serving": "2"})
     assert len(headgate.events(rollout, "Rollout Started")) == 1
     assert headgate.record(rollout) == record
     assert service.serving.version == "1"
@@ -477,12 +479,15 @@ def test_requests_for_a_busy_target_wait_and_run_in_order(headgate: Headgate, se
     third = headgate.start({"target": service.target, "candidate": {"version": four}, "strategy": SHORT})
     eventually(lambda: headgate.waiting(key) == [second, third], 5, lambda: "the third is not in line")
     headgate.signal(first, "abort")
-    # THEN each starts when the one before has ended, and takes what that left as its stable version
+    # THEN each starts when the one before has ended, and takes what that left as its stable version; the direct one in
+    # the execution that has waited
     ends = [assert_invariants(headgate, rollout) for rollout in (first, second, third)]
     assert [(end["stable"], end["serving"]) for end in ends] == [("1", "1"), ("1", three), (three, four)]
     for before, after in ((ends[0], ends[1]), (ends[1], ends[2])):
         assert before["endedAt"] <= after["startedAt"]
         assert before["epoch"] + 1 == after["epoch"]
+    assert ends[2]["execution"].endswith(f":{third}")
+    assert headgate.end_of(third)[1]["outcome"] == "succeeded"
 
 
 def test_a_request_that_does_not_want_to_wait_is_refused_while_its_target_is_busy(

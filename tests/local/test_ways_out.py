@@ -256,9 +256,9 @@ def test_an_abort_of_what_has_not_begun_is_honoured(headgate: Headgate, service:
     headgate.sweep()
     headgate.signal(running, "abort")
     # THEN neither moves anything
-    for rollout in (first, waiting):
+    for rollout, status in ((first, "rolled-back"), (waiting, "refused")):
         record = assert_invariants(headgate, rollout)
-        assert (record["status"], record["reason"]) == ("rolled-back", "aborted by ada: never mind")
+        assert (record["status"], record["reason"]) == (status, "aborted by ada: never mind")
         assert headgate.events(rollout, "Step Started") == []
     assert_invariants(headgate, running)
     assert service.serving[:2] == ("1", {})

@@ -774,7 +774,7 @@ class Rollouts:
 
     def again(self, state: str) -> None:
         """Carry out the last call of a state's function once more, beside the machine."""
-        functions = {of: name for name, of in _STATE_OF_FUNCTION.items()}
+        functions = {of: name for name, of in _STATE_OF_FUNCTION.items()} | {"Wait for its turn": "acquirer"}
         function = functions.get(state, "lambda_alias_driver")
         self._deliver(function, self.payloads[state][-1])
 
@@ -901,6 +901,8 @@ def _state_of(function: str, event: Any) -> str:
     """Which state a call came from."""
     if function == "judge" and event["pause"]:
         return "Judge pause"
+    if function == "acquirer" and "token" in event:
+        return "Wait for its turn"
     if function in _STATE_OF_FUNCTION:
         return _STATE_OF_FUNCTION[function]
     if event["action"] != "shift":

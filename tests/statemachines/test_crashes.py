@@ -297,8 +297,19 @@ def asked_directly(app: Mortal) -> None:
     """StartExecution by hand, and once more while the first holds the target."""
     app.start(app.request((10, LONG), id="first"), "by-hand")
     app.wait_for("Bake", 1)
-    app.run(app.request(strategy="AllAtOnce", id="second"), "by-hand-too")
+    app.start(app.request(strategy="AllAtOnce", id="second"), "by-hand-too")
+    app.wait_for("Wait for its turn")
     app.signal("abort", "first")
+
+
+def left_the_line(app: Mortal) -> None:
+    """A request that waits in an execution of its own is aborted."""
+    app.start(app.request((10, LONG), id="first"), "by-hand")
+    app.wait_for("Bake", 1)
+    app.start(app.request(strategy="AllAtOnce", id="second"), "by-hand-too")
+    app.wait_for("Wait for its turn")
+    app.signal("abort", "second")
+    app.signal("promote", "first")
 
 
 def stopped_from_outside(app: Mortal) -> None:
@@ -338,6 +349,7 @@ PLAYS: dict[str, Callable[[Mortal], None]] = {
         refused,
         undone,
         asked_directly,
+        left_the_line,
         stopped_from_outside,
         never_begun,
     )
@@ -358,6 +370,7 @@ ENDS = {
     "refused": {"first": "succeeded", "impatient": "refused", "impossible": "refused"},
     "undone": {"checkout-42": "succeeded", "undo": "succeeded"},
     "asked_directly": {"first": "rolled-back", "second": "succeeded"},
+    "left_the_line": {"first": "succeeded", "second": "refused"},
     "stopped_from_outside": {"first": "rolled-back", "second": "succeeded"},
     "never_begun": {"checkout-42": "succeeded"},
 }
@@ -365,7 +378,7 @@ ENDS = {
 
 EFFECTS = {
     "intake": {"transact_write_items", "start_execution", "send_message"},
-    "acquirer": {"transact_write_items"},
+    "acquirer": {"transact_write_items", "update_item"},
     "lambda_alias_driver": {
         "update_item",
         "publish_version",
@@ -377,8 +390,8 @@ EFFECTS = {
     "baker": {"update_item", "transact_write_items", "send_task_success"},
     "judge": {"update_item", "transact_write_items"},
     "pauser": {"update_item", "transact_write_items", "send_task_success"},
-    "settler": {"transact_write_items", "start_execution"},
-    "signaller": {"update_item", "send_task_success", "send_message", "transact_write_items"},
+    "settler": {"transact_write_items", "start_execution", "send_task_success"},
+    "signaller": {"update_item", "send_task_success", "send_task_failure", "send_message", "transact_write_items"},
     "counter": {"transact_write_items", "update_item", "put_item", "send_task_success", "send_message"},
     "publisher": {"put_events"},
     "warden": {"transact_write_items", "invoke", "start_execution"},

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 import threading
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
 
 import pytest
 from botocore.exceptions import ClientError
 
 from headgate.aws.arns import execution_arn, execution_name
+from headgate.rollouts import line
 from headgate.spec.targets import MAX_READY_SECONDS
 from tests.builders import TARGET, UNUSABLE_IDS, stored_lock
 from tests.fakes.consumers import UUID
@@ -107,9 +110,23 @@ def busy(app: Rollouts) -> None:
     app.after("Acquire", lambda: app.signal("abort", "first"), calls=range(2, 3))
 
 
+def busy_for_long(app: Rollouts) -> None:
+    """Another rollout holds the target until the test's own has ended."""
+    app.start(app.request((10, LONG), id="first"))
+    app.wait_for("Bake")
+    app.after("Settle", lambda: app.signal("abort", "first"))
+
+
 def taken_elsewhere(app: Rollouts) -> None:
     """Another execution has carried this rollout out already."""
     app.run(app.request(), name="another")
+
+
+def runs_elsewhere(app: Rollouts) -> None:
+    """Another execution carries this rollout out, and ends when the test's own has asked for it."""
+    app.start(app.request(*BAKES), name="another")
+    app.wait_for("Bake")
+    app.after("Acquire", lambda: app.signal("abort"), calls=range(2, 3))
 
 
 def admitted_then_lost(app: Rollouts) -> None:
@@ -182,12 +199,14 @@ ZERO = pausing("zero")
 BAKES = ((10, LONG),)
 bad_judge = fails("Judge")
 SKIM = ((10, 0), (50, 0))
+SHORT_WAIT = {"wait": {"limitSeconds": 1}}
 WALKS: dict[str, Walk] = {
     # Choice -> where it leads
     "Acquired? -> Prepare": Walk("Promoted"),
-    "Acquired? -> Waits its turn": Walk("Waits its turn", busy),
-    "Acquired? -> Busy": Walk("Busy", busy, fields={"onBusy": "refuse"}),
-    "Acquired? -> Duplicate": Walk("Duplicate", taken_elsewhere),
+    "Acquired? -> Wait for its turn": Walk("Promoted", busy),
+    "Acquired? -> Refused": Walk("Refused", busy, fields={"onBusy": "refuse"}),
+    "Acquired? -> Ended?": Walk("Promoted", taken_elsewhere),
+    "Acquired? -> Duplicate": Walk("Duplicate", runs_elsewhere, BAKES),
     "Before traffic? -> Before traffic": Walk("Promoted", hooks=("beforeTraffic",)),
     "Before traffic? -> Next step?": Walk("Promoted"),
     "Next step? -> Promote": Walk("Promoted", fields={"strategy": "AllAtOnce"}),
@@ -229,6 +248,10 @@ WALKS: dict[str, Walk] = {
     "Plan !States.ALL -> Settle": Walk("Refused", fields={"strategy": "Never"}),
     "Acquire !LockLost -> Superseded": Walk("Superseded", admitted_then_lost),
     "Acquire !States.ALL -> Settle": Walk("Refused", fails("Acquire")),
+    "Wait for its turn !States.Timeout -> Settle": Walk("Refused", busy_for_long, fields={"onBusy": SHORT_WAIT}),
+    "Wait for its turn !States.ALL -> Settle": Walk(
+        "Refused", in_turn(busy_for_long, lambda app: app.after("Wait for its turn", lambda: app.signal("abort")))
+    ),
     "Prepare !LockLost -> Superseded": Walk("Superseded", steals("Prepare")),
     "Prepare !Aborted -> Roll back": Walk("Rolled back", lambda app: app.after("Acquire", lambda: app.signal("abort"))),
     "Prepare !States.ALL -> Roll back": Walk("Refused", fails("Prepare")),
@@ -573,9 +596,19 @@ def gives_up(app: Rollouts) -> None:
     app.after("Pause", lambda: app.signal("abort"), calls=range(3, 4))
 
 
+def has_its_turn(app: Rollouts) -> None:
+    """Another rollout holds the target until the test's own has waited three times."""
+    app.start(app.request((10, LONG), id="first"))
+    app.wait_for("Bake")
+    app.after("Wait for its turn", lambda: app.signal("abort", "first"), calls=range(3, 4))
+    # The first one to settle, if the test's own is refused.
+    app.after("Settle", lambda: app.signal("abort", "first"))
+
+
 TASKS = {
     "Plan": Task(None, "Refused"),
     "Acquire": Task("Plan", "Refused"),
+    "Wait for its turn": Task("Acquire", "Refused", arrange=has_its_turn),
     "Prepare": Task("Acquire", "Refused"),
     "Shift": Task("Prepare", "Rolled back"),
     "Shift in passing": Task("Prepare", "Rolled back", steps=SKIM),
@@ -589,7 +622,8 @@ TASKS = {
     "Roll back": Task("Judge", "Stopped", "Rolled back", BAKES, sends("abort"), timed_out="Rolled back"),
     "Settle": Task("Promote", "Unsettled", timed_out="Promoted"),
 }
-WITH_TIMEOUT = [state for state in TASKS if state not in {"Bake", "Pause"}]
+WITHOUT_LOCK = {"Plan", "Acquire", "Wait for its turn", "Settle"}
+WITH_TIMEOUT = [state for state in TASKS if state not in {"Bake", "Pause", "Wait for its turn"}]
 
 
 def test_the_table_of_tasks_names_every_state_that_calls_a_function() -> None:
@@ -733,7 +767,7 @@ def test_a_rollout_whose_end_cannot_be_recorded_keeps_its_lock(app: Rollouts) ->
     assert app.functions.routing == (CANDIDATE, {})
 
 
-@pytest.mark.parametrize("state", [state for state in TASKS if state not in {"Plan", "Acquire", "Settle"}])
+@pytest.mark.parametrize("state", [state for state in TASKS if state not in WITHOUT_LOCK])
 def test_an_execution_that_lost_its_lock_has_no_further_effect(app: Rollouts, state: str) -> None:
     # GIVEN a rollout of a target that another one has taken over
     left: list[Any] = []
@@ -1042,14 +1076,45 @@ def test_a_second_execution_of_a_rollout_is_a_duplicate(app: Rollouts) -> None:
     before = app.items()
     # WHEN it is started by another name
     second = app.run(app.request(FIRST), name="again")
-    # THEN that one does nothing
+    # THEN that one does nothing, fails because the candidate is not live, and names the one to wait for
     assert second.states() == ["Plan", "Acquire", "Acquired?", "Duplicate"]
-    assert second.output["outcome"] == "duplicate"
+    assert (second.error, second.cause) == (
+        "Duplicate",
+        f"rollout checkout-42 belongs to the execution {first.arn}; wait for that one",
+    )
     assert app.items() == before
     app.signal("promote")
-    assert first.wait().status == "SUCCEEDED"
-    # AND so does one after the end
-    assert app.run(app.request(FIRST), name="later").states()[-1] == "Duplicate"
+    ended = first.wait()
+    assert ended.status == "SUCCEEDED"
+    # AND one after the end ends as the rollout did
+    later = app.run(app.request(FIRST), name="later")
+    assert later.states() == ["Plan", "Acquire", "Acquired?", "Ended?", "Promoted"]
+    assert later.output == ended.output
+
+
+@pytest.mark.parametrize("name", ["again", None])
+def test_an_execution_of_a_rollout_that_was_rolled_back_fails_like_the_first_one(
+    app: Rollouts, name: str | None
+) -> None:
+    # GIVEN a rollout that was rolled back
+    app.after("Bake", lambda: app.signal("abort"))
+    first = app.run(app.request(FIRST), name="first")
+    # WHEN a pipeline that runs again starts it once more
+    second = app.run(app.request(FIRST), name=name)
+    # THEN it fails too, with the same reason, and nothing moves
+    assert second.states() == ["Plan", "Acquire", "Acquired?", "Ended?", "Rolled back"]
+    assert (second.error, second.cause) == (first.error, first.cause)
+
+
+def test_an_execution_with_the_id_of_another_request_is_refused_and_changes_nothing(app: Rollouts) -> None:
+    app.run(app.request())
+    before = app.items()
+    second = app.run(app.request(candidate={"version": "8"}), name="again")
+    assert second.states() == ["Plan", "Acquire", "Acquired?", "Refused"]
+    assert second.error == "RequestRefused"
+    assert second.cause is not None
+    assert second.cause.startswith("id: checkout-42 is the id of another request already")
+    assert app.items() == before
 
 
 @pytest.mark.parametrize("ending", ["abort", "promote"])
@@ -1059,13 +1124,14 @@ def test_requests_for_a_busy_target_run_after_it_in_the_order_of_their_arrival(a
         app.functions.versions[version] = app.functions.versions[CANDIDATE] | {"Version": version}
     app.start(app.request(FIRST))
     app.wait_for("Bake")
-    for version in ("8", "9"):
+    for number, version in enumerate(("8", "9"), start=1):
         request = app.request(id=f"to-{version}", candidate={"version": version})
-        assert app.run(request, name=f"asks-{version}").states()[-1] == "Waits its turn"
+        app.start(request, name=f"asks-{version}")
+        app.wait_for("Wait for its turn", number)
     # WHEN the first one ends
     app.signal(ending)
-    # THEN the others run, one after the other
-    assert [e.states()[-1] for e in app.settle_down()[3:]] == ["Promoted", "Promoted"]
+    # THEN the others run, one after the other, each in the execution that has waited
+    assert [e.states()[-1] for e in app.settle_down()[1:]] == ["Promoted", "Promoted"]
     assert [write.version for write in app.functions.writes if not write.weights][-2:] == ["8", "9"]
     assert app.record("to-8")["endedAt"] <= app.record("to-9")["startedAt"]
 
@@ -1084,38 +1150,114 @@ def test_a_request_that_does_not_want_to_wait_is_refused_at_once(app: Rollouts) 
     first = app.start(app.request(FIRST))
     app.wait_for("Bake")
     execution = app.run(app.request(id="hasty", onBusy="refuse"))
-    assert execution.states() == ["Plan", "Acquire", "Acquired?", "Busy"]
+    assert execution.states() == ["Plan", "Acquire", "Acquired?", "Refused"]
     assert execution.cause == f"target: {TARGET_KEY} is busy with rollout checkout-42, and onBusy is refuse"
     assert app.announced("hasty") == ["Rollout Refused"]
     app.signal("abort")
     assert first.wait().error == "RolledBack"
 
 
-def test_the_next_in_line_is_started_although_the_first_start_was_lost(app: Rollouts) -> None:
+@pytest.mark.parametrize("name", ["asks", None])
+def test_the_next_in_line_goes_on_although_the_first_call_was_lost(app: Rollouts, name: str | None) -> None:
     app.start(app.request(FIRST))
     app.wait_for("Bake")
-    app.run(app.request(id="next"), name="asks")
+    app.start(app.request(id="next"), name=name)
+    app.wait_for("Wait for its turn")
     app.before("Settle", error("Lambda.ServiceException"))
     app.after("Settle", error("Lambda.ServiceException"), calls=range(2, 3))
     app.signal("abort")
-    assert [e.states()[-1] for e in app.settle_down()] == ["Rolled back", "Waits its turn", "Promoted"]
+    assert [e.states()[-1] for e in app.settle_down()] == ["Rolled back", "Promoted"]
 
 
-def test_a_request_that_was_started_by_its_usual_name_while_the_target_was_busy_runs_after_it(app: Rollouts) -> None:
+def test_a_request_that_waited_is_planned_with_what_holds_in_its_turn(app: Rollouts) -> None:
+    # GIVEN a request in line whose candidate does not exist yet
     app.start(app.request(FIRST))
     app.wait_for("Bake")
-    app.run(app.request(id="next"))
+    waits = app.start(app.request(id="next", guards={"alarms": [ALARM]}), name="asks")
+    app.wait_for("Wait for its turn")
+    assert app.announced("next") == ["Rollout Waiting"]
+    # WHEN an alarm fires before its turn comes
+    app.alarm("ALARM")
     app.signal("abort")
-    assert [e.states()[-1] for e in app.settle_down()] == ["Rolled back", "Waits its turn", "Promoted"]
+    # THEN its plan knows
+    waits.wait()
+    assert waits.states()[:7] == ["Plan", "Acquire", "Acquired?", "Wait for its turn", "Plan", "Acquire", "Acquired?"]
+    started = next(event for event in app.events("next") if event["detailType"] == "Rollout Started")
+    assert started["detail"]["firing"] == [ALARM]
 
 
-def test_a_request_in_line_whose_acquire_failed_for_good_still_runs_in_its_turn(app: Rollouts) -> None:
+def test_a_request_in_line_whose_acquire_failed_for_good_leaves_the_line(app: Rollouts) -> None:
     app.start(app.request(FIRST))
     app.wait_for("Bake")
     app.after("Acquire", error("Broken"), calls=range(2, 3))
     assert app.run(app.request(id="next"), name="asks").states()[-1] == "Refused"
+    assert app.record("next")["status"] == "refused"
     app.signal("abort")
-    assert [e.states()[-1] for e in app.settle_down()] == ["Rolled back", "Refused", "Promoted"]
+    assert [e.states()[-1] for e in app.settle_down()] == ["Rolled back", "Refused"]
+
+
+def test_a_request_that_has_waited_for_its_limit_is_refused_by_name(app: Rollouts) -> None:
+    app.start(app.request(FIRST))
+    app.wait_for("Bake")
+    execution = app.run(app.request(id="next", onBusy=SHORT_WAIT), name="asks")
+    assert execution.states()[3:] == ["Wait for its turn", "Settle", "Ended?", "Refused"]
+    reason = (
+        f"target: {TARGET_KEY} was still busy after 1 s; send the request again under a new id, or give "
+        "onBusy.wait.limitSeconds a higher limit"
+    )
+    assert (execution.error, execution.cause) == ("RequestRefused", reason)
+    assert app.record("next")["reason"] == reason
+    assert app.announced("next") == ["Rollout Waiting", "Rollout Refused"]
+    app.signal("abort")
+
+
+@pytest.mark.parametrize("attended", [True, False])
+def test_an_abort_takes_a_request_out_of_the_line(app: Rollouts, attended: bool) -> None:
+    # GIVEN a request in line, in an execution of its own or stored by intake
+    first = app.start(app.request(FIRST))
+    app.wait_for("Bake")
+    request = app.request(id="next")
+    if attended:
+        app.start(request, name="asks")
+        app.wait_for("Wait for its turn")
+    else:
+        app.admit(request, f"{first.arn.rpartition(':')[0]}:next")
+    # WHEN an operator aborts it, twice
+    app.signal("abort", "next", event_id="once", reason="not today")
+    app.signal("abort", "next", event_id="once", reason="not today")
+    # THEN it is refused at once, and what became of the signal is on record
+    record = app.record("next")
+    assert (record["status"], record["reason"]) == ("refused", "aborted by ann: not today")
+    assert list(record["signals"]) == ["once"]
+    # AND the first one goes on
+    app.signal("promote")
+    assert [e.states()[-1] for e in app.settle_down()] == ["Promoted", *["Refused"] * attended]
+    assert "Signal Refused" not in app.announced("next")
+
+
+def test_a_request_whose_execution_is_stopped_in_line_leaves_it(app: Rollouts) -> None:
+    app.start(app.request(FIRST))
+    app.wait_for("Bake")
+    execution = app.start(app.request(id="next"), name="asks")
+    app.wait_for("Wait for its turn")
+    execution.stop("Cancelled", "by the pipeline")
+    execution.wait()
+    ended = {"executionArn": execution.arn, "name": execution.name, "status": "ABORTED"}
+    kind = "Step Functions Execution Status Change"
+    app._deliver("warden", {"detail-type": kind, "detail": ended | {"input": json.dumps(execution.input)}})
+    assert app.record("next")["reason"] == "its execution ended as ABORTED while it waited for its turn"
+    app.signal("abort")
+
+
+def test_the_warden_refuses_a_request_of_a_queue_that_has_waited_for_its_limit(app: Rollouts) -> None:
+    first = app.start(app.request(FIRST))
+    app.wait_for("Bake")
+    app.admit(app.request(id="next", onBusy=SHORT_WAIT), f"{first.arn.rpartition(':')[0]}:next")
+    with mock.patch.object(line, "OVERDUE_SECONDS", -10):
+        app._deliver("warden", {"detail-type": "Scheduled Event"})
+    assert app.record("next")["status"] == "refused"
+    assert app.record("next")["reason"].startswith(f"target: {TARGET_KEY} was still busy after 1 s")
+    app.signal("abort")
 
 
 @pytest.mark.parametrize(

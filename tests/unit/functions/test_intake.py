@@ -30,6 +30,7 @@ from headgate.rollouts.intake import (
 from headgate.rollouts.locks import Locks
 from headgate.rollouts.settlement import Settler
 from headgate.rollouts.table import Table
+from headgate.spec.request import read_request
 from tests.builders import (
     CONTEXT,
     MACHINE,
@@ -37,9 +38,11 @@ from tests.builders import (
     TABLE,
     TARGET_KEY,
     admit,
+    announced,
     event,
     execution_of,
     request_of,
+    settle,
     status_of,
     stored_lock,
     stored_rollout,
@@ -349,7 +352,7 @@ def test_a_crash_between_store_and_start_is_made_good_by_the_next_delivery(
     table: Table, locks: Locks, deployed: Functions, machines: FakeStepFunctions, file: str
 ) -> None:
     # GIVEN a request that was stored, and then the function died
-    request = request_of("checkout-42", candidate={"version": "7"})
+    request = read_request(event("rollout_requested")["detail"], "unused")
     assert locks.admit(request, execution_of("checkout-42")).lock == "held"
     # WHEN its message comes again
     assert deployed.call("intake", received(file, 2)) == DONE
@@ -370,13 +373,53 @@ def test_a_message_that_comes_again_after_its_rollout_has_ended_starts_nothing(
     assert (machines.executions, stored_lock(table, TARGET_KEY).get("owner")) == ({}, None)
 
 
-def test_an_id_that_is_used_again_starts_what_was_stored_first(
-    table: Table, locks: Locks, deployed: Functions, machines: FakeStepFunctions
+@pytest.mark.parametrize("known", ["runs", "has ended", "waits", "was refused"])
+def test_an_id_that_is_used_again_with_other_content_is_refused_aloud_and_the_first_rollout_goes_on(
+    table: Table,
+    locks: Locks,
+    deployed: Functions,
+    machines: FakeStepFunctions,
+    letters: Callable[[str], list[Any]],
+    known: str,
 ) -> None:
-    stored = request_of("checkout-42", strategy="AllAtOnce")
-    locks.admit(stored, execution_of("checkout-42"))
-    deployed.call("intake", event("intake"))
-    assert list(machines.executions.values()) == [stored.to_wire()]
+    # GIVEN a rollout
+    if known == "waits":
+        admit(locks, "before")
+    if known == "was refused":
+        locks.refuse("checkout-42", execution_of("checkout-42"), "target: is missing; add it")
+    else:
+        locks.admit(request_of("checkout-42", strategy="AllAtOnce"), execution_of("checkout-42"))
+    if known == "has ended":
+        Settler(table).settle("checkout-42", execution_of("checkout-42"), "succeeded", {"reason": "done"})
+    before = table.rollout("checkout-42")
+    # WHEN another request has its id
+    batch = event("intake")
+    assert deployed.call("intake", batch) == DONE
+    # THEN its sender is told under the id of the message, and the message is kept
+    reason = "id: checkout-42 is the id of another request already; send this one under a new id, or leave the id out"
+    ((kind, detail),) = announced(table, batch["Records"][0]["messageId"])
+    assert (kind, detail["reason"], detail["target"]) == ("Rollout Refused", reason, TARGET_KEY)
+    (letter,) = letters("DEAD_LETTERS")
+    assert letter["MessageAttributes"]["reason"]["StringValue"] == reason
+    # AND nothing changes for the first one
+    assert table.rollout("checkout-42") == before
+    assert machines.executions == {}
+
+
+def test_an_undo_with_the_id_of_another_request_is_refused_aloud(
+    table: Table, locks: Locks, deployed: Functions, letters: Callable[[str], list[Any]]
+) -> None:
+    admit(locks, "checkout-42")
+    settle(locks, "checkout-42", stable="6")
+    batch = event("intake")
+    body = event("undo_requested")
+    body["detail"] = {"id": "checkout-42", "target": body["detail"]["target"]}
+    batch["Records"][0]["body"] = json.dumps(body)
+    assert deployed.call("intake", batch) == DONE
+    ((kind, detail),) = announced(table, batch["Records"][0]["messageId"])
+    assert kind == "Rollout Refused"
+    assert detail["reason"].startswith("id: checkout-42 is the id of another request already")
+    assert len(letters("DEAD_LETTERS")) == 1
 
 
 # When StartExecution is throttled

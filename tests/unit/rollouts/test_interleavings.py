@@ -28,7 +28,8 @@ from headgate.aws.dynamodb import from_item, to_item
 from headgate.aws.observability import logger
 from headgate.errors import Aborted, HeadgateError, LockLost, RequestRefused, SignalRefused, Transient
 from headgate.keys import step_key
-from headgate.rollouts import locks, recovery, supervision, table
+from headgate.rollouts import line, locks, recovery, supervision, table
+from headgate.rollouts.line import Line
 from headgate.rollouts.locks import Locks
 from headgate.rollouts.record import ANNOUNCED_AS
 from headgate.rollouts.settlement import Settlement, Settler
@@ -107,6 +108,12 @@ class MachinesClient:
 
         class ExecutionAlreadyExists(Refusal): ...
 
+        class TaskTimedOut(Refusal): ...
+
+        class TaskDoesNotExist(Refusal): ...
+
+        class InvalidToken(Refusal): ...
+
     def describe_execution(self, executionArn: str) -> dict[str, Any]:
         status = call("states", "describe_execution", arn=executionArn)
         if status is None:
@@ -117,6 +124,12 @@ class MachinesClient:
         arn = f"{stateMachineArn.replace(':stateMachine:', ':execution:')}:{name}"
         if call("states", "start_execution", arn=arn) not in (None, "RUNNING"):
             raise self.exceptions.ExecutionAlreadyExists
+
+    def send_task_success(self, taskToken: str, output: str) -> None:
+        call("states", "end_task", token=taskToken, how="success")
+
+    def send_task_failure(self, taskToken: str, error: str, cause: str) -> None:
+        call("states", "end_task", token=taskToken, how="failure")
 
 
 class FunctionsClient:
@@ -195,7 +208,7 @@ def _stillness() -> Iterator[None]:
     logger.setLevel("CRITICAL")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(supervision, "record_seconds", lambda *_, **__: None)
-        for module in (dynamodb, recovery, lambda_alias):
+        for module in (dynamodb, line, recovery, lambda_alias):
             patch.setattr(module, "time", resting)
         for module in (table, recovery):
             patch.setattr(module, "datetime", Clock)
@@ -270,12 +283,19 @@ def turns_back(epoch: int = 1) -> str:
 
 
 def carries_out(rollout_id: str, **fields: Any) -> str:
-    """The machine of a rollout, in each of its executions, until it has begun: then it lives on."""
+    """The machine of a rollout, in each of its executions, until it has begun: then it lives on.
+
+    An execution that was started for the request itself waits in line.
+    """
     payload = {"request": request_of(rollout_id, **fields).to_wire(), "plan": plan_of(rollout_id, **fields).to_wire()}
     while True:
         execution = Execution(call("states", "await_execution", rollout=execution_of(rollout_id)))
         try:
-            told = execution.task("acquirer", payload | {"execution": execution.arn})
+            told = execution.task("acquirer", payload | {"execution": execution.arn, "waits": True})
+            if told["lock"] == "waits" and waits_its_turn(execution, rollout_id) == "success":
+                continue
+        except RequestRefused:
+            told = {"lock": "refused"}
         except Stopped:
             continue
         except LockLost:
@@ -283,9 +303,19 @@ def carries_out(rollout_id: str, **fields: Any) -> str:
             return "superseded"
         if told["lock"] == "held":
             return "begun"
-        execution.end("SUCCEEDED")
-        if told["lock"] != "waits":
-            return str(told["lock"])
+        execution.end("FAILED")
+        return str(told["lock"])
+
+
+def waits_its_turn(execution: Execution, rollout_id: str) -> str:
+    """The machine's wait in line; how it is ended."""
+    token = f"turn of {rollout_id}"
+    payload = {"rolloutId": rollout_id, "execution": execution.arn, "token": token, "attempt": "a"}
+    execution.task("acquirer", payload)
+    ended = call("states", "await_token", token=token, arn=execution.arn)
+    if ended is None:
+        raise Stopped
+    return str(ended)
 
 
 def by_hand(rollout_id: str, **fields: Any) -> str:
@@ -336,6 +366,28 @@ def aborts() -> str:
     except SignalRefused:
         return "refused"
     return "recorded"
+
+
+def drops() -> str:
+    """An operator's abort of the second rollout, which may wait in line."""
+    try:
+        SignalInbox(TABLE_ON_STAGE).record_signal(SECOND, "s-2", signal_of("abort"))
+    except SignalRefused:
+        return "refused"
+    record = TABLE_ON_STAGE.rollout(SECOND)
+    if record and Line(TABLE_ON_STAGE).leave(record, "aborted by someone"):
+        line.dismiss(CLIENTS["stepfunctions"], record, "aborted by someone")
+        return "dropped"
+    return "recorded"
+
+
+def second_is_stopped() -> str:
+    """Somebody stops the second rollout's execution, which may wait in line, and the warden is told."""
+    Execution(execution_of(SECOND)).end("ABORTED")
+    arn = execution_of(SECOND)
+    detail = {"name": arn.rsplit(":", 1)[-1], "executionArn": arn, "status": "ABORTED"}
+    detail |= {"input": json.dumps({"id": SECOND})}
+    return warden({"detail-type": "Step Functions Execution Status Change", "detail": detail})
 
 
 def bakes() -> str:
@@ -429,6 +481,8 @@ PLAYS: dict[str, Callable[[], str]] = {
     "pauser": pauses,
     "driver": shifts,
     "stop": is_stopped,
+    "drop": drops,
+    "second's stop": second_is_stopped,
 }
 CARRIED_OUT_BY = {"succeeds": FIRST, "rolls back": FIRST, "turns back": FIRST, "is refused": FIRST, "begins": FIRST,
                   "acquirer": FIRST, "moves": FIRST, "second": SECOND,
@@ -531,7 +585,8 @@ class View:
         self.records = {pk.removeprefix("ROLLOUT#"): item for (pk, sk), item in found.items() if sk == "ROLLOUT"}
         self.endings = {pk.removeprefix("ROLLOUT#"): item for (pk, sk), item in found.items() if sk == "EVENT#ended"}
         self.events = {key: item for key, item in found.items() if key[1].startswith("EVENT#")}
-        outside = dict(seen.outside)
+        outside = {name: text for name, text in seen.outside if not name.startswith(TOKENS)}
+        self.ended_tasks = {name.removeprefix(TOKENS) for name, _ in seen.outside if name.startswith(TOKENS)}
         self.alias = json.loads(outside.pop("alias"))
         self.executions = outside
         self.owner: str | None = self.lock.get("owner")
@@ -584,6 +639,9 @@ def wrong_with_the_ends(then: View, now: View) -> Iterator[str]:
     for rollout_id in now.ended:
         if "token" in now.records[rollout_id]:
             yield f"{rollout_id} has ended and has a token"
+    for rollout_id in now.those("running"):
+        if "turnToken" in now.records[rollout_id]:
+            yield f"{rollout_id} runs and has the token of its turn"
 
 
 def wrong_in_the_end(now: View) -> Iterator[str]:
@@ -592,6 +650,9 @@ def wrong_in_the_end(now: View) -> Iterator[str]:
     for rollout_id in now.going_on:
         if now.records[rollout_id]["execution"] not in running:
             yield f"nobody carries {rollout_id} out"
+    for rollout_id in now.those("accepted"):
+        if now.records[rollout_id].get("turnToken", "none") not in {"none", *now.ended_tasks}:
+            yield f"{rollout_id} does not know that its turn has come"
     if now.owner is None and now.line:
         yield f"{now.line} wait, and the lock is free"
     if now.owner is not None and now.owner not in now.going_on:
@@ -657,6 +718,7 @@ class Headgate(Rules):
 
 
 WAITS = object()
+TOKENS = "token "
 NOBODY: frozenset[str] = frozenset()
 
 
@@ -681,6 +743,17 @@ def await_execution(outside: dict[str, str], rollout: str) -> Any:
     return next((arn for arn in sorted(outside) if arn.startswith(rollout) and outside[arn] == "RUNNING"), WAITS)
 
 
+def await_token(outside: dict[str, str], token: str, arn: str) -> Any:
+    """How a task has been ended; None if its execution has been stopped."""
+    if outside.get(arn) != "RUNNING":
+        return None
+    return outside.get(TOKENS + token, WAITS)
+
+
+def end_task(outside: dict[str, str], token: str, how: str) -> None:
+    outside.setdefault(TOKENS + token, how)
+
+
 def get_alias(outside: dict[str, str]) -> Any:
     return json.loads(outside["alias"])
 
@@ -697,7 +770,16 @@ def update_alias(outside: dict[str, str], RevisionId: str, **changes: Any) -> An
 
 OUTSIDE: dict[str, Callable[..., Any]] = {
     each.__name__: each
-    for each in (describe_execution, start_execution, end_execution, await_execution, get_alias, update_alias)
+    for each in (
+        describe_execution,
+        start_execution,
+        end_execution,
+        await_execution,
+        await_token,
+        end_task,
+        get_alias,
+        update_alias,
+    )
 }
 
 
@@ -826,6 +908,13 @@ GATHERINGS: list[tuple[Start, tuple[str, ...]]] = [
     (Start("gone", ""), ("sweep", "sweep", "second")),
     (Start("gone", "", line=True), ("sweep", "sweep", "heir")),
     (Start("free", ""), ("second", "eager", "intake")),
+    # A request that waits in line in its own execution, and leaves the line while its turn comes.
+    (Start("promoting", "RUNNING"), ("succeeds", "second", "drop")),
+    (Start("promoting", "RUNNING"), ("succeeds", "second", "second's stop")),
+    (Start("promoting", "RUNNING", line=True), ("succeeds", "second", "drop")),
+    (Start("promoting", DYING), ("warden", "second", "drop")),
+    (Start("promoting", DYING), ("sweep", "second", "second's stop")),
+    (Start("rolling-back", "RUNNING"), ("rolls back", "second", "sweep", "drop")),
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from headgate.aws.dynamodb import to_item
 from headgate.errors import Contended, LockLost, RequestRefused
-from headgate.rollouts.locks import Locks
+from headgate.rollouts.locks import Admission, IdTaken, Locks
 from headgate.rollouts.record import TargetLock
 from headgate.rollouts.settlement import Settler
 from headgate.rollouts.table import Table
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 class TestAdmission:
     def test_the_first_request_takes_the_lock_and_its_first_epoch(self, table: Table, locks: Locks) -> None:
-        assert admit(locks, "a") == ("held", 1, "")
+        assert admit(locks, "a") == Admission("held", 1)
         assert stored_lock(table, TARGET_KEY) | {"version": 0} == {
             "pk": f"TARGET#{TARGET_KEY}", "sk": "LOCK", "owner": "a", "epoch": 1, "held": "yes", "version": 0,
         }  # fmt: skip
@@ -53,7 +53,7 @@ class TestAdmission:
     ) -> None:
         admit(locks, "a")
         before = history(table, "a"), stored_lock(table, TARGET_KEY)
-        assert admit(locks, "a") == ("held", 1, "")
+        assert admit(locks, "a")[:3] == ("held", 1, "")
         assert (history(table, "a"), stored_lock(table, TARGET_KEY)) == before
 
     def test_the_same_request_in_another_execution_is_a_duplicate_and_starts_nothing(
@@ -63,11 +63,30 @@ class TestAdmission:
         assert locks.admit(request_of("a"), execution_of("by-hand")).lock == "duplicate"
         assert stored_lock(table, TARGET_KEY)["owner"] == "a"
 
-    def test_a_request_that_has_run_is_a_duplicate_for_ever(self, table: Table, locks: Locks) -> None:
+    @pytest.mark.parametrize("execution", ["a", "by-hand"])
+    def test_a_request_that_has_run_has_ended_for_ever(self, table: Table, locks: Locks, execution: str) -> None:
         start(locks, "a")
         settle(locks, "a")
-        assert admit(locks, "a").lock == "duplicate"
+        told = locks.admit(request_of("a"), execution_of(execution))
+        assert (told.lock, told.record and told.record.status) == ("ended", "succeeded")
         assert "owner" not in stored_lock(table, TARGET_KEY)
+
+    @pytest.mark.parametrize("ended", [False, True])
+    def test_another_request_with_the_id_of_a_rollout_is_refused_and_changes_nothing(
+        self, table: Table, locks: Locks, ended: bool
+    ) -> None:
+        start(locks, "a")
+        if ended:
+            settle(locks, "a")
+        before = history(table, "a"), stored_lock(table, TARGET_KEY)
+        with pytest.raises(IdTaken, match="id: a is the id of another request already; send this one under a new id"):
+            locks.admit(request_of("a", candidate={"version": "8"}), execution_of("by-hand"))
+        assert (history(table, "a"), stored_lock(table, TARGET_KEY)) == before
+
+    def test_a_request_with_the_id_of_one_that_was_invalid_is_refused(self, locks: Locks) -> None:
+        locks.refuse("a", execution_of("a"), "target: is missing; add it")
+        with pytest.raises(IdTaken):
+            locks.admit(request_of("a"), execution_of("by-hand"))
 
     def test_other_targets_have_locks_of_their_own(self, locks: Locks) -> None:
         admit(locks, "a")
@@ -87,7 +106,7 @@ class TestAdmission:
     ) -> None:
         admit(locks, "a")
         answers = [admit(locks, "b", onBusy="refuse") for _ in range(2)]
-        assert answers[0] == answers[1]
+        assert answers[0][:3] == answers[1][:3]
         assert answers[0].lock == "refused"
         assert answers[0].reason == f"target: {TARGET_KEY} is busy with rollout a, and onBusy is refuse"
         assert status_of(table, "b") == "refused"

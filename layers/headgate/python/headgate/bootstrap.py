@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from headgate.ecs_tasks.limits import TaskLimits
     from headgate.rollouts.evidence_watch import EvidenceWatch
     from headgate.rollouts.executions import Executions
+    from headgate.rollouts.line import Line
     from headgate.rollouts.locks import Locks
     from headgate.rollouts.settlement import Settler
     from headgate.rollouts.signal_inbox import SignalInbox
@@ -92,6 +93,12 @@ class Application:
         from headgate.rollouts.locks import Locks
 
         return Locks(self.table)
+
+    @cached_property
+    def line(self) -> Line:
+        from headgate.rollouts.line import Line
+
+        return Line(self.table)
 
     @cached_property
     def settler(self) -> Settler:

@@ -103,6 +103,21 @@ class RolloutRefused(PublishedEvent):
     """The rollout to undo, if this was an undo."""
 
 
+class RolloutWaiting(PublishedEvent):
+    """The target is busy, and the request waits in line for its turn."""
+
+    target: str
+    """Key of the target."""
+    behind: RolloutId
+    """The rollout that the target has now."""
+    place: Annotated[int, Field(ge=1)]
+    """Place in line, from 1."""
+    limit_seconds: Annotated[int, Field(ge=1)]
+    """How long it waits at most. Then it is refused."""
+    warnings: list[str] | None = None
+    """What may be different when its turn comes, with the fix. Missing if there is nothing."""
+
+
 class RolloutStarted(PublishedEvent):
     """The rollout holds the lock of its target, and its plan is fixed."""
 
@@ -410,6 +425,7 @@ EVENTS: dict[str, type[Wire]] = {
     "Rollout Requested": RolloutRequest,
     "Rollout Signal": RolloutSignal,
     "Undo Requested": UndoRequest,
+    "Rollout Waiting": RolloutWaiting,
     "Rollout Refused": RolloutRefused,
     "Rollout Started": RolloutStarted,
     "Step Started": StepStarted,

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from headgate.aws.arns import execution_arn, execution_name
+from headgate.rollouts.line import wake
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -45,7 +46,13 @@ class Executions:
         return ExecutionStatus(response["status"], response.get("stopDate"))
 
     def start(self, record: RolloutRecord) -> None:
-        """Start the rollout of a record, unless it has already started."""
+        """Start the rollout of a record that has its target's lock, unless it has already started.
+
+        An execution that waits in line continues instead. Without a token it is about to find that its turn has come.
+        """
+        if record.attended:
+            wake(self._client, record)
+            return
         # A running execution with the same name and input returns success again; an ended one raises this error.
         with suppress(self._client.exceptions.ExecutionAlreadyExists):
             self._client.start_execution(

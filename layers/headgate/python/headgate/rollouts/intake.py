@@ -14,7 +14,9 @@ from headgate.aws.dead_letters import LETTER_ATTRIBUTES, LETTER_BYTES, reason_at
 from headgate.aws.observability import logger
 from headgate.errors import RequestRefused
 from headgate.ids import is_rollout_id
+from headgate.rollouts.locks import IdTaken, is_same_request
 from headgate.spec.request import RolloutRequest, read_request
+from headgate.spec.targets import target_key_of
 from headgate.spec.undo import Promotion, UndoRequest, read_undo, undo_rollout
 from headgate.wire import shown_value
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from headgate.aws.settings import Environment
     from headgate.rollouts.executions import Executions
-    from headgate.rollouts.locks import Locks
+    from headgate.rollouts.locks import Admission, Locks
     from headgate.rollouts.record import RolloutRecord
     from headgate.rollouts.table import Table
 
@@ -153,14 +155,24 @@ class Intake:
         try:
             body = read_body(message)
             request = self._resolve(read_asked(body, message["messageId"]))
-        except RequestRefused as refusal:
-            self._refuse(message, body, str(refusal))
+            logger.append_keys(rollout_id=request.id)
+            admission = self._admit(request)
+        except IdTaken as taken:
+            # The rollout with that id goes on: announce the refusal under an id of its own.
+            self._refuse(message, body, str(taken), rollout_id=message["messageId"])
             return None
-        logger.append_keys(rollout_id=request.id)
-        admission = self.locks.admit(request, self.executions.arn_for(request.id))
+        except RequestRefused as refusal:
+            self._refuse(message, body, str(refusal), rollout_id=refused_id(body, message["messageId"]))
+            return None
         logger.info("request admitted", lock=admission.lock, target=request.target.key)
-        # Read the stored request: a duplicate with the same id may have other contents.
         return self.table.rollout(request.id) if admission.lock == "held" else None
+
+    def _admit(self, request: RolloutRequest) -> Admission:
+        """Admit a request. Raise IdTaken if another one has its id."""
+        admission = self.locks.admit(request, self.executions.arn_for(request.id))
+        if admission.record and not is_same_request(admission.record, request):
+            raise IdTaken(request.id)
+        return admission
 
     def _resolve(self, asked: RolloutRequest | UndoRequest) -> RolloutRequest:
         """Return the requested rollout. Raise RequestRefused if there is nothing to undo."""
@@ -171,14 +183,16 @@ class Intake:
         known = self.table.rollout(asked.id)
         if known and known.request:
             # Delivered again: the promotion that it undid may no longer be the last one.
+            if not _is_undo(known, asked):
+                raise IdTaken(asked.id)
             return RolloutRequest.model_validate(known.request)
         return undo_rollout(asked, Promotion(last.id, last.stable, last.undo_of) if last else None)
 
-    def _refuse(self, message: RequestMessage, body: Any, reason: str) -> None:
+    def _refuse(self, message: RequestMessage, body: Any, reason: str, *, rollout_id: str) -> None:
         """Announce the refusal and send the message to the dead-letter queue, where its sender can find it."""
         logger.warning("request refused", reason=reason)
-        rollout_id = refused_id(body, message["messageId"])
-        self.locks.refuse(rollout_id, self.executions.arn_for(rollout_id), reason)
+        target_key = target_key_of(detail_in(body).get("target"))
+        self.locks.refuse(rollout_id, self.executions.arn_for(rollout_id), reason, target_key=target_key)
         url = self._environment.dead_letters(fifo=is_fifo(message))
         self.queues.send_message(QueueUrl=url, **dead_letter(message, reason))
 
@@ -209,6 +223,12 @@ class Intake:
                     logger.warning("messages become visible after the visibility timeout of the queue", refused=refused)
         except Exception:  # noqa: BLE001 - errors of this call do not change the response
             logger.exception("the visibility of failed messages could not be set")
+
+
+def _is_undo(known: RolloutRecord, asked: UndoRequest) -> bool:
+    """Return whether a record is the one of an undo request."""
+    same_target = known.target_key == asked.target.key
+    return same_target and known.undo_of is not None and asked.rollout_id in (None, known.undo_of)
 
 
 def _is_left_to_the_warden(message: RequestMessage) -> bool:
@@ -289,10 +309,14 @@ def read_asked(body: Any, message_id: str) -> RolloutRequest | UndoRequest:
 def refused_id(body: Any, message_id: str) -> str:
     """Return the id for the announcement of a refusal: that of the request, the event or the message."""
     is_event = isinstance(body, dict) and "detail-type" in body
-    detail = body.get("detail", body) if isinstance(body, dict) else {}
-    given = detail.get("id") if isinstance(detail, dict) else None
-    candidates = (given, str(body["id"]) if is_event and "id" in body else None)
+    candidates = (detail_in(body).get("id"), str(body["id"]) if is_event and "id" in body else None)
     return next((candidate for candidate in candidates if is_rollout_id(candidate)), message_id)
+
+
+def detail_in(body: Any) -> dict[str, Any]:
+    """Return the detail in a message, which may be invalid; empty if it is not an object."""
+    detail = body.get("detail", body) if isinstance(body, dict) else {}
+    return detail if isinstance(detail, dict) else {}
 
 
 def dead_letter(message: RequestMessage, reason: str) -> dict[str, Any]:

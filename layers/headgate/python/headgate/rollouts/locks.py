@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from headgate import keys
 from headgate.aws.dynamodb import WriteConflict
 from headgate.errors import LockLost, RequestRefused
+from headgate.rollouts.line import line_up
 from headgate.rollouts.record import Fence
 from headgate.rollouts.table import contended, now_iso, retry_lost_writes
 
@@ -27,11 +28,25 @@ HELD_LOCKS = "held-locks"
 
 
 class Admission(NamedTuple):
-    """Result of a request: it holds the lock, waits in line, is a duplicate, or was refused (busy)."""
+    """Result of a request: it holds the lock, waits in line, was refused, or is known from another execution.
 
-    lock: Literal["held", "waits", "duplicate", "refused"]
+    A known one is a duplicate while the rollout runs or waits, and ended after that.
+    """
+
+    lock: Literal["held", "waits", "duplicate", "ended", "refused"]
     epoch: int = 0
     reason: str = ""
+    record: RolloutRecord | None = None
+    """The record of a rollout that was known before."""
+
+
+class IdTaken(RequestRefused):
+    """Another request has the id already."""
+
+    def __init__(self, rollout_id: str) -> None:
+        super().__init__(
+            f"id: {rollout_id} is the id of another request already; send this one under a new id, or leave the id out"
+        )
 
 
 class Locks:
@@ -58,7 +73,7 @@ class Locks:
         last = self._table.lock(target_key).last
         return self._table.rollout(last) if last else None
 
-    def admit(self, request: RolloutRequest, execution: str) -> Admission:
+    def admit(self, request: RolloutRequest, execution: str, *, attended: bool = False) -> Admission:
         """Store a request and take its target's lock or a place in line, in one transaction.
 
         Parameters
@@ -67,13 +82,20 @@ class Locks:
             A valid request.
         execution
             ARN of the execution that carries it out. A repeated call for the same execution changes nothing and returns
-            the same result. For another execution the request is a duplicate.
-        """
-        return retry_lost_writes(request.target.key, lambda: self._admit_once(request, execution))
+            the same result. For another execution the request is a duplicate, or has ended.
+        attended
+            True if that execution waits in line itself.
 
-    def _admit_once(self, request: RolloutRequest, execution: str) -> Admission:
+        Raises
+        ------
+        IdTaken
+            If another request, for another execution, has its id.
+        """
+        return retry_lost_writes(request.target.key, lambda: self._admit_once(request, execution, attended=attended))
+
+    def _admit_once(self, request: RolloutRequest, execution: str, *, attended: bool) -> Admission:
         if known := self._table.rollout(request.id):
-            return _readmit(known, execution)
+            return _readmit(known, request, execution)
         lock = self._table.lock(request.target.key)
         record = {
             "targetKey": request.target.key,
@@ -82,6 +104,7 @@ class Locks:
             "execution": execution,
             "createdAt": now_iso(),
             "signals": {},
+            **({"attended": True} if attended else {}),
         }
         if not lock.owner:
             return self._take(request, record, lock)
@@ -104,18 +127,17 @@ class Locks:
 
     def _line_up(self, request: RolloutRequest, record: dict[str, Any], lock: TargetLock) -> Admission:
         longer = lock.with_arrival()
-        place = keys.target_pk(request.target.key), keys.wait_sk(longer.arrivals)
-        self._table.transact(
-            self._table.put_rollout(request.id, {**record, "status": "waiting", "arrival": longer.arrivals}),
-            self._table.put(*place, {"rolloutId": request.id}),
-            self._table.put_lock(longer),
+        places = line_up(
+            self._table, request, record, arrival=longer.arrivals, place=longer.waiting, owner=str(lock.owner)
         )
+        self._table.transact(*places, self._table.put_lock(longer))
         return Admission("waits")
 
-    def refuse(self, rollout_id: str, execution: str, reason: str) -> None:
+    def refuse(self, rollout_id: str, execution: str, reason: str, *, target_key: str | None = None) -> None:
         """Record an invalid request. A rollout with the same id stays unchanged."""
+        target = {"target": target_key} if target_key else {}
         with suppress(WriteConflict):
-            self._table.transact(*self._table.put_refusal(rollout_id, {"execution": execution}, reason, {}))
+            self._table.transact(*self._table.put_refusal(rollout_id, {"execution": execution}, reason, target))
 
     def begin(self, plan: Plan, execution: str, epoch: int) -> None:
         """Record that a rollout has started, with its plan. The rollout must hold the lock.
@@ -168,6 +190,7 @@ class Locks:
                 {"status": "running", "plan": json.dumps(plan.to_wire()), "startedAt": now_iso(), **through},
                 condition="execution = :execution AND #status = :accepted",
                 values={":execution": execution, ":accepted": "accepted"},
+                remove=["turnToken"],
             ),
             self._table.check_lock(fence),
             self._table.put_event(plan.rollout_id, "Rollout Started", "started", detail),
@@ -197,14 +220,21 @@ class Locks:
             raise RequestRefused(f"target: {plan.alias.key} is in use by rollout {owner}; wait until it ends")
 
 
-def _readmit(known: RolloutRecord, execution: str) -> Admission:
+def _readmit(known: RolloutRecord, request: RolloutRequest, execution: str) -> Admission:
     if known.execution != execution:
-        return Admission("duplicate")
+        if not is_same_request(known, request):
+            raise IdTaken(request.id)
+        return Admission("ended" if known.has_ended else "duplicate", record=known)
     match known.status:
         case "accepted" | "running":
-            return Admission("held", known.epoch)
+            return Admission("held", known.epoch, record=known)
         case "waiting":
-            return Admission("waits")
+            return Admission("waits", record=known)
         case "refused":
-            return Admission("refused", reason=known.reason)
-    return Admission("duplicate")
+            return Admission("refused", reason=known.reason, record=known)
+    return Admission("ended", record=known)
+
+
+def is_same_request(known: RolloutRecord, request: RolloutRequest) -> bool:
+    """Return whether a request is the one of a record. An unreadable request has a record without one."""
+    return bool(known.request) and type(request).model_validate(known.request) == request

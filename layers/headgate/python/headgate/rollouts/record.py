@@ -56,6 +56,10 @@ class RolloutRecord(NamedTuple):
     """The epoch of the target's lock under which the rollout runs; 0 before it has the lock."""
     arrival: int = 0
     """Number in the target's line, if the rollout had to wait."""
+    attended: bool = False
+    """True if its execution itself waits in line, and no other one must be started in its turn."""
+    turn_token: str | None = None
+    """The task token of the execution that waits in line."""
     request: dict[str, Any] = {}
     """The admitted request; empty if it was not readable."""
     plan: dict[str, Any] = {}
@@ -179,6 +183,10 @@ class TargetLock(NamedTuple):
     def with_arrival(self) -> TargetLock:
         """Return the lock with one more request in line."""
         return self._replace(arrivals=self.arrivals + 1, waiting=self.waiting + 1)
+
+    def with_departure(self) -> TargetLock:
+        """Return the lock with one request less in line."""
+        return self._replace(waiting=self.waiting - 1)
 
     def taken_over(self) -> TargetLock:
         """Return the lock with a new epoch, so that its owner's execution has no further effect."""

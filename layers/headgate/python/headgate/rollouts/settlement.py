@@ -8,6 +8,7 @@ from headgate import keys
 from headgate.aws.arns import execution_name
 from headgate.aws.dynamodb import WriteConflict
 from headgate.errors import LockLost
+from headgate.rollouts.line import Line
 from headgate.rollouts.record import ANNOUNCED_AS
 from headgate.rollouts.signal_inbox import unheard_objection
 from headgate.rollouts.table import now_iso, retry_lost_writes
@@ -34,6 +35,7 @@ class Settler:
 
     def __init__(self, table: Table) -> None:
         self._table = table
+        self._line = Line(table)
 
     def take_over(self, record: RolloutRecord) -> int:
         """Raise the epoch of a rollout's lock, so that its execution has no further effect.
@@ -69,6 +71,7 @@ class Settler:
         fields: dict[str, Any],
         *,
         epoch: int | None = None,
+        target_key: str | None = None,
     ) -> Settlement:
         """End a rollout: close its record, add the last event, and release or pass on the lock, in one transaction.
 
@@ -81,6 +84,8 @@ class Settler:
             The fields from ``ending_fields``.
         epoch
             The lock's epoch that the caller holds; None if it does not know it.
+        target_key
+            Key of the target of a request that was refused before its record was written, if it is known.
 
         Raises
         ------
@@ -88,23 +93,34 @@ class Settler:
             If the lock was taken over. The new holder ends the rollout.
         """
         return retry_lost_writes(
-            rollout_id, lambda: self._settle_once(rollout_id, execution, outcome, fields, epoch=epoch)
+            rollout_id,
+            lambda: self._settle_once(rollout_id, execution, outcome, fields, epoch=epoch, target_key=target_key),
         )
 
     def _settle_once(
-        self, rollout_id: str, execution: str, outcome: TerminalStatus, fields: dict[str, Any], *, epoch: int | None
+        self,
+        rollout_id: str,
+        execution: str,
+        outcome: TerminalStatus,
+        fields: dict[str, Any],
+        *,
+        epoch: int | None,
+        target_key: str | None,
     ) -> Settlement:
         record = self._table.rollout(rollout_id)
         if record is None:  # The request failed before its record was written: there is nothing to release.
             reason = fields.get("reason", "")
-            self._table.transact(*self._table.put_refusal(rollout_id, {"execution": execution}, reason, {}))
+            target = {"target": target_key} if target_key else {}
+            self._table.transact(*self._table.put_refusal(rollout_id, {"execution": execution}, reason, target))
             return Settlement()
         if record.execution != execution:
             return Settlement()
         if record.has_ended:
             return self._settled_before(record)
         if record.status == "waiting":
-            return Settlement()  # It runs later, in another execution.
+            if record.attended:
+                self._line.leave(record, fields.get("reason", ""))
+            return Settlement()  # Without its execution in line, it runs later in another one.
         if epoch not in (None, record.epoch):
             raise LockLost(f"{record.target_key} was taken over from rollout {rollout_id} after epoch {epoch}")
         if outcome == "succeeded" and (objection := unheard_objection(record)):
@@ -205,19 +221,17 @@ class Settler:
         lock
             The lock with its new owner.
         """
-        machine = following.execution.rsplit(":", 1)[0]
+        execution = following.execution
+        if not following.attended:
+            # A new name: an execution of an earlier version that ended in line may have used the default one.
+            machine = execution.rsplit(":", 1)[0]
+            execution = f"{machine}:{execution_name(following.id)}-{lock.epoch}"
         return [
             self._table.put_lock(lock),
             self._table.delete(place),
             self._table.update_rollout(
                 following.id,
-                # A new execution name: an execution that waited in line may have used the default one.
-                {
-                    "status": "accepted",
-                    "acceptedAt": now_iso(),
-                    "epoch": lock.epoch,
-                    "execution": f"{machine}:{execution_name(following.id)}-{lock.epoch}",
-                },
+                {"status": "accepted", "acceptedAt": now_iso(), "epoch": lock.epoch, "execution": execution},
                 condition="#status = :waiting",
                 values={":waiting": "waiting"},
             ),

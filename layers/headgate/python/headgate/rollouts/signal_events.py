@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from headgate.aws.observability import logger
 from headgate.errors import RequestRefused, SignalRefused
 from headgate.rollouts.isolation import isolated
+from headgate.rollouts.line import dismiss
+from headgate.rollouts.signal_inbox import unheard_objection
 from headgate.rollouts.signal_refusals import GivenSignal
 from headgate.spec.signal_models import read_signal
 from headgate.wire import shown_value
 
 if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions import SFNClient
+
+    from headgate.rollouts.line import Line
     from headgate.rollouts.signal_inbox import SignalInbox
     from headgate.rollouts.signal_refusals import SignalLetters, SignalRefusals
     from headgate.rollouts.signaller import Signaller
@@ -52,12 +57,16 @@ class SignalEvents:
         table: Table,
         inbox: SignalInbox,
         signaller: Signaller,
+        line: Line,
+        machines: SFNClient,
         refusals: SignalRefusals,
         letters: SignalLetters,
     ) -> None:
         self._table = table
         self._inbox = inbox
         self._signaller = signaller
+        self._line = line
+        self._machines = machines
         self._refusals = refusals
         self.letters = letters
 
@@ -77,16 +86,30 @@ class SignalEvents:
             _refuse_stale_promote(signal, event)
             signal_id = signal.id or event["id"]
             self._signaller.send(signal.rollout_id, signal_id, signal.signal, by=signal.by, reason=signal.reason)
+            if signal.signal == "abort":
+                self._leave_line(signal.rollout_id, signal_id)
         except (RequestRefused, SignalRefused) as refusal:
             self._refuse(event, str(refusal))
         else:
             logger.info("signal recorded", rollout_id=signal.rollout_id, signal=signal.signal, by=signal.by)
+
+    def _leave_line(self, rollout_id: str, signal_id: str) -> None:
+        """Refuse a request that waits for its target, because of an abort in its record, and tell its execution."""
+        record = self._table.rollout(rollout_id)
+        if record and record.status == "waiting" and (reason := unheard_objection(record, ("abort",))):
+            self._line.leave(record, reason)
+            record = self._table.rollout(rollout_id)
+        # Also when the abort is delivered again: the first time, the function may not have come this far.
+        if record and record.status == "refused" and signal_id in record.signals:
+            dismiss(self._machines, record, record.reason)
 
     def _refuse(self, event: dict[str, Any], reason: str) -> None:
         """Answer a refused signal. One that was delivered again has its answer, or has worked, and changes nothing."""
         given = GivenSignal.of(event)
         if self._refusals.is_answered(given):
             logger.info("signal delivered again", rollout_id=given.rollout_id, signal_id=given.id)
+            if given.rollout_id:
+                self._leave_line(given.rollout_id, given.id)
             return
         shown = shown_value(event["detail"])
         logger.warning("signal refused", rollout_id=given.rollout_id, reason=reason, detail=shown)

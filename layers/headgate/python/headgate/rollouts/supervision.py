@@ -10,10 +10,14 @@ from headgate.aws.observability import logger, record_seconds
 from headgate.errors import LockLost, TargetNotReady
 from headgate.ids import recorded_id
 from headgate.rollouts.isolation import isolated
+from headgate.rollouts.line import dismiss, overdue_reason
 from headgate.rollouts.recovery import UNSETTLED_METRIC, unsettled_seconds
 
 if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions import SFNClient
+
     from headgate.rollouts.executions import Executions
+    from headgate.rollouts.line import Line
     from headgate.rollouts.locks import Locks
     from headgate.rollouts.record import RolloutRecord
     from headgate.rollouts.recovery import Recovery
@@ -29,13 +33,22 @@ class Supervision:
     """Ensures that every rollout comes to an end and that its lock is then released or passed on."""
 
     def __init__(
-        self, table: Table, locks: Locks, settler: Settler, executions: Executions, recovery: Recovery
+        self,
+        table: Table,
+        locks: Locks,
+        line: Line,
+        settler: Settler,
+        executions: Executions,
+        recovery: Recovery,
+        machines: SFNClient,
     ) -> None:
         self.table = table
         self.locks = locks
+        self.line = line
         self.settler = settler
         self.executions = executions
         self.recovery = recovery
+        self.machines = machines
 
     def sweep(self, function: str) -> None:
         """Check the owner of every held lock; ``function`` is the function name in the metric."""
@@ -43,12 +56,29 @@ class Supervision:
             for target, rollout_id in _in_any_order(self.locks.held()):
                 with trying(rollout_id, "a rollout could not be supervised"):
                     self._supervise(rollout_id, target, function)
+                with trying(rollout_id, "the requests that wait for its target could not be supervised"):
+                    self._refuse_overdue(target)
 
     def handle_end(self, ended: dict[str, Any], function: str) -> None:
         """Check the rollout of an ended execution, given the detail of its status change event."""
         rollout_id = _rollout_of(ended)
         with isolated() as trying, trying(rollout_id, "a rollout could not be supervised"):
             self._supervise(rollout_id, None, function)
+            self._leave_line(rollout_id, ended)
+
+    def _refuse_overdue(self, target: str) -> None:
+        """Refuse the requests in line that have waited longer than they allow."""
+        for record, limit_seconds in self.line.overdue(target):
+            reason = overdue_reason(target, limit_seconds)
+            if self.line.leave(record, reason):
+                logger.info("a request has left the line", rollout_id=record.id, reason=reason)
+                dismiss(self.machines, record, reason)
+
+    def _leave_line(self, rollout_id: str, ended: dict[str, Any]) -> None:
+        """Give up the place of a request whose execution ended while it waited in line."""
+        record = self.table.rollout(rollout_id)
+        if record and record.attended and record.execution == ended.get("executionArn"):
+            self.line.leave(record, f"its execution ended as {ended['status']} while it waited for its turn")
 
     def _supervise(self, rollout_id: str, target: str | None, function: str) -> None:
         """Ensure that a running rollout has a running execution, and that an ended one does not hold a lock.
@@ -74,9 +104,12 @@ class Supervision:
         """Start a rollout that did not begin, or roll back one whose execution died."""
         execution = self.executions.status(record.execution)
         if execution.status == "RUNNING":
+            if record.attended and record.status == "accepted":
+                # It may not know yet that its turn has come.
+                self.executions.start(record)
             return
         _report_unsettled(unsettled_seconds(record, execution), function)
-        if execution.status is None and record.status == "accepted":
+        if execution.status is None and record.status == "accepted" and not record.attended:
             logger.warning("a rollout was accepted but did not begin; starting it")
             self.executions.start(record)
             return

@@ -277,6 +277,11 @@ def iso_of(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def seconds_since(moment: str) -> float:
+    """Return the seconds since a time in the format of records and events."""
+    return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+
+
 def retry_lost_writes(what: str, write: Callable[[], Written]) -> Written:
     """Make an optimistic write, and retry it on WriteConflict. Each loss means that another write succeeded.
 

@@ -51,6 +51,27 @@ GuardsOrNone = Annotated[
 ]
 
 
+class Turn(Wire):
+    """Wait in line until the target is free."""
+
+    limit_seconds: Annotated[int, Field(strict=True, ge=1, le=MAX_BAKE_SECONDS)] = ONE_DAY
+    """How long to wait, from the request on. Then the request is refused."""
+
+
+class WaitForTurn(Wire):
+    wait: Turn
+    """Wait in line."""
+
+
+OnBusy = Annotated[
+    Annotated[Literal["wait", "refuse"], Tag("<word>")] | Annotated[WaitForTurn, Tag("<wait>")],
+    one_of(
+        {"<word>": lambda value: isinstance(value, str), "<wait>": is_object(WaitForTurn)},
+        'give "wait", "refuse" or {"wait": {"limitSeconds": 3600}}',
+    ),
+]
+
+
 class RolloutRequest(Wire):
     """A request to roll out a candidate on a target."""
 
@@ -72,10 +93,11 @@ class RolloutRequest(Wire):
     """Your own checks at each stage."""
     on_failure: OnFailure = "rollback"
     """``rollback``, or ``{"pause": {...}}`` to wait for an operator first."""
-    on_busy: Literal["wait", "refuse"] = "wait"
-    """What happens if the target already has a rollout. ``wait``: run after it. ``refuse``: refuse the request. A
-    request for an alias that a consumer's rollout moves, or for a consumer of an alias that another rollout moves, is
-    always refused."""
+    on_busy: OnBusy = "wait"
+    """What happens if the target already has a rollout. ``wait``: wait in line for at most a day, and run after it.
+    ``{"wait": {"limitSeconds": 3600}}``: wait for at most that time. ``refuse``: refuse the request. A request for an
+    alias that a consumer's rollout moves, or for a consumer of an alias that another rollout moves, is always
+    refused."""
     undo_of: RolloutId | None = None
     """Id of the rollout that this one undoes. Headgate sets it for an Undo Requested event."""
 
@@ -83,6 +105,21 @@ class RolloutRequest(Wire):
     def asked_guards(self) -> Guards:
         """The guards that the request names; none for ``none``."""
         return Guards() if self.guards == "none" else self.guards
+
+    @property
+    def publishes_latest(self) -> bool:
+        """True if the candidate is what ``$LATEST`` holds when the rollout begins."""
+        return isinstance(self.candidate, PublishLatest)
+
+    @property
+    def turn_limit_seconds(self) -> int:
+        """How long the request waits in line for its turn; 0 if it does not wait."""
+        match self.on_busy:
+            case "refuse":
+                return 0
+            case "wait":
+                return Turn().limit_seconds
+        return self.on_busy.wait.limit_seconds
 
 
 def read_request(detail: object, default_id: str) -> RolloutRequest:

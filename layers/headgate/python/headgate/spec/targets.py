@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, Tag
+from pydantic import AfterValidator, Field, Tag, TypeAdapter, ValidationError
 
 from headgate.ids import must_match
 from headgate.wire import Wire, one_of
@@ -125,3 +125,12 @@ Target = Annotated[
         '"alias": "live"}',
     ),
 ]
+
+
+def target_key_of(given: object) -> str | None:
+    """Return the key of the target in a request that may be invalid; None if the target itself is."""
+    try:
+        target: Target = TypeAdapter(Target).validate_python(given, by_alias=True, by_name=False)
+    except ValidationError:
+        return None
+    return target.key
