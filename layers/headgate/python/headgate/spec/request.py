@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Tag
 
 from headgate.errors import RequestRefused
-from headgate.spec.candidate import Candidate, Nothing, PublishLatest
+from headgate.spec.candidate import Candidate, Publish, PublishLatest
 from headgate.spec.guards import MIN_CLOUDWATCH_MINUTES, Guards
 from headgate.spec.hooks import ONE_DAY, EcsTaskHook, Hooks
 from headgate.spec.strategy import MAX_BAKE_SECONDS, Step, Strategy, steps_of
@@ -61,7 +61,7 @@ class RolloutRequest(Wire):
     target: Target
     """What to roll out on."""
     # Created when needed: a model as a default would build its schema at import.
-    candidate: Candidate = Field(default_factory=lambda: PublishLatest(publish=Nothing()))
+    candidate: Candidate = Field(default_factory=lambda: PublishLatest(publish=Publish()))
     """The revision to roll out."""
     strategy: Strategy = DEFAULT_STRATEGY
     """How traffic moves: the name of a preset, or an object."""
