@@ -97,6 +97,18 @@ class TestEnding:
         assert record["reason"] == "done"
         assert table.rejected_code("checkout") is None
 
+    @pytest.mark.parametrize("outcome", ["succeeded", "rolled-back"])
+    def test_code_that_an_undo_took_back_is_rejected(
+        self, table: Table, locks: Locks, steps: Steps, outcome: Any
+    ) -> None:
+        start(locks, "a")
+        steps.keep_state("a", {"latest": {"function": "checkout", "before": "b", "codeSha256": "undone"}})
+        settle(locks, "a")
+        start(locks, "undo", undoOf="a")
+        settle(locks, "undo", outcome)
+        rejected = RejectedCode("undone", "undo") if outcome == "succeeded" else None
+        assert table.rejected_code("checkout") == rejected
+
     def test_code_that_was_not_given_back_in_time_is_told_too(self, table: Table, locks: Locks, steps: Steps) -> None:
         start(locks, "a")
         steps.keep_state("a", {"latest": {"function": "checkout", "before": "b", "codeSha256": "bad"}})

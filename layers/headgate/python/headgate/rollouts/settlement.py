@@ -201,10 +201,14 @@ class Settler:
         ]
 
     def _mark_undone(self, undo: RolloutRecord) -> Iterator[dict[str, Any]]:
-        """Yield the write that names an undo in the record of the rollout that it took back."""
-        # The record may have expired meanwhile.
-        if undo.undo_of and self._table.rollout(undo.undo_of):
-            yield self._table.update_rollout(undo.undo_of, {"undoneBy": undo.id})
+        """Yield the writes that name an undo in the record of the rollout that it took back, and reject its code."""
+        undone = self._table.rollout(undo.undo_of) if undo.undo_of else None
+        if undone is None:  # The record may have expired meanwhile.
+            return
+        yield self._table.update_rollout(undone.id, {"undoneBy": undo.id})
+        # If $LATEST still holds that code, a plain publish would roll out again what was just undone.
+        if left := code_left_in_latest(undone.state):
+            yield self._table.put_rejected_code(left.function, RejectedCode(left.code_sha256, undo.id))
 
     def _hand_over(self, lock: TargetLock, place: dict[str, Any], following: RolloutRecord) -> list[dict[str, Any]]:
         """Return the writes that pass a lock to a request in line.
