@@ -286,7 +286,7 @@ class Functions:
             version = self.version if version == "live" else version
             if version not in self.versions:
                 raise self._error("ResourceNotFoundException", "GetFunctionConfiguration", "Function not found")
-            state: dict[str, Any] = {"CodeSha256": sha256_of(self.codes[version])}
+            state: dict[str, Any] = {"CodeSha256": sha256_of(self.codes.get(version, ""))}
             if version == CANDIDATE and self.pending > 0:
                 self.pending -= 1
                 state["State"] = "Pending"
