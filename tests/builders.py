@@ -22,6 +22,8 @@ from headgate.spec.targets import LambdaAliasTarget
 from headgate.targets.progress import Done, Pending
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headgate.analysis.judge import Arm, Evidence
     from headgate.rollouts.locks import Locks
     from headgate.rollouts.steps import Steps
@@ -69,6 +71,17 @@ def pending(progress: TargetProgress[State]) -> Pending[State]:
     """What a call of a driver waits for."""
     assert isinstance(progress, Pending), progress
     return progress
+
+
+def finished(action: Callable[[State | None], TargetProgress[State]], known: State | None = None) -> State:
+    """The state after an action of a driver that is called again, with its state, for as long as it has a new one."""
+    for _ in range(10):
+        progress = action(known)
+        if isinstance(progress, Done):
+            state: State = progress.state
+            return state
+        known = progress.state or known
+    raise AssertionError(progress)
 
 
 def request_of(rollout_id: str = "checkout-42", **fields: Any) -> RolloutRequest:

@@ -15,6 +15,7 @@ ORDER = (
     "cloudwatch.metric_data",
     "lambda_.weighted_aliases",
     "lambda_.alias_validation",
+    "lambda_.version_packages",
     "lambda_.async_invocations",
     "event_source_mappings.mapping_settings",
     "event_source_mappings.mapping_states",

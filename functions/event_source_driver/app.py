@@ -30,6 +30,7 @@ services = SourceServices(
     holdings=RolloutQueues(sqs, queues, streams),
     holding_prefix=app.environment.holding_prefix,
     settle_seconds=app.environment.settle_seconds,
+    rejected=table.rejected_code,
     stream_names=app.environment.target_streams,
 )
 

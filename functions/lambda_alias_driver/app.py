@@ -28,4 +28,4 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def driver_of(plan: Plan, still_ours: StillOurs, aim: Position | None) -> LambdaAliasDriver:
-    return LambdaAliasDriver(functions, scaling, plan, still_ours, aim)
+    return LambdaAliasDriver(functions, scaling, plan, still_ours, aim, rejected=table.rejected_code)

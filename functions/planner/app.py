@@ -9,6 +9,7 @@ from headgate.analysis.cloudwatch_counts import CloudWatchCounts
 from headgate.analysis.latency_baseline import LatencyBaseline
 from headgate.analysis.telemetry_notes import TelemetryNotes
 from headgate.aws.observability import logger
+from headgate.planning.code_check import CodeCheck
 from headgate.planning.hook_checks import HookChecks
 from headgate.planning.planner import RolloutPlanner
 from headgate.planning.protection import Protection
@@ -37,6 +38,7 @@ planner = RolloutPlanner(
         app.client("cloudwatch"),
         telemetry=app.environment.telemetry,
     ),
+    code=CodeCheck(functions, app.table),
     stacks=StackOwners(app.impatient_client("cloudformation"), place),
     alarms=app.alarms,
     latency=LatencyBaseline(app.client("cloudwatch")),

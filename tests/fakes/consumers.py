@@ -203,6 +203,7 @@ class Consumer:
             holdings=RolloutQueues(sqs_client, queues, streams),
             holding_prefix=PREFIX,
             settle_seconds=60,
+            rejected=lambda _: None,
             now=self.clock.time,
         )
 

@@ -9,6 +9,8 @@ the network is replaced. Used where moto ignores what matters here (RevisionId, 
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
 from datetime import UTC, datetime
@@ -31,6 +33,16 @@ class Refusal(Exception):  # noqa: N818
 
 def nothing_happens(operation: str, when: str) -> None:
     """What interrupts nothing."""
+
+
+def sha256_of(code: str) -> str:
+    """The CodeSha256 that Lambda shows for a package."""
+    return base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+
+
+def link_to(code: str) -> str:
+    """A link to a package that urllib can follow without a network."""
+    return f"data:application/zip;base64,{base64.b64encode(code.encode()).decode()}"
 
 
 class Service:
@@ -72,8 +84,16 @@ class FakeLambda(Service):
     def __init__(self, name: str = "checkout") -> None:
         self.name = name
         self.versions: dict[str, dict[str, Any]] = {}
+        self._codes: dict[str, str] = {}
         self.aliases: dict[str, dict[str, Any]] = {}
-        self.code, self.published_code = "code-0", ""
+        self._code, self._code_revision = "code-0", 0
+        self.published_code = ""
+        self.update_status = "Successful"
+        """How the last update of $LATEST went."""
+        self.link: Callable[[str], str] = link_to
+        """Makes the link to the package with this code, as GetFunction answers it."""
+        self.code_updates: list[dict[str, Any]] = []
+        """The parameters of each UpdateFunctionCode that took effect."""
         self.answers: dict[str, Any] = {}
         """What a version answers; an exception makes it fail."""
         self.lose_answer = False
@@ -94,10 +114,22 @@ class FakeLambda(Service):
             "Version": version,
             "Role": "arn:aws:iam::123456789012:role/checkout",
             "Timeout": 3,
+            "CodeSha256": sha256_of(f"code-{version}"),
             **configuration,
         }
         self.published_code = self.code = f"code-{version}"
+        self._codes[version] = self.code
         return version
+
+    @property
+    def code(self) -> str:
+        """The package in $LATEST. Whoever sets it changes $LATEST's RevisionId."""
+        return self._code
+
+    @code.setter
+    def code(self, code: str) -> None:
+        self._code = code
+        self._code_revision += 1
 
     def point(self, alias: str, version: str, weights: dict[str, float] | None = None) -> None:
         """Move an alias from outside."""
@@ -154,9 +186,17 @@ class FakeLambda(Service):
     def GetFunctionConfiguration(self, FunctionName: str, Qualifier: str = "") -> dict[str, Any]:
         if FunctionName in self.others:
             return {"FunctionName": FunctionName}
-        if Qualifier not in self.versions:
+        if not Qualifier and FunctionName.rsplit(":", 1)[-1] == self.name:
+            return {
+                "Version": "$LATEST",
+                "CodeSha256": sha256_of(self.code),
+                "RevisionId": f"latest-{self._code_revision}",
+                "LastUpdateStatus": self.update_status,
+            }
+        version = self.aliases[Qualifier]["FunctionVersion"] if Qualifier in self.aliases else Qualifier
+        if version not in self.versions:
             raise Refusal("ResourceNotFoundException", f"Function not found: {FunctionName}")
-        return self.versions[Qualifier]
+        return self.versions[version]
 
     def GetProvisionedConcurrencyConfig(self, FunctionName: str, Qualifier: str) -> dict[str, Any]:
         if Qualifier not in self.provisioned:
@@ -172,19 +212,42 @@ class FakeLambda(Service):
     def DeleteProvisionedConcurrencyConfig(self, FunctionName: str, Qualifier: str) -> None:
         self.provisioned.pop(Qualifier, None)
 
-    def PublishVersion(self, FunctionName: str) -> dict[str, Any]:
+    def GetFunction(self, FunctionName: str, Qualifier: str) -> dict[str, Any]:
+        configuration, code = self.GetFunctionConfiguration(FunctionName, Qualifier), self._codes[Qualifier]
+        if configuration.get("PackageType") == "Image":
+            where = {"ImageUri": "repository:stable", "ResolvedImageUri": f"repository@sha256:{code}"}
+            return {"Configuration": configuration, "Code": where}
+        return {"Configuration": {"CodeSize": len(code), **configuration}, "Code": {"Location": self.link(code)}}
+
+    def PublishVersion(self, FunctionName: str, CodeSha256: str = "") -> dict[str, Any]:
+        if CodeSha256 and sha256_of(self.code) != CodeSha256:
+            message = f"CodeSHA256 ({CodeSha256}) is different from current CodeSHA256 in $LATEST"
+            raise Refusal("InvalidParameterValueException", message)
+        self._refuse()
+        if self.code != self.published_code:
+            code = self.code
+            version = self.publish(CodeSha256=sha256_of(code))
+            self._code = self.published_code = self._codes[version] = code
+        return self.versions[str(len(self.versions))]
+
+    def _refuse(self) -> None:
         if self.refuse_next:
             refusal, self.refuse_next = self.refuse_next, None
             raise refusal
-        if self.code != self.published_code:
-            code = self.code
-            self.publish()
-            self.code = self.published_code = code
-        return self.versions[str(len(self.versions))]
 
-    def UpdateFunctionCode(self, FunctionName: str, Publish: bool, **source: Any) -> dict[str, Any]:
-        self.code = json.dumps(source, sort_keys=True)
-        return self.PublishVersion(FunctionName)
+    def UpdateFunctionCode(
+        self, FunctionName: str, RevisionId: str, Publish: bool = False, Architectures: Any = None, **source: Any
+    ) -> dict[str, Any]:
+        if RevisionId != f"latest-{self._code_revision}":
+            raise Refusal("PreconditionFailedException", "The RevisionId provided does not match the latest one")
+        self._refuse()
+        self.code_updates.append({**source, **({"Architectures": Architectures} if Architectures else {})})
+        if "ZipFile" in source:
+            self.code = source["ZipFile"].decode()
+        else:
+            image = source.get("ImageUri", "")
+            self.code = image.partition("@sha256:")[2] or json.dumps(source, sort_keys=True)
+        return self.PublishVersion(FunctionName) if Publish else self.GetFunctionConfiguration(FunctionName)
 
     def GetEventSourceMapping(self, UUID: str) -> dict[str, Any]:
         return self._mapping(UUID).told()

@@ -3,8 +3,11 @@
 When a test of the second kind fails, MiniStack has closed the gap: remove the module which fills it.
 """
 
+import io
 import json
 import time
+import urllib.request
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -349,6 +352,31 @@ def test_an_alias_is_refused_versions_and_weights_that_cannot_be(aws: Aws) -> No
 
 def test_bare_an_alias_takes_any_version_and_weight(bare: Aws) -> None:
     assert _refusals(bare) == [None] * 6
+
+
+# --- version_packages --------------------------------------------------------------------------------------------
+
+
+def _package_of_a_replaced_version(aws: Aws) -> str:
+    """The handler in the package that GetFunction links to for version 1, once $LATEST has other code."""
+    name = aws.function("first = True")
+    aws.lambda_.publish_version(FunctionName=name)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as package:
+        package.writestr("app.py", "second = True")
+    aws.lambda_.update_function_code(FunctionName=name, ZipFile=archive.getvalue())
+    found = aws.lambda_.get_function(FunctionName=name, Qualifier="1")
+    with urllib.request.urlopen(found["Code"]["Location"], timeout=5) as response:  # noqa: S310 - the embedded AWS's own
+        downloaded: bytes = response.read()
+    return zipfile.ZipFile(io.BytesIO(downloaded)).read("app.py").decode()
+
+
+def test_the_link_of_a_version_leads_to_its_own_package(aws: Aws) -> None:
+    assert _package_of_a_replaced_version(aws) == "first = True"
+
+
+def test_bare_the_link_of_a_version_leads_to_the_package_of_latest(bare: Aws) -> None:
+    assert _package_of_a_replaced_version(bare) == "second = True"
 
 
 def test_an_alias_is_updated_only_at_the_revision_last_seen(aws: Aws) -> None:

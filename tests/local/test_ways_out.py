@@ -589,6 +589,29 @@ def test_new_code_from_s3_is_published_and_rolled_out(headgate: Headgate, servic
     assert service.invoke() == {"served by": record["serving"]}
 
 
+def test_new_code_that_fails_its_hook_is_taken_out_of_latest_again(headgate: Headgate, service: Service) -> None:
+    # GIVEN $LATEST with the code of the stable version, and a package that does not pass its smoke test
+    latest = headgate.functions.get_function_configuration(FunctionName=service.function)["CodeSha256"]
+    s3 = headgate.aws.client("s3")
+    s3.create_bucket(Bucket=service.function)
+    s3.put_object(Bucket=service.function, Key="app.zip", Body=zipped("def handler(event, context): raise OSError"))
+    candidate = {"code": {"s3Bucket": service.function, "s3Key": "app.zip"}}
+    hooks = {"beforeTraffic": [{"lambda": "headgate-smoke-tester", "config": {}}]}
+    # WHEN it is to be rolled out
+    record = assert_invariants(
+        headgate, headgate.request(target=service.target, candidate=candidate, hooks=hooks, strategy=SHORT)
+    )
+    # THEN it is rolled back, and $LATEST has its code back
+    assert record["status"] == "rolled-back"
+    assert "latest" not in record["state"]
+    found = headgate.functions.get_function_configuration(FunctionName=service.function)
+    assert (found["CodeSha256"], found["LastUpdateStatus"]) == (latest, "Successful")
+    # AND the next plain request publishes that
+    service.configure(RELEASE="next")
+    following = headgate.request(target=service.target, candidate={"publish": {}}, hooks=hooks, strategy=SHORT)
+    assert assert_invariants(headgate, following)["status"] == "succeeded"
+
+
 # Messages that are no requests
 
 

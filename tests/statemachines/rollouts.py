@@ -45,6 +45,7 @@ from headgate.ecs_tasks.limits import TaskLimits
 from headgate.ecs_tasks.preflight import Preflight
 from headgate.ecs_tasks.registry import TaskRegistry
 from headgate.ecs_tasks.runs import TaskRuns
+from headgate.planning.code_check import CodeCheck
 from headgate.planning.hook_checks import HookChecks
 from headgate.rollouts import recovery
 from headgate.rollouts.locks import Locks
@@ -57,7 +58,7 @@ from tests.builders import stored_lock, stored_rollout
 from tests.fakes.consumers import PREFIX, ConsumerSqs, SqsService
 from tests.fakes.ecs import GOOD, SUBNETS
 from tests.fakes.memory_table import ModelledTable
-from tests.fakes.services import FakeMapping, Refusal
+from tests.fakes.services import FakeMapping, Refusal, link_to, sha256_of
 from tests.fakes.sqs import EPOCH, Clock, arn
 from tests.statemachines.ecs import Ended, Tasks
 from tests.statemachines.engine import ACCOUNT, REGION, Engine, Execution, LambdaServiceError, ServiceError
@@ -244,6 +245,9 @@ class Functions:
         """How often the candidate's configuration still says Pending."""
         self.code = self.published_code = f"code of {CANDIDATE}"
         """What $LATEST holds, and what the newest version was published with."""
+        self.published_as: dict[str, str] = {}
+        """What differs in the configuration of a version that is published from now on."""
+        self.codes = {version: f"code of {version}" for version in self.versions}
         self.mapping: FakeMapping | None = None
         """The event source mapping whose consumer is rolled out, if one is."""
         self.served: dict[str, Callable[[Any], Any]] = {}
@@ -277,13 +281,20 @@ class Functions:
             version = given.get("Qualifier")
             if version is None and given["FunctionName"] in self.hooks:
                 return {"FunctionName": given["FunctionName"]}
+            if version is None and given["FunctionName"] == self.name:
+                return {"Version": "$LATEST", "CodeSha256": sha256_of(self.code), "RevisionId": f"of {self.code}"}
+            version = self.version if version == "live" else version
             if version not in self.versions:
                 raise self._error("ResourceNotFoundException", "GetFunctionConfiguration", "Function not found")
-            state = {}
+            state: dict[str, Any] = {"CodeSha256": sha256_of(self.codes.get(version, ""))}
             if version == CANDIDATE and self.pending > 0:
                 self.pending -= 1
-                state = {"State": "Pending"}
+                state["State"] = "Pending"
             return self.versions[version] | state
+
+    def get_function(self, **given: str) -> dict[str, Any]:
+        code = self.codes[given["Qualifier"]]
+        return {"Configuration": self.get_function_configuration(**given), "Code": {"Location": link_to(code)}}
 
     def get_provisioned_concurrency_config(self, **given: str) -> dict[str, Any]:
         with self._lock:
@@ -334,12 +345,16 @@ class Functions:
             newest = max(self.versions, key=int)
             if self.code != self.published_code:
                 newest, self.published_code = str(int(newest) + 1), self.code
-                self.versions[newest] = _version(newest)
-            return self.versions[newest]
+                self.versions[newest], self.codes[newest] = _version(newest) | self.published_as, self.code
+            return self.versions[newest] | {"CodeSha256": sha256_of(self.codes[newest])}
 
     def update_function_code(self, **given: Any) -> dict[str, Any]:
-        self.code = f"{given['S3Bucket']}/{given['S3Key']}"
-        return self.publish_version()
+        with self._lock:
+            if given["RevisionId"] != f"of {self.code}":
+                raise self._error("PreconditionFailedException", "UpdateFunctionCode", "The RevisionId is not latest")
+            zipped: bytes = given.get("ZipFile", b"")
+            self.code = zipped.decode() or f"{given['S3Bucket']}/{given['S3Key']}"
+        return self.publish_version() if given.get("Publish") else {}
 
     def invoke(self, **given: Any) -> dict[str, Any]:
         if given["FunctionName"] == self.name:
@@ -570,6 +585,8 @@ class Rollouts:
         opening.enter_context(mock.patch.object(module, "services", services))
         consumers = ConsumerLookup(cast("Any", Client(self.functions)))
         opening.enter_context(mock.patch.object(_modules["planner"].planner, "consumers", consumers))
+        code = CodeCheck(cast("Any", Client(self.functions)), self.table)
+        opening.enter_context(mock.patch.object(_modules["planner"].planner, "code", code))
 
     def consume(self, queue: str = "orders") -> FakeMapping:
         """Let the function consume a queue, whose dead letters go to the team's own."""
@@ -777,6 +794,12 @@ class Rollouts:
         functions = {of: name for name, of in _STATE_OF_FUNCTION.items()} | {"Wait for its turn": "acquirer"}
         function = functions.get(state, "lambda_alias_driver")
         self._deliver(function, self.payloads[state][-1])
+
+    @contextlib.contextmanager
+    def unchecked_code(self) -> Iterator[None]:
+        """The planner finds nothing wrong with $LATEST, as when what is wrong comes after it."""
+        with mock.patch.object(_modules["planner"].planner.code, "warnings_about", return_value=[]):
+            yield
 
     def nested_failure(self, failure: Exception | None) -> None:
         """Let the next start of the hooks machine fail with this, or hang if it is None."""
@@ -999,6 +1022,7 @@ def assert_invariants(app: Rollouts) -> None:
     if len(ended) == len(records):
         _assert_target(app, ended)
         _assert_nothing_held(items)
+        _assert_no_rejected_code(app, ended)
     _assert_nobody_overwritten(app)
     _assert_started_once_and_in_order(executions, records)
 
@@ -1047,6 +1071,17 @@ def _assert_nothing_held(items: list[dict[str, Any]]) -> None:
     assert not [item for item in items if item["sk"] == "LOCK" and (item.get("owner") or item.get("waiting"))]
     assert not [item for item in items if item["sk"] == "THROUGH"]
     assert not [item for item in items if item["sk"].startswith("WAIT#") or item["pk"].startswith("ALARM#")]
+
+
+def _assert_no_rejected_code(app: Rollouts, records: dict[str, dict[str, Any]]) -> None:
+    """Code of a rollout that was not promoted is not in $LATEST, or its record says so and publishing it is refused."""
+    for record in records.values():
+        code = json.loads(record.get("plan", "{}")).get("candidate", {}).get("code")
+        if record["status"] != "succeeded" and code and app.functions.code == f"{code['s3Bucket']}/{code['s3Key']}":
+            rejected = app.table.rejected_code("checkout")
+            assert rejected, record
+            assert rejected.code_sha256 == sha256_of(app.functions.code)
+            assert rejected.code_sha256 in record["reason"]
 
 
 def _assert_nobody_overwritten(app: Rollouts) -> None:

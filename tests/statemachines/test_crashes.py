@@ -204,7 +204,8 @@ def promoted_before_its_bake(app: Mortal) -> None:
 
 
 def convicted(app: Mortal) -> None:
-    """The evidence speaks against the candidate; telemetry that cannot be read is put aside."""
+    """The evidence speaks against the candidate, whose code was new; telemetry that cannot be read is put aside."""
+    app.functions.code = f"code of {STABLE}"
     app.ask(app.request((10, LONG), candidate={"code": {"s3Bucket": "releases", "s3Key": "checkout.zip"}}, **COMPARED))
     app.wait_for("Bake")
     app.telemetry("a name that is too long" * 100)

@@ -19,6 +19,7 @@ from headgate.spec.targets import MAX_READY_SECONDS
 from tests.builders import TARGET, UNUSABLE_IDS, stored_lock
 from tests.fakes.consumers import UUID
 from tests.fakes.ecs import cause, container, detail
+from tests.fakes.services import sha256_of
 from tests.statemachines.engine import ServiceError
 from tests.statemachines.rollouts import (
     ALARM,
@@ -529,6 +530,94 @@ def test_a_rollout_whose_task_could_never_run_is_refused_before_it_begins(app: R
     assert app.record()["status"] == "refused"
     assert app.record()["reason"].startswith("hooks.afterTraffic[1].ecsTask: overrides.containers.web: ")
     assert app.tasks.runs == []
+
+
+NEW_CODE = {"code": {"s3Bucket": "releases", "s3Key": "checkout.zip"}}
+
+
+@pytest.mark.parametrize("stage", ["beforeTraffic", "beforeStep", "afterStep", "afterTraffic"])
+def test_code_that_fails_its_hook_is_not_published_by_the_next_request(app: Rollouts, stage: str) -> None:
+    # GIVEN a function as its deployment left it, and new code that fails a hook
+    app.functions.code = f"code of {STABLE}"
+    hooks = {stage: [app.hook("smoke-test", FAILED)]}
+    assert app.run(app.request(candidate=NEW_CODE, hooks=hooks)).error == "RolledBack"
+    assert app.functions.code == f"code of {STABLE}"
+    assert "latest" not in app.record()["state"]
+    # WHEN the next request publishes what $LATEST holds
+    execution = app.run(app.request(id="next", candidate={"publish": {}}))
+    # THEN that is the code of the stable version
+    assert execution.states()[-1] == "Promoted"
+    assert app.functions.codes[app.functions.version] == f"code of {STABLE}"
+    assert_invariants(app)
+
+
+def test_rejected_code_that_stays_in_latest_is_published_only_when_it_is_confirmed(app: Rollouts) -> None:
+    # GIVEN new code that fails a hook, and replaced code that no version serves
+    app.functions.code = "never published"
+    hooks = {"beforeTraffic": [app.hook("smoke-test", FAILED)]}
+    execution = app.run(app.request(candidate=NEW_CODE, hooks=hooks))
+    # THEN it is rolled back all the same, and the record says what stays
+    assert execution.error == "RolledBack"
+    code = sha256_of("releases/checkout.zip")
+    assert f"$LATEST of checkout still holds the rejected code with the CodeSha256 {code}" in app.record()["reason"]
+    # AND a plain publish is refused before anything is touched, and again where the planner has not seen it yet
+    default = {name: value for name, value in app.request(id="default").items() if name != "candidate"}
+    for request in (default, app.request(id="plain", candidate={"publish": {}})):
+        refused = app.run(request)
+        assert refused.error == "RequestRefused"
+        assert "rollout checkout-42 rejected" in (refused.cause or "")
+        assert "Acquire" not in refused.states()
+    with app.unchecked_code():
+        refused = app.run(app.request(id="unseen", candidate={"publish": {}}))
+    assert (refused.error, "Prepare" in refused.states()) == ("RequestRefused", True)
+    assert "rollout checkout-42 rejected" in (refused.cause or "")
+    # WHEN it is confirmed, THEN it is rolled out, and serves as any other code
+    confirmed = app.run(app.request(id="confirmed", candidate={"publish": {"confirm": code}}))
+    assert confirmed.states()[-1] == "Promoted"
+    app.functions.published_code = "another configuration"
+    assert app.run(app.request(id="plain-again", candidate={"publish": {}})).states()[-1] == "Promoted"
+
+
+def test_code_of_a_candidate_that_lambda_refuses_is_given_back(app: Rollouts) -> None:
+    app.functions.code = f"code of {STABLE}"
+    app.functions.published_as["State"] = "Failed"
+    execution = app.run(app.request(candidate=NEW_CODE))
+    assert (execution.error, app.record()["status"]) == ("RequestRefused", "refused")
+    assert app.functions.code == f"code of {STABLE}"
+    assert_invariants(app)
+
+
+def test_code_is_given_back_although_somebody_else_has_moved_the_alias(app: Rollouts) -> None:
+    app.functions.code = f"code of {STABLE}"
+    app.before("Shift", lambda: app.functions.change_outside("5"))
+    app.run(app.request(candidate=NEW_CODE))
+    assert app.record()["status"] == "stopped"
+    assert app.functions.code == f"code of {STABLE}"
+    assert_invariants(app)
+
+
+@pytest.mark.parametrize("state", ["Prepare", "Bake"])
+def test_the_warden_gives_the_code_back_when_an_execution_has_died(app: Rollouts, state: str) -> None:
+    app.functions.code = f"code of {STABLE}"
+    execution = app.start(app.request((10, LONG), candidate=NEW_CODE))
+    app.wait_for(state)
+    execution.stop()
+    execution.wait()
+    while app.record()["status"] == "running":
+        app._deliver("warden", {"detail-type": "Scheduled Event"})
+    assert app.record()["status"] == "rolled-back"
+    assert app.functions.code == f"code of {STABLE}"
+    assert_invariants(app)
+
+
+def test_a_rollback_stays_one_when_the_code_cannot_be_given_back(app: Rollouts) -> None:
+    app.functions.code = f"code of {STABLE}"
+    hooks = {"beforeTraffic": [app.hook("smoke-test", FAILED)]}
+    app.always("Release", error("Broken"))
+    execution = app.run(app.request(candidate=NEW_CODE, hooks=hooks))
+    assert execution.error == "RolledBack"
+    assert "ended before the stable version's code was given back" in app.record()["reason"]
+    assert_invariants(app)
 
 
 def test_hooks_of_a_rollback_change_nothing_by_failing(app: Rollouts) -> None:

@@ -9,10 +9,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ConnectTimeoutError
+from botocore.exceptions import ClientError, ConnectTimeoutError
 
 from headgate.analysis.telemetry_notes import TelemetryNotes
 from headgate.errors import RequestRefused
+from headgate.rollouts.record import RejectedCode
 from headgate.spec.plan import Plan
 from tests.builders import (
     TABLE,
@@ -20,13 +21,14 @@ from tests.builders import (
     TARGET_KEY,
     event,
 )
-from tests.fakes.services import FakeLambda, Refusal
+from tests.fakes.services import FakeLambda, Refusal, sha256_of
 from tests.fakes.sqs import arn
 from tests.fakes.stacks import FakeStacks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from headgate.rollouts.table import Table
     from tests.fakes.functions import Functions
 
 
@@ -106,6 +108,68 @@ class TestPlanner:
         TelemetryNotes(dynamodb, TABLE).note({TARGET_KEY})
         assert planned().guards.errors is not None
         assert planned().warnings == []
+
+    def test_it_refuses_to_publish_rejected_code_that_is_still_in_latest(
+        self, deployed: Functions, table: Table, checkout: FakeLambda
+    ) -> None:
+        plain: list[dict[str, Any]] = [{}, {"publish": {}}]
+        other: list[dict[str, Any]] = [{"version": "7"}, {"code": {"s3Bucket": "releases", "s3Key": "k"}}]
+
+        def planned(**candidate: Any) -> Any:
+            request = {"target": TARGET, "guards": "none"} | ({"candidate": candidate} if candidate else {})
+            return deployed.call("planner", {"request": request, "executionName": "e-1"})["plan"]["warnings"]
+
+        # GIVEN code that a rollout rejected and could not take out of $LATEST
+        code = checkout.code = "bad"
+        assert planned() == []
+        table.transact(table.put_rejected_code("checkout", RejectedCode(sha256_of(code), "checkout-41")))
+        # THEN neither a plain publish nor the default candidate is planned
+        for candidate in plain:
+            with pytest.raises(RequestRefused, match=r"candidate\.publish: .* rollout checkout-41 rejected"):
+                planned(**candidate)
+        # AND other candidates are, with a warning unless they confirm it
+        assert planned(publish={"confirm": sha256_of(code)}) == []
+        for candidate in other:
+            (warning,) = planned(**candidate)
+            assert "$LATEST of checkout still holds the code that rollout checkout-41 rejected" in warning
+            assert sha256_of(code) in warning
+        # WHEN the code was changed, or serves meanwhile, THEN nothing is said
+        checkout.code = "fixed"
+        assert planned() == planned(version="7") == []
+        checkout.code = "code-6"
+        table.transact(table.put_rejected_code("checkout", RejectedCode(sha256_of("code-6"), "checkout-40")))
+        assert planned() == planned(version="7") == []
+
+    def test_it_refuses_other_code_than_the_request_confirms(self, deployed: Functions, checkout: FakeLambda) -> None:
+        candidate = {"publish": {"confirm": sha256_of("new")}}
+        payload = {"request": {"target": TARGET, "candidate": candidate}, "executionName": "e-1"}
+        with pytest.raises(
+            RequestRefused, match=r"candidate\.publish\.confirm: \$LATEST of checkout has the CodeSha256"
+        ):
+            deployed.call("planner", payload)
+
+    @pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException"])
+    def test_it_leaves_a_function_that_it_cannot_read_to_the_driver(
+        self, deployed: Functions, checkout: FakeLambda, monkeypatch: pytest.MonkeyPatch, code: str
+    ) -> None:
+        def refuse(**_: Any) -> Any:
+            raise Refusal(code)
+
+        monkeypatch.setattr(checkout, "GetFunctionConfiguration", refuse)
+        candidate = {"publish": {"confirm": sha256_of("new")}}
+        payload = {"request": {"target": TARGET, "candidate": candidate}, "executionName": "e-1"}
+        assert deployed.call("planner", payload)["plan"]["candidate"] == candidate
+
+    def test_it_fails_when_lambda_fails(
+        self, deployed: Functions, checkout: FakeLambda, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(**_: Any) -> Any:
+            raise Refusal("ServiceException")
+
+        monkeypatch.setattr(checkout, "GetFunctionConfiguration", fail)
+        candidate = {"publish": {"confirm": sha256_of("new")}}
+        with pytest.raises(ClientError):
+            deployed.call("planner", {"request": {"target": TARGET, "candidate": candidate}, "executionName": "e-1"})
 
     def test_it_notes_the_alarms_that_fire_already(self, deployed: Functions, alarm: Any, asked: FakeLambda) -> None:
         alarm("ALARM")

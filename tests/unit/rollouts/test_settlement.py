@@ -10,7 +10,7 @@ import pytest
 from headgate.analysis.verdict import Findings, Verdict
 from headgate.aws.arns import execution_name
 from headgate.errors import Aborted, LockLost
-from headgate.rollouts.record import Fence
+from headgate.rollouts.record import Fence, RejectedCode
 from headgate.rollouts.settlement import Settler
 from headgate.spec.signal_models import Signal
 from tests.builders import (
@@ -55,6 +55,67 @@ class TestEnding:
         assert endings(table, "a") == ["a/ended"]
         assert not {"owner", "held"} & set(stored_lock(table, TARGET_KEY))
         assert stored_lock(table, TARGET_KEY).get("last") == ("a" if outcome == "succeeded" else None)
+
+    @pytest.mark.parametrize("outcome", ["rolled-back", "refused", "stopped"])
+    def test_rejected_code_that_stays_in_latest_is_told_and_remembered(
+        self, table: Table, locks: Locks, steps: Steps, outcome: Any
+    ) -> None:
+        # GIVEN code in $LATEST that the driver could not take out again
+        start(locks, "a")
+        latest = {"function": "checkout", "before": "b", "codeSha256": "bad", "kept": "it is too large"}
+        steps.keep_state("a", {"stable": "6", "latest": latest})
+        settle(locks, "a", outcome)
+        sentence = "$LATEST of checkout still holds the rejected code with the CodeSha256 bad, because it is too large"
+        record = stored_rollout(table, "a")
+        assert record is not None
+        assert record["reason"] == f"done; {sentence}"
+        (ended,) = [item["detail"] for item in history(table, "a") if item["sk"] == "EVENT#ended"]
+        assert ended["reason"] == f"done; {sentence}"
+        assert table.rejected_code("checkout") == RejectedCode("bad", "a")
+        # WHEN another rollout leaves other code there, THEN that is remembered
+        start(locks, "b")
+        steps.keep_state("b", {"stable": "6", "latest": latest | {"codeSha256": "worse"}})
+        settle(locks, "b", outcome)
+        assert table.rejected_code("checkout") == RejectedCode("worse", "b")
+
+    @pytest.mark.parametrize(
+        ("outcome", "latest"),
+        [
+            ("succeeded", {"codeSha256": "good"}),
+            # Lambda has not accepted the code.
+            ("refused", {}),
+        ],
+    )
+    def test_code_that_is_promoted_or_was_never_there_is_not_rejected(
+        self, table: Table, locks: Locks, steps: Steps, outcome: Any, latest: dict[str, str]
+    ) -> None:
+        start(locks, "a")
+        steps.keep_state("a", {"stable": "6", "latest": {"function": "checkout", "before": "b"} | latest})
+        settle(locks, "a", outcome)
+        record = stored_rollout(table, "a")
+        assert record is not None
+        assert record["reason"] == "done"
+        assert table.rejected_code("checkout") is None
+
+    @pytest.mark.parametrize("outcome", ["succeeded", "rolled-back"])
+    def test_code_that_an_undo_took_back_is_rejected(
+        self, table: Table, locks: Locks, steps: Steps, outcome: Any
+    ) -> None:
+        start(locks, "a")
+        steps.keep_state("a", {"latest": {"function": "checkout", "before": "b", "codeSha256": "undone"}})
+        settle(locks, "a")
+        start(locks, "undo", undoOf="a")
+        settle(locks, "undo", outcome)
+        rejected = RejectedCode("undone", "undo") if outcome == "succeeded" else None
+        assert table.rejected_code("checkout") == rejected
+
+    def test_code_that_was_not_given_back_in_time_is_told_too(self, table: Table, locks: Locks, steps: Steps) -> None:
+        start(locks, "a")
+        steps.keep_state("a", {"latest": {"function": "checkout", "before": "b", "codeSha256": "bad"}})
+        settle(locks, "a", "stopped")
+        record = stored_rollout(table, "a")
+        assert record is not None
+        assert "the rollout ended before the stable version's code was given back" in record["reason"]
 
     @pytest.mark.parametrize("outcome", ["succeeded", "rolled-back", "refused", "stopped"])
     def test_an_undo_is_named_in_the_record_of_what_it_took_back(

@@ -239,6 +239,8 @@ def test_the_requests_in_events_are_valid(file: Path) -> None:
     [
         {"version": "7"},
         {"publish": {}},
+        {"publish": {"confirm": "WsdSTC1Q5/0K2sOQF+IejUHwXNScBBDLH21fWlANye4="}},
+        {"publish": {"confirm": "5ac7524c" * 8}},
         {"code": {"s3Bucket": "releases", "s3Key": "checkout.zip"}},
         {"code": {"s3Bucket": "releases", "s3Key": "checkout.zip", "s3ObjectVersion": "3"}},
         {"code": {"imageUri": "123456789012.dkr.ecr.eu-central-1.amazonaws.com/checkout:42"}},
@@ -313,6 +315,11 @@ REFUSALS: list[tuple[str, Any, str]] = [
     ("candidate.publish", {}, "candidate.publish: is not a known field"),
     ("candidate", {"code": {"s3Bucket": "releases"}}, "candidate.code.s3Key: is missing; add it"),
     ("candidate", {"code": {"imageUri": "x", "s3Key": "y"}}, "candidate.code.s3Key: is not a known field"),
+    (
+        "candidate",
+        {"publish": {"confirm": "abc"}},
+        "candidate.publish.confirm: must be the CodeSha256 of $LATEST as Lambda shows it, in base64 (44 characters)",
+    ),
     ("candidate", {"publish": {"now": True}}, "candidate.publish.now: is not a known field; remove it"),
     ("strategy", "Canary", "strategy: not a preset; use a name like Canary10Percent5Minutes"),
     ("strategy", {}, "strategy: give the name of a preset"),
@@ -696,6 +703,7 @@ requests = st.fixed_dictionaries(
         "candidate": st.one_of(
             st.integers(1).map(lambda n: {"version": str(n)}),
             st.just({"publish": {}}),
+            st.just({"publish": {"confirm": "WsdSTC1Q5/0K2sOQF+IejUHwXNScBBDLH21fWlANye4="}}),
             st.just({"code": {"s3Bucket": "releases", "s3Key": "k"}}),
             st.just({"code": {"imageUri": "repository:tag"}}),
         ),

@@ -15,13 +15,14 @@ from headgate.spec.position import PROMOTED, Weight
 from headgate.targets.lambda_alias import AliasState, LambdaAliasDriver
 from headgate.targets.progress import Pending
 from headgate.targets.scaling_targets import ScalingTargets
-from tests.builders import TARGET, done, pending, plan_of
+from tests.builders import TARGET, done, finished, pending, plan_of
 from tests.fakes.scaling import FakeScaling
 from tests.fakes.services import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headgate.rollouts.record import RejectedCode
     from headgate.spec.position import Position
     from tests.fakes.services import FakeLambda
 
@@ -39,9 +40,15 @@ def driving(lambda_client: Any, scaling: FakeScaling) -> Callable[..., LambdaAli
     """Makes a driver of a plan that differs from the usual one in these fields."""
 
     def make(
-        still_ours: Callable[[], None] = lambda: None, aim: Position | None = None, **fields: Any
+        still_ours: Callable[[], None] = lambda: None,
+        aim: Position | None = None,
+        rejected: RejectedCode | None = None,
+        **fields: Any,
     ) -> LambdaAliasDriver:
-        return LambdaAliasDriver(lambda_client, ScalingTargets(scaling), plan_of(**fields), still_ours, aim)
+        plan = plan_of(**fields)
+        return LambdaAliasDriver(
+            lambda_client, ScalingTargets(scaling), plan, still_ours, aim, rejected={"checkout": rejected}.get
+        )
 
     return make
 
@@ -87,7 +94,7 @@ class TestPreparing:
     def test_it_puts_new_code_in_place_and_publishes_it(
         self, checkout: FakeLambda, driving: Any, code: dict[str, str], sent: str
     ) -> None:
-        assert done(driving(candidate={"code": code}).prepare()).candidate == "8"
+        assert finished(driving(candidate={"code": code}).prepare).candidate == "8"
         assert checkout.code == sent
 
     @pytest.mark.usefixtures("checkout")
@@ -246,11 +253,13 @@ class TestPreparing:
     def test_code_that_headgate_may_not_put_in_place_is_refused_with_the_fix(
         self, checkout: FakeLambda, driving: Any
     ) -> None:
+        driver = driving(candidate={"code": {"s3Bucket": "code", "s3Key": "checkout.zip"}})
+        intended = pending(driver.prepare()).state
         checkout.refuse_next = Refusal("AccessDeniedException", "Your access has been denied by S3")
         with pytest.raises(
             RequestRefused, match=r"^candidate: .* denied by S3; the stack's parameters CodeObjects and Code"
         ):
-            driving(candidate={"code": {"s3Bucket": "code", "s3Key": "checkout.zip"}}).prepare()
+            driver.prepare(intended)
 
     def test_a_version_that_it_published_is_used_again_when_it_had_to_wait(
         self, checkout: FakeLambda, driving: Any

@@ -89,12 +89,12 @@ class BakeEvidence(Wire):
 
 
 class RolloutRefused(PublishedEvent):
-    """The request cannot be carried out. Nothing was changed."""
+    """The request cannot be carried out. No traffic moved."""
 
     target: str | None = None
     """Missing if the target in the request is not valid."""
     reason: str
-    """Field, value and fix."""
+    """Field, value and fix. A second sentence follows if rejected code is still in ``$LATEST``."""
     stable: str | None = None
     """The revision that serves. Missing if the target was not read."""
     candidate: str | None = None
@@ -196,7 +196,8 @@ class RolloutEnded(PublishedEvent):
     target: str
     """Key of the target."""
     reason: str
-    """Why it ended this way, in one sentence. Empty if nothing was judged."""
+    """Why it ended this way, in one sentence. Empty if nothing was judged. A second one follows if rejected code is
+    still in ``$LATEST``."""
     stable: str | None = None
     """The revision that served when the rollout began."""
     candidate: str | None = None

@@ -20,10 +20,15 @@ UNITS_SK = "UNITS"
 TELEMETRY_SK = "TELEMETRY"
 """Sort key of the note on a target that it sends telemetry."""
 
+REJECTED_SK = "REJECTED"
+"""Sort key of the note on a function that its $LATEST holds code that a rollout rejected."""
+
 WAIT_PREFIX = "WAIT#"
 """Prefix of the sort keys of the places in a target's line."""
 
 _ROLLOUT, _TARGET, _ALARM, _SHARD, _PAUSE = "ROLLOUT#", "TARGET#", "ALARM#", "SHARD#", "PAUSE#"
+
+_FUNCTION = "FUNCTION#"
 
 _SIGNAL = "SIGNAL#"
 
@@ -46,6 +51,11 @@ def target_pk(target_key: str) -> str:
 def target_key_in(key: str) -> str:
     """Return the target's key in a key from ``target_pk``."""
     return key.removeprefix(_TARGET)
+
+
+def function_pk(function: str) -> str:
+    """Partition key of the note on a function, whose $LATEST all its aliases and consumers share."""
+    return f"{_FUNCTION}{function}"
 
 
 def alarm_pk(alarm: str) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headgate.analysis.cloudwatch_counts import CloudWatchCounts
     from headgate.analysis.latency_baseline import LatencyBaseline
     from headgate.aws.place import Place
+    from headgate.planning.code_check import CodeCheck
     from headgate.planning.hook_checks import HookChecks
     from headgate.planning.protection import Protection
     from headgate.planning.stack_owner import StackOwners
@@ -42,6 +43,8 @@ class RolloutPlanner:
         True if the telemetry stream is deployed.
     hook_checks, consumers, stacks
         Lookups of hooks, of the consumer behind a mapping, and of the stack that owns an alias.
+    code
+        Checks the code in $LATEST.
     protection
         Chooses the guards.
     alarms, latency, counts
@@ -57,6 +60,7 @@ class RolloutPlanner:
         hook_checks: HookChecks,
         consumers: ConsumerLookup,
         stacks: StackOwners,
+        code: CodeCheck,
         protection: Protection,
         alarms: AlarmStates,
         latency: LatencyBaseline,
@@ -68,6 +72,7 @@ class RolloutPlanner:
         self.hook_checks = hook_checks
         self.consumers = consumers
         self.stacks = stacks
+        self.code = code
         self.protection = protection
         self.alarms = alarms
         self.latency = latency
@@ -87,8 +92,10 @@ class RolloutPlanner:
         if firing and request.asked_guards.strict_alarms:
             raise RequestRefused(f"guards.alarms: {', '.join(firing)} already fires, and strictAlarms is true")
         target, alias = self._resolve(request)
+        about_code = self.code.warnings_about(request.candidate, alias)
         is_ramp = isinstance(target, EventSourceTarget) and target.mode == "ramp"
         guards, warnings = self.protection.choose(request, alias, is_ramp=is_ramp)
+        warnings = [*warnings, *about_code]
         if firing:
             warnings = [*warnings, _warning_about(firing)]
         for warning in warnings:

@@ -34,7 +34,7 @@ OVERDUE_SECONDS = 60
 
 PUBLISHES_LATEST = (
     "candidate: $LATEST is published when the turn comes, with the code and configuration that it has then; "
-    "to roll out what it has now, publish a version and give its number"
+    "to roll out what it has now, publish a version and give its number, or give its CodeSha256 as publish.confirm"
 )
 
 

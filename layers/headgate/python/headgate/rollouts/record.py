@@ -146,6 +146,13 @@ def _attribute(name: str) -> str:
 _ATTRIBUTES = {name: _attribute(name) for name in RolloutRecord._fields if name != "id"}
 
 
+class RejectedCode(NamedTuple):
+    """Code that a rollout put into $LATEST of a function, and that stayed there although it was not promoted."""
+
+    code_sha256: str
+    rollout_id: str
+
+
 class TargetLock(NamedTuple):
     """The lock of a target. It is free if the target was never rolled out."""
 

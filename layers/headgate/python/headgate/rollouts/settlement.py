@@ -9,7 +9,7 @@ from headgate.aws.arns import execution_name
 from headgate.aws.dynamodb import WriteConflict
 from headgate.errors import LockLost
 from headgate.rollouts.line import Line
-from headgate.rollouts.record import ANNOUNCED_AS
+from headgate.rollouts.record import ANNOUNCED_AS, RejectedCode
 from headgate.rollouts.signal_inbox import unheard_objection
 from headgate.rollouts.table import now_iso, retry_lost_writes
 
@@ -179,6 +179,10 @@ class Settler:
     def _end(self, record: RolloutRecord, outcome: TerminalStatus, fields: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the writes that close a rollout's record and announce its end."""
         undo_of = record.undo_of
+        # The record has the driver's latest state. The machine does not have that of a call that failed.
+        left = None if outcome == "succeeded" else code_left_in_latest(record.state)
+        if left:
+            fields = {**fields, "reason": "; ".join(filter(None, (fields.get("reason"), left.sentence)))}
         announced_as = "Rollout Undone" if undo_of and outcome == "succeeded" else ANNOUNCED_AS[outcome]
         detail = {"target": record.target_key, **({"undoOf": undo_of} if undo_of else {}), **fields}
         guarded = (keys.alarm_pk(alarm) for alarm in set(record.plan.get("guards", {}).get("alarms", [])))
@@ -204,14 +208,23 @@ class Settler:
             self._table.put_event(record.id, announced_as, "ended", detail),
             *(self._table.drop(alarm, keys.rollout_pk(record.id)) for alarm in guarded),
             *through,
+            *(
+                [self._table.put_rejected_code(left.function, RejectedCode(left.code_sha256, record.id))]
+                if left
+                else ()
+            ),
             *(self._mark_undone(record) if outcome == "succeeded" else ()),
         ]
 
     def _mark_undone(self, undo: RolloutRecord) -> Iterator[dict[str, Any]]:
-        """Yield the write that names an undo in the record of the rollout that it took back."""
-        # The record may have expired meanwhile.
-        if undo.undo_of and self._table.rollout(undo.undo_of):
-            yield self._table.update_rollout(undo.undo_of, {"undoneBy": undo.id})
+        """Yield the writes that name an undo in the record of the rollout that it took back, and reject its code."""
+        undone = self._table.rollout(undo.undo_of) if undo.undo_of else None
+        if undone is None:  # The record may have expired meanwhile.
+            return
+        yield self._table.update_rollout(undone.id, {"undoneBy": undo.id})
+        # If $LATEST still holds that code, a plain publish would roll out again what was just undone.
+        if left := code_left_in_latest(undone.state):
+            yield self._table.put_rejected_code(left.function, RejectedCode(left.code_sha256, undo.id))
 
     def _hand_over(self, lock: TargetLock, place: dict[str, Any], following: RolloutRecord) -> list[dict[str, Any]]:
         """Return the writes that pass a lock to a request in line.
@@ -250,6 +263,31 @@ class Settler:
             record = self._table.rollout(place["rolloutId"])
             if record and record.status == "waiting":
                 yield place, record
+
+
+class CodeLeft(NamedTuple):
+    """Rejected code that is still in $LATEST of a function at the end of a rollout."""
+
+    function: str
+    code_sha256: str
+    why: str
+
+    @property
+    def sentence(self) -> str:
+        """What the record and the last event say about it."""
+        return (
+            f"$LATEST of {self.function} still holds the rejected code with the CodeSha256 {self.code_sha256}, "
+            f"because {self.why}"
+        )
+
+
+def code_left_in_latest(state: StateOnRecord | None) -> CodeLeft | None:
+    """Return the code that a rollout put into $LATEST and that is still there."""
+    latest = (state or {}).get("latest") or {}
+    if "codeSha256" not in latest:
+        return None
+    why = latest.get("kept", "the rollout ended before the stable version's code was given back")
+    return CodeLeft(latest["function"], latest["codeSha256"], why)
 
 
 def ending_fields(outcome: TerminalStatus, reason: str, state: StateOnRecord) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from headgate.aws.dynamodb import (
 )
 from headgate.aws.errors import cancellation_reasons
 from headgate.errors import Contended, LockLost
-from headgate.rollouts.record import ANNOUNCED_AS, RolloutRecord, TargetLock
+from headgate.rollouts.record import ANNOUNCED_AS, RejectedCode, RolloutRecord, TargetLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -185,6 +185,20 @@ class Table:
                 "ExpressionAttributeValues": to_item({":version": version}),
             }
         }
+
+    def rejected_code(self, function: str) -> RejectedCode | None:
+        """Return the code that the last rollout to leave rejected code in $LATEST of a function has left there."""
+        item = self.get(keys.function_pk(function), keys.REJECTED_SK)
+        return RejectedCode(item["codeSha256"], item["rolloutId"]) if item else None
+
+    def put_rejected_code(self, function: str, rejected: RejectedCode) -> dict[str, Any]:
+        """Write which rejected code $LATEST of a function holds. It replaces an earlier note.
+
+        It does not expire: $LATEST may hold the code for years.
+        """
+        key = {"pk": keys.function_pk(function), "sk": keys.REJECTED_SK}
+        fields = {"codeSha256": rejected.code_sha256, "rolloutId": rejected.rollout_id, "at": now_iso()}
+        return {"Put": {"TableName": self._name, "Item": to_item({**key, **fields})}}
 
     def check_lock(self, fence: Fence) -> dict[str, Any]:
         """Return the condition that the rollout still owns the target's lock."""

@@ -24,14 +24,31 @@ class PublishedVersion(Wire):
     """Number of an existing version. To roll out ``$LATEST``, give ``publish`` instead."""
 
 
-class Nothing(Wire):
-    """An object without fields."""
+class Publish(Wire):
+    """How ``$LATEST`` is published."""
+
+    confirm: (
+        Annotated[
+            str,
+            AfterValidator(
+                must_match(
+                    # Lambda shows the digest of an image in hexadecimal digits.
+                    re.compile(r"[A-Za-z0-9+/]{43}=|[0-9a-f]{64}"),
+                    "must be the CodeSha256 of $LATEST as Lambda shows it, in base64 (44 characters), as in aws lambda "
+                    "get-function-configuration --query CodeSha256; for an image, its digest without sha256:",
+                )
+            ),
+        ]
+        | None
+    ) = None
+    """CodeSha256 that ``$LATEST`` must have. If it has another one when the candidate is prepared, the request is
+    refused. Required to publish code that an earlier rollout rejected and that is still in ``$LATEST``."""
 
 
 class PublishLatest(Wire):
     """Publish the code and configuration of $LATEST."""
 
-    publish: Nothing
+    publish: Publish
     """Publish the code and configuration of ``$LATEST``, also if only the configuration changed."""
 
 

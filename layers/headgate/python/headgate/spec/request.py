@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Tag
 
 from headgate.errors import RequestRefused
-from headgate.spec.candidate import Candidate, Nothing, PublishLatest
+from headgate.spec.candidate import Candidate, Publish, PublishLatest
 from headgate.spec.guards import MIN_CLOUDWATCH_MINUTES, Guards
 from headgate.spec.hooks import ONE_DAY, EcsTaskHook, Hooks
 from headgate.spec.strategy import MAX_BAKE_SECONDS, Step, Strategy, steps_of
@@ -82,7 +82,7 @@ class RolloutRequest(Wire):
     target: Target
     """What to roll out on."""
     # Created when needed: a model as a default would build its schema at import.
-    candidate: Candidate = Field(default_factory=lambda: PublishLatest(publish=Nothing()))
+    candidate: Candidate = Field(default_factory=lambda: PublishLatest(publish=Publish()))
     """The revision to roll out."""
     strategy: Strategy = DEFAULT_STRATEGY
     """How traffic moves: the name of a preset, or an object."""
@@ -108,8 +108,8 @@ class RolloutRequest(Wire):
 
     @property
     def publishes_latest(self) -> bool:
-        """True if the candidate is what ``$LATEST`` holds when the rollout begins."""
-        return isinstance(self.candidate, PublishLatest)
+        """True if the candidate is whatever code ``$LATEST`` holds when the rollout begins."""
+        return isinstance(self.candidate, PublishLatest) and self.candidate.publish.confirm is None
 
     @property
     def turn_limit_seconds(self) -> int:

@@ -41,6 +41,21 @@ class Redriven(Wire):
     """The rollout's own queue, if it was kept."""
 
 
+class CodeInLatest(Wire):
+    """Code that a rollout puts into $LATEST, until $LATEST has the stable version's code again."""
+
+    function: str
+    """Name of the function."""
+    before: str
+    """CodeSha256 of $LATEST before the rollout."""
+    code_sha256: str | None = None
+    """CodeSha256 of the code; None until Lambda has accepted it."""
+    since: int = 0
+    """Time of the first attempt to give the stable version's code back, in milliseconds since 1970; 0 before it."""
+    kept: str | None = None
+    """Why the code stays in $LATEST; None before it is known that it does."""
+
+
 class TargetState(Wire):
     """The part of a driver's state that the machine, a recovery and the end of a rollout read."""
 
@@ -58,6 +73,8 @@ class TargetState(Wire):
     """True if a person must check a rollout that could not release or restore it."""
     redriven: Redriven | None = None
     """Result of the redrive after the rollout, for targets that have one."""
+    latest: CodeInLatest | None = None
+    """The code that the rollout put into $LATEST, if it did. Without a promotion it is rejected code."""
 
 
 class StateOnRecord(TypedDict, total=False):
@@ -73,3 +90,4 @@ class StateOnRecord(TypedDict, total=False):
     toRelease: bool
     mustRelease: bool
     redriven: dict[str, Any]
+    latest: dict[str, Any]

@@ -14,9 +14,10 @@ from botocore.exceptions import ClientError
 from headgate.aws.errors import is_denied, message_of
 from headgate.aws.observability import logger
 from headgate.errors import CandidateGone, RequestRefused, TargetChanged
-from headgate.spec.candidate import ImageCode, NewCode, PublishedVersion
+from headgate.spec.candidate import ImageCode, NewCode, PublishedVersion, PublishLatest
 from headgate.spec.position import PROMOTED, Promoted, Weight
-from headgate.spec.target_state import TargetState
+from headgate.spec.target_state import CodeInLatest, TargetState
+from headgate.targets.latest_code import GIVE_BACK_SECONDS, Impossible, LatestCode, NotYet, refuse_rejected_code
 from headgate.targets.progress import Done, Pending
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
         GetProvisionedConcurrencyConfigResponseTypeDef,
     )
 
+    from headgate.rollouts.record import RejectedCode
+    from headgate.spec.candidate import Publish, ZipCode
     from headgate.spec.plan import Plan
     from headgate.spec.position import Position
     from headgate.targets.progress import TargetProgress
@@ -39,7 +42,6 @@ class AliasState(TargetState):
     """State of the alias between calls of the driver."""
 
     stable: str
-    candidate: str
     revision_id: str
     """The alias's RevisionId after the last write of this rollout, or at the first read."""
     provisioned: int = 0
@@ -51,6 +53,13 @@ class AliasState(TargetState):
     warnings: list[str] | None = None
     """What may change the provisioned concurrency of a version after the rollout, each with the fix. None if no version
     was seen to have any."""
+
+    @property
+    def known_candidate(self) -> str:
+        """The candidate's version, which must be published."""
+        if self.candidate is None:
+            raise RequestRefused("candidate: it was not published yet")
+        return self.candidate
 
     @property
     def to_restore(self) -> int:
@@ -84,6 +93,8 @@ class LambdaAliasDriver:
         Raises LockLost unless the rollout still owns the target's lock. Called before each change.
     aim
         The position that the last forward step requested, even if its response was lost.
+    rejected
+        Returns the code that an earlier rollout left in $LATEST of the function with this name, if one did.
     """
 
     def __init__(
@@ -93,6 +104,8 @@ class LambdaAliasDriver:
         plan: Plan,
         still_ours: Callable[[], None],
         aim: Position | None = None,
+        *,
+        rejected: Callable[[str], RejectedCode | None],
     ) -> None:
         self._client = client
         self._scaling = scaling
@@ -100,6 +113,8 @@ class LambdaAliasDriver:
         self._still_ours = still_ours
         self._aim = aim
         self._target = plan.alias
+        self._latest = LatestCode(client, self._target.function)
+        self._rejected = rejected
         self._alias = {"FunctionName": self._target.function, "Name": self._target.alias}
 
     def describe(self) -> dict[str, Any]:
@@ -138,7 +153,10 @@ class LambdaAliasDriver:
                 f"{self._target.alias}, then put-provisioned-concurrency-config --qualifier {stable.version}"
             )
         self._still_ours()
-        candidate = self.configuration(known.candidate, "candidate") if known else self._candidate()
+        state = AliasState(stable=stable.version, revision_id=alias["RevisionId"])
+        if known:
+            state = known.model_copy(update={"stable": state.stable, "revision_id": state.revision_id})
+        candidate = self._candidate(state)
         if isinstance(candidate, Pending):
             return candidate
         if candidate["Version"] == stable.version:
@@ -151,13 +169,7 @@ class LambdaAliasDriver:
                 )
             )
         self._check_compatible(self.configuration(stable.version, "target.alias"), candidate)
-        state = AliasState(
-            stable=stable.version,
-            candidate=candidate["Version"],
-            revision_id=alias["RevisionId"],
-        )
-        if known:
-            state = known.model_copy(update={"stable": state.stable, "revision_id": state.revision_id})
+        state = state.model_copy(update={"candidate": candidate["Version"]})
         if waits := _not_active(candidate, state):
             return waits
         try:
@@ -190,7 +202,10 @@ class LambdaAliasDriver:
 
     def rollback(self, state: AliasState) -> TargetProgress[AliasState]:
         """Point the alias at the stable version only."""
-        moved = self._move(state, Weight(0), to_release=False)
+        to_release = state.latest is not None
+        if state.candidate is None:  # Nothing was moved yet.
+            return Done(state.model_copy(update={"to_release": to_release}))
+        moved = self._move(state, Weight(0), to_release=to_release)
         if isinstance(moved, Pending):
             return moved
         if state.provisioned:
@@ -225,8 +240,29 @@ class LambdaAliasDriver:
         return Done(state)
 
     def restore(self, state: AliasState) -> TargetProgress[AliasState]:
-        """Do nothing: the rollback already restored everything."""
-        return Done(state)
+        """Give $LATEST the stable version's code back, if the rollout has put other code there.
+
+        The rest was restored by the rollback. Nothing here changes how the rollout ends: if the code cannot be given
+        back, the state says why, and the end of the rollout records it.
+        """
+        put = state.latest
+        if put is None or put.kept:
+            return Done(state.model_copy(update={"to_release": False}))
+        self._still_ours()
+        since = put.since or int(time.time() * 1000)
+        try:
+            self._latest.give_back(put, state.stable)
+        except Impossible as error:
+            return Done(
+                _left(state, put.model_copy(update={"code_sha256": put.code_sha256 or error.code_sha256}), str(error))
+            )
+        except NotYet as waits:
+            if time.time() < since / 1000 + GIVE_BACK_SECONDS:
+                begun = put.model_copy(update={"since": since})
+                return Pending(state.model_copy(update={"latest": begun}), f"{self._target.function}: {waits}")
+            if waits.rejected:
+                return Done(_left(state, put, f"this could not be done in {GIVE_BACK_SECONDS} s: {waits}"))
+        return Done(state.model_copy(update={"latest": None, "to_release": False}))
 
     def require_candidate(self, version: str) -> None:
         """Raise CandidateGone if the candidate, which was prepared, no longer exists."""
@@ -248,14 +284,14 @@ class LambdaAliasDriver:
     def _take_back(self, state: AliasState) -> None:
         """Let the candidate have what it had before the rollout, unless somebody else has removed it."""
         if not state.candidate_provisioned:
-            self._release(state.candidate)
+            self._release(state.known_candidate)
             return
-        held = _requested(self._provisioned_concurrency(state.candidate))
+        held = _requested(self._provisioned_concurrency(state.known_candidate))
         if held in (0, state.candidate_provisioned):
             return
-        if error := self._provision(state.candidate, state.candidate_provisioned):
+        if error := self._provision(state.known_candidate, state.candidate_provisioned):
             logger.warning(
-                "the provisioned concurrency could not be restored", version=state.candidate, reason=str(error)
+                "the provisioned concurrency could not be restored", version=state.known_candidate, reason=str(error)
             )
 
     def _provision(self, version: str, executions: int) -> ClientError | None:
@@ -299,8 +335,8 @@ class LambdaAliasDriver:
         if not wanted:
             return Done(state)
         state = state.model_copy(update={"stable_provisioned": wanted})
-        given = self._provisioned_concurrency(state.candidate)
-        where = f"candidate: provisioned concurrency of version {state.candidate}"
+        given = self._provisioned_concurrency(state.known_candidate)
+        where = f"candidate: provisioned concurrency of version {state.known_candidate}"
         if _requested(given) < wanted:
             return self._raise_provisioned_concurrency(state, _requested(given), wanted, where)
         if given and given["Status"] == "IN_PROGRESS":
@@ -310,7 +346,7 @@ class LambdaAliasDriver:
         # A rollback removes only what this rollout added, not what the candidate had before.
         if state.warnings is not None:
             return Done(state)
-        warnings = self._scaling.warnings_about(self._target, state.stable, state.candidate)
+        warnings = self._scaling.warnings_about(self._target, state.stable, state.known_candidate)
         return Done(state.model_copy(update={"warnings": warnings}))
 
     def _raise_provisioned_concurrency(
@@ -322,8 +358,8 @@ class LambdaAliasDriver:
             intent = {"provisioned": wanted, "candidate_provisioned": before}
             return Pending(state.model_copy(update=intent), f"{where} will be set to {wanted}")
         self._require_own_position(state)
-        self.require_candidate(state.candidate)
-        if error := self._provision(state.candidate, wanted):
+        self.require_candidate(state.known_candidate)
+        if error := self._provision(state.known_candidate, wanted):
             raise RequestRefused(f"{where} cannot be {wanted} like that of version {state.stable}: {error}")
         return Pending(state, f"{where} was requested: {wanted}")
 
@@ -396,8 +432,8 @@ class LambdaAliasDriver:
         needed = {intended.version, *intended.weights}
         if state.stable in needed and self._configuration_of(state.stable) is None:
             raise self._changed(found, lost=state.stable)
-        if state.candidate in needed:
-            self.require_candidate(state.candidate)
+        if state.known_candidate in needed:
+            self.require_candidate(state.known_candidate)
 
     def _find(self) -> Routing:
         """Return the current routing of the alias."""
@@ -449,29 +485,67 @@ class LambdaAliasDriver:
                 f"TargetFunctions: {message_of(error)}"
             ) from None
 
-    def _candidate(self) -> FunctionConfigurationResponseTypeDef | Pending[AliasState]:
+    def _candidate(self, state: AliasState) -> FunctionConfigurationResponseTypeDef | Pending[AliasState]:
         """Return the configuration of the candidate version. Publish it first if the plan requires it.
 
         Lambda returns the last version if neither code nor configuration has changed, so a lost response is harmless.
         """
-        function = self._target.function
+        if state.candidate is not None:
+            return self.configuration(state.candidate, "candidate")
         match self._plan.candidate:
             case PublishedVersion(version=version):
                 return self.configuration(version, "candidate.version")
             case NewCode(code=code):
-                source = (
-                    {"ImageUri": code.image_uri}
-                    if isinstance(code, ImageCode)
-                    else {
-                        "S3Bucket": code.s3_bucket,
-                        "S3Key": code.s3_key,
-                        **({"S3ObjectVersion": code.s3_object_version} if code.s3_object_version else {}),
-                    }
-                )
-                return self._publishing(
-                    lambda: self._client.update_function_code(FunctionName=function, Publish=True, **source)  # type: ignore[arg-type]
-                )
-        return self._publishing(lambda: self._client.publish_version(FunctionName=function))
+                return self._publish_code(code, state)
+            case PublishLatest(publish=publish):
+                return self._publish_latest(publish, state)
+
+    def _publish_code(self, code: ZipCode | ImageCode, state: AliasState) -> Pending[AliasState]:
+        """Put new code into $LATEST and publish it, after recording which code $LATEST had before."""
+        latest = self._latest_configuration()
+        found = latest["CodeSha256"]
+        if state.latest is None:
+            # Record the intent before the change, so that the end of the rollout knows what to undo.
+            put = CodeInLatest(function=self._target.name, before=found)
+            intent = state.model_copy(update={"latest": put, "to_release": True})
+            return Pending(intent, "candidate: its code will be put into $LATEST")
+        source = {"RevisionId": latest["RevisionId"], **_source_of(code)}
+        published = self._publishing(
+            lambda: self._client.update_function_code(FunctionName=self._target.function, Publish=True, **source)  # type: ignore[arg-type]
+        )
+        if isinstance(published, Pending):
+            return published
+        put = state.latest.model_copy(update={"code_sha256": published["CodeSha256"]})
+        if found not in (put.before, put.code_sha256):
+            # Somebody else has changed it since the intent was recorded.
+            put = put.model_copy(update={"before": found})
+        # Recorded before any check of the version: if one refuses it, its code is still in $LATEST.
+        changes = {"candidate": published["Version"], "latest": put}
+        return Pending(state.model_copy(update=changes), f"candidate: version {published['Version']} was published")
+
+    def _publish_latest(
+        self, publish: Publish, state: AliasState
+    ) -> FunctionConfigurationResponseTypeDef | Pending[AliasState]:
+        """Publish what $LATEST holds, unless an earlier rollout rejected it or the request confirms other code."""
+        function, rejected = self._target.function, self._rejected(self._target.name)
+        if publish.confirm is None and rejected is None:
+            return self._publishing(lambda: self._client.publish_version(FunctionName=function))
+        code = self._latest_configuration()["CodeSha256"]
+        stable = self.configuration(state.stable, "target.alias").get("CodeSha256")
+        refuse_rejected_code(publish, self._target.name, code, stable, rejected)
+        try:
+            return self._publishing(lambda: self._client.publish_version(FunctionName=function, CodeSha256=code))
+        except RequestRefused:
+            # Lambda refuses it too if the code has changed since it was checked: the next call checks it again.
+            if self._latest_configuration()["CodeSha256"] == code:
+                raise
+            return Pending(None, "candidate: the code in $LATEST was changed during this call")
+
+    def _latest_configuration(self) -> FunctionConfigurationResponseTypeDef:
+        try:
+            return self._latest.configuration()
+        except self._client.exceptions.ResourceNotFoundException:
+            raise RequestRefused(f"target.function: {self._target.function} does not exist any more") from None
 
     def _publishing(
         self, publish: Callable[[], FunctionConfigurationResponseTypeDef]
@@ -480,6 +554,8 @@ class LambdaAliasDriver:
             return publish()
         except self._client.exceptions.ResourceConflictException as error:
             return Pending(None, f"candidate: $LATEST is being updated: {error}")
+        except self._client.exceptions.PreconditionFailedException:
+            return Pending(None, "candidate: $LATEST was changed during this call")
         except self._client.exceptions.InvalidParameterValueException as error:
             raise RequestRefused(f"candidate: {error}") from None
         except ClientError as error:
@@ -523,6 +599,20 @@ class LambdaAliasDriver:
                     f"candidate: versions {candidate['Version']} and {stable['Version']} have different {field} "
                     f"({ours or 'none'} and {theirs or 'none'}); Lambda cannot split traffic between them"
                 )
+
+
+def _left(state: AliasState, put: CodeInLatest, why: str) -> AliasState:
+    """Return the state when $LATEST keeps the rejected code."""
+    logger.warning("the rejected code stays in $LATEST", code_sha256=put.code_sha256, reason=why)
+    return state.model_copy(update={"latest": put.model_copy(update={"kept": why}), "to_release": False})
+
+
+def _source_of(code: ZipCode | ImageCode) -> dict[str, str]:
+    """Return the parameters of UpdateFunctionCode for new code."""
+    if isinstance(code, ImageCode):
+        return {"ImageUri": code.image_uri}
+    version = {"S3ObjectVersion": code.s3_object_version} if code.s3_object_version else {}
+    return {"S3Bucket": code.s3_bucket, "S3Key": code.s3_key, **version}
 
 
 def _not_active(candidate: FunctionConfigurationResponseTypeDef, known: AliasState) -> Pending[AliasState] | None:
@@ -573,9 +663,9 @@ def _routing_at(position: Position, state: AliasState) -> Routing:
     """Return the routing of an alias at a position."""
     match position:
         case Weight(percent):
-            return Routing(state.stable, {state.candidate: round(percent / 100, 9)} if percent else {})
+            return Routing(state.stable, {state.known_candidate: round(percent / 100, 9)} if percent else {})
         case Promoted():
-            return Routing(state.candidate, {})
+            return Routing(state.known_candidate, {})
 
 
 def _rounded(weights: dict[str, float]) -> dict[str, float]:

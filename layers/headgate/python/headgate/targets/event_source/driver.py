@@ -63,7 +63,9 @@ class EventSourceDriver:
         self._plan = plan
         self._still_ours = still_ours
         self._aim = aim
-        self._alias = LambdaAliasDriver(services.functions, services.scaling, plan, still_ours, aim)
+        self._alias = LambdaAliasDriver(
+            services.functions, services.scaling, plan, still_ours, aim, rejected=services.rejected
+        )
         self._mapping = ConsumerMapping(services.functions, plan, self._alias, still_ours)
 
     def describe(self) -> dict[str, Any]:
@@ -99,7 +101,8 @@ class EventSourceDriver:
             return waits
         blocks = state.mode == "ramp" and not state.of_queue and state.original.gives_up and state.holding is None
         state = state.model_copy(update={"blocks": blocks})
-        return Done(state.model_copy(update={"to_release": state.holds, "must_release": state.holds}))
+        to_release = state.holds or state.latest is not None
+        return Done(state.model_copy(update={"to_release": to_release, "must_release": state.holds}))
 
     def shift(self, state: SourceState, weight: float) -> TargetProgress[SourceState]:
         """Give the candidate ``weight`` percent of the batches (split) or of the throughput (ramp)."""
@@ -126,12 +129,12 @@ class EventSourceDriver:
             if isinstance(ready, Pending):
                 return _waits_for_alias(state, ready)
             state = state.with_alias(ready.state)
-        wanted = MappingPosition(state.function, state.known_alias.candidate, state.at_rest)
+        wanted = MappingPosition(state.function, state.known_alias.known_candidate, state.at_rest)
         return self._place(state, wanted, PROMOTED, self._alias.promote)
 
     def rollback(self, state: SourceState) -> TargetProgress[SourceState]:
         """Let the stable version process everything, as before the rollout."""
-        if state.alias is None:
+        if state.alias is None or state.alias.candidate is None:
             return Done(state)  # Nothing was moved yet.
         if state.mode == "split":
             moved = self._moved(state, self._alias.rollback, Weight(0))
@@ -150,8 +153,27 @@ class EventSourceDriver:
         return self._redelivery(promoted=True).carry_out(state)
 
     def restore(self, state: SourceState) -> TargetProgress[SourceState]:
-        """Deliver what failed during the rollout to the stable version, after a rollback."""
-        return self._redelivery(promoted=False).carry_out(state)
+        """Deliver what failed during the rollout to the stable version after a rollback, then restore $LATEST."""
+        try:
+            delivered = self._redelivery(promoted=False).carry_out(state)
+        except TargetChanged:
+            if waits := self._restore_code(state):
+                return waits
+            raise
+        if isinstance(delivered, Pending):
+            return delivered
+        return self._restore_code(delivered.state) or delivered
+
+    def _restore_code(self, state: SourceState) -> Pending[SourceState] | None:
+        """Give $LATEST the stable version's code back. Return None when that is over and recorded."""
+        if state.latest is None or state.latest.kept:
+            return None
+        # A recovery reads from the state that something is left to do.
+        state = state.model_copy(update={"to_release": True})
+        restored = self._alias.restore(state.known_alias)
+        if isinstance(restored, Pending):
+            return _waits_for_alias(state, restored)
+        return Pending(state.with_alias(restored.state), f"{state.function}: the code in $LATEST was checked")
 
     def _redelivery(self, *, promoted: bool) -> Redelivery:
         return Redelivery(self._services, self._mapping, self._still_ours, promoted=promoted)
@@ -184,10 +206,12 @@ class EventSourceDriver:
         state = state.with_alias(alias)
         timeouts = {
             alias.stable: int(self._alias.configuration(alias.stable, "target.mapping")["Timeout"]),
-            alias.candidate: int(self._alias.configuration(alias.candidate, "candidate")["Timeout"]),
+            alias.known_candidate: int(self._alias.configuration(alias.known_candidate, "candidate")["Timeout"]),
         }
         visibility = self._visibility(state)
-        if state.of_queue and (faults := visibility_faults(visibility, timeouts[alias.candidate], alias.candidate)):
+        if state.of_queue and (
+            faults := visibility_faults(visibility, timeouts[alias.known_candidate], alias.known_candidate)
+        ):
             raise RequestRefused("; ".join(faults))
         longest = max(timeouts.values())
         count, url = self._services.queues.count, self._services.queues.url
@@ -300,7 +324,7 @@ class EventSourceDriver:
             )
 
     def _role(self, state: SourceState) -> str:
-        return str(self._alias.configuration(state.known_alias.candidate, "candidate")["Role"])
+        return str(self._alias.configuration(state.known_alias.known_candidate, "candidate")["Role"])
 
     def _require_the_alias(self, state: SourceState) -> Pending[SourceState] | None:
         """Require that the mapping invokes the alias. If it does not, roll back the alias.
@@ -443,7 +467,7 @@ class EventSourceDriver:
         In a ramp it points at one version only: the stable one until the promotion.
         """
         alias = state.known_alias
-        own = {alias.stable} | ({alias.candidate} if PROMOTED in (alias.position, self._aim) else set())
+        own = {alias.stable} | ({alias.known_candidate} if PROMOTED in (alias.position, self._aim) else set())
         version, weights = self._mapping.routing()
         if weights:
             return f"points at an alias with version {version} and weights for version {', '.join(weights)}"

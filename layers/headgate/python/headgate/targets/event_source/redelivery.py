@@ -192,7 +192,7 @@ class Redelivery:
     ) -> TargetProgress[SourceState]:
         """Give the failed batches to the version that serves now, and delete the queue when it is empty."""
         alias = state.known_alias
-        function = state.function_with(alias.candidate if self._promoted else alias.stable)
+        function = state.function_with(alias.known_candidate if self._promoted else alias.stable)
         consumer = RedeliveryResult(function, state.timeout_seconds, state.original.batch_size, mapping)
         done, redriven = self._services.holdings.redeliver(
             holding, consumer, time.monotonic() + REDELIVERY_SLICE_SECONDS, state.redriven or Redriven()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
     from headgate.aws.sqs_queues import Queues
+    from headgate.rollouts.record import RejectedCode
     from headgate.targets.event_source.rollout_dlq import RolloutQueues
     from headgate.targets.scaling_targets import ScalingTargets
 
@@ -74,7 +75,7 @@ class SourceState(TargetState):
 
     def candidate_place(self, weight: float) -> MappingPosition:
         """Return the position while only the candidate reads, with ``weight`` percent of the throughput."""
-        version = self.known_alias.candidate
+        version = self.known_alias.known_candidate
         return MappingPosition(self.function_with(version), version, self.ramp(weight))
 
     def function_with(self, version: str) -> str:
@@ -108,8 +109,10 @@ class SourceState(TargetState):
         return self.original.model_copy(update={"on_failure": self.holding.arn})
 
     def with_alias(self, alias: AliasState) -> SourceState:
-        """Return the state with an alias and both versions."""
-        return self.model_copy(update={"alias": alias, "stable": alias.stable, "candidate": alias.candidate})
+        """Return the state with an alias, both versions, and the code that was put into $LATEST."""
+        of_alias = {"stable": alias.stable, "candidate": alias.candidate, "latest": alias.latest}
+        to_release = self.to_release or alias.latest is not None
+        return self.model_copy(update={"alias": alias, **of_alias, "to_release": to_release})
 
     def let_gone(self) -> SourceState:
         """Return the state after everything is restored."""
@@ -128,6 +131,8 @@ class SourceServices(NamedTuple):
     settle_seconds: int
     """Seconds until new attributes of a queue apply everywhere, 60 according to AWS:
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html."""
+    rejected: Callable[[str], RejectedCode | None]
+    """Returns the code that an earlier rollout left in $LATEST of the function with this name, if one did."""
     stream_names: str = "*"
     """Pattern for the names of the streams, and of the tables with streams, that may be replayed."""
     now: Callable[[], float] = time.time
