@@ -20,6 +20,9 @@ UNITS_SK = "UNITS"
 TELEMETRY_SK = "TELEMETRY"
 """Sort key of the note on a target that it sends telemetry."""
 
+JOB_SK = "JOB"
+"""Sort key of the request of an ECS task or a redrive."""
+
 WAIT_PREFIX = "WAIT#"
 """Prefix of the sort keys of the places in a target's line."""
 
@@ -36,6 +39,11 @@ def rollout_pk(rollout_id: str) -> str:
 def rollout_id_in(key: str) -> str:
     """Return the rollout id in a key from ``rollout_pk``."""
     return key.removeprefix(_ROLLOUT)
+
+
+def job_pk(kind: str, job_id: str) -> str:
+    """Partition key of all items of a job: ``TASK#id`` or ``REDRIVE#id``."""
+    return f"{kind.upper()}#{job_id}"
 
 
 def target_pk(target_key: str) -> str:
