@@ -62,7 +62,7 @@ def test_a_handler_is_short(handler: Path) -> None:
 @pytest.mark.parametrize("handler", HANDLERS, ids=name_of)
 def test_a_handler_leaves_the_table_the_clients_and_the_environment_to_the_composition_root(handler: Path) -> None:
     made = re.findall(
-        r"\b(?:Table|LedgerStore|Locks|Steps|SignalInbox|Signaller|Executions|AlarmStates|StreamReplay)\(",
+        r"\b(?:Table|LedgerStore|JobStore|Locks|Steps|SignalInbox|Signaller|Executions|AlarmStates|StreamReplay)\(",
         handler.read_text(),
     )
     assert made == []

@@ -74,7 +74,7 @@ def read_job(body: Any, message_id: str) -> JobRequest:
     """
     detail_type = body.get("detail-type") if isinstance(body, dict) else None
     if not isinstance(detail_type, str) or detail_type not in KINDS:
-        from headgate.wire import shown_value
+        from headgate.wire import shown_value  # It imports pydantic, which a cold start does not need.
 
         raise RequestRefused(
             f"detail-type: must be {' or '.join(KINDS)}; send the whole event, and other events to the bus "
