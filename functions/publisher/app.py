@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate import bootstrap
 from headgate.aws.observability import logger
-from headgate.rollouts.outbox import Outbox
+from headgate.aws.outbox import Outbox
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

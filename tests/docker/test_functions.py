@@ -251,6 +251,15 @@ def test_task_stopper_finds_nothing_where_nothing_runs(run: Callable[..., Any], 
     assert run("TaskStopper") == {"stopped": []}
 
 
+def test_starter_starts_the_task_that_is_requested(run: Callable[..., Any], rollout: Checkout42) -> None:
+    assert run("Starter") == {"batchItemFailures": []}
+
+    [job] = rollout.table.query("pk = :pk", {":pk": "TASK#migrate-42"})
+    assert "startedAt" in job
+    execution = rollout.machines.describe_execution(executionArn=job["execution"])
+    assert json.loads(execution["input"])["taskDefinition"] == "migrate:3"
+
+
 @pytest.fixture
 def orders(aws: EmbeddedAws) -> tuple[str, str]:
     """The queue that the samples of a redrive are about, empty, and its dead-letter queue with two messages."""

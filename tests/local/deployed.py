@@ -201,6 +201,7 @@ class Headgate:
         self.table = Table(self.dynamodb, outputs["TableName"])
         self.dead_letters = Queue(self.queues, outputs["RequestDeadLettersUrl"])
         self.fifo_dead_letters = Queue(self.queues, outputs["RequestFifoDeadLettersUrl"])
+        self.job_dead_letters = Queue(self.queues, outputs["JobDeadLettersUrl"])
         self.undelivered = Queue(self.queues, outputs["UndeliveredUrl"])
         self._numbers, self._prefix = itertools.count(1), uuid.uuid4().hex[:4]
         self._makers = ThreadPoolExecutor(3)

@@ -80,13 +80,22 @@ class Jobs:
     def ended(self, task_id: str, seconds: float = 60) -> dict[str, Any]:
         """The one ``Task Ended`` event of a request."""
 
-        def heard() -> list[dict[str, Any]]:
-            events = [json.loads(message["Body"]) for message in self.headgate._heard.heard()]
-            return [each for each in events if each["detail"].get("taskId") == task_id]
-
-        [told] = eventually(heard, seconds, lambda: f"no Task Ended event of {task_id}")
+        [told] = eventually(lambda: self.heard(task_id), seconds, lambda: f"no Task Ended event of {task_id}")
         assert told["detail-type"] == "Task Ended"
         return dict(told["detail"])
+
+    def heard(self, task_id: str) -> list[dict[str, Any]]:
+        """What the bus has said of a task so far."""
+        return self._about(task_id, [message["Body"] for message in self.headgate._heard.heard()])
+
+    def notified(self, task_id: str) -> list[dict[str, Any]]:
+        """What the topic has said of a task so far."""
+        bodies = [json.loads(message["Body"])["Message"] for message in self.headgate._notified.heard()]
+        return self._about(task_id, bodies)
+
+    def _about(self, task_id: str, bodies: list[str]) -> list[dict[str, Any]]:
+        events = [json.loads(body) for body in bodies]
+        return [each for each in events if each.get("detail", {}).get("taskId") == task_id]
 
     def ended_alone(self, task_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """The ``Task Ended`` event of a request for a single task, and the last attempt that it tells of."""

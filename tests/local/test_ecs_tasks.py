@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.builders import event
+from tests.local.deployed import eventually
 from tests.local.ecs_jobs import Jobs
 
 if TYPE_CHECKING:
@@ -36,6 +37,36 @@ def test_a_request_on_the_bus_that_cannot_be_carried_out_is_answered_with_why(jo
     assert "overrides.containers.web: " in told["reason"]
     execution = jobs.execution(told)
     assert (execution["status"], execution["error"]) == ("FAILED", "RequestRefused")
+
+
+def test_a_request_runs_once_and_another_with_its_id_is_refused_aloud(
+    headgate: Headgate, jobs: Jobs, task_definition: str
+) -> None:
+    # GIVEN a request that has ended
+    wrong = {"overrides": {"containers": {"web": {"cpu": 64}}}}
+    task_id = jobs.request(task_definition, **wrong)
+    execution = jobs.execution(jobs.ended(task_id))
+    # WHEN the same comes again, and then another one with its id
+    headgate.send("Task Requested", {"id": task_id, **jobs.detail(task_definition, **wrong)})
+    other = headgate.send("Task Requested", {"id": task_id, **jobs.detail(task_definition, timeoutSeconds=60)})
+    # THEN the other one is refused on the bus and the topic, as is what the machine has refused
+    both = [lambda: len(jobs.heard(task_id)) > 1, lambda: len(jobs.notified(task_id)) > 1]
+    for told in both:
+        eventually(told, 30, lambda: f"{jobs.heard(task_id)}, {jobs.notified(task_id)}")
+    for events in (jobs.heard(task_id), jobs.notified(task_id)):
+        assert [each["detail-type"] for each in events] == ["Task Ended", "Task Refused"]
+    refused = jobs.heard(task_id)[-1]["detail"]
+    assert (refused["eventId"], refused["taskDefinition"]) == (other, task_definition)
+    assert execution["executionArn"] in refused["reason"]
+    # AND kept with the reason
+    [letter] = [each for each in headgate.job_dead_letters.heard() if other in each["Body"]]
+    assert letter["MessageAttributes"]["reason"]["StringValue"] == refused["reason"]
+    # AND nothing else has run
+    machine = headgate.outputs["EcsTaskMachineArn"]
+    pages = headgate.states.get_paginator("list_executions").paginate(stateMachineArn=machine)
+    started = [each["executionArn"] for page in pages for each in page["executions"]]
+    ids = [json.loads(headgate.states.describe_execution(executionArn=arn)["input"]).get("id") for arn in started]
+    assert ids.count(task_id) == 1
 
 
 def test_the_planner_reads_the_task_definition(headgate: Headgate, task_definition: str) -> None:

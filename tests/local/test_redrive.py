@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -13,7 +14,7 @@ from tests.builders import event
 from tests.local.deployed import eventually
 
 if TYPE_CHECKING:
-    from tests.local.deployed import Headgate
+    from tests.local.deployed import Headgate, Queue
 
 QUICK = {"percent": 25, "afterSeconds": 1}
 
@@ -243,6 +244,22 @@ def test_a_redrive_one_by_one_that_is_stopped_by_hand_says_what_it_had_moved(hea
     assert (detail["outcome"], detail["way"]) == ("aborted", "receive-and-send")
     assert 30 <= detail["moved"] <= 40
     assert detail["reason"].startswith("the execution was stopped: Mistaken: by the test; a slice was running")
+
+
+def test_a_request_that_is_not_valid_is_refused_aloud(headgate: Headgate) -> None:
+    redrive_id = headgate.new_id()
+    headgate.send("Redrive Requested", {"id": redrive_id, "from": {"queue": "orders-dead"}, "perSecond": 0})
+
+    def told(queue: Queue) -> list[dict[str, Any]]:
+        bodies = [json.loads(message["Body"]) for message in queue.heard()]
+        events = [json.loads(body["Message"]) if "Message" in body else body for body in bodies]
+        return [each for each in events if each.get("detail", {}).get("redriveId") == redrive_id]
+
+    for queue in (headgate._heard, headgate._notified):
+        [refused] = eventually(partial(told, queue), 30, lambda: f"nothing is told of {redrive_id}")
+        assert refused["detail-type"] == "Redrive Refused"
+        assert refused["detail"]["reason"].startswith("perSecond: must be at least 1 (given 0)")
+    assert [each for each in headgate.job_dead_letters.heard() if redrive_id in each["Body"]]
 
 
 def test_a_queue_that_is_not_there_is_refused(headgate: Headgate) -> None:

@@ -39,6 +39,10 @@ READS: dict[str, Callable[[Environment], Any]] = {
     "REGISTER_TASK_DEFINITIONS": lambda environment: environment.may_register_task_definitions,
     "TASK_CLUSTERS": lambda environment: environment.task_clusters,
     "SIGNAL_DEAD_LETTERS": lambda environment: environment.signal_dead_letters,
+    "TASK_MACHINE": lambda environment: environment.job_machine("task"),
+    "REDRIVE_MACHINE": lambda environment: environment.job_machine("redrive"),
+    "JOBS": lambda environment: environment.jobs,
+    "JOB_DEAD_LETTERS": lambda environment: environment.job_dead_letters,
     "REQUESTS": lambda environment: environment.requests(fifo=False),
     "FIFO_REQUESTS": lambda environment: environment.requests(fifo=True),
     "DEAD_LETTERS": lambda environment: environment.dead_letters(fifo=False),
@@ -58,7 +62,7 @@ def test_a_handler_is_short(handler: Path) -> None:
 @pytest.mark.parametrize("handler", HANDLERS, ids=name_of)
 def test_a_handler_leaves_the_table_the_clients_and_the_environment_to_the_composition_root(handler: Path) -> None:
     made = re.findall(
-        r"\b(?:Table|LedgerStore|Locks|Steps|SignalInbox|Signaller|Executions|AlarmStates|StreamReplay)\(",
+        r"\b(?:Table|LedgerStore|JobStore|Locks|Steps|SignalInbox|Signaller|Executions|AlarmStates|StreamReplay)\(",
         handler.read_text(),
     )
     assert made == []

@@ -85,9 +85,11 @@ def test_every_event_that_a_rule_waits_for_has_a_model() -> None:
 
 def test_every_event_that_is_written_has_a_model() -> None:
     package = ROOT / "layers/headgate/python/headgate"
-    sources = [path.read_text("utf-8") for path in sorted((package / "rollouts").glob("*.py"))]
-    written = set(re.findall(r'"((?:Rollout|Step|Verdict|Signal) [A-Z][A-Za-z ]+)"', "".join(sources)))
+    paths = [path for folder in ("rollouts", "jobs") for path in sorted((package / folder).glob("*.py"))]
+    sources = [path.read_text("utf-8") for path in paths]
+    written = set(re.findall(r'"((?:Rollout|Step|Verdict|Signal|Task|Redrive) [A-Z][A-Za-z ]+)"', "".join(sources)))
     assert len(written) > 9
+    assert {"Task Refused", "Redrive Refused"} < written
     assert written <= set(EVENTS)
 
 

@@ -15,18 +15,12 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from cfnlint.decode import cfn_yaml
 
-from headgate.aws.dead_letters import LETTER_BYTES, LETTER_REASON_CHARACTERS
+from headgate.aws.dead_letters import LETTER_BYTES, LETTER_REASON_CHARACTERS, dead_letter
 from headgate.aws.observability import logger
+from headgate.aws.sqs_batches import MAX_DELAY_SECONDS, delay_seconds, in_processing_order
 from headgate.errors import RequestRefused
 from headgate.rollouts.executions import Executions
-from headgate.rollouts.intake import (
-    MAX_DELAY_SECONDS,
-    dead_letter,
-    delay_seconds,
-    in_processing_order,
-    read_body,
-    refused_id,
-)
+from headgate.rollouts.intake import read_body, refused_id
 from headgate.rollouts.locks import Locks
 from headgate.rollouts.settlement import Settler
 from headgate.rollouts.table import Table

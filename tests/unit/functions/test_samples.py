@@ -31,6 +31,7 @@ def test_the_payloads_are_one_story() -> None:
     assert event("planner")["request"] == event("rollout_requested")["detail"]
     for file in ("intake", "intake_fifo", "sqs_batch"):
         assert json.loads(event(file)["Records"][0]["body"]) == event("rollout_requested")
+    assert json.loads(event("starter")["Records"][0]["body"]) == event("task_requested")
     assert event("acquirer")["execution"] == event("settler")["execution"] == execution_of("checkout-42")
     assert event("judge")["state"] == event("baker")["state"]
     assert event("warden")["detail"]["executionArn"] == execution_of("checkout-42")

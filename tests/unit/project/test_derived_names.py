@@ -13,10 +13,10 @@ import pytest
 from cfnlint.decode import cfn_yaml
 from pydantic import TypeAdapter
 
-from headgate.aws.arns import execution_arn, execution_name
+from headgate.aws.arns import execution_arn, execution_name, job_execution_name
 from headgate.aws.sqs_messages import LONGEST_DEDUPLICATION_ID, deduplication_id
 from headgate.ecs_tasks.tags import DEFINITION_TAG, EXECUTION_TAG, NUMBER_TAG, REQUEST_TAG
-from headgate.keys import alarm_pk, rollout_pk, shard_pk, target_pk
+from headgate.keys import alarm_pk, job_pk, rollout_pk, shard_pk, target_pk
 from headgate.planning.hook_checks import HookPosition, task_id_of
 from headgate.spec.hooks import HookStage
 from headgate.targets.event_source.rollout_dlq import ROLLOUT_TAG, rollout_queue_for
@@ -99,6 +99,8 @@ CODE = {
     "the key of that queue's tag": Name(ROLLOUT_TAG, 128),
     "the value of that queue's tag": Name(LONGEST_ID, 256),
     "a rollout's execution": Name(execution_name(LONGEST_ID), 80),
+    "a task's execution": Name(job_execution_name("task", LONGEST_ID), 80),
+    "a redrive's execution": Name(job_execution_name("redrive", LONGEST_ID), 80),
     "the execution of a hook that is a state machine": Name(child_name(), 80),
     "the id of a hook's task": Name(task_id_of(LONGEST_ID, HookPosition("beforeTraffic", 49)), 128),
     "the value of an ECS task's execution tag": Name(execution_arn(LONGEST_MACHINE, LONGEST_NAME), 256),
@@ -107,6 +109,7 @@ CODE = {
     "the deduplication id of a moved message": Name(deduplication_id("d" * 128, UUID), LONGEST_DEDUPLICATION_ID),
     # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
     "the key of a rollout's items": Name(rollout_pk(LONGEST_ID), 1024),
+    "the key of a redrive's items": Name(job_pk("redrive", LONGEST_ID), 1024),
     "the key of a target's items": Name(target_pk(f"lambda-alias/{'f' * 64}/{'a' * 128}"), 2048),
     "the key of an alarm's items": Name(alarm_pk("a" * 255), 2048),
     "the key of a shard's items": Name(shard_pk(f"stream/{'s' * 128}/shardId-{'0' * 12}"), 2048),

@@ -129,6 +129,18 @@ def test_a_rules_target_says_how_often_it_is_tried_for_how_long_and_where_it_goe
     )
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [name for name, rule in resources("AWS::Events::Rule").items() if logical_id(rule["Targets"][0]["Arn"]) in QUEUES],
+)
+def test_a_rule_that_fills_a_queue_waits_until_the_queue_accepts_its_events(rule: str) -> None:
+    # EventBridge does not retry an event that the target refuses for lack of permission:
+    # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
+    queue = logical_id(RESOURCES[rule]["Properties"]["Targets"][0]["Arn"])
+    assert RESOURCES[rule].get("DependsOn") == "QueuePolicy", f"{rule}: add DependsOn: QueuePolicy"
+    assert queue in [logical_id(one) for one in RESOURCES["QueuePolicy"]["Properties"]["Queues"]]
+
+
 @pytest.mark.parametrize("function", invoked_asynchronously())
 def test_an_asynchronous_invocation_says_how_often_it_is_tried_for_how_long_and_where_it_goes_then(
     function: str,

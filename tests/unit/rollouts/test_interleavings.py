@@ -210,7 +210,7 @@ def _stillness() -> Iterator[None]:
         patch.setattr(supervision, "record_seconds", lambda *_, **__: None)
         for module in (dynamodb, line, recovery, lambda_alias):
             patch.setattr(module, "time", resting)
-        for module in (table, recovery):
+        for module in (dynamodb, recovery):
             patch.setattr(module, "datetime", Clock)
         patch.setattr(random, "sample", lambda population, k: population[:k])
         yield

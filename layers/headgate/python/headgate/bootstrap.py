@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headgate.aws.stream_replay import StreamReplay
     from headgate.aws.undelivered import UndeliveredRecords
     from headgate.ecs_tasks.limits import TaskLimits
+    from headgate.jobs.store import JobStore
     from headgate.rollouts.evidence_watch import EvidenceWatch
     from headgate.rollouts.executions import Executions
     from headgate.rollouts.line import Line
@@ -173,6 +174,12 @@ class Application:
             may_register=environment.may_register_task_definitions,
             clusters=environment.task_clusters,
         )
+
+    @cached_property
+    def jobs(self) -> JobStore:
+        from headgate.jobs.store import JobStore
+
+        return JobStore(self.client("dynamodb"), self.environment.table, self.environment.retention_days)
 
     @cached_property
     def undelivered(self) -> UndeliveredRecords:

@@ -256,6 +256,25 @@ class SignalRefused(Wire):
     """Field, value and fix."""
 
 
+class TaskRefused(Wire):
+    """A Task Requested event was refused. It starts nothing; a task that already has its id goes on."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    """Derived from the content: drop an event whose id you have seen."""
+    task_id: str
+    """The request's own id if it has a valid one, else ``eventId``."""
+    at: Timestamp
+    """Time of the event."""
+    event_id: str
+    """Id of the event that was refused, else that of its message."""
+    task_definition: str | None = None
+    """The task definition as the request names it. Missing if it names none."""
+    reason: str
+    """Field, value and fix."""
+
+
 class TaskAttempt(Wire):
     """Result of one attempt of one ECS task."""
 
@@ -358,6 +377,25 @@ class TaskEnded(Wire):
     """Result of each task."""
 
 
+class RedriveRefused(Wire):
+    """A Redrive Requested event was refused. It starts nothing; a redrive that already has its id goes on."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    """Derived from the content: drop an event whose id you have seen."""
+    redrive_id: str
+    """The request's own id if it has a valid one, else ``eventId``."""
+    at: Timestamp
+    """Time of the event."""
+    event_id: str
+    """Id of the event that was refused, else that of its message."""
+    queue: str | None = None
+    """The source queue as the request names it. Missing if it names none."""
+    reason: str
+    """Field, value and fix."""
+
+
 class RedriveReport(Wire):
     """Report of a dry run."""
 
@@ -439,8 +477,10 @@ EVENTS: dict[str, type[Wire]] = {
     "Rollout Undone": RolloutUndone,
     "Signal Refused": SignalRefused,
     "Task Requested": TaskRequest,
+    "Task Refused": TaskRefused,
     "Task Ended": TaskEnded,
     "Redrive Requested": RedriveRequest,
+    "Redrive Refused": RedriveRefused,
     "Redrive Ended": RedriveEnded,
 }
 """The model of each detail-type. Rollouts come first: three incoming types, then the outgoing ones."""

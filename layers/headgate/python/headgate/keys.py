@@ -23,6 +23,9 @@ TELEMETRY_SK = "TELEMETRY"
 REJECTED_SK = "REJECTED"
 """Sort key of the note on a function that its $LATEST holds code that a rollout rejected."""
 
+JOB_SK = "JOB"
+"""Sort key of the request of an ECS task or a redrive."""
+
 WAIT_PREFIX = "WAIT#"
 """Prefix of the sort keys of the places in a target's line."""
 
@@ -41,6 +44,11 @@ def rollout_pk(rollout_id: str) -> str:
 def rollout_id_in(key: str) -> str:
     """Return the rollout id in a key from ``rollout_pk``."""
     return key.removeprefix(_ROLLOUT)
+
+
+def job_pk(kind: str, job_id: str) -> str:
+    """Partition key of all items of a job: ``TASK#id`` or ``REDRIVE#id``."""
+    return f"{kind.upper()}#{job_id}"
 
 
 def target_pk(target_key: str) -> str:

@@ -15,6 +15,11 @@ def execution_name(rollout_id: str) -> str:
     return f"r-{hashlib.sha256(rollout_id.encode()).hexdigest()}"
 
 
+def job_execution_name(kind: str, job_id: str) -> str:
+    """Return the name of the execution of an ECS task or a redrive that was requested by an event."""
+    return f"{kind}-{hashlib.sha256(job_id.encode()).hexdigest()}"
+
+
 def alias_arn(partition: str, region: str, account: str, function: str, alias: str) -> str:
     """Return the ARN of an alias of a Lambda function."""
     return f"arn:{partition}:lambda:{region}:{account}:function:{function}:{alias}"

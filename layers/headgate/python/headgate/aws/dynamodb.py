@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -31,6 +32,21 @@ RETENTION_DAYS = 90
 def expiry(retention_days: int = 0) -> int:
     """Return when an item written now may expire, in seconds since 1970: never while its rollout can still run."""
     return int(time.time()) + MAX_ROLLOUT_SECONDS + retention_days * 24 * 3600
+
+
+def now_iso() -> str:
+    """Return the current time in the format of records and events: UTC, ISO 8601, milliseconds."""
+    return iso_of(datetime.now(UTC))
+
+
+def iso_of(moment: datetime) -> str:
+    """Return a time in the format of records and events."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def seconds_since(moment: str) -> float:
+    """Return the seconds since a time in the format of records and events."""
+    return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
 
 
 Params = ParamSpec("Params")

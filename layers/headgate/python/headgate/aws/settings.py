@@ -36,6 +36,10 @@ class Environment:
         """ARN of the rollout machine."""
         return setting("ROLLOUT_MACHINE")
 
+    def job_machine(self, kind: str) -> str:
+        """Return the ARN of the machine of a kind of job: ``task`` or ``redrive``."""
+        return setting(f"{kind.upper()}_MACHINE")
+
     @property
     def drivers(self) -> dict[str, str]:
         """ARN of the driver for each kind of target."""
@@ -108,6 +112,16 @@ class Environment:
     def signal_dead_letters(self) -> str:
         """URL of the queue of refused signals."""
         return setting("SIGNAL_DEAD_LETTERS")
+
+    @property
+    def jobs(self) -> str:
+        """URL of the queue of requests for ECS tasks and redrives."""
+        return setting("JOBS")
+
+    @property
+    def job_dead_letters(self) -> str:
+        """URL of the dead-letter queue of that queue."""
+        return setting("JOB_DEAD_LETTERS")
 
     def requests(self, *, fifo: bool) -> str:
         """Return the URL of a request queue."""

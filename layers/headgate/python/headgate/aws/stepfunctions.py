@@ -1,10 +1,15 @@
-"""Reasons of failures that Step Functions reports."""
+"""Step Functions: starts of executions, and reasons of failures."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions import SFNClient
+
 
 REASON_CHARACTERS = 4000
 """Maximum length of a reason, which goes into the record, an event and a message."""
@@ -12,6 +17,16 @@ REASON_CHARACTERS = 4000
 # https://docs.aws.amazon.com/step-functions/latest/apireference/API_ExecutionFailedEventDetails.html
 _CAUSE_MESSAGE = re.compile(r'^\{.*?"(errorMessage|Cause)"\s*:\s*("(?:[^"\\]|\\.)*")', re.DOTALL)
 """The message in a cause, of which Step Functions keeps at most 32,768 characters."""
+
+
+def start_once(client: SFNClient, machine: str, name: str, execution_input: object) -> None:
+    """Start an execution, unless one with this name has already started.
+
+    Step Functions remembers a name for 90 days after the end of its execution.
+    """
+    # A running execution with the same name and input returns success again; an ended one raises this error.
+    with suppress(client.exceptions.ExecutionAlreadyExists):
+        client.start_execution(stateMachineArn=machine, name=name, input=json.dumps(execution_input))
 
 
 def failure_reason(failure: dict[str, Any]) -> str:

@@ -280,7 +280,8 @@ class TaskRequest(Wire):
     """A request to run an ECS task to completion."""
 
     id: RolloutId
-    """Id of the request in events and tags. Same characters as a rollout's id. Default: the name of the execution."""
+    """Id of the request in events and tags, which makes a request by event idempotent. Same characters as a rollout's
+    id. Default: the id of the event, else of the message, else the name of the execution."""
     cluster: Annotated[str, AfterValidator(_cluster)] = "default"
     """Name or ARN of the cluster. ``TaskClusters`` must cover it."""
     task_definition: TaskDefinition

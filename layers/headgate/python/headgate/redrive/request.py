@@ -95,7 +95,8 @@ class RedriveRequest(Wire):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: RolloutId
-    """Id of the request in events. Same characters as a rollout's id. Default: the name of the execution."""
+    """Id of the request in events, which makes a request by event idempotent. Same characters as a rollout's id.
+    Default: the id of the event, else of the message, else the name of the execution."""
     source: Annotated[FromQueue, Field(alias="from")]
     """The queue that holds the failed messages or batches."""
     to: Destination | None = None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from headgate.aws.arns import execution_arn, execution_name
+from headgate.aws.stepfunctions import start_once
 from headgate.rollouts.line import wake
 
 if TYPE_CHECKING:
@@ -52,11 +51,5 @@ class Executions:
         """
         if record.attended:
             wake(self._client, record)
-            return
-        # A running execution with the same name and input returns success again; an ended one raises this error.
-        with suppress(self._client.exceptions.ExecutionAlreadyExists):
-            self._client.start_execution(
-                stateMachineArn=self._machine,
-                name=record.execution.rsplit(":", 1)[-1],
-                input=json.dumps(record.request),
-            )
+        else:
+            start_once(self._client, self._machine, record.execution.rsplit(":", 1)[-1], record.request)

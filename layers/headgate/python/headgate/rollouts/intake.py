@@ -6,12 +6,12 @@ the reason at once, because a retry would not help.
 
 from __future__ import annotations
 
-import base64
-import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from headgate.aws.dead_letters import LETTER_ATTRIBUTES, LETTER_BYTES, reason_attribute
+from headgate.aws.dead_letters import dead_letter
 from headgate.aws.observability import logger
+from headgate.aws.sqs_batches import Failures, event_id, in_processing_order, is_fifo, read_json, receives
 from headgate.errors import RequestRefused
 from headgate.ids import is_rollout_id
 from headgate.rollouts.locks import IdTaken, is_same_request
@@ -21,17 +21,15 @@ from headgate.spec.undo import Promotion, UndoRequest, read_undo, undo_rollout
 from headgate.wire import shown_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from headgate.aws.settings import Environment
+    from headgate.aws.sqs_batches import QueueMessage
     from headgate.rollouts.executions import Executions
     from headgate.rollouts.locks import Admission, Locks
     from headgate.rollouts.record import RolloutRecord
     from headgate.rollouts.table import Table
 
-
-RequestMessage = dict[str, Any]
-"""A record of an SQS event (https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html)."""
 
 MAX_MESSAGE_BYTES = 100_000
 """Maximum size of a request. Together with its plan it must fit into the machine's payloads of 262,144 bytes
@@ -40,20 +38,8 @@ MAX_MESSAGE_BYTES = 100_000
 REQUEST_EVENTS = ("Rollout Requested", "Undo Requested")
 """Events that request a rollout. Other events do not belong in these queues."""
 
-VISIBILITY_ENTRIES = 10
-"""Maximum entries per call of ChangeMessageVisibilityBatch.
-
-https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibilityBatch.html
-"""
-
-FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 5, 180
-"""Delay until a failed message is delivered again: after the first failure, and at most."""
-
 RESERVE_MS = 12_000
 """Minimum time left to begin with a message: a throttled call takes about nine seconds until it fails."""
-
-ANSWER_MS = 2_500
-"""Minimum time left to set the visibility of failed messages: that call takes up to two seconds."""
 
 START_DELIVERIES = 3
 """Deliveries after which the warden starts a stored request.
@@ -61,34 +47,6 @@ START_DELIVERIES = 3
 SQS counts a delivery without time for the start like one whose start was throttled. The only cost is the wait for the
 next sweep, at most a minute.
 """
-
-
-def is_fifo(message: RequestMessage) -> bool:
-    """Return whether a message came from a FIFO queue. Standard queues may have message groups too (fair queues)."""
-    return str(message["eventSourceARN"]).endswith(".fifo")
-
-
-def receives(message: RequestMessage) -> int:
-    """Return the number of deliveries of a message, including this one."""
-    return int(message["attributes"]["ApproximateReceiveCount"])
-
-
-def delay_seconds(message: RequestMessage) -> int:
-    """Return the delay until a failed message is delivered again. It doubles each time.
-
-    Most failures are throttled calls, for which a few seconds are enough. An outage of the table takes longer, and
-    deliveries every few seconds would reach the maximum receive count before its end.
-    """
-    return int(min(FIRST_DELAY_SECONDS * 2 ** (receives(message) - 1), MAX_DELAY_SECONDS))
-
-
-def in_processing_order(messages: list[RequestMessage]) -> list[RequestMessage]:
-    """Return the messages of a batch in processing order: those with the most deliveries first.
-
-    So a message that is returned for lack of time is among the first in its next batch. The FIFO queue delivers one
-    message at a time and needs no order here.
-    """
-    return sorted(messages, key=receives, reverse=True)
 
 
 class Intake:
@@ -114,7 +72,7 @@ class Intake:
         self.hurried = hurried
         self._environment = environment
 
-    def take(self, batch: list[RequestMessage], milliseconds_left: Callable[[], int]) -> list[str]:
+    def take(self, batch: list[QueueMessage], milliseconds_left: Callable[[], int]) -> list[str]:
         """Store every request of a batch, then start those whose target is free.
 
         Parameters
@@ -146,10 +104,11 @@ class Intake:
                 failures.hand_back(message)
             else:
                 failures.add(message)
-        self._delay_failures(failures, batch, milliseconds_left)
+        queue = partial(self._environment.requests, fifo=is_fifo(batch[0]))
+        failures.postpone(self.hurried, queue, milliseconds_left)
         return failures.message_ids()
 
-    def _store(self, message: RequestMessage) -> RolloutRecord | None:
+    def _store(self, message: QueueMessage) -> RolloutRecord | None:
         """Store one request. Return its record if it holds its target's lock and must be started."""
         body: Any = None
         try:
@@ -188,7 +147,7 @@ class Intake:
             return RolloutRequest.model_validate(known.request)
         return undo_rollout(asked, Promotion(last.id, last.stable, last.undo_of) if last else None)
 
-    def _refuse(self, message: RequestMessage, body: Any, reason: str, *, rollout_id: str) -> None:
+    def _refuse(self, message: QueueMessage, body: Any, reason: str, *, rollout_id: str) -> None:
         """Announce the refusal and send the message to the dead-letter queue, where its sender can find it."""
         logger.warning("request refused", reason=reason)
         target_key = target_key_of(detail_in(body).get("target"))
@@ -205,25 +164,6 @@ class Intake:
             return False
         return True
 
-    def _delay_failures(
-        self, failures: Failures, batch: list[RequestMessage], milliseconds_left: Callable[[], int]
-    ) -> None:
-        """Set when the failed messages become visible. The default is the visibility timeout of the queue.
-
-        If this call fails, the only effect is a wait of three minutes, so its errors are only logged.
-        """
-        try:
-            for entries in failures.visibilities():
-                if milliseconds_left() < ANSWER_MS:
-                    logger.warning("no time left to set the visibility of failed messages", messages=len(entries))
-                    return
-                url = self._environment.requests(fifo=is_fifo(batch[0]))
-                response = self.hurried.change_message_visibility_batch(QueueUrl=url, Entries=entries)
-                if refused := response.get("Failed"):
-                    logger.warning("messages become visible after the visibility timeout of the queue", refused=refused)
-        except Exception:  # noqa: BLE001 - errors of this call do not change the response
-            logger.exception("the visibility of failed messages could not be set")
-
 
 def _is_undo(known: RolloutRecord, asked: UndoRequest) -> bool:
     """Return whether a record is the one of an undo request."""
@@ -231,46 +171,12 @@ def _is_undo(known: RolloutRecord, asked: UndoRequest) -> bool:
     return same_target and known.undo_of is not None and asked.rollout_id in (None, known.undo_of)
 
 
-def _is_left_to_the_warden(message: RequestMessage) -> bool:
+def _is_left_to_the_warden(message: QueueMessage) -> bool:
     """Return whether a stored request stays with the warden. A valid request must not become a dead letter."""
     return receives(message) >= START_DELIVERIES
 
 
-class Failures:
-    """Messages of a batch to deliver again: failed ones after a delay, and those that were not begun at once.
-
-    Powertools' batch processors do not fit: their import exceeds the init time limit, and they support neither
-    messages that are returned unprocessed nor messages that fail after others were processed.
-    """
-
-    def __init__(self) -> None:
-        self._delays: list[tuple[RequestMessage, int]] = []
-
-    def add(self, message: RequestMessage) -> None:
-        """Record that a message failed."""
-        self._delays.append((message, delay_seconds(message)))
-
-    def hand_back(self, message: RequestMessage) -> None:
-        """Record that a message was not begun, so that it needs no delay."""
-        self._delays.append((message, 0))
-
-    def message_ids(self) -> list[str]:
-        """Return the message ids for the response to the event source mapping."""
-        return [message["messageId"] for message, _ in self._delays]
-
-    def visibilities(self) -> Iterator[list[dict[str, Any]]]:
-        """Yield lists of entries for ChangeMessageVisibilityBatch."""
-        # After a failure, delay all messages: the cause often affects more than one, and SQS counts deliveries.
-        least = FIRST_DELAY_SECONDS if any(delay for _, delay in self._delays) else 0
-        entries = [
-            {"Id": str(number), "ReceiptHandle": message["receiptHandle"], "VisibilityTimeout": max(delay, least)}
-            for number, (message, delay) in enumerate(self._delays)
-        ]
-        for start in range(0, len(entries), VISIBILITY_ENTRIES):
-            yield entries[start : start + VISIBILITY_ENTRIES]
-
-
-def read_body(message: RequestMessage) -> Any:
+def read_body(message: QueueMessage) -> Any:
     """Parse the JSON in a message.
 
     Raises
@@ -280,10 +186,7 @@ def read_body(message: RequestMessage) -> Any:
     """
     if (size := len(message["body"].encode())) > MAX_MESSAGE_BYTES:
         raise RequestRefused(f"the message: has {size:,} bytes; {MAX_MESSAGE_BYTES:,} are allowed")
-    try:
-        return json.loads(message["body"])
-    except (ValueError, RecursionError) as error:
-        raise RequestRefused(f"the message: is not JSON: {error}") from None
+    return read_json(message)
 
 
 def read_asked(body: Any, message_id: str) -> RolloutRequest | UndoRequest:
@@ -301,8 +204,7 @@ def read_asked(body: Any, message_id: str) -> RolloutRequest | UndoRequest:
             f"detail-type: must be {' or '.join(REQUEST_EVENTS)}; other events go to the bus "
             f"(given {shown_value(kind)})"
         )
-    # An event that was sent manually may have no id, or one that is not a valid rollout id.
-    detail, default_id = body.get("detail"), body["id"] if is_rollout_id(body.get("id")) else message_id
+    detail, default_id = body.get("detail"), event_id(body, message_id)
     return read_undo(detail, default_id) if kind == "Undo Requested" else read_request(detail, default_id)
 
 
@@ -317,41 +219,3 @@ def detail_in(body: Any) -> dict[str, Any]:
     """Return the detail in a message, which may be invalid; empty if it is not an object."""
     detail = body.get("detail", body) if isinstance(body, dict) else {}
     return detail if isinstance(detail, dict) else {}
-
-
-def dead_letter(message: RequestMessage, reason: str) -> dict[str, Any]:
-    """Return the parameters of SendMessage for a refused message, without the queue URL.
-
-    The reason is a message attribute. The trace header, the group and other attributes are kept, as far as SQS allows.
-    """
-    letter: dict[str, Any] = {"MessageBody": message["body"], "MessageAttributes": _letter_attributes(message, reason)}
-    if trace := message["attributes"].get("AWSTraceHeader"):
-        letter["MessageSystemAttributes"] = {"AWSTraceHeader": {"DataType": "String", "StringValue": trace}}
-    if group := message["attributes"].get("MessageGroupId"):
-        letter["MessageGroupId"] = group
-    if is_fifo(message):
-        # Not the sender's deduplication id: it need only be unique within its group, so dead letters could get lost.
-        letter["MessageDeduplicationId"] = message["messageId"]
-    return letter
-
-
-def _letter_attributes(message: RequestMessage, reason: str) -> dict[str, Any]:
-    """Return the attributes of a dead letter, the reason first; none if the body leaves no room."""
-    given = {name: _letter_attribute(value) for name, value in message.get("messageAttributes", {}).items()}
-    room = LETTER_BYTES - len(message["body"].encode())
-    kept: dict[str, Any] = {}
-    for name, value in (
-        {"reason": reason_attribute(reason)} | {name: given[name] for name in given if name != "reason"}
-    ).items():
-        room -= sum(len(part if isinstance(part, bytes) else part.encode()) for part in (name, *value.values()))
-        if room < 0 or len(kept) == LETTER_ATTRIBUTES:
-            break
-        kept[name] = value
-    return kept
-
-
-def _letter_attribute(given: dict[str, Any]) -> dict[str, Any]:
-    """Convert a message attribute of an event to the format of SendMessage."""
-    if given.get("binaryValue") is not None:
-        return {"DataType": given["dataType"], "BinaryValue": base64.b64decode(given["binaryValue"])}
-    return {"DataType": given["dataType"], "StringValue": given["stringValue"]}

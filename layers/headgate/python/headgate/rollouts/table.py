@@ -7,7 +7,6 @@ writes a change and its event, so there is never one without the other. The tabl
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from botocore.exceptions import ClientError
@@ -22,7 +21,11 @@ from headgate.aws.dynamodb import (
     retry_conflicts,
     to_item,
 )
+from headgate.aws.dynamodb import iso_of as iso_of
+from headgate.aws.dynamodb import now_iso as now_iso
+from headgate.aws.dynamodb import seconds_since as seconds_since
 from headgate.aws.errors import cancellation_reasons
+from headgate.aws.outbox import entry_fields
 from headgate.errors import Contended, LockLost
 from headgate.rollouts.record import ANNOUNCED_AS, RejectedCode, RolloutRecord, TargetLock
 
@@ -144,8 +147,7 @@ class Table:
 
     def put_event_at(self, pk: str, detail_type: str, name: str, detail: dict[str, Any]) -> dict[str, Any]:
         """Write an entry of the outbox under any partition key. The detail has the event's id."""
-        body = {**detail, "at": now_iso()}
-        return self.put(pk, keys.event_sk(name), {"detailType": detail_type, "detail": body})
+        return self.put(pk, keys.event_sk(name), entry_fields(detail_type, detail))
 
     def put_signal(self, pk: str, signal_id: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Write what became of a signal. The same signal stays unchanged; another one with the same id replaces it."""
@@ -279,21 +281,6 @@ class Table:
 
     def _item(self, pk: str, sk: str, fields: dict[str, Any]) -> dict[str, Any]:
         return to_item({"pk": pk, "sk": sk, **fields, "expiresAt": expiry(self._retention_days)})
-
-
-def now_iso() -> str:
-    """Return the current time in the format of records and events: UTC, ISO 8601, milliseconds."""
-    return iso_of(datetime.now(UTC))
-
-
-def iso_of(moment: datetime) -> str:
-    """Return a time in the format of records and events."""
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def seconds_since(moment: str) -> float:
-    """Return the seconds since a time in the format of records and events."""
-    return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
 
 
 def retry_lost_writes(what: str, write: Callable[[], Written]) -> Written:

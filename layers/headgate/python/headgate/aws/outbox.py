@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from headgate.aws.dynamodb import from_item
+from headgate.aws.dynamodb import from_item, now_iso
 from headgate.aws.observability import logger
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ REFUSED_CODES = (
 
 https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsResultEntry.html
 """
+
+
+def entry_fields(detail_type: str, detail: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an item of the outbox. Its sort key comes from ``keys.event_sk``; the detail has an id."""
+    return {"detailType": detail_type, "detail": {**detail, "at": now_iso()}}
 
 
 class Announcement(NamedTuple):

@@ -1,0 +1,1 @@
+"""Jobs that events request, ECS tasks and redrives: requests, records and starts."""
