@@ -255,6 +255,37 @@ def test_a_function_has_a_folder_a_role_and_a_log_group_of_its_own(function: str
     assert RESOURCES[logs].get("Condition") == RESOURCES[function].get("Condition"), f"{logs}: needs the same Condition"
 
 
+ROLLS_BACK = {"Signaller", "Judge", "LambdaAliasDriver", "EventSourceDriver"}
+"""What must run between an alarm and traffic that is back on the stable version."""
+
+
+def test_concurrency_is_reserved_for_what_must_run_to_roll_back_and_only_if_the_parameter_asks() -> None:
+    reserved = {
+        name: properties["ReservedConcurrentExecutions"]
+        for name, properties in FUNCTIONS.items()
+        if "ReservedConcurrentExecutions" in properties
+    }
+    wanted = {"Fn::If": ["WithReservedConcurrency", {"Ref": "ReservedConcurrency"}, {"Ref": "AWS::NoValue"}]}
+    assert reserved == dict.fromkeys(ROLLS_BACK, wanted)
+    assert TEMPLATE["Conditions"]["WithReservedConcurrency"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "ReservedConcurrency"}, ""]}]
+    }
+
+
+def test_every_driver_is_among_what_must_run_to_roll_back() -> None:
+    drivers = FUNCTIONS["Planner"]["Environment"]["Variables"]["DRIVERS"]["Fn::Sub"]
+    assert set(re.findall(r"\$\{(\w+)\.Arn\}", drivers)) == ROLLS_BACK - {"Signaller", "Judge"}
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed"), [("", True), ("1", True), ("25", True), ("0", False), ("00", False), ("-1", False)]
+)
+def test_a_reserved_concurrency_that_would_stop_a_function_is_refused(value: str, *, allowed: bool) -> None:
+    parameter = TEMPLATE["Parameters"]["ReservedConcurrency"]
+    assert parameter["Default"] == ""
+    assert bool(re.fullmatch(parameter["AllowedPattern"], value)) is allowed
+
+
 def test_no_two_functions_share_a_folder_or_a_log_group() -> None:
     folders = [properties["CodeUri"] for properties in FUNCTIONS.values()]
     groups = [str(group["LogGroupName"]) for group in resources("AWS::Logs::LogGroup").values()]
