@@ -205,6 +205,14 @@ def test_a_queue_keeps_messages_as_long_as_sqs_can_and_takes_the_key_of_whoever_
     # A standard queue's dead letters keep the time of their first queue: theirs must not be shorter.
     assert QUEUES[queue].get("MessageRetentionPeriod") == FOURTEEN_DAYS, f"{queue}: keep messages for 14 days"
     assert "KmsMasterKeyId" in QUEUES[queue], f"{queue}: encrypt it with the key that is given, if one is"
+    # SQS encrypts with a key of its own unless this says no: docs/security.md, Encryption.
+    assert "SqsManagedSseEnabled" not in QUEUES[queue], f"{queue}: leave SQS's own encryption as it is"
+
+
+def test_the_topic_is_encrypted_with_a_customers_key_or_not_at_all() -> None:
+    # Under the managed key of SNS, neither EventBridge nor alarms could publish.
+    (topic,) = resources("AWS::SNS::Topic").values()
+    assert topic["KmsMasterKeyId"] == {"Fn::If": ["Encrypted", {"Ref": "KmsKeyArn"}, {"Ref": "AWS::NoValue"}]}
 
 
 @pytest.mark.parametrize(
