@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, ValidationError
@@ -272,9 +271,61 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close}?" if close and close != name else "; remove it"
 
 
+MAX_TYPOS = 3
+"""Letters that may differ in a misspelled word, and never more than a third of them."""
+
+
 def _closest(text: str, known: Iterable[str]) -> str | None:
-    """Return the known text that is most like another, if any is."""
-    return next(iter(get_close_matches(text[:64], known, n=1)), None)
+    """Return the known word that another is a misspelling or a part of, if any is.
+
+    Capitals and separators do not count. ``bakeSecs`` is a misspelling of ``bakeSeconds``, ``timeout`` is a part of
+    ``timeoutSeconds``, and ``status`` is neither of ``tags``.
+    """
+    return min(
+        ((rank, word) for word in sorted(known) if (rank := _likeness(text[:64], word)) is not None),
+        default=(None, None),
+    )[1]
+
+
+def _likeness(text: str, word: str) -> tuple[int, int] | None:
+    """Return a rank for a suggestion, the best first; None if the words are unrelated."""
+    parts, others = _parts_of(text), _parts_of(word)
+    plain, other = "".join(parts), "".join(others)
+    if plain == other:
+        return 0, 0
+    longest = max(len(plain), len(other))
+    if (typos := _typos(plain, other)) <= min(MAX_TYPOS, longest // 3):
+        return 1, typos
+    short, long = sorted((_singular(parts), _singular(others)), key=len)
+    if short and len(short) < len(long) and short in (long[: len(short)], long[-len(short) :]):
+        return 2, abs(len(plain) - len(other))
+    return None
+
+
+def _parts_of(name: str) -> list[str]:
+    """Split ``capacityProvider``, ``capacity_provider`` or ``capacity-provider`` in its words, in lower case."""
+    return [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^A-Z\W_]+", name)]
+
+
+def _singular(parts: list[str]) -> list[str]:
+    return [part.removesuffix("s") for part in parts]
+
+
+def _typos(text: str, other: str) -> int:
+    """Count letters to insert, remove or replace, and neighbours to swap, until two words are the same.
+
+    https://en.wikipedia.org/wiki/Damerau%E2%80%93Levenshtein_distance#Optimal_string_alignment_distance
+    """
+    before: list[int] = []
+    last = list(range(len(other) + 1))
+    for row, letter in enumerate(text, 1):
+        this = [row]
+        for column, wanted in enumerate(other, 1):
+            least = min(last[column] + 1, this[-1] + 1, last[column - 1] + (letter != wanted))
+            swapped = row > 1 and column > 1 and (letter, text[row - 2]) == (other[column - 2], wanted)
+            this.append(min(least, before[column - 2] + 1) if swapped else least)
+        before, last = last, this
+    return last[-1]
 
 
 def _names_beside(model: type[BaseModel], path: Iterable[int | str]) -> set[str]:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, Tag, model_validato
 from headgate.ecs_tasks.tags import OWN_TAGS
 from headgate.errors import RequestRefused
 from headgate.ids import must_match
-from headgate.wire import RolloutId, Wire, is_object, is_text, one_of, read, text_of_number
+from headgate.wire import RolloutId, Wire, is_text, one_of, read, text_of_number
 
 MAX_OVERRIDES = 8192
 """Maximum characters of the overrides as JSON."""
@@ -261,10 +261,18 @@ class NewTaskDefinition(Wire):
     """Parameters of RegisterTaskDefinition, in its spelling."""
 
 
+def _is_registering(value: Any) -> bool:
+    """Whether a value is an object around a definition, and not the definition itself or ECS's answer with it."""
+    definition_itself = isinstance(value, dict) and not value.keys().isdisjoint(
+        ("containerDefinitions", "taskDefinition")
+    )
+    return isinstance(value, NewTaskDefinition | dict) and not definition_itself
+
+
 TaskDefinition = Annotated[
     Annotated[str, AfterValidator(_task_definition), Tag("<name>")] | Annotated[NewTaskDefinition, Tag("<register>")],
     one_of(
-        {"<name>": is_text, "<register>": is_object(NewTaskDefinition)},
+        {"<name>": is_text, "<register>": _is_registering},
         'give a family, family:revision, an ARN or {"register": {...}}',
     ),
 ]
