@@ -6,11 +6,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, ValidationError
 from pydantic.alias_generators import to_camel
 
 from headgate.errors import RequestRefused
-from headgate.ids import check_rollout_id
+from headgate.ids import check_rollout_id, text_of_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -61,7 +61,14 @@ class Wire(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-RolloutId = Annotated[str, AfterValidator(check_rollout_id)]
+NUMBER_AS_TEXT = BeforeValidator(text_of_number)
+"""The last annotation of every field that takes text alone: a whole number is accepted as its digits.
+
+The reverse does not hold: a field that takes a number refuses text. A fraction is not accepted as text, because it has
+several spellings.
+"""
+Text = Annotated[str, NUMBER_AS_TEXT]
+RolloutId = Annotated[str, AfterValidator(check_rollout_id), NUMBER_AS_TEXT]
 AnyRequest = TypeVar("AnyRequest", bound=Wire)
 
 
@@ -163,11 +170,6 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def text_of_number(value: Any) -> Any:
-    """Turn an integer into text: YAML and shells write versions and exit codes as numbers."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """List every fault as ``field: what is wrong (given value)``, joined by semicolons.
 
@@ -222,7 +224,10 @@ def _message_of(fault: ErrorDetails) -> str:
     kind = fault["type"]
     if kind in _TYPE_MESSAGES:
         quoted = _TYPE_MESSAGES[kind].endswith("number") and _is_number(fault["input"])
-        return f"{_TYPE_MESSAGES[kind]}{', without quotes' if quoted else ''}"
+        # A whole number is accepted as text.
+        bare = kind == "string_type" and isinstance(fault["input"], float)
+        fix = ", without quotes" if quoted else f'; write "{fault["input"]}"' if bare else ""
+        return f"{_TYPE_MESSAGES[kind]}{fix}"
     if kind in _BOUND_MESSAGES:
         limits = {
             name: int(limit) if isinstance(limit, float) and limit.is_integer() else limit

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from headgate.aws.dead_letters import LETTER_ATTRIBUTES, LETTER_BYTES, reason_attribute
 from headgate.aws.observability import logger
 from headgate.errors import RequestRefused
-from headgate.ids import is_rollout_id
+from headgate.ids import given_id, is_rollout_id
 from headgate.spec.request import RolloutRequest, read_request
 from headgate.spec.undo import Promotion, UndoRequest, read_undo, undo_rollout
 from headgate.wire import shown_value
@@ -291,7 +291,7 @@ def refused_id(body: Any, message_id: str) -> str:
     is_event = isinstance(body, dict) and "detail-type" in body
     detail = body.get("detail", body) if isinstance(body, dict) else {}
     given = detail.get("id") if isinstance(detail, dict) else None
-    candidates = (given, str(body["id"]) if is_event and "id" in body else None)
+    candidates = (given_id(given), str(body["id"]) if is_event and "id" in body else None)
     return next((candidate for candidate in candidates if is_rollout_id(candidate)), message_id)
 
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, ValidationError
 from headgate.errors import RequestRefused
 from headgate.ids import is_rollout_id
 from headgate.spec.signals import SignalKind
-from headgate.wire import RolloutId, Wire, explain
+from headgate.wire import NUMBER_AS_TEXT, RolloutId, Wire, explain
 
 
 class Signal(Wire):
@@ -29,7 +29,7 @@ def _utf8(value: object) -> object:
     return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
-SignalText = Annotated[str, BeforeValidator(_utf8)]
+SignalText = Annotated[str, BeforeValidator(_utf8), NUMBER_AS_TEXT]
 """Text of any length: a long reason must not cause an abort to be refused. The inbox keeps the beginning."""
 
 
