@@ -11,7 +11,7 @@ import click
 from pydantic import ValidationError
 
 from headgate.spec.strategy import Step, Strategy, steps_of
-from headgate.wire import Wire, explain
+from headgate.wire import Wire, explain, json_fault
 
 if TYPE_CHECKING:
     from click import Context, Parameter
@@ -95,7 +95,7 @@ class StrategyToJudge(click.ParamType):
         try:
             return json.loads(value)
         except (ValueError, RecursionError) as error:
-            self.fail(f"is not JSON: {error}; put it in single quotes (given {value})", param, ctx)
+            self.fail(f"is not JSON: {json_fault(error)}; put it in single quotes (given {value})", param, ctx)
 
 
 class Picture(click.ParamType):

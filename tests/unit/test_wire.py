@@ -1,12 +1,14 @@
-"""What every model on the wire shares: suggestions for misspelled words."""
+"""What every model on the wire shares: suggestions for misspelled words, and where a text is not JSON."""
 
 from __future__ import annotations
+
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.wire import did_you_mean
+from headgate.wire import did_you_mean, json_fault
 
 WORDS = st.text("abcdeABCDE_-", min_size=1, max_size=20)
 
@@ -66,3 +68,21 @@ def test_a_word_that_is_spelled_right_but_stands_in_the_wrong_place_is_to_be_rem
 def test_a_suggestion_is_one_of_the_known_words(written: str, known: list[str]) -> None:
     fix = did_you_mean(written, known)
     assert fix == "; remove it" or fix.removeprefix("; did you mean ").removesuffix("?") in known
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("not json", "unexpected text at line 1, column 1: not json"),
+        ('{"a": 1,\n "b": nope}', "unexpected text at line 2, column 7: nope}"),
+        ("{'a': 1}", "unexpected text at line 1, column 2: 'a': 1}"),
+        ('{"a": ', "it ends too early, at line 1, column 7"),
+        ("", "it ends too early, at line 1, column 1"),
+        ("[" * 100_000, "it has too many levels of lists and objects, or a number with too many digits"),
+        ("1" * 5000, "it has too many levels of lists and objects, or a number with too many digits"),
+    ],
+)
+def test_a_text_that_is_not_json_is_told_where_without_words_of_python(text: str, told: str) -> None:
+    with pytest.raises((ValueError, RecursionError)) as raised:
+        json.loads(text)
+    assert json_fault(raised.value) == told

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, ValidationError
 from pydantic.alias_generators import to_camel
 
 from headgate.errors import RequestRefused
@@ -39,6 +39,9 @@ https://docs.aws.amazon.com/step-functions/latest/dg/concepts-nested-workflows.h
 """
 
 _QUOTED = re.compile(r"'([^']*)'")
+
+SHAPE_FAULT = "shape"
+"""Kind of the error of a value that has none of the shapes of ``one_of``."""
 
 MAX_FAULTS = 10
 """Faults that one error message lists."""
@@ -95,9 +98,15 @@ def read(
         raise RequestRefused("the request: is a whole event; give the content of its detail alone")
     detail = {name: value for name, value in detail.items() if name != STARTED_BY_EXECUTION}
     if _depth_of(detail) > MAX_DEPTH:
-        raise RequestRefused(f"the request: has more than {MAX_DEPTH} levels of lists and objects")
+        raise RequestRefused(f"the request: has more than {MAX_DEPTH} levels of lists and objects; use fewer")
     if (size := len(json.dumps(detail))) > at_most:
-        raise RequestRefused(f"the request: is {size} characters long; the limit is {at_most}")
+        largest, length = max(
+            ((name, len(json.dumps(each))) for name, each in detail.items()), key=lambda each: each[1]
+        )
+        raise RequestRefused(
+            f"the request: is {size} characters long; the limit is {at_most}; shorten {_path_of([largest])}, which has "
+            f"{length}"
+        )
     try:
         request = model.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
         # Fields of any type still hold what only Python's parser accepts as JSON.
@@ -113,6 +122,16 @@ def read(
                 f"send it as text (given {shown_value(integer)})"
             )
     return request
+
+
+def json_fault(error: Exception) -> str:
+    """Return where a text is not JSON, in plain words, from the error of ``json.loads``."""
+    if not isinstance(error, json.JSONDecodeError):
+        return "it has too many levels of lists and objects, or a number with too many digits"
+    place = f"line {error.lineno}, column {error.colno}"
+    if not (found := error.doc[error.pos :].strip()):
+        return f"it ends too early, at {place}"
+    return f"unexpected text at {place}: {found[:20]}"
 
 
 def _integers(value: object, path: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], int]]:
@@ -133,7 +152,9 @@ def _depth_of(value: object) -> int:
     return levels
 
 
-def one_of(shapes: Mapping[str, ShapeTest], hint: str | None = None, *, alone: bool = False) -> Discriminator:
+def one_of(
+    shapes: Mapping[str, ShapeTest], hint: str | None = None, *, alone: bool = False, told_by: str = ""
+) -> Discriminator:
     """Tell the shapes of a union apart, so that an error speaks only of the shape that is meant.
 
     Parameters
@@ -144,6 +165,8 @@ def one_of(shapes: Mapping[str, ShapeTest], hint: str | None = None, *, alone: b
         What to give instead, for a value that has none of the shapes.
     alone
         Whether a value that is meant to have several shapes has none of them.
+    told_by
+        The field, if there is one, that holds the tag of the shape. A misspelled tag gets a suggestion.
     """
 
     def tag_of(value: Any) -> str | None:
@@ -152,7 +175,13 @@ def one_of(shapes: Mapping[str, ShapeTest], hint: str | None = None, *, alone: b
 
     if hint is None:
         return Discriminator(tag_of)
-    return Discriminator(tag_of, custom_error_type="shape", custom_error_message=hint)
+    context: dict[str, str | int | float] = {"field": told_by, "tags": " ".join(tag.strip("<>") for tag in shapes)}
+    return Discriminator(
+        tag_of,
+        custom_error_type=SHAPE_FAULT,
+        custom_error_message=hint,
+        custom_error_context=context if told_by else None,
+    )
 
 
 def has_field(model: type[BaseModel], *names: str) -> ShapeTest:
@@ -193,8 +222,13 @@ def _explain_one(fault: ErrorDetails, model: type[BaseModel]) -> str:
         case "missing":
             return f"{field}: is missing; add it"
         case "extra_forbidden":
-            fix = did_you_mean(str(fault["loc"][-1]), _names_beside(model, fault["loc"][:-1]))
+            fix = _fix_of_unknown(model, fault["loc"])
             return f"{field}: is not a known field{fix} (given {given})"
+        case "shape" if isinstance(fault["input"], dict) and fault.get("ctx"):
+            written = fault["input"].get(fault["ctx"]["field"])
+            return f"{field}: {_message_of(fault)}{_suggestion(written, fault['ctx']['tags'].split())} (given {given})"
+    if fault["loc"] == ("id",) and fault["input"] == "":
+        return f"{field}: {_message_of(fault)}, or leave it out (given {given})"
     return f"{field}: {_message_of(fault)} (given {given})"
 
 
@@ -243,8 +277,23 @@ def _closest_word(fault: ErrorDetails) -> str:
     """Suggest the nearest of the words that a field takes."""
     if fault["type"] != "literal_error" or not isinstance(fault["input"], str):
         return ""
-    close = _closest(fault["input"].lower(), _QUOTED.findall(fault["ctx"]["expected"]))
+    return _suggestion(fault["input"].lower(), _QUOTED.findall(fault["ctx"]["expected"]))
+
+
+def _suggestion(written: object, known: Iterable[str]) -> str:
+    close = _closest(written, known) if isinstance(written, str) else None
     return f"; did you mean {close}?" if close else ""
+
+
+def _fix_of_unknown(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    """Return the fix for an unknown field: of two shapes in one object, one is too much."""
+    name, path = str(loc[-1]), loc[:-1]
+    shape = str(path[-1]) if path else ""
+    known = _names_beside(model, path)
+    # Tags that are fields: the tag of a kind of target, for example, is not.
+    if {shape, f"<{name}>"} <= _tags_at(model, path) and shape.strip("<>") in known:
+        return f" beside {shape.strip('<>')}, because they are two shapes; give one of the two"
+    return did_you_mean(name, known)
 
 
 def _is_number(text: object) -> bool:
@@ -253,7 +302,8 @@ def _is_number(text: object) -> bool:
 
 def shown_value(value: object) -> str:
     """Return a value as an error message shows it."""
-    text = json.dumps(value, default=str)
+    # Letters of every language as they are. Only a lone surrogate, which cannot be sent, stays an escape sequence.
+    text = json.dumps(value, default=str, ensure_ascii=False).encode(errors="backslashreplace").decode()
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
@@ -338,13 +388,37 @@ def _names_beside(model: type[BaseModel], path: Iterable[int | str]) -> set[str]
 
     Indexes, tags and keys in the path are skipped.
     """
-    beside = {model}
-    for part in path:
-        fields = [
-            field for each in beside for name, field in each.model_fields.items() if (field.alias or name) == part
-        ]
-        beside = {inner for field in fields for inner in _models_in(field.annotation)} or beside
+    beside, _ = _at(model, path)
     return {field.alias or name for each in beside for name, field in each.model_fields.items()}
+
+
+def _tags_at(model: type[BaseModel], path: Iterable[int | str]) -> set[str]:
+    """Return the tags of the shapes that a value at a path may have."""
+    _, annotations = _at(model, path)
+    return {tag for annotation in annotations for tag in _tags_in(annotation)}
+
+
+def _at(model: type[BaseModel], path: Iterable[int | str]) -> tuple[set[type[BaseModel]], list[object]]:
+    """Return the models that a value at a path may have, and the annotations of its field."""
+    beside: set[type[BaseModel]] = {model}
+    annotations: list[object] = []
+    for part in path:
+        found = [
+            field.annotation
+            for each in beside
+            for name, field in each.model_fields.items()
+            if (field.alias or name) == part
+        ]
+        if inner := {inner for annotation in found for inner in _models_in(annotation)}:
+            beside, annotations = inner, [*found]
+    return beside, annotations
+
+
+def _tags_in(annotation: object) -> set[str]:
+    """Return the tags in an annotation, at any depth but in models."""
+    if isinstance(annotation, Tag):
+        return {annotation.tag}
+    return {tag for part in get_args(annotation) for tag in _tags_in(part)}
 
 
 def _models_in(annotation: object) -> set[type[BaseModel]]:

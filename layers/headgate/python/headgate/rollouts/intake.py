@@ -16,7 +16,7 @@ from headgate.errors import RequestRefused
 from headgate.ids import given_id, is_rollout_id
 from headgate.spec.request import RolloutRequest, read_request
 from headgate.spec.undo import Promotion, UndoRequest, read_undo, undo_rollout
-from headgate.wire import shown_value
+from headgate.wire import json_fault, shown_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -259,11 +259,11 @@ def read_body(message: RequestMessage) -> Any:
         If it is not JSON, or too long. It would fail at each delivery.
     """
     if (size := len(message["body"].encode())) > MAX_MESSAGE_BYTES:
-        raise RequestRefused(f"the message: has {size:,} bytes; {MAX_MESSAGE_BYTES:,} are allowed")
+        raise RequestRefused(f"the message: has {size:,} bytes; {MAX_MESSAGE_BYTES:,} are allowed; shorten it")
     try:
         return json.loads(message["body"])
     except (ValueError, RecursionError) as error:
-        raise RequestRefused(f"the message: is not JSON: {error}") from None
+        raise RequestRefused(f"the message: is not JSON: {json_fault(error)}") from None
 
 
 def read_asked(body: Any, message_id: str) -> RolloutRequest | UndoRequest:

@@ -128,5 +128,6 @@ Target = Annotated[
         },
         'kind must be "lambda-alias" or "event-source", as in {"kind": "lambda-alias", "function": "checkout", '
         '"alias": "live"}',
+        told_by="kind",
     ),
 ]
