@@ -241,6 +241,7 @@ def _print_guide(aws: EmbeddedAws) -> None:
   aws events put-events --entries '[{{"EventBusName": "headgate", "Source": "me", "DetailType": "Rollout Signal",
     "Detail": "{{\\"rolloutId\\": \\"ID\\", \\"signal\\": \\"abort\\", \\"by\\": \\"me\\"}}"}}]'
 
+ECS tasks run as containers, and so only with Docker: without it, the execution of a task stays RUNNING.
 To stop the embedded AWS: make demo-stop""")
 
 

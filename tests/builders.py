@@ -49,7 +49,7 @@ CONTEXT = SimpleNamespace(
 )
 """The context of an invocation with half a minute left."""
 FIRST_TOKEN = "t-1"
-UNUSABLE_IDS = ["x" * 3000, "", "a b", "\ud800x", {"a": 1}, 5, "é" * 100, "\x00", "x" * 129, "-x"]
+UNUSABLE_IDS = ["x" * 3000, "", "a b", "\ud800x", {"a": 1}, 5.5, True, "é" * 100, "\x00", "x" * 129, "-x"]
 """What StartExecution takes for an id, and the table or an event does not."""
 TWO_STEPS = {"steps": [{"weight": 10, "bakeSeconds": 60}, {"weight": 50, "bakeSeconds": 60}]}
 

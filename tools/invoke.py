@@ -123,7 +123,8 @@ def event_for(function: str, given: Path | None = None) -> Path:
     try:
         json.loads(event.read_text("utf-8"))
     except ValueError as error:
-        raise InvocationError(f"{event} is not JSON: {error}") from None
+        at = f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise InvocationError(f"{event} is not JSON: {at}") from None
     return event.resolve()
 
 

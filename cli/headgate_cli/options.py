@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from pydantic import ValidationError
 
+from headgate.json_faults import json_fault
 from headgate.spec.strategy import Step, Strategy, steps_of
 from headgate.wire import Wire, explain
 
@@ -95,7 +96,7 @@ class StrategyToJudge(click.ParamType):
         try:
             return json.loads(value)
         except (ValueError, RecursionError) as error:
-            self.fail(f"is not JSON: {error}; put it in single quotes (given {value})", param, ctx)
+            self.fail(f"is not JSON: {json_fault(error)}; put it in single quotes (given {value})", param, ctx)
 
 
 class Picture(click.ParamType):

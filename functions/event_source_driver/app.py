@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headgate import bootstrap
-from headgate.aws.observability import logger
+from headgate.aws.observability import counts_unexpected_errors, logger
 from headgate.aws.sqs_queues import Queues
 from headgate.targets.driver import drive
 from headgate.targets.event_source.driver import EventSourceDriver
@@ -36,6 +36,7 @@ services = SourceServices(
 
 
 @logger.inject_lambda_context(clear_state=True)
+@counts_unexpected_errors
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return drive(event, table, steps, driver_of, SourceState)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headgate import bootstrap
-from headgate.aws.observability import logger
+from headgate.aws.observability import counts_unexpected_errors, logger
 from headgate.targets.driver import drive
 from headgate.targets.lambda_alias import AliasState, LambdaAliasDriver
 from headgate.targets.scaling_targets import ScalingTargets
@@ -23,6 +23,7 @@ scaling = ScalingTargets(app.impatient_client("application-autoscaling"))
 
 
 @logger.inject_lambda_context(clear_state=True)
+@counts_unexpected_errors
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return drive(event, table, steps, driver_of, AliasState)
 

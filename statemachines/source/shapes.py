@@ -102,10 +102,12 @@ def is_whole_object(text: str) -> str:
 REQUEST_ID = expression(
     """
     $type($states.input.id) = 'string' and $length($states.input.id) <= 128
-    ? $states.input.id : $states.context.Execution.Name
+    ? $states.input.id
+    : $type($states.input.id) = 'number' and $states.input.id >= 0 and $floor($states.input.id) = $states.input.id
+    ? $formatNumber($states.input.id, '0') : $states.context.Execution.Name
     """
 )
-"""The request's id, if it is valid for a record."""
+"""The request's id, if it is valid for a record. A whole number is an id too, as ``headgate.ids.given_id`` reads it."""
 
 FAILURE_REASON = expression(
     f"""

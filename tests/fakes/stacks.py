@@ -19,8 +19,16 @@ class FakeStacks(Service):
         self.owned: dict[str, tuple[str, str]] = {}
         """Stack and logical id, by physical id."""
         self.status = "CREATE_COMPLETE"
+        self.template: dict[str, Any] | str = {"Resources": {}}
+        """The processed template of every stack."""
         self.failure: Exception | None = None
         self.asked = 0
+
+    def GetTemplate(self, StackName: str, TemplateStage: str) -> dict[str, Any]:
+        if StackName not in {stack for stack, _ in self.owned.values()}:
+            raise Refusal("ValidationError", f"Stack with id {StackName} does not exist")
+        assert TemplateStage == "Processed"
+        return {"TemplateBody": self.template}
 
     def DescribeStackResources(self, PhysicalResourceId: str) -> dict[str, Any]:
         self.asked += 1

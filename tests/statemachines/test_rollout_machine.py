@@ -1235,6 +1235,13 @@ def test_an_execution_with_an_id_that_no_record_can_have_is_refused_under_its_na
     assert app.record("by-hand")["reason"].startswith("id: ")
 
 
+def test_a_request_whose_id_is_a_number_has_one_id_however_it_ends(app: Rollouts) -> None:
+    assert app.run(app.request(id=20261130, strategy="none"), name="by-hand").error == "RequestRefused"
+    assert app.announced("20261130") == ["Rollout Refused"]
+    assert app.run(app.request(id=20261131, strategy="AllAtOnce"), name="again").states()[-1] == "Promoted"
+    assert app.record("20261131")["status"] == "succeeded"
+
+
 def test_a_request_that_does_not_want_to_wait_is_refused_at_once(app: Rollouts) -> None:
     first = app.start(app.request(FIRST))
     app.wait_for("Bake")

@@ -12,7 +12,7 @@ from botocore.validate import ParamValidator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.ecs_tasks.definition import as_described, digest_of, refuse_faulty_definition
+from headgate.ecs_tasks.definition import ANSWERED, as_described, digest_of, refuse_faulty_definition
 from headgate.ecs_tasks.request import read_task
 from headgate.errors import RequestRefused
 from tests.builders import event
@@ -109,6 +109,42 @@ def test_what_ecs_would_refuse_is_refused_with_field_value_and_fix(what: str) ->
     assert f"taskDefinition.register.{told}" in refusal(**fields)
 
 
+TASK_DEFINITION: Any = botocore.session.get_session().get_service_model("ecs").shape_for("TaskDefinition")
+
+
+def test_the_fields_that_ecs_only_answers_are_those_of_its_model() -> None:
+    assert set(TASK_DEFINITION.members) - set(SHAPE.members) == ANSWERED
+
+
+@pytest.mark.parametrize("field", sorted(ANSWERED))
+def test_a_field_that_ecs_only_answers_is_told_as_such_and_suggests_nothing(field: str) -> None:
+    assert refusal(**{field: "x"}) == (
+        f"taskDefinition.register: has {field}, which ECS answers and does not take; remove it"
+    )
+
+
+def test_a_definition_pasted_from_ecs_is_told_all_that_is_too_much_in_one_sentence() -> None:
+    described: dict[str, Any] = {
+        "taskDefinitionArn": "arn",
+        "revision": 3,
+        "status": "ACTIVE",
+        "requiresAttributes": [],
+    }
+    assert refusal(**described, cpu=256) == (
+        "taskDefinition.register: has taskDefinitionArn, revision, status, requiresAttributes, which ECS answers and "
+        'does not take; remove them; taskDefinition.register.cpu: must be text; write "256" (given 256)'
+    )
+
+
+def test_a_whole_answer_of_ecs_is_told_how_to_become_a_definition() -> None:
+    with pytest.raises(RequestRefused) as refused:
+        refuse_faulty_definition({"taskDefinition": NEW_DEFINITION | {"revision": 3}, "tags": []}, SHAPE, "*")
+    assert str(refused.value) == (
+        "taskDefinition.register: is a whole answer of DescribeTaskDefinition; give the content of its taskDefinition "
+        f"alone, without {', '.join(sorted(ANSWERED))}, and put its tags in it"
+    )
+
+
 def test_what_is_required_is_named_where_it_is_missing() -> None:
     with pytest.raises(RequestRefused) as refused:
         refuse_faulty_definition({"cpu": "256"}, SHAPE, "*")
@@ -172,6 +208,14 @@ def test_a_request_carries_it_as_it_is() -> None:
         ({}, "taskDefinition.register: is missing; add it"),
         ({"register": "migrate"}, "taskDefinition.register: must be an object"),
         ({"register": {}}, "taskDefinition.register: must have at least 1 item"),
+        (
+            NEW_DEFINITION,
+            'taskDefinition: give a family, family:revision, an ARN or {"register": {...}} (given {"family"',
+        ),
+        (
+            {"taskDefinition": NEW_DEFINITION, "tags": []},
+            'taskDefinition: give a family, family:revision, an ARN or {"register": {...}} (given {"taskDefinition"',
+        ),
         ({"registr": {}}, "taskDefinition.registr: is not a known field; did you mean register?"),
     ],
 )

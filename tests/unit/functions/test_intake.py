@@ -827,7 +827,9 @@ def test_a_message_that_is_too_long_for_the_machine_is_refused_at_once() -> None
     [
         ({"id": "mine"}, "mine"),
         ({"detail-type": "Rollout Requested", "id": "event", "detail": {"id": "mine"}}, "mine"),
-        ({"detail-type": "Rollout Requested", "id": "event", "detail": {"id": 7}}, "event"),
+        ({"detail-type": "Rollout Requested", "id": "event", "detail": {"id": 7}}, "7"),
+        ({"detail-type": "Rollout Requested", "id": "event", "detail": {"id": 7.5}}, "event"),
+        ({"id": 7}, "7"),
         ({"detail-type": "Rollout Requested", "id": "not an id\n", "detail": None}, "message"),
         ([], "message"),
         (None, "message"),

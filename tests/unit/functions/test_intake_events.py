@@ -79,7 +79,7 @@ class TestIntake:
             ("not json", "the message: is not JSON"),
             ("[]", "the request: must be a JSON object with at least a target"),
             ('{"detail-type": "Rollout Requested", "detail": null}', "the request: must be a JSON object"),
-            ('{"detail-type": "Rollout Requested", "detail": {"id": 7}}', "id: must be text"),
+            ('{"detail-type": "Rollout Requested", "detail": {"id": [7]}}', "id: must be text"),
             ('{"id": "mine", "target": {}}', "target.kind: is missing; add it"),
         ],
     )

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from cfnlint.decode import cfn_yaml
 
 from headgate.aws.clients import impatient_client
 from headgate.aws.place import Place
-from headgate.planning.stack_owner import StackOwner, StackOwners
+from headgate.planning.stack_owner import StackOwner, StackOwners, keeps_version
+from headgate.spec.targets import LambdaAliasTarget
 from tests.builders import ACCOUNT, REGION, ROOT
 from tests.fakes.services import Refusal
 
@@ -61,6 +63,77 @@ def test_a_warning_names_the_alias_the_stack_and_the_resource_where_it_is_known(
     )
 
 
+TARGET = LambdaAliasTarget(kind="lambda-alias", function="checkout", alias="live")
+BY_SAM: dict[str, Any] = {"Fn::GetAtt": ["CheckoutVersionab12cd34ef", "Version"]}
+"""What AutoPublishAlias becomes."""
+BY_CODEDEPLOY: dict[str, Any] = {"CodeDeployLambdaAliasUpdate": {"ApplicationName": "shop"}}
+
+
+def template_of(version: Any, logical: str = "Live", name: Any = "live", **more: Any) -> dict[str, Any]:
+    alias = {"Type": "AWS::Lambda::Alias", "Properties": {"FunctionVersion": version, "Name": name}, **more}
+    return {"Resources": {"Version": {"Type": "AWS::Lambda::Version"}, logical: alias}}
+
+
+def test_the_shipped_example_which_does_what_is_advised_gets_no_warning(fake: FakeStacks, stacks: StackOwners) -> None:
+    text = (ROOT / "examples" / "checkout.yaml").read_text("utf-8")
+    fake.owned[ALIAS] = ("checkout", "Live")
+    # As CloudFormation answers it: text as it was written, and an object after SAM's transform.
+    for fake.template in (text, cfn_yaml.loads(text)):
+        assert stacks.warnings_about(TARGET) == []
+
+
+@pytest.mark.parametrize(
+    ("template", "moves"),
+    [
+        (template_of("1"), False),
+        (template_of(1), False),
+        (template_of(BY_SAM), True),
+        (template_of({"Ref": "LiveVersion"}), True),
+        (template_of("1", UpdatePolicy=BY_CODEDEPLOY), True),
+        ({"Resources": {}}, True),
+        ("Resources:\n  Live:\n    Properties:\n      FunctionVersion: '1'  # literal\n", False),
+        ("Resources:\n  Live:\n    Properties:\n      FunctionVersion: !GetAtt Version.Version\n", True),
+        ("Resources:\n  Other:\n    Properties:\n      FunctionVersion: 1\n  Live:\n    Type: X\n", True),
+        ("Resources:\n  Live: {Properties: {FunctionVersion: 1}}\n", True),
+        ("Resources:\n  Live:\n    UpdatePolicy: {CodeDeployLambdaAliasUpdate: {}}\n    FunctionVersion: 1\n", True),
+        ("", True),
+    ],
+)
+def test_a_warning_is_given_unless_the_template_certainly_leaves_the_alias_alone(
+    fake: FakeStacks, stacks: StackOwners, template: Any, *, moves: bool
+) -> None:
+    fake.owned[ALIAS], fake.template = ("shop", "Live"), template
+    assert [each.split(" is ")[0] for each in stacks.warnings_about(TARGET)] == ["target.alias: checkout:live"] * moves
+
+
+@pytest.mark.parametrize(
+    ("template", "moves"),
+    [
+        (template_of("1", "Some"), False),
+        (template_of("1", "Some", {"Ref": "Name"}), False),
+        (template_of(BY_SAM, "Some", {"Ref": "Name"}), True),
+        (template_of(BY_SAM, "Some", "other"), True),
+        ("Resources:\n  Some:\n    Properties:\n      FunctionVersion: 1\n", True),
+    ],
+)
+def test_of_a_resource_that_is_not_known_every_alias_that_it_may_be_must_have_a_literal_version(
+    template: Any, *, moves: bool
+) -> None:
+    assert keeps_version(template, "", "live") is not moves
+
+
+def test_a_template_that_cannot_be_read_leaves_the_warning(
+    fake: FakeStacks, stacks: StackOwners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.owned[ALIAS] = ("shop", "Live")
+
+    def denied(**_: Any) -> Any:
+        raise Refusal("AccessDenied")
+
+    monkeypatch.setattr(fake, "GetTemplate", denied)
+    assert len(stacks.warnings_about(TARGET)) == 1
+
+
 @pytest.mark.parametrize("status", ["DELETE_COMPLETE", "DELETE_SKIPPED"])
 def test_a_stack_that_was_deleted_owns_nothing_any_more(fake: FakeStacks, stacks: StackOwners, status: str) -> None:
     fake.owned[ALIAS], fake.status = ("shop", "Live"), status
@@ -84,5 +157,5 @@ def test_its_client_neither_waits_nor_tries_again() -> None:
 
 def test_the_planner_may_ask_about_any_stack_of_its_own_account_and_region() -> None:
     template = (ROOT / "template.yaml").read_text("utf-8")
-    _, _, statement = template.partition("Action: cloudformation:DescribeStackResources\n")
+    _, _, statement = template.partition("[cloudformation:DescribeStackResources, cloudformation:GetTemplate]\n")
     assert statement.split("\n")[0].endswith("cloudformation:${AWS::Region}:${AWS::AccountId}:stack/*")

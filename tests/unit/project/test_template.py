@@ -5,13 +5,14 @@ A test's name says what is missing, its parameter where; docs/how-it-works.md ha
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from cfnlint.decode import cfn_yaml
 
-from headgate.aws.observability import NAMESPACE, SERVICE
+from headgate.aws.observability import NAMESPACE, SERVICE, UNEXPECTED_ERRORS_METRIC
 from headgate.rollouts.recovery import UNSETTLED_METRIC
 from tests.builders import ROOT
 
@@ -49,6 +50,8 @@ def resources(kind: str) -> dict[str, dict[str, Any]]:
 FUNCTIONS = resources("AWS::Serverless::Function")
 QUEUES = resources("AWS::SQS::Queue")
 ALARMS = resources("AWS::CloudWatch::Alarm")
+ROLLS_BACK = {"Signaller", "Judge", "LambdaAliasDriver", "EventSourceDriver"}
+"""What must run between an alarm and traffic that is back on the stable version."""
 
 
 def events(kinds: set[str]) -> list[Delivery]:
@@ -214,6 +217,14 @@ def test_a_queue_keeps_messages_as_long_as_sqs_can_and_takes_the_key_of_whoever_
     # A standard queue's dead letters keep the time of their first queue: theirs must not be shorter.
     assert QUEUES[queue].get("MessageRetentionPeriod") == FOURTEEN_DAYS, f"{queue}: keep messages for 14 days"
     assert "KmsMasterKeyId" in QUEUES[queue], f"{queue}: encrypt it with the key that is given, if one is"
+    # SQS encrypts with a key of its own unless this says no: docs/security.md, Encryption.
+    assert "SqsManagedSseEnabled" not in QUEUES[queue], f"{queue}: leave SQS's own encryption as it is"
+
+
+def test_the_topic_is_encrypted_with_a_customers_key_or_not_at_all() -> None:
+    # Under the managed key of SNS, neither EventBridge nor alarms could publish.
+    (topic,) = resources("AWS::SNS::Topic").values()
+    assert topic["KmsMasterKeyId"] == {"Fn::If": ["Encrypted", {"Ref": "KmsKeyArn"}, {"Ref": "AWS::NoValue"}]}
 
 
 @pytest.mark.parametrize(
@@ -237,6 +248,81 @@ def test_a_queue_that_nothing_consumes_has_an_alarm_on_its_first_message(queue: 
 def test_an_alarm_tells_somebody_and_is_quiet_while_nothing_is_measured(alarm: str) -> None:
     assert [logical_id(action) for action in ALARMS[alarm]["AlarmActions"]] == ["Notifications"], alarm
     assert ALARMS[alarm]["TreatMissingData"] == "notBreaching", alarm
+
+
+def watched(alarm: dict[str, Any]) -> tuple[str, str, frozenset[str]]:
+    """The metric of an alarm, and the names that its dimensions refer to."""
+    names = (logical_id(one["Value"]) or str(one["Value"]) for one in alarm["Dimensions"])
+    return alarm["Namespace"], alarm["MetricName"], frozenset(names)
+
+
+WATCHED = {watched(alarm) for alarm in ALARMS.values()}
+RAISES_ON_PURPOSE = {"LambdaAliasDriver", "EventSourceDriver"}
+"""Functions that tell the machine by an error what comes next, so that their Errors say nothing."""
+
+
+@pytest.mark.parametrize("function", sorted(ROLLS_BACK))
+def test_what_must_run_to_roll_back_has_alarms_on_its_errors_and_throttles(function: str) -> None:
+    assert ("AWS/Lambda", "Throttles", frozenset({function})) in WATCHED
+    if function in RAISES_ON_PURPOSE:
+        assert (NAMESPACE, UNEXPECTED_ERRORS_METRIC, frozenset({function, SERVICE})) in WATCHED
+    assert (("AWS/Lambda", "Errors", frozenset({function})) in WATCHED) is (function not in RAISES_ON_PURPOSE)
+
+
+def test_what_raises_errors_on_purpose_counts_the_others() -> None:
+    counting = {
+        name
+        for name, properties in FUNCTIONS.items()
+        if "@counts_unexpected_errors" in (ROOT / properties["CodeUri"] / "app.py").read_text("utf-8")
+    }
+    assert counting == RAISES_ON_PURPOSE
+
+
+def test_the_age_of_the_outbox_has_an_alarm() -> None:
+    assert ("AWS/Lambda", "IteratorAge", frozenset({"Publisher"})) in WATCHED
+
+
+# Failed executions
+
+FAILED_RULE = RESOURCES["FailedExecutionRule"]["Properties"]
+OUR_FAULT = FAILED_RULE["EventPattern"]["detail"]["$or"][1]["error"]
+
+
+def is_our_fault(error: str) -> bool:
+    """Whether the rule takes an execution that failed with this error."""
+    return any(error.startswith(one["prefix"]) if isinstance(one, dict) else error == one for one in OUR_FAULT)
+
+
+def fail_states() -> Iterator[tuple[str, str, str]]:
+    """Each Fail state: machine, state, and every error that it may name."""
+    for path in sorted((ROOT / "statemachines").glob("*.asl.json")):
+        for name, state in json.loads(path.read_text("utf-8"))["States"].items():
+            if state["Type"] == "Fail":
+                quoted = re.findall(r"'(\w+)'", state["Error"]) if state["Error"].startswith("{%") else [state["Error"]]
+                # A task ends with the error of its outcome, whose names begin with Task.
+                for error in [one for one in quoted if one[:1].isupper()] or ["TaskFailed"]:
+                    yield path.name, name, error
+
+
+@pytest.mark.parametrize(("machine", "state", "error"), list(fail_states()))
+def test_an_execution_that_fails_on_purpose_raises_no_alarm(machine: str, state: str, error: str) -> None:
+    assert is_our_fault(error) is ((machine, state) == ("rollout.asl.json", "Unsettled"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["States.Runtime", "States.TaskFailed", "States.DataLimitExceeded", "Lambda.Unknown", "Sandbox.Timedout"],
+)
+def test_an_execution_that_fails_for_a_reason_that_no_state_caught_raises_an_alarm(error: str) -> None:
+    assert is_our_fault(error)
+
+
+def test_the_rule_on_failed_executions_watches_every_machine_and_has_the_alarm() -> None:
+    machines = [properties["Name"]["Fn::Sub"] for properties in resources("AWS::Serverless::StateMachine").values()]
+    arns = [one["Fn::Sub"] for one in FAILED_RULE["EventPattern"]["detail"]["stateMachineArn"]]
+    assert sorted(arn.split(":stateMachine:")[1] for arn in arns) == sorted(machines)
+    assert "EventBusName" not in FAILED_RULE, "Step Functions publishes on the default bus"
+    assert ("AWS/Events", "MatchedEvents", frozenset({"FailedExecutionRule"})) in WATCHED
 
 
 def test_the_alarm_on_what_stays_unsettled_reads_what_the_warden_tells() -> None:
@@ -265,6 +351,33 @@ def test_a_function_has_a_folder_a_role_and_a_log_group_of_its_own(function: str
     assert logs == f"{function}Logs", f"{function}: set LoggingConfig.LogGroup to a log group {function}Logs"
     assert "RetentionInDays" in RESOURCES[logs]["Properties"], f"{logs}: say how long logs are kept"
     assert RESOURCES[logs].get("Condition") == RESOURCES[function].get("Condition"), f"{logs}: needs the same Condition"
+
+
+def test_concurrency_is_reserved_for_what_must_run_to_roll_back_and_only_if_the_parameter_asks() -> None:
+    reserved = {
+        name: properties["ReservedConcurrentExecutions"]
+        for name, properties in FUNCTIONS.items()
+        if "ReservedConcurrentExecutions" in properties
+    }
+    wanted = {"Fn::If": ["WithReservedConcurrency", {"Ref": "ReservedConcurrency"}, {"Ref": "AWS::NoValue"}]}
+    assert reserved == dict.fromkeys(ROLLS_BACK, wanted)
+    assert TEMPLATE["Conditions"]["WithReservedConcurrency"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "ReservedConcurrency"}, ""]}]
+    }
+
+
+def test_every_driver_is_among_what_must_run_to_roll_back() -> None:
+    drivers = FUNCTIONS["Planner"]["Environment"]["Variables"]["DRIVERS"]["Fn::Sub"]
+    assert set(re.findall(r"\$\{(\w+)\.Arn\}", drivers)) == ROLLS_BACK - {"Signaller", "Judge"}
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed"), [("", True), ("1", True), ("25", True), ("0", False), ("00", False), ("-1", False)]
+)
+def test_a_reserved_concurrency_that_would_stop_a_function_is_refused(value: str, *, allowed: bool) -> None:
+    parameter = TEMPLATE["Parameters"]["ReservedConcurrency"]
+    assert parameter["Default"] == ""
+    assert bool(re.fullmatch(parameter["AllowedPattern"], value)) is allowed
 
 
 def test_no_two_functions_share_a_folder_or_a_log_group() -> None:
@@ -344,6 +457,23 @@ def test_the_table_of_deliveries_says_what_the_template_does(name: str, retries:
     assert found[0][5], f"the row of `{name}` does not say why"
 
 
+def raised_at(alarm: dict[str, Any]) -> str:
+    """What the documentation must say of an alarm's threshold."""
+    threshold, minutes = alarm["Threshold"], duration(alarm["Period"] * alarm["EvaluationPeriods"])
+    match alarm["MetricName"]:
+        case metric if metric == UNSETTLED_METRIC:
+            return f"longer than {duration(threshold)}"
+        case "IteratorAge":
+            return f"older than {duration(threshold // 1000)}"
+        case "Throttles":
+            return f"in {alarm['DatapointsToAlarm']} of {minutes}"
+        case "Errors" | "UnexpectedErrors":
+            return f"an error within {minutes}"
+        case "MatchedEvents":
+            return "the first execution"
+    return "the first message"
+
+
 @pytest.mark.parametrize("alarm", ALARMS)
 def test_the_table_of_alarms_says_what_the_template_does(alarm: str) -> None:
     lines = (ROOT / "docs" / "operate.md").read_text("utf-8").splitlines()
@@ -351,11 +481,7 @@ def test_the_table_of_alarms_says_what_the_template_does(alarm: str) -> None:
         [cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines if line.startswith(f"| `{alarm}`")
     ]
     assert len(rows) == 1, f"docs/operate.md, Alarms: add a row for `{alarm}`"
-    threshold = ALARMS[alarm]["Threshold"]
-    limit = (
-        f"longer than {duration(threshold)}" if ALARMS[alarm]["MetricName"] == UNSETTLED_METRIC else "the first message"
-    )
-    assert limit in rows[0][1], f"the row of `{alarm}` is out of date: it says {rows[0][1]}"
+    assert raised_at(ALARMS[alarm]) in rows[0][1], f"the row of `{alarm}` is out of date: it says {rows[0][1]}"
     assert rows[0][2], f"the row of `{alarm}` does not say what to do"
 
 

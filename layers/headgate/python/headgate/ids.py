@@ -32,6 +32,17 @@ def is_rollout_id(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
+def text_of_number(value: object) -> object:
+    """Return a whole number as text, and anything else as it is: YAML and shells write ids and versions as numbers."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def given_id(value: object) -> str | None:
+    """Return the id in a field of a request that was not read yet, as its model reads it; None if it is not valid."""
+    text = text_of_number(value)
+    return text if is_rollout_id(text) else None
+
+
 def recorded_id(given: object, execution: str) -> str:
     """Return the id under which an execution's rollout is recorded.
 
@@ -42,4 +53,4 @@ def recorded_id(given: object, execution: str) -> str:
     execution
         ARN or name of the execution. Its name is used if the given id is invalid.
     """
-    return given if is_rollout_id(given) else execution.rsplit(":", 1)[-1]
+    return given_id(given) or execution.rsplit(":", 1)[-1]

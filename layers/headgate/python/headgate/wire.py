@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, ValidationError
 from pydantic.alias_generators import to_camel
 
 from headgate.errors import RequestRefused
-from headgate.ids import check_rollout_id
+from headgate.ids import check_rollout_id, text_of_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -41,6 +40,9 @@ https://docs.aws.amazon.com/step-functions/latest/dg/concepts-nested-workflows.h
 
 _QUOTED = re.compile(r"'([^']*)'")
 
+SHAPE_FAULT = "shape"
+"""Kind of the error of a value that has none of the shapes of ``one_of``."""
+
 MAX_FAULTS = 10
 """Faults that one error message lists."""
 
@@ -62,7 +64,14 @@ class Wire(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-RolloutId = Annotated[str, AfterValidator(check_rollout_id)]
+NUMBER_AS_TEXT = BeforeValidator(text_of_number)
+"""The last annotation of every field that takes text alone: a whole number is accepted as its digits.
+
+The reverse does not hold: a field that takes a number refuses text. A fraction is not accepted as text, because it has
+several spellings.
+"""
+Text = Annotated[str, NUMBER_AS_TEXT]
+RolloutId = Annotated[str, AfterValidator(check_rollout_id), NUMBER_AS_TEXT]
 AnyRequest = TypeVar("AnyRequest", bound=Wire)
 
 
@@ -89,9 +98,15 @@ def read(
         raise RequestRefused("the request: is a whole event; give the content of its detail alone")
     detail = {name: value for name, value in detail.items() if name != STARTED_BY_EXECUTION}
     if _depth_of(detail) > MAX_DEPTH:
-        raise RequestRefused(f"the request: has more than {MAX_DEPTH} levels of lists and objects")
+        raise RequestRefused(f"the request: has more than {MAX_DEPTH} levels of lists and objects; use fewer")
     if (size := len(json.dumps(detail))) > at_most:
-        raise RequestRefused(f"the request: is {size} characters long; the limit is {at_most}")
+        largest, length = max(
+            ((name, len(json.dumps(each))) for name, each in detail.items()), key=lambda each: each[1]
+        )
+        raise RequestRefused(
+            f"the request: is {size} characters long; the limit is {at_most}; shorten {_path_of([largest])}, which has "
+            f"{length}"
+        )
     try:
         request = model.model_validate({"id": default_id, **detail}, by_alias=True, by_name=False)
         # Fields of any type still hold what only Python's parser accepts as JSON.
@@ -127,7 +142,9 @@ def _depth_of(value: object) -> int:
     return levels
 
 
-def one_of(shapes: Mapping[str, ShapeTest], hint: str | None = None, *, alone: bool = False) -> Discriminator:
+def one_of(
+    shapes: Mapping[str, ShapeTest], hint: str | None = None, *, alone: bool = False, told_by: str = ""
+) -> Discriminator:
     """Tell the shapes of a union apart, so that an error speaks only of the shape that is meant.
 
     Parameters
@@ -138,6 +155,8 @@ def one_of(shapes: Mapping[str, ShapeTest], hint: str | None = None, *, alone: b
         What to give instead, for a value that has none of the shapes.
     alone
         Whether a value that is meant to have several shapes has none of them.
+    told_by
+        The field, if there is one, that holds the tag of the shape. A misspelled tag gets a suggestion.
     """
 
     def tag_of(value: Any) -> str | None:
@@ -146,7 +165,13 @@ def one_of(shapes: Mapping[str, ShapeTest], hint: str | None = None, *, alone: b
 
     if hint is None:
         return Discriminator(tag_of)
-    return Discriminator(tag_of, custom_error_type="shape", custom_error_message=hint)
+    context: dict[str, str | int | float] = {"field": told_by, "tags": " ".join(tag.strip("<>") for tag in shapes)}
+    return Discriminator(
+        tag_of,
+        custom_error_type=SHAPE_FAULT,
+        custom_error_message=hint,
+        custom_error_context=context if told_by else None,
+    )
 
 
 def has_field(model: type[BaseModel], *names: str) -> ShapeTest:
@@ -162,11 +187,6 @@ def is_object(model: type[BaseModel]) -> ShapeTest:
 def is_text(value: Any) -> bool:
     """The test for a string."""
     return isinstance(value, str)
-
-
-def text_of_number(value: Any) -> Any:
-    """Turn an integer into text: YAML and shells write versions and exit codes as numbers."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
@@ -192,8 +212,13 @@ def _explain_one(fault: ErrorDetails, model: type[BaseModel]) -> str:
         case "missing":
             return f"{field}: is missing; add it"
         case "extra_forbidden":
-            fix = did_you_mean(str(fault["loc"][-1]), _names_beside(model, fault["loc"][:-1]))
+            fix = _fix_of_unknown(model, fault["loc"])
             return f"{field}: is not a known field{fix} (given {given})"
+        case "shape" if isinstance(fault["input"], dict) and fault.get("ctx"):
+            written = fault["input"].get(fault["ctx"]["field"])
+            return f"{field}: {_message_of(fault)}{_suggestion(written, fault['ctx']['tags'].split())} (given {given})"
+    if fault["loc"] == ("id",) and fault["input"] == "":
+        return f"{field}: {_message_of(fault)}, or leave it out (given {given})"
     return f"{field}: {_message_of(fault)} (given {given})"
 
 
@@ -223,7 +248,10 @@ def _message_of(fault: ErrorDetails) -> str:
     kind = fault["type"]
     if kind in _TYPE_MESSAGES:
         quoted = _TYPE_MESSAGES[kind].endswith("number") and _is_number(fault["input"])
-        return f"{_TYPE_MESSAGES[kind]}{', without quotes' if quoted else ''}"
+        # A whole number is accepted as text.
+        bare = kind == "string_type" and isinstance(fault["input"], float)
+        fix = ", without quotes" if quoted else f'; write "{fault["input"]}"' if bare else ""
+        return f"{_TYPE_MESSAGES[kind]}{fix}"
     if kind in _BOUND_MESSAGES:
         limits = {
             name: int(limit) if isinstance(limit, float) and limit.is_integer() else limit
@@ -239,8 +267,23 @@ def _closest_word(fault: ErrorDetails) -> str:
     """Suggest the nearest of the words that a field takes."""
     if fault["type"] != "literal_error" or not isinstance(fault["input"], str):
         return ""
-    close = _closest(fault["input"].lower(), _QUOTED.findall(fault["ctx"]["expected"]))
+    return _suggestion(fault["input"].lower(), _QUOTED.findall(fault["ctx"]["expected"]))
+
+
+def _suggestion(written: object, known: Iterable[str]) -> str:
+    close = _closest(written, known) if isinstance(written, str) else None
     return f"; did you mean {close}?" if close else ""
+
+
+def _fix_of_unknown(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    """Return the fix for an unknown field: of two shapes in one object, one is too much."""
+    name, path = str(loc[-1]), loc[:-1]
+    shape = str(path[-1]) if path else ""
+    known = _names_beside(model, path)
+    # Tags that are fields: the tag of a kind of target, for example, is not.
+    if {shape, f"<{name}>"} <= _tags_at(model, path) and shape.strip("<>") in known:
+        return f" beside {shape.strip('<>')}, because they are two shapes; give one of the two"
+    return did_you_mean(name, known)
 
 
 def _is_number(text: object) -> bool:
@@ -249,7 +292,8 @@ def _is_number(text: object) -> bool:
 
 def shown_value(value: object) -> str:
     """Return a value as an error message shows it."""
-    text = json.dumps(value, default=str)
+    # Letters of every language as they are. Only a lone surrogate, which cannot be sent, stays an escape sequence.
+    text = json.dumps(value, default=str, ensure_ascii=False).encode(errors="backslashreplace").decode()
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
@@ -272,9 +316,61 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close}?" if close and close != name else "; remove it"
 
 
+MAX_TYPOS = 3
+"""Letters that may differ in a misspelled word, and never more than a third of them."""
+
+
 def _closest(text: str, known: Iterable[str]) -> str | None:
-    """Return the known text that is most like another, if any is."""
-    return next(iter(get_close_matches(text[:64], known, n=1)), None)
+    """Return the known word that another is a misspelling or a part of, if any is.
+
+    Capitals and separators do not count. ``bakeSecs`` is a misspelling of ``bakeSeconds``, ``timeout`` is a part of
+    ``timeoutSeconds``, and ``status`` is neither of ``tags``.
+    """
+    return min(
+        ((rank, word) for word in sorted(known) if (rank := _likeness(text[:64], word)) is not None),
+        default=(None, None),
+    )[1]
+
+
+def _likeness(text: str, word: str) -> tuple[int, int] | None:
+    """Return a rank for a suggestion, the best first; None if the words are unrelated."""
+    parts, others = _parts_of(text), _parts_of(word)
+    plain, other = "".join(parts), "".join(others)
+    if plain == other:
+        return 0, 0
+    longest = max(len(plain), len(other))
+    if (typos := _typos(plain, other)) <= min(MAX_TYPOS, longest // 3):
+        return 1, typos
+    short, long = sorted((_singular(parts), _singular(others)), key=len)
+    if short and len(short) < len(long) and short in (long[: len(short)], long[-len(short) :]):
+        return 2, abs(len(plain) - len(other))
+    return None
+
+
+def _parts_of(name: str) -> list[str]:
+    """Split ``capacityProvider``, ``capacity_provider`` or ``capacity-provider`` in its words, in lower case."""
+    return [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^A-Z\W_]+", name)]
+
+
+def _singular(parts: list[str]) -> list[str]:
+    return [part.removesuffix("s") for part in parts]
+
+
+def _typos(text: str, other: str) -> int:
+    """Count letters to insert, remove or replace, and neighbours to swap, until two words are the same.
+
+    https://en.wikipedia.org/wiki/Damerau%E2%80%93Levenshtein_distance#Optimal_string_alignment_distance
+    """
+    before: list[int] = []
+    last = list(range(len(other) + 1))
+    for row, letter in enumerate(text, 1):
+        this = [row]
+        for column, wanted in enumerate(other, 1):
+            least = min(last[column] + 1, this[-1] + 1, last[column - 1] + (letter != wanted))
+            swapped = row > 1 and column > 1 and (letter, text[row - 2]) == (other[column - 2], wanted)
+            this.append(min(least, before[column - 2] + 1) if swapped else least)
+        before, last = last, this
+    return last[-1]
 
 
 def _names_beside(model: type[BaseModel], path: Iterable[int | str]) -> set[str]:
@@ -282,13 +378,37 @@ def _names_beside(model: type[BaseModel], path: Iterable[int | str]) -> set[str]
 
     Indexes, tags and keys in the path are skipped.
     """
-    beside = {model}
-    for part in path:
-        fields = [
-            field for each in beside for name, field in each.model_fields.items() if (field.alias or name) == part
-        ]
-        beside = {inner for field in fields for inner in _models_in(field.annotation)} or beside
+    beside, _ = _at(model, path)
     return {field.alias or name for each in beside for name, field in each.model_fields.items()}
+
+
+def _tags_at(model: type[BaseModel], path: Iterable[int | str]) -> set[str]:
+    """Return the tags of the shapes that a value at a path may have."""
+    _, annotations = _at(model, path)
+    return {tag for annotation in annotations for tag in _tags_in(annotation)}
+
+
+def _at(model: type[BaseModel], path: Iterable[int | str]) -> tuple[set[type[BaseModel]], list[object]]:
+    """Return the models that a value at a path may have, and the annotations of its field."""
+    beside: set[type[BaseModel]] = {model}
+    annotations: list[object] = []
+    for part in path:
+        found = [
+            field.annotation
+            for each in beside
+            for name, field in each.model_fields.items()
+            if (field.alias or name) == part
+        ]
+        if inner := {inner for annotation in found for inner in _models_in(annotation)}:
+            beside, annotations = inner, [*found]
+    return beside, annotations
+
+
+def _tags_in(annotation: object) -> set[str]:
+    """Return the tags in an annotation, at any depth but in models."""
+    if isinstance(annotation, Tag):
+        return {annotation.tag}
+    return {tag for part in get_args(annotation) for tag in _tags_in(part)}
 
 
 def _models_in(annotation: object) -> set[type[BaseModel]]:

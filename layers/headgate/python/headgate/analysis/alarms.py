@@ -41,7 +41,10 @@ class AlarmStates:
         """
         found = self._describe(names)
         if missing := [name for name in names if name not in found]:
-            raise RequestRefused(f"guards.alarms: no alarm is named {', '.join(missing)} in this account and Region")
+            raise RequestRefused(
+                f"guards.alarms: no alarm is named {', '.join(missing)} in this account and Region; correct the name, "
+                "whose capital letters count, or create the alarm first"
+            )
         return [name for name in names if found[name]["StateValue"] == "ALARM"]
 
     def in_alarm(self, names: list[str]) -> list[str]:

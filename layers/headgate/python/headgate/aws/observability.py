@@ -2,16 +2,55 @@
 
 from __future__ import annotations
 
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
 from aws_lambda_powertools import Logger, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
+from headgate.errors import HeadgateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    Answer = TypeVar("Answer")
+    Handler = Callable[[dict[str, Any], LambdaContext], Answer]
+
 SERVICE = "headgate"
 NAMESPACE = "Headgate"
+UNEXPECTED_ERRORS_METRIC = "UnexpectedErrors"
 logger = Logger(service=SERVICE, utc=True)
 
 
 def record_seconds(name: str, seconds: float, function: str) -> None:
-    """Record a duration as a CloudWatch metric in the function's log, without a permission or a request.
+    """Record a duration as a CloudWatch metric. ``function`` is the function's name."""
+    _record(name, MetricUnit.Seconds, seconds, function)
+
+
+def counts_unexpected_errors(handler: Handler[Answer]) -> Handler[Answer]:
+    """Count the errors of a handler that Headgate does not raise on purpose as a CloudWatch metric.
+
+    For a function that tells the state machine by errors what comes next, so that Lambda's own metric of errors says
+    nothing about its health.
+    """
+
+    @wraps(handler)
+    def counting(event: dict[str, Any], context: LambdaContext) -> Answer:
+        try:
+            return handler(event, context)
+        except HeadgateError:
+            raise
+        except Exception:
+            _record(UNEXPECTED_ERRORS_METRIC, MetricUnit.Count, 1, context.function_name)
+            raise
+
+    return counting
+
+
+def _record(name: str, unit: MetricUnit, value: float, function: str) -> None:
+    """Record a CloudWatch metric in the function's log, without a permission or a request.
 
     CloudWatch charges a custom metric for each hour with data (https://aws.amazon.com/cloudwatch/pricing/), so record
     problems only.
@@ -22,7 +61,7 @@ def record_seconds(name: str, seconds: float, function: str) -> None:
     function
         Name of the function. It separates the metrics of two deployments.
     """
-    with single_metric(name=name, unit=MetricUnit.Seconds, value=seconds, namespace=NAMESPACE) as metric:
+    with single_metric(name=name, unit=unit, value=value, namespace=NAMESPACE) as metric:
         metric.add_dimension("FunctionName", function)
         # Powertools adds it only if POWERTOOLS_SERVICE_NAME is set, and an alarm reads one set of dimensions.
         metric.add_dimension("service", SERVICE)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from headgate.aws.observability import logger
 from headgate.errors import RequestRefused
 from headgate.ids import is_rollout_id
+from headgate.json_faults import json_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,7 +75,7 @@ def read_json(message: QueueMessage) -> Any:
     try:
         return json.loads(message["body"])
     except (ValueError, RecursionError) as error:
-        raise RequestRefused(f"the message: is not JSON: {error}") from None
+        raise RequestRefused(f"the message: is not JSON: {json_fault(error)}") from None
 
 
 def event_id(body: dict[str, Any], message_id: str) -> str:

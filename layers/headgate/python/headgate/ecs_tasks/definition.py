@@ -27,6 +27,24 @@ MAX_DEFINITION_TAGS = 49
 MAX_CONTAINERS = 10
 """https://docs.aws.amazon.com/general/latest/gr/ecs-service.html"""
 
+ANSWERED = frozenset(
+    {
+        "taskDefinitionArn",
+        "revision",
+        "status",
+        "requiresAttributes",
+        "compatibilities",
+        "registeredAt",
+        "registeredBy",
+        "deregisteredAt",
+        "deleteRequestedAt",
+    }
+)
+"""Fields of a task definition that ECS answers and RegisterTaskDefinition does not take.
+
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TaskDefinition.html
+"""
+
 _FAMILY_NAME = re.compile(r"[a-zA-Z0-9_-]{1,255}")
 """Names of families and containers."""
 
@@ -49,8 +67,13 @@ def refuse_faulty_definition(definition: dict[str, Any], shape: Any, families: s
     RequestRefused
         The message names every faulty field, its value and the fix.
     """
+    if isinstance(definition.get("taskDefinition"), dict):
+        raise RequestRefused(
+            f"{AT_FIELD}: is a whole answer of DescribeTaskDefinition; give the content of its taskDefinition alone, "
+            f"without {', '.join(sorted(ANSWERED))}, and put its tags in it"
+        )
     # The other checks need correct types.
-    faults = list(_definition_faults(definition, shape, AT_FIELD)) or [
+    faults = [*_answer_faults(definition), *_definition_faults(_without_answer(definition), shape, AT_FIELD)] or [
         fault
         for check in (_family_faults, _container_faults, _role_faults, _size_faults, _storage_faults, _tag_faults)
         for fault in check(definition)
@@ -62,6 +85,19 @@ def refuse_faulty_definition(definition: dict[str, Any], shape: Any, families: s
     if faults:
         more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
         raise RequestRefused("; ".join(faults[:MAX_FAULTS] + more))
+
+
+def _answer_faults(definition: dict[str, Any]) -> Iterator[str]:
+    if found := [name for name in definition if name in ANSWERED]:
+        yield f"{AT_FIELD}: has {', '.join(found)}, which ECS answers and does not take; remove {_them(found)}"
+
+
+def _them(found: list[str]) -> str:
+    return "them" if len(found) > 1 else "it"
+
+
+def _without_answer(definition: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in definition.items() if name not in ANSWERED}
 
 
 def _definition_faults(value: object, shape: Any, path: str) -> Iterator[str]:

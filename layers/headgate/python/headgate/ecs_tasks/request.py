@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, Tag, model_validato
 from headgate.ecs_tasks.tags import OWN_TAGS
 from headgate.errors import RequestRefused
 from headgate.ids import must_match
-from headgate.wire import RolloutId, Wire, is_object, is_text, one_of, read, text_of_number
+from headgate.wire import NUMBER_AS_TEXT, RolloutId, Text, Wire, is_text, one_of, read
 
 MAX_OVERRIDES = 8192
 """Maximum characters of the overrides as JSON."""
@@ -79,11 +79,9 @@ def _number_of_text(value: Any) -> Any:
     return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
 
 
-ReasonPattern = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_trailing_star_only)]
+ReasonPattern = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_trailing_star_only), NUMBER_AS_TEXT]
 
-ExitCodePattern = Annotated[
-    str, BeforeValidator(text_of_number), Field(min_length=1, max_length=512), AfterValidator(_digits)
-]
+ExitCodePattern = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_digits), NUMBER_AS_TEXT]
 
 PositiveInt = Annotated[int, Field(strict=True, ge=1)]
 TaskSize = Annotated[PositiveInt, BeforeValidator(_number_of_text)]
@@ -92,7 +90,7 @@ TaskSize = Annotated[PositiveInt, BeforeValidator(_number_of_text)]
 class CapacityProvider(Wire):
     """One item of a capacity provider strategy."""
 
-    provider: Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_provider)]
+    provider: Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_provider), NUMBER_AS_TEXT]
     """Name of the capacity provider."""
     base: Annotated[int, Field(strict=True, ge=0, le=100_000)] | None = None
     """Tasks that this provider gets first. Only one provider may have a base."""
@@ -103,9 +101,9 @@ class CapacityProvider(Wire):
 class NetworkConfiguration(Wire):
     """Network interface of a task with network mode awsvpc."""
 
-    subnets: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=16)]
+    subnets: Annotated[list[Annotated[str, Field(min_length=1), NUMBER_AS_TEXT]], Field(min_length=1, max_length=16)]
     """Ids of subnets."""
-    security_groups: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=5)] = []
+    security_groups: Annotated[list[Annotated[str, Field(min_length=1), NUMBER_AS_TEXT]], Field(max_length=5)] = []
     """Ids of security groups."""
     assign_public_ip: bool = False
     """Whether the task gets a public IP address."""
@@ -116,7 +114,7 @@ class ResourceRequirement(Wire):
 
     type: Literal["GPU", "NeuronDevice"]
     """The kind of device."""
-    value: Annotated[str, BeforeValidator(text_of_number), Field(pattern=r"^([1-9][0-9]{0,3}|ALL)$")]
+    value: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,3}|ALL)$"), NUMBER_AS_TEXT]
     """Number of devices; for Neuron devices always ``ALL``."""
 
     @model_validator(mode="after")
@@ -129,11 +127,13 @@ class ResourceRequirement(Wire):
 class ContainerOverride(Wire):
     """Overrides of one container."""
 
-    command: list[str] | None = None
+    command: list[Text] | None = None
     """Command that replaces the one in the definition."""
-    environment: dict[str, str] = {}
+    environment: dict[str, Text] = {}
     """Environment variables by name."""
-    environment_files: Annotated[list[Annotated[str, AfterValidator(_environment_file)]], Field(max_length=10)] = []
+    environment_files: Annotated[
+        list[Annotated[str, AfterValidator(_environment_file), NUMBER_AS_TEXT]], Field(max_length=10)
+    ] = []
     """ARNs of S3 objects whose names end in ``.env``."""
     resource_requirements: Annotated[list[ResourceRequirement], Field(max_length=1)] = []
     """GPUs or Neuron devices; not on Fargate."""
@@ -160,9 +160,9 @@ class Overrides(Wire):
     """CPU units of the task."""
     memory: TaskSize | None = None
     """Memory of the task in MiB."""
-    task_role: Annotated[str, AfterValidator(_role)] | None = None
+    task_role: Annotated[str, AfterValidator(_role), NUMBER_AS_TEXT] | None = None
     """ARN of the task role. ``TaskRoles`` must cover it."""
-    execution_role: Annotated[str, AfterValidator(_role)] | None = None
+    execution_role: Annotated[str, AfterValidator(_role), NUMBER_AS_TEXT] | None = None
     """ARN of the execution role. ``TaskRoles`` must cover it."""
     ephemeral_storage_gib: Annotated[
         Annotated[int, Field(strict=True, ge=MIN_STORAGE, le=MAX_STORAGE)] | None, Field(alias="ephemeralStorageGiB")
@@ -175,7 +175,7 @@ class PlacementStrategy(Wire):
 
     type: Literal["random", "spread", "binpack"]
     """How tasks are distributed over container instances."""
-    field: Annotated[str, Field(min_length=1)] | None = None
+    field: Annotated[str, Field(min_length=1), NUMBER_AS_TEXT] | None = None
     """``binpack`` takes ``cpu`` or ``memory``; ``spread`` takes ``instanceId`` or an attribute such as
     ``attribute:ecs.availability-zone``; ``random`` takes none."""
 
@@ -196,7 +196,7 @@ class PlacementConstraint(Wire):
 
     type: Literal["distinctInstance", "memberOf"]
     """Which container instances may run the task."""
-    expression: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    expression: Annotated[str, Field(min_length=1, max_length=2000), NUMBER_AS_TEXT] | None = None
     """Cluster query; required for ``memberOf``, not allowed otherwise."""
 
     @model_validator(mode="after")
@@ -261,16 +261,24 @@ class NewTaskDefinition(Wire):
     """Parameters of RegisterTaskDefinition, in its spelling."""
 
 
+def _is_registering(value: Any) -> bool:
+    """Whether a value is an object around a definition, and not the definition itself or ECS's answer with it."""
+    definition_itself = isinstance(value, dict) and not value.keys().isdisjoint(
+        ("containerDefinitions", "taskDefinition")
+    )
+    return isinstance(value, NewTaskDefinition | dict) and not definition_itself
+
+
 TaskDefinition = Annotated[
     Annotated[str, AfterValidator(_task_definition), Tag("<name>")] | Annotated[NewTaskDefinition, Tag("<register>")],
     one_of(
-        {"<name>": is_text, "<register>": is_object(NewTaskDefinition)},
+        {"<name>": is_text, "<register>": _is_registering},
         'give a family, family:revision, an ARN or {"register": {...}}',
     ),
 ]
 
 TaskTags = Annotated[
-    dict[Annotated[str, Field(min_length=1, max_length=128)], Annotated[str, Field(max_length=256)]],
+    dict[Annotated[str, Field(min_length=1, max_length=128)], Annotated[str, Field(max_length=256), NUMBER_AS_TEXT]],
     Field(max_length=47),
 ]
 """ECS accepts 50, and Headgate adds three."""
@@ -282,7 +290,7 @@ class TaskRequest(Wire):
     id: RolloutId
     """Id of the request in events and tags, which makes a request by event idempotent. Same characters as a rollout's
     id. Default: the id of the event, else of the message, else the name of the execution."""
-    cluster: Annotated[str, AfterValidator(_cluster)] = "default"
+    cluster: Annotated[str, AfterValidator(_cluster), NUMBER_AS_TEXT] = "default"
     """Name or ARN of the cluster. ``TaskClusters`` must cover it."""
     task_definition: TaskDefinition
     """Family, ``family:revision`` or ARN; the revision is fixed in the plan. Or ``{"register": {...}}``, see below."""
@@ -293,20 +301,20 @@ class TaskRequest(Wire):
     capacity_provider_strategy: Annotated[list[CapacityProvider], Field(max_length=20)] = []
     """Providers of Fargate or of instances, not both. A ``count`` is distributed among them, the base first. Default:
     that of the cluster."""
-    platform_version: Annotated[str, AfterValidator(_platform_version)] | None = None
+    platform_version: Annotated[str, AfterValidator(_platform_version), NUMBER_AS_TEXT] | None = None
     """Fargate platform version, such as ``1.4.0``. Default: the latest."""
     network_configuration: NetworkConfiguration | None = None
     """Required for network mode ``awsvpc``."""
     overrides: Overrides = Field(default_factory=Overrides)
     """Overrides of the task definition."""
-    environment: dict[str, str] = {}
+    environment: dict[str, Text] = {}
     """Environment variables of every container. A container's own overrides take precedence. ECS accepts 8,192
     characters of overrides, in which these count once for each container."""
     placement_strategy: Annotated[list[PlacementStrategy], Field(max_length=5)] = []
     """Not on Fargate."""
     placement_constraints: Annotated[list[PlacementConstraint], Field(max_length=10)] = []
     """Not on Fargate."""
-    group: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    group: Annotated[str, Field(min_length=1, max_length=255), NUMBER_AS_TEXT] | None = None
     """Task group, as for RunTask."""
     tags: TaskTags = {}
     """Tags of each task. ECS accepts 50: Headgate adds three, and propagated tags of the definition count too."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.aws.sqs_batches import event_id
 from headgate.errors import RequestRefused
-from headgate.ids import is_rollout_id
+from headgate.ids import given_id
 from headgate.jobs.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class JobRequest:
         self.kind = kind
         self.detail = detail
         self.event_id = event_id
-        self.id: str = given if is_rollout_id(given) else event_id
+        self.id: str = given_id(given) or event_id
 
     def check(self) -> None:
         """Raise RequestRefused if the request is not valid. The message names every faulty field."""

@@ -90,7 +90,10 @@ class RolloutPlanner:
         hooks = self.hook_checks.settle(request)
         firing = self.alarms.firing(request.asked_guards.alarms)
         if firing and request.asked_guards.strict_alarms:
-            raise RequestRefused(f"guards.alarms: {', '.join(firing)} already fires, and strictAlarms is true")
+            raise RequestRefused(
+                f"guards.alarms: {', '.join(firing)} already fires, and strictAlarms is true; wait until it is OK, or "
+                "leave strictAlarms out"
+            )
         target, alias = self._resolve(request)
         about_code = self.code.warnings_about(request.candidate, alias)
         is_ramp = isinstance(target, EventSourceTarget) and target.mode == "ramp"

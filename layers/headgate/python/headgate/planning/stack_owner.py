@@ -1,11 +1,13 @@
 """The CloudFormation stack that a target belongs to, if any. Deploying it may undo a rollout.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStackResources.html
+https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_GetTemplate.html
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 
 _GONE_STATUSES = ("DELETE_COMPLETE", "DELETE_SKIPPED")
 """CloudFormation returns a deleted stack for 90 days. It no longer owns its resources."""
+
+
+_BY_CODEDEPLOY = "CodeDeployLambdaAliasUpdate"
+"""The update policy by which CodeDeploy moves an alias: SAM writes it for DeploymentPreference."""
+
+_LITERAL_IN_YAML = re.compile(r"""^\s+FunctionVersion:\s*["']?[0-9]+["']?\s*(#.*)?$""", re.MULTILINE)
 
 
 class StackOwner(NamedTuple):
@@ -56,11 +64,21 @@ class StackOwners:
         except Exception as error:  # noqa: BLE001 - the rollout continues without the warning
             logger.warning("the stack of the alias could not be looked up", alias=arn, reason=str(error))
             return []
-        if owner is None:
+        if owner is None or self._leaves_alone(owner, target.alias):
             return []
         warning = owner.warning_about(f"{target.name}:{target.alias}")
         logger.warning(warning)
         return [warning]
+
+    def _leaves_alone(self, owner: StackOwner, alias: str) -> bool:
+        """Return whether the template certainly does not move the alias: its version is a literal."""
+        try:
+            # After macros and transforms, so with what SAM makes of AutoPublishAlias.
+            template = self._client.get_template(StackName=owner.stack, TemplateStage="Processed")["TemplateBody"]
+        except Exception as error:  # noqa: BLE001 - the warning says only what may happen
+            logger.warning("the template of the stack could not be read", stack=owner.stack, reason=str(error))
+            return False
+        return keeps_version(template, owner.resource, alias)
 
     def owner_of(self, physical_id: str) -> StackOwner | None:
         """Find the stack of a resource by its physical id; None if there is none."""
@@ -77,3 +95,50 @@ class StackOwners:
                 found = StackOwner(resource["StackName"], resource["LogicalResourceId"])
                 return None if resource["ResourceStatus"] in _GONE_STATUSES else found
         return StackOwner(resources[0]["StackName"], "") if resources else None
+
+
+def keeps_version(template: Any, resource: str, alias: str) -> bool:
+    """Return whether deploying a template certainly does not move an alias.
+
+    CloudFormation updates an alias only if one of its properties changes. A literal version does not.
+
+    Parameters
+    ----------
+    template
+        Object of a JSON template, or the text of a YAML template, of which only the usual block style is understood.
+    resource
+        Logical id of the alias; empty if it is not known.
+    alias
+        Name of the alias.
+    """
+    if isinstance(template, str):
+        block = _block_of(template, resource) if resource else ""
+        return bool(_LITERAL_IN_YAML.search(block)) and _BY_CODEDEPLOY not in block
+    resources = template.get("Resources", {})
+    aliases = [resources.get(resource, {})] if resource else _aliases_that_may_be(resources, alias)
+    return bool(aliases) and all(_has_literal_version(each) for each in aliases)
+
+
+def _aliases_that_may_be(resources: dict[str, Any], alias: str) -> list[dict[str, Any]]:
+    """Return the aliases of a template that may have a name: also those whose name is an expression."""
+    return [
+        each
+        for each in resources.values()
+        if each.get("Type") == "AWS::Lambda::Alias"
+        and (not isinstance(name := each.get("Properties", {}).get("Name"), str) or name == alias)
+    ]
+
+
+def _has_literal_version(resource: dict[str, Any]) -> bool:
+    version = resource.get("Properties", {}).get("FunctionVersion")
+    return isinstance(version, str | int) and _BY_CODEDEPLOY not in resource.get("UpdatePolicy", {})
+
+
+def _block_of(template: str, resource: str) -> str:
+    """Return the indented lines of a resource in a YAML template; empty if it is not found."""
+    block = re.search(
+        rf"^(?P<indent> +){re.escape(resource)}:[^\n]*\n(?P<lines>(?:(?P=indent) +[^\n]*\n|[ \t]*\n)*)",
+        template + "\n",
+        re.MULTILINE,
+    )
+    return block["lines"] if block else ""

@@ -15,6 +15,7 @@ from headgate.aws.observability import logger
 from headgate.aws.sqs_move_tasks import MoveTasks
 from headgate.aws.sqs_queues import Queues
 from headgate.errors import RequestRefused, Transient
+from headgate.ids import text_of_number
 from headgate.redrive.lookup import QueueLookup
 from headgate.redrive.plan import RedrivePlan
 from headgate.redrive.progress import SLICE_SECONDS, Progress
@@ -163,7 +164,7 @@ class RedriveEnding:
 def _given_id(text: str | None) -> str | None:
     """Return the id in a request, which may be invalid, as the machine reports it."""
     try:
-        given = json.loads(text or "")["id"]
+        given = text_of_number(json.loads(text or "")["id"])
     except (ValueError, KeyError, TypeError):
         return None
     return given if isinstance(given, str) and len(given) <= 128 else None

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, Tag, model_validator
 
 from headgate.ids import must_match
-from headgate.wire import RolloutId, Wire, is_object, one_of, read
+from headgate.wire import NUMBER_AS_TEXT, RolloutId, Text, Wire, is_object, one_of, read
 
 MAX_REDRIVE_CHARACTERS = 16 * 1024
 
@@ -21,14 +21,15 @@ _FUNCTION_NAME = re.compile(
 )
 
 
-QueueName = Annotated[str, AfterValidator(must_match(_QUEUE, "must be a queue's name, URL or ARN"))]
+QueueName = Annotated[str, AfterValidator(must_match(_QUEUE, "must be a queue's name, URL or ARN")), NUMBER_AS_TEXT]
 FunctionName = Annotated[
     str,
     AfterValidator(
         must_match(_FUNCTION_NAME, "must be a function's name or ARN, with an alias or version after a colon")
     ),
+    NUMBER_AS_TEXT,
 ]
-FilterText = Annotated[str, Field(min_length=1, max_length=256)]
+FilterText = Annotated[str, Field(min_length=1, max_length=256), NUMBER_AS_TEXT]
 
 
 class FromQueue(Wire):
@@ -59,7 +60,7 @@ class Filter(Wire):
 
     body_contains: FilterText | None = None
     """Text that the body must contain."""
-    attributes: Annotated[dict[FilterText, str], Field(max_length=10)] = {}
+    attributes: Annotated[dict[FilterText, Text], Field(max_length=10)] = {}
     """Message attributes, and the text that each must equal."""
     reason: FilterText | None = None
     """Text that the reason of the failure must contain."""
@@ -74,7 +75,7 @@ class Filter(Wire):
 class StopIfReturned(Wire):
     """Stops a redrive when too many of the moved messages return."""
 
-    percent: Annotated[float, Field(gt=0, le=100)] = 25.0
+    percent: Annotated[float, Field(strict=True, gt=0, le=100)] = 25.0
     """Share of the moved messages that stops the redrive when it returns."""
     after_seconds: Annotated[int, Field(strict=True, ge=0, le=3600)] = 60
     """How long after the last message to check the queue once more."""

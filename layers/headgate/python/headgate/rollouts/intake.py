@@ -13,7 +13,7 @@ from headgate.aws.dead_letters import dead_letter
 from headgate.aws.observability import logger
 from headgate.aws.sqs_batches import Failures, event_id, in_processing_order, is_fifo, read_json, receives
 from headgate.errors import RequestRefused
-from headgate.ids import is_rollout_id
+from headgate.ids import given_id, is_rollout_id
 from headgate.rollouts.locks import IdTaken, is_same_request
 from headgate.spec.request import RolloutRequest, read_request
 from headgate.spec.targets import target_key_of
@@ -185,7 +185,7 @@ def read_body(message: QueueMessage) -> Any:
         If it is not JSON, or too long. It would fail at each delivery.
     """
     if (size := len(message["body"].encode())) > MAX_MESSAGE_BYTES:
-        raise RequestRefused(f"the message: has {size:,} bytes; {MAX_MESSAGE_BYTES:,} are allowed")
+        raise RequestRefused(f"the message: has {size:,} bytes; {MAX_MESSAGE_BYTES:,} are allowed; shorten it")
     return read_json(message)
 
 
@@ -211,7 +211,7 @@ def read_asked(body: Any, message_id: str) -> RolloutRequest | UndoRequest:
 def refused_id(body: Any, message_id: str) -> str:
     """Return the id for the announcement of a refusal: that of the request, the event or the message."""
     is_event = isinstance(body, dict) and "detail-type" in body
-    candidates = (detail_in(body).get("id"), str(body["id"]) if is_event and "id" in body else None)
+    candidates = (given_id(detail_in(body).get("id")), str(body["id"]) if is_event and "id" in body else None)
     return next((candidate for candidate in candidates if is_rollout_id(candidate)), message_id)
 
 

@@ -17,7 +17,7 @@ from headgate.aws.dynamodb import WriteConflict, to_item
 from headgate.aws.errors import is_unmet
 from headgate.errors import SignalRefused
 from headgate.rollouts.table import retry_lost_writes
-from headgate.spec.signals import HEARD_IN, OBJECTIONS
+from headgate.spec.signals import HEARD_IN, OBJECTIONS, instead_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -71,9 +71,15 @@ class SignalInbox:
         record = self._table.rollout(rollout_id)
         if record is None or record.has_ended:
             what = "does not exist" if record is None else f"has ended: {record.status}"
-            raise SignalRefused(f"rolloutId: {rollout_id} {what}; only a running or waiting rollout accepts signals")
+            meant = self._in_lower_case(rollout_id) if record is None else ""
+            raise SignalRefused(
+                f"rolloutId: {rollout_id} {what}; only a running or waiting rollout accepts signals{meant}"
+            )
         if record.phase not in HEARD_IN[signal.signal]:
-            raise SignalRefused(f"signal: {signal.signal} is not possible while rollout {rollout_id} is {record.phase}")
+            raise SignalRefused(
+                f"signal: {signal.signal} is not possible while rollout {rollout_id} is {record.phase}; "
+                f"{instead_of(signal.signal, record.phase)}"
+            )
         _refuse_another_signal_with_its_id(record, signal_id, signal)
         if signal_id in record.heard:
             return None  # It was delivered again.
@@ -127,6 +133,12 @@ class SignalInbox:
                 }
             ),
         )
+
+    def _in_lower_case(self, rollout_id: str) -> str:
+        """Suggest the id in lower case, if a rollout has it."""
+        lower = rollout_id.lower()
+        found = self._table.rollout(lower) if lower != rollout_id else None
+        return f"; did you mean {lower}?" if found and not found.has_ended else ""
 
     def rollouts_guarded_by(self, alarm: str) -> list[str]:
         """Return the ids of the rollouts that an alarm guards."""

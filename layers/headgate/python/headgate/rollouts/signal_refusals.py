@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from headgate import keys
 from headgate.aws.dead_letters import LETTER_BYTES, reason_attribute
 from headgate.aws.dynamodb import WriteConflict
-from headgate.ids import is_rollout_id
+from headgate.ids import given_id
 from headgate.rollouts.signal_inbox import BYTES_BY, cut_bytes
 from headgate.spec.signal_models import is_signal_id
 
@@ -45,11 +45,11 @@ class GivenSignal(NamedTuple):
     def of(cls, event: dict[str, Any]) -> GivenSignal:
         """Read what can be read in a ``Rollout Signal`` event."""
         detail = event["detail"] if isinstance(event["detail"], dict) else {}
-        given_id, rollout_id = detail.get("id"), detail.get("rolloutId")
+        signal_id = given_id(detail.get("id"))
         return cls(
-            id=given_id if is_signal_id(given_id) else event["id"],
+            id=signal_id if is_signal_id(signal_id) else event["id"],
             event_id=event["id"],
-            rollout_id=rollout_id if is_rollout_id(rollout_id) else None,
+            rollout_id=given_id(detail.get("rolloutId")),
             signal=_text(detail.get("signal")),
             by=_text(detail.get("by")),
         )

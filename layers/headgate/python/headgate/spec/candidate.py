@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, Tag
+from pydantic import AfterValidator, Field, Tag
 
 from headgate.ids import must_match
-from headgate.wire import Wire, has_field, one_of, text_of_number
+from headgate.wire import NUMBER_AS_TEXT, Text, Wire, has_field, one_of
 
 
 class PublishedVersion(Wire):
@@ -16,10 +16,10 @@ class PublishedVersion(Wire):
 
     version: Annotated[
         str,
-        BeforeValidator(text_of_number),
         AfterValidator(
             must_match(re.compile(r"[0-9]+"), 'must be a version number; to roll out $LATEST, give {"publish": {}}')
         ),
+        NUMBER_AS_TEXT,
     ]
     """Number of an existing version. To roll out ``$LATEST``, give ``publish`` instead."""
 
@@ -38,6 +38,7 @@ class Publish(Wire):
                     "get-function-configuration --query CodeSha256; for an image, its digest without sha256:",
                 )
             ),
+            NUMBER_AS_TEXT,
         ]
         | None
     ) = None
@@ -55,18 +56,18 @@ class PublishLatest(Wire):
 class ZipCode(Wire):
     """A deployment package in S3."""
 
-    s3_bucket: Annotated[str, Field(min_length=3)]
+    s3_bucket: Annotated[str, Field(min_length=3), NUMBER_AS_TEXT]
     """Bucket of the deployment package. ``CodeObjects`` must cover bucket and key."""
-    s3_key: Annotated[str, Field(min_length=1)]
+    s3_key: Annotated[str, Field(min_length=1), NUMBER_AS_TEXT]
     """Key of the deployment package."""
-    s3_object_version: str | None = None
+    s3_object_version: Text | None = None
     """Version of the object in a versioned bucket."""
 
 
 class ImageCode(Wire):
     """A container image in Amazon ECR."""
 
-    image_uri: Annotated[str, Field(min_length=1)]
+    image_uri: Annotated[str, Field(min_length=1), NUMBER_AS_TEXT]
     """URI of a container image in Amazon ECR. ``CodeRepositories`` must cover the repository."""
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, Tag, model_validator
 
 from headgate.ids import must_match
-from headgate.wire import Wire, has_field, one_of
+from headgate.wire import NUMBER_AS_TEXT, Text, Wire, has_field, one_of
 
 _METRIC_ID = re.compile(r"[a-z][a-zA-Z0-9_]{0,254}")
 
@@ -37,20 +37,20 @@ class LatencyGuard(Wire):
 class MetricQuery(Wire):
     """A CloudWatch metric that counts by the minute. ``{revision}`` in a value stands for each revision."""
 
-    namespace: Annotated[str, Field(min_length=1, max_length=255)]
+    namespace: Annotated[str, Field(min_length=1, max_length=255), NUMBER_AS_TEXT]
     """Namespace of the metric."""
-    metric_name: Annotated[str, Field(min_length=1, max_length=255)]
+    metric_name: Annotated[str, Field(min_length=1, max_length=255), NUMBER_AS_TEXT]
     """Name of the metric."""
-    dimensions: Annotated[dict[str, str], Field(max_length=30)] = {}
+    dimensions: Annotated[dict[str, Text], Field(max_length=30)] = {}
     """Names and values of the dimensions."""
-    stat: Annotated[str, Field(min_length=1, max_length=64)] = "Sum"
+    stat: Annotated[str, Field(min_length=1, max_length=64), NUMBER_AS_TEXT] = "Sum"
     """Statistic that yields the count for a minute."""
 
 
 class MathQuery(Wire):
     """Metric math over named metrics: {"expression": "all - good", "metrics": {"all": {...}, "good": {...}}}."""
 
-    expression: Annotated[str, Field(min_length=1, max_length=1024)]
+    expression: Annotated[str, Field(min_length=1, max_length=1024), NUMBER_AS_TEXT]
     """Metric math over the names in ``metrics``."""
     metrics: Annotated[
         dict[
@@ -74,7 +74,7 @@ Query = Annotated[
 class CustomGuard(Wire):
     """Compare any two counts that CloudWatch holds per revision."""
 
-    name: Annotated[str, Field(min_length=1, max_length=64)]
+    name: Annotated[str, Field(min_length=1, max_length=64), NUMBER_AS_TEXT]
     """Name of the guard in the verdict. Each custom guard needs its own."""
     requests: Query
     """Count of requests. A value of at least one metric must contain ``{revision}``."""
@@ -154,7 +154,7 @@ def _is_no_arn(name: str) -> str:
     return name
 
 
-AlarmName = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_is_no_arn)]
+AlarmName = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_is_no_arn), NUMBER_AS_TEXT]
 
 
 class Guards(Wire):

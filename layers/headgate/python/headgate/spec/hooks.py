@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, Field, Tag
 
 from headgate.ids import must_match
-from headgate.wire import Wire, has_field, one_of
+from headgate.wire import NUMBER_AS_TEXT, Wire, has_field, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ HookSeconds = Annotated[int, Field(strict=True, ge=1, le=ONE_DAY)]
 class LambdaHook(Wire):
     """A Lambda function as a hook."""
 
-    lambda_: Annotated[str, Field(alias="lambda", min_length=1, max_length=256)]
+    lambda_: Annotated[str, Field(alias="lambda", min_length=1, max_length=256), NUMBER_AS_TEXT]
     """Name or ARN of the function."""
     timeout_seconds: HookSeconds = 300
     """Time limit of the whole hook, including waits between ``IN_PROGRESS`` answers."""
@@ -71,6 +71,7 @@ class StateMachineHook(Wire):
         AfterValidator(
             must_match(_STATE_MACHINE, "must be the name of a state machine, or its ARN without a version or alias")
         ),
+        NUMBER_AS_TEXT,
     ]
     """Name or ARN of a Standard state machine of this account and Region."""
     timeout_seconds: HookSeconds = 300

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, ValidationError
 from headgate.errors import RequestRefused
 from headgate.ids import is_rollout_id
 from headgate.spec.signals import SignalKind
-from headgate.wire import RolloutId, Wire, explain
+from headgate.wire import NUMBER_AS_TEXT, RolloutId, Wire, explain
 
 
 class Signal(Wire):
@@ -29,7 +29,7 @@ def _utf8(value: object) -> object:
     return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
-SignalText = Annotated[str, BeforeValidator(_utf8)]
+SignalText = Annotated[str, BeforeValidator(_utf8), NUMBER_AS_TEXT]
 """Text of any length: a long reason must not cause an abort to be refused. The inbox keeps the beginning."""
 
 
@@ -52,8 +52,28 @@ def is_signal_id(value: object) -> TypeGuard[str]:
 OperatorSignal = Literal["promote", "promote-fully", "pause", "resume", "abort"]
 
 
+_MEANT: dict[str, OperatorSignal] = {
+    "stop": "abort",
+    "cancel": "abort",
+    "rollback": "abort",
+    "roll-back": "abort",
+    "revert": "abort",
+    "continue": "resume",
+}
+"""Other words for signals. They are suggested and not accepted: a signal moves traffic."""
+
+
 def _any_case(value: object) -> object:
-    """Forgive capital letters: in lower case every signal is unambiguous."""
+    """Forgive capital letters: in lower case every signal is unambiguous.
+
+    Raises
+    ------
+    ValueError
+        If it is another word for a signal.
+    """
+    if isinstance(value, str) and (meant := _MEANT.get(value.lower())):
+        *others, last = (f"'{signal}'" for signal in get_args(OperatorSignal))
+        raise ValueError(f"must be {', '.join(others)} or {last}; did you mean {meant}?")
     return value.lower() if isinstance(value, str) and value.lower() in get_args(OperatorSignal) else value
 
 

@@ -42,5 +42,17 @@ HEARD_IN: dict[SignalKind, tuple[Phase, ...]] = {
 }
 """Phases of a rollout in which each signal is accepted. In other phases it is refused."""
 
+
+def instead_of(kind: SignalKind, phase: Phase | None) -> str:
+    """Return what an operator can do instead of a signal that the phase of a rollout does not accept."""
+    if phase == "rolling-back":
+        return "wait for its end, and request a rollout under a new id"
+    if phase == "promoting":
+        return "wait for its end, or send abort to reverse the promotion"
+    if kind == "pause":
+        return "it already waits for an operator; send resume, promote or abort"
+    return "it is not paused, and goes on by itself; send pause to hold it, or abort to roll it back"
+
+
 OBJECTIONS: tuple[SignalKind, ...] = ("abort", "alarm", "evidence")
 """Signals that reverse a promotion until its end is recorded."""

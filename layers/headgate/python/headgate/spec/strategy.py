@@ -94,6 +94,8 @@ def preset(name: str) -> CanaryStrategy | LinearStrategy | None:
         If the name is not valid or its numbers are out of range. The message has valid examples.
     """
     match = _PRESET.fullmatch(name)
+    if match is None and (spelled := _in_capitals(name)):
+        raise ValueError(f"not a preset: capital letters count; did you mean {spelled}?")
     if match is None:
         raise ValueError(
             "not a preset; use a name like Canary10Percent5Minutes, Linear10PercentEvery90Seconds, AllAtOnce or "
@@ -108,6 +110,19 @@ def preset(name: str) -> CanaryStrategy | LinearStrategy | None:
     interval = int(match["interval"]) * _SECONDS_IN[match["interval_unit"]]
     _check_preset(float(match["linear"]), interval)
     return LinearStrategy(linear=Linear(percent=float(match["linear"]), interval_seconds=interval))
+
+
+_WORDS = re.compile(
+    "CodeDeployDefault|Lambda|ECS|AllAtOnce|Canary|Linear|Percent|Every|Second|Minute|Hour", re.IGNORECASE
+)
+
+
+def _in_capitals(name: str) -> str | None:
+    """Return a preset's name with its capital letters, if that makes it one."""
+    spelled = {word.lower(): word for word in _WORDS.pattern.split("|")}
+    right = _WORDS.sub(lambda found: spelled[found[0].lower()], name)
+    right = re.sub(r"S$", "s", right)
+    return right if _PRESET.fullmatch(right) else None
 
 
 def _check_preset(percent: float, seconds: int) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, Tag, TypeAdapter, ValidationError
 
 from headgate.ids import must_match
-from headgate.wire import Wire, one_of
+from headgate.wire import NUMBER_AS_TEXT, Wire, one_of
 
 # https://docs.aws.amazon.com/lambda/latest/api/API_UpdateAlias.html and API_GetFunctionConfiguration.html
 _FUNCTION = re.compile(
@@ -36,10 +36,13 @@ class LambdaAliasTarget(Wire):
     function: Annotated[
         str,
         AfterValidator(must_match(_FUNCTION, "must be the name of a function, or its ARN without a version or alias")),
+        NUMBER_AS_TEXT,
     ]
     """Name of the function, or its ARN without a version or alias."""
     alias: Annotated[
-        str, AfterValidator(must_match(_ALIAS, "must be the name of an alias; a version or $LATEST cannot be a target"))
+        str,
+        AfterValidator(must_match(_ALIAS, "must be the name of an alias; a version or $LATEST cannot be a target")),
+        NUMBER_AS_TEXT,
     ]
     """Name of the alias whose traffic is shifted. A version or ``$LATEST`` cannot be a target."""
     ready_seconds: ReadySeconds | None = None
@@ -81,7 +84,9 @@ class EventSourceTarget(Wire):
 
     kind: Literal["event-source"]
     """The kind of target."""
-    mapping: Annotated[str, AfterValidator(must_match(_UUID, "must be the UUID of the mapping, in lower case"))]
+    mapping: Annotated[
+        str, AfterValidator(must_match(_UUID, "must be the UUID of the mapping, in lower case")), NUMBER_AS_TEXT
+    ]
     """UUID of the event source mapping, in lower case. The mapping must point at an alias."""
     mode: Literal["split", "ramp"] | None = None
     """``split``: the alias's weights choose the version for each batch. ``ramp``: the candidate runs alone, first with
@@ -123,6 +128,7 @@ Target = Annotated[
         },
         'kind must be "lambda-alias" or "event-source", as in {"kind": "lambda-alias", "function": "checkout", '
         '"alias": "live"}',
+        told_by="kind",
     ),
 ]
 

@@ -573,7 +573,12 @@ class LambdaAliasDriver:
         """Return the configuration of a version, or refuse the request whose field names it."""
         found = self._configuration_of(version)
         if found is None:
-            raise RequestRefused(f"{field}: {self._target.function} has no version {version}")
+            fix = (
+                "name an existing one (aws lambda list-versions-by-function), or use candidate.publish"
+                if field.startswith("candidate")
+                else "point the alias at an existing one"
+            )
+            raise RequestRefused(f"{field}: {self._target.function} has no version {version}; {fix}")
         return found
 
     def _configuration_of(self, version: str) -> FunctionConfigurationResponseTypeDef | None:
