@@ -185,6 +185,33 @@ def history(table: Table, rollout_id: str) -> list[dict[str, Any]]:
     return items_at(table, f"ROLLOUT#{rollout_id}")
 
 
+def item_bytes(value: Any) -> int:
+    """Return the size of an item, or of a value in it, as DynamoDB bills it.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
+
+    Parameters
+    ----------
+    value
+        The item as a client reads it, with its types.
+    """
+    if not (isinstance(value, dict) and len(value) == 1 and (kind := next(iter(value))) in _SIZES):
+        return sum(len(name.encode()) + item_bytes(inner) for name, inner in value.items())
+    return _SIZES[kind](value[kind])
+
+
+_SIZES: dict[str, Callable[[Any], int]] = {
+    "S": lambda text: len(text.encode()),
+    "B": len,
+    "N": lambda number: (len(number.strip("-0.")) + 1) // 2 + 1 + number.startswith("-"),
+    "BOOL": lambda _: 1,
+    "NULL": lambda _: 1,
+    "SS": lambda texts: sum(len(text.encode()) for text in texts),
+    "L": lambda values: 3 + sum(1 + item_bytes(value) for value in values),
+    "M": lambda values: 3 + sum(1 + len(name.encode()) + item_bytes(value) for name, value in values.items()),
+}
+
+
 def items_at(table: Table, pk: str) -> list[dict[str, Any]]:
     """Every item with a partition key."""
     return list(table.query("pk = :pk", {":pk": pk}, ConsistentRead=True))

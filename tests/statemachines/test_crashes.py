@@ -440,15 +440,22 @@ def left_behind(app: Mortal) -> dict[str, Any]:
         "bakes": {event["id"]: event["endedBy"] for event in events if "endedBy" in event},
         "verdicts": {event["id"]: event["verdict"] for event in events if "verdict" in event},
         "announced": sorted(i for i in ids if i.partition("/")[0] in records),
-        "counted": {item["pk"]: counts_in(item) for item in items if item["sk"] == "EVIDENCE"},
+        "counted": counted_in(items),
         "put aside": sorted({message["QueueUrl"] for message in app.outlets.messages}),
         "statuses": sorted(item["status"] for item in items if item["sk"] == "ROLLOUT"),
     }
 
 
-def counts_in(ledger: dict[str, Any]) -> dict[str, int]:
-    """How many requests and failures were counted; not when, nor how often the judge has looked."""
-    return {name: n for name, n in ledger.items() if name.endswith(("_requests", "_failures"))}
+def counted_in(items: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """How many requests and failures were counted for each rollout; not when, nor how often the judge has looked."""
+    counted: dict[str, dict[str, int]] = {}
+    for item in items:
+        if item["sk"].partition("#")[0] == "EVIDENCE":
+            counts = counted.setdefault(item["pk"], defaultdict(int))
+            for name, n in item.items():
+                if name.endswith(("_requests", "_failures")):
+                    counts[name] += n
+    return counted
 
 
 class Recording(NamedTuple):

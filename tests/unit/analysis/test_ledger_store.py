@@ -75,7 +75,7 @@ class TestOpening:
     def test_a_new_ledger_says_who_is_compared_and_holds_nothing(self, ledgers: LedgerStore) -> None:
         since = {0: FIRST_STEP}
         nothing = Ledger("checkout-42", "7", "6", since, counts={}, looked={}, standings={}, minutes={})
-        assert opened(ledgers) == nothing._replace(shifted_at=FIRST_STEP)
+        assert opened(ledgers) == nothing._replace(shifted_at=FIRST_STEP, judged=("errors",))
 
     def test_opening_again_keeps_what_was_counted_and_judged(self, ledgers: LedgerStore, dynamodb: Any) -> None:
         opened(ledgers)
@@ -213,8 +213,8 @@ def meanwhile(
     """Something happens between what ``ledgers`` reads and what it writes next, so many times."""
     honest, left = ledgers.read, [None] * times
 
-    def read_too_early(rollout_id: str) -> Ledger | None:
-        found = honest(rollout_id)
+    def read_too_early(rollout_id: str, *, since: int | None = None) -> Ledger | None:
+        found = honest(rollout_id, since=since)
         if left:
             left.pop()
             happens()

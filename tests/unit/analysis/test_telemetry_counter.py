@@ -34,7 +34,7 @@ from headgate.errors import Contended, Transient
 from tests.builders import TABLE, TARGET_KEY, plan_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from headgate.rollouts.table import Table
 
@@ -53,8 +53,12 @@ class Counter:
         self.ledgers = LedgerStore(client, TABLE)
         self.rollouts = {TARGET_KEY: "checkout-42"}
 
-    def running_on(self, targets: set[str]) -> dict[str, Ledger]:
-        found = {target: self.ledgers.read(self.rollouts[target]) for target in targets & set(self.rollouts)}
+    def running_on(self, earliest: Mapping[str, int]) -> dict[str, Ledger]:
+        found = {
+            target: self.ledgers.read(self.rollouts[target], since=since)
+            for target, since in earliest.items()
+            if target in self.rollouts
+        }
         return {target: ledger for target, ledger in found.items() if ledger}
 
     def count(self, *records: TelemetryRecord) -> dict[str, Ledger]:

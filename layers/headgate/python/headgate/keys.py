@@ -12,7 +12,10 @@ THROUGH_SK = "THROUGH"
 """Sort key of the mark on an alias that names the consumer's rollout that moves it."""
 
 EVIDENCE_SK = "EVIDENCE"
-"""Sort key of a rollout's ledger."""
+"""Sort key of a rollout's ledger, with the counts of its newest steps."""
+
+EVIDENCE_PREFIX = "EVIDENCE#"
+"""Prefix of the sort keys of the steps whose counts left the ledger."""
 
 UNITS_SK = "UNITS"
 """Sort key of the units that failed recently in a rollout."""
@@ -99,6 +102,16 @@ def signal_pk(signal_id: str) -> str:
 def signal_sk(signal_id: str) -> str:
     """Sort key of what became of a signal that its rollout's record does not hold."""
     return f"{_SIGNAL}{signal_id}"
+
+
+def evidence_sk(step: int) -> str:
+    """Sort key of the counts of a step that left the ledger."""
+    return f"{EVIDENCE_PREFIX}{step:03d}"
+
+
+def evidence_step_in(key: str) -> int:
+    """Return the step in a key from ``evidence_sk``."""
+    return int(key.removeprefix(EVIDENCE_PREFIX))
 
 
 def look_sk(version: int) -> str:

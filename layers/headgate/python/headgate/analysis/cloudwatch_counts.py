@@ -174,12 +174,17 @@ class CloudWatchCounts:
     def _ask(self, queries: list[MetricDataQueryTypeDef], now: int) -> Iterator[MetricDataResultTypeDef]:
         pages = self._client.get_paginator("get_metric_data").paginate(
             MetricDataQueries=queries,
-            StartTime=_minute_start(now - READ_AGAIN_MS),
+            StartTime=_minute_start(oldest_read(now)),
             # Exclusive: leaves out the current minute.
             EndTime=_minute_start(now),
             ScanBy="TimestampAscending",
         )
         return (result for page in pages for result in page["MetricDataResults"])
+
+
+def oldest_read(now: int) -> int:
+    """Return the start of the oldest minute that is read; both in milliseconds since 1970."""
+    return (now - READ_AGAIN_MS) // MINUTE_MS * MINUTE_MS
 
 
 def count_points(ledger: Ledger, terms: JudgeTerms, points: Points, now: int) -> tuple[Ledger, list[Look]]:

@@ -1,7 +1,8 @@
 """Evidence of a rollout: the counts of each revision and their evaluation by the judge.
 
 A ledger has cumulative counts per step and measure (errors, latency, custom), the start of each step, and the state of
-the judge. Nothing here depends on where counts come from or where a ledger is kept.
+the judge. Earlier steps are filed: their counts are kept apart from the ledger, which has only their sum, so that its
+size does not grow with the number of steps. Nothing here depends on where counts come from or where a ledger is kept.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from headgate.analysis.judge import Arm, Evidence, LookTerms, Reassurance, look
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from headgate.spec.guards import EarlyPromotion, Guards
 
@@ -22,6 +23,9 @@ EventBridge has integers of 64 bits, and boto3's resource API cannot read number
 
 https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
 """
+
+LATE_MS = 60_000
+"""Time for which the counts of a step stay in the ledger after the step. Most late counts arrive within it."""
 
 REQUESTS_PER_LOOK = 2
 """Candidate requests that a look waits for. With fewer, their share of the traffic is too uncertain."""
@@ -107,7 +111,8 @@ class Ledger(NamedTuple):
     candidate: str
     stable: str
     since: dict[int, int]
-    """When each step's weight took effect, in milliseconds since 1970."""
+    """When each step's weight took effect, in milliseconds since 1970. Filed steps are missing unless they were read
+    for their late counts."""
     counts: dict[tuple[int, str], Pair]
     """By step and measure."""
     looked: dict[tuple[int, str], Pair]
@@ -127,6 +132,12 @@ class Ledger(NamedTuple):
     """Time of the last restart, in milliseconds since 1970."""
     shifted_at: int = 0
     """Time when traffic was last shifted. A resumed step shifts it again."""
+    judged: tuple[str, ...] | None = None
+    """Measures that are judged; None in a ledger of Headgate 0.1.0 until its next step begins."""
+    earlier: dict[str, Pair] = {}
+    """Sum of the counts of filed steps that are not in ``since``, by measure."""
+    filed: dict[int, dict[str, Pair]] = {}
+    """Filed steps that are in ``since``: what was filed of their counts, by measure."""
 
     @property
     def counts_from(self) -> int:
@@ -137,11 +148,80 @@ class Ledger(NamedTuple):
         return self.counts.get((step, measure), Pair())
 
     def total(self, measure: str) -> Pair:
-        total = Pair()
+        total = self.earlier.get(measure, Pair())
         for (_, counted), pair in self.counts.items():
             if counted == measure:
                 total = total.plus(pair)
         return total
+
+    def filed_at(self, step: int, measure: str) -> Pair:
+        return self.filed.get(step, {}).get(measure, Pair())
+
+    def not_filed(self, step: int) -> dict[str, Pair]:
+        """Return what is not filed of a step's counts, by measure."""
+        return {
+            measure: pair.minus(self.filed_at(step, measure))
+            for (counted, measure), pair in self.counts.items()
+            if counted == step
+        }
+
+    def all_filed(self) -> dict[str, Pair]:
+        """Return the sum of all filed counts, by measure."""
+        return _sums(self.earlier, *self.filed.values())
+
+    def with_filed(self, step: int, since: int, counts: dict[str, Pair]) -> Ledger:
+        """Return the ledger with a filed step that was read again. Late counts of it may be here already."""
+        late = self.not_filed(step)
+        seen = {measure: pair for (looked, measure), pair in self.looked.items() if looked == step}
+        judged = counts if self.judged is None else counts.keys() & set(self.judged)
+        return self._replace(
+            since={**self.since, step: since},
+            counts=self.counts | {(step, measure): pair for measure, pair in _sums(counts, late).items()},
+            # A step is filed when its judged counts were looked at.
+            looked=self.looked
+            | {
+                (step, measure): counts.get(measure, Pair()).plus(seen.get(measure, Pair()))
+                for measure in {*judged, *seen}
+            },
+            earlier={measure: pair.minus(counts.get(measure, Pair())) for measure, pair in self.earlier.items()},
+            filed={**self.filed, step: counts},
+        )
+
+    def over(self, now: int) -> list[int]:
+        """Return the steps to file: they are over, and the judge has looked at their counts.
+
+        Parameters
+        ----------
+        now
+            Milliseconds since 1970.
+        """
+        *before, newest = sorted(self.since) or [0]
+        over = []
+        for step in before:
+            if step in self.filed:
+                if not any(pair != Pair() for pair in self.not_filed(step).values()):
+                    continue
+            elif step == before[-1] and now < self.since[newest] + LATE_MS:
+                break
+            if not self._looked_through(step):
+                break  # In order: whoever finds a step in the ledger knows that the later ones are in it, too.
+            over.append(step)
+        return over
+
+    def having_filed(self, steps: Collection[int]) -> Ledger:
+        """Return the ledger after all counts of these steps were filed."""
+        filed = {step: _sums(self.filed.get(step, {}), self.not_filed(step)) for step in steps}
+        return self._replace(
+            looked={key: self.counts.get(key, pair) if key[0] in steps else pair for key, pair in self.looked.items()},
+            filed={**self.filed, **filed},
+        )
+
+    def _looked_through(self, step: int) -> bool:
+        return all(
+            pair == self.looked.get((step, measure), Pair())
+            for (counted, measure), pair in self.counts.items()
+            if counted == step and (self.judged is None or measure in self.judged)
+        )
 
     def standing(self, measure: str) -> Standing:
         return self.standings.get(measure, Standing())
@@ -164,6 +244,15 @@ class Ledger(NamedTuple):
         """
         standings = dict.fromkeys(self.standings, Standing(at=now))
         return self._replace(standings=standings, looked=self.counts, restarts=self.restarts + 1, restarted_at=now)
+
+
+def _sums(*summands: dict[str, Pair]) -> dict[str, Pair]:
+    """Return the sums of counts by measure."""
+    sums: dict[str, Pair] = {}
+    for counts in summands:
+        for measure, pair in counts.items():
+            sums[measure] = sums.get(measure, Pair()).plus(pair)
+    return sums
 
 
 def take_looks(

@@ -1,30 +1,54 @@
-"""Ledgers of running rollouts in the table: an EVIDENCE item each, and a LOOK item per look with failures."""
+"""Ledgers of running rollouts in the table.
+
+The EVIDENCE item has the state of the judge, the counts of the newest steps, and the sum of the earlier ones. It is all
+that counting, looking and a verdict read and write, so that a write costs as much in the last step as in the first. The
+counts of an earlier step are in an item of its own, EVIDENCE#step. Late counts of such a step are first added to the
+EVIDENCE item too, where the next look finds them. Each look with failures has a LOOK item.
+"""
 
 from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from headgate import keys
-from headgate.analysis.evidence import REQUESTS_PER_LOOK, Ledger, Pair, Standing, reported_value, take_looks
+from headgate.analysis.evidence import (
+    REQUESTS_PER_LOOK,
+    JudgeTerms,
+    Ledger,
+    Pair,
+    Standing,
+    reported_value,
+    take_looks,
+)
 from headgate.analysis.judge import Arm, Evidence, Reassurance
 from headgate.aws.dynamodb import RETENTION_DAYS, WriteConflict, expiry, from_item, retry, retry_conflicts, to_item
 from headgate.aws.errors import is_unmet
 from headgate.errors import Contended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from headgate.analysis.evidence import JudgeTerms, Look
+    from headgate.analysis.evidence import Look
     from headgate.spec.plan import Plan
 
 
 _SAVE_ATTEMPTS = 8
+
+_FILED_PER_WRITE = 2
+"""Steps that one write files. A condition has at most 4 KB and 300 operators
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)."""
+
+_STEPS_PER_PAGE = 10
+
+_BY_TELEMETRY = ("errors", "latency")
+"""Measures to which telemetry adds while a ledger is saved."""
 
 
 class LedgerStore:
@@ -46,7 +70,10 @@ class LedgerStore:
         self._retention_days = retention_days
 
     def open(self, plan: Plan, *, candidate: str, stable: str, step: int, since: int) -> Ledger:
-        """Begin to count a step whose weight took effect at ``since``. A second call for the step keeps this time."""
+        """Begin to count a step whose weight took effect at ``since``. A second call for the step keeps this time.
+
+        The ledger that it returns has the newest steps.
+        """
         guards = plan.guards
         answer = retry_conflicts(
             self._client.update_item,
@@ -54,7 +81,7 @@ class LedgerStore:
             Key=ledger_key(plan.rollout_id),
             UpdateExpression=(
                 "SET candidate = :candidate, stable = :stable, #since = if_not_exists(#since, :since), "
-                "shiftedAt = :since, slowMs = :slow, byTelemetry = :telemetry, expiresAt = :expires"
+                "shiftedAt = :since, slowMs = :slow, byTelemetry = :telemetry, judged = :judged, expiresAt = :expires"
             ),
             ExpressionAttributeNames={"#since": f"since_{step}"},
             ExpressionAttributeValues=to_item(
@@ -64,17 +91,67 @@ class LedgerStore:
                     ":since": since,
                     ":slow": (guards.latency.threshold_ms if guards.latency else None) or 0,
                     ":telemetry": guards.evidence == "telemetry" and bool(guards.errors or guards.latency),
+                    ":judged": [measure.key for measure in JudgeTerms.of(guards).measures],
                     ":expires": expiry(self._retention_days),
                 }
             ),
             ReturnValues="ALL_NEW",
         )
-        return _ledger_in(plan.rollout_id, from_item(answer["Attributes"]))
+        ledger = _ledger_in(plan.rollout_id, from_item(answer["Attributes"]))
+        # Looks file steps too, but a rollout without traffic has none.
+        if over := ledger.over(since)[:_FILED_PER_WRITE]:
+            with suppress(WriteConflict):  # The next look files them.
+                return self._save(ledger, ledger, over)
+        return ledger
 
-    def read(self, rollout_id: str) -> Ledger | None:
-        """Read a rollout's ledger consistently; None if no traffic was shifted yet."""
+    def read(self, rollout_id: str, *, since: int | None = None) -> Ledger | None:
+        """Read a rollout's ledger consistently; None if no traffic was shifted yet.
+
+        Parameters
+        ----------
+        since
+            Also read the filed steps that were in effect since this time, in milliseconds since 1970. Those with late
+            counts are always read.
+        """
         answer = self._client.get_item(TableName=self._table, Key=ledger_key(rollout_id), ConsistentRead=True)
-        return _ledger_in(rollout_id, from_item(answer["Item"])) if "Item" in answer else None
+        if "Item" not in answer:
+            return None
+        return self._with_filed(_ledger_in(rollout_id, from_item(answer["Item"])), since)
+
+    def _with_filed(self, ledger: Ledger, since: int | None) -> Ledger:
+        oldest = min(ledger.since, default=0)
+        late = {step for step, _ in ledger.counts if step < oldest}
+        if since is not None and oldest and ledger.since[oldest] > since:
+            wanted = range(oldest)
+        elif late:
+            since, wanted = None, range(min(late), max(late) + 1)
+        else:
+            return ledger
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            ConsistentRead=True,
+            KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
+            ExpressionAttributeValues=to_item(
+                {
+                    ":pk": keys.rollout_pk(ledger.rollout_id),
+                    ":first": keys.evidence_sk(wanted[0]),
+                    ":last": keys.evidence_sk(wanted[-1]),
+                }
+            ),
+            ScanIndexForward=False,
+            PaginationConfig={"PageSize": _STEPS_PER_PAGE},
+        )
+        for item in (from_item(item) for page in pages for item in page["Items"]):
+            step = keys.evidence_step_in(item["sk"])
+            counts = {measure: pair for (_, measure), pair in _counts_in(item).items()}
+            if since is not None or step in late:
+                ledger = ledger.with_filed(step, item["since"], counts)
+            late.discard(step)
+            if since is not None and item["since"] <= since:
+                since = None
+            if since is None and not late:
+                break
+        return ledger
 
     def look(self, rollout_id: str, terms: JudgeTerms, *, at_least: int = REQUESTS_PER_LOOK) -> Ledger | None:
         """Take a look at the counts since the last one, and save the result."""
@@ -84,53 +161,113 @@ class LedgerStore:
         """Discard the evidence and counts so far, on an operator's decision."""
         self.amend(rollout_id, lambda ledger: (ledger.restarted(now_ms()), []))
 
-    def amend(self, rollout_id: str, change: Callable[[Ledger], tuple[Ledger, list[Look]]]) -> Ledger | None:
-        """Read, change and save a ledger. Start again if another writer was faster."""
+    def amend(
+        self, rollout_id: str, change: Callable[[Ledger], tuple[Ledger, list[Look]]], *, since: int | None = None
+    ) -> Ledger | None:
+        """Read, change and save a ledger. Start again if another writer was faster.
+
+        Parameters
+        ----------
+        since
+            As for ``read``.
+        """
+        # Only the first attempt files steps: a late count of one of them must not hold up the change.
+        filed_per_write = iter([_FILED_PER_WRITE])
         return retry(
-            lambda: self._amend_once(rollout_id, change),
+            lambda: self._amend_once(rollout_id, change, since, next(filed_per_write, 0)),
             attempts=_SAVE_ATTEMPTS,
             backs_off=True,
             failure=Contended(f"the evidence of {rollout_id} was changed by others {_SAVE_ATTEMPTS} times in a row"),
         )
 
-    def _amend_once(self, rollout_id: str, change: Callable[[Ledger], tuple[Ledger, list[Look]]]) -> Ledger | None:
-        before = self.read(rollout_id)
+    def _amend_once(
+        self,
+        rollout_id: str,
+        change: Callable[[Ledger], tuple[Ledger, list[Look]]],
+        since: int | None,
+        filed_at_most: int,
+    ) -> Ledger | None:
+        before = self.read(rollout_id, since=since)
         if before is None:
             return None
         after, looks = change(before)
         if after == before:
             return after
-        self._save(before, after)
-        kept = after._replace(version=before.version + 1)
-        self._record(kept, looks)
-        return kept
+        saved = self._save(before, after, after.over(now_ms())[:filed_at_most])
+        self._record(saved, looks)
+        return saved
 
-    def _save(self, before: Ledger, after: Ledger) -> None:
+    def _save(self, before: Ledger, changed: Ledger, over: list[int]) -> Ledger:
+        """Save a changed ledger, and file the steps that are over."""
+        after = changed.having_filed(over)._replace(version=before.version + 1)
         # Telemetry is added to the counts by transactions of its own; what CloudWatch said is counted here alone.
-        counted = {} if after.minutes == before.minutes else _changed_columns(before, after)
+        counted = {} if after.minutes == before.minutes else _changed_columns(before, changed, leaving=over)
         fields = {
-            "looked": json.dumps([[*key, *pair.candidate, *pair.stable] for key, pair in after.looked.items()]),
+            "looked": json.dumps([[*key, *pair.candidate, *pair.stable] for key, pair in _looked_in(after)]),
             "standings": json.dumps({name: _numbers_of(standing) for name, standing in after.standings.items()}),
             "minutes": json.dumps({key: [*pair.candidate, *pair.stable] for key, pair in after.minutes.items()}),
             "restarts": after.restarts,
             "restartedAt": after.restarted_at,
-            "version": before.version + 1,
+            "version": after.version,
             **counted,
         }
-        try:
-            retry_conflicts(
-                self._client.update_item,
-                TableName=self._table,
-                Key=ledger_key(after.rollout_id),
-                # Short names: an expression has at most 4 KB.
-                UpdateExpression="SET " + ", ".join(f"#f{n} = :f{n}" for n in range(len(fields))),
-                ConditionExpression="#version = :read" if before.version else "attribute_not_exists(#version)",
-                ExpressionAttributeNames={f"#f{n}": name for n, name in enumerate(fields)} | {"#version": "version"},
-                ExpressionAttributeValues=to_item(
-                    {f":f{n}": value for n, value in enumerate(fields.values())}
-                    | ({":read": before.version} if before.version else {})
-                ),
+        if over:
+            fields["earlier"] = json.dumps(
+                {measure: [*pair.candidate, *pair.stable] for measure, pair in after.all_filed().items()}
             )
+        # Names are short: an expression has at most 4 KB.
+        names = {f"#f{n}": name for n, name in enumerate(fields)} | {"#version": "version"}
+        values = {f":f{n}": value for n, value in enumerate(fields.values())}
+        expression = "SET " + ", ".join(f"#f{n} = :f{n}" for n in range(len(fields)))
+        conditions = ["attribute_not_exists(#version)"]
+        if before.version:
+            conditions, values[":read"] = ["#version = :read"], before.version
+        if over:
+            leaving = _columns_of(changed, over)
+            names |= {f"#s{n}": f"since_{step}" for n, step in enumerate(over)}
+            names |= {f"#c{n}": name for n, name in enumerate(leaving)}
+            removed = [name for name in names if name.startswith(("#s", "#c"))]
+            expression += " REMOVE " + ", ".join(removed)
+            for n, (name, count) in enumerate(leaving.items()):
+                if not (changed.by_telemetry and name.startswith(_BY_TELEMETRY)):
+                    continue  # Only who changes the version changes it.
+                conditions.append(f"#c{n} = :c{n}" if count else f"attribute_not_exists(#c{n})")
+                values |= {f":c{n}": count} if count else {}
+        update = {
+            "TableName": self._table,
+            "Key": ledger_key(after.rollout_id),
+            "UpdateExpression": expression,
+            "ConditionExpression": " AND ".join(conditions),
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": to_item(values),
+        }
+        self._write([update, *(self._filing(changed, step) for step in over)])
+        return after
+
+    def _filing(self, ledger: Ledger, step: int) -> dict[str, Any]:
+        """Return the update that adds what is not filed of a step's counts to the step's own item."""
+        added = {name: count for name, count in _columns_of(ledger, [step]).items() if count}
+        names = {"#since": "since", **{f"#c{n}": name for n, name in enumerate(added)}}
+        values = {f":c{n}": count for n, count in enumerate(added.values())}
+        adds = " ADD " + ", ".join(f"#c{n} :c{n}" for n in range(len(added))) if added else ""
+        return {
+            "TableName": self._table,
+            "Key": to_item({"pk": keys.rollout_pk(ledger.rollout_id), "sk": keys.evidence_sk(step)}),
+            "UpdateExpression": "SET #since = :since, expiresAt = :expires" + adds,
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": to_item(
+                {**values, ":since": ledger.since[step], ":expires": expiry(self._retention_days)}
+            ),
+        }
+
+    def _write(self, updates: list[dict[str, Any]]) -> None:
+        """Make updates, of which the first has a condition. Several are one transaction."""
+        try:
+            if len(updates) == 1:
+                retry_conflicts(self._client.update_item, **updates[0])
+            else:
+                transaction: Any = [{"Update": update} for update in updates]
+                retry_conflicts(self._client.transact_write_items, TransactItems=transaction)
         except ClientError as error:
             if is_unmet(error):
                 raise WriteConflict from None
@@ -170,14 +307,41 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def _changed_columns(before: Ledger, after: Ledger) -> dict[str, int]:
-    columns = {}
+def _changed_columns(before: Ledger, after: Ledger, leaving: list[int]) -> dict[str, int]:
+    columns: dict[str, int] = {}
     for (step, measure), pair in after.counts.items():
-        if pair != before.counts.get((step, measure)):
-            for arm, counts in pair._asdict().items():
-                for what, count in counts._asdict().items():
-                    columns[column(step, measure, arm, what)] = count
+        if step in leaving:
+            continue
+        filed = after.filed_at(step, measure)
+        now = _columns(step, measure, pair.minus(filed))
+        known = before.counts.get((step, measure))
+        columns |= dict(now.items() - _columns(step, measure, known.minus(filed)).items()) if known else now
     return columns
+
+
+def _columns_of(ledger: Ledger, steps: list[int]) -> dict[str, int]:
+    """Return what is not filed of some steps by column, including columns that telemetry has not added yet."""
+    columns: dict[str, int] = {}
+    for step in steps:
+        for measure, pair in {**dict.fromkeys(_BY_TELEMETRY, Pair()), **ledger.not_filed(step)}.items():
+            columns |= _columns(step, measure, pair)
+    return columns
+
+
+def _columns(step: int, measure: str, pair: Pair) -> dict[str, int]:
+    return {
+        column(step, measure, arm, what): count
+        for arm, counts in pair._asdict().items()
+        for what, count in counts._asdict().items()
+    }
+
+
+def _looked_in(ledger: Ledger) -> Iterator[tuple[tuple[int, str], Pair]]:
+    """Yield what was looked at of the counts in the EVIDENCE item."""
+    for (step, measure), pair in ledger.looked.items():
+        looked = pair.minus(ledger.filed_at(step, measure))
+        if step not in ledger.filed or looked != Pair():
+            yield (step, measure), looked
 
 
 def _ledger_in(rollout_id: str, item: dict[str, Any]) -> Ledger:
@@ -200,6 +364,8 @@ def _ledger_in(rollout_id: str, item: dict[str, Any]) -> Ledger:
         restarts=item.get("restarts", 0),
         restarted_at=item.get("restartedAt", 0),
         shifted_at=item.get("shiftedAt", 0),
+        judged=tuple(item["judged"]) if "judged" in item else None,
+        earlier={measure: _pair_of(counts) for measure, counts in json.loads(item.get("earlier", "{}")).items()},
     )
 
 

@@ -26,7 +26,7 @@ from headgate.aws.observability import logger
 from headgate.errors import Contended, Transient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
@@ -37,8 +37,14 @@ if TYPE_CHECKING:
 class RunningLedgers(Protocol):
     """Where the counter finds the ledgers to count into."""
 
-    def running_on(self, targets: set[str]) -> dict[str, Ledger]:
-        """The ledgers of the rollouts that run on some targets, as they are now, by the target's key."""
+    def running_on(self, earliest: Mapping[str, int]) -> dict[str, Ledger]:
+        """Return the ledgers of the rollouts that run on some targets, as they are now, by the target's key.
+
+        Parameters
+        ----------
+        earliest
+            Time of the first request to count, in milliseconds since 1970, by the target's key.
+        """
 
 
 WATERMARK_SECONDS = 9 * 24 * 3600
@@ -298,7 +304,7 @@ class TelemetryCounter:
         dict
             The ledgers of the records' targets, before the records were added.
         """
-        ledgers = rollouts.running_on({record.target for record in records})
+        ledgers = rollouts.running_on(_earliest(records))
         groups: dict[tuple[str, str], list[TelemetryRecord]] = defaultdict(list)
         for record in records:
             if record.target in ledgers:
@@ -318,7 +324,7 @@ class TelemetryCounter:
         def as_they_are() -> Iterator[dict[str, Ledger]]:
             yield ledgers
             while True:  # After a conflict: another batch was counted, or a step began.
-                yield rollouts.running_on({record.target for record in records})
+                yield rollouts.running_on(_earliest(records))
 
         current = as_they_are()
         retry(
@@ -436,8 +442,10 @@ class TelemetryCounter:
                     "TableName": self._table,
                     "Key": ledger_key(ledger.rollout_id),
                     "UpdateExpression": "ADD " + ", ".join(adds),
-                    "ConditionExpression": "attribute_not_exists(#next)",
+                    # Steps are filed in order: while this one is in the item, the next one would be in it, too.
+                    "ConditionExpression": "attribute_exists(#newest) AND attribute_not_exists(#next)",
                     "ExpressionAttributeNames": {
+                        "#newest": f"since_{max(ledger.since)}",
                         "#next": f"since_{max(ledger.since) + 1}",
                         **{f"#c{n}": name for n, name in enumerate(columns)},
                     },
@@ -463,6 +471,15 @@ class TelemetryCounter:
                 "ExpressionAttributeValues": to_item({":read": version}),
             }
         return {"Put": {"TableName": self._table, "Item": item, **condition}}
+
+
+def _earliest(records: list[TelemetryRecord]) -> dict[str, int]:
+    """Return the time of the first request by target."""
+    earliest: dict[str, int] = {}
+    for record in records:
+        began = min((outcome.at for outcome in record.outcomes), default=record.arrived)
+        earliest[record.target] = min(began, record.arrived, earliest.get(record.target, began))
+    return earliest
 
 
 def _above_watermark(records: list[TelemetryRecord], marks: dict[tuple[str, str], str]) -> list[TelemetryRecord]:

@@ -25,13 +25,17 @@ def message_of(error: ClientError) -> str:
 
 
 def is_unmet(error: ClientError) -> bool:
-    """Return whether the condition of a DynamoDB write does not hold."""
-    return code_of(error) == "ConditionalCheckFailedException"
+    """Return whether the condition of a DynamoDB write, or of one in a transaction, does not hold."""
+    return code_of(error) == "ConditionalCheckFailedException" or "ConditionalCheckFailed" in cancellation_reasons(
+        error
+    )
 
 
 def is_conflict(error: ClientError) -> bool:
-    """Return whether a DynamoDB write conflicts with a transaction on the same item."""
-    return code_of(error) == "TransactionConflictException"
+    """Return whether a DynamoDB write conflicts with a transaction on the same item. Its condition may still hold."""
+    if code_of(error) == "TransactionConflictException":
+        return True
+    return "TransactionConflict" in cancellation_reasons(error) and not is_unmet(error)
 
 
 def cancellation_reasons(error: ClientError) -> list[str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headgate.analysis.cloudwatch_counts import WatchedRollout, count_points
+from headgate.analysis.cloudwatch_counts import WatchedRollout, count_points, oldest_read
 from headgate.analysis.evidence import JudgeTerms
 from headgate.analysis.ledger_store import now_ms
 from headgate.aws.observability import logger
@@ -59,7 +59,9 @@ class CloudWatchWatch:
     def _look(self, plan: Plan, points: Points, now: int) -> dict[str, Any]:
         """Judge the new data of one rollout. Enough evidence ends the bake at once."""
         terms = JudgeTerms.of(plan.guards)
-        ledger = self.watch.ledgers.amend(plan.rollout_id, lambda ledger: count_points(ledger, terms, points, now))
+        ledger = self.watch.ledgers.amend(
+            plan.rollout_id, lambda ledger: count_points(ledger, terms, points, now), since=oldest_read(now)
+        )
         reason = self.watch.signaller.report(ledger, terms) if ledger else ""
         logger.info("rollout judged", points=len(points), reason=reason)
         return {"rolloutId": plan.rollout_id, "points": len(points), "reason": reason}

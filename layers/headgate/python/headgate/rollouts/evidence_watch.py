@@ -10,6 +10,8 @@ from headgate.rollouts.isolation import isolated
 from headgate.spec.plan import Plan
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from headgate.analysis.evidence import Ledger
     from headgate.analysis.ledger_store import LedgerStore
     from headgate.rollouts.isolation import IsolatedBlock
@@ -37,17 +39,22 @@ class EvidenceWatch:
                     running.append((Plan.model_validate(record.plan), record))
         return running
 
-    def running_on(self, targets: set[str]) -> dict[str, Ledger]:
+    def running_on(self, earliest: Mapping[str, int]) -> dict[str, Ledger]:
         """Return the ledgers in which telemetry of some targets is counted, by target key.
 
         A target is left out if it has no rollout, its rollout does not use telemetry, or its items are not readable.
         In the last case, the rollout continues without evidence and does not block others.
+
+        Parameters
+        ----------
+        earliest
+            Time of the first request to count, in milliseconds since 1970, by target key.
         """
         running = {}
-        for target in targets:
+        for target, since in earliest.items():
             try:
                 owner = self.locks.owner_of_alias(target)
-                ledger = self.ledgers.read(owner) if owner else None
+                ledger = self.ledgers.read(owner, since=since) if owner else None
             except (ArithmeticError, LookupError, TypeError, ValueError):
                 logger.exception("a ledger cannot be read", target=target)
                 continue

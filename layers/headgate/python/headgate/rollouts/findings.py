@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headgate.analysis.alarms import AlarmStates
-from headgate.analysis.cloudwatch_counts import CloudWatchCounts, WatchedRollout, count_points
+from headgate.analysis.cloudwatch_counts import CloudWatchCounts, WatchedRollout, count_points, oldest_read
 from headgate.analysis.evidence import JudgeTerms
 from headgate.analysis.judge import Arm
 from headgate.analysis.ledger_store import now_ms
@@ -104,7 +104,9 @@ class FindingsCollector:
         if ledger is None or not plan.guards.ask_cloudwatch:
             return ledger
         points = self._minutes.read([WatchedRollout(plan, ledger)], now)[plan.rollout_id]
-        return self._ledgers.amend(plan.rollout_id, lambda ledger: count_points(ledger, terms, points, now))
+        return self._ledgers.amend(
+            plan.rollout_id, lambda ledger: count_points(ledger, terms, points, now), since=oldest_read(now)
+        )
 
     def forgive(self, plan: Plan, findings: Findings) -> Findings:
         """Discard the evidence against a candidate that an operator lets continue.

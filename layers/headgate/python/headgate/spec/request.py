@@ -128,7 +128,6 @@ def read_request(detail: object, default_id: str) -> RolloutRequest:
     _refuse_what_is_for_consumers_alone(request)
     _refuse_chances_too_small(request)
     _refuse_bakes_too_short_for_cloudwatch(request)
-    _refuse_more_than_a_ledger_holds(request)
     _refuse_tasks_that_cannot_be_read(request)
     return request
 
@@ -137,20 +136,6 @@ def _refuse_what_is_for_consumers_alone(request: RolloutRequest) -> None:
     if request.asked_guards.source and request.target.kind != "event-source":
         raise RequestRefused(
             f"guards.source: is only for targets of kind event-source, not {request.target.kind}; remove it"
-        )
-
-
-MAX_COMPARISONS = 1000
-"""Maximum of steps times guards that compare. Their counts share an item of the table, which is at most 400 KB."""
-
-
-def _refuse_more_than_a_ledger_holds(request: RolloutRequest) -> None:
-    guards, steps = request.asked_guards, len(steps_of(request.strategy))
-    compared = bool(guards.errors) + bool(guards.latency) + len(guards.custom)
-    if steps * compared > MAX_COMPARISONS:
-        raise RequestRefused(
-            f"guards: {compared} guards that compare times {steps} steps are more than {MAX_COMPARISONS} comparisons; "
-            "use fewer steps or fewer guards"
         )
 
 
