@@ -1155,6 +1155,22 @@ def test_provisioned_concurrency_moves_with_the_traffic(app: Rollouts) -> None:
     assert app.functions.provisioned == {CANDIDATE: 5}
 
 
+@pytest.mark.parametrize(
+    ("then", "status"), [("promote-fully", "succeeded"), ("resume", "succeeded"), ("abort", "rolled-back")]
+)
+def test_the_record_says_that_a_rollout_is_paused_while_it_is(app: Rollouts, then: str, status: str) -> None:
+    seen: list[str] = []
+    app.after("Bake", lambda: app.signal("pause"))
+    app.after("Bake", lambda: seen.append(app.record()["status"]), calls=range(2, 3))
+    app.after("Bake", lambda: app.signal("promote"), calls=range(2, 3))
+    app.after("Pause", lambda: seen.append(app.record()["status"]))
+    app.after("Pause", lambda: app.signal(then))
+    app.run(app.request(*BAKES))
+    assert_invariants(app)
+    assert seen == ["paused", *["running"] * (then == "resume")]
+    assert app.record()["status"] == status
+
+
 # --- Several rollouts ------------------------------------------------------------------------------------------------
 
 

@@ -590,7 +590,7 @@ class View:
         self.alias = json.loads(outside.pop("alias"))
         self.executions = outside
         self.owner: str | None = self.lock.get("owner")
-        self.going_on = self.those("accepted", "running")
+        self.going_on = self.those("accepted", "running", "paused")
         self.ended = self.those(*ANNOUNCED_AS)
 
     def those(self, *statuses: str) -> list[str]:
@@ -639,7 +639,7 @@ def wrong_with_the_ends(then: View, now: View) -> Iterator[str]:
     for rollout_id in now.ended:
         if "token" in now.records[rollout_id]:
             yield f"{rollout_id} has ended and has a token"
-    for rollout_id in now.those("running"):
+    for rollout_id in now.those("running", "paused"):
         if "turnToken" in now.records[rollout_id]:
             yield f"{rollout_id} runs and has the token of its turn"
 

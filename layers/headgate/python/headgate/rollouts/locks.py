@@ -226,7 +226,7 @@ def _readmit(known: RolloutRecord, request: RolloutRequest, execution: str) -> A
             raise IdTaken(request.id)
         return Admission("ended" if known.has_ended else "duplicate", record=known)
     match known.status:
-        case "accepted" | "running":
+        case "accepted" | "running" | "paused":
             return Admission("held", known.epoch, record=known)
         case "waiting":
             return Admission("waits", record=known)

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 TerminalStatus = Literal["succeeded", "rolled-back", "refused", "stopped"]
 
-Status = Literal["waiting", "accepted", "running"] | TerminalStatus
+Status = Literal["waiting", "accepted", "running", "paused"] | TerminalStatus
+
+UNDERWAY: tuple[Status, ...] = ("running", "paused")
+"""Statuses of a rollout that has started and not ended."""
 
 ANNOUNCED_AS: dict[TerminalStatus, str] = {
     "succeeded": "Rollout Succeeded",
@@ -124,7 +127,7 @@ class RolloutRecord(NamedTuple):
     @property
     def owns_lock(self) -> bool:
         """True if the rollout owns its target's lock: it neither waits in line nor has ended."""
-        return self.status in ("accepted", "running")
+        return self.status in ("accepted", *UNDERWAY)
 
     @property
     def undo_of(self) -> str | None:

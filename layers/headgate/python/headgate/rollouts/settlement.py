@@ -193,7 +193,7 @@ class Settler:
                 {"status": outcome, "endedAt": now_iso(), **fields},
                 # Not changed since it was read: no takeover and no new signal.
                 condition=(
-                    "execution = :execution AND epoch = :epoch AND #status IN (:accepted, :running) "
+                    "execution = :execution AND epoch = :epoch AND #status IN (:accepted, :running, :paused) "
                     "AND signals = :signals"
                 ),
                 values={
@@ -201,6 +201,7 @@ class Settler:
                     ":epoch": record.epoch,
                     ":accepted": "accepted",
                     ":running": "running",
+                    ":paused": "paused",
                     ":signals": record.signals,
                 },
                 remove=["token"],

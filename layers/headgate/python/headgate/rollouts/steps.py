@@ -215,7 +215,7 @@ class Steps:
             self._table.put(pk, sk, {**detail, "startedAt": now_iso()}),
             self._table.update_rollout(
                 plan.rollout_id,
-                {"phase": "paused", "heard": heard},
+                {"status": "paused", "phase": "paused", "heard": heard},
                 condition=f"signals = :signals AND {_FORWARD}",
                 values={":signals": record.signals, **_BACK},
             ),
@@ -241,6 +241,7 @@ class Steps:
             self._table.update_rollout(
                 plan.rollout_id,
                 {
+                    "status": "running",
                     "phase": "shifting",
                     "step": verdict.step,
                     "heard": heard_to_keep(findings.heard_by_pause, findings.held),
@@ -262,9 +263,10 @@ class Steps:
             rollout_id,
             {"token": token, "attempt": attempt, **fields},
             condition=(
-                f"(attribute_not_exists(#attempt) OR #attempt <= :set_attempt) AND #status = :running AND {_FORWARD}"
+                "(attribute_not_exists(#attempt) OR #attempt <= :set_attempt) "
+                f"AND #status IN (:running, :paused) AND {_FORWARD}"
             ),
-            values={":running": "running", **_BACK},
+            values={":running": "running", ":paused": "paused", **_BACK},
         )
 
     def close_wait(self, rollout_id: str, key: str) -> RolloutRecord | None:

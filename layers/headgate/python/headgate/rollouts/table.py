@@ -27,7 +27,7 @@ from headgate.aws.dynamodb import seconds_since as seconds_since
 from headgate.aws.errors import cancellation_reasons
 from headgate.aws.outbox import entry_fields
 from headgate.errors import Contended, LockLost
-from headgate.rollouts.record import ANNOUNCED_AS, RejectedCode, RolloutRecord, TargetLock
+from headgate.rollouts.record import ANNOUNCED_AS, UNDERWAY, RejectedCode, RolloutRecord, TargetLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -80,7 +80,7 @@ class Table:
     def running(self, rollout_id: str) -> RolloutRecord | None:
         """Return the record of a rollout that has started and not ended; None for others."""
         record = self.rollout(rollout_id)
-        return record if record is not None and record.status == "running" else None
+        return record if record is not None and record.status in UNDERWAY else None
 
     def lock(self, target_key: str) -> TargetLock:
         """Return the lock of a target, with a consistent read. It is free if the target was never rolled out."""
