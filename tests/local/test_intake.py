@@ -80,14 +80,20 @@ def test_a_request_that_comes_by_every_way_at_once_runs_once(headgate: Headgate,
 
     with ThreadPoolExecutor(len(asked)) as senders:
         list(senders.map(send, range(len(asked))))
-    # THEN one of them was stored, and that one has run
-    record = assert_invariants(headgate, rollout)
     headgate.until_all_requests_are_taken_in()
+    # THEN one of them was stored, and the senders of the others are told
+    letters = [*headgate.dead_letters.take(), *headgate.fifo_dead_letters.take()]
+    assert len(letters) == len(asked) - 1
+    reasons = {letter["MessageAttributes"]["reason"]["StringValue"] for letter in letters}
+    assert reasons == {
+        f"id: {rollout} is the id of another request already; send this one under a new id, or leave the id out"
+    }
+    # AND that one has run
+    record = assert_invariants(headgate, rollout)
     assert (record["status"], record["epoch"]) == ("succeeded", 1)
     assert record["plan"]["steps"][0]["weight"] in range(10, 22)
     assert headgate.record(rollout) == record
     assert len(headgate.events(rollout, "Rollout Started")) == 1
-    assert [*headgate.dead_letters.take(), *headgate.fifo_dead_letters.take()] == []
 
 
 def test_what_cannot_be_read_in_the_fifo_queue_is_kept_there_and_holds_nobody_up(

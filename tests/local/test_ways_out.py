@@ -662,13 +662,16 @@ def owned_by_a_stack(headgate: Headgate, service: Service) -> Any:
     headgate.functions.delete_alias(FunctionName=service.function, Name=service.alias)
     stacks, stack = headgate.aws.client("cloudformation"), {"StackName": f"stack-of-{service.function}"}
 
-    def template(version: str) -> str:
-        alias = {"FunctionName": service.function, "Name": service.alias, "FunctionVersion": version}
-        return json.dumps({"Resources": {"Alias": {"Type": "AWS::Lambda::Alias", "Properties": alias}}})
+    def deployment(version: str) -> dict[str, Any]:
+        alias = {"FunctionName": service.function, "Name": service.alias, "FunctionVersion": {"Ref": "Version"}}
+        resources = {"Alias": {"Type": "AWS::Lambda::Alias", "Properties": alias}}
+        template = {"Parameters": {"Version": {"Type": "String"}}, "Resources": resources}
+        given = {"ParameterKey": "Version", "ParameterValue": version}
+        return {**stack, "TemplateBody": json.dumps(template), "Parameters": [given]}
 
-    stacks.create_stack(**stack, TemplateBody=template("1"))
+    stacks.create_stack(**deployment("1"))
     stacks.get_waiter("stack_create_complete").wait(**stack, WaiterConfig={"Delay": 1})
-    return lambda version: stacks.update_stack(**stack, TemplateBody=template(version))
+    return lambda version: stacks.update_stack(**deployment(version))
 
 
 def test_what_comes_between_the_promotion_and_the_end_is_not_missed(headgate: Headgate, gate: Gate) -> None:
