@@ -8,6 +8,8 @@ import pytest
 
 from headgate.aws.dynamodb import to_item
 from headgate.errors import Contended, LockLost, RequestRefused
+from headgate.events import EVENTS
+from headgate.rollouts.line import PUBLISHES_LATEST
 from headgate.rollouts.locks import Admission, IdTaken, Locks
 from headgate.rollouts.record import TargetLock
 from headgate.rollouts.settlement import Settler
@@ -100,6 +102,29 @@ class TestAdmission:
         assert [admit(locks, "b").lock, admit(locks, "b").lock] == ["waits", "waits"]
         assert status_of(table, "b") == "waiting"
         assert stored_lock(table, TARGET_KEY)["waiting"] == 1
+
+    @pytest.mark.parametrize(
+        ("fields", "warnings"),
+        [
+            ({}, None),
+            ({"candidate": {"publish": {}}}, [PUBLISHES_LATEST]),
+            ({"candidate": {"publish": {"confirm": 43 * "a" + "="}}}, None),
+            (
+                {"undoOf": "earlier"},
+                ["target: the undo runs after rollout a; to end that one now, send it the signal abort"],
+            ),
+        ],
+    )
+    def test_a_request_that_waits_is_announced_with_its_place_and_what_may_be_different_then(
+        self, table: Table, locks: Locks, fields: dict[str, Any], warnings: list[str] | None
+    ) -> None:
+        admit(locks, "a")
+        admit(locks, "b", onBusy={"wait": {"limitSeconds": 60}}, **fields)
+        admit(locks, "b", onBusy={"wait": {"limitSeconds": 60}}, **fields)
+        ((kind, detail),) = announced(table, "b")
+        assert (kind, detail["behind"], detail["place"], detail["limitSeconds"]) == ("Rollout Waiting", "a", 1, 60)
+        assert detail.get("warnings") == warnings
+        assert EVENTS[kind].model_validate(detail).to_wire() == detail
 
     def test_a_request_that_does_not_want_to_wait_is_refused_once_with_the_reason(
         self, table: Table, locks: Locks

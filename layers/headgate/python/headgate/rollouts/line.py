@@ -134,15 +134,26 @@ def line_up(
         Id of the rollout that holds the lock.
     """
     limit = request.turn_limit_seconds
-    waiting = {"target": request.target.key, "behind": owner, "place": place, "limitSeconds": limit}
-    warnings = {"warnings": [PUBLISHES_LATEST]} if request.publishes_latest else {}
+    waiting: dict[str, Any] = {"target": request.target.key, "behind": owner, "place": place, "limitSeconds": limit}
+    if warnings := list(_warnings_about(request, owner)):
+        waiting |= {"warnings": warnings}
     yield table.put_rollout(request.id, {**record, "status": "waiting", "arrival": arrival})
     yield table.put(
         keys.target_pk(request.target.key),
         keys.wait_sk(arrival),
         {"rolloutId": request.id, "until": int(time.time()) + limit, "limitSeconds": limit},
     )
-    yield table.put_event(request.id, "Rollout Waiting", "waiting", {**waiting, **warnings})
+    yield table.put_event(
+        request.id, "Rollout Waiting", "waiting", {**waiting, **({"warnings": warnings} if warnings else {})}
+    )
+
+
+def _warnings_about(request: RolloutRequest, owner: str) -> Iterator[str]:
+    """Yield what whoever asked may not expect of the wait."""
+    if request.publishes_latest:
+        yield PUBLISHES_LATEST
+    if request.undo_of:
+        yield f"target: the undo runs after rollout {owner}; to end that one now, send it the signal abort"
 
 
 def wake(client: SFNClient, record: RolloutRecord) -> None:
