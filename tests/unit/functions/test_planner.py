@@ -131,7 +131,7 @@ class TestPlanner:
         assert planned(publish={"confirm": sha256_of(code)}) == []
         for candidate in other:
             (warning,) = planned(**candidate)
-            assert "$LATEST of checkout still holds the code that rollout checkout-41 rejected" in warning
+            assert "$LATEST of checkout holds the code that rollout checkout-41 rejected" in warning
             assert sha256_of(code) in warning
         # WHEN the code was changed, or serves meanwhile, THEN nothing is said
         checkout.code = "fixed"

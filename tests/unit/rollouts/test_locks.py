@@ -10,7 +10,7 @@ from headgate.aws.dynamodb import to_item
 from headgate.errors import Contended, LockLost, RequestRefused
 from headgate.events import EVENTS
 from headgate.rollouts.line import PUBLISHES_LATEST
-from headgate.rollouts.locks import Admission, IdTaken, Locks
+from headgate.rollouts.locks import Admission, IdTaken, Locks, is_same_request
 from headgate.rollouts.record import TargetLock
 from headgate.rollouts.settlement import Settler
 from headgate.rollouts.table import Table
@@ -84,6 +84,13 @@ class TestAdmission:
         with pytest.raises(IdTaken, match="id: a is the id of another request already; send this one under a new id"):
             locks.admit(request_of("a", candidate={"version": "8"}), execution_of("by-hand"))
         assert (history(table, "a"), stored_lock(table, TARGET_KEY)) == before
+
+    def test_a_record_that_this_version_cannot_read_is_compared_as_it_stands(self, table: Table, locks: Locks) -> None:
+        locks.admit(request_of("a"), execution_of("a"))
+        known = table.rollout("a")
+        assert known is not None
+        older = known._replace(request={**known.request, "strategy": "NoLongerKnown"})
+        assert not is_same_request(older, request_of("a"))
 
     def test_a_request_with_the_id_of_one_that_was_invalid_is_refused(self, locks: Locks) -> None:
         locks.refuse("a", execution_of("a"), "target: is missing; add it")

@@ -183,6 +183,25 @@ class TestEnding:
         assert stored_lock(table, TARGET_KEY)["waiting"] == 0
         assert "owner" not in stored_lock(table, TARGET_KEY)
 
+    def test_a_request_whose_turn_comes_while_its_execution_gives_up_ends_and_passes_the_lock_on(
+        self, table: Table, locks: Locks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # GIVEN a request that waits in an execution of its own, and one behind it
+        start(locks, "a")
+        locks.admit(request_of("b"), execution_of("b"), attended=True)
+        admit(locks, "c")
+        # WHEN its turn comes just after its settler has read that it waits
+        settler = Settler(table)
+        leave = settler._line.leave
+        monkeypatch.setattr(settler._line, "leave", lambda *given: settle(locks, "a") and leave(*given))
+        following = settler.settle("b", execution_of("b"), "refused", {"reason": "was still busy"}).next_rollout
+        # THEN it ends with its own reason, and the next one has the lock
+        record = table.rollout("b")
+        assert record is not None
+        assert (record.status, record.reason) == ("refused", "was still busy")
+        assert following is not None
+        assert (following.id, stored_lock(table, TARGET_KEY)["owner"]) == ("c", "c")
+
     def test_a_line_of_more_than_ten_keeps_its_order(self, table: Table, locks: Locks) -> None:
         start(locks, "r-0")
         for number in range(1, 13):

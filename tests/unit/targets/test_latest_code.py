@@ -346,7 +346,7 @@ class TestPublishing:
             driving(rejected=self.NOTE, candidate={"publish": {}}).prepare()
         code = sha256_of("bad")
         assert str(refusal.value) == (
-            f"candidate.publish: $LATEST of checkout still holds the code that rollout checkout-41 rejected, with the "
+            f"candidate.publish: $LATEST of checkout holds the code that rollout checkout-41 rejected, with the "
             f"CodeSha256 {code}; update the function's code first, or give candidate.code; to publish the rejected "
             f'code nevertheless, give {{"publish": {{"confirm": "{code}"}}}}'
         )

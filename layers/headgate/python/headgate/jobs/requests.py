@@ -45,7 +45,7 @@ class JobRequest:
     @property
     def execution_input(self) -> dict[str, Any]:
         """Input of the execution: the request as it was given, with its id."""
-        return {"id": self.id, **self.detail}
+        return {**self.detail, "id": self.id}
 
     @cached_property
     def sha256(self) -> str:

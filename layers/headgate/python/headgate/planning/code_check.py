@@ -50,7 +50,7 @@ class CodeCheck:
         if rejected is None or not holds_rejected(latest, stable, rejected):
             return []
         warning = (
-            f"candidate: $LATEST of {alias.name} still holds the code that rollout {rejected.rollout_id} rejected, "
+            f"candidate: $LATEST of {alias.name} holds the code that rollout {rejected.rollout_id} rejected, "
             f"with the CodeSha256 {latest}; a plain publish of it is refused until the function's code is updated"
         )
         return [warning]

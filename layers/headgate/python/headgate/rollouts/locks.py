@@ -237,4 +237,9 @@ def _readmit(known: RolloutRecord, request: RolloutRequest, execution: str) -> A
 
 def is_same_request(known: RolloutRecord, request: RolloutRequest) -> bool:
     """Return whether a request is the one of a record. An unreadable request has a record without one."""
-    return bool(known.request) and type(request).model_validate(known.request) == request
+    if not known.request:
+        return False
+    try:
+        return type(request).model_validate(known.request) == request
+    except ValueError:  # Stored by a version that allowed more.
+        return known.request == request.to_wire()

@@ -118,8 +118,8 @@ class Settler:
         if record.has_ended:
             return self._settled_before(record)
         if record.status == "waiting":
-            if record.attended:
-                self._line.leave(record, fields.get("reason", ""))
+            if record.attended and not self._line.leave(record, fields.get("reason", "")):
+                raise WriteConflict  # Its turn came after the record was read: it holds the lock now.
             return Settlement()  # Without its execution in line, it runs later in another one.
         if epoch not in (None, record.epoch):
             raise LockLost(f"{record.target_key} was taken over from rollout {rollout_id} after epoch {epoch}")

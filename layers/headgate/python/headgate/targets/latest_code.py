@@ -78,7 +78,7 @@ def refuse_rejected_code(
         return
     if rejected and holds_rejected(latest, stable, rejected):
         raise RequestRefused(
-            f"candidate.publish: $LATEST of {function} still holds the code that rollout {rejected.rollout_id} "
+            f"candidate.publish: $LATEST of {function} holds the code that rollout {rejected.rollout_id} "
             f"rejected, with the CodeSha256 {latest}; update the function's code first, or give candidate.code; to "
             f'publish the rejected code nevertheless, give {{"publish": {{"confirm": "{latest}"}}}}'
         )
