@@ -324,6 +324,22 @@ def by_hand(rollout_id: str, **fields: Any) -> str:
     return carries_out(rollout_id, **fields)
 
 
+def gives_up() -> str:
+    """The second rollout's machine, which waits in line until its limit is over and settles as refused."""
+    call("states", "start_execution", arn=execution_of(SECOND))
+    execution = Execution(execution_of(SECOND))
+    payload = {"request": request_of(SECOND).to_wire(), "plan": plan_of(SECOND).to_wire()}
+    try:
+        told = execution.task("acquirer", payload | {"execution": execution.arn, "waits": True})
+        if told["lock"] == "held":
+            return "begun"
+        execution.task("settler", settler_event(SECOND, execution.arn, 0, "refused"))
+    except Stopped:
+        return "stopped"
+    execution.end("FAILED")
+    return "gave up"
+
+
 def taken_in(rollout_id: str, **fields: Any) -> str:
     """A request as the queue delivers it."""
     message = {
@@ -482,10 +498,11 @@ PLAYS: dict[str, Callable[[], str]] = {
     "driver": shifts,
     "stop": is_stopped,
     "drop": drops,
+    "gives up": gives_up,
     "second's stop": second_is_stopped,
 }
 CARRIED_OUT_BY = {"succeeds": FIRST, "rolls back": FIRST, "turns back": FIRST, "is refused": FIRST, "begins": FIRST,
-                  "acquirer": FIRST, "moves": FIRST, "second": SECOND,
+                  "acquirer": FIRST, "moves": FIRST, "second": SECOND, "gives up": SECOND,
                   "eager": EAGER, "heir": WAITING}  # fmt: skip
 """The machines: while one of these has not finished, its rollout's execution runs; when it dies, that does."""
 
@@ -912,6 +929,9 @@ GATHERINGS: list[tuple[Start, tuple[str, ...]]] = [
     (Start("promoting", "RUNNING"), ("succeeds", "second", "drop")),
     (Start("promoting", "RUNNING"), ("succeeds", "second", "second's stop")),
     (Start("promoting", "RUNNING", line=True), ("succeeds", "second", "drop")),
+    (Start("promoting", "RUNNING"), ("succeeds", "gives up", "drop")),
+    (Start("promoting", "RUNNING", line=True), ("succeeds", "gives up", "warden")),
+    (Start("promoting", DYING), ("sweep", "gives up", "drop")),
     (Start("promoting", DYING), ("warden", "second", "drop")),
     (Start("promoting", DYING), ("sweep", "second", "second's stop")),
     (Start("rolling-back", "RUNNING"), ("rolls back", "second", "sweep", "drop")),
