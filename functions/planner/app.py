@@ -12,6 +12,7 @@ from headgate.aws.observability import logger
 from headgate.planning.code_check import CodeCheck
 from headgate.planning.hook_checks import HookChecks
 from headgate.planning.planner import RolloutPlanner
+from headgate.planning.plans import Plans
 from headgate.planning.protection import Protection
 from headgate.planning.stack_owner import StackOwners
 from headgate.spec.request import read_request
@@ -44,12 +45,11 @@ planner = RolloutPlanner(
     latency=LatencyBaseline(app.client("cloudwatch")),
     counts=CloudWatchCounts(app.client("cloudwatch")),
 )
+plans = Plans(planner, app.table)
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     request = read_request(event["request"], default_id=event["executionName"])
     logger.append_keys(rollout_id=request.id)
-    plan = planner.plan(request)
-    logger.info("planned", steps=len(plan.steps), bake_seconds=plan.bake_seconds, firing=plan.firing)
-    return {"request": request.to_wire(), "plan": plan.to_wire()}
+    return {"request": request.to_wire(), "plan": plans.plan_of(request, event["executionName"])}

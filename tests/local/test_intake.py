@@ -86,7 +86,8 @@ def test_a_request_that_comes_by_every_way_at_once_runs_once(headgate: Headgate,
     assert len(letters) == len(asked) - 1
     reasons = {letter["MessageAttributes"]["reason"]["StringValue"] for letter in letters}
     assert reasons == {
-        f"id: {rollout} is the id of another request already; send this one under a new id, or leave the id out"
+        f"id: {rollout} is the id of an earlier request with other content; send this one under a new id, or leave "
+        "the id out"
     }
     # AND that one has run
     record = assert_invariants(headgate, rollout)

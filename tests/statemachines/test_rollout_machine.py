@@ -1211,6 +1211,26 @@ def test_an_execution_of_a_rollout_that_was_rolled_back_fails_like_the_first_one
     assert (second.error, second.cause) == (first.error, first.cause)
 
 
+@pytest.mark.parametrize("moment", ["runs", "has ended"])
+def test_an_execution_of_a_known_rollout_ends_by_it_although_it_could_not_be_planned_any_more(
+    app: Rollouts, moment: str
+) -> None:
+    # GIVEN a rollout whose alarm is deleted after its plan
+    request = app.request((10, LONG), guards={"alarms": [ALARM]})
+    first = app.start(request, name="first")
+    app.wait_for("Bake")
+    app.engine.client("cloudwatch").delete_alarms(AlarmNames=[ALARM])
+    if moment == "has ended":
+        app.signal("abort")
+        first.wait()
+    # WHEN a pipeline starts it once more
+    second = app.run(request, name="second")
+    # THEN it learns how the rollout stands
+    assert second.error == ("Duplicate" if moment == "runs" else "RolledBack")
+    app.signal("abort")
+    assert first.wait().error == "RolledBack"
+
+
 def test_an_execution_with_the_id_of_another_request_is_refused_and_changes_nothing(app: Rollouts) -> None:
     app.run(app.request())
     before = app.items()
@@ -1218,7 +1238,7 @@ def test_an_execution_with_the_id_of_another_request_is_refused_and_changes_noth
     assert second.states() == ["Plan", "Acquire", "Acquired?", "Refused"]
     assert second.error == "RequestRefused"
     assert second.cause is not None
-    assert second.cause.startswith("id: checkout-42 is the id of another request already")
+    assert second.cause.startswith("id: checkout-42 is the id of an earlier request with other content")
     assert app.items() == before
 
 

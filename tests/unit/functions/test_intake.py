@@ -389,9 +389,12 @@ def test_an_id_that_is_used_again_with_other_content_is_refused_aloud_and_the_fi
     # WHEN another request has its id
     batch = event("intake")
     assert deployed.call("intake", batch) == DONE
-    # THEN its sender is told under the id of the message, and the message is kept
-    reason = "id: checkout-42 is the id of another request already; send this one under a new id, or leave the id out"
-    ((kind, detail),) = announced(table, batch["Records"][0]["messageId"])
+    # THEN its sender is told under the id of the event, and the message is kept
+    reason = (
+        "id: checkout-42 is the id of an earlier request with other content; send this one under a new id, or leave "
+        "the id out"
+    )
+    ((kind, detail),) = announced(table, json.loads(batch["Records"][0]["body"])["id"])
     assert (kind, detail["reason"], detail["target"]) == ("Rollout Refused", reason, TARGET_KEY)
     (letter,) = letters("DEAD_LETTERS")
     assert letter["MessageAttributes"]["reason"]["StringValue"] == reason
@@ -410,9 +413,9 @@ def test_an_undo_with_the_id_of_another_request_is_refused_aloud(
     body["detail"] = {"id": "checkout-42", "target": body["detail"]["target"]}
     batch["Records"][0]["body"] = json.dumps(body)
     assert deployed.call("intake", batch) == DONE
-    ((kind, detail),) = announced(table, batch["Records"][0]["messageId"])
+    ((kind, detail),) = announced(table, json.loads(batch["Records"][0]["body"])["id"])
     assert kind == "Rollout Refused"
-    assert detail["reason"].startswith("id: checkout-42 is the id of another request already")
+    assert detail["reason"].startswith("id: checkout-42 is the id of an earlier request with other content")
     assert len(letters("DEAD_LETTERS")) == 1
 
 

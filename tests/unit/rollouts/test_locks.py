@@ -81,7 +81,7 @@ class TestAdmission:
         if ended:
             settle(locks, "a")
         before = history(table, "a"), stored_lock(table, TARGET_KEY)
-        with pytest.raises(IdTaken, match="id: a is the id of another request already; send this one under a new id"):
+        with pytest.raises(IdTaken, match="id: a is the id of an earlier request with other content; send this one"):
             locks.admit(request_of("a", candidate={"version": "8"}), execution_of("by-hand"))
         assert (history(table, "a"), stored_lock(table, TARGET_KEY)) == before
 

@@ -196,7 +196,7 @@ class RolloutEnded(PublishedEvent):
     target: str
     """Key of the target."""
     reason: str
-    """Why it ended this way, in one sentence. Empty if nothing was judged. A second one follows if rejected code is
+    """Why it ended this way, in one sentence. A second one follows if rejected code is
     still in ``$LATEST``."""
     stable: str | None = None
     """The revision that served when the rollout began."""

@@ -118,7 +118,8 @@ class Intake:
             admission = self._admit(request)
         except IdTaken as taken:
             # The rollout with that id goes on: announce the refusal under an id of its own.
-            self._refuse(message, body, str(taken), rollout_id=message["messageId"])
+            own_id = event_id(body, message["messageId"])
+            self._refuse(message, body, str(taken), rollout_id=own_id)
             return None
         except RequestRefused as refusal:
             self._refuse(message, body, str(refusal), rollout_id=refused_id(body, message["messageId"]))

@@ -41,11 +41,12 @@ class Admission(NamedTuple):
 
 
 class IdTaken(RequestRefused):
-    """Another request has the id already."""
+    """Another request has the id already, or the same one when it was not valid."""
 
     def __init__(self, rollout_id: str) -> None:
         super().__init__(
-            f"id: {rollout_id} is the id of another request already; send this one under a new id, or leave the id out"
+            f"id: {rollout_id} is the id of an earlier request with other content; send this one under a new id, or "
+            "leave the id out"
         )
 
 
