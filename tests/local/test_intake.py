@@ -85,10 +85,8 @@ def test_a_request_that_comes_by_every_way_at_once_runs_once(headgate: Headgate,
     letters = [*headgate.dead_letters.take(), *headgate.fifo_dead_letters.take()]
     assert len(letters) == len(asked) - 1
     reasons = {letter["MessageAttributes"]["reason"]["StringValue"] for letter in letters}
-    assert reasons == {
-        f"id: {rollout} is the id of an earlier request with other content; send this one under a new id, or leave "
-        "the id out"
-    }
+    fix = "send this one under a new id, or leave the id out"
+    assert reasons == {f"id: {rollout} is the id of an earlier request with other content; {fix}"}
     # AND that one has run
     record = assert_invariants(headgate, rollout)
     assert (record["status"], record["epoch"]) == ("succeeded", 1)
