@@ -204,7 +204,7 @@ class Ledger(NamedTuple):
             elif step == before[-1] and now < self.since[newest] + LATE_MS:
                 break
             if not self._looked_through(step):
-                break  # In order: whoever finds a step in the ledger knows that the later ones are in it, too.
+                break  # In order: if a step is in the ledger, all later ones are, too.
             over.append(step)
         return over
 

@@ -86,6 +86,33 @@ def event_id(body: dict[str, Any], message_id: str) -> str:
     return body["id"] if is_rollout_id(body.get("id")) else message_id
 
 
+def take_each(
+    batch: list[QueueMessage], take: Callable[[QueueMessage], None], milliseconds_left: Callable[[], int], reserve: int
+) -> Failures:
+    """Process the messages of a batch, each on its own, while there is time. Return those to deliver again.
+
+    Parameters
+    ----------
+    take
+        Processes one message. An exception concerns only this message.
+    milliseconds_left
+        Returns the time that this invocation has left.
+    reserve
+        Minimum time left to begin with a message, in milliseconds.
+    """
+    failures = Failures()
+    for message in in_processing_order(batch):
+        if milliseconds_left() < reserve:
+            failures.hand_back(message)
+            continue
+        try:
+            take(message)
+        except Exception:  # noqa: BLE001 - a failure concerns only this message
+            logger.exception("message could not be processed", message_id=message["messageId"])
+            failures.add(message)
+    return failures
+
+
 class Failures:
     """Messages of a batch to deliver again: failed ones after a delay, and those that were not begun at once."""
 

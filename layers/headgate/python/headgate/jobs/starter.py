@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from headgate.aws.arns import execution_arn, job_execution_name
 from headgate.aws.dead_letters import dead_letter
 from headgate.aws.observability import logger
-from headgate.aws.sqs_batches import Failures, in_processing_order, read_json
+from headgate.aws.sqs_batches import read_json, take_each
 from headgate.aws.stepfunctions import start_once
 from headgate.errors import RequestRefused
 from headgate.jobs.requests import read_job
@@ -70,16 +70,7 @@ class Starter:
         list
             Ids of the messages to deliver again: they failed, or there was no time for them.
         """
-        failures = Failures()
-        for message in in_processing_order(batch):
-            if milliseconds_left() < RESERVE_MS:
-                failures.hand_back(message)
-                continue
-            try:
-                self._take_one(message)
-            except Exception:  # noqa: BLE001 - a failure concerns only this message
-                logger.exception("message could not be processed", message_id=message["messageId"])
-                failures.add(message)
+        failures = take_each(batch, self._take_one, milliseconds_left, RESERVE_MS)
         failures.postpone(self.hurried, lambda: self._environment.jobs, milliseconds_left)
         return failures.message_ids()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.aws.dead_letters import dead_letter
 from headgate.aws.observability import logger
-from headgate.aws.sqs_batches import Failures, event_id, in_processing_order, is_fifo, read_json, receives
+from headgate.aws.sqs_batches import event_id, is_fifo, read_json, receives, take_each
 from headgate.errors import RequestRefused
 from headgate.ids import given_id, is_rollout_id
 from headgate.rollouts.locks import IdTaken, is_same_request
@@ -85,17 +85,13 @@ class Intake:
         list
             Ids of the messages to deliver again: they failed, or there was no time for them.
         """
-        failures, held = Failures(), []
-        for message in in_processing_order(batch):
-            if milliseconds_left() < RESERVE_MS:
-                failures.hand_back(message)
-                continue
-            try:
-                if record := self._store(message):
-                    held.append((message, record))
-            except Exception:  # noqa: BLE001 - a failure concerns only this message
-                logger.exception("message could not be processed", message_id=message["messageId"])
-                failures.add(message)
+        held: list[tuple[QueueMessage, RolloutRecord]] = []
+
+        def store(message: QueueMessage) -> None:
+            if record := self._store(message):
+                held.append((message, record))
+
+        failures = take_each(batch, store, milliseconds_left, RESERVE_MS)
         for message, record in held:
             late = milliseconds_left() < RESERVE_MS
             if (not late and self._start(record)) or _is_left_to_the_warden(message):

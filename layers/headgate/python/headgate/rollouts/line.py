@@ -47,7 +47,8 @@ class Line:
     def await_turn(self, rollout_id: str, execution: str, token: str, attempt: str) -> bool:
         """Store the token of an execution that waits. Return True if the wait is over already.
 
-        One UpdateItem checks and stores: whoever passes the lock on finds the token, or the execution its turn.
+        One UpdateItem checks and stores. If the lock was passed on before it, this returns True. If it is passed on
+        later, the token is found.
 
         Parameters
         ----------
@@ -149,7 +150,7 @@ def line_up(
 
 
 def _warnings_about(request: RolloutRequest, owner: str) -> Iterator[str]:
-    """Yield what whoever asked may not expect of the wait."""
+    """Yield warnings about what the sender may not expect of the wait."""
     if request.publishes_latest:
         yield PUBLISHES_LATEST
     if request.undo_of:

@@ -214,7 +214,7 @@ def _download(link: str) -> bytes:
         with urlopen(link, timeout=DOWNLOAD_SECONDS) as response:  # noqa: S310 - the link is Lambda's own
             package: bytes = response.read(MAX_ZIP_BYTES + 1)
     except (OSError, HTTPException) as error:
-        # The message has no link: whoever has it can download the code.
+        # The message leaves out the link, which allows anybody to download the code.
         raise NotYet(f"the stable version's code could not be downloaded: {error}") from None
     return package
 
