@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, Tag, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, Tag, ValidationError
 
 from headgate.ids import must_match
 from headgate.wire import NUMBER_AS_TEXT, Wire, one_of
@@ -135,6 +135,9 @@ Target = Annotated[
 
 def target_key_of(given: object) -> str | None:
     """Return the key of the target in a request that may be invalid; None if the target itself is."""
+    # Few requests are refused, and every cold start would pay for the import.
+    from pydantic import TypeAdapter
+
     try:
         target: Target = TypeAdapter(Target).validate_python(given, by_alias=True, by_name=False)
     except ValidationError:
