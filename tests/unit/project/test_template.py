@@ -48,6 +48,7 @@ def resources(kind: str) -> dict[str, dict[str, Any]]:
 
 
 FUNCTIONS = resources("AWS::Serverless::Function")
+MACHINES = resources("AWS::Serverless::StateMachine")
 QUEUES = resources("AWS::SQS::Queue")
 ALARMS = resources("AWS::CloudWatch::Alarm")
 ROLLS_BACK = {"Signaller", "Judge", "LambdaAliasDriver", "EventSourceDriver"}
@@ -345,12 +346,44 @@ def test_a_function_has_a_folder_a_role_and_a_log_group_of_its_own(function: str
     assert (ROOT / properties["CodeUri"] / "app.py").is_file(), (
         f"{function}: there is no {properties['CodeUri']}/app.py"
     )
-    assert "Role" not in properties, f"{function}: let SAM make its role of its Policies"
-    assert "Policies" in properties, f"{function}: say in Policies what it may do"
+    assert logical_id(properties.get("Role")) == f"{function}Role", f"{function}: give it a role {function}Role"
     logs = logical_id(properties.get("LoggingConfig", {}).get("LogGroup"))
     assert logs == f"{function}Logs", f"{function}: set LoggingConfig.LogGroup to a log group {function}Logs"
     assert "RetentionInDays" in RESOURCES[logs]["Properties"], f"{logs}: say how long logs are kept"
-    assert RESOURCES[logs].get("Condition") == RESOURCES[function].get("Condition"), f"{logs}: needs the same Condition"
+    for part in (logs, f"{function}Role"):
+        wanted = RESOURCES[function].get("Condition")
+        assert RESOURCES[part].get("Condition") == wanted, f"{part}: give it the Condition of {function}"
+
+
+ROLES = resources("AWS::IAM::Role")
+OF_EVERYBODY = {"Fn::If": ["Encrypted", {"Ref": "KeyAccess"}, {"Ref": "AWS::NoValue"}]}
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_role_has_no_policy_of_aws_and_is_bounded_where_the_parameter_says_so(role: str) -> None:
+    attached = ROLES[role].get("ManagedPolicyArns", [])
+    ours = [{"Ref": name} for name in resources("AWS::IAM::ManagedPolicy")]
+    assert [one for one in attached if one not in [*ours, OF_EVERYBODY]] == [], f"{role}: write out what it may do"
+    assert ROLES[role].get("PermissionsBoundary") == {
+        "Fn::If": ["Bounded", {"Ref": "PermissionsBoundaryArn"}, {"Ref": "AWS::NoValue"}]
+    }, f"{role}: give it the boundary"
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_writes_its_own_logs_and_no_others(function: str) -> None:
+    writing = [one for one in statements(ROLES[f"{function}Role"]) if "logs:PutLogEvents" in one["Action"]]
+    assert [logical_id(one["Resource"]) for one in writing] == [f"{function}Logs"]
+
+
+def test_nothing_makes_log_groups_again_after_the_stack_has_deleted_them() -> None:
+    # The next deployment under the same name would find them, and fail.
+    assert not [one for one in statements() if "logs:CreateLogGroup" in str(one["Action"])]
+
+
+def test_no_role_is_made_by_sam_which_adds_policies_of_its_own() -> None:
+    made = {logical_id(each["Role"]) for each in [*FUNCTIONS.values(), *MACHINES.values()]}
+    assert made <= ROLES.keys()
+    assert not [name for name, each in [*FUNCTIONS.items(), *MACHINES.items()] if "Policies" in each]
 
 
 def test_concurrency_is_reserved_for_what_must_run_to_roll_back_and_only_if_the_parameter_asks() -> None:
