@@ -24,6 +24,12 @@ SAM = ROOT / ".venv" / "bin" / "sam"
 
 Outputs = dict[str, str]
 
+OPEN = (
+    *("TargetFunctions", "TargetQueues", "TargetStreams", "HookFunctions", "HookMachines"),
+    *("RedriveQueues", "RedriveStreams", "TaskDefinitions", "TaskRoles", "CodeObjects"),
+)
+"""Parameters that allow nothing by default, and everything here."""
+
 
 class DeploymentError(RuntimeError):
     """sam failed. The message has the end of its output."""
@@ -39,7 +45,7 @@ def parameters() -> Outputs:
 
 def deploy_headgate(aws: EmbeddedAws) -> Outputs:
     """Build and deploy Headgate and return the stack's outputs."""
-    everything = {"Telemetry": "true", "CodeObjects": "*", "RegisterTaskDefinitions": "true", "TaskRoles": "*"}
+    everything = dict.fromkeys(OPEN, "*") | {"Telemetry": "true", "RegisterTaskDefinitions": "true"}
     # Here a queue's attributes take effect at once.
     everything["QueueSettleSeconds"] = "1"
     return _deploy(aws, "headgate", ROOT / "template.yaml", parameters() | everything)
