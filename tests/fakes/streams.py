@@ -132,5 +132,8 @@ class FakeFunctions:
         if isinstance(answer, Exception):
             raise answer
         if answer == "fails":
-            return {"FunctionError": "Unhandled", "Payload": io.BytesIO(b'{"errorMessage": "no such table"}')}
+            return {
+                "FunctionError": "Unhandled",
+                "Payload": io.BytesIO(b'{"errorType": "KeyError", "errorMessage": "salary 4711"}'),
+            }
         return {"Payload": io.BytesIO(json.dumps(answer).encode())}
