@@ -211,7 +211,7 @@ def test_unless_told_otherwise_it_only_says_what_it_would_do(app: App) -> None:
     assert counts(execution) == {"remaining": 31}
     report = told(execution)["report"]
     assert (report["visible"], report["inFlight"], report["oldestSeconds"]) == (31, 0, 100)
-    assert [each["body"] for each in report["sample"]] == ["order 0", "order 1", "order 2"]
+    assert [each["body"] for each in execution.output["report"]["sample"]] == ["order 0", "order 1", "order 2"]
     assert app.sqs.get_queue_attributes(
         QueueUrl="/orders-dead", AttributeNames=["ApproximateNumberOfMessagesNotVisible"]
     ) == {"Attributes": {"ApproximateNumberOfMessagesNotVisible": "0"}}
@@ -221,9 +221,19 @@ def test_unless_told_otherwise_it_only_says_what_it_would_do(app: App) -> None:
 def test_a_dry_run_counts_why_messages_failed_and_says_which_ones_match(app: App) -> None:
     app.sqs.put("orders-dead", "a", reason="no such table")
     app.sqs.put("orders-dead", "b", reason="timeout")
-    report = told(app.start(filter={"reason": "table"}))["report"]
+    execution = app.start(filter={"reason": "table"}, sample=10)
+    report = told(execution)["report"]
     assert report["reasons"] == {"no such table": 1, "timeout": 1}
-    assert [each["matches"] for each in report["sample"]] == [True, False]
+    assert [each["matches"] for each in execution.output["report"]["sample"]] == [True, False]
+
+
+@pytest.mark.parametrize("sample", [0, 10])
+def test_message_bodies_are_never_announced(app: App, sample: int) -> None:
+    app.sqs.put("orders-dead", "salary 4711")
+    execution = app.start(sample=sample)
+    assert "4711" not in json.dumps(app.announced)
+    assert "report" in app.announced[0]["Detail"]
+    assert ("4711" in json.dumps(execution.output)) is (sample > 0)
 
 
 def test_a_request_that_cannot_be_carried_out_is_refused_with_the_reason(app: App) -> None:

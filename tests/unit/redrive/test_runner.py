@@ -21,7 +21,7 @@ from headgate.redrive.planner import RedrivePlanner
 from headgate.redrive.progress import Progress
 from headgate.redrive.request import Filter, read_redrive
 from headgate.redrive.runner import Redrive
-from headgate.redrive.sampling import passes_filter, reason_in_message
+from headgate.redrive.sampling import passes_filter, published_reason, reason_in_message
 from tests.builders import ACCOUNT, event
 from tests.fakes.functions import Functions
 from tests.fakes.sqs import Clock, FakeSqs, arn, refusal, url
@@ -102,7 +102,7 @@ def test_what_is_no_request_at_all_is_refused(detail: Any) -> None:
 
 def test_by_default_nothing_is_moved() -> None:
     request = read_redrive({"from": {"queue": "orders-dead"}}, "redrive-42")
-    assert (request.id, request.dry_run, request.per_second, request.sample) == ("redrive-42", True, 50, 5)
+    assert (request.id, request.dry_run, request.per_second, request.sample) == ("redrive-42", True, 50, 0)
     assert request.to_wire()["stopIfReturned"] == {"percent": 25.0, "afterSeconds": 60}
 
 
@@ -261,11 +261,47 @@ GIVEN_UP = {
 # --- What is told ----------------------------------------------------------------------------------------------------
 
 
-def test_a_long_body_is_cut_and_a_sample_of_none_shows_none(world: World) -> None:
+def test_a_sample_shows_the_beginning_of_a_body(world: World) -> None:
     world.sqs.put("orders-dead", "x" * 2000)
-    [shown] = world.report()["sample"]
+    [shown] = world.report(sample=5)["sample"]
     assert (len(shown["body"]), shown["receives"]) == (500, 1)
-    assert world.report(sample=0)["sample"] == []
+
+
+def test_a_report_has_no_body_unless_the_request_asks_for_a_sample(world: World) -> None:
+    world.sqs.put("orders-dead", "salary 4711")
+    world.sqs.put("orders-dead", json.dumps(GIVEN_UP))
+    report = world.report()
+    assert report["reasons"] == {"": 1, "RetriesExhausted: Unhandled: KeyError": 1}
+    assert report["visible"] == 2
+    told = json.dumps(report)
+    assert "4711" not in told
+    assert "no such table" not in told
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ({"Body": "a", "MessageAttributes": {"reason": {"StringValue": "bad id"}}}, "bad id"),
+        ({"Body": "a", "MessageAttributes": {"ERROR_MESSAGE": {"StringValue": "no rule"}}}, "no rule"),
+        (
+            {
+                "Body": "a",
+                "MessageAttributes": {
+                    "ErrorMessage": {"StringValue": "salary 4711"},
+                    "ErrorCode": {"StringValue": "200"},
+                },
+            },
+            "ErrorCode 200",
+        ),
+        ({"Body": "a", "MessageAttributes": {"ErrorMessage": {"StringValue": "salary 4711"}}}, ""),
+        ({"Body": json.dumps(event("on_failure_dynamodb"))}, "RetryAttemptsExhausted: Unhandled"),
+        ({"Body": '{"requestContext": {"condition": "salary 4711"}}'}, ""),
+        ({"Body": '{"responsePayload": {"errorType": "salary4711"}}'}, ""),
+        ({"Body": "salary 4711"}, ""),
+    ],
+)
+def test_a_published_reason_has_no_text_of_a_body_or_a_function(message: dict[str, Any], reason: str) -> None:
+    assert published_reason(message) == reason
 
 
 @pytest.mark.parametrize(

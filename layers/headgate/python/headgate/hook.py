@@ -46,10 +46,14 @@ def invoke(client: LambdaClient, function: str, qualifier: str, payload: Any) ->
 
 def error_in(function: str, text: str) -> str:
     """Describe a function's error by its type. The message and the stack trace may hold what nobody else may read."""
-    given = _payload_in(text)
-    kind = given.get("errorType") if isinstance(given, dict) else None
-    told = kind if isinstance(kind, str) and _ERROR_TYPE.fullmatch(kind) else "an error"
-    return f"{told}; see the logs of {function.rpartition(':function:')[2] or function}"
+    kind = error_type_in(_payload_in(text)) or "an error"
+    return f"{kind}; see the logs of {function.rpartition(':function:')[2] or function}"
+
+
+def error_type_in(payload: Any) -> str:
+    """Return the type of the error in what a function returned; empty if there is none that looks like a type."""
+    kind = payload.get("errorType") if isinstance(payload, dict) else None
+    return kind if isinstance(kind, str) and _ERROR_TYPE.fullmatch(kind) else ""
 
 
 def _payload_in(text: str) -> Any:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from headgate.redrive.request import RedriveRequest
 
 
+LOOKED_AT = 10
+"""Messages that a plan looks at."""
+
 ONE_SLICE = 1_000
 """Messages that one slice can easily receive."""
 
@@ -70,7 +73,7 @@ class RedrivePlanner:
             raise RequestRefused(f"from.queue: {fault}{mistaken}")
         to = self._lookup.find(request.to.queue, "to.queue")[0] if request.to and request.to.queue else None
         counted = self._queues.count(source.url)
-        seen = self._queues.look(source.url, max(1, request.sample))
+        seen = self._queues.look(source.url, LOOKED_AT)
         way, why, destination = choose_way(
             request,
             source,
@@ -101,16 +104,17 @@ class RedrivePlanner:
     def _report(
         self, request: RedriveRequest, counted: Backlog, seen: list[Message], warnings: list[str]
     ) -> dict[str, Any]:
-        sampled = [sample_of(message, request.filter, self._now()) for message in seen]
-        return {
+        looked_at = [sample_of(message, request.filter, self._now()) for message in seen]
+        report = {
             "visible": counted.visible,
             "inFlight": counted.in_flight,
             "delayed": counted.delayed,
-            "oldestSeconds": max((each.sent_seconds_ago for each in sampled), default=0),
+            "oldestSeconds": max((each.sent_seconds_ago for each in looked_at), default=0),
             "reasons": count_reasons(seen),
-            "sample": [each.to_wire() for each in sampled[: request.sample]],
             "warnings": warnings,
         }
+        sample = [each.to_wire() for each in looked_at[: request.sample]]
+        return report | {"sample": sample} if sample else report
 
     def _check_batches(self, request: RedriveRequest, seen: list[Message]) -> list[str]:
         """Refuse batches of mappings that do what a redrive cannot do. Return warnings about the others."""
