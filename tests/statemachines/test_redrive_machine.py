@@ -17,7 +17,7 @@ from headgate.errors import Transient
 from headgate.redrive.aftermath import Aftermath
 from headgate.redrive.planner import RedrivePlanner
 from headgate.redrive.runner import MAX_UNMOVED, Redrive
-from tests.builders import ACCOUNT, ROOT
+from tests.builders import ACCOUNT, OWN, ROOT
 from tests.fakes.sqs import Clock, FakeSqs, refusal
 from tests.fakes.streams import FakeFunctions, FakeStream, kinesis_record, mapping_of
 from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
@@ -62,11 +62,13 @@ class App:
         self.cut_short = True
         monkeypatch.setenv("ACCOUNT", ACCOUNT)
         monkeypatch.setenv("BUS", "headgate")
+        monkeypatch.setenv("PREFIX", OWN.prefix)
+        monkeypatch.setenv("OWN_QUEUES", json.dumps(OWN.queues))
         queues = Queues(self.sqs, self.clock, self.clock.sleep)
         streams = StreamReplay(self.stream, self.stream, self.functions, self.clock, self.clock.sleep)
         modules = {name: _load(name) for name in FUNCTIONS.values()}
         mappings = StreamMappings(self.functions)
-        planner = RedrivePlanner(self.sqs, mappings, ACCOUNT, self.clock.time)
+        planner = RedrivePlanner(self.sqs, mappings, ACCOUNT, OWN, self.clock.time)
         modules["redrive_planner"].__dict__["planner"] = planner
         modules["redriver"].__dict__["redrive"] = Redrive(
             queues, streams, mappings, self.clock, self.clock.sleep, self.clock.time

@@ -22,7 +22,7 @@ from headgate.redrive.progress import Progress
 from headgate.redrive.request import Filter, read_redrive
 from headgate.redrive.runner import Redrive
 from headgate.redrive.sampling import passes_filter, published_reason, reason_in_message
-from tests.builders import ACCOUNT, event
+from tests.builders import ACCOUNT, OWN, event
 from tests.fakes.functions import Functions
 from tests.fakes.sqs import Clock, FakeSqs, arn, refusal, url
 from tests.fakes.streams import FakeFunctions, FakeStream
@@ -43,7 +43,7 @@ class World:
         self.sqs.queue("orders", dead_letters="orders-dead")
         functions = FakeFunctions(lambda _: None)
         mappings = StreamMappings(functions)
-        self.planner = RedrivePlanner(self.sqs, mappings, ACCOUNT, self.clock.time)
+        self.planner = RedrivePlanner(self.sqs, mappings, ACCOUNT, OWN, self.clock.time)
         streams = StreamReplay(FakeStream(), FakeStream(), functions, self.clock, self.clock.sleep)
         queues = Queues(self.sqs, self.clock, self.clock.sleep)
         self.redrive = Redrive(queues, streams, mappings, self.clock, self.clock.sleep, self.clock.time)
@@ -246,6 +246,25 @@ def test_a_queue_with_a_redrive_policy_of_its_own_is_refused_before_a_message_is
     )
     assert "remove the policy (attribute RedrivePolicy)" in told
     assert [stored.receives for stored in world.sqs.queues["orders-dead"].messages] == [0]
+
+
+def test_own_queues_and_functions_are_no_ends_of_a_redrive(world: World) -> None:
+    # GIVEN dead letters of requests, and a message in them that looks like a batch of a stream
+    world.sqs.queue("request-dead-letters")
+    world.sqs.queue("requests", dead_letters="request-dead-letters")
+    world.sqs.put("request-dead-letters", json.dumps(event("on_failure_kinesis")))
+    world.sqs.put("orders-dead", "order 7")
+    # THEN they only go back to where they came from, and nothing else goes there
+    assert "may only go back to requests" in world.refusal("request-dead-letters")
+    assert "may only go back to requests" in world.refusal("request-dead-letters", to={"queue": "orders"})
+    assert "may only go back to requests" in world.refusal("request-dead-letters", to={"function": "orders"})
+    assert world.refusal(to={"queue": "requests"}).startswith("to.queue: requests is one of Headgate's own queues")
+    assert world.plan("request-dead-letters", to={"queue": "requests"}).way == "move-task"
+    # AND a function of Headgate gets no records
+    world.sqs.queue("orders-gave-up")
+    world.sqs.put("orders-gave-up", json.dumps(event("on_failure_kinesis")))
+    told = world.refusal("orders-gave-up", to={"function": "headgate-counter:live"})
+    assert told.startswith("to.function: headgate-counter:live is one of Headgate's own functions")
 
 
 GIVEN_UP = {

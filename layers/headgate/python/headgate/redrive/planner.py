@@ -20,6 +20,7 @@ from headgate.redrive.sampling import count_reasons, holds_batches, passes_filte
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headgate.aws.own_resources import OwnResources
     from headgate.aws.sqs_messages import Message
     from headgate.aws.stream_mappings import StreamMappings
     from headgate.redrive.request import RedriveRequest
@@ -48,13 +49,23 @@ class RedrivePlanner:
         The mappings that batches of streams came from.
     account
         The account that queues must be in.
+    own
+        Headgate's own resources.
     """
 
-    def __init__(self, sqs: Any, mappings: StreamMappings, account: str, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        sqs: Any,
+        mappings: StreamMappings,
+        account: str,
+        own: OwnResources,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._sqs = sqs
         self._queues = Queues(sqs)
         self._lookup = QueueLookup(sqs, account)
         self._mappings = mappings
+        self._own = own
         self._now = now
 
     def plan(self, request: RedriveRequest) -> tuple[RedrivePlan, dict[str, Any]]:
@@ -82,6 +93,9 @@ class RedrivePlanner:
             batches=holds_batches(seen),
             empty=not seen,
         )
+        self._own.refuse_redrive(source.name, destination.name if destination else None)
+        if request.to and request.to.function:
+            self._own.refuse_target(request.to.function, "to.function")
         plan = RedrivePlan(
             id=request.id,
             source=source,
