@@ -25,7 +25,7 @@ from headgate.redrive.sampling import passes_filter, published_reason, reason_in
 from tests.builders import ACCOUNT, OWN, event
 from tests.fakes.functions import Functions
 from tests.fakes.sqs import Clock, FakeSqs, arn, refusal, url
-from tests.fakes.streams import FakeFunctions, FakeStream
+from tests.fakes.streams import FakeFunctions, FakeStream, FakeTopics, mapping_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,9 +41,10 @@ class World:
         self.sqs = FakeSqs(self.clock)
         self.sqs.queue("orders-dead")
         self.sqs.queue("orders", dead_letters="orders-dead")
-        functions = FakeFunctions(lambda _: None)
+        self.functions = functions = FakeFunctions(lambda _: None)
+        self.topics = FakeTopics()
         mappings = StreamMappings(functions)
-        self.planner = RedrivePlanner(self.sqs, mappings, ACCOUNT, OWN, self.clock.time)
+        self.planner = RedrivePlanner(self.sqs, self.topics, mappings, ACCOUNT, OWN, self.clock.time)
         streams = StreamReplay(FakeStream(), FakeStream(), functions, self.clock, self.clock.sleep)
         queues = Queues(self.sqs, self.clock, self.clock.sleep)
         self.redrive = Redrive(queues, streams, mappings, self.clock, self.clock.sleep, self.clock.time)
@@ -208,11 +209,11 @@ def test_a_message_that_nobody_can_read_keeps_no_other_from_being_redriven(world
 
 
 def test_batches_of_streams_are_read_again_unless_they_are_to_go_to_a_queue(world: World) -> None:
-    world.sqs.queue("gave-up")
-    world.sqs.put("gave-up", json.dumps(event("on_failure_kinesis")))
-    assert world.plan("gave-up").way == "re-read"
-    assert world.plan("gave-up", to={"queue": "orders"}).way == "receive-and-send"
-    plan = world.plan("gave-up", to={"function": "orders:6"})
+    world.sqs.queue("orders-gave-up")
+    world.sqs.put("orders-gave-up", json.dumps(event("on_failure_kinesis")))
+    assert world.plan("orders-gave-up").way == "re-read"
+    assert world.plan("orders-gave-up", to={"queue": "orders"}).way == "receive-and-send"
+    plan = world.plan("orders-gave-up", to={"function": "orders:6"})
     assert (plan.way, plan.function) == ("re-read", "orders:6")
 
 
@@ -265,6 +266,60 @@ def test_own_queues_and_functions_are_no_ends_of_a_redrive(world: World) -> None
     world.sqs.put("orders-gave-up", json.dumps(event("on_failure_kinesis")))
     told = world.refusal("orders-gave-up", to={"function": "headgate-counter:live"})
     assert told.startswith("to.function: headgate-counter:live is one of Headgate's own functions")
+
+
+TOPIC = "arn:aws:sns:eu-central-1:123456789012:gave-up"
+FAN_OUT = "arn:aws:kinesis:eu-central-1:123456789012:stream/orders/consumer/fast:1795000000"
+
+
+def test_a_queue_behind_a_topic_holds_the_batches_of_its_mappings(world: World) -> None:
+    world.sqs.queue("orders-gave-up")
+    world.sqs.put("orders-gave-up", json.dumps(event("on_failure_kinesis")))
+    destination: dict[str, Any] = {"DestinationConfig": {"OnFailure": {"Destination": TOPIC}}}
+    world.functions.mappings = [mapping_of(**destination), mapping_of(**destination, EventSourceArn=FAN_OUT)]
+    # GIVEN a topic with another subscriber, THEN the mappings are none of the queue's
+    world.topics.endpoints = {"gave-up": arn("elsewhere")}
+    assert "the stream of the batches in orders-gave-up is unknown" in world.refusal("orders-gave-up")
+    # GIVEN the queue as its subscriber, THEN they are
+    world.topics.endpoints = {"gave-up": arn("orders-gave-up")}
+    plan = world.plan("orders-gave-up")
+    assert [consumer.source for consumer in plan.consumers] == [FAN_OUT.partition("/consumer/")[0], FAN_OUT]
+    assert {consumer.stream for consumer in plan.consumers} == {plan.consumers[0].source}
+
+
+def test_a_rollouts_own_queue_holds_the_batches_of_the_mapping_in_its_tag(world: World) -> None:
+    held = world.sqs.queue("headgate-held-0a1b")
+    world.sqs.put("headgate-held-0a1b", json.dumps(event("on_failure_kinesis")))
+    told = world.refusal("headgate-held-0a1b")
+    assert told.endswith("names no mapping that exists; set the tag to the UUID of the mapping")
+    held.tags = {"headgate:mapping": world.functions.mappings[0]["UUID"]}
+    [consumer] = world.plan("headgate-held-0a1b").consumers
+    assert consumer.mapping == world.functions.mappings[0]["UUID"]
+
+
+def test_a_queue_of_forged_messages_alone_is_refused(world: World) -> None:
+    world.sqs.queue("orders-gave-up")
+    forged = event("on_failure_kinesis")
+    forged["KinesisBatchInfo"]["streamArn"] += "-of-salaries"
+    world.sqs.put("orders-gave-up", json.dumps(forged))
+    assert "names arn:aws:kinesis:eu-central-1:123456789012:stream/orders-of-salaries" in world.refusal(
+        "orders-gave-up"
+    )
+    # Beside a message of the mapping, it is a warning.
+    world.sqs.put("orders-gave-up", json.dumps(event("on_failure_kinesis")))
+    [warning] = world.planner.plan(read_redrive({"from": {"queue": "orders-gave-up"}}, "r-1"))[1]["warnings"]
+    assert "stays in the queue: the message names" in warning
+
+
+def test_a_function_behind_two_aliases_needs_the_request_to_say_which(world: World) -> None:
+    world.sqs.queue("orders-gave-up")
+    body = event("on_failure_kinesis")
+    function = body["requestContext"]["functionArn"].removesuffix(":live")
+    body["requestContext"]["functionArn"] = f"{function}:7"
+    world.sqs.put("orders-gave-up", json.dumps(body))
+    world.functions.mappings = [mapping_of(f"{function}:live"), mapping_of(f"{function}:beta")]
+    told = world.refusal("orders-gave-up")
+    assert told.endswith(f"{function}:7 may mean {function}:beta or {function}:live; set to.function to one of them")
 
 
 GIVEN_UP = {

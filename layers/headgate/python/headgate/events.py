@@ -15,7 +15,7 @@ from headgate.ecs_tasks.outcome import ContainerEnd
 from headgate.ecs_tasks.outcome import TaskOutcome as TaskOutcome
 from headgate.ecs_tasks.request import TaskRequest
 from headgate.redrive.plan import RedriveOutcome as RedriveOutcome
-from headgate.redrive.plan import Way
+from headgate.redrive.plan import StreamConsumer, Way
 from headgate.redrive.request import RedriveRequest
 from headgate.spec.request import RolloutRequest
 from headgate.spec.signal_models import RolloutSignal
@@ -413,6 +413,9 @@ class RedriveReport(Wire):
     text."""
     warnings: list[str]
     """Possible problems."""
+    consumers: list[StreamConsumer] | None = None
+    """Only for batches of streams: the mappings that they come from. No other stream is read, and without
+    ``to.function`` no other function gets its records."""
 
 
 class RedriveEnded(Wire):
