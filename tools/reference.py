@@ -28,6 +28,7 @@ from pydantic import BaseModel
 
 from headgate import errors
 from headgate.events import EVENTS
+from headgate.redrive.sampling import Sampled
 from tools.schemas import INCOMING
 
 if TYPE_CHECKING:
@@ -48,9 +49,9 @@ class MarkerError(Exception):
 
 
 def models() -> dict[str, type[BaseModel]]:
-    """Return every model of an event's detail by name."""
+    """Return every model of an event's detail, and of a redrive's output, by name."""
     found: dict[str, type[BaseModel]] = {}
-    waiting: list[type[BaseModel]] = list(EVENTS.values())
+    waiting: list[type[BaseModel]] = [*EVENTS.values(), Sampled]
     while waiting:
         model = waiting.pop()
         if found.setdefault(model.__name__, model) is not model:

@@ -33,6 +33,19 @@ DELAY = "$max([1, $type($answer.callBackDelay) = 'number' ? $ceil($answer.callBa
 CHILD_NAME = "$substring($states.context.Execution.Name, 0, 76) & '-' & $index"
 HOOK = "'hook ' & $name & ' of ' & $told.stage"
 NEXT_HOOK = {"index": "{% $index + 1 %}"}
+# What a function raised may hold what nobody else may read: its message, or after Lambda.Unknown its whole answer.
+# What Lambda and Step Functions say about a call holds nothing of it.
+RAISED = """
+($exists($hooks[$index].lambda)
+and ($failure.Error = 'Lambda.Unknown' or $not($substring($failure.Error, 0, 7) in ['Lambda.', 'States.'])))
+"""
+INVALID_ANSWER = """
+($answer.hookStatus = 'none' and $exists($answer.given)
+? 'hookStatus is missing in an answer of type ' & $type($answer.given)
+: 'hookStatus is ' & ($type($answer.hookStatus) = 'string'
+? '"' & $substring($answer.hookStatus, 0, 64) & '"' : 'of type ' & $type($answer.hookStatus)))
+& '; give SUCCEEDED or FAILED, or from a function IN_PROGRESS'
+"""
 IF_AGREED = when("$answer.hookStatus = 'SUCCEEDED'", assign=NEXT_HOOK, then="Next hook?")
 
 
@@ -204,24 +217,28 @@ STATES = {
             {HOOK} & ($answer.hookStatus = 'FAILED'
             ? ' failed' & ($exists($answer.hookDetails) and $answer.hookDetails != {{}}
             ? ': ' & $substring($string($answer.hookDetails), 0, 2000) : ', and gave no hookDetails')
-            : ' gave no valid answer: ' & $substring($string($answer), 0, 2000))
+            : ' gave no valid answer: ' & {INVALID_ANSWER})
             """
         ),
     ),
     "Failed": fail(
-        "A task or a state machine failed. The result of a task reports how.",
+        "A task or a state machine failed. The result of a task reports how. A state machine's text is told, but no "
+        "JSON: Step Functions passes on what a task raised, or the input of a child execution, as JSON.",
         "HookFailed",
         expression(
             f"""
             ($result := $exists($hooks[$index].ecsTask) and $exists($ended.Cause)
             and $substring($ended.Cause, 0, 1) = '{{' and $substring($ended.Cause, -1) = '}}'
             ? $parse($ended.Cause) : {{}};
+            $raised := $exists($hooks[$index].stateMachine) and $exists($ended.Cause)
+            and ($ended.Error = 'Lambda.Unknown' or $substring($trim($ended.Cause), 0, 1) = '{{');
             $codes := $result.tasks[outcome != 'succeeded'].exitCodes;
             {HOOK} & ' failed: ' & ($exists($result.outcome)
             ? $result.outcome & ' (' & $ended.Error & '): ' & $substring($result.reason, 0, 2000)
             & ($exists($codes) and $codes != {{}} ? '; exit codes ' & $string($codes) : '')
             : $exists($ended.Error)
-            ? $ended.Error & ($exists($ended.Cause) ? ' ' & $substring($ended.Cause, 0, 2000) : '')
+            ? $ended.Error & ($raised ? '; see its execution'
+            : $exists($ended.Cause) ? ' ' & $substring($ended.Cause, 0, 2000) : '')
             : 'its execution is ' & $ended.Status))
             """
         ),
@@ -243,7 +260,8 @@ STATES = {
         expression(
             f"""
             {HOOK} & ($exists($hooks[$index].lambda) ? ' could not be asked: ' : ' could not be started: ')
-            & $failure.Error & ($exists($failure.Cause) ? ' ' & $substring($failure.Cause, 0, 2000) : '')
+            & $failure.Error & ({RAISED} ? '; see its logs'
+            : $exists($failure.Cause) ? ' ' & $substring($failure.Cause, 0, 2000) : '')
             """
         ),
     ),

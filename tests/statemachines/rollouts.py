@@ -54,7 +54,7 @@ from headgate.rollouts.table import Table, now_iso
 from headgate.spec.request import RolloutRequest
 from headgate.targets.event_source.lookup import ConsumerLookup
 from headgate.targets.event_source.rollout_dlq import RolloutQueues
-from tests.builders import stored_lock, stored_rollout
+from tests.builders import OWN, stored_lock, stored_rollout
 from tests.fakes.consumers import PREFIX, ConsumerSqs, SqsService
 from tests.fakes.ecs import GOOD, SUBNETS
 from tests.fakes.memory_table import ModelledTable
@@ -150,6 +150,8 @@ _ENVIRONMENT = {
         {"lambda-alias": arn_of("lambda_alias_driver"), "event-source": arn_of("event_source_driver")}
     ),
     "HOLDING_PREFIX": PREFIX,
+    "PREFIX": OWN.prefix,
+    "OWN_QUEUES": json.dumps(OWN.queues),
     "TARGET_STREAMS": "*",
     "SETTLE_SECONDS": "60",
     "ROLLOUT_MACHINE": machine_arn(ROLLOUT),
@@ -526,6 +528,7 @@ class Rollouts:
             self.tasks.ecs,
             place=Place("aws", ACCOUNT, REGION),
             tasks=limits,
+            own=OWN,
         )
         opening.enter_context(mock.patch.object(_modules["planner"].planner, "hook_checks", checks))
         _items.items = {}

@@ -74,6 +74,17 @@ class Environment:
         return Place(setting("PARTITION"), self.account, setting("AWS_REGION"))
 
     @property
+    def prefix(self) -> str:
+        """What the names of Headgate's own functions and state machines begin with."""
+        return setting("PREFIX")
+
+    @property
+    def own_queues(self) -> dict[str, str]:
+        """Name of each of Headgate's queues, and of the queue to which its messages may be redriven, if any."""
+        queues: dict[str, str] = json.loads(setting("OWN_QUEUES"))
+        return queues
+
+    @property
     def holding_prefix(self) -> str:
         """Prefix of the names of the rollouts' own queues."""
         return setting("HOLDING_PREFIX")
