@@ -95,9 +95,13 @@ def holding_queue(source: str, *, fifo: bool) -> str:
 
 def child_name() -> str:
     """The name of a hook's execution, with the highest index."""
-    [kept] = re.findall(r"\$substring\(\$states\.context\.Execution\.Name, 0, (\d+)\)", CHILD_NAME)
+    # The name itself up to this length, or this much of its hash.
+    [kept] = re.findall(r"\$length\(\$states\.context\.Execution\.Name\) <= (\d+)", CHILD_NAME)
+    [hashed] = re.findall(
+        r"\$substring\(\$hash\(\$states\.context\.Execution\.Name, 'SHA-256'\), 0, (\d+)\)", CHILD_NAME
+    )
     most: int = TypeAdapter(HookStage).json_schema()["maxItems"]
-    return f"{LONGEST_NAME[: int(kept)]}-{most - 1}"
+    return f"{LONGEST_NAME[: max(int(kept), int(hashed))]}-{most - 1}"
 
 
 CODE = {
