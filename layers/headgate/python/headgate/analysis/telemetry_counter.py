@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from headgate.analysis.evidence import Ledger
+    from headgate.analysis.stream_targets import StreamTargets
     from headgate.aws.undelivered import UndeliveredRecords
 
 
@@ -148,8 +149,15 @@ def _read_outcome(at: Any, ok: Any, milliseconds: Any, unit: Any = None) -> Requ
     return RequestOutcome(int(at), bool(ok), took, str(unit) or None if unit is not None else None)
 
 
-def read_batch(batch: list[dict[str, Any]], undelivered: UndeliveredRecords) -> tuple[list[TelemetryRecord], list[str]]:
-    """The records of a batch; one that cannot be read is put aside and holds nobody up.
+def read_batch(
+    batch: list[dict[str, Any]], undelivered: UndeliveredRecords, streams: StreamTargets
+) -> tuple[list[TelemetryRecord], list[str]]:
+    """The records of a batch; one that cannot be read, or is not of its stream, is put aside and holds nobody up.
+
+    Parameters
+    ----------
+    streams
+        Which stream may report on which functions.
 
     Returns
     -------
@@ -159,10 +167,13 @@ def read_batch(batch: list[dict[str, Any]], undelivered: UndeliveredRecords) -> 
     records, stuck = [], []
     for raw in batch:
         try:
-            records.append(read_record(raw))
+            record = read_record(raw)
+            if refusal := streams.refusal(raw["eventSourceARN"], record.target):
+                raise ValueError(refusal)  # noqa: TRY301
+            records.append(record)
         except ValueError as error:
             sequence_number = raw["kinesis"]["sequenceNumber"]
-            logger.warning("record cannot be read", sequence_number=sequence_number, reason=str(error))
+            logger.warning("record does not count", sequence_number=sequence_number, reason=str(error))
             if not undelivered.put_aside(raw, str(error)):
                 stuck.append(sequence_number)
     return records, stuck
