@@ -520,7 +520,9 @@ class TestTelemetryThatLambdaDoesNotConfirm:
 
     def test_many_steps_hold_as_long_with_fewer_bakes(self) -> None:
         plan = plan_of(strategy={"steps": [{"weight": n / 3, "bakeSeconds": 60} for n in range(1, 201)]})
-        assert judged(plan, reports=ReportCheck(excess=EXCESS), **HEALTHY).bake_seconds == MAX_HOLDS * HOLD_SECONDS
+        reports = ReportCheck(excess=EXCESS)
+        assert judged(plan, reports=reports, **HEALTHY).bake_seconds == MAX_HOLDS * HOLD_SECONDS
+        assert judged(plan, step=199, reports=reports, **HEALTHY).bake_seconds == HOLD_SECONDS
 
     @pytest.mark.parametrize("kind", ["alarm", "evidence", "abort"])
     def test_a_rollback_is_never_held(self, kind: str) -> None:

@@ -301,12 +301,12 @@ def _hold(plan: Plan, findings: Findings, doubt: str) -> Verdict:
     At the end the step fails, whatever ``onNoData`` says: with false reports a candidate can look healthy that is not,
     which ``pass`` does not mean.
     """
-    extra_bakes = _extra_bakes(plan)
-    limit = extra_bakes + (MAX_HOLDS if plan.is_last(findings.step) else extra_bakes)
+    last, extra_bakes = plan.is_last(findings.step), _extra_bakes(plan)
+    limit = extra_bakes + (MAX_HOLDS if last else extra_bakes)
     if findings.extra_bakes >= limit:
         return _fail_step(plan, findings, f"{doubt}; the candidate gets no more traffic on such evidence")
-    # A rollout of many steps has few extra bakes for each, which are longer instead.
-    seconds = max(HOLD_SECONDS, MAX_HOLDS * HOLD_SECONDS // extra_bakes)
+    # A rollout of many steps has few extra bakes for each but the last, which are longer instead.
+    seconds = HOLD_SECONDS if last else max(HOLD_SECONDS, MAX_HOLDS * HOLD_SECONDS // extra_bakes)
     return _bake_again(findings, f"{doubt}; baking again", seconds=seconds)
 
 
