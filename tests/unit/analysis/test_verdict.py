@@ -503,6 +503,16 @@ class TestTelemetryThatLambdaDoesNotConfirm:
         assert (failed.outcome, failed.next) == ("roll-back", "roll-back")
         assert failed.reason == f"{EXCESS}; the candidate gets no more traffic on such evidence"
 
+    @pytest.mark.parametrize(("step", "reports"), [(0, ReportCheck(excess=EXCESS)), (1, ReportCheck(unconfirmed=LATE))])
+    def test_data_that_may_be_missing_are_no_way_around_the_hold(self, step: int, reports: ReportCheck) -> None:
+        guards = {"errors": {}, "latency": {"thresholdMs": 100}, "onNoData": "pass"}
+        assert judged(plan_of(guards=guards), step=step, **HEALTHY).next in ("shift", "promote")
+        assert judged(plan_of(guards=guards), step=step, reports=reports, **HEALTHY).bake_seconds == HOLD_SECONDS
+
+    def test_missing_data_that_roll_back_are_not_held(self) -> None:
+        plan = plan_of(guards={"errors": {}, "onNoData": "fail"})
+        assert judged(plan, step=1, reports=ReportCheck(EXCESS, LATE), **SILENT).next == "roll-back"
+
     def test_a_failed_hold_waits_for_an_operator_where_the_request_says_so(self) -> None:
         plan = plan_of(onFailure={"pause": {}})
         verdict = judged(plan, reports=ReportCheck(excess=EXCESS), extra_bakes=2 * MAX_EXTRA_BAKES, **HEALTHY)

@@ -238,7 +238,7 @@ class TestTelemetryAgainstLambdasCounts:
 
         def judge(requests: int, *, bake: int = 0, ok: bool = True, observed: bool = True) -> Any:
             records = [
-                telemetry("6", ok=True, requests=0 if bake else 900, sequence=next(sequences), observed=True),
+                telemetry("6", ok=True, requests=0 if bake else 900, sequence=next(sequences), observed=observed),
                 telemetry("7", ok=ok, requests=requests, sequence=next(sequences), observed=observed),
             ]
             deployed.call("counter", {"Records": records})
@@ -288,3 +288,15 @@ class TestTelemetryAgainstLambdasCounts:
     ) -> None:
         self.lambda_counts(cloudwatch, 10, 900)
         assert judge(1200, observed=False)["outcome"] == "promote"
+
+    def test_a_request_may_limit_the_messages_of_an_invocation(
+        self, guarded: Any, deployed: Functions, cloudwatch: FakeCloudWatch
+    ) -> None:
+        payload = guarded(errors={}, outcomesPerInvocation=10)
+        payload["plan"]["steps"] = [{"weight": 10.0, "bakeSeconds": 300}]
+        records = [telemetry(v, ok=True, requests=900, sequence=n) for n, v in enumerate(("6", "7"), start=1)]
+        deployed.call("counter", {"Records": records})
+        self.lambda_counts(cloudwatch, 10, 90)
+        assert "900 requests of version 7, but Lambda counted 10 inv" in deployed.call("judge", payload)["reason"]
+        self.lambda_counts(cloudwatch, 90, 90)
+        assert deployed.call("judge", payload | {"bake": 1})["outcome"] == "promote"

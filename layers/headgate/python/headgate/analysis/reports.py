@@ -6,8 +6,8 @@ what it does not confirm yet may be true, and only what it does not confirm afte
 telemetry. This decides about promotions alone. Evidence against a candidate acts at once.
 
 ``Telemetry.observe`` reports one outcome for each invocation. ``Telemetry.record`` reports messages of batches, which
-may rightly be more, unless the request limits them (``guards.outcomesPerInvocation``). A version that reports by both
-has the limit of ``observe``: otherwise a forged record would only have to omit the mark.
+may rightly be more, unless the request limits them (``guards.outcomesPerInvocation``). If anything was observed, both
+versions have the limit of ``observe``: otherwise a forged record would only have to omit the mark.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ KEPT_MS = 1_200_000
 """Time for which snapshots are kept. It is longer than a promotion is held."""
 
 TOLERANCE = 0.01
-"""Share by which reports may exceed the limit: a record may count twice, for example after its watermark expired."""
+"""Share by which reports may exceed the limit, beyond a single one: so few decide nothing, and an outcome may have been
+reported twice."""
 
 
 class Reported(NamedTuple):
@@ -43,18 +44,6 @@ class Reported(NamedTuple):
     def minus(self, other: Reported) -> Reported:
         return Reported(self.observed - other.observed, self.told - other.told)
 
-    def limit(self, per_invocation: float | None) -> float | None:
-        """Return how many outcomes an invocation may have; None if any number.
-
-        Parameters
-        ----------
-        per_invocation
-            The limit of the request, if it has one.
-        """
-        if per_invocation is None and self.observed:
-            return 1.0
-        return per_invocation if self.total else None
-
 
 class Snapshot(NamedTuple):
     """What was reported at a time."""
@@ -67,6 +56,18 @@ class Snapshot(NamedTuple):
     """Whether the evidence was enough for an early promotion."""
     due: bool = False
     """Whether the last bake was over."""
+
+    def limit(self, per_invocation: float | None) -> float | None:
+        """Return how many outcomes an invocation may have; None if any number.
+
+        Parameters
+        ----------
+        per_invocation
+            The limit of the request, if it has one.
+        """
+        if per_invocation is None and (self.candidate.observed or self.stable.observed):
+            return 1.0
+        return per_invocation
 
 
 class Reports(NamedTuple):
@@ -83,9 +84,9 @@ class Reports(NamedTuple):
     """Recent snapshots, oldest first."""
 
     def bounded(self, per_invocation: float | None) -> bool:
-        """Return whether Lambda's counts limit any of these; the parameter is that of ``Reported.limit``."""
+        """Return whether Lambda's counts limit any of these; the parameter is that of ``Snapshot.limit``."""
         now = self._snapshot(0)
-        return bool(self.since) and any(arm.limit(per_invocation) is not None for arm in (now.candidate, now.stable))
+        return bool(self.since and now.limit(per_invocation) and now.candidate.total + now.stable.total)
 
     def with_snapshot(self, now: int, *, early: bool = False, due: bool = False) -> Reports:
         """Return the same with a snapshot of now, without those that are too old."""
@@ -143,7 +144,7 @@ def check_reports(
     revisions
         Versions of the candidate and of the stable revision.
     per_invocation
-        As for ``Reported.limit``.
+        As for ``Snapshot.limit``.
     now
         Time at which Lambda's counts were read, in milliseconds since 1970.
     """
@@ -165,10 +166,12 @@ def _exceeding(
     snapshot: Snapshot, invocations: Invocations, revisions: tuple[str, str], per_invocation: float | None
 ) -> Iterator[str]:
     """Yield a clause for each version that has more outcomes than its invocations can have."""
+    limit = snapshot.limit(per_invocation)
+    if limit is None:
+        return
     arms = zip(revisions, (snapshot.candidate, snapshot.stable), invocations.until(snapshot.at), strict=True)
     for revision, reported, invoked in arms:
-        limit = reported.limit(per_invocation)
-        if limit is not None and reported.total > limit * invoked * (1 + TOLERANCE):
+        if reported.total > limit * invoked * (1 + TOLERANCE) + 1:
             yield (
                 f"telemetry reported {reported.total:,} requests of version {revision}, "
                 f"but Lambda counted {invoked:,} invocations"

@@ -152,10 +152,14 @@ def judge_bake(plan: Plan, findings: Findings) -> Verdict:
     if skipped is None:
         if unconfirmed := _last_signal(findings.signals, "promote-early"):
             return _bake_again(findings, f"not promoted early, as CloudWatch does not confirm it: {unconfirmed.reason}")
-        if measure := lacks_data(plan, findings, terms):
-            return _without_data(plan, findings, measure)
+        measure = lacks_data(plan, findings, terms)
+        without_data = _without_data(plan, findings, measure) if measure else None
+        if without_data and without_data.outcome not in ("continue", "promote"):
+            return without_data
         if doubt := findings.reports.excess or (plan.is_last(findings.step) and findings.reports.unconfirmed):
             return _hold(plan, findings, doubt)
+        if without_data:
+            return without_data
     why = _by_whom("this wait was skipped", skipped) if skipped else _comparison_in_words(terms, findings)
     return _go_on(plan, findings.step, why)
 
