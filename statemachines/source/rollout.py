@@ -116,6 +116,12 @@ def ask_driver(
 WAKE_SECONDS = 200
 """How long the hooks machine waits at most for a function that sleeps."""
 BAKING = {"bakeUntil": "{% $millis() + $plan.steps[$step].bakeSeconds * 1000 %}"}
+BAKING_AGAIN = {
+    "bakeUntil": expression(
+        "$millis() + ($verdict.bakeSeconds > 0 ? $verdict.bakeSeconds : $plan.steps[$step].bakeSeconds) * 1000"
+    )
+}
+"""The verdict of an earlier version of the judge has no duration."""
 PAUSING = {"pause": "{% $pause + 1 %}", "pauseUntil": "{% $millis() + $plan.pause.limitSeconds * 1000 %}"}
 REASON = "{% $states.input.reason %}"
 GIVEN_TARGET = "$states.context.Execution.Input.target"
@@ -372,7 +378,7 @@ STATES = {
     "Verdict?": choice(
         "Follows the verdict.",
         IF_ROLL_BACK,
-        when("$verdict.next = 'bake'", assign=BAKING, then="Bake"),
+        when("$verdict.next = 'bake'", assign=BAKING_AGAIN, then="Bake"),
         *IF_PAUSE,
         if_hooks("afterStep", then="After step"),
         when("$verdict.next = 'promote'", then="Promote"),

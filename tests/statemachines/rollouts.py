@@ -673,11 +673,20 @@ class Rollouts:
         event = {"id": str(uuid.uuid4()), "time": now_iso(), "detail-type": kind, "detail": detail}
         self._deliver("signaller", event)
 
-    def telemetry(self, revision: str, *, ok: int = 0, failed: int = 0, shard: str = "shardId-0") -> None:
-        """Outcomes of requests that a revision served just now, as one record of the stream."""
+    def telemetry(
+        self, revision: str, *, ok: int = 0, failed: int = 0, shard: str = "shardId-0", observed: bool = False
+    ) -> None:
+        """Outcomes of requests that a revision served just now, as one record of the stream.
+
+        Parameters
+        ----------
+        observed
+            Whether ``Telemetry.observe`` reports them, so that each is an invocation.
+        """
         at = int(time.time() * 1000) + 1
         outcomes = [[at, False, 5.0]] * failed + [[at, True, 5.0]] * ok
-        body = json.dumps({"target": TARGET_KEY, "revision": revision, "outcomes": outcomes}).encode()
+        mark = {"observed": True} if observed else {}
+        body = json.dumps({"target": TARGET_KEY, "revision": revision, **mark, "outcomes": outcomes}).encode()
         kinesis = {
             "data": base64.b64encode(body).decode(),
             "partitionKey": revision,
@@ -686,6 +695,19 @@ class Rollouts:
         }
         stream = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/telemetry"
         self._deliver("counter", {"Records": [{"eventSourceARN": stream, "eventID": f"{shard}:1", "kinesis": kinesis}]})
+
+    def lambda_counts(self, revision: str, invocations: int) -> None:
+        """Lambda's own count of a revision's invocations in the current minute, as CloudWatch knows it from now on."""
+        alias = {"FunctionName": "checkout", "Resource": "checkout:live"}
+        data = [
+            {
+                "MetricName": "Invocations",
+                "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
+                "Value": invocations,
+            }
+            for dimensions in (alias, alias | {"ExecutedVersion": revision})
+        ]
+        self.engine.client("cloudwatch").put_metric_data(Namespace="AWS/Lambda", MetricData=data)
 
     def hook(self, name: str, *answers: Any, seconds: int = 60, **config: Any) -> dict[str, Any]:
         """A hook's entry in a request; it gives these answers, the last one for ever, and succeeds by default."""

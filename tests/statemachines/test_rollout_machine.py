@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 from botocore.exceptions import ClientError
 
+from headgate.analysis import verdict
 from headgate.aws.arns import execution_arn, execution_name
 from headgate.rollouts import line
 from headgate.spec.targets import MAX_READY_SECONDS
@@ -1111,6 +1112,84 @@ def test_evidence_that_is_good_enough_promotes_at_once(app: Rollouts) -> None:
     # THEN the steps that are left are skipped
     assert execution.states() == [*JUDGED, *PROMOTED]
     assert app.record()["reason"].endswith("; a candidate 2 times as bad is ruled out at 0.05")
+
+
+ERRORS: dict[str, Any] = {"errors": {}}
+
+
+def test_true_telemetry_is_promoted_once_lambda_has_counted_it(app: Rollouts) -> None:
+    # GIVEN a good candidate, whose requests CloudWatch knows only after the bake
+    def count() -> None:
+        app.telemetry(STABLE, ok=90, observed=True)
+        app.telemetry(CANDIDATE, ok=10, observed=True)
+
+    app.after("Bake", count)
+    app.after("Judge", lambda: app.lambda_counts(STABLE, 90))
+    app.after("Judge", lambda: app.lambda_counts(CANDIDATE, 10))
+    app.hurry("Judge")
+    # WHEN it is rolled out
+    execution = app.run(app.request(guards=ERRORS))
+    # THEN the promotion waits for one short bake
+    assert execution.states() == [*JUDGED, "Bake", "Judge", "Verdict?", *PROMOTED]
+    held, promoted = (each["detail"] for each in app.events() if each["detailType"] == "Verdict Reached")
+    assert held["reason"].startswith("CloudWatch has not confirmed the telemetry yet: telemetry reported 10 requests")
+    assert (held["verdict"], promoted["verdict"]) == ("inconclusive", "promote")
+
+
+def test_a_forged_flood_of_successes_hides_no_failure_and_does_not_promote(
+    app: Rollouts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a candidate that fails half of its requests, and somebody who reports thousands of successes before
+    def count() -> None:
+        app.telemetry(CANDIDATE, ok=5000, observed=True)
+        app.telemetry(STABLE, ok=90, observed=True)
+        app.telemetry(CANDIDATE, ok=5, failed=5, observed=True)
+        app.lambda_counts(STABLE, 90)
+        app.lambda_counts(CANDIDATE, 10)
+
+    app.after("Bake", count)
+    app.hurry("Judge")
+    for limit in ("MAX_EXTRA_BAKES", "MAX_HOLDS"):
+        monkeypatch.setattr(verdict, limit, 1)
+    # WHEN it is rolled out, even without a need of data
+    execution = app.run(app.request(guards={"errors": {}, "onNoData": "pass"}))
+    # THEN it is rolled back, and the record says why
+    assert execution.states()[-1] == "Rolled back"
+    assert (app.record()["status"], execution.states().count("Bake")) == ("rolled-back", 3)
+    assert "telemetry reported 5,010 requests of version 7, but Lambda counted 10 inv" in app.record()["reason"]
+
+
+def test_forged_failures_of_the_stable_version_do_not_promote_early(app: Rollouts) -> None:
+    def count() -> None:
+        app.telemetry(STABLE, failed=90, observed=True)
+        app.telemetry(CANDIDATE, ok=90, observed=True)
+        app.lambda_counts(STABLE, 9)
+        app.lambda_counts(CANDIDATE, 90)
+        app.signal("abort")
+
+    app.after("Bake", count)
+    app.run(app.request(FIRST, (50, LONG), guards={"errors": {}, "promoteEarly": {}}))
+    assert app.record()["reason"] == "aborted by ann"
+
+
+def test_failures_roll_back_at_once_although_lambda_has_counted_no_request_yet(app: Rollouts) -> None:
+    def count() -> None:
+        app.telemetry(STABLE, ok=300, observed=True)
+        app.telemetry(CANDIDATE, failed=20, ok=10, observed=True)
+
+    app.after("Bake", count)
+    assert app.run(app.request(FIRST, guards=ERRORS)).states() == [*JUDGED, *ROLLED_BACK]
+
+
+def test_messages_of_batches_may_be_more_than_the_invocations(app: Rollouts) -> None:
+    def count() -> None:
+        app.telemetry(STABLE, ok=900)
+        app.telemetry(CANDIDATE, ok=100)
+        app.lambda_counts(STABLE, 9)
+        app.lambda_counts(CANDIDATE, 1)
+
+    app.after("Bake", count)
+    assert app.run(app.request(guards=ERRORS)).states() == [*JUDGED, *PROMOTED]
 
 
 def test_an_alarm_still_turns_an_early_promotion_round(app: Rollouts) -> None:

@@ -52,6 +52,11 @@ class Environment:
         return setting("TELEMETRY") == "true"
 
     @property
+    def stream_targets(self) -> str:
+        """Telemetry streams with functions of their own: ``<stream>=<functions>,...``. It may be empty."""
+        return os.environ.get("STREAM_TARGETS", "")
+
+    @property
     def bus(self) -> str:
         """Name of the event bus."""
         return setting("BUS")
