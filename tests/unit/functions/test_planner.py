@@ -155,7 +155,7 @@ class TestPlanner:
         def refuse(**_: Any) -> Any:
             raise Refusal(code)
 
-        monkeypatch.setattr(checkout, "GetFunctionConfiguration", refuse)
+        monkeypatch.setattr(checkout, "GetFunction", refuse)
         candidate = {"publish": {"confirm": sha256_of("new")}}
         payload = {"request": {"target": TARGET, "candidate": candidate}, "executionName": "e-1"}
         assert deployed.call("planner", payload)["plan"]["candidate"] == candidate
@@ -166,7 +166,7 @@ class TestPlanner:
         def fail(**_: Any) -> Any:
             raise Refusal("ServiceException")
 
-        monkeypatch.setattr(checkout, "GetFunctionConfiguration", fail)
+        monkeypatch.setattr(checkout, "GetFunction", fail)
         candidate = {"publish": {"confirm": sha256_of("new")}}
         with pytest.raises(ClientError):
             deployed.call("planner", {"request": {"target": TARGET, "candidate": candidate}, "executionName": "e-1"})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from headgate.aws.errors import code_of, is_denied
+from headgate.aws.lambda_functions import configuration_of
 from headgate.spec.candidate import PublishLatest
 from headgate.targets.latest_code import holds_rejected, refuse_rejected_code
 
@@ -43,7 +44,7 @@ class CodeCheck:
         latest = self._code_of(alias)
         if latest is None:
             return []
-        stable = self._code_of(alias, Qualifier=alias.alias) if rejected else None
+        stable = self._code_of(alias, alias.alias) if rejected else None
         if publish:
             refuse_rejected_code(publish, alias.name, latest, stable, rejected)
             return []
@@ -55,10 +56,10 @@ class CodeCheck:
         )
         return [warning]
 
-    def _code_of(self, alias: LambdaAliasTarget, **qualifier: str) -> str | None:
+    def _code_of(self, alias: LambdaAliasTarget, qualifier: str | None = None) -> str | None:
         """Return a CodeSha256. None if there is no such function, or Headgate may not touch it: Prepare says so."""
         try:
-            found = self._client.get_function_configuration(FunctionName=alias.function, **qualifier)
+            found = configuration_of(self._client, alias.function, qualifier)
         except ClientError as error:
             if not is_denied(error) and code_of(error) != "ResourceNotFoundException":
                 raise
