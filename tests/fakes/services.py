@@ -183,7 +183,7 @@ class FakeLambda(Service):
             arn = f"arn:aws:lambda:eu-central-1:123456789012:function:{self.name}:{version}"
             raise Refusal("ResourceNotFoundException", f"Function not found: {arn}")
 
-    def GetFunctionConfiguration(self, FunctionName: str, Qualifier: str = "") -> dict[str, Any]:
+    def _configuration(self, FunctionName: str, Qualifier: str) -> dict[str, Any]:
         if FunctionName in self.others:
             return {"FunctionName": FunctionName}
         if not Qualifier and FunctionName.rsplit(":", 1)[-1] == self.name:
@@ -212,8 +212,9 @@ class FakeLambda(Service):
     def DeleteProvisionedConcurrencyConfig(self, FunctionName: str, Qualifier: str) -> None:
         self.provisioned.pop(Qualifier, None)
 
-    def GetFunction(self, FunctionName: str, Qualifier: str) -> dict[str, Any]:
-        configuration, code = self.GetFunctionConfiguration(FunctionName, Qualifier), self._codes[Qualifier]
+    def GetFunction(self, FunctionName: str, Qualifier: str = "") -> dict[str, Any]:
+        configuration = self._configuration(FunctionName, Qualifier)
+        code = self._codes.get(configuration.get("Version", ""), self.code)
         if configuration.get("PackageType") == "Image":
             where = {"ImageUri": "repository:stable", "ResolvedImageUri": f"repository@sha256:{code}"}
             return {"Configuration": configuration, "Code": where}
@@ -247,7 +248,7 @@ class FakeLambda(Service):
         else:
             image = source.get("ImageUri", "")
             self.code = image.partition("@sha256:")[2] or json.dumps(source, sort_keys=True)
-        return self.PublishVersion(FunctionName) if Publish else self.GetFunctionConfiguration(FunctionName)
+        return self.PublishVersion(FunctionName) if Publish else self._configuration(FunctionName, "")
 
     def GetEventSourceMapping(self, UUID: str) -> dict[str, Any]:
         return self._mapping(UUID).told()

@@ -126,9 +126,9 @@ class FakeFunctions:
         self.invoked: list[str] = []
         self.sizes: list[int] = []
 
-    def get_function_configuration(self, *, FunctionName: str) -> dict[str, Any]:  # noqa: N803
+    def get_function(self, *, FunctionName: str) -> dict[str, Any]:  # noqa: N803
         assert FunctionName
-        return {"Role": "arn:aws:iam::123456789012:role/orders", "Timeout": self.timeout}
+        return {"Configuration": {"Role": "arn:aws:iam::123456789012:role/orders", "Timeout": self.timeout}}
 
     def list_event_source_mappings(self, *, EventSourceArn: str = "", Marker: str = "0") -> dict[str, Any]:  # noqa: N803
         """A page has one mapping, where AWS's have up to a hundred."""

@@ -280,7 +280,7 @@ class Functions:
             self._write(Write(self.caller.rollout_id, given["FunctionVersion"], weights))
             return self._alias()
 
-    def get_function_configuration(self, **given: str) -> dict[str, Any]:
+    def _configuration(self, **given: str) -> dict[str, Any]:
         with self._lock:
             version = given.get("Qualifier")
             if version is None and given["FunctionName"] in self.hooks:
@@ -289,7 +289,7 @@ class Functions:
                 return {"Version": "$LATEST", "CodeSha256": sha256_of(self.code), "RevisionId": f"of {self.code}"}
             version = self.version if version == "live" else version
             if version not in self.versions:
-                raise self._error("ResourceNotFoundException", "GetFunctionConfiguration", "Function not found")
+                raise self._error("ResourceNotFoundException", "GetFunction", "Function not found")
             state: dict[str, Any] = {"CodeSha256": sha256_of(self.codes.get(version, ""))}
             if version == CANDIDATE and self.pending > 0:
                 self.pending -= 1
@@ -297,8 +297,9 @@ class Functions:
             return self.versions[version] | state
 
     def get_function(self, **given: str) -> dict[str, Any]:
-        code = self.codes[given["Qualifier"]]
-        return {"Configuration": self.get_function_configuration(**given), "Code": {"Location": link_to(code)}}
+        configuration = self._configuration(**given)
+        code = self.codes.get(given.get("Qualifier", ""), "")
+        return {"Configuration": configuration, "Code": {"Location": link_to(code)}}
 
     def get_provisioned_concurrency_config(self, **given: str) -> dict[str, Any]:
         with self._lock:

@@ -109,7 +109,7 @@ def test_what_is_no_functions_name_is_refused_at_once(world: World, monkeypatch:
     def refuse(FunctionName: str) -> None:  # noqa: N803 - as Lambda spells it
         raise Refusal(code, f"Value '{FunctionName}' failed to satisfy constraint")
 
-    monkeypatch.setattr(world.functions, "GetFunctionConfiguration", refuse)
+    monkeypatch.setattr(world.functions, "GetFunction", refuse)
     assert world.refusal(afterTraffic=[{"ecsTask": TASK}, {"lambda": "no name!"}]) == (
         "hooks.afterTraffic[1].lambda: no name! cannot be called: Value 'no name!' failed to satisfy constraint"
     )

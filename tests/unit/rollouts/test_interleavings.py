@@ -142,8 +142,8 @@ class FunctionsClient:
 
         class ResourceNotFoundException(Refusal): ...
 
-    def get_function_configuration(self, FunctionName: str, Qualifier: str) -> dict[str, Any]:
-        return {"Version": Qualifier, "State": "Active"}
+    def get_function(self, FunctionName: str, Qualifier: str) -> dict[str, Any]:
+        return {"Configuration": {"Version": Qualifier, "State": "Active"}}
 
     def get_provisioned_concurrency_config(self, **_: str) -> Any:
         raise self.exceptions.ProvisionedConcurrencyConfigNotFoundException

@@ -196,11 +196,21 @@ class TestGivingBack:
     ) -> None:
         own = {"S3Bucket": "releases", "S3Key": "stable.zip", "S3ObjectVersion": "3"}
         code = {"ResolvedS3Object": own, "SourceKMSKeyArn": "arn:aws:kms:eu-central-1:123456789012:key/1"}
-        found = {"Configuration": checkout.versions["6"], "Code": code}
-        monkeypatch.setattr(checkout, "GetFunction", lambda **_: found)
+        stores_version_6(checkout, monkeypatch, code)
         pending(driver.restore(rejected))
         given = {key: value for key, value in checkout.code_updates[-1].items() if key != "Architectures"}
         assert given == {**own, "SourceKMSKeyArn": code["SourceKMSKeyArn"], "S3ObjectStorageMode": "REFERENCE"}
+
+
+def stores_version_6(checkout: FakeLambda, monkeypatch: pytest.MonkeyPatch, code: dict[str, Any]) -> None:
+    """Let GetFunction say this about the package of version 6."""
+    get_function = checkout.GetFunction
+
+    def answer(FunctionName: str, Qualifier: str = "") -> dict[str, Any]:  # noqa: N803 - as Lambda spells it
+        found = get_function(FunctionName, Qualifier)
+        return found | {"Code": code} if Qualifier == "6" else found
+
+    monkeypatch.setattr(checkout, "GetFunction", answer)
 
 
 class TestWhatCannotBeGivenBack:
@@ -264,8 +274,7 @@ class TestWhatCannotBeGivenBack:
         self, checkout: FakeLambda, driver: LambdaAliasDriver, rejected: AliasState, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         code = {"Error": {"ErrorCode": "AccessDenied", "Message": "the object is gone"}}
-        found = {"Configuration": checkout.versions["6"], "Code": code}
-        monkeypatch.setattr(checkout, "GetFunction", lambda **_: found)
+        stores_version_6(checkout, monkeypatch, code)
         assert "version 6 cannot be read: the object is gone" in self.kept(driver, rejected)
 
     @pytest.mark.parametrize(
@@ -311,7 +320,7 @@ class TestWhatCannotBeGivenBack:
         def refuse(**_: Any) -> Any:
             raise Refusal("ResourceNotFoundException", "Function not found")
 
-        monkeypatch.setattr(checkout, "GetFunctionConfiguration", refuse)
+        monkeypatch.setattr(checkout, "GetFunction", refuse)
         assert done(driver.restore(rejected)).latest is None
 
     def test_a_candidate_with_the_stable_versions_code_leaves_nothing_behind(

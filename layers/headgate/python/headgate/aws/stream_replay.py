@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from headgate.aws.errors import code_of
+from headgate.aws.lambda_functions import configuration_of
 from headgate.hook import error_in
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ class StreamReplay:
     def _configuration(self, function: str) -> dict[str, Any]:
         if function not in self._configurations:
             try:
-                self._configurations[function] = self._functions.get_function_configuration(FunctionName=function)
+                self._configurations[function] = dict(configuration_of(self._functions, function))
             except ClientError:
                 self._configurations[function] = {}
         return self._configurations[function]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from headgate.aws.errors import code_of, is_denied, message_of
+from headgate.aws.lambda_functions import configuration_of
 from headgate.errors import RequestRefused
 from headgate.spec.hooks import EcsTaskHook, LambdaHook, StateMachineHook
 
@@ -111,7 +112,7 @@ class HookChecks:
             return
         self._own.refuse_hook(name, f"{at}.lambda")
         try:
-            self._functions.get_function_configuration(FunctionName=name)
+            configuration_of(self._functions, name)
         except ClientError as error:
             raise _refusal(error, f"{at}.lambda: {name}") from None
         self._found.add(name)

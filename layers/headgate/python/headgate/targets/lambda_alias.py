@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from headgate.aws.errors import is_denied, message_of
+from headgate.aws.lambda_functions import configuration_of, unsupported
 from headgate.aws.observability import logger
 from headgate.errors import CandidateGone, RequestRefused, TargetChanged
 from headgate.spec.candidate import ImageCode, NewCode, PublishedVersion, PublishLatest
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_lambda.type_defs import (
         AliasConfigurationResponseTypeDef,
-        FunctionConfigurationResponseTypeDef,
         GetProvisionedConcurrencyConfigResponseTypeDef,
     )
 
+    from headgate.aws.lambda_functions import FunctionConfiguration
     from headgate.rollouts.record import RejectedCode
     from headgate.spec.candidate import Publish, ZipCode
     from headgate.spec.plan import Plan
@@ -139,8 +140,11 @@ class LambdaAliasDriver:
         alias = self._get_alias()
         stable = _routing_of(alias)
         where = f"{self._target.function}:{self._target.alias}"
-        if stable.version == "$LATEST":
-            raise RequestRefused(f"target.alias: {where} points at $LATEST; point it at a published version first")
+        if stable.version.startswith("$LATEST"):
+            # $LATEST.PUBLISHED of a managed instance is replaced by each publication, and cannot be rolled back to.
+            raise RequestRefused(
+                f"target.alias: {where} points at {stable.version}; point it at a published version first, by number"
+            )
         if stable.weights:
             raise RequestRefused(
                 f"target.alias: {where} already sends {_shares(stable.weights)}; remove these weights first "
@@ -156,6 +160,8 @@ class LambdaAliasDriver:
         state = AliasState(stable=stable.version, revision_id=alias["RevisionId"])
         if known:
             state = known.model_copy(update={"stable": state.stable, "revision_id": state.revision_id})
+        serving = self.configuration(stable.version, "target.alias")
+        _refuse_unsupported(serving, "target.alias")
         candidate = self._candidate(state)
         if isinstance(candidate, Pending):
             return candidate
@@ -168,7 +174,8 @@ class LambdaAliasDriver:
                     else "; code and configuration have not changed since it was published: update the function first"
                 )
             )
-        self._check_compatible(self.configuration(stable.version, "target.alias"), candidate)
+        _refuse_unsupported(candidate, "candidate")
+        self._check_compatible(serving, candidate)
         state = state.model_copy(update={"candidate": candidate["Version"]})
         if waits := _not_active(candidate, state):
             return waits
@@ -485,7 +492,7 @@ class LambdaAliasDriver:
                 f"TargetFunctions: {message_of(error)}"
             ) from None
 
-    def _candidate(self, state: AliasState) -> FunctionConfigurationResponseTypeDef | Pending[AliasState]:
+    def _candidate(self, state: AliasState) -> FunctionConfiguration | Pending[AliasState]:
         """Return the configuration of the candidate version. Publish it first if the plan requires it.
 
         Lambda returns the last version if neither code nor configuration has changed, so a lost response is harmless.
@@ -523,9 +530,7 @@ class LambdaAliasDriver:
         changes = {"candidate": published["Version"], "latest": put}
         return Pending(state.model_copy(update=changes), f"candidate: version {published['Version']} was published")
 
-    def _publish_latest(
-        self, publish: Publish, state: AliasState
-    ) -> FunctionConfigurationResponseTypeDef | Pending[AliasState]:
+    def _publish_latest(self, publish: Publish, state: AliasState) -> FunctionConfiguration | Pending[AliasState]:
         """Publish what $LATEST holds, unless an earlier rollout rejected it or the request confirms other code."""
         function, rejected = self._target.function, self._rejected(self._target.name)
         if publish.confirm is None and rejected is None:
@@ -541,15 +546,13 @@ class LambdaAliasDriver:
                 raise
             return Pending(None, "candidate: the code in $LATEST was changed during this call")
 
-    def _latest_configuration(self) -> FunctionConfigurationResponseTypeDef:
+    def _latest_configuration(self) -> FunctionConfiguration:
         try:
             return self._latest.configuration()
         except self._client.exceptions.ResourceNotFoundException:
             raise RequestRefused(f"target.function: {self._target.function} does not exist any more") from None
 
-    def _publishing(
-        self, publish: Callable[[], FunctionConfigurationResponseTypeDef]
-    ) -> FunctionConfigurationResponseTypeDef | Pending[AliasState]:
+    def _publishing(self, publish: Callable[[], FunctionConfiguration]) -> FunctionConfiguration | Pending[AliasState]:
         try:
             return publish()
         except self._client.exceptions.ResourceConflictException as error:
@@ -569,7 +572,7 @@ class LambdaAliasDriver:
             )
             raise RequestRefused(f"candidate: {error}{fix}") from None
 
-    def configuration(self, version: str, field: str) -> FunctionConfigurationResponseTypeDef:
+    def configuration(self, version: str, field: str) -> FunctionConfiguration:
         """Return the configuration of a version, or refuse the request whose field names it."""
         found = self._configuration_of(version)
         if found is None:
@@ -581,15 +584,13 @@ class LambdaAliasDriver:
             raise RequestRefused(f"{field}: {self._target.function} has no version {version}; {fix}")
         return found
 
-    def _configuration_of(self, version: str) -> FunctionConfigurationResponseTypeDef | None:
+    def _configuration_of(self, version: str) -> FunctionConfiguration | None:
         try:
-            return self._client.get_function_configuration(FunctionName=self._target.function, Qualifier=version)
+            return configuration_of(self._client, self._target.function, version)
         except self._client.exceptions.ResourceNotFoundException:
             return None
 
-    def _check_compatible(
-        self, stable: FunctionConfigurationResponseTypeDef, candidate: FunctionConfigurationResponseTypeDef
-    ) -> None:
+    def _check_compatible(self, stable: FunctionConfiguration, candidate: FunctionConfiguration) -> None:
         """Check execution role and dead-letter queue, which must be equal for Lambda to split traffic."""
         for field, ours, theirs in (
             ("execution roles", candidate.get("Role"), stable.get("Role")),
@@ -606,6 +607,11 @@ class LambdaAliasDriver:
                 )
 
 
+def _refuse_unsupported(version: FunctionConfiguration, field: str) -> None:
+    if fault := unsupported(version):
+        raise RequestRefused(f"{field}: version {version['Version']} {fault}")
+
+
 def _left(state: AliasState, put: CodeInLatest, why: str) -> AliasState:
     """Return the state when $LATEST keeps the rejected code."""
     logger.warning("the rejected code stays in $LATEST", code_sha256=put.code_sha256, reason=why)
@@ -620,7 +626,7 @@ def _source_of(code: ZipCode | ImageCode) -> dict[str, str]:
     return {"S3Bucket": code.s3_bucket, "S3Key": code.s3_key, **version}
 
 
-def _not_active(candidate: FunctionConfigurationResponseTypeDef, known: AliasState) -> Pending[AliasState] | None:
+def _not_active(candidate: FunctionConfiguration, known: AliasState) -> Pending[AliasState] | None:
     """Return what a version waits for, or None if it is active. Refuse one that will not become active."""
     state, version = candidate.get("State", "Active"), candidate["Version"]
     # UpdateFunctionCode returns before the update is complete, with a separate status.

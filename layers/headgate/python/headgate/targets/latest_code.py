@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from headgate.aws.errors import code_of, is_denied, message_of
+from headgate.aws.lambda_functions import configuration_of
 from headgate.errors import RequestRefused
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
-    from mypy_boto3_lambda.type_defs import FunctionConfigurationResponseTypeDef, GetFunctionResponseTypeDef
+    from mypy_boto3_lambda.type_defs import GetFunctionResponseTypeDef
 
+    from headgate.aws.lambda_functions import FunctionConfiguration
     from headgate.rollouts.record import RejectedCode
     from headgate.spec.candidate import Publish
     from headgate.spec.target_state import CodeInLatest
@@ -104,9 +106,9 @@ class LatestCode:
         self._client = client
         self._function = function
 
-    def configuration(self) -> FunctionConfigurationResponseTypeDef:
+    def configuration(self) -> FunctionConfiguration:
         """Return the configuration of $LATEST."""
-        return self._client.get_function_configuration(FunctionName=self._function)
+        return configuration_of(self._client, self._function)
 
     def give_back(self, put: CodeInLatest, stable: str) -> None:
         """Give $LATEST the code of the stable version, if it had it before and still holds the rejected code.
@@ -142,14 +144,14 @@ class LatestCode:
                 f"the code of stable version {stable} cannot be given back: {message_of(error)}{fix}"
             ) from None
 
-    def _find(self) -> FunctionConfigurationResponseTypeDef | None:
+    def _find(self) -> FunctionConfiguration | None:
         try:
             return self.configuration()
         except self._client.exceptions.ResourceNotFoundException:
             return None  # Without the function there is no $LATEST.
 
     @staticmethod
-    def _holds_rejected(latest: FunctionConfigurationResponseTypeDef, put: CodeInLatest) -> bool:
+    def _holds_rejected(latest: FunctionConfiguration, put: CodeInLatest) -> bool:
         found = latest["CodeSha256"]
         if found == put.code_sha256:
             return True
@@ -161,7 +163,7 @@ class LatestCode:
             raise NotYet("$LATEST is being updated", rejected=False)
         return False
 
-    def _write_over(self, latest: FunctionConfigurationResponseTypeDef, put: CodeInLatest, stable: str) -> None:
+    def _write_over(self, latest: FunctionConfiguration, put: CodeInLatest, stable: str) -> None:
         """Update $LATEST, unless somebody else changes it at the same time."""
         served = self._client.get_function(FunctionName=self._function, Qualifier=stable)
         was = served["Configuration"]["CodeSha256"]
