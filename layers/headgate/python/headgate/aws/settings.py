@@ -96,8 +96,8 @@ class Environment:
 
     @property
     def target_streams(self) -> str:
-        """Pattern for the names of the streams, and of the tables with streams, that may be replayed."""
-        return setting("TARGET_STREAMS")
+        """Pattern for the names of streams, and of tables with streams, that may be replayed; empty allows none."""
+        return os.environ.get("TARGET_STREAMS", "")
 
     @property
     def task_roles(self) -> str:
@@ -106,8 +106,8 @@ class Environment:
 
     @property
     def task_definitions(self) -> str:
-        """Pattern for the task definition families that may be run or registered."""
-        return setting("TASK_DEFINITIONS")
+        """Pattern for the task definition families that may be run or registered. Empty allows none."""
+        return os.environ.get("TASK_DEFINITIONS", "")
 
     @property
     def may_register_task_definitions(self) -> bool:
