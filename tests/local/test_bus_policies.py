@@ -57,10 +57,10 @@ def test_a_bus_policy_denies_a_source_to_all_but_those_that_it_names(aws: Aws) -
     assert put(mallory, bus, "team.checkout") == 0
     assert put(mallory, "default", "headgate") == 0
     # AND a call with one such event is refused as a whole
+    assert error_code(lambda: put(mallory, bus, "headgate")) == "AccessDeniedException"
     for sources in (["headgate"], ["team.checkout", "headgate"]):
         with pytest.raises(botocore.exceptions.ClientError, match=f"User: {mallory.arn} is not authorized"):
             put(mallory, bus, *sources)
-        assert error_code(lambda: put(mallory, bus, *sources)) == "AccessDeniedException"
     # AND the policy is gone with the stack
     [found] = json.loads(aws.events.describe_event_bus(Name=bus)["Policy"])["Statement"]
     assert (found["Sid"], found["Effect"]) == ("OnlyThese", "Deny")
@@ -82,7 +82,9 @@ def test_a_whole_policy_may_be_put_on_a_bus(aws: Aws) -> None:
 
 def test_ministack_knows_no_policies_of_buses(bare: Aws) -> None:
     bus = f"{bare.prefix}-bus"
-    with pytest.raises(botocore.exceptions.ClientError, match=r"Unrecognized resource types: \[AWS::Events::EventBusPo"):
+    with pytest.raises(
+        botocore.exceptions.ClientError, match=r"Unrecognized resource types: \[AWS::Events::EventBusPo"
+    ):
         deploy(bare, bus)
     bare.events.create_event_bus(Name=f"{bus}-2")
     policy = {"Version": "2012-10-17", "Statement": [{"Sid": "None", **statement(f"{bus}-2")}]}
