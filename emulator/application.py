@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from emulator.server import EmbeddedAws
 
@@ -43,9 +43,15 @@ def parameters() -> Outputs:
     return {"Runtime": f"python{sys.version_info.major}.{sys.version_info.minor}", "Architecture": machine}
 
 
-def deploy_headgate(aws: EmbeddedAws, **overrides: str) -> Outputs:
-    """Build and deploy Headgate, with these parameters, and return the stack's outputs."""
-    everything = dict.fromkeys(OPEN, "*") | {"Telemetry": "true", "RegisterTaskDefinitions": "true"}
+def deploy_headgate(aws: EmbeddedAws, *, opened: Iterable[str] = OPEN, **overrides: str) -> Outputs:
+    """Build and deploy Headgate, with these parameters, and return the stack's outputs.
+
+    Parameters
+    ----------
+    opened
+        Parameters that allow everything.
+    """
+    everything = dict.fromkeys(opened, "*") | {"Telemetry": "true", "RegisterTaskDefinitions": "true"}
     # Here a queue's attributes take effect at once.
     everything["QueueSettleSeconds"] = "1"
     return _deploy(aws, "headgate", ROOT / "template.yaml", parameters() | everything | overrides)

@@ -38,6 +38,7 @@ ORDER = (
     "stepfunctions.execution_endings",
     "stepfunctions.nested_executions",
     "cloudformation.stack_lookup",
+    "events.bus_policies",
     "ecs.ecs_containers",
     "ecs.ecs_task_starts",
     "ecs.ecs_task_ends",

@@ -525,6 +525,17 @@ def test_no_pattern_reaches_headgates_own_functions_but_for_the_sample_hooks() -
     assert reaching - {"PlannerRole"} == limited
 
 
+def test_announcements_come_from_those_who_may_put_events_and_from_nobody_else() -> None:
+    statement = RESOURCES["BusPolicy"]["Properties"]["Statement"]
+    assert (statement["Effect"], statement["Principal"]) == ("Deny", "*")
+    assert statement["Condition"]["ForAnyValue:StringEquals"] == {"events:source": "headgate"}
+    exempt = [logical_id(one) for one in statement["Condition"]["ArnNotEquals"]["aws:PrincipalArn"]]
+    announcing = {
+        name for name, role in ROLES.items() if any(each["Action"] == "events:PutEvents" for each in statements(role))
+    }
+    assert sorted(exempt) == sorted(announcing)
+
+
 def test_a_queue_takes_events_of_its_own_rules_alone() -> None:
     names = {name: rule["Name"]["Fn::Sub"] for name, rule in resources("AWS::Events::Rule").items()} | {
         delivery.name: (delivery.settings.get("RuleName") or delivery.settings["Name"])["Fn::Sub"]
