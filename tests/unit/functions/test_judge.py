@@ -283,6 +283,17 @@ class TestTelemetryAgainstLambdasCounts:
         assert verdict["reason"].startswith("50 of 50 candidate requests failed against 0 of 900")
         assert cloudwatch.calls == []
 
+    def test_failures_that_the_judge_is_the_first_to_look_at_roll_back_without_it_too(
+        self,
+        judge: Callable[..., Any],
+        deployed: Functions,
+        cloudwatch: FakeCloudWatch,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(deployed.module("counter").watch, "judge", lambda _: None)
+        assert judge(50, ok=False)["outcome"] == "roll-back"
+        assert [query["Id"] for query in cloudwatch.queries if query["Id"] == "alias"] == []
+
     def test_messages_of_batches_may_be_more_than_invocations(
         self, judge: Callable[..., Any], cloudwatch: FakeCloudWatch
     ) -> None:

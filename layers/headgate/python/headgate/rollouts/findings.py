@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.analysis.alarms import AlarmStates
 from headgate.analysis.cloudwatch_counts import CloudWatchCounts, WatchedRollout, count_points, oldest_read
-from headgate.analysis.evidence import JudgeTerms
+from headgate.analysis.evidence import JudgeTerms, evidence_against
 from headgate.analysis.judge import Arm
 from headgate.analysis.ledger_store import now_ms
 from headgate.analysis.measures import measures_of
@@ -78,7 +78,7 @@ class FindingsCollector:
         return Findings(
             step=step,
             ledger=ledger,
-            reports=ReportCheck() if is_pause(key) else self._check_reports(plan, step, ledger, signals),
+            reports=ReportCheck() if is_pause(key) or lost.names else self._check_reports(plan, step, ledger, signals),
             signals=signals,
             candidate_throttled=candidate_throttled,
             stable_throttled=stable_throttled,
@@ -91,9 +91,11 @@ class FindingsCollector:
         )
 
     def _check_reports(self, plan: Plan, step: int, ledger: Ledger | None, signals: list[Signal]) -> ReportCheck:
-        """Compare the telemetry with Lambda's counts, unless a signal decides without them."""
+        """Compare the telemetry with Lambda's counts, unless the rollout is rolled back or a signal decides anyway."""
         if ledger is None or not plan.guards.need_telemetry or any(s.signal != "promote-early" for s in signals):
             return ReportCheck()
+        if evidence_against(ledger, JudgeTerms.of(plan.guards)):
+            return ReportCheck()  # A rollback does not wait for CloudWatch.
         return self._reports.check(plan, ledger, due=not signals and plan.is_last(step))
 
     def last_look(self, plan: Plan, baked: int | None, state: StateOnRecord) -> Ledger | None:
