@@ -200,9 +200,10 @@ class Lab:
     def function(self, part: str, role: str, code: str, **settings: Any) -> str:
         """Create a function from source and wait until it is active; return its name.
 
-        Its role has no right to write logs, so it leaves no log group.
+        Its role has no right to write logs. A log group that exists nevertheless is deleted with it.
         """
         name = self.name(part)
+        self.own("log-group", f"/aws/lambda/{name}")
         self.own("function", name)
         request = {
             "FunctionName": name,
