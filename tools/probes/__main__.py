@@ -52,7 +52,7 @@ def main(arguments: list[str], work: Path = WORK) -> int:
         sys.stderr.write(f"{error}\n")
         return UNCLEAR
     except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted. If a run had begun, delete what is left with --clean and its id.\n")
+        sys.stderr.write("\nInterrupted. If a run had begun, delete what is left with --clean and the run's id.\n")
         return UNCLEAR
 
 
@@ -144,6 +144,8 @@ def _tell_end(made: dict[str, object], folder: Path | None) -> None:
     assert isinstance(left, list)
     for each in left:
         to_stdout(f"Left in the account: {each['kind']} {each['id']}: {each['why']}")
+    if left:
+        to_stdout(f"Delete it with --clean {made['run']}.")
     if unchecked:
         to_stdout(f"Leftovers could not be searched by tag: {unchecked}")
     elif not left:

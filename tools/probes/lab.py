@@ -373,6 +373,10 @@ class Lab:
         started = self.client("stepfunctions").start_execution(stateMachineArn=machine, input=json.dumps(given or {}))
         return str(started["executionArn"])
 
+    def status(self, execution: str) -> str:
+        """Return the status of an execution."""
+        return str(self.client("stepfunctions").describe_execution(executionArn=execution)["status"])
+
     def outcome(self, execution: str, seconds: float = 90) -> dict[str, Any]:
         """Wait for the end of an execution; return its description."""
 
@@ -383,9 +387,21 @@ class Lab:
         found: dict[str, Any] = self.must(look, seconds, "the end of the execution")
         return {key: found[key] for key in ("status", "output", "error", "cause") if found.get(key) is not None}
 
-    def run_machine(self, part: str, role: str, states: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    def run_machine(self, part: str, role: str, states: dict[str, Any], seconds: float = 90) -> dict[str, Any]:
         """Create a machine, run it once, and return the execution's outcome."""
-        return self.outcome(self.start(self.machine(part, role, states, **fields)))
+        return self.outcome(self.start(self.machine(part, role, states)), seconds)
+
+    def run_permitted(self, part: str, role: str, states: dict[str, Any], seconds: float = 90) -> dict[str, Any]:
+        """Run a machine as ``run_machine`` does, but again while AWS does not yet know the rights of its role."""
+        machine = self.machine(part, role, states)
+        outcomes: list[dict[str, Any]] = []
+
+        def permitted() -> bool:
+            outcomes.append(self.outcome(self.start(machine), seconds))
+            return "not authorized" not in json.dumps(outcomes[-1])
+
+        self.until(permitted, PROPAGATION_SECONDS, pause=5)
+        return outcomes[-1]
 
 
 def policy(*statements: dict[str, Any]) -> str:

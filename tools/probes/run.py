@@ -91,7 +91,7 @@ class Run:
             try:
                 result = self._ask_one(probe, outcome)
             except KeyboardInterrupt:
-                self._say("Interrupted. What the probe created is deleted.")
+                self._say("Interrupted.")
                 outcome.interrupted = True
                 break
             outcome.results.append(result)
@@ -137,8 +137,9 @@ class Run:
                 clock.sleep(5)
         except (ClientError, BotoCoreError) as error:
             outcome.unchecked = str(error)
-            return
-        outcome.left |= {each: "it still has the run's tag" for each in found if each not in outcome.left}
+            found = []
+        found += [each for each in self._account.journal.left() if each not in found]
+        outcome.left |= {each: "it is not deleted yet" for each in found if each not in outcome.left}
 
 
 def _asked(probe: Probe, lab: Lab) -> Answer:

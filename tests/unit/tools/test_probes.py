@@ -243,6 +243,20 @@ def test_no_probe_waits_for_ever(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert max(result.seconds for result in outcome.results) < PROBE_SECONDS + 30
 
 
+def test_probe_runs_again_until_aws_knows_the_rights_of_its_role(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without it, the refusal of a new role would be taken for the error in question."""
+    later = [execution("Lambda.AWSLambdaException"), execution("Sandbox.Timedout", "Task timed out")]
+    aws = ModelledAws(answers(tmp_path) | {"DescribeExecution": lambda: later.pop(0) if len(later) > 1 else later[0]})
+    aws.install(monkeypatch)
+
+    answer = asked(PROBES["timeout-of-function"], tmp_path)
+
+    assert answer.raw["error"] == "Sandbox.Timedout"
+    assert aws.calls.count("stepfunctions:StartExecution") == 2
+
+
 # The run
 
 
@@ -326,6 +340,15 @@ def test_interruption_deletes_what_exists_and_ends_the_run(sandbox: Account) -> 
     assert outcome.interrupted
     assert outcome.exit_code == 2
     assert queues() == []
+
+
+def test_second_interruption_leaves_the_rest_and_names_it(sandbox: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox.client("sqs"), "delete_queue", _raiser(KeyboardInterrupt()))
+
+    outcome = ask(sandbox, queue_probe("p", raises(KeyboardInterrupt())))
+
+    assert sorted(each.id.rpartition("-")[2] for each in outcome.left) == ["one", "two"]
+    assert outcome.exit_code == 2
 
 
 def test_run_names_what_it_could_not_delete(sandbox: Account, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,7 @@ def task_definition_family(lab: Lab) -> Answer:
     call="stepfunctions:CreateStateMachine",
     matters="A newer page of the documentation also lists logs:CreateLogStream and logs:PutLogEvents. If they are "
     "needed, the stack cannot be created.",
-    creates="a role, a log group and a machine",
+    creates="a role, a log group and a machine; CloudWatch Logs keeps one resource policy per Region for all machines",
     assumed="yes",
     minutes=3,
 )

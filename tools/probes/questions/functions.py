@@ -84,6 +84,8 @@ def code_revision(lab: Lab) -> Answer:
         results = list(both.map(update, ("# first", "# second")))
     lab.active(function)
     later = update("# third")
+    if "updated" not in results:
+        raise UnclearError("neither update succeeded", atTheSameTime=results)
     refused = [result for result in [*results, later] if result != "updated"]
     return answer(
         yes=results.count("updated") == 1 and later == "PreconditionFailedException",

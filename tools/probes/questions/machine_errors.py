@@ -161,7 +161,7 @@ def child_that_timed_out(lab: Lab) -> Answer:
 
 def _refusal_of(lab: Lab, task: dict[str, Any]) -> dict[str, Any]:
     """Run a task with a role that has no right at all."""
-    found = _error_of(lab, lab.role("role", STATES), task)
+    found = _error_of(lab, lab.role("role", STATES), task, permitted=False)
     if "not authorized" not in found["cause"] and "AccessDenied" not in found["cause"]:
         raise UnclearError("the task failed for another reason than a missing right", **found)
     return found
@@ -178,7 +178,9 @@ def _function_error(
     return _error_of(lab, role, task, catch)
 
 
-def _error_of(lab: Lab, role: str, task: dict[str, Any], catch: str = "States.ALL") -> dict[str, Any]:
+def _error_of(
+    lab: Lab, role: str, task: dict[str, Any], catch: str = "States.ALL", *, permitted: bool = True
+) -> dict[str, Any]:
     """Run one task that fails; return its error, the beginning of its cause, and whether it was caught."""
     states = {
         "Ask": {
@@ -191,7 +193,8 @@ def _error_of(lab: Lab, role: str, task: dict[str, Any], catch: str = "States.AL
         },
         "Caught": {"Type": "Succeed"},
     }
-    ended = lab.run_machine("machine", role, states)
+    run = lab.run_permitted if permitted else lab.run_machine
+    ended = run("machine", role, states)
     caught = ended["status"] == "SUCCEEDED"
     said = json.loads(ended.get("output") or "{}") if caught else {"Error": ended["error"], "Cause": ended.get("cause")}
     if not isinstance(said, dict) or "Error" not in said:

@@ -184,6 +184,13 @@ def failed_events(lab: Lab) -> Answer:
         },
     )
     function = lab.function("fn", role, ONE_OF_TEN, Environment={"Variables": {"NOTES": notes.url}})
+    invoke = lab.client("lambda").invoke
+    lab.must(
+        # Until AWS knows the role's right to send, the function fails, and its failures would be counted.
+        lambda: not invoke(FunctionName=function, Payload=b'{"Records": []}').get("FunctionError"),
+        PROPAGATION_SECONDS,
+        "a function that may write its notes",
+    )
     uuid = lab.mapping(
         source.arn,
         function,
