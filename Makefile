@@ -79,6 +79,11 @@ lint: setup ## ruff, mypy strict, import-linter, cfn-lint, sam validate, the sta
 bench: setup ## Measure judge, telemetry, intake, transitions and cost, rollback, init, cold starts; QUICK=1 is quick
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
+# It creates resources in a real account, so it asks first. The exit code is 0 only if every answer is as assumed.
+probe-aws: setup ## Ask a real account what no documentation answers: PROFILE=sandbox (REGION=, ONLY=probe,..., SUBNET=, KEYS=1, YES=1, CLEAN=run, LIST=1)
+	@$(BIN)/python -m tools.probes $(if $(PROFILE),--profile '$(PROFILE)') $(if $(REGION),--region '$(REGION)') $(if $(ONLY),--only '$(ONLY)') \
+	  $(if $(SUBNET),--subnet '$(SUBNET)') $(if $(KEYS),--keys) $(if $(YES),--yes) $(if $(CLEAN),--clean '$(CLEAN)') $(if $(LIST),--list)
+
 format: setup ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -125,4 +130,4 @@ $(DOCS_VENV)/.ready: requirements/docs.txt
 	@bash tools/make_venv.sh "$(PYTHON)" $(DOCS_VENV) $<
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop invoke setup setup-demo check check-code check-tests test test-unit test-local test-docker lambda-image machines lint bench docs format build release-fixture clean help
+.PHONY: demo demo-serve demo-stop invoke setup setup-demo check check-code check-tests test test-unit test-local test-docker lambda-image machines lint bench docs format probe-aws build release-fixture clean help

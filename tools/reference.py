@@ -1,13 +1,13 @@
 """Write the reference tables of the documentation: ``python -m tools.reference [--check]``.
 
-The tables come from the models of requests and events, from template.yaml and from the error classes, so that they
-cannot differ from them. A table stands in its page between two markers::
+The tables come from the models of requests and events, from template.yaml, from the error classes and from the probes,
+so that they cannot differ from them. A table stands in its page between two markers::
 
     <!-- fields: Guards -->
     <!-- /fields -->
 
 ``fields`` and ``event-fields`` take the names of one or more models; ``events`` takes ``in`` or ``out``;
-``parameters``, ``outputs`` and ``errors`` take nothing.
+``parameters``, ``outputs``, ``errors``, ``probes`` and ``unprobed`` take nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from pydantic import BaseModel
 from headgate import errors
 from headgate.events import EVENTS
 from headgate.redrive.sampling import Sampled
+from tools.probes import questions
 from tools.schemas import INCOMING
 
 if TYPE_CHECKING:
@@ -293,6 +294,24 @@ def errors_table() -> str:
     return table(["error", "meaning"], [[f"`{each.__name__}`", _first_paragraph(each)] for each in named])
 
 
+def probes_table() -> str:
+    """Return a table of the questions that ``make probe-aws`` asks."""
+    rows = [
+        [f"`{each.id}`", each.question, f"`{each.call}`", each.assumed, each.matters + _NEEDS[each.needs]]
+        for each in questions.PROBES.values()
+    ]
+    return table(["probe", "question", "call that settles it", "assumed", "why it matters"], rows)
+
+
+_NEEDS = {"": "", "subnet": " Only with `SUBNET`.", "keys": " Only with `KEYS=1`."}
+
+
+def unprobed_table() -> str:
+    """Return a table of the questions that no probe asks."""
+    rows = [[each.question, each.assumed, each.why_not] for each in questions.UNPROBED]
+    return table(["question", "assumed", "why there is no probe"], rows)
+
+
 def _first_paragraph(described: type) -> str:
     return prose(" ".join(inspect.cleandoc(described.__doc__ or "").split("\n\n")[0].split()))
 
@@ -319,6 +338,10 @@ def rendered(page: str, text: str, links: Links) -> str:
                 made = outputs_table()
             case "errors":
                 made = errors_table()
+            case "probes":
+                made = probes_table()
+            case "unprobed":
+                made = unprobed_table()
             case _:
                 return match[0]
         return f"<!-- {kind}{f': {names}' if names else ''} -->\n{made}<!-- /{kind} -->"

@@ -1,0 +1,186 @@
+"""IAM: which resource an action is checked on, where the documentation does not say."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from tools.probes.model import Answer, answer, probe
+from tools.probes.questions.machines import STATES
+
+if TYPE_CHECKING:
+    from tools.probes.lab import Lab
+
+
+@probe(
+    "stack-by-resource-id",
+    question="Does a right on stack/* suffice for DescribeStackResources that names only a physical id?",
+    call="cloudformation:DescribeStackResources",
+    matters="The planner looks up the stack of an alias this way. If the call is checked on `*`, it is denied, and the "
+    "warning about an alias that a stack owns is lost.",
+    creates="a stack with one queue, and a role",
+    assumed="yes",
+    minutes=4,
+)
+def stack_by_resource_id(lab: Lab) -> Answer:
+    """Ask for the stack of a queue, as a role with this right alone."""
+    name, formation = lab.name("stack"), lab.client("cloudformation")
+    template = {"Resources": {"Queue": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": lab.name("queue")}}}}
+    lab.own("stack", name)
+    formation.create_stack(StackName=name, TemplateBody=json.dumps(template), Tags=lab.tag_list())
+    lab.must(
+        lambda: formation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "CREATE_COMPLETE",
+        180,
+        "the stack complete",
+    )
+    found = formation.describe_stack_resources(StackName=name)["StackResources"]
+    physical = found[0]["PhysicalResourceId"]
+    scope = lab.account.arn("cloudformation", "stack/*")
+    role = lab.role(
+        "role",
+        "",
+        {"Action": "cloudformation:DescribeStackResources", "Resource": scope},
+        {"Action": "cloudformation:ListStacks", "Resource": "*"},
+    )
+    client = lab.as_role(role)("cloudformation")
+    allowed, refusal = lab.allowed(
+        lambda: client.describe_stack_resources(PhysicalResourceId=physical), client.list_stacks
+    )
+    return answer(yes=allowed, refusal=refusal)
+
+
+@probe(
+    "mappings-of-one-function",
+    question="Is ListEventSourceMappings denied with a right on the function alone?",
+    call="lambda:ListEventSourceMappings",
+    matters="The redrive functions have this action on `*`. If a scope works, they get one.",
+    creates="a role",
+    assumed="yes",
+    minutes=2,
+)
+def mappings_of_one_function(lab: Lab) -> Answer:
+    """List the mappings of a function name, as a role with a right on that function and its mappings alone."""
+    name = lab.name("fn")
+    resources = [lab.account.arn("lambda", each) for each in (f"function:{name}", f"function:{name}:*")]
+    role = lab.role(
+        "role",
+        "",
+        {
+            "Action": "lambda:ListEventSourceMappings",
+            "Resource": [*resources, lab.account.arn("lambda", "event-source-mapping:*")],
+        },
+        {"Action": "lambda:ListLayers", "Resource": "*"},
+    )
+    client = lab.as_role(role)("lambda")
+    allowed, refusal = lab.allowed(lambda: client.list_event_source_mappings(FunctionName=name), client.list_layers)
+    return answer(yes=not allowed, refusal=refusal)
+
+
+@probe(
+    "task-definition-family",
+    question="Is RegisterTaskDefinition allowed by a right on task-definition/FAMILY:*?",
+    call="ecs:RegisterTaskDefinition",
+    matters="The documentation does not say whether the ARN of a new revision has a number. The template allows the "
+    "family with and without one (RegisterTaskDefinitions).",
+    creates="a role and a task definition, which is never run",
+    assumed="yes",
+    minutes=2,
+)
+def task_definition_family(lab: Lab) -> Answer:
+    """Register a definition as a role with this right alone."""
+    family = lab.name("task")
+    role = lab.role(
+        "role",
+        "",
+        {"Action": "ecs:RegisterTaskDefinition", "Resource": lab.account.arn("ecs", f"task-definition/{family}:*")},
+        {"Action": ["ecs:ListTaskDefinitions", "ecs:TagResource"], "Resource": "*"},
+    )
+    client = lab.as_role(role)("ecs")
+
+    def register() -> None:
+        found = client.register_task_definition(
+            family=family,
+            containerDefinitions=[{"name": "main", "image": "scratch", "memory": 128}],
+            tags=lab.tag_list("key", "value"),
+        )
+        lab.own("task-definition", found["taskDefinition"]["taskDefinitionArn"])
+
+    allowed, refusal = lab.allowed(register, lambda: client.list_task_definitions(familyPrefix=family))
+    return answer(yes=allowed, refusal=refusal)
+
+
+@probe(
+    "rights-for-machine-logs",
+    question="May a machine log with the rights on log deliveries that the template gives, without logs:PutLogEvents?",
+    call="stepfunctions:CreateStateMachine",
+    matters="A newer page of the documentation also lists logs:CreateLogStream and logs:PutLogEvents. If they are "
+    "needed, the stack cannot be created.",
+    creates="a role, a log group and a machine; CloudWatch Logs keeps one resource policy per Region for all machines",
+    assumed="yes",
+    minutes=3,
+)
+def rights_for_machine_logs(lab: Lab) -> Answer:
+    """Create a machine that logs."""
+    group = f"/aws/vendedlogs/states/{lab.name('machine')}"
+    lab.own("log-group", group)
+    lab.client("logs").create_log_group(logGroupName=group, tags=lab.tags)
+    deliveries = [f"logs:{verb}LogDelivery" for verb in ("Create", "Get", "Update", "Delete")]
+    others = ["logs:ListLogDeliveries", "logs:PutResourcePolicy", "logs:DescribeResourcePolicies"]
+    role = lab.role("role", STATES, {"Action": [*deliveries, *others, "logs:DescribeLogGroups"], "Resource": "*"})
+    name = lab.name("machine")
+    lab.own("machine", lab.account.arn("states", f"stateMachine:{name}"))
+    definition = {"QueryLanguage": "JSONata", "StartAt": "End", "States": {"End": {"Type": "Succeed"}}}
+    destination = {"cloudWatchLogsLogGroup": {"logGroupArn": f"{lab.account.arn('logs', f'log-group:{group}')}:*"}}
+    try:
+        lab.settled(
+            lambda: lab.client("stepfunctions").create_state_machine(
+                name=name,
+                definition=json.dumps(definition),
+                roleArn=role,
+                loggingConfiguration={"level": "ERROR", "destinations": [destination]},
+                tags=lab.tag_list("key", "value"),
+            )
+        )
+    except ClientError as error:
+        if "Log Destination" not in str(error):
+            raise
+        return answer(yes=False, refusal=str(error))
+    return answer(yes=True)
+
+
+@probe(
+    "key-of-table",
+    question="May a role with only kms:Decrypt and kms:GenerateDataKey read and write a table with a customer key?",
+    call="dynamodb:PutItem",
+    matters="The functions have these two rights (`template.yaml`, KeyAccess). Sample policies of DynamoDB also list "
+    "kms:DescribeKey and kms:Encrypt.",
+    creates="a KMS key, a table and a role",
+    assumed="yes",
+    minutes=4,
+    cents=1,
+    needs="keys",
+)
+def key_of_table(lab: Lab) -> Answer:
+    """Write and read an item as a role with these rights alone."""
+    key = lab.client("kms").create_key(Tags=lab.tag_list("TagKey", "TagValue"))["KeyMetadata"]
+    lab.own("key", key["KeyId"])
+    sse = {"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": key["Arn"]}
+    table = lab.table("table", SSESpecification=sse)
+    role = lab.role(
+        "role",
+        "",
+        {"Action": ["dynamodb:PutItem", "dynamodb:GetItem"], "Resource": table["TableArn"]},
+        {"Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": key["Arn"]},
+        {"Action": "dynamodb:ListTables", "Resource": "*"},
+    )
+    client = lab.as_role(role)("dynamodb")
+    item = {"pk": {"S": "one"}, "sk": {"S": "one"}}
+
+    def write_and_read() -> None:
+        client.put_item(TableName=table["TableName"], Item=item)
+        client.get_item(TableName=table["TableName"], Key=item)
+
+    allowed, refusal = lab.allowed(write_and_read, client.list_tables)
+    return answer(yes=allowed, refusal=refusal)

@@ -1,0 +1,252 @@
+"""EventBridge: policies of topics, queues and buses, and patterns of rules."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from tools.probes.lab import policy
+from tools.probes.model import Answer, answer, probe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tools.probes.lab import Lab
+
+SOURCE = "probe.headgate"
+_TOPIC = (
+    "The statement for EventBridge in the topic's policy (`template.yaml`, NotificationsPolicy) has no condition, so a "
+    "rule of another account that knows the ARN may publish. If conditions work, it gets one."
+)
+
+
+@probe(
+    "topic-for-own-account",
+    question="Does a rule reach a topic whose policy allows events.amazonaws.com with the condition aws:SourceAccount?",
+    call="sns:CreateTopic",
+    matters=_TOPIC,
+    creates="a bus, a rule, two topics and two queues",
+    assumed="no",
+    minutes=3,
+)
+def topic_for_own_account(lab: Lab) -> Answer:
+    """Send an event to a topic with the condition, and to one without as the control."""
+    return _topic_reached(lab, {"StringEquals": {"aws:SourceAccount": lab.account.id}})
+
+
+@probe(
+    "topic-for-own-rule",
+    question="Does a rule reach a topic whose policy allows events.amazonaws.com with ArnLike aws:SourceArn?",
+    call="sns:CreateTopic",
+    matters=_TOPIC,
+    creates="a bus, a rule, two topics and two queues",
+    assumed="no",
+    minutes=3,
+)
+def topic_for_own_rule(lab: Lab) -> Answer:
+    """Send an event to a topic with the condition, and to one without as the control."""
+    rule = lab.account.arn("events", f"rule/{lab.name('bus')}/{lab.name('rule')}")
+    return _topic_reached(lab, {"ArnLike": {"aws:SourceArn": rule}})
+
+
+def _topic_reached(lab: Lab, condition: dict[str, Any]) -> Answer:
+    topics = {"control": lab.topic("control"), "limited": lab.topic("limited", Condition=condition)}
+    queues = {}
+    for part, topic in topics.items():
+        allow = {"Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
+        queues[part] = lab.queue(f"{part}-seen", allow | {"Condition": {"ArnEquals": {"aws:SourceArn": topic}}})
+        lab.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queues[part].arn)
+    bus = lab.bus()
+    lab.rule(bus, {"source": [SOURCE]}, *topics.values())
+    seen = dict.fromkeys(queues, 0)
+
+    def look(part: str) -> Callable[[], bool]:
+        def event_arrived() -> bool:
+            _put_event(lab.client("events"), bus)
+            for name, queue in queues.items():
+                seen[name] += len(lab.receive(queue))
+            return bool(seen[part])
+
+        return event_arrived
+
+    lab.must(look("control"), 90, "an event at the topic without a condition", pause=5)
+    lab.until(look("limited"), 60, pause=5)
+    return answer(yes=bool(seen["limited"]), messages=seen, condition=condition)
+
+
+def _put_event(events: Any, bus: str, source: str = SOURCE) -> dict[str, Any]:
+    entry = {"EventBusName": bus, "Source": source, "DetailType": "Probe", "Detail": "{}"}
+    found: dict[str, Any] = events.put_events(Entries=[entry])
+    return found
+
+
+@probe(
+    "bus-denies-forged-source",
+    question="Does a bus policy that denies PutEvents by events:source and aws:PrincipalArn stop all but the named "
+    "role, and only for that source?",
+    call="events:PutPermission",
+    matters="Whoever may put events on the bus can forge the announcements of Headgate. Such a policy would end that; "
+    "if it does not work, listeners have to trust everyone with events:PutEvents on the bus.",
+    creates="a bus and two roles",
+    assumed="yes",
+    minutes=3,
+)
+def bus_denies_forged_source(lab: Lab) -> Answer:
+    """Put events as the named role and as another one, with the protected source and with another one."""
+    bus = lab.bus()
+    arn = lab.account.arn("events", f"event-bus/{bus}")
+    put = {"Action": "events:PutEvents", "Resource": arn}
+    named, other = (lab.role(part, "", put) for part in ("named", "other"))
+    deny = {
+        "Sid": "Announcements",
+        "Effect": "Deny",
+        "Principal": "*",
+        **put,
+        "Condition": {"StringEquals": {"events:source": "headgate"}, "ArnNotEquals": {"aws:PrincipalArn": named}},
+    }
+    lab.settled(lambda: lab.client("events").put_permission(EventBusName=bus, Policy=policy(deny)))
+    as_named, as_other = (lab.as_role(role)("events") for role in (named, other))
+    # Both roles may put other events; this shows that AWS knows their rights.
+    lab.must(lambda: _put_result(as_named, bus, SOURCE) == "accepted", 60, "an event of the named role")
+    lab.must(lambda: _put_result(as_other, bus, SOURCE) == "accepted", 60, "an event of the other role")
+    lab.until(lambda: _put_result(as_other, bus, "headgate") != "accepted", 60)
+    results = {
+        "namedRole": _put_result(as_named, bus, "headgate"),
+        "otherRole": _put_result(as_other, bus, "headgate"),
+        "otherRoleOtherSource": _put_result(as_other, bus, SOURCE),
+    }
+    right = [results["namedRole"], results["otherRoleOtherSource"]] == ["accepted"] * 2
+    return answer(yes=right and results["otherRole"] != "accepted", **results)
+
+
+def _put_result(client: Any, bus: str, source: str) -> str:
+    try:
+        entry = _put_event(client, bus, source)["Entries"][0]
+    except ClientError as error:
+        return str(error)
+    return f"{entry['ErrorCode']}: {entry.get('ErrorMessage', '')}" if entry.get("ErrorCode") else "accepted"
+
+
+@probe(
+    "or-with-prefixes",
+    question="Does a rule accept and match `$or` whose branches have prefixes?",
+    call="events:TestEventPattern",
+    matters="The rule of failed executions (`template.yaml`, FailedExecutionRule) is such a pattern. If it is refused, "
+    "the stack cannot be created; if it does not match, failed executions raise no alarm.",
+    creates="a rule on a bus of its own",
+    assumed="yes",
+    minutes=0.5,
+)
+def or_with_prefixes(lab: Lab) -> Answer:
+    """Test a pattern of this form with four events, and create a rule of it."""
+    detail = {
+        "$or": [
+            {"status": ["TIMED_OUT"]},
+            {"status": ["FAILED"], "error": ["Unsettled", {"prefix": "States."}, {"prefix": "Lambda."}]},
+        ]
+    }
+    pattern = {"source": ["aws.states"], "detail": detail}
+    details = {
+        "timedOut": {"status": "TIMED_OUT"},
+        "prefix": {"status": "FAILED", "error": "States.Runtime"},
+        "exact": {"status": "FAILED", "error": "Unsettled"},
+        "other": {"status": "FAILED", "error": "RolledBack"},
+    }
+    matched = {name: _matches(lab, pattern, each) for name, each in details.items()}
+    lab.rule(lab.bus(), pattern)
+    return answer(yes=matched == {"timedOut": True, "prefix": True, "exact": True, "other": False}, matched=matched)
+
+
+def _matches(lab: Lab, pattern: dict[str, Any], detail: dict[str, Any]) -> bool:
+    event = {
+        "id": "1",
+        "account": lab.account.id,
+        "source": "aws.states",
+        "time": "2026-01-01T00:00:00Z",
+        "region": lab.account.region,
+        "resources": [],
+        "detail-type": "Step Functions Execution Status Change",
+        "detail": detail,
+    }
+    found = lab.client("events").test_event_pattern(EventPattern=json.dumps(pattern), Event=json.dumps(event))
+    return bool(found["Result"])
+
+
+_BUS_QUEUE = (
+    "A bus with a customer key writes what it cannot decrypt or deliver to its own dead-letter queue. The policy of "
+    "`Undelivered` has to let it in."
+)
+
+
+@probe(
+    "bus-queue-for-own-account",
+    question="Does a bus reach its dead-letter queue whose policy has the condition aws:SourceAccount?",
+    call="events:CreateEventBus",
+    matters=_BUS_QUEUE,
+    creates="a KMS key, two buses and three queues",
+    assumed="yes",
+    minutes=5,
+    cents=1,
+    needs="keys",
+)
+def bus_queue_for_own_account(lab: Lab) -> Answer:
+    """Disable the key of a bus and see whether its events reach the queue."""
+    return _bus_queue_reached(lab, {"StringEquals": {"aws:SourceAccount": lab.account.id}})
+
+
+@probe(
+    "bus-queue-for-own-bus",
+    question="Does a bus reach its dead-letter queue whose policy has ArnEquals aws:SourceArn of the bus?",
+    call="events:CreateEventBus",
+    matters=_BUS_QUEUE,
+    creates="a KMS key, two buses and three queues",
+    assumed="yes",
+    minutes=5,
+    cents=1,
+    needs="keys",
+)
+def bus_queue_for_own_bus(lab: Lab) -> Answer:
+    """Disable the key of a bus and see whether its events reach the queue."""
+    bus = lab.account.arn("events", f"event-bus/{lab.name('bus')}")
+    return _bus_queue_reached(lab, {"ArnEquals": {"aws:SourceArn": bus}})
+
+
+def _bus_queue_reached(lab: Lab, condition: dict[str, Any]) -> Answer:
+    kms, service = lab.client("kms"), {"Principal": {"Service": "events.amazonaws.com"}}
+    use = {**service, "Action": ["kms:Decrypt", "kms:GenerateDataKey", "kms:DescribeKey"], "Resource": "*"}
+    owner = {"Principal": {"AWS": lab.account.arn("iam", "root", region=False)}, "Action": "kms:*", "Resource": "*"}
+    key = kms.create_key(Policy=policy(owner, use), Tags=lab.tag_list("TagKey", "TagValue"))["KeyMetadata"]
+    lab.own("key", key["KeyId"])
+    send = {**service, "Action": "sqs:SendMessage"}
+    target = lab.queue("target", send)
+    # The limited bus is called `bus`, as the condition says.
+    queues = {"bus": lab.queue("limited", send | {"Condition": condition}), "control": lab.queue("open", send)}
+    for part, queue in queues.items():
+        bus = lab.bus(part, KmsKeyIdentifier=key["Arn"], DeadLetterConfig={"Arn": queue.arn})
+        lab.rule(bus, {"source": [SOURCE]}, target.arn)
+    seen = dict.fromkeys(queues, 0)
+
+    def put() -> None:
+        for part in queues:
+            _put_event(lab.client("events"), lab.name(part))
+
+    def arrives() -> Any:
+        put()
+        return lab.receive(target)
+
+    def falls(part: str) -> Callable[[], bool]:
+        def look() -> bool:
+            put()
+            for name, queue in queues.items():
+                seen[name] += len(lab.receive(queue))
+            return bool(seen[part])
+
+        return look
+
+    lab.must(arrives, 60, "an event at the target while the key is enabled", pause=5)
+    kms.disable_key(KeyId=key["KeyId"])
+    lab.must(falls("control"), 150, "an event in the dead-letter queue without a condition", pause=10)
+    lab.until(falls("bus"), 60, pause=10)
+    return answer(yes=bool(seen["bus"]), messages=seen, condition=condition)
