@@ -12,7 +12,10 @@ from emulator.server import REGION
 if TYPE_CHECKING:
     from emulator.server import EmbeddedAws
 
-ANYBODY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}]}
+ANYBODY = json.dumps(
+    {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}]}
+)
+"""A trust policy that lets anybody assume a role."""
 
 
 class Caller:
@@ -45,7 +48,7 @@ def make_user(aws: EmbeddedAws, name: str, *statements: dict[str, Any]) -> Calle
 def make_role_session(aws: EmbeddedAws, name: str, *statements: dict[str, Any]) -> Caller:
     """A session of a new role that may do what these statements allow; the ARN is the role's."""
     iam = aws.client("iam")
-    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(ANYBODY))["Role"]["Arn"]
+    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=ANYBODY)["Role"]["Arn"]
     policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **each} for each in statements]}
     iam.put_role_policy(RoleName=name, PolicyName="all", PolicyDocument=json.dumps(policy))
     given = aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="tests")["Credentials"]

@@ -15,7 +15,8 @@ import pytest
 from emulator.application import deploy_headgate
 from emulator.server import EmbeddedAws
 from tests.builders import event
-from tests.local.callers import make_user
+from tests.local.callers import ANYBODY, make_user
+from tests.local.clients import ROLE
 from tests.local.deployed import Headgate, Queue, Service, eventually
 
 if TYPE_CHECKING:
@@ -202,6 +203,8 @@ def test_an_announcement_cannot_be_forged(mallory: Mallory) -> None:
 def of_shop(own_builds: None) -> Iterator[Mallory]:
     """The attacker of a deployment that a team has for its functions alone."""
     with EmbeddedAws() as embedded:
+        # Of the functions that the tests make.
+        embedded.client("iam").create_role(RoleName=ROLE.rpartition("/")[2], AssumeRolePolicyDocument=ANYBODY)
         deployed = Headgate(embedded, deploy_headgate(embedded, opened=(), TargetFunctions="shop-*"))
         try:
             mallory = Mallory(deployed)
