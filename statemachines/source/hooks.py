@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from statemachines.source.shapes import (
     ALL,
+    ALREADY_STARTED_ERRORS,
     FAILURE,
     LAMBDA_ERRORS,
+    READ_EXECUTION_ERRORS,
     RESULT,
-    Body,
+    SLEEPING_FUNCTION_ERRORS,
     assigning,
     catch,
     choice,
+    execution_arn,
     expression,
     fail,
     invoke,
     is_whole_object,
+    look_up,
     machine,
     retry,
     run_machine,
@@ -26,11 +30,22 @@ from statemachines.source.shapes import (
     when,
 )
 
+if TYPE_CHECKING:
+    from statemachines.source.shapes import Body
+
 MORE = "$index < $count($hooks)"
 DEADLINE = "{% $millis() + $hooks[$index].timeoutSeconds * 1000 %}"
 TIME_LEFT = "{% $max([1, $ceil(($until - $millis()) / 1000)]) %}"
 DELAY = "$max([1, $type($answer.callBackDelay) = 'number' ? $ceil($answer.callBackDelay) : 30])"
-CHILD_NAME = "$substring($states.context.Execution.Name, 0, 76) & '-' & $index"
+CHILD_NAME = """
+    $length($states.context.Execution.Name) <= 76
+    ? $states.context.Execution.Name & '-' & $index
+    : $substring($hash($states.context.Execution.Name, 'SHA-256'), 0, 60) & '-' & $index
+    """.strip()
+"""Name of a hook's execution, of at most 80 characters. A name that was cut off would not be the hook's own."""
+MACHINE_OF_HOOK = "($exists($hooks[$index].ecsTask) ? '${EcsTaskMachine}' : $hooks[$index].stateMachine)"
+WAKE_WAIT, WAKES = 10, 18
+"""Seconds between two calls of a function that sleeps, and how often: three minutes."""
 HOOK = "'hook ' & $name & ' of ' & $told.stage"
 NEXT_HOOK = {"index": "{% $index + 1 %}"}
 IF_AGREED = when("$answer.hookStatus = 'SUCCEEDED'", assign=NEXT_HOOK, then="Next hook?")
@@ -42,14 +57,18 @@ def answer(given: str, otherwise: str) -> str:
 
 
 def run_hook(comment: str, arn: str, hook_input: str, *, assign: Body, then: str) -> Body:
-    """Run a hook that is a state machine, under a name by which it can be stopped."""
-    arguments: dict[str, Any] = {
-        "StateMachineArn": arn,
-        "Name": expression(CHILD_NAME),
-        "Input": expression(hook_input),
-    }
-    catches = [catch(ALL, assign={"failure": FAILURE}, then="How did it fail?")]
-    return run_machine(comment, arguments, seconds=TIME_LEFT, catches=catches, assign=assign, then=then)
+    """Run a hook that is a state machine, under a name by which it can be stopped and looked up."""
+    return run_machine(
+        comment,
+        arn,
+        CHILD_NAME,
+        hook_input,
+        seconds=TIME_LEFT,
+        known=catch(*ALREADY_STARTED_ERRORS, then="Look it up"),
+        catches=[catch(ALL, assign={"failure": FAILURE}, then="How did it fail?")],
+        assign=assign,
+        then=then,
+    )
 
 
 STATES = {
@@ -61,6 +80,7 @@ STATES = {
             "name": "",
             "details": {},
             "polls": 0,
+            "wakes": 0,
             "until": 0,
             "failure": {},
             "ended": {},
@@ -96,7 +116,7 @@ STATES = {
         ),
         when(
             MORE,
-            assign={"name": "{% $hooks[$index].lambda %}", "details": {}, "until": DEADLINE},
+            assign={"name": "{% $hooks[$index].lambda %}", "details": {}, "wakes": 0, "until": DEADLINE},
             then="Ask",
         ),
         default="All agreed",
@@ -109,6 +129,12 @@ STATES = {
         retries=[retry(*LAMBDA_ERRORS)],
         catches=[
             catch("States.Timeout", then="Took too long"),
+            # Not a retrier: the time for which it sleeps is not the hook's.
+            catch(
+                *SLEEPING_FUNCTION_ERRORS,
+                assign={"failure": FAILURE, "wakes": "{% $wakes + 1 %}"},
+                then="Still asleep?",
+            ),
             catch(ALL, assign={"failure": FAILURE}, then="Could not be asked"),
         ],
         assign={
@@ -117,6 +143,16 @@ STATES = {
         },
         then="Answer?",
     ),
+    "Still asleep?": choice(
+        "Lambda makes a function ready that was idle for weeks. The hook's time begins again with each call.",
+        when(
+            f"$wakes <= {WAKES}",
+            assign={"until": f"{{% $millis() + ({WAKE_WAIT} + $hooks[$index].timeoutSeconds) * 1000 %}}"},
+            then="Let it wake",
+        ),
+        default="Could not be asked",
+    ),
+    "Let it wake": wait("Waits for Lambda.", WAKE_WAIT, then="Ask"),
     "Answer?": choice(
         "Continues after SUCCEEDED, asks again after IN_PROGRESS. Everything else fails.",
         IF_AGREED,
@@ -149,6 +185,34 @@ STATES = {
         assign={"answer": answer("$states.result.Output", "{'hookStatus': 'SUCCEEDED'}")},
         then="What did it say?",
     ),
+    "Look it up": look_up(
+        "The start succeeded, but its response was lost, and the execution has ended since: reads how.",
+        MACHINE_OF_HOOK,
+        f"({CHILD_NAME})",
+        into="ended",
+        then="How did it end?",
+    ),
+    "How did it end?": choice(
+        "Continues as if the execution had been followed.",
+        when(
+            "$ended.Status = 'SUCCEEDED' and $exists($hooks[$index].ecsTask)",
+            assign=NEXT_HOOK,
+            then="Next hook?",
+        ),
+        when(
+            "$ended.Status = 'SUCCEEDED'",
+            assign={
+                "answer": expression(
+                    """
+                    ($output := $parse($ended.Output); $type($output) = 'object' and $exists($output.hookStatus)
+                    ? $output : {'hookStatus': 'SUCCEEDED'})
+                    """
+                )
+            },
+            then="What did it say?",
+        ),
+        default="Failed",
+    ),
     "What did it say?": choice(
         "The state machine has ended, so it is not asked again.",
         IF_AGREED,
@@ -176,17 +240,12 @@ STATES = {
         "after a timeout.",
         "aws-sdk:sfn:stopExecution",
         {
-            "ExecutionArn": expression(
-                f"""
-                $replace($exists($hooks[$index].ecsTask) ? '${{EcsTaskMachine}}' : $hooks[$index].stateMachine,
-                ':stateMachine:', ':execution:') & ':' & {CHILD_NAME}
-                """
-            ),
+            "ExecutionArn": execution_arn(MACHINE_OF_HOOK, f"({CHILD_NAME})"),
             "Error": "HookTimedOut",
             "Cause": expression(f"{HOOK} & ' is not waited for any more'"),
         },
         seconds=10,
-        retries=[retry("Sfn.SfnException", "Sfn.SdkClientException", longest=5, times=3)],
+        retries=[retry(*READ_EXECUTION_ERRORS, longest=5, times=3)],
         catches=[catch(ALL, output={}, then="Out of time?")],
         then="Out of time?",
     ),

@@ -16,14 +16,14 @@ from statemachines.source.shapes import (
     fail,
     invoke,
     machine,
-    retry,
+    passing,
     succeed,
     variables,
     wait,
     when,
 )
 
-RETRIES = [retry(*ECS_TRANSIENT_ERRORS)]
+RETRIES = passing(*ECS_TRANSIENT_ERRORS, patient=True)
 EXECUTION = "{% $states.context.Execution.Id %}"
 COUNTS = ("moved", "skipped", "failed", "returned", "remaining", "records", "expired")
 ELAPSED_SECONDS = "$round(($millis() - $toMillis($states.context.Execution.StartTime)) / 1000)"

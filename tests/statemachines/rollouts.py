@@ -80,6 +80,8 @@ STATES_OF: dict[str, Any] = {name: json.loads(definition)["States"] for name, de
 NESTED = "arn:aws:states:::states:startExecution.sync:2"
 STABLE, CANDIDATE = "6", "7"
 STOP = "arn:aws:states:::aws-sdk:sfn:stopExecution"
+LOOK_UP = "arn:aws:states:::aws-sdk:sfn:describeExecution"
+ALREADY_STARTED = "StepFunctions.ExecutionAlreadyExistsException"
 OUTSIDE = "somebody else"
 ALARM = "checkout-errors"
 TARGET_KEY = "lambda-alias/checkout/live"
@@ -558,6 +560,7 @@ class Rollouts:
         arns = {name: arn_of(function) for name, function in _TASK_FUNCTIONS.items()}
         self.engine.add_machine(ECS_TASK, DEFINITIONS[ECS_TASK], {"Partition": "aws", "Bus": "headgate", **arns})
         self.engine.integration(STOP, self._stop_execution)
+        self.engine.integration(LOOK_UP, self._describe_execution)
 
     def _stop_execution(self, arguments: dict[str, Any]) -> dict[str, Any]:
         execution = Execution(self.engine, arguments["ExecutionArn"])
@@ -566,6 +569,13 @@ class Rollouts:
         except ClientError as error:
             raise ServiceError(f"Sfn.{error.response['Error']['Code']}Exception") from error
         return {"StopDate": now_iso()}
+
+    def _describe_execution(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        execution = Execution(self.engine, arguments["ExecutionArn"])
+        told = {"Status": execution.status, "Error": execution.error, "Cause": execution.cause}
+        if execution.status == "SUCCEEDED":
+            told["Output"] = json.dumps(execution.output)
+        return {name: value for name, value in told.items() if value is not None}
 
     def _make_consumer(self, opening: contextlib.ExitStack) -> None:
         """What the driver of consumers works with; time passes for it as it does for the machine."""
@@ -812,6 +822,27 @@ class Rollouts:
 
         self.engine.integration(NESTED, serve)
 
+    def lost_start(self) -> list[dict[str, Any]]:
+        """Let the next child execution run to its end although the response of its start is lost.
+
+        Returns the arguments of each start.
+        """
+        starts: list[dict[str, Any]] = []
+
+        def serve(arguments: dict[str, Any]) -> Any:
+            starts.append(arguments)
+            if len(starts) == 1:
+                # What the child starts itself is not lost.
+                self.engine.integrations.pop(NESTED)
+                self.engine.start(arguments["StateMachineArn"], arguments["Input"], arguments["Name"]).wait()
+                self.engine.integration(NESTED, serve)
+                raise ServiceError("StepFunctions.SdkClientException", "the connection was reset")
+            self.engine.integrations.pop(NESTED)
+            raise ServiceError(ALREADY_STARTED, f"Execution Already Exists: '{arguments['Name']}'")
+
+        self.engine.integration(NESTED, serve)
+        return starts
+
     def hurry(self, after: str | None, scale: float = NO_TIME) -> None:
         """Shorten time from the moment on at which a state's function has answered, until `take_time` or a hang."""
 
@@ -946,8 +977,13 @@ def parts(machine: str) -> set[str]:
     for name, state in states.items():
         found |= {rule_label(name, rule["Next"]) for rule in state.get("Choices", [])}
         found |= {rule_label(name, state["Default"])} if "Default" in state else set()
-        found |= {catch_label(name, catch) for catch in state.get("Catch", [])}
+        found |= {catch_label(name, catch) for catch in state.get("Catch", []) if not _is_repeated(catch, state)}
     return found
+
+
+def _is_repeated(catch: dict[str, Any], state: dict[str, Any]) -> bool:
+    """Whether a catcher does what the one of States.ALL does, for the errors that are not among them."""
+    return "States.Runtime" in catch["ErrorEquals"] and {**catch, "ErrorEquals": ["States.ALL"]} in state["Catch"]
 
 
 def rule_label(state: str, following: str) -> str:

@@ -701,4 +701,4 @@ def test_every_lambda_task_retries_what_is_transient() -> None:
     for states in (STATES, INNER):
         for name, state in states.items():
             if state["Type"] == "Task" and "lambda" in state["Resource"]:
-                assert state["Retry"][0]["JitterStrategy"] == "FULL", name
+                assert state["Retry"][-1]["JitterStrategy"] == "FULL", name
