@@ -31,6 +31,12 @@ RETRIES = passing(*ECS_TRANSIENT_ERRORS, patient=True)
 EXECUTION = "{% $states.context.Execution.Id %}"
 NOT_CLASSIFIED = "'its end could not be classified: ' & $states.errorOutput.Error"
 NEW_ATTEMPT = {"failure": {}, "task": {}, "stopped": True, "left": [], "looks": 0}
+TOLD = """
+    ($length($string($result)) <= 32000 ? $result
+    : $merge([$result, {'reason': $substring($result.reason, 0, 500),
+    'tasks': [$result.tasks.{'number': number, 'outcome': outcome, 'reason': reason, 'exitCodes': exitCodes}]}]))
+    """.strip()
+"""The result, without attempts and logs if it would be too long."""
 NO_TASKS = {"succeeded": 0, "tasks": []}
 
 ONE_TASK = {
@@ -258,19 +264,15 @@ STATES = {
         when("$result.outcome = 'succeeded'", then="Succeeded"),
         default="Failed",
     ),
-    "Succeeded": succeed("Every task succeeded.", "{% $result %}"),
+    "Succeeded": succeed(
+        "Every task succeeded. Whoever waits for this execution gets its input and output together, within 256 KiB.",
+        expression(TOLD),
+    ),
     "Failed": fail(
         "Fails with the outcome as the error and the result as the cause, without attempts and logs if it would be too "
         "long.",
         not_reserved("$result.error", "TaskEndUnknown"),
-        expression(
-            """
-            $length($string($result)) <= 32000 ? $string($result)
-            : $string($merge([$result, {'reason': $substring($result.reason, 0, 500),
-            'tasks': [$result.tasks.{'number': number, 'outcome': outcome, 'reason': reason,
-            'exitCodes': exitCodes}]}]))
-            """
-        ),
+        expression(f"$string({TOLD})"),
     ),
 }
 

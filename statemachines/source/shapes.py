@@ -158,7 +158,8 @@ FAILURE_REASON = expression(
     f"""
     {is_whole_object("$states.errorOutput.Cause")} and $contains($states.errorOutput.Cause, '"errorMessage"')
     ? $parse($states.errorOutput.Cause).errorMessage
-    : $exists($states.errorOutput.Cause) ? $states.errorOutput.Cause : $states.errorOutput.Error
+    : $exists($states.errorOutput.Cause) and $states.errorOutput.Cause != '' ? $states.errorOutput.Cause
+    : $states.errorOutput.Error
     """
 )
 """Message of a function's error, within a catcher."""

@@ -17,6 +17,7 @@ import botocore.session
 import pytest
 
 from headgate import errors
+from headgate.aws import execution_history
 from headgate.errors import HeadgateError, Transient
 from statemachines.source import shapes
 from statemachines.source.__main__ import FOLDER, MACHINES, main, stale, written
@@ -214,6 +215,14 @@ def test_a_start_of_a_child_is_repeated_under_every_name_that_a_throttle_has(
     # AND a start that succeeded although its response was lost is not taken for a failure.
     [ended] = [each for each in state["Catch"] if {*each["ErrorEquals"]} & {*shapes.ALREADY_STARTED_ERRORS}]
     assert dict(states_of(MACHINES[machine]))[ended["Next"]]["Resource"].endswith(":aws-sdk:sfn:describeExecution")
+
+
+@pytest.mark.parametrize(("machine", "name"), [("ecs_task", "Plan"), ("redrive", "Plan"), ("redrive", "Move")])
+def test_what_is_read_of_a_history_includes_every_retry_of_the_state(machine: str, name: str) -> None:
+    state = dict(states_of(MACHINES[machine]))[name]
+    events_of_a_retry, around = 3, 20
+    longest = sum(each["MaxAttempts"] for each in state["Retry"]) * events_of_a_retry + around
+    assert longest <= min(execution_history.FIRST_EVENTS, execution_history.LAST_EVENTS)
 
 
 @pytest.mark.parametrize(("machine", "name", "state"), CATCHING)

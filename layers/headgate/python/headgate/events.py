@@ -303,9 +303,9 @@ class TaskAttempt(Wire):
     start_seconds: float | None = None
     """From RunTask until the containers started."""
     exit_codes: dict[str, int]
-    """Exit code of each container that has one."""
+    """Exit code of each container that has one. Where many tasks must fit into one event, of those that failed."""
     containers: list[ContainerEnd] | None = None
-    """How each container ended. Missing if another attempt followed."""
+    """How each container ended. Missing if another attempt followed, or where many tasks must fit into one event."""
     next: str
     """Why the task was or was not run again."""
 
@@ -318,9 +318,9 @@ class TaskLog(Wire):
     container: str
     """Name of the container."""
     link: str
-    """Link to the log stream in the console."""
+    """Link to the log stream in the console. Empty if the names in it are so long that it would not fit."""
     lines: list[str]
-    """The last lines."""
+    """The last lines: ten of at most 200 bytes, fewer where many tasks must fit into one event."""
     unreadable: str | None = None
     """Error if the log could not be read."""
 
