@@ -309,6 +309,25 @@ def test_a_throttled_invocation_is_made_again() -> None:
     assert deliver(lambda _: answers.pop(0))[0] == DeliveredBatch(6, [])
 
 
+@pytest.mark.parametrize("code", ["CodeArtifactUserPendingException", "ResourceNotReadyException"])
+def test_a_function_that_sleeps_is_waited_for_and_gets_the_records_once_it_is_awake(code: str) -> None:
+    answers: list[Any] = [refusal(code)] * 12 + [{}]
+    told, functions = deliver(lambda _: answers.pop(0), attempts=1)
+    assert (told, len(functions.events)) == (DeliveredBatch(6, []), 13)
+
+
+@pytest.mark.parametrize(("deadline", "calls"), [(None, 18), (65.0, 7)])
+def test_a_function_that_never_wakes_is_given_up_within_the_time(deadline: float | None, calls: int) -> None:
+    clock, functions = Clock(), FakeFunctions(lambda _: refusal("CodeArtifactUserPendingException"))
+    reader = StreamReplay(FakeStream(orders(1, 6)), None, functions, clock, clock.sleep)
+    records = reader.reread(kinesis_batch(1, 6)).records
+    begun = clock()
+    told = reader.deliver(FUNCTION, records, deadline=None if deadline is None else begun + deadline)
+    assert (told.ok, len(functions.events)) == (0, calls)
+    assert "CodeArtifactUserPendingException" in told.reason
+    assert clock() - begun < 180
+
+
 @pytest.mark.parametrize("error", [refusal("ResourceNotFoundException"), ReadTimeoutError(endpoint_url="x")])
 def test_where_trying_again_cannot_help_or_may_do_harm_it_stops(error: Exception) -> None:
     told, functions = deliver(lambda _: error)

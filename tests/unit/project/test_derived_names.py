@@ -6,12 +6,13 @@ CloudFormation shortens the names that it makes up by itself, so only those in t
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from cfnlint.decode import cfn_yaml
+from jsonata.jsonata import Jsonata
 from pydantic import TypeAdapter
 
 from headgate.aws.arns import execution_arn, execution_name, job_execution_name
@@ -22,6 +23,7 @@ from headgate.planning.hook_checks import HookPosition, task_id_of
 from headgate.spec.hooks import HookStage
 from headgate.targets.event_source.rollout_dlq import ROLLOUT_TAG, rollout_queue_for
 from statemachines.source.hooks import CHILD_NAME
+from statemachines.source.rollout import stage_name
 from tests.builders import ROOT
 
 if TYPE_CHECKING:
@@ -93,15 +95,26 @@ def holding_queue(source: str, *, fifo: bool) -> str:
     return rollout_queue_for(LONGEST_ID, source, "{}", prefix=prefix, fifo=fifo).name
 
 
-def child_name() -> str:
+def evaluated(expression: str, execution: dict[str, Any], **variables: Any) -> str:
+    """A name as Step Functions works it out."""
+    program = Jsonata.jsonata(expression)
+    frame = program.create_frame()
+    frame.bind("hash", Jsonata.JLambda(lambda text, _: hashlib.sha256(text.encode()).hexdigest()))
+    for name, value in {**variables, "states": {"context": {"Execution": execution}}}.items():
+        frame.bind(name, value)
+    return str(program.evaluate(None, frame))
+
+
+def stage_execution() -> str:
+    """The name of the execution that asks the hooks of a stage, for the stage and step with the longest name."""
+    execution = {"Id": execution_arn(LONGEST_MACHINE, LONGEST_NAME), "RedriveCount": 100}
+    return evaluated(stage_name("'beforeTraffic'", "$step"), execution, step=200, bake=240, pause=1000)
+
+
+def child_name(parent: str) -> str:
     """The name of a hook's execution, with the highest index."""
-    # The name itself up to this length, or this much of its hash.
-    [kept] = re.findall(r"\$length\(\$states\.context\.Execution\.Name\) <= (\d+)", CHILD_NAME)
-    [hashed] = re.findall(
-        r"\$substring\(\$hash\(\$states\.context\.Execution\.Name, 'SHA-256'\), 0, (\d+)\)", CHILD_NAME
-    )
     most: int = TypeAdapter(HookStage).json_schema()["maxItems"]
-    return f"{LONGEST_NAME[: max(int(kept), int(hashed))]}-{most - 1}"
+    return evaluated(CHILD_NAME, {"Name": parent}, index=most - 1)
 
 
 CODE = {
@@ -112,7 +125,10 @@ CODE = {
     "a rollout's execution": Name(execution_name(LONGEST_ID), 80),
     "a task's execution": Name(job_execution_name("task", LONGEST_ID), 80),
     "a redrive's execution": Name(job_execution_name("redrive", LONGEST_ID), 80),
-    "the execution of a hook that is a state machine": Name(child_name(), 80),
+    "the execution that asks the hooks of a stage": Name(stage_execution(), 76),
+    "the execution of a hook that is a state machine": Name(child_name(stage_execution()), 80),
+    "the execution of such a hook under a name that is hashed": Name(child_name(LONGEST_NAME), 80),
+    "the execution of such a hook under a name that is just not hashed": Name(child_name("n" * 76), 80),
     "the id of a hook's task": Name(task_id_of(LONGEST_ID, HookPosition("beforeTraffic", 49)), 128),
     "the value of an ECS task's execution tag": Name(execution_arn(LONGEST_MACHINE, LONGEST_NAME), 256),
     "the value of an ECS task's request tag": Name(LONGEST_ID, 256),

@@ -671,11 +671,30 @@ https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsq
 """
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_whoever_may_move_messages_may_do_all_that_sqs_asks_for_it(name: str) -> None:
-    for policy in FUNCTIONS[name].get("Policies", []):
-        for statement in policy.get("Statement", []):
-            actions = statement.get("Action", [])
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_whoever_may_move_messages_may_do_all_that_sqs_asks_for_it(role: str) -> None:
+    for statement in statements(ROLES[role]):
+        if statement["Effect"] == "Allow":
+            actions = statement["Action"]
             allowed = set(actions if isinstance(actions, list) else [actions])
             missing = {action: ASKED_BESIDES[action] - allowed for action in ASKED_BESIDES.keys() & allowed}
             assert {action: more for action, more in missing.items() if more} == {}
+
+
+def test_every_function_is_kept_awake_by_the_warden_which_comes_each_minute() -> None:
+    # Telemetry invokes the counter for as long as a service that sends it has traffic.
+    others = FUNCTIONS.keys() - {"Warden", "Counter"}
+    warden = FUNCTIONS["Warden"]
+    names = warden["Environment"]["Variables"]["KEEP_AWAKE"]["Fn::Sub"]
+    assert sorted(re.findall(r"\$\{(\w+)\}", names)) == sorted(others)
+    invoked = {
+        logical_id(resource)
+        for statement in statements(ROLES["WardenRole"])
+        if statement.get("Sid") == "KeepAwake"
+        for resource in statement["Resource"]
+    }
+    assert invoked == others
+    schedules = [event["Properties"] for event in warden["Events"].values() if event["Type"] == "Schedule"]
+    assert {schedule["Schedule"] for schedule in schedules} == {"rate(1 minute)", "rate(1 day)"}
+    [daily] = [json.loads(schedule["Input"]) for schedule in schedules if schedule["Schedule"] == "rate(1 day)"]
+    assert daily == {"keepAwake": True}

@@ -148,16 +148,16 @@ class TestBakes:
         self, locks: Locks, steps: Steps, inbox: SignalInbox, dynamodb: Any
     ) -> None:
         plan = start(locks)
-        bake(steps, plan, token="second", attempt="2026-11-21T09:00:00.000Z#001")
+        bake(steps, plan, token="second", attempt="1795251600000#001")
         with pytest.raises(dynamodb.exceptions.ConditionalCheckFailedException):
-            bake(steps, plan, token="first", attempt="2026-11-21T09:00:00.000Z#000")
+            bake(steps, plan, token="first", attempt="1795251600000#000")
         assert inbox.record_signal("checkout-42", "s", signal_of("abort")) == "second"
 
     def test_a_later_attempt_overwrites_the_token(self, locks: Locks, steps: Steps, inbox: SignalInbox) -> None:
         plan = start(locks)
-        bake(steps, plan, token="first", attempt="2026-11-21T09:00:00.000Z#009")
-        bake(steps, plan, token="second", attempt="2026-11-21T09:00:00.000Z#010")
-        bake(steps, plan, step=1, token="third", attempt="2026-11-21T09:05:00.000Z#000")
+        bake(steps, plan, token="first", attempt="1795251600000#009")
+        bake(steps, plan, token="second", attempt="1795251600000#010")
+        bake(steps, plan, step=1, token="third", attempt="1795251900000#000")
         assert inbox.record_signal("checkout-42", "s", signal_of("abort")) == "third"
 
     def test_a_rollout_that_lost_the_lock_opens_no_bake(self, locks: Locks, steps: Steps, inbox: SignalInbox) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aws_lambda_powertools import Logger, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
+from headgate.aws.wake import answering_wakes
 from headgate.errors import HeadgateError
 
 if TYPE_CHECKING:
@@ -21,7 +22,20 @@ if TYPE_CHECKING:
 SERVICE = "headgate"
 NAMESPACE = "Headgate"
 UNEXPECTED_ERRORS_METRIC = "UnexpectedErrors"
-logger = Logger(service=SERVICE, utc=True)
+
+
+class HandlerLogger(Logger):
+    """A logger whose ``inject_lambda_context``, which is around every handler, also answers calls that only wake."""
+
+    if not TYPE_CHECKING:  # The types stay those of Powertools.
+
+        def inject_lambda_context(self, lambda_handler=None, *arguments, **options):
+            injected = super().inject_lambda_context(lambda_handler, *arguments, **options)
+            # Without a handler, Powertools returns a decorator that comes back here with one.
+            return injected if lambda_handler is None else answering_wakes(injected)
+
+
+logger = HandlerLogger(service=SERVICE, utc=True)
 
 
 def record_seconds(name: str, seconds: float, function: str) -> None:

@@ -67,6 +67,11 @@ class Environment:
         return setting("UNDELIVERED")
 
     @property
+    def keep_awake(self) -> list[str]:
+        """Names of the functions that must not become inactive."""
+        return setting("KEEP_AWAKE").split()
+
+    @property
     def account(self) -> str:
         """The AWS account."""
         return setting("ACCOUNT")

@@ -39,6 +39,22 @@ REPLAY_REASON_CHARACTERS = 500
 _TRIMMED = ("TrimmedDataAccessException", "ResourceNotFoundException")
 _BUSY = ("ProvisionedThroughputExceededException", "LimitExceededException", "ThrottlingException")
 _THROTTLED = ("TooManyRequestsException", "ThrottlingException", "ServiceException", "ResourceConflictException")
+_ASLEEP = (
+    "CodeArtifactUserPendingException",
+    "CodeArtifactUserDeletedException",
+    "ResourceNotReadyException",
+    "SnapStartNotReadyException",
+    "SnapStartTimeoutException",
+    "ENINotReadyException",
+    "ENILimitReachedException",
+    "EC2ThrottledException",
+    "EC2UnexpectedException",
+)
+"""Errors of a function that was idle for weeks, until Lambda has made it ready:
+https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html"""
+
+WAKE_SECONDS, WAKE_WAIT_SECONDS = 180, 10
+"""How long such a function is waited for, and the time between two invocations."""
 
 StreamRecord = dict[str, Any]
 """A record in the event of an event source mapping."""
@@ -250,7 +266,7 @@ class StreamReplay:
             if not chunk:
                 reason = "the record exceeds Lambda's payload limit"
                 break
-            taken, reason, final = self._invoke(function_arn, chunk)
+            taken, reason, final = self._invoke(function_arn, chunk, deadline)
             done += taken
             failed = 0 if taken and not reason else 1 if taken else failed + 1
             if final:
@@ -259,11 +275,11 @@ class StreamReplay:
             done, [sequence_of(record) for record in records[done:]], reason if done < len(records) else ""
         )
 
-    def _invoke(self, function: str, chunk: list[StreamRecord]) -> tuple[int, str, bool]:
+    def _invoke(self, function: str, chunk: list[StreamRecord], deadline: float | None) -> tuple[int, str, bool]:
         """Return how many records were processed, why not all of them, and whether a retry is ruled out."""
         payload = json.dumps({"Records": chunk}, separators=(",", ":")).encode()
         try:
-            response = self._functions.invoke(FunctionName=function, InvocationType="RequestResponse", Payload=payload)
+            response = self._invoke_awake(function, payload, deadline)
             text = response["Payload"].read().decode()
         except ClientError as error:
             return 0, str(error)[:REPLAY_REASON_CHARACTERS], code_of(error) not in _THROTTLED
@@ -273,6 +289,17 @@ class StreamReplay:
         if "FunctionError" in response:
             return 0, error_in(function, text), False
         return (*_invocation_answer(text, [sequence_of(record) for record in chunk]), False)
+
+    def _invoke_awake(self, function: str, payload: bytes, deadline: float | None) -> Any:
+        """Invoke a function. Wait for one that sleeps: it has not got the records, so that is no attempt."""
+        until = min(self._clock() + WAKE_SECONDS, float("inf") if deadline is None else deadline)
+        while True:
+            try:
+                return self._functions.invoke(FunctionName=function, InvocationType="RequestResponse", Payload=payload)
+            except ClientError as error:
+                if code_of(error) not in _ASLEEP or self._clock() + WAKE_WAIT_SECONDS >= until:
+                    raise
+            self._sleep(WAKE_WAIT_SECONDS)
 
 
 def sequence_of(record: StreamRecord) -> str:
