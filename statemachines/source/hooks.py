@@ -61,6 +61,7 @@ INVALID_ANSWER = """
 ? '"' & $substring($answer.hookStatus, 0, 64) & '"' : 'of type ' & $type($answer.hookStatus)))
 & '; give SUCCEEDED or FAILED, or from a function IN_PROGRESS'
 """
+TOO_MUCH = catch("States.DataLimitExceeded", assign={"failure": FAILURE}, then="Answered too much")
 IF_AGREED = when("$answer.hookStatus = 'SUCCEEDED'", assign=NEXT_HOOK, then="Next hook?")
 
 
@@ -78,7 +79,8 @@ def run_hook(comment: str, arn: str, hook_input: str, *, assign: Body, then: str
         hook_input,
         seconds=TIME_LEFT,
         known=catch(*ALREADY_STARTED_ERRORS, then="Look it up"),
-        catches=[catch(ALL, assign={"failure": FAILURE}, then="How did it fail?")],
+        # The execution has ended, and its input and output together are too large.
+        catches=[TOO_MUCH, catch(ALL, assign={"failure": FAILURE}, then="How did it fail?")],
         assign=assign,
         then=then,
     )
@@ -148,6 +150,7 @@ STATES = {
                 assign={"failure": FAILURE, "wakes": "{% $wakes + 1 %}"},
                 then="Still asleep?",
             ),
+            TOO_MUCH,
             catch(ALL, assign={"failure": FAILURE}, then="Could not be asked"),
         ],
         assign={
@@ -310,6 +313,17 @@ STATES = {
             {HOOK} & ($polls >= 1000 ? ' was still in progress when the stage had been polled 1000 times;
             let it answer with a longer callBackDelay'
             : ' did not finish within ' & $hooks[$index].timeoutSeconds & ' s')
+            """
+        ),
+    ),
+    "Answered too much": fail(
+        "A hook succeeded, but Step Functions cannot hold its answer.",
+        "HookFailed",
+        expression(
+            f"""
+            {HOOK} & ' answered too much: ' & ($exists($hooks[$index].lambda) ? 'an answer may have'
+            : 'input and output of an execution together may have') & ' 256 KiB; ' & $failure.Error
+            & ($exists($failure.Cause) ? ' ' & $substring($failure.Cause, 0, 2000) : '')
             """
         ),
     ),

@@ -82,6 +82,8 @@ class Walk(NamedTuple):
     end: str
     seconds: int = HOUR
     kind: str = "lambda"
+    fault: Exception | None = None
+    """What the child's start fails with."""
     lost: bool = False
     """Whether the response of the child's start is lost."""
 
@@ -101,6 +103,7 @@ class Walk(NamedTuple):
 
 ENDED = f"!{' '.join(ALREADY_STARTED_ERRORS)} -> Look it up"
 SLEEPS = error("Lambda.CodeArtifactUserPendingException", "Lambda is initializing your function.")
+TOO_MUCH = ServiceError("States.DataLimitExceeded", "too much")
 WALKS = {
     "Next hook? -> Ask": Walk((SUCCEEDED,), "All agreed"),
     "Next hook? -> All agreed": Walk((SUCCEEDED,), "All agreed"),
@@ -122,6 +125,13 @@ WALKS = {
     "What did it say? -> Next hook?": Walk((SUCCEED,), "All agreed", kind="stateMachine"),
     "What did it say? -> Refused": Walk((says({"hookStatus": "FAILED"}),), "Refused", kind="stateMachine"),
     "Run machine !States.ALL -> How did it fail?": Walk((BREAK,), "Failed", kind="stateMachine"),
+    "Ask !States.DataLimitExceeded -> Answered too much": Walk((TOO_MUCH,), "Answered too much"),
+    "Run task !States.DataLimitExceeded -> Answered too much": Walk(
+        (GOOD,), "Answered too much", kind="ecsTask", fault=TOO_MUCH
+    ),
+    "Run machine !States.DataLimitExceeded -> Answered too much": Walk(
+        (SUCCEED,), "Answered too much", kind="stateMachine", fault=TOO_MUCH
+    ),
     f"Run task {ENDED}": Walk((GOOD,), "All agreed", kind="ecsTask", lost=True),
     f"Run machine {ENDED}": Walk((SUCCEED,), "All agreed", kind="stateMachine", lost=True),
     "How did it end? -> Next hook?": Walk((GOOD,), "All agreed", kind="ecsTask", lost=True),
@@ -141,6 +151,8 @@ def _refuse(_: Any) -> Any:
 def walked(part: str) -> tuple[list[str], set[str]]:
     with Rollouts() as app:
         hook = WALKS[part].hook(app)
+        if fault := WALKS[part].fault:
+            app.nested_failure(fault)
         if WALKS[part].lost:
             app.lost_start()
         execution = ask(app, hook)
@@ -356,14 +368,28 @@ def test_an_error_that_no_wildcard_matches_fails_the_hook_with_its_name(app: Rol
         hook = app.task_hook(GOOD, seconds=HOUR) if kind == "ecsTask" else app.machine_hook("check", SUCCEED)
         app.nested_failure(failure)
         execution = ask(app, hook)
-    assert (execution.states()[-1], execution.error) == ("Could not be asked", "HookFailed")
+    end = "Answered too much" if name == "States.DataLimitExceeded" else "Could not be asked"
+    assert (execution.states()[-1], execution.error) == (end, "HookFailed")
     assert f"{name} too much" in (execution.cause or "")
 
 
 def test_an_answer_that_step_functions_cannot_hold_fails_the_hook_and_says_so(app: Rollouts) -> None:
     execution = ask(app, app.hook("check", SUCCEEDED | {"hookDetails": "x" * 300_000}))
     assert execution.error == "HookFailed"
-    assert "could not be asked: States.DataLimitExceeded" in (execution.cause or "")
+    told = "hook check of beforeTraffic answered too much: an answer may have 256 KiB; States.DataLimitExceeded "
+    assert (execution.cause or "").startswith(told)
+
+
+def test_a_state_machine_with_an_output_that_does_not_fit_beside_its_input_fails_the_hook_and_says_so(
+    app: Rollouts,
+) -> None:
+    hook = app.machine_hook("load-test", says("x" * 250_000), seconds=HOUR, users="y" * 20_000)
+    execution = ask(app, hook)
+    assert (execution.states()[-1], execution.error) == ("Answered too much", "HookFailed")
+    told = (
+        "hook load-test of beforeTraffic answered too much: input and output of an execution together may have 256 KiB"
+    )
+    assert (execution.cause or "").startswith(told)
 
 
 def test_a_hook_that_does_not_answer_took_too_long(app: Rollouts) -> None:

@@ -37,4 +37,4 @@ def keep_awake(functions: LambdaClient, names: Iterable[str]) -> None:
         except (ClientError, BotoCoreError) as error:
             faults.append(f"{name}: {error}")
     if faults:
-        raise Transient(f"{len(faults)} functions could not be kept awake: {'; '.join(faults)}")
+        raise Transient(f"functions that could not be kept awake: {'; '.join(faults)}")
