@@ -24,6 +24,12 @@ SAM = ROOT / ".venv" / "bin" / "sam"
 
 Outputs = dict[str, str]
 
+OPEN = (
+    *("TargetFunctions", "TargetQueues", "TargetStreams", "HookFunctions", "HookMachines"),
+    *("RedriveQueues", "RedriveStreams", "TaskDefinitions", "TaskRoles", "CodeObjects"),
+)
+"""Parameters that allow nothing by default, and everything here."""
+
 
 class DeploymentError(RuntimeError):
     """sam failed. The message has the end of its output."""
@@ -37,12 +43,18 @@ def parameters() -> Outputs:
     return {"Runtime": f"python{sys.version_info.major}.{sys.version_info.minor}", "Architecture": machine}
 
 
-def deploy_headgate(aws: EmbeddedAws) -> Outputs:
-    """Build and deploy Headgate and return the stack's outputs."""
-    everything = {"Telemetry": "true", "CodeObjects": "*", "RegisterTaskDefinitions": "true", "TaskRoles": "*"}
+def deploy_headgate(aws: EmbeddedAws, **overrides: str) -> Outputs:
+    """Build and deploy Headgate, with these parameters, and return the stack's outputs."""
+    everything = dict.fromkeys(OPEN, "*") | {"Telemetry": "true", "RegisterTaskDefinitions": "true"}
     # Here a queue's attributes take effect at once.
     everything["QueueSettleSeconds"] = "1"
-    return _deploy(aws, "headgate", ROOT / "template.yaml", parameters() | everything)
+    return _deploy(aws, "headgate", ROOT / "template.yaml", parameters() | everything | overrides)
+
+
+def delete_headgate(aws: EmbeddedAws) -> None:
+    """Delete Headgate's stack, as ``sam delete`` does."""
+    settings = ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", "local", "--no-prompts"]
+    _sam(aws, ["delete", *settings, "--stack-name", "headgate"])
 
 
 def deploy_sample(aws: EmbeddedAws, headgate: Outputs) -> Outputs:

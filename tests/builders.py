@@ -11,6 +11,7 @@ from headgate.analysis import judge
 from headgate.analysis.evidence import JudgeTerms, Ledger, Pair, take_looks
 from headgate.analysis.verdict import Verdict
 from headgate.aws.arns import execution_arn, execution_name
+from headgate.aws.own_resources import OwnResources
 from headgate.keys import pause_key, step_key
 from headgate.rollouts.settlement import Settler
 from headgate.rollouts.signal_inbox import unheard_signals
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 REGION, ACCOUNT = "eu-central-1", "123456789012"
 TABLE = "headgate"
+OWN = OwnResources("headgate", {"requests": "", "request-dead-letters": "requests", "undelivered": ""})
 MACHINE = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:headgate-rollout"
 DRIVER = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:headgate-lambda-alias-driver"
 TARGET = {"kind": "lambda-alias", "function": "checkout", "alias": "live"}

@@ -28,6 +28,7 @@ from pydantic import BaseModel
 
 from headgate import errors
 from headgate.events import EVENTS
+from headgate.redrive.sampling import Sampled
 from tools.probes import questions
 from tools.schemas import INCOMING
 
@@ -49,9 +50,9 @@ class MarkerError(Exception):
 
 
 def models() -> dict[str, type[BaseModel]]:
-    """Return every model of an event's detail by name."""
+    """Return every model of an event's detail, and of a redrive's output, by name."""
     found: dict[str, type[BaseModel]] = {}
-    waiting: list[type[BaseModel]] = list(EVENTS.values())
+    waiting: list[type[BaseModel]] = [*EVENTS.values(), Sampled]
     while waiting:
         model = waiting.pop()
         if found.setdefault(model.__name__, model) is not model:
@@ -257,16 +258,26 @@ def parameters_table() -> str:
             allowed = f"at least {least}" if most is None else f"{least} to {most}"
         else:
             allowed = f"`{pattern}`" if (pattern := parameter.get("AllowedPattern")) else "any"
-        default = str(parameter["Default"])
+            if "MaxLength" in parameter:
+                allowed += f", at most {parameter['MaxLength']} characters"
+        default = f"`{parameter['Default']}`" if parameter.get("Default", "") != "" else "none"
         rows.append(
-            [f"`{name}`", f"`{default}`" if default else "none", allowed, " ".join(parameter["Description"].split())]
+            [
+                f"`{name}`",
+                default if "Default" in parameter else "required",
+                allowed,
+                " ".join(parameter["Description"].split()),
+            ]
         )
     return table(["parameter", "default", "allowed", "description"], rows)
 
 
 def outputs_table() -> str:
     """Return a table of the template's outputs."""
-    conditions = {"WithTelemetry": " Only with `Telemetry`."}
+    conditions = {
+        "WithTelemetry": " Only with `Telemetry`.",
+        "WithOpenPatterns": " Only if there are any.",
+    }
     rows = [
         [f"`{name}`", output["Description"] + conditions.get(output.get("Condition", ""), "")]
         for name, output in template()["Outputs"].items()

@@ -16,6 +16,7 @@ ORDER = (
     "lambda_.weighted_aliases",
     "lambda_.alias_validation",
     "lambda_.version_packages",
+    "lambda_.log_permissions",
     "lambda_.async_invocations",
     "event_source_mappings.mapping_settings",
     "event_source_mappings.mapping_states",

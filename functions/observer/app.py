@@ -1,6 +1,6 @@
 """Observer: reads CloudWatch each minute for all rollouts that it judges, and sends signals.
 
-It also checks the limits on the sources of consumers.
+It also compares telemetry with Lambda's counts, and checks the limits on the sources of consumers.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate import bootstrap
 from headgate.analysis.cloudwatch_counts import CloudWatchCounts
+from headgate.analysis.report_checks import ReportChecks
 from headgate.analysis.source_limits import SourceLimits
 from headgate.aws.observability import logger
 from headgate.rollouts.cloudwatch_watch import CloudWatchWatch
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 
 app = bootstrap.Application()
 cloudwatch = app.client("cloudwatch")
-watch = CloudWatchWatch(app.watch, CloudWatchCounts(cloudwatch), SourceLimits(cloudwatch, app.client("sqs")))
+watch = CloudWatchWatch(
+    app.watch,
+    CloudWatchCounts(cloudwatch),
+    SourceLimits(cloudwatch, app.client("sqs")),
+    ReportChecks(app.ledgers, cloudwatch),
+)
 
 
 @logger.inject_lambda_context(clear_state=True)

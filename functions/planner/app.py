@@ -31,8 +31,9 @@ functions, machines, ecs, place = (
 planner = RolloutPlanner(
     drivers=app.environment.drivers,
     place=place,
+    own=app.own,
     telemetry=app.environment.telemetry,
-    hook_checks=HookChecks(functions, machines, ecs, place=place, tasks=app.task_limits),
+    hook_checks=HookChecks(functions, machines, ecs, place=place, tasks=app.task_limits, own=app.own),
     consumers=ConsumerLookup(functions),
     protection=Protection(
         TelemetryNotes(app.client("dynamodb"), app.environment.table),

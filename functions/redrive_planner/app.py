@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 app = bootstrap.Application()
-planner = RedrivePlanner(app.client("sqs"), StreamMappings(app.client("lambda")), app.environment.account)
+mappings = StreamMappings(app.client("lambda"))
+planner = RedrivePlanner(app.client("sqs"), app.client("sns"), mappings, app.environment.account, app.own)
 
 
 @logger.inject_lambda_context(clear_state=True)

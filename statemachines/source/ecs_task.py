@@ -18,7 +18,8 @@ from statemachines.source.shapes import (
     for_each,
     invoke,
     machine,
-    retry,
+    not_reserved,
+    passing,
     succeed,
     task,
     variables,
@@ -26,17 +27,23 @@ from statemachines.source.shapes import (
     when,
 )
 
-RETRIES = [retry(*ECS_TRANSIENT_ERRORS)]
+RETRIES = passing(*ECS_TRANSIENT_ERRORS, patient=True)
 EXECUTION = "{% $states.context.Execution.Id %}"
 NOT_CLASSIFIED = "'its end could not be classified: ' & $states.errorOutput.Error"
 NEW_ATTEMPT = {"failure": {}, "task": {}, "stopped": True, "left": [], "looks": 0}
+TOLD = """
+    ($length($string($result)) <= 32000 ? $result
+    : $merge([$result, {'reason': $substring($result.reason, 0, 500),
+    'tasks': [$result.tasks.{'number': number, 'outcome': outcome, 'reason': reason, 'exitCodes': exitCodes}]}]))
+    """.strip()
+"""The result, without attempts and logs if it would be too long."""
 NO_TASKS = {"succeeded": 0, "tasks": []}
 
 ONE_TASK = {
     "Begin": assigning(
         "The first attempt of one task.",
         {
-            "number": "{% $states.input %}",
+            "taskNumber": "{% $states.input %}",
             "attempt": 1,
             "throttles": 0,
             "onDemand": False,
@@ -53,8 +60,8 @@ ONE_TASK = {
             """
             $merge([$onDemand ? $plan.fallback : $plan.parameters,
             $onDemand or $not($exists($plan.providers)) ? {} :
-            {'CapacityProviderStrategy': [{'CapacityProvider': $plan.providers[$number - 1], 'Weight': 1}]},
-            {'Tags': $append($plan.parameters.Tags, [{'Key': 'headgate:number', 'Value': $string($number)}])}])
+            {'CapacityProviderStrategy': [{'CapacityProvider': $plan.providers[$taskNumber - 1], 'Weight': 1}]},
+            {'Tags': $append($plan.parameters.Tags, [{'Key': 'headgate:number', 'Value': $string($taskNumber)}])}])
             """
         ),
         seconds="{% $plan.timeoutSeconds %}",
@@ -70,9 +77,9 @@ ONE_TASK = {
         {
             "cluster": "{% $plan.cluster %}",
             "execution": EXECUTION,
-            "number": "{% $number %}",
+            "number": "{% $taskNumber %}",
             "reason": expression(
-                "'Headgate: attempt ' & $attempt & ' of task ' & $number & ' ended with ' & $failure.Error"
+                "'Headgate: attempt ' & $attempt & ' of task ' & $taskNumber & ' ended with ' & $failure.Error"
             ),
         },
         retries=RETRIES,
@@ -84,7 +91,8 @@ ONE_TASK = {
         "Decides how the attempt ended, and whether the task runs again.",
         "${TaskClassifier}",
         {
-            **variables("plan", "number", "attempt", "onDemand", "stopped", "failure", "task"),
+            **variables("plan", "attempt", "onDemand", "stopped", "failure", "task"),
+            "number": "{% $taskNumber %}",
             **variables("left", "looks", "throttles"),
             "execution": EXECUTION,
             "known": "{% [$attempts.taskArn] %}",
@@ -102,7 +110,7 @@ ONE_TASK = {
                     },
                     "attempts": expression(
                         f"""
-                        $append($attempts, [{{'number': $number, 'attempt': $attempt, 'onDemand': $onDemand,
+                        $append($attempts, [{{'number': $taskNumber, 'attempt': $attempt, 'onDemand': $onDemand,
                         'outcome': 'unknown', 'reason': {NOT_CLASSIFIED},
                         'taskArn': $count($left) > 0 ? $left[0] : '',
                         'containers': [], 'exitCodes': {{}}, 'next': 'nothing is known of it'}}])
@@ -143,7 +151,7 @@ ONE_TASK = {
     "Ended": succeed(
         "The result of this task.",
         {
-            "number": "{% $number %}",
+            "number": "{% $taskNumber %}",
             "outcome": "{% $verdict.ending.outcome %}",
             "error": "{% $verdict.error %}",
             "reason": "{% $verdict.ending.reason %}",
@@ -174,7 +182,7 @@ STATES = {
                         "id": REQUEST_ID,
                         "execution": EXECUTION,
                         "outcome": "refused",
-                        "error": "{% $states.errorOutput.Error %}",
+                        "error": not_reserved("$states.errorOutput.Error", "TaskPlanFailed"),
                         "reason": FAILURE_REASON,
                         "count": 0,
                         **NO_TASKS,
@@ -256,19 +264,15 @@ STATES = {
         when("$result.outcome = 'succeeded'", then="Succeeded"),
         default="Failed",
     ),
-    "Succeeded": succeed("Every task succeeded.", "{% $result %}"),
+    "Succeeded": succeed(
+        "Every task succeeded. Whoever waits for this execution gets its input and output together, within 256 KiB.",
+        expression(TOLD),
+    ),
     "Failed": fail(
         "Fails with the outcome as the error and the result as the cause, without attempts and logs if it would be too "
         "long.",
-        "{% $result.error %}",
-        expression(
-            """
-            $length($string($result)) <= 32000 ? $string($result)
-            : $string($merge([$result, {'reason': $substring($result.reason, 0, 500),
-            'tasks': [$result.tasks.{'number': number, 'outcome': outcome, 'reason': reason,
-            'exitCodes': exitCodes}]}]))
-            """
-        ),
+        not_reserved("$result.error", "TaskEndUnknown"),
+        expression(f"$string({TOLD})"),
     ),
 }
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from statemachines.source.shapes import (
     ALL,
+    ALREADY_STARTED_ERRORS,
     FAILURE,
     LAMBDA_ERRORS,
+    READ_EXECUTION_ERRORS,
     RESULT,
-    Body,
+    SLEEPING_FUNCTION_ERRORS,
     assigning,
     catch,
     choice,
+    execution_arn,
     expression,
     fail,
     invoke,
     is_whole_object,
+    look_up,
     machine,
     retry,
     run_machine,
@@ -26,13 +30,37 @@ from statemachines.source.shapes import (
     when,
 )
 
+if TYPE_CHECKING:
+    from statemachines.source.shapes import Body
+
 MORE = "$index < $count($hooks)"
 DEADLINE = "{% $millis() + $hooks[$index].timeoutSeconds * 1000 %}"
 TIME_LEFT = "{% $max([1, $ceil(($until - $millis()) / 1000)]) %}"
 DELAY = "$max([1, $type($answer.callBackDelay) = 'number' ? $ceil($answer.callBackDelay) : 30])"
-CHILD_NAME = "$substring($states.context.Execution.Name, 0, 76) & '-' & $index"
+CHILD_NAME = """
+    $length($states.context.Execution.Name) <= 76
+    ? $states.context.Execution.Name & '-' & $index
+    : $substring($hash($states.context.Execution.Name, 'SHA-256'), 0, 60) & '-' & $index
+    """.strip()
+"""Name of a hook's execution, of at most 80 characters. A name that was cut off would not be the hook's own."""
+MACHINE_OF_HOOK = "($exists($hooks[$index].ecsTask) ? '${EcsTaskMachine}' : $hooks[$index].stateMachine)"
+WAKE_WAIT, WAKES = 10, 18
+"""Seconds between two calls of a function that sleeps, and how often: three minutes."""
 HOOK = "'hook ' & $name & ' of ' & $told.stage"
 NEXT_HOOK = {"index": "{% $index + 1 %}"}
+# What a function raised may hold what nobody else may read: its message, or after Lambda.Unknown its whole answer.
+# What Lambda and Step Functions say about a call holds nothing of it.
+RAISED = """
+($exists($hooks[$index].lambda)
+and ($failure.Error = 'Lambda.Unknown' or $not($substring($failure.Error, 0, 7) in ['Lambda.', 'States.'])))
+"""
+INVALID_ANSWER = """
+($answer.hookStatus = 'none' and $exists($answer.given)
+? 'hookStatus is missing in an answer of type ' & $type($answer.given)
+: 'hookStatus is ' & ($type($answer.hookStatus) = 'string'
+? '"' & $substring($answer.hookStatus, 0, 64) & '"' : 'of type ' & $type($answer.hookStatus)))
+& '; give SUCCEEDED or FAILED, or from a function IN_PROGRESS'
+"""
 IF_AGREED = when("$answer.hookStatus = 'SUCCEEDED'", assign=NEXT_HOOK, then="Next hook?")
 
 
@@ -42,14 +70,18 @@ def answer(given: str, otherwise: str) -> str:
 
 
 def run_hook(comment: str, arn: str, hook_input: str, *, assign: Body, then: str) -> Body:
-    """Run a hook that is a state machine, under a name by which it can be stopped."""
-    arguments: dict[str, Any] = {
-        "StateMachineArn": arn,
-        "Name": expression(CHILD_NAME),
-        "Input": expression(hook_input),
-    }
-    catches = [catch(ALL, assign={"failure": FAILURE}, then="How did it fail?")]
-    return run_machine(comment, arguments, seconds=TIME_LEFT, catches=catches, assign=assign, then=then)
+    """Run a hook that is a state machine, under a name by which it can be stopped and looked up."""
+    return run_machine(
+        comment,
+        arn,
+        CHILD_NAME,
+        hook_input,
+        seconds=TIME_LEFT,
+        known=catch(*ALREADY_STARTED_ERRORS, then="Look it up"),
+        catches=[catch(ALL, assign={"failure": FAILURE}, then="How did it fail?")],
+        assign=assign,
+        then=then,
+    )
 
 
 STATES = {
@@ -61,6 +93,7 @@ STATES = {
             "name": "",
             "details": {},
             "polls": 0,
+            "wakes": 0,
             "until": 0,
             "failure": {},
             "ended": {},
@@ -96,7 +129,7 @@ STATES = {
         ),
         when(
             MORE,
-            assign={"name": "{% $hooks[$index].lambda %}", "details": {}, "until": DEADLINE},
+            assign={"name": "{% $hooks[$index].lambda %}", "details": {}, "wakes": 0, "until": DEADLINE},
             then="Ask",
         ),
         default="All agreed",
@@ -109,6 +142,12 @@ STATES = {
         retries=[retry(*LAMBDA_ERRORS)],
         catches=[
             catch("States.Timeout", then="Took too long"),
+            # Not a retrier: the time for which it sleeps is not the hook's.
+            catch(
+                *SLEEPING_FUNCTION_ERRORS,
+                assign={"failure": FAILURE, "wakes": "{% $wakes + 1 %}"},
+                then="Still asleep?",
+            ),
             catch(ALL, assign={"failure": FAILURE}, then="Could not be asked"),
         ],
         assign={
@@ -117,6 +156,16 @@ STATES = {
         },
         then="Answer?",
     ),
+    "Still asleep?": choice(
+        "Lambda makes a function ready that was idle for weeks. The hook's time begins again with each call.",
+        when(
+            f"$wakes <= {WAKES}",
+            assign={"until": f"{{% $millis() + ({WAKE_WAIT} + $hooks[$index].timeoutSeconds) * 1000 %}}"},
+            then="Let it wake",
+        ),
+        default="Could not be asked",
+    ),
+    "Let it wake": wait("Waits for Lambda.", WAKE_WAIT, then="Ask"),
     "Answer?": choice(
         "Continues after SUCCEEDED, asks again after IN_PROGRESS. Everything else fails.",
         IF_AGREED,
@@ -149,6 +198,34 @@ STATES = {
         assign={"answer": answer("$states.result.Output", "{'hookStatus': 'SUCCEEDED'}")},
         then="What did it say?",
     ),
+    "Look it up": look_up(
+        "The start succeeded, but its response was lost, and the execution has ended since: reads how.",
+        MACHINE_OF_HOOK,
+        f"({CHILD_NAME})",
+        into="ended",
+        then="How did it end?",
+    ),
+    "How did it end?": choice(
+        "Continues as if the execution had been followed.",
+        when(
+            "$ended.Status = 'SUCCEEDED' and $exists($hooks[$index].ecsTask)",
+            assign=NEXT_HOOK,
+            then="Next hook?",
+        ),
+        when(
+            "$ended.Status = 'SUCCEEDED'",
+            assign={
+                "answer": expression(
+                    """
+                    ($output := $parse($ended.Output); $type($output) = 'object' and $exists($output.hookStatus)
+                    ? $output : {'hookStatus': 'SUCCEEDED'})
+                    """
+                )
+            },
+            then="What did it say?",
+        ),
+        default="Failed",
+    ),
     "What did it say?": choice(
         "The state machine has ended, so it is not asked again.",
         IF_AGREED,
@@ -176,17 +253,12 @@ STATES = {
         "after a timeout.",
         "aws-sdk:sfn:stopExecution",
         {
-            "ExecutionArn": expression(
-                f"""
-                $replace($exists($hooks[$index].ecsTask) ? '${{EcsTaskMachine}}' : $hooks[$index].stateMachine,
-                ':stateMachine:', ':execution:') & ':' & {CHILD_NAME}
-                """
-            ),
+            "ExecutionArn": execution_arn(MACHINE_OF_HOOK, f"({CHILD_NAME})"),
             "Error": "HookTimedOut",
             "Cause": expression(f"{HOOK} & ' is not waited for any more'"),
         },
         seconds=10,
-        retries=[retry("Sfn.SfnException", "Sfn.SdkClientException", longest=5, times=3)],
+        retries=[retry(*READ_EXECUTION_ERRORS, longest=5, times=3)],
         catches=[catch(ALL, output={}, then="Out of time?")],
         then="Out of time?",
     ),
@@ -204,24 +276,28 @@ STATES = {
             {HOOK} & ($answer.hookStatus = 'FAILED'
             ? ' failed' & ($exists($answer.hookDetails) and $answer.hookDetails != {{}}
             ? ': ' & $substring($string($answer.hookDetails), 0, 2000) : ', and gave no hookDetails')
-            : ' gave no valid answer: ' & $substring($string($answer), 0, 2000))
+            : ' gave no valid answer: ' & {INVALID_ANSWER})
             """
         ),
     ),
     "Failed": fail(
-        "A task or a state machine failed. The result of a task reports how.",
+        "A task or a state machine failed. The result of a task reports how. A state machine's text is told, but no "
+        "JSON: Step Functions passes on what a task raised, or the input of a child execution, as JSON.",
         "HookFailed",
         expression(
             f"""
             ($result := $exists($hooks[$index].ecsTask) and $exists($ended.Cause)
             and $substring($ended.Cause, 0, 1) = '{{' and $substring($ended.Cause, -1) = '}}'
             ? $parse($ended.Cause) : {{}};
+            $raised := $exists($hooks[$index].stateMachine) and $exists($ended.Cause)
+            and ($ended.Error = 'Lambda.Unknown' or $substring($trim($ended.Cause), 0, 1) = '{{');
             $codes := $result.tasks[outcome != 'succeeded'].exitCodes;
             {HOOK} & ' failed: ' & ($exists($result.outcome)
             ? $result.outcome & ' (' & $ended.Error & '): ' & $substring($result.reason, 0, 2000)
             & ($exists($codes) and $codes != {{}} ? '; exit codes ' & $string($codes) : '')
             : $exists($ended.Error)
-            ? $ended.Error & ($exists($ended.Cause) ? ' ' & $substring($ended.Cause, 0, 2000) : '')
+            ? $ended.Error & ($raised ? '; see its execution'
+            : $exists($ended.Cause) ? ' ' & $substring($ended.Cause, 0, 2000) : '')
             : 'its execution is ' & $ended.Status))
             """
         ),
@@ -243,7 +319,8 @@ STATES = {
         expression(
             f"""
             {HOOK} & ($exists($hooks[$index].lambda) ? ' could not be asked: ' : ' could not be started: ')
-            & $failure.Error & ($exists($failure.Cause) ? ' ' & $substring($failure.Cause, 0, 2000) : '')
+            & $failure.Error & ({RAISED} ? '; see its logs'
+            : $exists($failure.Cause) ? ' ' & $substring($failure.Cause, 0, 2000) : '')
             """
         ),
     ),

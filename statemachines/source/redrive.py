@@ -16,14 +16,14 @@ from statemachines.source.shapes import (
     fail,
     invoke,
     machine,
-    retry,
+    passing,
     succeed,
     variables,
     wait,
     when,
 )
 
-RETRIES = [retry(*ECS_TRANSIENT_ERRORS)]
+RETRIES = passing(*ECS_TRANSIENT_ERRORS, patient=True)
 EXECUTION = "{% $states.context.Execution.Id %}"
 COUNTS = ("moved", "skipped", "failed", "returned", "remaining", "records", "expired")
 ELAPSED_SECONDS = "$round(($millis() - $toMillis($states.context.Execution.StartTime)) / 1000)"
@@ -127,7 +127,7 @@ STATES = {
         then="Conclude",
     ),
     "Conclude": assigning(
-        "Collects the result, and in a dry run the report of what was found.",
+        "Collects the result, and in a dry run the report of what was found. Sampled messages are not for the bus.",
         {
             "result": expression(
                 f"""
@@ -136,7 +136,7 @@ STATES = {
                 {", ".join(f"'{name}': 0" for name in COUNTS)}}},
                 $sift($progress, function($v, $k) {{ $k in {[*COUNTS]} }}),
                 {{'seconds': {ELAPSED_SECONDS}, 'reason': $reason}},
-                $plan.dryRun ? {{'report': $report}} : {{}}])
+                $plan.dryRun ? {{'report': $sift($report, function($v, $k) {{ $k != 'sample' }})}} : {{}}])
                 """
             )
         },
@@ -148,7 +148,10 @@ STATES = {
         when("$result.outcome in ['succeeded', 'dry-run']", then="Succeeded"),
         default="Failed",
     ),
-    "Succeeded": succeed("The redrive is complete.", "{% $result %}"),
+    "Succeeded": succeed(
+        "The redrive is complete. The output of a dry run has the sample, if the request asked for one.",
+        expression("$plan.dryRun ? $merge([$result, {'report': $report}]) : $result"),
+    ),
     "Failed": fail(
         "Fails with the outcome as the error and the result as the cause.",
         expression(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from statemachines.source.shapes import (
     ALL,
+    ALREADY_STARTED_ERRORS,
     FAILURE,
     REQUEST_ID,
     RESULT,
@@ -16,12 +17,15 @@ from statemachines.source.shapes import (
     expression,
     fail,
     invoke,
+    look_up,
     machine,
     never_retry,
+    passing,
     retry,
     run_machine,
     succeed,
     variables,
+    waking,
     when,
 )
 
@@ -45,6 +49,8 @@ ROLLED_BACK = failed(ALL, outcome="rolled-back", then="Roll back")
 FINAL_ERRORS = ("RequestRefused", "TargetChanged", "LockLost", "Aborted")
 UNTIL_IT_WORKS = (
     never_retry(*FINAL_ERRORS),
+    # At most ten seconds after the function is ready again, for a quarter of an hour.
+    waking(longest=10, times=90),
     retry(*TRANSIENT_ERRORS, longest=60, times=30),
     retry(ALL, first=2, longest=60, times=30),
 )
@@ -75,6 +81,8 @@ def beginning(**known: Any) -> Body:
         "judged": 0,
         "judgedBake": 0,
         "hookFailure": {},
+        "asked": {},
+        "ended": {},
         **known,
     }
 
@@ -86,7 +94,8 @@ def ask_driver(
     then: str,
     seconds: int = 90,
     waits: Body | None = None,
-    retries: Iterable[Body] = (retry(*TRANSIENT_ERRORS),),
+    patient: bool = False,
+    retries: Iterable[Body] | None = None,
     catches: Iterable[Body] = (MOVED_BY_OTHERS, SUPERSEDED, ROLLED_BACK),
     assign: Body | None = None,
     **more: Any,
@@ -97,14 +106,22 @@ def ask_driver(
         "{% $plan.driver %}",
         {"action": action, "target": "{% $plan.target %}", **variables("plan", "epoch", "state"), **more},
         seconds=seconds,
-        retries=[waits or not_ready(), *retries],
+        retries=[waits or not_ready(), *(passing(patient=patient) if retries is None else retries)],
         catches=catches,
         assign={"state": expression(f"{RESULT}.state"), **(assign or {})},
         then=then,
     )
 
 
+WAKE_SECONDS = 200
+"""How long the hooks machine waits at most for a function that sleeps."""
 BAKING = {"bakeUntil": "{% $millis() + $plan.steps[$step].bakeSeconds * 1000 %}"}
+BAKING_AGAIN = {
+    "bakeUntil": expression(
+        "$millis() + ($verdict.bakeSeconds > 0 ? $verdict.bakeSeconds : $plan.steps[$step].bakeSeconds) * 1000"
+    )
+}
+"""The verdict of an earlier version of the judge has no duration."""
 PAUSING = {"pause": "{% $pause + 1 %}", "pauseUntil": "{% $millis() + $plan.pause.limitSeconds * 1000 %}"}
 REASON = "{% $states.input.reason %}"
 GIVEN_TARGET = "$states.context.Execution.Input.target"
@@ -116,6 +133,11 @@ TARGET_WITHOUT_PLAN = expression(
 )
 """The target of a request that has no plan, as it was given; without one that is too long to be valid."""
 FAILURE_TEXT = "{% $string($failure) %}"
+HOOKS_FAILURE = """
+    $merge([{'Error': 'States.TaskFailed', 'Cause': 'the hooks are ' & $ended.Status},
+    $sift($ended, function($v, $k) { $k in ['Error', 'Cause'] })])
+    """.strip()
+"""The failure of hooks that were looked up."""
 
 
 def shift(comment: str, *, then: str) -> Body:
@@ -131,15 +153,24 @@ def wait_for_token(
     catches: Iterable[Body],
     then: str,
     output: str | None = None,
+    patient: bool = False,
     **payload: str,
 ) -> Body:
-    """Give a function the task token, and wait until somebody returns it or the time is over."""
-    attempt = "$states.context.State.EnteredTime & '#' & $formatNumber($states.context.State.RetryCount, '000')"
+    """Give a function the task token, and wait until somebody returns it or the time is over.
+
+    The attempt is compared as text, so its numbers have a fixed length. EnteredTime itself is ISO 8601, with or without
+    a fraction of a second.
+    """
+    attempt = """
+        $formatNumber($toMillis($states.context.State.EnteredTime), '0000000000000') & '#'
+        & $formatNumber($states.context.State.RetryCount, '000')
+        """
     return invoke(
         comment,
         function,
         {**payload, "token": "{% $states.context.Task.Token %}", "attempt": expression(attempt)},
         for_token=True,
+        patient=patient,
         seconds=expression(f"$max([1, $ceil(({until} - $millis()) / 1000)])"),
         catches=catches,
         output=output,
@@ -150,7 +181,7 @@ def wait_for_token(
 def wait_for_signal(comment: str, function: str, until: str, *, then: str, **payload: str) -> Body:
     """Wait until a signal comes or the time is over."""
     catches = [catch("States.Timeout", then=then), SUPERSEDED, ROLLED_BACK]
-    return wait_for_token(comment, function, until, catches=catches, then=then, **payload)
+    return wait_for_token(comment, function, until, catches=catches, patient=False, then=then, **payload)
 
 
 def judge(comment: str, *, then: str, **payload: Any) -> Body:
@@ -171,6 +202,19 @@ def judge(comment: str, *, then: str, **payload: Any) -> Body:
     )
 
 
+def stage_name(stage: str, step: str) -> str:
+    """Return the expression of the name of the execution that asks the hooks of a stage.
+
+    It is unique for as long as Step Functions knows a name, and the same at every attempt of its state. A resume after
+    a pause asks the hooks of a step again, and so does a redrive of the execution. The hooks machine adds a number to
+    it for its own children, within 80 characters.
+    """
+    about = f"""
+        [$states.context.Execution.Id, {stage}, {step}, $bake, $pause, $states.context.Execution.RedriveCount]
+        """
+    return f"{stage} & '-' & {step} & '-' & $substring($hash($string({about.strip()}), 'SHA-256'), 0, 40)"
+
+
 def ask_hooks(
     stage: str,
     *,
@@ -185,10 +229,15 @@ def ask_hooks(
         'stage': '{stage}', 'target': $plan.target, 'stable': $state.stable, 'candidate': $state.candidate,
         'step': {step}, 'hooks': [$plan.hooks.{stage}]}}, $exists($plan.through) ? {{'through': $plan.through}} : {{}}])
         """
+    asked = {"stage": stage, "name": expression(stage_name(f"'{stage}'", step))}
     return run_machine(
         comment.format(stage=stage),
-        {"StateMachineArn": "${HooksMachine}", "Input": expression(hook_input)},
-        seconds=expression(f"$sum($plan.hooks.{stage}.timeoutSeconds) + 60"),
+        "${HooksMachine}",
+        stage_name(f"'{stage}'", step),
+        hook_input,
+        # The hooks machine limits each hook's time itself. A function that sleeps does not use up its time.
+        seconds=expression(f"$sum($plan.hooks.{stage}.(timeoutSeconds + {WAKE_SECONDS})) + 60"),
+        known=catch(*ALREADY_STARTED_ERRORS, assign={"asked": asked}, then="Look up the hooks"),
         catches=catches,
         then=then,
     )
@@ -228,6 +277,7 @@ STATES = {
         "Reads the request and makes the plan. Nothing is changed yet.",
         "${Planner}",
         {"request": "{% $states.input %}", "executionName": "{% $states.context.Execution.Name %}"},
+        patient=True,
         catches=[
             catch(
                 ALL,
@@ -253,6 +303,7 @@ STATES = {
             "execution": "{% $states.context.Execution.Id %}",
             "waits": True,
         },
+        patient=True,
         catches=[SUPERSEDED, failed(ALL, outcome="refused", then="Settle")],
         assign={"epoch": expression(f"{RESULT}.epoch")},
         output=expression(RESULT),
@@ -284,6 +335,7 @@ STATES = {
             failed(ALL, outcome="refused", then="Settle"),
         ],
         output="{% $states.context.Execution.Input %}",
+        patient=True,
         rolloutId="{% $rolloutId %}",
         execution="{% $states.context.Execution.Id %}",
         then="Plan",
@@ -292,6 +344,7 @@ STATES = {
         "Checks the target and makes the candidate ready. No traffic moves.",
         "prepare",
         seconds=120,
+        patient=True,
         catches=[SUPERSEDED, ABORTED, failed(ALL, outcome="refused", then="Roll back")],
         then="Before traffic?",
     ),
@@ -325,7 +378,7 @@ STATES = {
     "Verdict?": choice(
         "Follows the verdict.",
         IF_ROLL_BACK,
-        when("$verdict.next = 'bake'", assign=BAKING, then="Bake"),
+        when("$verdict.next = 'bake'", assign=BAKING_AGAIN, then="Bake"),
         *IF_PAUSE,
         if_hooks("afterStep", then="After step"),
         when("$verdict.next = 'promote'", then="Promote"),
@@ -387,6 +440,7 @@ STATES = {
         "{% $outcome = 'succeeded' ? 'release' : 'restore' %}",
         seconds=930,
         waits=not_ready(times=1000),
+        patient=True,
         catches=[
             failed("TargetChanged", outcome="stopped", then="Settle"),
             SUPERSEDED,
@@ -423,6 +477,35 @@ STATES = {
         comment="Notifies the hooks of stage {stage}. Their answers do not change the rollback.",
         catches=[catch(ALL, assign={"hookFailure": "{% $states.errorOutput %}"}, then="Release?")],
         then="Release?",
+    ),
+    "Look up the hooks": look_up(
+        "The start of the hooks succeeded, but its response was lost, and they have ended since: reads their answer.",
+        "'${HooksMachine}'",
+        "$asked.name",
+        into="ended",
+        then="Did the hooks agree?",
+    ),
+    "Did the hooks agree?": choice(
+        "Continues as if the hooks had answered in time.",
+        when("$ended.Status = 'SUCCEEDED' and $asked.stage in ['beforeTraffic', 'afterStep']", then="Next step?"),
+        when("$ended.Status = 'SUCCEEDED' and $asked.stage = 'beforeStep'", then="Bake at all?"),
+        when(
+            "$ended.Status = 'SUCCEEDED' and $asked.stage = 'afterTraffic' or $asked.stage = 'onRollback'",
+            assign={"hookFailure": expression(f"$ended.Status = 'SUCCEEDED' ? {{}} : {HOOKS_FAILURE}")},
+            then="Release?",
+        ),
+        when(
+            "$asked.stage in ['beforeStep', 'afterStep']",
+            assign={
+                "failure": expression(HOOKS_FAILURE),
+                "outcome": "rolled-back",
+                "step": "{% $asked.stage = 'afterStep' ? $judged : $step %}",
+                "bake": "{% $asked.stage = 'afterStep' ? $judgedBake + 1 : $bake %}",
+            },
+            then="On failure?",
+        ),
+        assign={"failure": expression(HOOKS_FAILURE), "outcome": "rolled-back"},
+        default="Roll back",
     ),
     "Settle": invoke(
         "Closes the record, releases the lock or passes it on, and starts the next request in line.",

@@ -130,7 +130,7 @@ def _aws(arguments: list[str]) -> None:
         raise WrongCommandError(f"aws {service}: there is no operation {name}")
     shape = operations[name].input_shape
     members = {f"--{xform_name(member, '-')}": member for member in shape.members}
-    given = {word: after for word, after in zip(rest, [*rest[1:], ""], strict=True) if word.startswith("--")}
+    given = {word: after for word, after in zip(rest, [*rest[1:], ""], strict=False) if word.startswith("--")}
     for option in given:
         if option not in members and option not in AWS_GLOBAL:
             raise WrongCommandError(f"aws {service} {name}: there is no option {option}")

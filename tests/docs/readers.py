@@ -42,17 +42,30 @@ def read_json(title: str, data: Any) -> None:
 
 def check_policy(policy: Any) -> None:
     """Refuse a policy with an action that there is not, or a resource that the template does not make."""
+    known = [*_arns(), _arn("kms", "key/11111111-2222-3333-4444-555555555555")]
+    for statement in _statements(policy):
+        for resource in _list(statement["Resource"]):
+            assert resource == "*" or any(fnmatchcase(arn, resource) for arn in known), f"no resource fits {resource}"
+        _check_detail_types(statement.get("Condition", {}))
+
+
+def check_policy_of_a_resource(policy: Any) -> None:
+    """Refuse the policy of a key or repository with an action that there is not, or without a service as principal."""
+    for statement in _statements(policy):
+        for service in _list(statement["Principal"]["Service"]):
+            assert service.endswith(".amazonaws.com"), f"there is no service {service}"
+
+
+def _statements(policy: Any) -> Iterator[Any]:
+    """The statements of a policy, all of whose actions exist."""
     assert policy["Version"] == "2012-10-17"
-    known = list(_arns())
     for statement in policy["Statement"]:
         assert statement["Effect"] in ("Allow", "Deny")
         for action in _list(statement["Action"]):
             service, name = action.split(":")
             operations = session.get_session().get_service_model(SERVICES.get(service, service)).operation_names
-            assert name in operations, f"there is no action {action}"
-        for resource in _list(statement["Resource"]):
-            assert resource == "*" or any(fnmatchcase(arn, resource) for arn in known), f"no resource fits {resource}"
-        _check_detail_types(statement.get("Condition", {}))
+            assert any(fnmatchcase(each, name) for each in operations), f"there is no action {action}"
+        yield statement
 
 
 def _check_detail_types(conditions: dict[str, dict[str, Any]]) -> None:
@@ -128,6 +141,8 @@ READERS: dict[str, Callable[[Any], object]] = {
     "Redrive Requested": lambda data: read_redrive(data, "by-hand"),
     "Telemetry record": lambda data: parse_record("shard", "key", "1", json.dumps(data).encode()),
     "IAM policy": check_policy,
+    "Key policy": check_policy_of_a_resource,
+    "Repository policy": check_policy_of_a_resource,
     "Hook answer": check_hook_answer,
     "Hook event": check_hook_event,
     "Event pattern": check_pattern,

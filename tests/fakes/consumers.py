@@ -84,7 +84,7 @@ class ConsumerSqs(FakeSqs):
         self.queues[queue].dead_letters, self.queues[queue].max_receives = dead_letters, int(wanted["maxReceiveCount"])
 
     def create_queue(self, *, QueueName: str, Attributes: dict[str, str], tags: dict[str, str]) -> dict[str, str]:
-        assert tags
+        assert set(tags) == {"headgate:rollout", "headgate:mapping"}
         if len(QueueName) > LONGEST_QUEUE_NAME:
             message = "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length"
             raise refusal("InvalidParameterValue", message)
@@ -288,8 +288,8 @@ class Consumer:
         """Messages that the version at work has failed on once too often."""
         self.sqs.bury(self.queue, *bodies, group="g" if self.queue.endswith(".fifo") else "")
 
-    def give_up(self, start: int, end: int, size: int = 0) -> None:
-        """A batch that the mapping sends to its on-failure destination."""
+    def give_up(self, start: int, end: int, size: int = 0, forged: dict[str, str] | None = None) -> None:
+        """A batch that the mapping sends to its on-failure destination; fields that somebody else wrote."""
         destination = self.mapping.fields["DestinationConfig"]["OnFailure"]["Destination"]
         batch = {
             "shardId": "shardId-000000000000",
@@ -299,6 +299,8 @@ class Consumer:
             "streamArn": self.source,
         }
         context = {"functionArn": self.mapping.fields["FunctionArn"], "condition": "RetryAttemptsExhausted"}
+        for part in (batch, context):
+            part.update({name: value for name, value in (forged or {}).items() if name in part})
         body = json.dumps({"requestContext": context, "KinesisBatchInfo": batch})
         self.sqs.send_message(QueueUrl=url(destination.rpartition(":")[2]), MessageBody=body)
 

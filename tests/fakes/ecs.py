@@ -286,6 +286,17 @@ class FakeLogs:
         return {"events": [{"message": line} for line in self.lines]}
 
 
+LONGEST_NAMES = [f"{number}{'c' * 254}" for number in range(10)]
+LONGEST_TASK_ARN = f"arn:aws-us-gov:ecs:us-gov-west-1:{ACCOUNT}:task/{'k' * 255}/{'0' * 32}"
+
+
+def longest(text: str) -> dict[str, Any]:
+    """A task of ten containers that all failed, with names as long as they may be and reasons full of a text."""
+    containers = [container(name, code=255, reason=text * 1024) for name in LONGEST_NAMES]
+    task = detail(*containers, reason=text * 1024, TaskArn=LONGEST_TASK_ARN, CapacityProviderName="p" * 255)
+    return {**task, "Containers": [{**each, "TaskArn": LONGEST_TASK_ARN} for each in containers]}
+
+
 def cause(task: dict[str, Any]) -> str:
     """A task as the cause of States.TaskFailed."""
     return json.dumps(task, separators=(",", ":"))

@@ -15,6 +15,7 @@ from tests.builders import (
     CONTEXT,
     DRIVER,
     MACHINE,
+    OWN,
     ROOT,
     TABLE,
     event,
@@ -44,6 +45,8 @@ SETTINGS = {
     "TELEMETRY": "true",
     "DRIVERS": json.dumps({"lambda-alias": DRIVER, "event-source": DRIVER.replace("lambda-alias", "event-source")}),
     "HOLDING_PREFIX": "headgate-held-",
+    "PREFIX": OWN.prefix,
+    "OWN_QUEUES": json.dumps(OWN.queues),
     "TARGET_STREAMS": "*",
     "SETTLE_SECONDS": "60",
 }

@@ -86,6 +86,7 @@ class Queue:
     taken: dict[str, tuple[float, str]] = field(default_factory=dict)
     """Deduplication ids, when each was taken and as what message."""
     tasks: list[dict[str, Any]] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
 
     @property
     def fifo(self) -> bool:
@@ -139,6 +140,10 @@ class FakeSqs:
         if QueueName not in self.queues:
             raise refusal("AWS.SimpleQueueService.NonExistentQueue", "The specified queue does not exist.")
         return {"QueueUrl": url(QueueName)}
+
+    def list_queue_tags(self, *, QueueUrl: str) -> dict[str, Any]:  # noqa: N803
+        tags = self._at(QueueUrl).tags
+        return {"Tags": tags} if tags else {}
 
     def get_queue_attributes(self, *, QueueUrl: str, AttributeNames: list[str]) -> dict[str, Any]:  # noqa: N803
         queue = self._at(QueueUrl)

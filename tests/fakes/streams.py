@@ -8,7 +8,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from tests.fakes.sqs import refusal
+from tests.fakes.sqs import arn, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -92,8 +92,26 @@ def mapping_of(
         "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, function)),
         "EventSourceArn": "arn:aws:kinesis:eu-central-1:123456789012:stream/orders",
         "FunctionArn": function,
+        "DestinationConfig": {"OnFailure": {"Destination": arn("orders-gave-up")}},
         **settings,
     }
+
+
+class FakeTopics:
+    """boto3's client of SNS, as far as the subscriptions of topics go."""
+
+    def __init__(self, **endpoints: str) -> None:
+        self.endpoints = endpoints
+        """The endpoint of the subscription of each topic, by the topic's name."""
+
+    def get_paginator(self, operation: str) -> FakeTopics:
+        assert operation == "list_subscriptions_by_topic"
+        return self
+
+    def paginate(self, *, TopicArn: str) -> list[dict[str, Any]]:  # noqa: N803
+        name = TopicArn.rsplit(":", 1)[-1]
+        found = [{"Protocol": "sqs", "Endpoint": self.endpoints[name]}] if name in self.endpoints else []
+        return [{"Subscriptions": []}, {"Subscriptions": found}]
 
 
 class FakeFunctions:
@@ -112,11 +130,11 @@ class FakeFunctions:
         assert FunctionName
         return {"Role": "arn:aws:iam::123456789012:role/orders", "Timeout": self.timeout}
 
-    def list_event_source_mappings(self, *, EventSourceArn: str, Marker: str = "0") -> dict[str, Any]:  # noqa: N803
+    def list_event_source_mappings(self, *, EventSourceArn: str = "", Marker: str = "0") -> dict[str, Any]:  # noqa: N803
         """A page has one mapping, where AWS's have up to a hundred."""
         if self.listing_fails:
             raise self.listing_fails
-        found = [each for each in self.mappings if each["EventSourceArn"] == EventSourceArn]
+        found = [each for each in self.mappings if EventSourceArn in ("", each["EventSourceArn"])]
         following = int(Marker) + 1
         more = {"NextMarker": str(following)} if following < len(found) else {}
         return {"EventSourceMappings": found[int(Marker) : following], **more}
@@ -132,5 +150,8 @@ class FakeFunctions:
         if isinstance(answer, Exception):
             raise answer
         if answer == "fails":
-            return {"FunctionError": "Unhandled", "Payload": io.BytesIO(b'{"errorMessage": "no such table"}')}
+            return {
+                "FunctionError": "Unhandled",
+                "Payload": io.BytesIO(b'{"errorType": "KeyError", "errorMessage": "salary 4711"}'),
+            }
         return {"Payload": io.BytesIO(json.dumps(answer).encode())}

@@ -44,7 +44,7 @@ class Aws:
             FunctionName=f"{self.prefix}-{name}",
             Runtime="python3.11",
             Handler="app.handler",
-            Role=ROLE,
+            Role=settings.pop("Role", ROLE),
             Timeout=settings.pop("Timeout", 10),
             Code={"ZipFile": archive.getvalue()},
             **settings,

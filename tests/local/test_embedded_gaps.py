@@ -75,6 +75,47 @@ def test_bare_a_functions_error_is_a_handler_error_and_ends_the_environment(bare
     assert bare.invoke(name)[0] != pid
 
 
+# --- log_permissions ---------------------------------------------------------------------------------------------
+
+
+def logging_function(aws: Aws, *actions: str) -> str:
+    """A function whose role may do these actions on all logs, after one invocation. Returns its log group."""
+    role = f"{aws.prefix}-writer"
+    aws.iam.create_role(RoleName=role, AssumeRolePolicyDocument="{}")
+    statement = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    aws.iam.put_role_policy(RoleName=role, PolicyName="logs", PolicyDocument=document)
+    name = aws.function(ECHO, Role=f"arn:aws:iam::000000000000:role/{role}")
+    aws.invoke(name)
+    return f"/aws/lambda/{name}"
+
+
+def log_streams(aws: Aws, group: str) -> int | None:
+    """How many streams a log group has, None if there is no such group."""
+    try:
+        return len(aws.logs.describe_log_streams(logGroupName=group)["logStreams"])
+    except aws.logs.exceptions.ResourceNotFoundException:
+        return None
+
+
+def test_a_function_makes_no_log_group_unless_its_role_may(aws: Aws) -> None:
+    group = logging_function(aws, "logs:CreateLogStream", "logs:PutLogEvents")
+    assert log_streams(aws, group) is None
+
+    aws.logs.create_log_group(logGroupName=group)
+    aws.invoke(group.rpartition("/")[2])
+    assert eventually(lambda: log_streams(aws, group)) == 1
+
+
+def test_a_function_whose_role_may_makes_its_log_group(aws: Aws) -> None:
+    group = logging_function(aws, "logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents")
+    assert eventually(lambda: log_streams(aws, group)) == 1
+
+
+def test_bare_a_function_makes_its_log_group_whatever_its_role_may(bare: Aws) -> None:
+    assert eventually(lambda: log_streams(bare, logging_function(bare, "sqs:SendMessage"))) == 1
+
+
 # --- quiet_functions ---------------------------------------------------------------------------------------------
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from tests.builders import event
-from tests.local.deployed import eventually
+from tests.local.deployed import Queue, eventually
 
 if TYPE_CHECKING:
-    from tests.local.deployed import Headgate, Queue
+    from tests.local.deployed import Headgate
 
 QUICK = {"percent": 25, "afterSeconds": 1}
 
@@ -96,7 +96,8 @@ def test_a_dry_run_says_what_is_there_and_leaves_it(headgate: Headgate, pair: Pa
     bury(headgate, pair, *(f"order {number}" for number in range(7)))
     told = redriven(headgate, **{"from": {"queue": pair.dead_name}})
     assert (told["outcome"], told["way"], told["remaining"]) == ("dry-run", "move-task", 7)
-    assert len(told["report"]["sample"]) == 5
+    assert "sample" not in told["report"]
+    assert told["report"]["reasons"] == {"": 7}
     assert count(headgate, pair.dead_url) == 7
 
 
@@ -176,28 +177,37 @@ def test_a_fifo_queue_keeps_the_order_of_its_groups(headgate: Headgate) -> None:
     assert [body for body in found if body[0] == "b"] == [f"b{number}" for number in range(8)]
 
 
-def test_the_batch_of_a_stream_is_read_again_and_given_to_the_function(headgate: Headgate) -> None:
+def test_the_batch_of_a_stream_is_read_again_and_given_to_the_function_of_its_mapping(headgate: Headgate) -> None:
+    # GIVEN a mapping that gives up into a queue, and a batch that it gave up on
     kinesis, name = headgate.aws.client("kinesis"), f"orders-{uuid.uuid4().hex[:6]}"
     kinesis.create_stream(StreamName=name, ShardCount=1)
-    summary = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
+    stream = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]["StreamARN"]
     put = [kinesis.put_record(StreamName=name, Data=b"order", PartitionKey="c") for _ in range(4)]
-    gave_up = headgate.queues.create_queue(QueueName=f"{name}-gave-up")["QueueUrl"]
+    gave_up = Queue(headgate.queues, headgate.queues.create_queue(QueueName=f"{name}-gave-up")["QueueUrl"])
+    service = headgate.next_service()
+    mapping = headgate.functions.create_event_source_mapping(
+        EventSourceArn=stream,
+        FunctionName=f"{service.function}:{service.alias}",
+        StartingPosition="LATEST",
+        Enabled=False,
+        DestinationConfig={"OnFailure": {"Destination": gave_up.arn}},
+    )
     record = event("on_failure_kinesis")
+    record["requestContext"]["functionArn"] = mapping["FunctionArn"]
     record["KinesisBatchInfo"] |= {
         "shardId": put[0]["ShardId"],
         "startSequenceNumber": put[1]["SequenceNumber"],
         "endSequenceNumber": put[2]["SequenceNumber"],
         "batchSize": 2,
-        "streamArn": summary["StreamARN"],
+        "streamArn": stream,
     }
-    headgate.queues.send_message(QueueUrl=gave_up, MessageBody=json.dumps(record))
-    service = headgate.next_service()
-    told = redriven(
-        headgate,
-        **{"from": {"queue": f"{name}-gave-up"}},
-        to={"function": f"{service.function}:{service.alias}"},
-        dryRun=False,
-    )
+    headgate.queues.send_message(QueueUrl=gave_up.url, MessageBody=json.dumps(record))
+    # WHEN it is redriven, THEN the plan shows the function and the stream, and the function gets the records
+    told = redriven(headgate, **{"from": {"queue": f"{name}-gave-up"}})
+    assert told["report"]["consumers"] == [
+        {"mapping": mapping["UUID"], "source": stream, "function": mapping["FunctionArn"]}
+    ]
+    told = redriven(headgate, **{"from": {"queue": f"{name}-gave-up"}}, dryRun=False)
     assert (told["outcome"], told["way"]) == ("succeeded", "re-read"), told
     assert (told["moved"], told["records"], told["expired"], told["remaining"]) == (1, 2, 0, 0)
 

@@ -250,9 +250,9 @@ def test_a_failing_hook_before_traffic_rolls_back_before_any_traffic_moved(
 
 
 NO_ANSWERS = {
-    "could not be asked: ValueError": "def handler(event, context): raise ValueError('out of paper')",
-    "gave no valid answer: {": "def handler(event, context): return None",
-    'gave no valid answer: {"hookStatus":"MAYBE"}': "def handler(event, context): return {'hookStatus': 'MAYBE'}",
+    "could not be asked: ValueError; see its logs": "def handler(event, context): raise ValueError('out of paper')",
+    "gave no valid answer: hookStatus is missing": "def handler(event, context): return None",
+    'gave no valid answer: hookStatus is "MAYBE"': "def handler(event, context): return {'hookStatus': 'MAYBE'}",
     "did not finish within 1 s": "import time\ndef handler(event, context): time.sleep(5)",
 }
 

@@ -37,6 +37,7 @@ from moto import mock_aws
 from moto.core.exceptions import AWSError
 from moto.stepfunctions import responses as http
 from moto.stepfunctions.exceptions import InvalidToken
+from moto.stepfunctions.parser import quotas
 from moto.stepfunctions.parser.api import HistoryEventType
 from moto.stepfunctions.parser.asl.component.common.assign.assign_decl import AssignDecl
 from moto.stepfunctions.parser.asl.component.common.catch.catch_outcome import CatchOutcome
@@ -100,6 +101,9 @@ moto_direct.use()
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/state-machine"
+
+LARGEST_BYTES = 262_144
+"""Of a state's input or output: https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html"""
 
 _TICK_SECONDS = 0.02
 """How long an abort, a timeout of the machine or of its parent may go unnoticed."""
@@ -687,6 +691,7 @@ def _evaluate_with_timeout(self: Any, env: Any) -> None:
     if not finished:
         raise EvalTimeoutError
 
+    _refuse_large(env, self.name, frame.stack[-1])
     env.states.set_result(frame.stack[-1])
     # AWS: errors in Assign and Output are the attempt's errors, for Retry and Catch. (moto: Output ends the execution.)
     if self.assign_decl:
@@ -695,6 +700,17 @@ def _evaluate_with_timeout(self: Any, env: Any) -> None:
         self.output.jsonata_template_value.eval(env=env)
     else:
         env.stack.append(frame.stack[-1])
+
+
+def _refuse_large(env: Any, name: str, result: Any) -> None:
+    # AWS: a result of more than 256 KiB fails the state. (moto: takes any of a Map.)
+    if len(_utf8_json(result).encode()) > LARGEST_BYTES:
+        raise _failure(env, "States.DataLimitExceeded", f"The state '{name}' returned too large a result.")
+
+
+def _utf8_json(value: Any) -> str:
+    # AWS: counts bytes of UTF-8. (moto: counts what is not ASCII as escapes.)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _start_thread(name: str, work: Callable[[], None]) -> None:
@@ -1070,6 +1086,7 @@ _REPLACEMENTS: list[tuple[Any, str, Any]] = [
     (StringJSONata, "_eval_body", _jsonata_eval_body),
     (TimeoutSecondsJSONata, "_eval_seconds", _whole_seconds(1)),
     (WaitFunction, "_wait_interval", _wait_interval),
+    (quotas, "to_json_str", _utf8_json),
     (http.StepFunctionResponse, "send_task_failure", _http_send_task_failure),
     (http.StepFunctionResponse, "stop_execution", _http_stop_execution),
     # moto looks every half second whether a task of another service is over.

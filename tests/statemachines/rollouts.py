@@ -54,7 +54,7 @@ from headgate.rollouts.table import Table, now_iso
 from headgate.spec.request import RolloutRequest
 from headgate.targets.event_source.lookup import ConsumerLookup
 from headgate.targets.event_source.rollout_dlq import RolloutQueues
-from tests.builders import stored_lock, stored_rollout
+from tests.builders import OWN, stored_lock, stored_rollout
 from tests.fakes.consumers import PREFIX, ConsumerSqs, SqsService
 from tests.fakes.ecs import GOOD, SUBNETS
 from tests.fakes.memory_table import ModelledTable
@@ -80,6 +80,8 @@ STATES_OF: dict[str, Any] = {name: json.loads(definition)["States"] for name, de
 NESTED = "arn:aws:states:::states:startExecution.sync:2"
 STABLE, CANDIDATE = "6", "7"
 STOP = "arn:aws:states:::aws-sdk:sfn:stopExecution"
+LOOK_UP = "arn:aws:states:::aws-sdk:sfn:describeExecution"
+ALREADY_STARTED = "StepFunctions.ExecutionAlreadyExistsException"
 OUTSIDE = "somebody else"
 ALARM = "checkout-errors"
 TARGET_KEY = "lambda-alias/checkout/live"
@@ -150,6 +152,8 @@ _ENVIRONMENT = {
         {"lambda-alias": arn_of("lambda_alias_driver"), "event-source": arn_of("event_source_driver")}
     ),
     "HOLDING_PREFIX": PREFIX,
+    "PREFIX": OWN.prefix,
+    "OWN_QUEUES": json.dumps(OWN.queues),
     "TARGET_STREAMS": "*",
     "SETTLE_SECONDS": "60",
     "ROLLOUT_MACHINE": machine_arn(ROLLOUT),
@@ -526,6 +530,7 @@ class Rollouts:
             self.tasks.ecs,
             place=Place("aws", ACCOUNT, REGION),
             tasks=limits,
+            own=OWN,
         )
         opening.enter_context(mock.patch.object(_modules["planner"].planner, "hook_checks", checks))
         _items.items = {}
@@ -558,6 +563,7 @@ class Rollouts:
         arns = {name: arn_of(function) for name, function in _TASK_FUNCTIONS.items()}
         self.engine.add_machine(ECS_TASK, DEFINITIONS[ECS_TASK], {"Partition": "aws", "Bus": "headgate", **arns})
         self.engine.integration(STOP, self._stop_execution)
+        self.engine.integration(LOOK_UP, self._describe_execution)
 
     def _stop_execution(self, arguments: dict[str, Any]) -> dict[str, Any]:
         execution = Execution(self.engine, arguments["ExecutionArn"])
@@ -566,6 +572,13 @@ class Rollouts:
         except ClientError as error:
             raise ServiceError(f"Sfn.{error.response['Error']['Code']}Exception") from error
         return {"StopDate": now_iso()}
+
+    def _describe_execution(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        execution = Execution(self.engine, arguments["ExecutionArn"])
+        told = {"Status": execution.status, "Error": execution.error, "Cause": execution.cause}
+        if execution.status == "SUCCEEDED":
+            told["Output"] = json.dumps(execution.output)
+        return {name: value for name, value in told.items() if value is not None}
 
     def _make_consumer(self, opening: contextlib.ExitStack) -> None:
         """What the driver of consumers works with; time passes for it as it does for the machine."""
@@ -660,11 +673,20 @@ class Rollouts:
         event = {"id": str(uuid.uuid4()), "time": now_iso(), "detail-type": kind, "detail": detail}
         self._deliver("signaller", event)
 
-    def telemetry(self, revision: str, *, ok: int = 0, failed: int = 0, shard: str = "shardId-0") -> None:
-        """Outcomes of requests that a revision served just now, as one record of the stream."""
+    def telemetry(
+        self, revision: str, *, ok: int = 0, failed: int = 0, shard: str = "shardId-0", observed: bool = False
+    ) -> None:
+        """Outcomes of requests that a revision served just now, as one record of the stream.
+
+        Parameters
+        ----------
+        observed
+            Whether ``Telemetry.observe`` reports them, so that each is an invocation.
+        """
         at = int(time.time() * 1000) + 1
         outcomes = [[at, False, 5.0]] * failed + [[at, True, 5.0]] * ok
-        body = json.dumps({"target": TARGET_KEY, "revision": revision, "outcomes": outcomes}).encode()
+        mark = {"observed": True} if observed else {}
+        body = json.dumps({"target": TARGET_KEY, "revision": revision, **mark, "outcomes": outcomes}).encode()
         kinesis = {
             "data": base64.b64encode(body).decode(),
             "partitionKey": revision,
@@ -673,6 +695,19 @@ class Rollouts:
         }
         stream = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/telemetry"
         self._deliver("counter", {"Records": [{"eventSourceARN": stream, "eventID": f"{shard}:1", "kinesis": kinesis}]})
+
+    def lambda_counts(self, revision: str, invocations: int) -> None:
+        """Lambda's own count of a revision's invocations in the current minute, as CloudWatch knows it from now on."""
+        alias = {"FunctionName": "checkout", "Resource": "checkout:live"}
+        data = [
+            {
+                "MetricName": "Invocations",
+                "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
+                "Value": invocations,
+            }
+            for dimensions in (alias, alias | {"ExecutedVersion": revision})
+        ]
+        self.engine.client("cloudwatch").put_metric_data(Namespace="AWS/Lambda", MetricData=data)
 
     def hook(self, name: str, *answers: Any, seconds: int = 60, **config: Any) -> dict[str, Any]:
         """A hook's entry in a request; it gives these answers, the last one for ever, and succeeds by default."""
@@ -812,6 +847,27 @@ class Rollouts:
 
         self.engine.integration(NESTED, serve)
 
+    def lost_start(self) -> list[dict[str, Any]]:
+        """Let the next child execution run to its end although the response of its start is lost.
+
+        Returns the arguments of each start.
+        """
+        starts: list[dict[str, Any]] = []
+
+        def serve(arguments: dict[str, Any]) -> Any:
+            starts.append(arguments)
+            if len(starts) == 1:
+                # What the child starts itself is not lost.
+                self.engine.integrations.pop(NESTED)
+                self.engine.start(arguments["StateMachineArn"], arguments["Input"], arguments["Name"]).wait()
+                self.engine.integration(NESTED, serve)
+                raise ServiceError("StepFunctions.SdkClientException", "the connection was reset")
+            self.engine.integrations.pop(NESTED)
+            raise ServiceError(ALREADY_STARTED, f"Execution Already Exists: '{arguments['Name']}'")
+
+        self.engine.integration(NESTED, serve)
+        return starts
+
     def hurry(self, after: str | None, scale: float = NO_TIME) -> None:
         """Shorten time from the moment on at which a state's function has answered, until `take_time` or a hang."""
 
@@ -946,8 +1002,13 @@ def parts(machine: str) -> set[str]:
     for name, state in states.items():
         found |= {rule_label(name, rule["Next"]) for rule in state.get("Choices", [])}
         found |= {rule_label(name, state["Default"])} if "Default" in state else set()
-        found |= {catch_label(name, catch) for catch in state.get("Catch", [])}
+        found |= {catch_label(name, catch) for catch in state.get("Catch", []) if not _is_repeated(catch, state)}
     return found
+
+
+def _is_repeated(catch: dict[str, Any], state: dict[str, Any]) -> bool:
+    """Whether a catcher does what the one of States.ALL does, for the errors that are not among them."""
+    return "States.Runtime" in catch["ErrorEquals"] and {**catch, "ErrorEquals": ["States.ALL"]} in state["Catch"]
 
 
 def rule_label(state: str, following: str) -> str:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import random
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -37,9 +38,10 @@ from tests.fakes.ecs import (
     cause,
     container,
     detail,
+    longest,
 )
 from tests.statemachines.ecs import Ended
-from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
+from tests.statemachines.engine import LARGEST_BYTES, Engine, LambdaServiceError, ServiceError
 from tools import schemas
 
 if TYPE_CHECKING:
@@ -401,6 +403,74 @@ def test_a_cause_that_would_be_too_long_keeps_how_each_task_ended(app: App) -> N
     assert len(app.announced[0]["Detail"]["tasks"][0]["attempts"]) == 4
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("ends_well", [True, False])
+def test_ten_tasks_of_ten_attempts_fit_however_much_ecs_says_of_them(app: App, *, ends_well: bool) -> None:
+    tries = Counter[str]()
+
+    def run(parameters: dict[str, Any]) -> Any:
+        [number] = [tag["Value"] for tag in parameters["Tags"] if tag["Key"] == "headgate:number"]
+        tries[number] += 1
+        if ends_well and tries[number] == 10:
+            return longest("漢") | {"Containers": [container(), container("router")]}
+        raise failed(longest("漢"))
+
+    app.engine.integration("arn:aws:states:::ecs:runTask.sync", run)
+    app.engine.time_scale = 0.1  # Ten tasks at a time are slow, and must not time out.
+    execution = app.start(count=10, retry={"attempts": 10}, backoff={"initialSeconds": 1, "rate": 1})
+    # THEN the execution ends as its tasks did
+    assert (execution.status, execution.error) == (
+        ("SUCCEEDED", None) if ends_well else ("FAILED", "TaskExitedNonZero")
+    )
+    # AND the event has every attempt
+    [entry] = app.announced
+    assert [len(task["attempts"]) for task in entry["Detail"]["tasks"]] == [10] * 10
+    assert len(json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()) < LARGEST_BYTES
+    # AND a hook that waits for the execution gets its output beside its input.
+    assert len(json.dumps(execution.output, ensure_ascii=False).encode()) < LARGEST_BYTES / 2
+
+
+def test_a_plan_that_failed_under_a_reserved_name_fails_under_one_of_headgates(app: App) -> None:
+    def time_out(_: Any) -> Any:
+        raise LambdaServiceError("States.Timeout", "")
+
+    app.engine.function("task_planner", time_out)
+    execution = app.start(GOOD)
+    assert (execution.status, execution.error) == ("FAILED", "TaskPlanFailed")
+    [entry] = app.announced
+    assert (entry["Detail"]["error"], entry["Detail"]["outcome"]) == ("TaskPlanFailed", "refused")
+    assert "States.Timeout" in json.dumps(result_of(execution))
+
+
+def test_results_that_are_too_large_are_announced_as_unknown_instead_of_nothing(app: App) -> None:
+    ending = {"outcome": "succeeded", "exitCodes": {}, "reason": "x" * 100_000}
+    verdict = {"again": False, "error": "", "ending": ending, "logs": []}
+    app.engine.function("task_classifier", lambda _: verdict)
+    execution = app.start(GOOD, count=2)
+    assert (execution.status, execution.error) == ("FAILED", "TaskEndUnknown")
+    [entry] = app.announced
+    assert "States.DataLimitExceeded" in entry["Detail"]["reason"]
+
+
+@pytest.mark.parametrize(
+    "name", ["Lambda.CodeArtifactUserPendingException", "Lambda.ClientExecutionTimeoutException", "ServerException"]
+)
+@pytest.mark.parametrize("function", FUNCTIONS.values())
+def test_a_function_that_cannot_run_for_the_moment_is_called_again(app: App, function: str, name: str) -> None:
+    calls, serve = Counter[str](), app.engine.functions[function]
+
+    def fail_once(event: Any) -> Any:
+        calls[function] += 1
+        if calls[function] == 1:
+            raise LambdaServiceError(name) if "." in name else type(name, (Exception,), {})()
+        return serve(event)
+
+    app.engine.function(function, fail_once)
+    execution = app.start(NO_PLACE, GOOD, **TWICE)
+    assert execution.status == "SUCCEEDED"
+    assert calls[function] >= 2
+
+
 # --- Again -----------------------------------------------------------------------------------------------------------
 
 
@@ -701,4 +771,4 @@ def test_every_lambda_task_retries_what_is_transient() -> None:
     for states in (STATES, INNER):
         for name, state in states.items():
             if state["Type"] == "Task" and "lambda" in state["Resource"]:
-                assert state["Retry"][0]["JitterStrategy"] == "FULL", name
+                assert state["Retry"][-1]["JitterStrategy"] == "FULL", name

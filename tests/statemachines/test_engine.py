@@ -630,3 +630,30 @@ def test_an_execution_takes_a_fraction_of_a_second(engine: Engine) -> None:
     for weight in range(10):
         assert engine.start("Machine", {"weight": weight}).wait().status == "SUCCEEDED"
     assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 262_000, "x" * 262_200, "é" * 131_000, "é" * 131_100],
+    ids=["fits", "too large", "fits in UTF-8", "too large in UTF-8"],
+)
+def test_a_result_that_is_too_large_fails_its_state_under_a_name_that_no_wildcard_matches(
+    engine: Engine, text: str
+) -> None:
+    engine.function("f", lambda _: text)
+    caught = [{"ErrorEquals": ["States.ALL"], "Next": "Caught"}]
+    engine.add_machine(
+        "Machine", machine({"Large": invoke("f", Catch=caught, Output={}), "Caught": {"Type": "Succeed"}})
+    )
+    execution = engine.start("Machine", {})
+    too_large = len(text.encode()) > 262_000
+    assert execution.wait().error == ("States.DataLimitExceeded" if too_large else None)
+    assert execution.states() == ["Large"]
+
+
+def test_a_result_that_is_too_large_is_caught_by_its_name(engine: Engine) -> None:
+    engine.function("f", lambda _: "x" * 262_200)
+    caught = [{"ErrorEquals": ["States.DataLimitExceeded"], "Next": "Caught"}]
+    engine.add_machine("Machine", machine({"Large": invoke("f", Catch=caught), "Caught": {"Type": "Succeed"}}))
+    execution = engine.start("Machine", {})
+    assert (execution.wait().status, execution.states()) == ("SUCCEEDED", ["Large", "Caught"])

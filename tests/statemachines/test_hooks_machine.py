@@ -9,10 +9,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from statemachines.source.shapes import ALREADY_STARTED_ERRORS, SLEEPING_FUNCTION_ERRORS
 from tests.fakes.ecs import GOOD, NOT_STARTED, PULL, cause, container, detail
 from tests.statemachines.ecs import HANGS
 from tests.statemachines.engine import ServiceError, evaluate_jsonata
-from tests.statemachines.rollouts import ECS_TASK, HOOKS, STATES_OF, STOP, Rollouts, error, machine_arn, parts, passed
+from tests.statemachines.rollouts import (
+    ECS_TASK,
+    HOOKS,
+    LOOK_UP,
+    NESTED,
+    ROLLOUT,
+    STATES_OF,
+    STOP,
+    Rollouts,
+    error,
+    machine_arn,
+    parts,
+    passed,
+)
 
 if TYPE_CHECKING:
     from tests.statemachines.engine import Execution
@@ -68,11 +82,16 @@ class Walk(NamedTuple):
     end: str
     seconds: int = HOUR
     kind: str = "lambda"
+    lost: bool = False
+    """Whether the response of the child's start is lost."""
 
     def hook(self, app: Rollouts) -> dict[str, Any]:
         match self.kind:
             case "ecsTask":
                 return app.task_hook(*self.answers, seconds=self.seconds)
+            case "unreadable":
+                app.engine.integration(LOOK_UP, _refuse)
+                return app.machine_hook("load-test", SUCCEED, seconds=self.seconds)
             case "nobody":
                 return {"stateMachine": machine_arn("nobody"), "timeoutSeconds": self.seconds, "config": {}}
             case "stateMachine":
@@ -80,11 +99,16 @@ class Walk(NamedTuple):
         return app.hook("check", *self.answers, seconds=self.seconds)
 
 
+ENDED = f"!{' '.join(ALREADY_STARTED_ERRORS)} -> Look it up"
+SLEEPS = error("Lambda.CodeArtifactUserPendingException", "Lambda is initializing your function.")
 WALKS = {
     "Next hook? -> Ask": Walk((SUCCEEDED,), "All agreed"),
     "Next hook? -> All agreed": Walk((SUCCEEDED,), "All agreed"),
     "Ask !States.Timeout -> Took too long": Walk((lambda: time.sleep(0.5),), "Took too long", 1),
     "Ask !States.ALL -> Could not be asked": Walk((error("Broken"),), "Could not be asked"),
+    f"Ask !{' '.join(SLEEPING_FUNCTION_ERRORS)} -> Still asleep?": Walk((SLEEPS, SUCCEEDED), "All agreed"),
+    "Still asleep? -> Let it wake": Walk((SLEEPS, SUCCEEDED), "All agreed"),
+    "Still asleep? -> Could not be asked": Walk((SLEEPS,), "Could not be asked"),
     "Answer? -> Next hook?": Walk((SUCCEEDED,), "All agreed"),
     "Answer? -> Wait": Walk((IN_PROGRESS, SUCCEEDED), "All agreed"),
     "Answer? -> Took too long": Walk((IN_PROGRESS | {"callBackDelay": HOUR},), "Took too long", 60),
@@ -98,15 +122,28 @@ WALKS = {
     "What did it say? -> Next hook?": Walk((SUCCEED,), "All agreed", kind="stateMachine"),
     "What did it say? -> Refused": Walk((says({"hookStatus": "FAILED"}),), "Refused", kind="stateMachine"),
     "Run machine !States.ALL -> How did it fail?": Walk((BREAK,), "Failed", kind="stateMachine"),
+    f"Run task {ENDED}": Walk((GOOD,), "All agreed", kind="ecsTask", lost=True),
+    f"Run machine {ENDED}": Walk((SUCCEED,), "All agreed", kind="stateMachine", lost=True),
+    "How did it end? -> Next hook?": Walk((GOOD,), "All agreed", kind="ecsTask", lost=True),
+    "How did it end? -> What did it say?": Walk((SUCCEED,), "All agreed", kind="stateMachine", lost=True),
+    "How did it end? -> Failed": Walk((BREAK,), "Failed", kind="stateMachine", lost=True),
+    "Look it up !States.ALL -> How did it end?": Walk((), "Failed", kind="unreadable", lost=True),
     "Stop it !States.ALL -> Out of time?": Walk((), "Could not be asked", kind="nobody"),
     "Out of time? -> Could not be asked": Walk((), "Could not be asked", kind="nobody"),
 }
 
 
+def _refuse(_: Any) -> Any:
+    raise ServiceError("Sfn.AccessDeniedException", "not authorized to perform: states:DescribeExecution")
+
+
 @functools.cache
 def walked(part: str) -> tuple[list[str], set[str]]:
     with Rollouts() as app:
-        execution = ask(app, WALKS[part].hook(app))
+        hook = WALKS[part].hook(app)
+        if WALKS[part].lost:
+            app.lost_start()
+        execution = ask(app, hook)
         no_task_runs_on(app)
         return execution.states(), passed(HOOKS, execution)
 
@@ -201,10 +238,30 @@ def test_a_hook_is_asked_again_after_the_delay_it_asked_for(app: Rollouts, delay
         *({"hookStatus": status} for status in (None, True, "succeeded", "", ["SUCCEEDED"], {"SUCCEEDED": 1})),
     ],
 )
-def test_what_is_no_answer_fails(app: Rollouts, answer: Any) -> None:
+def test_an_invalid_answer_fails(app: Rollouts, answer: Any) -> None:
     execution = ask(app, app.hook("check", answer))
     assert (execution.states()[-1], execution.error) == ("Refused", "HookFailed")
-    assert (execution.cause or "").startswith("hook check of beforeTraffic gave no valid answer: ")
+    assert (execution.cause or "").startswith("hook check of beforeTraffic gave no valid answer: hookStatus is ")
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ({"salary": 4711}, "missing in an answer of type object"),
+        (["4711"], "missing in an answer of type array"),
+        ("4711", "missing in an answer of type string"),
+        (None, "missing in an answer of type null"),
+        ({"hookStatus": "MAYBE", "salary": 4711}, '"MAYBE"'),
+        ({"hookStatus": "x" * 4711}, f'"{"x" * 64}"'),
+        ({"hookStatus": {"salary": 4711}}, "of type object"),
+    ],
+)
+def test_an_invalid_answer_is_told_by_its_type(app: Rollouts, answer: Any, told: str) -> None:
+    execution = ask(app, app.hook("check", answer))
+    assert execution.cause == (
+        f"hook check of beforeTraffic gave no valid answer: hookStatus is {told}; give SUCCEEDED or FAILED, or from a "
+        "function IN_PROGRESS"
+    )
 
 
 @pytest.mark.parametrize("answer", [[SUCCEEDED], [SUCCEEDED, {}]])
@@ -218,19 +275,19 @@ def test_a_list_with_an_answer_in_it_is_no_answer(app: Rollouts, answer: Any) ->
 @pytest.mark.parametrize(
     ("failure", "cause"),
     [
-        (error("AssertionError", "no basket"), "AssertionError"),
-        (RuntimeError("no basket"), "RuntimeError"),
-        (error("Contended", "no basket"), "Contended"),
+        (error("AssertionError", "no basket"), "AssertionError; see its logs"),
+        (RuntimeError("no basket"), "RuntimeError; see its logs"),
+        (error("Contended", "no basket"), "Contended; see its logs"),
         (error("Lambda.AccessDeniedException", "not authorized"), "Lambda.AccessDeniedException not authorized"),
-        (error("Lambda.Unknown", "gone"), "Lambda.Unknown gone"),
-        (error("Sandbox.Timedout"), "Sandbox.Timedout"),
-        (error("Runtime.ExitError"), "Runtime.ExitError"),
+        (error("Lambda.Unknown", 'Returned payload: {"salary": 4711}'), "Lambda.Unknown; see its logs"),
+        (error("Sandbox.Timedout"), "Sandbox.Timedout; see its logs"),
+        (error("Runtime.ExitError"), "Runtime.ExitError; see its logs"),
     ],
 )
 def test_a_hook_that_throws_or_may_not_be_invoked_fails_at_once(app: Rollouts, failure: Any, cause: str) -> None:
     execution = ask(app, app.hook("check", failure, seconds=HOUR))
     assert (execution.states()[-1], execution.error, len(app.asked)) == ("Could not be asked", "HookFailed", 1)
-    assert (execution.cause or "").startswith(f"hook check of beforeTraffic could not be asked: {cause}")
+    assert execution.cause == f"hook check of beforeTraffic could not be asked: {cause}"
 
 
 def test_a_hook_that_does_not_exist_fails_at_once(app: Rollouts) -> None:
@@ -239,7 +296,7 @@ def test_a_hook_that_does_not_exist_fails_at_once(app: Rollouts) -> None:
     assert "Lambda.ResourceNotFoundException" in (execution.cause or "")
 
 
-@pytest.mark.parametrize("name", STATES["Ask"]["Retry"][0]["ErrorEquals"])
+@pytest.mark.parametrize("name", STATES["Ask"]["Retry"][0]["ErrorEquals"] + [*SLEEPING_FUNCTION_ERRORS])
 def test_an_error_of_the_service_is_retried(app: Rollouts, name: str) -> None:
     assert ask(app, app.hook("check", error(name), SUCCEEDED, seconds=HOUR)).states()[-1] == "All agreed"
     assert len(app.asked) == 2
@@ -249,6 +306,64 @@ def test_a_service_that_never_recovers_fails_the_hook(app: Rollouts) -> None:
     app.engine.time_scale = 0.005
     execution = ask(app, app.hook("check", error("Lambda.TooManyRequestsException", "busy"), seconds=HOUR))
     assert (execution.states()[-1], len(app.asked)) == ("Could not be asked", 7)
+
+
+def test_the_time_for_which_a_function_sleeps_is_not_the_hooks(app: Rollouts) -> None:
+    # GIVEN a hook with less time than its function needs to wake up
+    app.engine.time_scale = 0.005
+    execution = ask(app, app.hook("check", *[SLEEPS] * 18, SUCCEEDED, seconds=20))
+    # THEN it is asked when it is awake
+    assert (execution.states()[-1], execution.states().count("Let it wake")) == ("All agreed", 18)
+    # AND has its whole time from then on
+    until = STATES["Still asleep?"]["Choices"][0]["Assign"]["until"][2:-2]
+    wait, now = STATES["Let it wake"]["Seconds"], time.time() * 1000
+    deadline = evaluate_jsonata(until, {"hooks": [{"timeoutSeconds": 20}], "index": 0})
+    assert deadline == pytest.approx(now + (wait + 20) * 1000, abs=1000)
+
+
+def test_each_hooks_function_may_sleep(app: Rollouts) -> None:
+    app.engine.time_scale = 0.005
+    execution = ask(app, *(app.hook(name, *[SLEEPS] * 10, SUCCEEDED) for name in ("first", "second")))
+    assert execution.states()[-1] == "All agreed"
+
+
+def test_a_function_that_never_wakes_fails_the_hook_and_says_why(app: Rollouts) -> None:
+    app.engine.time_scale = 0.005
+    execution = ask(app, app.hook("check", SLEEPS))
+    assert len(app.asked) == 19
+    assert execution.cause == (
+        "hook check of beforeTraffic could not be asked: Lambda.CodeArtifactUserPendingException Lambda is "
+        "initializing your function."
+    )
+
+
+def test_the_rollout_waits_for_the_hooks_longer_than_their_functions_can_sleep() -> None:
+    wakes = int(STATES["Still asleep?"]["Choices"][0]["Condition"].removesuffix(" %}").rpartition(" ")[2])
+    sleeps = wakes * STATES["Let it wake"]["Seconds"]
+    for name, stage in (("Before step", "beforeStep"), ("After traffic", "afterTraffic")):
+        limit = STATES_OF[ROLLOUT][name]["TimeoutSeconds"][2:-2]
+        plan = {"hooks": {stage: [{"timeoutSeconds": 60}, {"timeoutSeconds": 90}]}}
+        assert evaluate_jsonata(limit, {"plan": plan}) >= 60 + 90 + 2 * sleeps + 60
+
+
+@pytest.mark.parametrize("name", ["States.DataLimitExceeded", "States.Runtime"])
+@pytest.mark.parametrize("kind", ["lambda", "stateMachine", "ecsTask"])
+def test_an_error_that_no_wildcard_matches_fails_the_hook_with_its_name(app: Rollouts, name: str, kind: str) -> None:
+    failure = ServiceError(name, "too much")
+    if kind == "lambda":
+        execution = ask(app, app.hook("check", failure))
+    else:
+        hook = app.task_hook(GOOD, seconds=HOUR) if kind == "ecsTask" else app.machine_hook("check", SUCCEED)
+        app.nested_failure(failure)
+        execution = ask(app, hook)
+    assert (execution.states()[-1], execution.error) == ("Could not be asked", "HookFailed")
+    assert f"{name} too much" in (execution.cause or "")
+
+
+def test_an_answer_that_step_functions_cannot_hold_fails_the_hook_and_says_so(app: Rollouts) -> None:
+    execution = ask(app, app.hook("check", SUCCEEDED | {"hookDetails": "x" * 300_000}))
+    assert execution.error == "HookFailed"
+    assert "could not be asked: States.DataLimitExceeded" in (execution.cause or "")
 
 
 def test_a_hook_that_does_not_answer_took_too_long(app: Rollouts) -> None:
@@ -274,16 +389,15 @@ def test_no_delay_is_so_short_that_it_adds_to_the_hooks_time(delay: float) -> No
     assert evaluate_jsonata(rule, known | {"until": now + HOUR * 1000}) is True
 
 
-@pytest.mark.parametrize("answer", [{"hookStatus": "FAILED", "hookDetails": {"log": "x" * 50_000}}, "x" * 50_000])
-def test_of_a_long_answer_the_beginning_is_told(app: Rollouts, answer: Any) -> None:
-    execution = ask(app, app.hook("check", answer))
+def test_of_long_details_the_beginning_is_told(app: Rollouts) -> None:
+    execution = ask(app, app.hook("check", {"hookStatus": "FAILED", "hookDetails": {"log": "x" * 50_000}}))
     assert execution.states()[-1] == "Refused"
     assert 2000 <= len(execution.cause or "") < 2100
 
 
 def test_of_a_long_error_the_beginning_is_told(app: Rollouts) -> None:
-    cause = ask(app, app.hook("check", error("Broken", "x" * 50_000))).cause or ""
-    assert cause.startswith("hook check of beforeTraffic could not be asked: Broken ")
+    cause = ask(app, app.hook("check", error("Lambda.AccessDeniedException", "x" * 50_000))).cause or ""
+    assert cause.startswith("hook check of beforeTraffic could not be asked: Lambda.AccessDeniedException ")
     assert 2000 <= len(cause) < 2100
 
 
@@ -500,8 +614,20 @@ def test_a_state_machine_that_succeeds_agrees_whatever_it_says_that_is_no_answer
         ({"hookStatus": "FAILED"}, "failed, and gave no hookDetails"),
         ({"hookStatus": "FAILED", "hookDetails": {}}, "failed, and gave no hookDetails"),
         ({"hookStatus": "FAILED", "hookDetails": "p95 is 900 ms"}, "failed: p95 is 900 ms"),
-        ({"hookStatus": "IN_PROGRESS"}, 'gave no valid answer: {"hookStatus":"IN_PROGRESS"}'),
-        ({"hookStatus": None}, 'gave no valid answer: {"hookStatus":null}'),
+        (
+            {"hookStatus": "IN_PROGRESS"},
+            (
+                'gave no valid answer: hookStatus is "IN_PROGRESS"; '
+                "give SUCCEEDED or FAILED, or from a function IN_PROGRESS"
+            ),
+        ),
+        (
+            {"hookStatus": None},
+            (
+                "gave no valid answer: hookStatus is of type null; "
+                "give SUCCEEDED or FAILED, or from a function IN_PROGRESS"
+            ),
+        ),
     ],
 )
 def test_a_state_machine_may_answer_otherwise_than_it_ends(app: Rollouts, output: Any, told: str) -> None:
@@ -515,13 +641,19 @@ def test_a_state_machine_may_answer_otherwise_than_it_ends(app: Rollouts, output
     [
         (BREAK, "TooSlow p95 is 900 ms"),
         ({"Type": "Fail", "Error": "TooSlow"}, "TooSlow"),
-        ({"Type": "Fail", "Error": "TooSlow", "Cause": '{"p95": 900}'}, 'TooSlow {"p95": 900}'),
+        (
+            {"Type": "Fail", "Error": "KeyError", "Cause": '{"errorMessage": "salary 4711", "errorType": "KeyError"}'},
+            "KeyError; see its execution",
+        ),
+        (
+            {"Type": "Fail", "Error": "Lambda.Unknown", "Cause": "Returned payload: 4711"},
+            "Lambda.Unknown; see its execution",
+        ),
     ],
 )
 def test_a_state_machine_that_fails_fails_the_hook_with_its_own_words(app: Rollouts, state: Any, told: str) -> None:
     execution = ask(app, app.machine_hook("load-test", state))
-    assert (execution.states()[-1], execution.error) == ("Failed", "HookFailed")
-    assert (execution.cause or "").startswith(f"hook load-test of beforeTraffic failed: {told}")
+    assert ending(execution) == ("Failed", "HookFailed", f"hook load-test of beforeTraffic failed: {told}")
 
 
 def test_a_state_machine_that_takes_too_long_is_stopped(app: Rollouts) -> None:
@@ -567,17 +699,81 @@ def test_a_state_machine_that_may_not_be_started_fails_at_once_with_the_reason(a
     )
 
 
-def test_a_start_that_is_throttled_is_tried_again(app: Rollouts) -> None:
-    hook, nested = app.machine_hook("load-test", SUCCEED, seconds=HOUR), "arn:aws:states:::states:startExecution.sync:2"
+def test_a_permission_that_is_missing_fails_the_hook_with_the_reason_under_the_general_name_too(app: Rollouts) -> None:
+    def refuse(_: Any) -> Any:
+        raise ServiceError(
+            "StepFunctions.AWSStepFunctionsException", "not authorized to perform: states:StartExecution"
+        )
+
+    hook = app.machine_hook("load-test", SUCCEED, seconds=HOUR)
+    app.engine.time_scale = 0.005
+    app.engine.integration(NESTED, refuse)
+    execution = ask(app, hook)
+    assert execution.states()[-1] == "Could not be asked"
+    assert "not authorized to perform: states:StartExecution" in (execution.cause or "")
+
+
+@pytest.mark.parametrize(
+    ("output", "end"),
+    [
+        ({"hookStatus": "FAILED"}, "Refused"),
+        ({"hookStatus": "SUCCEEDED"}, "All agreed"),
+        ("fine", "All agreed"),
+        ([], "All agreed"),
+        (None, "All agreed"),
+    ],
+)
+def test_the_answer_of_a_state_machine_counts_although_the_response_of_its_start_was_lost(
+    app: Rollouts, output: Any, end: str
+) -> None:
+    hook = app.machine_hook("load-test", says(output), seconds=HOUR)
+    starts = app.lost_start()
+    assert ask(app, hook).states()[-1] == end
+    assert len({start["Name"] for start in starts}) == 1
+    assert len(app.engine.executions("load-test")) == 1
+
+
+def test_a_task_whose_start_was_lost_is_not_run_twice_and_fails_the_hook_as_it_ended(app: Rollouts) -> None:
+    hook = app.task_hook(exited(3), seconds=HOUR)
+    app.lost_start()
+    told = 'exited (TaskExitedNonZero): container app exited with 3; exit codes {"app":3,"router":0}'
+    assert ending(ask(app, hook)) == ("Failed", "HookFailed", f"hook migrate:3 of beforeTraffic failed: {told}")
+    assert len(app.tasks.runs) == 1
+
+
+def test_the_children_of_executions_with_long_names_have_names_of_their_own(app: Rollouts) -> None:
+    # GIVEN two executions whose names, of the greatest length, differ at their end alone
+    hooks = [app.machine_hook("load-test", SUCCEED, seconds=HOUR)]
+    names = ["x" * 79 + end for end in "ab"]
+    for name in names:
+        execution = app.engine.start(HOOKS, {**TOLD, "hooks": hooks}, name=name)
+        execution.wait()
+        assert execution.states()[-1] == "All agreed"
+    # THEN each has run a hook of its own
+    children = [child.name for child in app.engine.executions("load-test")]
+    assert len({*children}) == 2
+    assert all(len(name) <= 80 for name in children)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "StepFunctions.AWSStepFunctionsException",
+        "StepFunctions.SdkClientException",
+        "StepFunctions.ServiceUnavailableException",
+    ],
+)
+def test_a_start_that_is_throttled_or_uncertain_is_tried_again(app: Rollouts, name: str) -> None:
+    hook = app.machine_hook("load-test", SUCCEED, seconds=HOUR)
     calls: list[Any] = []
 
     def throttle(arguments: Any) -> Any:
         calls.append(arguments)
         if len(calls) < 3:
-            raise ServiceError("StepFunctions.ThrottlingException", "Rate exceeded")
+            raise ServiceError(name, "Rate exceeded")
         return {"Output": {"hookStatus": "SUCCEEDED"}}
 
-    app.engine.integration(nested, throttle)
+    app.engine.integration(NESTED, throttle)
     assert ask(app, hook).states()[-1] == "All agreed"
     # THEN under the same name, so that one start is all there can be
     assert len({call["Name"] for call in calls}) == 1

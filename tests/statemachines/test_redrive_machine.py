@@ -17,9 +17,9 @@ from headgate.errors import Transient
 from headgate.redrive.aftermath import Aftermath
 from headgate.redrive.planner import RedrivePlanner
 from headgate.redrive.runner import MAX_UNMOVED, Redrive
-from tests.builders import ACCOUNT, ROOT
-from tests.fakes.sqs import Clock, FakeSqs, refusal
-from tests.fakes.streams import FakeFunctions, FakeStream, kinesis_record, mapping_of
+from tests.builders import ACCOUNT, OWN, ROOT
+from tests.fakes.sqs import Clock, FakeSqs, arn, refusal
+from tests.fakes.streams import FakeFunctions, FakeStream, FakeTopics, kinesis_record, mapping_of
 from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
 from tools import schemas
 
@@ -62,11 +62,13 @@ class App:
         self.cut_short = True
         monkeypatch.setenv("ACCOUNT", ACCOUNT)
         monkeypatch.setenv("BUS", "headgate")
+        monkeypatch.setenv("PREFIX", OWN.prefix)
+        monkeypatch.setenv("OWN_QUEUES", json.dumps(OWN.queues))
         queues = Queues(self.sqs, self.clock, self.clock.sleep)
         streams = StreamReplay(self.stream, self.stream, self.functions, self.clock, self.clock.sleep)
         modules = {name: _load(name) for name in FUNCTIONS.values()}
         mappings = StreamMappings(self.functions)
-        planner = RedrivePlanner(self.sqs, mappings, ACCOUNT, self.clock.time)
+        planner = RedrivePlanner(self.sqs, FakeTopics(), mappings, ACCOUNT, OWN, self.clock.time)
         modules["redrive_planner"].__dict__["planner"] = planner
         modules["redriver"].__dict__["redrive"] = Redrive(
             queues, streams, mappings, self.clock, self.clock.sleep, self.clock.time
@@ -211,7 +213,7 @@ def test_unless_told_otherwise_it_only_says_what_it_would_do(app: App) -> None:
     assert counts(execution) == {"remaining": 31}
     report = told(execution)["report"]
     assert (report["visible"], report["inFlight"], report["oldestSeconds"]) == (31, 0, 100)
-    assert [each["body"] for each in report["sample"]] == ["order 0", "order 1", "order 2"]
+    assert [each["body"] for each in execution.output["report"]["sample"]] == ["order 0", "order 1", "order 2"]
     assert app.sqs.get_queue_attributes(
         QueueUrl="/orders-dead", AttributeNames=["ApproximateNumberOfMessagesNotVisible"]
     ) == {"Attributes": {"ApproximateNumberOfMessagesNotVisible": "0"}}
@@ -221,9 +223,19 @@ def test_unless_told_otherwise_it_only_says_what_it_would_do(app: App) -> None:
 def test_a_dry_run_counts_why_messages_failed_and_says_which_ones_match(app: App) -> None:
     app.sqs.put("orders-dead", "a", reason="no such table")
     app.sqs.put("orders-dead", "b", reason="timeout")
-    report = told(app.start(filter={"reason": "table"}))["report"]
+    execution = app.start(filter={"reason": "table"}, sample=10)
+    report = told(execution)["report"]
     assert report["reasons"] == {"no such table": 1, "timeout": 1}
-    assert [each["matches"] for each in report["sample"]] == [True, False]
+    assert [each["matches"] for each in execution.output["report"]["sample"]] == [True, False]
+
+
+@pytest.mark.parametrize("sample", [0, 10])
+def test_message_bodies_are_never_announced(app: App, sample: int) -> None:
+    app.sqs.put("orders-dead", "salary 4711")
+    execution = app.start(sample=sample)
+    assert "4711" not in json.dumps(app.announced)
+    assert "report" in app.announced[0]["Detail"]
+    assert ("4711" in json.dumps(execution.output)) is (sample > 0)
 
 
 def test_a_request_that_cannot_be_carried_out_is_refused_with_the_reason(app: App) -> None:
@@ -591,23 +603,64 @@ def test_a_dry_run_warns_of_a_filter(app: App) -> None:
     assert warning == f"mapping {uuid} has a filter, and a batch of a range with other records fails"
 
 
-def test_a_batch_of_a_mapping_that_is_gone_needs_a_function_in_the_request(app: App) -> None:
+OTHERS = "arn:aws:lambda:eu-central-1:123456789012:function:others:live"
+STREAM = "arn:aws:kinesis:eu-central-1:123456789012:stream/orders"
+
+
+def test_a_batch_of_a_function_that_the_mapping_does_not_invoke_any_more_needs_one_in_the_request(app: App) -> None:
     app.stream.records = [kinesis_record("1", b"x")]
     give_up_on(app, 1, 1)
-    app.functions.mappings = [mapping_of("arn:aws:lambda:eu-central-1:123456789012:function:others:live")]
+    app.functions.mappings = [mapping_of(OTHERS)]
     execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
     assert execution.error == "RequestRefused"
-    assert "no mapping of arn:aws:kinesis:eu-central-1:123456789012:stream/orders invokes" in told(execution)["reason"]
+    assert f"no mapping of {STREAM} that has this queue as its destination invokes" in told(execution)["reason"]
     assert app.functions.invoked == []
 
 
-def test_a_message_that_names_a_stream_without_mappings_to_list_is_refused(app: App) -> None:
+def test_such_a_batch_may_go_to_the_function_in_the_request(app: App) -> None:
+    app.stream.records = [kinesis_record("1", b"x")]
     give_up_on(app, 1, 1)
-    app.functions.listing_fails = refusal("InvalidParameterValueException", "Unrecognized event source")
+    app.functions.mappings = [mapping_of(OTHERS)]
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}}, to={"function": "recount"})
+    assert (counts(execution), app.functions.invoked) == ({"moved": 1, "records": 1}, ["recount"])
+
+
+def test_a_dry_run_shows_the_stream_and_the_function(app: App) -> None:
+    give_up_on(app, 1, 1)
+    uuid = app.functions.mappings[0]["UUID"]
+    function = "arn:aws:lambda:eu-central-1:123456789012:function:orders:live"
+    app.start(**{"from": {"queue": "orders-gave-up"}})
+    report = app.announced[0]["Detail"]["report"]
+    assert report["consumers"] == [{"mapping": uuid, "source": STREAM, "function": function}]
+
+
+@pytest.mark.parametrize(
+    "forged", [{"functionArn": OTHERS}, {"streamArn": f"{STREAM}-of-salaries"}], ids=["function", "stream"]
+)
+def test_a_message_that_names_another_stream_or_function_stays_in_the_queue(app: App, forged: dict[str, str]) -> None:
+    app.stream.records = [kinesis_record(str(number), b"x") for number in range(1, 5)]
+    # GIVEN a message that somebody wrote who may only send to the queue, before those of the mapping
+    body = json.loads((ROOT / "events" / "aws" / "on_failure_kinesis.json").read_text("utf-8"))
+    for part in ("requestContext", "KinesisBatchInfo"):
+        body[part] |= {name: value for name, value in forged.items() if name in body[part]}
+    app.sqs.put("orders-gave-up", json.dumps(body))
+    give_up_on(app, 1, 2)
+    give_up_on(app, 3, 4)
+    # THEN only the mapping's function gets records, only of its stream, and the message is told
     execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
+    assert counts(execution) == {"moved": 2, "failed": 1, "records": 4, "remaining": 1}
+    assert set(app.functions.invoked) == {"arn:aws:lambda:eu-central-1:123456789012:function:orders:live"}
+    assert {asked["StreamARN"] for asked in app.stream.asked} == {STREAM}
+    assert "stays in the queue: the message names arn:aws:" in told(execution)["reason"]
+
+
+def test_without_a_mapping_that_gives_up_into_the_queue_nothing_is_read(app: App) -> None:
+    give_up_on(app, 1, 1)
+    app.functions.mappings = [mapping_of(DestinationConfig={"OnFailure": {"Destination": arn("orders")}})]
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}}, to={"function": "recount"})
     assert execution.error == "RequestRefused"
-    assert "the mappings of arn:aws:kinesis" in told(execution)["reason"]
-    assert "are unknown: Unrecognized event source" in told(execution)["reason"]
+    assert "the stream of the batches in orders-gave-up is unknown: no mapping" in told(execution)["reason"]
+    assert app.stream.asked == []
 
 
 def test_what_has_expired_is_told_as_lost_and_never_as_delivered(app: App) -> None:

@@ -13,21 +13,26 @@ from unittest import mock
 import pytest
 from botocore.exceptions import ClientError
 
+from headgate.analysis import verdict
 from headgate.aws.arns import execution_arn, execution_name
 from headgate.rollouts import line
 from headgate.spec.targets import MAX_READY_SECONDS
+from statemachines.source.shapes import ALREADY_STARTED_ERRORS, SLEEPING_FUNCTION_ERRORS
 from tests.builders import TARGET, UNUSABLE_IDS, stored_lock
 from tests.fakes.consumers import UUID
 from tests.fakes.ecs import cause, container, detail
 from tests.fakes.services import sha256_of
-from tests.statemachines.engine import ServiceError
+from tests.statemachines.engine import ServiceError, evaluate_jsonata
 from tests.statemachines.rollouts import (
     ALARM,
     CANDIDATE,
     ECS_TASK,
+    HOOKS,
     LONG,
+    LOOK_UP,
     OUTSIDE,
     ROLLOUT,
+    SOME_TIME,
     STABLE,
     STATES_OF,
     TARGET_KEY,
@@ -143,6 +148,21 @@ def admitted_then_lost(app: Rollouts) -> None:
 
 def nested_fails(app: Rollouts) -> None:
     app.nested_failure(ServiceError("StepFunctions.StateMachineDoesNotExistException", "gone"))
+
+
+def loses_the_start(app: Rollouts) -> None:
+    app.lost_start()
+
+
+def refuses(stage: str) -> Callable[[Rollouts], object]:
+    return lambda app: app.answers[stage].__setitem__(0, FAILED)
+
+
+def cannot_look_up(app: Rollouts) -> None:
+    def refuse(_: Any) -> Any:
+        raise ServiceError("Sfn.ExecutionDoesNotExistException", "gone")
+
+    app.engine.integration(LOOK_UP, refuse)
 
 
 def counts_in_the_second_bake(app: Rollouts) -> None:
@@ -292,6 +312,26 @@ WALKS: dict[str, Walk] = {
     "Roll back !States.ALL -> Settle": Walk("Stopped", in_turn(fails("Judge"), fails("Roll back", "RequestRefused"))),
     "On rollback !States.ALL -> Release?": Walk(
         "Rolled back", in_turn(fails("Judge"), nested_fails), hooks=("onRollback",)
+    ),
+    "Did the hooks agree? -> Next step?": Walk("Promoted", loses_the_start, hooks=("beforeTraffic",)),
+    "Did the hooks agree? -> Bake at all?": Walk("Promoted", loses_the_start, hooks=("beforeStep",)),
+    "Did the hooks agree? -> Release?": Walk("Promoted", loses_the_start, hooks=("afterTraffic",)),
+    "Did the hooks agree? -> On failure?": Walk(
+        "Rolled back", in_turn(refuses("beforeStep"), loses_the_start), hooks=("beforeStep",)
+    ),
+    "Did the hooks agree? -> Roll back": Walk(
+        "Rolled back", in_turn(refuses("afterTraffic"), loses_the_start), hooks=("afterTraffic",)
+    ),
+    **{
+        f"{state} !{' '.join(ALREADY_STARTED_ERRORS)} -> Look up the hooks": Walk(
+            "Rolled back" if stage == "onRollback" else "Promoted",
+            in_turn(fails("Judge"), loses_the_start) if stage == "onRollback" else loses_the_start,
+            hooks=(stage,),
+        )
+        for stage, state in STAGES.items()
+    },
+    "Look up the hooks !States.ALL -> Did the hooks agree?": Walk(
+        "Rolled back", in_turn(loses_the_start, cannot_look_up), hooks=("beforeTraffic",)
     ),
     "Settle !LockLost -> Superseded": Walk("Superseded", fails("Settle", "LockLost")),
     "Settle !States.ALL -> Unsettled": Walk("Unsettled", fails("Settle", "RequestRefused")),
@@ -633,13 +673,62 @@ def test_hooks_of_a_rollback_change_nothing_by_failing(app: Rollouts) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_hooks_that_cannot_be_started_for_the_moment_are_started_again(app: Rollouts, stage: str) -> None:
-    app.nested_failure(ServiceError("StepFunctions.ThrottlingException", "slow down"))
+@pytest.mark.parametrize(
+    "name",
+    ["StepFunctions.AWSStepFunctionsException", "StepFunctions.SdkClientException"],
+)
+def test_hooks_that_cannot_be_started_for_the_moment_are_started_again(app: Rollouts, stage: str, name: str) -> None:
+    app.nested_failure(ServiceError(name, "Rate exceeded (Error Code: ThrottlingException)"))
     if stage == "onRollback":
         app.before("Judge", error("Broken"))
     execution = app.run(app.request(hooks={stage: [app.hook("check")]}))
     assert [event["stage"] for event in app.asked] == [stage]
     assert execution.states()[-1] == ("Rolled back" if stage == "onRollback" else "Promoted")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_hooks_whose_start_was_lost_are_not_asked_twice_and_their_answer_counts(app: Rollouts, stage: str) -> None:
+    # GIVEN hooks that refuse, whose execution has ended before its start is repeated
+    starts = app.lost_start()
+    if stage == "onRollback":
+        app.before("Judge", error("Broken"))
+    execution = app.run(app.request(hooks={stage: [app.hook("check", FAILED)]}))
+    # THEN the start was repeated under its name, and the answer is that of the first one
+    assert len({start["Name"] for start in starts}) == 1
+    assert [event["stage"] for event in app.asked] == [stage]
+    assert execution.states()[-1] == "Rolled back"
+    assert f"hook check of {stage} failed" in app.record()["reason"]
+
+
+def test_every_stage_that_is_asked_has_a_name_of_its_own(app: Rollouts) -> None:
+    # GIVEN hooks of every stage, and a step that an operator has baked again
+    app.after("Bake", lambda: app.signal("pause"))
+    app.after("Pause", lambda: app.signal("resume"))
+    app.after("Bake", lambda: app.signal("promote"), calls=range(2, 3))
+    hooks = {stage: [app.hook(stage)] for stage in STAGES}
+    execution = app.run(app.request((10, LONG), (50, 1), hooks=hooks), name="x" * 80)
+    # THEN each execution of the hooks has its own name, with room for the numbers of its children
+    assert execution.states()[-1] == "Promoted"
+    names = [child.name for child in app.engine.executions(HOOKS)]
+    assert [name.rpartition("-")[0] for name in names] == [
+        *("beforeTraffic-0", "beforeStep-0", "beforeStep-0", "afterStep-0", "beforeStep-1", "afterStep-1"),
+        "afterTraffic-2",
+    ]
+    assert len({*names}) == len(names)
+    assert all(len(name) <= 76 for name in names)
+
+
+def test_a_stage_has_the_same_name_at_every_attempt_and_another_in_every_execution_and_redrive() -> None:
+    name = STATES["Before step"]["Arguments"]["Name"][2:-2]
+
+    def named(execution: str = "r-1", redrives: int = 0, step: int = 3, pause: int = 0) -> Any:
+        context = {"Execution": {"Id": execution, "RedriveCount": redrives}}
+        return evaluate_jsonata(name, {"states": {"context": context}, "step": step, "bake": 0, "pause": pause})
+
+    assert named() == named()
+    assert len({named(), named("r-2"), named(redrives=1), named(step=4), named(pause=1)}) == 5
+    # AND it is looked up under that name.
+    assert STATES["Before step"]["Catch"][0]["Assign"]["asked"]["name"][2:-2] == name
 
 
 @pytest.mark.parametrize(
@@ -741,6 +830,33 @@ def test_a_transient_error_before_or_after_the_effect_is_retried(app: Rollouts, 
 
 
 @pytest.mark.parametrize("state", TASKS)
+def test_a_function_that_sleeps_is_waited_for(app: Rollouts, state: str) -> None:
+    # GIVEN a function that was idle for weeks, and then takes its time
+    app.before(state, error("Lambda.CodeArtifactUserPendingException"))
+    app.before(state, error("Lambda.ClientExecutionTimeoutException"), calls=range(2, 3))
+    # WHEN the rollout runs, THEN it ends as with one that is awake
+    assert attempt(app, state).states()[-1] == TASKS[state].without
+
+
+@pytest.mark.parametrize("state", ["Plan", "Judge", "Roll back"])
+def test_a_function_that_sleeps_for_three_minutes_is_waited_for(app: Rollouts, state: str) -> None:
+    app.before(state, lambda: None, calls=range(15, 16))
+    app.before(state, error("Lambda.ResourceNotReadyException"), calls=range(1, 15))
+    app.after(state, app.take_time, calls=range(15, 16))
+    app.hurry(TASKS[state].before, SOME_TIME)
+    assert attempt(app, state).states()[-1] == TASKS[state].without
+    assert app.calls[state] == 15
+
+
+@pytest.mark.parametrize("state", [state for state in TASKS if state not in {"Roll back", "Settle"}])
+@pytest.mark.parametrize("name", ["States.DataLimitExceeded", "States.Runtime"])
+def test_an_error_that_no_wildcard_matches_takes_the_way_of_every_other(app: Rollouts, state: str, name: str) -> None:
+    app.before(state, error(name))
+    execution = attempt(app, state)
+    assert (execution.states()[-1], app.calls[state]) == (TASKS[state].failed, 1)
+
+
+@pytest.mark.parametrize("state", TASKS)
 def test_a_programmers_error_is_retried_only_where_things_are_put_back(app: Rollouts, state: str) -> None:
     # GIVEN a function that has a bug, and raises once
     app.before(state, RuntimeError("a bug"))
@@ -810,13 +926,16 @@ def test_a_shift_that_comes_to_life_after_the_rollback_moves_nothing() -> None:
 def test_every_task_retries_with_full_jitter_and_has_a_timeout(state: str) -> None:
     task = STATES[state]
     assert "TimeoutSeconds" in task
-    assert all(retry["JitterStrategy"] == "FULL" for retry in task["Retry"] if retry.get("MaxAttempts") != 0)
+    retriers = [retry for retry in task["Retry"] if retry.get("MaxAttempts") != 0]
+    # A function that sleeps is not ready sooner for those who call it at different times.
+    sleeping = [retry for retry in retriers if retry["ErrorEquals"] == [*SLEEPING_FUNCTION_ERRORS]]
+    assert all(retry["JitterStrategy"] == "FULL" for retry in retriers if retry not in sleeping)
     assert "States.ALL" in task["Catch"][-1]["ErrorEquals"]
 
 
 def test_every_error_that_a_retry_names_is_retried(app: Rollouts) -> None:
     # GIVEN a step for each name, whose judge fails with it once
-    names = STATES["Judge"]["Retry"][0]["ErrorEquals"]
+    names = [name for retry in STATES["Judge"]["Retry"] for name in retry["ErrorEquals"]]
     for number, name in enumerate(names):
         app.before("Judge", error(name), calls=range(2 * number + 1, 2 * number + 2))
     # WHEN the rollout runs
@@ -824,6 +943,20 @@ def test_every_error_that_a_retry_names_is_retried(app: Rollouts) -> None:
     # THEN each was judged again
     assert execution.states()[-1] == "Promoted"
     assert app.calls["Judge"] == 2 * len(names)
+
+
+@pytest.mark.parametrize("earlier", ["2026-11-30T09:00:13Z", "2026-11-30T09:00:13.000Z"])
+@pytest.mark.parametrize("state", ["Bake", "Pause", "Wait for its turn"])
+def test_the_attempts_of_a_wait_are_in_the_order_of_their_time(state: str, earlier: str) -> None:
+    def attempt_at(time: str, retries: int = 0) -> Any:
+        context = {"State": {"EnteredTime": time, "RetryCount": retries}}
+        expression = STATES[state]["Arguments"]["Payload"]["attempt"][2:-2]
+        return evaluate_jsonata(expression, {"states": {"context": context}})
+
+    later = "2026-11-30T09:00:13.500Z"
+    attempts = [attempt_at(earlier), attempt_at(earlier, 1), attempt_at(earlier, 10), attempt_at(later)]
+    assert sorted(attempts) == attempts
+    assert len({len(each) for each in attempts}) == 1
 
 
 @pytest.mark.parametrize("name", ["Lambda.ServiceException", "Broken"])
@@ -979,6 +1112,84 @@ def test_evidence_that_is_good_enough_promotes_at_once(app: Rollouts) -> None:
     # THEN the steps that are left are skipped
     assert execution.states() == [*JUDGED, *PROMOTED]
     assert app.record()["reason"].endswith("; a candidate 2 times as bad is ruled out at 0.05")
+
+
+ERRORS: dict[str, Any] = {"errors": {}}
+
+
+def test_true_telemetry_is_promoted_once_lambda_has_counted_it(app: Rollouts) -> None:
+    # GIVEN a good candidate, whose requests CloudWatch knows only after the bake
+    def count() -> None:
+        app.telemetry(STABLE, ok=90, observed=True)
+        app.telemetry(CANDIDATE, ok=10, observed=True)
+
+    app.after("Bake", count)
+    app.after("Judge", lambda: app.lambda_counts(STABLE, 90))
+    app.after("Judge", lambda: app.lambda_counts(CANDIDATE, 10))
+    app.hurry("Judge")
+    # WHEN it is rolled out
+    execution = app.run(app.request(guards=ERRORS))
+    # THEN the promotion waits for one short bake
+    assert execution.states() == [*JUDGED, "Bake", "Judge", "Verdict?", *PROMOTED]
+    held, promoted = (each["detail"] for each in app.events() if each["detailType"] == "Verdict Reached")
+    assert held["reason"].startswith("CloudWatch has not confirmed the telemetry yet: telemetry reported 10 requests")
+    assert (held["verdict"], promoted["verdict"]) == ("inconclusive", "promote")
+
+
+def test_a_forged_flood_of_successes_hides_no_failure_and_does_not_promote(
+    app: Rollouts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a candidate that fails half of its requests, and somebody who reports thousands of successes before
+    def count() -> None:
+        app.telemetry(CANDIDATE, ok=5000, observed=True)
+        app.telemetry(STABLE, ok=90, observed=True)
+        app.telemetry(CANDIDATE, ok=5, failed=5, observed=True)
+        app.lambda_counts(STABLE, 90)
+        app.lambda_counts(CANDIDATE, 10)
+
+    app.after("Bake", count)
+    app.hurry("Judge")
+    for limit in ("MAX_EXTRA_BAKES", "MAX_HOLDS"):
+        monkeypatch.setattr(verdict, limit, 1)
+    # WHEN it is rolled out, even without a need of data
+    execution = app.run(app.request(guards={"errors": {}, "onNoData": "pass"}))
+    # THEN it is rolled back, and the record says why
+    assert execution.states()[-1] == "Rolled back"
+    assert (app.record()["status"], execution.states().count("Bake")) == ("rolled-back", 3)
+    assert "telemetry reported 5,010 requests of version 7, but Lambda counted 10 inv" in app.record()["reason"]
+
+
+def test_forged_failures_of_the_stable_version_do_not_promote_early(app: Rollouts) -> None:
+    def count() -> None:
+        app.telemetry(STABLE, failed=90, observed=True)
+        app.telemetry(CANDIDATE, ok=90, observed=True)
+        app.lambda_counts(STABLE, 9)
+        app.lambda_counts(CANDIDATE, 90)
+        app.signal("abort")
+
+    app.after("Bake", count)
+    app.run(app.request(FIRST, (50, LONG), guards={"errors": {}, "promoteEarly": {}}))
+    assert app.record()["reason"] == "aborted by ann"
+
+
+def test_failures_roll_back_at_once_although_lambda_has_counted_no_request_yet(app: Rollouts) -> None:
+    def count() -> None:
+        app.telemetry(STABLE, ok=300, observed=True)
+        app.telemetry(CANDIDATE, failed=20, ok=10, observed=True)
+
+    app.after("Bake", count)
+    assert app.run(app.request(FIRST, guards=ERRORS)).states() == [*JUDGED, *ROLLED_BACK]
+
+
+def test_messages_of_batches_may_be_more_than_the_invocations(app: Rollouts) -> None:
+    def count() -> None:
+        app.telemetry(STABLE, ok=900)
+        app.telemetry(CANDIDATE, ok=100)
+        app.lambda_counts(STABLE, 9)
+        app.lambda_counts(CANDIDATE, 1)
+
+    app.after("Bake", count)
+    assert app.run(app.request(guards=ERRORS)).states() == [*JUDGED, *PROMOTED]
 
 
 def test_an_alarm_still_turns_an_early_promotion_round(app: Rollouts) -> None:

@@ -32,6 +32,8 @@ READS: dict[str, Callable[[Environment], Any]] = {
     "UNDELIVERED": lambda environment: environment.undelivered,
     "ACCOUNT": lambda environment: environment.account,
     "PARTITION": lambda environment: environment.place,
+    "PREFIX": lambda environment: environment.prefix,
+    "OWN_QUEUES": lambda environment: environment.own_queues,
     "HOLDING_PREFIX": lambda environment: environment.holding_prefix,
     "SETTLE_SECONDS": lambda environment: environment.settle_seconds,
     "TARGET_STREAMS": lambda environment: environment.target_streams,

@@ -228,6 +228,17 @@ def test_a_record_is_what_the_counter_reads(stream: FakeStream, kinesis: Any, cl
     assert parsed.outcomes == ((1_000_000, False, None, "kim"),)
 
 
+def test_outcomes_of_invocations_are_sent_apart_from_others_and_say_so(
+    stream: FakeStream, kinesis: Any, clock: Any
+) -> None:
+    telemetry = Telemetry("telemetry", kinesis, target="lambda-alias/checkout/live", revision="7")
+    fail(telemetry.observe(handler), context())
+    telemetry.record(ok=False)
+    telemetry.tell(ok=False)
+    read = [parse_record("s", record["PartitionKey"], "1", record["Data"]) for record in stream.records]
+    assert [(record.observed, len(record.outcomes)) for record in read] == [(True, 1), (False, 1), (False, 1)]
+
+
 def test_each_environment_reports_under_its_own_name(stream: FakeStream, kinesis: Any, clock: Any) -> None:
     for _ in range(2):
         observed = Telemetry("telemetry", kinesis).observe(handler)

@@ -48,8 +48,45 @@ def expressions_are_of_step_functions_version(state: State) -> Iterator[str]:
             yield f"{text!r} uses $eval, which Step Functions lacks; use $parse"
 
 
+def variables_have_no_functions_name(state: State) -> Iterator[str]:
+    """A variable with a function's name hides the function in JSONata; what Step Functions does is not documented."""
+    assigned = [each for body in (state.body, *state.rules, *state.catchers) for each in body.get("Assign") or ()]
+    bound = [str(node.lhs.value) for _, tree in _trees(state.body) for node in _nodes(tree) if node.type == "bind"]
+    for name in sorted({*assigned, *bound} & _functions()):
+        yield f"the variable ${name} has the name of a function; rename it"
+
+
+def error_of_a_fail_is_not_reserved(state: State) -> Iterator[str]:
+    """Names that begin with States. are reserved. An expression has only other names, or compares with 'States.'."""
+    error = state.body.get("Error") if state.type == "Fail" else None
+    if not isinstance(error, str):
+        return
+    texts = [tree for _, tree in _trees(error)] if is_expression(error) else []
+    values = [value for tree in texts for value in _values(tree)] if texts else [error]
+    for value in values:
+        if value is None and "'States.'" not in error:
+            yield f"{error!r} may be a name that begins with States.; compare it with 'States.' and give another"
+        elif value is not None and value.startswith("States."):
+            yield f"Error cannot be {value!r}: names that begin with States. are reserved"
+
+
+def _values(node: Any) -> Iterator[str | None]:
+    """Yield the possible values of an expression; None for one that is not a literal."""
+    if node.type == "condition":
+        yield from _values(node.then)
+        yield from _values(node._else)
+    elif node.type == "block" and len(node.expressions) == 1:
+        yield from _values(node.expressions[0])
+    else:
+        yield str(node.value) if node.type == "string" else None
+
+
+def _functions() -> set[str]:
+    return set(Jsonata.static_frame.bindings) | ADDED_FUNCTIONS
+
+
 def expressions_read_known_variables(state: State) -> Iterator[str]:
-    functions = set(Jsonata.static_frame.bindings) | ADDED_FUNCTIONS
+    functions = _functions()
     for text, tree in _trees(state.body):
         nodes = list(_nodes(tree))
         bound = {node.lhs.value for node in nodes if node.type == "bind"}

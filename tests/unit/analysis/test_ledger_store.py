@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from headgate.analysis import ledger_store as module
 from headgate.analysis.evidence import MAX_REPORTED_EVIDENCE, JudgeTerms, Ledger, Look, Pair, Standing, take_looks
 from headgate.analysis.judge import RATIOS, Arm, Evidence, Reassurance
-from headgate.analysis.ledger_store import LedgerStore, column, ledger_key, now_ms
+from headgate.analysis.ledger_store import LedgerStore, column, ledger_key, now_ms, reports_column
+from headgate.analysis.reports import Reported, Reports, Snapshot
 from headgate.aws.dynamodb import from_item, to_item
 from headgate.errors import Contended
 from headgate.rollouts.table import Table
@@ -75,7 +76,9 @@ class TestOpening:
     def test_a_new_ledger_says_who_is_compared_and_holds_nothing(self, ledgers: LedgerStore) -> None:
         since = {0: FIRST_STEP}
         nothing = Ledger("checkout-42", "7", "6", since, counts={}, looked={}, standings={}, minutes={})
-        assert opened(ledgers) == nothing._replace(shifted_at=FIRST_STEP, judged=("errors",))
+        assert opened(ledgers) == nothing._replace(
+            shifted_at=FIRST_STEP, judged=("errors",), reports=Reports(since=FIRST_STEP)
+        )
 
     def test_opening_again_keeps_what_was_counted_and_judged(self, ledgers: LedgerStore, dynamodb: Any) -> None:
         opened(ledgers)
@@ -425,3 +428,52 @@ def test_what_is_kept_is_read_again_to_the_last_bit(
 def test_the_names_of_counts_are_readable_and_told_apart() -> None:
     assert column(0, "errors", "candidate", "failures") == "errors_0_candidate_failures"
     assert from_item(ledger_key("checkout-42")) == {"pk": "ROLLOUT#checkout-42", "sk": "EVIDENCE"}
+
+
+class TestReports:
+    def test_snapshots_are_kept_and_change_no_count(self, ledgers: LedgerStore, dynamodb: Any) -> None:
+        opened(ledgers)
+        report(dynamodb, {reports_column("candidate", "observed"): 5, reports_column("stable", "told"): 9})
+        kept = ledgers.amend("checkout-42", with_snapshot)
+        assert kept == read(ledgers)
+        assert kept is not None
+        snapshot = Snapshot(SECOND_STEP, Reported(5, 0), Reported(0, 9), early=True, due=True)
+        assert kept.reports == Reports(FIRST_STEP, Reported(5, 0), Reported(0, 9), snapshots=(snapshot,))
+
+    def test_a_restart_begins_them_again(self, ledgers: LedgerStore, dynamodb: Any) -> None:
+        opened(ledgers)
+        report(dynamodb, {reports_column("candidate", "observed"): 5})
+        ledgers.amend("checkout-42", with_snapshot)
+        ledgers.restart("checkout-42")
+        report(dynamodb, {reports_column("candidate", "observed"): 2})
+        restarted = read(ledgers)
+        assert restarted.reports.since == restarted.restarted_at > SECOND_STEP
+        assert [each.candidate for each in with_snapshot(restarted)[0].reports.snapshots] == [Reported(2, 0)]
+        ledgers.open(PLAN, candidate="7", stable="6", step=1, since=SECOND_STEP)
+        assert read(ledgers).reports == restarted.reports
+
+    def test_a_ledger_of_an_earlier_version_is_read_and_saved_without_them(
+        self, ledgers: LedgerStore, dynamodb: Any
+    ) -> None:
+        opened(ledgers)
+        key = ledger_key("checkout-42")
+        dynamodb.update_item(TableName=TABLE, Key=key, UpdateExpression="REMOVE reportsSince")
+        count(dynamodb, BAD)
+        looked(ledgers)
+        assert read(ledgers).reports == Reports()
+        assert "snapshots" not in dynamodb.get_item(TableName=TABLE, Key=key)["Item"]
+
+
+def report(dynamodb: Any, counts: dict[str, int]) -> None:
+    """Add reports as telemetry does."""
+    dynamodb.update_item(
+        TableName=TABLE,
+        Key=ledger_key("checkout-42"),
+        UpdateExpression="ADD " + ", ".join(f"{name} :{name}" for name in counts),
+        ExpressionAttributeValues=to_item({f":{name}": count for name, count in counts.items()}),
+    )
+
+
+def with_snapshot(ledger: Ledger) -> tuple[Ledger, list[Look]]:
+    reports = ledger.reports.with_snapshot(SECOND_STEP, early=True, due=True)
+    return ledger._replace(reports=reports), []

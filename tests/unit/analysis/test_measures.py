@@ -86,6 +86,9 @@ class ServiceMeasures:
         )
         return ComparedCounts(CountQueries([requests], [requests["Id"]]), CountQueries([rejected], [rejected["Id"]]))
 
+    def invocations(self, query_id: str, revision: str, *, period: int) -> MetricDataQueryTypeDef:
+        raise NotImplementedError
+
     def usual_latency(self, query_id: str, *, period: int) -> MetricDataQueryTypeDef:
         return metric_query(query_id, "AWS/ApplicationELB", "TargetResponseTime", "p95", {}, period=period)
 

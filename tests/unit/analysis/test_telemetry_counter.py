@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from headgate.analysis.evidence import Ledger, Pair
 from headgate.analysis.judge import Arm
-from headgate.analysis.ledger_store import LedgerStore
+from headgate.analysis.ledger_store import LedgerStore, ledger_key
+from headgate.analysis.reports import Reported, Reports
 from headgate.analysis.telemetry_counter import (
     FILTER_MS,
     GROUPS_PER_WRITE,
@@ -116,6 +117,7 @@ class TestParsing:
     def test_a_record_is_read_with_its_outcomes(self) -> None:
         outcomes = [[1500, True, 12.5], [1600, False, 3], [1700, True, None], [1800, False, None, "client-9"]]
         parsed = parse_record("s-0", "k-0", "42", wire(outcomes=outcomes, instance="i-1"), 9_000)
+        assert not parsed.observed
         assert parsed == TelemetryRecord(
             "s-0",
             "k-0",
@@ -711,12 +713,61 @@ class TestMemory:
         # GIVEN a unit that has failed on the stable revision
         tally = Tally(counter.read(), FailedUnits())
         tally.add(record(1, bad("client"), revision="6"))
-        begun = sum(tally.columns.values())
+        begun = measured(tally)
         # WHEN it fails again on either, within the memory and after it
         tally.add(failed_at(2, LEAST_MEMORY)._replace(revision=revision))
-        assert sum(tally.columns.values()) == begun
+        assert measured(tally) == begun
         tally.add(failed_at(3, MEMORY + 1_500)._replace(revision=revision))
-        assert sum(tally.columns.values()) == begun + 2
+        assert measured(tally) == begun + 2
+
+
+def measured(tally: Tally) -> int:
+    """How much a tally adds to the counts that are judged."""
+    return sum(count for name, count in tally.columns.items() if name.startswith(("errors", "latency")))
+
+
+class TestReports:
+    def test_what_observe_and_record_reported_is_counted_apart_for_each_version(self, counter: Counter) -> None:
+        counter.count(
+            observed(1, good(), bad()), observed(2, good(), revision="6"), record(3, *[good()] * 4, revision="6")
+        )
+        reports = counter.read().reports
+        assert (reports.candidate, reports.stable) == (Reported(observed=2), Reported(observed=1, told=4))
+
+    def test_a_record_reports_once(self, counter: Counter) -> None:
+        for _ in range(2):
+            counter.count(observed(1), observed(1))
+        assert counter.read().reports.candidate == Reported(observed=1)
+
+    def test_every_failure_of_a_unit_was_a_request_of_its_own(self, counter: Counter) -> None:
+        counter.count(observed(1, *[bad("client")] * 5))
+        assert (counter.errors().candidate, counter.read().reports.candidate) == (Arm(1, 1), Reported(observed=5))
+
+    def test_what_does_not_count_for_the_judge_is_not_reported(self, counter: Counter) -> None:
+        counter.count(observed(1, good(FIRST_STEP - 1)), observed(2, revision="5"))
+        assert counter.read().reports == Reports(since=FIRST_STEP)
+
+    def test_a_ledger_of_an_earlier_version_begins_with_its_next_step(self, counter: Counter, dynamodb: Any) -> None:
+        # GIVEN a ledger as Headgate 0.1.0 wrote it
+        dynamodb.update_item(
+            TableName=TABLE, Key=ledger_key("checkout-42"), UpdateExpression="REMOVE reportsSince, snapshots"
+        )
+        counter.count(observed(1))
+        assert (counter.errors().candidate, counter.read().reports) == (Arm(1, 0), Reports())
+        # WHEN the next step begins, THEN its requests are compared, and not the late ones of the step before
+        counter.open(1, SECOND_STEP)
+        counter.count(observed(2, good(SECOND_STEP - 1), good(SECOND_STEP)))
+        assert counter.read().reports == Reports(since=SECOND_STEP, candidate=Reported(observed=1))
+
+    @pytest.mark.parametrize("said", [False, None, 1, "true", []])
+    def test_a_record_says_that_it_is_observed_by_true_alone(self, said: Any) -> None:
+        assert parse_record("s", "k", "1", wire(observed=True)).observed
+        assert not parse_record("s", "k", "1", wire(observed=said)).observed
+
+
+def observed(number: int, *outcomes: RequestOutcome, **fields: Any) -> TelemetryRecord:
+    """A record of outcomes that ``observe`` reports."""
+    return record(number, *outcomes, **fields)._replace(observed=True)
 
 
 class TestFailingInstances:
@@ -754,6 +805,7 @@ def test_a_tally_touches_neither_ledger_nor_table(counter: Counter) -> None:
     assert {name: n for name, n in tally.columns.items() if n} == {
         "errors_0_candidate_requests": 2,
         "errors_0_candidate_failures": 1,
+        "toldCandidate": 2,
     }
     assert (tally.units_grown, before) == (True, counter.read())
 

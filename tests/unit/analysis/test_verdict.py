@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headgate.analysis.judge import Arm
+from headgate.analysis.reports import ReportCheck
 from headgate.analysis.verdict import (
+    HOLD_SECONDS,
     MAX_EXTRA_BAKES,
     MAX_EXTRA_BAKES_IN_ALL,
+    MAX_HOLDS,
     MIN_DUE_OF_SILENT,
     Findings,
     Verdict,
@@ -480,3 +483,80 @@ def test_what_a_verdict_was_about_is_heard_but_for_an_abort() -> None:
         for n, kind in enumerate(("pause", "abort", "alarm"), start=1)
     ]
     assert Findings(step=0, signals=words, heard=["s-0"]).heard_by_pause == ["s-0", "s-1", "s-3"]
+
+
+EXCESS = "telemetry reported 1,200 requests of version 7, but Lambda counted 300 invocations; check the roles"
+LATE = "CloudWatch has not confirmed the telemetry yet: telemetry reported 90 requests of version 7"
+EARLY: dict[str, Any] = {"errors": {}, "promoteEarly": {}}
+
+
+class TestTelemetryThatLambdaDoesNotConfirm:
+    @pytest.mark.parametrize("step", [0, 1])
+    @pytest.mark.parametrize("on_no_data", ["wait", "fail", "pass"])
+    def test_more_than_lambda_counted_holds_each_step_and_then_fails_it(self, step: int, on_no_data: str) -> None:
+        plan = plan_of(guards={"errors": {}, "onNoData": on_no_data})
+        reports = ReportCheck(excess=EXCESS)
+        held = judged(plan, step=step, reports=reports, **HEALTHY)
+        assert (held.outcome, held.next, held.step, held.bake) == ("inconclusive", "bake", step, 1)
+        assert (held.bake_seconds, held.reason) == (HOLD_SECONDS, f"{EXCESS}; baking again")
+        failed = judged(plan, step=step, reports=reports, extra_bakes=MAX_EXTRA_BAKES + MAX_HOLDS, **HEALTHY)
+        assert (failed.outcome, failed.next) == ("roll-back", "roll-back")
+        assert failed.reason == f"{EXCESS}; the candidate gets no more traffic on such evidence"
+
+    @pytest.mark.parametrize(("step", "reports"), [(0, ReportCheck(excess=EXCESS)), (1, ReportCheck(unconfirmed=LATE))])
+    def test_data_that_may_be_missing_are_no_way_around_the_hold(self, step: int, reports: ReportCheck) -> None:
+        guards = {"errors": {}, "latency": {"thresholdMs": 100}, "onNoData": "pass"}
+        assert judged(plan_of(guards=guards), step=step, **HEALTHY).next in ("shift", "promote")
+        assert judged(plan_of(guards=guards), step=step, reports=reports, **HEALTHY).bake_seconds == HOLD_SECONDS
+
+    def test_missing_data_that_roll_back_are_not_held(self) -> None:
+        plan = plan_of(guards={"errors": {}, "onNoData": "fail"})
+        assert judged(plan, step=1, reports=ReportCheck(EXCESS, LATE), **SILENT).next == "roll-back"
+
+    def test_a_failed_hold_waits_for_an_operator_where_the_request_says_so(self) -> None:
+        plan = plan_of(onFailure={"pause": {}})
+        verdict = judged(plan, reports=ReportCheck(excess=EXCESS), extra_bakes=2 * MAX_EXTRA_BAKES, **HEALTHY)
+        assert (verdict.next, verdict.failed) == ("pause", True)
+
+    def test_what_is_only_late_holds_the_promotion_and_no_earlier_step(self) -> None:
+        reports = ReportCheck(unconfirmed=LATE)
+        assert judged(step=0, reports=reports, **HEALTHY).next == "shift"
+        held = judged(step=1, reports=reports, **HEALTHY)
+        assert (held.outcome, held.next, held.reason) == ("inconclusive", "bake", f"{LATE}; baking again")
+
+    def test_extra_bakes_without_data_leave_time_for_cloudwatch(self) -> None:
+        held = judged(step=1, reports=ReportCheck(unconfirmed=LATE), extra_bakes=MAX_EXTRA_BAKES, **HEALTHY)
+        assert (held.next, held.bake) == ("bake", MAX_EXTRA_BAKES + 1)
+
+    def test_many_steps_hold_as_long_with_fewer_bakes(self) -> None:
+        plan = plan_of(strategy={"steps": [{"weight": n / 3, "bakeSeconds": 60} for n in range(1, 201)]})
+        reports = ReportCheck(excess=EXCESS)
+        assert judged(plan, reports=reports, **HEALTHY).bake_seconds == MAX_HOLDS * HOLD_SECONDS
+        assert judged(plan, step=199, reports=reports, **HEALTHY).bake_seconds == HOLD_SECONDS
+
+    @pytest.mark.parametrize("kind", ["alarm", "evidence", "abort"])
+    def test_a_rollback_is_never_held(self, kind: str) -> None:
+        reports = ReportCheck(EXCESS, LATE, early=False)
+        signals = [signal_of(kind, by="judge", reason="12 of 100 failed")]
+        for verdict in (judged(reports=reports, **BAD), judged(reports=reports, signals=signals, **HEALTHY)):
+            assert (verdict.outcome, verdict.next) == ("roll-back", "roll-back")
+
+    def test_an_operator_decides_regardless(self) -> None:
+        reports = ReportCheck(EXCESS, LATE, early=False)
+        assert judged(reports=reports, signals=[signal_of("promote")], **HEALTHY).next == "shift"
+        assert judged(reports=reports, signals=[signal_of("promote-fully")], **HEALTHY).next == "promote"
+        assert judged(reports=reports, signals=[signal_of("pause")], **HEALTHY).next == "pause"
+
+    @pytest.mark.parametrize("reports", [ReportCheck(early=False), ReportCheck(excess=EXCESS)])
+    def test_evidence_that_is_not_confirmed_does_not_promote_early(self, reports: ReportCheck) -> None:
+        plan = plan_of(guards=EARLY)
+        assert judged(plan, **GOOD).next == "promote"
+        assert judged(plan, reports=reports, **GOOD).next != "promote"
+
+    def test_a_signal_for_an_early_promotion_that_is_not_confirmed_bakes_on_and_is_not_heard_again(self) -> None:
+        plan, signal = plan_of(guards=EARLY), signal_of("promote-early", by="judge", reason="0 of 900 failed")
+        found = found_of(plan, reports=ReportCheck(early=False), signals=[signal], **GOOD)
+        verdict = judge_bake(plan, found)
+        assert (verdict.next, verdict.step, verdict.bake, verdict.bake_seconds) == ("bake", 0, 1, 0)
+        assert verdict.reason == "not promoted early, as CloudWatch does not confirm it: 0 of 900 failed"
+        assert found.heard_by_step == [signal.id]

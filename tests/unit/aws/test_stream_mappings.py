@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import boto3
@@ -19,30 +20,41 @@ FUNCTION = "arn:aws:lambda:eu-central-1:123456789012:function:orders"
 ORDERS = FailedBatch(True, STREAM, "shardId-1", "1", "3", 3, f"{FUNCTION}:live")
 
 
-def test_all_mappings_of_a_stream_and_of_its_consumer_are_found() -> None:
+def test_all_mappings_of_a_stream_are_found() -> None:
     functions = FakeFunctions(lambda _: None)
     functions.mappings = [mapping_of(f"{FUNCTION}:{number}") for number in range(3)]
     functions.mappings += [mapping_of(f"{FUNCTION}:fan-out", EventSourceArn=FAN_OUT)]
-    functions.mappings += [mapping_of(f"{FUNCTION}:other", EventSourceArn=f"{STREAM}-2")]
-    found = StreamMappings(functions).of(ORDERS)
-    assert [mapping.function.rpartition(":")[2] for mapping in found] == ["0", "1", "2"]
-    batch = FailedBatch(True, STREAM, "shardId-1", "1", "3", 3, f"{FUNCTION}:fan-out", consumer=FAN_OUT)
-    assert [mapping.function.rpartition(":")[2] for mapping in StreamMappings(functions).of(batch)][-1] == "fan-out"
+    functions.mappings += [mapping_of(f"{FUNCTION}:queue", EventSourceArn="arn:aws:sqs:eu-central-1:123456789012:q")]
+    mappings = StreamMappings(functions)
+    assert [mapping.function.rpartition(":")[2] for mapping in mappings.of(STREAM)] == ["0", "1", "2"]
+    assert [mapping.function.rpartition(":")[2] for mapping in mappings.of(FAN_OUT)] == ["fan-out"]
+    assert [mapping.function.rpartition(":")[2] for mapping in mappings.of_all_streams()] == ["0", "1", "2", "fan-out"]
 
 
 def test_mappings_are_listed_with_parameters_that_lambda_knows() -> None:
     functions = boto3.client("lambda", region_name="eu-central-1")
+    listed = {"EventSourceMappings": [mapping_of(TumblingWindowInSeconds=60)], "NextMarker": "more"}
     with Stubber(functions) as stub:
-        stub.add_response(
-            "list_event_source_mappings",
-            {"EventSourceMappings": [mapping_of(TumblingWindowInSeconds=60)], "NextMarker": "more"},
-            {"EventSourceArn": STREAM},
-        )
-        stub.add_response(
-            "list_event_source_mappings", {"EventSourceMappings": []}, {"EventSourceArn": STREAM, "Marker": "more"}
-        )
-        [mapping] = StreamMappings(functions).of(ORDERS)
-    assert mapping.window_seconds == 60
+        for wanted in ({"EventSourceArn": STREAM}, {}):
+            stub.add_response("list_event_source_mappings", listed, wanted)
+            stub.add_response("list_event_source_mappings", {"EventSourceMappings": []}, {**wanted, "Marker": "more"})
+        [mapping] = StreamMappings(functions).of(STREAM)
+        assert StreamMappings(functions).of_all_streams() == [mapping]
+    assert (mapping.window_seconds, mapping.on_failure.rpartition(":")[2]) == (60, "orders-gave-up")
+
+
+@pytest.mark.parametrize(
+    ("batch", "made"),
+    [
+        (ORDERS, True),
+        (replace(ORDERS, function=f"{FUNCTION}:7"), True),
+        (replace(ORDERS, function=f"{FUNCTION}-2:live"), False),
+        (replace(ORDERS, stream=f"{STREAM}-2"), False),
+    ],
+)
+def test_a_mapping_makes_batches_of_its_stream_and_function(batch: FailedBatch, *, made: bool) -> None:
+    assert stream_mapping(mapping_of(f"{FUNCTION}:live")).made(batch) is made
+    assert stream_mapping(mapping_of(f"{FUNCTION}:live", EventSourceArn=FAN_OUT)).made(batch) is made
 
 
 @pytest.mark.parametrize(

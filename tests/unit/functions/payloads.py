@@ -99,12 +99,21 @@ def telemetry(
     took: float = 12.0,
     unit: str | None = None,
     at: int = 1795251604000,
+    observed: bool = False,
+    target: str = TARGET_KEY,
 ) -> dict[str, Any]:
-    """A record of the stream with so many outcomes during the first step."""
+    """A record of the stream with so many outcomes during the first step.
+
+    Parameters
+    ----------
+    observed
+        Whether ``Telemetry.observe`` has sent it.
+    """
     (record,) = event("counter")["Records"]
     outcome = [at, ok, took]
     outcomes = [outcome if unit is None else [*outcome, unit]] * requests
-    data = json.dumps({"target": TARGET_KEY, "revision": revision, "outcomes": outcomes})
+    mark = {"observed": True} if observed else {}
+    data = json.dumps({"target": target, "revision": revision, **mark, "outcomes": outcomes})
     changes = {
         "data": base64.b64encode(data.encode()).decode(),
         "sequenceNumber": str(sequence),

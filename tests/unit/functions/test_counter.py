@@ -14,6 +14,7 @@ import pytest
 from headgate.analysis.evidence import Pair
 from headgate.analysis.judge import Arm
 from headgate.analysis.ledger_store import ledger_key
+from headgate.analysis.stream_targets import StreamTargets
 from headgate.analysis.telemetry_notes import TelemetryNotes
 from tests.builders import (
     TABLE,
@@ -200,3 +201,24 @@ class TestCounter:
         deployed.call("counter", {"Records": [record]})
         (kept,) = undelivered()
         assert len(kept["Body"]) == 250_000
+
+    def test_a_record_from_the_stream_of_another_team_is_put_aside_and_does_not_count(
+        self,
+        baking: str,
+        deployed: Functions,
+        ledgers: LedgerStore,
+        undelivered: Callable[[], list[Any]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        # GIVEN a function that has a stream of its own
+        monkeypatch.setattr(deployed.module("counter"), "streams", StreamTargets.parse("shop=checkout"))
+        own = telemetry("7", ok=True, requests=3, sequence=1)
+        own["eventSourceARN"] = own["eventSourceARN"].rpartition("/")[0] + "/shop"
+        forged = telemetry("7", ok=True, requests=5000, sequence=2)
+        # WHEN both streams report on it, THEN its own counts
+        assert deployed.call("counter", {"Records": [forged, own]}) == {"batchItemFailures": []}
+        ledger = ledgers.read("checkout-42")
+        assert ledger is not None
+        assert ledger.total("errors").candidate == Arm(3, 0)
+        (kept,) = undelivered()
+        assert "may be reported by the stream shop only" in json.loads(kept["Body"])["reason"]

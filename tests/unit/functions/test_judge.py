@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from headgate.analysis.judge import Evidence
 from headgate.analysis.ledger_store import now_ms
@@ -17,6 +20,8 @@ from tests.builders import (
 from tests.fakes.cloudwatch import FakeCloudWatch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from headgate.analysis.ledger_store import LedgerStore
     from headgate.rollouts.table import Table
     from headgate.spec.plan import Plan
@@ -212,3 +217,86 @@ class TestJudge:
         ledger = ledgers.read("checkout-42")
         assert ledger is not None
         assert list(ledger.minutes) == [f"{minute // 60_000}/errors"]
+
+
+class TestTelemetryAgainstLambdasCounts:
+    """One step of 10 %, of which ``observe`` reports 900 requests of the stable version."""
+
+    @pytest.fixture
+    def cloudwatch(self, deployed: Functions) -> Iterator[FakeCloudWatch]:
+        fake = FakeCloudWatch()
+        detach = fake.attach(deployed.client("cloudwatch"))
+        yield fake
+        detach()
+
+    @pytest.fixture
+    def judge(self, guarded: Any, deployed: Functions, cloudwatch: FakeCloudWatch) -> Callable[..., Any]:
+        """Counts these requests of the candidate, and judges the last bake."""
+        payload = guarded(errors={})
+        payload["plan"]["steps"] = [{"weight": 10.0, "bakeSeconds": 300}]
+        sequences = itertools.count(1)
+
+        def judge(requests: int, *, bake: int = 0, ok: bool = True, observed: bool = True) -> Any:
+            records = [
+                telemetry("6", ok=True, requests=0 if bake else 900, sequence=next(sequences), observed=observed),
+                telemetry("7", ok=ok, requests=requests, sequence=next(sequences), observed=observed),
+            ]
+            deployed.call("counter", {"Records": records})
+            return deployed.call("judge", payload | {"bake": bake})
+
+        return judge
+
+    def lambda_counts(self, cloudwatch: FakeCloudWatch, candidate: float, stable: float) -> None:
+        minute = 1795251604000 // 60_000 * 60_000
+        for version, count in (("7", candidate), ("6", stable), ("", candidate + stable)):
+            cloudwatch.values["Invocations", version] = {minute: count}
+
+    def test_a_promotion_waits_until_lambda_has_counted_what_was_observed(
+        self, judge: Callable[..., Any], cloudwatch: FakeCloudWatch, table: Table
+    ) -> None:
+        # GIVEN a good candidate, of which CloudWatch knows nothing yet
+        held = judge(100)
+        assert (held["outcome"], held["next"], held["bake"], held["bakeSeconds"]) == ("inconclusive", "bake", 1, 60)
+        assert held["reason"] == (
+            "CloudWatch has not confirmed the telemetry yet: telemetry reported 100 requests of version 7, but Lambda "
+            "counted 0 invocations and telemetry reported 900 requests of version 6, but Lambda counted 0 invocations; "
+            "baking again"
+        )
+        told = [detail for name, detail in announced(table, "checkout-42") if name == "Verdict Reached"]
+        assert told[-1]["reason"] == held["reason"]
+        # WHEN it knows, while more requests come, THEN the rollout is promoted
+        self.lambda_counts(cloudwatch, 100, 900)
+        assert judge(50, bake=1)["outcome"] == "promote"
+
+    def test_a_flood_of_successes_does_not_promote(self, judge: Callable[..., Any], cloudwatch: FakeCloudWatch) -> None:
+        self.lambda_counts(cloudwatch, 100, 900)
+        held = judge(1200)
+        assert (held["outcome"], held["next"]) == ("inconclusive", "bake")
+        assert "telemetry reported 1,200 requests of version 7, but Lambda counted 100 invocations" in held["reason"]
+        assert judge(0, bake=24)["outcome"] == "roll-back"
+
+    def test_failures_roll_back_at_once_and_nobody_asks_how_many_requests_there_were(
+        self, judge: Callable[..., Any], cloudwatch: FakeCloudWatch
+    ) -> None:
+        verdict = judge(50, ok=False)
+        assert verdict["outcome"] == "roll-back"
+        assert verdict["reason"].startswith("50 of 50 candidate requests failed against 0 of 900")
+        assert cloudwatch.calls == []
+
+    def test_messages_of_batches_may_be_more_than_invocations(
+        self, judge: Callable[..., Any], cloudwatch: FakeCloudWatch
+    ) -> None:
+        self.lambda_counts(cloudwatch, 10, 900)
+        assert judge(1200, observed=False)["outcome"] == "promote"
+
+    def test_a_request_may_limit_the_messages_of_an_invocation(
+        self, guarded: Any, deployed: Functions, cloudwatch: FakeCloudWatch
+    ) -> None:
+        payload = guarded(errors={}, outcomesPerInvocation=10)
+        payload["plan"]["steps"] = [{"weight": 10.0, "bakeSeconds": 300}]
+        records = [telemetry(v, ok=True, requests=900, sequence=n) for n, v in enumerate(("6", "7"), start=1)]
+        deployed.call("counter", {"Records": records})
+        self.lambda_counts(cloudwatch, 10, 90)
+        assert "900 requests of version 7, but Lambda counted 10 inv" in deployed.call("judge", payload)["reason"]
+        self.lambda_counts(cloudwatch, 90, 90)
+        assert deployed.call("judge", payload | {"bake": 1})["outcome"] == "promote"

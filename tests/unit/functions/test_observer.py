@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from headgate.analysis import report_checks
 from headgate.analysis.cloudwatch_counts import MINUTE_MS
 from headgate.analysis.evidence import Pair
 from headgate.analysis.judge import Arm
+from headgate.analysis.reports import SETTLED_MS
 from headgate.aws.dynamodb import to_item
+from headgate.aws.observability import logger
 from tests.builders import TABLE, TARGET, bake, settle, start, unheard
 from tests.fakes.cloudwatch import FIVE_MINUTES, FakeCloudWatch, shop
 from tests.fakes.functions import Functions
 from tests.fakes.services import FakeStepFunctions
+from tests.unit.functions.payloads import telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -252,3 +256,68 @@ def test_minutes_of_a_step_that_the_judge_is_the_first_to_see_are_not_taken_for_
     # THEN each minute counts for its step, of one question to CloudWatch
     assert [seen.counts[step, "errors"].candidate for step in (0, 1)] == [Arm(10, 0), Arm(20, 0)]
     assert len(cloudwatch.calls) == 1
+
+
+class TestTelemetry:
+    """A candidate that mends what the stable version breaks, reported by ``observe``."""
+
+    KEY = "lambda-alias/checkout-42/live"
+
+    @pytest.fixture(autouse=True)
+    def _reported(self, rollouts: Rollouts, deployed: Functions) -> None:
+        rollouts.begin(errors={}, promoteEarly={})
+        records = [
+            telemetry("6", ok=False, requests=90, sequence=1, at=ago(5), observed=True, target=self.KEY),
+            telemetry("7", ok=True, requests=90, sequence=2, at=ago(5), observed=True, target=self.KEY),
+        ]
+        deployed.call("counter", {"Records": records})
+
+    @staticmethod
+    def _lambda_counts(cloudwatch: FakeCloudWatch, candidate: float) -> None:
+        for version, count in (("7", candidate), ("6", 90.0), ("", candidate + 90)):
+            cloudwatch.values["Invocations", version] = {ago(5): count}
+
+    def test_an_early_promotion_waits_until_lambda_has_counted_what_was_observed(
+        self, cloudwatch: FakeCloudWatch, deployed: Functions, machines: FakeStepFunctions
+    ) -> None:
+        # GIVEN enough evidence, of which CloudWatch knows nothing yet
+        assert machines.woken == {}
+        deployed.call("observer")
+        assert machines.woken == {}
+        # WHEN it knows, THEN the bake ends
+        self._lambda_counts(cloudwatch, 90)
+        deployed.call("observer")
+        assert machines.woken == {"checkout-42": {"signal": "promote-early"}}
+        assert [len(call["MetricDataQueries"]) for call in cloudwatch.calls] == [3, 3]
+
+    def test_a_forged_flood_does_not_promote_early_and_the_log_tells_it(
+        self,
+        cloudwatch: FakeCloudWatch,
+        deployed: Functions,
+        machines: FakeStepFunctions,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        told: list[dict[str, Any]] = []
+        monkeypatch.setattr(logger, "warning", lambda _, **fields: told.append(fields))
+        self._lambda_counts(cloudwatch, 9)
+        deployed.call("observer")
+        assert machines.woken == {}
+        # WHEN CloudWatch has had its time
+        monkeypatch.setattr(report_checks, "now_ms", lambda: int(time.time() * 1000) + SETTLED_MS)
+        deployed.call("observer")
+        assert machines.woken == {}
+        (excess,) = told
+        assert excess["reason"].startswith(
+            "telemetry reported 90 requests of version 7, but Lambda counted 9 invocations; check which roles"
+        )
+
+    def test_failures_of_the_candidate_wake_the_bake_at_once(
+        self, deployed: Functions, cloudwatch: FakeCloudWatch, machines: FakeStepFunctions
+    ) -> None:
+        failures = [
+            telemetry("6", ok=True, requests=900, sequence=3, at=ago(4), observed=True, target=self.KEY),
+            telemetry("7", ok=False, requests=900, sequence=4, at=ago(4), observed=True, target=self.KEY),
+        ]
+        deployed.call("counter", {"Records": failures})
+        assert machines.woken == {"checkout-42": {"signal": "evidence"}}
+        assert cloudwatch.calls == []

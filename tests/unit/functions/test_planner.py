@@ -74,6 +74,11 @@ class TestPlanner:
         assert deployed.call("planner")["plan"] == event("acquirer")["plan"]
         assert stacks.asked == 1  # It is not tried again: nobody waits for it.
 
+    def test_it_refuses_a_function_of_headgate_as_a_target(self, deployed: Functions, checkout: FakeLambda) -> None:
+        target = TARGET | {"function": "headgate-publisher"}
+        with pytest.raises(RequestRefused, match=r"^target\.function: headgate-publisher is one of Headgate's own"):
+            deployed.call("planner", {"request": {"target": target}, "executionName": "e-1"})
+
     def test_it_refuses_a_hook_that_does_not_exist(self, deployed: Functions, alarm: Any, asked: FakeLambda) -> None:
         alarm("OK")
         del asked.others["headgate-version-checker"]

@@ -31,8 +31,11 @@ class TestSampleHooks:
     @pytest.mark.parametrize(
         ("answer", "reason"),
         [
-            ({"total": 8}, "case 1: version 7 returned an unexpected response: answer.total is 8, expected 7.0"),
-            (ValueError("boom"), 'case 1: version 7 failed: {"errorType": "ValueError", "errorMessage": "boom"}'),
+            (
+                {"total": 8},
+                "case 1: version 7 returned an unexpected response: $.total is another number than expected",
+            ),
+            (ValueError("boom"), "case 1: version 7 failed: ValueError; see the logs of checkout"),
         ],
     )
     def test_the_smoke_test_fails_where_it_does_not(
@@ -134,8 +137,8 @@ class TestSampleHooks:
     @pytest.mark.parametrize(
         ("answer", "reason"),
         [
-            ({"total": 8}, "version 7 returned an unexpected response: answer.total is 8, expected 7"),
-            (ValueError("boom"), 'version 7 failed: {"errorType": "ValueError", "errorMessage": "boom"}'),
+            ({"total": 8}, "version 7 returned an unexpected response: $.total is another number than expected"),
+            (ValueError("boom"), "version 7 failed: ValueError; see the logs of checkout"),
         ],
     )
     def test_the_version_check_fails_where_the_answer_is_bad(

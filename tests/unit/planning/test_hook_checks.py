@@ -10,11 +10,12 @@ from botocore.exceptions import ClientError
 
 from headgate.aws.place import Place
 from headgate.ecs_tasks.limits import TaskLimits
+from headgate.ecs_tasks.preflight import Preflight
 from headgate.ecs_tasks.request import MAX_OVERRIDES
 from headgate.errors import RequestRefused
 from headgate.planning.hook_checks import HookChecks
 from headgate.spec.request import read_request
-from tests.builders import ACCOUNT, REGION, TARGET, TARGET_KEY, event
+from tests.builders import ACCOUNT, OWN, REGION, TARGET, TARGET_KEY, event
 from tests.fakes.ecs import DEFINITION, DEFINITION_ARN, SUBNETS, FakeEcs
 from tests.fakes.services import FakeLambda, Refusal, Service
 
@@ -54,9 +55,8 @@ class World:
         machines = boto3.client("stepfunctions", region_name=REGION)
         self.detach = [self.functions.attach(functions), self.machines.attach(machines)]
         place = Place("aws", ACCOUNT, REGION)
-        self.checks = HookChecks(
-            functions, machines, self.ecs, place=place, tasks=TaskLimits(ACCOUNT, "jobs/*", "migr*", may_register=False)
-        )
+        limits = TaskLimits(ACCOUNT, "jobs/*", "migr*", may_register=False)
+        self.checks = HookChecks(functions, machines, self.ecs, place=place, tasks=limits, own=OWN)
 
     def settle(self, rollout_id: str = "checkout-42", /, **hooks: Any) -> dict[str, Any]:
         request = read_request({"id": rollout_id, "target": TARGET, "hooks": hooks}, "unused")
@@ -94,6 +94,14 @@ def test_a_function_that_is_not_there_is_refused(world: World) -> None:
     assert world.refusal(beforeTraffic=[{"lambda": "nobody"}]) == (
         "hooks.beforeTraffic[0].lambda: nobody cannot be called: Function not found: nobody"
     )
+
+
+def test_functions_and_state_machines_of_headgate_are_refused(world: World) -> None:
+    for name in ("headgate-publisher", f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:headgate-publisher"):
+        assert world.refusal(beforeTraffic=[{"lambda": name}]).startswith(
+            f"hooks.beforeTraffic[0].lambda: {name} is one of Headgate's own functions"
+        )
+    assert "is one of Headgate's own state machines" in world.refusal(afterStep=[{"stateMachine": "headgate-redrive"}])
 
 
 @pytest.mark.parametrize("code", ["ValidationException", "InvalidParameterValueException"])
@@ -206,6 +214,17 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         f"taskDefinition: its taskRoleArn arn:aws:iam::{ACCOUNT}:role/admin may not be passed",
     ),
 }
+
+
+@pytest.mark.parametrize("partition", ["aws", "aws-cn"])
+def test_a_task_is_checked_as_one_of_an_execution_of_this_partition(
+    world: World, monkeypatch: pytest.MonkeyPatch, partition: str
+) -> None:
+    checked: list[str] = []
+    monkeypatch.setattr(Preflight, "check", lambda _, __, execution: checked.append(execution))
+    monkeypatch.setattr(world.checks, "_place", Place(partition, ACCOUNT, REGION))
+    world.settle(beforeTraffic=[{"ecsTask": TASK}])
+    assert checked == [f"arn:{partition}:states:{REGION}:{ACCOUNT}:"]
 
 
 @pytest.mark.parametrize("what", REFUSED)

@@ -155,7 +155,10 @@ def test_its_client_neither_waits_nor_tries_again() -> None:
     assert config.retries["total_max_attempts"] == 1
 
 
-def test_the_planner_may_ask_about_any_stack_of_its_own_account_and_region() -> None:
+def test_the_planner_may_find_the_stack_of_a_resource_and_read_the_template_of_its_own_account_and_region() -> None:
     template = (ROOT / "template.yaml").read_text("utf-8")
-    _, _, statement = template.partition("[cloudformation:DescribeStackResources, cloudformation:GetTemplate]\n")
+    # This call names a resource, not a stack.
+    _, _, statement = template.partition("Action: cloudformation:DescribeStackResources\n")
+    assert statement.split("\n")[0].strip() == 'Resource: "*"'
+    _, _, statement = template.partition("Action: cloudformation:GetTemplate\n")
     assert statement.split("\n")[0].endswith("cloudformation:${AWS::Region}:${AWS::AccountId}:stack/*")

@@ -1,11 +1,12 @@
 """Names and ids that are derived from others: none is longer than its service allows.
 
-The stack's name is the longest with which Lambda accepts every function's name; CloudFormation itself allows 128
-characters. It shortens the names that it makes up by itself, so only those in the template and in the code count.
+They begin with the parameter ``Prefix``, whose length the template limits; the stack's own name has no part in them.
+CloudFormation shortens the names that it makes up by itself, so only those in the template and in the code count.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +27,8 @@ from tests.builders import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RESOURCES: dict[str, Any] = cfn_yaml.load(str(ROOT / "template.yaml"))["Resources"]
+TEMPLATE: dict[str, Any] = cfn_yaml.load(str(ROOT / "template.yaml"))
+RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 
 LIMITS = {
     # botocore's model allows an ARN here: https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html
@@ -34,13 +36,16 @@ LIMITS = {
     ("AWS::Serverless::StateMachine", "Name"): 80,
     ("AWS::Logs::LogGroup", "LogGroupName"): 512,
     ("AWS::Events::EventBus", "Name"): 256,
+    ("AWS::Events::Rule", "Name"): 64,
+    ("EventBridgeRule", "RuleName"): 64,
+    ("Schedule", "Name"): 64,
 }
 """How long a name in the template may be, by type and property."""
 
 DERIVED_SETTINGS = {"HOLDING_PREFIX", "ROLLOUT_MACHINE"}
-"""Environment variables that have the stack's name in them: a prefix, which ``CODE`` has, and an ARN."""
+"""Environment variables that have the prefix in them: another prefix, which ``CODE`` has, and an ARN."""
 
-STACK = "AWS::StackName"
+PREFIX = "Prefix"
 
 
 class Name(NamedTuple):
@@ -59,38 +64,44 @@ def text_of(value: Any) -> str:
 
 
 def named_properties() -> Iterator[tuple[str, str, str, str]]:
-    """Each property that has the stack's name in it: logical id, type, property and text."""
-    for logical_id, resource in RESOURCES.items():
+    """Each property that has the prefix in it: logical id, type, property and text."""
+    events = {
+        f"{logical_id}.{event}": found
+        for logical_id, resource in RESOURCES.items()
+        for event, found in resource["Properties"].get("Events", {}).items()
+    }
+    for logical_id, resource in (RESOURCES | events).items():
         for name, value in resource["Properties"].items():
-            if STACK in text_of(value):
+            if f"${{{PREFIX}}}" in text_of(value) and not text_of(value).startswith("arn:"):
                 yield logical_id, resource["Type"], name, text_of(value)
 
 
 NAMED = list(named_properties())
-FUNCTION_NAMES = [
-    text for _, kind, name, text in NAMED if (kind, name) == ("AWS::Serverless::Function", "FunctionName")
-]
-LONGEST_STACK = "s" * (64 - max(len(text.replace(f"${{{STACK}}}", "")) for text in FUNCTION_NAMES))
+LONGEST_PREFIX = "p" * TEMPLATE["Parameters"][PREFIX]["MaxLength"]
 LONGEST_ID = "i" * 128
 LONGEST_NAME = "n" * 80
 """Of an execution that somebody else names."""
 
-LONGEST_MACHINE = f"arn:aws-us-gov:states:us-gov-west-1:123456789012:stateMachine:{LONGEST_STACK}-ecs-task"
+LONGEST_MACHINE = f"arn:aws-us-gov:states:us-gov-west-1:123456789012:stateMachine:{LONGEST_PREFIX}-ecs-task"
 QUEUE = "arn:aws-us-gov:sqs:us-gov-west-1:123456789012:orders"
 UUID = "14e0db71-5d35-4eb5-b481-8945cf9d10c2"
 
 
 def holding_queue(source: str, *, fifo: bool) -> str:
     prefix = text_of(RESOURCES["EventSourceDriver"]["Properties"]["Environment"]["Variables"]["HOLDING_PREFIX"])
-    prefix = prefix.replace(f"${{{STACK}}}", LONGEST_STACK)
+    prefix = prefix.replace(f"${{{PREFIX}}}", LONGEST_PREFIX)
     return rollout_queue_for(LONGEST_ID, source, "{}", prefix=prefix, fifo=fifo).name
 
 
 def child_name() -> str:
     """The name of a hook's execution, with the highest index."""
-    [kept] = re.findall(r"\$substring\(\$states\.context\.Execution\.Name, 0, (\d+)\)", CHILD_NAME)
+    # The name itself up to this length, or this much of its hash.
+    [kept] = re.findall(r"\$length\(\$states\.context\.Execution\.Name\) <= (\d+)", CHILD_NAME)
+    [hashed] = re.findall(
+        r"\$substring\(\$hash\(\$states\.context\.Execution\.Name, 'SHA-256'\), 0, (\d+)\)", CHILD_NAME
+    )
     most: int = TypeAdapter(HookStage).json_schema()["maxItems"]
-    return f"{LONGEST_NAME[: int(kept)]}-{most - 1}"
+    return f"{LONGEST_NAME[: max(int(kept), int(hashed))]}-{most - 1}"
 
 
 CODE = {
@@ -120,7 +131,7 @@ CODE = {
 @pytest.mark.parametrize(("logical_id", "kind", "prop", "text"), NAMED, ids=lambda each: str(each)[:40])
 def test_a_name_in_the_template_fits_its_service(logical_id: str, kind: str, prop: str, text: str) -> None:
     assert (kind, prop) in LIMITS, f"{logical_id}.{prop}: add how long it may be to LIMITS"
-    name = text.replace(f"${{{STACK}}}", LONGEST_STACK)
+    name = text.replace(f"${{{PREFIX}}}", LONGEST_PREFIX)
     assert "${" not in name
     assert len(name) <= LIMITS[kind, prop], f"{logical_id}.{prop}: {name} has {len(name)} characters"
 
@@ -131,19 +142,55 @@ def test_a_name_that_the_code_derives_fits_its_service(what: str) -> None:
     assert len(text) <= limit, f"{what}: {text} has {len(text)} characters"
 
 
-def test_no_other_setting_of_a_function_has_the_stacks_name() -> None:
+def test_no_other_setting_of_a_function_has_the_prefix() -> None:
     found = {
         name
         for resource in RESOURCES.values()
         for name, value in resource["Properties"].get("Environment", {}).get("Variables", {}).items()
-        if STACK in text_of(value)
+        if f"${{{PREFIX}}}" in text_of(value)
     }
     assert found == DERIVED_SETTINGS
 
 
-def test_the_documentation_names_the_longest_stack_name() -> None:
-    page = (ROOT / "docs" / "deploy.md").read_text("utf-8")
-    assert f"a stack name of at most {len(LONGEST_STACK)} characters" in page
+def test_the_longest_prefix_is_the_longest_with_which_every_name_fits() -> None:
+    # The names of two drivers are the first that would not.
+    names = [
+        (text.replace(f"${{{PREFIX}}}", LONGEST_PREFIX), LIMITS[kind, prop])
+        for _, kind, prop, text in NAMED
+        if (kind, prop) in LIMITS
+    ]
+    assert min(limit - len(name) for name, limit in names) == 0
+
+
+def test_the_policy_that_lists_headgates_own_functions_fits() -> None:
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html: without white space
+    policy = RESOURCES["NotOnOwnFunctions"]["Properties"]["PolicyDocument"]
+    text = json.dumps(policy, separators=(",", ":"))
+    for name, value in {
+        PREFIX: LONGEST_PREFIX,
+        "AWS::Partition": "aws-us-gov",
+        "AWS::Region": "us-gov-west-1",
+        "AWS::AccountId": "1" * 12,
+    }.items():
+        text = text.replace(f"${{{name}}}", value)
+    assert len(text.replace('{"Fn::Sub":', "").replace('"}', '"')) <= 6_144
+
+
+def test_no_name_is_made_of_the_name_of_the_stack() -> None:
+    # A template cannot check it; CloudFormation allows 128 characters, and nested stacks have long ones.
+    assert "AWS::StackName" not in (ROOT / "template.yaml").read_text("utf-8")
+
+
+def test_every_rule_has_a_name_because_policies_name_the_rules_that_may_send() -> None:
+    rules = {name: each["Properties"] for name, each in RESOURCES.items() if each["Type"] == "AWS::Events::Rule"}
+    assert [name for name, each in rules.items() if "Name" not in each] == []
+    by_functions = [
+        (logical_id, event, found["Properties"])
+        for logical_id, each in RESOURCES.items()
+        for event, found in each["Properties"].get("Events", {}).items()
+        if found["Type"] in {"EventBridgeRule", "Schedule"}
+    ]
+    assert [(name, event) for name, event, each in by_functions if not {"RuleName", "Name"} & each.keys()] == []
 
 
 def test_two_rollouts_have_two_queues_and_a_rollout_keeps_its_own() -> None:

@@ -13,13 +13,16 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import botocore.session
 import pytest
 
 from headgate import errors
+from headgate.aws import execution_history
 from headgate.errors import HeadgateError, Transient
 from statemachines.source import shapes
 from statemachines.source.__main__ import FOLDER, MACHINES, main, stale, written
 from tests.builders import ROOT
+from tools.asl import house
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -44,6 +47,12 @@ TASKS = [
     for machine, body in MACHINES.items()
     for name, state in states_of(body)
     if state["Type"] == "Task"
+]
+CATCHING = [
+    pytest.param(machine, name, state, id=f"{machine}: {name}")
+    for machine, body in MACHINES.items()
+    for name, state in states_of(body)
+    if "Catch" in state
 ]
 PUT_THINGS_BACK = {("rollout", "Roll back"), ("rollout", "Settle")}
 
@@ -138,6 +147,93 @@ def test_every_error_that_another_attempt_may_cure_is_retried(machine: str, name
     curable = {name for name in OWN_ERRORS if issubclass(getattr(errors, name), Transient)}
     assert curable == {"Contended", "Transient"} == set(shapes.OWN_TRANSIENT_ERRORS)
     assert curable <= retried(state)
+
+
+@pytest.mark.parametrize(("machine", "name", "state"), TASKS)
+def test_every_state_that_calls_a_function_waits_for_one_that_sleeps(
+    machine: str, name: str, state: dict[str, Any]
+) -> None:
+    if "lambda:invoke" not in state["Resource"]:
+        return
+    # Hooks wait in a state of their own, because the time is not the hook's.
+    handlers = state["Catch"] if machine == "hooks" else state["Retry"]
+    [waking] = [each for each in handlers if {*each["ErrorEquals"]} & {*shapes.SLEEPING_FUNCTION_ERRORS}]
+    assert waking["ErrorEquals"] == [*shapes.SLEEPING_FUNCTION_ERRORS] == [*house.SLEEPING_FUNCTION_ERRORS]
+    if machine != "hooks":
+        assert 180 <= seconds_of(waking) <= (900 if (machine, name) in PUT_THINGS_BACK else 200)
+    # While the candidate may have traffic, little time is lost after the function is ready again.
+    assert waking.get("MaxDelaySeconds", 0) <= 15
+
+
+def seconds_of(retrier: dict[str, Any]) -> int:
+    """How long a retrier waits in all; with full jitter, at most."""
+    waits = (retrier["IntervalSeconds"] * retrier["BackoffRate"] ** n for n in range(retrier["MaxAttempts"]))
+    return sum(int(min(each, retrier["MaxDelaySeconds"])) for each in waits)
+
+
+WHILE_THE_CANDIDATE_MAY_HAVE_TRAFFIC = {
+    *("Shift", "Shift in passing", "Bake", "Judge", "Shift to zero", "Pause", "Judge pause", "Promote")
+}
+
+
+@pytest.mark.parametrize(("machine", "name", "state"), TASKS)
+def test_a_throttled_account_is_waited_for_longer_where_nothing_is_at_risk(
+    machine: str, name: str, state: dict[str, Any]
+) -> None:
+    if "lambda:invoke" not in state["Resource"] or machine == "hooks":
+        return  # The time of a hook is limited by its request.
+    busy = next(each for each in state["Retry"] if "Lambda.TooManyRequestsException" in each["ErrorEquals"])
+    if machine == "rollout" and name in WHILE_THE_CANDIDATE_MAY_HAVE_TRAFFIC:
+        assert seconds_of(busy) <= 60
+    else:
+        assert seconds_of(busy) >= 400
+
+
+@pytest.mark.parametrize(("machine", "name", "state"), TASKS)
+def test_names_without_a_prefix_are_not_those_that_only_an_invocation_has(
+    machine: str, name: str, state: dict[str, Any]
+) -> None:
+    lambda_model = botocore.session.get_session().get_service_model("lambda")
+    errors_of = {
+        operation: {error.name for error in lambda_model.operation_model(operation).error_shapes}
+        for operation in lambda_model.operation_names
+    }
+    of_invoke = set().union(*(errors for operation, errors in errors_of.items() if "Invoke" in operation))
+    of_others = set().union(*(errors for operation, errors in errors_of.items() if "Invoke" not in operation))
+    assert named(state) & (of_invoke - of_others) == set()
+    known = {f"Lambda.{error}" for error in of_invoke}
+    assert {*shapes.SLEEPING_FUNCTION_ERRORS} <= known
+
+
+@pytest.mark.parametrize(("machine", "name", "state"), TASKS)
+def test_a_start_of_a_child_is_repeated_under_every_name_that_a_throttle_has(
+    machine: str, name: str, state: dict[str, Any]
+) -> None:
+    if "startExecution" not in state["Resource"]:
+        return
+    assert {"StepFunctions.AWSStepFunctionsException", "StepFunctions.SdkClientException"} <= retried(state)
+    # AND a start that succeeded although its response was lost is not taken for a failure.
+    [ended] = [each for each in state["Catch"] if {*each["ErrorEquals"]} & {*shapes.ALREADY_STARTED_ERRORS}]
+    assert dict(states_of(MACHINES[machine]))[ended["Next"]]["Resource"].endswith(":aws-sdk:sfn:describeExecution")
+
+
+@pytest.mark.parametrize(("machine", "name"), [("ecs_task", "Plan"), ("redrive", "Plan"), ("redrive", "Move")])
+def test_what_is_read_of_a_history_includes_every_retry_of_the_state(machine: str, name: str) -> None:
+    state = dict(states_of(MACHINES[machine]))[name]
+    events_of_a_retry, around = 3, 20
+    longest = sum(each["MaxAttempts"] for each in state["Retry"]) * events_of_a_retry + around
+    assert longest <= min(execution_history.FIRST_EVENTS, execution_history.LAST_EVENTS)
+
+
+@pytest.mark.parametrize(("machine", "name", "state"), CATCHING)
+def test_what_catches_every_error_catches_the_terminal_ones_in_the_same_way(
+    machine: str, name: str, state: dict[str, Any]
+) -> None:
+    *_, everything = state["Catch"]
+    assert everything["ErrorEquals"] == ["States.ALL"]
+    terminal = {**everything, "ErrorEquals": [*shapes.TERMINAL_ERRORS]}
+    # An execution that dies in what must complete is told to the warden, which completes it.
+    assert (terminal in state["Catch"]) == ((machine, name) not in PUT_THINGS_BACK)
 
 
 @pytest.mark.parametrize(("machine", "name", "state"), TASKS)

@@ -48,6 +48,7 @@ def resources(kind: str) -> dict[str, dict[str, Any]]:
 
 
 FUNCTIONS = resources("AWS::Serverless::Function")
+MACHINES = resources("AWS::Serverless::StateMachine")
 QUEUES = resources("AWS::SQS::Queue")
 ALARMS = resources("AWS::CloudWatch::Alarm")
 ROLLS_BACK = {"Signaller", "Judge", "LambdaAliasDriver", "EventSourceDriver"}
@@ -104,6 +105,39 @@ def statements(node: Any = TEMPLATE) -> Iterator[Any]:
     elif isinstance(node, list):
         for child in node:
             yield from statements(child)
+
+
+def mentions(node: Any, text: str, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every ARN that has the text in it, with the conditions of the Ifs and resources around it."""
+    if isinstance(node, str) and text in node and node.startswith("arn:"):
+        yield path, node
+    elif isinstance(node, dict):
+        around = (*path, str(node["Condition"])) if isinstance(node.get("Condition"), str) else path
+        if "Fn::If" in node:
+            around = (*around, node["Fn::If"][0])
+        for child in node.values():
+            yield from mentions(child, text, around)
+    elif isinstance(node, list):
+        for child in node:
+            yield from mentions(child, text, path)
+
+
+def condition_needs(node: Any, parameter: str) -> bool:
+    """Whether the condition holds only if the parameter is not empty."""
+    given = {"Fn::Not": [{"Fn::Equals": [{"Ref": parameter}, ""]}]}
+    if node == given:
+        return True
+    needed = node.get("Fn::And", []) if isinstance(node, dict) else []
+    return any(condition_needs(TEMPLATE["Conditions"].get(each.get("Condition"), each), parameter) for each in needed)
+
+
+def by_pattern(role: dict[str, Any]) -> list[Any]:
+    """Statements of a role that allow something on functions that a parameter's pattern names."""
+    return [
+        each
+        for each in statements(role)
+        if each["Effect"] == "Allow" and re.search(r":function:\$\{(Target|Hook)Functions\}", str(each.get("Resource")))
+    ]
 
 
 def allows_everything(statement: dict[str, Any]) -> bool:
@@ -345,12 +379,44 @@ def test_a_function_has_a_folder_a_role_and_a_log_group_of_its_own(function: str
     assert (ROOT / properties["CodeUri"] / "app.py").is_file(), (
         f"{function}: there is no {properties['CodeUri']}/app.py"
     )
-    assert "Role" not in properties, f"{function}: let SAM make its role of its Policies"
-    assert "Policies" in properties, f"{function}: say in Policies what it may do"
+    assert logical_id(properties.get("Role")) == f"{function}Role", f"{function}: give it a role {function}Role"
     logs = logical_id(properties.get("LoggingConfig", {}).get("LogGroup"))
     assert logs == f"{function}Logs", f"{function}: set LoggingConfig.LogGroup to a log group {function}Logs"
     assert "RetentionInDays" in RESOURCES[logs]["Properties"], f"{logs}: say how long logs are kept"
-    assert RESOURCES[logs].get("Condition") == RESOURCES[function].get("Condition"), f"{logs}: needs the same Condition"
+    for part in (logs, f"{function}Role"):
+        wanted = RESOURCES[function].get("Condition")
+        assert RESOURCES[part].get("Condition") == wanted, f"{part}: give it the Condition of {function}"
+
+
+ROLES = resources("AWS::IAM::Role")
+OF_EVERYBODY = {"Fn::If": ["Encrypted", {"Ref": "KeyAccess"}, {"Ref": "AWS::NoValue"}]}
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_role_has_no_policy_of_aws_and_is_bounded_where_the_parameter_says_so(role: str) -> None:
+    attached = ROLES[role].get("ManagedPolicyArns", [])
+    ours = [{"Ref": name} for name in resources("AWS::IAM::ManagedPolicy")]
+    assert [one for one in attached if one not in [*ours, OF_EVERYBODY]] == [], f"{role}: write out what it may do"
+    assert ROLES[role].get("PermissionsBoundary") == {
+        "Fn::If": ["Bounded", {"Ref": "PermissionsBoundaryArn"}, {"Ref": "AWS::NoValue"}]
+    }, f"{role}: give it the boundary"
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_writes_its_own_logs_and_no_others(function: str) -> None:
+    writing = [one for one in statements(ROLES[f"{function}Role"]) if "logs:PutLogEvents" in one["Action"]]
+    assert [logical_id(one["Resource"]) for one in writing] == [f"{function}Logs"]
+
+
+def test_nothing_makes_log_groups_again_after_the_stack_has_deleted_them() -> None:
+    # The next deployment under the same name would find them, and fail.
+    assert not [one for one in statements() if "logs:CreateLogGroup" in str(one["Action"])]
+
+
+def test_no_role_is_made_by_sam_which_adds_policies_of_its_own() -> None:
+    made = {logical_id(each["Role"]) for each in [*FUNCTIONS.values(), *MACHINES.values()]}
+    assert made <= ROLES.keys()
+    assert not [name for name, each in [*FUNCTIONS.items(), *MACHINES.items()] if "Policies" in each]
 
 
 def test_concurrency_is_reserved_for_what_must_run_to_roll_back_and_only_if_the_parameter_asks() -> None:
@@ -404,6 +470,103 @@ def test_roles_are_passed_to_ecs_tasks_alone_and_only_those_that_the_parameter_n
         assert statement["Resource"] == {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/${TaskRoles}"}
         assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}
     assert TEMPLATE["Parameters"]["TaskRoles"]["Default"] == "", "no role, unless the parameter names some"
+
+
+# What a request reaches
+
+ALLOWS_NOTHING = [
+    *("TargetQueues", "TargetStreams", "HookFunctions", "HookMachines", "CodeObjects", "CodeRepositories"),
+    *("TaskDefinitions", "TaskRoles", "RedriveQueues", "RedriveStreams"),
+]
+"""Parameters whose resources anyone who may put requests on the bus can reach."""
+PARAMETERS: dict[str, Any] = TEMPLATE["Parameters"]
+
+
+@pytest.mark.parametrize("parameter", ALLOWS_NOTHING)
+def test_a_pattern_allows_nothing_by_default_and_its_resources_are_in_no_statement_then(parameter: str) -> None:
+    assert PARAMETERS[parameter]["Default"] == ""
+    assert re.fullmatch(PARAMETERS[parameter].get("AllowedPattern", ".*"), ""), f"{parameter}='' takes it back"
+    # An ARN without a name would be refused by IAM.
+    for path, text in mentions(TEMPLATE["Resources"], f"${{{parameter}}}"):
+        assert any(condition in OF_PARAMETER[parameter] for condition in path), f"{text} needs an If of {parameter}"
+
+
+OF_PARAMETER = {
+    name: {condition for condition, node in TEMPLATE["Conditions"].items() if condition_needs(node, name)}
+    for name in ALLOWS_NOTHING
+}
+"""The conditions that hold only where the parameter is not empty."""
+
+
+def test_which_functions_may_be_rolled_out_has_to_be_said() -> None:
+    assert "Default" not in PARAMETERS["TargetFunctions"]
+    assert not re.fullmatch(PARAMETERS["TargetFunctions"]["AllowedPattern"], "")
+
+
+def test_the_outputs_name_every_pattern_that_allows_all() -> None:
+    named = re.findall(r"'(\w+) '", str(TEMPLATE["Outputs"]["OpenPatterns"]["Value"]))
+    assert set(named) == {"TargetFunctions", *ALLOWS_NOTHING} - {"CodeObjects", "CodeRepositories", "TaskRoles"}
+
+
+SAMPLE_HOOKS = {"SmokeTester", "VersionChecker"}
+
+
+def test_no_pattern_reaches_headgates_own_functions_but_for_the_sample_hooks() -> None:
+    (statement,) = RESOURCES["NotOnOwnFunctions"]["Properties"]["PolicyDocument"]["Statement"]
+    denied = {one["Fn::Sub"].split(":function:")[1] for one in statement["Resource"]}
+    names = {FUNCTIONS[name]["FunctionName"]["Fn::Sub"] for name in FUNCTIONS.keys() - SAMPLE_HOOKS}
+    assert (statement["Effect"], statement["Action"]) == ("Deny", "lambda:*")
+    assert denied == names | {f"{name}:*" for name in names}
+    reaching = {name for name, role in ROLES.items() if by_pattern(role)}
+    limited = {
+        name for name, role in ROLES.items() if {"Ref": "NotOnOwnFunctions"} in role.get("ManagedPolicyArns", [])
+    }
+    # The planner reads configurations and changes nothing.
+    assert reaching - {"PlannerRole"} == limited
+
+
+def test_a_queue_takes_events_of_its_own_rules_alone() -> None:
+    names = {name: rule["Name"]["Fn::Sub"] for name, rule in resources("AWS::Events::Rule").items()} | {
+        delivery.name: (delivery.settings.get("RuleName") or delivery.settings["Name"])["Fn::Sub"]
+        for delivery in events(BY_EVENTBRIDGE)
+    }
+    on_bus = {name for name, rule in resources("AWS::Events::Rule").items() if "EventBusName" in rule} | {
+        delivery.name for delivery in events(BY_EVENTBRIDGE) if "EventBusName" in delivery.settings
+    }
+    arns = {name: f"rule/{'${Prefix}/' if name in on_bus else ''}{text}" for name, text in names.items()}
+    filled: dict[str, set[str]] = {"Undelivered": {"event-bus/${Prefix}", *arns.values()}}
+    for name, rule in resources("AWS::Events::Rule").items():
+        if (queue := logical_id(rule["Targets"][0]["Arn"])) in QUEUES:
+            filled.setdefault(queue, set()).add(arns[name])
+    allowed = {
+        logical_id(each["Resource"]): {
+            one["Fn::Sub"].split("${AWS::AccountId}:")[1] for one in each["Condition"]["ArnEquals"]["aws:SourceArn"]
+        }
+        for each in RESOURCES["QueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    }
+    assert allowed == filled
+
+
+def test_the_topic_takes_alarms_and_what_its_own_rules_publish_with_their_role() -> None:
+    (statement,) = RESOURCES["NotificationsPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    publishing = {
+        name: logical_id(rule["Targets"][0].get("RoleArn"))
+        for name, rule in resources("AWS::Events::Rule").items()
+        if logical_id(rule["Targets"][0]["Arn"]) == "Notifications"
+    }
+    assert set(publishing.values()) == {"NotifierRole"}
+
+
+def test_the_table_outlives_the_stack_but_not_a_creation_that_fails() -> None:
+    assert RESOURCES["Table"]["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert RESOURCES["Table"]["UpdateReplacePolicy"] == "Retain"
+
+
+def test_the_key_is_used_through_the_services_that_it_encrypts_for_alone() -> None:
+    granting = [each for each in statements() if "kms:" in str(each["Action"])]
+    assert granting
+    assert all("kms:ViaService" in str(each["Condition"]) for each in granting)
 
 
 # The documentation

@@ -21,11 +21,11 @@ from headgate.redrive.planner import RedrivePlanner
 from headgate.redrive.progress import Progress
 from headgate.redrive.request import Filter, read_redrive
 from headgate.redrive.runner import Redrive
-from headgate.redrive.sampling import passes_filter, reason_in_message
-from tests.builders import ACCOUNT, event
+from headgate.redrive.sampling import passes_filter, published_reason, reason_in_message
+from tests.builders import ACCOUNT, OWN, event
 from tests.fakes.functions import Functions
 from tests.fakes.sqs import Clock, FakeSqs, arn, refusal, url
-from tests.fakes.streams import FakeFunctions, FakeStream
+from tests.fakes.streams import FakeFunctions, FakeStream, FakeTopics, mapping_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,9 +41,10 @@ class World:
         self.sqs = FakeSqs(self.clock)
         self.sqs.queue("orders-dead")
         self.sqs.queue("orders", dead_letters="orders-dead")
-        functions = FakeFunctions(lambda _: None)
+        self.functions = functions = FakeFunctions(lambda _: None)
+        self.topics = FakeTopics()
         mappings = StreamMappings(functions)
-        self.planner = RedrivePlanner(self.sqs, mappings, ACCOUNT, self.clock.time)
+        self.planner = RedrivePlanner(self.sqs, self.topics, mappings, ACCOUNT, OWN, self.clock.time)
         streams = StreamReplay(FakeStream(), FakeStream(), functions, self.clock, self.clock.sleep)
         queues = Queues(self.sqs, self.clock, self.clock.sleep)
         self.redrive = Redrive(queues, streams, mappings, self.clock, self.clock.sleep, self.clock.time)
@@ -102,7 +103,7 @@ def test_what_is_no_request_at_all_is_refused(detail: Any) -> None:
 
 def test_by_default_nothing_is_moved() -> None:
     request = read_redrive({"from": {"queue": "orders-dead"}}, "redrive-42")
-    assert (request.id, request.dry_run, request.per_second, request.sample) == ("redrive-42", True, 50, 5)
+    assert (request.id, request.dry_run, request.per_second, request.sample) == ("redrive-42", True, 50, 0)
     assert request.to_wire()["stopIfReturned"] == {"percent": 25.0, "afterSeconds": 60}
 
 
@@ -208,11 +209,11 @@ def test_a_message_that_nobody_can_read_keeps_no_other_from_being_redriven(world
 
 
 def test_batches_of_streams_are_read_again_unless_they_are_to_go_to_a_queue(world: World) -> None:
-    world.sqs.queue("gave-up")
-    world.sqs.put("gave-up", json.dumps(event("on_failure_kinesis")))
-    assert world.plan("gave-up").way == "re-read"
-    assert world.plan("gave-up", to={"queue": "orders"}).way == "receive-and-send"
-    plan = world.plan("gave-up", to={"function": "orders:6"})
+    world.sqs.queue("orders-gave-up")
+    world.sqs.put("orders-gave-up", json.dumps(event("on_failure_kinesis")))
+    assert world.plan("orders-gave-up").way == "re-read"
+    assert world.plan("orders-gave-up", to={"queue": "orders"}).way == "receive-and-send"
+    plan = world.plan("orders-gave-up", to={"function": "orders:6"})
     assert (plan.way, plan.function) == ("re-read", "orders:6")
 
 
@@ -248,6 +249,79 @@ def test_a_queue_with_a_redrive_policy_of_its_own_is_refused_before_a_message_is
     assert [stored.receives for stored in world.sqs.queues["orders-dead"].messages] == [0]
 
 
+def test_own_queues_and_functions_are_no_ends_of_a_redrive(world: World) -> None:
+    # GIVEN dead letters of requests, and a message in them that looks like a batch of a stream
+    world.sqs.queue("request-dead-letters")
+    world.sqs.queue("requests", dead_letters="request-dead-letters")
+    world.sqs.put("request-dead-letters", json.dumps(event("on_failure_kinesis")))
+    world.sqs.put("orders-dead", "order 7")
+    # THEN they only go back to where they came from, and nothing else goes there
+    assert "may only go back to requests" in world.refusal("request-dead-letters")
+    assert "may only go back to requests" in world.refusal("request-dead-letters", to={"queue": "orders"})
+    assert "may only go back to requests" in world.refusal("request-dead-letters", to={"function": "orders"})
+    assert world.refusal(to={"queue": "requests"}).startswith("to.queue: requests is one of Headgate's own queues")
+    assert world.plan("request-dead-letters", to={"queue": "requests"}).way == "move-task"
+    # AND a function of Headgate gets no records
+    world.sqs.queue("orders-gave-up")
+    world.sqs.put("orders-gave-up", json.dumps(event("on_failure_kinesis")))
+    told = world.refusal("orders-gave-up", to={"function": "headgate-counter:live"})
+    assert told.startswith("to.function: headgate-counter:live is one of Headgate's own functions")
+
+
+TOPIC = "arn:aws:sns:eu-central-1:123456789012:gave-up"
+FAN_OUT = "arn:aws:kinesis:eu-central-1:123456789012:stream/orders/consumer/fast:1795000000"
+
+
+def test_a_queue_behind_a_topic_holds_the_batches_of_its_mappings(world: World) -> None:
+    world.sqs.queue("orders-gave-up")
+    world.sqs.put("orders-gave-up", json.dumps(event("on_failure_kinesis")))
+    destination: dict[str, Any] = {"DestinationConfig": {"OnFailure": {"Destination": TOPIC}}}
+    world.functions.mappings = [mapping_of(**destination), mapping_of(**destination, EventSourceArn=FAN_OUT)]
+    # GIVEN a topic with another subscriber, THEN the mappings are none of the queue's
+    world.topics.endpoints = {"gave-up": arn("elsewhere")}
+    assert "the stream of the batches in orders-gave-up is unknown" in world.refusal("orders-gave-up")
+    # GIVEN the queue as its subscriber, THEN they are
+    world.topics.endpoints = {"gave-up": arn("orders-gave-up")}
+    plan = world.plan("orders-gave-up")
+    assert [consumer.source for consumer in plan.consumers] == [FAN_OUT.partition("/consumer/")[0], FAN_OUT]
+    assert {consumer.stream for consumer in plan.consumers} == {plan.consumers[0].source}
+
+
+def test_a_rollouts_own_queue_holds_the_batches_of_the_mapping_in_its_tag(world: World) -> None:
+    held = world.sqs.queue("headgate-held-0a1b")
+    world.sqs.put("headgate-held-0a1b", json.dumps(event("on_failure_kinesis")))
+    told = world.refusal("headgate-held-0a1b")
+    assert told.endswith("names no mapping that exists; set the tag to the UUID of the mapping")
+    held.tags = {"headgate:mapping": world.functions.mappings[0]["UUID"]}
+    [consumer] = world.plan("headgate-held-0a1b").consumers
+    assert consumer.mapping == world.functions.mappings[0]["UUID"]
+
+
+def test_a_queue_of_forged_messages_alone_is_refused(world: World) -> None:
+    world.sqs.queue("orders-gave-up")
+    forged = event("on_failure_kinesis")
+    forged["KinesisBatchInfo"]["streamArn"] += "-of-salaries"
+    world.sqs.put("orders-gave-up", json.dumps(forged))
+    assert "names arn:aws:kinesis:eu-central-1:123456789012:stream/orders-of-salaries" in world.refusal(
+        "orders-gave-up"
+    )
+    # Beside a message of the mapping, it is a warning.
+    world.sqs.put("orders-gave-up", json.dumps(event("on_failure_kinesis")))
+    [warning] = world.planner.plan(read_redrive({"from": {"queue": "orders-gave-up"}}, "r-1"))[1]["warnings"]
+    assert "stays in the queue: the message names" in warning
+
+
+def test_a_function_behind_two_aliases_needs_the_request_to_say_which(world: World) -> None:
+    world.sqs.queue("orders-gave-up")
+    body = event("on_failure_kinesis")
+    function = body["requestContext"]["functionArn"].removesuffix(":live")
+    body["requestContext"]["functionArn"] = f"{function}:7"
+    world.sqs.put("orders-gave-up", json.dumps(body))
+    world.functions.mappings = [mapping_of(f"{function}:live"), mapping_of(f"{function}:beta")]
+    told = world.refusal("orders-gave-up")
+    assert told.endswith(f"{function}:7 may mean {function}:beta or {function}:live; set to.function to one of them")
+
+
 GIVEN_UP = {
     "version": "1.0",
     "requestContext": {"condition": "RetriesExhausted", "approximateInvokeCount": 3},
@@ -261,11 +335,47 @@ GIVEN_UP = {
 # --- What is told ----------------------------------------------------------------------------------------------------
 
 
-def test_a_long_body_is_cut_and_a_sample_of_none_shows_none(world: World) -> None:
+def test_a_sample_shows_the_beginning_of_a_body(world: World) -> None:
     world.sqs.put("orders-dead", "x" * 2000)
-    [shown] = world.report()["sample"]
+    [shown] = world.report(sample=5)["sample"]
     assert (len(shown["body"]), shown["receives"]) == (500, 1)
-    assert world.report(sample=0)["sample"] == []
+
+
+def test_a_report_has_no_body_unless_the_request_asks_for_a_sample(world: World) -> None:
+    world.sqs.put("orders-dead", "salary 4711")
+    world.sqs.put("orders-dead", json.dumps(GIVEN_UP))
+    report = world.report()
+    assert report["reasons"] == {"": 1, "RetriesExhausted: Unhandled: KeyError": 1}
+    assert report["visible"] == 2
+    told = json.dumps(report)
+    assert "4711" not in told
+    assert "no such table" not in told
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ({"Body": "a", "MessageAttributes": {"reason": {"StringValue": "bad id"}}}, "bad id"),
+        ({"Body": "a", "MessageAttributes": {"ERROR_MESSAGE": {"StringValue": "no rule"}}}, "no rule"),
+        (
+            {
+                "Body": "a",
+                "MessageAttributes": {
+                    "ErrorMessage": {"StringValue": "salary 4711"},
+                    "ErrorCode": {"StringValue": "200"},
+                },
+            },
+            "ErrorCode 200",
+        ),
+        ({"Body": "a", "MessageAttributes": {"ErrorMessage": {"StringValue": "salary 4711"}}}, ""),
+        ({"Body": json.dumps(event("on_failure_dynamodb"))}, "RetryAttemptsExhausted: Unhandled"),
+        ({"Body": '{"requestContext": {"condition": "salary 4711"}}'}, ""),
+        ({"Body": '{"responsePayload": {"errorType": "salary4711"}}'}, ""),
+        ({"Body": "salary 4711"}, ""),
+    ],
+)
+def test_a_published_reason_has_no_text_of_a_body_or_a_function(message: dict[str, Any], reason: str) -> None:
+    assert published_reason(message) == reason
 
 
 @pytest.mark.parametrize(

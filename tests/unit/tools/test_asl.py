@@ -17,8 +17,22 @@ TRANSIENT = [
     "Lambda.ServiceException",
     "Lambda.AWSLambdaException",
     "Lambda.SdkClientException",
+    "Lambda.ClientExecutionTimeoutException",
     "Lambda.TooManyRequestsException",
 ]
+SLEEPING = [
+    "Lambda.CodeArtifactUserPendingException",
+    "Lambda.CodeArtifactUserDeletedException",
+    "Lambda.ResourceNotReadyException",
+    "Lambda.ResourceConflictException",
+    "Lambda.SnapStartNotReadyException",
+    "Lambda.SnapStartTimeoutException",
+    "Lambda.ENINotReadyException",
+    "Lambda.ENILimitReachedException",
+    "Lambda.EC2ThrottledException",
+    "Lambda.EC2UnexpectedException",
+]
+TERMINAL = ["States.DataLimitExceeded", "States.Runtime"]
 RETRY = {
     "ErrorEquals": TRANSIENT,
     "IntervalSeconds": 1,
@@ -27,6 +41,7 @@ RETRY = {
     "MaxDelaySeconds": 20,
     "JitterStrategy": "FULL",
 }
+WAKING = {"ErrorEquals": SLEEPING, "IntervalSeconds": 10, "MaxAttempts": 18, "BackoffRate": 1}
 GOOD: dict[str, Any] = {
     "Comment": "Moves traffic once.",
     "QueryLanguage": "JSONata",
@@ -38,13 +53,14 @@ GOOD: dict[str, Any] = {
             "Resource": "arn:aws:states:::lambda:invoke",
             "Arguments": {"FunctionName": "${ShifterArn}", "Payload": {"weight": "{% $states.input.weight %}"}},
             "TimeoutSeconds": 60,
-            "Retry": [copy.deepcopy(RETRY)],
+            "Retry": [copy.deepcopy(RETRY), copy.deepcopy(WAKING)],
             "Catch": [
+                {"ErrorEquals": TERMINAL, "Next": "Roll back"},
                 {
                     "ErrorEquals": ["States.ALL"],
                     "Assign": {"failure": "{% $states.errorOutput %}"},
                     "Next": "Roll back",
-                }
+                },
             ],
             "Assign": {"state": "{% $states.result.Payload.state %}", "failure": {}},
             "Next": "Bake",
@@ -54,9 +70,10 @@ GOOD: dict[str, Any] = {
             "Resource": "arn:${Partition}:states:::lambda:invoke.waitForTaskToken",
             "Arguments": {"FunctionName": "${BakerArn}", "Payload": {"token": "{% $states.context.Task.Token %}"}},
             "TimeoutSeconds": "{% $max([1, $state.bakeSeconds]) %}",
-            "Retry": [copy.deepcopy(RETRY)],
+            "Retry": [copy.deepcopy(RETRY), copy.deepcopy(WAKING)],
             "Catch": [
                 {"ErrorEquals": ["States.Timeout"], "Next": "Verdict"},
+                {"ErrorEquals": TERMINAL, "Next": "Roll back"},
                 {"ErrorEquals": ["States.ALL"], "Next": "Roll back"},
             ],
             "Next": "Verdict",
@@ -88,6 +105,14 @@ GOOD: dict[str, Any] = {
         "Both": {
             "Type": "Parallel",
             "Branches": [{"StartAt": "Left", "States": {"Left": {"Type": "Succeed"}}}],
+            "Next": "Ask",
+        },
+        "Ask": {
+            "Type": "Task",
+            "Resource": "arn:${Partition}:states:::states:startExecution.sync:2",
+            "Arguments": {"StateMachineArn": "${Asker}", "Name": "{% $states.context.Execution.Name %}"},
+            "TimeoutSeconds": 60,
+            "Catch": [{"ErrorEquals": [*TERMINAL, "HookFailed"], "Next": "Roll back"}],
             "Next": "Settle",
         },
         "Settle": {"Type": "Succeed", "Output": "{% $steps %}"},
@@ -180,9 +205,45 @@ def test_the_good_machine_passes() -> None:
             "Bake: a callback must not retry States.ALL, which would wait again",
         ),
         ("Shift.Retry", [{"ErrorEquals": ["States.ALL"]}, RETRY], "Shift: States.ALL must be alone in the last Retry"),
-        ("Bake.Catch.1.ErrorEquals", ["States.ALL", "Other"], "Bake: States.ALL must be alone in the last Catch"),
+        ("Bake.Catch.2.ErrorEquals", ["States.ALL", "Other"], "Bake: States.ALL must be alone in the last Catch"),
         ("Bake.Catch.0.ErrorEquals", ["States.ALL"], "Bake: States.ALL must be alone in the last Catch"),
         ("Bake.Catch.0.ErrorEquals", [], "Bake: each Catch needs ErrorEquals"),
+        (
+            "Shift.Retry.0.ErrorEquals",
+            [each for each in TRANSIENT if "Timeout" not in each],
+            "Shift: must retry Lambda.ClientExecutionTimeoutException by name",
+        ),
+        *(
+            (
+                "Shift.Retry.1.ErrorEquals",
+                [each for each in SLEEPING if each != error],
+                f"Shift: must retry {error} by name, or catch it",
+            )
+            for error in SLEEPING
+        ),
+        (
+            "Shift.Retry.1.JitterStrategy",
+            "FULL",
+            f"Shift: must retry {SLEEPING[0]} for at least 150 s without jitter",
+        ),
+        ("Shift.Retry.1.MaxAttempts", 14, f"Shift: must retry {SLEEPING[0]} for at least 150 s without jitter"),
+        ("Shift.Retry.1.MaxDelaySeconds", 8, f"Shift: must retry {SLEEPING[0]} for at least 150 s without jitter"),
+        (
+            "Shift.Retry.0.ErrorEquals",
+            [*TRANSIENT, "EC2ThrottledException"],
+            "Shift: EC2ThrottledException is an error of Lambda's Invoke, which Step Functions calls Lambda.EC2",
+        ),
+        (
+            "Shift.Catch.0.ErrorEquals",
+            TERMINAL[1:],
+            "Shift: States.ALL does not match States.DataLimitExceeded; catch it by name, too",
+        ),
+        (
+            "Bake.Catch.1.ErrorEquals",
+            TERMINAL[:1],
+            "Bake: States.ALL does not match States.Runtime; catch it by name, too",
+        ),
+        ("Ask.Arguments.Name", None, "Ask: a child execution needs a Name, so that a start whose response was lost"),
         ("Bake.Catch.0.Next", None, "Bake: each Catch needs Next"),
         ("Shift.Retry.0.MaxAttempts", 100_000_000, "Shift: MaxAttempts must be 0 to 99999999"),
         ("Shift.Retry.0.MaxAttempts", -1, "Shift: MaxAttempts must be 0 to 99999999"),
@@ -191,6 +252,30 @@ def test_the_good_machine_passes() -> None:
         ("Shift.Retry.0.MaxDelaySeconds", 0, "Shift: MaxDelaySeconds must be 1 to 31622399"),
         ("Shift.Retry.0.MaxDelaySeconds", 31_622_400, "Shift: MaxDelaySeconds must be 1 to 31622399"),
         ("Shift.Retry.0.JitterStrategy", "SOME", "Shift: JitterStrategy must be FULL or NONE"),
+        # names
+        ("Roll back.Error", "States.Timeout", "Roll back: Error cannot be 'States.Timeout': names that begin with"),
+        (
+            "Roll back.Error",
+            "{% $failure = 1 ? 'RolledBack' : ($steps ? 'States.Runtime' : 'Stopped') %}",
+            "Roll back: Error cannot be 'States.Runtime': names that begin with States. are reserved",
+        ),
+        (
+            "Roll back.Error",
+            "{% $failure.Error %}",
+            "Roll back: '{% $failure.Error %}' may be a name that begins with States.; compare it",
+        ),
+        (
+            "Shift.Assign.number",
+            "{% $states.result.Payload.number %}",
+            "Shift: the variable $number has the name of a function; rename it",
+        ),
+        ("Shift.Catch.1.Assign.hash", 1, "Shift: the variable $hash has the name of a function; rename it"),
+        (
+            "Verdict.Choices.0.Assign",
+            {"steps": 1, "sum": 2},
+            "Verdict: the variable $sum has the name of a function; rename it",
+        ),
+        ("Settle.Output", "{% ($max := 3; $max) %}", "Settle: the variable $max has the name of a function; rename it"),
         # texts
         (
             "Shift.Arguments.FunctionName",
@@ -268,6 +353,34 @@ def test_good_expressions_are_left_alone(expression: str) -> None:
     assert problems_after("Settle.Output", expression) == []
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        "RolledBack",
+        "{% $failure ? 'RolledBack' : 'Stopped' %}",
+        "{% $substring($failure.Error, 0, 7) = 'States.' ? 'Stopped' : $failure.Error %}",
+    ],
+)
+def test_a_fail_whose_error_is_never_a_reserved_name_is_left_alone(error: str) -> None:
+    assert problems_after("Roll back.Error", error) == []
+
+
+def test_a_sleeping_function_may_be_waited_for_by_a_state_of_its_own() -> None:
+    machine = copy.deepcopy(GOOD)
+    shift = machine["States"]["Shift"]
+    shift["Retry"] = [RETRY]
+    shift["Catch"].insert(0, {"ErrorEquals": SLEEPING, "Next": "Pause"})
+    assert check(json.dumps(machine)) == []
+
+
+def test_a_state_that_tries_everything_again_need_not_catch_the_terminal_errors() -> None:
+    machine = copy.deepcopy(GOOD)
+    shift = machine["States"]["Shift"]
+    shift["Retry"].append({"ErrorEquals": ["States.ALL"]})
+    del shift["Catch"][0]
+    assert check(json.dumps(machine)) == []
+
+
 def test_a_long_name_is_found() -> None:
     machine = copy.deepcopy(GOOD)
     machine["States"]["Pause"]["Next"] = name = "x" * 81
@@ -290,7 +403,7 @@ def test_the_command_prints_a_line_for_each_problem(tmp_path: Path, capsys: pyte
     good.write_text(json.dumps(GOOD), "utf-8")
     bad.write_text(json.dumps(GOOD | {"StartAt": "Nowhere"}), "utf-8")
     assert main([str(good)]) == 0
-    assert capsys.readouterr().out == "Checked 1 state machines with 11 states: no problems found.\n"
+    assert capsys.readouterr().out == "Checked 1 state machines with 12 states: no problems found.\n"
     assert main([str(good), str(bad)]) == 1
     printed = capsys.readouterr().out
     assert f"{bad}: machine: StartAt names 'Nowhere', which is not a state\n" in printed

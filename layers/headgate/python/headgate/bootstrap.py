@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from headgate.analysis.alarms import AlarmStates
     from headgate.analysis.ledger_store import LedgerStore
+    from headgate.aws.own_resources import OwnResources
     from headgate.aws.stream_replay import StreamReplay
     from headgate.aws.undelivered import UndeliveredRecords
     from headgate.ecs_tasks.limits import TaskLimits
@@ -186,6 +187,12 @@ class Application:
         from headgate.aws.undelivered import UndeliveredRecords
 
         return UndeliveredRecords(self.client("sqs"), self.environment)
+
+    @cached_property
+    def own(self) -> OwnResources:
+        from headgate.aws.own_resources import OwnResources
+
+        return OwnResources(self.environment.prefix, self.environment.own_queues)
 
     @cached_property
     def streams(self) -> StreamReplay:

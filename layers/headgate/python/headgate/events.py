@@ -15,9 +15,8 @@ from headgate.ecs_tasks.outcome import ContainerEnd
 from headgate.ecs_tasks.outcome import TaskOutcome as TaskOutcome
 from headgate.ecs_tasks.request import TaskRequest
 from headgate.redrive.plan import RedriveOutcome as RedriveOutcome
-from headgate.redrive.plan import Way
+from headgate.redrive.plan import StreamConsumer, Way
 from headgate.redrive.request import RedriveRequest
-from headgate.redrive.sampling import Sampled
 from headgate.spec.request import RolloutRequest
 from headgate.spec.signal_models import RolloutSignal
 from headgate.spec.signals import SignalKind
@@ -303,9 +302,9 @@ class TaskAttempt(Wire):
     start_seconds: float | None = None
     """From RunTask until the containers started."""
     exit_codes: dict[str, int]
-    """Exit code of each container that has one."""
+    """Exit code of each container that has one. Where many tasks must fit into one event, of those that failed."""
     containers: list[ContainerEnd] | None = None
-    """How each container ended. Missing if another attempt followed."""
+    """How each container ended. Missing if another attempt followed, or where many tasks must fit into one event."""
     next: str
     """Why the task was or was not run again."""
 
@@ -318,9 +317,9 @@ class TaskLog(Wire):
     container: str
     """Name of the container."""
     link: str
-    """Link to the log stream in the console."""
+    """Link to the log stream in the console. Empty if the names in it are so long that it would not fit."""
     lines: list[str]
-    """The last lines."""
+    """The last lines: ten of at most 200 bytes, fewer where many tasks must fit into one event."""
     unreadable: str | None = None
     """Error if the log could not be read."""
 
@@ -408,13 +407,15 @@ class RedriveReport(Wire):
     delayed: WholeNumber
     """Delayed messages, approximately."""
     oldest_seconds: WholeNumber
-    """Age of the oldest message in the sample."""
+    """Age of the oldest message that was looked at, of at most ten."""
     reasons: dict[str, WholeNumber]
-    """Count of each reason among the messages that were read. Messages without a reason count under the empty text."""
-    sample: list[Sampled]
-    """Some of the messages."""
+    """Count of each reason among the messages that were looked at. Messages without a reason count under the empty
+    text."""
     warnings: list[str]
     """Possible problems."""
+    consumers: list[StreamConsumer] | None = None
+    """Only for batches of streams: the mappings that they come from. No other stream is read, and without
+    ``to.function`` no other function gets its records."""
 
 
 class RedriveEnded(Wire):

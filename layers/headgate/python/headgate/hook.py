@@ -1,8 +1,13 @@
-"""Helpers for hooks: invoke a version, compare an answer, and build the answer of a hook."""
+"""Helpers for hooks: invoke a version, compare an answer, and build the answer of a hook.
+
+A hook's reason is published on the bus and kept in the rollout's record. So these helpers say where the answer of a
+function differs, and never what it is.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -13,6 +18,9 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 50
 """Seconds that a sample hook waits for an answer. Its own timeout is a minute."""
+
+
+_ERROR_TYPE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,127}")
 
 
 class Answer(NamedTuple):
@@ -32,8 +40,20 @@ def invoke(client: LambdaClient, function: str, qualifier: str, payload: Any) ->
     text = response["Payload"].read().decode(errors="replace")
     version = response.get("ExecutedVersion", qualifier)
     if "FunctionError" in response:
-        return Answer(None, version, text)
+        return Answer(None, version, error_in(function, text))
     return Answer(_payload_in(text), version)
+
+
+def error_in(function: str, text: str) -> str:
+    """Describe a function's error by its type. The message and the stack trace may hold what nobody else may read."""
+    kind = error_type_in(_payload_in(text)) or "an error"
+    return f"{kind}; see the logs of {function.rpartition(':function:')[2] or function}"
+
+
+def error_type_in(payload: Any) -> str:
+    """Return the type of the error in what a function returned; empty if there is none that looks like a type."""
+    kind = payload.get("errorType") if isinstance(payload, dict) else None
+    return kind if isinstance(kind, str) and _ERROR_TYPE.fullmatch(kind) else ""
 
 
 def _payload_in(text: str) -> Any:
@@ -53,16 +73,17 @@ def fault_in(config: Any, known: tuple[str, ...], path: str) -> str:
 
 
 def mismatch(expected: Any, given: Any) -> str:
-    """Describe how ``given`` differs from ``expected``; empty if it does not, or if None is expected.
+    """Describe where ``given`` differs from ``expected``; empty if it does not, or if None is expected.
 
-    Objects may have more fields than expected, also in lists.
+    The place is a JSON path. Types and sizes are told, values are not. Objects may have more fields than expected, also
+    in lists.
     """
-    return "" if expected is None else _mismatch(expected, given, "answer")
+    return "" if expected is None else _mismatch(expected, given, "$")
 
 
 def _mismatch(expected: Any, given: Any, path: str) -> str:
     if isinstance(expected, dict) and isinstance(given, dict):
-        differences = (_mismatch(value, given.get(name), f"{path}.{name}") for name, value in expected.items())
+        differences = (_mismatch(value, given.get(name), _field(path, name)) for name, value in expected.items())
         return next((difference for difference in differences if difference), "")
     if isinstance(expected, list) and isinstance(given, list) and len(expected) == len(given):
         pairs = enumerate(zip(expected, given, strict=True))
@@ -71,7 +92,32 @@ def _mismatch(expected: Any, given: Any, path: str) -> str:
     # In Python, True == 1.
     if expected == given and isinstance(expected, bool) == isinstance(given, bool):
         return ""
-    return f"{path} is {json.dumps(given)}, expected {json.dumps(expected)}"
+    wanted, found = _shape(expected), _shape(given)
+    if wanted == found:
+        return f"{path} is another {found} than expected"
+    return f"{path} is {_with_article(found)}, expected {_with_article(wanted)}"
+
+
+def _field(path: str, name: str) -> str:
+    """Return the path of a field; in brackets if its name is not a plain word."""
+    return f"{path}.{name}" if re.fullmatch(r"[A-Za-z_]\w*", name) else f"{path}[{json.dumps(name)}]"
+
+
+def _shape(value: Any) -> str:
+    """Return the type of a JSON value, and how long it is."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float):
+        return "number"
+    if isinstance(value, str):
+        return f"string of length {len(value)}"
+    return f"array of length {len(value)}" if isinstance(value, list) else "object"
+
+
+def _with_article(shape: str) -> str:
+    return shape if shape == "null" else f"an {shape}" if shape[0] in "ao" else f"a {shape}"
 
 
 def succeeded(details: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,9 @@ A batch handler, or a service that is not a Lambda function, records each outcom
     telemetry = Telemetry(stream="headgate-telemetry", target="lambda-alias/orders/live", revision="7")
     telemetry.record(ok=False, milliseconds=12.5, unit=message_id)
 
+``observe`` reports one outcome for each invocation, and says so in its records: Headgate does not promote on more of
+them than Lambda counted invocations. So wrap a handler once, and use ``record`` for what is not an invocation.
+
 A stream record holds the outcomes of one execution environment since its last record. It is sent at the end of an
 invocation: at once after a failure, otherwise when the last one is ``flush_seconds`` old. A frozen environment cannot
 send, so its last successes arrive with its next request.
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Whose = tuple[str, str, bool]
+"""Target and revision of outcomes, and whether ``observe`` reports them."""
+
 _log = logging.getLogger(__name__)
 
 PARTITIONS = 8
@@ -89,8 +95,8 @@ class Telemetry:
         self._flush_seconds = flush_seconds
         self._target = target
         self._revision = revision
-        self._buffers: dict[tuple[str, str], list[list[Any]]] = {}
-        """Outcomes not sent yet, by target and revision."""
+        self._buffers: dict[Whose, list[list[Any]]] = {}
+        """Outcomes not sent yet."""
         self._lock = threading.Lock()
         """Guards the buffers, but never a request to the stream: a service may have many threads."""
         # A new environment reports its first request at once, good or bad. If only failures came at once, a candidate,
@@ -111,7 +117,7 @@ class Telemetry:
     def observe(
         self, handler: Callable[P, R] | None = None, *, unit: Callable[[Any, Any], str | None] | None = None
     ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
-        """Wrap a Lambda handler and report its outcome. What it returns or raises stays unchanged.
+        """Wrap a Lambda handler and report the outcome of each invocation. What it returns or raises stays unchanged.
 
         Parameters
         ----------
@@ -144,7 +150,7 @@ class Telemetry:
             if not self._target or not self._revision:
                 raise ValueError("telemetry.record needs a target and a revision: Telemetry(..., target=, revision=)")  # noqa: TRY301
             at = time.time() - (milliseconds or 0.0) / 1000 if began is None else began
-            self._keep((self._target, self._revision), at, milliseconds, ok=ok, unit=unit)
+            self._keep((self._target, self._revision, False), at, milliseconds, ok=ok, unit=unit)
         except Exception:  # noqa: BLE001 - telemetry must never fail the request it reports on
             _log.warning("telemetry was not sent", exc_info=True)
 
@@ -185,13 +191,11 @@ class Telemetry:
             target = target_of(context)
             if target is not None:
                 named = _named(unit, event, context) if unit and not ok else None
-                self._keep((target, context.function_version), begun, milliseconds, ok=ok, unit=named)
+                self._keep((target, context.function_version, True), begun, milliseconds, ok=ok, unit=named)
         except Exception:  # noqa: BLE001 - telemetry must never fail the request it reports on
             _log.warning("telemetry was not sent", exc_info=True)
 
-    def _keep(
-        self, whose: tuple[str, str], begun: float, milliseconds: float | None, *, ok: bool, unit: str | None
-    ) -> None:
+    def _keep(self, whose: Whose, begun: float, milliseconds: float | None, *, ok: bool, unit: str | None) -> None:
         outcome: list[Any] = [int(begun * 1000), bool(ok), _valid_milliseconds(milliseconds)]
         # An empty name is not a unit: otherwise all failures without a name would count as one.
         if not ok and unit is not None and (name := str(unit)[:MAX_UNIT]):
@@ -205,12 +209,12 @@ class Telemetry:
             waiting, self._buffers = self._buffers, {}
         self._flush(waiting)
 
-    def _buffer(self, whose: tuple[str, str], outcomes: list[list[Any]]) -> None:
+    def _buffer(self, whose: Whose, outcomes: list[list[Any]]) -> None:
         buffer = self._buffers.setdefault(whose, [])
         buffer += outcomes
         del buffer[:-MAX_BUFFERED]
 
-    def _flush(self, waiting: dict[tuple[str, str], list[list[Any]]]) -> None:
+    def _flush(self, waiting: dict[Whose, list[list[Any]]]) -> None:
         try:
             client = self._kinesis()
             for whose in list(waiting):
@@ -218,7 +222,7 @@ class Telemetry:
                 # misleads the judge; a missing one does not.
                 outcomes = waiting.pop(whose)
                 try:
-                    self._send(client, *whose, outcomes)
+                    self._send(client, whose, outcomes)
                 except client.exceptions.ProvisionedThroughputExceededException:
                     waiting[whose] = outcomes  # Not accepted: a later request tries again.
                     self._held_off_until = time.monotonic() + THROTTLED_SECONDS
@@ -233,7 +237,7 @@ class Telemetry:
         finally:
             self._take_back(waiting)
 
-    def _take_back(self, waiting: dict[tuple[str, str], list[list[Any]]]) -> None:
+    def _take_back(self, waiting: dict[Whose, list[list[Any]]]) -> None:
         """Put back what was not sent, in front of newer outcomes."""
         if not waiting:
             return
@@ -242,9 +246,17 @@ class Telemetry:
             for whose, outcomes in since.items():
                 self._buffer(whose, outcomes)
 
-    def _send(self, client: Any, target: str, revision: str, outcomes: list[list[Any]]) -> None:
+    def _send(self, client: Any, whose: Whose, outcomes: list[list[Any]]) -> None:
         self._instance = self._instance or uuid.uuid4()
-        record = {"target": target, "revision": revision, "instance": self._instance.hex, "outcomes": outcomes}
+        target, revision, observed = whose
+        record: dict[str, Any] = {
+            "target": target,
+            "revision": revision,
+            "instance": self._instance.hex,
+            "outcomes": outcomes,
+        }
+        if observed:
+            record["observed"] = True
         where = {"StreamARN": self._stream} if self._stream.startswith("arn:") else {"StreamName": self._stream}
         client.put_record(
             **where,

@@ -582,6 +582,23 @@ class TestBatchesOfAStream:
         assert told == ((0, 0, 1) if kept else (0, 1, 0))
         assert len(consumer.bodies(consumer.own[0] if kept else consumer.team)) == 1
 
+    @pytest.mark.parametrize(
+        "forged",
+        [
+            {"streamArn": "arn:aws:kinesis:eu-central-1:123456789012:stream/salaries"},
+            {"functionArn": "arn:aws:lambda:eu-central-1:123456789012:function:salaries:live"},
+        ],
+        ids=["stream", "function"],
+    )
+    def test_a_message_that_names_another_stream_or_function_is_passed_on_without_being_read(
+        self, consumer_of: Callable[..., Consumer], forged: dict[str, str]
+    ) -> None:
+        consumer = consumer_of(STREAM, "split", **GIVES_UP)
+        state = rolled_out(consumer, 10)
+        consumer.give_up(1, 2, forged=forged)
+        state = consumer.end(state, promoted=False)
+        assert (consumer.delivered, state["redriven"]["forwarded"]) == ([], 1)
+
     def test_a_batch_from_which_a_filter_had_left_out_records_goes_on_and_a_whole_one_is_replayed(
         self, consumer_of: Callable[..., Consumer]
     ) -> None:

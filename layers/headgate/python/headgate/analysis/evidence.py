@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from headgate.analysis.judge import Arm, Evidence, LookTerms, Reassurance, look
+from headgate.analysis.reports import Reports
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -63,6 +64,8 @@ class JudgeTerms(NamedTuple):
     clumps: float
     noise: float
     early: EarlyPromotion | None
+    per_invocation: float | None = None
+    """Outcomes in telemetry that an invocation may have, if the request limits them."""
 
     @classmethod
     def of(cls, guards: Guards) -> JudgeTerms:
@@ -76,7 +79,14 @@ class JudgeTerms(NamedTuple):
         for number, guard in enumerate(guards.custom):
             measures.append(Measure(f"custom{number}", f"failed ({guard.name})", guard.tolerate))
         alpha = guards.alpha / max(1, len(measures))
-        return cls(tuple(measures), alpha, guards.failures_per_cause, guards.noise, guards.promote_early)
+        return cls(
+            tuple(measures),
+            alpha,
+            guards.failures_per_cause,
+            guards.noise,
+            guards.promote_early,
+            guards.outcomes_per_invocation,
+        )
 
 
 class Standing(NamedTuple):
@@ -138,6 +148,8 @@ class Ledger(NamedTuple):
     """Sum of the counts of filed steps that are not in ``since``, by measure."""
     filed: dict[int, dict[str, Pair]] = {}
     """Filed steps that are in ``since``: what was filed of their counts, by measure."""
+    reports: Reports = Reports()
+    """What telemetry reported, to compare it with Lambda's counts."""
 
     @property
     def counts_from(self) -> int:
@@ -243,7 +255,13 @@ class Ledger(NamedTuple):
             Milliseconds since 1970. The pause before does not count as observed time.
         """
         standings = dict.fromkeys(self.standings, Standing(at=now))
-        return self._replace(standings=standings, looked=self.counts, restarts=self.restarts + 1, restarted_at=now)
+        return self._replace(
+            standings=standings,
+            looked=self.counts,
+            restarts=self.restarts + 1,
+            restarted_at=now,
+            reports=self.reports.restarted(now),
+        )
 
 
 def _sums(*summands: dict[str, Pair]) -> dict[str, Pair]:

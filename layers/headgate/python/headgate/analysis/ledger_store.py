@@ -26,6 +26,7 @@ from headgate.analysis.evidence import (
     take_looks,
 )
 from headgate.analysis.judge import Arm, Evidence, Reassurance
+from headgate.analysis.reports import Reported, Reports, Snapshot
 from headgate.aws.dynamodb import RETENTION_DAYS, WriteConflict, expiry, from_item, retry, retry_conflicts, to_item
 from headgate.aws.errors import is_unmet
 from headgate.errors import Contended
@@ -81,7 +82,8 @@ class LedgerStore:
             Key=ledger_key(plan.rollout_id),
             UpdateExpression=(
                 "SET candidate = :candidate, stable = :stable, #since = if_not_exists(#since, :since), "
-                "shiftedAt = :since, slowMs = :slow, byTelemetry = :telemetry, judged = :judged, expiresAt = :expires"
+                "shiftedAt = :since, reportsSince = if_not_exists(reportsSince, :since), slowMs = :slow, "
+                "byTelemetry = :telemetry, judged = :judged, expiresAt = :expires"
             ),
             ExpressionAttributeNames={"#since": f"since_{step}"},
             ExpressionAttributeValues=to_item(
@@ -208,6 +210,7 @@ class LedgerStore:
             "minutes": json.dumps({key: [*pair.candidate, *pair.stable] for key, pair in after.minutes.items()}),
             "restarts": after.restarts,
             "restartedAt": after.restarted_at,
+            **_fields_of(after.reports),
             "version": after.version,
             **counted,
         }
@@ -297,6 +300,11 @@ def column(step: int, measure: str, arm: str, what: str) -> str:
     return f"{measure}_{step}_{arm}_{what}"
 
 
+def reports_column(arm: str, how: str) -> str:
+    """Return the name of the attribute with a count of reports: ``observedCandidate``."""
+    return f"{how}{arm.capitalize()}"
+
+
 def ledger_key(rollout_id: str) -> dict[str, Any]:
     """Return the key of a rollout's EVIDENCE item."""
     return to_item({"pk": keys.rollout_pk(rollout_id), "sk": keys.EVIDENCE_SK})
@@ -366,6 +374,36 @@ def _ledger_in(rollout_id: str, item: dict[str, Any]) -> Ledger:
         shifted_at=item.get("shiftedAt", 0),
         judged=tuple(item["judged"]) if "judged" in item else None,
         earlier={measure: _pair_of(counts) for measure, counts in json.loads(item.get("earlier", "{}")).items()},
+        reports=_reports_in(item),
+    )
+
+
+def _fields_of(reports: Reports) -> dict[str, Any]:
+    """Return the fields of reports but for the counts, which only the counter changes."""
+    if not reports.since:
+        return {}
+    return {
+        "reportsSince": reports.since,
+        "reportsBefore": json.dumps(reports.before),
+        "snapshots": json.dumps(reports.snapshots),
+    }
+
+
+def _reports_in(item: dict[str, Any]) -> Reports:
+    candidate, stable = (
+        Reported(*(item.get(reports_column(arm, how), 0) for how in Reported._fields))
+        for arm in ("candidate", "stable")
+    )
+    candidate_before, stable_before = json.loads(item.get("reportsBefore", "[[], []]"))
+    return Reports(
+        item.get("reportsSince", 0),
+        candidate,
+        stable,
+        (Reported(*candidate_before), Reported(*stable_before)),
+        tuple(
+            Snapshot(at, Reported(*of_candidate), Reported(*of_stable), *flags)
+            for at, of_candidate, of_stable, *flags in json.loads(item.get("snapshots", "[]"))
+        ),
     )
 
 

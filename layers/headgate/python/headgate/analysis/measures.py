@@ -43,6 +43,9 @@ class Measures(Protocol):
     def throttles(self, query_id: str, revision: str) -> ComparedCounts:
         """Return queries for the requests per minute, and those that were throttled. Errors do not include them."""
 
+    def invocations(self, query_id: str, revision: str, *, period: int) -> MetricDataQueryTypeDef:
+        """Return a query for the invocations of a revision, without throttled requests; ``period`` in seconds."""
+
     def usual_latency(self, query_id: str, *, period: int) -> MetricDataQueryTypeDef:
         """Return a query for the 95th percentile of the duration of all requests in ms; ``period`` in seconds."""
 
@@ -85,6 +88,10 @@ class AliasMeasures:
         """Return queries for the requests to a version, and those that were throttled. They share the queries."""
         requests = self._sums(query_id, ("Invocations", "Throttles"), revision)
         return ComparedCounts(requests, CountQueries([], requests.adds[1:]))
+
+    def invocations(self, query_id: str, revision: str, *, period: int) -> MetricDataQueryTypeDef:
+        """Return a query for the invocations of a version through the alias."""
+        return self._query(query_id, "Invocations", "Sum", revision=revision, period=period)
 
     def usual_latency(self, query_id: str, *, period: int) -> MetricDataQueryTypeDef:
         """Return a query for the 95th percentile of the duration of all invocations through the alias."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from botocore.exceptions import ClientError
 
 from headgate import keys
-from headgate.analysis.ledger_store import column, ledger_key
+from headgate.analysis.ledger_store import column, ledger_key, reports_column
 from headgate.aws.dynamodb import WriteConflict, expiry, from_item, retry, to_item
 from headgate.aws.errors import code_of
 from headgate.aws.observability import logger
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from headgate.analysis.evidence import Ledger
+    from headgate.analysis.stream_targets import StreamTargets
     from headgate.aws.undelivered import UndeliveredRecords
 
 
@@ -99,6 +100,9 @@ class TelemetryRecord(NamedTuple):
     """The container, task or host that reports."""
     arrived: int = 1 << 62
     """Arrival in the stream, in milliseconds since 1970. No request began later, even if the sender's clock says so."""
+    observed: bool = False
+    """Whether each outcome is that of one invocation, as ``Telemetry.observe`` reports them. Clients of Headgate 0.1.0
+    do not say it."""
 
 
 def read_record(raw: dict[str, Any]) -> TelemetryRecord:
@@ -123,13 +127,16 @@ def parse_record(shard: str, partition_key: str, sequence: str, data: bytes, arr
         body = json.loads(data)
         outcomes = tuple(_read_outcome(*values) for values in body["outcomes"])
         target, revision, instance = str(body["target"]), str(body["revision"]), str(body.get("instance") or "")
+        observed = body.get("observed") is True
     except (TypeError, KeyError, ValueError, OverflowError, RecursionError, AttributeError) as error:
         raise ValueError(f"not a telemetry record: {error!r}") from None
     if len(target) > MAX_NAME or len(revision) > MAX_NAME:
         raise ValueError("not a telemetry record: target or revision is too long")
     if not (target + revision + instance).isascii():
         raise ValueError("not a telemetry record: target, revision and instance must be ASCII")
-    return TelemetryRecord(shard, partition_key, sequence.zfill(64), target, revision, outcomes, instance, arrived)
+    return TelemetryRecord(
+        shard, partition_key, sequence.zfill(64), target, revision, outcomes, instance, arrived, observed
+    )
 
 
 def _read_outcome(at: Any, ok: Any, milliseconds: Any, unit: Any = None) -> RequestOutcome:
@@ -142,8 +149,15 @@ def _read_outcome(at: Any, ok: Any, milliseconds: Any, unit: Any = None) -> Requ
     return RequestOutcome(int(at), bool(ok), took, str(unit) or None if unit is not None else None)
 
 
-def read_batch(batch: list[dict[str, Any]], undelivered: UndeliveredRecords) -> tuple[list[TelemetryRecord], list[str]]:
-    """The records of a batch; one that cannot be read is put aside and holds nobody up.
+def read_batch(
+    batch: list[dict[str, Any]], undelivered: UndeliveredRecords, streams: StreamTargets
+) -> tuple[list[TelemetryRecord], list[str]]:
+    """The records of a batch; one that cannot be read, or is not of its stream, is put aside and holds nobody up.
+
+    Parameters
+    ----------
+    streams
+        Which stream may report on which functions.
 
     Returns
     -------
@@ -153,10 +167,13 @@ def read_batch(batch: list[dict[str, Any]], undelivered: UndeliveredRecords) -> 
     records, stuck = [], []
     for raw in batch:
         try:
-            records.append(read_record(raw))
+            record = read_record(raw)
+            if refusal := streams.refusal(raw["eventSourceARN"], record.target):
+                raise ValueError(refusal)  # noqa: TRY301
+            records.append(record)
         except ValueError as error:
             sequence_number = raw["kinesis"]["sequenceNumber"]
-            logger.warning("record cannot be read", sequence_number=sequence_number, reason=str(error))
+            logger.warning("record does not count", sequence_number=sequence_number, reason=str(error))
             if not undelivered.put_aside(raw, str(error)):
                 stuck.append(sequence_number)
     return records, stuck
@@ -250,11 +267,13 @@ class Tally:
         if arm is None:
             return
         slow_ms, counts = self.ledger.slow_ms, defaultdict[int, list[int]](lambda: [0, 0, 0, 0])
+        reported = 0
         for at, ok, milliseconds, unit in record.outcomes:
             at = min(at, record.arrived)  # noqa: PLW2901 - the sender's clock may be ahead
             begun = bisect_right(self._begun, (at, _ANY_STEP))
             if begun == 0 or at < self.ledger.counts_from:
                 continue
+            reported += bool(self.ledger.reports.since) and at >= self.ledger.reports.since
             count = counts[self._begun[begun - 1][1]]
             if ok or unit is None or self._counts(unit, at):
                 count[0] += 1
@@ -262,6 +281,7 @@ class Tally:
             if slow_ms is not None and milliseconds is not None:
                 count[2] += 1
                 count[3] += milliseconds > slow_ms
+        self.columns[reports_column(arm, "observed" if record.observed else "told")] += reported
         for step, (requests, failures, timed, slow) in counts.items():
             self.columns[column(step, "errors", arm, "requests")] += requests
             self.columns[column(step, "errors", arm, "failures")] += failures

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from headgate.analysis.evidence import JudgeTerms, describe_comparisons, evidence_against, evidence_for, reported_value
 from headgate.analysis.judge import Arm
+from headgate.analysis.reports import ReportCheck
 from headgate.spec.signals import ends_bake
 from headgate.wire import Wire
 
@@ -22,6 +23,12 @@ MAX_EXTRA_BAKES = 12
 
 MAX_EXTRA_BAKES_IN_ALL = 240
 """The same limit for a whole rollout, shared by its steps: an execution has 25,000 history events."""
+
+HOLD_SECONDS = 60
+"""Bake of a step that waits for CloudWatch to confirm its telemetry. It is short, to promote soon afterwards."""
+
+MAX_HOLDS = 12
+"""How often the last step waits like this, beyond its other extra bakes, before it fails."""
 
 MIN_THROTTLED = 5
 
@@ -41,6 +48,8 @@ class Findings(NamedTuple):
     step: int
     ledger: Ledger | None = None
     """Counts and state of the judge; None before traffic was shifted."""
+    reports: ReportCheck = ReportCheck()
+    """The telemetry compared with Lambda's counts."""
     signals: Sequence[Signal] = ()
     candidate_throttled: Arm = Arm()
     """Requested and throttled invocations over the whole rollout."""
@@ -69,9 +78,11 @@ class Findings(NamedTuple):
     def heard_by_step(self) -> list[str]:
         """Ids of signals that later verdicts ignore, after any other verdict.
 
-        A promote applies only to its step, and a resume only to a pause.
+        A promote applies only to its step, and a resume only to a pause. Evidence for an early promotion that does not
+        promote must not end the next bake again.
         """
-        return [*self.heard, *(signal.id for signal in self.signals if signal.signal in ("promote", "resume"))]
+        handled = ("promote", "resume", "promote-early")
+        return [*self.heard, *(signal.id for signal in self.signals if signal.signal in handled)]
 
     @property
     def ended_by(self) -> str:
@@ -109,6 +120,8 @@ class Verdict(Wire):
     """The step of ``next``; one past the last for ``promote``."""
     bake: int = 0
     """How many bakes of that step came before the next one."""
+    bake_seconds: int = 0
+    """Duration of the next bake; 0 for the one in the plan."""
     forced: bool = False
     """Whether an operator overrode alarms and evidence."""
     failed: bool = False
@@ -119,7 +132,8 @@ def judge_bake(plan: Plan, findings: Findings) -> Verdict:
     """Decide on a bake whose time is up or that a signal ended.
 
     In order: an operator's abort, promote-fully (which skips the analysis), alarms and evidence, an operator's pause,
-    evidence for an early promotion, and missing data that a guard needs.
+    evidence for an early promotion, missing data that a guard needs, and telemetry that Lambda's counts contradict or,
+    before the promotion, do not confirm yet.
     """
     if decided := _operator_decides(plan, findings):
         return decided
@@ -131,11 +145,21 @@ def judge_bake(plan: Plan, findings: Findings) -> Verdict:
         return Verdict(
             outcome="inconclusive", reason=reason, next="pause", step=findings.step, bake=findings.extra_bakes + 1
         )
-    if reassured := _reassured(terms, findings):
+    confirmed = findings.reports.early and not findings.reports.excess
+    if confirmed and (reassured := _reassured(terms, findings)):
         return Verdict(outcome="promote", reason=reassured, next="promote", step=len(plan.steps))
     skipped = next((s for s in findings.signals if s.signal == "promote" and s.step == findings.step), None)
-    if skipped is None and (measure := lacks_data(plan, findings, terms)):
-        return _without_data(plan, findings, measure)
+    if skipped is None:
+        if unconfirmed := _last_signal(findings.signals, "promote-early"):
+            return _bake_again(findings, f"not promoted early, as CloudWatch does not confirm it: {unconfirmed.reason}")
+        measure = lacks_data(plan, findings, terms)
+        without_data = _without_data(plan, findings, measure) if measure else None
+        if without_data and without_data.outcome not in ("continue", "promote"):
+            return without_data
+        if doubt := findings.reports.excess or (plan.is_last(findings.step) and findings.reports.unconfirmed):
+            return _hold(plan, findings, doubt)
+        if without_data:
+            return without_data
     why = _by_whom("this wait was skipped", skipped) if skipped else _comparison_in_words(terms, findings)
     return _go_on(plan, findings.step, why)
 
@@ -250,7 +274,7 @@ def _without_data(plan: Plan, findings: Findings, measure: Measure) -> Verdict:
     if candidate == 0 and due >= MIN_DUE_OF_SILENT and not answers:
         reason = f"the candidate reported none of the about {due:.0f} requests expected at {weight:g} %"
         return _fail_step(plan, findings, reason)
-    extra_bakes = max(1, min(MAX_EXTRA_BAKES, MAX_EXTRA_BAKES_IN_ALL // len(plan.steps)))
+    extra_bakes = _extra_bakes(plan)
     silent = "the candidate" if candidate == 0 else "the stable revision"
     counted = {"errors": "", "latency": " with a duration"}.get(measure.key, measure.failed.removeprefix("failed"))
     reason = f"no request of {silent}{counted} was seen during the bake at {weight:g} %"
@@ -258,11 +282,36 @@ def _without_data(plan: Plan, findings: Findings, measure: Measure) -> Verdict:
         case "pass":
             return _go_on(plan, step, f"{reason}; onNoData is pass")
         case "wait" if findings.extra_bakes < extra_bakes:
-            bake = findings.extra_bakes + 1
-            return Verdict(outcome="inconclusive", reason=f"{reason}; baking again", next="bake", step=step, bake=bake)
+            return _bake_again(findings, f"{reason}; baking again")
         case "wait":
             reason = f"{reason}, including {extra_bakes} extra bakes"
     return _fail_step(plan, findings, reason)
+
+
+def _extra_bakes(plan: Plan) -> int:
+    return max(1, min(MAX_EXTRA_BAKES, MAX_EXTRA_BAKES_IN_ALL // len(plan.steps)))
+
+
+def _bake_again(findings: Findings, reason: str, *, seconds: int = 0) -> Verdict:
+    bake = findings.extra_bakes + 1
+    return Verdict(
+        outcome="inconclusive", reason=reason, next="bake", step=findings.step, bake=bake, bake_seconds=seconds
+    )
+
+
+def _hold(plan: Plan, findings: Findings, doubt: str) -> Verdict:
+    """Wait until Lambda's counts confirm the telemetry, which may only be a delay of CloudWatch.
+
+    At the end the step fails, whatever ``onNoData`` says: with false reports a candidate can look healthy that is not,
+    which ``pass`` does not mean.
+    """
+    last, extra_bakes = plan.is_last(findings.step), _extra_bakes(plan)
+    limit = extra_bakes + (MAX_HOLDS if last else extra_bakes)
+    if findings.extra_bakes >= limit:
+        return _fail_step(plan, findings, f"{doubt}; the candidate gets no more traffic on such evidence")
+    # A rollout of many steps has few extra bakes for each but the last, which are longer instead.
+    seconds = HOLD_SECONDS if last else max(HOLD_SECONDS, MAX_HOLDS * HOLD_SECONDS // extra_bakes)
+    return _bake_again(findings, f"{doubt}; baking again", seconds=seconds)
 
 
 def _go_on(plan: Plan, step: int, reason: str) -> Verdict:

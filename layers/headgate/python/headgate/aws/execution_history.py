@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-FIRST_EVENTS, LAST_EVENTS = 50, 100
-"""Events to read from a history: the first include the plan, and the last the latest work with its retries."""
+FIRST_EVENTS = LAST_EVENTS = 150
+"""Events to read from a history: the first include the plan, and the last the latest work, each with its retries. A
+retry is three events, and a state that calls a function retries 33 times at most: while the function sleeps, while the
+account is throttled, and after other errors."""
 
 _ENDS = ("executionAbortedEventDetails", "executionTimedOutEventDetails", "executionFailedEventDetails")
 _SENTENCES = {"ABORTED": "the execution was stopped", "TIMED_OUT": "the execution ran out of time"}

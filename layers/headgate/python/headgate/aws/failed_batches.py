@@ -31,8 +31,6 @@ class FailedBatch:
     """Why the mapping gave up."""
     error: str = ""
     """How the function failed; empty if it was not invoked."""
-    consumer: str = ""
-    """ARN of the stream's consumer with enhanced fan-out that the mapping reads with; empty if there is none."""
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -48,8 +46,7 @@ def batch_of(body: str) -> FailedBatch | None:
         info = record["KinesisBatchInfo" if kinesis else "DDBStreamBatchInfo"]
         context, response = record["requestContext"], record.get("responseContext") or {}
         # With enhanced fan-out, the mapping's source is a consumer of the stream.
-        source = str(info["streamArn"])
-        stream, is_consumer, _ = source.partition("/consumer/")
+        stream = str(info["streamArn"]).partition("/consumer/")[0]
         return FailedBatch(
             kinesis=kinesis,
             stream=stream,
@@ -60,7 +57,6 @@ def batch_of(body: str) -> FailedBatch | None:
             function=str(context["functionArn"]),
             condition=str(context.get("condition") or ""),
             error=str(response.get("functionError") or ""),
-            consumer=source if is_consumer else "",
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None

@@ -52,6 +52,11 @@ class Environment:
         return setting("TELEMETRY") == "true"
 
     @property
+    def stream_targets(self) -> str:
+        """Telemetry streams with functions of their own: ``<stream>=<functions>,...``. It may be empty."""
+        return os.environ.get("STREAM_TARGETS", "")
+
+    @property
     def bus(self) -> str:
         """Name of the event bus."""
         return setting("BUS")
@@ -74,6 +79,17 @@ class Environment:
         return Place(setting("PARTITION"), self.account, setting("AWS_REGION"))
 
     @property
+    def prefix(self) -> str:
+        """What the names of Headgate's own functions and state machines begin with."""
+        return setting("PREFIX")
+
+    @property
+    def own_queues(self) -> dict[str, str]:
+        """Name of each of Headgate's queues, and of the queue to which its messages may be redriven, if any."""
+        queues: dict[str, str] = json.loads(setting("OWN_QUEUES"))
+        return queues
+
+    @property
     def holding_prefix(self) -> str:
         """Prefix of the names of the rollouts' own queues."""
         return setting("HOLDING_PREFIX")
@@ -85,8 +101,8 @@ class Environment:
 
     @property
     def target_streams(self) -> str:
-        """Pattern for the names of the streams, and of the tables with streams, that may be replayed."""
-        return setting("TARGET_STREAMS")
+        """Pattern for the names of streams, and of tables with streams, that may be replayed; empty allows none."""
+        return os.environ.get("TARGET_STREAMS", "")
 
     @property
     def task_roles(self) -> str:
@@ -95,8 +111,8 @@ class Environment:
 
     @property
     def task_definitions(self) -> str:
-        """Pattern for the task definition families that may be run or registered."""
-        return setting("TASK_DEFINITIONS")
+        """Pattern for the task definition families that may be run or registered. Empty allows none."""
+        return os.environ.get("TASK_DEFINITIONS", "")
 
     @property
     def may_register_task_definitions(self) -> bool:

@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/invocation-eventfiltering.html
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,16 +18,35 @@ if TYPE_CHECKING:
     from headgate.aws.stream_replay import ReadRecords
 
 
+MAPPING_TAG = "headgate:mapping"
+"""Tag of a rollout's own queue: the UUID of the mapping whose failures it holds."""
+
+_STREAM = re.compile(r"arn:[^:]+:(kinesis|dynamodb):")
+
+
 class StreamMapping(NamedTuple):
     """The settings of a mapping that decide whether its batches can be replayed."""
 
     uuid: str
+    source: str
+    """ARN of the stream, or of its consumer with enhanced fan-out."""
     function: str
     """ARN of the function, with its alias or version."""
     window_seconds: int
     """Length of its tumbling window; 0 if it has none."""
     filters: bool
     """Whether it has a filter."""
+    on_failure: str = ""
+    """ARN of its on-failure destination; empty if it has none."""
+
+    @property
+    def stream(self) -> str:
+        """ARN of the stream."""
+        return self.source.partition("/consumer/")[0]
+
+    def made(self, batch: FailedBatch) -> bool:
+        """Return whether the mapping can have given up on a batch, by the stream and the function that it names."""
+        return batch.stream == self.stream and _unqualified(batch.function) == _unqualified(self.function)
 
     def window_fault(self) -> str:
         """Return why none of the mapping's batches can be replayed; empty if they can."""
@@ -51,10 +71,12 @@ def stream_mapping(answer: Mapping[str, Any]) -> StreamMapping:
     """Return the settings in an answer of GetEventSourceMapping or ListEventSourceMappings."""
     return StreamMapping(
         uuid=answer["UUID"],
+        source=answer.get("EventSourceArn", ""),
         function=answer["FunctionArn"],
         window_seconds=answer.get("TumblingWindowInSeconds") or 0,
         # A list does not have a filter that is encrypted with a key of its own, only the key.
         filters=bool((answer.get("FilterCriteria") or {}).get("Filters") or answer.get("KMSKeyArn")),
+        on_failure=((answer.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination") or "",
     )
 
 
@@ -70,17 +92,20 @@ class StreamMappings:
     def __init__(self, functions: Any) -> None:
         self._functions = functions
 
-    def of(self, batch: FailedBatch) -> list[StreamMapping]:
-        """Return the mappings of the batch's stream, and of its consumer with enhanced fan-out, to any function."""
-        sources = dict.fromkeys(filter(None, (batch.stream, batch.consumer)))
-        return [stream_mapping(answer) for source in sources for answer in self._answers(source)]
+    def of(self, source: str) -> list[StreamMapping]:
+        """Return the mappings of a stream, or of its consumer with enhanced fan-out, to any function."""
+        return self._list(EventSourceArn=source)
 
-    def _answers(self, source: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+    def of_all_streams(self) -> list[StreamMapping]:
+        """Return the mappings of all streams of the account and Region."""
+        return [mapping for mapping in self._list() if _STREAM.match(mapping.source)]
+
+    def _list(self, **wanted: str) -> list[StreamMapping]:
+        found: list[StreamMapping] = []
         marker: dict[str, str] = {}
         while True:
-            response = self._functions.list_event_source_mappings(EventSourceArn=source, **marker)
-            found += response["EventSourceMappings"]
+            response = self._functions.list_event_source_mappings(**wanted, **marker)
+            found += [stream_mapping(answer) for answer in response["EventSourceMappings"]]
             if not response.get("NextMarker"):
                 return found
             marker = {"Marker": response["NextMarker"]}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from headgate.aws.errors import code_of
+from headgate.hook import error_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -269,7 +270,7 @@ class StreamReplay:
             # It may still run. A second invocation at the same time would break the order.
             return 0, str(error)[:REPLAY_REASON_CHARACTERS], True
         if "FunctionError" in response:
-            return 0, text[:REPLAY_REASON_CHARACTERS], False
+            return 0, error_in(function, text), False
         return (*_invocation_answer(text, [sequence_of(record) for record in chunk]), False)
 
 
@@ -295,7 +296,7 @@ def _invocation_answer(text: str, sequences: list[str]) -> tuple[int, str]:
     for failure in failures if isinstance(failures, list) else [None]:
         identifier = failure.get("itemIdentifier") if isinstance(failure, dict) else None
         if identifier not in sequences:
-            return 0, f"the function reported an item that it did not receive: {json.dumps(failure)[:100]}"
+            return 0, "the function reported an item that it did not receive (batchItemFailures)"
         places.append(sequences.index(identifier))
     return min(places), f"the function reported {sequences[min(places)]} as failed"
 

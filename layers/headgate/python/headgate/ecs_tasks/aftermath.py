@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.aws.execution_history import EndedHistory, iso_time
 from headgate.ecs_tasks.outcome import TASK_ERRORS, TaskEnding, has_ended, of_lost
+from headgate.ecs_tasks.report_size import LONG_REASON_BYTES, Room, fitted, fitted_logs, shortened
 from headgate.ecs_tasks.request import read_task
 from headgate.ecs_tasks.run_task import TaskPlan
 from headgate.ecs_tasks.tags import NUMBER_TAG
@@ -54,7 +55,8 @@ class Aftermath:
             request = read_task(json.loads(ended["input"] or "null"), default_id=ended["name"])
         except (ValueError, RequestRefused):
             return  # The machine could not read it either.
-        reason = history.reason(ended["status"])
+        # Step Functions keeps causes of 32,768 characters.
+        reason = shortened(history.reason(ended["status"]), LONG_REASON_BYTES)
         given = history.result("plan", first=True)
         plan = TaskPlan.model_validate(given) if given else None
         tasks = self._tasks_of(plan, ended["executionArn"], seconds_left, wait) if plan else []
@@ -75,7 +77,7 @@ class Aftermath:
             "tasks": results,
         }
         entry = {"EventBusName": self._bus, "Source": "headgate", "DetailType": "Task Ended"}
-        response = self._events.put_events(Entries=[entry | {"Detail": json.dumps(detail)}])
+        response = self._events.put_events(Entries=[entry | {"Detail": json.dumps(detail, ensure_ascii=False)}])
         if response["FailedEntryCount"]:
             raise Transient(f"the bus did not accept the event: {response['Entries']}")
 
@@ -98,18 +100,24 @@ class _Result:
         self._cut_short = TaskEnding(outcome="stopped", reason=reason)
 
     def of(self, runs: TaskRuns, tasks: list[dict[str, Any]]) -> dict[str, Any]:
+        room = Room.of(self._plan)
         endings = [of_lost(self._cut_short, task, self._plan.essential) for task in tasks]
         last = endings[-1]
+        attempts = [
+            fitted(
+                self._attempt(number, task, ending),
+                room.last_attempt if number == len(tasks) else room.earlier_attempt,
+            )
+            for number, (task, ending) in enumerate(zip(tasks, endings, strict=True), 1)
+        ]
         return {
             "number": _number(tasks[0]),
             "outcome": last.outcome,
             "error": TASK_ERRORS.get(last.outcome, ""),
             "reason": last.reason,
-            "exitCodes": last.exit_codes,
-            "attempts": [
-                self._attempt(number, *each) for number, each in enumerate(zip(tasks, endings, strict=True), 1)
-            ],
-            "logs": runs.last_logs(self._plan.logs, last),
+            "exitCodes": attempts[-1]["exitCodes"],
+            "attempts": attempts,
+            "logs": fitted_logs(runs.last_logs(self._plan.logs, last), room.logs),
         }
 
     def _attempt(self, attempt: int, task: dict[str, Any], ending: TaskEnding) -> dict[str, Any]:

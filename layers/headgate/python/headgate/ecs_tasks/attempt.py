@@ -9,6 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from headgate.aws.observability import logger
 from headgate.ecs_tasks.outcome import TASK_ERRORS, classify, has_ended, may_have_run, of_lost, of_task
+from headgate.ecs_tasks.report_size import Room, fitted, fitted_logs
 from headgate.ecs_tasks.retry import THROTTLES, Decision, decide_retry
 
 if TYPE_CHECKING:
@@ -79,17 +80,25 @@ class EndedAttempt(NamedTuple):
             return {"stopping": True, "counts": False, "waitSeconds": min(30, 5 * 2**self.looks)}
         decision = self._decision(ending)
         logger.info("classified", outcome=ending.outcome, reason=ending.reason, again=decision.again, why=decision.why)
-        report = {"number": self.number, "attempt": self.attempt, "onDemand": self.on_demand, **ending.to_wire()}
+        room = Room.of(self.plan)
+        report = {
+            "number": self.number,
+            "attempt": self.attempt,
+            "onDemand": self.on_demand,
+            **ending.to_wire(),
+            "exitCodes": ending.exit_codes,
+            "next": decision.why,
+        }
         if decision.again:
-            del report["containers"]  # Up to ten attempts of ten tasks must fit into 256 KiB: keep only exit codes.
+            del report["containers"]  # Of an attempt that another one follows, the exit codes are told.
         return {
             "again": decision.again,
             "counts": decision.counts,
             "waitSeconds": decision.wait_seconds,
             "onDemand": decision.on_demand or self.on_demand,
             "error": TASK_ERRORS.get(ending.outcome, ""),
-            "ending": {**report, "exitCodes": ending.exit_codes, "next": decision.why},
-            "logs": [] if decision.again else runs.last_logs(self.plan.logs, ending),
+            "ending": fitted(report, room.earlier_attempt if decision.again else room.last_attempt),
+            "logs": [] if decision.again else fitted_logs(runs.last_logs(self.plan.logs, ending), room.logs),
         }
 
     def _ending(self, runs: TaskRuns) -> tuple[TaskEnding, bool]:

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from headgate.ecs_tasks.refusals import refusal_in
+from headgate.ecs_tasks.report_size import REASON_BYTES, shortened
 from headgate.ecs_tasks.tags import STOPPED_BY_HEADGATE
 from headgate.wire import Wire
 
@@ -49,9 +50,6 @@ TASK_ERRORS: dict[str, str] = {
     "unknown": "TaskEndUnknown",
 }
 """Error names with which the machine fails."""
-
-TASK_REASON_CHARACTERS = 300
-"""Characters of a reason that are kept: ten tasks with ten attempts each must fit into 256 KiB of state data."""
 
 _CANNOT_START = (
     "CannotPull",
@@ -305,9 +303,9 @@ def _ending_of(detail: dict[str, Any], outcome: TaskOutcome, reason: str) -> Tas
     started, created, stopped = (_seconds_of(task.get(name)) for name in ("startedAt", "createdAt", "stoppedAt"))
     return TaskEnding(
         outcome=outcome,
-        reason=reason[:TASK_REASON_CHARACTERS],
+        reason=shortened(reason, REASON_BYTES),
         stop_code=str(task.get("stopCode") or ""),
-        status_reason=str(task.get("stoppedReason") or "")[:TASK_REASON_CHARACTERS],
+        status_reason=shortened(str(task.get("stoppedReason") or ""), REASON_BYTES),
         containers=_container_ends(task),
         task_arn=_task_arn(task),
         capacity_provider=str(task.get("capacityProviderName") or task.get("launchType") or ""),
@@ -333,7 +331,7 @@ def _container_ends(task: dict[str, Any]) -> list[ContainerEnd]:
                 ContainerEnd(
                     name=str(each.get("name") or "?"),
                     exit_code=int(code) if isinstance(code, int | float) and math.isfinite(code) else None,
-                    reason=str(each.get("reason") or "")[:TASK_REASON_CHARACTERS],
+                    reason=shortened(str(each.get("reason") or ""), REASON_BYTES),
                 )
             )
     return found

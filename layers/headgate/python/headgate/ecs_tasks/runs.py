@@ -9,6 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from headgate.aws.errors import code_of, is_denied
 from headgate.ecs_tasks.logs import LogStream, log_link, stream_name
+from headgate.ecs_tasks.report_size import shortened
 from headgate.ecs_tasks.request import read_task
 from headgate.ecs_tasks.tags import EXECUTION_TAG, NUMBER_TAG, STOPPED_BY_HEADGATE
 from headgate.errors import RequestRefused
@@ -25,8 +26,8 @@ STARTED_BY_HEADGATE = "AWS Step Functions"
 TASKS_PER_CALL = 100
 """https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html"""
 
-LOG_LINES, LOG_LINE_CHARACTERS, MAX_LOGS = 10, 200, 3
-"""Limits of the logs in an event: last lines, characters of each, and containers."""
+LOG_LINES, LOG_LINE_BYTES, MAX_LOGS = 10, 200, 3
+"""Limits of the logs in an event: last lines, size of each, and containers."""
 
 
 STOPPED_PAGES = 5
@@ -163,8 +164,8 @@ class TaskRuns:
             )["events"]
         except (ClientError, BotoCoreError) as error:
             # In another Region, access denied, or empty. The lines are optional.
-            return {**entry, "lines": [], "unreadable": str(error)[:LOG_LINE_CHARACTERS]}
-        return {**entry, "lines": [event["message"][:LOG_LINE_CHARACTERS] for event in events]}
+            return {**entry, "lines": [], "unreadable": shortened(str(error), LOG_LINE_BYTES)}
+        return {**entry, "lines": [shortened(event["message"], LOG_LINE_BYTES) for event in events]}
 
 
 def _is_out_of_reach(error: ClientError) -> bool:

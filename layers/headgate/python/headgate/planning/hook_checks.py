@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_stepfunctions import SFNClient
 
+    from headgate.aws.own_resources import OwnResources
     from headgate.aws.place import Place
     from headgate.ecs_tasks.limits import TaskLimits
     from headgate.spec.hooks import Hooks
@@ -56,13 +57,22 @@ class HookChecks:
         boto3's clients of Lambda, Step Functions and ECS.
     tasks
         Limits of ECS tasks.
+    own
+        Headgate's own resources, which are no hooks.
     """
 
     def __init__(
-        self, functions: LambdaClient, machines: SFNClient, ecs: Any, *, place: Place, tasks: TaskLimits
+        self,
+        functions: LambdaClient,
+        machines: SFNClient,
+        ecs: Any,
+        *,
+        place: Place,
+        tasks: TaskLimits,
+        own: OwnResources,
     ) -> None:
         self._functions, self._machines, self._ecs = functions, machines, ecs
-        self._place, self._tasks = place, tasks
+        self._place, self._tasks, self._own = place, tasks, own
         self._found: set[str] = set()
 
     def settle(self, request: RolloutRequest) -> Hooks:
@@ -99,6 +109,7 @@ class HookChecks:
     def _find_function(self, name: str, at: HookPosition) -> None:
         if name in self._found:
             return
+        self._own.refuse_hook(name, f"{at}.lambda")
         try:
             self._functions.get_function_configuration(FunctionName=name)
         except ClientError as error:
@@ -120,6 +131,7 @@ class HookChecks:
     def _find_machine(self, arn: str, at: HookPosition) -> None:
         if arn in self._found:
             return
+        self._own.refuse_machine(arn, f"{at}.stateMachine")
         name = arn.rsplit(":", 1)[-1]
         try:
             # Without the definition, no permission for its KMS key is needed.
@@ -155,8 +167,9 @@ class HookChecks:
         from headgate.ecs_tasks.request import read_task
 
         # Checked only: the machine that runs the task registers its definition.
+        partition, account, region = self._place
         Preflight(TaskRegistry(self._ecs), self._tasks).check(
-            read_task(detail, default_id=detail["id"]), f"arn:aws:states:{self._place.region}:{self._place.account}:"
+            read_task(detail, default_id=detail["id"]), f"arn:{partition}:states:{region}:{account}:"
         )
 
 

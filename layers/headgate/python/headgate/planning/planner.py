@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from headgate.analysis.alarms import AlarmStates
     from headgate.analysis.cloudwatch_counts import CloudWatchCounts
     from headgate.analysis.latency_baseline import LatencyBaseline
+    from headgate.aws.own_resources import OwnResources
     from headgate.aws.place import Place
     from headgate.planning.code_check import CodeCheck
     from headgate.planning.hook_checks import HookChecks
@@ -39,6 +40,8 @@ class RolloutPlanner:
         ARN of the driver for each kind of target.
     place
         Partition, account and Region of this deployment.
+    own
+        Headgate's own resources, which are no targets.
     telemetry
         True if the telemetry stream is deployed.
     hook_checks, consumers, stacks
@@ -56,6 +59,7 @@ class RolloutPlanner:
         *,
         drivers: Mapping[str, str],
         place: Place,
+        own: OwnResources,
         telemetry: bool,
         hook_checks: HookChecks,
         consumers: ConsumerLookup,
@@ -68,6 +72,7 @@ class RolloutPlanner:
     ) -> None:
         self.drivers = drivers
         self.place = place
+        self.own = own
         self.telemetry = telemetry
         self.hook_checks = hook_checks
         self.consumers = consumers
@@ -117,8 +122,11 @@ class RolloutPlanner:
     def _resolve(self, request: RolloutRequest) -> tuple[Target, LambdaAliasTarget]:
         """Return the target with its open values filled in, and the alias whose versions are shifted."""
         if not isinstance(request.target, EventSourceTarget):
+            self.own.refuse_target(request.target.name, "target.function")
             return request.target, request.target
         consumer = self.consumers.find(request.target)
+        self.own.refuse_target(consumer.through.name, "target.mapping")
+        self.own.refuse_source(consumer.source, "target.mapping")
         refuse_guards_that_do_not_fit(request.asked_guards, consumer)
         return consumer.target, consumer.through
 

@@ -1,15 +1,24 @@
-"""Whether the batches of a stream can be redriven, by the mappings that they came from."""
+"""Where the batches of a queue come from, and whether they can be redriven.
+
+A message names the function and the stream of its batch, and anybody who may send to the queue can write one. So both
+are taken from the mappings that give up into the queue, and a message that names others is left in it.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from headgate.aws.stream_mappings import mappings_to
+from headgate.aws.stream_mappings import MAPPING_TAG, mappings_to
+from headgate.redrive.plan import StreamConsumer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from headgate.aws.failed_batches import FailedBatch
     from headgate.aws.stream_mappings import StreamMapping, StreamMappings
     from headgate.aws.stream_replay import ReadRecords
+    from headgate.redrive.plan import Queue
 
 
 class Origin(NamedTuple):
@@ -17,8 +26,12 @@ class Origin(NamedTuple):
 
     mappings: list[StreamMapping]
     """The mappings that may have made the batch."""
-    fault: str
+    function: str
+    """ARN or name of the function that gets the records."""
+    fault: str = ""
     """Why the batch cannot be redriven, whatever its records are; empty if it can."""
+    foreign: bool = False
+    """Whether the message names a stream or function that none of the mappings has."""
 
     def range_fault(self, read: ReadRecords) -> str:
         """Return why a batch, of which these records were read, cannot be redriven; empty if it can."""
@@ -31,14 +44,17 @@ class BatchOrigins:
 
     Parameters
     ----------
+    consumers
+        The mappings that give up into the queue, from the plan.
     function
-        The function in the request; None if each batch goes to the function that gave up on it.
+        The function in the request; None if each batch goes to the function of its mapping.
     """
 
-    def __init__(self, mappings: StreamMappings, function: str | None) -> None:
+    def __init__(self, mappings: StreamMappings, consumers: Sequence[StreamConsumer], function: str | None) -> None:
         self._mappings = mappings
+        self._consumers = consumers
         self._function = function
-        self._listed: dict[tuple[str, str], list[StreamMapping]] = {}
+        self._listed: dict[str, list[StreamMapping]] = {}
 
     def of(self, batch: FailedBatch) -> Origin:
         """Return the origin of a batch.
@@ -48,22 +64,67 @@ class BatchOrigins:
         botocore.exceptions.ClientError
             If the mappings cannot be listed.
         """
-        source = (batch.stream, batch.consumer)
-        if source not in self._listed:
-            self._listed[source] = self._mappings.of(batch)
-        listed = self._listed[source]
-        made_it = mappings_to(batch.function, listed)
+        ours = [consumer for consumer in self._consumers if consumer.stream == batch.stream]
+        if not ours:
+            return _foreign(f"the message names {batch.stream}, and no mapping of it has this queue as its destination")
+        listed = [mapping for source in dict.fromkeys(each.source for each in ours) for mapping in self._of(source)]
+        pinned = {consumer.mapping: consumer.function for consumer in ours}
+        made_it = mappings_to(batch.function, [mapping for mapping in listed if mapping.uuid in pinned])
         # The window is that of the function that will get the records.
         windows = (mapping.window_fault() for mapping in mappings_to(self._function or batch.function, listed))
+        if self._function is None and not made_it:
+            return _foreign(
+                f"the message names {batch.function}, and no mapping of {batch.stream} that has this queue as its "
+                "destination invokes it, so whether a tumbling window or a filter made the batch is unknown; set "
+                "to.function to the function that is to get all records of the batch's range"
+            )
+        functions = [self._function] if self._function else sorted({pinned[mapping.uuid] for mapping in made_it})
         if fault := next(filter(None, windows), ""):
-            return Origin(
-                made_it, f"{fault}; set to.function to a function that processes the records without a window"
-            )
-        if not made_it and self._function is None:
-            return Origin(
-                [],
-                f"no mapping of {batch.consumer or batch.stream} invokes {batch.function} any more, so whether it had "
-                "a tumbling window or a filter is unknown; set to.function to the function that is to get all records "
-                "of the batch's range",
-            )
-        return Origin(made_it, "")
+            fault = f"{fault}; set to.function to a function that processes the records without a window"
+        elif len(functions) > 1:
+            fault = f"{batch.function} may mean {' or '.join(functions)}; set to.function to one of them"
+        return Origin(made_it, functions[0], fault)
+
+    def _of(self, source: str) -> list[StreamMapping]:
+        if source not in self._listed:
+            self._listed[source] = self._mappings.of(source)
+        return self._listed[source]
+
+
+def _foreign(fault: str) -> Origin:
+    return Origin([], "", f"{fault}; if you do not know who sent the message, delete it", foreign=True)
+
+
+class ConsumerSearch:
+    """Finds the mappings that give up into a queue.
+
+    Parameters
+    ----------
+    sqs, sns
+        boto3's clients.
+    """
+
+    def __init__(self, mappings: StreamMappings, sqs: Any, sns: Any) -> None:
+        self._mappings = mappings
+        self._sqs = sqs
+        self._sns = sns
+
+    def into(self, queue: Queue) -> list[StreamConsumer]:
+        """Return the mappings with this queue, or with a topic that it is subscribed to, as their destination."""
+        found = self._mappings.of_all_streams()
+        topics = {mapping.on_failure for mapping in found if ":sns:" in mapping.on_failure}
+        destinations = {queue.arn, *(topic for topic in topics if self._delivers_to(topic, queue.arn))}
+        return [_consumer(mapping) for mapping in found if mapping.on_failure in destinations]
+
+    def held_in(self, queue: Queue) -> list[StreamConsumer]:
+        """Return the mapping whose failures a rollout's own queue holds, by the tag that the rollout set."""
+        uuid = self._sqs.list_queue_tags(QueueUrl=queue.url).get("Tags", {}).get(MAPPING_TAG)
+        return [_consumer(mapping) for mapping in self._mappings.of_all_streams() if mapping.uuid == uuid]
+
+    def _delivers_to(self, topic: str, queue_arn: str) -> bool:
+        pages = self._sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
+        return any(each["Endpoint"] == queue_arn for page in pages for each in page["Subscriptions"])
+
+
+def _consumer(mapping: StreamMapping) -> StreamConsumer:
+    return StreamConsumer(mapping=mapping.uuid, source=mapping.source, function=mapping.function)

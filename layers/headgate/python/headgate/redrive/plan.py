@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import ConfigDict
+
 from headgate.redrive.request import Filter, StopIfReturned
 from headgate.wire import Wire
 
@@ -28,6 +30,24 @@ class Queue(Wire):
         return self.arn.endswith(".fifo")
 
 
+class StreamConsumer(Wire):
+    """A mapping whose failed batches a queue holds."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    mapping: str
+    """UUID of the mapping."""
+    source: str
+    """ARN of the stream, or of its consumer with enhanced fan-out."""
+    function: str
+    """ARN of the mapping's function, with its alias or version."""
+
+    @property
+    def stream(self) -> str:
+        """ARN of the stream."""
+        return self.source.partition("/consumer/")[0]
+
+
 class RedrivePlan(Wire):
     """The plan of a redrive."""
 
@@ -36,7 +56,9 @@ class RedrivePlan(Wire):
     destination: Queue | None = None
     """Missing if each message returns to the queue that it came from, or records go to a function."""
     function: str | None = None
-    """Missing if each batch goes to the function that gave up on it."""
+    """Missing if each batch goes to the function of its mapping."""
+    consumers: tuple[StreamConsumer, ...] = ()
+    """The mappings that give up into the queue. A batch of any other stream or function is not redriven."""
     way: Way
     why: str
     dry_run: bool

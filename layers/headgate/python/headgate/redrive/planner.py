@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from headgate.aws.errors import code_of, is_denied, message_of
+from headgate.aws.errors import is_denied, message_of
 from headgate.aws.failed_batches import batch_of
 from headgate.aws.sqs_queues import Backlog, Queues, redrive_policy_in
+from headgate.aws.stream_mappings import MAPPING_TAG
 from headgate.errors import RequestRefused
 from headgate.redrive.lookup import QueueLookup
-from headgate.redrive.origins import BatchOrigins
+from headgate.redrive.origins import BatchOrigins, ConsumerSearch
 from headgate.redrive.plan import Queue, RedrivePlan
 from headgate.redrive.policy import choose_way, own_policy_fault
 from headgate.redrive.sampling import count_reasons, holds_batches, passes_filter, sample_of
@@ -20,18 +21,20 @@ from headgate.redrive.sampling import count_reasons, holds_batches, passes_filte
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headgate.aws.own_resources import OwnResources
     from headgate.aws.sqs_messages import Message
     from headgate.aws.stream_mappings import StreamMappings
+    from headgate.redrive.plan import StreamConsumer
     from headgate.redrive.request import RedriveRequest
 
+
+LOOKED_AT = 10
+"""Messages that a plan looks at."""
 
 ONE_SLICE = 1_000
 """Messages that one slice can easily receive."""
 
 MIN_PER_SECOND = 20
-
-UNLISTABLE = ("InvalidParameterValueException", "ValidationException", "ResourceNotFoundException")
-"""Errors of Lambda for a stream that cannot have mappings. The stream's name comes from a message."""
 
 
 class RedrivePlanner:
@@ -39,19 +42,31 @@ class RedrivePlanner:
 
     Parameters
     ----------
-    sqs
-        boto3's client.
+    sqs, sns
+        boto3's clients.
     mappings
         The mappings that batches of streams came from.
     account
         The account that queues must be in.
+    own
+        Headgate's own resources.
     """
 
-    def __init__(self, sqs: Any, mappings: StreamMappings, account: str, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        sqs: Any,
+        sns: Any,
+        mappings: StreamMappings,
+        account: str,
+        own: OwnResources,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._sqs = sqs
         self._queues = Queues(sqs)
         self._lookup = QueueLookup(sqs, account)
         self._mappings = mappings
+        self._search = ConsumerSearch(mappings, sqs, sns)
+        self._own = own
         self._now = now
 
     def plan(self, request: RedriveRequest) -> tuple[RedrivePlan, dict[str, Any]]:
@@ -70,7 +85,7 @@ class RedrivePlanner:
             raise RequestRefused(f"from.queue: {fault}{mistaken}")
         to = self._lookup.find(request.to.queue, "to.queue")[0] if request.to and request.to.queue else None
         counted = self._queues.count(source.url)
-        seen = self._queues.look(source.url, max(1, request.sample))
+        seen = self._queues.look(source.url, LOOKED_AT)
         way, why, destination = choose_way(
             request,
             source,
@@ -79,6 +94,9 @@ class RedrivePlanner:
             batches=holds_batches(seen),
             empty=not seen,
         )
+        self._own.refuse_redrive(source.name, destination.name if destination else None)
+        if request.to and request.to.function:
+            self._own.refuse_target(request.to.function, "to.function")
         plan = RedrivePlan(
             id=request.id,
             source=source,
@@ -95,45 +113,72 @@ class RedrivePlanner:
             backlog=counted.total,
             hold_seconds=_hold_seconds(request, counted.total),
         )
-        warnings = self._check_batches(request, seen) if way == "re-read" else []
-        return plan, self._report(request, counted, seen, warnings)
+        if way != "re-read":
+            return plan, self._report(request, counted, seen)
+        plan = plan.model_copy(update={"consumers": self._consumers_of(source, empty=not seen)})
+        report = self._report(request, counted, seen)
+        report["warnings"] = self._check_batches(plan, seen)
+        report["consumers"] = [each.to_wire() for each in plan.consumers]
+        return plan, report
 
-    def _report(
-        self, request: RedriveRequest, counted: Backlog, seen: list[Message], warnings: list[str]
-    ) -> dict[str, Any]:
-        sampled = [sample_of(message, request.filter, self._now()) for message in seen]
-        return {
+    def _report(self, request: RedriveRequest, counted: Backlog, seen: list[Message]) -> dict[str, Any]:
+        looked_at = [sample_of(message, request.filter, self._now()) for message in seen]
+        report = {
             "visible": counted.visible,
             "inFlight": counted.in_flight,
             "delayed": counted.delayed,
-            "oldestSeconds": max((each.sent_seconds_ago for each in sampled), default=0),
+            "oldestSeconds": max((each.sent_seconds_ago for each in looked_at), default=0),
             "reasons": count_reasons(seen),
-            "sample": [each.to_wire() for each in sampled[: request.sample]],
-            "warnings": warnings,
+            "warnings": [],
         }
+        sample = [each.to_wire() for each in looked_at[: request.sample]]
+        return report | {"sample": sample} if sample else report
 
-    def _check_batches(self, request: RedriveRequest, seen: list[Message]) -> list[str]:
+    def _consumers_of(self, source: Queue, *, empty: bool) -> tuple[StreamConsumer, ...]:
+        """Return the mappings that the queue's batches come from. Nothing a message says is trusted for that."""
+        try:
+            held = self._own.holds(source.name)
+            found = self._search.held_in(source) if held else self._search.into(source)
+        except ClientError as error:
+            if not is_denied(error):
+                raise
+            raise RequestRefused(
+                f"from.queue: the mappings of {source.name} are unknown: {message_of(error)}"
+            ) from None
+        if not found and not empty:
+            where = (
+                f"its tag {MAPPING_TAG} names no mapping that exists; set the tag to the UUID of the mapping"
+                if held
+                else "no mapping of a stream has it, or a topic that it is subscribed to, as its on-failure "
+                "destination; create the mapping of the stream and the function with this destination (it may be "
+                "disabled)"
+            )
+            raise RequestRefused(f"from.queue: the stream of the batches in {source.name} is unknown: {where}")
+        for consumer in found:
+            self._own.refuse_target(consumer.function, "from.queue: the function of its mapping")
+        return tuple(found)
+
+    def _check_batches(self, plan: RedrivePlan, seen: list[Message]) -> list[str]:
         """Refuse batches of mappings that do what a redrive cannot do. Return warnings about the others."""
-        origins = BatchOrigins(self._mappings, request.to.function if request.to else None)
+        origins = BatchOrigins(self._mappings, plan.consumers, plan.function)
         warnings: list[str] = []
-        for message in seen:
-            batch = batch_of(message["Body"])
-            if batch is None or not passes_filter(request.filter, message):
+        foreign: list[str] = []
+        batches = [(batch_of(message["Body"]), message) for message in seen if passes_filter(plan.filter, message)]
+        for batch, message in batches:
+            if batch is None:
                 continue
-            try:
-                origin = origins.of(batch)
-            except ClientError as error:
-                if code_of(error) not in UNLISTABLE and not is_denied(error):
-                    raise
-                where = batch.consumer or batch.stream
-                raise RequestRefused(f"from.queue: the mappings of {where} are unknown: {message_of(error)}") from None
-            if origin.fault:
+            origin = origins.of(batch)
+            if origin.foreign:
+                foreign.append(f"message {message['MessageId']} stays in the queue: {origin.fault}")
+            elif origin.fault:
                 raise RequestRefused(f"from.queue: {origin.fault}")
             filtering = [mapping.uuid for mapping in origin.mappings if mapping.filters]
             warnings += [
                 f"mapping {uuid} has a filter, and a batch of a range with other records fails" for uuid in filtering
             ]
-        return list(dict.fromkeys(warnings))
+        if foreign and len(foreign) == sum(batch is not None for batch, _ in batches):
+            raise RequestRefused(f"from.queue: {foreign[0]}")
+        return list(dict.fromkeys([*warnings, *foreign]))
 
     def _served_by(self, source: Queue) -> list[Queue]:
         """Return the queues that a dead-letter queue serves. They are in its account and Region."""

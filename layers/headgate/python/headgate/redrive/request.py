@@ -111,8 +111,9 @@ class RedriveRequest(Wire):
     at_most: Annotated[int, Field(strict=True, ge=1)] | None = None
     """How many messages to move at most. If the function of a slice (40 s of work) dies, its messages are not counted,
     and this limit may be exceeded by them. Default: all."""
-    sample: Annotated[int, Field(strict=True, ge=0, le=10)] = 5
-    """Messages that the report of a dry run shows. Bodies are cut off at 500 characters."""
+    sample: Annotated[int, Field(strict=True, ge=0, le=10)] = 0
+    """Messages that a dry run shows in the execution's output, with up to 500 characters of their bodies. The event on
+    the bus never has them."""
     stop_if_returned: StopRule = Field(default_factory=StopIfReturned)
     """Stop if this share of the moved messages returns; ``false`` to not check."""
 

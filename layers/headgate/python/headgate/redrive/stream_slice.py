@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -50,7 +51,7 @@ class StreamSlice:
         sleep: Callable[[float], None],
     ) -> None:
         self._queues, self._streams, self._plan = queues, streams, plan
-        self._origins = BatchOrigins(mappings, plan.function)
+        self._origins = BatchOrigins(mappings, plan.consumers, plan.function)
         self._clock, self._sleep = clock, sleep
         self._aside: list[Message] = []
         self._untried: list[Message] = []
@@ -108,9 +109,15 @@ class StreamSlice:
             return
         try:
             origin = self._origins.of(batch)
+            if origin.foreign:
+                # It says nothing about the shard that it names, so it does not hold up the batches after it.
+                self._refuse(message, origin.fault)
+                return
             if origin.fault:
                 self._fail(batch, message, origin.fault)
                 return
+            # The message does not decide whose role the records seem to be read with.
+            batch = replace(batch, function=origin.function)
             reading = self._streams.reread(batch, deadline=deadline + SLICE_SECONDS)
         except (NotReadableYet, ClientError, BotoCoreError) as error:
             self._fail(batch, message, str(error))
@@ -122,7 +129,7 @@ class StreamSlice:
         if fault := origin.range_fault(reading):
             self._fail(batch, message, fault)
             return
-        function = self._plan.function or batch.function
+        function = origin.function
         # An invocation that outlives this process would continue while later batches are delivered.
         seconds = max(1, min(DELIVERY_SECONDS, WAITED_SECONDS - self._streams.timeout(function)))
         delivered = self._streams.deliver(
@@ -144,6 +151,10 @@ class StreamSlice:
         self._blocked.add((batch.stream, batch.shard))
         self._leave(message, failed=1)
         self.progress = because(self.progress, f"{batch.shard} from {batch.start}: {reason}")
+
+    def _refuse(self, message: Message, reason: str) -> None:
+        self._leave(message, failed=1)
+        self.progress = because(self.progress, f"message {message['MessageId']} stays in the queue: {reason}")
 
     def _leave(self, message: Message, **counts: int) -> None:
         self._aside.append(message)

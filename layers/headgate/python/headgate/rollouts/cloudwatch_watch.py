@@ -1,4 +1,4 @@
-"""Judges running rollouts by CloudWatch metrics, and checks the limits on their sources."""
+"""Judges running rollouts by CloudWatch metrics, and checks their telemetry and the limits on their sources."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from headgate.spec.source import source_health
 
 if TYPE_CHECKING:
     from headgate.analysis.cloudwatch_counts import CloudWatchCounts, Points
+    from headgate.analysis.report_checks import ReportChecks
     from headgate.analysis.source_limits import SourceLimits
     from headgate.rollouts.evidence_watch import EvidenceWatch
     from headgate.rollouts.isolation import IsolatedBlock
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
 class CloudWatchWatch:
     """Reads the metrics of running rollouts and sends signals."""
 
-    def __init__(self, watch: EvidenceWatch, counts: CloudWatchCounts, sources: SourceLimits) -> None:
+    def __init__(
+        self, watch: EvidenceWatch, counts: CloudWatchCounts, sources: SourceLimits, reports: ReportChecks
+    ) -> None:
         self.watch = watch
         self.counts = counts
         self.sources = sources
+        self.reports = reports
 
     def look_at_all(self) -> list[dict[str, Any]]:
         """Judge each rollout. Return its id, the number of data points and the reason for a signal, if any."""
@@ -42,6 +46,8 @@ class CloudWatchWatch:
                     points = found[rollout_id] if rollout_id in found else self.counts.read([rollout], now)[rollout_id]
                     looked.append(self._look(rollout.plan, points, now))
             for plan, record in running:
+                with trying(plan.rollout_id, "the telemetry of a rollout could not be checked"):
+                    self._look_at_telemetry(plan, record)
                 with trying(plan.rollout_id, "the source of a rollout could not be checked"):
                     self._look_at_source(plan, record)
         return looked
@@ -65,6 +71,19 @@ class CloudWatchWatch:
         reason = self.watch.signaller.report(ledger, terms) if ledger else ""
         logger.info("rollout judged", points=len(points), reason=reason)
         return {"rolloutId": plan.rollout_id, "points": len(points), "reason": reason}
+
+    def _look_at_telemetry(self, plan: Plan, record: RolloutRecord) -> None:
+        """Compare the telemetry of a bake with Lambda's counts, which an early promotion waits for."""
+        if not plan.guards.need_telemetry or record.phase != "baking":
+            return
+        ledger = self.watch.ledgers.read(plan.rollout_id)
+        if ledger is None:
+            return
+        check = self.reports.check(plan, ledger)
+        if check.excess:
+            logger.warning("telemetry reported more than Lambda counted", reason=check.excess)
+        elif check.early:
+            self.watch.signaller.report(ledger, JudgeTerms.of(plan.guards), confirmed=True)
 
     def _look_at_source(self, plan: Plan, record: RolloutRecord) -> None:
         """Check a consumer's source against its limits while the candidate receives traffic."""

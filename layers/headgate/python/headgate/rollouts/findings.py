@@ -1,4 +1,4 @@
-"""Findings at the end of a bake or pause: signals, alarms, evidence, throttling and limits on the source."""
+"""Findings at the end of a bake or pause: signals, alarms, evidence, telemetry, throttling, limits on the source."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from headgate.analysis.evidence import JudgeTerms
 from headgate.analysis.judge import Arm
 from headgate.analysis.ledger_store import now_ms
 from headgate.analysis.measures import measures_of
+from headgate.analysis.report_checks import ReportChecks
+from headgate.analysis.reports import ReportCheck
 from headgate.analysis.source_limits import SourceLimits
 from headgate.analysis.throttling import ThrottleCounts
 from headgate.analysis.verdict import Findings
@@ -44,6 +46,7 @@ class FindingsCollector:
             CloudWatchCounts(cloudwatch),
         )
         self._sources = SourceLimits(cloudwatch, sqs)
+        self._reports = ReportChecks(ledgers, cloudwatch)
 
     def close_and_collect(self, plan: Plan, step: int, bake: int, key: str, state: StateOnRecord) -> Findings:
         """Close the wait and collect the findings.
@@ -75,6 +78,7 @@ class FindingsCollector:
         return Findings(
             step=step,
             ledger=ledger,
+            reports=ReportCheck() if is_pause(key) else self._check_reports(plan, step, ledger, signals),
             signals=signals,
             candidate_throttled=candidate_throttled,
             stable_throttled=stable_throttled,
@@ -85,6 +89,12 @@ class FindingsCollector:
             beyond_limits=beyond_limits,
             extra_bakes=bake,
         )
+
+    def _check_reports(self, plan: Plan, step: int, ledger: Ledger | None, signals: list[Signal]) -> ReportCheck:
+        """Compare the telemetry with Lambda's counts, unless a signal decides without them."""
+        if ledger is None or not plan.guards.need_telemetry or any(s.signal != "promote-early" for s in signals):
+            return ReportCheck()
+        return self._reports.check(plan, ledger, due=not signals and plan.is_last(step))
 
     def last_look(self, plan: Plan, baked: int | None, state: StateOnRecord) -> Ledger | None:
         """Return the ledger after a look at all counts, including the current ones of CloudWatch.

@@ -46,11 +46,18 @@ class Signaller:
         except (gone.TaskTimedOut, gone.TaskDoesNotExist, gone.InvalidToken):
             return  # The bake or pause has ended, and the judge reads the record.
 
-    def report(self, ledger: Ledger, terms: JudgeTerms) -> str:
-        """Send a signal if the evidence is enough for a verdict. Return its reason, or an empty text."""
+    def report(self, ledger: Ledger, terms: JudgeTerms, *, confirmed: bool = False) -> str:
+        """Send a signal if the evidence is enough for a verdict. Return its reason, or an empty text.
+
+        Parameters
+        ----------
+        confirmed
+            Whether Lambda's counts confirm the telemetry, where they limit it. Only an early promotion needs that.
+        """
+        promotes = confirmed or not ledger.reports.bounded(terms.per_invocation)
         if reason := evidence_against(ledger, terms):
             kind: SignalKind = "evidence"
-        elif reason := evidence_for(ledger, terms):
+        elif promotes and (reason := evidence_for(ledger, terms)):
             kind = "promote-early"
         else:
             return ""

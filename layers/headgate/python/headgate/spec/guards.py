@@ -179,6 +179,10 @@ class Guards(Wire):
     evidence: Literal["telemetry", "cloudwatch"] = "telemetry"
     """Source of the counts for errors and latency. ``telemetry``: within seconds. ``cloudwatch``: by the minute,
     without a change to the function; steps then bake for at least 300 seconds."""
+    outcomes_per_invocation: Annotated[float, Field(strict=True, ge=1, le=1_000_000, allow_inf_nan=False)] | None = None
+    """Maximum outcomes that telemetry may report for each invocation that Lambda counted. More block a promotion.
+    Default: 1 for a function that reports by ``Telemetry.observe``, any number for one that only reports by
+    ``Telemetry.record``. Set it to the batch size if a function does both."""
     failures_per_cause: Annotated[float, Field(strict=True, ge=1, le=1000, allow_inf_nan=False)] = 1.0
     """Maximum failures from one cause, such as a client that retries, if telemetry cannot name the cause. The judge
     becomes slower by this factor."""

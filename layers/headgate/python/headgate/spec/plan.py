@@ -49,6 +49,10 @@ class Plan(Wire):
         """How long the candidate may take to become ready."""
         return self.target.ready_seconds or DEFAULT_READY_SECONDS
 
+    def is_last(self, step: int) -> bool:
+        """Return whether the promotion follows this step."""
+        return step == len(self.steps) - 1
+
     @property
     def bake_seconds(self) -> int:
         """Sum of all bakes if no signal ends one early."""

@@ -237,7 +237,9 @@ class EventSourceDriver:
         self._still_ours()
         if state.of_queue:
             return self._hold_messages(state, state.holding)
-        self._services.holdings.make(state.holding, self._plan.rollout_id, sender_role=self._role(state))
+        self._services.holdings.make(
+            state.holding, self._plan.rollout_id, self._mapping.uuid, sender_role=self._role(state)
+        )
         if mapping["State"] not in SETTLED_STATES:
             return Pending(state, f"target.mapping: {self._mapping.uuid} is {mapping['State']}")
         found = self._mapping.place(state, mapping).settings
@@ -250,7 +252,7 @@ class EventSourceDriver:
     def _hold_messages(self, state: SourceState, holding: RolloutQueue) -> Pending[SourceState] | None:
         """Point the redrive policy at the rollout's own queue. Return None when that is in effect."""
         key = self._services.holdings.attributes(state.source, "KmsMasterKeyId").get("KmsMasterKeyId", "")
-        self._services.holdings.make(holding, self._plan.rollout_id, key=key)
+        self._services.holdings.make(holding, self._plan.rollout_id, self._mapping.uuid, key=key)
         self._services.holdings.stand_in(holding, state.source)
         now = int(self._services.now())
         if not holding.placed_at:

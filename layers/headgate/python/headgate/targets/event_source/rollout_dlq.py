@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from headgate.aws.errors import is_denied, is_missing_queue
 from headgate.aws.failed_batches import batch_of
 from headgate.aws.sqs_messages import PER_CALL
+from headgate.aws.stream_mappings import MAPPING_TAG
 from headgate.aws.stream_replay import NotReadableYet
 from headgate.errors import RequestRefused, TargetChanged
 from headgate.wire import Wire
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.literals import QueueAttributeFilterType, QueueAttributeNameType
 
+    from headgate.aws.failed_batches import FailedBatch
     from headgate.aws.sqs_messages import Message
     from headgate.aws.sqs_queues import Queues
     from headgate.aws.stream_mappings import StreamMapping
@@ -115,6 +117,13 @@ class RedeliveryResult(NamedTuple):
     mapping: StreamMapping
     """The mapping, which may do what a replay cannot do."""
 
+    def gave_up_on(self, batch: FailedBatch) -> bool:
+        """Return whether a batch is of the mapping's stream and of the function. Another message is not the mapping's.
+
+        The mapping itself may invoke another function by now.
+        """
+        return self.mapping._replace(function=self.function).made(batch)
+
 
 def rollout_queue_for(rollout_id: str, source_arn: str, replaces: str, *, prefix: str, fifo: bool) -> RolloutQueue:
     """Return the queue of a rollout, in the source's account and Region, without creating it.
@@ -145,11 +154,15 @@ class RolloutQueues:
         self._queues = queues
         self._streams = streams
 
-    def make(self, holding: RolloutQueue, rollout_id: str, *, key: str = "", sender_role: str = "") -> None:
+    def make(
+        self, holding: RolloutQueue, rollout_id: str, mapping: str, *, key: str = "", sender_role: str = ""
+    ) -> None:
         """Create the queue, unless it exists.
 
         Parameters
         ----------
+        mapping
+            UUID of the mapping whose failures it will hold. A redrive of the queue reads the tag.
         key
             KMS key of the source queue.
         sender_role
@@ -167,7 +180,8 @@ class RolloutQueues:
         # SQS returns this error for an existing queue if any attribute differs from its stored form. The name belongs
         # only to this rollout.
         with suppress(self._sqs.exceptions.QueueNameExists):
-            self._sqs.create_queue(QueueName=holding.name, Attributes=attributes, tags={ROLLOUT_TAG: rollout_id[:256]})
+            tags = {ROLLOUT_TAG: rollout_id[:256], MAPPING_TAG: mapping}
+            self._sqs.create_queue(QueueName=holding.name, Attributes=attributes, tags=tags)
 
     def redrive_policy(self, source_arn: str) -> str:
         """Return a queue's redrive policy as JSON; empty if it has none."""
@@ -295,7 +309,7 @@ class RolloutQueues:
         redriven: Redriven,
     ) -> Redriven:
         batch = batch_of(message["Body"])
-        if batch is not None and not consumer.mapping.window_fault():
+        if batch is not None and consumer.gave_up_on(batch) and not consumer.mapping.window_fault():
             try:
                 read = self._streams.reread(batch, deadline=deadline)
             except NotReadableYet:
