@@ -195,6 +195,15 @@ class Lab:
 
         return bool(self.until(passes, 20)), refusals[-1]
 
+    def key(self, *statements: dict[str, Any]) -> str:
+        """Create a customer key that this account's IAM policies govern; return its ARN."""
+        owner = {"Principal": {"AWS": self.account.arn("iam", "root", region=False)}, "Action": "kms:*"}
+        wanted = ({**each, "Resource": "*"} for each in (owner, *statements))
+        tags = self.tag_list("TagKey", "TagValue")
+        key = self.client("kms").create_key(Policy=policy(*wanted), Tags=tags)["KeyMetadata"]
+        self.own("key", key["KeyId"])
+        return str(key["Arn"])
+
     # Lambda
 
     def function(self, part: str, role: str, code: str, **settings: Any) -> str:
@@ -300,19 +309,22 @@ class Lab:
             sqs.delete_message(QueueUrl=queue.url, ReceiptHandle=message["ReceiptHandle"])
         return [str(message["Body"]) for message in messages]
 
-    def topic(self, part: str, **statement: Any) -> str:
-        """Create a topic to which EventBridge may publish under a condition; return its ARN."""
+    def topic(self, part: str, *statements: dict[str, Any], **attributes: str) -> str:
+        """Create a topic with these statements in its policy; return its ARN."""
         name = self.name(part)
         arn = self.account.arn("sns", name)
         self.own("topic", arn)
-        allow = {
-            "Principal": {"Service": "events.amazonaws.com"},
-            "Action": "sns:Publish",
-            "Resource": arn,
-            **statement,
-        }
-        self.client("sns").create_topic(Name=name, Tags=self.tag_list(), Attributes={"Policy": policy(allow)})
+        if statements:
+            attributes["Policy"] = policy(*({**each, "Resource": arn} for each in statements))
+        self.client("sns").create_topic(Name=name, Tags=self.tag_list(), Attributes=attributes)
         return arn
+
+    def subscribed(self, part: str, topic: str) -> Queue:
+        """Create a queue that gets what is published to a topic."""
+        allow = {"Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
+        queue = self.queue(part, allow | {"Condition": {"ArnEquals": {"aws:SourceArn": topic}}})
+        self.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue.arn)
+        return queue
 
     def table(self, part: str, **settings: Any) -> dict[str, Any]:
         """Create a table with the keys pk and sk, and wait for it; return its description."""
@@ -343,14 +355,15 @@ class Lab:
         self.settled(lambda: self.client("events").create_event_bus(Name=name, Tags=self.tag_list(), **settings))
         return name
 
-    def rule(self, bus: str, pattern: dict[str, Any], *targets: str) -> str:
-        """Create a rule with these targets; return its name."""
+    def rule(self, bus: str, pattern: dict[str, Any], *targets: str, role: str = "") -> str:
+        """Create a rule with these targets, which it reaches by a role if there is one; return its name."""
         events, name = self.client("events"), self.name("rule")
         self.own("rule", f"{bus}/{name}")
         events.put_rule(Name=name, EventBusName=bus, EventPattern=json.dumps(pattern), Tags=self.tag_list())
         if targets:
-            wanted = [{"Id": f"target-{number}", "Arn": arn} for number, arn in enumerate(targets)]
-            events.put_targets(Rule=name, EventBusName=bus, Targets=wanted)
+            by_role = {"RoleArn": role} if role else {}
+            wanted = [{"Id": f"target-{number}", "Arn": arn, **by_role} for number, arn in enumerate(targets)]
+            self.settled(lambda: events.put_targets(Rule=name, EventBusName=bus, Targets=wanted))
         return name
 
     # Step Functions

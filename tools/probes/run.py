@@ -125,21 +125,21 @@ class Run:
         return Result(probe, answer, self._account.clock.monotonic() - begun)
 
     def _look_for_leftovers(self, outcome: Outcome) -> None:
-        """Look in the account itself, whatever the journal says."""
+        """Look in the account itself, whatever the journal says, and delete what is found."""
         client, clock = self._account.client, self._account.clock
         deadline = clock.monotonic() + min(GOING_SECONDS, self._longest_wait)
+        found: list[Resource] = []
         try:
-            while True:
-                # Deletions of stacks and clusters go on after AWS has accepted them.
-                found = [each for each in tagged(client, self._account.run) if exists(each, client)]
-                if not found or clock.monotonic() > deadline:
+            # Deletions of stacks and clusters go on after AWS has accepted them.
+            while found := [each for each in tagged(client, self._account.run) if exists(each, client)]:
+                outcome.left |= self._account.delete_all([each for each in found if each not in outcome.left])
+                if clock.monotonic() > deadline:
                     break
                 clock.sleep(5)
         except (ClientError, BotoCoreError) as error:
             outcome.unchecked = str(error)
-            found = []
-        found += [each for each in self._account.journal.left() if each not in found]
-        outcome.left |= {each: "it is not deleted yet" for each in found if each not in outcome.left}
+        still = [*found, *self._account.journal.left()]
+        outcome.left |= {each: "it is not deleted yet" for each in still if each not in outcome.left}
 
 
 def _asked(probe: Probe, lab: Lab) -> Answer:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     "stack-by-resource-id",
     question="Does a right on stack/* suffice for DescribeStackResources that names only a physical id?",
     call="cloudformation:DescribeStackResources",
-    matters="The planner looks up the stack of an alias this way. If the call is checked on `*`, it is denied, and the "
-    "warning about an alias that a stack owns is lost.",
+    matters="The planner looks up the stack of an alias this way and has the action on `*` (`template.yaml`, "
+    "FindStack). If a scope suffices, it gets one.",
     creates="a stack with one queue, and a role",
-    assumed="yes",
+    assumed="no",
     minutes=4,
 )
 def stack_by_resource_id(lab: Lab) -> Answer:
@@ -152,10 +152,11 @@ def rights_for_machine_logs(lab: Lab) -> Answer:
 
 @probe(
     "key-of-table",
-    question="May a role with only kms:Decrypt and kms:GenerateDataKey read and write a table with a customer key?",
+    question="May a role with kms:Decrypt, DescribeKey and GenerateDataKey, all through DynamoDB alone, use a table "
+    "with a customer key?",
     call="dynamodb:PutItem",
-    matters="The functions have these two rights (`template.yaml`, KeyAccess). Sample policies of DynamoDB also list "
-    "kms:DescribeKey and kms:Encrypt.",
+    matters="The functions have these rights (`template.yaml`, KeyAccess). Sample policies of DynamoDB also list "
+    "kms:Encrypt and kms:ReEncrypt*.",
     creates="a KMS key, a table and a role",
     assumed="yes",
     minutes=4,
@@ -164,15 +165,16 @@ def rights_for_machine_logs(lab: Lab) -> Answer:
 )
 def key_of_table(lab: Lab) -> Answer:
     """Write and read an item as a role with these rights alone."""
-    key = lab.client("kms").create_key(Tags=lab.tag_list("TagKey", "TagValue"))["KeyMetadata"]
-    lab.own("key", key["KeyId"])
-    sse = {"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": key["Arn"]}
+    key = lab.key()
+    sse = {"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": key}
+    via = {"StringEquals": {"kms:ViaService": f"dynamodb.{lab.account.region}.amazonaws.com"}}
+    rights = ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"]
     table = lab.table("table", SSESpecification=sse)
     role = lab.role(
         "role",
         "",
         {"Action": ["dynamodb:PutItem", "dynamodb:GetItem"], "Resource": table["TableArn"]},
-        {"Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": key["Arn"]},
+        {"Action": rights, "Resource": key, "Condition": via},
         {"Action": "dynamodb:ListTables", "Resource": "*"},
     )
     client = lab.as_role(role)("dynamodb")

@@ -16,16 +16,67 @@ if TYPE_CHECKING:
     from tools.probes.lab import Lab
 
 SOURCE = "probe.headgate"
-_TOPIC = (
-    "The statement for EventBridge in the topic's policy (`template.yaml`, NotificationsPolicy) has no condition, so a "
-    "rule of another account that knows the ARN may publish. If conditions work, it gets one."
+_BY_ROLE = (
+    "The rules publish to the topic by a role (`template.yaml`, NotifierRole). If that does not work, nobody is told "
+    "of the end of a rollout."
 )
+_TOPIC = (
+    "The rules publish to the topic by a role, because EventBridge's documentation says that it does not support "
+    "conditions in topic policies. If they work, the topic's policy can do without the role."
+)
+
+
+@probe(
+    "topic-by-role",
+    question="Does a rule whose target has a role reach a topic whose policy does not name EventBridge?",
+    call="events:PutEvents",
+    matters=_BY_ROLE,
+    creates="a bus, a rule, a role, a topic and a queue",
+    assumed="yes",
+    minutes=3,
+)
+def topic_by_role(lab: Lab) -> Answer:
+    """Send events to such a topic until one arrives."""
+    return _reached_by_role(lab, lab.topic("topic"))
+
+
+@probe(
+    "encrypted-topic-by-role",
+    question="Does a target's role suffice for a topic with a customer key, which the role may use through SNS alone?",
+    call="events:PutEvents",
+    matters=_BY_ROLE,
+    creates="a KMS key, a bus, a rule, a role, a topic and a queue",
+    assumed="yes",
+    minutes=3,
+    cents=1,
+    needs="keys",
+)
+def encrypted_topic_by_role(lab: Lab) -> Answer:
+    """Send events to such a topic until one arrives."""
+    key = lab.key()
+    via = {"StringEquals": {"kms:ViaService": f"sns.{lab.account.region}.amazonaws.com"}}
+    use = {"Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": key, "Condition": via}
+    return _reached_by_role(lab, lab.topic("topic", KmsMasterKeyId=key), use)
+
+
+def _reached_by_role(lab: Lab, topic: str, *statements: dict[str, Any]) -> Answer:
+    queue = lab.subscribed("seen", topic)
+    role = lab.role("role", "events.amazonaws.com", {"Action": "sns:Publish", "Resource": topic}, *statements)
+    bus = lab.bus()
+    lab.rule(bus, {"source": [SOURCE]}, topic, role=role)
+
+    def arrives() -> list[str]:
+        _put_event(lab.client("events"), bus)
+        return lab.receive(queue)
+
+    seen = lab.until(arrives, 120, pause=5)
+    return answer(yes=bool(seen), messages=seen)
 
 
 @probe(
     "topic-for-own-account",
     question="Does a rule reach a topic whose policy allows events.amazonaws.com with the condition aws:SourceAccount?",
-    call="sns:CreateTopic",
+    call="events:PutEvents",
     matters=_TOPIC,
     creates="a bus, a rule, two topics and two queues",
     assumed="no",
@@ -39,7 +90,7 @@ def topic_for_own_account(lab: Lab) -> Answer:
 @probe(
     "topic-for-own-rule",
     question="Does a rule reach a topic whose policy allows events.amazonaws.com with ArnLike aws:SourceArn?",
-    call="sns:CreateTopic",
+    call="events:PutEvents",
     matters=_TOPIC,
     creates="a bus, a rule, two topics and two queues",
     assumed="no",
@@ -52,12 +103,12 @@ def topic_for_own_rule(lab: Lab) -> Answer:
 
 
 def _topic_reached(lab: Lab, condition: dict[str, Any]) -> Answer:
-    topics = {"control": lab.topic("control"), "limited": lab.topic("limited", Condition=condition)}
-    queues = {}
-    for part, topic in topics.items():
-        allow = {"Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
-        queues[part] = lab.queue(f"{part}-seen", allow | {"Condition": {"ArnEquals": {"aws:SourceArn": topic}}})
-        lab.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queues[part].arn)
+    publish = {"Principal": {"Service": "events.amazonaws.com"}, "Action": "sns:Publish"}
+    topics = {
+        "control": lab.topic("control", publish),
+        "limited": lab.topic("limited", publish | {"Condition": condition}),
+    }
+    queues = {part: lab.subscribed(f"{part}-seen", topic) for part, topic in topics.items()}
     bus = lab.bus()
     lab.rule(bus, {"source": [SOURCE]}, *topics.values())
     seen = dict.fromkeys(queues, 0)
@@ -86,9 +137,9 @@ def _put_event(events: Any, bus: str, source: str = SOURCE) -> dict[str, Any]:
     "bus-denies-forged-source",
     question="Does a bus policy that denies PutEvents by events:source and aws:PrincipalArn stop all but the named "
     "role, and only for that source?",
-    call="events:PutPermission",
-    matters="Whoever may put events on the bus can forge the announcements of Headgate. Such a policy would end that; "
-    "if it does not work, listeners have to trust everyone with events:PutEvents on the bus.",
+    call="events:PutEvents",
+    matters="Such a policy keeps others from forging the announcements of Headgate. If it does not work, listeners "
+    "have to trust everyone with events:PutEvents on the bus; if it denies too much, nothing is announced.",
     creates="a bus and two roles",
     assumed="yes",
     minutes=3,
@@ -104,7 +155,11 @@ def bus_denies_forged_source(lab: Lab) -> Answer:
         "Effect": "Deny",
         "Principal": "*",
         **put,
-        "Condition": {"StringEquals": {"events:source": "headgate"}, "ArnNotEquals": {"aws:PrincipalArn": named}},
+        "Condition": {
+            # One call may have events of several sources.
+            "ForAnyValue:StringEquals": {"events:source": "headgate"},
+            "ArnNotEquals": {"aws:PrincipalArn": named},
+        },
     }
     lab.settled(lambda: lab.client("events").put_permission(EventBusName=bus, Policy=policy(deny)))
     as_named, as_other = (lab.as_role(role)("events") for role in (named, other))
@@ -183,7 +238,7 @@ _BUS_QUEUE = (
 @probe(
     "bus-queue-for-own-account",
     question="Does a bus reach its dead-letter queue whose policy has the condition aws:SourceAccount?",
-    call="events:CreateEventBus",
+    call="events:PutEvents",
     matters=_BUS_QUEUE,
     creates="a KMS key, two buses and three queues",
     assumed="yes",
@@ -199,7 +254,7 @@ def bus_queue_for_own_account(lab: Lab) -> Answer:
 @probe(
     "bus-queue-for-own-bus",
     question="Does a bus reach its dead-letter queue whose policy has ArnEquals aws:SourceArn of the bus?",
-    call="events:CreateEventBus",
+    call="events:PutEvents",
     matters=_BUS_QUEUE,
     creates="a KMS key, two buses and three queues",
     assumed="yes",
@@ -214,17 +269,15 @@ def bus_queue_for_own_bus(lab: Lab) -> Answer:
 
 
 def _bus_queue_reached(lab: Lab, condition: dict[str, Any]) -> Answer:
-    kms, service = lab.client("kms"), {"Principal": {"Service": "events.amazonaws.com"}}
+    service = {"Principal": {"Service": "events.amazonaws.com"}}
     use = {**service, "Action": ["kms:Decrypt", "kms:GenerateDataKey", "kms:DescribeKey"], "Resource": "*"}
-    owner = {"Principal": {"AWS": lab.account.arn("iam", "root", region=False)}, "Action": "kms:*", "Resource": "*"}
-    key = kms.create_key(Policy=policy(owner, use), Tags=lab.tag_list("TagKey", "TagValue"))["KeyMetadata"]
-    lab.own("key", key["KeyId"])
+    key = lab.key(use)
     send = {**service, "Action": "sqs:SendMessage"}
     target = lab.queue("target", send)
     # The limited bus is called `bus`, as the condition says.
     queues = {"bus": lab.queue("limited", send | {"Condition": condition}), "control": lab.queue("open", send)}
     for part, queue in queues.items():
-        bus = lab.bus(part, KmsKeyIdentifier=key["Arn"], DeadLetterConfig={"Arn": queue.arn})
+        bus = lab.bus(part, KmsKeyIdentifier=key, DeadLetterConfig={"Arn": queue.arn})
         lab.rule(bus, {"source": [SOURCE]}, target.arn)
     seen = dict.fromkeys(queues, 0)
 
@@ -246,7 +299,7 @@ def _bus_queue_reached(lab: Lab, condition: dict[str, Any]) -> Answer:
         return look
 
     lab.must(arrives, 60, "an event at the target while the key is enabled", pause=5)
-    kms.disable_key(KeyId=key["KeyId"])
+    lab.client("kms").disable_key(KeyId=key)
     lab.must(falls("control"), 150, "an event in the dead-letter queue without a condition", pause=10)
     lab.until(falls("bus"), 60, pause=10)
     return answer(yes=bool(seen["bus"]), messages=seen, condition=condition)

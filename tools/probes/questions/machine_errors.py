@@ -15,6 +15,7 @@ RAISING = "def handler(event, context):\n    raise ValueError('on purpose')\n"
 SLEEPING = "import time\n\ndef handler(event, context):\n    time.sleep(8)\n"
 LARGE = "def handler(event, context):\n    return 'x' * 300_000\n"
 
+PUT_EVENTS_ERRORS = ("EventBridge.AmazonEventBridgeException", "EventBridge.EventBridgeException")
 FUNCTION_TIMEOUTS = ("Sandbox.Timedout", "Lambda.Unknown")
 
 _DENIED = (
@@ -28,7 +29,7 @@ _DENIED = (
     question="Does an error of StartExecution that its model does not list arrive as "
     "StepFunctions.AWSStepFunctionsException?",
     call="stepfunctions:StartExecution",
-    matters=f"{_DENIED} A throttled start of a hook is retried by this name only (`statemachines/source/shapes.py`).",
+    matters=f"{_DENIED} A throttled start of a hook is retried by this name (`statemachines/source/shapes.py`).",
     creates="two roles and two machines",
     assumed="yes",
     minutes=2,
@@ -46,9 +47,10 @@ def error_of_start_execution(lab: Lab) -> Answer:
 
 @probe(
     "error-of-put-events",
-    question="Does an error of PutEvents that its model does not list arrive as EventBridge.EventBridgeException?",
+    question="Does an error of PutEvents that its model does not list arrive as EventBridge.AmazonEventBridgeException "
+    "or EventBridge.EventBridgeException?",
     call="stepfunctions:StartExecution",
-    matters=f"{_DENIED} Announcing the end of a task or redrive is retried by this name.",
+    matters=f"{_DENIED} Announcing the end of a task or redrive is retried by these names.",
     creates="a role, a bus and a machine",
     assumed="yes",
     minutes=2,
@@ -58,14 +60,14 @@ def error_of_put_events(lab: Lab) -> Answer:
     entry = {"EventBusName": lab.bus(), "Source": "probe.headgate", "DetailType": "Probe", "Detail": {}}
     task = {"Resource": "states:::events:putEvents", "Arguments": {"Entries": [entry]}}
     found = _refusal_of(lab, task)
-    return answer(yes=found["error"] == "EventBridge.EventBridgeException", **found)
+    return answer(yes=found["error"] in PUT_EVENTS_ERRORS, **found)
 
 
 @probe(
     "error-of-stop-execution",
     question="Does an error of an SDK integration that its model does not list arrive as Sfn.SfnException?",
     call="stepfunctions:StartExecution",
-    matters=f"{_DENIED} Stopping a hook's child is retried by this name (`statemachines/source/hooks.py`).",
+    matters=f"{_DENIED} Stopping a hook's child is retried by this name (`statemachines/source/shapes.py`).",
     creates="a role and a machine",
     assumed="yes",
     minutes=2,
@@ -98,7 +100,8 @@ def timeout_of_function(lab: Lab) -> Answer:
     "large-result-is-caught",
     question="Does a Catch that names States.DataLimitExceeded catch a result of more than 256 KiB?",
     call="stepfunctions:StartExecution",
-    matters="States.ALL does not catch it. Where a hook may answer that much, the machines need this name.",
+    matters="States.ALL does not catch it, so the machines name it beside States.ALL. If a Catch never gets it, an "
+    "execution that met it ends at once, and only the warden rolls back.",
     creates="two roles, a function and a machine",
     assumed="yes",
     minutes=2,

@@ -90,8 +90,8 @@ def _tested(lab: Lab, whole: str, name: str, given: dict[str, Any], variables: d
     "variable-named-as-function",
     question="May a JSONata variable be called $number, as the function is, and does it then have its own value?",
     call="stepfunctions:StartExecution",
-    matters="Such a name reads well, and the test engine lets the variable win. If AWS does not, each definition must "
-    "avoid the names of JSONata's functions.",
+    matters="The test engine lets the variable win. As AWS may not, `tools/asl` refuses such names; if it does, the "
+    "rule can go.",
     creates="a role and a machine",
     assumed="yes",
     minutes=1,
@@ -110,10 +110,10 @@ def variable_named_as_function(lab: Lab) -> Answer:
     "reserved-error-name",
     question="Does an execution end with the error States.Timeout when a Fail state's Error expression says so?",
     call="stepfunctions:StartExecution",
-    matters="Error names in the namespace States. are reserved. A machine that fails with the name of an error that it "
-    "caught may hand one on; if it is refused, the execution ends with another error.",
+    matters="Names in the namespace States. are reserved, so the machines replace one that they hand on "
+    "(`statemachines/source/shapes.py`). If it is accepted, they can keep it.",
     creates="a role and a machine",
-    assumed="yes",
+    assumed="no",
     minutes=1,
 )
 def reserved_error_name(lab: Lab) -> Answer:
@@ -127,8 +127,8 @@ def reserved_error_name(lab: Lab) -> Answer:
     "long-cause",
     question="Does an execution keep its own error when the Cause of its Fail state is longer than 32,768 characters?",
     call="stepfunctions:StartExecution",
-    matters="The machines cut causes where they know that they may be long. If a longer one replaces the error, every "
-    "Cause must be cut.",
+    matters="The machines hand on causes as they come, and expect AWS to cut them (`statemachines/source/shapes.py`). "
+    "If a long one replaces the error, every Cause must be cut.",
     creates="a role and a machine",
     assumed="yes",
     minutes=1,
@@ -147,8 +147,8 @@ def long_cause(lab: Lab) -> Answer:
     "digits-of-entered-time",
     question="Has EnteredTime three digits of a second also where they are zeros?",
     call="stepfunctions:StartExecution",
-    matters="Times that are compared as text need the same number of digits. If zeros are left out, a wait that begins "
-    "on a whole second sorts after a later one.",
+    matters="The test engine writes three digits. The machines rely on none: they compare times as numbers. Times that "
+    "somebody compares as text need the same number of digits.",
     creates="a role and a machine; up to 3,000 state transitions",
     assumed="yes",
     minutes=4,

@@ -68,8 +68,8 @@ def destination_by_queue_policy(lab: Lab) -> Answer:
     "destination-made-just-now",
     question="Does Lambda accept an on-failure queue that was created a second before?",
     call="lambda:UpdateEventSourceMapping",
-    matters="The driver creates a rollout's queue and names it in the next call. If Lambda may refuse it at first, the "
-    "driver has to try again for a minute instead of refusing the rollout.",
+    matters="The driver creates a rollout's queue and names it in the next call. If Lambda may refuse it at first, a "
+    "refusal has to be tried again for a minute.",
     creates="a role, a table with a stream, a function, a mapping and a queue",
     assumed="yes",
     minutes=4,

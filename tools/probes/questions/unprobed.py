@@ -23,11 +23,6 @@ UNPROBED = (
         "Yes, as AWS announced it. Exact counts with a `TelemetryParallelism` above 1 rely on it.",
     ),
     Unprobed(
-        "May the two versions of a weighted alias differ in durable configuration, capacity provider or tenancy?",
-        "Functions on managed instances cost dollars an hour, and each pair needs a probe of its own.",
-        "Nothing: Lambda's refusal is passed on, and the request is refused before any traffic moves.",
-    ),
-    Unprobed(
         "Does stopping an execution always stop its child execution or task?",
         "The documentation calls it best effort; a failure cannot be produced.",
         "No. After a timeout the machines stop the child or task themselves.",
