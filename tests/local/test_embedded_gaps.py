@@ -862,6 +862,18 @@ def test_a_nested_execution_that_fails_fails_its_step(aws: Aws) -> None:
     assert json.loads(ended["cause"])["Error"] == "Mine"
 
 
+def test_a_nested_execution_whose_name_is_used_up_has_the_name_of_the_sdks_exception(aws: Aws) -> None:
+    inner = aws.machine({"Done": {"Type": "Succeed"}}, name="inner")
+    aws.outcome(str(aws.states.start_execution(stateMachineArn=inner, name="taken", input="{}")["executionArn"]))
+    run = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::states:startExecution.sync:2",
+        "Arguments": {"StateMachineArn": inner, "Name": "taken", "Input": {"other": 1}},
+        "End": True,
+    }
+    assert aws.run({"Run": run})["error"] == "StepFunctions.ExecutionAlreadyExistsException"
+
+
 def test_bare_a_nested_execution_that_fails_lends_its_error(bare: Aws) -> None:
     assert _nested(bare, {"Type": "Fail", "Error": "Mine", "Cause": "why"})["error"] == "Mine"
 

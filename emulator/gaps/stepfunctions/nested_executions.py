@@ -2,8 +2,11 @@
 
 On AWS, `states:startExecution.sync` starts an ordinary execution: its name must be new (as for StartExecution), its
 status events are published, it is stopped with its parent, and if it does not succeed, the task fails with
-States.TaskFailed and the child's description as the cause. MiniStack runs the child as a StartSyncExecution: a used
-name overwrites the older execution, there are no events and no stop, and the task fails with the child's error name.
+States.TaskFailed and the child's description as the cause. If it cannot be started, the task fails with the name of
+the SDK's exception: `StepFunctions.ExecutionAlreadyExistsException`, and `StepFunctions.AWSStepFunctionsException` for
+what the API's model does not list, such as a throttle. MiniStack runs the child as a StartSyncExecution: a used name
+overwrites the older execution, there are no events and no stop, the task fails with the child's error name, and an
+error of the start has no prefix.
 
 Seam: `stepfunctions._invoke_nested_start_execution_sync`, replaced.
 """
@@ -20,6 +23,13 @@ from emulator.gaps.stepfunctions import execution_endings
 
 GAP = "nested_executions"
 _POLL_SECONDS = 0.02
+_MODELLED = (
+    "ExecutionAlreadyExists",
+    "ExecutionLimitExceeded",
+    "InvalidArn",
+    "InvalidName",
+    "StateMachineDoesNotExist",
+)
 
 
 def install() -> None:
@@ -30,7 +40,11 @@ def install() -> None:
 
 
 def _run(original: Callable[..., Any], resource: str, input_data: dict[str, Any]) -> dict[str, Any]:
-    started = stepfunctions._invoke_nested_start_execution(resource, input_data)
+    try:
+        started = stepfunctions._invoke_nested_start_execution(resource, input_data)
+    except stepfunctions._ExecutionError as failure:
+        name = f"{failure.error}Exception" if failure.error in _MODELLED else "AWSStepFunctionsException"
+        raise stepfunctions._ExecutionError(f"StepFunctions.{name}", failure.cause) from None
     child = stepfunctions._executions[started["ExecutionArn"]]
     parent = execution_endings._current.get()
     while child["status"] == "RUNNING":
