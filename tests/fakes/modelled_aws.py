@@ -39,11 +39,14 @@ class ModelledAws:
         self._answers = answers
         self.calls: list[str] = []
         """Each call as ``service:Operation``, in order."""
+        self.bodies: list[Any] = []
+        """What each call sends, in the same order; bytes where the service takes JSON."""
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Answer in place of the network. The parameters have been checked and written by then."""
 
         def make_request(_: Endpoint, operation: OperationModel, request: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            self.bodies.append(request.get("body"))
             return SimpleNamespace(status_code=200, headers={}), self._answer(operation)
 
         patch.setattr(Endpoint, "make_request", make_request)

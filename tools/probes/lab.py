@@ -372,7 +372,15 @@ class Lab:
         """Create a JSONata state machine that begins with the first state; return its ARN."""
         name = self.name(part)
         arn = self.account.arn("states", f"stateMachine:{name}")
-        definition = {"QueryLanguage": "JSONata", "StartAt": next(iter(states)), "States": states, **fields}
+        definition = {
+            "Comment": "A probe of Headgate. It may be deleted.",
+            "QueryLanguage": "JSONata",
+            "StartAt": next(iter(states)),
+            "States": states,
+            # An execution ends by itself, also when the run is killed.
+            "TimeoutSeconds": 2 * PROBE_SECONDS,
+            **fields,
+        }
         self.own("machine", arn)
         self.settled(
             lambda: self.client("stepfunctions").create_state_machine(

@@ -14,6 +14,7 @@ from moto import mock_aws
 
 from tests.builders import ROOT
 from tests.fakes.modelled_aws import ACCOUNT, MADE_UP, ModelledAws, body
+from tools.asl import check as asl
 from tools.probes.__main__ import main
 from tools.probes.account import Account, Journal
 from tools.probes.lab import PROBE_SECONDS, Lab
@@ -234,6 +235,30 @@ def test_probe_judges_the_answer(
     ModelledAws(answers(tmp_path) | given).install(monkeypatch)
 
     assert asked(PROBES[identifier], tmp_path).verdict == verdict
+
+
+ON_PURPOSE = {"variable-named-as-function": "the name of a function", "reserved-error-name": "States."}
+"""What the definitions of these probes do wrong, because that is the question."""
+
+
+@pytest.mark.parametrize(
+    "probe", [each for each in PROBES.values() if each.call == "stepfunctions:StartExecution"], ids=lambda each: each.id
+)
+def test_definitions_of_a_probe_are_valid(
+    probe: Probe, modelled: ModelledAws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The project's own habits, such as retriers, are no part of the question.
+    rules = [rule for rule in asl.STATE_RULES if rule.__module__ != "tools.asl.house"]
+    monkeypatch.setattr(asl, "STATE_RULES", rules)
+
+    asked(probe, tmp_path)
+
+    sent = zip(modelled.calls, modelled.bodies, strict=True)
+    definitions = [json.loads(given)["definition"] for call, given in sent if call.endswith(":CreateStateMachine")]
+    assert definitions
+    found = [problem for definition in definitions for _, problem in asl.check(definition)]
+    allowed = ON_PURPOSE.get(probe.id)
+    assert [problem for problem in found if allowed is None or allowed not in problem] == []
 
 
 def test_no_probe_waits_for_ever(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
