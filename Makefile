@@ -55,6 +55,9 @@ test-unit: setup ## Run the tests that need nothing but Python: docs, the core, 
 test-local: setup ## Run the tests of the deployed application, on four embedded AWS side by side
 	$(BIN)/python -m pytest tests/local -n 4 --dist loadgroup $(PYTEST_ARGS)
 
+record-permissions: setup ## Write tests/fixtures/used_permissions.json: what roles use in make test-local, which it runs
+	$(BIN)/python -m pytest tests/local -n 4 --dist loadgroup --record-permissions $(PYTEST_ARGS)
+
 test-docker: setup ## Run every function, and ECS tasks, in containers: needs Docker, or root and apt-get install docker.io debootstrap
 	$(BIN)/python -m pytest tests/docker $(PYTEST_ARGS)
 
@@ -130,4 +133,4 @@ $(DOCS_VENV)/.ready: requirements/docs.txt
 	@bash tools/make_venv.sh "$(PYTHON)" $(DOCS_VENV) $<
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop invoke setup setup-demo check check-code check-tests test test-unit test-local test-docker lambda-image machines lint bench docs format probe-aws build release-fixture clean help
+.PHONY: demo demo-serve demo-stop invoke setup setup-demo check check-code check-tests test test-unit test-local record-permissions test-docker lambda-image machines lint bench docs format probe-aws build release-fixture clean help

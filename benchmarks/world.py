@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from benchmarks.report import say
 from emulator.application import deploy_headgate, parameters
+from emulator.roles import make_role
 from emulator.server import EmbeddedAws
 from headgate.aws.arns import execution_arn, execution_name
 
@@ -182,7 +183,7 @@ class World:
                 FunctionName=self._made,
                 Runtime=parameters()["Runtime"],
                 Handler="app.handler",
-                Role="arn:aws:iam::000000000000:role/any",
+                Role=make_role(self.aws, self._made),
                 Code={"ZipFile": archive.getvalue()},
             )
             for release in (STABLE, CANDIDATE):

@@ -18,7 +18,7 @@ from demo.consumer import SOURCES, consumer_event, print_consumer_summary, run_c
 from demo.rollout_watch import Rollout, WatchedAlias, follow, release, with_strategy
 from demo.traffic import Traffic, tally
 from emulator.application import ROOT, WORK, DeploymentError, Outputs, deploy_headgate, deploy_sample, timed
-from emulator.server import EmbeddedAws, EmbeddedAwsError, is_free
+from emulator.server import EmbeddedAws, EmbeddedAwsError, PermissionUse, is_free
 from headgate.errors import RequestRefused
 from headgate.spec.request import read_request
 from headgate.spec.strategy import steps_of
@@ -87,7 +87,7 @@ def _run_alias(options: argparse.Namespace) -> dict[str, Any]:
                 print(f"\n{title[0].upper()}{title[1:]}  ({_file(event).relative_to(ROOT)})")
                 release(aws, FUNCTION, error_rate)
                 rollouts.append(follow(aws, headgate, event, watched, expected))
-            summary = _summarise(options, rollouts, traffic)
+            summary = _summarise(options, rollouts, traffic, aws.denials())
         _print_summary(summary)
         _say_that_it_stops()
     return summary
@@ -159,7 +159,9 @@ def _announce_plan(event: dict[str, Any]) -> None:
     print(f"Headgate demo. Strategy: {shape}, then 100 %. A rollout bakes for {seconds} s if nothing stops it.\n")
 
 
-def _summarise(options: argparse.Namespace, rollouts: list[Rollout], traffic: Traffic) -> dict[str, Any]:
+def _summarise(
+    options: argparse.Namespace, rollouts: list[Rollout], traffic: Traffic, denials: list[PermissionUse]
+) -> dict[str, Any]:
     return {
         "strategy": options.strategy or "as in the events",
         "rps": options.rps,
@@ -167,7 +169,8 @@ def _summarise(options: argparse.Namespace, rollouts: list[Rollout], traffic: Tr
         "requests": len(traffic.requests),
         "unanswered": traffic.unanswered,
         "rollouts": [rollout.to_summary() for rollout in rollouts],
-        "ok": all(rollout.ended_right for rollout in rollouts) and traffic.unanswered == 0,
+        "denials": [str(denial) for denial in denials],
+        "ok": all(rollout.ended_right for rollout in rollouts) and traffic.unanswered == 0 and not denials,
     }
 
 
@@ -192,6 +195,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
         print(f"    state transitions: {rollout['stateTransitions']}; bakes ended by: {ended_by}")
     if summary["unanswered"]:
         print(f"  WRONG: {summary['unanswered']} requests got no answer from Lambda")
+    for denial in summary["denials"]:
+        print(f"  WRONG: {denial}")
     print(f"\n{'Both rollouts ended as expected.' if summary['ok'] else 'The demo did NOT end as expected.'}")
 
 

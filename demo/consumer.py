@@ -147,7 +147,7 @@ def run_consumer(options: argparse.Namespace, aws: EmbeddedAws, headgate: Output
         orders.stop()
         print(f"\nNo more orders. Waiting for the last of {len(orders.sent):,} ...", flush=True)
         account = consumer.account_when_done(orders.sent)
-    return _summarise(options, rollouts, account, consumer.wrong())
+    return _summarise(options, rollouts, account, [*consumer.wrong(), *map(str, aws.denials())])
 
 
 def consumer_event(source: str, strategy: str | None, mapping_id: str = "", kind: str = "good") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 # Settings that MiniStack reads at import. Set here and not inherited: a developer's shell may have settings for another
 # MiniStack, and the embedded AWS must be the same everywhere.
 SETTINGS = {
-    "AUTH": "0",
+    "AUTH": "true",
     "BIND_HOST": "127.0.0.1",
     "DOCKER_HOST": "unix:///nonexistent/docker.sock",
     "IOT_MTLS_ENABLED": "0",
@@ -47,6 +47,9 @@ def main() -> None:
     parser.add_argument(
         "--without", action="append", default=[], metavar="GAP", help="leave this gap open (repeatable)"
     )
+    parser.add_argument(
+        "--permissions", type=Path, metavar="FILE", help="write the permissions that roles use and lack"
+    )
     parser.add_argument("--bare", action="store_true", help="leave all gaps open: plain MiniStack")
     parser.add_argument(
         "--control-plane-rate", type=float, metavar="N", help="limit Lambda's control plane to N requests per second"
@@ -65,11 +68,14 @@ def main() -> None:
 
     # Imported only now: MiniStack reads its settings and starts logging at import.
     from emulator import gaps
+    from emulator.gaps.iam import request_authorization
     from emulator.gaps.lambda_ import control_plane_rate
     from emulator.gaps.stepfunctions import start_execution_rate
 
     if not options.bare:
         gaps.install_all(without=frozenset(options.without))
+    if options.permissions:
+        request_authorization.record_to(options.permissions)
     if options.control_plane_rate:
         control_plane_rate.install(options.control_plane_rate)
     if options.start_execution_rate:

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import boto3
 
@@ -29,6 +29,18 @@ REGION = "us-east-1"
 
 class EmbeddedAwsError(RuntimeError):
     """The embedded AWS did not start. The message has the end of its log."""
+
+
+class PermissionUse(NamedTuple):
+    """An action that a role was allowed, or denied."""
+
+    role: str
+    action: str
+    resource: str
+    allowed: bool
+
+    def __str__(self) -> str:
+        return f"{self.role} {'was allowed' if self.allowed else 'was denied'} {self.action} on {self.resource}"
 
 
 class EmbeddedAws:
@@ -66,6 +78,7 @@ class EmbeddedAws:
         handle, name = tempfile.mkstemp(prefix=f"embedded-{self._port}-", suffix=".log", dir=LOGS)
         self.log = Path(name)
         binding = ["--port", str(self._port), "--socket", str(listener.fileno())]
+        binding += ["--permissions", str(_permissions(self.log))]
         parent = [] if outlives_us else ["--parent", str(os.getpid())]
         with os.fdopen(handle, "wb") as log, listener:
             self._process = subprocess.Popen(
@@ -160,6 +173,19 @@ class EmbeddedAws:
             return "(no log)"
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
+    def permission_uses(self) -> list[PermissionUse]:
+        """Return each action that a role was allowed so far, and each denial, in order of their first time."""
+        file = _permissions(self.log) if self.log else None
+        if file is None or not file.exists():
+            return []
+        # The last line may still be being written.
+        lines = file.read_text().rpartition("\n")[0].splitlines()
+        return list(dict.fromkeys(PermissionUse(**json.loads(line)) for line in lines))
+
+    def denials(self) -> list[PermissionUse]:
+        """Return what roles were denied so far."""
+        return [use for use in self.permission_uses() if not use.allowed]
+
     def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
@@ -231,8 +257,12 @@ class EmbeddedAws:
         return True
 
 
+def _permissions(log: Path) -> Path:
+    return log.with_suffix(".permissions")
+
+
 def _forget_old_logs() -> None:
-    for log in LOGS.glob("embedded-*.log"):
+    for log in (*LOGS.glob("embedded-*.log"), *LOGS.glob("embedded-*.permissions")):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - log.stat().st_mtime > KEEP_LOGS_SECONDS:
                 log.unlink()

@@ -7,6 +7,7 @@ They are listed in the order in which they are installed: a later one wraps an e
 import importlib
 
 ORDER = (
+    "iam.request_authorization",
     "lambda_.function_errors",
     "lambda_.quiet_functions",
     "lambda_.reserved_concurrency",

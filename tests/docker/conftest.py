@@ -9,10 +9,10 @@ import pytest
 
 from emulator import application
 from emulator.application import deploy_headgate, deploy_sample
-from emulator.server import EmbeddedAws
 from tests.docker.checkout_42 import Checkout42
 from tests.local.deployed import Headgate, Service
 from tests.local.ecs_jobs import Jobs
+from tests.local.servers import serving
 from tools.docker_engine import DockerEngine, DockerEngineError
 from tools.invoke import Containers
 from tools.lambda_image.build import LambdaImageError, ensure
@@ -20,6 +20,8 @@ from tools.lambda_image.build import LambdaImageError, ensure
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from emulator.server import EmbeddedAws
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,7 +47,7 @@ def engine() -> Iterator[DockerEngine]:
 @pytest.fixture(scope="session")
 def aws(own_builds: Path, engine: DockerEngine) -> Iterator[EmbeddedAws]:
     """AWS on this machine, whose ECS tasks are containers."""
-    with EmbeddedAws("--docker", engine.address) as embedded:
+    with serving("--docker", engine.address) as embedded:
         yield embedded
 
 

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from emulator.server import EmbeddedAws
-from tests.local.deployed import ROLE, eventually
+from tests.local.deployed import eventually
 from tests.local.ecs_jobs import CLUSTER, REGISTRY_OF_NOBODY, define
+from tests.local.roles import ROLE
+from tests.local.servers import serving
 from tools.lambda_image.build import ensure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from emulator.server import EmbeddedAws
     from tools.docker_engine import DockerEngine
 
 DEAF = ("/bin/sleep", "600")
@@ -98,7 +100,7 @@ def bare(engine: DockerEngine) -> Iterator[Ecs]:
     """MiniStack's ECS, but that containers are started as defined: else none of these programs would run."""
     gaps = ("ecs_task_starts", "ecs_task_ends", "run_task_sync")
     open_ = [word for gap in gaps for word in ("--without", gap)]
-    with EmbeddedAws("--docker", engine.address, *open_) as server:
+    with serving("--docker", engine.address, *open_) as server:
         yield Ecs(server, engine)
 
 
@@ -118,7 +120,7 @@ def test_a_container_has_its_own_entry_point_and_limit_of_memory(ecs: Ecs) -> No
 
 
 def test_bare_a_container_has_its_images_entry_point_and_no_limit(engine: DockerEngine) -> None:
-    with EmbeddedAws("--docker", engine.address, "--bare") as server:
+    with serving("--docker", engine.address, "--bare") as server:
         assert _entry_point_and_memory(Ecs(server, engine)) == (["/lambda-entrypoint.sh"], 0)
 
 
@@ -246,7 +248,7 @@ def test_bare_a_task_that_fails_is_a_success(bare: Ecs) -> None:
 
 
 def test_the_containers_of_tasks_end_with_the_embedded_aws(engine: DockerEngine) -> None:
-    with EmbeddedAws("--docker", engine.address) as server:
+    with serving("--docker", engine.address) as server:
         ecs = Ecs(server, engine)
         arn = ecs.run(ecs.container(*DEAF))
         ecs.is_now(arn, "RUNNING")

@@ -11,8 +11,8 @@ import botocore.config
 import botocore.exceptions
 
 from emulator.server import EmbeddedAws
+from tests.local.roles import ROLE
 
-ROLE = "arn:aws:iam::000000000000:role/any"
 ECHO = """
 def handler(event, context):
     return {"event": event, "version": context.function_version, "arn": context.invoked_function_arn}

@@ -4,15 +4,42 @@ Tests mostly wait, so several processes run them side by side (`-n`), and none s
 servers on ports of their own, which end with it, and builds and deploys the application for itself.
 """
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from emulator import application
-from emulator.application import deploy_headgate, deploy_sample
+from emulator.application import ROOT, deploy_headgate, deploy_sample
 from emulator.server import EmbeddedAws
 from tests.local.clients import Aws
 from tests.local.deployed import Headgate, Service
+from tests.local.servers import merge_used, serving, used_files
+
+RECORD = ROOT / "tests" / "fixtures" / "used_permissions.json"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that records which permissions Headgate's roles use."""
+    parser.addoption("--record-permissions", action="store_true", help=f"write {RECORD.relative_to(ROOT)}")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Forget what earlier sessions have used."""
+    if not hasattr(session.config, "workerinput"):
+        for file in used_files():
+            file.unlink()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Record what all processes of this session have used, if all tests passed."""
+    wanted = session.config.getoption("--record-permissions", default=False)
+    if not wanted or hasattr(session.config, "workerinput"):
+        return
+    if exitstatus:
+        session.config.get_terminal_writer().line("\nPermissions are not recorded, because not all tests passed.")
+    else:
+        RECORD.write_text(json.dumps(merge_used(used_files()), indent=2) + "\n")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,14 +54,14 @@ def own_builds(worker_id: str) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def embedded_aws(own_builds: None) -> Iterator[EmbeddedAws]:
     """AWS on this machine, with the gaps filled."""
-    with EmbeddedAws() as embedded:
+    with serving() as embedded:
         yield embedded
 
 
 @pytest.fixture(scope="session")
 def bare_aws() -> Iterator[EmbeddedAws]:
     """MiniStack as it is: to see that a gap is still there."""
-    with EmbeddedAws("--bare") as bare:
+    with serving("--bare") as bare:
         yield bare
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from demo.order_ledger import Try, account_of
 from emulator.application import parameters
-from tests.local.deployed import ROLE, Queue, eventually
+from tests.local.deployed import Queue, eventually
+from tests.local.roles import ROLE
 
 if TYPE_CHECKING:
     from tests.local.deployed import Headgate

@@ -20,7 +20,8 @@ from emulator.application import parameters
 from headgate.aws.arns import execution_arn, execution_name
 from headgate.aws.dynamodb import from_item, to_item
 from headgate.rollouts.table import Table, now_iso
-from tests.builders import history, stored_rollout
+from tests.builders import event, history, stored_rollout
+from tests.local.roles import ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from emulator.application import Outputs
     from emulator.server import EmbeddedAws
 
-ROLE = "arn:aws:iam::000000000000:role/any"
 SERVICES_IN_STOCK = 5
 ENDS = ("Rollout Succeeded", "Rollout Undone", "Rollout Rolled Back", "Rollout Refused", "Rollout Stopped")
 
@@ -157,6 +157,13 @@ class Queue:
         return str(
             self._client.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         )
+
+    def allow(self, service: str, source: str) -> None:
+        """Let an AWS service send what comes from a resource."""
+        condition = {"ArnEquals": {"aws:SourceArn": source}}
+        statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sqs:SendMessage"}
+        policy = {"Version": "2012-10-17", "Statement": [{**statement, "Resource": self.arn, "Condition": condition}]}
+        self._client.set_queue_attributes(QueueUrl=self.url, Attributes={"Policy": json.dumps(policy)})
 
     def take(self) -> list[dict[str, Any]]:
         """What is in it now, taken out."""
@@ -540,7 +547,15 @@ class Headgate:
         self.bus.put_rule(Name="tests", EventBusName=bus, EventPattern=json.dumps({"source": ["headgate"]}))
         self.bus.put_targets(Rule="tests", EventBusName=bus, Targets=[{"Id": "queue", "Arn": self._heard.arn}])
         topic = self.outputs["NotificationsTopicArn"]
+        self._notified.allow("sns.amazonaws.com", topic)
         self.topics.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=self._notified.arn)
+
+
+def sample(name: str) -> Any:
+    """A sample event, about the account and Region of the embedded AWS."""
+    there, here = "eu-central-1:123456789012", "us-east-1:000000000000"
+    text = json.dumps(event(name)).replace(there, here)
+    return json.loads(text.replace("123456789012", "000000000000"))
 
 
 def zipped(code: str) -> bytes:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from emulator.application import delete_headgate, deploy_headgate
-from emulator.server import EmbeddedAws
 from tests.local.deployed import Headgate
+from tests.local.servers import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from emulator.application import Outputs
+    from emulator.server import EmbeddedAws
 
 pytestmark = pytest.mark.embedded
 
@@ -23,7 +24,7 @@ PREFIX = "second-team"
 @pytest.fixture
 def empty_aws(own_builds: None) -> Iterator[EmbeddedAws]:
     """AWS on this machine without anything in it."""
-    with EmbeddedAws() as embedded:
+    with serving() as embedded:
         yield embedded
 
 

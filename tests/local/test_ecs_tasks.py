@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.builders import event
-from tests.local.deployed import eventually
+from emulator.roles import make_role
+from tests.local.deployed import eventually, sample
 from tests.local.ecs_jobs import Jobs
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def test_a_request_runs_once_and_another_with_its_id_is_refused_aloud(
 
 
 def test_the_planner_reads_the_task_definition(headgate: Headgate, task_definition: str) -> None:
-    payload = event("task_planner")
+    payload = sample("task_planner")
     payload["request"]["taskDefinition"] = task_definition
     answer = headgate.functions.invoke(FunctionName="headgate-task-planner", Payload=json.dumps(payload).encode())
     told = json.loads(answer["Payload"].read())
@@ -80,8 +80,13 @@ def test_the_planner_reads_the_task_definition(headgate: Headgate, task_definiti
 
 
 def test_the_planner_registers_a_definition_once_and_then_finds_it_again(headgate: Headgate) -> None:
-    payload = event("task_planner")
-    definition = event("task_requested_register")["detail"]["taskDefinition"]["register"] | {"family": "migrate-new"}
+    payload = sample("task_planner")
+    definition = sample("task_requested_register")["detail"]["taskDefinition"]["register"] | {"family": "migrate-new"}
+    definition |= {
+        name: make_role(headgate.aws, f"migrate-{name}")
+        for name in ("taskRoleArn", "executionRoleArn")
+        if name in definition
+    }
     payload["request"]["taskDefinition"] = {"register": definition}
     told = []
     for _ in range(2):
@@ -93,6 +98,6 @@ def test_the_planner_registers_a_definition_once_and_then_finds_it_again(headgat
 
 
 def test_the_stopper_finds_nothing_where_nothing_runs(headgate: Headgate, jobs: Jobs) -> None:
-    payload = json.dumps(event("task_stopper")).encode()
+    payload = json.dumps(sample("task_stopper")).encode()
     answer = headgate.functions.invoke(FunctionName="headgate-task-stopper", Payload=payload)
     assert json.loads(answer["Payload"].read()) == {"stopped": []}

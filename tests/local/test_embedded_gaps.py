@@ -15,7 +15,9 @@ import botocore.config
 import botocore.exceptions
 import pytest
 
+from emulator.roles import make_role
 from tests.local.clients import ECHO, Aws, error_code, eventually
+from tests.local.roles import EXPECTS_DENIAL
 
 pytestmark = pytest.mark.embedded
 
@@ -954,3 +956,104 @@ def test_bare_a_task_is_run_in_any_cluster_and_outlives_its_execution(bare: Aws)
     time.sleep(1.5)
     assert len(_tasks(bare)) == 1
     assert _tasks(bare, startedBy="AWS Step Functions") == []
+
+
+# --- request_authorization ---------------------------------------------------------------------------------------
+
+CALLING = """
+import boto3, botocore.exceptions
+def handler(event, context):
+    try:
+        getattr(boto3.client(event["service"]), event["call"])(**event.get("with", {}))
+    except botocore.exceptions.ClientError as error:
+        return error.response["Error"]
+    return "allowed"
+"""
+
+
+def call_as_a_role(aws: Aws, statement: dict[str, Any], service: str, call: str, **parameters: Any) -> Any:
+    """What AWS answers to a function whose role has one statement: "allowed", or the error."""
+    role = make_role(aws.server, f"{EXPECTS_DENIAL}{aws.prefix}", {"Effect": "Allow", **statement})
+    caller = aws.function(CALLING, "caller", Role=role, Timeout=60)
+    return aws.invoke(caller, {"service": service, "call": call, "with": parameters})[0]
+
+
+def read_alias(aws: Aws, *allowed: str) -> Any:
+    """Let a function read an alias; its role is allowed to on these parts of the ARN."""
+    name = aws.two_versions()
+    aws.lambda_.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    arns = [f"arn:aws:lambda:us-east-1:000000000000:function:{name}{part}" for part in allowed]
+    statement = {"Action": "lambda:GetAlias", "Resource": arns}
+    return call_as_a_role(aws, statement, "lambda", "get_alias", FunctionName=name, Name="live")
+
+
+def send_a_batch(aws: Aws) -> Any:
+    """Let a function that may send messages send two."""
+    url, arn = aws.queue()
+    entries = [{"Id": str(number), "MessageBody": "a"} for number in range(2)]
+    statement = {"Action": "sqs:SendMessage", "Resource": arn}
+    return call_as_a_role(aws, statement, "sqs", "send_message_batch", QueueUrl=url, Entries=entries)
+
+
+def test_reading_an_alias_needs_that_permission(aws: Aws) -> None:
+    assert read_alias(aws, "", ":live") == "allowed"
+
+
+def test_a_denial_names_what_is_needed_and_is_kept(aws: Aws) -> None:
+    error = read_alias(aws, "")
+    assert error["Code"] == "AccessDeniedException"
+    assert "not authorized to perform: lambda:GetAlias on resource: arn:aws:lambda:" in error["Message"]
+    [denial] = [use for use in aws.server.denials() if use.role == f"{EXPECTS_DENIAL}{aws.prefix}"]
+    assert (denial.action, denial.resource.endswith("-fn:live")) == ("lambda:GetAlias", True)
+
+
+def test_bare_reading_an_alias_needs_another_permission(bare: Aws) -> None:
+    assert "lambda:ListAliases" in read_alias(bare, "", ":live")["Message"]
+
+
+def test_a_batch_needs_the_permission_of_its_single_action(aws: Aws) -> None:
+    assert send_a_batch(aws) == "allowed"
+
+
+def test_bare_a_batch_needs_an_action_that_does_not_exist(bare: Aws) -> None:
+    assert "sqs:SendMessageBatch" in send_a_batch(bare)["Message"]
+
+
+def test_a_condition_on_the_leading_key_restricts_a_role(aws: Aws) -> None:
+    assert "dynamodb:GetItem" in read_the_key_b(aws)["Message"]
+
+
+def test_bare_a_condition_on_the_leading_key_restricts_nobody(bare: Aws) -> None:
+    assert read_the_key_b(bare) == "allowed"
+
+
+def read_the_key_b(aws: Aws) -> Any:
+    """Let a function read an item of a key that its role is not allowed."""
+    table = f"{aws.prefix}-table"
+    aws.dynamodb.create_table(
+        TableName=table,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+    )
+    condition = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["a"]}}
+    statement = {"Action": "dynamodb:GetItem", "Resource": "*", "Condition": condition}
+    return call_as_a_role(aws, statement, "dynamodb", "get_item", TableName=table, Key={"pk": {"S": "b"}})
+
+
+def find_scalable_targets(aws: Aws) -> Any:
+    """Let a function whose role is allowed something else call a service that MiniStack does not know."""
+    statement = {"Action": "sqs:SendMessage", "Resource": "*"}
+    return call_as_a_role(
+        aws, statement, "application-autoscaling", "describe_scalable_targets", ServiceNamespace="lambda"
+    )
+
+
+def test_a_request_to_any_service_is_authorized(aws: Aws) -> None:
+    error = find_scalable_targets(aws)
+    assert "application-autoscaling:DescribeScalableTargets" in error["Message"], error
+
+
+def test_a_request_that_nobody_mapped_is_denied(aws: Aws) -> None:
+    error = call_as_a_role(aws, {"Action": "*", "Resource": "*"}, "lambda", "list_functions")
+    assert "an unmapped request: lambda ListFunctions" in error["Message"]

@@ -1,17 +1,23 @@
 """Starting, finding and stopping the embedded AWS."""
 
+import io
 import json
 import os
 import socket
 import subprocess
 import sys
 import time
+import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from emulator import server
+from emulator.roles import make_role
 from emulator.server import PYTHON, ROOT, EmbeddedAws, EmbeddedAwsError
+from tests.local.roles import ROLE
+from tests.local.servers import serving
 
 pytestmark = pytest.mark.embedded
 
@@ -29,13 +35,30 @@ def test_a_stopped_server_leaves_no_process_of_a_function_behind(tmp_path: Path)
         archive = tmp_path / "code.zip"
         source = f"import zipfile; zipfile.ZipFile({str(archive)!r}, 'w').writestr('app.py', {code!r})"
         subprocess.run([PYTHON, "-c", source], check=True)
-        settings = {"Runtime": "python3.11", "Handler": "app.handler", "Role": "arn:aws:iam::000000000000:role/any"}
+        settings = {"Runtime": "python3.11", "Handler": "app.handler", "Role": make_role(embedded, "any")}
         lambda_.create_function(FunctionName="pid", Code={"ZipFile": archive.read_bytes()}, **settings)
         pid = json.loads(lambda_.invoke(FunctionName="pid")["Payload"].read())
         os.kill(pid, 0)
     # WHEN the server has stopped THEN so has the function
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_tests_fail_at_the_end_if_a_role_was_denied_anything() -> None:
+    code = "import boto3\ndef handler(event, context): boto3.client('sqs').get_queue_url(QueueName='other')"
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as package:
+        package.writestr("app.py", code)
+    with ExitStack() as tests:
+        # GIVEN a function that does what its role does not allow
+        lambda_ = tests.enter_context(serving()).client("lambda")
+        settings = {"Runtime": "python3.11", "Handler": "app.handler", "Role": ROLE}
+        lambda_.create_function(FunctionName="fn", Code={"ZipFile": archive.getvalue()}, **settings)
+        # WHEN it runs
+        assert "FunctionError" in lambda_.invoke(FunctionName="fn")
+        # THEN the end of the tests names the role and the permission
+        with pytest.raises(AssertionError, match=r"samples was denied sqs:GetQueueUrl on arn:aws:sqs:.*:other"):
+            tests.close()
 
 
 def test_a_server_ends_with_the_process_that_started_it_however_that_ends() -> None:

@@ -10,10 +10,10 @@ import pytest
 from botocore.config import Config
 
 from emulator.application import deploy_headgate
-from emulator.server import EmbeddedAws
 from headgate.aws.arns import execution_arn
 from tests.local.deployed import Headgate, eventually, steps
 from tests.local.invariants import assert_invariants, assert_nothing_was_lost
+from tests.local.servers import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,7 +115,7 @@ def test_what_cannot_be_read_in_the_fifo_queue_is_kept_there_and_holds_nobody_up
 @pytest.fixture(scope="module")
 def throttled() -> Iterator[Headgate]:
     """The application on an AWS that starts few executions."""
-    with EmbeddedAws("--start-execution-rate", str(RATE)) as aws:
+    with serving("--start-execution-rate", str(RATE)) as aws:
         deployed = Headgate(aws, deploy_headgate(aws))
         yield deployed
         deployed.close()

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from tests.builders import event
-from tests.local.deployed import Queue, eventually
+from tests.local.deployed import Queue, eventually, sample
 
 if TYPE_CHECKING:
     from tests.local.deployed import Headgate
@@ -192,7 +191,7 @@ def test_the_batch_of_a_stream_is_read_again_and_given_to_the_function_of_its_ma
         Enabled=False,
         DestinationConfig={"OnFailure": {"Destination": gave_up.arn}},
     )
-    record = event("on_failure_kinesis")
+    record = sample("on_failure_kinesis")
     record["requestContext"]["functionArn"] = mapping["FunctionArn"]
     record["KinesisBatchInfo"] |= {
         "shardId": put[0]["ShardId"],
@@ -286,12 +285,12 @@ def test_the_functions_take_their_samples(headgate: Headgate) -> None:
     policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "3"})
     alive = queues.create_queue(QueueName="orders", Attributes={"RedrivePolicy": policy})["QueueUrl"]
     queues.send_message(QueueUrl=dead, MessageBody="{}")
-    slice_ = event("redriver")
+    slice_ = sample("redriver")
     slice_["plan"] |= {"filter": None, "began": time.time() + 60}
     slice_["plan"]["source"]["url"], slice_["plan"]["destination"]["url"] = dead, alive
     for function, payload in (
-        ("redrive-planner", event("redrive_planner")),
-        ("redrive-stopper", event("redrive_stopper")),
+        ("redrive-planner", sample("redrive_planner")),
+        ("redrive-stopper", sample("redrive_stopper")),
         ("redriver", slice_),
     ):
         answer = headgate.functions.invoke(FunctionName=f"headgate-{function}", Payload=json.dumps(payload).encode())

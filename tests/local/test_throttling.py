@@ -9,9 +9,9 @@ import pytest
 from botocore.config import Config
 
 from emulator.application import deploy_headgate
-from emulator.server import EmbeddedAws
 from tests.local.deployed import Headgate
 from tests.local.invariants import assert_invariants
+from tests.local.servers import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.embedded, pytest.mark.xdist_group("throttled")]
 @pytest.fixture(scope="module")
 def throttled() -> Iterator[Headgate]:
     """The application on an AWS whose Lambda control plane has its real limit."""
-    with EmbeddedAws("--control-plane-rate", "15") as aws:
+    with serving("--control-plane-rate", "15") as aws:
         deployed = Headgate(aws, deploy_headgate(aws))
         yield deployed
         deployed.close()
