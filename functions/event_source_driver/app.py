@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from headgate import bootstrap
 from headgate.aws.observability import counts_unexpected_errors, logger
+from headgate.aws.pace import Pace
 from headgate.aws.sqs_queues import Queues
-from headgate.targets.driver import drive
+from headgate.targets.driver import URGENT_ACTIONS, drive
 from headgate.targets.event_source.driver import EventSourceDriver
 from headgate.targets.event_source.rollout_dlq import RolloutQueues
 from headgate.targets.event_source.state import SourceServices, SourceState
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from headgate.spec.position import Position
     from headgate.targets.driver import StillOurs
 
-app = bootstrap.Application()
+app, pace = bootstrap.Application(), Pace()
 table, steps, streams, sqs = app.table, app.steps, app.streams, app.client("sqs")
 queues = Queues(sqs)
 services = SourceServices(
-    functions=app.client("lambda"),
+    functions=app.mover(pace),
     scaling=ScalingTargets(app.impatient_client("application-autoscaling")),
     queues=queues,
     holdings=RolloutQueues(sqs, queues, streams),
@@ -38,6 +39,7 @@ services = SourceServices(
 @logger.inject_lambda_context(clear_state=True)
 @counts_unexpected_errors
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    pace.urgent = event["action"] in URGENT_ACTIONS
     return drive(event, table, steps, driver_of, SourceState)
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from headgate import bootstrap
 from headgate.aws.observability import counts_unexpected_errors, logger
-from headgate.targets.driver import drive
+from headgate.aws.pace import Pace
+from headgate.targets.driver import URGENT_ACTIONS, drive
 from headgate.targets.lambda_alias import AliasState, LambdaAliasDriver
 from headgate.targets.scaling_targets import ScalingTargets
 
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
     from headgate.targets.driver import StillOurs
 
 app = bootstrap.Application()
-table, steps, functions = app.table, app.steps, app.client("lambda")
+pace = Pace()
+table, steps, functions = app.table, app.steps, app.mover(pace)
 scaling = ScalingTargets(app.impatient_client("application-autoscaling"))
 
 
 @logger.inject_lambda_context(clear_state=True)
 @counts_unexpected_errors
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    pace.urgent = event["action"] in URGENT_ACTIONS
     return drive(event, table, steps, driver_of, AliasState)
 
 

@@ -35,6 +35,16 @@ class TestLambdaAliasDriver:
         assert checkout.serves() == ("6", {})
         assert checkout.updates == [{"7": 0.1}, {}, {}]
 
+    @pytest.mark.parametrize("function", ["lambda_alias_driver", "event_source_driver"])
+    @pytest.mark.parametrize(("action", "urgent"), [("rollback", True), ("shift", False), ("restore", False)])
+    def test_only_a_rollback_repeats_throttled_calls_at_once(
+        self, table: Table, deployed: Functions, function: str, action: str, urgent: bool
+    ) -> None:
+        # GIVEN a rollout that has no record, so that the call ends soon
+        with pytest.raises(LockLost):
+            deployed.call(function, event(function) | {"action": action})
+        assert deployed.module(function).pace.urgent is urgent
+
     def test_it_releases_what_the_replaced_version_holds(
         self, running: Plan, deployed: Functions, checkout: FakeLambda
     ) -> None:

@@ -230,6 +230,13 @@ def test_an_error_of_aws_that_passes_is_waited_for(code: str) -> None:
     assert record.kept == []
 
 
+def test_a_wait_for_lambdas_quota_does_not_count_against_the_candidate() -> None:
+    record = Record()
+    with pytest.raises(TargetNotReady, match="quota"):
+        call(Answers(error_of("TooManyRequestsException")), record, "prepare")
+    assert [sorted(wait) for wait in record.waits] == [["action", "reason", "since"]]
+
+
 @pytest.mark.parametrize("error", [error_of("AccessDenied"), RequestRefused("no"), LockLost("gone")], ids=repr)
 def test_every_other_error_is_an_error(error: Exception) -> None:
     record = Record()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from headgate.analysis.alarms import AlarmStates
     from headgate.analysis.ledger_store import LedgerStore
+    from headgate.aws.pace import Pace
     from headgate.aws.stream_replay import StreamReplay
     from headgate.aws.undelivered import UndeliveredRecords
     from headgate.ecs_tasks.limits import TaskLimits
@@ -70,6 +71,12 @@ class Application:
         from headgate.aws import clients
 
         return clients.impatient_client(service)
+
+    def mover(self, pace: Pace) -> Any:
+        """Return a client of Lambda's control plane that repeats throttled calls at this pace."""
+        from headgate.aws import clients
+
+        return clients.mover(pace)
 
     def invoker(self, answer_seconds: int) -> Any:
         """Return a Lambda client that invokes once and waits ``answer_seconds`` for the response."""

@@ -10,12 +10,13 @@ from botocore.config import Config
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headgate.aws.pace import Pace
+
 
 def client(service: str, attempts: int = 8, *, connect_seconds: int = 3, read_seconds: int = 20) -> Any:
     """Create a boto3 client with Headgate's retries and timeouts at first use.
 
-    Retries are adaptive because rollouts share Lambda's control plane: 15 requests a second per account and Region
-    (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
+    Retries are adaptive: a client whose calls are throttled slows down by itself.
 
     Parameters
     ----------
@@ -36,6 +37,21 @@ def client(service: str, attempts: int = 8, *, connect_seconds: int = 3, read_se
             ),
         )
     )
+
+
+def mover(pace: Pace) -> Any:
+    """Create a client of Lambda's control plane at first use, whose throttled calls are repeated at a pace.
+
+    Its retries of other errors are not adaptive: an adaptive client that was throttled would hold up the next rollback.
+    """
+
+    def make() -> Any:
+        config = Config(retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=3, read_timeout=20)
+        made = boto3.client("lambda", config=config)
+        pace.rule(made)
+        return made
+
+    return Lazy(make)
 
 
 def invoker(answer_seconds: int) -> Any:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from botocore.exceptions import ClientError
 
+from headgate.aws.errors import code_of
 from headgate.aws.observability import logger
+from headgate.aws.pace import THROTTLED
 from headgate.errors import LockLost, RequestRefused, TargetNotReady
 from headgate.rollouts.record import Fence
 from headgate.rollouts.table import iso_of
@@ -53,6 +55,9 @@ PHASE_OF_ACTION: dict[str, Phase] = {
     "restore": "rolling-back",
 }
 """Phase of the rollout for each driver action."""
+
+URGENT_ACTIONS = ("rollback",)
+"""Actions that go before others where calls are scarce: they end the harm that a candidate does."""
 
 READYING_ACTIONS = ("prepare", "promote")
 """Actions that wait for the candidate: ``target.readySeconds`` limits them."""
@@ -179,6 +184,9 @@ def _perform(driver: Driver[State], event: dict[str, Any], known: State | None) 
         carry_out: Callable[[State], TargetProgress[State]] = getattr(driver, action)
         return carry_out(known)
     except ClientError as error:
+        if code_of(error) == THROTTLED:
+            # The machine waits better than this function: it costs nothing, and leaves room for a rollback.
+            return Pending(None, f"{action}: Lambda's quota of control-plane calls is used up", limited=False)
         if type(error).__name__ not in TRANSIENT_CODES:
             raise
         return Pending(None, f"{action}: {error}")
