@@ -521,6 +521,16 @@ def test_no_invocation_outlives_the_slice_that_waits_for_it(app: App, timeout: i
     assert app.clock() - began[0] <= 910
 
 
+def test_a_function_that_a_slice_cannot_wait_for_gets_nothing(app: App) -> None:
+    app.stream.records = [kinesis_record("1", b"x")]
+    give_up_on(app, 1, 1)
+    app.functions.timeout = 5400
+    execution = app.start(**LIVE, **{"from": {"queue": "orders-gave-up"}})
+    assert counts(execution) == {"failed": 1, "remaining": 1}
+    assert app.functions.invoked == []
+    assert "has a Timeout of 5400 s, and a redrive waits at most 900 s for an invocation" in told(execution)["reason"]
+
+
 def counts_in_windows(totals: list[int]) -> Callable[[Any], Any]:
     """A function that counts in the state that Lambda passes on, and writes the count when the window ends."""
 

@@ -160,6 +160,21 @@ class TestPlanner:
         payload = {"request": {"target": TARGET, "candidate": candidate}, "executionName": "e-1"}
         assert deployed.call("planner", payload)["plan"]["candidate"] == candidate
 
+    def test_it_refuses_a_function_that_headgate_does_not_support(
+        self, deployed: Functions, checkout: FakeLambda, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        get_function = checkout.GetFunction
+
+        def answer(**given: Any) -> Any:
+            found = get_function(**given)
+            return found | {"Configuration": found["Configuration"] | {"Timeout": 5400}}
+
+        monkeypatch.setattr(checkout, "GetFunction", answer)
+        candidate = {"publish": {"confirm": sha256_of(checkout.code)}}
+        payload = {"request": {"target": TARGET, "candidate": candidate}, "executionName": "e-1"}
+        with pytest.raises(RequestRefused, match=r"^candidate: version \$LATEST of checkout has a Timeout of 5400 s"):
+            deployed.call("planner", payload)
+
     def test_it_fails_when_lambda_fails(
         self, deployed: Functions, checkout: FakeLambda, monkeypatch: pytest.MonkeyPatch
     ) -> None:

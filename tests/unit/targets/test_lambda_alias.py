@@ -173,6 +173,54 @@ class TestPreparing:
         ):
             driving(candidate={"publish": {}}).prepare()
 
+    def test_an_alias_of_the_latest_published_version_is_refused(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver
+    ) -> None:
+        checkout.point("live", "$LATEST.PUBLISHED")
+        with pytest.raises(RequestRefused, match=r"points at \$LATEST\.PUBLISHED; point it at a published .* number"):
+            driver.prepare()
+
+    @pytest.mark.parametrize(
+        ("configuration", "why"),
+        [
+            (
+                {"Timeout": 901},
+                "has a Timeout of 901 s, .* of at most 900 s; set Timeout to 900 or less, and publish",
+            ),
+            ({"DurableConfig": {"ExecutionTimeout": 3600}}, "has a DurableConfig, .*; move the alias yourself"),
+        ],
+    )
+    @pytest.mark.parametrize(("version", "field"), [("6", "target.alias"), ("7", "candidate")])
+    def test_functions_that_headgate_does_not_support_are_refused(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, version: str, field: str, configuration: Any, why: str
+    ) -> None:
+        checkout.versions[version] |= configuration
+        with pytest.raises(RequestRefused, match=rf"^{field}: version {version} {why}"):
+            driver.prepare()
+
+    def test_new_code_of_an_unsupported_function_is_not_put_in_place(self, checkout: FakeLambda, driving: Any) -> None:
+        checkout.versions["6"] |= {"Timeout": 5400}
+        with pytest.raises(RequestRefused, match="Timeout of 5400 s"):
+            driving(candidate={"code": {"imageUri": "repository:42"}}).prepare()
+        assert (checkout.code, len(checkout.versions)) == ("code-7", 7)
+
+    @pytest.mark.parametrize(
+        "configuration",
+        [
+            {"Timeout": 900},
+            {"SnapStart": {"ApplyOn": "PublishedVersions", "OptimizationStatus": "On"}},
+            {"CapacityProviderConfig": {"LambdaManagedInstancesCapacityProviderConfig": {"CapacityProviderArn": "a"}}},
+            {"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}},
+        ],
+        ids=str,
+    )
+    def test_functions_whose_traffic_an_alias_splits_are_prepared(
+        self, checkout: FakeLambda, driver: LambdaAliasDriver, configuration: Any
+    ) -> None:
+        for version in ("6", "7"):
+            checkout.versions[version] |= configuration
+        assert done(driver.prepare()).candidate == "7"
+
     @pytest.mark.parametrize(
         ("configuration", "why"),
         [

@@ -1,8 +1,8 @@
-"""Reads the configuration of Lambda functions, with the call that has a quota of its own.
+"""Lambda functions: their configuration, and which of them Headgate can roll out.
 
-GetFunction may be called 100 times a second. All other calls of Lambda's control plane but GetPolicy, among them
-GetFunctionConfiguration, share 15 a second per account and Region, and rollbacks need those:
-https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+The configuration is read with the call that has a quota of its own. GetFunction may be called 100 times a second. All
+other calls of Lambda's control plane but GetPolicy, among them GetFunctionConfiguration, share 15 a second per account
+and Region, and rollbacks need those: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 """
 
 from __future__ import annotations
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     """The same fields, from GetFunction or from a call that publishes a version."""
 
 
+MAX_TIMEOUT_SECONDS = 900
+"""Longest timeout of a function that Headgate rolls out or redelivers to.
+
+Lambda Managed Instances allow 5,400 s: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html. But
+Headgate's own functions, which wait for such invocations, have 900 s, and counts are read again for 20 minutes.
+"""
+
+
 def configuration_of(functions: LambdaClient, name: str, qualifier: str | None = None) -> FunctionConfiguration:
     """Return the configuration of a function's version or alias; without a qualifier, that of $LATEST.
 
@@ -24,3 +32,24 @@ def configuration_of(functions: LambdaClient, name: str, qualifier: str | None =
     """
     qualified = {"Qualifier": qualifier} if qualifier else {}
     return functions.get_function(FunctionName=name, **qualified)["Configuration"]
+
+
+def unsupported(configuration: FunctionConfiguration) -> str:
+    """Return why Headgate cannot roll out a version with this configuration, and the fix; empty if it can.
+
+    Managed instances and SnapStart are supported: an alias with weights splits their traffic too
+    (https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-deployments.html).
+    """
+    if configuration.get("Timeout", 0) > MAX_TIMEOUT_SECONDS:
+        return (
+            f"has a Timeout of {configuration['Timeout']} s, and Headgate supports invocations of at most "
+            f"{MAX_TIMEOUT_SECONDS} s; set Timeout to {MAX_TIMEOUT_SECONDS} or less, and publish a version"
+        )
+    if configuration.get("DurableConfig"):
+        # An execution stays with the version that began it, for up to a year, and is invoked once per replay.
+        return (
+            "has a DurableConfig, and Headgate does not support durable functions: a rollback would not end the "
+            "candidate's executions, and invocations that are replays are no requests; move the alias yourself "
+            "(aws lambda update-alias)"
+        )
+    return ""

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from headgate.aws.errors import code_of, is_denied
-from headgate.aws.lambda_functions import configuration_of
-from headgate.spec.candidate import PublishLatest
+from headgate.aws.lambda_functions import configuration_of, unsupported
+from headgate.errors import RequestRefused
+from headgate.spec.candidate import PublishedVersion, PublishLatest
 from headgate.targets.latest_code import holds_rejected, refuse_rejected_code
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
+    from headgate.aws.lambda_functions import FunctionConfiguration
     from headgate.rollouts.table import Table
     from headgate.spec.candidate import Candidate
     from headgate.spec.targets import LambdaAliasTarget
@@ -35,16 +37,22 @@ class CodeCheck:
         Raises
         ------
         RequestRefused
-            If the request would publish rejected code, or other code than it confirms.
+            If the request would publish rejected code, or other code than it confirms, or if Headgate does not support
+            the function.
         """
         rejected = self._table.rejected_code(alias.name)
         publish = candidate.publish if isinstance(candidate, PublishLatest) else None
         if rejected is None and (publish is None or publish.confirm is None):
             return []
-        latest = self._code_of(alias)
-        if latest is None:
+        found = self._read(alias)
+        if found is None:
             return []
-        stable = self._code_of(alias, alias.alias) if rejected else None
+        if not isinstance(candidate, PublishedVersion):
+            _refuse_unsupported(found, "candidate", alias)
+        serving = self._read(alias, alias.alias) if rejected else None
+        if serving:
+            _refuse_unsupported(serving, "target.alias", alias)
+        latest, stable = found["CodeSha256"], serving.get("CodeSha256") if serving else None
         if publish:
             refuse_rejected_code(publish, alias.name, latest, stable, rejected)
             return []
@@ -56,12 +64,17 @@ class CodeCheck:
         )
         return [warning]
 
-    def _code_of(self, alias: LambdaAliasTarget, qualifier: str | None = None) -> str | None:
-        """Return a CodeSha256. None if there is no such function, or Headgate may not touch it: Prepare says so."""
+    def _read(self, alias: LambdaAliasTarget, qualifier: str | None = None) -> FunctionConfiguration | None:
+        """Return a configuration. None if there is no such function, or Headgate may not touch it: Prepare says so."""
         try:
-            found = configuration_of(self._client, alias.function, qualifier)
+            return configuration_of(self._client, alias.function, qualifier)
         except ClientError as error:
             if not is_denied(error) and code_of(error) != "ResourceNotFoundException":
                 raise
             return None
-        return found.get("CodeSha256")
+
+
+def _refuse_unsupported(found: FunctionConfiguration, field: str, alias: LambdaAliasTarget) -> None:
+    """Refuse what Prepare would refuse too, before the rollout begins."""
+    if fault := unsupported(found):
+        raise RequestRefused(f"{field}: version {found['Version']} of {alias.name} {fault}")

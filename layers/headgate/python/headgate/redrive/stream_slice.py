@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from headgate.aws.failed_batches import batch_of
+from headgate.aws.lambda_functions import MAX_TIMEOUT_SECONDS
 from headgate.aws.stream_replay import NotReadableYet
 from headgate.redrive.origins import BatchOrigins
 from headgate.redrive.progress import SLICE_SECONDS, Progress, because, with_troubles
@@ -124,7 +125,16 @@ class StreamSlice:
             return
         function = self._plan.function or batch.function
         # An invocation that outlives this process would continue while later batches are delivered.
-        seconds = max(1, min(DELIVERY_SECONDS, WAITED_SECONDS - self._streams.timeout(function)))
+        timeout = self._streams.timeout(function)
+        if timeout > MAX_TIMEOUT_SECONDS:
+            self._fail(
+                batch,
+                message,
+                f"{function}: has a Timeout of {timeout} s, and a redrive waits at most {MAX_TIMEOUT_SECONDS} s for an "
+                "invocation; set to.function to a function with a lower Timeout",
+            )
+            return
+        seconds = max(1, min(DELIVERY_SECONDS, WAITED_SECONDS - timeout))
         delivered = self._streams.deliver(
             function, reading.records, batch_size=max(batch.size, 1), deadline=self._clock() + seconds
         )

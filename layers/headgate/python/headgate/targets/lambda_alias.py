@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from headgate.aws.errors import is_denied, message_of
-from headgate.aws.lambda_functions import configuration_of
+from headgate.aws.lambda_functions import configuration_of, unsupported
 from headgate.aws.observability import logger
 from headgate.errors import CandidateGone, RequestRefused, TargetChanged
 from headgate.spec.candidate import ImageCode, NewCode, PublishedVersion, PublishLatest
@@ -140,8 +140,11 @@ class LambdaAliasDriver:
         alias = self._get_alias()
         stable = _routing_of(alias)
         where = f"{self._target.function}:{self._target.alias}"
-        if stable.version == "$LATEST":
-            raise RequestRefused(f"target.alias: {where} points at $LATEST; point it at a published version first")
+        if stable.version.startswith("$LATEST"):
+            # $LATEST.PUBLISHED of a managed instance is replaced by each publication, and cannot be rolled back to.
+            raise RequestRefused(
+                f"target.alias: {where} points at {stable.version}; point it at a published version first, by number"
+            )
         if stable.weights:
             raise RequestRefused(
                 f"target.alias: {where} already sends {_shares(stable.weights)}; remove these weights first "
@@ -157,6 +160,8 @@ class LambdaAliasDriver:
         state = AliasState(stable=stable.version, revision_id=alias["RevisionId"])
         if known:
             state = known.model_copy(update={"stable": state.stable, "revision_id": state.revision_id})
+        serving = self.configuration(stable.version, "target.alias")
+        _refuse_unsupported(serving, "target.alias")
         candidate = self._candidate(state)
         if isinstance(candidate, Pending):
             return candidate
@@ -169,7 +174,8 @@ class LambdaAliasDriver:
                     else "; code and configuration have not changed since it was published: update the function first"
                 )
             )
-        self._check_compatible(self.configuration(stable.version, "target.alias"), candidate)
+        _refuse_unsupported(candidate, "candidate")
+        self._check_compatible(serving, candidate)
         state = state.model_copy(update={"candidate": candidate["Version"]})
         if waits := _not_active(candidate, state):
             return waits
@@ -599,6 +605,11 @@ class LambdaAliasDriver:
                     f"candidate: versions {candidate['Version']} and {stable['Version']} have different {field} "
                     f"({ours or 'none'} and {theirs or 'none'}); Lambda cannot split traffic between them"
                 )
+
+
+def _refuse_unsupported(version: FunctionConfiguration, field: str) -> None:
+    if fault := unsupported(version):
+        raise RequestRefused(f"{field}: version {version['Version']} {fault}")
 
 
 def _left(state: AliasState, put: CodeInLatest, why: str) -> AliasState:
