@@ -1,6 +1,6 @@
 """Signaller: writes an operator's signal or an alarm to the rollout's record, then ends its bake or pause.
 
-A signal that means nothing is answered with a Signal Refused event.
+An alarm that was deleted counts as one that fired. A signal that means nothing is answered with a Signal Refused event.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate import bootstrap
 from headgate.aws.observability import logger
-from headgate.rollouts.signal_events import SignalEvents
+from headgate.rollouts.signal_events import ALARM_EVENTS, SignalEvents
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -22,7 +22,7 @@ signals = SignalEvents(
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
-    if event["detail-type"] == "CloudWatch Alarm State Change":
+    if event["detail-type"] in ALARM_EVENTS:
         signals.take_alarm(event)
     else:
         signals.take_signal(event)

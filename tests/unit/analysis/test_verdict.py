@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from headgate.analysis.alarms import ALARM_DELETED
 from headgate.analysis.judge import Arm
 from headgate.analysis.verdict import (
     MAX_EXTRA_BAKES,
@@ -115,6 +116,9 @@ def test_a_deleted_alarm_is_named_unless_one_fires() -> None:
     assert deleted.outcome == "roll-back"
     assert deleted.reason == "alarm errors, slow was deleted, so it no longer guards the rollout"
     assert judged(**HEALTHY, deleted=["slow"], firing=["errors"]).reason == "alarm errors fired"
+    # AND one that was deleted during the bake, and is there again, has not fired
+    signals = [signal_of("alarm", by="errors", reason=ALARM_DELETED)]
+    assert judged(**HEALTHY, signals=signals).reason == deleted.reason.replace("errors, slow", "errors")
 
 
 @pytest.mark.parametrize(("reason", "told"), [("", "aborted by kim"), ("wrong", "aborted by kim: wrong")])

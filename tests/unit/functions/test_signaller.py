@@ -12,6 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from headgate.rollouts.signal_refusals import GivenSignal
+from headgate.rollouts.table import now_iso
 from tests.builders import (
     TABLE,
     end_bake,
@@ -100,6 +101,16 @@ class TestSignaller:
     ) -> None:
         deployed.call("signaller", sent_now("rollout_signal", signal=signal) | {"time": "2020-01-01T00:00:00Z"})
         assert [found["signal"] for found in end_bake(steps)] == [signal] * counts
+
+    def test_a_deleted_alarm_ends_the_bake_at_once(
+        self, steps: Steps, baking: str, deployed: Functions, machines: FakeStepFunctions
+    ) -> None:
+        deleted = event("cloudwatch_alarm_configuration_change") | {"time": now_iso()}
+        deployed.call("signaller", deleted)
+        assert machines.woken == {baking: {"signal": "alarm"}}
+        assert [(found["by"], found["reason"]) for found in end_bake(steps)] == [
+            ("checkout-errors", "the alarm was deleted")
+        ]
 
     def test_an_alarm_that_fired_before_the_rollout_was_asked_for_does_not_count(
         self, steps: Steps, baking: str, deployed: Functions, machines: FakeStepFunctions

@@ -25,8 +25,15 @@ class LostGuards(NamedTuple):
         return [*self.firing, *self.deleted]
 
 
+ALARM_DELETED = "the alarm was deleted"
+"""Reason of the signal about a deleted alarm."""
+
+KINDS_OF_ALARMS = {"MetricAlarms": "MetricAlarm", "CompositeAlarms": "CompositeAlarm", "LogAlarms": "LogAlarm"}
+"""Kinds of alarms that DescribeAlarms returns: the field of its response, and the value of AlarmTypes."""
+
+
 class AlarmStates:
-    """Reads the state of metric and composite alarms."""
+    """Reads the state of alarms of all kinds."""
 
     def __init__(self, client: CloudWatchClient) -> None:
         self._client = client
@@ -73,10 +80,11 @@ class AlarmStates:
     def _describe(self, names: list[str]) -> dict[str, Any]:
         if not names:
             return {}
-        answer = self._client.describe_alarms(
-            AlarmNames=names, AlarmTypes=["MetricAlarm", "CompositeAlarm"], MaxRecords=100
-        )
-        return {alarm["AlarmName"]: alarm for alarm in (*answer["MetricAlarms"], *answer["CompositeAlarms"])}
+        # boto3 comes with Lambda's runtime, and drops the fields of a response that its model does not have.
+        response: Any = self._client.meta.service_model.operation_model("DescribeAlarms").output_shape
+        kinds: Any = {field: kind for field, kind in KINDS_OF_ALARMS.items() if field in response.members}
+        answer: Any = self._client.describe_alarms(AlarmNames=names, AlarmTypes=[*kinds.values()], MaxRecords=100)
+        return {alarm["AlarmName"]: alarm for field in kinds for alarm in answer.get(field, [])}
 
 
 def _recovered(alarm: Any, since: str | None) -> bool:

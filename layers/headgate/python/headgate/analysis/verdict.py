@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from headgate.analysis.alarms import ALARM_DELETED
 from headgate.analysis.evidence import JudgeTerms, describe_comparisons, evidence_against, evidence_for, reported_value
 from headgate.analysis.judge import Arm
 from headgate.spec.signals import ends_bake
@@ -175,11 +176,15 @@ def _operator_decides(plan: Plan, findings: Findings) -> Verdict | None:
 
 def _fault_of(terms: JudgeTerms, findings: Findings) -> str:
     """Return the reason for a rollback; empty if there is none."""
-    # An alarm that recovered or was deleted after its signal still counts.
-    if fired := {*findings.firing, *(signal.by for signal in findings.signals if signal.signal == "alarm")}:
+    # An alarm that recovered, was deleted, or was created again after its signal still counts.
+    fired, deleted = {*findings.firing}, {*findings.deleted}
+    for signal in findings.signals:
+        if signal.signal == "alarm":
+            (deleted if signal.reason == ALARM_DELETED else fired).add(signal.by)
+    if fired:
         return f"alarm {', '.join(sorted(fired))} fired"
-    if findings.deleted:
-        return f"alarm {', '.join(sorted(findings.deleted))} was deleted, so it no longer guards the rollout"
+    if deleted:
+        return f"alarm {', '.join(sorted(deleted))} was deleted, so it no longer guards the rollout"
     # The limit was reached once, which decides regardless of later looks.
     if crossed := _last_signal(findings.signals, "evidence"):
         return crossed.reason

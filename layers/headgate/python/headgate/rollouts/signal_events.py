@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from headgate.analysis.alarms import ALARM_DELETED
 from headgate.aws.observability import logger
 from headgate.errors import RequestRefused, SignalRefused
 from headgate.rollouts.isolation import isolated
@@ -29,8 +30,12 @@ STALE_SECONDS = 300
 """Maximum age of a promote. An older one was meant for an earlier step."""
 
 
+ALARM_EVENTS = ("CloudWatch Alarm State Change", "CloudWatch Alarm Configuration Change")
+"""https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch-and-eventbridge.html"""
+
+
 class AlarmChange(NamedTuple):
-    """An alarm's change of state."""
+    """An alarm that has fired or was deleted."""
 
     name: str
     at: str
@@ -39,7 +44,12 @@ class AlarmChange(NamedTuple):
 
 
 def read_alarm(event: dict[str, Any]) -> AlarmChange:
-    """Read the alarm in a ``CloudWatch Alarm State Change`` event."""
+    """Read the alarm in one of the ``ALARM_EVENTS``.
+
+    An alarm that is deleted changes its configuration, and not its state, whose timestamp is older.
+    """
+    if event["detail"].get("operation") == "delete":
+        return AlarmChange(event["detail"]["alarmName"], event["time"], ALARM_DELETED)
     state = event["detail"]["state"]
     return AlarmChange(
         event["detail"]["alarmName"], state.get("timestamp", event["time"]), state.get("reason", "")[:1000]
@@ -71,7 +81,7 @@ class SignalEvents:
         self.letters = letters
 
     def take_alarm(self, event: dict[str, Any]) -> None:
-        """Send an alarm to each rollout that it guards and that began before the alarm fired."""
+        """Send an alarm to each rollout that it guards and that began before the alarm fired or was deleted."""
         alarm = read_alarm(event)
         with isolated() as trying:
             for rollout_id in self._inbox.rollouts_guarded_by(alarm.name):
