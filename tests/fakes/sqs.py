@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,8 @@ class FakeSqs:
         self.queues: dict[str, Queue] = {}
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.move_fails = ""
+        self.cancels_in = 0.0
+        """Seconds that a move task goes on after it was canceled."""
         """The reason for which move tasks fail."""
         self.per_receive = 10
         self._numbers = itertools.count(1)
@@ -250,9 +253,10 @@ class FakeSqs:
         assert MaxNumberOfMessagesPerSecond is None or 1 <= MaxNumberOfMessagesPerSecond <= 500
         queue = self._named(SourceArn)
         if not any(each.dead_letters == queue.name for each in self.queues.values()):
-            raise refusal("AWS.SimpleQueueService.UnsupportedOperation", "Source queue must be configured as a DLQ.")
+            raise refusal("InvalidParameterValue", "Source queue must be configured as a Dead Letter Queue.")
         if any(task["Status"] in ("RUNNING", "CANCELLING") for task in self._progress(queue)):
-            raise refusal("AWS.SimpleQueueService.UnsupportedOperation", "There is already a task running.")
+            message = "Only one active task is allowed for a source queue arn at a given time."
+            raise refusal("InvalidParameterValue", f"There is already a task running. {message}")
         task = {
             "TaskHandle": f"task-{next(self._numbers)}",
             "Status": "RUNNING",
@@ -272,7 +276,7 @@ class FakeSqs:
         tasks = self._progress(self._named(SourceArn))
         told = []
         for task in reversed(tasks[-MaxResults:]):
-            kept = {name: value for name, value in task.items() if name not in ("at", "rate")}
+            kept = {name: value for name, value in task.items() if name not in ("at", "rate", "ends")}
             if task["Status"] != "RUNNING":
                 del kept["TaskHandle"]
             told.append(kept)
@@ -283,26 +287,30 @@ class FakeSqs:
         for queue in self.queues.values():
             for task in self._progress(queue):
                 if task["TaskHandle"] == TaskHandle and task["Status"] == "RUNNING":
-                    task["Status"] = "CANCELLED"
+                    task |= {"Status": "CANCELLING", "ends": self.clock() + self.cancels_in}
                     return {"ApproximateNumberOfMessagesMoved": task["ApproximateNumberOfMessagesMoved"]}
         raise refusal("ResourceNotFoundException", "The task is not running.")
 
     def _progress(self, queue: Queue) -> list[dict[str, Any]]:
         """Let the running task move what it would have moved by now."""
         for task in queue.tasks:
-            if task["Status"] != "RUNNING":
+            if task["Status"] not in ("RUNNING", "CANCELLING"):
                 continue
             if self.move_fails:
                 task |= {"Status": "FAILED", "FailureReason": self.move_fails}
                 continue
-            allowed = int((self.clock() - task["at"]) * task["rate"]) - task["ApproximateNumberOfMessagesMoved"]
+            until = min(self.clock(), task.get("ends", self.clock()))
+            allowed = int((until - task["at"]) * task["rate"]) - task["ApproximateNumberOfMessagesMoved"]
             for stored in self._visible(queue)[: max(0, allowed)]:
                 target = self._named(task.get("DestinationArn") or stored.source)
                 queue.messages.remove(stored)
-                dedup = stored.system.get("MessageDeduplicationId", "")
-                self._enqueue(target, stored.body, stored.attributes, {}, stored.group, dedup)
-                task["ApproximateNumberOfMessagesMoved"] += 1
-            if self.clock() > task["at"] and not self._visible(queue):
+                # As AWS does: a destination that knows this id drops the message, which does not count as moved.
+                known = {each.message_id for each in target.messages}
+                moved = self._enqueue(target, stored.body, stored.attributes, {}, stored.group, stored.message_id)
+                task["ApproximateNumberOfMessagesMoved"] += moved not in known
+            if self.clock() >= task.get("ends", math.inf):
+                task["Status"] = "CANCELLED"
+            elif self.clock() > task["at"] and not self._visible(queue):
                 task["Status"] = "COMPLETED"
         return queue.tasks
 

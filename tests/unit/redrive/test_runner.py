@@ -145,6 +145,47 @@ def test_of_several_queues_sqs_knows_what_belongs_where_and_a_filter_does_not(wo
     assert world.refusal(atMost=1).startswith("to: orders-dead serves orders, returns; with a filter")
 
 
+def test_a_fifo_queue_goes_one_by_one_because_sqs_may_lose_messages(world: World) -> None:
+    world.sqs.queue("pay-dead.fifo")
+    world.sqs.queue("pay.fifo", dead_letters="pay-dead.fifo")
+    world.sqs.bury("pay.fifo", "a", group="g")
+    # GIVEN a destination that has seen the message's id within five minutes
+    (buried,) = world.sqs.queues["pay-dead.fifo"].messages
+    world.sqs.queues["pay.fifo"].taken[buried.message_id] = world.clock(), buried.message_id
+    # WHEN the queue is redriven, THEN the message arrives
+    world.clock.sleep(1)
+    plan = world.plan("pay-dead.fifo", dryRun=False)
+    assert (plan.way, plan.why) == ("receive-and-send", "a message move task of SQS may lose messages of a FIFO queue")
+    assert world.redrive.go_on(plan, Progress()).progress.moved == 1
+    assert world.sqs.queues["pay.fifo"].bodies == ["a"]
+
+
+def test_a_fifo_queue_that_serves_several_needs_a_destination(world: World) -> None:
+    world.sqs.queue("pay-dead.fifo")
+    for name in ("pay.fifo", "refund.fifo"):
+        world.sqs.queue(name, dead_letters="pay-dead.fifo")
+    world.sqs.bury("pay.fifo", "a", group="g")
+    why = "to: pay-dead.fifo serves pay.fifo, refund.fifo; of FIFO queues, set to.queue to one of them"
+    assert world.refusal("pay-dead.fifo") == why
+    assert world.plan("pay-dead.fifo", to={"queue": "pay.fifo"}).way == "receive-and-send"
+
+
+def test_what_a_canceled_task_moved_until_its_end_is_counted(world: World) -> None:
+    # GIVEN a task that ends six seconds after it was canceled
+    world.sqs.cancels_in = 6
+    world.sqs.bury("orders", *"abcdefghij")
+    plan = world.plan(dryRun=False, perSecond=1)
+    before = world.redrive.go_on(plan, Progress()).progress
+    world.clock.sleep(2)
+    # WHEN the redrive is stopped, because somebody gave the queue a redrive policy
+    world.sqs.queue("other")
+    world.sqs.queues["orders-dead"].dead_letters = "other"
+    ended = world.redrive.go_on(plan, before).progress
+    # THEN it counts what arrived
+    assert (ended.moved, ended.remaining) == (8, 2)
+    assert len(world.sqs.queues["orders"].messages) == 8
+
+
 def test_fifo_and_standard_do_not_mix(world: World) -> None:
     world.sqs.queue("pay.fifo")
     world.sqs.bury("orders", "a")

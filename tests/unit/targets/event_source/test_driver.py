@@ -511,6 +511,18 @@ def test_what_failed_goes_back_to_the_source_or_on_to_the_team_and_is_counted(
     assert {name: count for name, count in state["redriven"].items() if count} == {told: 2}
 
 
+@pytest.mark.parametrize("consumer", [("fifo", "ramp")], indirect=True)
+def test_a_fifo_message_goes_back_although_its_source_has_just_seen_its_id(consumer: Consumer) -> None:
+    state = rolled_out(consumer, 10)
+    consumer.fail("m-1", "m-2")
+    (own,) = consumer.own
+    source = consumer.sqs.queues[consumer.queue]
+    for stored in consumer.sqs.queues[own].messages:
+        source.taken[stored.message_id] = consumer.sqs.clock(), stored.message_id
+    state = consumer.end(state, promoted=False)
+    assert (consumer.bodies(consumer.queue), state["redriven"]["returned"]) == (["m-1", "m-2"], 2)
+
+
 @pytest.mark.parametrize("consumer", [("queue", "split"), ("queue", "ramp")], indirect=True)
 def test_what_the_stable_version_fails_on_too_ends_with_the_team_and_does_not_go_round_for_ever(
     consumer: Consumer,

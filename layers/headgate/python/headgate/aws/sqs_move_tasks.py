@@ -17,6 +17,11 @@ MAX_PER_SECOND = 500
 
 TASKS_LISTED = 10
 
+CANCEL_SECONDS = 15
+"""How long to wait for the end of a canceled task. The function that stops redrives has 30 s."""
+
+CANCEL_POLL_SECONDS = 1
+
 
 class MoveTasks:
     """Starts, watches and cancels the move tasks of dead-letter queues."""
@@ -55,7 +60,8 @@ class MoveTasks:
         Raises
         ------
         botocore.exceptions.ClientError
-            UnsupportedOperation: not a dead-letter queue, or queues of different types. SQS runs one task per queue and
+            InvalidParameterValue: not a dead-letter queue, or another task is running. ResourceNotFoundException: a
+            queue does not exist. SQS runs one task per queue and
             100 per account, each for at most 36 hours:
             https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html
         """
@@ -73,7 +79,8 @@ class MoveTasks:
     def cancel(self, source_arn: str, since: float | None = None, until: float = math.inf) -> bool:
         """Cancel the running move task of a queue if it was started between these times. Return whether there was one.
 
-        Messages that were moved stay moved.
+        Messages that were moved stay moved. SQS cancels late: the task is CANCELLING for a while and moves more. This
+        waits for its end, because counts before it are wrong.
         """
         for task in self._tasks(source_arn):
             if task["Status"] != "RUNNING" or not (since or 0.0) <= _task_start(task) <= until:
@@ -83,8 +90,15 @@ class MoveTasks:
             except ClientError:
                 if _any_running(self._tasks(source_arn), "RUNNING"):
                     raise
+            self._await_end(source_arn)
             return True  # Or it ended in the meantime.
         return False
+
+    def _await_end(self, source_arn: str) -> None:
+        """Wait until no task runs. A task that takes longer than the limit makes the counts too low, and no more."""
+        until = self._queues.clock() + CANCEL_SECONDS
+        while _any_running(self._tasks(source_arn)) and self._queues.clock() < until:
+            self._queues.sleep(CANCEL_POLL_SECONDS)
 
     def moved(self, source_arn: str, since: float, until: float = math.inf) -> int:
         """Return the approximate number of messages moved by the tasks started between these times."""

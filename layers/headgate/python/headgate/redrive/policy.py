@@ -53,6 +53,10 @@ def choose_way(
         return "receive-and-send", "the source is not a dead-letter queue, so SQS cannot move its messages", to
     if request.filter or request.at_most:
         return "receive-and-send", "a message move task of SQS has no filter and no limit", destination
+    if source.fifo:
+        # SQS's own task sends each with its MessageId as the deduplication id. A queue drops an id that it has seen
+        # within five minutes, and the task counts that as moved.
+        return "receive-and-send", "a message move task of SQS may lose messages of a FIFO queue", destination
     return "move-task", "SQS itself moves a whole dead-letter queue", destination
 
 
@@ -62,9 +66,10 @@ def _the_only_destination(source: Queue, serves: list[Queue], request: RedriveRe
         return serves[0]
     if not serves:
         raise RequestRefused(f"to: {source.name} is not the dead-letter queue of any queue; set to.queue")
-    if request.filter or request.at_most:
+    if request.filter or request.at_most or source.fifo:
         names = ", ".join(queue.name for queue in serves)
-        raise RequestRefused(f"to: {source.name} serves {names}; with a filter or atMost, set to.queue to one of them")
+        why = "of FIFO queues" if source.fifo else "with a filter or atMost"
+        raise RequestRefused(f"to: {source.name} serves {names}; {why}, set to.queue to one of them")
     return None
 
 

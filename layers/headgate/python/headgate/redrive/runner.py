@@ -76,13 +76,12 @@ class Redrive:
         """
         if fault := own_policy_fault(plan.source.name, self._queues.redrive_policy(plan.source.url)):
             # Somebody has set it since the plan was made, or the earlier slice.
-            self.stop(plan)
-            return SliceResult(because(before, fault), "end", outcome="failed")
+            return SliceResult(because(self._stopped(plan, before), fault), "end", outcome="failed")
         move = {"move-task": self._by_task, "receive-and-send": self._one_by_one, "re-read": self._reread}[plan.way]
         done, now = move(plan, before.model_copy(update={"slices": before.slices + 1}))
         if plan.way == "move-task" and not done and has_ended():
             # The cleanup of the stopped execution may have run before this slice started a move task.
-            self.stop(plan)
+            now = self._stopped(plan, now)
         left = self._queues.count(plan.source.url)
         now = now.model_copy(update={"remaining": left.total})
         if verdict := self._ended_badly(plan, now):
@@ -111,6 +110,14 @@ class Redrive:
         if plan.way != "move-task" or plan.dry_run:
             return False
         return MoveTasks(self._queues).cancel(plan.source.arn, since=plan.began - CLOCK_SECONDS)
+
+    def _stopped(self, plan: RedrivePlan, now: Progress) -> Progress:
+        """Cancel the move task of this redrive, and count what it moved until its end."""
+        if not self.stop(plan):
+            return now
+        moved = MoveTasks(self._queues).moved(plan.source.arn, plan.began - CLOCK_SECONDS)
+        left = self._queues.count(plan.source.url).total
+        return now.model_copy(update={"moved": max(now.moved, moved), "remaining": left})
 
     def _by_task(self, plan: RedrivePlan, now: Progress) -> tuple[bool, Progress]:
         step = MoveTasks(self._queues).move_whole(
@@ -179,14 +186,14 @@ class Redrive:
 
     def _ended_badly(self, plan: RedrivePlan, now: Progress) -> SliceResult | None:
         if has_returned(plan, now, at_least=ENOUGH_MOVED):
-            self.stop(plan)
+            now = self._stopped(plan, now)
             return SliceResult(because(now, _came_back(now, plan.stop_if_returned)), "end", outcome="returned")
         if plan.way == "re-read" and now.failed:
             return SliceResult(now, "end", outcome="failed")
         if now.troubles >= MAX_TROUBLES or len(now.unmoved) > MAX_UNMOVED:
             return SliceResult(now, "end", outcome="failed")
         if now.slices >= MAX_SLICES:
-            self.stop(plan)
+            now = self._stopped(plan, now)
             reason = f"the redrive is not done after {now.slices} slices; request it again to move the rest"
             return SliceResult(because(now, reason), "end", outcome="failed")
         return None

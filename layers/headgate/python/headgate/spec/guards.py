@@ -161,8 +161,8 @@ class Guards(Wire):
     """Guards of a rollout."""
 
     alarms: Annotated[list[AlarmName], Field(max_length=MAX_ALARMS)] = []
-    """Names of CloudWatch alarms: metric, composite or log alarms. The rollout ends at once when one goes to ALARM or is
-    deleted. An alarm that is in ALARM at the start counts once it has recovered."""
+    """Names of CloudWatch alarms: metric, composite or log alarms. The rollout ends at once when one goes to ALARM or
+    is deleted. An alarm that is in ALARM at the start counts once it has recovered."""
     strict_alarms: bool = False
     """Refuse the rollout while one of these alarms is in ALARM."""
     errors: ErrorGuard | None = None

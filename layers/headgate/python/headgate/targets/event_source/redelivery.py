@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_lambda.type_defs import EventSourceMappingConfigurationResponseTypeDef as MappingAnswer
 
+    from headgate.aws.sqs_queues import MoveResult
     from headgate.aws.stream_mappings import StreamMapping
     from headgate.targets.event_source.mapping import ConsumerMapping
     from headgate.targets.event_source.rollout_dlq import RolloutQueue
@@ -92,8 +93,8 @@ class Redelivery:
         """Move dead letters back to the source, or after a promotion to your own dead-letter queue.
 
         A message move task of SQS moves most of them while the source's redrive policy still names the rollout's own
-        queue. Late ones follow one by one, when the old policy is in effect everywhere. If somebody else has set
-        another policy, all are moved one by one.
+        queue; those of a FIFO queue are moved one by one. Late ones follow one by one, when the old policy is in effect
+        everywhere. If somebody else has set another policy, all are moved one by one.
 
         Raises
         ------
@@ -117,15 +118,22 @@ class Redelivery:
         # Otherwise the policy was restored by a call whose response was lost, or never replaced.
         if stands_in:
             holding = holding.model_copy(update={"held": holding.held or queues.count(queues.url(holding.arn)).total})
-            moved = MoveTasks(queues).move_whole(
-                holding.arn, self._destination(state, holding), per_second=REDELIVERED_PER_SECOND, since=0
-            )
-            count = max(getattr(redriven, self._counted_as), moved.moved)
+            count_before = getattr(redriven, self._counted_as)
+            if state.kind == "sqs-fifo":
+                # A move task of SQS may lose messages of a FIFO queue.
+                moved = self._move_one_by_one(state, holding)
+                count = count_before + moved.moved
+            else:
+                destination = self._destination(state, holding)
+                moved = MoveTasks(queues).move_whole(
+                    holding.arn, destination, per_second=REDELIVERED_PER_SECOND, since=0
+                )
+                count = max(count_before, moved.moved)
             redriven = redriven.model_copy(update={self._counted_as: count})
             state = state.model_copy(update={"redriven": redriven, "holding": holding})
             # Do not wait for messages that fail again: with the restored policy they go to your own dead-letter queue.
-            if not moved.done and moved.moved < max(1, holding.held):
-                return Pending(state, f"{holding.name}: {moved.moved} messages moved so far; {moved.reason}")
+            if not moved.done and count < max(1, holding.held):
+                return Pending(state, f"{holding.name}: {count} messages moved so far; {moved.reason}")
             if waits := self._candidate_may_still_fail(state):
                 return waits
             self._services.holdings.give_back_policy(holding, state.source)
@@ -134,19 +142,24 @@ class Redelivery:
     def _move_late_messages(self, state: SourceState, holding: RolloutQueue) -> TargetProgress[SourceState]:
         """Move messages that arrived late, and delete the queue when it is empty."""
         queues, redriven = self._services.queues, state.redriven or Redriven()
+        late = self._move_one_by_one(state, holding)
+        if late.moved:
+            count = getattr(redriven, self._counted_as) + late.moved
+            state = state.model_copy(update={"redriven": redriven.model_copy(update={self._counted_as: count})})
+        if late.moved or not late.done or queues.count(queues.url(holding.arn)).total:
+            return Pending(state, f"{holding.name}: {late.moved} late messages moved; {late.reason}")
+        self._services.holdings.delete(holding)
+        return self._let_gone(state, holding)
+
+    def _move_one_by_one(self, state: SourceState, holding: RolloutQueue) -> MoveResult:
+        """Move what a slice has time for by receive, send and delete."""
+        queues = self._services.queues
         url, destination = queues.url(holding.arn), queues.url(self._destination(state, holding))
         deadline = time.monotonic() + REDELIVERY_SLICE_SECONDS
         # Imported when it is needed: most calls of the driver redeliver nothing, and start sooner without it.
         from headgate.aws.sqs_mover import move_some
 
-        late = move_some(queues, url, destination, per_second=REDELIVERED_PER_SECOND, deadline=deadline)
-        if late.moved:
-            count = getattr(redriven, self._counted_as) + late.moved
-            state = state.model_copy(update={"redriven": redriven.model_copy(update={self._counted_as: count})})
-        if late.moved or not late.done or queues.count(url).total:
-            return Pending(state, f"{holding.name}: {late.moved} late messages moved; {late.reason}")
-        self._services.holdings.delete(holding)
-        return self._let_gone(state, holding)
+        return move_some(queues, url, destination, per_second=REDELIVERED_PER_SECOND, deadline=deadline)
 
     def _destination(self, state: SourceState, holding: RolloutQueue) -> str:
         """Return the ARN of the queue that dead letters go to."""
