@@ -155,6 +155,53 @@ def test_a_limit_may_be_reached_and_not_exceeded(
     assert beyond.startswith(sentence)
 
 
+STREAM_HELD = STREAMED | {"holding": {"name": "headgate-held-1", "arn": HELD, "replaces": ""}}
+
+
+@pytest.mark.parametrize(
+    ("metric", "dimensions", "sentence"),
+    [
+        ("DestinationDeliveryFailures", {"function": "checkout"}, "3 batches that failed could not be sent to the"),
+        ("DroppedEventCount", {"mapping": UUID}, "3 records that failed could not be sent to the rollout's own queue"),
+    ],
+)
+def test_what_a_stream_loses_for_want_of_a_destination_ends_the_rollout_without_being_asked(
+    sources: SourceLimits, cloudwatch: FakeCloudWatch, metric: str, dimensions: dict[str, Any], sentence: str
+) -> None:
+    plan = consumers_plan()
+    plan = plan.model_copy(update={"guards": plan.guards.model_copy(update={"source": None})})
+    since = minutes_ago(10)
+    cloudwatch.tell(metric, 0, **dimensions)
+    assert sources.beyond_limits(plan, source_health(STREAM_HELD), since) == ""
+    cloudwatch.tell(metric, 3, **dimensions)
+    lost = sources.beyond_limits(plan, source_health(STREAM_HELD), since)
+    assert lost.startswith(sentence)
+    assert lost.endswith(f"and are lost ({metric}): allow the function's role sqs:SendMessage on it")
+    # AND it says nothing of a queue's consumer, or of a stream whose destination is not the rollout's own queue
+    assert sources.beyond_limits(plan, source_health(QUEUED), since) == ""
+    assert sources.beyond_limits(plan, source_health(STREAMED), since) == ""
+
+
+@pytest.mark.usefixtures("queues")
+def test_the_observer_looks_for_losses_of_a_rollout_without_limits(
+    table: Table,
+    locks: Locks,
+    steps: Steps,
+    deployed: Functions,
+    cloudwatch: FakeCloudWatch,
+    machines: FakeStepFunctions,
+) -> None:
+    plan = consumers_plan()
+    plan = plan.model_copy(update={"guards": plan.guards.model_copy(update={"source": None})})
+    begin(locks, plan)
+    bake(steps, plan, token="orders-42")
+    table.amend("orders-42", {"state": STREAM_HELD, "startedAt": minutes_ago(10)})
+    machines.open_tokens.add("orders-42")
+    cloudwatch.tell("DestinationDeliveryFailures", 1, function="checkout")
+    deployed.call("observer")
+    assert machines.woken == {"orders-42": {"signal": "evidence"}}
+
+
 @pytest.mark.parametrize("since", [0, 1.5])
 def test_what_was_before_the_rollout_and_long_ago_is_not_held_against_it(
     sources: SourceLimits, cloudwatch: FakeCloudWatch, since: float

@@ -458,15 +458,41 @@ def test_a_role_that_may_not_send_to_the_rollouts_own_queue_is_found_out_before_
 
     monkeypatch.setattr(consumer.mapping, "update", check)
     # WHEN it is to be rolled out
+    began = consumer.clock.now
     with pytest.raises(
-        RequestRefused, match=r"does not accept the rollout's own queue as on-failure destination: .*SendMessage"
+        RequestRefused,
+        match=r"does not accept the rollout's own queue as on-failure destination: The execution role may not .*; "
+        rf"allow the role of the function sqs:SendMessage on queues named {PREFIX}\*",
     ):
         consumer.do("prepare")
+    assert consumer.clock.now - began >= 60
     # THEN it is refused, and the rollback of nothing leaves nothing
     state = consumer.do("rollback", {})
     consumer.do("restore", state)
     consumer.assert_as_before("6")
     assert consumer.mapping.updates == []
+
+
+@pytest.mark.parametrize("consumer", [("kinesis", "split"), ("kinesis", "ramp")], indirect=True)
+def test_a_new_queue_that_lambda_does_not_know_yet_is_waited_for(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a policy of the new queue that is in effect 50 s after the first attempt
+    update, begun = consumer.mapping.update, consumer.clock.now
+
+    def check(**given: Any) -> dict[str, Any]:
+        if consumer.clock.now < begun + 50:
+            raise Refusal("InvalidParameterValueException", "The execution role may not call SendMessage on SQS")
+        return update(**given)
+
+    monkeypatch.setattr(consumer.mapping, "update", check)
+    # WHEN it is to be rolled out, THEN it is prepared
+    state = consumer.do("prepare")
+    (own,) = consumer.own
+    assert consumer.mapping.fields["DestinationConfig"] == {"OnFailure": {"Destination": arn(own)}}
+    assert consumer.clock.now >= begun + 50
+    consumer.end(state, promoted=False)
+    consumer.assert_as_before("6")
 
 
 @pytest.mark.parametrize("consumer", [("kinesis for ever", "ramp"), ("kinesis for ever", "split")], indirect=True)

@@ -28,6 +28,16 @@ RECENT_MINUTES = 3
 """Minutes to read: the metrics of a minute arrive a minute or two late."""
 
 
+UNDELIVERED, DROPPED = "undelivered", "dropped"
+DELIVERY_FAILURES, DROPPED_EVENTS = "DestinationDeliveryFailures", "DroppedEventCount"
+LOSSES = {UNDELIVERED: DELIVERY_FAILURES, DROPPED: DROPPED_EVENTS}
+"""Metrics of what Lambda loses when it cannot write a failed batch to the on-failure destination. There is no retry.
+
+The first is reported per function, so it includes destinations of asynchronous invocations. The second is reported only
+if the mapping has the EventCount metrics.
+"""
+
+
 class Reading(NamedTuple):
     """A value, and a sentence about it."""
 
@@ -58,13 +68,17 @@ class SourceLimits:
         since
             Start of the rollout, ISO 8601. Earlier values do not count.
         """
-        if plan.guards.source is None or health is None:
+        if health is None:
             return ""
-        limits = {name: limit for name, limit in plan.guards.source.limits.items() if limit is not None}
+        asked = plan.guards.source.limits if plan.guards.source else {}
+        limits = {name: limit for name, limit in asked.items() if limit is not None}
         found = self._counts(limits, health) | self._metrics(plan, limits, health, datetime.fromisoformat(since))
         for name, limit in limits.items():
             if name in found and found[name].value > limit:
                 return f"{found[name].sentence}, and guards.source.{name} is {limit}"
+        for metric in LOSSES:
+            if metric in found and found[metric].value:
+                return found[metric].sentence
         return ""
 
     def _counts(self, limits: dict[str, int], health: SourceHealth) -> dict[str, Reading]:
@@ -92,11 +106,12 @@ class SourceLimits:
             MetricDataQueries=queries, StartTime=begin.replace(second=0, microsecond=0), EndTime=end
         )
         highest = {result["Id"]: max(result["Values"]) for result in answer["MetricDataResults"] if result["Values"]}
-        return {name: _reading_of(name, highest[name]) for name in limits if name in highest}
+        return {name: _reading_of(name, value) for name, value in highest.items()}
 
 
 def _limit_queries(plan: Plan, limits: dict[str, int], health: SourceHealth) -> Iterator[MetricDataQueryTypeDef]:
-    """A query for each limit that CloudWatch knows of, under the limit's name."""
+    """A query for each limit that CloudWatch knows of, under its name, and for what a stream's mapping loses."""
+    mapping = {"EventSourceMappingUUID": plan.target.key.partition("/")[2]}
     if "oldestMessageSeconds" in limits:
         queue = {"QueueName": health.source.rpartition(":")[2]}
         yield metric_query("oldestMessageSeconds", "AWS/SQS", "ApproximateAgeOfOldestMessage", "Maximum", queue)
@@ -105,8 +120,11 @@ def _limit_queries(plan: Plan, limits: dict[str, int], health: SourceHealth) -> 
         consumer = {"FunctionName": name, "Resource": f"{name}:{qualifier}"}
         yield metric_query("iteratorAgeSeconds", "AWS/Lambda", "IteratorAge", "Maximum", consumer)
     if "failedEvents" in limits:
-        mapping = {"EventSourceMappingUUID": plan.target.key.partition("/")[2]}
         yield metric_query("failedEvents", "AWS/Lambda", "FailedInvokeEventCount", "Sum", mapping)
+    if health.dead_letters is not None and not health.of_queue:
+        function = {"FunctionName": plan.alias.name}
+        yield metric_query(UNDELIVERED, "AWS/Lambda", DELIVERY_FAILURES, "Sum", function)
+        yield metric_query(DROPPED, "AWS/Lambda", DROPPED_EVENTS, "Sum", mapping)
 
 
 def _reading_of(name: str, value: float) -> Reading:
@@ -114,4 +132,11 @@ def _reading_of(name: str, value: float) -> Reading:
         return Reading(value / 1000, f"the consumer is {value / 1000:,.0f} s behind its stream")
     if name == "oldestMessageSeconds":
         return Reading(value, f"the oldest message has waited {value:,.0f} s")
+    if name in LOSSES:
+        what = "batches" if name == UNDELIVERED else "records"
+        return Reading(
+            value,
+            f"{value:,.0f} {what} that failed could not be sent to the rollout's own queue and are lost "
+            f"({LOSSES[name]}): allow the function's role sqs:SendMessage on it",
+        )
     return Reading(value, f"the function failed on {value:,.0f} events in a minute")

@@ -68,7 +68,7 @@ class CloudWatchWatch:
 
     def _look_at_source(self, plan: Plan, record: RolloutRecord) -> None:
         """Check a consumer's source against its limits while the candidate receives traffic."""
-        if plan.guards.source is None or record.phase != "baking":
+        if record.phase != "baking":
             return
         if reason := self.sources.beyond_limits(plan, source_health(record.state or {}), record.started_at):
             logger.info("a source is beyond a limit", reason=reason)

@@ -20,6 +20,11 @@ class SourceHealth(NamedTuple):
     qualifier: str | None = None
     """The version that the mapping invokes directly; None if it invokes the alias."""
 
+    @property
+    def of_queue(self) -> bool:
+        """True if the source is a queue instead of a stream."""
+        return self.source.split(":")[2] == "sqs"
+
 
 def source_health(state: Mapping[str, Any]) -> SourceHealth | None:
     """Read it from the recorded state of a target; None if the target has no source.

@@ -12,11 +12,12 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from headgate.aws.errors import message_of
 from headgate.errors import RequestRefused, TargetChanged
 from headgate.spec.position import PROMOTED, Weight
 from headgate.targets.event_source.mapping import SETTLED_STATES, ConsumerMapping, modified_at
 from headgate.targets.event_source.redelivery import Redelivery
-from headgate.targets.event_source.rollout_dlq import RolloutQueue, rollout_queue_for
+from headgate.targets.event_source.rollout_dlq import PROPAGATION_SECONDS, RolloutQueue, rollout_queue_for
 from headgate.targets.event_source.settings import (
     MappingSettings,
     mapping_faults,
@@ -232,6 +233,8 @@ class EventSourceDriver:
             holding = rollout_queue_for(
                 self._plan.rollout_id, state.source, replaces, prefix=self._services.holding_prefix, fifo=fifo
             )
+            if not state.of_queue:
+                holding = holding.model_copy(update={"planned_at": int(self._services.now())})
             planned = {"holding": holding, "to_release": True, "must_release": True}
             return Pending(state.model_copy(update=planned), f"target: {holding.name} will receive failures")
         self._still_ours()
@@ -243,7 +246,7 @@ class EventSourceDriver:
         found = self._mapping.place(state, mapping).settings
         if found == state.held:
             return None
-        return self._send_failures_to_rollout_queue(state, found) or Pending(
+        return self._send_failures_to_rollout_queue(state, state.holding, found) or Pending(
             state, f"target.mapping: {self._mapping.uuid} is being changed to send failures to {state.holding.name}"
         )
 
@@ -271,15 +274,22 @@ class EventSourceDriver:
             )
 
     def _send_failures_to_rollout_queue(
-        self, state: SourceState, found: MappingSettings
+        self, state: SourceState, holding: RolloutQueue, found: MappingSettings
     ) -> Pending[SourceState] | None:
+        """Set the rollout's own queue as the on-failure destination. Lambda checks whether the role may send to it."""
         refused = self._services.functions.exceptions.InvalidParameterValueException
         try:
             return self._mapping.update(**state.held.changes(found, state.kind))
         except refused as error:
             where = f"target.mapping: {self._mapping.uuid}"
-            why = f"{where} does not accept the rollout's own queue as on-failure destination: {error}"
-            raise RequestRefused(why) from None
+            why = f"{where} does not accept the rollout's own queue as on-failure destination"
+            if self._services.now() < holding.planned_at + PROPAGATION_SECONDS:
+                # The new queue and its policy may not be known everywhere yet.
+                return Pending(state, f"{why} yet: {message_of(error)}")
+            raise RequestRefused(
+                f"{why}: {message_of(error)}; allow the role of the function sqs:SendMessage on queues named "
+                f"{self._services.holding_prefix}*"
+            ) from None
 
     def _to_replace(self, state: SourceState) -> str | None:
         """Return what the rollout's own queue replaces; None if there are no dead letters and no queue is needed.

@@ -53,6 +53,12 @@ CALL_SECONDS = 840
 REDELIVERED_PER_SECOND = 50
 """Rate limit for moving messages, because the consumer also has its regular work."""
 
+PROPAGATION_SECONDS = 60
+"""How long SQS may take until a new queue and its policy are known everywhere.
+
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html
+"""
+
 ROLLOUT_TAG = "headgate:rollout"
 
 NAME_DIGEST_CHARACTERS = 24
@@ -80,6 +86,8 @@ class RolloutQueue(Wire):
     """Receives of a message before it comes here; 0 for the original maxReceiveCount."""
     held: int = 0
     """Approximate number of messages when the redelivery began."""
+    planned_at: int = 0
+    """Time just before it was created for a stream, in seconds since 1970."""
     placed_at: int = 0
     """Time when it replaced the original destination, in seconds since 1970."""
     restored_at: int = 0
