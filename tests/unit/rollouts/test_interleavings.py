@@ -184,6 +184,7 @@ def function(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clients, "client", lambda service, **_: CLIENTS.get(service))
+        patch.setattr(clients, "mover", lambda _: CLIENTS["lambda"])
         for setting, value in SETTINGS.items():
             patch.setenv(setting, value)
         spec.loader.exec_module(module)
