@@ -36,8 +36,6 @@ READS: dict[str, Callable[[Environment], Any]] = {
     "OWN_QUEUES": lambda environment: environment.own_queues,
     "HOLDING_PREFIX": lambda environment: environment.holding_prefix,
     "SETTLE_SECONDS": lambda environment: environment.settle_seconds,
-    "TARGET_STREAMS": lambda environment: environment.target_streams,
-    "TASK_DEFINITIONS": lambda environment: environment.task_definitions,
     "REGISTER_TASK_DEFINITIONS": lambda environment: environment.may_register_task_definitions,
     "TASK_CLUSTERS": lambda environment: environment.task_clusters,
     "SIGNAL_DEAD_LETTERS": lambda environment: environment.signal_dead_letters,
@@ -126,9 +124,17 @@ def test_a_variable_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, na
         READS[name](Environment())
 
 
-def test_an_empty_pattern_of_task_roles_allows_none_and_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TASK_ROLES", raising=False)
-    assert Environment().task_roles == ""
+PATTERNS: dict[str, Callable[[Environment], str]] = {
+    "TARGET_STREAMS": lambda environment: environment.target_streams,
+    "TASK_DEFINITIONS": lambda environment: environment.task_definitions,
+    "TASK_ROLES": lambda environment: environment.task_roles,
+}
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_an_empty_pattern_allows_nothing_and_is_not_missing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.delenv(name, raising=False)
+    assert PATTERNS[name](Environment()) == ""
 
 
 def test_the_environment_has_no_variable_that_the_template_does_not_set() -> None:
@@ -138,4 +144,4 @@ def test_the_environment_has_no_variable_that_the_template_does_not_set() -> Non
         *(resource["Properties"] for resource in template["Resources"].values()),
     ]
     told = {name for function in functions for name in (function.get("Environment") or {}).get("Variables", {})}
-    assert READS.keys() <= told
+    assert READS.keys() | PATTERNS.keys() <= told
