@@ -13,7 +13,7 @@ from emulator import application
 from emulator.application import ROOT, deploy_headgate, deploy_sample
 from emulator.server import EmbeddedAws
 from tests.local.clients import Aws
-from tests.local.deployed import Headgate, Service
+from tests.local.deployed import PREFIX, Headgate, Service
 from tests.local.servers import merge_used, serving, used_files
 
 RECORD = ROOT / "tests" / "fixtures" / "used_permissions.json"
@@ -68,7 +68,7 @@ def bare_aws() -> Iterator[EmbeddedAws]:
 @pytest.fixture(scope="session")
 def headgate(embedded_aws: EmbeddedAws) -> Iterator[Headgate]:
     """The application, built and deployed as a user would."""
-    deployed = Headgate(embedded_aws, deploy_headgate(embedded_aws))
+    deployed = Headgate(embedded_aws, deploy_headgate(embedded_aws, Prefix=PREFIX))
     yield deployed
     deployed.close()
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from emulator.application import Outputs
     from emulator.server import EmbeddedAws
 
+PREFIX = "headgate-of-a-team-whose-name-is-very-long".ljust(44, "-")[:43] + "x"
+"""The longest that the template allows, so that every name that is made of it is as long as it can be."""
 SERVICES_IN_STOCK = 5
 ENDS = ("Rollout Succeeded", "Rollout Undone", "Rollout Rolled Back", "Rollout Refused", "Rollout Stopped")
 
@@ -306,7 +308,7 @@ class Headgate:
                 self.bus.enable_rule(Name=rule)
 
     def _run(self, function: str, event: dict[str, Any]) -> None:
-        answer = self.functions.invoke(FunctionName=f"headgate-{function}", Payload=json.dumps(event).encode())
+        answer = self.functions.invoke(FunctionName=f"{PREFIX}-{function}", Payload=json.dumps(event).encode())
         assert "FunctionError" not in answer, answer["Payload"].read()
 
     # What users see
@@ -555,7 +557,7 @@ def sample(name: str) -> Any:
     """A sample event, about the account and Region of the embedded AWS."""
     there, here = "eu-central-1:123456789012", "us-east-1:000000000000"
     text = json.dumps(event(name)).replace(there, here)
-    return json.loads(text.replace("123456789012", "000000000000"))
+    return json.loads(text.replace("123456789012", "000000000000").replace(":headgate-", f":{PREFIX}-"))
 
 
 def zipped(code: str) -> bytes:

@@ -16,7 +16,7 @@ from emulator.application import deploy_headgate
 from emulator.server import EmbeddedAws
 from tests.builders import event
 from tests.local.callers import make_user
-from tests.local.deployed import Headgate, Queue, Service, eventually
+from tests.local.deployed import PREFIX, Headgate, Queue, Service, eventually
 from tests.local.roles import make_sample_role
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def test_a_dry_run_of_a_foreign_queue_tells_no_message(mallory: Mallory, sample:
 def test_the_smoke_tester_tells_no_answer(mallory: Mallory, payroll: Service) -> None:
     cases = [{"payload": {"pay": "mallory"}, "expect": "?"}, {"payload": {}, "expect": {"salary": 1}}]
     for case in cases:
-        hook = {"lambda": "headgate-smoke-tester", "config": {"cases": [case]}}
+        hook = {"lambda": f"{PREFIX}-smoke-tester", "config": {"cases": [case]}}
         told = mallory.roll_out(payroll.target, hooks={"beforeTraffic": [hook]})
         assert told["detail-type"] == "Rollout Rolled Back"
         assert "case 1: version 2 returned an unexpected response: $" in told["reason"]
@@ -147,16 +147,16 @@ def test_a_function_that_is_no_hook_tells_neither_its_answer_nor_its_error(mallo
 def test_a_function_of_headgate_is_neither_a_hook_nor_a_target(
     mallory: Mallory, payroll: Service, function: str
 ) -> None:
-    told = mallory.roll_out(payroll.target, hooks={"beforeTraffic": [{"lambda": f"headgate-{function}"}]})
+    told = mallory.roll_out(payroll.target, hooks={"beforeTraffic": [{"lambda": f"{PREFIX}-{function}"}]})
     assert told["detail-type"] == "Rollout Refused"
-    assert f"headgate-{function} is one of Headgate's own functions" in told["reason"]
-    told = mallory.roll_out({"kind": "lambda-alias", "function": f"headgate-{function}", "alias": "live"})
+    assert f"{PREFIX}-{function} is one of Headgate's own functions" in told["reason"]
+    told = mallory.roll_out({"kind": "lambda-alias", "function": f"{PREFIX}-{function}", "alias": "live"})
     assert told["detail-type"] == "Rollout Refused"
-    assert f"target.function: headgate-{function} is one of Headgate's own functions" in told["reason"]
+    assert f"target.function: {PREFIX}-{function} is one of Headgate's own functions" in told["reason"]
 
 
 def test_a_state_machine_of_headgate_is_no_hook(mallory: Mallory, payroll: Service) -> None:
-    told = mallory.roll_out(payroll.target, hooks={"beforeTraffic": [{"stateMachine": "headgate-redrive"}]})
+    told = mallory.roll_out(payroll.target, hooks={"beforeTraffic": [{"stateMachine": f"{PREFIX}-redrive"}]})
     assert told["detail-type"] == "Rollout Refused"
     assert "is one of Headgate's own state machines" in told["reason"]
 
@@ -164,16 +164,18 @@ def test_a_state_machine_of_headgate_is_no_hook(mallory: Mallory, payroll: Servi
 def test_telemetry_is_not_forged_with_the_records_of_another_stream(mallory: Mallory) -> None:
     # GIVEN a message of his own that names his stream and the function that counts telemetry
     functions = mallory.headgate.functions
-    counter = functions.get_function_configuration(FunctionName="headgate-counter")["FunctionArn"]
+    counter = functions.get_function_configuration(FunctionName=f"{PREFIX}-counter")["FunctionArn"]
     record = event("on_failure_kinesis")
     record["requestContext"]["functionArn"] = counter
     mallory.user.client("sqs").send_message(QueueUrl=mallory.queue.url, MessageBody=json.dumps(record))
     told = mallory.redrive(**{"from": {"queue": mallory.queue_name}}, dryRun=False)
     assert told["outcome"] == "refused"
     assert "the stream of the batches" in told["reason"]
-    told = mallory.redrive(**{"from": {"queue": mallory.queue_name}}, to={"function": "headgate-counter"}, dryRun=False)
+    told = mallory.redrive(
+        **{"from": {"queue": mallory.queue_name}}, to={"function": f"{PREFIX}-counter"}, dryRun=False
+    )
     assert told["outcome"] == "refused"
-    assert "to.function: headgate-counter is one of Headgate's own functions" in told["reason"]
+    assert f"to.function: {PREFIX}-counter is one of Headgate's own functions" in told["reason"]
 
 
 def test_the_queues_of_headgate_are_no_ends_of_a_redrive(mallory: Mallory) -> None:

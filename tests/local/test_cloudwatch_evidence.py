@@ -16,7 +16,7 @@ from headgate.aws.dynamodb import to_item
 from headgate.spec.plan import make_plan
 from headgate.spec.request import read_request
 from tests.builders import nothing_counted
-from tests.local.deployed import eventually, steps
+from tests.local.deployed import PREFIX, eventually, steps
 from tests.local.invariants import assert_invariants
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def past(headgate: Headgate, service: Service) -> Past:
 
 def observe(headgate: Headgate) -> None:
     """Let the observer look, as it does each minute."""
-    answer = headgate.functions.invoke(FunctionName="headgate-observer", Payload=EVENT.read_bytes())
+    answer = headgate.functions.invoke(FunctionName=f"{PREFIX}-observer", Payload=EVENT.read_bytes())
     assert "FunctionError" not in answer, answer["Payload"].read()
 
 

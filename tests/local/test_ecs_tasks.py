@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emulator.roles import make_role
-from tests.local.deployed import eventually, sample
+from tests.local.deployed import PREFIX, eventually, sample
 from tests.local.ecs_jobs import Jobs
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def test_a_request_runs_once_and_another_with_its_id_is_refused_aloud(
 def test_the_planner_reads_the_task_definition(headgate: Headgate, task_definition: str) -> None:
     payload = sample("task_planner")
     payload["request"]["taskDefinition"] = task_definition
-    answer = headgate.functions.invoke(FunctionName="headgate-task-planner", Payload=json.dumps(payload).encode())
+    answer = headgate.functions.invoke(FunctionName=f"{PREFIX}-task-planner", Payload=json.dumps(payload).encode())
     told = json.loads(answer["Payload"].read())
     assert "FunctionError" not in answer, told
     assert told["plan"]["taskDefinition"].endswith(f":task-definition/{task_definition}")
@@ -90,7 +90,7 @@ def test_the_planner_registers_a_definition_once_and_then_finds_it_again(headgat
     payload["request"]["taskDefinition"] = {"register": definition}
     told = []
     for _ in range(2):
-        answer = headgate.functions.invoke(FunctionName="headgate-task-planner", Payload=json.dumps(payload).encode())
+        answer = headgate.functions.invoke(FunctionName=f"{PREFIX}-task-planner", Payload=json.dumps(payload).encode())
         told.append(json.loads(answer["Payload"].read()))
         assert "FunctionError" not in answer, told[-1]
     assert told[0] == told[1]
@@ -99,5 +99,5 @@ def test_the_planner_registers_a_definition_once_and_then_finds_it_again(headgat
 
 def test_the_stopper_finds_nothing_where_nothing_runs(headgate: Headgate, jobs: Jobs) -> None:
     payload = json.dumps(sample("task_stopper")).encode()
-    answer = headgate.functions.invoke(FunctionName="headgate-task-stopper", Payload=payload)
+    answer = headgate.functions.invoke(FunctionName=f"{PREFIX}-task-stopper", Payload=payload)
     assert json.loads(answer["Payload"].read()) == {"stopped": []}

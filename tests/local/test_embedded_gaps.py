@@ -577,6 +577,22 @@ def _alarm_state(aws: Aws) -> dict[str, Any]:
     return dict(aws.cloudwatch.describe_alarms(AlarmNames=[aws.prefix])["MetricAlarms"][0])
 
 
+def test_the_deletion_of_an_alarm_is_an_event_on_the_default_bus(aws: Aws) -> None:
+    name = _alarm(aws)
+    events = aws.listen({"source": ["aws.cloudwatch"], "detail": {"alarmName": [name], "operation": ["delete"]}})
+    aws.cloudwatch.delete_alarms(AlarmNames=[name])
+    event = aws.receive(events)
+    assert event["detail-type"] == "CloudWatch Alarm Configuration Change"
+    assert event["detail"]["configuration"]["metrics"][0]["metricStat"]["metric"]["name"] == "Errors"
+
+
+def test_bare_the_deletion_of_an_alarm_is_no_event(bare: Aws) -> None:
+    name = _alarm(bare)
+    events = bare.listen({"source": ["aws.cloudwatch"], "detail": {"alarmName": [name]}})
+    bare.cloudwatch.delete_alarms(AlarmNames=[name])
+    assert bare.receive(events, seconds=1) is None
+
+
 def test_a_change_of_an_alarms_state_is_an_event_on_the_default_bus(aws: Aws) -> None:
     # GIVEN a rule for the alarm's events
     name = _alarm(aws)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from tests.local.deployed import Queue, eventually, sample
+from tests.local.deployed import PREFIX, Queue, eventually, sample
 
 if TYPE_CHECKING:
     from tests.local.deployed import Headgate
@@ -293,7 +293,7 @@ def test_the_functions_take_their_samples(headgate: Headgate) -> None:
         ("redrive-stopper", sample("redrive_stopper")),
         ("redriver", slice_),
     ):
-        answer = headgate.functions.invoke(FunctionName=f"headgate-{function}", Payload=json.dumps(payload).encode())
+        answer = headgate.functions.invoke(FunctionName=f"{PREFIX}-{function}", Payload=json.dumps(payload).encode())
         told = json.loads(answer["Payload"].read())
         assert "FunctionError" not in answer, told
     assert told["progress"]["moved"] == 1

@@ -169,6 +169,16 @@ def test_an_alarm_on_the_errors_of_the_alias_rolls_back(headgate: Headgate, serv
     assert (record["status"], record["serving"], record["reason"]) == ("rolled-back", "1", f"alarm {alarm} fired")
 
 
+def test_the_deletion_of_a_guard_alarm_rolls_back_at_once(headgate: Headgate, service: Service) -> None:
+    alarm = headgate.make_alarm()
+    rollout = headgate.request(target=service.target, candidate=TWO, strategy=LONG, guards={"alarms": [alarm]})
+    headgate.baking(rollout)
+    headgate.alarms.delete_alarms(AlarmNames=[alarm])
+    record = assert_invariants(headgate, rollout)
+    assert (record["status"], record["serving"]) == ("rolled-back", "1")
+    assert record["reason"] == f"alarm {alarm} was deleted, so it no longer guards the rollout"
+
+
 def test_one_alarm_ends_the_bakes_of_all_rollouts_it_guards_at_once(headgate: Headgate, service: Service) -> None:
     # GIVEN two rollouts in bakes of five minutes, guarded by the same alarm
     alarm, other = headgate.make_alarm(), headgate.next_service()

@@ -13,7 +13,7 @@ import pytest
 
 from headgate.rollouts.locks import Locks
 from headgate.spec.request import read_request
-from tests.local.deployed import GATED_HOOK, SERVICE, eventually, steps, zipped
+from tests.local.deployed import GATED_HOOK, PREFIX, SERVICE, eventually, steps, zipped
 from tests.local.invariants import assert_invariants
 
 if TYPE_CHECKING:
@@ -596,7 +596,7 @@ def test_new_code_that_fails_its_hook_is_taken_out_of_latest_again(headgate: Hea
     s3.create_bucket(Bucket=service.function)
     s3.put_object(Bucket=service.function, Key="app.zip", Body=zipped("def handler(event, context): raise OSError"))
     candidate = {"code": {"s3Bucket": service.function, "s3Key": "app.zip"}}
-    hooks = {"beforeTraffic": [{"lambda": "headgate-smoke-tester", "config": {}}]}
+    hooks = {"beforeTraffic": [{"lambda": f"{PREFIX}-smoke-tester", "config": {}}]}
     # WHEN it is to be rolled out
     record = assert_invariants(
         headgate, headgate.request(target=service.target, candidate=candidate, hooks=hooks, strategy=SHORT)
@@ -700,13 +700,13 @@ def test_what_comes_between_the_promotion_and_the_end_is_not_missed(headgate: He
     deploy(three)
     serves(services[0], three)
     # AND the other rollout is aborted just before its end, when the stable version holds nothing any more
-    headgate.functions.put_function_concurrency(FunctionName="headgate-settler", ReservedConcurrentExecutions=0)
+    headgate.functions.put_function_concurrency(FunctionName=f"{PREFIX}-settler", ReservedConcurrentExecutions=0)
     try:
         gate.open()
         eventually(lambda: not services[1].provisioned("1"), 20, lambda: "nothing was released")
         headgate.signal_now(aborted, "abort", reason="complaints")
     finally:
-        headgate.functions.delete_function_concurrency(FunctionName="headgate-settler")
+        headgate.functions.delete_function_concurrency(FunctionName=f"{PREFIX}-settler")
     # THEN the first is stopped, and left with everything
     record = assert_invariants(headgate, changed)
     assert (record["status"], record["reason"].endswith("Headgate leaves it unchanged")) == ("stopped", True)

@@ -1,12 +1,13 @@
-"""Every change of an alarm's state is an event on the default bus.
+"""Every change of an alarm's state, and its deletion, is an event on the default bus.
 
 AWS publishes "CloudWatch Alarm State Change" (source aws.cloudwatch) for each change, by evaluation or SetAlarmState,
-and DescribeAlarms returns when the state last changed (StateTransitionedTimestamp) and when it was last set
+and "CloudWatch Alarm Configuration Change" with the operation "delete" for an alarm that is deleted. DescribeAlarms
+returns when the state last changed (StateTransitionedTimestamp) and when it was last set
 (StateUpdatedTimestamp), in milliseconds. MiniStack notifies only SNS topics, keeps whole seconds, and has
 StateTransitionedTimestamp only for composite alarms.
 
-Seams: `cloudwatch._dispatch_alarm_actions`, which MiniStack calls at each change; `cloudwatch._set_alarm_state` and
-`cloudwatch._describe_alarms` for the timestamps.
+Seams: `cloudwatch._dispatch_alarm_actions`, which MiniStack calls at each change; `cloudwatch._delete_alarms`;
+`cloudwatch._set_alarm_state` and `cloudwatch._describe_alarms` for the timestamps.
 """
 
 import datetime as dt
@@ -34,6 +35,7 @@ set_by_hand: dict[str, float] = {}
 def install() -> None:
     """Fill the gap."""
     seams.wrap(GAP, cloudwatch, "_dispatch_alarm_actions", "alarm, old_state, new_state, reason", _announce)
+    seams.wrap(GAP, cloudwatch, "_delete_alarms", "params, cbor_data, is_cbor, is_json", _delete)
     seams.wrap(GAP, cloudwatch, "_set_alarm_state", "params, cbor_data, is_cbor, is_json", _set_state)
     seams.wrap(GAP, cloudwatch, "_describe_alarms", "params, cbor_data, is_cbor, is_json", _describe)
     seams.expect(GAP, eventbridge, "_put_events", "data, allow_aws_source")
@@ -57,11 +59,21 @@ def _announce(original: Callable[..., Any], alarm: Alarm, old_state: str, new_st
         "previousState": previous,
         "state": state,
     }
-    try:
-        _publish(arn, detail)
-    except Exception:  # noqa: BLE001 - the state has changed even without an event
-        _log.exception("announcing %s", arn)
+    _publish(arn, "State Change", detail)
     original(alarm, old_state, new_state, reason)
+
+
+def _delete(
+    original: Callable[..., Any], params: Any, cbor_data: dict[str, Any], is_cbor: bool, is_json: bool = False
+) -> Any:
+    before = [*cloudwatch._alarms.items(), *cloudwatch._composite_alarms.items()]
+    response = original(params, cbor_data, is_cbor, is_json)
+    for name, alarm in before:
+        if name not in cloudwatch._alarms and name not in cloudwatch._composite_alarms:
+            state = {"value": alarm.get("StateValue"), "timestamp": _stamp(time.time())}
+            detail = {"alarmName": name, "operation": "delete", "state": state}
+            _publish(alarm["AlarmArn"], "Configuration Change", {**detail, "configuration": _configuration(alarm)})
+    return response
 
 
 def _configuration(alarm: Alarm) -> dict[str, Any]:
@@ -87,14 +99,17 @@ def _configuration(alarm: Alarm) -> dict[str, Any]:
     return configuration
 
 
-def _publish(arn: str, detail: dict[str, Any]) -> None:
+def _publish(arn: str, what: str, detail: dict[str, Any]) -> None:
     entry = {
         "Source": "aws.cloudwatch",
-        "DetailType": "CloudWatch Alarm State Change",
+        "DetailType": f"CloudWatch Alarm {what}",
         "Detail": json.dumps(detail),
         "Resources": [arn],
     }
-    eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
+    try:
+        eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
+    except Exception:  # noqa: BLE001 - the alarm has changed even without an event
+        _log.exception("announcing %s", arn)
 
 
 def _set_state(
