@@ -208,7 +208,8 @@ class Consumer:
         )
 
     def _invoked(self, streams: Any) -> None:
-        def invoke(function: str, chunk: list[Any]) -> tuple[int, str, bool]:
+        def invoke(function: str, chunk: list[Any], deadline: float | None) -> tuple[int, str, bool]:
+            assert deadline is not None, "a rollout does not wait for a sleeping function beyond its own time"
             sequences = [record["kinesis"]["sequenceNumber"] for record in chunk]
             self.delivered.append((function.rpartition(":")[2], sequences))
             return (0, "it failed", False) if self.fails(sequences) else (len(chunk), "", False)

@@ -56,7 +56,11 @@ def test_a_position_that_is_no_number_is_refused() -> None:
 )
 def test_a_state_that_was_written_before_is_read_and_written_as_it_was(name: str, state_of: type[TargetState]) -> None:
     state = event(name)["state"] or WRITTEN_BEFORE
-    assert state_of.model_validate(state).to_wire() == state
+    written = state_of.model_validate(state).to_wire()
+    if holding := written.get("holding"):
+        # A field of its own since then.
+        assert holding.pop("plannedAt") == 0
+    assert written == state
 
 
 WRITTEN_BEFORE: dict[str, Any] = {
