@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STACK = "headgate"
+PROBE = "headgate-probe-"
 USED = "used-permissions"
 """Folder with a file per embedded AWS: what Headgate's roles have used."""
 
@@ -26,8 +27,9 @@ def serving(*flags: str) -> Iterator[EmbeddedAws]:
         make_sample_role(aws)
         yield aws
         _write_used(aws)
-        # IAM users, whose ARN is in place of a role, are made by tests of what they may not do.
-        denials = [use for use in aws.denials() if not use.role.startswith(("arn:", EXPECTS_DENIAL))]
+        # IAM users, whose ARN is in place of a role, are made by tests of what they may not do. Probes ask whether roles
+        # are denied something.
+        denials = [use for use in aws.denials() if not use.role.startswith(("arn:", EXPECTS_DENIAL, PROBE))]
         assert not denials, "a role needs what its policy does not allow:\n" + "\n".join(map(str, denials))
 
 

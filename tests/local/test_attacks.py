@@ -207,7 +207,7 @@ def of_shop(own_builds: None) -> Iterator[Mallory]:
     # Not by `serving`: it is the point that this deployment's roles are denied what he wants.
     with EmbeddedAws() as embedded:
         make_sample_role(embedded)
-        deployed = Headgate(embedded, deploy_headgate(embedded, opened=(), TargetFunctions="shop-*"))
+        deployed = Headgate(embedded, deploy_headgate(embedded, opened=(), Prefix=PREFIX, TargetFunctions="shop-*"))
         try:
             yield Mallory(deployed)
         finally:

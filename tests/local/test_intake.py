@@ -11,7 +11,7 @@ from botocore.config import Config
 
 from emulator.application import deploy_headgate
 from headgate.aws.arns import execution_arn
-from tests.local.deployed import Headgate, eventually, steps
+from tests.local.deployed import PREFIX, Headgate, eventually, steps
 from tests.local.invariants import assert_invariants, assert_nothing_was_lost
 from tests.local.servers import serving
 
@@ -116,7 +116,7 @@ def test_what_cannot_be_read_in_the_fifo_queue_is_kept_there_and_holds_nobody_up
 def throttled() -> Iterator[Headgate]:
     """The application on an AWS that starts few executions."""
     with serving("--start-execution-rate", str(RATE)) as aws:
-        deployed = Headgate(aws, deploy_headgate(aws))
+        deployed = Headgate(aws, deploy_headgate(aws, Prefix=PREFIX))
         yield deployed
         deployed.close()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.builders import history
-from tests.local.deployed import BAD_HOOK, GATED_HOOK, GOOD_HOOK, eventually, steps
+from tests.local.deployed import BAD_HOOK, GATED_HOOK, GOOD_HOOK, PREFIX, eventually, steps
 from tests.local.invariants import assert_invariants
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ AT_ONCE = 10
 
 
 def payload(name: str, **changes: Any) -> dict[str, Any]:
-    """The detail of an example event, changed."""
-    detail: dict[str, Any] = json.loads((EVENTS / f"{name}.json").read_text())["detail"]
+    """The detail of an example event, with this deployment's sample hooks, changed."""
+    text = (EVENTS / f"{name}.json").read_text().replace('"headgate-', f'"{PREFIX}-')
+    detail: dict[str, Any] = json.loads(text)["detail"]
     return detail | changes
 
 

@@ -9,7 +9,7 @@ import pytest
 from botocore.config import Config
 
 from emulator.application import deploy_headgate
-from tests.local.deployed import Headgate
+from tests.local.deployed import PREFIX, Headgate
 from tests.local.invariants import assert_invariants
 from tests.local.servers import serving
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.embedded, pytest.mark.xdist_group("throttled")]
 def throttled() -> Iterator[Headgate]:
     """The application on an AWS whose Lambda control plane has its real limit."""
     with serving("--control-plane-rate", "15") as aws:
-        deployed = Headgate(aws, deploy_headgate(aws))
+        deployed = Headgate(aws, deploy_headgate(aws, Prefix=PREFIX))
         yield deployed
         deployed.close()
 

@@ -2,9 +2,9 @@
 
 By the Service Authorization Reference
 (https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html),
-for the requests of Headgate's functions and of the functions that it rolls out. A request that is not in these tables
-raises UnmappedRequestError: it is never allowed without a decision. Where AWS does not document which of two ARNs it
-evaluates, both are needed.
+for the requests of Headgate's functions, of the functions that it rolls out, and of the roles of probes. A request that
+is not in these tables raises UnmappedRequestError: it is never allowed without a decision. Where AWS does not document
+which of two ARNs it evaluates, both are needed.
 """
 
 import base64
@@ -81,8 +81,8 @@ def read_request(method: str, path: str, headers: Mapping[str, str], body: bytes
         raise UnmappedRequestError(f"{method} {path} has no signature of version 4")
     service = signed.group(1)
     if service == "lambda":
-        operation, in_path = _lambda_route(method, path)
         flat = {name: value[0] if isinstance(value, list) else value for name, value in query.items()}
+        operation, in_path = _lambda_route(method, path, flat)
         return Request(service, operation, {**flat, **_json(body), **in_path})
     target = headers.get("x-amz-target", "")
     if target:
@@ -124,22 +124,32 @@ def _json(body: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+class _Route(NamedTuple):
+    """How a request names an operation of Lambda."""
+
+    method: str
+    path: re.Pattern[str]
+    query: str
+    """Name of a query parameter that the operation always has; empty if there is none."""
+    operation: str
+
+
 @functools.cache
-def _lambda_routes() -> list[tuple[str, re.Pattern[str], str]]:
+def _lambda_routes() -> list[_Route]:
     model = botocore.loaders.Loader().load_service_model("lambda", "service-2")
     found = []
     for name, operation in model["operations"].items():
-        uri = operation["http"]["requestUri"].partition("?")[0].rstrip("/")
-        pattern = re.sub(r"\{(\w+)\+?\}", r"(?P<\1>[^/]+)", uri)
-        found.append((operation["http"]["method"], re.compile(f"{pattern}/?"), name))
-    # What is fixed in a path comes before what varies.
-    return sorted(found, key=lambda route: route[1].pattern.count("(?P<"))
+        path, _, query = operation["http"]["requestUri"].partition("?")
+        pattern = re.sub(r"\{(\w+)\+?\}", r"(?P<\1>[^/]+)", path.rstrip("/"))
+        found.append(_Route(operation["http"]["method"], re.compile(f"{pattern}/?"), query.partition("=")[0], name))
+    # What is fixed in a path comes before what varies, and a query that is always there before none.
+    return sorted(found, key=lambda route: (route.path.pattern.count("(?P<"), not route.query))
 
 
-def _lambda_route(method: str, path: str) -> tuple[str, dict[str, str]]:
-    for wanted, pattern, operation in _lambda_routes():
+def _lambda_route(method: str, path: str, query: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    for wanted, pattern, always, operation in _lambda_routes():
         found = pattern.fullmatch(path) if wanted == method else None
-        if found:
+        if found and (not always or always in query):
             return operation, {name: unquote(value) for name, value in found.groupdict().items()}
     raise UnmappedRequestError(f"Lambda has no operation {method} {path}")
 
@@ -382,7 +392,7 @@ _SERVICES: dict[str, dict[str, Rule]] = {
         **dict.fromkeys(("GetAlias", "UpdateAlias"), _alias),
         "UpdateFunctionCode": _function_code,
         **dict.fromkeys(("GetEventSourceMapping", "UpdateEventSourceMapping"), _mapping),
-        "ListEventSourceMappings": _unscoped("lambda"),
+        **dict.fromkeys(("ListEventSourceMappings", "ListLayers"), _unscoped("lambda")),
     },
     "dynamodb": {
         **dict.fromkeys(("GetItem", "PutItem", "UpdateItem", "DeleteItem"), _item),
@@ -390,6 +400,7 @@ _SERVICES: dict[str, dict[str, Rule]] = {
         **dict.fromkeys(("BatchGetItem", "BatchWriteItem"), _batch_of_items),
         **dict.fromkeys(("Query", "Scan"), _query),
         **dict.fromkeys(("DescribeStream", "GetRecords", "GetShardIterator"), _STREAM["dynamodb"]),
+        "ListTables": _unscoped("dynamodb"),
     },
     "kinesis": dict.fromkeys(
         (
@@ -441,7 +452,10 @@ _SERVICES: dict[str, dict[str, Rule]] = {
         **dict.fromkeys(("DescribeTaskDefinition", "ListTaskDefinitions"), _unscoped("ecs")),
     },
     "logs": {"GetLogEvents": _log_stream},
-    "cloudformation": dict.fromkeys(("DescribeStackResources", "GetTemplate"), _stack),
+    "cloudformation": {
+        **dict.fromkeys(("DescribeStackResources", "GetTemplate"), _stack),
+        "ListStacks": _unscoped("cloudformation"),
+    },
     "monitoring": {"DescribeAlarms": _alarms, "GetMetricData": _unscoped("cloudwatch")},
     "application-autoscaling": {"DescribeScalableTargets": _unscoped("application-autoscaling")},
 }

@@ -38,9 +38,6 @@ LIMITS = {
     ("AWS::Serverless::StateMachine", "Name"): 80,
     ("AWS::Logs::LogGroup", "LogGroupName"): 512,
     ("AWS::Events::EventBus", "Name"): 256,
-    ("AWS::Events::Rule", "Name"): 64,
-    ("EventBridgeRule", "RuleName"): 64,
-    ("Schedule", "Name"): 64,
 }
 """How long a name in the template may be, by type and property."""
 
@@ -67,12 +64,7 @@ def text_of(value: Any) -> str:
 
 def named_properties() -> Iterator[tuple[str, str, str, str]]:
     """Each property that has the prefix in it: logical id, type, property and text."""
-    events = {
-        f"{logical_id}.{event}": found
-        for logical_id, resource in RESOURCES.items()
-        for event, found in resource["Properties"].get("Events", {}).items()
-    }
-    for logical_id, resource in (RESOURCES | events).items():
+    for logical_id, resource in RESOURCES.items():
         for name, value in resource["Properties"].items():
             if f"${{{PREFIX}}}" in text_of(value) and not text_of(value).startswith("arn:"):
                 yield logical_id, resource["Type"], name, text_of(value)
@@ -195,18 +187,6 @@ def test_the_policy_that_lists_headgates_own_functions_fits() -> None:
 def test_no_name_is_made_of_the_name_of_the_stack() -> None:
     # A template cannot check it; CloudFormation allows 128 characters, and nested stacks have long ones.
     assert "AWS::StackName" not in (ROOT / "template.yaml").read_text("utf-8")
-
-
-def test_every_rule_has_a_name_because_policies_name_the_rules_that_may_send() -> None:
-    rules = {name: each["Properties"] for name, each in RESOURCES.items() if each["Type"] == "AWS::Events::Rule"}
-    assert [name for name, each in rules.items() if "Name" not in each] == []
-    by_functions = [
-        (logical_id, event, found["Properties"])
-        for logical_id, each in RESOURCES.items()
-        for event, found in each["Properties"].get("Events", {}).items()
-        if found["Type"] in {"EventBridgeRule", "Schedule"}
-    ]
-    assert [(name, event) for name, event, each in by_functions if not {"RuleName", "Name"} & each.keys()] == []
 
 
 def test_two_rollouts_have_two_queues_and_a_rollout_keeps_its_own() -> None:
