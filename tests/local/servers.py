@@ -27,8 +27,8 @@ def serving(*flags: str) -> Iterator[EmbeddedAws]:
         make_sample_role(aws)
         yield aws
         _write_used(aws)
-        # IAM users, whose ARN is in place of a role, are made by tests of what they may not do. Probes ask whether roles
-        # are denied something.
+        # IAM users, whose ARN is in place of a role, are made by tests of what they may not do. Probes ask whether a
+        # role is denied something.
         denials = [use for use in aws.denials() if not use.role.startswith(("arn:", EXPECTS_DENIAL, PROBE))]
         assert not denials, "a role needs what its policy does not allow:\n" + "\n".join(map(str, denials))
 

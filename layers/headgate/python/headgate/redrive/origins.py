@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from botocore.exceptions import ClientError
+
+from headgate.aws.errors import code_of, message_of
+from headgate.aws.observability import logger
 from headgate.aws.stream_mappings import MAPPING_TAG, mappings_to
 from headgate.redrive.plan import StreamConsumer
 
@@ -19,6 +23,10 @@ if TYPE_CHECKING:
     from headgate.aws.stream_mappings import StreamMapping, StreamMappings
     from headgate.aws.stream_replay import ReadRecords
     from headgate.redrive.plan import Queue
+
+
+UNREADABLE_TOPIC = frozenset({"NotFound", "AuthorizationError", "InvalidParameter"})
+"""SNS's codes for a topic that was deleted, or that is another account's."""
 
 
 class Origin(NamedTuple):
@@ -123,7 +131,14 @@ class ConsumerSearch:
 
     def _delivers_to(self, topic: str, queue_arn: str) -> bool:
         pages = self._sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
-        return any(each["Endpoint"] == queue_arn for page in pages for each in page["Subscriptions"])
+        try:
+            return any(each["Endpoint"] == queue_arn for page in pages for each in page["Subscriptions"])
+        except ClientError as error:
+            if code_of(error) not in UNREADABLE_TOPIC:
+                raise
+            # The topics of all mappings are looked at, and one of another team must not fail this redrive.
+            logger.warning("a topic's subscriptions cannot be read", topic=topic, reason=message_of(error))
+            return False
 
 
 def _consumer(mapping: StreamMapping) -> StreamConsumer:
