@@ -8,7 +8,7 @@ from headgate import bootstrap
 from headgate.aws.observability import counts_unexpected_errors, logger
 from headgate.aws.pace import Pace
 from headgate.aws.sqs_queues import Queues
-from headgate.targets.driver import URGENT_ACTIONS, drive
+from headgate.targets.driver import drive, is_urgent
 from headgate.targets.event_source.driver import EventSourceDriver
 from headgate.targets.event_source.rollout_dlq import RolloutQueues
 from headgate.targets.event_source.state import SourceServices, SourceState
@@ -39,7 +39,7 @@ services = SourceServices(
 @logger.inject_lambda_context(clear_state=True)
 @counts_unexpected_errors
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    pace.urgent = event["action"] in URGENT_ACTIONS
+    pace.urgent = is_urgent(event)
     return drive(event, table, steps, driver_of, SourceState)
 
 

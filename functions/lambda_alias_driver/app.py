@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from headgate import bootstrap
 from headgate.aws.observability import counts_unexpected_errors, logger
 from headgate.aws.pace import Pace
-from headgate.targets.driver import URGENT_ACTIONS, drive
+from headgate.targets.driver import drive, is_urgent
 from headgate.targets.lambda_alias import AliasState, LambdaAliasDriver
 from headgate.targets.scaling_targets import ScalingTargets
 
@@ -27,7 +27,7 @@ scaling = ScalingTargets(app.impatient_client("application-autoscaling"))
 @logger.inject_lambda_context(clear_state=True)
 @counts_unexpected_errors
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    pace.urgent = event["action"] in URGENT_ACTIONS
+    pace.urgent = is_urgent(event)
     return drive(event, table, steps, driver_of, AliasState)
 
 

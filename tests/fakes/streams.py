@@ -8,6 +8,8 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from tests.fakes.sqs import arn, refusal
 
 if TYPE_CHECKING:
@@ -103,6 +105,8 @@ class FakeTopics:
     def __init__(self, **endpoints: str) -> None:
         self.endpoints = endpoints
         """The endpoint of the subscription of each topic, by the topic's name."""
+        self.refuses: dict[str, str] = {}
+        """The code of SNS's error, by the topic's name."""
 
     def get_paginator(self, operation: str) -> FakeTopics:
         assert operation == "list_subscriptions_by_topic"
@@ -110,6 +114,8 @@ class FakeTopics:
 
     def paginate(self, *, TopicArn: str) -> list[dict[str, Any]]:  # noqa: N803
         name = TopicArn.rsplit(":", 1)[-1]
+        if code := self.refuses.get(name):
+            raise ClientError({"Error": {"Code": code, "Message": "no"}}, "ListSubscriptionsByTopic")
         found = [{"Protocol": "sqs", "Endpoint": self.endpoints[name]}] if name in self.endpoints else []
         return [{"Subscriptions": []}, {"Subscriptions": found}]
 

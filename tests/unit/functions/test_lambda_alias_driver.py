@@ -36,13 +36,16 @@ class TestLambdaAliasDriver:
         assert checkout.updates == [{"7": 0.1}, {}, {}]
 
     @pytest.mark.parametrize("function", ["lambda_alias_driver", "event_source_driver"])
-    @pytest.mark.parametrize(("action", "urgent"), [("rollback", True), ("shift", False), ("restore", False)])
-    def test_only_a_rollback_repeats_throttled_calls_at_once(
-        self, table: Table, deployed: Functions, function: str, action: str, urgent: bool
+    @pytest.mark.parametrize(
+        ("action", "weight", "urgent"),
+        [("rollback", 10, True), ("shift", 0, True), ("shift", 10, False), ("restore", 10, False)],
+    )
+    def test_only_what_takes_traffic_off_the_candidate_repeats_throttled_calls_at_once(
+        self, table: Table, deployed: Functions, function: str, action: str, weight: int, urgent: bool
     ) -> None:
         # GIVEN a rollout that has no record, so that the call ends soon
         with pytest.raises(LockLost):
-            deployed.call(function, event(function) | {"action": action})
+            deployed.call(function, event(function) | {"action": action, "weight": weight})
         assert deployed.module(function).pace.urgent is urgent
 
     def test_it_releases_what_the_replaced_version_holds(

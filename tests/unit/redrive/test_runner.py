@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import ClientError, ReadTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -302,6 +302,10 @@ def test_own_queues_and_functions_are_no_ends_of_a_redrive(world: World) -> None
     assert "may only go back to requests" in world.refusal("request-dead-letters", to={"function": "orders"})
     assert world.refusal(to={"queue": "requests"}).startswith("to.queue: requests is one of Headgate's own queues")
     assert world.plan("request-dead-letters", to={"queue": "requests"}).way == "move-task"
+    # AND a queue of somebody else that has given it its dead letters is not believed
+    world.sqs.queue("mallorys", dead_letters="request-dead-letters")
+    told = world.refusal("request-dead-letters", to={"queue": "requests"})
+    assert "is also the dead-letter queue of mallorys, whose messages are no requests" in told
     # AND a function of Headgate gets no records
     world.sqs.queue("orders-gave-up")
     world.sqs.put("orders-gave-up", json.dumps(event("on_failure_kinesis")))
@@ -326,6 +330,21 @@ def test_a_queue_behind_a_topic_holds_the_batches_of_its_mappings(world: World) 
     plan = world.plan("orders-gave-up")
     assert [consumer.source for consumer in plan.consumers] == [FAN_OUT.partition("/consumer/")[0], FAN_OUT]
     assert {consumer.stream for consumer in plan.consumers} == {plan.consumers[0].source}
+
+
+@pytest.mark.parametrize("code", ["NotFound", "AuthorizationError"])
+def test_a_topic_of_another_mapping_that_cannot_be_read_fails_no_redrive(world: World, code: str) -> None:
+    gone: dict[str, Any] = {"DestinationConfig": {"OnFailure": {"Destination": f"{TOPIC}-of-another-team"}}}
+    world.functions.mappings.append(mapping_of(**gone))
+    world.sqs.queue("orders-gave-up")
+    world.sqs.put("orders-gave-up", json.dumps(event("on_failure_kinesis")))
+    world.topics.refuses["gave-up-of-another-team"] = code
+    assert [consumer.mapping for consumer in world.plan("orders-gave-up").consumers] == [
+        world.functions.mappings[0]["UUID"]
+    ]
+    world.topics.refuses["gave-up-of-another-team"] = "Throttled"
+    with pytest.raises(ClientError, match="Throttled"):
+        world.plan("orders-gave-up")
 
 
 def test_a_rollouts_own_queue_holds_the_batches_of_the_mapping_in_its_tag(world: World) -> None:

@@ -20,7 +20,7 @@ from headgate.aws import clients
 from headgate.aws.pace import Pace
 from headgate.errors import TargetNotReady
 from headgate.rollouts.record import RolloutRecord
-from headgate.targets.driver import URGENT_ACTIONS, drive
+from headgate.targets.driver import drive, is_urgent
 from headgate.targets.lambda_alias import AliasState, LambdaAliasDriver
 from headgate.targets.scaling_targets import ScalingTargets
 from tests.builders import TARGET, plan_of
@@ -173,7 +173,7 @@ def client_for(time: VirtualTime, _nobodys_account: None) -> Callable[[str], Any
         pace.urgent = urgent
         made[urgent] = clients.mover(pace)
         made[urgent].meta.events.register("before-send.lambda", scarce.answer)
-    return lambda action: made[action in URGENT_ACTIONS]
+    return lambda action: made[is_urgent({"action": action, "weight": 10})]
 
 
 def test_a_rollback_amid_a_hundred_other_moves_takes_seconds_and_none_of_them_fails(

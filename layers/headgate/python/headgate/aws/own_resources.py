@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from headgate.errors import RequestRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 FUNCTIONS = frozenset(
@@ -89,7 +89,7 @@ class OwnResources(NamedTuple):
         if name in self.queues or self.holds(name):
             raise RequestRefused(f"{field}: {name} is one of Headgate's own queues; name a consumer of another queue")
 
-    def refuse_redrive(self, source: str, destination: str | None) -> None:
+    def refuse_redrive(self, source: str, destination: str | None, serves: Iterable[str] = ()) -> None:
         """Refuse a redrive from or to one of Headgate's queues, all but two kinds, by their names.
 
         Dead letters of requests may go back to the queue that they came from. What failed during a rollout may leave
@@ -99,6 +99,9 @@ class OwnResources(NamedTuple):
         ----------
         destination
             None if messages go to several queues, or a stream's records to a function.
+        serves
+            The queues whose dead-letter queue the source is. Anybody may name it, and a dead letter of theirs would
+            become a request.
         """
         if source in self.queues:
             back_to = self.queues[source]
@@ -108,6 +111,12 @@ class OwnResources(NamedTuple):
                 raise RequestRefused(
                     f"to: messages of {source}, one of Headgate's own queues, may only go back to {back_to}; set "
                     "to.queue to it"
+                )
+            if others := sorted(set(serves) - {back_to}):
+                raise RequestRefused(
+                    f"from.queue: {source}, one of Headgate's own queues, is also the dead-letter queue of "
+                    f"{', '.join(others)}, whose messages are no requests; give them a dead-letter queue of their own, "
+                    "and delete their messages"
                 )
         elif destination is not None and (destination in self.queues or self.holds(destination)):
             raise RequestRefused(f"to.queue: {destination} is one of Headgate's own queues; name another queue")

@@ -130,8 +130,8 @@ class ConsumerSearch:
         return [_consumer(mapping) for mapping in self._mappings.of_all_streams() if mapping.uuid == uuid]
 
     def _delivers_to(self, topic: str, queue_arn: str) -> bool:
-        pages = self._sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
         try:
+            pages = self._sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
             return any(each["Endpoint"] == queue_arn for page in pages for each in page["Subscriptions"])
         except ClientError as error:
             if code_of(error) not in UNREADABLE_TOPIC:

@@ -94,7 +94,8 @@ class RedrivePlanner:
             batches=holds_batches(seen),
             empty=not seen,
         )
-        self._own.refuse_redrive(source.name, destination.name if destination else None)
+        served = (queue.name for queue in serves)
+        self._own.refuse_redrive(source.name, destination.name if destination else None, served)
         if request.to and request.to.function:
             self._own.refuse_target(request.to.function, "to.function")
         plan = RedrivePlan(

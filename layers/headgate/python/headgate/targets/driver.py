@@ -56,11 +56,13 @@ PHASE_OF_ACTION: dict[str, Phase] = {
 }
 """Phase of the rollout for each driver action."""
 
-URGENT_ACTIONS = ("rollback",)
-"""Actions that go before others where calls are scarce: they end the harm that a candidate does."""
-
 READYING_ACTIONS = ("prepare", "promote")
 """Actions that wait for the candidate: ``target.readySeconds`` limits them."""
+
+
+def is_urgent(event: dict[str, Any]) -> bool:
+    """Return whether an action takes traffic off the candidate, and so goes before others where calls are scarce."""
+    return event["action"] == "rollback" or (event["action"] == "shift" and event["weight"] == 0)
 
 
 class Driver(Protocol[State]):
