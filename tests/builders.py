@@ -12,6 +12,7 @@ from headgate.analysis.evidence import JudgeTerms, Ledger, Pair, take_looks
 from headgate.analysis.verdict import Verdict
 from headgate.aws.arns import execution_arn, execution_name
 from headgate.aws.own_resources import OwnResources
+from headgate.aws.patterns import Patterns
 from headgate.keys import pause_key, step_key
 from headgate.rollouts.settlement import Settler
 from headgate.rollouts.signal_inbox import unheard_signals
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 REGION, ACCOUNT = "eu-central-1", "123456789012"
 TABLE = "headgate"
+EVERYTHING = Patterns(
+    dict.fromkeys(("TargetFunctions", "HookFunctions", "HookMachines", "RedriveQueues", "RedriveStreams"), "*")
+)
 OWN = OwnResources("headgate", {"requests": "", "request-dead-letters": "requests", "undelivered": ""})
 MACHINE = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:headgate-rollout"
 DRIVER = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:headgate-lambda-alias-driver"

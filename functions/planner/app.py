@@ -32,8 +32,11 @@ planner = RolloutPlanner(
     drivers=app.environment.drivers,
     place=place,
     own=app.own,
+    patterns=app.patterns,
     telemetry=app.environment.telemetry,
-    hook_checks=HookChecks(functions, machines, ecs, place=place, tasks=app.task_limits, own=app.own),
+    hook_checks=HookChecks(
+        functions, machines, ecs, place=place, tasks=app.task_limits, own=app.own, patterns=app.patterns
+    ),
     consumers=ConsumerLookup(functions),
     protection=Protection(
         TelemetryNotes(app.client("dynamodb"), app.environment.table),

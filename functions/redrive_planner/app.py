@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = bootstrap.Application()
 mappings = StreamMappings(app.client("lambda"))
-planner = RedrivePlanner(app.client("sqs"), app.client("sns"), mappings, app.environment.account, app.own)
+planner = RedrivePlanner(app.client("sqs"), app.client("sns"), mappings, app.environment.account, app.own, app.patterns)
 
 
 @logger.inject_lambda_context(clear_state=True)

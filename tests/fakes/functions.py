@@ -14,6 +14,7 @@ from tests.builders import (
     ACCOUNT,
     CONTEXT,
     DRIVER,
+    EVERYTHING,
     MACHINE,
     OWN,
     ROOT,
@@ -48,6 +49,7 @@ SETTINGS = {
     "PREFIX": OWN.prefix,
     "OWN_QUEUES": json.dumps(OWN.queues),
     "TARGET_STREAMS": "*",
+    "PATTERNS": json.dumps(EVERYTHING.by_parameter),
     "SETTLE_SECONDS": "60",
 }
 

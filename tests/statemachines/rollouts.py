@@ -54,7 +54,7 @@ from headgate.rollouts.table import Table, now_iso
 from headgate.spec.request import RolloutRequest
 from headgate.targets.event_source.lookup import ConsumerLookup
 from headgate.targets.event_source.rollout_dlq import RolloutQueues
-from tests.builders import OWN, stored_lock, stored_rollout
+from tests.builders import EVERYTHING, OWN, stored_lock, stored_rollout
 from tests.fakes.consumers import PREFIX, ConsumerSqs, SqsService
 from tests.fakes.ecs import GOOD, SUBNETS
 from tests.fakes.memory_table import ModelledTable
@@ -155,6 +155,7 @@ _ENVIRONMENT = {
     "PREFIX": OWN.prefix,
     "OWN_QUEUES": json.dumps(OWN.queues),
     "TARGET_STREAMS": "*",
+    "PATTERNS": json.dumps(EVERYTHING.by_parameter),
     "SETTLE_SECONDS": "60",
     "ROLLOUT_MACHINE": machine_arn(ROLLOUT),
     "BUS": "headgate",
@@ -532,6 +533,7 @@ class Rollouts:
             place=Place("aws", ACCOUNT, REGION),
             tasks=limits,
             own=OWN,
+            patterns=EVERYTHING,
         )
         opening.enter_context(mock.patch.object(_modules["planner"].planner, "hook_checks", checks))
         _items.items = {}

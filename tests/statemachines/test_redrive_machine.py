@@ -17,7 +17,7 @@ from headgate.errors import Transient
 from headgate.redrive.aftermath import Aftermath
 from headgate.redrive.planner import RedrivePlanner
 from headgate.redrive.runner import MAX_UNMOVED, Redrive
-from tests.builders import ACCOUNT, OWN, ROOT
+from tests.builders import ACCOUNT, EVERYTHING, OWN, ROOT
 from tests.fakes.sqs import Clock, FakeSqs, arn, refusal
 from tests.fakes.streams import FakeFunctions, FakeStream, FakeTopics, kinesis_record, mapping_of
 from tests.statemachines.engine import Engine, LambdaServiceError, ServiceError
@@ -64,11 +64,12 @@ class App:
         monkeypatch.setenv("BUS", "headgate")
         monkeypatch.setenv("PREFIX", OWN.prefix)
         monkeypatch.setenv("OWN_QUEUES", json.dumps(OWN.queues))
+        monkeypatch.setenv("PATTERNS", json.dumps(EVERYTHING.by_parameter))
         queues = Queues(self.sqs, self.clock, self.clock.sleep)
         streams = StreamReplay(self.stream, self.stream, self.functions, self.clock, self.clock.sleep)
         modules = {name: _load(name) for name in FUNCTIONS.values()}
         mappings = StreamMappings(self.functions)
-        planner = RedrivePlanner(self.sqs, FakeTopics(), mappings, ACCOUNT, OWN, self.clock.time)
+        planner = RedrivePlanner(self.sqs, FakeTopics(), mappings, ACCOUNT, OWN, EVERYTHING, self.clock.time)
         modules["redrive_planner"].__dict__["planner"] = planner
         modules["redriver"].__dict__["redrive"] = Redrive(
             queues, streams, mappings, self.clock, self.clock.sleep, self.clock.time

@@ -117,8 +117,8 @@ class TestTaskPlanner:
 
     def test_it_refuses_what_is_not_there_or_somebody_elses(self, call: Callable[..., Any]) -> None:
         request = event("task_planner")["request"]
-        with pytest.raises(RequestRefused, match="taskDefinition: nothing:9: Unable to describe"):
-            call("task_planner", request=request | {"taskDefinition": "nothing:9"})
+        with pytest.raises(RequestRefused, match="taskDefinition: migrated:9: Unable to describe"):
+            call("task_planner", request=request | {"taskDefinition": "migrated:9"})
         other = DEFINITION_ARN.replace("123456789012", "210987654321")
         with pytest.raises(RequestRefused, match="is in 210987654321; this Headgate serves 123456789012"):
             call("task_planner", request=request | {"taskDefinition": other})

@@ -12,6 +12,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 
 from headgate.analysis.telemetry_notes import TelemetryNotes
+from headgate.aws.patterns import Patterns
 from headgate.errors import RequestRefused
 from headgate.rollouts.record import RejectedCode
 from headgate.spec.plan import Plan
@@ -47,6 +48,18 @@ class TestPlanner:
         detach = fake.attach(deployed.client("cloudformation"))
         yield fake
         detach()
+
+    def test_a_function_that_no_parameter_covers_is_refused_by_the_parameters_name(
+        self, deployed: Functions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(deployed.module("planner").planner, "patterns", Patterns({"TargetFunctions": "shop-*"}))
+        payload = event("planner")
+        payload["request"] = {"target": TARGET}
+        with pytest.raises(RequestRefused) as refused:
+            deployed.call("planner", payload)
+        assert str(refused.value).startswith(
+            'target.function: checkout is not covered by the stack\'s parameter TargetFunctions, which is "shop-*"'
+        )
 
     def test_it_warns_of_an_alias_that_a_stack_owns(
         self, deployed: Functions, alarm: Any, asked: FakeLambda, stacks: FakeStacks

@@ -8,6 +8,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from headgate.aws.patterns import Patterns
 from headgate.aws.place import Place
 from headgate.ecs_tasks.limits import TaskLimits
 from headgate.ecs_tasks.preflight import Preflight
@@ -15,7 +16,7 @@ from headgate.ecs_tasks.request import MAX_OVERRIDES
 from headgate.errors import RequestRefused
 from headgate.planning.hook_checks import HookChecks
 from headgate.spec.request import read_request
-from tests.builders import ACCOUNT, OWN, REGION, TARGET, TARGET_KEY, event
+from tests.builders import ACCOUNT, EVERYTHING, OWN, REGION, TARGET, TARGET_KEY, event
 from tests.fakes.ecs import DEFINITION, DEFINITION_ARN, SUBNETS, FakeEcs
 from tests.fakes.services import FakeLambda, Refusal, Service
 
@@ -56,7 +57,10 @@ class World:
         self.detach = [self.functions.attach(functions), self.machines.attach(machines)]
         place = Place("aws", ACCOUNT, REGION)
         limits = TaskLimits(ACCOUNT, "jobs/*", "migr*", may_register=False)
-        self.checks = HookChecks(functions, machines, self.ecs, place=place, tasks=limits, own=OWN)
+        self.patterns = dict(EVERYTHING.by_parameter)
+        self.checks = HookChecks(
+            functions, machines, self.ecs, place=place, tasks=limits, own=OWN, patterns=Patterns(self.patterns)
+        )
 
     def settle(self, rollout_id: str = "checkout-42", /, **hooks: Any) -> dict[str, Any]:
         request = read_request({"id": rollout_id, "target": TARGET, "hooks": hooks}, "unused")
@@ -190,7 +194,12 @@ def test_the_ids_of_long_rollouts_fit_and_differ(world: World) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "no such definition": ({"taskDefinition": "nothing"}, {}, "taskDefinition: nothing: Unable to describe"),
+    "no such definition": ({"taskDefinition": "migrated"}, {}, "taskDefinition: migrated: Unable to describe"),
+    "a definition that no parameter covers": (
+        {"taskDefinition": "smoke"},
+        {},
+        "taskDefinition: smoke may not be run; the stack's parameter TaskDefinitions must cover it",
+    ),
     "somebody elses": (
         {"taskDefinition": DEFINITION_ARN.replace(ACCOUNT, "210987654321")},
         {},
@@ -251,7 +260,26 @@ def test_the_hooks_in_events_can_all_be_asked(world: World) -> None:
     hooks = detail["hooks"]
     world.functions.others = {"smoke": dict, "headgate-smoke-tester": dict, "headgate-version-checker": dict}
     world.ecs.definition = DEFINITION | {"taskDefinitionArn": DEFINITION_ARN.replace("migrate", "smoke")}
+    world.checks._tasks = world.checks._tasks._replace(families="*")
     settled = world.settle(detail["id"], **hooks)
     assert settled["beforeTraffic"][0]["ecsTask"]["id"] == "checkout-43/beforeTraffic/0"
     assert settled["afterStep"][0]["stateMachine"] == LOAD_TEST
     assert settled["afterTraffic"] == hooks["afterTraffic"]
+
+
+def test_a_hook_that_no_parameter_covers_is_refused_by_its_name_whatever_else_the_planner_may_read(
+    world: World,
+) -> None:
+    world.patterns["HookFunctions"] = ""
+    assert world.refusal(afterStep=[{"lambda": "smoke"}]) == (
+        "hooks.afterStep[0].lambda: smoke is not covered by the stack's parameter HookFunctions, which is empty; name "
+        "another one, or deploy the stack with a pattern that covers it"
+    )
+    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:smoke:live"
+    assert "smoke is not covered by the stack's parameter HookFunctions" in world.refusal(afterStep=[{"lambda": arn}])
+    # The sample hooks are not subject to it.
+    world.functions.others = {"headgate-smoke-tester": dict}
+    world.settle(beforeTraffic=[{"lambda": "headgate-smoke-tester"}])
+    world.patterns["HookMachines"] = "shop-*"
+    told = world.refusal(afterStep=[{"stateMachine": LOAD_TEST}])
+    assert 'is not covered by the stack\'s parameter HookMachines, which is "shop-*"' in told

@@ -493,7 +493,7 @@ def test_which_functions_may_be_rolled_out_has_to_be_said() -> None:
 
 def test_the_outputs_name_every_pattern_that_allows_all() -> None:
     named = re.findall(r"'(\w+) '", str(TEMPLATE["Outputs"]["OpenPatterns"]["Value"]))
-    assert set(named) == {"TargetFunctions", *ALLOWS_NOTHING} - {"CodeObjects", "CodeRepositories", "TaskRoles"}
+    assert set(named) == {"TargetFunctions", *ALLOWS_NOTHING}
 
 
 SAMPLE_HOOKS = {"SmokeTester", "VersionChecker"}

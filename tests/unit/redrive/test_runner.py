@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headgate.aws.patterns import Patterns
 from headgate.aws.sqs_mover import DELETE_ATTEMPTS
 from headgate.aws.sqs_queues import Queues
 from headgate.aws.stream_mappings import StreamMappings
@@ -22,7 +23,7 @@ from headgate.redrive.progress import Progress
 from headgate.redrive.request import Filter, read_redrive
 from headgate.redrive.runner import Redrive
 from headgate.redrive.sampling import passes_filter, published_reason, reason_in_message
-from tests.builders import ACCOUNT, OWN, event
+from tests.builders import ACCOUNT, EVERYTHING, OWN, event
 from tests.fakes.functions import Functions
 from tests.fakes.sqs import Clock, FakeSqs, arn, refusal, url
 from tests.fakes.streams import FakeFunctions, FakeStream, FakeTopics, mapping_of
@@ -44,7 +45,10 @@ class World:
         self.functions = functions = FakeFunctions(lambda _: None)
         self.topics = FakeTopics()
         mappings = StreamMappings(functions)
-        self.planner = RedrivePlanner(self.sqs, self.topics, mappings, ACCOUNT, OWN, self.clock.time)
+        self.patterns = dict(EVERYTHING.by_parameter)
+        self.planner = RedrivePlanner(
+            self.sqs, self.topics, mappings, ACCOUNT, OWN, Patterns(self.patterns), self.clock.time
+        )
         streams = StreamReplay(FakeStream(), FakeStream(), functions, self.clock, self.clock.sleep)
         queues = Queues(self.sqs, self.clock, self.clock.sleep)
         self.redrive = Redrive(queues, streams, mappings, self.clock, self.clock.sleep, self.clock.time)
@@ -311,6 +315,37 @@ def test_own_queues_and_functions_are_no_ends_of_a_redrive(world: World) -> None
     world.sqs.put("orders-gave-up", json.dumps(event("on_failure_kinesis")))
     told = world.refusal("orders-gave-up", to={"function": "headgate-counter:live"})
     assert told.startswith("to.function: headgate-counter:live is one of Headgate's own functions")
+
+
+def test_a_queue_or_stream_that_no_parameter_covers_is_refused_by_its_name_in_a_dry_run_too(world: World) -> None:
+    world.sqs.put("orders-dead", "order 7")
+    world.patterns["RedriveQueues"] = ""
+    assert world.refusal() == (
+        "from.queue: orders-dead is not covered by the stack's parameter RedriveQueues, which is empty; name another "
+        "one, or deploy the stack with a pattern that covers it"
+    )
+    # The destination too, also if the request does not name it.
+    world.patterns["RedriveQueues"] = "*-dead"
+    assert world.refusal().startswith(
+        "to.queue: orders is not covered by the stack's parameter RedriveQueues, which is"
+    )
+    assert world.refusal(to={"queue": "orders"}).startswith("to.queue: orders is not covered")
+    # Headgate's own queues are not subject to it, and their destinations are.
+    world.sqs.queue("request-dead-letters")
+    world.sqs.queue("requests", dead_letters="request-dead-letters")
+    world.sqs.put("request-dead-letters", "a request")
+    assert world.plan("request-dead-letters", to={"queue": "requests"}).way == "move-task"
+    # AND streams, and functions that get their records
+    world.patterns |= {"RedriveQueues": "*", "RedriveStreams": "shop-*"}
+    world.sqs.queue("orders-gave-up")
+    world.sqs.put("orders-gave-up", json.dumps(event("on_failure_kinesis")))
+    told = world.refusal("orders-gave-up")
+    assert told.startswith(
+        "from.queue: the stream of its mapping: orders is not covered by the stack's parameter RedriveS"
+    )
+    world.patterns |= {"RedriveStreams": "*", "TargetFunctions": "shop-*"}
+    told = world.refusal("orders-gave-up", to={"function": "orders:live"})
+    assert told.startswith("to.function: orders is not covered by the stack's parameter TargetFunctions")
 
 
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:gave-up"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from headgate.analysis.ledger_store import LedgerStore
     from headgate.aws.own_resources import OwnResources
     from headgate.aws.pace import Pace
+    from headgate.aws.patterns import Patterns
     from headgate.aws.stream_replay import StreamReplay
     from headgate.aws.undelivered import UndeliveredRecords
     from headgate.ecs_tasks.limits import TaskLimits
@@ -194,6 +195,12 @@ class Application:
         from headgate.aws.undelivered import UndeliveredRecords
 
         return UndeliveredRecords(self.client("sqs"), self.environment)
+
+    @cached_property
+    def patterns(self) -> Patterns:
+        from headgate.aws.patterns import Patterns
+
+        return Patterns(self.environment.patterns)
 
     @cached_property
     def own(self) -> OwnResources:

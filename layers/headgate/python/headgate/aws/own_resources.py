@@ -76,6 +76,10 @@ class OwnResources(NamedTuple):
                 f"{field}: {function} is one of Headgate's own functions; name a function of yours, or {hooks}"
             )
 
+    def is_sample_hook(self, function: str) -> bool:
+        """Return whether a function, by name or ARN, is one of the two sample hooks."""
+        return self._names(function, SAMPLE_HOOKS)
+
     def refuse_machine(self, machine: str, field: str) -> None:
         """Refuse one of Headgate's state machines, by name or ARN, as a hook."""
         if self._names(machine, MACHINES):

@@ -84,6 +84,12 @@ class Environment:
         return Place(setting("PARTITION"), self.account, setting("AWS_REGION"))
 
     @property
+    def patterns(self) -> dict[str, str]:
+        """Name patterns of what a request may reach, by the parameter of the stack."""
+        patterns: dict[str, str] = json.loads(setting("PATTERNS"))
+        return patterns
+
+    @property
     def prefix(self) -> str:
         """What the names of Headgate's own functions and state machines begin with."""
         return setting("PREFIX")

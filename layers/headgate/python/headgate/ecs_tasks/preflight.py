@@ -62,13 +62,18 @@ class Preflight:
         if not fnmatchcase(name, self._limits.clusters):
             raise RequestRefused(f"cluster: {name} may not be used; the stack's parameter TaskClusters must cover it")
 
+    def _require_family(self, family: str) -> None:
+        if not fnmatchcase(family, self._limits.families):
+            raise RequestRefused(
+                f"taskDefinition: {family} may not be run; the stack's parameter TaskDefinitions must cover it"
+            )
+
     def _described(self, request: TaskRequest) -> dict[str, Any]:
         if isinstance(request.task_definition, str):
+            # Before AWS denies the call.
+            self._require_family(request.task_definition.rpartition("/")[2].split(":")[0])
             found = self._registry.describe(request.task_definition)
-            if not fnmatchcase(family := found["family"], self._limits.families):
-                raise RequestRefused(
-                    f"taskDefinition: {family} may not be run; the stack's parameter TaskDefinitions must cover it"
-                )
+            self._require_family(found["family"])
             return found
         if not self._limits.may_register:
             raise RequestRefused(

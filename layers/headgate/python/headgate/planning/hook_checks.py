@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from headgate.aws.errors import code_of, is_denied, message_of
 from headgate.aws.lambda_functions import configuration_of
+from headgate.aws.patterns import function_name
 from headgate.errors import RequestRefused
 from headgate.spec.hooks import EcsTaskHook, LambdaHook, StateMachineHook
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
     from headgate.aws.own_resources import OwnResources
+    from headgate.aws.patterns import Patterns
     from headgate.aws.place import Place
     from headgate.ecs_tasks.limits import TaskLimits
     from headgate.spec.hooks import Hooks
@@ -60,6 +62,8 @@ class HookChecks:
         Limits of ECS tasks.
     own
         Headgate's own resources, which are no hooks.
+    patterns
+        What the stack's parameters allow as hooks.
     """
 
     def __init__(
@@ -71,9 +75,10 @@ class HookChecks:
         place: Place,
         tasks: TaskLimits,
         own: OwnResources,
+        patterns: Patterns,
     ) -> None:
         self._functions, self._machines, self._ecs = functions, machines, ecs
-        self._place, self._tasks, self._own = place, tasks, own
+        self._place, self._tasks, self._own, self._patterns = place, tasks, own, patterns
         self._found: set[str] = set()
 
     def settle(self, request: RolloutRequest) -> Hooks:
@@ -111,6 +116,8 @@ class HookChecks:
         if name in self._found:
             return
         self._own.refuse_hook(name, f"{at}.lambda")
+        if not self._own.is_sample_hook(name):
+            self._patterns.require("HookFunctions", function_name(name), f"{at}.lambda")
         try:
             configuration_of(self._functions, name)
         except ClientError as error:
@@ -134,6 +141,7 @@ class HookChecks:
             return
         self._own.refuse_machine(arn, f"{at}.stateMachine")
         name = arn.rsplit(":", 1)[-1]
+        self._patterns.require("HookMachines", name, f"{at}.stateMachine")
         try:
             # Without the definition, no permission for its KMS key is needed.
             machine = self._machines.describe_state_machine(stateMachineArn=arn, includedData="METADATA_ONLY")

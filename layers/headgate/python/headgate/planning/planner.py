@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headgate.analysis.cloudwatch_counts import CloudWatchCounts
     from headgate.analysis.latency_baseline import LatencyBaseline
     from headgate.aws.own_resources import OwnResources
+    from headgate.aws.patterns import Patterns
     from headgate.aws.place import Place
     from headgate.planning.code_check import CodeCheck
     from headgate.planning.hook_checks import HookChecks
@@ -60,6 +61,7 @@ class RolloutPlanner:
         drivers: Mapping[str, str],
         place: Place,
         own: OwnResources,
+        patterns: Patterns,
         telemetry: bool,
         hook_checks: HookChecks,
         consumers: ConsumerLookup,
@@ -73,6 +75,7 @@ class RolloutPlanner:
         self.drivers = drivers
         self.place = place
         self.own = own
+        self.patterns = patterns
         self.telemetry = telemetry
         self.hook_checks = hook_checks
         self.consumers = consumers
@@ -123,9 +126,11 @@ class RolloutPlanner:
         """Return the target with its open values filled in, and the alias whose versions are shifted."""
         if not isinstance(request.target, EventSourceTarget):
             self.own.refuse_target(request.target.name, "target.function")
+            self.patterns.require("TargetFunctions", request.target.name, "target.function")
             return request.target, request.target
         consumer = self.consumers.find(request.target)
         self.own.refuse_target(consumer.through.name, "target.mapping")
+        self.patterns.require("TargetFunctions", consumer.through.name, "target.mapping: its function")
         self.own.refuse_source(consumer.source, "target.mapping")
         refuse_guards_that_do_not_fit(request.asked_guards, consumer)
         return consumer.target, consumer.through

@@ -14,6 +14,11 @@ from headgate.redrive.plan import Queue
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]+")
 
 
+def name_of(queue: str) -> str:
+    """Return the name of a queue from its name, URL or ARN."""
+    return queue.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+
+
 class QueueLookup:
     """Finds queues of one account.
 
@@ -37,7 +42,7 @@ class QueueLookup:
         RequestRefused
             If there is none, or Headgate may not use it. The message names ``field``.
         """
-        name = queue.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+        name = name_of(queue)
         owner = (
             queue.split(":")[4] if queue.startswith("arn:") else queue.split("/")[-2] if "/" in queue else self._account
         )

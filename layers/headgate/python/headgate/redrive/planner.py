@@ -9,10 +9,11 @@ from botocore.exceptions import ClientError
 
 from headgate.aws.errors import is_denied, message_of
 from headgate.aws.failed_batches import batch_of
+from headgate.aws.patterns import function_name
 from headgate.aws.sqs_queues import Backlog, Queues, redrive_policy_in
 from headgate.aws.stream_mappings import MAPPING_TAG
 from headgate.errors import RequestRefused
-from headgate.redrive.lookup import QueueLookup
+from headgate.redrive.lookup import QueueLookup, name_of
 from headgate.redrive.origins import BatchOrigins, ConsumerSearch
 from headgate.redrive.plan import Queue, RedrivePlan
 from headgate.redrive.policy import choose_way, own_policy_fault
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headgate.aws.own_resources import OwnResources
+    from headgate.aws.patterns import Patterns
     from headgate.aws.sqs_messages import Message
     from headgate.aws.stream_mappings import StreamMappings
     from headgate.redrive.plan import StreamConsumer
@@ -59,6 +61,7 @@ class RedrivePlanner:
         mappings: StreamMappings,
         account: str,
         own: OwnResources,
+        patterns: Patterns,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._sqs = sqs
@@ -67,6 +70,7 @@ class RedrivePlanner:
         self._mappings = mappings
         self._search = ConsumerSearch(mappings, sqs, sns)
         self._own = own
+        self._patterns = patterns
         self._now = now
 
     def plan(self, request: RedriveRequest) -> tuple[RedrivePlan, dict[str, Any]]:
@@ -78,6 +82,9 @@ class RedrivePlanner:
             If it cannot be carried out.
         """
         began = self._now()
+        self._require_queue(name_of(request.source.queue), "from.queue")
+        if request.to and request.to.queue:
+            self._require_queue(name_of(request.to.queue), "to.queue")
         source, attributes = self._lookup.find(request.source.queue, "from.queue")
         serves = self._served_by(source)
         if fault := own_policy_fault(source.name, redrive_policy_in(attributes)):
@@ -96,8 +103,11 @@ class RedrivePlanner:
         )
         served = (queue.name for queue in serves)
         self._own.refuse_redrive(source.name, destination.name if destination else None, served)
+        if destination:
+            self._require_queue(destination.name, "to.queue")
         if request.to and request.to.function:
             self._own.refuse_target(request.to.function, "to.function")
+            self._patterns.require("TargetFunctions", function_name(request.to.function), "to.function")
         plan = RedrivePlan(
             id=request.id,
             source=source,
@@ -157,7 +167,14 @@ class RedrivePlanner:
             raise RequestRefused(f"from.queue: the stream of the batches in {source.name} is unknown: {where}")
         for consumer in found:
             self._own.refuse_target(consumer.function, "from.queue: the function of its mapping")
+            stream = consumer.source.split("/")[1]
+            self._patterns.require("RedriveStreams", stream, "from.queue: the stream of its mapping")
         return tuple(found)
+
+    def _require_queue(self, name: str, field: str) -> None:
+        """Refuse a queue that RedriveQueues does not cover. Headgate's own are not subject to it."""
+        if name not in self._own.queues and not self._own.holds(name):
+            self._patterns.require("RedriveQueues", name, field)
 
     def _check_batches(self, plan: RedrivePlan, seen: list[Message]) -> list[str]:
         """Refuse batches of mappings that do what a redrive cannot do. Return warnings about the others."""

@@ -62,7 +62,8 @@ READYING_ACTIONS = ("prepare", "promote")
 
 def is_urgent(event: dict[str, Any]) -> bool:
     """Return whether an action takes traffic off the candidate, and so goes before others where calls are scarce."""
-    return event["action"] == "rollback" or (event["action"] == "shift" and event["weight"] == 0)
+    action = event["action"]
+    return bool(action == "rollback" or (action == "shift" and event["weight"] == 0))
 
 
 class Driver(Protocol[State]):

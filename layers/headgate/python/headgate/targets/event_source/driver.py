@@ -312,17 +312,17 @@ class EventSourceDriver:
                 self._refuse_a_queue_that_was_left(state, json.loads(policy)["deadLetterTargetArn"])
                 self._services.holdings.require_way_back(state.source, policy)
             return policy or None
+        if not fnmatchcase(name := state.source.split("/")[1], self._services.stream_names):
+            raise RequestRefused(
+                f"target.mapping: {name} is not covered by the stack's parameter TargetStreams, which is "
+                f'"{self._services.stream_names}"; deploy the stack with a pattern that covers it'
+            )
         destination = state.original.on_failure or ""
         self._refuse_a_queue_that_was_left(state, destination)
         if not state.original.gives_up or (destination and ":sqs:" not in destination):
             return None
         if destination:
             self._services.holdings.require(destination, "target.mapping: its on-failure destination")
-        if not fnmatchcase(name := state.source.split("/")[1], self._services.stream_names):
-            raise RequestRefused(
-                f"target.mapping: failed records of {name} could not be replayed: the stack's parameter TargetStreams, "
-                f"{self._services.stream_names}, does not cover it; change the parameter"
-            )
         return destination
 
     def _refuse_a_queue_that_was_left(self, state: SourceState, found: str) -> None:

@@ -1,0 +1,34 @@
+"""The stack's parameters that say what a request may reach, so that it is refused before AWS denies a call of it."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, NamedTuple
+
+from headgate.errors import RequestRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Patterns(NamedTuple):
+    """Name patterns, by the parameter of the stack that has them. An empty one allows nothing."""
+
+    by_parameter: Mapping[str, str]
+
+    def require(self, parameter: str, name: str, field: str) -> None:
+        """Refuse a name that the parameter does not cover.
+
+        IAM's wildcards are those of ``fnmatch``; the parameters allow no brackets.
+        """
+        if not fnmatchcase(name, pattern := self.by_parameter[parameter]):
+            known = f'which is "{pattern}"' if pattern else "which is empty"
+            raise RequestRefused(
+                f"{field}: {name} is not covered by the stack's parameter {parameter}, {known}; name another one, or "
+                "deploy the stack with a pattern that covers it"
+            )
+
+
+def function_name(given: str) -> str:
+    """Return the name of a function from its name or ARN, whole or partial, with or without a qualifier."""
+    return given.rpartition("function:")[2].split(":")[0]
