@@ -104,6 +104,8 @@ class FakeLambda(Service):
         """Provisioned concurrency by version or alias."""
         self.others: dict[str, Callable[[Any], Any]] = {}
         """Other functions, and what they do when they are invoked."""
+        self.inactive: set[str] = set()
+        """Those of them that were idle for weeks."""
         self.mappings: dict[str, FakeMapping] = {}
         self._revision = 0
 
@@ -185,7 +187,8 @@ class FakeLambda(Service):
 
     def _configuration(self, FunctionName: str, Qualifier: str) -> dict[str, Any]:
         if FunctionName in self.others:
-            return {"FunctionName": FunctionName}
+            state = "Inactive" if FunctionName in self.inactive else "Active"
+            return {"FunctionName": FunctionName, "State": state}
         if not Qualifier and FunctionName.rsplit(":", 1)[-1] == self.name:
             return {
                 "Version": "$LATEST",

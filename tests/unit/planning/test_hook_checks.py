@@ -283,3 +283,15 @@ def test_a_hook_that_no_parameter_covers_is_refused_by_its_name_whatever_else_th
     world.patterns["HookMachines"] = "shop-*"
     told = world.refusal(afterStep=[{"stateMachine": LOAD_TEST}])
     assert 'is not covered by the stack\'s parameter HookMachines, which is "shop-*"' in told
+
+
+def test_a_hook_that_sleeps_is_warned_of_if_it_would_first_be_called_while_the_candidate_has_traffic(
+    world: World,
+) -> None:
+    world.functions.inactive = {"smoke"}
+    world.settle(afterStep=[{"lambda": "smoke"}])
+    (told,) = world.checks.warnings
+    assert told.startswith("hooks.afterStep[0].lambda: smoke is inactive, because it was idle for weeks")
+    # A call before traffic wakes it.
+    world.settle(beforeTraffic=[{"lambda": "smoke"}], afterStep=[{"lambda": "smoke"}])
+    assert world.checks.warnings == []

@@ -80,6 +80,8 @@ class HookChecks:
         self._functions, self._machines, self._ecs = functions, machines, ecs
         self._place, self._tasks, self._own, self._patterns = place, tasks, own, patterns
         self._found: set[str] = set()
+        self.warnings: list[str] = []
+        """About the hooks of the last request."""
 
     def settle(self, request: RolloutRequest) -> Hooks:
         """Check every hook. Return the hooks for the plan, with full ARNs and with the environment of tasks.
@@ -90,6 +92,7 @@ class HookChecks:
             If a hook cannot be called. The message names the hook and the fix.
         """
         self._found.clear()
+        self.warnings.clear()
         settled: dict[str, list[Any]] = {}
         fields = {field.alias or name: name for name, field in type(request.hooks).model_fields.items()}
         for stage, index, hook in request.hooks.by_place():
@@ -119,9 +122,15 @@ class HookChecks:
         if not self._own.is_sample_hook(name):
             self._patterns.require("HookFunctions", function_name(name), f"{at}.lambda")
         try:
-            configuration_of(self._functions, name)
+            configuration = configuration_of(self._functions, name)
         except ClientError as error:
             raise _refusal(error, f"{at}.lambda: {name}") from None
+        if configuration.get("State") == "Inactive" and at.stage != "beforeTraffic":
+            self.warnings.append(
+                f"{at}.lambda: {name} is inactive, because it was idle for weeks, and its first call may take three "
+                "minutes longer, in which the candidate keeps its traffic; invoke it once before the rollout, or also "
+                "as a hook of beforeTraffic"
+            )
         self._found.add(name)
 
     def _arn_of(self, machine: str, at: HookPosition) -> str:

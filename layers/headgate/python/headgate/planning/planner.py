@@ -106,7 +106,7 @@ class RolloutPlanner:
         about_code = self.code.warnings_about(request.candidate, alias)
         is_ramp = isinstance(target, EventSourceTarget) and target.mode == "ramp"
         guards, warnings = self.protection.choose(request, alias, is_ramp=is_ramp)
-        warnings = [*warnings, *about_code]
+        warnings = [*warnings, *about_code, *self.hook_checks.warnings]
         if firing:
             warnings = [*warnings, _warning_about(firing)]
         for warning in warnings:
