@@ -27,7 +27,7 @@ NOW = BEGUN + 10 * MINUTE
 
 def invoked(candidate: int = 0, stable: int = 0, alias: int | None = None, at: int = BEGUN) -> Invocations:
     """What Lambda counted in one minute; by default, all of it by version."""
-    return Invocations({at: candidate}, {at: stable}, {at: candidate + stable if alias is None else alias})
+    return Invocations({at: candidate}, {at: stable}, {at: candidate + stable if alias is None else alias}, MINUTE)
 
 
 def observed(count: int) -> Reported:
@@ -80,7 +80,7 @@ def test_both_versions_stand_in_one_sentence() -> None:
         (told(50_000), told(900), invoked(100, 900)),  # messages of batches
         (told(5), told(9), invoked()),
         (observed(0), observed(0), invoked()),
-        (observed(1000), observed(900), invoked(100, 900, alias=2000)),  # an alias that does not split its traffic
+        (observed(100), observed(1900), invoked(100, 900, alias=2000)),  # an alias that does not split its traffic
     ],
 )
 def test_what_lambda_confirms_or_a_batch_may_report_is_not_told(
@@ -135,6 +135,52 @@ def test_invocations_after_a_snapshot_do_not_excuse_it() -> None:
     assert checked(observed(1200), observed(900), later).excess
 
 
+@pytest.mark.parametrize("period", [MINUTE, 5 * MINUTE, 60 * MINUTE])
+def test_what_the_alias_served_alone_before_the_first_shift_does_not_confirm_the_candidate(period: int) -> None:
+    # GIVEN a candidate at 1 % of 100 requests a second, and the period that ends with its first minutes
+    before = BEGUN - period // 2
+    invocations = Invocations({before: 150}, {before: 14_850}, {before: 24_000}, period)
+    # WHEN more successes are reported than it had requests, THEN they confirm nothing
+    check = checked(observed(9000), observed(14_850), invocations, due=True, early=True)
+    told = "telemetry reported 9,000 requests of version 7, but Lambda counted 150 invocations"
+    assert told in check.excess
+    assert told in check.unconfirmed
+    assert not check.early
+    # AND the stable version may have served them
+    assert checked(observed(150), observed(23_850), invocations, due=True, early=True) == ReportCheck()
+
+
+ALL_TRAFFIC_FROM = BEGUN + 10 * MINUTE + 20_000
+
+
+@pytest.mark.parametrize(
+    ("period", "begun", "after", "of_candidate"),
+    [
+        (MINUTE, BEGUN + 9 * MINUTE, 5 * MINUTE, 0),
+        (MINUTE, BEGUN + 10 * MINUTE, 5 * MINUTE, 70),
+        (MINUTE, BEGUN + 11 * MINUTE, 5 * MINUTE, 70),
+        (MINUTE, BEGUN + 11 * MINUTE, 0, 0),  # It began later.
+        (5 * MINUTE, BEGUN + 5 * MINUTE, 5 * MINUTE, 0),
+        (5 * MINUTE, BEGUN + 10 * MINUTE, 5 * MINUTE, 70),
+        (60 * MINUTE, BEGUN - 50 * MINUTE, 5 * MINUTE, 0),
+        (60 * MINUTE, BEGUN - 49 * MINUTE, 0, 70),
+        (60 * MINUTE, BEGUN - 49 * MINUTE, -1, 0),  # When the snapshot was taken, the candidate had a share.
+    ],
+)
+def test_what_the_alias_served_alone_can_be_of_the_candidate_once_that_has_all_traffic(
+    period: int, begun: int, after: int, of_candidate: int
+) -> None:
+    invocations = Invocations({}, {begun: 30}, {begun: 100}, period, ALL_TRAFFIC_FROM)
+    of_stable = 0 if begun > ALL_TRAFFIC_FROM + after else 100
+    assert invocations.until(ALL_TRAFFIC_FROM + after) == (of_candidate, of_stable)
+
+
+def test_a_count_by_version_that_is_ahead_of_the_aliass_takes_nothing_from_other_minutes() -> None:
+    early, late = BEGUN, BEGUN + MINUTE
+    counts = Invocations({late: 20}, {late: 80}, {early: 50, late: 90}, MINUTE)
+    assert counts.until(late) == (20, 130)
+
+
 def test_the_end_of_the_last_bake_is_confirmed_by_any_snapshot_since() -> None:
     def check(*due: int) -> str:
         taken = [Snapshot(NOW - n, observed(count), observed(900), due=True) for n, count in enumerate(due)]
@@ -181,9 +227,15 @@ class TestReports:
 class Served:
     """A rollout's requests with their ends, and when telemetry and CloudWatch have them."""
 
-    def __init__(self, requests: list[tuple[int, int, int, int, bool]]) -> None:
-        self.requests = requests
+    def __init__(self, requests: list[tuple[int, int, int, int, bool]], alone_from: int | None = None) -> None:
+        self.requests = [(*each[:4], each[4] or self._alone(each[0], alone_from)) for each in requests]
         """Start, duration, delay of telemetry and of CloudWatch in milliseconds, and whether the candidate served."""
+        self.alone_from = alone_from
+        """When the candidate gets all traffic, which Lambda then counts for the alias alone; None if it does not."""
+
+    @staticmethod
+    def _alone(start: int, alone_from: int | None) -> bool:
+        return alone_from is not None and BEGUN + start >= alone_from
 
     def reported(self, now: int, *, candidate: bool) -> Reported:
         by_now = (each for each in self.requests if BEGUN + sum(each[:3]) <= now)
@@ -194,9 +246,13 @@ class Served:
         for start, duration, _, delay, candidate in self.requests:
             if BEGUN + start + duration + delay <= now:
                 minute = (BEGUN + start) // MINUTE * MINUTE
-                series[0 if candidate else 1][minute] += 1
+                if not self._alone(start, self.alone_from):
+                    series[0 if candidate else 1][minute] += 1
                 series[2][minute] += 1
-        return Invocations(*map(dict, series))
+        candidate_series, stable_series, alias_series = map(dict, series)
+        # As for the ledger, the candidate has all traffic once that step has begun.
+        alone_from = self.alone_from if self.alone_from is not None and self.alone_from <= now else None
+        return Invocations(candidate_series, stable_series, alias_series, MINUTE, alone_from)
 
     def look(self, reports: Reports, now: int, *, due: bool = False) -> tuple[Reports, ReportCheck]:
         counted = reports._replace(
@@ -212,26 +268,30 @@ def requests(longest_delay: int) -> st.SearchStrategy[list[tuple[int, int, int, 
     return st.lists(request, max_size=30)
 
 
+ALONE_FROM = st.none() | st.integers(BEGUN, BEGUN + 30 * MINUTE)
+"""When the candidate gets all traffic, if it does."""
+
+
 @settings(max_examples=150, deadline=None)
-@given(requests(SETTLED_MS))
+@given(requests(SETTLED_MS), ALONE_FROM)
 def test_true_reports_never_block_while_cloudwatch_is_as_late_as_usual(
-    served: list[tuple[int, int, int, int, bool]],
+    served: list[tuple[int, int, int, int, bool]], alone_from: int | None
 ) -> None:
     # GIVEN looks each minute, WHEN no request was forged, THEN none finds an excess
     reports = Reports(BEGUN)
     for number in range(75):
-        reports, check = Served(served).look(reports, BEGUN + number * MINUTE)
+        reports, check = Served(served, alone_from).look(reports, BEGUN + number * MINUTE)
         assert check.excess == ""
 
 
 @settings(max_examples=150, deadline=None)
-@given(requests(10 * MINUTE), st.integers(0, 40))
+@given(requests(10 * MINUTE), st.integers(0, 40), ALONE_FROM)
 def test_true_reports_are_confirmed_once_cloudwatch_has_caught_up(
-    served: list[tuple[int, int, int, int, bool]], ended: int
+    served: list[tuple[int, int, int, int, bool]], ended: int, alone_from: int | None
 ) -> None:
     # GIVEN a bake that ends while CloudWatch is ten minutes late
     reports = Reports(BEGUN)
     for number in range(11):
-        reports, check = Served(served).look(reports, BEGUN + (ended + number) * MINUTE, due=True)
+        reports, check = Served(served, alone_from).look(reports, BEGUN + (ended + number) * MINUTE, due=True)
     # THEN ten minutes later its telemetry is confirmed
     assert check.unconfirmed == ""

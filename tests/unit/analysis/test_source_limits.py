@@ -65,8 +65,13 @@ class FakeCloudWatch(Service):
         for query in MetricDataQueries:
             asked = query.get("MetricStat", {}).get("Metric", {"MetricName": "", "Dimensions": []})
             key = (asked["MetricName"], *sorted(each["Value"] for each in asked["Dimensions"]))
-            values = [(at, value) for at, value in self.told.get(key, []) if StartTime <= at < EndTime]
-            stamps = {"Timestamps": [at for at, _ in values], "Values": [value for _, value in values]}
+            values: dict[datetime, float] = {}
+            for at, value in self.told.get(key, []):
+                if StartTime <= at < EndTime:
+                    seconds = at.timestamp() % query["MetricStat"]["Period"]
+                    begun = at - timedelta(seconds=seconds)
+                    values[begun] = values.get(begun, 0) + value
+            stamps = {"Timestamps": [*values], "Values": [*values.values()]}
             results.append({"Id": query["Id"], "Label": "", "StatusCode": "Complete", **stamps})
         return {"MetricDataResults": results}
 
@@ -120,6 +125,11 @@ def consumers_plan(mode: str = "split", rollout_id: str = "orders-42", /, **sour
     return make_plan(read_request(asked, "unused"), driver="arn:aws:lambda:::driver", firing=[], alias=alias)
 
 
+def plan_without_limits() -> Plan:
+    plan = consumers_plan()
+    return plan.model_copy(update={"guards": plan.guards.model_copy(update={"source": None})})
+
+
 def minutes_ago(minutes: float) -> str:
     return (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -161,25 +171,76 @@ STREAM_HELD = STREAMED | {"holding": {"name": "headgate-held-1", "arn": HELD, "r
 @pytest.mark.parametrize(
     ("metric", "dimensions", "sentence"),
     [
-        ("DestinationDeliveryFailures", {"function": "checkout"}, "3 batches that failed could not be sent to the"),
-        ("DroppedEventCount", {"mapping": UUID}, "3 records that failed could not be sent to the rollout's own queue"),
+        (
+            "DestinationDeliveryFailures",
+            {"function": "checkout"},
+            (
+                "Lambda failed 3 times in a minute to send to a destination of the function "
+                "(DestinationDeliveryFailures), and what it could not send is lost: if it was the rollout's own "
+                "queue, allow the function's role sqs:SendMessage on headgate-held-1; if it was a destination of "
+                "asynchronous invocations or of another mapping, which the metric also counts, correct that destination"
+            ),
+        ),
+        (
+            "DroppedEventCount",
+            {"mapping": UUID},
+            (
+                "3 records that failed could not be sent to the rollout's own queue and are lost "
+                "(DroppedEventCount): allow the function's role sqs:SendMessage on headgate-held-1"
+            ),
+        ),
     ],
 )
 def test_what_a_stream_loses_for_want_of_a_destination_ends_the_rollout_without_being_asked(
     sources: SourceLimits, cloudwatch: FakeCloudWatch, metric: str, dimensions: dict[str, Any], sentence: str
 ) -> None:
-    plan = consumers_plan()
-    plan = plan.model_copy(update={"guards": plan.guards.model_copy(update={"source": None})})
+    plan = plan_without_limits()
     since = minutes_ago(10)
     cloudwatch.tell(metric, 0, **dimensions)
     assert sources.beyond_limits(plan, source_health(STREAM_HELD), since) == ""
     cloudwatch.tell(metric, 3, **dimensions)
-    lost = sources.beyond_limits(plan, source_health(STREAM_HELD), since)
-    assert lost.startswith(sentence)
-    assert lost.endswith(f"and are lost ({metric}): allow the function's role sqs:SendMessage on it")
+    assert sources.beyond_limits(plan, source_health(STREAM_HELD), since) == sentence
     # AND it says nothing of a queue's consumer, or of a stream whose destination is not the rollout's own queue
     assert sources.beyond_limits(plan, source_health(QUEUED), since) == ""
     assert sources.beyond_limits(plan, source_health(STREAMED), since) == ""
+
+
+@pytest.mark.parametrize(
+    ("hours", "in_an_hour", "during", "ends"),
+    [
+        (range(2, 8), 3, 3, False),
+        (range(2, 24, 4), 3, 3, False),
+        (range(2, 8), 3, 4, True),  # more than there ever was
+        (range(2, 7), 3, 3, True),  # in few hours, as by earlier rollouts of the same consumer
+        (range(27, 60), 3, 3, True),  # mended a day ago
+        (range(0), 0, 3, True),
+    ],
+)
+def test_a_destination_that_failed_long_before_the_rollout_does_not_end_it(
+    sources: SourceLimits, cloudwatch: FakeCloudWatch, hours: range, in_an_hour: int, during: int, *, ends: bool
+) -> None:
+    # GIVEN a function that could not deliver in these hours before the rollout, whatever the destination
+    since, plan = minutes_ago(10), plan_without_limits()
+    for hour in hours:
+        cloudwatch.tell("DestinationDeliveryFailures", in_an_hour, function="checkout", ago=60 * hour)
+    # WHEN it cannot during the rollout
+    cloudwatch.tell("DestinationDeliveryFailures", during, function="checkout")
+    reason = sources.beyond_limits(plan, source_health(STREAM_HELD), since)
+    assert ("DestinationDeliveryFailures" in reason) == ends
+    # THEN what the mapping itself loses still ends it, and gives the reason
+    cloudwatch.tell("DroppedEventCount", 1, mapping=UUID)
+    reason = sources.beyond_limits(plan, source_health(STREAM_HELD), since)
+    assert reason.startswith("1 records that failed could not be sent to the rollout's own queue")
+
+
+def test_failures_of_the_rollout_itself_are_no_excuse_for_later_ones(
+    sources: SourceLimits, cloudwatch: FakeCloudWatch
+) -> None:
+    # GIVEN a rollout of ten hours, WHEN its deliveries fail in each, THEN they were not there before
+    for hour in range(10):
+        cloudwatch.tell("DestinationDeliveryFailures", 3, function="checkout", ago=60 * hour + 1)
+    reason = sources.beyond_limits(plan_without_limits(), source_health(STREAM_HELD), minutes_ago(600))
+    assert "DestinationDeliveryFailures" in reason
 
 
 @pytest.mark.usefixtures("queues")
@@ -191,8 +252,7 @@ def test_the_observer_looks_for_losses_of_a_rollout_without_limits(
     cloudwatch: FakeCloudWatch,
     machines: FakeStepFunctions,
 ) -> None:
-    plan = consumers_plan()
-    plan = plan.model_copy(update={"guards": plan.guards.model_copy(update={"source": None})})
+    plan = plan_without_limits()
     begin(locks, plan)
     bake(steps, plan, token="orders-42")
     table.amend("orders-42", {"state": STREAM_HELD, "startedAt": minutes_ago(10)})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from headgate.analysis import ledger_store
 from headgate.analysis.judge import Evidence
 from headgate.analysis.ledger_store import now_ms
 from tests.builders import (
@@ -274,6 +275,102 @@ class TestTelemetryAgainstLambdasCounts:
         assert (held["outcome"], held["next"]) == ("inconclusive", "bake")
         assert "telemetry reported 1,200 requests of version 7, but Lambda counted 100 invocations" in held["reason"]
         assert judge(0, bake=24)["outcome"] == "roll-back"
+
+    @pytest.mark.parametrize("minutes", [1, 0], ids=["the minute before the shift", "the minute of the shift"])
+    def test_what_the_stable_version_served_before_the_shift_does_not_cover_forged_successes(
+        self,
+        guarded: Any,
+        deployed: Functions,
+        cloudwatch: FakeCloudWatch,
+        minutes: int,
+    ) -> None:
+        # GIVEN a candidate that fails 4 of 100 requests against 0 of 900, and 1,000 requests before it had any
+        payload = guarded(errors={})
+        payload["plan"]["steps"] = [{"weight": 10.0, "bakeSeconds": 300}]
+        self.lambda_counts(cloudwatch, 100, 900)
+        alias = cloudwatch.values["Invocations", ""]
+        (shifted,) = alias
+        before = shifted - minutes * 60_000
+        alias[before] = alias.get(before, 0) + 1000
+        # WHEN somebody else reports 900 successes of it
+        reported = [("6", True, 900), ("7", True, 900), ("7", True, 96), ("7", False, 4)]
+        records = [
+            telemetry(version, ok=ok, requests=count, sequence=sequence, observed=True)
+            for sequence, (version, ok, count) in enumerate(reported)
+        ]
+        deployed.call("counter", {"Records": records})
+        # THEN the rollout is held, and in the end rolled back
+        held = deployed.call("judge", payload)
+        assert (held["outcome"], held["next"]) == ("inconclusive", "bake")
+        assert "telemetry reported 1,000 requests of version 7, but Lambda counted 100 invocations" in held["reason"]
+        assert deployed.call("judge", payload | {"bake": 24})["outcome"] == "roll-back"
+
+    @pytest.mark.parametrize("by_version", [True, False])
+    def test_a_good_candidate_with_all_traffic_is_confirmed_however_lambda_counts_it(
+        self,
+        guarded: Any,
+        deployed: Functions,
+        cloudwatch: FakeCloudWatch,
+        by_version: bool,
+    ) -> None:
+        # GIVEN a step of 10 %, and one of 100 % that began within a minute
+        payload = guarded(errors={})
+        payload["plan"]["steps"] = [{"weight": 10.0, "bakeSeconds": 1}, {"weight": 100.0, "bakeSeconds": 300}]
+        began = payload["state"]["shiftedAt"]
+        at_all = {**payload["state"], "shiftedAt": began + 20_000}
+        deployed.call("baker", event("baker") | {"plan": payload["plan"], "step": 1, "state": at_all})
+        records = [
+            telemetry("6", ok=True, requests=900, sequence=1, observed=True),
+            telemetry("7", ok=True, requests=100, sequence=2, observed=True),
+            telemetry("7", ok=True, requests=500, sequence=3, at=began + 30_000, observed=True),
+            telemetry("7", ok=True, requests=900, sequence=4, at=began + 80_000, observed=True),
+        ]
+        deployed.call("counter", {"Records": records})
+        # WHEN Lambda counts what the candidate alone served by version, or for the alias alone
+        shifted = began // 60_000 * 60_000
+        cloudwatch.values |= {
+            ("Invocations", "6"): {shifted: 900.0},
+            ("Invocations", "7"): {shifted: 600.0, shifted + 60_000: 900.0} if by_version else {shifted: 100.0},
+            ("Invocations", ""): {shifted: 1500.0, shifted + 60_000: 900.0},
+        }
+        # THEN it is promoted
+        verdict = deployed.call("judge", payload | {"step": 1, "state": at_all})
+        assert verdict["outcome"] == "promote", verdict["reason"]
+
+    def test_an_hour_at_zero_does_not_cover_forged_successes(
+        self,
+        guarded: Any,
+        deployed: Functions,
+        ledgers: LedgerStore,
+        cloudwatch: FakeCloudWatch,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        # GIVEN a rollout that was resumed from a pause at zero, and whose hook before the step took an hour
+        payload = guarded(errors={})
+        payload["plan"]["steps"] = [{"weight": 10.0, "bakeSeconds": 300}]
+        resumed = payload["state"]["shiftedAt"] + 600_000
+        monkeypatch.setattr(ledger_store, "now_ms", lambda: resumed)
+        ledgers.restart("checkout-42")
+        monkeypatch.undo()
+        again = resumed + 3_600_000
+        state = {**payload["state"], "shiftedAt": again}
+        deployed.call("baker", event("baker") | {"plan": payload["plan"], "bake": 1, "state": state})
+        cloudwatch.values |= {
+            ("Invocations", "6"): {again // 60_000 * 60_000: 900.0},
+            ("Invocations", "7"): {again // 60_000 * 60_000: 100.0},
+            ("Invocations", ""): {minute * 60_000: 1000.0 for minute in range(resumed // 60_000, again // 60_000 + 1)},
+        }
+        # WHEN 900 successes of a candidate that fails 4 of 100 are forged
+        reported = [("6", True, 900), ("7", True, 900), ("7", True, 96), ("7", False, 4)]
+        records = [
+            telemetry(version, ok=ok, requests=count, sequence=sequence, at=again + 1000, observed=True)
+            for sequence, (version, ok, count) in enumerate(reported)
+        ]
+        deployed.call("counter", {"Records": records})
+        # THEN they are told
+        held = deployed.call("judge", payload | {"bake": 1, "state": state})
+        assert (held["outcome"], held["next"]) == ("inconclusive", "bake")
+        assert "telemetry reported 1,000 requests of version 7, but Lambda counted 100 invocations" in held["reason"]
 
     def test_failures_roll_back_at_once_and_nobody_asks_how_many_requests_there_were(
         self, judge: Callable[..., Any], cloudwatch: FakeCloudWatch

@@ -255,12 +255,12 @@ def test_what_its_containers_will_be_told_of_the_rollout_must_fit_too(world: Wor
     assert world.settle(beforeTraffic=[hook(most - 800)])
 
 
-def test_the_hooks_in_events_can_all_be_asked(world: World) -> None:
+def test_the_hooks_in_events_can_all_be_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     detail = event("rollout_requested_hooks")["detail"]
     hooks = detail["hooks"]
     world.functions.others = {"smoke": dict, "headgate-smoke-tester": dict, "headgate-version-checker": dict}
     world.ecs.definition = DEFINITION | {"taskDefinitionArn": DEFINITION_ARN.replace("migrate", "smoke")}
-    world.checks._tasks = world.checks._tasks._replace(families="*")
+    monkeypatch.setattr(world.checks, "_tasks", world.checks._tasks._replace(families="*"))
     settled = world.settle(detail["id"], **hooks)
     assert settled["beforeTraffic"][0]["ecsTask"]["id"] == "checkout-43/beforeTraffic/0"
     assert settled["afterStep"][0]["stateMachine"] == LOAD_TEST
@@ -268,9 +268,9 @@ def test_the_hooks_in_events_can_all_be_asked(world: World) -> None:
 
 
 def test_a_hook_that_no_parameter_covers_is_refused_by_its_name_whatever_else_the_planner_may_read(
-    world: World,
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.patterns["HookFunctions"] = ""
+    monkeypatch.setitem(world.patterns, "HookFunctions", "")
     assert world.refusal(afterStep=[{"lambda": "smoke"}]) == (
         "hooks.afterStep[0].lambda: smoke is not covered by the stack's parameter HookFunctions, which is empty; name "
         "another one, or deploy the stack with a pattern that covers it"
@@ -278,9 +278,9 @@ def test_a_hook_that_no_parameter_covers_is_refused_by_its_name_whatever_else_th
     arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:smoke:live"
     assert "smoke is not covered by the stack's parameter HookFunctions" in world.refusal(afterStep=[{"lambda": arn}])
     # The sample hooks are not subject to it.
-    world.functions.others = {"headgate-smoke-tester": dict}
+    monkeypatch.setattr(world.functions, "others", {"headgate-smoke-tester": dict})
     world.settle(beforeTraffic=[{"lambda": "headgate-smoke-tester"}])
-    world.patterns["HookMachines"] = "shop-*"
+    monkeypatch.setitem(world.patterns, "HookMachines", "shop-*")
     told = world.refusal(afterStep=[{"stateMachine": LOAD_TEST}])
     assert 'is not covered by the stack\'s parameter HookMachines, which is "shop-*"' in told
 

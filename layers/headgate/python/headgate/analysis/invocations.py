@@ -32,7 +32,9 @@ class InvocationCounts:
     def __init__(self, client: CloudWatchClient) -> None:
         self._client = client
 
-    def read(self, measures: Measures, revisions: tuple[str, str], since: int, now: int) -> Invocations:
+    def read(
+        self, measures: Measures, revisions: tuple[str, str], since: int, now: int, *, alone_from: int | None = None
+    ) -> Invocations:
         """Read the invocations from a time on: three metrics in one call.
 
         Parameters
@@ -43,6 +45,8 @@ class InvocationCounts:
             Versions of the candidate and of the stable revision.
         since, now
             Milliseconds since 1970. The minute before ``since`` counts too: the sender's clock may be ahead.
+        alone_from
+            As for ``Invocations``.
         """
         begin = since // 1000 - MINUTE_SECONDS
         age = now // 1000 - begin
@@ -59,9 +63,9 @@ class InvocationCounts:
             EndTime=datetime.fromtimestamp(now // 1000 + MINUTE_SECONDS, UTC),
             ScanBy="TimestampAscending",
         )
-        series: dict[str, dict[int, int]] = {name: {} for name in Invocations._fields}
+        series: dict[str, dict[int, int]] = {"candidate": {}, "stable": {}, "alias": {}}
         for page in pages:
             for result in page["MetricDataResults"]:
                 points = zip(result["Timestamps"], result["Values"], strict=True)
                 series[result["Id"]] |= {int(stamp.timestamp()) * 1000: round(value) for stamp, value in points}
-        return Invocations(**series)
+        return Invocations(**series, period=period * 1000, alone_from=alone_from)

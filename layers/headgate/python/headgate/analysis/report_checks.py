@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from headgate.spec.plan import Plan
 
 
+_ALL_TRAFFIC = 100
+"""Weight of a step in percent."""
+
+
 class ReportChecks:
     """Checks the reports on rollouts. Each check reads three metrics; without reports that are limited, none."""
 
@@ -43,5 +47,19 @@ class ReportChecks:
 
         seen = self._ledgers.amend(plan.rollout_id, lambda ledger: (with_snapshot(ledger), [])) or ledger
         revisions, now = (seen.candidate, seen.stable), now_ms()
-        invocations = self._invocations.read(measures_of(plan), revisions, seen.reports.since, now)
+        invocations = self._invocations.read(
+            measures_of(plan), revisions, seen.reports.since, now, alone_from=alone_from(plan, seen)
+        )
         return check_reports(seen.reports, invocations, revisions, terms.per_invocation, now)
+
+
+def alone_from(plan: Plan, ledger: Ledger) -> int | None:
+    """Return when the candidate got all traffic, in milliseconds since 1970; None if it did not.
+
+    Weights rise, so that only the last step can have a weight of 100. Each pause at zero ends with a restart of the
+    reports, or with the rollout.
+    """
+    last = len(plan.steps) - 1
+    if last not in ledger.since or plan.steps[last].weight < _ALL_TRAFFIC:
+        return None
+    return max(ledger.since[last], ledger.reports.since)

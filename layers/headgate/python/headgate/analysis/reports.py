@@ -105,22 +105,41 @@ class Reports(NamedTuple):
 
 
 class Invocations(NamedTuple):
-    """Invocations that Lambda counted, by the start of their period in milliseconds since 1970."""
+    """Invocations that Lambda counted, by the start of their period in milliseconds since 1970.
+
+    While the alias serves one version, Lambda may count its invocations for the alias alone. Before the first shift and
+    during a pause at zero, that is the stable version. Only from ``alone_from`` on can it be the candidate.
+    """
 
     candidate: dict[int, int]
     stable: dict[int, int]
     alias: dict[int, int]
-    """All invocations through the alias. While it does not split its traffic, Lambda may not count by version: such
-    invocations can be of either."""
+    """All invocations through the alias."""
+    period: int
+    """Length of a period in milliseconds."""
+    alone_from: int | None = None
+    """When the candidate got all traffic, in milliseconds since 1970; None if it did not."""
 
     def until(self, at: int) -> tuple[int, int]:
         """Return the most invocations of the candidate and of the stable version that can have begun until a time."""
-        candidate, stable, alias = (
-            sum(count for begun, count in series.items() if begun <= at)
-            for series in (self.candidate, self.stable, self.alias)
+        candidate, stable = (
+            sum(count for begun, count in series.items() if begun <= at) for series in (self.candidate, self.stable)
         )
-        of_either = max(0, alias - candidate - stable)
-        return candidate + of_either, stable + of_either
+        uncounted = {
+            begun: max(0, count - self.candidate.get(begun, 0) - self.stable.get(begun, 0))
+            for begun, count in self.alias.items()
+            if begun <= at
+        }
+        of_candidate = sum(count for begun, count in uncounted.items() if self._may_be_of_candidate(begun, at))
+        return candidate + of_candidate, stable + sum(uncounted.values())
+
+    def _may_be_of_candidate(self, begun: int, at: int) -> bool:
+        """Return whether invocations without a version can be of the candidate, in a period that began before ``at``.
+
+        The period in which the candidate got all traffic counts as a whole: without it, a good rollout would lack the
+        invocations after the shift. What the alias served between the first shift and this one has a version.
+        """
+        return self.alone_from is not None and self.alone_from <= at and begun + self.period > self.alone_from
 
 
 class ReportCheck(NamedTuple):

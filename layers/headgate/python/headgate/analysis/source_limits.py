@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from headgate.analysis.metric_queries import MINUTE_SECONDS, metric_query
+from headgate.aws.observability import logger
 from headgate.aws.sqs_queues import Queues
 
 if TYPE_CHECKING:
@@ -30,12 +31,22 @@ RECENT_MINUTES = 3
 
 UNDELIVERED, DROPPED = "undelivered", "dropped"
 DELIVERY_FAILURES, DROPPED_EVENTS = "DestinationDeliveryFailures", "DroppedEventCount"
-LOSSES = {UNDELIVERED: DELIVERY_FAILURES, DROPPED: DROPPED_EVENTS}
+LOSSES = {DROPPED: DROPPED_EVENTS, UNDELIVERED: DELIVERY_FAILURES}
 """Metrics of what Lambda loses when it cannot write a failed batch to the on-failure destination. There is no retry.
 
-The first is reported per function, so it includes destinations of asynchronous invocations. The second is reported only
-if the mapping has the EventCount metrics.
+The first is reported only if the mapping has the EventCount metrics. The second is reported per function, so it
+includes the destinations of asynchronous invocations and of the function's other mappings. One of these may have been
+broken for long, which says nothing about the rollout.
 """
+
+HOUR_SECONDS = 3600
+
+HOURS_BEFORE = 24
+"""Hours to read before a rollout. CloudWatch keeps values by the hour for 15 months, longer than a rollout may take
+(https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricData.html)."""
+
+USUAL_HOURS = 6
+"""Hours with failed deliveries from which they are usual. An earlier rollout that lost batches fails in one or two."""
 
 
 class Reading(NamedTuple):
@@ -77,9 +88,32 @@ class SourceLimits:
             if name in found and found[name].value > limit:
                 return f"{found[name].sentence}, and guards.source.{name} is {limit}"
         for metric in LOSSES:
-            if metric in found and found[metric].value:
-                return found[metric].sentence
+            if metric not in found or not found[metric].value:
+                continue
+            if metric == UNDELIVERED and self._is_usual(plan, found[metric].value, datetime.fromisoformat(since)):
+                logger.warning("failed deliveries are not held against a rollout", reason=found[metric].sentence)
+                continue
+            return found[metric].sentence
         return ""
+
+    def _is_usual(self, plan: Plan, failures: float, since: datetime) -> bool:
+        """Return whether the function failed to deliver as much before the rollout, when no queue was the rollout's.
+
+        Parameters
+        ----------
+        failures
+            The most failures in a minute of the rollout.
+        since
+            Start of the rollout.
+        """
+        end = since.replace(minute=0, second=0, microsecond=0)
+        answer = self._cloudwatch.get_metric_data(
+            MetricDataQueries=[_undelivered(plan, period=HOUR_SECONDS)],
+            StartTime=end - timedelta(hours=HOURS_BEFORE),
+            EndTime=end,
+        )
+        by_hour = [value for result in answer["MetricDataResults"] for value in result["Values"] if value]
+        return len(by_hour) >= USUAL_HOURS and failures <= max(by_hour)
 
     def _counts(self, limits: dict[str, int], health: SourceHealth) -> dict[str, Reading]:
         """What the queues say themselves, at once."""
@@ -106,7 +140,7 @@ class SourceLimits:
             MetricDataQueries=queries, StartTime=begin.replace(second=0, microsecond=0), EndTime=end
         )
         highest = {result["Id"]: max(result["Values"]) for result in answer["MetricDataResults"] if result["Values"]}
-        return {name: _reading_of(name, value) for name, value in highest.items()}
+        return {name: _reading_of(name, value, health) for name, value in highest.items()}
 
 
 def _limit_queries(plan: Plan, limits: dict[str, int], health: SourceHealth) -> Iterator[MetricDataQueryTypeDef]:
@@ -122,21 +156,33 @@ def _limit_queries(plan: Plan, limits: dict[str, int], health: SourceHealth) -> 
     if "failedEvents" in limits:
         yield metric_query("failedEvents", "AWS/Lambda", "FailedInvokeEventCount", "Sum", mapping)
     if health.dead_letters is not None and not health.of_queue:
-        function = {"FunctionName": plan.alias.name}
-        yield metric_query(UNDELIVERED, "AWS/Lambda", DELIVERY_FAILURES, "Sum", function)
+        yield _undelivered(plan)
         yield metric_query(DROPPED, "AWS/Lambda", DROPPED_EVENTS, "Sum", mapping)
 
 
-def _reading_of(name: str, value: float) -> Reading:
+def _undelivered(plan: Plan, *, period: int = MINUTE_SECONDS) -> MetricDataQueryTypeDef:
+    function = {"FunctionName": plan.alias.name}
+    return metric_query(UNDELIVERED, "AWS/Lambda", DELIVERY_FAILURES, "Sum", function, period=period)
+
+
+def _reading_of(name: str, value: float, health: SourceHealth) -> Reading:
+    queue = (health.dead_letters or "").rpartition(":")[2]
     if name == "iteratorAgeSeconds":
         return Reading(value / 1000, f"the consumer is {value / 1000:,.0f} s behind its stream")
     if name == "oldestMessageSeconds":
         return Reading(value, f"the oldest message has waited {value:,.0f} s")
-    if name in LOSSES:
-        what = "batches" if name == UNDELIVERED else "records"
+    if name == DROPPED:
         return Reading(
             value,
-            f"{value:,.0f} {what} that failed could not be sent to the rollout's own queue and are lost "
-            f"({LOSSES[name]}): allow the function's role sqs:SendMessage on it",
+            f"{value:,.0f} records that failed could not be sent to the rollout's own queue and are lost "
+            f"({DROPPED_EVENTS}): allow the function's role sqs:SendMessage on {queue}",
+        )
+    if name == UNDELIVERED:
+        return Reading(
+            value,
+            f"Lambda failed {value:,.0f} times in a minute to send to a destination of the function "
+            f"({DELIVERY_FAILURES}), and what it could not send is lost: if it was the rollout's own queue, allow the "
+            f"function's role sqs:SendMessage on {queue}; if it was a destination of asynchronous invocations or of "
+            f"another mapping, which the metric also counts, correct that destination",
         )
     return Reading(value, f"the function failed on {value:,.0f} events in a minute")
