@@ -90,7 +90,7 @@ def works(item: Item, context: Any) -> bool:
             "ok": {"BOOL": ok},
         },
     )
-    telemetry.tell(ok=ok, milliseconds=(time.perf_counter() - begun) * 1000, unit=item.id)
+    telemetry.record(ok=ok, milliseconds=(time.perf_counter() - begun) * 1000, unit=item.id)
     return ok
 
 

@@ -137,6 +137,9 @@ def _aws(arguments: list[str]) -> None:
     missing = [member for member in shape.required_members if f"--{xform_name(member, '-')}" not in given]
     if missing:
         raise WrongCommandError(f"aws {service} {name}: needs {', '.join(missing)}")
+    url = given.get("--queue-url", "")
+    if url.startswith("https:") and not re.search(r"-[A-Z0-9]{13}(\.fifo)?$", url):
+        raise WrongCommandError(f"aws {service} {name}: {url} lacks the end that CloudFormation gives the name")
     try:
         _read_inputs(service, name, given)
     except Exception as error:

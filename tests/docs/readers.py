@@ -42,18 +42,24 @@ def read_json(title: str, data: Any) -> None:
 
 def check_policy(policy: Any) -> None:
     """Refuse a policy with an action that there is not, or a resource that the template does not make."""
-    known = [*_arns(), _arn("kms", "key/11111111-2222-3333-4444-555555555555")]
+    known = [
+        *_arns(),
+        _arn("kms", "key/11111111-2222-3333-4444-555555555555"),
+        _arn("cloudformation", f"stack/{STACK}/00000000-1111-2222-3333-444444444444"),
+    ]
     for statement in _statements(policy):
         for resource in _list(statement["Resource"]):
             assert resource == "*" or any(fnmatchcase(arn, resource) for arn in known), f"no resource fits {resource}"
-        _check_detail_types(statement.get("Condition", {}))
+        _check_conditions(statement.get("Condition", {}))
 
 
 def check_policy_of_a_resource(policy: Any) -> None:
-    """Refuse the policy of a key or repository with an action that there is not, or without a service as principal."""
+    """Refuse the policy of a key or repository with an action, service or role that there is not."""
     for statement in _statements(policy):
-        for service in _list(statement["Principal"]["Service"]):
+        for service in _list(statement["Principal"].get("Service", [])):
             assert service.endswith(".amazonaws.com"), f"there is no service {service}"
+        for role in _list(statement["Principal"].get("AWS", [])):
+            assert role in _arns(), f"there is no role {role}"
 
 
 def _statements(policy: Any) -> Iterator[Any]:
@@ -68,10 +74,21 @@ def _statements(policy: Any) -> Iterator[Any]:
         yield statement
 
 
-def _check_detail_types(conditions: dict[str, dict[str, Any]]) -> None:
-    for condition in conditions.values():
+def _check_conditions(conditions: dict[str, dict[str, Any]]) -> None:
+    """Refuse an event that there is not, and a comparison that does not look at every entry of PutEvents.
+
+    A call has a value of these keys for each of its entries. ``ForAllValues`` is also true of a key that is missing.
+    """
+    required = conditions.get("Null", {})
+    for operator, condition in conditions.items():
+        if operator == "Null":
+            continue
         for name in _list(condition.get("events:detail-type", [])):
             assert name in EVENTS, f"there is no event {name}"
+        for key in ("events:source", "events:detail-type"):
+            if key in condition:
+                assert operator.startswith("ForAllValues:"), f"{operator} of {key} needs ForAllValues"
+                assert required.get(key) == "false", f"ForAllValues of {key} needs Null false"
 
 
 def _list(value: Any) -> list[Any]:
@@ -86,21 +103,29 @@ def _arns() -> Iterator[str]:
         match resource["Type"]:
             case "AWS::Events::EventBus":
                 yield _arn("events", f"event-bus/{STACK}")
+            case "AWS::Events::Rule" if "EventBusName" in properties:
+                yield _arn("events", f"rule/{STACK}/{made}")
             case "AWS::Serverless::StateMachine":
                 name = f"{STACK}-{_words(logical_id.removesuffix('Machine'))}"
                 yield _arn("states", f"stateMachine:{name}")
                 yield _arn("states", f"execution:{name}:checkout-42")
             case "AWS::DynamoDB::Table":
                 yield _arn("dynamodb", f"table/{made}")
+            case "AWS::IAM::Role":
+                yield f"arn:aws:iam::{ACCOUNT}:role/{made}"
             case "AWS::SQS::Queue":
                 yield _arn("sqs", made)
             case "AWS::Kinesis::Stream":
                 yield _arn("kinesis", f"stream/{made}")
             case "AWS::Serverless::Function":
-                yield _arn("logs", f"log-group:/aws/lambda/{STACK}/{logical_id.lower()}")
-                prefix = properties.get("Environment", {}).get("Variables", {}).get("HOLDING_PREFIX")
-                if prefix:
-                    yield _arn("sqs", f"{STACK}-held-{'0' * 24}")
+                yield from _arns_of_function(logical_id, properties)
+
+
+def _arns_of_function(logical_id: str, properties: dict[str, Any]) -> Iterator[str]:
+    """Its log group, and the rollouts' own queues if it makes them."""
+    yield _arn("logs", f"log-group:/aws/lambda/{STACK}/{logical_id.lower()}")
+    if properties.get("Environment", {}).get("Variables", {}).get("HOLDING_PREFIX"):
+        yield _arn("sqs", f"{STACK}-held-{'0' * 24}")
 
 
 def _words(camel: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -34,6 +35,17 @@ def test_a_command_within_a_sentence_exists(page: str, code: str) -> None:
 def check_all(script: str) -> None:
     for command in commands_of(script):
         check(command)
+
+
+def test_an_empty_value_reaches_sam() -> None:
+    # The shell removes one pair of quotes, and SAM refuses NAME= without a value.
+    assert unquoted_empty_values("Set `HookFunctions=''`, or `\"HookFunctions=''\"`.") == ["HookFunctions=''"]
+    assert {path.name: found for path in PAGES if (found := unquoted_empty_values(path.read_text("utf-8")))} == {}
+
+
+def unquoted_empty_values(text: str) -> list[str]:
+    """Values of parameters that are empty, in quotes that a shell removes."""
+    return re.findall(r"""(?<!["\w])\w+=(?:''|\"\")(?!")""", text)
 
 
 def test_code_is_marked_as_what_it_is() -> None:
@@ -70,6 +82,7 @@ def test_the_front_page_shows_a_request_with_a_guard() -> None:
         'aws events put-events --entries \'[{"Source": "x", "DetailTyp": "Rollout Requested", "Detail": "{}"}]\'',
         'aws events put-events --entries \'[{"Source": "x", "DetailType": "Rollout Requested", "Detail": "{}"}]\'',
         "aws stepfunctions start-execution --state-machine-arn $REDRIVE_MACHINE --input '{\"from\": {}}'",
+        "aws sqs get-queue-attributes --queue-url https://sqs.eu-central-1.amazonaws.com/123456789012/headgate-JobQueue",
         "python -m no.such.module",
         "python setup.py",
         "apt-get remove make",

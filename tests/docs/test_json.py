@@ -54,7 +54,42 @@ ALLOW: dict[str, Any] = {"Effect": "Allow", "Action": "events:PutEvents", "Resou
             "IAM policy",
             {
                 **POLICY,
-                "Statement": [{**ALLOW, "Condition": {"StringEquals": {"events:detail-type": "Rollout Asked"}}}],
+                "Statement": [
+                    {
+                        **ALLOW,
+                        "Condition": {
+                            "ForAllValues:StringEquals": {"events:detail-type": "Rollout Asked"},
+                            "Null": {"events:detail-type": "false"},
+                        },
+                    }
+                ],
+            },
+        ),
+        (
+            "IAM policy",
+            {
+                **POLICY,
+                "Statement": [{**ALLOW, "Condition": {"StringEquals": {"events:detail-type": "Rollout Requested"}}}],
+            },
+        ),
+        (
+            "IAM policy",
+            {
+                **POLICY,
+                "Statement": [{**ALLOW, "Condition": {"ForAllValues:StringEquals": {"events:source": "team"}}}],
+            },
+        ),
+        (
+            "Key policy",
+            {
+                **POLICY,
+                "Statement": [
+                    {
+                        **ALLOW,
+                        "Action": "kms:Decrypt",
+                        "Principal": {"AWS": "arn:aws:iam::123456789012:role/headgate-NoRole-1ABCDEFGHIJKL"},
+                    }
+                ],
             },
         ),
         ("No such thing", {}),

@@ -86,14 +86,14 @@ class App:
         self.bus: Callable[[Any], Any] = lambda _: {"FailedEntryCount": 0}
         monkeypatch.setenv("ACCOUNT", ACCOUNT)
         monkeypatch.setenv("TASK_ROLES", "jobs/*")
-        monkeypatch.setenv("TASK_DEFINITIONS", "migrate")
+        monkeypatch.setenv("TASK_DEFINITIONS", "migrat*")
         monkeypatch.setenv("REGISTER_TASK_DEFINITIONS", "true")
         monkeypatch.setenv("TASK_CLUSTERS", "*")
         monkeypatch.setattr(random, "random", lambda: 1.0)
         for name in FUNCTIONS.values():
             module = _load(name)
             if name == "task_planner":
-                limits = TaskLimits(ACCOUNT, "jobs/*", "migrate", may_register=True)
+                limits = TaskLimits(ACCOUNT, "jobs/*", "migrat*", may_register=True)
                 module.__dict__["preflight"] = Preflight(TaskRegistry(self.ecs), limits)
             else:
                 module.__dict__["runs"] = TaskRuns(self.ecs, self.logs)
@@ -376,9 +376,9 @@ def test_a_request_that_cannot_be_carried_out_runs_nothing_and_says_why(app: App
 
 
 def test_a_task_definition_that_is_not_there_is_refused(app: App) -> None:
-    execution = app.start(GOOD, taskDefinition="nothing")
+    execution = app.start(GOOD, taskDefinition="migration")
     assert execution.error == "RequestRefused"
-    assert result_of(execution)["reason"] == "taskDefinition: nothing: Unable to describe task definition."
+    assert result_of(execution)["reason"] == "taskDefinition: migration: Unable to describe task definition."
 
 
 def test_a_planners_cause_that_was_cut_off_is_told_as_it_came(app: App) -> None:

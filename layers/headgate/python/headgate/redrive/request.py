@@ -36,7 +36,8 @@ class FromQueue(Wire):
     """The queue that holds the failed messages or batches."""
 
     queue: QueueName
-    """Name, URL or ARN of a queue of this account and Region. ``RedriveQueues`` must cover it."""
+    """Name, URL or ARN of a queue of this account and Region. ``RedriveQueues`` must cover it, unless it is a rollout's
+    own queue or holds dead letters of requests."""
 
 
 class Destination(Wire):

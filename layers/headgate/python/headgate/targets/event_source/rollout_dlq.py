@@ -66,7 +66,7 @@ ROLLOUT_TAG = "headgate:rollout"
 NAME_DIGEST_CHARACTERS = 24
 """Characters of a rollout's hash in the name of its queue: 96 bits.
 
-SQS allows 80 characters. A stack name of 44, the longest with which Lambda accepts the functions' names, ``-held-`` and
+SQS allows 80 characters. A prefix of 44, the longest with which Lambda accepts the functions' names, ``-held-`` and
 ``.fifo`` take 55.
 """
 
