@@ -157,7 +157,7 @@ def test_command_creates_nothing_without_a_yes(started: Any, embedded_aws: Embed
     told, _ = process.communicate(timeout=60)
 
     assert process.returncode == 2
-    assert "--yes is missing" in told
+    assert "YES=1 (--yes) is missing" in told
     assert leftovers(embedded_aws) == []
 
 

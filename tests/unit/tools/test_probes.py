@@ -557,10 +557,37 @@ def test_command_refuses_to_create_anything_without_a_yes(
     assert command("--profile", "sandbox", "--only", "or-with-prefixes") == 2
 
     told = capsys.readouterr()
-    assert "--yes is missing" in told.err
+    assert "YES=1 (--yes) is missing" in told.err
     assert "Account 123456789012, Region eu-west-1" in told.out
     assert "or-with-prefixes: creates a rule" in told.out
     assert boto3.client("events", region_name="eu-west-1").list_event_buses(NamePrefix="headgate")["EventBuses"] == []
+
+
+@pytest.mark.parametrize(
+    ("only", "told"),
+    [
+        ("or-with-prefixes", "1 probe, at most about 1 minute and"),
+        ("or-with-prefixes,weight-decimals", "2 probes one after another, at most about 2 minutes and"),
+    ],
+)
+def test_command_says_how_long_it_takes_and_how_to_clean_up(
+    command: Callable[..., int], capsys: pytest.CaptureFixture[str], only: str, told: str
+) -> None:
+    command("--profile", "sandbox", "--only", only)
+
+    out = capsys.readouterr().out
+    run = re.findall(r"^Run ([0-9a-f]{6}): ", out, re.MULTILINE)[0]
+    assert f"Run {run}: {told}" in out
+    assert f"delete the rest with CLEAN={run} (--clean {run})." in out
+
+
+def test_variables_that_messages_name_are_those_of_make() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    text = (ROOT / "tools" / "probes" / "__main__.py").read_text("utf-8")
+    options = set(re.findall(r"add_argument\(\s*\"--(\w+)", text))
+    assert len(options) > 5
+    for option in options:
+        assert f"$(if $({option.upper()}),--{option}" in makefile
 
 
 @pytest.mark.parametrize(("typed", "created"), [("n", False), ("", False), ("y", True)])
@@ -592,13 +619,16 @@ def test_command_writes_a_report_of_every_answer(command: Callable[..., int], tm
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "--profile is missing"),
+        ([], "PROFILE (--profile) is missing"),
         (["--profile", "none"], "none"),
-        (["--profile", "nowhere"], "--region is missing"),
-        (["--profile", "sandbox", "--only", "x"], "there is no probe x"),
-        (["--profile", "sandbox", "--only", "role-of-run-task"], "needs --subnet"),
-        (["--profile", "sandbox", "--only", "key-of-table"], "needs --keys"),
-        (["--profile", "sandbox", "--clean", "all"], "--clean must be the six characters"),
+        (["--profile", "nowhere"], "REGION (--region) is missing"),
+        (["--profile", "sandbox", "--only", "x"], "ONLY (--only): there is no probe x; LIST=1 (--list) shows all"),
+        (
+            ["--profile", "sandbox", "--only", "role-of-run-task"],
+            "ONLY=role-of-run-task (--only role-of-run-task): this probe needs SUBNET (--subnet)",
+        ),
+        (["--profile", "sandbox", "--only", "key-of-table"], "needs KEYS=1 (--keys)"),
+        (["--profile", "sandbox", "--clean", "all"], "CLEAN (--clean) must be the six characters"),
     ],
 )
 def test_command_refuses_wrong_options(
