@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from botocore.loaders import Loader
 from moto import mock_aws
 
@@ -235,6 +236,50 @@ def test_probe_judges_the_answer(
     ModelledAws(answers(tmp_path) | given).install(monkeypatch)
 
     assert asked(PROBES[identifier], tmp_path).verdict == verdict
+
+
+REFUSALS = [(probe.id, *refusal.split(":")) for probe in PROBES.values() for refusal in probe.no_if_refused]
+
+
+def refuses(operation: str, code: str, message: str) -> dict[str, Any]:
+    """An answer of AWS that is an error."""
+
+    def refuse() -> dict[str, Any]:
+        raise ClientError({"Error": {"Code": code, "Message": message}}, operation)
+
+    return {operation: refuse}
+
+
+@pytest.mark.parametrize(("identifier", "operation", "code"), REFUSALS)
+def test_refusal_that_is_the_answer_is_a_no(
+    identifier: str, operation: str, code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ModelledAws(answers(tmp_path) | refuses(operation, code, "not like this")).install(monkeypatch)
+
+    answer = asked(PROBES[identifier], tmp_path)
+
+    assert answer.verdict == "no"
+    assert code in answer.raw["refusal"]
+    assert "not like this" in answer.raw["refusal"]
+
+
+@pytest.mark.parametrize(("identifier", "operation"), sorted({each[:2] for each in REFUSALS}))
+def test_refusal_for_a_missing_right_is_no_answer(
+    identifier: str, operation: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ModelledAws(answers(tmp_path) | refuses(operation, "AccessDeniedException", "no right")).install(monkeypatch)
+
+    assert asked(PROBES[identifier], tmp_path).verdict == "unclear"
+
+
+def test_probes_whose_question_a_definition_answers_take_its_refusal_for_a_no() -> None:
+    takes = {identifier for identifier, operation, _ in REFUSALS if operation == "CreateStateMachine"}
+    assert takes == {
+        "variable-named-as-function",
+        "reserved-error-name",
+        "large-result-is-caught",
+        "role-of-run-task",
+    }
 
 
 ON_PURPOSE = {"variable-named-as-function": "the name of a function", "reserved-error-name": "States."}

@@ -143,6 +143,7 @@ def _put_event(events: Any, bus: str, source: str = SOURCE) -> dict[str, Any]:
     creates="a bus and two roles",
     assumed="yes",
     minutes=3,
+    no_if_refused=("PutPermission:ValidationException",),
 )
 def bus_denies_forged_source(lab: Lab) -> Answer:
     """Put events as the named role and as another one, with the protected source and with another one."""
@@ -193,6 +194,7 @@ def _put_result(client: Any, bus: str, source: str) -> str:
     creates="a rule on a bus of its own",
     assumed="yes",
     minutes=0.5,
+    no_if_refused=("TestEventPattern:InvalidEventPatternException", "PutRule:InvalidEventPatternException"),
 )
 def or_with_prefixes(lab: Lab) -> Answer:
     """Test a pattern of this form with four events, and create a rule of it."""
