@@ -35,6 +35,7 @@ RUNTIME = "python3.13"
 
 _NOT_YET_KNOWN = (
     "cannot be assumed by Lambda",
+    "cannot be assumed by principal",
     "provided execution role does not have permissions",
     "does not have permissions to call",
     "not authorized to perform: sts:AssumeRole",
@@ -155,15 +156,25 @@ class Lab:
 
     # Identities
 
-    def role(self, part: str, service: str, *statements: dict[str, Any]) -> str:
-        """Create a role for a service, or for this account (``service`` is then empty); return its ARN."""
+    def role(self, part: str, service: str, *statements: dict[str, Any], conditions: bool = True) -> str:
+        """Create a role for a service, or for this account (``service`` is then empty); return its ARN.
+
+        Parameters
+        ----------
+        conditions
+            Whether a service must meet the conditions that the template's roles have for it. Only a control does
+            without.
+        """
         principal = {"Service": service} if service else {"AWS": self.account.arn("iam", "root", region=False)}
+        trust: dict[str, Any] = {"Principal": principal, "Action": "sts:AssumeRole"}
+        if conditions and (wanted := trust_conditions(self.account, service)):
+            trust["Condition"] = wanted
         iam, name = self.client("iam"), self.name(part)
         self.own("role", name)
         created = iam.create_role(
             RoleName=name,
             Path=role_path(self.account.run),
-            AssumeRolePolicyDocument=policy({"Principal": principal, "Action": "sts:AssumeRole"}),
+            AssumeRolePolicyDocument=policy(trust),
             Description="A probe of Headgate. It may be deleted.",
             Tags=self.tag_list(),
         )
@@ -423,6 +434,17 @@ class Lab:
 
         self.until(permitted, PROPAGATION_SECONDS, pause=5)
         return outcomes[-1]
+
+
+def trust_conditions(account: Account, service: str) -> dict[str, dict[str, str]]:
+    """Return the conditions under which the template's roles trust a service; a test compares them."""
+    own_account = {"StringEquals": {"aws:SourceAccount": account.id}}
+    own_machines = {"ArnLike": {"aws:SourceArn": account.arn("states", "stateMachine:*")}}
+    found: dict[str, dict[str, dict[str, str]]] = {
+        "events.amazonaws.com": own_account,
+        "states.amazonaws.com": own_account | own_machines,
+    }
+    return found.get(service, {})
 
 
 def policy(*statements: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from moto import mock_aws
 
 from tests.builders import ROOT
 from tests.fakes.modelled_aws import ACCOUNT, MADE_UP, ModelledAws, body
+from tests.unit.project.policies import Stack
 from tools.asl import check as asl
 from tools.probes.__main__ import main
 from tools.probes.account import Account, Journal
@@ -280,6 +281,80 @@ def test_probes_whose_question_a_definition_answers_take_its_refusal_for_a_no() 
         "large-result-is-caught",
         "role-of-run-task",
     }
+
+
+# Roles
+
+
+@pytest.mark.parametrize("service", ["events.amazonaws.com", "states.amazonaws.com", "lambda.amazonaws.com"])
+def test_role_trusts_a_service_as_the_roles_of_the_template_do(
+    service: str, modelled: ModelledAws, tmp_path: Path
+) -> None:
+    Lab(account(tmp_path), "p").role("role", service)
+
+    created = modelled.bodies[modelled.calls.index("iam:CreateRole")]
+    assert json.loads(created["AssumeRolePolicyDocument"])["Statement"] in trust_in_template(service)
+
+
+def trust_in_template(service: str) -> list[Any]:
+    """The statements by which roles of the template trust a service; they are all the same."""
+    stack = Stack()
+    documents = [stack.resource(name)["AssumeRolePolicyDocument"] for name in stack.names("AWS::IAM::Role")]
+    found = [each["Statement"] for each in documents if each["Statement"][0]["Principal"] == {"Service": service}]
+    assert found
+    assert all(each == found[0] for each in found)
+    return found
+
+
+NOT_TRUSTED = {
+    "topic-by-role": (
+        "PutTargets",
+        "ValidationException",
+        "Provided role 'r' cannot be assumed by principal 'events.amazonaws.com'.",
+    ),
+    "trust-of-machines": (
+        "CreateStateMachine",
+        "AccessDeniedException",
+        "Neither the global service principal states.amazonaws.com, nor the regional one is authorized to assume it.",
+    ),
+}
+"""How AWS refuses a role that the service cannot assume."""
+
+
+def refuses_conditions(identifier: str, aws: list[ModelledAws]) -> dict[str, Any]:
+    """An AWS that does not send the keys of the trust policy: a role is refused unless it is the control."""
+    operation, code, message = NOT_TRUSTED[identifier]
+
+    def answer() -> dict[str, Any]:
+        policies = [given for given in aws[0].bodies if "AssumeRolePolicyDocument" in str(given)]
+        if "aws:SourceAccount" in policies[-1]["AssumeRolePolicyDocument"]:
+            raise ClientError({"Error": {"Code": code, "Message": message}}, operation)
+        return {}
+
+    return {operation: answer, "DescribeExecution": execution(cause="ok")}
+
+
+@pytest.mark.parametrize("identifier", NOT_TRUSTED)
+def test_condition_of_a_trust_policy_that_aws_does_not_meet_is_a_no(
+    identifier: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found: list[ModelledAws] = []
+    found.append(ModelledAws(answers(tmp_path) | refuses_conditions(identifier, found)))
+    found[0].install(monkeypatch)
+
+    answer = asked(PROBES[identifier], tmp_path)
+
+    assert answer.verdict == "no"
+    assert "assume" in answer.raw["withConditions"]["refusal"]
+    assert "refusal" not in answer.raw["withoutConditions"]
+
+
+def test_machine_that_is_refused_also_without_conditions_is_unclear(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ModelledAws(answers(tmp_path) | refuses(*NOT_TRUSTED["trust-of-machines"])).install(monkeypatch)
+
+    assert asked(PROBES["trust-of-machines"], tmp_path).verdict == "unclear"
 
 
 ON_PURPOSE = {"variable-named-as-function": "the name of a function", "reserved-error-name": "States."}

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
     from tools.probes.lab import Lab
 
+EVENTS = "events.amazonaws.com"
 SOURCE = "probe.headgate"
 _BY_ROLE = (
-    "The rules publish to the topic by a role (`template.yaml`, NotifierRole). If that does not work, nobody is told "
-    "of the end of a rollout."
+    "The rules publish to the topic by a role (`template.yaml`, NotifierRole), which EventBridge may assume under this "
+    "condition alone. If that does not work, nobody is told of the end of a rollout. After a no, the probe also tries "
+    "a role without the condition, and reports whether that works."
 )
 _TOPIC = (
     "The rules publish to the topic by a role, because EventBridge's documentation says that it does not support "
@@ -28,12 +30,13 @@ _TOPIC = (
 
 @probe(
     "topic-by-role",
-    question="Does a rule whose target has a role reach a topic whose policy does not name EventBridge?",
+    question="Does a rule reach a topic whose policy does not name EventBridge by a role whose trust policy has the "
+    "condition aws:SourceAccount?",
     call="events:PutEvents",
     matters=_BY_ROLE,
-    creates="a bus, a rule, a role, a topic and a queue",
+    creates="a bus, a rule, one or two roles, a topic and a queue",
     assumed="yes",
-    minutes=3,
+    minutes=5,
 )
 def topic_by_role(lab: Lab) -> Answer:
     """Send events to such a topic until one arrives."""
@@ -42,12 +45,13 @@ def topic_by_role(lab: Lab) -> Answer:
 
 @probe(
     "encrypted-topic-by-role",
-    question="Does a target's role suffice for a topic with a customer key, which the role may use through SNS alone?",
+    question="Does a target's role with aws:SourceAccount in its trust policy suffice for a topic with a customer key, "
+    "which the role may use through SNS alone?",
     call="events:PutEvents",
     matters=_BY_ROLE,
-    creates="a KMS key, a bus, a rule, a role, a topic and a queue",
+    creates="a KMS key, a bus, a rule, one or two roles, a topic and a queue",
     assumed="yes",
-    minutes=3,
+    minutes=5,
     cents=1,
     needs="keys",
 )
@@ -60,17 +64,35 @@ def encrypted_topic_by_role(lab: Lab) -> Answer:
 
 
 def _reached_by_role(lab: Lab, topic: str, *statements: dict[str, Any]) -> Answer:
-    queue = lab.subscribed("seen", topic)
-    role = lab.role("role", "events.amazonaws.com", {"Action": "sns:Publish", "Resource": topic}, *statements)
-    bus = lab.bus()
-    lab.rule(bus, {"source": [SOURCE]}, topic, role=role)
+    queue, bus = lab.subscribed("seen", topic), lab.bus()
+    publish = {"Action": "sns:Publish", "Resource": topic}
 
     def arrives() -> list[str]:
         _put_event(lab.client("events"), bus)
         return lab.receive(queue)
 
-    seen = lab.until(arrives, 120, pause=5)
-    return answer(yes=bool(seen), messages=seen)
+    def reached(role: str) -> dict[str, Any]:
+        if refusal := _refusal_of_role(lambda: lab.rule(bus, {"source": [SOURCE]}, topic, role=role)):
+            return {"refusal": refusal}
+        return {"messages": lab.until(arrives, 90, pause=5)}
+
+    found = reached(lab.role("role", EVENTS, publish, *statements))
+    if found.get("messages"):
+        return answer(yes=True, **found)
+    # It is a no in any case. The control tells whether the conditions of the trust policy are the reason.
+    control = reached(lab.role("control", EVENTS, publish, *statements, conditions=False))
+    return answer(yes=False, withConditions=found, withoutConditions=control)
+
+
+def _refusal_of_role(call: Callable[[], Any]) -> str:
+    """Return the message with which EventBridge refuses a target's role; empty if it accepts the role."""
+    try:
+        call()
+    except ClientError as error:
+        if "assumed" not in str(error):
+            raise
+        return str(error)
+    return ""
 
 
 @probe(
@@ -103,7 +125,7 @@ def topic_for_own_rule(lab: Lab) -> Answer:
 
 
 def _topic_reached(lab: Lab, condition: dict[str, Any]) -> Answer:
-    publish = {"Principal": {"Service": "events.amazonaws.com"}, "Action": "sns:Publish"}
+    publish = {"Principal": {"Service": EVENTS}, "Action": "sns:Publish"}
     topics = {
         "control": lab.topic("control", publish),
         "limited": lab.topic("limited", publish | {"Condition": condition}),
@@ -271,7 +293,7 @@ def bus_queue_for_own_bus(lab: Lab) -> Answer:
 
 
 def _bus_queue_reached(lab: Lab, condition: dict[str, Any]) -> Answer:
-    service = {"Principal": {"Service": "events.amazonaws.com"}}
+    service = {"Principal": {"Service": EVENTS}}
     use = {**service, "Action": ["kms:Decrypt", "kms:GenerateDataKey", "kms:DescribeKey"], "Resource": "*"}
     key = lab.key(use)
     send = {**service, "Action": "sqs:SendMessage"}
