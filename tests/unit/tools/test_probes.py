@@ -357,6 +357,48 @@ def test_machine_that_is_refused_also_without_conditions_is_unclear(
     assert asked(PROBES["trust-of-machines"], tmp_path).verdict == "unclear"
 
 
+# Two detail-types in one call
+
+
+@pytest.mark.parametrize(
+    ("allowed", "verdict"),
+    [
+        (lambda types: set(types) == {"Rollout Requested"}, "yes"),
+        (lambda types: "Rollout Requested" in types, "no"),
+        (lambda types: types[0] == "Rollout Requested", "no"),
+        (lambda types: types[-1] == "Rollout Requested", "no"),
+        (lambda _: False, "no"),
+        (lambda _: True, "no"),
+    ],
+    ids=["all", "any", "first", "last", "none", "every"],
+)
+@pytest.mark.parametrize("identifier", ["requester-by-string-equals", "requester-by-all-values"])
+def test_requester_is_stopped_only_if_no_call_with_another_detail_type_passes(
+    identifier: str,
+    allowed: Callable[[list[str]], bool],
+    verdict: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    aws: list[ModelledAws] = []
+
+    def put() -> dict[str, Any]:
+        types = [each["DetailType"] for each in json.loads(aws[0].bodies[-1])["Entries"]]
+        if not allowed(types):
+            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "not authorized"}}, "PutEvents")
+        return {"Entries": [{"EventId": "1"} for _ in types]}
+
+    aws.append(ModelledAws(answers(tmp_path) | {"PutEvents": put}))
+    aws[0].install(monkeypatch)
+
+    answer = asked(PROBES[identifier], tmp_path)
+
+    assert answer.verdict == verdict, answer.raw
+    sent = [given for given in aws[0].bodies if "PolicyDocument" in str(given) and "RoleName" in str(given)]
+    (document,) = [json.loads(given["PolicyDocument"]) for given in sent if "PolicyDocument" in given]
+    assert document["Statement"][0]["Condition"] == answer.raw["condition"]
+
+
 ON_PURPOSE = {"variable-named-as-function": "the name of a function", "reserved-error-name": "States."}
 """What the definitions of these probes do wrong, because that is the question."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from tools.probes.lab import policy
+from tools.probes.lab import PROPAGATION_SECONDS, policy, refusal_of
 from tools.probes.model import Answer, answer, probe
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ _BY_ROLE = (
 _TOPIC = (
     "The rules publish to the topic by a role, because EventBridge's documentation says that it does not support "
     "conditions in topic policies. If they work, the topic's policy can do without the role."
+)
+REQUEST, SIGNAL = "Rollout Requested", "Rollout Signal"
+_REQUESTER = (
+    "The policies in `docs/security.md` let a pipeline request rollouts and not steer them, by the detail-type. One "
+    "call may have events of several, and the documentation does not say how IAM compares them."
 )
 
 
@@ -149,9 +154,11 @@ def _topic_reached(lab: Lab, condition: dict[str, Any]) -> Answer:
     return answer(yes=bool(seen["limited"]), messages=seen, condition=condition)
 
 
-def _put_event(events: Any, bus: str, source: str = SOURCE) -> dict[str, Any]:
-    entry = {"EventBusName": bus, "Source": source, "DetailType": "Probe", "Detail": "{}"}
-    found: dict[str, Any] = events.put_events(Entries=[entry])
+def _put_event(events: Any, bus: str, source: str = SOURCE, *detail_types: str) -> list[dict[str, Any]]:
+    """Put an event of each detail-type in one call; return the answer to each."""
+    entry = {"EventBusName": bus, "Source": source, "Detail": "{}"}
+    entries = [{**entry, "DetailType": each} for each in detail_types or ("Probe",)]
+    found: list[dict[str, Any]] = events.put_events(Entries=entries)["Entries"]
     return found
 
 
@@ -199,12 +206,68 @@ def bus_denies_forged_source(lab: Lab) -> Answer:
     return answer(yes=right and results["otherRole"] != "accepted", **results)
 
 
-def _put_result(client: Any, bus: str, source: str) -> str:
+def _put_result(client: Any, bus: str, source: str, *detail_types: str) -> str:
+    """Return ``accepted`` if a call's events all are, or else the first error."""
     try:
-        entry = _put_event(client, bus, source)["Entries"][0]
+        entries = _put_event(client, bus, source, *detail_types)
     except ClientError as error:
         return str(error)
-    return f"{entry['ErrorCode']}: {entry.get('ErrorMessage', '')}" if entry.get("ErrorCode") else "accepted"
+    errors = [f"{each['ErrorCode']}: {each.get('ErrorMessage', '')}" for each in entries if each.get("ErrorCode")]
+    return errors[0] if errors else "accepted"
+
+
+@probe(
+    "requester-by-string-equals",
+    question="Does a policy with StringEquals on events:detail-type allow a call with the named detail-type, and stop "
+    "one that also has an event of another?",
+    call="events:PutEvents",
+    matters=f"{_REQUESTER} If StringEquals stops such a call, a policy needs no ForAllValues.",
+    creates="a bus and a role",
+    assumed="no",
+    minutes=3,
+)
+def requester_by_string_equals(lab: Lab) -> Answer:
+    """Put events as a role with this right alone."""
+    return _mixed_call_is_stopped(lab, {"StringEquals": {"events:detail-type": REQUEST}})
+
+
+@probe(
+    "requester-by-all-values",
+    question="Does a policy with ForAllValues:StringEquals on events:detail-type, and Null false, allow a call with "
+    "the named detail-type, and stop one that also has an event of another?",
+    call="events:PutEvents",
+    matters=f"{_REQUESTER} If ForAllValues does not stop such a call either, each requester needs a bus of its own.",
+    creates="a bus and a role",
+    assumed="yes",
+    minutes=3,
+)
+def requester_by_all_values(lab: Lab) -> Answer:
+    """Put events as a role with this right alone."""
+    condition = {
+        "ForAllValues:StringEquals": {"events:detail-type": REQUEST},
+        # ForAllValues also holds where there is no value at all.
+        "Null": {"events:detail-type": "false"},
+    }
+    return _mixed_call_is_stopped(lab, condition)
+
+
+def _mixed_call_is_stopped(lab: Lab, condition: dict[str, Any]) -> Answer:
+    bus = lab.bus()
+    put = {"Action": "events:PutEvents", "Resource": lab.account.arn("events", f"event-bus/{bus}")}
+    role = lab.role("role", "", {**put, "Condition": condition}, {"Action": "events:ListEventBuses", "Resource": "*"})
+    client = lab.as_role(role)("events")
+    lab.must(lambda: not refusal_of(client.list_event_buses), PROPAGATION_SECONDS, "the control call of the new role")
+    lab.until(lambda: _put_result(client, bus, SOURCE, REQUEST) == "accepted", 30)
+    calls = {
+        "named": [REQUEST],
+        "other": [SIGNAL],
+        # A condition might see only the first or the last value.
+        "namedThenOther": [REQUEST, SIGNAL],
+        "otherThenNamed": [SIGNAL, REQUEST],
+    }
+    results = {name: _put_result(client, bus, SOURCE, *types) for name, types in calls.items()}
+    accepted = [name for name, result in results.items() if result == "accepted"]
+    return answer(yes=accepted == ["named"], condition=condition, **results)
 
 
 @probe(
