@@ -143,11 +143,11 @@ def started(embedded_aws: EmbeddedAws, tmp_path: Path) -> Iterator[Any]:
 
 
 def test_command_answers_and_leaves_nothing(started: Any, embedded_aws: EmbeddedAws) -> None:
-    process = started("--only", "weight-decimals,or-with-prefixes", "--yes")
+    process = started("--only", "weight-decimals,or-with-prefixes,requester-by-all-values", "--yes")
     told, _ = process.communicate(timeout=90)
 
     assert process.returncode == 0, told
-    assert told.count("yes (as assumed)") == 2
+    assert told.count("yes (as assumed)") == 3
     assert "Nothing is left in the account." in told
     assert leftovers(embedded_aws) == []
 

@@ -183,14 +183,17 @@ class Lab:
         return str(created["Role"]["Arn"])
 
     def as_role(self, arn: str) -> Callable[[str], Any]:
-        """Return a factory of clients that act as a role. The account's owner must be allowed to assume roles."""
+        """Return a factory of clients that act as a role. The account's owner must be allowed to assume roles.
+
+        Their endpoints are those of the owner's profile, which may name others than AWS's public ones.
+        """
         given = self.settled(
             lambda: self.client("sts").assume_role(RoleArn=arn, RoleSessionName="probe", DurationSeconds=900)
         )["Credentials"]
         session = boto3.Session(
             given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], self.account.region
         )
-        return lambda service: new_client(session, service)
+        return lambda service: new_client(session, service, self.client(service).meta.endpoint_url)
 
     def allowed(self, call: Callable[[], Any], control: Callable[[], Any]) -> tuple[bool, str]:
         """Return whether a call is allowed, and the message of the refusal.

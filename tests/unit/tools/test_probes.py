@@ -357,6 +357,20 @@ def test_machine_that_is_refused_also_without_conditions_is_unclear(
     assert asked(PROBES["trust-of-machines"], tmp_path).verdict == "unclear"
 
 
+def test_clients_of_a_role_use_the_endpoint_of_the_profile(
+    modelled: ModelledAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "config"
+    config.write_text(f"{SANDBOX}\nregion = eu-west-1\nendpoint_url = http://127.0.0.1:4999\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    session = boto3.Session(profile_name="sandbox")
+    lab = Lab(Account(session, RUN, Journal(tmp_path / "journal.jsonl"), Clock()), "p")
+
+    client = lab.as_role(lab.role("role", ""))("events")
+
+    assert client.meta.endpoint_url == "http://127.0.0.1:4999"
+
+
 # Two detail-types in one call
 
 
