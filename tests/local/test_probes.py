@@ -143,11 +143,11 @@ def started(embedded_aws: EmbeddedAws, tmp_path: Path) -> Iterator[Any]:
 
 
 def test_command_answers_and_leaves_nothing(started: Any, embedded_aws: EmbeddedAws) -> None:
-    process = started("--only", "weight-decimals,or-with-prefixes", "--yes")
+    process = started("--only", "weight-decimals,or-with-prefixes,requester-by-all-values", "--yes")
     told, _ = process.communicate(timeout=90)
 
     assert process.returncode == 0, told
-    assert told.count("yes (as assumed)") == 2
+    assert told.count("yes (as assumed)") == 3
     assert "Nothing is left in the account." in told
     assert leftovers(embedded_aws) == []
 
@@ -157,7 +157,7 @@ def test_command_creates_nothing_without_a_yes(started: Any, embedded_aws: Embed
     told, _ = process.communicate(timeout=60)
 
     assert process.returncode == 2
-    assert "--yes is missing" in told
+    assert "YES=1 (--yes) is missing" in told
     assert leftovers(embedded_aws) == []
 
 

@@ -7,6 +7,7 @@ or the command is wrong.
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import secrets
 import signal
@@ -31,6 +32,8 @@ WORK = Path(__file__).resolve().parents[2] / ".local" / "probes"
 """A folder per run: the journal of what it created, and its report."""
 
 UNCLEAR = 2
+_FLAGS = ("keys", "yes", "list")
+"""Options without a value. In make their value is 1."""
 _RUN = re.compile(r"[0-9a-f]{6}")
 
 
@@ -52,7 +55,7 @@ def main(arguments: list[str], work: Path = WORK) -> int:
         sys.stderr.write(f"{error}\n")
         return UNCLEAR
     except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted. If a run had begun, delete what is left with --clean and the run's id.\n")
+        sys.stderr.write(f"\nInterrupted. If a run had begun, delete what is left with {_named('clean', 'RUN')}.\n")
         return UNCLEAR
 
 
@@ -76,11 +79,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 def _chosen(options: argparse.Namespace) -> list[Probe]:
     ids = [name.strip() for name in options.only.split(",") if name.strip()]
     if unknown := [name for name in ids if name not in PROBES]:
-        raise UsageError(f"--only: there is no probe {unknown[0]}; --list shows all")
+        raise UsageError(f"{_named('only')}: there is no probe {unknown[0]}; {_named('list', '1')} shows all")
     given = {"subnet": bool(options.subnet), "keys": options.keys, "": True}
     for name in ids:
         if not given[PROBES[name].needs]:
-            raise UsageError(f"--only {name}: this probe needs --{PROBES[name].needs}; add it")
+            needed = _named("keys", "1") if PROBES[name].needs == "keys" else _named(PROBES[name].needs)
+            raise UsageError(f"{_named('only', name)}: this probe needs {needed}; add it")
     if ids or options.list:
         return [PROBES[name] for name in ids or PROBES]
     return [probe for probe in PROBES.values() if given[probe.needs]]
@@ -88,10 +92,16 @@ def _chosen(options: argparse.Namespace) -> list[Probe]:
 
 def _account(options: argparse.Namespace, run: str, work: Path) -> Account:
     if not options.profile:
-        raise UsageError("--profile is missing; name a profile of your AWS configuration, as in PROFILE=sandbox")
+        raise UsageError(
+            f"{_named('profile')} is missing; name a profile of your AWS configuration, as in "
+            f"{_named('profile', 'sandbox')}"
+        )
     session = boto3.Session(profile_name=options.profile, region_name=options.region)
     if not session.region_name:
-        raise UsageError(f"--region is missing, and profile {options.profile} has none; add it, as in REGION=eu-west-1")
+        raise UsageError(
+            f"{_named('region')} is missing, and profile {options.profile} has none; add it, as in "
+            f"{_named('region', 'eu-west-1')}"
+        )
     return Account(session, run, Journal(work / run / "journal.jsonl"))
 
 
@@ -112,7 +122,7 @@ def _ask(options: argparse.Namespace, chosen: list[Probe], work: Path) -> int:
 def _clean(options: argparse.Namespace, work: Path) -> int:
     if not _RUN.fullmatch(options.clean):
         raise UsageError(
-            f"--clean must be the six characters of a run's id, as the run printed it (given {options.clean})"
+            f"{_named('clean')} must be the six characters of a run's id, as the run printed it (given {options.clean})"
         )
     account = _account(options, options.clean, work)
     to_stdout(f"Deleting what run {account.run} left in account {account.id}, {account.region}:")
@@ -125,17 +135,20 @@ def _announce(account: Account, chosen: list[Probe]) -> None:
     to_stdout(f"Account {account.id}, Region {account.region}, as {account.caller}\n")
     for probe in chosen:
         to_stdout(f"  {probe.id}: creates {probe.creates}")
-    minutes, cents = sum(probe.minutes for probe in chosen), sum(probe.cents for probe in chosen)
+    minutes, cents = math.ceil(sum(probe.minutes for probe in chosen)), sum(probe.cents for probe in chosen)
+    probes = "1 probe" if len(chosen) == 1 else f"{len(chosen)} probes one after another"
     to_stdout(
-        f"\nRun {account.run}: {len(chosen)} probes one after another, at most about {minutes:.0f} minutes and "
+        f"\nRun {account.run}: {probes}, at most about {minutes} minute{'' if minutes == 1 else 's'} and "
         f"${max(cents / 100, 0.01):.2f}.\nEverything has the tag headgate-probe={account.run} and is deleted after its "
-        f"probe. If this process is killed, delete the rest with --clean {account.run}."
+        f"probe. If this process is killed, delete the rest with {_named('clean', account.run)}."
     )
 
 
 def _confirmed() -> bool:
     if not sys.stdin.isatty():
-        raise UsageError("--yes is missing, and there is no terminal to ask on; add it to create these resources")
+        raise UsageError(
+            f"{_named('yes', '1')} is missing, and there is no terminal to ask on; add it to create these resources"
+        )
     return input("Create these resources? [y/N] ").strip().lower() in ("y", "yes")
 
 
@@ -145,13 +158,20 @@ def _tell_end(made: dict[str, object], folder: Path | None) -> None:
     for each in left:
         to_stdout(f"Left in the account: {each['kind']} {each['id']}: {each['why']}")
     if left:
-        to_stdout(f"Delete it with --clean {made['run']}.")
+        to_stdout(f"Delete it with {_named('clean', str(made['run']))}.")
     if unchecked:
         to_stdout(f"Leftovers could not be searched by tag: {unchecked}")
     elif not left:
         to_stdout("Nothing is left in the account.")
     if folder:
         to_stdout(f"The report is {folder / 'report.md'}, with all raw answers.")
+
+
+def _named(option: str, value: str = "") -> str:
+    """Return an option as make takes it, and as this command does: most people call it by make."""
+    if not value:
+        return f"{option.upper()} (--{option})"
+    return f"{option.upper()}={value} (--{option}{'' if option in _FLAGS else f' {value}'})"
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

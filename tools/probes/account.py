@@ -151,8 +151,8 @@ def _may_pass(error: Exception) -> bool:
     return any(part in code for part in parts)
 
 
-def new_client(session: boto3.Session, service: str) -> Any:
-    """Create a client that repeats throttled calls."""
+def new_client(session: boto3.Session, service: str, endpoint: str | None = None) -> Any:
+    """Create a client that repeats throttled calls; without an endpoint, the session's configuration names it."""
     config = Config(retries={"mode": "standard", "total_max_attempts": 6}, connect_timeout=10, read_timeout=70)
     create: Callable[..., Any] = session.client
-    return create(service, config=config)
+    return create(service, config=config, endpoint_url=endpoint)

@@ -35,6 +35,7 @@ RUNTIME = "python3.13"
 
 _NOT_YET_KNOWN = (
     "cannot be assumed by Lambda",
+    "cannot be assumed by principal",
     "provided execution role does not have permissions",
     "does not have permissions to call",
     "not authorized to perform: sts:AssumeRole",
@@ -155,15 +156,25 @@ class Lab:
 
     # Identities
 
-    def role(self, part: str, service: str, *statements: dict[str, Any]) -> str:
-        """Create a role for a service, or for this account (``service`` is then empty); return its ARN."""
+    def role(self, part: str, service: str, *statements: dict[str, Any], conditions: bool = True) -> str:
+        """Create a role for a service, or for this account (``service`` is then empty); return its ARN.
+
+        Parameters
+        ----------
+        conditions
+            Whether a service must meet the conditions that the template's roles have for it. Only a control does
+            without.
+        """
         principal = {"Service": service} if service else {"AWS": self.account.arn("iam", "root", region=False)}
+        trust: dict[str, Any] = {"Principal": principal, "Action": "sts:AssumeRole"}
+        if conditions and (wanted := trust_conditions(self.account, service)):
+            trust["Condition"] = wanted
         iam, name = self.client("iam"), self.name(part)
         self.own("role", name)
         created = iam.create_role(
             RoleName=name,
             Path=role_path(self.account.run),
-            AssumeRolePolicyDocument=policy({"Principal": principal, "Action": "sts:AssumeRole"}),
+            AssumeRolePolicyDocument=policy(trust),
             Description="A probe of Headgate. It may be deleted.",
             Tags=self.tag_list(),
         )
@@ -172,14 +183,17 @@ class Lab:
         return str(created["Role"]["Arn"])
 
     def as_role(self, arn: str) -> Callable[[str], Any]:
-        """Return a factory of clients that act as a role. The account's owner must be allowed to assume roles."""
+        """Return a factory of clients that act as a role. The account's owner must be allowed to assume roles.
+
+        Their endpoints are those of the owner's profile, which may name others than AWS's public ones.
+        """
         given = self.settled(
             lambda: self.client("sts").assume_role(RoleArn=arn, RoleSessionName="probe", DurationSeconds=900)
         )["Credentials"]
         session = boto3.Session(
             given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], self.account.region
         )
-        return lambda service: new_client(session, service)
+        return lambda service: new_client(session, service, self.client(service).meta.endpoint_url)
 
     def allowed(self, call: Callable[[], Any], control: Callable[[], Any]) -> tuple[bool, str]:
         """Return whether a call is allowed, and the message of the refusal.
@@ -423,6 +437,17 @@ class Lab:
 
         self.until(permitted, PROPAGATION_SECONDS, pause=5)
         return outcomes[-1]
+
+
+def trust_conditions(account: Account, service: str) -> dict[str, dict[str, str]]:
+    """Return the conditions under which the template's roles trust a service; a test compares them."""
+    own_account = {"StringEquals": {"aws:SourceAccount": account.id}}
+    own_machines = {"ArnLike": {"aws:SourceArn": account.arn("states", "stateMachine:*")}}
+    found: dict[str, dict[str, dict[str, str]]] = {
+        "events.amazonaws.com": own_account,
+        "states.amazonaws.com": own_account | own_machines,
+    }
+    return found.get(service, {})
 
 
 def policy(*statements: dict[str, Any]) -> str:

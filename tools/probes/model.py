@@ -54,6 +54,8 @@ class Probe:
     cents: float
     """What it costs at most, about."""
     needs: Need
+    no_if_refused: tuple[str, ...]
+    """Refusals that answer the question with no, as ``Operation:ErrorCode``. Any other one leaves it unclear."""
     ask: Callable[[Lab], Answer]
 
 
@@ -72,13 +74,16 @@ def probe(
     minutes: float,
     cents: float = 0.1,
     needs: Need = "",
+    no_if_refused: tuple[str, ...] = (),
 ) -> Callable[[Callable[[Lab], Answer]], Callable[[Lab], Answer]]:
     """Register the decorated function as a probe."""
 
     def register(ask: Callable[[Lab], Answer]) -> Callable[[Lab], Answer]:
         if identifier in PROBES:
             raise ValueError(f"two probes are called {identifier}; rename one")
-        PROBES[identifier] = Probe(identifier, question, call, matters, creates, assumed, minutes, cents, needs, ask)
+        PROBES[identifier] = Probe(
+            identifier, question, call, matters, creates, assumed, minutes, cents, needs, no_if_refused, ask
+        )
         return ask
 
     return register

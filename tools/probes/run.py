@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tools.probes.lab import LONGEST_WAIT, Lab
-from tools.probes.model import Answer, UnclearError
-from tools.probes.resources import exists, tagged
+from tools.probes.model import Answer, UnclearError, answer
+from tools.probes.resources import code_of, exists, tagged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -143,7 +143,7 @@ class Run:
 
 
 def _asked(probe: Probe, lab: Lab) -> Answer:
-    """Return the probe's answer. One that fails is unclear, and the others go on."""
+    """Return the probe's answer. One that fails is unclear unless the refusal is the answer, and the others go on."""
     try:
         return probe.ask(lab)
     except UnclearError as error:
@@ -151,6 +151,8 @@ def _asked(probe: Probe, lab: Lab) -> Answer:
     except Exception as error:  # noqa: BLE001 - whatever a probe does, the run goes on and cleans up
         found: dict[str, Any] = {"why": f"{type(error).__name__}: {error}"}
         if isinstance(error, ClientError):
+            if f"{error.operation_name}:{code_of(error)}" in probe.no_if_refused:
+                return answer(yes=False, refusal=str(error))
             found["response"] = {key: error.response[key] for key in ("Error",) if key in error.response}
         return Answer("unclear", found)
 

@@ -444,7 +444,7 @@ _SERVICES: dict[str, dict[str, Rule]] = {
         **dict.fromkeys(("SendTaskSuccess", "SendTaskFailure", "SendTaskHeartbeat"), _unscoped("states")),
     },
     "sns": {"ListSubscriptionsByTopic": _named("sns", "TopicArn")},
-    "events": {"PutEvents": _put_events},
+    "events": {"PutEvents": _put_events, "ListEventBuses": _unscoped("events")},
     "ecs": {
         **dict.fromkeys(("DescribeTasks", "StopTask"), _tasks),
         "ListTasks": _list_tasks,

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from botocore.loaders import Loader
 from moto import mock_aws
 
 from tests.builders import ROOT
 from tests.fakes.modelled_aws import ACCOUNT, MADE_UP, ModelledAws, body
+from tests.unit.project.policies import Stack
 from tools.asl import check as asl
 from tools.probes.__main__ import main
 from tools.probes.account import Account, Journal
@@ -235,6 +237,180 @@ def test_probe_judges_the_answer(
     ModelledAws(answers(tmp_path) | given).install(monkeypatch)
 
     assert asked(PROBES[identifier], tmp_path).verdict == verdict
+
+
+REFUSALS = [(probe.id, *refusal.split(":")) for probe in PROBES.values() for refusal in probe.no_if_refused]
+
+
+def refuses(operation: str, code: str, message: str) -> dict[str, Any]:
+    """An answer of AWS that is an error."""
+
+    def refuse() -> dict[str, Any]:
+        raise ClientError({"Error": {"Code": code, "Message": message}}, operation)
+
+    return {operation: refuse}
+
+
+@pytest.mark.parametrize(("identifier", "operation", "code"), REFUSALS)
+def test_refusal_that_is_the_answer_is_a_no(
+    identifier: str, operation: str, code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ModelledAws(answers(tmp_path) | refuses(operation, code, "not like this")).install(monkeypatch)
+
+    answer = asked(PROBES[identifier], tmp_path)
+
+    assert answer.verdict == "no"
+    assert code in answer.raw["refusal"]
+    assert "not like this" in answer.raw["refusal"]
+
+
+@pytest.mark.parametrize(("identifier", "operation"), sorted({each[:2] for each in REFUSALS}))
+def test_refusal_for_a_missing_right_is_no_answer(
+    identifier: str, operation: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ModelledAws(answers(tmp_path) | refuses(operation, "AccessDeniedException", "no right")).install(monkeypatch)
+
+    assert asked(PROBES[identifier], tmp_path).verdict == "unclear"
+
+
+def test_probes_whose_question_a_definition_answers_take_its_refusal_for_a_no() -> None:
+    takes = {identifier for identifier, operation, _ in REFUSALS if operation == "CreateStateMachine"}
+    assert takes == {
+        "variable-named-as-function",
+        "reserved-error-name",
+        "large-result-is-caught",
+        "role-of-run-task",
+    }
+
+
+# Roles
+
+
+@pytest.mark.parametrize("service", ["events.amazonaws.com", "states.amazonaws.com", "lambda.amazonaws.com"])
+def test_role_trusts_a_service_as_the_roles_of_the_template_do(
+    service: str, modelled: ModelledAws, tmp_path: Path
+) -> None:
+    Lab(account(tmp_path), "p").role("role", service)
+
+    created = modelled.bodies[modelled.calls.index("iam:CreateRole")]
+    assert json.loads(created["AssumeRolePolicyDocument"])["Statement"] in trust_in_template(service)
+
+
+def trust_in_template(service: str) -> list[Any]:
+    """The statements by which roles of the template trust a service; they are all the same."""
+    stack = Stack()
+    documents = [stack.resource(name)["AssumeRolePolicyDocument"] for name in stack.names("AWS::IAM::Role")]
+    found = [each["Statement"] for each in documents if each["Statement"][0]["Principal"] == {"Service": service}]
+    assert found
+    assert all(each == found[0] for each in found)
+    return found
+
+
+NOT_TRUSTED = {
+    "topic-by-role": (
+        "PutTargets",
+        "ValidationException",
+        "Provided role 'r' cannot be assumed by principal 'events.amazonaws.com'.",
+    ),
+    "trust-of-machines": (
+        "CreateStateMachine",
+        "AccessDeniedException",
+        "Neither the global service principal states.amazonaws.com, nor the regional one is authorized to assume it.",
+    ),
+}
+"""How AWS refuses a role that the service cannot assume."""
+
+
+def refuses_conditions(identifier: str, aws: list[ModelledAws]) -> dict[str, Any]:
+    """An AWS that does not send the keys of the trust policy: a role is refused unless it is the control."""
+    operation, code, message = NOT_TRUSTED[identifier]
+
+    def answer() -> dict[str, Any]:
+        policies = [given for given in aws[0].bodies if "AssumeRolePolicyDocument" in str(given)]
+        if "aws:SourceAccount" in policies[-1]["AssumeRolePolicyDocument"]:
+            raise ClientError({"Error": {"Code": code, "Message": message}}, operation)
+        return {}
+
+    return {operation: answer, "DescribeExecution": execution(cause="ok")}
+
+
+@pytest.mark.parametrize("identifier", NOT_TRUSTED)
+def test_condition_of_a_trust_policy_that_aws_does_not_meet_is_a_no(
+    identifier: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found: list[ModelledAws] = []
+    found.append(ModelledAws(answers(tmp_path) | refuses_conditions(identifier, found)))
+    found[0].install(monkeypatch)
+
+    answer = asked(PROBES[identifier], tmp_path)
+
+    assert answer.verdict == "no"
+    assert "assume" in answer.raw["withConditions"]["refusal"]
+    assert "refusal" not in answer.raw["withoutConditions"]
+
+
+def test_machine_that_is_refused_also_without_conditions_is_unclear(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ModelledAws(answers(tmp_path) | refuses(*NOT_TRUSTED["trust-of-machines"])).install(monkeypatch)
+
+    assert asked(PROBES["trust-of-machines"], tmp_path).verdict == "unclear"
+
+
+def test_clients_of_a_role_use_the_endpoint_of_the_profile(
+    modelled: ModelledAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "config"
+    config.write_text(f"{SANDBOX}\nregion = eu-west-1\nendpoint_url = http://127.0.0.1:4999\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    session = boto3.Session(profile_name="sandbox")
+    lab = Lab(Account(session, RUN, Journal(tmp_path / "journal.jsonl"), Clock()), "p")
+
+    client = lab.as_role(lab.role("role", ""))("events")
+
+    assert client.meta.endpoint_url == "http://127.0.0.1:4999"
+
+
+# Two detail-types in one call
+
+
+@pytest.mark.parametrize(
+    ("allowed", "verdict"),
+    [
+        (lambda types: set(types) == {"Rollout Requested"}, "yes"),
+        (lambda types: "Rollout Requested" in types, "no"),
+        (lambda types: types[0] == "Rollout Requested", "no"),
+        (lambda types: types[-1] == "Rollout Requested", "no"),
+        (lambda _: False, "no"),
+        (lambda _: True, "no"),
+    ],
+    ids=["all", "any", "first", "last", "none", "every"],
+)
+@pytest.mark.parametrize("identifier", ["requester-by-string-equals", "requester-by-all-values"])
+def test_requester_is_stopped_only_if_no_call_with_another_detail_type_passes(
+    identifier: str,
+    allowed: Callable[[list[str]], bool],
+    verdict: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    aws: list[ModelledAws] = []
+
+    def put() -> dict[str, Any]:
+        types = [each["DetailType"] for each in json.loads(aws[0].bodies[-1])["Entries"]]
+        if not allowed(types):
+            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "not authorized"}}, "PutEvents")
+        return {"Entries": [{"EventId": "1"} for _ in types]}
+
+    aws.append(ModelledAws(answers(tmp_path) | {"PutEvents": put}))
+    aws[0].install(monkeypatch)
+
+    answer = asked(PROBES[identifier], tmp_path)
+
+    assert answer.verdict == verdict, answer.raw
+    sent = [given for given in aws[0].bodies if "PolicyDocument" in str(given) and "RoleName" in str(given)]
+    (document,) = [json.loads(given["PolicyDocument"]) for given in sent if "PolicyDocument" in given]
+    assert document["Statement"][0]["Condition"] == answer.raw["condition"]
 
 
 ON_PURPOSE = {"variable-named-as-function": "the name of a function", "reserved-error-name": "States."}
@@ -557,10 +733,37 @@ def test_command_refuses_to_create_anything_without_a_yes(
     assert command("--profile", "sandbox", "--only", "or-with-prefixes") == 2
 
     told = capsys.readouterr()
-    assert "--yes is missing" in told.err
+    assert "YES=1 (--yes) is missing" in told.err
     assert "Account 123456789012, Region eu-west-1" in told.out
     assert "or-with-prefixes: creates a rule" in told.out
     assert boto3.client("events", region_name="eu-west-1").list_event_buses(NamePrefix="headgate")["EventBuses"] == []
+
+
+@pytest.mark.parametrize(
+    ("only", "told"),
+    [
+        ("or-with-prefixes", "1 probe, at most about 1 minute and"),
+        ("or-with-prefixes,weight-decimals", "2 probes one after another, at most about 2 minutes and"),
+    ],
+)
+def test_command_says_how_long_it_takes_and_how_to_clean_up(
+    command: Callable[..., int], capsys: pytest.CaptureFixture[str], only: str, told: str
+) -> None:
+    command("--profile", "sandbox", "--only", only)
+
+    out = capsys.readouterr().out
+    run = re.findall(r"^Run ([0-9a-f]{6}): ", out, re.MULTILINE)[0]
+    assert f"Run {run}: {told}" in out
+    assert f"delete the rest with CLEAN={run} (--clean {run})." in out
+
+
+def test_variables_that_messages_name_are_those_of_make() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    text = (ROOT / "tools" / "probes" / "__main__.py").read_text("utf-8")
+    options = set(re.findall(r"add_argument\(\s*\"--(\w+)", text))
+    assert len(options) > 5
+    for option in options:
+        assert f"$(if $({option.upper()}),--{option}" in makefile
 
 
 @pytest.mark.parametrize(("typed", "created"), [("n", False), ("", False), ("y", True)])
@@ -592,13 +795,16 @@ def test_command_writes_a_report_of_every_answer(command: Callable[..., int], tm
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "--profile is missing"),
+        ([], "PROFILE (--profile) is missing"),
         (["--profile", "none"], "none"),
-        (["--profile", "nowhere"], "--region is missing"),
-        (["--profile", "sandbox", "--only", "x"], "there is no probe x"),
-        (["--profile", "sandbox", "--only", "role-of-run-task"], "needs --subnet"),
-        (["--profile", "sandbox", "--only", "key-of-table"], "needs --keys"),
-        (["--profile", "sandbox", "--clean", "all"], "--clean must be the six characters"),
+        (["--profile", "nowhere"], "REGION (--region) is missing"),
+        (["--profile", "sandbox", "--only", "x"], "ONLY (--only): there is no probe x; LIST=1 (--list) shows all"),
+        (
+            ["--profile", "sandbox", "--only", "role-of-run-task"],
+            "ONLY=role-of-run-task (--only role-of-run-task): this probe needs SUBNET (--subnet)",
+        ),
+        (["--profile", "sandbox", "--only", "key-of-table"], "needs KEYS=1 (--keys)"),
+        (["--profile", "sandbox", "--clean", "all"], "CLEAN (--clean) must be the six characters"),
     ],
 )
 def test_command_refuses_wrong_options(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from tools.probes.model import Answer, answer, probe
+from tools.probes.model import Answer, UnclearError, answer, probe
 from tools.probes.questions.machines import STATES
 
 if TYPE_CHECKING:
@@ -148,6 +148,49 @@ def rights_for_machine_logs(lab: Lab) -> Answer:
             raise
         return answer(yes=False, refusal=str(error))
     return answer(yes=True)
+
+
+@probe(
+    "trust-of-machines",
+    question="Does Step Functions assume a role whose trust policy has the conditions aws:SourceAccount and ArnLike "
+    "aws:SourceArn of this account's machines, both when a machine is created and when it runs?",
+    call="stepfunctions:StartExecution",
+    matters="The roles of the state machines have these conditions (`template.yaml`, RolloutMachineRole). If Step "
+    "Functions does not send one of the keys, the stack cannot be created, or every rollout fails.",
+    creates="a queue, and one or two roles and machines",
+    assumed="yes",
+    minutes=5,
+)
+def trust_of_machines(lab: Lab) -> Answer:
+    """Send a message from a machine with such a role; if that fails, from one whose role has no conditions."""
+    queue = lab.queue("sent")
+    send = {"Action": "sqs:SendMessage", "Resource": queue.arn}
+    states = {
+        "Send": {
+            "Type": "Task",
+            "Resource": f"arn:{lab.account.partition}:states:::sqs:sendMessage",
+            "Arguments": {"QueueUrl": queue.url, "MessageBody": "sent"},
+            "TimeoutSeconds": 60,
+            "End": True,
+        }
+    }
+
+    def ran(part: str, *, conditions: bool) -> dict[str, Any]:
+        role = lab.role(f"{part}-role", STATES, send, conditions=conditions)
+        try:
+            return lab.run_permitted(part, role, states)
+        except ClientError as error:
+            if "authorized to assume" not in str(error):
+                raise
+            return {"status": "REFUSED", "refusal": str(error)}
+
+    found = ran("limited", conditions=True)
+    if found["status"] == "SUCCEEDED":
+        return answer(yes=True, **found)
+    control = ran("control", conditions=False)
+    if control["status"] != "SUCCEEDED":
+        raise UnclearError("a machine fails also without the conditions", withConditions=found, without=control)
+    return answer(yes=False, withConditions=found, withoutConditions=control)
 
 
 @probe(

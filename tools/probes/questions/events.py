@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from tools.probes.lab import policy
+from tools.probes.lab import PROPAGATION_SECONDS, policy, refusal_of
 from tools.probes.model import Answer, answer, probe
 
 if TYPE_CHECKING:
@@ -15,25 +15,33 @@ if TYPE_CHECKING:
 
     from tools.probes.lab import Lab
 
+EVENTS = "events.amazonaws.com"
 SOURCE = "probe.headgate"
 _BY_ROLE = (
-    "The rules publish to the topic by a role (`template.yaml`, NotifierRole). If that does not work, nobody is told "
-    "of the end of a rollout."
+    "The rules publish to the topic by a role (`template.yaml`, NotifierRole), which EventBridge may assume under this "
+    "condition alone. If that does not work, nobody is told of the end of a rollout. After a no, the probe also tries "
+    "a role without the condition, and reports whether that works."
 )
 _TOPIC = (
     "The rules publish to the topic by a role, because EventBridge's documentation says that it does not support "
     "conditions in topic policies. If they work, the topic's policy can do without the role."
 )
+REQUEST, SIGNAL = "Rollout Requested", "Rollout Signal"
+_REQUESTER = (
+    "The policies in `docs/security.md` let a pipeline request rollouts and not steer them, by the detail-type. One "
+    "call may have events of several, and the documentation does not say how IAM compares them."
+)
 
 
 @probe(
     "topic-by-role",
-    question="Does a rule whose target has a role reach a topic whose policy does not name EventBridge?",
+    question="Does a rule reach a topic whose policy does not name EventBridge by a role whose trust policy has the "
+    "condition aws:SourceAccount?",
     call="events:PutEvents",
     matters=_BY_ROLE,
-    creates="a bus, a rule, a role, a topic and a queue",
+    creates="a bus, a rule, one or two roles, a topic and a queue",
     assumed="yes",
-    minutes=3,
+    minutes=5,
 )
 def topic_by_role(lab: Lab) -> Answer:
     """Send events to such a topic until one arrives."""
@@ -42,12 +50,13 @@ def topic_by_role(lab: Lab) -> Answer:
 
 @probe(
     "encrypted-topic-by-role",
-    question="Does a target's role suffice for a topic with a customer key, which the role may use through SNS alone?",
+    question="Does a target's role with aws:SourceAccount in its trust policy suffice for a topic with a customer key, "
+    "which the role may use through SNS alone?",
     call="events:PutEvents",
     matters=_BY_ROLE,
-    creates="a KMS key, a bus, a rule, a role, a topic and a queue",
+    creates="a KMS key, a bus, a rule, one or two roles, a topic and a queue",
     assumed="yes",
-    minutes=3,
+    minutes=5,
     cents=1,
     needs="keys",
 )
@@ -60,17 +69,35 @@ def encrypted_topic_by_role(lab: Lab) -> Answer:
 
 
 def _reached_by_role(lab: Lab, topic: str, *statements: dict[str, Any]) -> Answer:
-    queue = lab.subscribed("seen", topic)
-    role = lab.role("role", "events.amazonaws.com", {"Action": "sns:Publish", "Resource": topic}, *statements)
-    bus = lab.bus()
-    lab.rule(bus, {"source": [SOURCE]}, topic, role=role)
+    queue, bus = lab.subscribed("seen", topic), lab.bus()
+    publish = {"Action": "sns:Publish", "Resource": topic}
 
     def arrives() -> list[str]:
         _put_event(lab.client("events"), bus)
         return lab.receive(queue)
 
-    seen = lab.until(arrives, 120, pause=5)
-    return answer(yes=bool(seen), messages=seen)
+    def reached(role: str) -> dict[str, Any]:
+        if refusal := _refusal_of_role(lambda: lab.rule(bus, {"source": [SOURCE]}, topic, role=role)):
+            return {"refusal": refusal}
+        return {"messages": lab.until(arrives, 90, pause=5)}
+
+    found = reached(lab.role("role", EVENTS, publish, *statements))
+    if found.get("messages"):
+        return answer(yes=True, **found)
+    # It is a no in any case. The control tells whether the conditions of the trust policy are the reason.
+    control = reached(lab.role("control", EVENTS, publish, *statements, conditions=False))
+    return answer(yes=False, withConditions=found, withoutConditions=control)
+
+
+def _refusal_of_role(call: Callable[[], Any]) -> str:
+    """Return the message with which EventBridge refuses a target's role; empty if it accepts the role."""
+    try:
+        call()
+    except ClientError as error:
+        if "assumed" not in str(error):
+            raise
+        return str(error)
+    return ""
 
 
 @probe(
@@ -103,7 +130,7 @@ def topic_for_own_rule(lab: Lab) -> Answer:
 
 
 def _topic_reached(lab: Lab, condition: dict[str, Any]) -> Answer:
-    publish = {"Principal": {"Service": "events.amazonaws.com"}, "Action": "sns:Publish"}
+    publish = {"Principal": {"Service": EVENTS}, "Action": "sns:Publish"}
     topics = {
         "control": lab.topic("control", publish),
         "limited": lab.topic("limited", publish | {"Condition": condition}),
@@ -127,9 +154,11 @@ def _topic_reached(lab: Lab, condition: dict[str, Any]) -> Answer:
     return answer(yes=bool(seen["limited"]), messages=seen, condition=condition)
 
 
-def _put_event(events: Any, bus: str, source: str = SOURCE) -> dict[str, Any]:
-    entry = {"EventBusName": bus, "Source": source, "DetailType": "Probe", "Detail": "{}"}
-    found: dict[str, Any] = events.put_events(Entries=[entry])
+def _put_event(events: Any, bus: str, source: str = SOURCE, *detail_types: str) -> list[dict[str, Any]]:
+    """Put an event of each detail-type in one call; return the answer to each."""
+    entry = {"EventBusName": bus, "Source": source, "Detail": "{}"}
+    entries = [{**entry, "DetailType": each} for each in detail_types or ("Probe",)]
+    found: list[dict[str, Any]] = events.put_events(Entries=entries)["Entries"]
     return found
 
 
@@ -143,6 +172,7 @@ def _put_event(events: Any, bus: str, source: str = SOURCE) -> dict[str, Any]:
     creates="a bus and two roles",
     assumed="yes",
     minutes=3,
+    no_if_refused=("PutPermission:ValidationException",),
 )
 def bus_denies_forged_source(lab: Lab) -> Answer:
     """Put events as the named role and as another one, with the protected source and with another one."""
@@ -176,12 +206,68 @@ def bus_denies_forged_source(lab: Lab) -> Answer:
     return answer(yes=right and results["otherRole"] != "accepted", **results)
 
 
-def _put_result(client: Any, bus: str, source: str) -> str:
+def _put_result(client: Any, bus: str, source: str, *detail_types: str) -> str:
+    """Return ``accepted`` if a call's events all are, or else the first error."""
     try:
-        entry = _put_event(client, bus, source)["Entries"][0]
+        entries = _put_event(client, bus, source, *detail_types)
     except ClientError as error:
         return str(error)
-    return f"{entry['ErrorCode']}: {entry.get('ErrorMessage', '')}" if entry.get("ErrorCode") else "accepted"
+    errors = [f"{each['ErrorCode']}: {each.get('ErrorMessage', '')}" for each in entries if each.get("ErrorCode")]
+    return errors[0] if errors else "accepted"
+
+
+@probe(
+    "requester-by-string-equals",
+    question="Does a policy with StringEquals on events:detail-type allow a call with the named detail-type, and stop "
+    "one that also has an event of another?",
+    call="events:PutEvents",
+    matters=f"{_REQUESTER} If StringEquals stops such a call, a policy needs no ForAllValues.",
+    creates="a bus and a role",
+    assumed="no",
+    minutes=3,
+)
+def requester_by_string_equals(lab: Lab) -> Answer:
+    """Put events as a role with this right alone."""
+    return _mixed_call_is_stopped(lab, {"StringEquals": {"events:detail-type": REQUEST}})
+
+
+@probe(
+    "requester-by-all-values",
+    question="Does a policy with ForAllValues:StringEquals on events:detail-type, and Null false, allow a call with "
+    "the named detail-type, and stop one that also has an event of another?",
+    call="events:PutEvents",
+    matters=f"{_REQUESTER} If ForAllValues does not stop such a call either, each requester needs a bus of its own.",
+    creates="a bus and a role",
+    assumed="yes",
+    minutes=3,
+)
+def requester_by_all_values(lab: Lab) -> Answer:
+    """Put events as a role with this right alone."""
+    condition = {
+        "ForAllValues:StringEquals": {"events:detail-type": REQUEST},
+        # ForAllValues also holds where there is no value at all.
+        "Null": {"events:detail-type": "false"},
+    }
+    return _mixed_call_is_stopped(lab, condition)
+
+
+def _mixed_call_is_stopped(lab: Lab, condition: dict[str, Any]) -> Answer:
+    bus = lab.bus()
+    put = {"Action": "events:PutEvents", "Resource": lab.account.arn("events", f"event-bus/{bus}")}
+    role = lab.role("role", "", {**put, "Condition": condition}, {"Action": "events:ListEventBuses", "Resource": "*"})
+    client = lab.as_role(role)("events")
+    lab.must(lambda: not refusal_of(client.list_event_buses), PROPAGATION_SECONDS, "the control call of the new role")
+    lab.until(lambda: _put_result(client, bus, SOURCE, REQUEST) == "accepted", 30)
+    calls = {
+        "named": [REQUEST],
+        "other": [SIGNAL],
+        # A condition might see only the first or the last value.
+        "namedThenOther": [REQUEST, SIGNAL],
+        "otherThenNamed": [SIGNAL, REQUEST],
+    }
+    results = {name: _put_result(client, bus, SOURCE, *types) for name, types in calls.items()}
+    accepted = [name for name, result in results.items() if result == "accepted"]
+    return answer(yes=accepted == ["named"], condition=condition, **results)
 
 
 @probe(
@@ -193,6 +279,7 @@ def _put_result(client: Any, bus: str, source: str) -> str:
     creates="a rule on a bus of its own",
     assumed="yes",
     minutes=0.5,
+    no_if_refused=("TestEventPattern:InvalidEventPatternException", "PutRule:InvalidEventPatternException"),
 )
 def or_with_prefixes(lab: Lab) -> Answer:
     """Test a pattern of this form with four events, and create a rule of it."""
@@ -269,7 +356,7 @@ def bus_queue_for_own_bus(lab: Lab) -> Answer:
 
 
 def _bus_queue_reached(lab: Lab, condition: dict[str, Any]) -> Answer:
-    service = {"Principal": {"Service": "events.amazonaws.com"}}
+    service = {"Principal": {"Service": EVENTS}}
     use = {**service, "Action": ["kms:Decrypt", "kms:GenerateDataKey", "kms:DescribeKey"], "Resource": "*"}
     key = lab.key(use)
     send = {**service, "Action": "sqs:SendMessage"}

@@ -44,6 +44,7 @@ METRIC_SECONDS = 200
     creates="a role, a function with two versions and an alias",
     assumed="yes",
     minutes=1,
+    no_if_refused=("UpdateAlias:InvalidParameterValueException", "UpdateAlias:ValidationException"),
 )
 def weight_decimals(lab: Lab) -> Answer:
     """Set a weight and read it back."""

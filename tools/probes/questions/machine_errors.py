@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tools.probes.model import Answer, UnclearError, answer, probe
-from tools.probes.questions.machines import STATES
+from tools.probes.questions.machines import REFUSED_DEFINITION, STATES
 
 if TYPE_CHECKING:
     from tools.probes.lab import Lab
@@ -105,6 +105,7 @@ def timeout_of_function(lab: Lab) -> Answer:
     creates="two roles, a function and a machine",
     assumed="yes",
     minutes=2,
+    no_if_refused=(REFUSED_DEFINITION,),
 )
 def large_result_is_caught(lab: Lab) -> Answer:
     """Invoke a function that answers 300,000 characters."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MACHINES = Path(__file__).resolve().parents[3] / "statemachines"
 STATES = "states.amazonaws.com"
+REFUSED_DEFINITION = "CreateStateMachine:InvalidDefinition"
 LONG_CAUSE = 40_000
 TIMES_PER_RUN, RUNS = 500, 6
 
@@ -62,6 +63,7 @@ def machines_are_valid(lab: Lab) -> Answer:
     creates="nothing",
     assumed="yes",
     minutes=0.5,
+    no_if_refused=("TestState:InvalidDefinition", "TestState:InvalidExecutionInput", "TestState:ValidationException"),
 )
 def states_can_be_tested(lab: Lab) -> Answer:
     """Run two Choice states: one that reads its input, and one that reads a variable."""
@@ -95,6 +97,7 @@ def _tested(lab: Lab, whole: str, name: str, given: dict[str, Any], variables: d
     creates="a role and a machine",
     assumed="yes",
     minutes=1,
+    no_if_refused=(REFUSED_DEFINITION,),
 )
 def variable_named_as_function(lab: Lab) -> Answer:
     """Assign the variable, and write it as text in the next state."""
@@ -115,6 +118,7 @@ def variable_named_as_function(lab: Lab) -> Answer:
     creates="a role and a machine",
     assumed="no",
     minutes=1,
+    no_if_refused=(REFUSED_DEFINITION,),
 )
 def reserved_error_name(lab: Lab) -> Answer:
     """Fail with such a name from an expression."""

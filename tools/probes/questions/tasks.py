@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from tools.probes.model import Answer, answer, probe
-from tools.probes.questions.machines import STATES
+from tools.probes.questions.machines import REFUSED_DEFINITION, STATES
 
 if TYPE_CHECKING:
     from tools.probes.lab import Lab
@@ -25,6 +25,7 @@ TASKS = "ecs-tasks.amazonaws.com"
     minutes=6,
     cents=1,
     needs="subnet",
+    no_if_refused=(REFUSED_DEFINITION,),
 )
 def role_of_run_task(lab: Lab) -> Answer:
     """Run a task whose role is overridden, and read the role from what the task's description says."""
