@@ -64,3 +64,24 @@ def test_headgate_can_be_deployed_deleted_and_deployed_again_under_the_same_name
     assert empty_aws.client("dynamodb").list_tables()["TableNames"] == [first["TableName"]]
     # AND the next deployment works
     promote_something(empty_aws, deploy_headgate(empty_aws, Prefix=PREFIX))
+
+
+def patterns_of(aws: EmbeddedAws) -> dict[str, str]:
+    """The stack's parameters."""
+    [stack] = aws.client("cloudformation").describe_stacks(StackName="headgate")["Stacks"]
+    return {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
+
+
+def test_a_permission_stays_until_it_is_taken_back(empty_aws: EmbeddedAws) -> None:
+    # GIVEN a deployment that allows hooks of its own
+    first = deploy_headgate(empty_aws, opened=(), TargetFunctions="shop-*", HookFunctions="*")
+    assert first["OpenPatterns"].split() == ["HookFunctions"]
+    # WHEN the parameter is left out of the next deployment
+    second = deploy_headgate(empty_aws, opened=(), TargetFunctions="shop-*", LogLevel="DEBUG")
+    # THEN CloudFormation keeps its value, and the outputs say so
+    assert patterns_of(empty_aws)["HookFunctions"] == "*"
+    assert second["OpenPatterns"].split() == ["HookFunctions"]
+    # AND an empty value in quotes, as documented, takes the permission back
+    third = deploy_headgate(empty_aws, opened=(), TargetFunctions="shop-*", HookFunctions="''")
+    assert patterns_of(empty_aws)["HookFunctions"] == ""
+    assert "OpenPatterns" not in third
