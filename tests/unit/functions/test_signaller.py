@@ -112,6 +112,17 @@ class TestSignaller:
             ("checkout-errors", "the alarm was deleted")
         ]
 
+    def test_an_alarm_that_is_deleted_in_the_second_in_which_the_rollout_began_counts(
+        self, table: Table, baking: str, deployed: Functions, machines: FakeStepFunctions
+    ) -> None:
+        # EventBridge tells whole seconds.
+        rollout = table.rollout("checkout-42")
+        assert rollout is not None
+        began = str(rollout.created_at)
+        deleted = event("cloudwatch_alarm_configuration_change") | {"time": f"{began.partition('.')[0]}Z"}
+        deployed.call("signaller", deleted)
+        assert machines.woken == {baking: {"signal": "alarm"}}
+
     def test_an_alarm_that_fired_before_the_rollout_was_asked_for_does_not_count(
         self, steps: Steps, baking: str, deployed: Functions, machines: FakeStepFunctions
     ) -> None:

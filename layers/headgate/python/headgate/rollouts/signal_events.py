@@ -49,11 +49,16 @@ def read_alarm(event: dict[str, Any]) -> AlarmChange:
     An alarm that is deleted changes its configuration, and not its state, whose timestamp is older.
     """
     if event["detail"].get("operation") == "delete":
-        return AlarmChange(event["detail"]["alarmName"], event["time"], ALARM_DELETED)
+        return AlarmChange(event["detail"]["alarmName"], _latest(event["time"]), ALARM_DELETED)
     state = event["detail"]["state"]
     return AlarmChange(
-        event["detail"]["alarmName"], state.get("timestamp", event["time"]), state.get("reason", "")[:1000]
+        event["detail"]["alarmName"], state.get("timestamp", _latest(event["time"])), state.get("reason", "")[:1000]
     )
+
+
+def _latest(time: str) -> str:
+    """Return the latest instant that an event's time may mean: it has whole seconds, and a rollout may begin in it."""
+    return time if "." in time else time.replace("Z", ".999Z")
 
 
 class SignalEvents:
