@@ -46,6 +46,9 @@ class Account(Protocol):
     def partition_key(self, table: str) -> str | None:
         """Return the name of a table's partition key."""
 
+    def tags_of_task(self, arn: str) -> Mapping[str, str]:
+        """Return the tags of an ECS task; none if there is no such task."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -326,11 +329,12 @@ def _cluster(parameters: Parameters, arns: Arns) -> tuple[str, Keys]:
     return name, {"ecs:cluster": arns.of("ecs", f"cluster/{name}")}
 
 
-def _tasks(operation: str, parameters: Parameters, arns: Arns, _account: Account) -> Iterable[Permission]:
+def _tasks(operation: str, parameters: Parameters, arns: Arns, account: Account) -> Iterable[Permission]:
     cluster, keys = _cluster(parameters, arns)
     for task in parameters.get("tasks") or [parameters["task"]]:
         arn = arns.of("ecs", task if task.startswith("arn:") else f"task/{cluster}/{task}")
-        yield Permission(f"ecs:{operation}", arn, keys)
+        tags = {f"aws:ResourceTag/{name}": value for name, value in account.tags_of_task(arn).items()}
+        yield Permission(f"ecs:{operation}", arn, {**keys, **tags})
 
 
 def _list_tasks(operation: str, parameters: Parameters, arns: Arns, _account: Account) -> Iterable[Permission]:

@@ -22,7 +22,7 @@ from typing import Any
 from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id
 from ministack.core.router import extract_access_key_id
-from ministack.services import dynamodb, dynamodb_streams, kinesis, lambda_svc
+from ministack.services import dynamodb, dynamodb_streams, ecs, kinesis, lambda_svc
 
 from emulator.gaps import seams
 from emulator.gaps.iam.needed_permissions import Arns, Permission, UnmappedRequestError, needed, read_request
@@ -108,6 +108,11 @@ class _MiniStackAccount:
     def partition_key(self, table: str) -> str | None:
         """Return the name of a table's partition key."""
         return (dynamodb._tables.get(table) or {}).get("pk_name")
+
+    def tags_of_task(self, arn: str) -> dict[str, str]:
+        """Return the tags of an ECS task."""
+        task = ecs._tasks.get(arn) or {}
+        return {tag["key"]: tag["value"] for tag in task.get("tags") or []}
 
 
 def _see(

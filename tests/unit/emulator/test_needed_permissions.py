@@ -50,6 +50,7 @@ DEFINITION = f"arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/migrate:*"
 TASK_ROLE = f"arn:aws:iam::{ACCOUNT}:role/migrate"
 REPOSITORY = f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/checkout"
 ON_CLUSTER = {"ecs:cluster": CLUSTER}
+OF_TASK = ON_CLUSTER | {"aws:ResourceTag/headgate:execution": "run-1"}
 BEHIND_MAPPING = {"lambda:FunctionArn": f"{FUNCTION}:live"}
 MOVES = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
 KEY = {"pk": {"S": "TARGET#a"}, "sk": {"S": "LOCK"}}
@@ -67,6 +68,9 @@ class FakeAccount:
 
     def partition_key(self, table: str) -> str | None:
         return {"rollouts": "pk"}.get(table)
+
+    def tags_of_task(self, arn: str) -> dict[str, str]:
+        return {"headgate:execution": "run-1"} if arn == TASK else {}
 
 
 class _SentError(Exception):
@@ -330,9 +334,9 @@ OTHERS: Calls = [
         "ecs",
         "describe_tasks",
         {"cluster": "jobs", "tasks": [TASK, "0a1b"]},
-        [("ecs:DescribeTasks", TASK, ON_CLUSTER), ("ecs:DescribeTasks", TASK, ON_CLUSTER)],
+        [("ecs:DescribeTasks", TASK, OF_TASK), ("ecs:DescribeTasks", TASK, OF_TASK)],
     ),
-    ("ecs", "stop_task", {"cluster": CLUSTER, "task": TASK}, one("ecs:StopTask", TASK, ON_CLUSTER)),
+    ("ecs", "stop_task", {"cluster": CLUSTER, "task": TASK}, one("ecs:StopTask", TASK, OF_TASK)),
     ("ecs", "list_tasks", {"cluster": "jobs"}, one("ecs:ListTasks", "*", ON_CLUSTER)),
     (
         "ecs",
