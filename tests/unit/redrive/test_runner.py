@@ -330,7 +330,14 @@ def test_a_queue_or_stream_that_no_parameter_covers_is_refused_by_its_name_in_a_
         "to.queue: orders is not covered by the stack's parameter RedriveQueues, which is"
     )
     assert world.refusal(to={"queue": "orders"}).startswith("to.queue: orders is not covered")
-    # Headgate's own queues are not subject to it, and their destinations are.
+    # And each of them, if the messages go back to several.
+    world.sqs.queue("shop-dead")
+    world.sqs.queue("shop-a", dead_letters="shop-dead")
+    world.sqs.queue("orders-b", dead_letters="shop-dead")
+    world.sqs.put("shop-dead", "order 8")
+    world.patterns["RedriveQueues"] = "shop-*"
+    assert world.refusal("shop-dead").startswith("to.queue: orders-b is not covered")
+    # Headgate's own queues are not subject to it.
     world.sqs.queue("request-dead-letters")
     world.sqs.queue("requests", dead_letters="request-dead-letters")
     world.sqs.put("request-dead-letters", "a request")

@@ -103,8 +103,10 @@ class RedrivePlanner:
         )
         served = (queue.name for queue in serves)
         self._own.refuse_redrive(source.name, destination.name if destination else None, served)
-        if destination:
-            self._require_queue(destination.name, "to.queue")
+        if way != "re-read":
+            # Without a destination in the plan, each message goes back to its own of the queues that this one serves.
+            for queue in [destination] if destination else serves:
+                self._require_queue(queue.name, "to.queue")
         if request.to and request.to.function:
             self._own.refuse_target(request.to.function, "to.function")
             self._patterns.require("TargetFunctions", function_name(request.to.function), "to.function")

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws.errors import message_of
+from headgate.aws.patterns import Patterns
 from headgate.errors import RequestRefused, TargetChanged
 from headgate.spec.position import PROMOTED, Weight
 from headgate.targets.event_source.mapping import SETTLED_STATES, ConsumerMapping, modified_at
@@ -312,11 +312,8 @@ class EventSourceDriver:
                 self._refuse_a_queue_that_was_left(state, json.loads(policy)["deadLetterTargetArn"])
                 self._services.holdings.require_way_back(state.source, policy)
             return policy or None
-        if not fnmatchcase(name := state.source.split("/")[1], self._services.stream_names):
-            raise RequestRefused(
-                f"target.mapping: {name} is not covered by the stack's parameter TargetStreams, which is "
-                f'"{self._services.stream_names}"; deploy the stack with a pattern that covers it'
-            )
+        covered = Patterns({"TargetStreams": self._services.stream_names})
+        covered.require("TargetStreams", state.source.split("/")[1], "target.mapping: its stream")
         destination = state.original.on_failure or ""
         self._refuse_a_queue_that_was_left(state, destination)
         if not state.original.gives_up or (destination and ":sqs:" not in destination):
