@@ -1,5 +1,5 @@
 """Runs the command without installation: ``python -m headgate_cli``."""
 
-from headgate_cli.main import main
+from headgate_cli.entry import main
 
-main(prog_name="headgate")
+main()

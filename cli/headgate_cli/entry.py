@@ -1,19 +1,35 @@
-"""The entry point of `headgate`. If the extra `simulate` is missing, the error has the command to install it."""
+"""The entry point of `headgate`: runs the command and turns what AWS answers into one line with what to do."""
 
 from __future__ import annotations
 
 import sys
 
-EXTRA = ("numpy", "matplotlib")
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 
 def main() -> None:
-    """Run the command."""
-    try:
-        from headgate_cli.main import main as command
+    """Run the command. Whatever fails, the exit code is not 0 and there is no traceback for what a user can mend."""
+    import click
 
-        command()
-    except ModuleNotFoundError as missing:
-        if missing.name not in EXTRA:
+    from headgate_cli.main import main as command
+
+    try:
+        code = command.main(prog_name="headgate", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("Interrupted.", err=True)
+        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except Exception as error:
+        from headgate_cli.failures import explained
+
+        if (sentence := explained(error)) is None:
             raise
-        sys.exit(f"headgate simulate needs {missing.name}. Install it with: pip install '.[simulate]'")
+        click.echo(f"Error: {sentence}", err=True)
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)

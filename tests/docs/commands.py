@@ -86,13 +86,23 @@ def _make(arguments: list[str]) -> None:
 
 
 def _headgate(arguments: list[str]) -> None:
-    if not arguments or arguments[0] not in headgate_cli.commands:
-        raise WrongCommandError(f"headgate: there is no command {arguments[:1]}")
-    command = headgate_cli.commands[arguments[0]]
+    command: Command = headgate_cli
+    rest, names = list(arguments), ["headgate"]
+    while isinstance(command, Group) and rest:
+        if rest[0] in ("--help", "--version", "-h"):
+            return
+        inner = command.get_command(Context(command), rest[0])
+        if inner is None:
+            raise WrongCommandError(f"{' '.join(names)}: there is no command {rest[0]}")
+        command = inner
+        names.append(rest.pop(0))
+    if isinstance(command, Group):
+        raise WrongCommandError(f"{' '.join(names)}: name one of its commands")
+    # The documentation writes what differs from case to case as a variable: $ROLLOUT.
     try:
-        command.make_context(arguments[0], list(arguments[1:]))
+        command.make_context(" ".join(names), rest, resilient_parsing="--help" in rest)
     except Exception as error:
-        raise WrongCommandError(f"headgate {arguments[0]}: {error}") from error
+        raise WrongCommandError(f"{' '.join(names)}: {error}") from error
 
 
 def _sam(arguments: list[str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from headgate_cli import main as command
+from headgate_cli.commands import simulate as command
 from headgate_cli.main import main
 from tests.builders import ROOT
 
@@ -292,8 +292,8 @@ WITHOUT = """
 import sys
 for package in sys.argv.pop(1).split(","):
     sys.modules[package] = None  # Python then says that there is no such module.
-from headgate_cli.main import main
-main(prog_name="headgate")
+from headgate_cli.entry import main
+main()
 """
 ANY_STRATEGY = (*ASKED, "--weight", "10", "--minutes", "1")
 IMPORTED_FROM = os.pathsep.join(str(ROOT / folder) for folder in ("cli", "layers/headgate/python"))
@@ -318,7 +318,7 @@ def test_help_needs_no_extra(options: list[str]) -> None:
 def test_simulate_without_numpy_names_the_extra() -> None:
     answer = run_without("numpy,matplotlib", "simulate", *ANY_STRATEGY)
 
-    assert answer.returncode == 1
+    assert answer.returncode == 2
     assert answer.stderr.startswith("Error: headgate simulate needs numpy, which is not installed.")
     assert "extra 'simulate'" in answer.stderr
     assert "pip install '.[simulate]'" in answer.stderr
@@ -336,7 +336,7 @@ def test_simulate_without_matplotlib_needs_it_only_for_a_picture(tmp_path: Path)
 
     assert run_without("matplotlib", "simulate", *ANY_STRATEGY).returncode == 0
     answer = run_without("matplotlib", "simulate", *ANY_STRATEGY, "--plot", str(picture))
-    assert answer.returncode == 1
+    assert answer.returncode == 2
     assert "--plot needs matplotlib, which is not installed." in answer.stderr
     assert "extra 'simulate'" in answer.stderr
     assert not picture.exists()

@@ -1,0 +1,1 @@
+"""The commands of ``headgate``, a module for each: ``headgate_cli.main`` imports only the one that is run."""

@@ -1,0 +1,42 @@
+"""Failures of commands: one line that says what to do, and exit code 2."""
+
+from __future__ import annotations
+
+import click
+
+
+class Failure(click.ClickException):
+    """A command cannot do what it was asked. The message is a sentence that names the fix."""
+
+    exit_code = 2
+
+
+def explained(error: Exception) -> str | None:
+    """Return what a failure of AWS means and what to do about it; None for an error of Headgate's own."""
+    if not type(error).__module__.startswith(("botocore", "boto3", "s3transfer", "urllib3")):
+        return None
+    name, said = type(error).__name__, " ".join(str(error).split())
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        return _explained_answer(str(response.get("Error", {}).get("Code", "")), said)
+    if name in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
+        return f"there are no credentials for AWS ({said}); run aws configure or aws sso login, or give --profile"
+    if name in ("SSOTokenLoadError", "UnauthorizedSSOTokenError", "TokenRetrievalError", "LoginRefreshRequired"):
+        return f"the session of the profile has ended ({said}); run aws sso login or aws login"
+    if name == "ProfileNotFound":
+        return f"{said}; aws configure list-profiles lists the profiles"
+    if name == "NoRegionError":
+        return "there is no Region; give --region, or set AWS_REGION or the profile's region"
+    if name in ("EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError", "ReadTimeoutError"):
+        return f"AWS cannot be reached ({said}); check the network, --region and AWS_ENDPOINT_URL, and try again"
+    return f"the call to AWS failed ({said}); check --profile, --region and AWS_ENDPOINT_URL"
+
+
+def _explained_answer(code: str, said: str) -> str:
+    if code in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError"):
+        return f"the profile may not do this: {said}; ask for the permission, or give another --profile"
+    if code in ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"):
+        return f"AWS does not accept the credentials: {said}; renew them, or give another --profile"
+    if code in ("Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded"):
+        return f"AWS throttles calls: {said}; wait a moment and try again"
+    return f"AWS answered: {said}"

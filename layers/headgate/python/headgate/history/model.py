@@ -1,0 +1,387 @@
+"""Views of rollouts, ECS tasks and redrives: what a person asks, read from the items of the table.
+
+Command line, page, report and notifications show these views and nothing else. Times are UTC in ISO 8601 with
+milliseconds, as in the records; a missing one has not happened. Weights are percent of the traffic for the candidate.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from headgate.analysis.verdict import VerdictOutcome
+from headgate.rollouts.record import Status
+from headgate.spec.signals import Phase, SignalKind
+from headgate.spec.target_state import Redriven
+from headgate.wire import Wire
+
+Timestamp = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$")]
+
+Count = Annotated[int, Field(ge=0)]
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class View(Wire):
+    """Base of every view."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Counts(View):
+    """Counts of one revision."""
+
+    requests: Count = 0
+    """Requests."""
+    failures: Count = 0
+    """Failures among them; for latency, the slow ones."""
+
+
+class WeightChange(View):
+    """A weight that the target got."""
+
+    at: Timestamp
+    """Since when."""
+    weight: Percent
+    """The weight."""
+    why: Literal["start", "step", "pause", "promotion", "rollback"]
+    """What set it. ``start`` is the beginning of the rollout, with a weight of 0."""
+    step: int | None = None
+    """The step, if one set it."""
+
+
+class Comparison(View):
+    """The comparison of both revisions on one measure in one step or rollout."""
+
+    measure: str
+    """``errors``, ``latency``, or ``custom`` and a number."""
+    label: str
+    """The measure in words: ``errors``, ``requests over 250 ms``, or the name of the custom guard."""
+    candidate: Counts
+    """Counts of the candidate."""
+    stable: Counts
+    """Counts of the stable revision."""
+    value: Annotated[float, Field(ge=0)] | None = None
+    """The evidence against the candidate. It starts at 1."""
+    limit: Annotated[float, Field(gt=1)]
+    """The evidence at which the rollout is rolled back: 1/alpha, alpha shared by the measures."""
+
+
+class EvidencePoint(View):
+    """The evidence after one look with failures, and the counts of that look."""
+
+    at: Timestamp
+    """Time of the look."""
+    measure: str
+    """The measure."""
+    step: int
+    """The step."""
+    candidate: Counts
+    """Counts since the look before."""
+    stable: Counts
+    """Counts since the look before."""
+    value: Annotated[float, Field(ge=0)]
+    """The evidence."""
+
+
+class BakeView(View):
+    """One bake of one step, and the verdict on it."""
+
+    step: int
+    """The step."""
+    bake: int
+    """How many bakes of this step came before."""
+    weight: Percent
+    """The weight."""
+    started_at: Timestamp
+    """Its begin."""
+    until: Timestamp | None = None
+    """When it ends if no signal ends it early. Missing if that is not known."""
+    ended_at: Timestamp | None = None
+    """Its end."""
+    verdict: VerdictOutcome | None = None
+    """The verdict; missing while it lasts."""
+    reason: str = ""
+    """The verdict in a sentence."""
+    comparisons: list[Comparison] = []
+    """Counts of this bake's step as the judge saw them. Missing while it lasts."""
+    alarms: list[str] = []
+    """Alarms that counted."""
+
+
+class PauseView(View):
+    """A pause."""
+
+    reason: str
+    """Why it paused."""
+    step: int
+    """The step with which it goes on; one past the last if only the promotion is left."""
+    started_at: Timestamp
+    """Its begin."""
+    until: Timestamp
+    """Its limit."""
+    then: Literal["rollback", "promote"]
+    """What happens at the limit."""
+    ended_at: Timestamp | None = None
+    """Its end."""
+    verdict: VerdictOutcome | None = None
+    """What was decided."""
+    verdict_reason: str = ""
+    """Why."""
+
+
+class StepView(View):
+    """A step of the plan and what became of it."""
+
+    step: int
+    """Its number, from 0."""
+    weight: Percent
+    """The weight."""
+    bake_seconds: Count
+    """Planned duration of its bake."""
+    status: Literal["ahead", "now", "done", "failed", "skipped"]
+    """``skipped`` if the rollout ended before it."""
+    bakes: list[BakeView] = []
+    """Its bakes, oldest first."""
+    comparisons: list[Comparison] = []
+    """All counts of the step, late ones included."""
+
+
+class HookView(View):
+    """The hooks of one stage, as they were asked once."""
+
+    stage: str
+    """``beforeTraffic``, ``beforeStep``, ``afterStep``, ``afterTraffic`` or ``onRollback``."""
+    step: int | None = None
+    """The step, for hooks of a step."""
+    hooks: list[str]
+    """The functions, state machines and task definitions that were asked, in order."""
+    started_at: Timestamp
+    """When the first was asked."""
+    ended_at: Timestamp | None = None
+    """When the last answered."""
+    outcome: Literal["running", "succeeded", "failed"]
+    """What they said."""
+    reason: str = ""
+    """Why they failed."""
+    execution: str = ""
+    """ARN of the execution that asked them."""
+
+
+class SignalView(View):
+    """A signal, and what became of it."""
+
+    id: str
+    """Its id."""
+    signal: SignalKind
+    """The signal."""
+    by: str
+    """Who or what sent it."""
+    reason: str = ""
+    """Why."""
+    at: Timestamp
+    """When it was recorded."""
+    step: int | None = None
+    """The step that was current."""
+    outcome: Literal["pending", "handled", "refused", "repeated"]
+    """``pending`` until a verdict has used it."""
+    why: str = ""
+    """Why it was refused, or what it repeats."""
+
+
+class LineView(View):
+    """The place of a request that waits for its target."""
+
+    place: Annotated[int, Field(ge=1)]
+    """Its place in line, from 1."""
+    behind: str
+    """Id of the rollout that holds the target."""
+    until: Timestamp | None = None
+    """When it is refused if its turn has not come. Missing in records of version 0.1.0."""
+
+
+class WaitView(View):
+    """What the driver waits for."""
+
+    reason: str
+    """What it waits for."""
+    since: Timestamp
+    """Since when."""
+    until: Timestamp | None = None
+    """Its limit, if it has one."""
+
+
+class TrailEntry(View):
+    """An event that was announced."""
+
+    at: Timestamp
+    """When."""
+    detail_type: str
+    """Its detail-type, such as ``Step Started``."""
+    detail: dict[str, Any]
+    """Its detail."""
+
+
+class RolloutSummary(View):
+    """One line of a list of rollouts. All of it comes from the index."""
+
+    id: str
+    """The rollout's id."""
+    status: Status
+    """``waiting`` (in line), ``accepted`` (about to begin), ``running``, ``paused``, or how it ended."""
+    target: str
+    """Key of the target, such as ``lambda-alias/checkout/live``. Empty if the request was not readable."""
+    stable: str = ""
+    """The revision that served when it began."""
+    candidate: str = ""
+    """The revision that is rolled out."""
+    created_at: Timestamp | None = None
+    """When it was requested."""
+    started_at: Timestamp | None = None
+    """When it began."""
+    ended_at: Timestamp | None = None
+    """When it ended."""
+    reason: str = ""
+    """Why it ended so."""
+    undone_by: str = ""
+    """The rollout that undid it."""
+
+
+class RolloutView(RolloutSummary):
+    """A rollout as its record tells it."""
+
+    headline: str
+    """What it does now or how it ended, in a sentence."""
+    execution: str = ""
+    """ARN of its execution."""
+    accepted_at: Timestamp | None = None
+    """When a request that waited got its target."""
+    phase: Phase | None = None
+    """What a running one does."""
+    step: int = 0
+    """The current step."""
+    weight: Percent = 0
+    """The candidate's weight now."""
+    serving: str = ""
+    """The revision that serves after the end."""
+    line: LineView | None = None
+    """Its place in line, while it waits."""
+    bake: BakeView | None = None
+    """The bake that lasts."""
+    pause: PauseView | None = None
+    """The pause that lasts."""
+    waits_for: WaitView | None = None
+    """What its driver waits for."""
+    steps: list[StepView] = []
+    """The steps of its plan."""
+    weights: list[WeightChange] = []
+    """The weights over time."""
+    comparisons: list[Comparison] = []
+    """Counts and evidence of the whole rollout, one for each guard that compares."""
+    evidence: list[EvidencePoint] = []
+    """Every look with failures, oldest first."""
+    hooks: list[HookView] = []
+    """The hooks that were asked, oldest first."""
+    pauses: list[PauseView] = []
+    """Its pauses, oldest first."""
+    alarms: list[str] = []
+    """The alarms that guard it."""
+    firing_at_start: list[str] = []
+    """Those that were in ALARM when it was planned."""
+    signals: list[SignalView] = []
+    """Signals of operators, alarms and the judge, oldest first."""
+    events: list[TrailEntry] = []
+    """What was announced, oldest first."""
+    redriven: Redriven | None = None
+    """For a consumer: the messages that failed during the rollout and where they went."""
+    holding_queue: str = ""
+    """For a consumer: the rollout's own queue, while it holds failed messages."""
+    warnings: list[str] = []
+    """Warnings of the plan and of the wait."""
+    undo_of: str = ""
+    """The rollout that this one undoes."""
+    request: dict[str, Any] = {}
+    """The request, as it was admitted."""
+    plan: dict[str, Any] = {}
+    """The plan."""
+
+    @property
+    def has_ended(self) -> bool:
+        """True if it has ended, with any outcome."""
+        return self.status in ("succeeded", "rolled-back", "refused", "stopped")
+
+
+class RolloutPage(View):
+    """A page of rollouts, newest first."""
+
+    rollouts: list[RolloutSummary]
+    """The rollouts."""
+    next: str | None = None
+    """Where the next page begins; missing on the last one."""
+
+
+class JobSummary(View):
+    """One line of a list of ECS tasks or redrives."""
+
+    kind: Literal["task", "redrive"]
+    """What it is."""
+    id: str
+    """Its id."""
+    status: Literal["requested", "refused", "running", "succeeded", "failed", "stopped", "unknown"]
+    """``requested`` until its execution is started; ``unknown`` if Step Functions has forgotten the execution."""
+    subject: str = ""
+    """The task definition or the source queue."""
+    created_at: Timestamp
+    """When it was requested."""
+    started_at: Timestamp | None = None
+    """When its execution was started."""
+    ended_at: Timestamp | None = None
+    """When it ended."""
+    execution: str = ""
+    """ARN of its execution."""
+    reason: str = ""
+    """Why it was refused, failed or was stopped."""
+
+
+class JobView(JobSummary):
+    """An ECS task or a redrive."""
+
+    request: dict[str, Any] = {}
+    """The request, as it was given."""
+    result: dict[str, Any] = {}
+    """The detail of the event that announced its end."""
+
+
+class JobPage(View):
+    """A page of ECS tasks or redrives, newest first."""
+
+    jobs: list[JobSummary]
+    """The jobs."""
+    next: str | None = None
+    """Where the next page begins; missing on the last one."""
+
+
+class DeploymentFigures(View):
+    """The figures that people report about deployments, over one period."""
+
+    since: Timestamp
+    """Begin of the period."""
+    until: Timestamp
+    """End of the period."""
+    rollouts: Count
+    """Rollouts that moved traffic and ended in it, undos left out."""
+    outcomes: dict[str, Count]
+    """Rollouts that ended in it, by outcome, refused ones and undos included."""
+    promoted: Count
+    """Promotions, undos left out."""
+    failed: Count
+    """Promotions that were undone, and rollouts that were rolled back or stopped."""
+    promotions_per_day: float
+    """Deployment frequency."""
+    change_failure_rate: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Failed rollouts by all rollouts; missing without any."""
+    seconds_to_restore: float | None = None
+    """Median time from the start of a failed rollout until the earlier revision served alone again."""
+    lead_seconds: float | None = None
+    """Median time from the request of a promoted rollout to its promotion."""
