@@ -46,17 +46,25 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
-def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows under their columns. Control characters in texts, which come from others, are shown as ``?``."""
+def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, shortened: Sequence[str] = ()) -> None:
+    """Print rows under their columns. Control characters in texts, which come from others, are shown as ``?``.
+
+    Parameters
+    ----------
+    shortened
+        Columns whose texts are cut in a terminal that is too narrow, instead of going on in the next line.
+    """
     from rich.table import Table
     from rich.text import Text
 
+    screen = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        cut = column in shortened and screen.is_terminal
+        table.add_column(column, overflow="ellipsis" if cut else "fold", no_wrap=cut)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
-    console().print(table)
+    screen.print(table)
 
 
 def printable(text: str) -> str:

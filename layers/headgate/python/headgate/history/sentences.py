@@ -95,7 +95,7 @@ def headline(view: RolloutView, now: datetime | None = None) -> str:
         case "succeeded":
             return _succeeded(view)
         case "rolled-back":
-            return f"rolled back: {_short_cause(view)}" if view.reason else "rolled back"
+            return f"rolled back: {in_short_words(view, view.reason)}" if view.reason else "rolled back"
         case "refused":
             return f"refused: {view.reason}" if view.reason else "refused"
         case "stopped":
@@ -115,7 +115,7 @@ def _paused(view: RolloutView) -> str:
         return f"paused at {weight(view.weight)}"
     then = {"rollback": "rolls back", "promote": "promotes"}[view.pause.then]
     until = _time(view, view.pause.until, seconds=False)
-    return f"paused at {weight(view.weight)} until {until}, then {then}: {_shortened(view, view.pause.reason)}"
+    return f"paused at {weight(view.weight)} until {until}, then {then}: {in_short_words(view, view.pause.reason)}"
 
 
 def _running(view: RolloutView, now: datetime | None) -> str:
@@ -129,7 +129,7 @@ def _running(view: RolloutView, now: datetime | None) -> str:
 def _doing(view: RolloutView, now: datetime | None) -> str:
     asked = next((each for each in reversed(view.hooks) if each.outcome == "running"), None)
     if asked is not None:
-        return f"asking {listed(asked.hooks) or 'the hooks'} {_stage(asked)}"
+        return f"asking {listed(asked.hooks) or 'the hooks'} {stage_of(asked)}"
     match view.phase:
         case "preparing":
             return f"preparing {candidate_of(view)}"
@@ -156,7 +156,8 @@ STAGES = {
 }
 
 
-def _stage(hook: HookView) -> str:
+def stage_of(hook: HookView) -> str:
+    """Return the stage of hooks in a sentence: ``before traffic``, ``after step 2``."""
     words = STAGES.get(hook.stage, f"at {hook.stage}")
     return f"{words[:-8]}step {hook.step + 1}" if hook.step is not None and words.endswith("the step") else words
 
@@ -183,7 +184,7 @@ def _decided_to_roll_back(view: RolloutView) -> str:
         if each.signal == "abort" and each.outcome in ("pending", "handled")
     ]
     dated = sorted((at, why) for at, why in [*verdicts, *aborts] if at and why)
-    return _shortened(view, dated[-1][1]) if dated else ""
+    return in_short_words(view, dated[-1][1]) if dated else ""
 
 
 def _succeeded(view: RolloutView) -> str:
@@ -206,12 +207,8 @@ def _counts_at_promotion(view: RolloutView) -> Compared | None:
     return counts_in(match) if match else None
 
 
-def _short_cause(view: RolloutView) -> str:
-    return _shortened(view, view.reason)
-
-
-def _shortened(view: RolloutView, reason: str) -> str:
-    """Return a reason for a headline: evidence as shares, anything else as it is."""
+def in_short_words(view: RolloutView, reason: str) -> str:
+    """Return a reason in short: evidence that reached its limit as shares, anything else as it is."""
     match = OVER_LIMIT.match(reason)
     return in_short(view, counts_in(match)) if match else reason
 
@@ -402,7 +399,7 @@ def _why_it_had_paused(view: RolloutView) -> str:
     if last is None or not last.ended_at or last.verdict_reason != view.reason or not view.reason:
         return ""
     lasted = duration(between(last.started_at, last.ended_at))
-    return sentence(f"It had been paused for {lasted}: {_shortened(view, last.reason)}")
+    return sentence(f"It had been paused for {lasted}: {in_short_words(view, last.reason)}")
 
 
 def _how_it_came_to_pause(view: RolloutView) -> Iterator[str]:
@@ -416,7 +413,7 @@ def _earlier_pauses(view: RolloutView) -> Iterator[str]:
             decided = f"; then {pause.verdict_reason}" if pause.verdict_reason else ""
             lasted = duration(between(pause.started_at, pause.ended_at))
             yield sentence(
-                f"It was paused at {_time(view, pause.started_at)} for {lasted}: {_shortened(view, pause.reason)}"
+                f"It was paused at {_time(view, pause.started_at)} for {lasted}: {in_short_words(view, pause.reason)}"
                 f"{decided}"
             )
 
@@ -473,7 +470,7 @@ def _given_back(view: RolloutView) -> Iterator[str]:
 def _failed_hooks(view: RolloutView) -> Iterator[str]:
     for hook in view.hooks:
         if hook.outcome == "failed" and hook.reason and hook.reason not in view.reason:
-            yield sentence(f"Hooks {_stage(hook)} failed: {hook.reason}")
+            yield sentence(f"Hooks {stage_of(hook)} failed: {hook.reason}")
 
 
 def _firing_at_start(view: RolloutView) -> Iterator[str]:
