@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -60,9 +59,27 @@ class History(Protocol):
 
 def history_of(stack: Stack) -> History:
     """Return the read model of an installation."""
-    store: Any = import_module("headgate.history.store")
-    history: History = store.History(stack.client("dynamodb"), stack.table)
-    return history
+    from headgate.history import store
+
+    history: Any = store.History(stack.client("dynamodb"), stack.table)
+    made: History = history
+    return made
+
+
+def page_of(history: History, **asked: Any) -> RolloutPage:
+    """Return a page of rollouts. Options without a value are left out.
+
+    Raises
+    ------
+    Failure
+        If the token of the page is not valid.
+    """
+    from headgate.errors import RequestRefused
+
+    try:
+        return history.rollouts(**{name: value for name, value in asked.items() if value})
+    except RequestRefused as refused:
+        raise Failure(f"--{refused}") from None
 
 
 def find_rollout(history: History, rollout_id: str) -> RolloutView:

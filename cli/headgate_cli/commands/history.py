@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headgate_cli.output import echo_json, format_option
-from headgate_cli.rollouts import STATES, Moment, history_of, target_of
+from headgate_cli.rollouts import STATES, Moment, history_of, page_of, target_of
 from headgate_cli.stack import of_stack
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ def command(*, stack: Stack, target: str, form: str, **asked: Any) -> None:
     from headgate_cli.lists import echo_page
 
     history = history_of(stack)
-    given = {name: value for name, value in asked.items() if value}
-    page = history.rollouts(target=target_of(history, target), **given)
+    page = page_of(history, target=target_of(history, target), **asked)
     if form == "json":
         echo_json(page)
     else:

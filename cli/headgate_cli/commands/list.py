@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headgate_cli.output import echo_json, format_option
-from headgate_cli.rollouts import STATES, Moment, history_of, target_key
+from headgate_cli.rollouts import STATES, Moment, history_of, page_of, target_key
 from headgate_cli.stack import of_stack
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def command(*, stack: Stack, form: str, stats: bool, **asked: Any) -> None:
 
     if asked["target"] is not None:
         asked["target"] = _target(asked["target"])
-    given = {name: value for name, value in asked.items() if value}
-    page = history_of(stack).rollouts(**given)
+    page = page_of(history_of(stack), **asked)
     if form == "json":
         echo_json(page)
     else:

@@ -51,7 +51,8 @@ class Compared(NamedTuple):
 def compared(comparison: Comparison) -> Compared:
     """Return the counts of a comparison, with what its failures did in words."""
     if comparison.measure == "latency":
-        failed = f"took {comparison.label.removeprefix('requests ')}"
+        over = comparison.label.removeprefix("requests ")
+        failed = f"took {over}" if over != comparison.label else "were slow"
     elif comparison.measure == "errors":
         failed = "failed"
     else:
