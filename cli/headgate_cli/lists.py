@@ -8,7 +8,7 @@ import click
 
 from headgate.history.sentences import describe_summary, seconds_of
 from headgate.history.wording import clock, duration, target
-from headgate_cli.output import console, echo_table, printable
+from headgate_cli.output import console, echo_table
 from headgate_cli.screens import line_of, state_of, versions_of
 
 if TYPE_CHECKING:
@@ -50,15 +50,18 @@ def _row(summary: RolloutSummary, *, of_target: bool) -> list[object]:
 
 
 def echo_sentences(sentences: list[str]) -> None:
-    """Print sentences, a line each; in a terminal wrapped, with the first one in bold."""
+    """Print sentences, a line each; in a terminal wrapped, with the first one in bold and the others as a list."""
     from textwrap import wrap
 
     screen = console()
     for index, each in enumerate(sentences):
-        text = printable(each)
+        text = line_of(each)
         if not screen.is_terminal:
             click.echo(text)
             continue
+        first, further = ("", "") if index == 0 else ("- ", "  ")
         # Names and commands are not torn apart at their hyphens.
-        for line in wrap(text, min(WIDEST, screen.width), break_on_hyphens=False):
-            click.secho(line, bold=index == 0)
+        lines = wrap(
+            text, min(WIDEST, screen.width), initial_indent=first, subsequent_indent=further, break_on_hyphens=False
+        )
+        click.secho("\n".join(lines), bold=index == 0)

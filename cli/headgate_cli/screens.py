@@ -47,6 +47,9 @@ BEYOND = 10.0
 BAR_WIDTH = 64
 """Characters of a bar where there is room."""
 
+VALUE_WIDTH = 18
+"""Characters beside a bar for its value, so that all bars are equally long."""
+
 
 class Glyphs(NamedTuple):
     """Characters of bars."""
@@ -128,7 +131,7 @@ def _rows(view: RolloutView, now: datetime) -> Iterator[tuple[str, RenderableTyp
         several = len([each for each in view.comparisons if each.value is not None]) > 1
         for comparison in view.comparisons:
             if comparison.value is not None:
-                yield (f"evidence {comparison.label}" if several else "evidence"), EvidenceBar(comparison)
+                yield (f"evidence {_short_label(comparison)}" if several else "evidence"), EvidenceBar(comparison)
     if view.status in ("running", "paused") and view.alarms:
         yield "alarms", ", ".join(view.alarms)
     if view.started_at:
@@ -138,6 +141,11 @@ def _rows(view: RolloutView, now: datetime) -> Iterator[tuple[str, RenderableTyp
         yield "requested", clock(view.created_at)
     if view.holding_queue:
         yield "holds", f"failed messages in {view.holding_queue}"
+
+
+def _short_label(comparison: Comparison) -> str:
+    label = comparison.label.removeprefix("requests ")
+    return label if len(label) <= 24 else f"{label[:23]}…"
 
 
 def _lasting(view: RolloutView, until: str) -> str:
@@ -156,7 +164,7 @@ def _counts(view: RolloutView, compared: list[Comparison]) -> Table:
         table.add_column(column, justify="right")
     several = len(view.comparisons) > 1
     for comparison in compared:
-        what = f" ({line_of(comparison.label)})" if several else ""
+        what = f" ({line_of(_short_label(comparison))})" if several else ""
         for name, counts in ((candidate_of(view), comparison.candidate), (stable_of(view), comparison.stable)):
             rate = share(counts.failures, counts.requests) if counts.requests else ""
             table.add_row(
@@ -167,10 +175,11 @@ def _counts(view: RolloutView, compared: list[Comparison]) -> Table:
 
 def _latest(view: RolloutView, happened: list[tuple[str, str]]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True)
+    times = [clock(at, beside=view.started_at or view.created_at) for at, _ in happened]
+    table.add_column(style="dim", no_wrap=True, min_width=max(map(len, times)))
     table.add_column(ratio=1, overflow="ellipsis", no_wrap=True)
-    for at, text in happened:
-        table.add_row(clock(at, beside=view.started_at or view.created_at), Text(line_of(text)))
+    for at, (_, text) in zip(times, happened, strict=True):
+        table.add_row(at, Text(line_of(text)))
     return table
 
 
@@ -179,6 +188,10 @@ def _latest(view: RolloutView, happened: list[tuple[str, str]]) -> Table:
 
 def _glyphs(options: ConsoleOptions) -> Glyphs:
     return ASCII if options.ascii_only else UNICODE
+
+
+def _width(options: ConsoleOptions) -> int:
+    return max(10, min(BAR_WIDTH, options.max_width - VALUE_WIDTH))
 
 
 class WeightBar:
@@ -190,15 +203,14 @@ class WeightBar:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         glyphs = _glyphs(options)
-        after = weight(self._weight)
-        width = max(10, min(BAR_WIDTH, options.max_width - len(after) - 1))
+        width = _width(options)
         filled = _place(self._weight / 100, width)
         marks = {min(width - 1, _place(percent / 100, width)) for percent, _ in self._steps if percent < 100}
         bar = Text()
         for place in range(width):
             character = glyphs.mark if place in marks else glyphs.full if place < filled else glyphs.rest
             bar.append(character, "green" if place < filled else "dim")
-        yield bar.append(f" {after}", "bold")
+        yield bar.append(f" {weight(self._weight)}", "bold")
         if labels := self._labels(width):
             yield labels
 
@@ -226,8 +238,7 @@ class BakeBar:
         self._left = max(0.0, (moment(until) - now).total_seconds())
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        left = f"{duration(round(self._left))} left of {duration(self._whole)}"
-        width = max(10, min(BAR_WIDTH, options.max_width - len(left) - 1))
+        left, width = f"{duration(round(self._left))} left", _width(options)
         done = 1 - self._left / self._whole if self._whole else 1.0
         yield _bar(_glyphs(options), _place(done, width), width, "blue").append(f" {left}")
 
@@ -239,9 +250,8 @@ class EvidenceBar:
         self._value, self._limit = comparison.value or 0.0, comparison.limit
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        glyphs = _glyphs(options)
+        glyphs, width = _glyphs(options), _width(options)
         after = f"{evidence(self._value)} of {evidence(self._limit)}"
-        width = max(10, min(BAR_WIDTH, options.max_width - len(after) - 1))
         at, line = (min(width - 1, self._place(value, width)) for value in (self._value, self._limit))
         bar = Text()
         for place in range(width):

@@ -21,7 +21,12 @@ DEFAULT_PERIOD = "30d"
 @click.command("list")
 @click.option("--target", metavar="TARGET", help="Only of this target: checkout:live, its key, or a mapping's UUID.")
 @click.option(
-    "--state", "states", type=click.Choice(STATES), multiple=True, help="Only in this state. Can be repeated."
+    "--state",
+    "states",
+    type=click.Choice(STATES),
+    multiple=True,
+    metavar="STATE",
+    help="Only in this state, such as running or rolled-back. Can be repeated.",
 )
 @click.option("--since", type=Moment(), help="Only those requested from then on: 2026-11-30, 2h, 7d. Times are UTC.")
 @click.option("--until", type=Moment(), help="Only those requested before.")

@@ -12,6 +12,7 @@ from headgate.history.wording import (
     duration,
     evidence,
     listed,
+    person,
     revision,
     sentence,
     share,
@@ -112,5 +113,7 @@ def test_names_are_short() -> None:
     assert target("event-source/0f1e2d3c") == "0f1e2d3c"
     assert target("custom/thing") == "custom/thing"
     assert (revision("8", "it"), revision("web:12", "it"), revision("", "it")) == ("version 8", "web:12", "it")
+    assert person("arn:aws:sts::123456789012:assumed-role/Deploy/kim") == "Deploy/kim"
+    assert person("kim (on call)") == "kim (on call)"
     assert (listed(["a"]), listed(["a", "b", "c"]), listed([])) == ("a", "a, b and c", "")
     assert (counted(1, "batch", "batches"), counted(1204, "batch", "batches")) == ("1 batch", "1,204 batches")

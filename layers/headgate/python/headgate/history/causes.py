@@ -72,7 +72,8 @@ def counts_in(match: re.Match[str]) -> Compared:
 
 def in_short(view: RolloutSummary, counts: Compared) -> str:
     """Return counts for a headline: ``3.1 % of 1,204 requests of version 8 failed, 0.2 % of version 7's``."""
-    if min(counts.requests, counts.stable_requests) >= ENOUGH_FOR_SHARES:
+    failed = counts.failures + counts.stable_failures
+    if failed and min(counts.requests, counts.stable_requests) >= ENOUGH_FOR_SHARES:
         stable = f"{share(counts.stable_failures, counts.stable_requests)} of {stable_of(view)}'s"
         rate = share(counts.failures, counts.requests)
         return f"{rate} of {number(counts.requests)} requests of {candidate_of(view)} {counts.failed}, {stable}"

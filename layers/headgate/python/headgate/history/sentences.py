@@ -14,7 +14,6 @@ from headgate.history.causes import (
     HOOK_FAILED,
     OVER_LIMIT,
     Cause,
-    Compared,
     candidate_of,
     cause_of,
     compared,
@@ -33,6 +32,7 @@ from headgate.history.wording import (
     listed,
     moment,
     number,
+    person,
     revision,
     sentence,
     target,
@@ -179,7 +179,7 @@ def _decided_to_roll_back(view: RolloutView) -> str:
         *((each.ended_at, each.verdict_reason) for each in view.pauses if each.verdict == "roll-back"),
     ]
     aborts = [
-        (each.at, f"aborted by {each.by}{': ' + each.reason if each.reason else ''}")
+        (each.at, f"aborted by {person(each.by)}{': ' + each.reason if each.reason else ''}")
         for each in view.signals
         if each.signal == "abort" and each.outcome in ("pending", "handled")
     ]
@@ -197,20 +197,16 @@ def _succeeded(view: RolloutView) -> str:
     cause = cause_of(view)
     if cause.signal:
         return f"{done}; {view.reason}"
-    counts = _counts_at_promotion(view)
-    return f"{done}; {in_short(view, counts)}" if counts else done
+    return f"{done}; {in_short_words(view, view.reason)}" if COMPARED.match(view.reason) else done
 
 
-def _counts_at_promotion(view: RolloutView) -> Compared | None:
-    """Return the first comparison of the verdict that promoted, if it has any."""
-    match = COMPARED.match(view.reason)
-    return counts_in(match) if match else None
-
-
-def in_short_words(view: RolloutView, reason: str) -> str:
-    """Return a reason in short: evidence that reached its limit as shares, anything else as it is."""
-    match = OVER_LIMIT.match(reason)
-    return in_short(view, counts_in(match)) if match else reason
+def in_short_words(view: RolloutSummary, reason: str) -> str:
+    """Return a reason in short: counts beside their limit as shares, anything else as it is."""
+    if match := OVER_LIMIT.match(reason):
+        return in_short(view, counts_in(match))
+    if COMPARED.match(reason) and "; odds against chance " in reason:
+        return "; ".join(in_short(view, counts_in(match)) for match in COMPARED.finditer(reason))
+    return reason
 
 
 def describe_summary(summary: RolloutSummary) -> str:
@@ -336,7 +332,7 @@ def _why(view: RolloutView) -> Iterator[str]:
     elif cause.signal:
         what = "aborted it" if cause.signal.signal == "abort" else "promoted it fully, without further analysis,"
         said = f": {cause.signal.reason}" if cause.signal.reason else ""
-        yield closed(f"{cause.signal.by} {what} at {_time(view, cause.signal.at)}{said}")
+        yield closed(f"{person(cause.signal.by)} {what} at {_time(view, cause.signal.at)}{said}")
     elif (match := COMPARED.match(view.reason)) and view.status == "succeeded":
         yield from _passed(view, match)
     else:
@@ -494,7 +490,7 @@ def _signals(view: RolloutView) -> Iterator[str]:
         if signal.id in told or signal.signal not in OPERATORS_SIGNALS:
             continue
         why = f" ({signal.reason})" if signal.reason else ""
-        sent = f"{signal.by} sent {signal.signal} at {_time(view, signal.at)}{why}"
+        sent = f"{person(signal.by)} sent {signal.signal} at {_time(view, signal.at)}{why}"
         match signal.outcome:
             case "pending":
                 yield closed(f"{sent}, which {'was not used' if view.has_ended else 'has not been used yet'}")

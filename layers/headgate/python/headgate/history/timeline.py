@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from headgate.history.causes import candidate_of, stable_of
 from headgate.history.sentences import headline, in_short_words, stage_of
-from headgate.history.wording import listed, weight
+from headgate.history.wording import listed, person, weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,4 +109,4 @@ def _signal(view: RolloutView, signal: SignalView) -> str:
         case "promote-early":
             return f"the evidence is enough for an early promotion{reason}"
     became = {"refused": f", refused: {signal.why}", "repeated": f", no effect: {signal.why}"}.get(signal.outcome, "")
-    return f"{signal.by} sent {signal.signal}{reason}{became}"
+    return f"{person(signal.by)} sent {signal.signal}{reason}{became}"

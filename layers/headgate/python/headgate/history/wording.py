@@ -108,6 +108,15 @@ def revision(name: str, otherwise: str) -> str:
     return f"version {name}" if _NUMBER.fullmatch(name) else name
 
 
+_PRINCIPAL = re.compile(r"arn:aws[a-z-]*:(?:sts|iam)::\d{12}:(?:assumed-role/|user/|role/)?(?P<name>.+)")
+
+
+def person(by: str) -> str:
+    """Return who sent a signal; of the ARN of a role's session or a user, its names: ``Deploy/kim``."""
+    match = _PRINCIPAL.fullmatch(by)
+    return match["name"] if match else by
+
+
 def sentence(text: str) -> str:
     """Return a text as a sentence: with a capital at its beginning and a full stop at its end."""
     text = closed(text.strip())
