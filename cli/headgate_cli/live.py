@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import click
 from headgate.history.sentences import explanation, headline
 from headgate.history.timeline import happenings
 from headgate.history.wording import clock, duration
-from headgate_cli.output import console, printable
+from headgate_cli.output import as_json, console, printable
 from headgate_cli.watching import follow
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def _conclude(view: RolloutView, timeout: float | None) -> None:
 def _as_json(sights: Iterable[Sight]) -> RolloutView:
     told = ""
     for sight in sights:
-        line = json.dumps(sight.view.to_wire(), ensure_ascii=False, allow_nan=False)
+        line = as_json(sight.view.to_wire())
         if line != told:
             click.echo(line)
         told = line

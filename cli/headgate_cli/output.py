@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -32,7 +33,13 @@ def format_option(*others: str, default: str = "table") -> Callable[[Command], C
 def echo_json(value: Wire | dict[str, Any]) -> None:
     """Print a view or a JSON object."""
     shown = value if isinstance(value, dict) else value.to_wire()
-    click.echo(json.dumps(shown, indent=2, ensure_ascii=False, allow_nan=False))
+    click.echo(as_json(shown, indent=2))
+
+
+def as_json(value: dict[str, Any], *, indent: int | None = None) -> str:
+    """Return a JSON object as text. Letters are escaped where the encoding of the output does not have them."""
+    ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
+    return json.dumps(value, indent=indent, ensure_ascii=ascii_only, allow_nan=False)
 
 
 def console(*, stderr: bool = False) -> Console:
