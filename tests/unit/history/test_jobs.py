@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from headgate.history.jobs import Kind
 
-ARNS: dict[Kind, str] = {
+ARNS: dict[str, str] = {
     "task": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:headgate-ecs-task",
     "redrive": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:headgate-redrive",
 }

@@ -177,6 +177,21 @@ class TestEnd:
         assert [step.status for step in view.steps] == ["done", "skipped"]
         assert [(c.weight, c.why) for c in view.weights][-1] == (100, "promotion")
 
+    def test_a_promotion_that_was_taken_back_is_among_the_weights(
+        self, history: History, locks: Locks, steps: Steps
+    ) -> None:
+        start(locks, strategy="AllAtOnce")
+        steps.enter("checkout-42", "promoting", -1.0)
+        at = 4_000_000_000_000
+        steps.keep_state("checkout-42", {"stable": "6", "candidate": "7", "weight": -1, "shiftedAt": at})
+        assert [(c.weight, c.why) for c in shown(history).weights] == [(0, "start"), (100, "promotion")]
+        assert shown(history).weight == 100
+        steps.enter("checkout-42", "rolling-back")
+        steps.keep_state("checkout-42", {"stable": "6", "candidate": "7", "weight": 0, "shiftedAt": at + 1000})
+        settle(locks, outcome="rolled-back")
+        changes = shown(history).weights
+        assert [(c.weight, c.why) for c in changes] == [(0, "start"), (100, "promotion"), (0, "rollback")]
+
     def test_a_refused_one_has_its_reason_and_no_weights(self, history: History, locks: Locks) -> None:
         locks.refuse("bad", "execution", "target: is missing; add it")
         view = shown(history, "bad")
@@ -362,4 +377,23 @@ class TestLive:
         assert all(view.bake and view.bake.until for view in views[:2])
         assert views[2].line is not None
         assert (views[2].line.place, views[2].line.behind) == (1, "a")
-        assert (views[0].events, views[0].steps[0].status) == ([], "now")
+        assert (views[0].events, views[0].request, views[0].steps[0].status) == ([], {}, "now")
+        whole = shown(history, "a").to_wire()
+        same = ("status", "target", "startedAt", "phase", "step", "weight", "bake", "weights", "comparisons", "steps")
+        live = views[0].to_wire()
+        assert {name: live.get(name) for name in same} == {name: whole.get(name) for name in same}
+
+    def test_a_thousand_take_few_calls(self, dynamodb: Any) -> None:
+        for number in range(1000):
+            put(dynamodb, pk=f"ROLLOUT#{number}", sk="ROLLOUT", status="running", waitsAt="STEP#000#00")
+        calls: list[int] = []
+
+        class Counted:
+            def batch_get_item(self, **call: Any) -> Any:
+                calls.append(len(call["RequestItems"][TABLE]["Keys"]))
+                return dynamodb.batch_get_item(**call)
+
+        counted: Any = Counted()
+        views = History(counted, TABLE).live([str(number) for number in range(1000)])
+        assert [view.id for view in views] == [str(number) for number in range(1000)]
+        assert calls == [100] * 30

@@ -61,7 +61,7 @@ class Jobs:
         ARNs of the machines by kind.
     """
 
-    def __init__(self, items: Items, machines: SFNClient | None, arns: Mapping[Kind, str]) -> None:
+    def __init__(self, items: Items, machines: SFNClient | None, arns: Mapping[str, str]) -> None:
         self._items = items
         self._machines = machines
         self._arns = arns
@@ -169,8 +169,8 @@ def _status_of(described: Mapping[str, Any]) -> str:
 
 def _result_of(described: Mapping[str, Any]) -> dict[str, Any]:
     """Return the output of an execution, or what its error tells. Its machine gives the result as the cause."""
-    if output := _json_object(described.get("output")):
-        return output
+    if described["status"] == "SUCCEEDED":
+        return _json_object(described.get("output"))
     told = {name: described[name] for name in ("error", "cause") if described.get(name)}
     return _json_object(described.get("cause")) or told
 

@@ -31,7 +31,7 @@ from headgate.history.model import (
     WeightChange,
 )
 from headgate.spec.guards import Guards
-from headgate.spec.position import Weight, position_of
+from headgate.spec.position import PROMOTED, Weight, number_of, position_of
 from headgate.spec.signals import OBJECTIONS
 from headgate.spec.target_state import Redriven
 
@@ -352,7 +352,8 @@ class _Reading:
             return
         weight: float | None = 0.0
         yield {"at": began, "weight": weight, "why": "start"}
-        changes = [*self._steps_set(), *self._pauses_at_zero()]
+        promoted = {"at": _iso(self.record.get("promotedAt")), "weight": 100.0, "why": "promotion"}
+        changes = [*self._steps_set(), *self._pauses_at_zero(), promoted]
         changes = sorted((change for change in changes if change["at"]), key=lambda change: str(change["at"]))
         changes += self._last_change(changes)
         for change in changes:
@@ -519,7 +520,7 @@ class _Reading:
         return list(dict.fromkeys(str(warning) for warning in found))
 
 
-_PROMOTED = -1
+_PROMOTED = number_of(PROMOTED)
 
 
 def _document(record: Item, name: str) -> dict[str, Any]:
