@@ -313,6 +313,19 @@ class RolloutView(RolloutSummary):
         return self.status in ("succeeded", "rolled-back", "refused", "stopped")
 
 
+class Explanation(View):
+    """Why a rollout ended so, or stands so."""
+
+    id: str
+    """The rollout's id."""
+    status: Status
+    """As in its view."""
+    headline: str
+    """What it does now or how it ended, in a sentence."""
+    sentences: list[str]
+    """The explanation, the most important first."""
+
+
 class RolloutPage(View):
     """A page of rollouts, newest first."""
 
