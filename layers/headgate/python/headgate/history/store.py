@@ -164,7 +164,8 @@ class History:
         Parameters
         ----------
         job_id
-            Its id; of one that was started without an event, the name of its execution.
+            Its id; of one that was started without an event, the name of its execution. The name and the ARN of an
+            execution find any job, if ``job_machines`` are known.
         """
         return self._jobs.view(kind, job_id)
 
