@@ -28,15 +28,16 @@ def test_a_rollout_that_was_rolled_back_is_read_as_it_happened(
     # GIVEN a rollout whose hook does not agree after its first step, and one that waits behind it
     good, bad = headgate.make_hook(GOOD_HOOK), headgate.make_hook(BAD_HOOK)
     hooks = {"beforeTraffic": [{"lambda": good}], "afterStep": [{"lambda": good}, {"lambda": bad}]}
-    plan = {"strategy": steps((10, 4), (50, 60)), "guards": "none"}
+    plan = {"strategy": steps((10, 300), (50, 60)), "guards": "none"}
     first = headgate.request(target=service.target, candidate={"version": "2"}, hooks=hooks, **plan)
-    headgate.baking(first)
+    headgate.baking(first, 60)
     second = headgate.request(target=service.target, candidate={"version": "2"}, strategy="AllAtOnce", guards="none")
     waiting = eventually(lambda: history.rollout(second), 10, lambda: "nobody waits")
     assert (waiting.status, waiting.line and (waiting.line.place, waiting.line.behind)) == ("waiting", (1, first))
     [live] = history.live([first])
     assert (live.status, live.weight, live.bake and live.bake.step) == ("running", 10, 0)
-    # WHEN both have ended
+    # WHEN somebody ends its bake, and both have ended
+    headgate.signal(first, "promote", by="kim", reason="seen enough")
     headgate.ended(first)
     headgate.ended(second)
     # THEN the view of the first one has all that happened
@@ -48,6 +49,8 @@ def test_a_rollout_that_was_rolled_back_is_read_as_it_happened(
     asked = [(hook.stage, hook.step, hook.hooks, hook.outcome) for hook in view.hooks]
     assert asked == [("beforeTraffic", None, [good], "succeeded"), ("afterStep", 0, [good, bad], "failed")]
     assert view.hooks[1].reason == view.reason
+    signals = [(signal.signal, signal.by, signal.reason, signal.step, signal.outcome) for signal in view.signals]
+    assert signals == [("promote", "kim", "seen enough", 0, "handled")]
     assert view.events[-1].detail_type == "Rollout Rolled Back"
     # AND the lists have both, newest first
     key = str(view.target)
@@ -60,7 +63,7 @@ def test_a_rollout_that_was_rolled_back_is_read_as_it_happened(
     assert history.figures(str(view.created_at), "2100-01-01T00:00:00.000Z").failed >= 1
 
 
-def test_a_redrive_by_event_and_one_started_directly_are_listed(headgate: Headgate, history: History) -> None:
+def test_a_redrive_that_an_event_requested_is_listed_with_its_end(headgate: Headgate, history: History) -> None:
     queue = {"from": {"queue": "nobody-has-this-queue"}}
     by_event, refused = headgate.new_id(), headgate.new_id()
     headgate.send("Redrive Requested", {"id": by_event, **queue})
@@ -71,7 +74,7 @@ def test_a_redrive_by_event_and_one_started_directly_are_listed(headgate: Headga
 
     jobs = eventually(
         lambda: (found := listed()) and {by_event, refused} <= found.keys() and found[by_event].ended_at and found,
-        30,
+        60,
         lambda: f"listed are {listed()}",
     )
     assert (jobs[by_event].status, jobs[by_event].subject) == ("refused", "nobody-has-this-queue")

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from headgate.analysis.judge import Arm
 from headgate.analysis.verdict import Findings, Verdict
 from headgate.aws.dynamodb import to_item
+from headgate.history.model import RolloutView
+from headgate.history.reading import Place, RolloutItems, rollout_view
 from headgate.history.store import History
 from tests.builders import (
     CONTINUE,
@@ -27,7 +31,6 @@ from tools.schemas import output_file
 
 if TYPE_CHECKING:
     from headgate.analysis.ledger_store import LedgerStore
-    from headgate.history.model import RolloutView
     from headgate.rollouts.locks import Locks
     from headgate.rollouts.signal_inbox import SignalInbox
     from headgate.rollouts.steps import Steps
@@ -330,6 +333,57 @@ class TestHooks:
         assert "stopped" in shown(history).hooks[1].reason
 
 
+AT = "2026-11-30T10:00:00.000Z"
+VERDICT = {"outcome": "inconclusive", "reason": "r", "next": "bake", "step": 0, "bake": 1, "bakeSeconds": 5}
+MEASURE = {"measure": "errors", "candidate": {"requests": 1, "failures": 0}, "stable": {}, "value": 1.5}
+PLAN = {"steps": [{"weight": 10, "bakeSeconds": 60}], "guards": {"errors": {}}, "pause": {"at": "zero"}}
+ITEMS: dict[str, dict[str, Any]] = {
+    "ROLLOUT": {
+        "status": "running",
+        "phase": "baking",
+        "step": 0,
+        "state": {"weight": 10, "shiftedAt": 5, "holding": {"name": "q"}},
+        "plan": json.dumps(PLAN),
+        "request": "{}",
+        "startedAt": AT,
+        "createdAt": AT,
+        "endedAt": AT,
+        "signals": {"a": {"signal": "abort", "by": "kim", "at": AT, "step": 0}},
+        "heard": ["a"],
+        "pending": {"reason": "r", "since": AT, "limitSeconds": 5},
+        "redriven": {"returned": 1},
+        "promotedAt": 7,
+    },
+    "EVIDENCE": {"candidate": "7", "stable": "6", "slowMs": 0, "byTelemetry": True, "since_0": 5, "earlier": "{}"},
+    "EVIDENCE#000": {"since": 5, "errors_0_candidate_requests": 4},
+    "STEP#000#00": {
+        "step": 0, "bake": 0, "weight": 10, "startedAt": AT, "endedAt": AT, "verdict": VERDICT,
+        "evidence": {"measures": [MEASURE], "alarms": ["a"]},
+    },
+    "STEP#000#01": {"step": 0, "bake": 1, "weight": 10, "startedAt": AT},
+    "PAUSE#001": {"reason": "r", "step": 0, "limitSeconds": 5, "then": "rollback", "startedAt": AT, "verdict": VERDICT},
+    "LOOK#00000001": {"at": 5, "looks": [{**MEASURE, "step": 0}]},
+    "EVENT#x": {"detailType": "Rollout Waiting", "detail": {"at": AT, "warnings": ["w"]}},
+    "SIGNAL#s": {"signal": "abort", "by": "kim", "outcome": "refused", "why": "w", "at": AT},
+    "HOOK#h": {"stage": "beforeStep", "step": 0, "hooks": ["h"], "startedAt": AT, "outcome": "running"},
+}  # fmt: skip
+VALUES = st.one_of(
+    st.none(),
+    st.just("left out"),
+    st.booleans(),
+    st.integers(-(2**63), 2**63),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(
+        ["", "x", "succeeded", "waiting", "paused", "rolled-back", "{}", "[]", "[[1]]", '{"steps": 5}', AT]
+    ),
+    st.lists(
+        st.one_of(st.none(), st.text(max_size=3), st.integers(), st.just({"measure": 5}), st.just(["x"])), max_size=2
+    ),
+    st.dictionaries(st.sampled_from(["outcome", "at", "next", "weight", "name", "a"]), st.integers(), max_size=3),
+    st.sampled_from([json.dumps(PLAN | {"steps": [5, {}]}), json.dumps(PLAN | {"guards": [], "pause": 3})]),
+)
+
+
 class TestOtherVersions:
     def test_a_record_with_nothing_but_its_status_is_shown(self, history: History, dynamodb: Any) -> None:
         put(dynamodb, pk="ROLLOUT#old", sk="ROLLOUT", status="running")
@@ -360,6 +414,18 @@ class TestOtherVersions:
         assert [(step.step, len(step.bakes)) for step in view.steps] == [(0, 1)]
         assert [change.weight for change in view.weights] == [0, 10]
         assert (view.pauses, view.events, view.evidence, view.hooks) == ([], [], [], [])
+
+    @given(st.data())
+    @settings(max_examples=150)
+    def test_no_item_makes_it_fail(self, data: st.DataObject) -> None:
+        items = []
+        for sk, attributes in ITEMS.items():
+            changed = data.draw(st.dictionaries(st.sampled_from([*attributes, "unknown"]), VALUES, max_size=4))
+            item = {"pk": "ROLLOUT#x", "sk": sk, **attributes, **changed}
+            items.append({name: value for name, value in item.items() if value != "left out"})
+        view = rollout_view(RolloutItems(items), Place(1, "other"))
+        assert view is None or view.id == "x"
+        assert view is None or RolloutView.model_validate(view.to_wire()) == view
 
     def test_one_that_does_not_exist_has_no_view(self, history: History, dynamodb: Any) -> None:
         put(dynamodb, pk="ROLLOUT#gone", sk="SIGNAL#s-1", signal="abort", outcome="refused")

@@ -196,14 +196,19 @@ class _Reading:
     # --- Steps, bakes and counts ---
 
     def _read_ledger(self, rollout_id: str) -> Ledger | None:
+        """Read the ledger; None if something in it is not as this version writes it."""
         if self.items.ledger_item is None:
             return None
-        with suppress(KeyError, TypeError, ValueError):
-            return ledger_in(rollout_id, self.items.ledger_item, self.items.filed)
+        with suppress(ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            ledger = ledger_in(rollout_id, self.items.ledger_item, self.items.filed)
+            for measure in self.terms.measures if self.terms else ():
+                # What the views show of it.
+                _ = ledger.total(measure.key), ledger.standing(measure.key).evidence.value
+            return ledger
         return None
 
     def _steps(self) -> list[StepView]:
-        planned = [step for step in self.plan.get("steps", []) if isinstance(step, dict)]
+        planned = [step for step in _list(self.plan, "steps") if isinstance(step, dict)]
         begun = [number for item in self.items.bakes if (number := _number(item, "step")) is not None]
         if self.ledger:
             begun += self.ledger.since
@@ -311,7 +316,9 @@ class _Reading:
         """Return the evidence at the end of the last bake of a step."""
         ended = [item for item in self.items.bakes if item.get("step") == step and "evidence" in item]
         measured = _list(_object(ended[-1], "evidence"), "measures") if ended else []
-        return next((each.get("value") for each in measured if each.get("measure") == measure), None)
+        return next(
+            (each.get("value") for each in measured if isinstance(each, dict) and each.get("measure") == measure), None
+        )
 
     def _comparison(self, measure: str, sides: Mapping[str, Any], value: Any) -> Comparison | None:
         if self.terms is None or self.guards is None:
@@ -373,7 +380,11 @@ class _Reading:
         planned = _list(self.plan, "steps")
         for step, at_ms in since.items():
             # Its bake was not read.
-            if step < len(planned) and not any(item.get("step") == step for item in self.items.bakes):
+            if (
+                0 <= step < len(planned)
+                and isinstance(planned[step], dict)
+                and not any(item.get("step") == step for item in self.items.bakes)
+            ):
                 yield {"at": _iso(at_ms), "weight": planned[step].get("weight"), "why": "step", "step": step}
 
     def _pauses_at_zero(self) -> Iterator[dict[str, Any]]:
@@ -385,7 +396,7 @@ class _Reading:
 
     def _is_after_failure(self, pause: Item) -> bool:
         """Return whether a failure caused a pause, rather than an operator."""
-        before = [item for item in self.verdicts if item["endedAt"] <= pause.get("startedAt", "")]
+        before = [item for item in self.verdicts if item["endedAt"] <= (_text(pause, "startedAt") or "")]
         verdict = _object(before[-1], "verdict") if before else {}
         # Without a verdict that pauses, a hook has failed.
         return bool(verdict.get("failed")) if verdict.get("next") == "pause" else True
