@@ -67,6 +67,14 @@ def test_pages_name_every_rollout_once_newest_first(history: History, dynamodb: 
     assert all_pages(history, limit=limit, target=TARGET_KEY) == names
 
 
+def test_rollouts_of_one_millisecond_are_in_the_order_of_their_ids(history: History, dynamodb: Any) -> None:
+    names = [f"r-{number * 7 % 11}" for number in range(11)]
+    for name in names:
+        record = {"pk": f"ROLLOUT#{name}", "sk": "ROLLOUT", "createdAt": "2026-11-01T10:00:00.000Z"}
+        dynamodb.put_item(TableName=TABLE, Item=to_item(record | {"status": "running"}))
+    assert all_pages(history, limit=2) == all_pages(history, limit=50) == sorted(names, reverse=True)
+
+
 @pytest.mark.parametrize("target", ["", TARGET_KEY])
 def test_a_page_stays_where_it_is_when_rollouts_begin_meanwhile(history: History, dynamodb: Any, target: str) -> None:
     names = fill(dynamodb, 30)

@@ -21,8 +21,10 @@ from tests.builders import (
     TABLE,
     admit,
     bake,
+    execution_of,
     ledger_of,
     pause,
+    plan_of,
     settle,
     signal_of,
     start,
@@ -110,6 +112,14 @@ class TestRunningRollout:
         assert view.bake is not None
         assert view.bake.until == _after(view.bake.started_at, 60)
         assert (view.pause, view.pauses[0].verdict_reason) == (None, "resumed by kim")
+
+    def test_one_that_has_just_begun_is_starting(self, history: History, locks: Locks) -> None:
+        admit(locks, "checkout-42")
+        assert (shown(history).status, shown(history).phase) == ("accepted", None)
+        locks.begin(plan_of(), execution_of("checkout-42"), 1)
+        view = shown(history)
+        assert (view.status, view.phase, view.bake, view.weight) == ("running", "starting", None, 0)
+        assert [step.status for step in view.steps] == ["now", "ahead"]
 
     def test_it_waits_for_what_its_driver_waits_for(self, history: History, locks: Locks, steps: Steps) -> None:
         start(locks)

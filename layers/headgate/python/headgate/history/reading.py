@@ -30,6 +30,7 @@ from headgate.history.model import (
     WaitView,
     WeightChange,
 )
+from headgate.rollouts.record import UNDERWAY
 from headgate.spec.guards import Guards
 from headgate.spec.position import PROMOTED, Weight, number_of, position_of
 from headgate.spec.signals import OBJECTIONS
@@ -166,7 +167,8 @@ class _Reading:
             "headline": "",
             "execution": self.record.get("execution"),
             "accepted_at": self.record.get("acceptedAt"),
-            "phase": None if self.ended else self.record.get("phase"),
+            # A rollout that has just begun has none on record yet.
+            "phase": self.record.get("phase", "starting") if self.status in UNDERWAY else None,
             "step": self.record.get("step"),
             "weight": self._weight(),
             "serving": self.record.get("serving"),
