@@ -105,9 +105,8 @@ def _parts(view: RolloutView, now: datetime, latest: int) -> Iterator[Renderable
     if compared := [each for each in view.comparisons if each.candidate.requests + each.stable.requests]:
         yield Text()
         yield _counts(view, compared)
-    if happened := happenings(view)[-latest:]:
-        yield Text()
-        yield _latest(view, [(each.at, each.text) for each in happened])
+    yield Text()
+    yield from _latest(view, latest)
     for warning in view.warnings:
         yield Text(f"Warning: {line_of(warning)}", "yellow")
 
@@ -173,14 +172,14 @@ def _counts(view: RolloutView, compared: list[Comparison]) -> Table:
     return table
 
 
-def _latest(view: RolloutView, happened: list[tuple[str, str]]) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    times = [clock(at, beside=view.started_at or view.created_at) for at, _ in happened]
-    table.add_column(style="dim", no_wrap=True, min_width=max(map(len, times)))
-    table.add_column(ratio=1, overflow="ellipsis", no_wrap=True)
-    for at, (_, text) in zip(times, happened, strict=True):
-        table.add_row(at, Text(line_of(text)))
-    return table
+def _latest(view: RolloutView, latest: int) -> Iterator[Text]:
+    """Yield what happened last, in a line each."""
+    happened = happenings(view)[-latest:]
+    times = [clock(each.at, beside=view.started_at or view.created_at) for each in happened]
+    widest = max(map(len, times), default=0)
+    for at, each in zip(times, happened, strict=True):
+        line = Text(f"{at:{widest}}  ", "dim", no_wrap=True, overflow="ellipsis")
+        yield line.append(line_of(each.text), "none")
 
 
 # --- Bars -------------------------------------------------------------------------------------------------------------

@@ -512,9 +512,10 @@ def _since(view: RolloutView) -> str:
 
 def _plan_ahead(view: RolloutView) -> Iterator[str]:
     """Yield the steps ahead, and when it may be promoted if nothing holds it up."""
-    ahead = [step for step in view.steps if step.status == "ahead"]
     if view.phase in ("promoting", "rolling-back") or not view.steps:
         return
+    begun = view.phase in ("baking", "paused")
+    ahead = [step for step in view.steps if step.status == "ahead" or (step.status == "now" and not begun)]
     shown = [f"{weight(step.weight)} for {duration(step.bake_seconds)}" for step in ahead]
     if len(shown) > 4:
         shown = [*shown[:2], f"{len(shown) - 3} more", shown[-1]]
