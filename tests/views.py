@@ -184,12 +184,13 @@ def refused(reason: str = "candidate.version: version 9 of checkout does not exi
     )
 
 
-def stopped() -> RolloutView:
+def stopped(**fields: Any) -> RolloutView:
     """Somebody else changed the alias."""
     reason = (
         "lambda-alias/checkout/live was changed by somebody else: it serves version 9; Headgate leaves it unchanged"
     )
-    return rolled_back(reason, status="stopped", serving="", weights=rolled_back().weights[:-1], evidence=[])
+    known = {"status": "stopped", "serving": "", "weights": rolled_back().weights[:-1], "evidence": []}
+    return rolled_back(reason, **{**known, **fields})
 
 
 def paused(**fields: Any) -> RolloutView:

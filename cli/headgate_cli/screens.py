@@ -138,8 +138,8 @@ def _rows(view: RolloutView, now: datetime) -> Iterator[tuple[str, RenderableTyp
         yield "began", f"{clock(view.started_at)}, {'took' if view.ended_at else 'for'} {_lasting(view, until)}"
     elif view.created_at:
         yield "requested", clock(view.created_at)
-    if view.holding_queue:
-        yield "holds", f"failed messages in {view.holding_queue}"
+    if view.holding_queue and not view.has_ended:
+        yield "failures", f"go into the rollout's own queue {view.holding_queue}"
 
 
 def _short_label(comparison: Comparison) -> str:

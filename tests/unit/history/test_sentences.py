@@ -390,6 +390,11 @@ NOTHING_MOVED: dict[str, Any] = {"weights": rolled_back().weights[:1], "evidence
         ),
         (baking(comparisons=[comparison_of(0, 0, 0, 0)]), ["No requests are counted yet (errors)."]),
         (promoted(undone_by="undo-1"), ["Rollout undo-1 undid it later."]),
+        (stopped(holding_queue="own-q"), ["What failed may still be in the rollout's own queue own-q."]),
+        (
+            baking(holding_queue="own-q"),
+            ["What fails goes into the rollout's own queue own-q, and is given back at the end."],
+        ),
     ],
 )
 def test_an_explanation_tells_what_is_on_record(view: RolloutView, sentences: list[str]) -> None:

@@ -247,6 +247,8 @@ def _of_now(view: RolloutView, now: datetime | None) -> Iterator[str]:
         yield _so_far(view, comparison)
     if view.alarms and view.status in ("running", "paused"):
         yield f"{_alarms(view.alarms)} {'guards' if len(view.alarms) == 1 else 'guard'} it."
+    if view.holding_queue:
+        yield f"What fails goes into the rollout's own queue {view.holding_queue}, and is given back at the end."
     yield from _firing_at_start(view)
     yield from _earlier_pauses(view)
     yield from _extra_bakes(view)
@@ -460,7 +462,7 @@ def _given_back(view: RolloutView) -> Iterator[str]:
         if redriven.queue:
             yield f"The rollout's own queue {redriven.queue} was kept."
     if view.holding_queue:
-        yield f"The rollout's own queue {view.holding_queue} still holds failed messages."
+        yield f"What failed may still be in the rollout's own queue {view.holding_queue}."
 
 
 def _failed_hooks(view: RolloutView) -> Iterator[str]:
