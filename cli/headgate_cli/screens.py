@@ -51,6 +51,10 @@ VALUE_WIDTH = 18
 """Characters beside a bar for its value, so that all bars are equally long."""
 
 
+MAX_HEADLINE = 400
+"""Characters of a headline. A reason may have 4,000, which headgate explain shows."""
+
+
 class Glyphs(NamedTuple):
     """Characters of bars."""
 
@@ -99,7 +103,7 @@ def _parts(view: RolloutView, now: datetime, latest: int) -> Iterator[Renderable
     if versions := versions_of(view):
         title.append(f"  version {versions}", "none")
     yield title
-    yield Text(line_of(headline(view, now)), STATE_STYLES[view.status])
+    yield Text(_cut(line_of(headline(view, now)), MAX_HEADLINE), STATE_STYLES[view.status])
     yield Text()
     yield _facts(view, now)
     if compared := [each for each in view.comparisons if each.candidate.requests + each.stable.requests]:
@@ -143,8 +147,11 @@ def _rows(view: RolloutView, now: datetime) -> Iterator[tuple[str, RenderableTyp
 
 
 def _short_label(comparison: Comparison) -> str:
-    label = comparison.label.removeprefix("requests ")
-    return label if len(label) <= 24 else f"{label[:23]}…"
+    return _cut(comparison.label.removeprefix("requests "), 24)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def _lasting(view: RolloutView, until: str) -> str:

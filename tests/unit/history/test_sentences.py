@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from headgate.analysis.evidence import JudgeTerms, describe_comparisons
 from headgate.analysis.judge import Arm
 from headgate.history.causes import COMPARED, OVER_LIMIT, cause_of, compared, counts_in, in_full
-from headgate.history.model import Comparison, Counts, RolloutSummary
+from headgate.history.model import Comparison, Counts, RolloutSummary, RolloutView
 from headgate.history.sentences import describe_summary, explanation, headline, next_steps
+from headgate.history.timeline import happenings
 from headgate.history.wording import evidence
 from headgate.rollouts.settlement import CodeLeft
 from tests.builders import ledger_of, plan_of
@@ -34,9 +35,6 @@ from tests.views import (
     waiting,
 )
 from tests.views import compared as comparison_of
-
-if TYPE_CHECKING:
-    from headgate.history.model import RolloutView
 
 NOW = datetime(2026, 11, 30, 14, 7, 50, tzinfo=UTC)
 NO_DECISION = "no operator decided within 3600 s"
@@ -409,6 +407,32 @@ def test_a_record_with_little_in_it_is_explained_with_little() -> None:
         told = " ".join([headline(bare), *explanation(bare), describe_summary(bare)])
         assert "None" not in told
         assert "version" not in told.replace("the stable version", "").replace("the corrected version", "")
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        waiting(),
+        view_of(phase="preparing", waits_for=wait_of(), hooks=[hook_of(outcome="running", ended_at=None)]),
+        baking(signals=[signal("promote", outcome="pending")]),
+        paused(),
+        promoted(pauses=[pause_of(ended_at=at(360), verdict="continue", verdict_reason="resumed by kim")]),
+        rolled_back(redriven=REDRIVEN, hooks=[hook_of()], holding_queue="own-q"),
+        refused(),
+        stopped(),
+    ],
+    ids=lambda view: view.status,
+)
+def test_a_record_that_lacks_anything_is_still_told(view: RolloutView) -> None:
+    lackable = [name for name, field in RolloutView.model_fields.items() if not field.is_required()]
+
+    for name in lackable:
+        lacking = view.model_copy(update={name: RolloutView.model_fields[name].get_default(call_default_factory=True)})
+        assert headline(lacking, NOW)
+        assert headline(lacking)
+        told = [*explanation(lacking, NOW), *(each.text for each in happenings(lacking))]
+        assert all(told)
+        assert not any("None" in each.replace("None of ", "") or "  " in each for each in told)
 
 
 def test_a_rollback_is_never_said_to_have_had_traffic_that_is_not_on_record() -> None:
