@@ -254,16 +254,40 @@ NOTHING_MOVED: dict[str, Any] = {"weights": rolled_back().weights[:1], "evidence
             ["All failures of version 8 came from one instance."],
         ),
         (
-            rolled_back(signals=[signal("resume")]),
+            rolled_back(
+                pauses=[
+                    pause_of(reason=OVER, ended_at=at(400), verdict="continue", verdict_reason="resumed by kim"),
+                    pause_of(ended_at=at(420), verdict="continue", verdict_reason="resumed by kim"),
+                ]
+            ),
             [
                 (
                     "The evidence against version 8 reached 896, over its limit of 100: at most one of 100 rollouts of "
-                    "versions that are no worse reaches it, and one more for each time that it was resumed after a "
-                    "failure."
+                    "versions that are no worse reaches it, and one more for each resume after a failure, of which it "
+                    "had 1."
                 ),
-                "kim sent resume at 14:06:40 UTC.",
             ],
         ),
+        (
+            rolled_back(f"{OVER}; hook tell of onRollback failed: no answer"),
+            ["Hook tell of onRollback failed: no answer."],
+        ),
+        (
+            rolled_back("aborted by kim: no; hook tell of onRollback failed", signals=[signal("abort", reason="no")]),
+            ["kim aborted it at 14:06:40 UTC: no.", "Hook tell of onRollback failed."],
+        ),
+        (
+            stopped(reason=f"{OVER}; lambda-alias/checkout/live was changed by somebody else"),
+            [
+                "38 of 1,204 requests of version 8 failed (3.2 %), against 2 of 3,610 of version 7 (0.055 %).",
+                "lambda-alias/checkout/live was changed by somebody else.",
+            ],
+        ),
+        (
+            refused("target: lambda-alias/checkout/live was still busy after 3,600 s; send the request again ..."),
+            ["Refused at 2026-11-30 15:00:00 UTC, after it had waited in line for 1 h: no traffic moved."],
+        ),
+        (refused("aborted by kim"), ["To try again, send the request under a new id."]),
         (
             rolled_back(plan={"guards": {"errors": {"tolerate": 0.5}}}),
             [
