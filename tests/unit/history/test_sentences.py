@@ -341,7 +341,13 @@ NOTHING_MOVED: dict[str, Any] = {"weights": rolled_back().weights[:1], "evidence
                 ],
             ),
             [
+                (
+                    "Rolled back at 2026-11-30 14:07:12 UTC, 7 min 12 s after it began, from 25 % of the traffic (step "
+                    "2 of "
+                    "5): version 7 serves alone again."
+                ),
                 "No operator decided within 3600 s.",
+                "To try again, start a rollout under a new id.",
                 "It had been paused for 1 h: 3.2 % of 1,204 requests of version 8 failed, 0.055 % of version 7's.",
             ],
         ),

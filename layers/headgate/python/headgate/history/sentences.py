@@ -311,6 +311,8 @@ def _into_its_bake(view: RolloutView) -> str:
     last = max(bakes, key=lambda bake: bake.started_at, default=None)
     if last is None or not (last.ended_at and last.until) or last.ended_at >= last.until:
         return ""
+    if any(pause.started_at >= last.started_at for pause in view.pauses):
+        return ""  # It ended in that pause.
     planned = between(last.started_at, last.until)
     return f", {duration(between(last.started_at, last.ended_at))} into a bake of {duration(planned)}"
 
@@ -597,7 +599,7 @@ def _after_rollback(view: RolloutView) -> str:
         back = next((each for each in reversed(view.weights) if each.why == "rollback"), None)
         when = f" from {_time(view, moved[0].at)} to {_time(view, back.at)}" if moved and back else ""
         return f"Look at the logs of {candidate_of(view)}{when}. {again}"
-    if cause.signal:
+    if cause.signal or view.reason.startswith("no operator decided "):
         return "To try again, start a rollout under a new id."
     if HOOK_FAILED.match(view.reason):
         return f"Look at what the hook found. {again}"
