@@ -10,6 +10,7 @@ from headgate.analysis.latency_baseline import LatencyBaseline
 from headgate.analysis.telemetry_notes import TelemetryNotes
 from headgate.aws.observability import logger
 from headgate.planning.code_check import CodeCheck
+from headgate.planning.dry_run import DryRun
 from headgate.planning.hook_checks import HookChecks
 from headgate.planning.planner import RolloutPlanner
 from headgate.planning.plans import Plans
@@ -22,12 +23,8 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 app = bootstrap.Application()
-functions, machines, ecs, place = (
-    app.client("lambda"),
-    app.client("stepfunctions"),
-    app.client("ecs"),
-    app.environment.place,
-)
+functions, machines, ecs = app.client("lambda"), app.client("stepfunctions"), app.client("ecs")
+place = app.environment.place
 planner = RolloutPlanner(
     drivers=app.environment.drivers,
     place=place,
@@ -49,11 +46,13 @@ planner = RolloutPlanner(
     latency=LatencyBaseline(app.client("cloudwatch")),
     counts=CloudWatchCounts(app.client("cloudwatch")),
 )
-plans = Plans(planner, app.table)
+plans, dry_run = Plans(planner, app.table), DryRun(planner, app.table, app.locks, functions)
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    if event.get("dryRun"):
+        return dry_run.of(event["request"], event["executionName"])
     request = read_request(event["request"], default_id=event["executionName"])
     logger.append_keys(rollout_id=request.id)
     return {"request": request.to_wire(), "plan": plans.plan_of(request, event["executionName"])}
