@@ -21,6 +21,13 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
+    "start": Entry("start", "Roll out", "Request a rollout."),
+    "plan": Entry("plan", "Roll out", "Show what a rollout would do, without doing it."),
+    "pause": Entry("pause", "Step in", "Hold a rollout at its weight until somebody decides."),
+    "resume": Entry("resume", "Step in", "Let a paused rollout go on with its step."),
+    "promote": Entry("promote", "Step in", "Go on to the next step at once, or to 100 %."),
+    "abort": Entry("abort", "Step in", "Roll a rollout back, or take a request out of the line."),
+    "undo": Entry("undo", "Step in", "Restore what a target served before its last promotion."),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
 }
 """The commands in the order of ``headgate --help``."""
