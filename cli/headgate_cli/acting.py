@@ -28,7 +28,7 @@ EVERY_SECONDS = 0.5
 RECORD_SECONDS = 30.0
 """Within this time, Headgate has taken an event or refused it."""
 
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 6.0
 """How long to wait for the effect of a signal that is on record."""
 
 HOOK_SECONDS = 3.0
@@ -75,7 +75,7 @@ def effect_of_signal(signal: str, before: RolloutView, now: RolloutView, sent: S
     again = f" ({sent.why})" if sent.outcome == "repeated" else ""
     if asked := hooks_being_asked(now):
         return Effect("pending", f"has the {signal} on record{again}; it asks {asked}, and acts when they answer")
-    return Effect("pending", f"has the {signal} on record{again}, and {standing(now)}")
+    return Effect("pending", f"has the {signal} on record{again}, and acts as soon as it can: now it {standing(now)}")
 
 
 def _has_paused(_: RolloutView, now: RolloutView, __: SignalView) -> Effect | None:
@@ -240,7 +240,8 @@ def follow_to_end(
         for sight in follow(history, rollout_id, timeout=timeout, wait=wait, clock=clock):
             view = sight.view
             line = f"no connection: {sight.lost}; trying again" if sight.lost else standing(view)
-            if line != said:
+            # The caller prints the end.
+            if line != said and not view.has_ended:
                 click.echo(f"{time.strftime('%H:%M:%S')} {rollout_id} {line}", err=True)
                 said = line
     except KeyboardInterrupt:

@@ -39,7 +39,8 @@ def spelled(seconds: float) -> str:
 
 def _facts(plan: PlanView) -> Iterator[tuple[str, str]]:
     """Yield what the plan is about, as pairs of a name and a text."""
-    yield "rollout", plan.id
+    if plan.id:
+        yield "rollout", plan.id
     where = plan.target + (f", a {plan.mode} through {plan.through}" if plan.through else "")
     yield "target", where + (f", serves version {plan.stable}" if plan.stable else "")
     if plan.candidate_from:

@@ -76,7 +76,7 @@ class PlanView(View):
     refused: str = ""
     """Why not: field, value and fix."""
     id: str = ""
-    """Id of the rollout."""
+    """Id of the rollout, if the request gives one."""
     target: str = ""
     """Key of the target."""
     through: str = ""

@@ -87,7 +87,7 @@ def request_options(command: Command) -> Command:
 
 
 def detail_of(stack: Stack, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the detail of the request, with an id. It is not checked yet.
+    """Return the detail of the request. It is not checked yet.
 
     Parameters
     ----------
@@ -113,6 +113,11 @@ def detail_of(stack: Stack, asked: Mapping[str, Any]) -> dict[str, Any]:
         "onBusy": asked["on_busy"],
     }
     detail |= {field: value for field, value in chosen.items() if value is not None}
+    return detail
+
+
+def with_id(detail: dict[str, Any]) -> dict[str, Any]:
+    """Return the detail with a new id, if it has none."""
     return {"id": new_id(detail["target"]), **detail}
 
 

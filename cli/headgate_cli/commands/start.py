@@ -46,7 +46,7 @@ def command(*, stack: Stack, wait: bool, timeout: float | None, dry_run: bool, f
     time is up: then the rollout goes on.
     """
     from headgate_cli.acting import Effect, action_view, end_code, follow_to_end
-    from headgate_cli.requesting import detail_of
+    from headgate_cli.requesting import detail_of, with_id
     from headgate_cli.standing import standing
 
     if timeout is not None and not wait:
@@ -55,7 +55,7 @@ def command(*, stack: Stack, wait: bool, timeout: float | None, dry_run: bool, f
         from headgate_cli.commands.plan import show_plan
 
         show_plan(stack, form, asked)
-    view = _start(stack, detail_of(stack, asked))
+    view = _start(stack, with_id(detail_of(stack, asked)))
     if wait:
         hint = (
             f"The rollout goes on. To end it, run headgate abort {view.id}; to follow it, run headgate watch {view.id}."
@@ -91,9 +91,10 @@ def _start(stack: Stack, detail: dict[str, Any]) -> RolloutView:
         known = await_record(Looks(history, request.id))
         if known is None:
             raise nobody_took(stack, event_id, "Rollout Requested")
+        _refuse_another(known, request)
     else:
-        click.echo(f"{request.id} is on record already; nothing is started again.", err=True)
-    _refuse_another(known, request)
+        _refuse_another(known, request)
+        click.echo(f"{request.id} is on record already, with the same content; nothing is started again.", err=True)
     return known
 
 
