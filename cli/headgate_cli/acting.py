@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
+from headgate_cli.entry import INTERRUPTED
 from headgate_cli.failures import Failure
 from headgate_cli.rollouts import TIMED_OUT, exit_code
 from headgate_cli.standing import hooks_being_asked, paused, standing
@@ -219,6 +221,16 @@ def nobody_took(stack: Stack, event_id: str, detail_type: str) -> Failure:
     )
 
 
+@contextmanager
+def interruptible(hint: str) -> Iterator[None]:
+    """After Ctrl-C, say what goes on without the command, and end with the exit code of shells for it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"Interrupted. {hint}", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+
+
 def follow_to_end(
     history: History,
     rollout_id: str,
@@ -236,7 +248,7 @@ def follow_to_end(
         What Ctrl-C says: the rollout goes on without the command.
     """
     said, view = "", None
-    try:
+    with interruptible(quit_hint):
         for sight in follow(history, rollout_id, timeout=timeout, wait=wait, clock=clock):
             view = sight.view
             line = f"no connection: {sight.lost}; trying again" if sight.lost else standing(view)
@@ -244,9 +256,6 @@ def follow_to_end(
             if line != said and not view.has_ended:
                 click.echo(f"{time.strftime('%H:%M:%S')} {rollout_id} {line}", err=True)
                 said = line
-    except KeyboardInterrupt:
-        click.echo(f"Interrupted. {quit_hint}", err=True)
-        raise click.exceptions.Exit(130) from None
     if view is None:  # follow yields at least once, or raises.
         raise Failure(f"rollout {rollout_id} is no longer on record")
     return view

@@ -55,7 +55,7 @@ def act(stack: Stack, rollout: str, signal: str, *, by: str | None, reason: str)
     Failure
         If there is no such rollout, or nobody has taken the signal.
     """
-    from headgate_cli.acting import Effect, Looks, await_signal, nobody_took
+    from headgate_cli.acting import Effect, Looks, await_signal, interruptible, nobody_took
 
     history = history_of(stack)
     before = named_rollout(history, rollout)
@@ -64,7 +64,8 @@ def act(stack: Stack, rollout: str, signal: str, *, by: str | None, reason: str)
     signal_id = f"cli-{secrets.token_hex(8)}"
     detail = {"id": signal_id, "rolloutId": before.id, "signal": signal, "by": by or caller(stack), "reason": reason}
     event_id = stack.send("Rollout Signal", detail)
-    effect, view = await_signal(Looks(history, before.id), signal, signal_id, before)
+    with interruptible(f"The {signal} was sent. To see what becomes of it, run headgate status {before.id}."):
+        effect, view = await_signal(Looks(history, before.id), signal, signal_id, before)
     if effect.now == "unknown":
         raise nobody_took(stack, event_id, "Rollout Signal")
     return Sent(effect, view, signal_id)

@@ -57,10 +57,7 @@ def command(*, stack: Stack, wait: bool, timeout: float | None, dry_run: bool, f
         show_plan(stack, form, asked)
     view = _start(stack, with_id(detail_of(stack, asked)))
     if wait:
-        hint = (
-            f"The rollout goes on. To end it, run headgate abort {view.id}; to follow it, run headgate watch {view.id}."
-        )
-        view = follow_to_end(history_of(stack), view.id, timeout, quit_hint=hint)
+        view = follow_to_end(history_of(stack), view.id, timeout, quit_hint=_hint(view.id))
     said = standing(view)
     if form == "json":
         effect = Effect("none" if view.status in ("refused", "rolled-back", "stopped") else "done", said)
@@ -77,7 +74,7 @@ def command(*, stack: Stack, wait: bool, timeout: float | None, dry_run: bool, f
 def _start(stack: Stack, detail: dict[str, Any]) -> RolloutView:
     """Send a request, unless it is on record already, and return the rollout."""
     from headgate.errors import RequestRefused
-    from headgate_cli.acting import Looks, await_record, nobody_took
+    from headgate_cli.acting import Looks, await_record, interruptible, nobody_took
     from headgate_cli.requesting import read
 
     try:
@@ -88,7 +85,8 @@ def _start(stack: Stack, detail: dict[str, Any]) -> RolloutView:
     known = history.rollout(request.id)
     if known is None:
         event_id = stack.send("Rollout Requested", detail)
-        known = await_record(Looks(history, request.id))
+        with interruptible(_hint(request.id)):
+            known = await_record(Looks(history, request.id))
         if known is None:
             raise nobody_took(stack, event_id, "Rollout Requested")
         _refuse_another(known, request)
@@ -96,6 +94,11 @@ def _start(stack: Stack, detail: dict[str, Any]) -> RolloutView:
         _refuse_another(known, request)
         click.echo(f"{request.id} is on record already, with the same content; nothing is started again.", err=True)
     return known
+
+
+def _hint(rollout_id: str) -> str:
+    """Return what Ctrl-C leaves, and how to end it."""
+    return f"The rollout goes on. Run headgate abort {rollout_id} to end it, or headgate watch {rollout_id} to see it."
 
 
 def _refuse_another(known: RolloutView, request: RolloutRequest) -> None:

@@ -47,6 +47,7 @@ def command(*, stack: Stack, target: str, undo_id: str | None, wait: bool, timeo
         effect_of_undo,
         end_code,
         follow_to_end,
+        interruptible,
         nobody_took,
     )
 
@@ -55,9 +56,10 @@ def command(*, stack: Stack, target: str, undo_id: str | None, wait: bool, timeo
     history = history_of(stack)
     detail = _detail(history, target, undo_id)
     event_id = stack.send("Undo Requested", detail)
-    if await_record(Looks(history, detail["id"])) is None:
-        raise nobody_took(stack, event_id, "Undo Requested")
     hint = f"The undo goes on. To see its end, run headgate watch {detail['id']}."
+    with interruptible(hint):
+        if await_record(Looks(history, detail["id"])) is None:
+            raise nobody_took(stack, event_id, "Undo Requested")
     view = follow_to_end(history, detail["id"], timeout if wait else SOON_SECONDS, quit_hint=hint)
     effect = effect_of_undo(view)
     if form == "json":
