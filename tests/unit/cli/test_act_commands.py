@@ -24,7 +24,7 @@ from headgate.spec.request import read_request
 from headgate_cli import acting, stack, watching
 from headgate_cli.actions import ActionView
 from headgate_cli.main import main
-from tests.unit.cli.views import BEGIN, view_of
+from tests.views import BEGIN, view_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,9 +114,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr("headgate.history.store.History", lambda *_, **__: world)
     for module, name, seconds in (
         (acting, "EVERY_SECONDS", 0),
-        (acting, "RECORD_SECONDS", 0.05),
-        (acting, "PATIENCE_SECONDS", 0.05),
-        (acting, "HOOK_SECONDS", 0.01),
+        (acting, "PATIENCE_SECONDS", 0),
+        (acting, "HOOK_SECONDS", 0),
         (watching, "EVERY_SECONDS", 0.001),
         (watching, "EVERY_SECONDS_AT_REST", 0.001),
     ):
@@ -235,7 +234,8 @@ def test_a_signal_that_repeats_another_says_so(world: World) -> None:
     assert (result.exit_code, "(signal a has the same effect)" in result.stdout) == (0, True)
 
 
-def test_a_signal_that_nobody_takes_says_where_to_look(world: World) -> None:
+def test_a_signal_that_nobody_takes_says_where_to_look(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acting, "RECORD_SECONDS", 0.05)
     world.after = [same(view_of())]
     result = run("pause", "checkout-42")
     assert result.exit_code == 2
@@ -251,10 +251,7 @@ def test_a_signal_that_nobody_takes_says_where_to_look(world: World) -> None:
 @pytest.mark.parametrize(
     ("end", "code"), [(ROLLED_BACK, 0), ({"status": "refused", "phase": None}, 0), (PROMOTED, 1), (STOPPED, 5)]
 )
-def test_abort_may_wait_for_the_end(
-    world: World, monkeypatch: pytest.MonkeyPatch, end: dict[str, Any], code: int
-) -> None:
-    monkeypatch.setattr(acting, "HOOK_SECONDS", 0)
+def test_abort_may_wait_for_the_end(world: World, end: dict[str, Any], code: int) -> None:
     pending = signalled("abort", "pending", phase="preparing", hooks=HOOKS)
     world.after = [pending, pending, signalled("abort", **end)]
     result = run("abort", "checkout-42", "--wait", "--format", "json")
@@ -362,7 +359,8 @@ def test_another_request_under_a_known_id_is_refused(world: World) -> None:
     assert "a-1 is the id of an earlier request with other content" in result.stderr
 
 
-def test_a_request_that_nobody_takes_says_where_to_look(world: World) -> None:
+def test_a_request_that_nobody_takes_says_where_to_look(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acting, "RECORD_SECONDS", 0.05)
     world.before, world.after = [None], [same(None)]
     result = run("start", *ASKED)
     assert (result.exit_code, "https://sqs/request-dead-letters" in result.stderr) == (2, True)
