@@ -130,7 +130,7 @@ def markdown(plan: PlanView) -> str:
     if plan.hooks:
         lines += ["", *_rows(HOOK_COLUMNS, _hooks(plan))]
     if plan.warnings:
-        lines += ["", *(f"> **Warning**: {_plain(warning)}" for warning in plan.warnings)]
+        lines += ["", *(f"- **Warning**: {_plain(warning)}" for warning in plan.warnings)]
     return "\n".join(lines) + "\n"
 
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     Command = TypeVar("Command", bound=Callable[..., Any])
 
+NOTHING_THERE = 1
+"""Exit code if no rollout has the target: the signal has no effect."""
+
 SOMEBODY = "headgate command"
 """Sender of a signal if AWS does not say who calls it."""
 
@@ -135,6 +138,10 @@ def named_rollout(history: History, given: str) -> RolloutView:
                 raise Failure(f"several rollouts wait for {given}, such as {ids}; give the id of one")
             if found:
                 return find_rollout(history, found[0].id)
+        # An id may look like an alias.
+        if history.rollout(given) is None:
+            earlier = f"headgate history {given} shows earlier ones"
+            raise Failure(f"no rollout has {given} now, and none waits for it; {earlier}", exit_code=NOTHING_THERE)
     return find_rollout(history, given)
 
 

@@ -10,7 +10,6 @@ from headgate.analysis.latency_baseline import LatencyBaseline
 from headgate.analysis.telemetry_notes import TelemetryNotes
 from headgate.aws.observability import logger
 from headgate.planning.code_check import CodeCheck
-from headgate.planning.dry_run import DryRun
 from headgate.planning.hook_checks import HookChecks
 from headgate.planning.planner import RolloutPlanner
 from headgate.planning.plans import Plans
@@ -46,13 +45,15 @@ planner = RolloutPlanner(
     latency=LatencyBaseline(app.client("cloudwatch")),
     counts=CloudWatchCounts(app.client("cloudwatch")),
 )
-plans, dry_run = Plans(planner, app.table), DryRun(planner, app.table, app.locks, functions)
+plans = Plans(planner, app.table)
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if event.get("dryRun"):
-        return dry_run.of(event["request"], event["executionName"])
+        from headgate.planning.dry_run import DryRun  # Not at each cold start of a rollout.
+
+        return DryRun(planner, app.table, app.locks, functions).of(event["request"], event["executionName"])
     request = read_request(event["request"], default_id=event["executionName"])
     logger.append_keys(rollout_id=request.id)
     return {"request": request.to_wire(), "plan": plans.plan_of(request, event["executionName"])}

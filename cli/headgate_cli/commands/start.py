@@ -9,16 +9,13 @@ import click
 from headgate_cli.failures import Failure
 from headgate_cli.output import echo_json, format_option, printable
 from headgate_cli.requesting import request_options
-from headgate_cli.rollouts import Duration, exit_code, history_of
+from headgate_cli.rollouts import EXIT, Duration, exit_code, history_of
 from headgate_cli.stack import of_stack
 
 if TYPE_CHECKING:
     from headgate.history.model import RolloutView
     from headgate.spec.request import RolloutRequest
     from headgate_cli.stack import Stack
-
-REFUSED = 4
-"""Exit code if Headgate refuses the request."""
 
 
 @click.command("start")
@@ -104,12 +101,11 @@ def _hint(rollout_id: str) -> str:
 def _refuse_another(known: RolloutView, request: RolloutRequest) -> None:
     """Refuse a request whose id another one has, as Headgate does."""
     if known.request and not _is_same(known.request, request):
-        click.echo(
-            f"Error: id: {request.id} is the id of an earlier request with other content; send this one under a new "
-            "id, or leave the id out",
-            err=True,
+        raise Failure(
+            f"id: {request.id} is the id of an earlier request with other content; send this one under a new id, or "
+            "leave the id out",
+            exit_code=EXIT["refused"],
         )
-        raise click.exceptions.Exit(REFUSED)
 
 
 def _is_same(known: dict[str, Any], request: RolloutRequest) -> bool:

@@ -276,6 +276,14 @@ def test_a_target_names_the_rollout_that_has_it(world: World) -> None:
     assert world.events[0][1]["rolloutId"] == "checkout-42"
 
 
+def test_a_target_that_no_rollout_has_is_no_target_for_a_signal(world: World) -> None:
+    result = run("abort", "shop:live")
+    assert (result.exit_code, world.events) == (1, [])
+    assert result.stderr == (
+        "Error: no rollout has shop:live now, and none waits for it; headgate history shop:live shows earlier ones\n"
+    )
+
+
 def test_of_several_requests_in_line_one_must_be_named(world: World) -> None:
     world.summaries = [
         RolloutSummary(id=name, status="waiting", target="lambda-alias/checkout/live") for name in ("a", "b")
@@ -476,7 +484,7 @@ def test_plan_as_json_and_as_markdown(world: World) -> None:
     assert "| +3 h | 90 % | bakes 1 h 30 min |" in text
     # What others wrote is shown as it is.
     assert r"alarm checkout\|errors" in text
-    assert r"> **Warning**: alias: \*stack\* owns it; fix it" in text
+    assert r"- **Warning**: alias: \*stack\* owns it; fix it" in text
 
 
 def test_a_refused_plan_ends_with_1(world: World) -> None:

@@ -15,6 +15,7 @@ from headgate.spec.request import read_request
 from headgate.spec.targets import EventSourceTarget
 from headgate.targets.event_source.lookup import refuse_unfit, require_mapping
 from headgate.targets.event_source.settings import source_of
+from headgate.targets.lambda_alias import LambdaAliasDriver
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -91,9 +92,6 @@ class DryRun:
 
     def _look_ahead(self, plan: Plan) -> dict[str, str]:
         """Check the target and the candidate, which the driver checks again when it prepares them."""
-        # Imported only here: every cold start of a rollout would pay for it.
-        from headgate.targets.lambda_alias import LambdaAliasDriver
-
         if isinstance(plan.target, EventSourceTarget):
             mapping = require_mapping(self._functions, plan.target.mapping)
             refuse_unfit(mapping, source_of(mapping)[1])
