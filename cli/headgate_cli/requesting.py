@@ -160,7 +160,7 @@ def _read_file(name: str) -> dict[str, Any]:
         raise Failure(f"--file: {name} cannot be read: {reason}") from None
     try:
         # JSON is YAML, but its own parser has better messages and is exact about numbers.
-        found = _json(text, name) if text.lstrip().startswith("{") else yaml.safe_load(text)
+        found = _json(text, name) if text.lstrip().startswith("{") else _as_json(yaml.safe_load(text), name)
     except (yaml.YAMLError, RecursionError) as error:
         fault = " ".join(str(error).split())
         raise Failure(f"--file: {name} is neither JSON nor YAML: {fault}") from None
@@ -172,6 +172,16 @@ def _read_file(name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Failure(f"--file: {name} must be an object with the fields of a request, such as target and strategy")
     return dict(found)
+
+
+def _as_json(found: Any, name: str) -> Any:
+    """Return what YAML says as JSON data. YAML has dates and other values that JSON does not have."""
+    import json
+
+    try:
+        return json.loads(json.dumps(found))
+    except (TypeError, ValueError) as error:
+        raise Failure(f"--file: {name} has a value that JSON does not have: {error}; put it in quotes") from None
 
 
 def _json(text: str, name: str) -> Any:

@@ -86,7 +86,9 @@ def _start(stack: Stack, detail: dict[str, Any]) -> RolloutView:
             known = await_record(Looks(history, request.id))
         if known is None:
             raise nobody_took(stack, event_id, "Rollout Requested")
-        _refuse_another(known, request)
+        # A record without a request is that of this one, which Headgate could not read.
+        if known.request:
+            _refuse_another(known, request)
     else:
         _refuse_another(known, request)
         click.echo(f"{request.id} is on record already, with the same content; nothing is started again.", err=True)
@@ -100,7 +102,7 @@ def _hint(rollout_id: str) -> str:
 
 def _refuse_another(known: RolloutView, request: RolloutRequest) -> None:
     """Refuse a request whose id another one has, as Headgate does."""
-    if known.request and not _is_same(known.request, request):
+    if not known.request or not _is_same(known.request, request):
         raise Failure(
             f"id: {request.id} is the id of an earlier request with other content; send this one under a new id, or "
             "leave the id out",

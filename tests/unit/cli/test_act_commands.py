@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -367,6 +369,19 @@ def test_another_request_under_a_known_id_is_refused(world: World) -> None:
     assert "a-1 is the id of an earlier request with other content" in result.stderr
 
 
+def test_an_id_that_was_refused_without_a_request_is_taken(world: World) -> None:
+    world.before = [view_of("a-1", status="refused", phase=None, reason="target: is missing; add it")]
+    result = run("start", *ASKED, "--id", "a-1")
+    assert (result.exit_code, world.events) == (4, [])
+
+
+def test_a_request_that_headgate_cannot_read_has_its_reason(world: World) -> None:
+    world.before = [None]
+    world.after = [same(view_of("a-1", status="refused", phase=None, reason="strategy: is newer than this Headgate"))]
+    result = run("start", *ASKED, "--id", "a-1")
+    assert (result.exit_code, result.stdout) == (4, "a-1 was refused: strategy: is newer than this Headgate\n")
+
+
 def test_a_request_that_nobody_takes_says_where_to_look(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acting, "RECORD_SECONDS", 0.05)
     world.before, world.after = [None], [same(None)]
@@ -485,6 +500,21 @@ def test_plan_as_json_and_as_markdown(world: World) -> None:
     # What others wrote is shown as it is.
     assert r"alarm checkout\|errors" in text
     assert r"- **Warning**: alias: \*stack\* owns it; fix it" in text
+
+
+def test_a_plan_has_the_cost_of_the_rollout(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cost:
+        def to_wire(self) -> dict[str, Any]:
+            return {"total": 0.01234}
+
+    costs = SimpleNamespace(
+        load_prices=lambda region: f"prices of {region}",
+        of_plan=lambda plan, prices: Cost() if plan["steps"] and prices == "prices of eu-central-1" else None,
+    )
+    monkeypatch.setitem(sys.modules, "headgate_cli.costs", costs)
+    world.planned = planned()
+    lines = [" ".join(line.split()) for line in run("plan", "checkout:live", "--version", "8").stdout.splitlines()]
+    assert "cost $0.0123 for Headgate's own work, if it is promoted" in lines
 
 
 def test_a_refused_plan_ends_with_1(world: World) -> None:

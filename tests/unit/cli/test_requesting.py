@@ -222,6 +222,8 @@ def test_a_file_may_be_yaml_the_whole_event_or_standard_input(tmp_path: Path) ->
     [
         ("{", "is not JSON"),
         ("a: [", "is neither JSON nor YAML"),
+        ("id: 2026-11-30", "has a value that JSON does not have: Object of type date"),
+        ("a: &a [*a]", "has a value that JSON does not have: Circular reference"),
         ("just text", "must be an object with the fields of a request"),
         (
             '{"detail-type": "Undo Requested", "detail": {}}',

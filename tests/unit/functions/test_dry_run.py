@@ -119,6 +119,14 @@ def test_a_request_that_is_known_is_told_as_it_stands(ask: Ask, locks: Locks, ta
     assert told["plan"]["rolloutId"] == "checkout-42"
 
 
+def test_a_refused_id_cannot_be_used_again(ask: Ask, locks: Locks) -> None:
+    admit(locks, "first")
+    refused = admit(locks, "checkout-42", guards={"errors": {}}, onBusy="refuse")
+    assert ask(onBusy="refuse")["refused"] == (
+        f"id: checkout-42 was refused before, so send it under a new id; {refused.reason}"
+    )
+
+
 def test_an_id_of_another_request_is_refused(ask: Ask, locks: Locks) -> None:
     admit(locks, "checkout-42", strategy="AllAtOnce")
     assert ask()["refused"].startswith("id: checkout-42 is the id of an earlier request with other content")

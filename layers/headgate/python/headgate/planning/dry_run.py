@@ -65,6 +65,8 @@ class DryRun:
         known = self._table.rollout(request.id)
         if known and not is_same_request(known, request):
             raise IdTaken(request.id)
+        if known and known.status == "refused":
+            raise RequestRefused(f"id: {request.id} was refused before, so send it under a new id; {known.reason}")
         if known:
             # It would be acknowledged and start nothing; what it has changed itself must not count against it.
             return {
