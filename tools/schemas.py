@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from headgate.events import EVENTS
-from headgate.history.model import DeploymentFigures, JobPage, JobView, RolloutPage, RolloutView
+from headgate.history.model import DeploymentFigures, Explanation, JobPage, JobView, RolloutPage, RolloutView
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -24,6 +24,8 @@ INCOMING = ("Rollout Requested", "Rollout Signal", "Undo Requested", "Task Reque
 
 OUTPUTS: dict[str, type[BaseModel]] = {
     "status": RolloutView,
+    "watch": RolloutView,
+    "explain": Explanation,
     "list": RolloutPage,
     "list --stats": DeploymentFigures,
     "history": RolloutPage,
