@@ -39,6 +39,7 @@ ORDER = (
     "stepfunctions.execution_endings",
     "stepfunctions.nested_executions",
     "cloudformation.stack_lookup",
+    "cloudformation.table_settings",
     "events.bus_policies",
     "ecs.ecs_containers",
     "ecs.ecs_task_starts",
