@@ -1,10 +1,14 @@
-"""Writes the JSON Schema of every event's detail to docs/schemas: ``python -m tools.schemas [--check]``."""
+"""Writes the JSON Schemas of the events' details and of the commands' output to docs/schemas.
+
+``python -m tools.schemas [--check]``
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,11 @@ from headgate.events import EVENTS
 
 INCOMING = ("Rollout Requested", "Rollout Signal", "Undo Requested", "Task Requested", "Redrive Requested")
 """Events that Headgate takes. Their id is optional."""
+
+OUTPUTS = {
+    "doctor": "headgate_cli.doctor.findings.Checkup",
+}
+"""Models of what commands print with ``--format json``, by the command's name. The file is ``headgate-<name>.json``."""
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 
@@ -34,21 +43,32 @@ def schema_of(detail_type: str) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": detail_type}
 
 
+def output_schema_of(command: str) -> dict[str, Any]:
+    """Return the JSON Schema of the output of a command."""
+    module, _, name = OUTPUTS[command].rpartition(".")
+    model = getattr(import_module(module), name)
+    schema = model.model_json_schema(by_alias=True, mode="serialization", schema_generator=_Plain)
+    title = f"headgate {command.replace('-', ' ')}"
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
+
+
 def file_of(detail_type: str) -> Path:
     """Return the path of the schema of a detail-type."""
     return SCHEMAS / f"{detail_type.lower().replace(' ', '-')}.json"
 
 
+def texts() -> dict[Path, str]:
+    """Return the content of every file."""
+    schemas = {file_of(detail_type): schema_of(detail_type) for detail_type in EVENTS}
+    schemas |= {SCHEMAS / f"headgate-{command}.json": output_schema_of(command) for command in OUTPUTS}
+    return {path: json.dumps(schema, indent=2) + "\n" for path, schema in schemas.items()}
+
+
 def stale() -> list[Path]:
     """Return files that differ from the models or belong to no model."""
-    written = {file_of(detail_type): text_of(detail_type) for detail_type in EVENTS}
+    written = texts()
     wrong = [path for path, text in written.items() if not path.is_file() or path.read_text("utf-8") != text]
     return sorted([*wrong, *(path for path in SCHEMAS.glob("*.json") if path not in written)])
-
-
-def text_of(detail_type: str) -> str:
-    """Return the content of a schema's file."""
-    return json.dumps(schema_of(detail_type), indent=2) + "\n"
 
 
 def write() -> None:
@@ -56,8 +76,8 @@ def write() -> None:
     SCHEMAS.mkdir(parents=True, exist_ok=True)
     for path in stale():
         path.unlink(missing_ok=True)
-    for detail_type in EVENTS:
-        file_of(detail_type).write_text(text_of(detail_type), "utf-8")
+    for path, text in texts().items():
+        path.write_text(text, "utf-8")
 
 
 def main(arguments: list[str]) -> int:

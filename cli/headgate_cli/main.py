@@ -22,6 +22,11 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
+    "doctor": Entry(
+        "doctor",
+        "Look after",
+        "Check an installation, and a target if one is named, and say how to repair what is wrong.",
+    ),
 }
 """The commands in the order of ``headgate --help``."""
 
