@@ -21,6 +21,8 @@ INCOMING = ("Rollout Requested", "Rollout Signal", "Undo Requested", "Task Reque
 
 OUTPUTS = {
     "doctor": "headgate_cli.doctor.findings.Checkup",
+    "restore-traffic": "headgate_cli.kill_switch.TrafficSwitch",
+    "stop-traffic": "headgate_cli.kill_switch.TrafficSwitch",
 }
 """Models of what commands print with ``--format json``, by the command's name. The file is ``headgate-<name>.json``."""
 

@@ -21,6 +21,10 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
+    "stop-traffic": Entry("stop_traffic", "Step in", "Stop all traffic of a function: the kill switch."),
+    "restore-traffic": Entry(
+        "restore_traffic", "Step in", "Put back the reserved concurrency that a function had before stop-traffic."
+    ),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
     "doctor": Entry(
         "doctor",
