@@ -25,6 +25,7 @@ COMMANDS = {
     "restore-traffic": Entry(
         "restore_traffic", "Step in", "Put back the reserved concurrency that a function had before stop-traffic."
     ),
+    "init": Entry("init", "Prepare", "Write a request by asking, with what it finds in the account as choices."),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
     "doctor": Entry(
         "doctor",
