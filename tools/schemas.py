@@ -1,6 +1,6 @@
-"""Writes the JSON Schemas of the events' details and of the commands' output to docs/schemas.
+"""Writes the JSON Schemas in docs/schemas: ``python -m tools.schemas [--check]``.
 
-``python -m tools.schemas [--check]``
+There is one for the detail of every event, and one for what each command prints with ``--format json``.
 """
 
 from __future__ import annotations
@@ -8,23 +8,36 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
 from headgate.events import EVENTS
+from headgate.history.model import DeploymentFigures, JobPage, JobView, RolloutPage, RolloutView
+from headgate_cli.doctor.findings import Checkup
+from headgate_cli.kill_switch import TrafficSwitch
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 INCOMING = ("Rollout Requested", "Rollout Signal", "Undo Requested", "Task Requested", "Redrive Requested")
 """Events that Headgate takes. Their id is optional."""
 
-OUTPUTS = {
-    "doctor": "headgate_cli.doctor.findings.Checkup",
-    "restore-traffic": "headgate_cli.kill_switch.TrafficSwitch",
-    "stop-traffic": "headgate_cli.kill_switch.TrafficSwitch",
+OUTPUTS: dict[str, type[BaseModel]] = {
+    "status": RolloutView,
+    "list": RolloutPage,
+    "list --stats": DeploymentFigures,
+    "history": RolloutPage,
+    "task list": JobPage,
+    "task show": JobView,
+    "redrive list": JobPage,
+    "redrive show": JobView,
+    "stop-traffic": TrafficSwitch,
+    "restore-traffic": TrafficSwitch,
+    "doctor": Checkup,
 }
-"""Models of what commands print with ``--format json``, by the command's name. The file is ``headgate-<name>.json``."""
+"""What commands print with ``--format json``."""
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 
@@ -38,19 +51,15 @@ class _Plain(GenerateJsonSchema):
 
 def schema_of(detail_type: str) -> dict[str, Any]:
     """Return the JSON Schema of the detail of an event."""
-    schema = EVENTS[detail_type].model_json_schema(by_alias=True, schema_generator=_Plain)
+    schema = _schema_of(EVENTS[detail_type], detail_type)
     if detail_type in INCOMING:
         # Optional: the default is the event's id or the execution's name.
         schema["required"] = [name for name in schema["required"] if name != "id"]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": detail_type}
+    return schema
 
 
-def output_schema_of(command: str) -> dict[str, Any]:
-    """Return the JSON Schema of the output of a command."""
-    module, _, name = OUTPUTS[command].rpartition(".")
-    model = getattr(import_module(module), name)
-    schema = model.model_json_schema(by_alias=True, mode="serialization", schema_generator=_Plain)
-    title = f"headgate {command.replace('-', ' ')}"
+def _schema_of(model: type[BaseModel], title: str) -> dict[str, Any]:
+    schema = model.model_json_schema(by_alias=True, schema_generator=_Plain)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
 
 
@@ -59,10 +68,15 @@ def file_of(detail_type: str) -> Path:
     return SCHEMAS / f"{detail_type.lower().replace(' ', '-')}.json"
 
 
+def output_file(command: str) -> Path:
+    """Return the path of the schema of what a command prints."""
+    return SCHEMAS / f"headgate-{command.replace(' --', '-').replace(' ', '-')}.json"
+
+
 def texts() -> dict[Path, str]:
-    """Return the content of every file."""
+    """Return the content of every schema's file."""
     schemas = {file_of(detail_type): schema_of(detail_type) for detail_type in EVENTS}
-    schemas |= {SCHEMAS / f"headgate-{command}.json": output_schema_of(command) for command in OUTPUTS}
+    schemas |= {output_file(name): _schema_of(model, f"headgate {name}") for name, model in OUTPUTS.items()}
     return {path: json.dumps(schema, indent=2) + "\n" for path, schema in schemas.items()}
 
 

@@ -21,10 +21,17 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
+    "list": Entry("list", "Roll out", "List rollouts, newest first."),
+    "status": Entry("status", "Roll out", "Show the state of a rollout."),
+    "watch": Entry("watch", "Roll out", "Watch a rollout until it ends."),
+    "explain": Entry("explain", "Roll out", "Explain why a rollout ended so, or stands so."),
+    "history": Entry("history", "Roll out", "Show the rollouts on a target, newest first."),
     "stop-traffic": Entry("stop_traffic", "Step in", "Stop all traffic of a function: the kill switch."),
     "restore-traffic": Entry(
         "restore_traffic", "Step in", "Put back the reserved concurrency that a function had before stop-traffic."
     ),
+    "task": Entry("task", "Jobs", "Run ECS tasks, list and show them, and stop them."),
+    "redrive": Entry("redrive", "Jobs", "Bring back messages of a dead-letter queue or failed batches of a stream"),
     "init": Entry("init", "Prepare", "Write a request by asking, with what it finds in the account as choices."),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
     "doctor": Entry(
@@ -66,7 +73,10 @@ class Commands(click.Group):
                 formatter.write_dl(rows)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.group("headgate", cls=Commands, context_settings=SETTINGS)
 @click.version_option(package_name="headgate")
 def main() -> None:
     """Headgate: progressive delivery for AWS."""

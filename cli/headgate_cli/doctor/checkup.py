@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from headgate.aws.errors import message_of
 from headgate.aws.own_resources import OwnResources
-from headgate.history.store import BY_STATUS
+from headgate.history.items import BY_STATUS
 from headgate.spec.targets import EventSourceTarget, LambdaAliasTarget
 from headgate.targets.event_source.settings import kind_of, reads_queue
 from headgate_cli.doctor import installation, targets

@@ -305,11 +305,11 @@ class PlayedStack(Stack):
         self._detach: list[Callable[[], None]] = []
         self.__dict__["session"] = SimpleNamespace(region_name=REGION)
 
-    def client(self, service: str) -> Any:
-        if service not in self._clients:
-            self._clients[service] = _client(service)
-            self._detach.append(self._installation.attach(self._clients[service]))
-        return self._clients[service]
+    def client(self, service: str, *, region: str | None = None) -> Any:
+        if (service, region) not in self._clients:
+            self._clients[service, region] = _client(service)
+            self._detach.append(self._installation.attach(_client(service)))
+        return self._clients[service, region]
 
     def close(self) -> None:
         """Let go of the clients."""
