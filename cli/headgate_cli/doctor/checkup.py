@@ -133,10 +133,17 @@ def _is_there(alias: AliasReader) -> bool:
 
 
 def _checks_of_consumer(stack: Stack, target: EventSourceTarget) -> Iterator[Check]:
-    mapping = read_mapping(stack, target.mapping)
-    yield Check("target-mapping", lambda: targets.check_mapping(mapping, target.mapping))
-    if mapping is None:
+    read: list[dict[str, object]] = []
+
+    def the_mapping() -> list[Found]:
+        found = read_mapping(stack, target.mapping)
+        read.extend([found] if found else [])
+        return targets.check_mapping(found, target.mapping)
+
+    yield Check("target-mapping", the_mapping)
+    if not read:  # It does not exist, or may not be read.
         return
+    [mapping] = read
 
     def source() -> list[Found]:
         parameter, name = targets.source_parameter(mapping)

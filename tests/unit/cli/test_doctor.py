@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import jsonschema
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from headgate.rollouts import locks
 from headgate_cli import records
 from headgate_cli.doctor import target_reader
+from headgate_cli.doctor.findings import Severity
 from headgate_cli.stack import Stack
 from tests.builders import ACCOUNT, REGION, ROOT
 from tests.unit.cli.installations import LAMBDA, MAPPING, Installation, PlayedStack, Ran, played, run_command
@@ -65,6 +67,13 @@ def problems(*options: str) -> dict[str, list[tuple[str, str]]]:
 def test_an_installation_as_deployed_has_no_problem(installation: Installation) -> None:
     assert problems() == {}
     assert len(findings()) == 17
+
+
+def test_the_documentation_has_every_check(installation: Installation) -> None:
+    page = (ROOT / "docs/doctor.md").read_text("utf-8")
+    listed = set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) - set(get_args(Severity))
+    consumer(installation)
+    assert listed == findings(CONSUMER).keys()
 
 
 def test_it_only_reads(installation: Installation) -> None:
@@ -219,6 +228,19 @@ def test_dead_letters_that_still_go_to_a_rollouts_queue_are_a_fault(installation
     assert problems(CONSUMER)["target-failures"][0][0] == "fault"
     installation.lock(f"event-source/{CONSUMER}", "orders-1")
     assert "target-failures" not in problems(CONSUMER)
+
+
+def test_a_mapping_that_may_not_be_read_is_not_checked(installation: Installation) -> None:
+    consumer(installation)
+    installation.denied.add("GetEventSourceMapping")
+    found = problems(CONSUMER)
+    assert found["target-mapping"][0][0] == "not-checked"
+    assert "target-alias" not in found
+
+
+def test_a_target_that_may_not_be_read_is_not_checked(installation: Installation) -> None:
+    installation.denied.add("GetAlias")
+    assert [severity for severity, _ in problems("shop-cart:live")["target-alias"]] == ["not-checked"]
 
 
 def test_a_consumer_without_an_alias_has_nothing_more_to_check(installation: Installation) -> None:
