@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -127,8 +128,9 @@ class KillSwitch:
         try:
             self._functions.put_function_concurrency(FunctionName=self.name, ReservedConcurrentExecutions=0)
         except ClientError as error:
-            # Lambda has refused it, so that there is nothing to remember.
-            self.forget()
+            # Lambda has refused it, so that there is nothing to remember. A tag that stays does no harm.
+            with suppress(ClientError):
+                self.forget()
             if code_of(error) != "InvalidParameterValueException":
                 raise
             raise Failure(

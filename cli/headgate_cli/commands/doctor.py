@@ -55,7 +55,13 @@ def _checkup(stack: Stack, target: str | None, *, peek: bool) -> Checkup:
     from headgate_cli.output import console
 
     named = named_target(target) if target else None
-    stack.output("TableName")  # Fails at once, with what to do, if there is no such stack or it is not Headgate.
+    region = str(stack.session.region_name)
+    if "TableName" not in stack.outputs:
+        # A stack whose creation failed has no outputs. One that is in order and has none is not Headgate.
+        findings = run(checks_of_installation(stack, peek=False)[:1])
+        if all(each.severity == "ok" for each in findings):
+            stack.output("TableName")
+        return checkup_of(stack.name, region, "", findings)
     screen = console(stderr=True)
     with screen.status("Checking ...") as status:
 
@@ -65,7 +71,7 @@ def _checkup(stack: Stack, target: str | None, *, peek: bool) -> Checkup:
         findings = run(checks_of_installation(stack, peek=peek), show)
         if named is not None:
             findings += run(checks_of_target(stack, named), show)
-    return checkup_of(stack.name, str(stack.session.region_name), named.key if named else "", findings)
+    return checkup_of(stack.name, region, named.key if named else "", findings)
 
 
 def _print(checkup: Checkup) -> None:

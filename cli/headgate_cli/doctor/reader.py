@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from headgate.aws.errors import code_of, is_missing_queue
-from headgate.aws.own_resources import FUNCTIONS
+from headgate.aws.errors import is_missing_queue
 from headgate_cli.doctor.installation import (
     AlarmFacts,
     FunctionFacts,
@@ -95,10 +94,9 @@ class Reader:
         return Records(self._stack)
 
     def functions(self) -> list[FunctionFacts]:
-        """Return Headgate's functions. Those of a newer stack that this command does not know are read too."""
+        """Return the functions of the stack, as it was deployed: some depend on its parameters."""
         logical = {name: each for each, name in self.named("AWS::Lambda::Function").items()}
         roles = self.named("AWS::IAM::Role")
-        names = sorted({*logical, *(f"{self._stack.prefix}-{name}" for name in FUNCTIONS)})
         functions = self.client("lambda")
 
         def read(name: str) -> FunctionFacts:
@@ -110,7 +108,7 @@ class Reader:
             reserved = answer.get("Concurrency", {}).get("ReservedConcurrentExecutions")
             return FunctionFacts(name, answer["Configuration"], reserved, role)
 
-        return _each(read, names)
+        return _each(read, sorted(logical))
 
     def roles(self) -> dict[str, bool]:
         """Return whether each role of the stack exists."""
@@ -331,8 +329,3 @@ def _batches(items: Sequence[Item], size: int) -> Iterable[Sequence[Item]]:
 
 def _time_of(text: str) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
-
-
-def is_gone(error: ClientError) -> bool:
-    """Return whether a resource does not exist."""
-    return code_of(error) in ("ResourceNotFoundException", "NotFoundException") or is_missing_queue(error)

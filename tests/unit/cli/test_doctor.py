@@ -150,6 +150,17 @@ def test_a_stack_that_is_not_there_is_one_line_with_exit_code_2() -> None:
     assert result.output.startswith("Error: there is no stack nobodys")
 
 
+def test_a_stack_whose_creation_failed_is_a_fault_and_one_without_outputs_is_not_headgate(
+    installation: Installation,
+) -> None:
+    installation.outputs, installation.status = {}, "ROLLBACK_COMPLETE"
+    assert problems() == {"stack": [("fault", "headgate is ROLLBACK_COMPLETE")]}
+    installation.status = "CREATE_COMPLETE"
+    result = run()
+    assert result.exit_code == 2
+    assert "it is not Headgate" in result.output
+
+
 # Targets
 
 

@@ -258,7 +258,7 @@ def test_the_tag_says_what_was_set(reserved: int | None) -> None:
     assert Stop.of_tag(Stop(reserved, SINCE).tag) == Stop(reserved, SINCE)
 
 
-def test_a_denied_stop_is_one_line(installation: Installation) -> None:
+def test_a_denied_stop_leaves_nothing_behind(installation: Installation) -> None:
     installation.denied.add("PutFunctionConcurrency")
     with pytest.raises(ClientError):  # headgate_cli.entry explains it in one line.
         run("stop-traffic", "shop-cart", "--yes")
