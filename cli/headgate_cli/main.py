@@ -27,18 +27,12 @@ COMMANDS = {
     "explain": Entry("explain", "Roll out", "Explain why a rollout ended so, or stands so."),
     "history": Entry("history", "Roll out", "Show the rollouts on a target, newest first."),
     "stop-traffic": Entry("stop_traffic", "Step in", "Stop all traffic of a function: the kill switch."),
-    "restore-traffic": Entry(
-        "restore_traffic", "Step in", "Put back the reserved concurrency that a function had before stop-traffic."
-    ),
+    "restore-traffic": Entry("restore_traffic", "Step in", "Put back what a function had before stop-traffic."),
     "task": Entry("task", "Jobs", "Run ECS tasks, list and show them, and stop them."),
     "redrive": Entry("redrive", "Jobs", "Bring back messages of a dead-letter queue or failed batches of a stream"),
-    "init": Entry("init", "Prepare", "Write a request by asking, with what it finds in the account as choices."),
+    "init": Entry("init", "Prepare", "Write a request by asking, with the account's own as choices."),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
-    "doctor": Entry(
-        "doctor",
-        "Look after",
-        "Check an installation, and a target if one is named, and say how to repair what is wrong.",
-    ),
+    "doctor": Entry("doctor", "Look after", "Check an installation and a target, and say how to repair them."),
 }
 """The commands in the order of ``headgate --help``."""
 

@@ -24,15 +24,15 @@ COLORS = {"ok": "green", "warning": "yellow", "fault": "bold red", "not-checked"
 @of_stack
 @click.pass_context
 def command(context: click.Context, *, stack: Stack, target: str | None, peek: bool, problems: bool, form: str) -> None:
-    """Check an installation, and a target if one is named, and say how to repair what is wrong.
+    """Check an installation and a target, and say how to repair them.
 
     \b
     headgate doctor
     headgate doctor checkout:live
     headgate doctor 4a52bb2c-31c7-4b40-a4d5-0f6a3f2c1b1e --problems --format json
 
-    TARGET is an alias as FUNCTION:ALIAS, or a consumer by the UUID of its event source mapping. The command only reads.
-    What you lack a permission for is reported as not checked.
+    TARGET is an alias as FUNCTION:ALIAS, or a consumer by the UUID of its event source mapping. Without it, only the
+    installation is checked. The command only reads. What you lack a permission for is reported as not checked.
 
     Exit code: 0 without a fault, 1 with one. A warning is no fault.
     """

@@ -39,7 +39,7 @@ LATEST = "latest"
 @of_stack
 @click.pass_context
 def command(context: click.Context, /, *, stack: Stack, file: str, force: bool, **given: Any) -> None:
-    """Write a request by asking, with what it finds in the account as choices.
+    """Write a request by asking, with the account's own as choices.
 
     \b
     headgate init
@@ -87,7 +87,8 @@ def _require_answers(given: dict[str, Any]) -> None:
     target = () if given["mapping"] else ("function", "alias")
     missing = [f"--{name}" for name in (*target, "candidate", "strategy") if not given[name]]
     if missing:
-        raise Failure(f"there is no terminal to ask on; give {', '.join(missing)}")
+        other = "; or --mapping for a consumer" if "--function" in missing else ""
+        raise Failure(f"there is no terminal to ask on; give {', '.join(missing)}{other}")
 
 
 def _refuse_folder(file: str) -> None:

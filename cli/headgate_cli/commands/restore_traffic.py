@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 @of_stack
 @click.pass_context
 def command(context: click.Context, *, stack: Stack, function: str, yes: bool, forget: bool, form: str) -> None:
-    """Put back the reserved concurrency that a function had before stop-traffic.
+    """Put back what a function had before stop-traffic.
 
     \b
     headgate restore-traffic checkout
     headgate restore-traffic checkout --yes --format json
 
-    A function that stop-traffic has not stopped is refused, and so is one whose setting somebody has changed since. For
-    the latter, --forget keeps what is set now.
+    This is its reserved concurrency, a number or none. A function that stop-traffic has not stopped is refused, and so
+    is one whose setting somebody has changed since. For the latter, --forget keeps what is set now.
 
     Exit code: 0 if the earlier setting is in effect, 1 if you said no.
     """
