@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,9 +59,7 @@ def test_the_kill_switch_stops_a_function_and_puts_back_what_was_set(
     assert (refused.code, refused.err.count("\n")) == (2, 1)
 
 
-def test_a_request_that_init_writes_is_rolled_out(
-    headgate: Headgate, service: Service, command: Command, tmp_path: Path
-) -> None:
+def test_a_request_that_init_writes_is_rolled_out(service: Service, command: Command, tmp_path: Path) -> None:
     file = tmp_path / "request.yaml"
     target = ("--function", service.function, "--alias", "live")
     written = command("init", "-o", str(file), *target, "--candidate", "2", "--strategy", "AllAtOnce")
@@ -70,6 +67,6 @@ def test_a_request_that_init_writes_is_rolled_out(
     again = command("init", "-o", str(file), *target, "--candidate", "2", "--strategy", "AllAtOnce")
     assert (again.code, again.err.count("\n")) == (2, 1)
 
-    rollout = headgate.request(**yaml.safe_load(file.read_text("utf-8")))
-    assert headgate.ended(rollout)["status"] == "succeeded"
+    started = command("start", "--file", str(file), "--wait")
+    assert started.code == 0, started.err
     assert service.serving.version == "2"
