@@ -40,6 +40,7 @@ ORDER = (
     "stepfunctions.execution_endings",
     "stepfunctions.nested_executions",
     "cloudformation.stack_lookup",
+    "cloudformation.table_settings",
     "events.bus_policies",
     "events.api_destinations",
     "logs.query_definitions",
