@@ -100,11 +100,16 @@ docs: $(DOCS_VENV)/.ready ## Build the documentation as a site, in .site
 build: setup-demo ## sam build, for the runtime and architecture that samconfig.toml or the template names
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam build $(SAM_ARGS)
 
+dist: setup ## Build the wheel of the command, for pipx install dist/headgate-*.whl
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build --target wheel
+	@echo "Install the command with: pipx install $$(ls dist/*.whl)"
+
 release-fixture: setup ## Keep this version as a fixture for upgrade tests (REPLACE=1 replaces an archive of it)
 	@$(BIN)/python -m tools.package_release $(if $(REPLACE),--replace)
 
 clean: ## Remove environments and build results
-	rm -rf $(VENV) $(LOCAL_VENV) $(DOCS_VENV) .site .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(LOCAL_VENV) $(DOCS_VENV) dist .site .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -133,4 +138,4 @@ $(DOCS_VENV)/.ready: requirements/docs.txt
 	@bash tools/make_venv.sh "$(PYTHON)" $(DOCS_VENV) $<
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop invoke setup setup-demo check check-code check-tests test test-unit test-local record-permissions test-docker lambda-image machines lint bench docs format probe-aws build release-fixture clean help
+.PHONY: demo demo-serve demo-stop invoke setup setup-demo check check-code check-tests test test-unit test-local record-permissions test-docker lambda-image machines lint bench docs format probe-aws build dist release-fixture clean help

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from headgate_cli.traffic import Looks
+    from headgate_cli.simulation.traffic import Looks
 
     Floats = NDArray[np.float64]
 

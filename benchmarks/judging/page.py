@@ -50,9 +50,9 @@ ARGO_AT = "https://github.com/argoproj/argo-rollouts/blob/9f8d111"
 KAYENTA_AT = "https://github.com/spinnaker/kayenta/blob/a69573b"
 SPINNAKER_AT = "https://spinnaker.io/docs/guides/user/canary"
 
-HOW = f"""Made-up traffic (`headgate_cli.traffic`): requests arrive at random (Poisson), each goes to the candidate with
-the weight's probability and fails on its own. All rules see the same requests. Scenarios: *steady*; *bursts*, a minute
-in {1 / BURST_RATE:.0f} multiplies both revisions' rate by {BURST_FACTOR}; *steps*, the weight goes
+HOW = f"""Made-up traffic (`headgate_cli.simulation.traffic`): requests arrive at random (Poisson), each goes to the
+candidate with the weight's probability and fails on its own. All rules see the same requests. Scenarios: *steady*;
+*bursts*, a minute in {1 / BURST_RATE:.0f} multiplies both revisions' rate by {BURST_FACTOR}; *steps*, the weight goes
 {", ".join(f"{weight:g}" for weight in STAIRS["canary"])} % (canary) or {STAIRS["linear"][0]:g} to
 {STAIRS["linear"][-1]:g} % in {len(STAIRS["linear"])} (linear) within the hour; *retries*, each failing unit fails
 {plan.REPEATS} requests, which metrics count each and the judge once; *each wanders*, each revision's rate is multiplied

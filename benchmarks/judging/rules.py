@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from headgate_cli.traffic import Looks
+    from headgate_cli.simulation.traffic import Looks
 
     Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]

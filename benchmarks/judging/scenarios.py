@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from headgate_cli.traffic import Looks, synthesise
+from headgate_cli.simulation.traffic import Looks, synthesise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

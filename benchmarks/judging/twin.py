@@ -18,7 +18,7 @@ from headgate.analysis.judge import Arm, Evidence
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from headgate_cli.traffic import Looks
+    from headgate_cli.simulation.traffic import Looks
 
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]

@@ -14,16 +14,16 @@ import click
 
 from headgate.spec.request import DEFAULT_STRATEGY
 from headgate.spec.strategy import steps_of
-from headgate_cli import simulate_report as report
 from headgate_cli.failures import Failure
 from headgate_cli.options import Chosen, Number, Picture, StrategyToJudge
-from headgate_cli.simulation import MAX_LOOKS, MAX_LOOKS_IN_RUN, Phase, Setting
+from headgate_cli.simulation import report
+from headgate_cli.simulation.setting import MAX_LOOKS, MAX_LOOKS_IN_RUN, Phase, Setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from headgate_cli.simulation import Result
+    from headgate_cli.simulation.setting import Result
 
 YEAR = 365 * 24 * 60
 """In minutes."""
@@ -137,7 +137,7 @@ def command(*, form: str, plot: Path | None, **asked: Any) -> None:
     if plot is not None:
         _require("matplotlib", "--plot")
     # Imported here, so that all other commands work without numpy.
-    from headgate_cli.simulate import simulate
+    from headgate_cli.simulation.runs import simulate
 
     with _progress(setting.runs) as on_run:
         result = simulate(setting, on_run)

@@ -15,7 +15,7 @@ from benchmarks.judging import rules, scenarios, twin, units
 from benchmarks.judging.scenarios import Scenario
 from benchmarks.judging.units import EACH, FOR_EVER, MEMORY, NONE, Failure, Run, Traffic
 from headgate.analysis.judge import Arm, Evidence
-from headgate_cli.traffic import Looks
+from headgate_cli.simulation.traffic import Looks
 from tests.builders import look
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import pytest
 
 from headgate.analysis.evidence import REQUESTS_PER_LOOK
 from headgate.analysis.judge import Arm, Evidence, least_failures
-from headgate_cli import simulate as simulation
-from headgate_cli.simulate import simulate
-from headgate_cli.simulation import Phase, Setting, floor
-from headgate_cli.traffic import Looks, synthesise
+from headgate_cli.simulation import runs as simulation
+from headgate_cli.simulation.runs import simulate
+from headgate_cli.simulation.setting import Phase, Setting, floor
+from headgate_cli.simulation.traffic import Looks, synthesise
 from tests.builders import look
 
 BAD = Setting(

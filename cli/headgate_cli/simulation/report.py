@@ -6,14 +6,14 @@ from math import log, log10, sqrt
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from headgate_cli.simulation import floor
+from headgate_cli.simulation.setting import floor
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
 
-    from headgate_cli.simulation import Result, Setting, Spread
+    from headgate_cli.simulation.setting import Result, Setting, Spread
 
 WIDTH = 100
 """Characters per line of text."""

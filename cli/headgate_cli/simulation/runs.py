@@ -8,15 +8,15 @@ import numpy as np
 
 from headgate.analysis.evidence import REQUESTS_PER_LOOK
 from headgate.analysis.judge import Arm, Evidence, LookTerms, look
-from headgate_cli.simulation import Path, Result, Spread, floor
-from headgate_cli.traffic import Looks, synthesise
+from headgate_cli.simulation.setting import Path, Result, Spread, floor
+from headgate_cli.simulation.traffic import Looks, synthesise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from headgate_cli.simulation import Phase, Setting
+    from headgate_cli.simulation.setting import Phase, Setting
 
 PATHS = 20
 """Runs whose evidence is kept for the picture."""

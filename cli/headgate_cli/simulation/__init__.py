@@ -1,0 +1,1 @@
+"""Simulates what a strategy detects: the judge of Headgate on synthetic traffic."""
