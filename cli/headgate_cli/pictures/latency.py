@@ -4,12 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from headgate_cli.pictures import svg
+from headgate_cli.pictures.charts import (
+    DOT,
+    FOOT,
+    MAX_DOTS,
+    PLOT,
+    Chart,
+    Key,
+    chart_of,
+    levels,
+    step_lines,
+    time_axis,
+    time_labels,
+    up,
+)
+from headgate_cli.pictures.scales import AmountAxis, TimeAxis
+from headgate_cli.pictures.tables import Table, within
+from headgate_cli.pictures.words import duration, revision
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from headgate.history.model import RolloutView
 
     Role = Literal["stable", "candidate"]
 
 PERCENTILES = ("p50", "p90", "p99")
+
+TABLE_BYTES = 30_000
+"""Bytes of each table of durations."""
 
 
 class Series(NamedTuple):
@@ -43,3 +67,54 @@ class Latency(NamedTuple):
     def line(self, role: str, percentile: str) -> Sequence[tuple[float, float]]:
         """Return the points of one percentile of one revision."""
         return next((each.points for each in self.series if (each.role, each.percentile) == (role, percentile)), ())
+
+
+def latencies(view: RolloutView, latency: Latency, now: float) -> list[Chart]:
+    """Return the duration of both revisions over time, a chart for each percentile."""
+    time = time_axis(view, now)
+    if time is None:
+        return []
+    charts = []
+    for name in latency.percentiles:
+        lines = {role: latency.line(role, name) for role in ("stable", "candidate")}
+        values = [value for line in lines.values() for _, value in line]
+        if not values:
+            continue
+        axis = AmountAxis.up_to(max(values), "ms")
+        paths = [
+            svg.path(svg.polyline((time.at(at), up(axis.at(value))) for at, value in line), f"{role}-line")
+            for role, line in lines.items()
+            if line
+        ]
+        dots = [
+            svg.sign(time.at(at), up(axis.at(value)), DOT, f"sign {role}-dot", f"{value:,.4g} ms")
+            for role, line in lines.items()
+            for at, value in line
+            if len(line) <= MAX_DOTS
+        ]
+        parts = [
+            *levels(axis.ticks()),
+            *step_lines(view, time),
+            svg.stretched(PLOT, paths),
+            *dots,
+            *time_labels(time, PLOT),
+        ]
+        told = f"{name} of the duration per version, from {min(values):,.4g} to {max(values):,.4g} ms."
+        legend = [Key(f"{role}-line", revision(view, role)) for role in lines]
+        table = _latency_table(view, latency, name, time)
+        charts.append(chart_of(f"latency-{name}", f"{name} of the duration", told, PLOT + FOOT, parts, table, legend))
+    return charts
+
+
+def _latency_table(view: RolloutView, latency: Latency, name: str, time: TimeAxis) -> Table:
+    stable, candidate = dict(latency.line("stable", name)), dict(latency.line("candidate", name))
+    rows = [
+        (
+            f"+{duration(max(at - time.begin, 0))}",
+            *(f"{line[at]:,.4g} ms" if at in line else "-" for line in (stable, candidate)),
+        )
+        for at in sorted({*stable, *candidate})
+    ]
+    kept, left_out = within(rows, TABLE_BYTES)
+    columns = ("After", revision(view, "stable"), revision(view, "candidate"))
+    return Table(f"{name} of the duration", columns, kept, frozenset({0, 1, 2}), left_out)

@@ -6,42 +6,84 @@ import json
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from headgate_cli.output import printable
-from headgate_cli.pictures import charts, words
+from headgate_cli.pictures import words
+from headgate_cli.pictures.evidence import evidence
 from headgate_cli.pictures.happenings import hook_stage
-from headgate_cli.pictures.tables import fitting
+from headgate_cli.pictures.latency import Latency, latencies
+from headgate_cli.pictures.shares import shares
+from headgate_cli.pictures.tables import Table, cut, fitting, size_of, within
+from headgate_cli.pictures.timeline import timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from headgate.history.model import HookView, RolloutView, SignalView
-    from headgate_cli.pictures.latency import Latency
 
 TEMPLATES = Path(__file__).with_name("templates")
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 """The Content Security Policy of the page: inline style, and nothing else."""
 
-MAX_TEXT = 8_000
-"""Characters of one text on the page."""
+TEXT_BYTES = 6_000
+"""Bytes of one text on the page."""
 
-MAX_JSON = 100_000
-"""Characters of the request or plan on the page."""
+JSON_BYTES = 80_000
+"""Bytes of the request or plan on the page."""
 
-LIST_CHARACTERS = 60_000
-"""Characters of each list on the page."""
+LIST_BYTES = 50_000
+"""Bytes of each list on the page."""
 
-ENTRY_CHARACTERS = 200
-"""Characters that an entry of a list adds to the page, beside its texts."""
+ENTRY_BYTES = 200
+"""Bytes that an entry of a list adds to the page, beside its texts."""
+
+MAX_OPEN = 12
+"""Entries of a list that are shown at once. A longer one is folded."""
+
+
+class CostLine(Protocol):
+    """One thing that is billed."""
+
+    @property
+    def what(self) -> str:
+        """What is billed."""
+
+    @property
+    def quantity(self) -> float:
+        """How much of it."""
+
+    @property
+    def unit(self) -> str:
+        """Its unit."""
+
+    @property
+    def unit_price(self) -> float:
+        """Price of one unit in US dollars."""
+
+    @property
+    def dollars(self) -> float:
+        """Quantity times unit price."""
+
+
+class RolloutCost(Protocol):
+    """What a rollout cost."""
+
+    @property
+    def lines(self) -> Sequence[CostLine]:
+        """What is billed."""
+
+    @property
+    def total(self) -> float:
+        """The sum in US dollars."""
 
 
 def render_report(
-    view: RolloutView, *, latency: Latency | None = None, cost: Any = None, now: float | None = None
+    view: RolloutView, *, latency: Latency | None = None, cost: RolloutCost | None = None, now: float | None = None
 ) -> str:
     """Return the report of a rollout as an HTML page of less than a megabyte.
 
@@ -50,7 +92,7 @@ def render_report(
     latency
         Durations of both versions, if they were read.
     cost
-        What the rollout cost, if it was worked out: ``lines`` and ``total``.
+        What the rollout cost, if it was worked out.
     now
         Time of the report, in seconds since 1970. Default: the current time.
     """
@@ -58,27 +100,29 @@ def render_report(
     return _environment().get_template("report.html").render(**_content(view, latency, cost, at))
 
 
-def _content(view: RolloutView, latency: Latency | None, cost: Any, now: float) -> dict[str, Any]:
-    shares = {each.measure: charts.shares(view, each) for each in view.comparisons}
+def _content(view: RolloutView, latency: Latency | None, cost: RolloutCost | None, now: float) -> dict[str, Any]:
+    of_measures = {each.measure: shares(view, each) for each in view.comparisons}
     sign, word = words.STATUS[view.status]
+    warnings, more_warnings = fitting(view.warnings, size_of, LIST_BYTES)
     return {
         "view": view,
         "policy": POLICY,
         "sign": sign,
         "word": word,
         "facts": _facts(view),
-        "timeline": charts.timeline(view, now),
-        "failures": [chart for name, chart in shares.items() if chart and name != "latency"],
-        "slow": shares.get("latency"),
-        "evidence": [chart for each in view.comparisons if (chart := charts.evidence(view, each, now))],
-        "no_looks": [
-            each for each in view.comparisons if not any(look.measure == each.measure for look in view.evidence)
-        ],
+        "warnings": warnings,
+        "more_warnings": more_warnings,
+        "timeline": timeline(view, now),
+        "failures": [chart for measure, chart in of_measures.items() if chart and measure != "latency"],
+        "slow": of_measures.get("latency"),
+        "evidence": [chart for each in view.comparisons if (chart := evidence(view, each, now))],
+        "quiet": [each for each in view.comparisons if not any(look.measure == each.measure for look in view.evidence)],
+        "limit": words.evidence_text(view.comparisons[0].limit) if view.comparisons else "",
         "latency": latency,
-        "durations": charts.latencies(view, latency, now) if latency else [],
+        "durations": latencies(view, latency, now) if latency else [],
         "hooks": _hooks(view),
         "signals": _signals(view),
-        "cost": cost,
+        "cost": _cost(cost) if cost else None,
         "request": _json(view.request),
         "plan": _json(view.plan),
         "made_at": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S"),
@@ -126,8 +170,8 @@ class Entry(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Characters on the page, roughly."""
-        return ENTRY_CHARACTERS + len(self.what) + len(self.told)
+        """Bytes on the page."""
+        return ENTRY_BYTES + size_of(self.what) + size_of(cut(self.told, TEXT_BYTES))
 
 
 class Entries(NamedTuple):
@@ -141,7 +185,12 @@ class Entries(NamedTuple):
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Entries:
         """Return what fits."""
-        return cls(*fitting([*entries], lambda entry: entry.size, LIST_CHARACTERS))
+        return cls(*fitting([*entries], lambda entry: entry.size, LIST_BYTES))
+
+    @property
+    def is_long(self) -> bool:
+        """True if it is folded."""
+        return len(self.shown) > MAX_OPEN
 
 
 def _hooks(view: RolloutView) -> Entries:
@@ -168,12 +217,20 @@ def _signal(signal: SignalView) -> Entry:
     return Entry(signal.at, f"{name[0].upper()}{name[1:]}, by {signal.by}", signal.outcome, kind, why)
 
 
+def _cost(cost: RolloutCost) -> Table:
+    rows = [
+        (line.what, f"{line.quantity:,.6g} {line.unit}", f"{line.unit_price:.10g}", f"{line.dollars:,.6f}")
+        for line in cost.lines
+    ]
+    rows.append(("All", "", "", f"{cost.total:,.6f}"))
+    kept, left_out = within(rows, LIST_BYTES)
+    return Table(
+        "In US dollars, by list prices", ("What", "Quantity", "Price", "Dollars"), kept, frozenset({1, 2, 3}), left_out
+    )
+
+
 def _json(value: dict[str, Any]) -> str:
-    if not value:
-        return ""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    # Cut here, because a text is cut sooner.
-    return text if len(text) <= MAX_JSON else f"{text[:MAX_JSON]}\n... {len(text) - MAX_JSON:,} characters more"
+    return cut(json.dumps(value, indent=2, ensure_ascii=False), JSON_BYTES) if value else ""
 
 
 @cache
@@ -186,14 +243,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["code"] = lambda text: Markup("<code>{}</code>").format(printable(text))
-    made.filters["whole"] = lambda text: Markup("{}").format(printable(text))
+    made.filters["whole"] = lambda text: escape(printable(text))
     return made
 
 
 def _shown(value: Any) -> Any:
-    """Return what the page shows of a value. Texts of records are cut, and have no control characters."""
-    if isinstance(value, str) and not isinstance(value, Markup):
-        text = printable(value)
-        return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} ..."
-    return value
+    """Return what the page shows of a value. Texts of records have no control characters, and are cut if they are long.
+
+    Only what has passed the filter ``whole`` is shown in full.
+    """
+    return cut(printable(value), TEXT_BYTES) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -36,7 +36,7 @@ class TimeAxis(NamedTuple):
         """Return the place of a time, 0 to 1. A time beyond the axis stands at its end."""
         return min(max((seconds - self.begin) / (self.end - self.begin), 0.0), 1.0)
 
-    def ticks(self, most: int = 5) -> list[Tick]:
+    def ticks(self, most: int = 6) -> list[Tick]:
         """Return ticks at round times since the beginning."""
         length = self.end - self.begin
         step = next((each for each in STEPS if length / each <= most), STEPS[-1] * ceil(length / STEPS[-1] / most))

@@ -75,6 +75,6 @@ def polyline(points: Iterable[tuple[float, float]]) -> str:
 
 
 def sign(at: float, y: float, shape: str, kind: str, told: str) -> Markup:
-    """Return a sign at a place. A pointer that rests on it shows ``told``."""
-    mark = element("path", element("title", told), d=shape, class_=kind)
-    return element("svg", mark, x=across(at), y=y, overflow="visible")
+    """Return a sign at a place. A pointer that rests on it shows ``told``, if it is not empty."""
+    title = [element("title", told)] if told else []
+    return element("svg", element("path", *title, d=shape, class_=kind), x=across(at), y=y, overflow="visible")

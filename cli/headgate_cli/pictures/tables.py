@@ -1,13 +1,17 @@
-"""Tables: what a chart shows, in numbers."""
+"""Tables: what a chart shows, in numbers; and how much of a long list fits on a page."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from markupsafe import escape
+
+from headgate_cli.output import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    Row = TypeVar("Row")
+    Item = TypeVar("Item")
 
 
 class Table(NamedTuple):
@@ -25,32 +29,46 @@ class Table(NamedTuple):
     """Rows that are left out, to keep the report small."""
 
 
-CELL_CHARACTERS = 40
-"""Characters that a cell adds to the page, beside its text."""
+CELL_BYTES = 30
+"""Bytes that a cell adds to the page, beside its text."""
 
 
-def within(rows: Sequence[Sequence[str]], characters: int) -> tuple[list[Sequence[str]], int]:
-    """Return the first and the last rows that fit into a number of characters, and how many are left out."""
-    return fitting(rows, lambda row: sum(len(cell) + CELL_CHARACTERS for cell in row), characters)
+def size_of(text: str) -> int:
+    """Return the bytes of a text on the page: escaped, a character may take six."""
+    return len(str(escape(printable(text))).encode())
 
 
-def fitting(items: Sequence[Row], size: Callable[[Row], int], room: int) -> tuple[list[Row], int]:
+def within(rows: Sequence[Sequence[str]], room: int) -> tuple[list[Sequence[str]], int]:
+    """Return the first and the last rows that fit into so many bytes, and how many are left out."""
+    return fitting(rows, lambda row: sum(size_of(cell) + CELL_BYTES for cell in row), room)
+
+
+def fitting(items: Sequence[Item], size: Callable[[Item], int], room: int) -> tuple[list[Item], int]:
     """Return the first and the last items that fit into a room, and how many are left out between them."""
-    if sum(size(item) for item in items) <= room:
+    sizes = [size(item) for item in items]
+    if sum(sizes) <= room:
         return list(items), 0
-    first: list[Row] = []
-    last: list[Row] = []
     begin, end, left = 0, len(items), room
     while begin < end:
-        from_start = len(first) <= len(last)
-        item = items[begin] if from_start else items[end - 1]
-        left -= size(item)
+        # In turn from the beginning and the end.
+        from_start = begin <= len(items) - end
+        left -= sizes[begin] if from_start else sizes[end - 1]
         if left < 0:
             break
         if from_start:
-            first.append(item)
             begin += 1
         else:
-            last.append(item)
             end -= 1
-    return [*first, *reversed(last)], end - begin
+    return [*items[:begin], *items[end:]], end - begin
+
+
+def cut(text: str, room: int) -> str:
+    """Return a text, or as much of its beginning as fits into so many bytes of the page."""
+    if size_of(text) <= room:
+        return text
+    # A part of the characters that fits, even if all of them took as many bytes as the largest.
+    kept, part = text, len(text)
+    while part and size_of(kept) > room:
+        part = part * 3 // 4
+        kept = text[:part]
+    return f"{kept} ... ({len(text) - part:,} characters more)"

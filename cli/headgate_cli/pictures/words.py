@@ -93,10 +93,12 @@ def share_text(counts: Counts) -> str:
     value = share(counts)
     if value is None:
         return "-"
+    if value in (0, 100):
+        return f"{value:g} %"
     text = f"{value:.2f}" if value < 10 else f"{value:.1f}"
-    if float(text) == 0 and value:
+    if float(text) == 0:
         return "< 0.01 %"
-    if float(text) == 100 and value < 100:
+    if float(text) == 100:
         return "> 99.9 %"
     return f"{text} %"
 
