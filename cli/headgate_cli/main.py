@@ -21,6 +21,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
+    "report": Entry("report", "Roll out", "Write the report of a rollout, as a page or as Markdown."),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
 }
 """The commands in the order of ``headgate --help``."""

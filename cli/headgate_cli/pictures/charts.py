@@ -34,9 +34,15 @@ class Key(NamedTuple):
     """An entry of a legend."""
 
     kind: str
-    """Class of its sample: ``stable`` or ``candidate``."""
+    """Class of its sample."""
     label: str
     """What is drawn so."""
+    shape: str = "M-10-5H10V5H-10z"
+    """Path of its sample, around a middle of 0."""
+
+
+LINE = "M-10 0H10"
+"""The sample of a line."""
 
 
 class Chart(NamedTuple):

@@ -48,6 +48,8 @@ class Happening(NamedTuple):
     """Path of its sign."""
     kind: str = "good"
     """``good``, ``bad``, ``open`` or ``line``: how its sign is drawn."""
+    sign: str = ""
+    """What its sign means, in a word or two."""
     since: str = ""
     """When it began, for what lasted."""
 
@@ -73,29 +75,37 @@ def _weight(view: RolloutView, change: WeightChange) -> Happening:
     return Happening(change.at, "", f"Weight {percent(change.weight)}", f"{cause}: {told}")
 
 
-def _verdict_sign(verdict: VerdictOutcome) -> tuple[str, str]:
-    return {"roll-back": (DOWN, "bad"), "inconclusive": (DIAMOND, "open")}.get(verdict, (UP, "good"))
+def _verdict_sign(verdict: VerdictOutcome) -> tuple[str, str, str]:
+    signs = {"roll-back": (DOWN, "bad", "roll back"), "inconclusive": (DIAMOND, "open", "inconclusive")}
+    return signs.get(verdict, (UP, "good", "passed"))
 
 
 def _verdicts(view: RolloutView) -> Iterator[Happening]:
     for step in view.steps:
         for bake in step.bakes:
             if bake.verdict and bake.ended_at:
-                shape, kind = _verdict_sign(bake.verdict)
                 what = f"Verdict on {step_name(bake.step)}: {VERDICTS[bake.verdict]}"
-                yield Happening(bake.ended_at, "verdicts", what, bake.reason, shape, kind)
+                yield Happening(bake.ended_at, "verdicts", what, bake.reason, *_verdict_sign(bake.verdict))
     for pause in view.pauses:
         if pause.verdict and pause.ended_at:
-            shape, kind = _verdict_sign(pause.verdict)
             what = f"Verdict on the pause: {VERDICTS[pause.verdict]}"
-            yield Happening(pause.ended_at, "verdicts", what, pause.verdict_reason, shape, kind)
+            yield Happening(pause.ended_at, "verdicts", what, pause.verdict_reason, *_verdict_sign(pause.verdict))
 
 
 def _hook(hook: HookView) -> Happening:
     shape, kind = {"succeeded": (SQUARE, "good"), "failed": (CROSS, "bad")}.get(hook.outcome, (SQUARE, "open"))
     told = f"{', '.join(hook.hooks)}{': ' if hook.reason else ''}{hook.reason}"
     at = hook.ended_at or hook.started_at
-    return Happening(at, "hooks", f"Hooks {hook_stage(hook)}: {hook.outcome}", told, shape, kind, hook.started_at)
+    return Happening(
+        at,
+        "hooks",
+        f"Hooks {hook_stage(hook)}: {hook.outcome}",
+        told,
+        shape,
+        kind,
+        f"hooks {hook.outcome}",
+        hook.started_at,
+    )
 
 
 def hook_stage(hook: HookView) -> str:
@@ -107,7 +117,7 @@ def hook_stage(hook: HookView) -> str:
 def _alarms(view: RolloutView) -> Iterator[Happening]:
     for signal in view.signals:
         if signal.signal == "alarm":
-            yield Happening(signal.at, "alarms", f"Alarm {signal.by}", _fate(signal), DIAMOND, "bad")
+            yield Happening(signal.at, "alarms", f"Alarm {signal.by}", _fate(signal), DIAMOND, "bad", "alarm")
     signalled = {signal.by for signal in view.signals if signal.signal == "alarm"}
     for step in view.steps:
         for bake in step.bakes:
@@ -128,11 +138,12 @@ def _signal(signal: SignalView) -> Happening:
         "abort": (CROSS, "bad"),
         "evidence": (DOWN, "bad"),
     }.get(signal.signal, (CIRCLE, "open"))
-    if signal.outcome in ("refused", "repeated") and kind != "line":
-        kind = "open"
-    return Happening(
-        signal.at, "signals", f"Signal {SIGNALS[signal.signal]}", f"by {signal.by}{_fate(signal, '. ')}", shape, kind
-    )
+    name = SIGNALS.get(signal.signal, signal.signal)
+    sign = name
+    if signal.outcome in ("refused", "repeated"):
+        kind, sign = "open" if kind != "line" else kind, f"{name}, {signal.outcome}"
+    told = f"by {signal.by}{_fate(signal, '. ')}"
+    return Happening(signal.at, "signals", f"Signal {name}", told, shape, kind, sign)
 
 
 def _fate(signal: SignalView, before: str = "") -> str:

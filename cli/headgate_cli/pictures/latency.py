@@ -8,6 +8,7 @@ from headgate_cli.pictures import svg
 from headgate_cli.pictures.charts import (
     DOT,
     FOOT,
+    LINE,
     MAX_DOTS,
     PLOT,
     Chart,
@@ -100,7 +101,7 @@ def latencies(view: RolloutView, latency: Latency, now: float) -> list[Chart]:
             *time_labels(time, PLOT),
         ]
         told = f"{name} of the duration per version, from {min(values):,.4g} to {max(values):,.4g} ms."
-        legend = [Key(f"{role}-line", revision(view, role)) for role in lines]
+        legend = [Key(f"{role}-line", revision(view, role), LINE) for role in lines]
         table = _latency_table(view, latency, name, time)
         charts.append(chart_of(f"latency-{name}", f"{name} of the duration", told, PLOT + FOOT, parts, table, legend))
     return charts

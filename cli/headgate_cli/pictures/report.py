@@ -120,6 +120,7 @@ def _content(view: RolloutView, latency: Latency | None, cost: RolloutCost | Non
         "limit": words.evidence_text(view.comparisons[0].limit) if view.comparisons else "",
         "latency": latency,
         "durations": latencies(view, latency, now) if latency else [],
+        "redriven": words.redriven_counts(view.redriven) if view.redriven else [],
         "hooks": _hooks(view),
         "signals": _signals(view),
         "cost": _cost(cost) if cost else None,

@@ -12,6 +12,7 @@ from headgate_cli.pictures.charts import (
     NEAR_END,
     PLOT,
     Chart,
+    Key,
     chart_of,
     levels,
     spaced,
@@ -71,7 +72,12 @@ def timeline(view: RolloutView, now: float) -> Chart | None:
         bottom + FOOT,
         parts,
         _timeline_table(found, axis.begin),
+        [*dict.fromkeys(_key(each) for lane in lanes for each in found if each.lane == lane)],
     )
+
+
+def _key(happening: Happening) -> Key:
+    return Key(f"sign {happening.kind}", happening.sign, happening.shape)
 
 
 def _timeline_table(found: Sequence[Happening], begin: float) -> Table:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from headgate.history.model import Counts, RolloutView
+    from headgate.spec.target_state import Redriven
 
 STATUS = {
     "waiting": ("…", "waiting"),
@@ -133,3 +134,14 @@ def revision(view: RolloutView, role: str) -> str:
 def step_name(step: int) -> str:
     """Return the name of a step: people count from 1."""
     return f"step {step + 1}"
+
+
+def redriven_counts(redriven: Redriven) -> list[tuple[str, int]]:
+    """Return where the messages that failed during a rollout went, in words and numbers."""
+    return [
+        ("Returned to the source queue", redriven.returned),
+        ("Stream records replayed", redriven.redelivered),
+        ("Sent to your own dead-letter queue or destination", redriven.forwarded),
+        ("Batches kept in the rollout's own queue", redriven.kept),
+        ("Records that the stream no longer had", redriven.expired),
+    ]

@@ -1,0 +1,155 @@
+"""The report of a rollout as Markdown, for a pull request or an incident."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from headgate_cli.output import printable
+from headgate_cli.pictures import words
+from headgate_cli.pictures.happenings import hook_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from headgate.history.model import Comparison, RolloutView, StepView
+
+MAX_LETTERS = 500
+"""Characters of one text."""
+
+MAX_ROWS = 50
+"""Rows of a table, and entries of a list. GitHub takes 65,536 characters in a comment."""
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~&$])")
+_AT_START = re.compile(r"^(\d+)([.)])|^([-+#=])")
+_MENTION = re.compile(r"((?<![\w.])@(?=\w)|#(?=\d))")
+
+
+def render_markdown(view: RolloutView) -> str:
+    """Return the report of a rollout as Markdown, as GitHub and GitLab read it."""
+    sign, word = words.STATUS[view.status]
+    blocks = [
+        f"## {sign} {escaped(view.id)}: {word}",
+        escaped(view.headline),
+        f"> {escaped(view.reason)}" if view.reason and view.reason not in view.headline else "",
+        "\n".join(f"- {name}: {escaped(value)}" for name, value in _facts(view)),
+        _steps(view),
+        _evidence(view),
+        _list("Hooks", (_hook_line(view, number) for number in range(len(view.hooks))), len(view.hooks)),
+        _list("Signals", _signal_lines(view), len(view.signals)),
+        _list("Failed messages", _redriven_lines(view), 5),
+        _list("Warnings", (escaped(warning) for warning in view.warnings), len(view.warnings)),
+        f"Times are UTC. More: {code(f'headgate explain {view.id}')} and {code(f'headgate report {view.id}')}.",
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Return a text that Markdown shows as it is, in one line. Nobody is notified by a name in it."""
+    line = " ".join(printable(text).split())
+    line = line if len(line) <= MAX_LETTERS else f"{line[:MAX_LETTERS]} ..."
+    line = _SPECIAL.sub(r"\\\1", line)
+    line = _AT_START.sub(lambda found: f"{found[1]}\\{found[2]}" if found[1] else f"\\{found[3]}", line)
+    # A backslash does not keep GitHub from mentioning a person or an issue; a comment in between does.
+    return _MENTION.sub(r"\1<!-- -->", line)
+
+
+def code(text: str) -> str:
+    """Return a text as code in one line."""
+    line = " ".join(printable(text).split())[:MAX_LETTERS]
+    fence = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
+    space = " " if "`" in line else ""
+    return f"{fence}{space}{line}{space}{fence}"
+
+
+def _facts(view: RolloutView) -> Iterator[tuple[str, str]]:
+    if view.target:
+        yield "Target", view.target
+    if view.stable and view.candidate:
+        yield "From", f"{words.revision(view, 'stable')} to {words.revision(view, 'candidate')}"
+    if view.has_ended and view.serving:
+        yield "Serving now", view.serving
+    if view.started_at:
+        until = f" to {words.moment(view.ended_at)}" if view.ended_at else ""
+        yield "Ran", f"{words.moment(view.started_at)}{until}"
+    if view.line:
+        yield "Place in line", f"{view.line.place}, behind {view.line.behind}"
+
+
+def _steps(view: RolloutView) -> str:
+    if not view.steps:
+        return ""
+    rows = [_step_row(view, step) for step in view.steps]
+    revisions = [escaped(words.revision(view, role)) for role in ("stable", "candidate")]
+    failed = [f"{escaped(each.label)}, {name}" for each in view.comparisons for name in revisions]
+    return _table(["Step", "Weight", "Bake", "Result", *failed], rows)
+
+
+def _step_row(view: RolloutView, step: StepView) -> list[str]:
+    result: str = step.status
+    if step.bakes and (verdict := step.bakes[-1].verdict):
+        result = words.VERDICTS[verdict]
+    found = {each.measure: each for each in step.comparisons}
+    return [
+        f"{step.step + 1}",
+        words.percent(step.weight),
+        words.duration(step.bake_seconds),
+        result,
+        *(cell for each in view.comparisons for cell in _failed(found.get(each.measure))),
+    ]
+
+
+def _failed(found: Comparison | None) -> list[str]:
+    if found is None:
+        return ["", ""]
+    return [
+        f"{words.counts_text(counts)} ({words.share_text(counts)})" if counts.requests else "-"
+        for counts in (found.stable, found.candidate)
+    ]
+
+
+def _evidence(view: RolloutView) -> str:
+    if not view.comparisons:
+        return ""
+    rows = []
+    for each in view.comparisons:
+        peak = max((look.value for look in view.evidence if look.measure == each.measure), default=None)
+        rows.append([escaped(each.label), *(words.evidence_text(value) for value in (each.value, peak, each.limit))])
+    return _table(["Evidence against the candidate", "Last", "Highest", "Limit"], rows)
+
+
+def _hook_line(view: RolloutView, number: int) -> str:
+    hook = view.hooks[number]
+    why = f": {escaped(hook.reason)}" if hook.reason else ""
+    asked = escaped(", ".join(hook.hooks))
+    return f"{words.moment(hook.started_at)[11:]} {hook_stage(hook)}, {asked}: **{hook.outcome}**{why}"
+
+
+def _signal_lines(view: RolloutView) -> Iterator[str]:
+    for signal in view.signals:
+        why = "; ".join(escaped(text) for text in (signal.reason, signal.why) if text)
+        name = words.SIGNALS.get(signal.signal, signal.signal)
+        told = f": {why}" if why else ""
+        yield f"{words.moment(signal.at)[11:]} {name} by {escaped(signal.by)}, {signal.outcome}{told}"
+
+
+def _redriven_lines(view: RolloutView) -> Iterator[str]:
+    if view.redriven:
+        for name, count in words.redriven_counts(view.redriven):
+            if count:
+                yield f"{name}: {count:,}"
+
+
+def _list(title: str, lines: Iterable[str], count: int) -> str:
+    shown = [line for _, line in zip(range(MAX_ROWS), lines, strict=False)]
+    if not shown:
+        return ""
+    more = [f"- and {count - MAX_ROWS:,} more"] if count > MAX_ROWS else []
+    return "\n".join([f"### {title}", "", *(f"- {line}" for line in shown), *more])
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    kept = rows if len(rows) <= MAX_ROWS else [*rows[: MAX_ROWS // 2], *rows[-MAX_ROWS // 2 :]]
+    lines = [" | ".join(each) for each in (columns, ["---"] * len(columns), *kept)]
+    left_out = f"\n\n{len(rows) - len(kept):,} rows in the middle are left out." if len(rows) > len(kept) else ""
+    return "\n".join(f"| {line} |" for line in lines) + left_out
