@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 
 from headgate.analysis.verdict import VerdictOutcome
 from headgate.rollouts.record import Status
-from headgate.spec.signals import Phase, SignalKind
+from headgate.spec.signals import Phase
 from headgate.spec.target_state import Redriven
 from headgate.wire import Wire
 
@@ -174,9 +174,9 @@ class SignalView(View):
 
     id: str
     """Its id."""
-    signal: SignalKind
-    """The signal."""
-    by: str
+    signal: str
+    """The signal, as in the record; the word that was given if it was refused."""
+    by: str = ""
     """Who or what sent it."""
     reason: str = ""
     """Why."""
