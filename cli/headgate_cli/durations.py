@@ -6,13 +6,14 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from headgate.analysis.metric_queries import metric_query
-from headgate_cli.pictures.latency import PERCENTILES, Latency, Series
+from headgate_cli.pictures.latency import PERCENTILES, ROLES, Latency, Series
 from headgate_cli.pictures.words import seconds_of
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef
 
     from headgate.history.model import RolloutView
+    from headgate_cli.pictures.latency import Role
 
 MAX_POINTS = 120
 """Points of each line."""
@@ -22,8 +23,6 @@ PERIODS = (60, 300, 900, 3600, 21600, 86400)
 KEPT = ((15 * 86400, 60), (63 * 86400, 300), (455 * 86400, 3600))
 """For how long CloudWatch keeps points of a period:
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_concepts.html#metrics-retention"""
-
-ROLES = ("stable", "candidate")
 
 
 def read_durations(cloudwatch: Any, view: RolloutView, now: float) -> Latency | None:
@@ -103,6 +102,7 @@ def _query(query_id: str, alias: tuple[str, str], version: str, percentile: str,
 
 
 def _series(result: dict[str, Any]) -> Series:
-    role, _, percentile = result["Id"].partition("_")
+    name, _, percentile = result["Id"].partition("_")
+    role: Role = "stable" if name == "stable" else "candidate"
     points = zip((at.timestamp() for at in result["Timestamps"]), map(float, result["Values"]), strict=True)
     return Series(role, percentile, sorted(points))

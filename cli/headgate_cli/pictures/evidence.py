@@ -21,7 +21,16 @@ from headgate_cli.pictures.charts import (
 from headgate_cli.pictures.happenings import DIAMOND
 from headgate_cli.pictures.scales import LogAxis
 from headgate_cli.pictures.tables import Table, within
-from headgate_cli.pictures.words import counts_text, duration, evidence_text, moment, plural, revision, seconds_of
+from headgate_cli.pictures.words import (
+    counts_text,
+    duration,
+    evidence_text,
+    moment,
+    plural,
+    revision,
+    seconds_of,
+    short,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -72,7 +81,7 @@ def evidence(view: RolloutView, total: Comparison, now: float) -> Chart | None:
         f"At {evidence_text(total.limit)}, the rollout is rolled back."
     )
     table = _evidence_table(view, total, shown, len(looks))
-    return chart_of(f"evidence-{total.measure}", f"Evidence: {total.label}", told, PLOT + FOOT, parts, table)
+    return chart_of(f"evidence-{total.measure}", f"Evidence: {short(total.label)}", told, PLOT + FOOT, parts, table)
 
 
 def _evidence_signs(
@@ -123,7 +132,7 @@ def _evidence_table(view: RolloutView, total: Comparison, shown: Sequence[Eviden
         for look in shown
     ]
     kept, left_out = within(rows, TABLE_BYTES // max(1, len(view.comparisons)))
-    caption = f"Evidence: {total.label}"
+    caption = f"Evidence: {short(total.label)}"
     if len(shown) < looks:
         caption += (
             f", {len(shown):,} of {plural(looks, 'look')}: the highest and lowest of looks that follow each other"

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
     from headgate.history.model import RolloutView
 
-    Role = Literal["stable", "candidate"]
+
+Role = Literal["stable", "candidate"]
+
+ROLES: tuple[Role, Role] = ("stable", "candidate")
 
 PERCENTILES = ("p50", "p90", "p99")
 
@@ -40,7 +43,7 @@ TABLE_BYTES = 30_000
 class Series(NamedTuple):
     """One percentile of one revision."""
 
-    role: str
+    role: Role
     """``stable`` or ``candidate``."""
     percentile: str
     """``p50``, ``p90`` or ``p99``."""
@@ -65,19 +68,24 @@ class Latency(NamedTuple):
             name for name in PERCENTILES if any(each.percentile == name and each.points for each in self.series)
         )
 
-    def line(self, role: str, percentile: str) -> Sequence[tuple[float, float]]:
+    @property
+    def is_drawn(self) -> bool:
+        """True if any line has two points. Single points say more in one small table."""
+        return any(len(each.points) > 1 for each in self.series)
+
+    def line(self, role: Role, percentile: str) -> Sequence[tuple[float, float]]:
         """Return the points of one percentile of one revision."""
         return next((each.points for each in self.series if (each.role, each.percentile) == (role, percentile)), ())
 
 
 def latencies(view: RolloutView, latency: Latency, now: float) -> list[Chart]:
-    """Return the duration of both revisions over time, a chart for each percentile."""
+    """Return the duration of both revisions over time, a chart for each percentile; none without a line to draw."""
     time = time_axis(view, now)
-    if time is None:
+    if time is None or not latency.is_drawn:
         return []
     charts = []
     for name in latency.percentiles:
-        lines = {role: latency.line(role, name) for role in ("stable", "candidate")}
+        lines = {role: latency.line(role, name) for role in ROLES}
         values = [value for line in lines.values() for _, value in line]
         if not values:
             continue
@@ -105,6 +113,18 @@ def latencies(view: RolloutView, latency: Latency, now: float) -> list[Chart]:
         table = _latency_table(view, latency, name, time)
         charts.append(chart_of(f"latency-{name}", f"{name} of the duration", told, PLOT + FOOT, parts, table, legend))
     return charts
+
+
+def single_durations(view: RolloutView, latency: Latency) -> Table | None:
+    """Return the durations in one table, if there is but one point of each."""
+    if latency.is_drawn or not latency.percentiles:
+        return None
+    rows = [
+        (name, *(f"{line[0][1]:,.4g} ms" if (line := latency.line(role, name)) else "-" for role in ROLES))
+        for name in latency.percentiles
+    ]
+    columns = ("Percentile", *(revision(view, role) for role in ROLES))
+    return Table("Duration of an invocation", columns, rows, frozenset({1, 2}))
 
 
 def _latency_table(view: RolloutView, latency: Latency, name: str, time: TimeAxis) -> Table:

@@ -15,7 +15,7 @@ from headgate_cli.output import printable
 from headgate_cli.pictures import words
 from headgate_cli.pictures.evidence import evidence
 from headgate_cli.pictures.happenings import hook_stage
-from headgate_cli.pictures.latency import Latency, latencies
+from headgate_cli.pictures.latency import Latency, latencies, single_durations
 from headgate_cli.pictures.shares import shares
 from headgate_cli.pictures.tables import Table, cut, fitting, size_of, within
 from headgate_cli.pictures.timeline import timeline
@@ -121,6 +121,7 @@ def _content(view: RolloutView, latency: Latency | None, cost: RolloutCost | Non
         "latency": latency,
         "durations": latencies(view, latency, now) if latency else [],
         "redriven": words.redriven_counts(view.redriven) if view.redriven else [],
+        "single_durations": single_durations(view, latency) if latency else None,
         "hooks": _hooks(view),
         "signals": _signals(view),
         "cost": _cost(cost) if cost else None,
@@ -204,7 +205,7 @@ def _hook(hook: HookView) -> Entry:
         outcome += f" in {words.duration(words.seconds_of(hook.ended_at) - words.seconds_of(hook.started_at))}"
     kind = {"succeeded": "good", "failed": "bad"}.get(hook.outcome, "open")
     stage = hook_stage(hook)
-    return Entry(hook.started_at, f"{stage[0].upper()}{stage[1:]}: {', '.join(hook.hooks)}", outcome, kind, hook.reason)
+    return Entry(hook.started_at, f"{words.capital(stage)}: {', '.join(hook.hooks)}", outcome, kind, hook.reason)
 
 
 def _signals(view: RolloutView) -> Entries:
@@ -215,7 +216,7 @@ def _signal(signal: SignalView) -> Entry:
     name = words.SIGNALS.get(signal.signal, signal.signal)
     why = "; ".join(text for text in (signal.reason, signal.why) if text)
     kind = "good" if signal.outcome == "handled" else "open"
-    return Entry(signal.at, f"{name[0].upper()}{name[1:]}, by {signal.by}", signal.outcome, kind, why)
+    return Entry(signal.at, f"{words.capital(name)}, by {signal.by}", signal.outcome, kind, why)
 
 
 def _cost(cost: RolloutCost) -> Table:

@@ -8,7 +8,7 @@ from headgate_cli.pictures import svg
 from headgate_cli.pictures.charts import FOOT, PLOT, Chart, Key, chart_of, levels, spaced, up
 from headgate_cli.pictures.scales import ShareAxis
 from headgate_cli.pictures.tables import Table, within
-from headgate_cli.pictures.words import counts_text, percent, revision, share, share_text
+from headgate_cli.pictures.words import capital, counts_text, percent, revision, share, share_text, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,7 +48,7 @@ def shares(view: RolloutView, total: Comparison) -> Chart | None:
         Key(role, f"{revision(view, role)}: {counts_text(counts)}, {share_text(counts)}")
         for role, counts in (("stable", total.stable), ("candidate", total.candidate))
     ]
-    title = f"Share of {total.label} per step"
+    title = f"Share of {short(total.label)} per step"
     told = f"{title}. In all, {'; '.join(key.label for key in legend)}."
     return chart_of(f"shares-{total.measure}", title, told, height, parts, _shares_table(view, total, steps), legend)
 
@@ -113,7 +113,7 @@ def _shares_table(view: RolloutView, total: Comparison, steps: Sequence[tuple[St
     kept, left_out = within([*rows, _shares_row("all", "", total)], TABLE_BYTES // max(1, len(view.comparisons)))
     stable, candidate = revision(view, "stable"), revision(view, "candidate")
     columns = ("Step", "Weight", stable, "share", candidate, "share")
-    return Table(f"{total.label.capitalize()} per step", columns, kept, frozenset(range(1, 6)), left_out)
+    return Table(f"{capital(short(total.label))} per step", columns, kept, frozenset(range(1, 6)), left_out)
 
 
 def _shares_row(step: str, weight: str, found: Comparison) -> tuple[str, ...]:

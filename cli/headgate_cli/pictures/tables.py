@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from markupsafe import escape
 
-from headgate_cli.output import printable
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -34,8 +32,8 @@ CELL_BYTES = 30
 
 
 def size_of(text: str) -> int:
-    """Return the bytes of a text on the page: escaped, a character may take six."""
-    return len(str(escape(printable(text))).encode())
+    """Return the bytes of a text on the page, or a few more: escaped, a character takes up to five."""
+    return len(str(escape(text)).encode(errors="replace"))
 
 
 def within(rows: Sequence[Sequence[str]], room: int) -> tuple[list[Sequence[str]], int]:

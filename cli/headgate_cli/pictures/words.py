@@ -123,9 +123,23 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def capital(text: str) -> str:
+    """Return a text with a capital at its beginning."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
+MAX_NAME = 80
+"""Characters of a name that a chart repeats."""
+
+
+def short(name: str) -> str:
+    """Return a name as charts show it."""
+    return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}..."
+
+
 def revision(view: RolloutView, role: str) -> str:
     """Return what to call the stable or candidate revision: ``version 8 (candidate)``."""
-    name = view.stable if role == "stable" else view.candidate
+    name = short(view.stable if role == "stable" else view.candidate)
     if not name:
         return role
     return f"version {name} ({role})" if name.isdigit() else f"{name} ({role})"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 from math import exp, sin
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headgate.history.model import (
     BakeView,
@@ -20,6 +21,9 @@ from headgate.history.model import (
     WeightChange,
 )
 from headgate.spec.target_state import Redriven
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BEGIN = datetime(2026, 11, 30, 14, 5, 12, tzinfo=UTC).timestamp()
 NOW = BEGIN + 400
@@ -329,6 +333,7 @@ def running() -> RolloutView:
     )
 
 
+@cache
 def long() -> RolloutView:
     """A rollout of 200 steps with thousands of looks on twelve measures."""
     measures = [("errors", "errors"), ("latency", SLOW), *((f"custom{n}", f"guard number {n}") for n in range(10))]
@@ -354,7 +359,7 @@ def long() -> RolloutView:
             "evidence": [
                 look(10 + 12 * n, 190 if n == 2345 else 10 ** (1.5 * sin(n / 90)), min(199, n // 25), measure)
                 for measure, _ in measures
-                for n in range(5000)
+                for n in range(5000 if measure == "errors" else 500)
             ],
             "hooks": [
                 HookView(
@@ -385,7 +390,7 @@ def long() -> RolloutView:
     )
 
 
-ALL = {
+ALL: dict[str, Callable[[], RolloutView]] = {
     "promoted": promoted,
     "rolled-back": rolled_back,
     "consumer": consumer,
