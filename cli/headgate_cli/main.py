@@ -21,6 +21,11 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
+    "list": Entry("list", "Roll out", "List rollouts, newest first."),
+    "status": Entry("status", "Roll out", "Show the state of a rollout."),
+    "watch": Entry("watch", "Roll out", "Watch a rollout until it ends."),
+    "explain": Entry("explain", "Roll out", "Explain why a rollout ended so, or stands so."),
+    "history": Entry("history", "Roll out", "Show the rollouts on a target, newest first."),
     "report": Entry("report", "Roll out", "Write the report of a rollout, as a page or as Markdown."),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
 }

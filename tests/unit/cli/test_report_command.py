@@ -12,7 +12,7 @@ from headgate_cli import rollouts
 from headgate_cli.commands import report as command
 from headgate_cli.main import main
 from headgate_cli.stack import Stack
-from tests.unit.cli.views import PlayedHistory
+from tests.unit.cli.played import PlayedHistory
 from tests.unit.pictures import rollout_views as views
 
 if TYPE_CHECKING:
