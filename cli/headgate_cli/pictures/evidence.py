@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headgate.history import wording
 from headgate_cli.pictures import svg
 from headgate_cli.pictures.charts import (
     DOT,
@@ -23,13 +24,11 @@ from headgate_cli.pictures.scales import LogAxis
 from headgate_cli.pictures.tables import Table, within
 from headgate_cli.pictures.words import (
     counts_text,
-    duration,
     evidence_text,
-    moment,
-    plural,
     revision,
     seconds_of,
     short,
+    time_of,
 )
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def evidence(view: RolloutView, total: Comparison, now: float) -> Chart | None:
     ]
     last = looks[-1].value if total.value is None else total.value
     told = (
-        f"Evidence against the candidate from {plural(len(looks), 'look')} with failures, between "
+        f"Evidence against the candidate from {wording.counted(len(looks), 'look')} with failures, between "
         f"{evidence_text(min(values))} and {evidence_text(max(values))}; the last is {evidence_text(last)}. "
         f"At {evidence_text(total.limit)}, the rollout is rolled back."
     )
@@ -92,7 +91,7 @@ def _evidence_signs(
     for number, (look, (at, y)) in enumerate(zip(shown, points, strict=True)):
         if number == crossed or len(shown) <= MAX_DOTS:
             shape, kind = (DIAMOND, "sign bad") if look.value >= total.limit else (DOT, "sign dot")
-            yield svg.sign(at, y, shape, kind, f"{moment(look.at)}: {evidence_text(look.value)}")
+            yield svg.sign(at, y, shape, kind, f"{time_of(look.at)}: {evidence_text(look.value)}")
     if crossed is not None:
         at, y = points[crossed]
         label = evidence_text(shown[crossed].value) + (
@@ -123,7 +122,7 @@ def _evidence_table(view: RolloutView, total: Comparison, shown: Sequence[Eviden
     begin = seconds_of(view.started_at or shown[0].at)
     rows = [
         (
-            f"+{duration(max(seconds_of(look.at) - begin, 0))}",
+            f"+{wording.duration(max(seconds_of(look.at) - begin, 0))}",
             f"{look.step + 1}",
             counts_text(look.stable),
             counts_text(look.candidate),
@@ -134,8 +133,6 @@ def _evidence_table(view: RolloutView, total: Comparison, shown: Sequence[Eviden
     kept, left_out = within(rows, TABLE_BYTES // max(1, len(view.comparisons)))
     caption = f"Evidence: {short(total.label)}"
     if len(shown) < looks:
-        caption += (
-            f", {len(shown):,} of {plural(looks, 'look')}: the highest and lowest of looks that follow each other"
-        )
+        caption += f", {len(shown):,} of {wording.counted(looks, 'look')}: of neighbours the highest and lowest"
     columns = ("After", "Step", revision(view, "stable"), revision(view, "candidate"), "Evidence")
     return Table(caption, columns, kept, frozenset(range(5)), left_out)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from headgate.history import wording
+from headgate.history.sentences import stage_of
 from headgate_cli.pictures.words import (
     SIGNALS,
-    STAGES,
     VERDICTS,
     WEIGHTS,
-    percent,
     revision,
     step_name,
 )
@@ -72,7 +72,7 @@ def _weight(view: RolloutView, change: WeightChange) -> Happening:
     told = "the rollout begins" if change.why == "start" else f"{revision(view, 'candidate')} gets it"
     if change.why == "rollback" and not change.weight:
         told = f"all traffic is back on {revision(view, 'stable')}"
-    return Happening(change.at, "", f"Weight {percent(change.weight)}", f"{cause}: {told}")
+    return Happening(change.at, "", f"Weight {wording.weight(change.weight)}", f"{cause}: {told}")
 
 
 def _verdict_sign(verdict: VerdictOutcome) -> tuple[str, str, str]:
@@ -99,19 +99,13 @@ def _hook(hook: HookView) -> Happening:
     return Happening(
         at,
         "hooks",
-        f"Hooks {hook_stage(hook)}: {hook.outcome}",
+        f"Hooks {stage_of(hook)}: {hook.outcome}",
         told,
         shape,
         kind,
         f"hooks {hook.outcome}",
         hook.started_at,
     )
-
-
-def hook_stage(hook: HookView) -> str:
-    """Return the stage in words, with its step."""
-    stage = STAGES.get(hook.stage, hook.stage)
-    return stage if hook.step is None else f"{stage.removesuffix(' the step')} {step_name(hook.step)}"
 
 
 def _alarms(view: RolloutView) -> Iterator[Happening]:
@@ -139,18 +133,20 @@ def _signal(signal: SignalView) -> Happening:
         "evidence": (DOWN, "bad"),
     }.get(signal.signal, (CIRCLE, "open"))
     name = SIGNALS.get(signal.signal, signal.signal)
-    sign = name
+    # A record may hold any word as a refused signal. The legend has one name for all of them.
+    sign = SIGNALS.get(signal.signal, "other signal")
     if signal.outcome in ("refused", "repeated"):
-        kind, sign = "open" if kind != "line" else kind, f"{name}, {signal.outcome}"
-    told = f"by {signal.by}{_fate(signal, '. ')}"
+        kind, sign = "open" if kind != "line" else kind, f"{sign}, {signal.outcome}"
+    by = f"by {wording.person(signal.by)}" if signal.by else ""
+    told = ". ".join(text for text in (by, _fate(signal)) if text)
     return Happening(signal.at, "signals", f"Signal {name}", told, shape, kind, sign)
 
 
-def _fate(signal: SignalView, before: str = "") -> str:
+def _fate(signal: SignalView) -> str:
     parts = [signal.reason] if signal.reason else []
     if signal.outcome in ("refused", "repeated"):
         parts.append(f"{signal.outcome}{': ' if signal.why else ''}{signal.why}")
-    return f"{before}{'; '.join(parts)}" if parts else ""
+    return "; ".join(parts)
 
 
 def _pauses(view: RolloutView) -> Iterator[Happening]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from headgate.history import wording
 from headgate_cli.pictures import svg
 from headgate_cli.pictures.charts import (
     DOT,
@@ -22,7 +23,7 @@ from headgate_cli.pictures.charts import (
 )
 from headgate_cli.pictures.scales import AmountAxis, TimeAxis
 from headgate_cli.pictures.tables import Table, within
-from headgate_cli.pictures.words import duration, revision
+from headgate_cli.pictures.words import revision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,7 +132,7 @@ def _latency_table(view: RolloutView, latency: Latency, name: str, time: TimeAxi
     stable, candidate = dict(latency.line("stable", name)), dict(latency.line("candidate", name))
     rows = [
         (
-            f"+{duration(max(at - time.begin, 0))}",
+            f"+{wording.duration(max(at - time.begin, 0))}",
             *(f"{line[at]:,.4g} ms" if at in line else "-" for line in (stable, candidate)),
         )
         for at in sorted({*stable, *candidate})

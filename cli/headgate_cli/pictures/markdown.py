@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from headgate.history import wording
+from headgate.history.sentences import stage_of
 from headgate_cli.output import printable
 from headgate_cli.pictures import words
-from headgate_cli.pictures.happenings import hook_stage
+from headgate_cli.pictures.tables import fitting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from headgate.history.model import Comparison, RolloutView, StepView
+    from headgate.history.model import Comparison, HookView, RolloutView, StepView
 
 MAX_LETTERS = 500
 """Characters of one text."""
 
-MAX_ROWS = 50
-"""Rows of a table, and entries of a list. GitHub takes 65,536 characters in a comment."""
+LIST_LETTERS = 8_000
+"""Characters of each list. GitHub takes 65,536 in a comment."""
+
+TABLE_LETTERS = 12_000
+"""Characters of each table."""
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~&$])")
 _AT_START = re.compile(r"^(\d+)([.)])|^([-+#=])")
@@ -30,15 +35,14 @@ def render_markdown(view: RolloutView) -> str:
     sign, word = words.STATUS[view.status]
     blocks = [
         f"## {sign} {escaped(view.id)}: {word}",
-        escaped(view.headline),
-        f"> {escaped(view.reason)}" if view.reason and view.reason not in view.headline else "",
+        escaped(words.lead(view)),
         "\n".join(f"- {name}: {escaped(value)}" for name, value in _facts(view)),
+        _list("Why" if view.has_ended else "Where it stands", map(escaped, words.told(view))),
         _steps(view),
         _evidence(view),
-        _list("Hooks", (_hook_line(view, number) for number in range(len(view.hooks))), len(view.hooks)),
-        _list("Signals", _signal_lines(view), len(view.signals)),
-        _list("Failed messages", _redriven_lines(view), 5),
-        _list("Warnings", (escaped(warning) for warning in view.warnings), len(view.warnings)),
+        _list("Hooks", (_hook_line(hook) for hook in view.hooks)),
+        _list("Signals", _signal_lines(view)),
+        _list("Failed messages", _redriven_lines(view)),
         f"Times are UTC. More: {code(f'headgate explain {view.id}')} and {code(f'headgate report {view.id}')}.",
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -69,9 +73,10 @@ def _facts(view: RolloutView) -> Iterator[tuple[str, str]]:
         yield "From", f"{words.revision(view, 'stable')} to {words.revision(view, 'candidate')}"
     if view.has_ended and view.serving:
         yield "Serving now", view.serving
-    if view.started_at:
-        until = f" to {words.moment(view.ended_at)}" if view.ended_at else ""
-        yield "Ran", f"{words.moment(view.started_at)}{until}"
+    if view.started_at and view.ended_at:
+        yield "Ran", f"{wording.clock(view.started_at)} to {wording.clock(view.ended_at, beside=view.started_at)}"
+    elif view.started_at:
+        yield "Since", wording.clock(view.started_at)
     if view.line:
         yield "Place in line", f"{view.line.place}, behind {view.line.behind}"
 
@@ -81,7 +86,7 @@ def _steps(view: RolloutView) -> str:
         return ""
     rows = [_step_row(view, step) for step in view.steps]
     revisions = [escaped(words.revision(view, role)) for role in ("stable", "candidate")]
-    failed = [f"{escaped(each.label)}, {name}" for each in view.comparisons for name in revisions]
+    failed = [f"{escaped(words.short(each.label))}, {name}" for each in view.comparisons for name in revisions]
     return _table(["Step", "Weight", "Bake", "Result", *failed], rows)
 
 
@@ -92,8 +97,8 @@ def _step_row(view: RolloutView, step: StepView) -> list[str]:
     found = {each.measure: each for each in step.comparisons}
     return [
         f"{step.step + 1}",
-        words.percent(step.weight),
-        words.duration(step.bake_seconds),
+        wording.weight(step.weight),
+        wording.duration(step.bake_seconds),
         result,
         *(cell for each in view.comparisons for cell in _failed(found.get(each.measure))),
     ]
@@ -114,15 +119,19 @@ def _evidence(view: RolloutView) -> str:
     rows = []
     for each in view.comparisons:
         peak = max((look.value for look in view.evidence if look.measure == each.measure), default=None)
-        rows.append([escaped(each.label), *(words.evidence_text(value) for value in (each.value, peak, each.limit))])
+        rows.append(
+            [
+                escaped(words.short(each.label)),
+                *(words.evidence_text(value) for value in (each.value, peak, each.limit)),
+            ]
+        )
     return _table(["Evidence against the candidate", "Last", "Highest", "Limit"], rows)
 
 
-def _hook_line(view: RolloutView, number: int) -> str:
-    hook = view.hooks[number]
+def _hook_line(hook: HookView) -> str:
     why = f": {escaped(hook.reason)}" if hook.reason else ""
     asked = escaped(", ".join(hook.hooks))
-    return f"{words.moment(hook.started_at)[11:]} {hook_stage(hook)}, {asked}: **{hook.outcome}**{why}"
+    return f"{words.time_of(hook.started_at)} {stage_of(hook)}, {asked}: **{hook.outcome}**{why}"
 
 
 def _signal_lines(view: RolloutView) -> Iterator[str]:
@@ -130,7 +139,8 @@ def _signal_lines(view: RolloutView) -> Iterator[str]:
         why = "; ".join(escaped(text) for text in (signal.reason, signal.why) if text)
         name = words.SIGNALS.get(signal.signal, signal.signal)
         told = f": {why}" if why else ""
-        yield f"{words.moment(signal.at)[11:]} {name} by {escaped(signal.by)}, {signal.outcome}{told}"
+        by = f" by {escaped(wording.person(signal.by))}" if signal.by else ""
+        yield f"{words.time_of(signal.at)} {escaped(name)}{by}, {signal.outcome}{told}"
 
 
 def _redriven_lines(view: RolloutView) -> Iterator[str]:
@@ -140,16 +150,18 @@ def _redriven_lines(view: RolloutView) -> Iterator[str]:
                 yield f"{name}: {count:,}"
 
 
-def _list(title: str, lines: Iterable[str], count: int) -> str:
-    shown = [line for _, line in zip(range(MAX_ROWS), lines, strict=False)]
+def _list(title: str, lines: Iterable[str]) -> str:
+    shown, left_out = fitting([f"- {line}" for line in lines], len, LIST_LETTERS)
     if not shown:
         return ""
-    more = [f"- and {count - MAX_ROWS:,} more"] if count > MAX_ROWS else []
-    return "\n".join([f"### {title}", "", *(f"- {line}" for line in shown), *more])
+    return "\n".join([f"### {title}", "", *shown, *_left_out(left_out)])
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    kept = rows if len(rows) <= MAX_ROWS else [*rows[: MAX_ROWS // 2], *rows[-MAX_ROWS // 2 :]]
-    lines = [" | ".join(each) for each in (columns, ["---"] * len(columns), *kept)]
-    left_out = f"\n\n{len(rows) - len(kept):,} rows in the middle are left out." if len(rows) > len(kept) else ""
-    return "\n".join(f"| {line} |" for line in lines) + left_out
+    head, rule, *lines = (f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows))
+    shown, left_out = fitting(lines, len, TABLE_LETTERS)
+    return "\n".join([head, rule, *shown, *_left_out(left_out)])
+
+
+def _left_out(count: int) -> list[str]:
+    return ["", f"{count:,} in the middle are left out."] if count else []

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from headgate.history import wording
+from headgate.history.sentences import stage_of
 from headgate_cli.output import printable
 from headgate_cli.pictures import words
 from headgate_cli.pictures.evidence import evidence
-from headgate_cli.pictures.happenings import hook_stage
 from headgate_cli.pictures.latency import Latency, latencies, single_durations
 from headgate_cli.pictures.shares import shares
 from headgate_cli.pictures.tables import Table, cut, fitting, size_of, within
@@ -103,15 +104,16 @@ def render_report(
 def _content(view: RolloutView, latency: Latency | None, cost: RolloutCost | None, now: float) -> dict[str, Any]:
     of_measures = {each.measure: shares(view, each) for each in view.comparisons}
     sign, word = words.STATUS[view.status]
-    warnings, more_warnings = fitting(view.warnings, size_of, LIST_BYTES)
+    told, more_told = fitting(words.told(view), size_of, LIST_BYTES)
     return {
         "view": view,
         "policy": POLICY,
         "sign": sign,
         "word": word,
         "facts": _facts(view),
-        "warnings": warnings,
-        "more_warnings": more_warnings,
+        "headline": words.lead(view),
+        "told": told,
+        "more_told": more_told,
         "timeline": timeline(view, now),
         "failures": [chart for measure, chart in of_measures.items() if chart and measure != "latency"],
         "slow": of_measures.get("latency"),
@@ -135,18 +137,18 @@ def _facts(view: RolloutView) -> list[tuple[str, str]]:
     """Return the facts at the head of the report. What is not known is left out."""
     lasted = ""
     if view.started_at and view.ended_at:
-        lasted = words.duration(words.seconds_of(view.ended_at) - words.seconds_of(view.started_at))
+        lasted = words.lasted(view.started_at, view.ended_at)
     line = f"{view.line.place}, behind {view.line.behind}" if view.line else ""
     facts = [
         ("Target", view.target),
         ("Stable", view.stable),
         ("Candidate", view.candidate),
         ("Serving now" if view.has_ended else "", view.serving),
-        ("Candidate's weight", "" if view.has_ended or not view.started_at else words.percent(view.weight)),
+        ("Candidate's weight", "" if view.has_ended or not view.started_at else wording.weight(view.weight)),
         ("Place in line", line),
-        ("Requested", words.moment(view.created_at) if view.created_at else ""),
-        ("Started", words.moment(view.started_at) if view.started_at else ""),
-        ("Ended", words.moment(view.ended_at) if view.ended_at else ""),
+        ("Requested", words.date_and_time(view.created_at)),
+        ("Started", words.date_and_time(view.started_at)),
+        ("Ended", words.date_and_time(view.ended_at)),
         ("Lasted", lasted),
         ("Undo of", view.undo_of),
         ("Undone by", view.undone_by),
@@ -202,9 +204,9 @@ def _hooks(view: RolloutView) -> Entries:
 def _hook(hook: HookView) -> Entry:
     outcome: str = hook.outcome
     if hook.ended_at:
-        outcome += f" in {words.duration(words.seconds_of(hook.ended_at) - words.seconds_of(hook.started_at))}"
+        outcome += f" in {words.lasted(hook.started_at, hook.ended_at)}"
     kind = {"succeeded": "good", "failed": "bad"}.get(hook.outcome, "open")
-    stage = hook_stage(hook)
+    stage = stage_of(hook)
     return Entry(hook.started_at, f"{words.capital(stage)}: {', '.join(hook.hooks)}", outcome, kind, hook.reason)
 
 
@@ -214,9 +216,10 @@ def _signals(view: RolloutView) -> Entries:
 
 def _signal(signal: SignalView) -> Entry:
     name = words.SIGNALS.get(signal.signal, signal.signal)
+    by = f", by {wording.person(signal.by)}" if signal.by else ""
     why = "; ".join(text for text in (signal.reason, signal.why) if text)
     kind = "good" if signal.outcome == "handled" else "open"
-    return Entry(signal.at, f"{words.capital(name)}, by {signal.by}", signal.outcome, kind, why)
+    return Entry(signal.at, f"{words.capital(name)}{by}", signal.outcome, kind, why)
 
 
 def _cost(cost: RolloutCost) -> Table:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headgate.history import wording
 from headgate_cli.pictures import svg
 from headgate_cli.pictures.charts import FOOT, PLOT, Chart, Key, chart_of, levels, spaced, up
 from headgate_cli.pictures.scales import ShareAxis
 from headgate_cli.pictures.tables import Table, within
-from headgate_cli.pictures.words import capital, counts_text, percent, revision, share, share_text, short
+from headgate_cli.pictures.words import capital, counts_text, revision, share, share_text, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -59,7 +60,9 @@ def _share_rows(steps: Sequence[tuple[StepView, Comparison]], axis: ShareAxis) -
     for number, (step, found) in enumerate(steps):
         y = ROW * number
         middle = y + ROW / 2
-        parts.append(svg.element("text", percent(step.weight), x=0, y=middle, dx=-10, text_anchor="end", class_="tick"))
+        parts.append(
+            svg.element("text", wording.weight(step.weight), x=0, y=middle, dx=-10, text_anchor="end", class_="tick")
+        )
         parts.append(svg.element("line", x1=0, x2=0, y1=y + 2, y2=y + ROW - 10, class_="axis"))
         for role, counts, top in (("stable", found.stable, y + 2), ("candidate", found.candidate, y + BAR + 5)):
             length = FULL_ROW * axis.at(share(counts) or 0)
@@ -104,12 +107,12 @@ def _step_labels(steps: Sequence[StepView]) -> Iterable[Markup]:
         if roomy is not None:
             kind = "tick roomy" if roomy else "tick"
             yield svg.element(
-                "text", percent(step.weight), x=svg.across(at), y=PLOT + 18, text_anchor="middle", class_=kind
+                "text", wording.weight(step.weight), x=svg.across(at), y=PLOT + 18, text_anchor="middle", class_=kind
             )
 
 
 def _shares_table(view: RolloutView, total: Comparison, steps: Sequence[tuple[StepView, Comparison]]) -> Table:
-    rows = [_shares_row(f"{step.step + 1}", percent(step.weight), found) for step, found in steps]
+    rows = [_shares_row(f"{step.step + 1}", wording.weight(step.weight), found) for step, found in steps]
     kept, left_out = within([*rows, _shares_row("all", "", total)], TABLE_BYTES // max(1, len(view.comparisons)))
     stable, candidate = revision(view, "stable"), revision(view, "candidate")
     columns = ("Step", "Weight", stable, "share", candidate, "share")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from headgate.history import wording
 from headgate_cli.pictures import svg
 from headgate_cli.pictures.charts import (
     FOOT,
@@ -23,7 +24,7 @@ from headgate_cli.pictures.charts import (
 from headgate_cli.pictures.happenings import LANES, Happening, happenings
 from headgate_cli.pictures.scales import Tick, TimeAxis
 from headgate_cli.pictures.tables import Table, within
-from headgate_cli.pictures.words import duration, moment, percent, plural, seconds_of
+from headgate_cli.pictures.words import seconds_of, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -62,13 +63,13 @@ def timeline(view: RolloutView, now: float) -> Chart | None:
         *(part for row, lane in enumerate(lanes) for part in _lane(found, lane, axis, PLOT + 8 + LANE * (row + 0.5))),
         *time_labels(axis, bottom),
     ]
-    weights = ", ".join(percent(change.weight) for change in view.weights[:12])
+    weights = ", ".join(wording.weight(change.weight) for change in view.weights[:12])
     more = f" and {len(view.weights) - 12} more" if len(view.weights) > 12 else ""
-    counts = "; ".join(plural(sum(each.lane == lane for each in found), lane[:-1]) for lane in lanes)
+    counts = "; ".join(wording.counted(sum(each.lane == lane for each in found), lane[:-1]) for lane in lanes)
     return chart_of(
         "timeline",
         "Traffic for the candidate over time",
-        f"The candidate's weight over {duration(axis.end - axis.begin)}, in order: {weights}{more}. {counts}.",
+        f"The candidate's weight over {wording.duration(axis.end - axis.begin)}, in order: {weights}{more}. {counts}.",
         bottom + FOOT,
         parts,
         _timeline_table(found, axis.begin),
@@ -82,7 +83,7 @@ def _key(happening: Happening) -> Key:
 
 def _timeline_table(found: Sequence[Happening], begin: float) -> Table:
     rows = [
-        (f"+{duration(max(seconds_of(each.at) - begin, 0))}", moment(each.at)[11:], each.what, each.told)
+        (f"+{wording.duration(max(seconds_of(each.at) - begin, 0))}", time_of(each.at), each.what, each.told)
         for each in found
     ]
     kept, left_out = within(rows, TABLE_BYTES)
@@ -125,7 +126,7 @@ def _weight_labels(view: RolloutView, axis: TimeAxis) -> Iterable[Markup]:
         near_end = at > NEAR_END
         yield svg.element(
             "text",
-            percent(change.weight),
+            wording.weight(change.weight),
             x=svg.across(at),
             y=up(change.weight / 100) + (15 if high else -6),
             dx=-5 if near_end else 5,

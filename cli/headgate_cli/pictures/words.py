@@ -1,9 +1,11 @@
-"""Times, numbers and names in the words of a report."""
+"""Names and signs in the words of a report. ``headgate.history.wording`` writes numbers and times, as everywhere."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
+
+from headgate.history import wording
+from headgate.history.sentences import explanation
 
 if TYPE_CHECKING:
     from headgate.history.model import Counts, RolloutView
@@ -28,14 +30,6 @@ VERDICTS = {
     "inconclusive": "inconclusive",
 }
 
-STAGES = {
-    "beforeTraffic": "before traffic",
-    "beforeStep": "before the step",
-    "afterStep": "after the step",
-    "afterTraffic": "after traffic",
-    "onRollback": "on rollback",
-}
-
 SIGNALS = {
     "promote": "promote",
     "promote-fully": "promote fully",
@@ -58,30 +52,22 @@ WEIGHTS = {
 
 def seconds_of(timestamp: str) -> float:
     """Return a timestamp of a record as seconds since 1970."""
-    return datetime.fromisoformat(timestamp).timestamp()
+    return wording.moment(timestamp).timestamp()
 
 
-def moment(timestamp: str | None) -> str:
-    """Return a timestamp as date and time to the second; a dash if it is missing."""
-    return f"{timestamp[:10]} {timestamp[11:19]}" if timestamp else "-"
+def date_and_time(timestamp: str | None) -> str:
+    """Return a timestamp to the second; nothing if it is missing. The report says once that times are UTC."""
+    return f"{timestamp[:10]} {timestamp[11:19]}" if timestamp else ""
 
 
-def duration(seconds: float) -> str:
-    """Return a duration in its two largest units: ``2 min 10 s``. Below a minute, tenths of a second count."""
-    if seconds < 59.95:
-        return f"{round(seconds, 1):g} s"
-    left = round(seconds)
-    parts: list[str] = []
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        if (many := left // length) or parts:
-            parts.append(f"{many} {unit}" if many else "")
-            left -= many * length
-    return " ".join(part for part in parts[:2] if part)
+def time_of(timestamp: str) -> str:
+    """Return the time of day of a timestamp, to the second."""
+    return timestamp[11:19]
 
 
-def percent(weight: float) -> str:
-    """Return a weight in percent as it was asked for."""
-    return f"{weight:.10g} %"
+def lasted(begin: str, end: str) -> str:
+    """Return the time between two timestamps."""
+    return wording.duration(wording.between(begin, end))
 
 
 def share(counts: Counts) -> float | None:
@@ -90,18 +76,8 @@ def share(counts: Counts) -> float | None:
 
 
 def share_text(counts: Counts) -> str:
-    """Return the share of failures in percent. It is never rounded to 0 or 100 %."""
-    value = share(counts)
-    if value is None:
-        return "-"
-    if value in (0, 100):
-        return f"{value:g} %"
-    text = f"{value:.2f}" if value < 10 else f"{value:.1f}"
-    if float(text) == 0:
-        return "< 0.01 %"
-    if float(text) == 100:
-        return "> 99.9 %"
-    return f"{text} %"
+    """Return the share of failures in percent; a dash without requests."""
+    return wording.share(counts.failures, counts.requests) if counts.requests else "-"
 
 
 def counts_text(counts: Counts) -> str:
@@ -110,17 +86,21 @@ def counts_text(counts: Counts) -> str:
 
 
 def evidence_text(value: float | None) -> str:
-    """Return evidence to three digits."""
-    if value is None:
-        return "-"
-    if value and (value >= 1e6 or value < 1e-3):
-        return f"{value:.1e}"
-    return f"{float(f'{value:.3g}'):,.10g}"
+    """Return evidence; a dash if there is none."""
+    return "-" if value is None else wording.evidence(value)
 
 
-def plural(number: int, noun: str) -> str:
-    """Return ``1 look`` or ``2 looks``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def lead(view: RolloutView) -> str:
+    """Return the headline of a rollout as a sentence."""
+    return wording.closed(capital(view.headline))
+
+
+def told(view: RolloutView) -> list[str]:
+    """Return the explanation of a rollout without what its headline says already.
+
+    It names times and not durations until then, because a report is read later than it was written.
+    """
+    return [each for each in explanation(view) if each not in (lead(view), wording.sentence(view.headline))]
 
 
 def capital(text: str) -> str:
@@ -140,9 +120,7 @@ def short(name: str) -> str:
 def revision(view: RolloutView, role: str) -> str:
     """Return what to call the stable or candidate revision: ``version 8 (candidate)``."""
     name = short(view.stable if role == "stable" else view.candidate)
-    if not name:
-        return role
-    return f"version {name} ({role})" if name.isdigit() else f"{name} ({role})"
+    return f"{wording.revision(name, '')} ({role})" if name else role
 
 
 def step_name(step: int) -> str:

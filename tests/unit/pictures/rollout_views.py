@@ -20,6 +20,7 @@ from headgate.history.model import (
     StepView,
     WeightChange,
 )
+from headgate.history.sentences import headline
 from headgate.spec.target_state import Redriven
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def rollout(**fields: Any) -> RolloutView:
         "target": "lambda-alias/checkout/live",
         "stable": "7",
         "candidate": "8",
-        "headline": "Something about the rollout.",
+        "headline": "",
         "created_at": at(-2),
         "started_at": at(0),
         "alarms": ["checkout-errors"],
@@ -101,11 +102,18 @@ def rollout(**fields: Any) -> RolloutView:
         "plan": {"rolloutId": "checkout-42", "steps": [{"weight": 10, "bakeSeconds": 120}]},
         "execution": "arn:aws:states:eu-central-1:123456789012:execution:headgate-rollout:r-8d1f",
     }
-    return RolloutView(**(given | fields))
+    return changed(RolloutView(**(given | fields)))
+
+
+def changed(view: RolloutView, **fields: Any) -> RolloutView:
+    """A view with other fields, and the headline that they give it."""
+    other = view.model_copy(update=fields)
+    return other.model_copy(update={"headline": headline(other)})
 
 
 PASSED = (
-    "0 of 1,204 candidate requests failed against 3 of 10,820; odds against chance 0.4 to 1, under the limit of 200"
+    "0 of 1,204 candidate requests failed against 3 of 10,820; odds against chance 0.4 to 1, "
+    "under the limit of 200 to 1"
 )
 SLOW = "requests over 250 ms"
 
@@ -114,7 +122,6 @@ def promoted() -> RolloutView:
     """A rollout of two steps that was promoted."""
     return rollout(
         status="succeeded",
-        headline="Promoted after 4 min 6 s: version 8 serves all traffic. 1 of its 7,204 requests failed.",
         ended_at=at(246),
         reason=PASSED,
         serving="8",
@@ -178,11 +185,11 @@ def promoted() -> RolloutView:
 def rolled_back() -> RolloutView:
     """A rollout that the judge rolled back."""
     reason = (
-        "4 of 118 candidate requests failed against 1 of 1,046; odds against chance 290 to 1, over the limit of 200"
+        "4 of 118 candidate requests failed against 1 of 1,046; odds against chance 290 to 1, "
+        "over the limit of 200 to 1"
     )
     return rollout(
         status="rolled-back",
-        headline="Rolled back after 25 s at 10 %: 3.4 % of 118 requests of version 8 failed, 0.1 % of version 7's.",
         ended_at=at(25.6),
         reason=reason,
         serving="7",
@@ -239,13 +246,11 @@ def rolled_back() -> RolloutView:
 def consumer() -> RolloutView:
     """A consumer's rollout that was rolled back."""
     view = rolled_back()
-    return view.model_copy(
-        update={
-            "id": "orders-9",
-            "target": "event-source/7a3c8d9e-0f12-4b56-9c1d-2e3f4a5b6c7d",
-            "redriven": Redriven(returned=17, forwarded=2),
-            "headline": "Rolled back after 25 s: 17 messages that failed returned to the queue.",
-        }
+    return changed(
+        view,
+        id="orders-9",
+        target="event-source/7a3c8d9e-0f12-4b56-9c1d-2e3f4a5b6c7d",
+        redriven=Redriven(returned=17, forwarded=2),
     )
 
 
@@ -254,7 +259,6 @@ def refused() -> RolloutView:
     reason = "strategy.canary.percent: must be below 100 (given 150)"
     return rollout(
         status="refused",
-        headline=f"Refused: {reason}",
         reason=reason,
         started_at=None,
         ended_at=at(1),
@@ -270,7 +274,6 @@ def waiting() -> RolloutView:
     """A request that waits in line."""
     return rollout(
         status="waiting",
-        headline="Waiting in line, place 2, behind checkout-41.",
         started_at=None,
         candidate="",
         stable="",
@@ -284,28 +287,26 @@ def paused() -> RolloutView:
     """A rollout that is paused at its second step."""
     view = promoted()
     pause = PauseView(reason="paused by ada", step=1, started_at=at(200), until=at(3800), then="rollback")
-    return view.model_copy(
-        update={
-            "status": "paused",
-            "headline": "Paused until 15:08, then rolls back.",
-            "ended_at": None,
-            "serving": "",
-            "weight": 50.0,
-            "weights": view.weights[:3],
-            "pauses": [pause],
-            "pause": pause,
-            "signals": [
-                SignalView(
-                    id="p",
-                    signal="pause",
-                    by="ada@example.com",
-                    reason="look at the logs",
-                    at=at(199),
-                    step=1,
-                    outcome="handled",
-                )
-            ],
-        }
+    return changed(
+        view,
+        status="paused",
+        ended_at=None,
+        serving="",
+        weight=50.0,
+        weights=view.weights[:3],
+        pauses=[pause],
+        pause=pause,
+        signals=[
+            SignalView(
+                id="p",
+                signal="pause",
+                by="ada@example.com",
+                reason="look at the logs",
+                at=at(199),
+                step=1,
+                outcome="handled",
+            )
+        ],
     )
 
 
@@ -313,7 +314,6 @@ def running() -> RolloutView:
     """A rollout that bakes its first of four steps."""
     bake = BakeView(step=0, bake=0, weight=5, started_at=at(3), until=at(603))
     return rollout(
-        headline="Baking step 1 of 4 at 5 % for 3 min 23 s more.",
         weight=5,
         phase="baking",
         bake=bake,
@@ -348,45 +348,42 @@ def long() -> RolloutView:
         )
         for n in range(200)
     ]
-    return promoted().model_copy(
-        update={
-            "ended_at": at(60300),
-            "steps": steps,
-            "weights": [WeightChange(at=at(5 + 301 * n), weight=(n + 1) / 2, why="step", step=n) for n in range(200)],
-            "comparisons": [
-                compared((600, 2_400_000), (400, 24_000_000), 0.5, measure, label) for measure, label in measures
-            ],
-            "evidence": [
-                look(10 + 12 * n, 190 if n == 2345 else 10 ** (1.5 * sin(n / 90)), min(199, n // 25), measure)
-                for measure, _ in measures
-                for n in range(5000 if measure == "errors" else 500)
-            ],
-            "hooks": [
-                HookView(
-                    stage="afterStep",
-                    step=n,
-                    hooks=["checkout-probe"],
-                    started_at=at(304 + 301 * n),
-                    ended_at=at(305 + 301 * n),
-                    outcome="succeeded",
-                )
-                for n in range(200)
-            ],
-            "signals": [
-                SignalView(
-                    id=f"s{n}",
-                    signal="alarm",
-                    by="checkout-errors",
-                    reason="x" * 900,
-                    at=at(20 * n),
-                    outcome="repeated",
-                    why="it repeats s0",
-                )
-                for n in range(3000)
-            ],
-            "request": {"text": "x" * 48_000},
-            "plan": {"steps": [{"weight": n / 2, "bakeSeconds": 300} for n in range(200)], "more": "y" * 200_000},
-        }
+    return changed(
+        promoted(),
+        ended_at=at(60300),
+        steps=steps,
+        weights=[WeightChange(at=at(5 + 301 * n), weight=(n + 1) / 2, why="step", step=n) for n in range(200)],
+        comparisons=[compared((600, 2_400_000), (400, 24_000_000), 0.5, measure, label) for measure, label in measures],
+        evidence=[
+            look(10 + 12 * n, 190 if n == 2345 else 10 ** (1.5 * sin(n / 90)), min(199, n // 25), measure)
+            for measure, _ in measures
+            for n in range(5000 if measure == "errors" else 500)
+        ],
+        hooks=[
+            HookView(
+                stage="afterStep",
+                step=n,
+                hooks=["checkout-probe"],
+                started_at=at(304 + 301 * n),
+                ended_at=at(305 + 301 * n),
+                outcome="succeeded",
+            )
+            for n in range(200)
+        ],
+        signals=[
+            SignalView(
+                id=f"s{n}",
+                signal="alarm",
+                by="checkout-errors",
+                reason="x" * 900,
+                at=at(20 * n),
+                outcome="repeated",
+                why="it repeats s0",
+            )
+            for n in range(3000)
+        ],
+        request={"text": "x" * 48_000},
+        plan={"steps": [{"weight": n / 2, "bakeSeconds": 300} for n in range(200)], "more": "y" * 200_000},
     )
 
 

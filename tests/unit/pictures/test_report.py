@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from headgate.history.model import RolloutView
+from headgate.history.sentences import explanation
 from headgate_cli.pictures.latency import Latency, Series
 from headgate_cli.pictures.report import POLICY, TEMPLATES, render_report
+from headgate_cli.pictures.words import lead
 from tests.unit.pictures import rollout_views as views
 from tests.unit.pictures.pages import Element, read, rows_of
 
@@ -61,7 +63,7 @@ def test_every_rollout_gives_a_whole_page_below_a_megabyte(name: str) -> None:
 
     assert len(page(name).encode()) < LIMIT
     assert tree.one("h1").text == view.id
-    assert tree.one("p", "headline").text == view.headline
+    assert tree.one("p", "headline").text == lead(view)
     assert len(ids := [each.attributes["id"] for each in tree.walk() if "id" in each.attributes]) == len(set(ids))
 
 
@@ -96,7 +98,7 @@ def test_texts_of_others_are_shown_and_never_read_as_html(name: str) -> None:
     # Some parts may be missing or more, because ids and names differ; new kinds of elements and attributes may not.
     assert {each.name for each in tree.walk()} <= {each.name for each in plain.walk()} | {"p", "section", "code"}
     assert tree.one("h1").text == HOSTILE
-    assert tree.one("p", "headline").text == HOSTILE
+    assert tree.one("p", "headline").text == lead(hostile(view, HOSTILE))
 
 
 def test_control_characters_and_letters_that_turn_the_text_around_are_not_shown() -> None:
@@ -136,11 +138,11 @@ def test_the_table_of_shares_has_the_counts_of_the_view() -> None:
     ]
 
     assert rows_of(errors) == [
-        ["1", "10 %", "3 of 10,820", "0.03 %", "0 of 1,204", "0 %"],
-        ["2", "50 %", "6 of 6,026", "0.10 %", "1 of 6,000", "0.02 %"],
-        ["all", "", "9 of 16,846", "0.05 %", "1 of 7,204", "0.01 %"],
+        ["1", "10 %", "3 of 10,820", "0.028 %", "0 of 1,204", "0 %"],
+        ["2", "50 %", "6 of 6,026", "0.1 %", "1 of 6,000", "0.017 %"],
+        ["all", "", "9 of 16,846", "0.053 %", "1 of 7,204", "0.014 %"],
     ]
-    assert rows_of(slow)[2] == ["all", "", "181 of 16,846", "1.07 %", "78 of 7,204", "1.08 %"]
+    assert rows_of(slow)[2] == ["all", "", "181 of 16,846", "1.1 %", "78 of 7,204", "1.1 %"]
 
 
 def test_the_table_of_evidence_has_every_look() -> None:
@@ -151,7 +153,7 @@ def test_the_table_of_evidence_has_every_look() -> None:
         ("+6 s", "8.2"),
         ("+11 s", "0.9"),
         ("+17 s", "31.4"),
-        ("+24.7 s", "290"),
+        ("+25 s", "290"),
     ]
 
 
@@ -166,16 +168,25 @@ def test_the_timeline_tells_everything_that_has_a_time() -> None:
         "Alarm checkout-errors",
         "Signal promote",
         "Weight 0 %",
-        "Hooks on rollback: failed",
+        "Hooks on the rollback: failed",
     ]
     assert rows_of(table)[5][3] == "by ada@example.com. looks fine to me; refused: the rollout is rolling back"
     assert rows_of(table)[6][3] == "rollback: all traffic is back on version 7 (stable)"
 
 
+@pytest.mark.parametrize("name", [name for name in views.ALL if name != "long"])
+def test_the_page_explains_the_rollout(name: str) -> None:
+    view = views.ALL[name]()
+
+    shown = [each.text for each in tree_of(name).one("ul", "told").all("li")]
+
+    assert shown == [" ".join(each.split()) for each in explanation(view) if each != lead(view)]
+
+
 def test_hooks_and_signals_say_what_became_of_them() -> None:
     hooks, signals = page_of(views.rolled_back()).all("ol", "log")
 
-    assert "On rollback: page-the-team failed in 0.2 s" in hooks.text
+    assert "On the rollback: page-the-team failed in 0.2 s" in hooks.text
     assert "the hook said FAILED: nobody is on call" in hooks.text
     assert "Promote, by ada@example.com refused looks fine to me; the rollout is rolling back" in signals.text
 
