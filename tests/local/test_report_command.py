@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.local.deployed import steps
-from tests.local.invariants import assert_invariants
 from tests.unit.pictures.pages import read, rows_of
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def test_a_report_tells_what_is_on_record(
     rollout = headgate.request(target=service.target, candidate={"version": "2"}, strategy=steps((10, 300)))
     headgate.baking(rollout)
     headgate.signal(rollout, "abort", by="kim", reason="a look at <b>the logs</b>")
-    record = assert_invariants(headgate, rollout)
+    record = headgate.ended(rollout)
     page = tmp_path / "report.html"
 
     # WHEN its report is written as a page and as Markdown

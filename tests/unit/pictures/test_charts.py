@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from headgate_cli.pictures import svg
 from headgate_cli.pictures.evidence import evidence, thinned
 from headgate_cli.pictures.scales import AmountAxis, LogAxis, ShareAxis, TimeAxis
 from headgate_cli.pictures.shares import shares
@@ -174,3 +175,9 @@ def test_a_text_is_cut_to_the_bytes_that_it_takes(letter: str) -> None:
 def test_a_capital_changes_nothing_else() -> None:
     assert capital("orders of EU") == "Orders of EU"
     assert capital("") == ""
+
+
+def test_texts_and_attributes_of_a_drawing_are_escaped() -> None:
+    drawn = svg.element("text", '<b> & "x"\x1b', svg.element("tspan", "y"), class_='a" onload="b', x=1.0, dx=None)
+
+    assert drawn == ('<text class="a&#34; onload=&#34;b" x="1">&lt;b&gt; &amp; &#34;x&#34;?<tspan>y</tspan></text>')

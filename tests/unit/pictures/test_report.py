@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from headgate.history.model import RolloutView
+from headgate.history.model import HookView, RolloutView, SignalView
 from headgate.history.sentences import explanation
+from headgate_cli.pictures import words
 from headgate_cli.pictures.latency import Latency, Series
 from headgate_cli.pictures.report import POLICY, TEMPLATES, render_report
 from headgate_cli.pictures.words import lead
@@ -65,6 +66,48 @@ def test_every_rollout_gives_a_whole_page_below_a_megabyte(name: str) -> None:
     assert tree.one("h1").text == view.id
     assert tree.one("p", "headline").text == lead(view)
     assert len(ids := [each.attributes["id"] for each in tree.walk() if "id" in each.attributes]) == len(set(ids))
+
+
+BARE: dict[str, Any] = {
+    "target": "",
+    "stable": "",
+    "candidate": "",
+    "created_at": None,
+    "alarms": [],
+    "request": {},
+    "plan": {},
+}
+
+
+@pytest.mark.parametrize("status", words.STATUS)
+@pytest.mark.parametrize("started", [None, views.at(0)], ids=["not started", "started"])
+def test_a_record_that_lacks_nearly_everything_gives_a_page(status: Any, started: str | None) -> None:
+    view = views.rollout(status=status, execution="", started_at=started, **BARE)
+
+    assert words.STATUS[status][1] in page_of(view).one("p", "status").text
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "no time at all": {"ended_at": views.at(0)},
+    "an end before the beginning": {"started_at": views.at(9), "ended_at": views.at(0), "weights": []},
+    "looks from before the beginning": {"evidence": [views.look(-50, 3.0)]},
+    "evidence of zero": {"evidence": [views.look(5, 0.0)]},
+    "evidence beyond numbers": {"evidence": [views.look(5, 1e308)]},
+    "a measure of no step": {"comparisons": [views.compared((0, 0), (0, 0), None, "custom0", "orders")]},
+    "a signal of no known kind": {"signals": [SignalView(id="s", signal="dance", at=views.at(3), outcome="refused")]},
+    "a stage of no known name": {
+        "hooks": [HookView(stage="later", hooks=[], started_at=views.at(3), outcome="running")]
+    },
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_record_gives_a_page(name: str) -> None:
+    tree = page_of(views.changed(views.running(), **ODD[name]))
+
+    assert tree.one("h1").text == "checkout-42"
+    numbers = [value for each in tree.all("path") + tree.all("rect") for value in each.attributes.values()]
+    assert not [value for value in numbers if "nan" in value or "inf" in value]
 
 
 @pytest.mark.parametrize(
