@@ -66,9 +66,7 @@ def evidence(view: RolloutView, total: Comparison, now: float) -> Chart | None:
         *levels(axis.ticks()),
         *step_lines(view, time),
         svg.element("line", x1=0, x2="100%", y1=limit_y, y2=limit_y, class_="limit"),
-        svg.element(
-            "text", f"limit {evidence_text(total.limit)}", x=0, dx=6, y=limit_y - 6, class_="value limit-label"
-        ),
+        _limit_label(total, points, limit_y),
         svg.stretched(PLOT, [svg.path(line, "evidence")]),
         *_evidence_signs(shown, points, total, axis),
         *time_labels(time, PLOT),
@@ -81,6 +79,15 @@ def evidence(view: RolloutView, total: Comparison, now: float) -> Chart | None:
     )
     table = _evidence_table(view, total, shown, len(looks))
     return chart_of(f"evidence-{total.measure}", f"Evidence: {short(total.label)}", told, PLOT + FOOT, parts, table)
+
+
+def _limit_label(total: Comparison, points: Sequence[tuple[float, float]], limit_y: float) -> Markup:
+    # At the side where the evidence does not reach it soon.
+    early = any(at < 0.25 and y <= limit_y for at, y in points)
+    place: dict[str, str | float] = {"x": "100%", "text_anchor": "end"} if early else {"x": 0, "dx": 6}
+    return svg.element(
+        "text", f"limit {evidence_text(total.limit)}", y=limit_y - 6, class_="value limit-label", **place
+    )
 
 
 def _evidence_signs(
@@ -97,10 +104,10 @@ def _evidence_signs(
         label = evidence_text(shown[crossed].value) + (
             " (beyond the axis)" if axis.is_beyond(shown[crossed].value) else ""
         )
-        left = at > 0.5
-        anchor = "end" if left else None
+        late = at > 0.5
+        anchor = "end" if late else None
         yield svg.element(
-            "text", label, x=svg.across(at), y=y + 4, dx=-9 if left else 9, text_anchor=anchor, class_="value"
+            "text", label, x=svg.across(at), y=y - 10, dx=5 if late else -5, text_anchor=anchor, class_="value"
         )
 
 

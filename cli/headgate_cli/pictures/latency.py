@@ -21,9 +21,9 @@ from headgate_cli.pictures.charts import (
     time_labels,
     up,
 )
-from headgate_cli.pictures.scales import AmountAxis, TimeAxis
+from headgate_cli.pictures.scales import MillisecondAxis, TimeAxis
 from headgate_cli.pictures.tables import Table, within
-from headgate_cli.pictures.words import revision
+from headgate_cli.pictures.words import milliseconds, revision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,14 +90,14 @@ def latencies(view: RolloutView, latency: Latency, now: float) -> list[Chart]:
         values = [value for line in lines.values() for _, value in line]
         if not values:
             continue
-        axis = AmountAxis.up_to(max(values), "ms")
+        axis = MillisecondAxis.up_to(max(values))
         paths = [
             svg.path(svg.polyline((time.at(at), up(axis.at(value))) for at, value in line), f"{role}-line")
             for role, line in lines.items()
             if line
         ]
         dots = [
-            svg.sign(time.at(at), up(axis.at(value)), DOT, f"sign {role}-dot", f"{value:,.4g} ms")
+            svg.sign(time.at(at), up(axis.at(value)), DOT, f"sign {role}-dot", milliseconds(value))
             for role, line in lines.items()
             for at, value in line
             if len(line) <= MAX_DOTS
@@ -109,7 +109,7 @@ def latencies(view: RolloutView, latency: Latency, now: float) -> list[Chart]:
             *dots,
             *time_labels(time, PLOT),
         ]
-        told = f"{name} of the duration per version, from {min(values):,.4g} to {max(values):,.4g} ms."
+        told = f"{name} of the duration per version, from {milliseconds(min(values))} to {milliseconds(max(values))}."
         legend = [Key(f"{role}-line", revision(view, role), LINE) for role in lines]
         table = _latency_table(view, latency, name, time)
         charts.append(chart_of(f"latency-{name}", f"{name} of the duration", told, PLOT + FOOT, parts, table, legend))
@@ -121,7 +121,7 @@ def single_durations(view: RolloutView, latency: Latency) -> Table | None:
     if latency.is_drawn or not latency.percentiles:
         return None
     rows = [
-        (name, *(f"{line[0][1]:,.4g} ms" if (line := latency.line(role, name)) else "-" for role in ROLES))
+        (name, *(milliseconds(line[0][1]) if (line := latency.line(role, name)) else "-" for role in ROLES))
         for name in latency.percentiles
     ]
     columns = ("Percentile", *(revision(view, role) for role in ROLES))
@@ -133,7 +133,7 @@ def _latency_table(view: RolloutView, latency: Latency, name: str, time: TimeAxi
     rows = [
         (
             f"+{wording.duration(max(at - time.begin, 0))}",
-            *(f"{line[at]:,.4g} ms" if at in line else "-" for line in (stable, candidate)),
+            *(milliseconds(line[at]) if at in line else "-" for line in (stable, candidate)),
         )
         for at in sorted({*stable, *candidate})
     ]

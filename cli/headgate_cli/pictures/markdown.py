@@ -146,8 +146,7 @@ def _signal_lines(view: RolloutView) -> Iterator[str]:
 def _redriven_lines(view: RolloutView) -> Iterator[str]:
     if view.redriven:
         for name, count in words.redriven_counts(view.redriven):
-            if count:
-                yield f"{name}: {count:,}"
+            yield f"{name}: {count:,}"
 
 
 def _list(title: str, lines: Iterable[str]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import ceil, floor, log10
 from typing import NamedTuple
 
+from headgate_cli.pictures.words import milliseconds
+
 UNITS = (("s", 1), ("min", 60), ("h", 3600), ("d", 86400))
 
 STEPS = tuple(
@@ -66,25 +68,24 @@ class ShareAxis(NamedTuple):
         return [Tick(part, f"{self.top * part:.3g} %") for part in (0.0, 0.5, 1.0)]
 
 
-class AmountAxis(NamedTuple):
-    """An amount from zero at the bottom, with a unit."""
+class MillisecondAxis(NamedTuple):
+    """Milliseconds from zero at the bottom."""
 
     top: float
-    unit: str
 
     @classmethod
-    def up_to(cls, most: float, unit: str) -> AmountAxis:
-        """Return the axis that ends at a round number above the largest amount."""
+    def up_to(cls, most: float) -> MillisecondAxis:
+        """Return the axis that ends at a round number above the longest time."""
         size = 10.0 ** floor(log10(most)) if most > 0 else 1.0
-        return cls(next(many * size for many in (1, 2, 4, 5, 8, 10) if many * size >= most * (1 - 1e-9)), unit)
+        return cls(next(many * size for many in (1, 2, 4, 5, 8, 10) if many * size >= most * (1 - 1e-9)))
 
     def at(self, value: float) -> float:
-        """Return the place of an amount, 0 to 1."""
+        """Return the place of a time, 0 to 1."""
         return min(max(value / self.top, 0.0), 1.0)
 
     def ticks(self) -> list[Tick]:
         """Return ticks at the ends and in the middle."""
-        return [Tick(part, f"{self.top * part:,.4g} {self.unit}") for part in (0.0, 0.5, 1.0)]
+        return [Tick(part, milliseconds(self.top * part)) for part in (0.0, 0.5, 1.0)]
 
 
 class LogAxis(NamedTuple):

@@ -65,6 +65,11 @@ def time_of(timestamp: str) -> str:
     return timestamp[11:19]
 
 
+def milliseconds(value: float) -> str:
+    """Return a duration of an invocation: ``12.5 ms``, ``1,204 ms``."""
+    return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
+
+
 def lasted(begin: str, end: str) -> str:
     """Return the time between two timestamps."""
     return wording.duration(wording.between(begin, end))
@@ -129,11 +134,12 @@ def step_name(step: int) -> str:
 
 
 def redriven_counts(redriven: Redriven) -> list[tuple[str, int]]:
-    """Return where the messages that failed during a rollout went, in words and numbers."""
-    return [
+    """Return where the messages that failed during a rollout went, in words and numbers. What is zero is left out."""
+    counts = [
         ("Returned to the source queue", redriven.returned),
         ("Stream records replayed", redriven.redelivered),
         ("Sent to your own dead-letter queue or destination", redriven.forwarded),
         ("Batches kept in the rollout's own queue", redriven.kept),
         ("Records that the stream no longer had", redriven.expired),
     ]
+    return [(name, count) for name, count in counts if count]

@@ -8,7 +8,7 @@ import pytest
 
 from headgate_cli.pictures import svg
 from headgate_cli.pictures.evidence import evidence, thinned
-from headgate_cli.pictures.scales import AmountAxis, LogAxis, ShareAxis, TimeAxis
+from headgate_cli.pictures.scales import LogAxis, MillisecondAxis, ShareAxis, TimeAxis
 from headgate_cli.pictures.shares import shares
 from headgate_cli.pictures.tables import cut, fitting, size_of
 from headgate_cli.pictures.timeline import timeline
@@ -50,8 +50,12 @@ def test_shares_end_at_a_round_number_above_the_largest(most: float, top: float)
     assert ShareAxis.up_to(most).top == pytest.approx(top)
 
 
+def test_long_durations_are_told_in_full() -> None:
+    assert [tick.label for tick in MillisecondAxis.up_to(17_300).ticks()] == ["0 ms", "10,000 ms", "20,000 ms"]
+
+
 def test_an_amount_of_zero_has_an_axis() -> None:
-    assert [tick.label for tick in AmountAxis.up_to(0, "ms").ticks()] == ["0 ms", "0.5 ms", "1 ms"]
+    assert [tick.label for tick in MillisecondAxis.up_to(0).ticks()] == ["0 ms", "0.5 ms", "1 ms"]
 
 
 @pytest.mark.parametrize(
@@ -125,6 +129,15 @@ def test_evidence_that_reaches_the_limit_is_marked_with_its_value() -> None:
         "Evidence against the candidate from 4 looks with failures, between 0.9 and 290; the last is 290. At 200, the "
         "rollout is rolled back."
     )
+
+
+@pytest.mark.parametrize(("seconds", "side"), [(24.7, 'x="0" dx="6"'), (2.5, 'x="100%" text-anchor="end"')])
+def test_the_limit_is_named_where_the_evidence_is_not(seconds: float, side: str) -> None:
+    view = views.changed(views.rolled_back(), evidence=[views.look(seconds, 290.4)])
+    chart = evidence(view, view.comparisons[0], views.NOW)
+
+    assert chart
+    assert re.search(rf'class="value limit-label" {side}>limit 200</text>', chart.picture)
 
 
 def test_bars_are_as_long_as_their_shares() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from headgate.history.model import HookView, RolloutView, SignalView
 from headgate.history.sentences import explanation
+from headgate.spec.target_state import Redriven
 from headgate_cli.pictures import words
 from headgate_cli.pictures.latency import Latency, Series
 from headgate_cli.pictures.report import POLICY, TEMPLATES, render_report
@@ -246,6 +247,22 @@ def test_messages_that_were_held_are_told() -> None:
 
     assert "Returned to the source queue 17" in tree.text
     assert "Sent to your own dead-letter queue or destination 2" in tree.text
+    assert "Stream records" not in tree.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"redriven": Redriven()}, "No failed message had to be given back."),
+        (
+            {"redriven": Redriven(kept=3, queue="orders-9-dlq")},
+            "Batches kept in the rollout's own queue 3 Kept queue: orders-9-dlq",
+        ),
+        ({"redriven": None, "holding_queue": "orders-9-dlq"}, "holds what fails until the end: orders-9-dlq"),
+    ],
+)
+def test_what_becomes_of_failed_messages_is_told(fields: dict[str, Any], said: str) -> None:
+    assert said in page_of(views.changed(views.consumer(), **fields)).text
 
 
 @pytest.mark.parametrize(
