@@ -55,7 +55,7 @@ def evidence(view: RolloutView, total: Comparison, now: float) -> Chart | None:
     if not looks or time is None:
         return None
     most = max(LEAST_POINTS, POINTS // max(1, len(view.comparisons)))
-    shown = thinned(looks, most)
+    shown = thinned(looks, most, total.limit)
     values = [look.value for look in looks]
     axis = LogAxis.around(min(values), max(values), total.limit)
     points = [(time.at(seconds_of(look.at)), up(axis.at(look.value))) for look in shown]
@@ -111,18 +111,22 @@ def _evidence_signs(
         )
 
 
-def thinned(looks: Sequence[EvidencePoint], most: int) -> Sequence[EvidencePoint]:
-    """Return at most so many looks. Of looks that follow each other, the first, last, lowest and highest stay."""
+def thinned(looks: Sequence[EvidencePoint], most: int, limit: float) -> Sequence[EvidencePoint]:
+    """Return at most so many looks. Of looks that follow each other, the first, last, lowest and highest stay.
+
+    The first that reached the limit stays in any case.
+    """
     if len(looks) <= most:
         return looks
-    groups = max(1, most // 4)
-    kept: list[EvidencePoint] = []
+    crossed = next((number for number, look in enumerate(looks) if look.value >= limit), None)
+    kept = set() if crossed is None else {crossed}
+    groups = max(1, (most - 1) // 4)
     for group in range(groups):
         begin, end = len(looks) * group // groups, len(looks) * (group + 1) // groups
         numbers = range(begin, end)
         low, high = (choose(numbers, key=lambda number: looks[number].value) for choose in (min, max))
-        kept += [looks[number] for number in sorted({begin, low, high, end - 1})]
-    return kept
+        kept |= {begin, low, high, end - 1}
+    return [looks[number] for number in sorted(kept)]
 
 
 def _evidence_table(view: RolloutView, total: Comparison, shown: Sequence[EvidencePoint], looks: int) -> Table:

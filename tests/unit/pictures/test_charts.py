@@ -73,7 +73,7 @@ def test_evidence_shows_one_and_its_limit_whatever_its_values(least: float, most
 def test_thinned_looks_keep_peaks_and_ends() -> None:
     looks = [look for look in views.long().evidence if look.measure == "errors"]
 
-    kept = thinned(looks, 60)
+    kept = thinned(looks, 60, 200)
 
     assert len(kept) <= 60
     assert list(kept) == sorted(kept, key=lambda look: look.at)
@@ -82,10 +82,19 @@ def test_thinned_looks_keep_peaks_and_ends() -> None:
     assert min(look.value for look in kept) == min(look.value for look in looks)
 
 
+def test_thinned_looks_keep_the_first_that_reached_the_limit() -> None:
+    looks = [views.look(second, 300.0 + second if second > 500 else 1.0) for second in range(999)]
+
+    kept = thinned(looks, 60, 200)
+
+    assert len(kept) <= 60
+    assert next(look for look in kept if look.value >= 200) == looks[501]
+
+
 def test_few_looks_are_all_kept() -> None:
     looks = views.rolled_back().evidence
 
-    assert thinned(looks, 60) == looks
+    assert thinned(looks, 60, 200) == looks
 
 
 def path_of(picture: str, kind: str) -> str:
