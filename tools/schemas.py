@@ -1,4 +1,7 @@
-"""Writes the JSON Schema of every event's detail to docs/schemas: ``python -m tools.schemas [--check]``."""
+"""Writes JSON Schemas to docs/schemas: ``python -m tools.schemas [--check]``.
+
+There is one for every event's detail, and one for what each command prints with ``--format json``.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,22 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
 from headgate.events import EVENTS
+from headgate_cli.costs.model import Cost
+from headgate_cli.costs.requests import RequestCosts
+
+if TYPE_CHECKING:
+    from headgate.wire import Wire
+
+OUTPUTS: dict[str, type[Wire]] = {
+    "cost": Cost,
+    "cost-requests": RequestCosts,
+}
+"""What commands print with ``--format json``, by the name of the file without ``headgate-``."""
 
 INCOMING = ("Rollout Requested", "Rollout Signal", "Undo Requested", "Task Requested", "Redrive Requested")
 """Events that Headgate takes. Their id is optional."""
@@ -34,21 +48,44 @@ def schema_of(detail_type: str) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": detail_type}
 
 
+def schema_of_output(command: str) -> dict[str, Any]:
+    """Return the JSON Schema of what a command prints."""
+    schema = OUTPUTS[command].model_json_schema(by_alias=True, mode="serialization", schema_generator=_Plain)
+    title = f"headgate {command.replace('-', ' ')} --format json"
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
+
+
 def file_of(detail_type: str) -> Path:
     """Return the path of the schema of a detail-type."""
     return SCHEMAS / f"{detail_type.lower().replace(' ', '-')}.json"
 
 
+def file_of_output(command: str) -> Path:
+    """Return the path of the schema of what a command prints."""
+    return SCHEMAS / f"headgate-{command}.json"
+
+
+def texts() -> dict[Path, str]:
+    """Return the content of every file."""
+    return {file_of(detail_type): text_of(detail_type) for detail_type in EVENTS} | {
+        file_of_output(command): _text(schema_of_output(command)) for command in OUTPUTS
+    }
+
+
 def stale() -> list[Path]:
     """Return files that differ from the models or belong to no model."""
-    written = {file_of(detail_type): text_of(detail_type) for detail_type in EVENTS}
+    written = texts()
     wrong = [path for path, text in written.items() if not path.is_file() or path.read_text("utf-8") != text]
     return sorted([*wrong, *(path for path in SCHEMAS.glob("*.json") if path not in written)])
 
 
 def text_of(detail_type: str) -> str:
     """Return the content of a schema's file."""
-    return json.dumps(schema_of(detail_type), indent=2) + "\n"
+    return _text(schema_of(detail_type))
+
+
+def _text(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, indent=2) + "\n"
 
 
 def write() -> None:
@@ -56,8 +93,8 @@ def write() -> None:
     SCHEMAS.mkdir(parents=True, exist_ok=True)
     for path in stale():
         path.unlink(missing_ok=True)
-    for detail_type in EVENTS:
-        file_of(detail_type).write_text(text_of(detail_type), "utf-8")
+    for path, text in texts().items():
+        path.write_text(text, "utf-8")
 
 
 def main(arguments: list[str]) -> int:

@@ -22,6 +22,7 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
+    "cost": Entry("cost", "Prepare", "Show what a rollout, requests or the installation cost."),
 }
 """The commands in the order of ``headgate --help``."""
 
