@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from headgate.cleanup.model import Cleanup
 from headgate.events import EVENTS
 from headgate_cli.costs.model import Cost
 from headgate_cli.costs.requests import RequestCosts
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 OUTPUTS: dict[str, type[Wire]] = {
     "cost": Cost,
     "cost-requests": RequestCosts,
+    "versions-clean": Cleanup,
 }
 """What commands print with ``--format json``, by the name of the file without ``headgate-``."""
 

@@ -22,6 +22,7 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
+    "versions": Entry("versions", "Look after", "Clean old versions of functions and task definitions."),
     "cost": Entry("cost", "Prepare", "Show what a rollout, requests or the installation cost."),
 }
 """The commands in the order of ``headgate --help``."""
