@@ -1,6 +1,6 @@
-"""Writes JSON Schemas to docs/schemas: ``python -m tools.schemas [--check]``.
+"""Writes the JSON Schemas in docs/schemas: ``python -m tools.schemas [--check]``.
 
-There is one for every event's detail, and one for what each command prints with ``--format json``.
+There is one for the detail of every event, and one for what each command prints with ``--format json``.
 """
 
 from __future__ import annotations
@@ -15,21 +15,30 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from headgate.cleanup.model import Cleanup
 from headgate.events import EVENTS
+from headgate.history.model import DeploymentFigures, JobPage, JobView, RolloutPage, RolloutView
 from headgate_cli.costs.model import Cost
 from headgate_cli.costs.requests import RequestCosts
 
 if TYPE_CHECKING:
-    from headgate.wire import Wire
-
-OUTPUTS: dict[str, type[Wire]] = {
-    "cost": Cost,
-    "cost-requests": RequestCosts,
-    "versions-clean": Cleanup,
-}
-"""What commands print with ``--format json``, by the name of the file without ``headgate-``."""
+    from pydantic import BaseModel
 
 INCOMING = ("Rollout Requested", "Rollout Signal", "Undo Requested", "Task Requested", "Redrive Requested")
 """Events that Headgate takes. Their id is optional."""
+
+OUTPUTS: dict[str, type[BaseModel]] = {
+    "status": RolloutView,
+    "list": RolloutPage,
+    "list --stats": DeploymentFigures,
+    "history": RolloutPage,
+    "task list": JobPage,
+    "task show": JobView,
+    "redrive list": JobPage,
+    "redrive show": JobView,
+    "cost": Cost,
+    "cost requests": RequestCosts,
+    "versions clean": Cleanup,
+}
+"""What commands print with ``--format json``."""
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 
@@ -43,17 +52,15 @@ class _Plain(GenerateJsonSchema):
 
 def schema_of(detail_type: str) -> dict[str, Any]:
     """Return the JSON Schema of the detail of an event."""
-    schema = EVENTS[detail_type].model_json_schema(by_alias=True, schema_generator=_Plain)
+    schema = _schema_of(EVENTS[detail_type], detail_type)
     if detail_type in INCOMING:
         # Optional: the default is the event's id or the execution's name.
         schema["required"] = [name for name in schema["required"] if name != "id"]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": detail_type}
+    return schema
 
 
-def schema_of_output(command: str) -> dict[str, Any]:
-    """Return the JSON Schema of what a command prints."""
-    schema = OUTPUTS[command].model_json_schema(by_alias=True, mode="serialization", schema_generator=_Plain)
-    title = f"headgate {command.replace('-', ' ')} --format json"
+def _schema_of(model: type[BaseModel], title: str) -> dict[str, Any]:
+    schema = model.model_json_schema(by_alias=True, schema_generator=_Plain)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
 
 
@@ -62,16 +69,16 @@ def file_of(detail_type: str) -> Path:
     return SCHEMAS / f"{detail_type.lower().replace(' ', '-')}.json"
 
 
-def file_of_output(command: str) -> Path:
+def output_file(command: str) -> Path:
     """Return the path of the schema of what a command prints."""
-    return SCHEMAS / f"headgate-{command}.json"
+    return SCHEMAS / f"headgate-{command.replace(' --', '-').replace(' ', '-')}.json"
 
 
 def texts() -> dict[Path, str]:
-    """Return the content of every file."""
-    return {file_of(detail_type): text_of(detail_type) for detail_type in EVENTS} | {
-        file_of_output(command): _text(schema_of_output(command)) for command in OUTPUTS
-    }
+    """Return the content of every schema's file."""
+    schemas = {file_of(detail_type): schema_of(detail_type) for detail_type in EVENTS}
+    schemas |= {output_file(name): _schema_of(model, f"headgate {name}") for name, model in OUTPUTS.items()}
+    return {path: json.dumps(schema, indent=2) + "\n" for path, schema in schemas.items()}
 
 
 def stale() -> list[Path]:
@@ -79,15 +86,6 @@ def stale() -> list[Path]:
     written = texts()
     wrong = [path for path, text in written.items() if not path.is_file() or path.read_text("utf-8") != text]
     return sorted([*wrong, *(path for path in SCHEMAS.glob("*.json") if path not in written)])
-
-
-def text_of(detail_type: str) -> str:
-    """Return the content of a schema's file."""
-    return _text(schema_of(detail_type))
-
-
-def _text(schema: dict[str, Any]) -> str:
-    return json.dumps(schema, indent=2) + "\n"
 
 
 def write() -> None:

@@ -21,6 +21,11 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
+    "list": Entry("list", "Roll out", "List rollouts, newest first."),
+    "status": Entry("status", "Roll out", "Show the state of a rollout."),
+    "watch": Entry("watch", "Roll out", "Watch a rollout until it ends."),
+    "explain": Entry("explain", "Roll out", "Explain why a rollout ended so, or stands so."),
+    "history": Entry("history", "Roll out", "Show the rollouts on a target, newest first."),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
     "versions": Entry("versions", "Look after", "Clean old versions of functions and task definitions."),
     "cost": Entry("cost", "Prepare", "Show what a rollout, requests or the installation cost."),

@@ -13,6 +13,7 @@ from emulator import application
 from emulator.application import ROOT, deploy_headgate, deploy_sample
 from emulator.server import EmbeddedAws
 from tests.local.clients import Aws
+from tests.local.commands import Command
 from tests.local.deployed import PREFIX, Headgate, Service
 from tests.local.servers import merge_used, serving, used_files
 
@@ -80,6 +81,12 @@ def checkout(headgate: Headgate) -> Service:
     """The sample service, with an alarm on its alias's errors."""
     deploy_sample(headgate.aws, headgate.outputs)
     return Service(headgate, "checkout")
+
+
+@pytest.fixture(scope="session")
+def command(headgate: Headgate) -> Command:
+    """The command ``headgate``, which finds the deployed application by its stack's name."""
+    return Command(headgate.aws)
 
 
 @pytest.fixture

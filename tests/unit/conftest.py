@@ -10,6 +10,7 @@ from hypothesis import settings
 from moto import mock_aws
 
 from headgate.analysis.ledger_store import LedgerStore
+from headgate.history.items import BY_STATUS, LISTED
 from headgate.rollouts.locks import HELD_LOCKS, Locks
 from headgate.rollouts.settlement import Settler
 from headgate.rollouts.signal_inbox import SignalInbox
@@ -63,7 +64,9 @@ def dynamodb(aws: None, clients: dict[str, Any]) -> Any:
     client.create_table(
         TableName=TABLE,
         BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "held")],
+        AttributeDefinitions=[
+            {"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "held", "status", "createdAt")
+        ],
         KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
         GlobalSecondaryIndexes=[
             {
@@ -73,7 +76,15 @@ def dynamodb(aws: None, clients: dict[str, Any]) -> Any:
                     {"AttributeName": "pk", "KeyType": "RANGE"},
                 ],
                 "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["owner"]},
-            }
+            },
+            {
+                "IndexName": BY_STATUS,
+                "KeySchema": [
+                    {"AttributeName": "status", "KeyType": "HASH"},
+                    {"AttributeName": "createdAt", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": [*LISTED]},
+            },
         ],
     )
     return client

@@ -125,7 +125,8 @@ class TestOpening:
         opened(ledgers)
         count(dynamodb, Pair(Arm(43, 3), Arm(400, 0)))
         looked(ledgers)
-        record = Table(dynamodb, TABLE, 3650).put_rollout("checkout-42", {})["Put"]["Item"]
+        [write] = Table(dynamodb, TABLE, 3650).put_rollout("checkout-42", {})
+        record = write["Put"]["Item"]
         kept = [item["expiresAt"] for item in history(table, "checkout-42")]
         assert len(kept) == 2
         assert kept == pytest.approx([int(record["expiresAt"]["N"])] * 2, abs=60)

@@ -13,7 +13,7 @@ from headgate_cli.costs.idle import Installation, of_idle
 from headgate_cli.costs.requests import Served, compare, of_requests
 from headgate_cli.costs.rollouts import metrics_each_minute
 from headgate_cli.failures import Failure
-from tests.unit.cli.views import BEGIN, view_of
+from tests.views import BEGIN, view_of
 
 PRICES_OF_THE_EXAMPLES = Path(__file__).with_name("prices_of_the_examples.json")
 

@@ -137,7 +137,7 @@ def test_an_item_is_kept_as_long_as_the_record_of_a_rollout(
     table: Table, machines: FakeStepFunctions, give: Callable[..., list[str]]
 ) -> None:
     give(message(requested("task")))
-    table.transact(table.put_rollout("checkout-42", {}))
+    table.transact(*table.put_rollout("checkout-42", {}))
     [job], [rollout] = items_at(table, "TASK#migrate-42"), items_at(table, "ROLLOUT#checkout-42")
     assert 0 <= rollout["expiresAt"] - job["expiresAt"] <= 5
 

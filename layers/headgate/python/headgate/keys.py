@@ -32,11 +32,28 @@ JOB_SK = "JOB"
 WAIT_PREFIX = "WAIT#"
 """Prefix of the sort keys of the places in a target's line."""
 
-_ROLLOUT, _TARGET, _ALARM, _SHARD, _PAUSE = "ROLLOUT#", "TARGET#", "ALARM#", "SHARD#", "PAUSE#"
+PAST_PREFIX = "PAST#"
+"""Prefix of the sort keys of the requests that a target ever got."""
 
-_FUNCTION = "FUNCTION#"
+STEP_PREFIX = "STEP#"
+"""Prefix of the sort keys of bakes."""
 
-_SIGNAL = "SIGNAL#"
+PAUSE_PREFIX = "PAUSE#"
+"""Prefix of the sort keys of pauses."""
+
+LOOK_PREFIX = "LOOK#"
+"""Prefix of the sort keys of looks."""
+
+EVENT_PREFIX = "EVENT#"
+"""Prefix of the sort keys of the outbox. The stream filter in the template has it, too."""
+
+SIGNAL_PREFIX = "SIGNAL#"
+"""Prefix of the keys of what became of signals that no rollout's record holds."""
+
+HOOK_PREFIX = "HOOK#"
+"""Prefix of the sort keys of what hooks answered. The hooks machine writes them."""
+
+_ROLLOUT, _TARGET, _ALARM, _SHARD, _FUNCTION = "ROLLOUT#", "TARGET#", "ALARM#", "SHARD#", "FUNCTION#"
 
 
 def rollout_pk(rollout_id: str) -> str:
@@ -55,7 +72,7 @@ def job_pk(kind: str, job_id: str) -> str:
 
 
 def target_pk(target_key: str) -> str:
-    """Partition key of a target's lock, of the places in its line, and of the notes on it."""
+    """Partition key of a target's lock, of the places in its line, of its past requests, and of the notes on it."""
     return f"{_TARGET}{target_key}"
 
 
@@ -89,19 +106,24 @@ def wait_sk(arrival: int) -> str:
     return f"{WAIT_PREFIX}{arrival:012d}"
 
 
+def past_sk(created_at: str, rollout_id: str) -> str:
+    """Sort key of a request that a target got. Later requests sort after earlier ones."""
+    return f"{PAST_PREFIX}{created_at}#{rollout_id}"
+
+
 def event_sk(name: str) -> str:
-    """Sort key of an entry of the outbox. The stream filter in the template uses its prefix."""
-    return f"EVENT#{name}"
+    """Sort key of an entry of the outbox."""
+    return f"{EVENT_PREFIX}{name}"
 
 
 def signal_pk(signal_id: str) -> str:
     """Partition key of a signal that names no rollout."""
-    return f"{_SIGNAL}{signal_id}"
+    return f"{SIGNAL_PREFIX}{signal_id}"
 
 
 def signal_sk(signal_id: str) -> str:
     """Sort key of what became of a signal that its rollout's record does not hold."""
-    return f"{_SIGNAL}{signal_id}"
+    return f"{SIGNAL_PREFIX}{signal_id}"
 
 
 def evidence_sk(step: int) -> str:
@@ -116,19 +138,19 @@ def evidence_step_in(key: str) -> int:
 
 def look_sk(version: int) -> str:
     """Sort key of a look at a ledger."""
-    return f"LOOK#{version:08d}"
+    return f"{LOOK_PREFIX}{version:08d}"
 
 
 def step_key(step: int, bake: int) -> str:
     """Sort key of the record of one bake of one step."""
-    return f"STEP#{step:03d}#{bake:02d}"
+    return f"{STEP_PREFIX}{step:03d}#{bake:02d}"
 
 
 def pause_key(pause: int) -> str:
     """Sort key of the record of a rollout's n-th pause."""
-    return f"{_PAUSE}{pause:03d}"
+    return f"{PAUSE_PREFIX}{pause:03d}"
 
 
 def is_pause(key: str) -> bool:
     """Return whether a sort key belongs to a pause."""
-    return key.startswith(_PAUSE)
+    return key.startswith(PAUSE_PREFIX)

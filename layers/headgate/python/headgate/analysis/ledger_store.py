@@ -32,7 +32,7 @@ from headgate.aws.errors import is_unmet
 from headgate.errors import Contended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
@@ -293,6 +293,15 @@ class LedgerStore:
             key = {"pk": keys.rollout_pk(ledger.rollout_id), "sk": keys.look_sk(ledger.version)}
             item = to_item({**key, "at": now_ms(), "looks": telling, "expiresAt": expiry(self._retention_days)})
             retry_conflicts(self._client.put_item, TableName=self._table, Item=item)
+
+
+def ledger_in(rollout_id: str, item: dict[str, Any], filed: Iterable[dict[str, Any]]) -> Ledger:
+    """Return a ledger with the counts of all steps, from its EVIDENCE item and those of the filed steps."""
+    ledger = _ledger_in(rollout_id, item)
+    for step_item in filed:
+        counts = {measure: pair for (_, measure), pair in _counts_in(step_item).items()}
+        ledger = ledger.with_filed(keys.evidence_step_in(step_item["sk"]), step_item["since"], counts)
+    return ledger
 
 
 def column(step: int, measure: str, arm: str, what: str) -> str:

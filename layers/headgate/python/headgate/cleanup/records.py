@@ -38,9 +38,12 @@ class RolloutUses:
         """Return which versions the rollouts on these targets need. All reads are consistent."""
         uses: Uses = defaultdict(list)
         for key in target_keys:
-            items = list(self._query(keys.target_pk(key)))
-            lock = TargetLock.of(key, next((item for item in items if item["sk"] == keys.LOCK_SK), None))
-            for rollout_id in _live(lock, items):
+            pk = keys.target_pk(key)
+            lock = TargetLock.of(key, self._item(pk, keys.LOCK_SK))
+            mark = self._item(pk, keys.THROUGH_SK) or {}
+            # Those that hold the target, wait for it, or move it as the alias of a consumer.
+            live = [lock.owner, *self._waiting(key), mark.get("owner")]
+            for rollout_id in filter(None, live):
                 if record := self._rollout(rollout_id):
                     for version in _versions_of(record):
                         _add(uses, version, f"rollout {record.id} is {record.status} and uses it")
@@ -61,8 +64,7 @@ class RolloutUses:
         found = []
         for item in self._held():
             key = keys.target_key_in(item["pk"])
-            waiting = [wait["rolloutId"] for wait in self._query(keys.target_pk(key)) if _is_wait(wait)]
-            for rollout_id in (item["owner"], *waiting):
+            for rollout_id in (item["owner"], *self._waiting(key)):
                 if record := self._rollout(rollout_id):
                     found += [(record.id, text) for text in texts_in(record.request)]
         return found
@@ -76,14 +78,15 @@ class RolloutUses:
                 _add(uses, match[1], f"a hook of rollout {rollout_id} names it")
         return uses
 
-    def _query(self, pk: str) -> Iterator[dict[str, Any]]:
+    def _waiting(self, target_key: str) -> list[str]:
+        """Return the rollouts in line for a target. Its partition also has all its past rollouts."""
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues=to_item({":pk": pk}),
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :wait)",
+            ExpressionAttributeValues=to_item({":pk": keys.target_pk(target_key), ":wait": keys.WAIT_PREFIX}),
             ConsistentRead=True,
         )
-        return (from_item(item) for page in pages for item in page["Items"])
+        return [from_item(item)["rolloutId"] for page in pages for item in page["Items"]]
 
     def _held(self) -> Iterator[dict[str, Any]]:
         pages = self._client.get_paginator("query").paginate(
@@ -95,24 +98,13 @@ class RolloutUses:
         return (from_item(item) for page in pages for item in page["Items"])
 
     def _rollout(self, rollout_id: str) -> RolloutRecord | None:
-        key = to_item({"pk": keys.rollout_pk(rollout_id), "sk": keys.ROLLOUT_SK})
+        item = self._item(keys.rollout_pk(rollout_id), keys.ROLLOUT_SK)
+        return RolloutRecord.of(item) if item else None
+
+    def _item(self, pk: str, sk: str) -> dict[str, Any] | None:
+        key = to_item({"pk": pk, "sk": sk})
         item = self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True).get("Item")
-        return RolloutRecord.of(from_item(item)) if item else None
-
-
-def _live(lock: TargetLock, items: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield the rollouts that hold the target, wait for it, or move it as the alias of a consumer."""
-    if lock.owner:
-        yield lock.owner
-    for item in items:
-        if _is_wait(item):
-            yield item["rolloutId"]
-        elif item["sk"] == keys.THROUGH_SK:
-            yield item["owner"]
-
-
-def _is_wait(item: dict[str, Any]) -> bool:
-    return str(item["sk"]).startswith(keys.WAIT_PREFIX)
+        return from_item(item) if item else None
 
 
 def _versions_of(record: RolloutRecord) -> set[str]:

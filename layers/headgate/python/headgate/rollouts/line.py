@@ -138,7 +138,7 @@ def line_up(
     waiting: dict[str, Any] = {"target": request.target.key, "behind": owner, "place": place, "limitSeconds": limit}
     if warnings := list(_warnings_about(request, owner)):
         waiting |= {"warnings": warnings}
-    yield table.put_rollout(request.id, {**record, "status": "waiting", "arrival": arrival})
+    yield from table.put_rollout(request.id, {**record, "status": "waiting", "arrival": arrival})
     yield table.put(
         keys.target_pk(request.target.key),
         keys.wait_sk(arrival),

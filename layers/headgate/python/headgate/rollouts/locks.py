@@ -106,6 +106,7 @@ class Locks:
             "createdAt": now_iso(),
             "signals": {},
             **({"attended": True} if attended else {}),
+            **({"undoOf": request.undo_of} if request.undo_of else {}),
         }
         if not lock.owner:
             return self._take(request, record, lock)
@@ -116,14 +117,15 @@ class Locks:
     def _take(self, request: RolloutRequest, record: dict[str, Any], lock: TargetLock) -> Admission:
         taken = lock.taken_by(request.id)
         self._table.transact(
-            self._table.put_rollout(request.id, {**record, "status": "accepted", "epoch": taken.epoch}),
+            *self._table.put_rollout(request.id, {**record, "status": "accepted", "epoch": taken.epoch}),
             self._table.put_lock(taken),
         )
         return Admission("held", taken.epoch)
 
     def _turn_away(self, request: RolloutRequest, record: dict[str, Any], owner: str) -> Admission:
         reason = f"target: {request.target.key} is busy with rollout {owner}, and onBusy is refuse"
-        self._table.transact(*self._table.put_refusal(request.id, record, reason, {"target": request.target.key}))
+        execution, target = record["execution"], request.target.key
+        self._table.transact(*self._table.put_refusal(request.id, execution, reason, target_key=target, record=record))
         return Admission("refused", reason=reason)
 
     def _line_up(self, request: RolloutRequest, record: dict[str, Any], lock: TargetLock) -> Admission:
@@ -136,9 +138,8 @@ class Locks:
 
     def refuse(self, rollout_id: str, execution: str, reason: str, *, target_key: str | None = None) -> None:
         """Record an invalid request. A rollout with the same id stays unchanged."""
-        target = {"target": target_key} if target_key else {}
         with suppress(WriteConflict):
-            self._table.transact(*self._table.put_refusal(rollout_id, {"execution": execution}, reason, target))
+            self._table.transact(*self._table.put_refusal(rollout_id, execution, reason, target_key=target_key))
 
     def begin(self, plan: Plan, execution: str, epoch: int) -> None:
         """Record that a rollout has started, with its plan. The rollout must hold the lock.

@@ -110,8 +110,7 @@ class Settler:
         record = self._table.rollout(rollout_id)
         if record is None:  # The request failed before its record was written: there is nothing to release.
             reason = fields.get("reason", "")
-            target = {"target": target_key} if target_key else {}
-            self._table.transact(*self._table.put_refusal(rollout_id, {"execution": execution}, reason, target))
+            self._table.transact(*self._table.put_refusal(rollout_id, execution, reason, target_key=target_key))
             return Settlement()
         if record.execution != execution:
             return Settlement()
@@ -190,7 +189,7 @@ class Settler:
         return [
             self._table.update_rollout(
                 record.id,
-                {"status": outcome, "endedAt": now_iso(), **fields},
+                {"status": outcome, "endedAt": now_iso(), "moved": record.aim is not None, **fields},
                 # Not changed since it was read: no takeover and no new signal.
                 condition=(
                     "execution = :execution AND epoch = :epoch AND #status IN (:accepted, :running, :paused) "

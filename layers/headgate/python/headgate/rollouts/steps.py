@@ -100,7 +100,9 @@ class Steps:
         LockLost
             If the rollout has left the phase: the state of a late call is out of date.
         """
-        kept = {"state": state, "underway": underway} | ({"rolledBack": True} if rolled_back else {})
+        # The index of all rollouts has the revisions. It is not written while they stay the same.
+        revisions = {name: state[name] for name in ("stable", "candidate") if state.get(name)}
+        kept = {"state": state, "underway": underway, **revisions} | ({"rolledBack": True} if rolled_back else {})
         kept |= {"pending": pending} if pending else {}
         remove = () if pending else ("pending",)
         if phase is None:

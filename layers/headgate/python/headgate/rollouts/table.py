@@ -1,8 +1,9 @@
 """The table: reads its items and builds its transactions, including the outbox.
 
 There is one item collection per rollout (the record, a STEP per bake, a PAUSE per pause, an EVENT per event of the
-outbox) and one per target (its LOCK and a WAIT per request in line). ``headgate.keys`` has the keys. One transaction
-writes a change and its event, so there is never one without the other. The table's stream delivers the events.
+outbox) and one per target (its LOCK, a WAIT per request in line, and a PAST per request that it ever got).
+``headgate.keys`` has the keys. One transaction writes a change and its event, so there is never one without the other.
+The table's stream delivers the events.
 """
 
 from __future__ import annotations
@@ -136,9 +137,19 @@ class Table:
             }
         return {"Put": {"TableName": self._name, "Item": self._item(pk, sk, fields), **condition}}
 
-    def put_rollout(self, rollout_id: str, fields: dict[str, Any]) -> dict[str, Any]:
-        """Write the record of a new rollout."""
-        return self.put(keys.rollout_pk(rollout_id), keys.ROLLOUT_SK, fields)
+    def put_rollout(self, rollout_id: str, fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the writes of the record of a new rollout, and of its place in the history of its target.
+
+        Parameters
+        ----------
+        fields
+            At least ``status`` and ``createdAt``, which are the key of the index of all rollouts. The target of a
+            request that could not be read is missing.
+        """
+        yield self.put(keys.rollout_pk(rollout_id), keys.ROLLOUT_SK, fields)
+        if target := fields.get("targetKey"):
+            past = keys.past_sk(fields["createdAt"], rollout_id)
+            yield self.put(keys.target_pk(target), past, {"rolloutId": rollout_id})
 
     def put_event(self, rollout_id: str, detail_type: str, name: str, detail: dict[str, Any]) -> dict[str, Any]:
         """Write an entry of the outbox. Its id comes from its content, so the same event always has the same id."""
@@ -160,13 +171,30 @@ class Table:
         return put
 
     def put_refusal(
-        self, rollout_id: str, record: dict[str, Any], reason: str, detail: dict[str, Any]
+        self,
+        rollout_id: str,
+        execution: str,
+        reason: str,
+        *,
+        target_key: str | None = None,
+        record: dict[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
-        """Write the record and the event of a refused request without a record."""
-        refused = {**record, "status": "refused", "reason": reason, "endedAt": now_iso()}
+        """Return the writes of the record and the event of a refused request without a record.
+
+        Parameters
+        ----------
+        target_key
+            Key of its target; None if that could not be read.
+        record
+            What else its record has.
+        """
+        now, target = now_iso(), {"targetKey": target_key} if target_key else {}
+        refused = {"execution": execution, "createdAt": now, **target, **(record or {})}
+        refused |= {"status": "refused", "reason": reason, "endedAt": now}
+        announced = {"target": target_key} if target_key else {}
         return [
-            self.put_rollout(rollout_id, refused),
-            self.put_event(rollout_id, ANNOUNCED_AS["refused"], "ended", {**detail, "reason": reason}),
+            *self.put_rollout(rollout_id, refused),
+            self.put_event(rollout_id, ANNOUNCED_AS["refused"], "ended", {**announced, "reason": reason}),
         ]
 
     def put_lock(self, lock: TargetLock) -> dict[str, Any]:
