@@ -102,7 +102,7 @@ def clean(
     from headgate.cleanup.policy import Policy
 
     stock = _stock(stack, function, family, deletes=deletes)
-    if applies and not yes and (form == "json" or not sys.stdin.isatty()):
+    if applies and not yes and (form == "json" or not _can_be_asked()):
         raise Failure("--apply asks before it deletes, and nobody can answer here; add --yes")
     with _said(f"Reading what uses {stock.name} ..."):
         found = survey(stock, Policy(keep, older_than))
@@ -154,6 +154,10 @@ def _stock(stack: Stack, function: str | None, family: str | None, *, deletes: b
     rollouts = RolloutUses(stack.client("dynamodb"), stack.table)
     account = Account(stack.client("lambda"), stack.client("application-autoscaling"), rollouts)
     return FunctionVersions(account, name)
+
+
+def _can_be_asked() -> bool:
+    return sys.stdin.isatty()
 
 
 def _requested_tasks(stack: Stack) -> Iterator[str]:

@@ -383,11 +383,17 @@ _SERVICES: dict[str, dict[str, Rule]] = {
     "lambda": {
         **dict.fromkeys(
             (
+                "DeleteFunction",
                 "DeleteProvisionedConcurrencyConfig",
                 "GetFunction",
                 "GetFunctionConfiguration",
+                "GetPolicy",
                 "GetProvisionedConcurrencyConfig",
                 "Invoke",
+                "ListAliases",
+                "ListDurableExecutionsByFunction",
+                "ListProvisionedConcurrencyConfigs",
+                "ListVersionsByFunction",
                 "PublishVersion",
                 "PutProvisionedConcurrencyConfig",
             ),
@@ -396,7 +402,7 @@ _SERVICES: dict[str, dict[str, Rule]] = {
         **dict.fromkeys(("GetAlias", "UpdateAlias"), _alias),
         "UpdateFunctionCode": _function_code,
         **dict.fromkeys(("GetEventSourceMapping", "UpdateEventSourceMapping"), _mapping),
-        **dict.fromkeys(("ListEventSourceMappings", "ListLayers"), _unscoped("lambda")),
+        **dict.fromkeys(("ListEventSourceMappings", "ListFunctions", "ListLayers"), _unscoped("lambda")),
     },
     "dynamodb": {
         **dict.fromkeys(("GetItem", "PutItem", "UpdateItem", "DeleteItem"), _item),

@@ -28,6 +28,7 @@ SCOPED = {
     "RegisterTaskDefinitions": "true",
     "CodeObjects": "code/*",
     "CodeRepositories": "checkout*",
+    "CleanVersionsOfFunctions": "checkout*",
     "Telemetry": "true",
 }
 """Parameters as a careful team gives them."""

@@ -43,6 +43,11 @@ def record_seconds(name: str, seconds: float, function: str) -> None:
     _record(name, MetricUnit.Seconds, seconds, function)
 
 
+def record_count(name: str, count: int, function: str) -> None:
+    """Record a count as a CloudWatch metric. ``function`` is the function's name."""
+    _record(name, MetricUnit.Count, count, function)
+
+
 def counts_unexpected_errors(handler: Handler[Answer]) -> Handler[Answer]:
     """Count the errors of a handler that Headgate does not raise on purpose as a CloudWatch metric.
 

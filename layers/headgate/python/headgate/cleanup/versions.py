@@ -140,7 +140,11 @@ class FunctionVersions:
             if code_of(error) not in ("ProvisionedConcurrencyConfigNotFoundException", "ResourceNotFoundException"):
                 raise
         mapped = self._functions.list_event_source_mappings(FunctionName=f"{self.name}:{version}")
-        reasons += [f"the event source mapping {each['UUID']} invokes it" for each in mapped["EventSourceMappings"]]
+        reasons += [
+            f"the event source mapping {each['UUID']} invokes it"
+            for each in mapped["EventSourceMappings"]
+            if each.get("FunctionArn", "").endswith(f":{self.name}:{version}")
+        ]
         if version in self._durable and version in self._with_executions(version):
             reasons.append("a durable execution runs on it")
         reasons += self.own_uses(version)
