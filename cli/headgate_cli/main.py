@@ -26,6 +26,8 @@ COMMANDS = {
     "watch": Entry("watch", "Roll out", "Watch a rollout until it ends."),
     "explain": Entry("explain", "Roll out", "Explain why a rollout ended so, or stands so."),
     "history": Entry("history", "Roll out", "Show the rollouts on a target, newest first."),
+    "task": Entry("task", "Jobs", "Run ECS tasks, list and show them, and stop them."),
+    "redrive": Entry("redrive", "Jobs", "Bring back messages of a dead-letter queue or failed batches of a stream"),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
     "versions": Entry("versions", "Look after", "Clean old versions of functions and task definitions."),
     "cost": Entry("cost", "Prepare", "Show what a rollout, requests or the installation cost."),
@@ -63,7 +65,10 @@ class Commands(click.Group):
                 formatter.write_dl(rows)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.group("headgate", cls=Commands, context_settings=SETTINGS)
 @click.version_option(package_name="headgate")
 def main() -> None:
     """Headgate: progressive delivery for AWS."""
