@@ -52,8 +52,6 @@ def deploy_headgate(aws: EmbeddedAws, *, opened: Iterable[str] = OPEN, **overrid
         Parameters that allow everything.
     """
     everything = dict.fromkeys(opened, "*") | {"Telemetry": "true", "RegisterTaskDefinitions": "true"}
-    # By number alone, since nothing here is ever a day old.
-    everything |= {"CleanVersionsOfFunctions": "outdated-*", "CleanKeepVersions": "2", "CleanOlderThanDays": "0"}
     # Here a queue's attributes take effect at once.
     everything["QueueSettleSeconds"] = "1"
     return _deploy(aws, "headgate", ROOT / "template.yaml", parameters() | everything | overrides)

@@ -40,7 +40,8 @@ class Stack:
         """The boto3 session of the profile and Region."""
         import boto3
 
-        return boto3.Session(profile_name=self._profile, region_name=self._region)
+        # boto3 reads AWS_DEFAULT_REGION alone; the AWS CLI reads AWS_REGION first.
+        return boto3.Session(profile_name=self._profile, region_name=self._region or os.environ.get("AWS_REGION"))
 
     def client(self, service: str, *, region: str | None = None) -> Any:
         """Return the client for a service, in the stack's Region by default. It retries for about ten seconds."""
