@@ -106,6 +106,8 @@ def clean(
         raise Failure("--apply asks before it deletes, and nobody can answer here; add --yes")
     with _said(f"Reading what uses {stock.name} ..."):
         found = survey(stock, Policy(keep, older_than))
+    if family and not found.revisions:
+        raise Failure(f"there is no task definition family {family}; check --region and --profile")
     if not applies:
         _show(found, form)
         return
@@ -116,7 +118,8 @@ def clean(
         click.confirm(f"{verb} {_counted(going, found)}?", abort=True, err=True)
     with _interruptible() as may_go_on, _progress(found) as on_progress:
         done = apply(stock, found, may_go_on=may_go_on, on_progress=on_progress)
-        interrupted = not may_go_on()
+        if interrupted := not may_go_on():
+            done = done.model_copy(update={"stopped": "interrupted"})
     _show(done, form)
     if interrupted:
         click.echo("Interrupted; what is shown as deleted is, and the rest is unchanged.", err=True)

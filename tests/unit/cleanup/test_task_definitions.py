@@ -189,6 +189,17 @@ def test_deletion_takes_those_that_were_deregistered_before_too(ecs: Ecs, stock_
     assert outcomes(done, "deleted") == ["report:3", "report:2", "report:1"]
 
 
+def test_the_newest_are_counted_among_those_that_are_registered(ecs: Ecs, stock_of: StockOf) -> None:
+    ecs.active = {"report:1": NOW, "report:2": NOW}
+    ecs.inactive = {"report:3": NOW, "report:4": NOW}
+    stock = stock_of(deletes=True)
+
+    found = survey(stock, ALL_OLD, NOW)
+
+    assert list(kept(found)) == ["report:2"]
+    assert outcomes(found, "goes") == ["report:4", "report:3", "report:1"]
+
+
 def test_what_ecs_refuses_is_said(ecs: Ecs, stock_of: StockOf) -> None:
     ecs.failures = {"report:1": "still referenced", "report:3": "no such revision"}
     stock = stock_of(deletes=True)

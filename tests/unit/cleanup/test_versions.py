@@ -327,7 +327,7 @@ def test_it_stops_when_the_time_is_up(fake: OldVersions, stock_of: StockOf) -> N
     done = applied(stock, surveyed(stock, Policy(9, 0)), may_go_on=lambda: not fake.deleted)
 
     assert names(done, "deleted") == ["1"]
-    assert done.stopped == "the time was up; the next run goes on"
+    assert done.stopped == "there was no time for more; the next run goes on"
 
 
 @pytest.mark.parametrize("version", ["", "$LATEST", "live"])

@@ -15,7 +15,7 @@ from headgate_cli.main import main
 from headgate_cli.stack import Stack
 from tests.builders import REGION, TABLE
 from tests.fakes.old_versions import OldVersions
-from tests.fakes.services import Refusal
+from tests.fakes.services import Refusal, Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,6 +122,31 @@ def test_an_interruption_ends_after_the_version_that_is_underway(fake: OldVersio
     assert fake.deleted == ["checkout:1"]
     assert "Interrupted; what is shown as deleted is, and the rest is unchanged." in result.output
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class NoFamily(Service):
+    """An ECS without clusters and task definitions."""
+
+    def ListTaskDefinitions(self, **_: str) -> dict[str, Any]:  # noqa: N802
+        return {"taskDefinitionArns": []}
+
+    def ListClusters(self) -> dict[str, Any]:  # noqa: N802
+        return {"clusterArns": []}
+
+
+def test_a_family_that_does_not_exist_is_named(
+    fake: OldVersions, dynamodb: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = {"ecs": boto3.client("ecs"), "stepfunctions": boto3.client("stepfunctions"), "dynamodb": dynamodb}
+    detach = NoFamily().attach(clients["ecs"])
+    monkeypatch.setattr(Stack, "client", lambda _, service: clients[service])
+    monkeypatch.setattr("headgate_cli.commands.versions._requested_tasks", lambda _: [])
+
+    result = run("--family", "report")
+    detach()
+
+    assert result.exit_code == 2
+    assert "there is no task definition family report" in result.output
 
 
 def test_an_arn_names_its_function(fake: OldVersions) -> None:

@@ -107,7 +107,7 @@ def apply(
     stopped = ""
     for revision in reversed(going):
         if not may_go_on():
-            stopped = "the time was up; the next run goes on"
+            stopped = "there was no time for more; the next run goes on"
             break
         on_progress(len(done), len(going))
         try:

@@ -29,6 +29,9 @@ class Revision(NamedTuple):
     created_at: datetime | None = None
     """None if that is not known."""
     bytes: int = 0
+    registered: bool = True
+    """False for a task definition that was deregistered. It is none of the newest: whoever names the family alone gets
+    the newest that is registered."""
 
 
 class Decision(NamedTuple):
@@ -41,7 +44,8 @@ class Decision(NamedTuple):
 
 def newest(revisions: Sequence[Revision], policy: Policy) -> set[str]:
     """Return the names of the newest revisions, which stay by their number."""
-    ordered = sorted(revisions, key=lambda each: each.number, reverse=True)
+    registered = [each for each in revisions if each.registered]
+    ordered = sorted(registered, key=lambda each: each.number, reverse=True)
     return {each.name for each in ordered[: max(policy.keep, 1)]}
 
 

@@ -69,7 +69,7 @@ class FamilyRevisions:
         active = self._listed("ACTIVE")
         if self._deletes:
             self._inactive = {each.name for each in self._listed("INACTIVE")}
-        return [*active, *(Revision(name, _number(name)) for name in self._inactive)]
+        return [*active, *(Revision(name, _number(name), registered=False) for name in self._inactive)]
 
     def dated(self, revision: Revision) -> Revision:
         """Return the revision with the time of its registration."""
