@@ -15,9 +15,11 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from headgate.cleanup.model import Cleanup
 from headgate.events import EVENTS
-from headgate.history.model import DeploymentFigures, JobPage, JobView, RolloutPage, RolloutView
+from headgate.history.model import DeploymentFigures, Explanation, JobPage, JobView, RolloutPage, RolloutView
+from headgate_cli.actions import ActionView
 from headgate_cli.costs.model import Cost
 from headgate_cli.costs.requests import RequestCosts
+from headgate_cli.plans import PlanView
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -26,7 +28,16 @@ INCOMING = ("Rollout Requested", "Rollout Signal", "Undo Requested", "Task Reque
 """Events that Headgate takes. Their id is optional."""
 
 OUTPUTS: dict[str, type[BaseModel]] = {
+    "start": ActionView,
+    "plan": PlanView,
+    "pause": ActionView,
+    "resume": ActionView,
+    "promote": ActionView,
+    "abort": ActionView,
+    "undo": ActionView,
     "status": RolloutView,
+    "watch": RolloutView,
+    "explain": Explanation,
     "list": RolloutPage,
     "list --stats": DeploymentFigures,
     "history": RolloutPage,

@@ -40,8 +40,7 @@ class Stack:
         """The boto3 session of the profile and Region."""
         import boto3
 
-        # boto3 reads AWS_DEFAULT_REGION alone; the AWS CLI reads AWS_REGION first.
-        return boto3.Session(profile_name=self._profile, region_name=self._region or os.environ.get("AWS_REGION"))
+        return boto3.Session(profile_name=self._profile, region_name=self._region)
 
     def client(self, service: str, *, region: str | None = None) -> Any:
         """Return the client for a service, in the stack's Region by default. It retries for about ten seconds."""
@@ -144,7 +143,9 @@ def of_stack(command: Command) -> Command:
     )
     def with_stack(*args: Any, stack_name: str | None, profile: str | None, region: str | None, **options: Any) -> Any:
         name = stack_name or os.environ.get("HEADGATE_STACK") or DEFAULT_STACK
-        return command(*args, stack=Stack(name, profile, region), **options)
+        # The AWS CLI reads AWS_REGION before AWS_DEFAULT_REGION and the profile; boto3 does not read it.
+        chosen = region or os.environ.get("AWS_REGION") or None
+        return command(*args, stack=Stack(name, profile, chosen), **options)
 
     with_stack.__doc__ = command.__doc__
     with_stack.__name__ = getattr(command, "__name__", "command")

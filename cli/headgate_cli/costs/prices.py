@@ -89,13 +89,14 @@ class Prices(NamedTuple):
 
 
 def load_prices(region: str, file: Path | None = None) -> Prices:
-    """Return the prices of a Region: those of the package, and over them those of a file.
+    """Return the prices of a Region: those of the package, and over them those of a file. Empty means ``FALLBACK``.
 
     Raises
     ------
     Failure
         If the file cannot be read.
     """
+    region = region or FALLBACK
     own = _own()
     over = PriceFile() if file is None else read_file(file)
     table = region if region in own.regions else FALLBACK

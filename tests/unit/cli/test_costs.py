@@ -208,6 +208,10 @@ def test_a_region_without_a_table_says_whose_prices_are_used() -> None:
     assert any("no price table for eu-west-1" in note for note in cost.notes)
 
 
+def test_without_a_region_the_table_of_the_package_is_used() -> None:
+    assert load_prices("") == load_prices("us-east-1")
+
+
 def test_a_file_overrides_prices_one_by_one(tmp_path: Path) -> None:
     file = tmp_path / "prices.json"
     dated = {"dollars": 0.00003, "asOf": "2020-01", "source": "a contract"}

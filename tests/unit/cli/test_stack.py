@@ -1,26 +1,35 @@
-"""The Region of commands."""
+"""The options that choose the installation a command works with."""
 
 from __future__ import annotations
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from headgate_cli.stack import Stack
+from headgate_cli.stack import Stack, of_stack
+
+
+@click.command
+@of_stack
+def chosen(*, stack: Stack) -> None:
+    """Print what was chosen."""
+    click.echo(f"{stack.name} {stack.session.region_name}")
 
 
 @pytest.mark.parametrize(
-    ("given", "variables", "region"),
+    ("arguments", "variables", "expected"),
     [
-        ("eu-west-1", {"AWS_REGION": "eu-west-2", "AWS_DEFAULT_REGION": "eu-west-3"}, "eu-west-1"),
-        (None, {"AWS_REGION": "eu-west-2", "AWS_DEFAULT_REGION": "eu-west-3"}, "eu-west-2"),
-        (None, {"AWS_DEFAULT_REGION": "eu-west-3"}, "eu-west-3"),
+        ([], {"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "us-east-1"}, "headgate eu-west-1"),
+        ([], {"AWS_REGION": "", "AWS_DEFAULT_REGION": "us-east-1"}, "headgate us-east-1"),
+        (["--region", "eu-north-1"], {"AWS_REGION": "eu-west-1"}, "headgate eu-north-1"),
+        ([], {"AWS_REGION": "eu-west-1", "HEADGATE_STACK": "other"}, "other eu-west-1"),
+        (["--stack", "mine"], {"AWS_REGION": "eu-west-1", "HEADGATE_STACK": "other"}, "mine eu-west-1"),
     ],
 )
-def test_the_region_comes_from_the_option_then_from_the_variables(
-    monkeypatch: pytest.MonkeyPatch, given: str | None, variables: dict[str, str], region: str
+def test_stack_and_region_are_chosen_as_the_aws_cli_does(
+    arguments: list[str], variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
-        monkeypatch.delenv(name)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "HEADGATE_STACK"):
+        monkeypatch.delenv(name, raising=False)
 
-    assert Stack("headgate", None, given).session.region_name == region
+    assert CliRunner().invoke(chosen, arguments, env=variables).output == f"{expected}\n"

@@ -24,6 +24,7 @@ FUNCTIONS = frozenset(
         "intake",
         "judge",
         "lambda-alias-driver",
+        "notifier",
         "observer",
         "pauser",
         "planner",
