@@ -177,7 +177,7 @@ class Containers:
 
     def __init__(self, engine: DockerEngine, aws: EmbeddedAws | None, more: dict[str, Path] | None = None) -> None:
         self._engine, self._aws, self._more = engine, aws, more or {}
-        self._parameters = overrides(default_version()) | {"Telemetry": "true"}
+        self._parameters = overrides(default_version()) | {"Telemetry": "true", "CleanVersionsOfFunctions": "*"}
         self._template = Path()
         self._settings: dict[str, Settings] = {}
         self._passage = ExitStack()

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from headgate.cleanup.model import Cleanup
 from headgate.events import EVENTS
 from headgate.history.model import DeploymentFigures, Explanation, JobPage, JobView, RolloutPage, RolloutView
 from headgate_cli.actions import ActionView
+from headgate_cli.costs.model import Cost
+from headgate_cli.costs.requests import RequestCosts
 from headgate_cli.doctor.findings import Checkup
 from headgate_cli.kill_switch import TrafficSwitch
 from headgate_cli.plans import PlanView
@@ -47,6 +50,9 @@ OUTPUTS: dict[str, type[BaseModel]] = {
     "stop-traffic": TrafficSwitch,
     "restore-traffic": TrafficSwitch,
     "doctor": Checkup,
+    "cost": Cost,
+    "cost requests": RequestCosts,
+    "versions clean": Cleanup,
 }
 """What commands print with ``--format json``."""
 

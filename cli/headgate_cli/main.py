@@ -40,7 +40,9 @@ COMMANDS = {
     "redrive": Entry("redrive", "Jobs", "Bring back messages of a dead-letter queue or failed batches of a stream"),
     "init": Entry("init", "Prepare", "Write a request by asking, with the account's own as choices."),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
+    "cost": Entry("cost", "Prepare", "Show what a rollout, requests or the installation cost."),
     "doctor": Entry("doctor", "Look after", "Check an installation and a target, and say how to repair them."),
+    "versions": Entry("versions", "Look after", "Clean old versions of functions and task definitions."),
 }
 """The commands in the order of ``headgate --help``."""
 

@@ -16,6 +16,7 @@ from headgate.redrive.request import read_redrive
 from headgate.spec.request import read_request
 from headgate.spec.signal_models import read_signal
 from headgate.spec.undo import read_undo
+from headgate_cli.costs.prices import PriceFile
 from tests.docs.pages import ROOT
 from tools.reference import template
 
@@ -171,5 +172,6 @@ READERS: dict[str, Callable[[Any], object]] = {
     "Hook answer": check_hook_answer,
     "Hook event": check_hook_event,
     "Event pattern": check_pattern,
+    "Prices": PriceFile.model_validate,
 }
 """What reads an example, by the title of its block."""

@@ -55,6 +55,9 @@ SETTINGS = {
     "TARGET_STREAMS": "*",
     "PATTERNS": json.dumps(EVERYTHING.by_parameter),
     "SETTLE_SECONDS": "60",
+    "CLEAN_FUNCTIONS": "check*",
+    "KEEP_VERSIONS": "10",
+    "CLEAN_OLDER_THAN_DAYS": "30",
 }
 
 NAMES = sorted(path.parent.name for path in ROOT.glob("functions/*/app.py"))

@@ -71,7 +71,9 @@ def bare_aws() -> Iterator[EmbeddedAws]:
 @pytest.fixture(scope="session")
 def headgate(embedded_aws: EmbeddedAws) -> Iterator[Headgate]:
     """The application, built and deployed as a user would."""
-    deployed = Headgate(embedded_aws, deploy_headgate(embedded_aws, Prefix=PREFIX))
+    # Old versions by number alone, since nothing here is ever a day old.
+    clean = {"CleanVersionsOfFunctions": "outdated-*", "CleanKeepVersions": "2", "CleanOlderThanDays": "0"}
+    deployed = Headgate(embedded_aws, deploy_headgate(embedded_aws, Prefix=PREFIX, **clean))
     yield deployed
     deployed.close()
 

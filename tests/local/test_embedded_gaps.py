@@ -77,6 +77,50 @@ def test_bare_a_functions_error_is_a_handler_error_and_ends_the_environment(bare
     assert bare.invoke(name)[0] != pid
 
 
+# --- provisioned_lists -------------------------------------------------------------------------------------------
+
+
+def provisioned(aws: Aws) -> Any:
+    """What lists a function's provisioned concurrency: that of version 1."""
+    name = aws.two_versions()
+    aws.lambda_.put_provisioned_concurrency_config(FunctionName=name, Qualifier="1", ProvisionedConcurrentExecutions=1)
+    return aws.lambda_.list_provisioned_concurrency_configs(FunctionName=name)["ProvisionedConcurrencyConfigs"]
+
+
+def test_provisioned_concurrency_of_all_versions_is_listed(aws: Aws) -> None:
+    (config,) = provisioned(aws)
+    assert config["FunctionArn"].endswith(":1")
+    assert config["RequestedProvisionedConcurrentExecutions"] == 1
+
+
+def test_bare_provisioned_concurrency_is_not_listed(bare: Aws) -> None:
+    assert error_code(provisioned, aws=bare) == "ProvisionedConcurrencyConfigNotFoundException"
+
+
+# --- scalable_targets --------------------------------------------------------------------------------------------
+
+SCALED = {"ServiceNamespace": "lambda", "ScalableDimension": "lambda:function:ProvisionedConcurrency"}
+
+
+def test_scalable_targets_are_kept(aws: Aws) -> None:
+    scaling = aws.server.client("application-autoscaling")
+    for name in ("one", "two"):
+        resource = f"function:{aws.prefix}-{name}:1"
+        scaling.register_scalable_target(**SCALED, ResourceId=resource, MinCapacity=1, MaxCapacity=4)
+
+    asked = scaling.describe_scalable_targets(**SCALED, ResourceIds=[f"function:{aws.prefix}-one:1"])["ScalableTargets"]
+    every = scaling.describe_scalable_targets(ServiceNamespace="lambda")["ScalableTargets"]
+
+    assert [(each["ResourceId"], each["MaxCapacity"]) for each in asked] == [(f"function:{aws.prefix}-one:1", 4)]
+    assert {f"function:{aws.prefix}-{name}:1" for name in ("one", "two")} <= {each["ResourceId"] for each in every}
+    assert scaling.describe_scalable_targets(ServiceNamespace="dynamodb")["ScalableTargets"] == []
+
+
+def test_bare_there_is_no_application_auto_scaling(bare: Aws) -> None:
+    with pytest.raises(botocore.exceptions.ClientError):
+        bare.server.client("application-autoscaling").describe_scalable_targets(**SCALED)
+
+
 # --- log_permissions ---------------------------------------------------------------------------------------------
 
 
@@ -1107,5 +1151,5 @@ def test_a_request_to_any_service_is_authorized(aws: Aws) -> None:
 
 
 def test_a_request_that_nobody_mapped_is_denied(aws: Aws) -> None:
-    error = call_as_a_role(aws, {"Action": "*", "Resource": "*"}, "lambda", "list_functions")
-    assert "an unmapped request: lambda ListFunctions" in error["Message"]
+    error = call_as_a_role(aws, {"Action": "*", "Resource": "*"}, "lambda", "list_code_signing_configs")
+    assert "an unmapped request: lambda ListCodeSigningConfigs" in error["Message"]

@@ -186,6 +186,15 @@ def _function(operation: str, parameters: Parameters, arns: Arns, _account: Acco
     return [Permission(f"lambda:{action}", arn, {})]
 
 
+def _version(operation: str, parameters: Parameters, arns: Arns, account: Account) -> Iterable[Permission]:
+    if not parameters.get("Qualifier"):
+        # IAM cannot tell it from the deletion of a version, and nothing of Headgate's does this.
+        raise UnmappedRequestError(f"lambda {operation} without a Qualifier deletes the function with all its versions")
+    # The developer guide names the function alone.
+    whole = {"FunctionName": parameters["FunctionName"]}
+    return [*_function(operation, whole, arns, account), *_function(operation, parameters, arns, account)]
+
+
 def _alias(operation: str, parameters: Parameters, arns: Arns, _account: Account) -> Iterable[Permission]:
     # The reference names the function only, the developer guide's examples name aliases too.
     function = _unqualified(_function_arn(parameters["FunctionName"], arns))
@@ -398,17 +407,23 @@ _SERVICES: dict[str, dict[str, Rule]] = {
                 "DeleteProvisionedConcurrencyConfig",
                 "GetFunction",
                 "GetFunctionConfiguration",
+                "GetPolicy",
                 "GetProvisionedConcurrencyConfig",
                 "Invoke",
+                "ListAliases",
+                "ListDurableExecutionsByFunction",
+                "ListProvisionedConcurrencyConfigs",
+                "ListVersionsByFunction",
                 "PublishVersion",
                 "PutProvisionedConcurrencyConfig",
             ),
             _function,
         ),
         **dict.fromkeys(("GetAlias", "UpdateAlias"), _alias),
+        "DeleteFunction": _version,
         "UpdateFunctionCode": _function_code,
         **dict.fromkeys(("GetEventSourceMapping", "UpdateEventSourceMapping"), _mapping),
-        **dict.fromkeys(("ListEventSourceMappings", "ListLayers"), _unscoped("lambda")),
+        **dict.fromkeys(("ListEventSourceMappings", "ListFunctions", "ListLayers"), _unscoped("lambda")),
     },
     "dynamodb": {
         **dict.fromkeys(("GetItem", "PutItem", "UpdateItem", "DeleteItem"), _item),

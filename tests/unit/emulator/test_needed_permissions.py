@@ -148,6 +148,33 @@ LAMBDA: Calls = [
         one("lambda:GetFunctionConfiguration", f"{FUNCTION}:2"),
     ),
     ("lambda", "publish_version", {"FunctionName": "checkout"}, one("lambda:PublishVersion", FUNCTION)),
+    (
+        "lambda",
+        "delete_function",
+        {"FunctionName": "checkout", "Qualifier": "2"},
+        one("lambda:DeleteFunction", FUNCTION) + one("lambda:DeleteFunction", f"{FUNCTION}:2"),
+    ),
+    ("lambda", "list_aliases", {"FunctionName": "checkout"}, one("lambda:ListAliases", FUNCTION)),
+    ("lambda", "get_policy", {"FunctionName": "checkout", "Qualifier": "2"}, one("lambda:GetPolicy", f"{FUNCTION}:2")),
+    ("lambda", "list_functions", {}, one("lambda:ListFunctions", "*")),
+    (
+        "lambda",
+        "list_versions_by_function",
+        {"FunctionName": "checkout"},
+        one("lambda:ListVersionsByFunction", FUNCTION),
+    ),
+    (
+        "lambda",
+        "list_provisioned_concurrency_configs",
+        {"FunctionName": "checkout"},
+        one("lambda:ListProvisionedConcurrencyConfigs", FUNCTION),
+    ),
+    (
+        "lambda",
+        "list_durable_executions_by_function",
+        {"FunctionName": "checkout"},
+        one("lambda:ListDurableExecutionsByFunction", FUNCTION),
+    ),
     *(
         (
             "lambda",

@@ -28,6 +28,7 @@ SCOPED = {
     "RegisterTaskDefinitions": "true",
     "CodeObjects": "code/*",
     "CodeRepositories": "checkout*",
+    "CleanVersionsOfFunctions": "checkout*",
     "Telemetry": "true",
     "SlackChannel": "C0123456789",
     "TeamsUrl": "https://teams.example/workflow",

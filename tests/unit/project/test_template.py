@@ -139,7 +139,8 @@ def by_pattern(role: dict[str, Any]) -> list[Any]:
     return [
         each
         for each in statements(role)
-        if each["Effect"] == "Allow" and re.search(r":function:\$\{(Target|Hook)Functions\}", str(each.get("Resource")))
+        if each["Effect"] == "Allow"
+        and re.search(r":function:\$\{(Target|Hook|CleanVersionsOf)Functions\}", str(each.get("Resource")))
     ]
 
 
@@ -491,6 +492,14 @@ OF_PARAMETER = {
 """The conditions that hold only where the parameter is not empty."""
 
 
+def test_no_versions_are_deleted_and_nothing_may_delete_some_by_default() -> None:
+    assert PARAMETERS["CleanVersionsOfFunctions"]["Default"] == ""
+    for path, text in mentions(TEMPLATE["Resources"], "${CleanVersionsOfFunctions}"):
+        assert "WithCleaning" in path, text
+    for name in ("Cleaner", "CleanerRole", "CleanerLogs"):
+        assert TEMPLATE["Resources"][name]["Condition"] == "WithCleaning"
+
+
 def test_which_functions_may_be_rolled_out_has_to_be_said() -> None:
     assert "Default" not in PARAMETERS["TargetFunctions"]
     assert not re.fullmatch(PARAMETERS["TargetFunctions"]["AllowedPattern"], "")
@@ -541,7 +550,9 @@ def test_a_queue_takes_events_of_its_own_rules_alone() -> None:
         if (queue := logical_id(rule["Targets"][0]["Arn"])) in QUEUES:
             filled.setdefault(queue, set()).add(name)
     allowed = {
-        logical_id(each["Resource"]): {logical_id(one) for one in each["Condition"]["ArnEquals"]["aws:SourceArn"]}
+        logical_id(each["Resource"]): {
+            logical_id(one.get("Fn::If", [None, one])[1]) for one in each["Condition"]["ArnEquals"]["aws:SourceArn"]
+        }
         for each in RESOURCES["QueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
     }
     assert allowed == filled

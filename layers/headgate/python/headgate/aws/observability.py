@@ -43,6 +43,11 @@ def record_seconds(name: str, seconds: float, function: str) -> None:
     _record(name, MetricUnit.Seconds, seconds, function)
 
 
+def record_count(name: str, count: int, function: str) -> None:
+    """Record a count as a CloudWatch metric. ``function`` is the function's name."""
+    _record(name, MetricUnit.Count, count, function)
+
+
 def record_figures(figures: Iterable[tuple[str, str, float]], dimensions: Mapping[str, str], function: str) -> None:
     """Record several CloudWatch metrics with the same dimensions in one entry of the function's log.
 

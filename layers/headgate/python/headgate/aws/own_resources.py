@@ -18,6 +18,7 @@ FUNCTIONS = frozenset(
     {
         "acquirer",
         "baker",
+        "cleaner",
         "counter",
         "event-source-driver",
         "intake",
@@ -76,6 +77,10 @@ class OwnResources(NamedTuple):
             raise RequestRefused(
                 f"{field}: {function} is one of Headgate's own functions; name a function of yours, or {hooks}"
             )
+
+    def is_function(self, function: str) -> bool:
+        """Return whether a function, by name or ARN, is one of Headgate's own."""
+        return self._names(function, FUNCTIONS)
 
     def is_sample_hook(self, function: str) -> bool:
         """Return whether a function, by name or ARN, is one of the two sample hooks."""

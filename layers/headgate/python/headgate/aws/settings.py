@@ -161,6 +161,21 @@ class Environment:
         return setting("TASK_CLUSTERS")
 
     @property
+    def clean_functions(self) -> str:
+        """Pattern for the names of the functions whose old versions are deleted."""
+        return setting("CLEAN_FUNCTIONS")
+
+    @property
+    def keep_versions(self) -> int:
+        """How many of the newest versions of a function are kept."""
+        return int(setting("KEEP_VERSIONS"))
+
+    @property
+    def clean_older_than_days(self) -> int:
+        """Age in days under which a version is kept."""
+        return int(setting("CLEAN_OLDER_THAN_DAYS"))
+
+    @property
     def signal_dead_letters(self) -> str:
         """URL of the queue of refused signals."""
         return setting("SIGNAL_DEAD_LETTERS")

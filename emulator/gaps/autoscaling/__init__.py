@@ -1,0 +1,1 @@
+"""Gaps of Application Auto Scaling: scalable targets."""
