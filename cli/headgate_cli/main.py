@@ -21,6 +21,9 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
+    "dashboard": Entry(
+        "dashboard", "Roll out", "Show the rollouts on a page of this machine, with buttons to step in."
+    ),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
 }
 """The commands in the order of ``headgate --help``."""
