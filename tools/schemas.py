@@ -1,4 +1,7 @@
-"""Writes the JSON Schema of every event's detail to docs/schemas: ``python -m tools.schemas [--check]``."""
+"""Writes the JSON Schemas in docs/schemas: ``python -m tools.schemas [--check]``.
+
+There is one for the detail of every event, and one for what each command prints with ``--format json``.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,30 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
 from headgate.events import EVENTS
+from headgate.history.model import DeploymentFigures, JobPage, JobView, RolloutPage, RolloutView
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 INCOMING = ("Rollout Requested", "Rollout Signal", "Undo Requested", "Task Requested", "Redrive Requested")
 """Events that Headgate takes. Their id is optional."""
+
+OUTPUTS: dict[str, type[BaseModel]] = {
+    "status": RolloutView,
+    "list": RolloutPage,
+    "list --stats": DeploymentFigures,
+    "history": RolloutPage,
+    "task list": JobPage,
+    "task show": JobView,
+    "redrive list": JobPage,
+    "redrive show": JobView,
+}
+"""What commands print with ``--format json``."""
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 
@@ -27,11 +46,16 @@ class _Plain(GenerateJsonSchema):
 
 def schema_of(detail_type: str) -> dict[str, Any]:
     """Return the JSON Schema of the detail of an event."""
-    schema = EVENTS[detail_type].model_json_schema(by_alias=True, schema_generator=_Plain)
+    schema = _schema_of(EVENTS[detail_type], detail_type)
     if detail_type in INCOMING:
         # Optional: the default is the event's id or the execution's name.
         schema["required"] = [name for name in schema["required"] if name != "id"]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": detail_type}
+    return schema
+
+
+def _schema_of(model: type[BaseModel], title: str) -> dict[str, Any]:
+    schema = model.model_json_schema(by_alias=True, schema_generator=_Plain)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
 
 
 def file_of(detail_type: str) -> Path:
@@ -39,16 +63,23 @@ def file_of(detail_type: str) -> Path:
     return SCHEMAS / f"{detail_type.lower().replace(' ', '-')}.json"
 
 
+def output_file(command: str) -> Path:
+    """Return the path of the schema of what a command prints."""
+    return SCHEMAS / f"headgate-{command.replace(' --', '-').replace(' ', '-')}.json"
+
+
+def texts() -> dict[Path, str]:
+    """Return the content of every schema's file."""
+    schemas = {file_of(detail_type): schema_of(detail_type) for detail_type in EVENTS}
+    schemas |= {output_file(name): _schema_of(model, f"headgate {name}") for name, model in OUTPUTS.items()}
+    return {path: json.dumps(schema, indent=2) + "\n" for path, schema in schemas.items()}
+
+
 def stale() -> list[Path]:
     """Return files that differ from the models or belong to no model."""
-    written = {file_of(detail_type): text_of(detail_type) for detail_type in EVENTS}
+    written = texts()
     wrong = [path for path, text in written.items() if not path.is_file() or path.read_text("utf-8") != text]
     return sorted([*wrong, *(path for path in SCHEMAS.glob("*.json") if path not in written)])
-
-
-def text_of(detail_type: str) -> str:
-    """Return the content of a schema's file."""
-    return json.dumps(schema_of(detail_type), indent=2) + "\n"
 
 
 def write() -> None:
@@ -56,8 +87,8 @@ def write() -> None:
     SCHEMAS.mkdir(parents=True, exist_ok=True)
     for path in stale():
         path.unlink(missing_ok=True)
-    for detail_type in EVENTS:
-        file_of(detail_type).write_text(text_of(detail_type), "utf-8")
+    for path, text in texts().items():
+        path.write_text(text, "utf-8")
 
 
 def main(arguments: list[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -14,6 +15,10 @@ def main() -> None:
 
     from headgate_cli.main import main as command
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A terminal of another encoding shows ? for a letter that it does not have.
+            stream.reconfigure(errors="replace")
     try:
         code = command.main(prog_name="headgate", standalone_mode=False)
     except click.exceptions.Abort:

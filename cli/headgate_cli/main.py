@@ -21,9 +21,12 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "dashboard": Entry(
-        "dashboard", "Roll out", "Show the rollouts on a page of this machine, with buttons to step in."
-    ),
+    "list": Entry("list", "Roll out", "List rollouts, newest first."),
+    "status": Entry("status", "Roll out", "Show the state of a rollout."),
+    "watch": Entry("watch", "Roll out", "Watch a rollout until it ends."),
+    "explain": Entry("explain", "Roll out", "Explain why a rollout ended so, or stands so."),
+    "history": Entry("history", "Roll out", "Show the rollouts on a target, newest first."),
+    "dashboard": Entry("dashboard", "Roll out", "Show the rollouts on a live page, with buttons."),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
 }
 """The commands in the order of ``headgate --help``."""

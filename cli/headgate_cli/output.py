@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -32,7 +33,13 @@ def format_option(*others: str, default: str = "table") -> Callable[[Command], C
 def echo_json(value: Wire | dict[str, Any]) -> None:
     """Print a view or a JSON object."""
     shown = value if isinstance(value, dict) else value.to_wire()
-    click.echo(json.dumps(shown, indent=2, ensure_ascii=False, allow_nan=False))
+    click.echo(as_json(shown, indent=2))
+
+
+def as_json(value: dict[str, Any], *, indent: int | None = None) -> str:
+    """Return a JSON object as text. Letters are escaped where the encoding of the output does not have them."""
+    ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
+    return json.dumps(value, indent=indent, ensure_ascii=ascii_only, allow_nan=False)
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -46,17 +53,25 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
-def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows under their columns. Control characters in texts, which come from others, are shown as ``?``."""
+def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, shortened: Sequence[str] = ()) -> None:
+    """Print rows under their columns. Control characters in texts, which come from others, are shown as ``?``.
+
+    Parameters
+    ----------
+    shortened
+        Columns whose texts are cut in a terminal that is too narrow, instead of going on in the next line.
+    """
     from rich.table import Table
     from rich.text import Text
 
+    screen = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        cut = column in shortened and screen.is_terminal
+        table.add_column(column, overflow="ellipsis" if cut else "fold", no_wrap=cut)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
-    console().print(table)
+    screen.print(table)
 
 
 def printable(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -60,9 +59,27 @@ class History(Protocol):
 
 def history_of(stack: Stack) -> History:
     """Return the read model of an installation."""
-    store: Any = import_module("headgate.history.store")
-    history: History = store.History(stack.client("dynamodb"), stack.table)
-    return history
+    from headgate.history import store
+
+    history: Any = store.History(stack.client("dynamodb"), stack.table)
+    made: History = history
+    return made
+
+
+def page_of(history: History, **asked: Any) -> RolloutPage:
+    """Return a page of rollouts. Options without a value are left out.
+
+    Raises
+    ------
+    Failure
+        If the token of the page is not valid.
+    """
+    from headgate.errors import RequestRefused
+
+    try:
+        return history.rollouts(**{name: value for name, value in asked.items() if value})
+    except RequestRefused as refused:
+        raise Failure(f"--{refused}") from None
 
 
 def find_rollout(history: History, rollout_id: str) -> RolloutView:
@@ -119,9 +136,10 @@ def _shown(text: str) -> str:
     return printable(text if len(text) <= 128 else f"{text[:125]}...") or "with an empty id"
 
 
-_ALIAS = re.compile(r"(?:arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:)?([a-zA-Z0-9-_]+):([a-zA-Z0-9-_]+)")
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_KEY = re.compile(r"(lambda-alias/[a-zA-Z0-9-_]+/[a-zA-Z0-9-_]+|event-source/[0-9a-f-]{36})")
+# Compiled at first use, since every command imports this module.
+_ALIAS = r"(?:arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:)?([a-zA-Z0-9-_]+):([a-zA-Z0-9-_]+)"
+_UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_KEY = r"(lambda-alias/[a-zA-Z0-9-_]+/[a-zA-Z0-9-_]+|event-source/[0-9a-f-]{36})"
 
 
 def target_key(given: str) -> str | None:
@@ -129,11 +147,11 @@ def target_key(given: str) -> str | None:
 
     None for any other text, which may be the id of a rollout.
     """
-    if _KEY.fullmatch(given):
+    if re.fullmatch(_KEY, given):
         return given
-    if match := _ALIAS.fullmatch(given):
+    if match := re.fullmatch(_ALIAS, given):
         return f"lambda-alias/{match[1]}/{match[2]}"
-    return f"event-source/{given.lower()}" if _UUID.fullmatch(given) else None
+    return f"event-source/{given.lower()}" if re.fullmatch(_UUID, given) else None
 
 
 def target_of(history: History, given: str) -> str:
@@ -166,14 +184,14 @@ def exit_code(view: RolloutSummary) -> int:
     return EXIT.get(view.status, TIMED_OUT)
 
 
-_AGO = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(s|min|m|h|d|w)")
+_AGO = r"(\d{1,9}(?:\.\d{1,3})?)\s*(s|min|m|h|d|w)"
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def seconds_in(text: str) -> float | None:
     """Return the seconds in a duration such as ``90s``, ``30m``, ``2h``, ``7d`` or ``1h30m``; None for other text."""
-    parts = _AGO.findall(text.strip())
-    if not parts or "".join(_AGO.sub("", text.strip()).split()):
+    parts = re.findall(_AGO, text.strip())
+    if not parts or "".join(re.sub(_AGO, "", text.strip()).split()):
         return None
     return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))
 

@@ -22,6 +22,7 @@ from statemachines.source.shapes import (
     is_whole_object,
     look_up,
     machine,
+    put_item,
     retry,
     run_machine,
     succeed,
@@ -86,27 +87,83 @@ def run_hook(comment: str, arn: str, hook_input: str, *, assign: Body, then: str
     )
 
 
+NAME_OF_HOOK = """
+    $exists($hook.ecsTask)
+    ? ($type($hook.ecsTask.taskDefinition) = 'string' ? $hook.ecsTask.taskDefinition : 'ecsTask')
+    : $exists($hook.stateMachine) ? $split($hook.stateMachine, ':')[-1] : $hook.lambda
+    """.strip()
+BEGINNING = {
+    "hooks": "{% [$states.input.hooks] %}",
+    "index": 0,
+    "name": "",
+    "details": {},
+    "polls": 0,
+    "wakes": 0,
+    "until": 0,
+    "failure": {},
+    "error": "",
+    "reason": "",
+    "ended": {},
+    "answer": {},
+    "told": expression(
+        """
+        $sift($states.input, function($v, $k) { $k in
+        ['rolloutId', 'stage', 'target', 'through', 'stable', 'candidate', 'step'] })
+        """
+    ),
+}
+REASON_CHARACTERS = 4000
+"""Maximum length of a reason on record."""
+KEPT_SECONDS = 366 * 24 * 3600
+"""How long an item is kept beyond the retention of the records: its rollout may take a year."""
+
+
+def record(comment: str, outcome: str, *, told: str, hooks: str, then: str, assign: Body | None = None) -> Body:
+    """Put on record what the hooks answered, for the history of their rollout.
+
+    Parameters
+    ----------
+    told, hooks
+        Expressions of what the hooks are told, and of the hooks.
+    """
+    more = {
+        "running": "",
+        "succeeded": "'endedAt': {'S': $now()},",
+        "failed": f"'endedAt': {{'S': $now()}}, 'reason': {{'S': $substring($reason, 0, {REASON_CHARACTERS})}},",
+    }[outcome]
+    return put_item(
+        comment,
+        f"""
+        $merge([{{
+        'pk': {{'S': 'ROLLOUT#' & {told}.rolloutId}},
+        'sk': {{'S': 'HOOK#' & $states.context.Execution.Name}},
+        'stage': {{'S': {told}.stage}},
+        'hooks': {{'L': [$map({hooks}, function($hook) {{ {{'S': {NAME_OF_HOOK}}} }})]}},
+        'startedAt': {{'S': $fromMillis($toMillis($states.context.Execution.StartTime))}},
+        {more}
+        'outcome': {{'S': '{outcome}'}},
+        'execution': {{'S': $states.context.Execution.Id}},
+        'expiresAt': {{'N': $formatNumber($floor($millis() / 1000) + {KEPT_SECONDS}
+        + $number('${{RetentionDays}}') * 86400, '0')}}
+        }}, $type({told}.step) = 'number' ? {{'step': {{'N': $string({told}.step)}}}} : {{}}])
+        """,
+        assign=assign,
+        then=then,
+    )
+
+
+def refuse(comment: str, error: str, reason: str) -> Body:
+    """Keep why the hooks do not agree."""
+    return assigning(comment, {"error": error, "reason": reason}, then="Record the failure")
+
+
 STATES = {
-    "Begin": assigning(
-        "Keeps what every hook receives.",
-        {
-            "hooks": "{% [$states.input.hooks] %}",
-            "index": 0,
-            "name": "",
-            "details": {},
-            "polls": 0,
-            "wakes": 0,
-            "until": 0,
-            "failure": {},
-            "ended": {},
-            "answer": {},
-            "told": expression(
-                """
-                $sift($states.input, function($v, $k) { $k in
-                ['rolloutId', 'stage', 'target', 'through', 'stable', 'candidate', 'step'] })
-                """
-            ),
-        },
+    "Begin": record(
+        "Keeps what every hook receives, and puts on record that they are asked.",
+        "running",
+        told="$states.input",
+        hooks="[$states.input.hooks]",
+        assign=BEGINNING,
         then="Next hook?",
     ),
     "Next hook?": choice(
@@ -134,7 +191,7 @@ STATES = {
             assign={"name": "{% $hooks[$index].lambda %}", "details": {}, "wakes": 0, "until": DEADLINE},
             then="Ask",
         ),
-        default="All agreed",
+        default="Record the success",
     ),
     "Ask": invoke(
         "Invokes the hook. An error that it raises is its answer: it is not invoked again.",
@@ -270,8 +327,11 @@ STATES = {
         when("$failure.Error = 'States.Timeout'", then="Took too long"),
         default="Could not be asked",
     ),
+    "Record the success": record(
+        "Puts on record that every hook succeeded.", "succeeded", told="$told", hooks="$hooks", then="All agreed"
+    ),
     "All agreed": succeed("Every hook of the stage succeeded.", {"hookStatus": "SUCCEEDED", "asked": "{% $index %}"}),
-    "Refused": fail(
+    "Refused": refuse(
         "A hook failed, or gave no valid answer.",
         "HookFailed",
         expression(
@@ -283,7 +343,7 @@ STATES = {
             """
         ),
     ),
-    "Failed": fail(
+    "Failed": refuse(
         "A task or a state machine failed. The result of a task reports how. A state machine's text is told, but no "
         "JSON: Step Functions passes on what a task raised, or the input of a child execution, as JSON.",
         "HookFailed",
@@ -305,7 +365,7 @@ STATES = {
             """
         ),
     ),
-    "Took too long": fail(
+    "Took too long": refuse(
         "A hook used up its time, or the polls of the stage.",
         "HookTimedOut",
         expression(
@@ -316,7 +376,7 @@ STATES = {
             """
         ),
     ),
-    "Answered too much": fail(
+    "Answered too much": refuse(
         "A hook succeeded, but Step Functions cannot hold its answer.",
         "HookFailed",
         expression(
@@ -327,7 +387,7 @@ STATES = {
             """
         ),
     ),
-    "Could not be asked": fail(
+    "Could not be asked": refuse(
         "A hook raised an error, could not be invoked or started, or does not exist.",
         "HookFailed",
         expression(
@@ -338,6 +398,10 @@ STATES = {
             """
         ),
     ),
+    "Record the failure": record(
+        "Puts on record why the hooks do not agree.", "failed", told="$told", hooks="$hooks", then="Disagreed"
+    ),
+    "Disagreed": fail("Some hook of the stage did not succeed.", "{% $error %}", "{% $reason %}"),
 }
 
 MACHINE = machine(

@@ -111,6 +111,18 @@ PUT_EVENTS_ERRORS = (
     "EventBridge.SdkClientException",
 )
 
+DYNAMODB_ERRORS = (
+    # Errors without a class of their own, throttling among them.
+    "DynamoDB.AmazonDynamoDBException",
+    "DynamoDB.DynamoDbException",
+    "DynamoDB.InternalServerErrorException",
+    "DynamoDB.ProvisionedThroughputExceededException",
+    "DynamoDB.RequestLimitExceededException",
+    "DynamoDB.ThrottlingException",
+    "DynamoDB.TransactionConflictException",
+    "DynamoDB.SdkClientException",
+)
+
 TERMINAL_ERRORS = ("States.DataLimitExceeded", "States.Runtime")
 """Errors that ``States.ALL`` matches in no retrier and in no catcher:
 https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html"""
@@ -356,6 +368,26 @@ def announce(detail_type: str, id_name: str, event: str, *, then: str) -> Body:
         seconds=60,
         retries=[retry(*PUT_EVENTS_ERRORS)],
         catches=[catch(ALL, output={}, then=then)],
+        then=then,
+    )
+
+
+def put_item(comment: str, item: str, *, then: str, assign: Body | None = None) -> Body:
+    """A Task that writes an item to the table, for the record alone: whatever fails, the machine goes on.
+
+    Parameters
+    ----------
+    item
+        Expression of the item, with DynamoDB's types. Numbers are text.
+    """
+    return task(
+        comment,
+        "dynamodb:putItem",
+        {"TableName": "${Table}", "Item": expression(item)},
+        seconds=5,
+        retries=[retry(*DYNAMODB_ERRORS, longest=3, times=2)],
+        catches=[catch(ALL, assign=assign, output={}, then=then)],
+        assign=assign,
         then=then,
     )
 

@@ -81,6 +81,7 @@ NESTED = "arn:aws:states:::states:startExecution.sync:2"
 STABLE, CANDIDATE = "6", "7"
 STOP = "arn:aws:states:::aws-sdk:sfn:stopExecution"
 LOOK_UP = "arn:aws:states:::aws-sdk:sfn:describeExecution"
+PUT_ITEM = "arn:aws:states:::dynamodb:putItem"
 ALREADY_STARTED = "StepFunctions.ExecutionAlreadyExistsException"
 OUTSIDE = "somebody else"
 ALARM = "checkout-errors"
@@ -543,9 +544,9 @@ class Rollouts:
         for name in (*_STATE_OF_FUNCTION, "lambda_alias_driver", "event_source_driver"):
             self.engine.function(arn_of(name), self._served(name))
         self._add_task_machine(opening, limits)
-        self.engine.add_machine(
-            HOOKS, DEFINITIONS[HOOKS], {"Partition": "aws", "EcsTaskMachine": machine_arn(ECS_TASK)}
-        )
+        known = {"Partition": "aws", "EcsTaskMachine": machine_arn(ECS_TASK), "Table": TABLE, "RetentionDays": "90"}
+        self.engine.add_machine(HOOKS, DEFINITIONS[HOOKS], known)
+        self.engine.integration(PUT_ITEM, self._put_item)
         arns = {name.capitalize(): arn_of(name) for name in _STATE_OF_FUNCTION}
         self.engine.add_machine(
             ROLLOUT, DEFINITIONS[ROLLOUT], {"Partition": "aws", "HooksMachine": machine_arn(HOOKS), **arns}
@@ -567,6 +568,9 @@ class Rollouts:
         self.engine.add_machine(ECS_TASK, DEFINITIONS[ECS_TASK], {"Partition": "aws", "Bus": "headgate", **arns})
         self.engine.integration(STOP, self._stop_execution)
         self.engine.integration(LOOK_UP, self._describe_execution)
+
+    def _put_item(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return dict(_items.put_item(**arguments))
 
     def _stop_execution(self, arguments: dict[str, Any]) -> dict[str, Any]:
         execution = Execution(self.engine, arguments["ExecutionArn"])

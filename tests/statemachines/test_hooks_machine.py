@@ -18,6 +18,7 @@ from tests.statemachines.rollouts import (
     HOOKS,
     LOOK_UP,
     NESTED,
+    PUT_ITEM,
     ROLLOUT,
     STATES_OF,
     STOP,
@@ -63,6 +64,11 @@ def ask(app: Rollouts, *hooks: dict[str, Any]) -> Execution:
     return execution
 
 
+def end_of(states: list[str]) -> str:
+    """The state that decided what the hooks answer; what follows a failure puts it on record."""
+    return states[-3] if states[-2:] == ["Record the failure", "Disagreed"] else states[-1]
+
+
 def no_task_runs_on(app: Rollouts) -> None:
     """Whoever has ended without stopping its tasks is told of by an event, and then nothing runs on."""
     for execution in app.engine.executions(ECS_TASK):
@@ -86,6 +92,8 @@ class Walk(NamedTuple):
     """What the child's start fails with."""
     lost: bool = False
     """Whether the response of the child's start is lost."""
+    unrecorded: bool = False
+    """Whether the table takes no item."""
 
     def hook(self, app: Rollouts) -> dict[str, Any]:
         match self.kind:
@@ -106,7 +114,10 @@ SLEEPS = error("Lambda.CodeArtifactUserPendingException", "Lambda is initializin
 TOO_MUCH = ServiceError("States.DataLimitExceeded", "too much")
 WALKS = {
     "Next hook? -> Ask": Walk((SUCCEEDED,), "All agreed"),
-    "Next hook? -> All agreed": Walk((SUCCEEDED,), "All agreed"),
+    "Next hook? -> Record the success": Walk((SUCCEEDED,), "All agreed"),
+    "Begin !States.ALL -> Next hook?": Walk((SUCCEEDED,), "All agreed", unrecorded=True),
+    "Record the success !States.ALL -> All agreed": Walk((SUCCEEDED,), "All agreed", unrecorded=True),
+    "Record the failure !States.ALL -> Disagreed": Walk((error("Broken"),), "Could not be asked", unrecorded=True),
     "Ask !States.Timeout -> Took too long": Walk((lambda: time.sleep(0.5),), "Took too long", 1),
     "Ask !States.ALL -> Could not be asked": Walk((error("Broken"),), "Could not be asked"),
     f"Ask !{' '.join(SLEEPING_FUNCTION_ERRORS)} -> Still asleep?": Walk((SLEEPS, SUCCEEDED), "All agreed"),
@@ -147,12 +158,18 @@ def _refuse(_: Any) -> Any:
     raise ServiceError("Sfn.AccessDeniedException", "not authorized to perform: states:DescribeExecution")
 
 
+def _refuse_item(_: Any) -> Any:
+    raise ServiceError("DynamoDB.AccessDeniedException", "not authorized to perform: dynamodb:PutItem")
+
+
 @functools.cache
 def walked(part: str) -> tuple[list[str], set[str]]:
     with Rollouts() as app:
         hook = WALKS[part].hook(app)
         if fault := WALKS[part].fault:
             app.nested_failure(fault)
+        if WALKS[part].unrecorded:
+            app.engine.integration(PUT_ITEM, _refuse_item)
         if WALKS[part].lost:
             app.lost_start()
         execution = ask(app, hook)
@@ -164,7 +181,7 @@ def walked(part: str) -> tuple[list[str], set[str]]:
 def test_each_rule_and_catcher_leads_where_it_says(part: str) -> None:
     states, taken = walked(part)
     assert part in taken
-    assert states[-1] == WALKS[part].end
+    assert end_of(states) == WALKS[part].end
 
 
 def test_every_state_rule_and_catcher_of_the_hooks_machine_is_taken() -> None:
@@ -238,7 +255,7 @@ def test_the_details_of_one_hook_are_not_told_to_the_next(app: Rollouts) -> None
 def test_a_hook_is_asked_again_after_the_delay_it_asked_for(app: Rollouts, delay: Any, seconds: int) -> None:
     app.engine.time_scale = 0.01
     execution = ask(app, app.hook("check", {"hookStatus": "IN_PROGRESS"} | delay, SUCCEEDED, seconds=HOUR))
-    assert execution.states()[-1] == "All agreed"
+    assert end_of(execution.states()) == "All agreed"
     answer = {"hookStatus": "IN_PROGRESS"} | delay
     assert evaluate_jsonata(STATES["Wait"]["Seconds"][2:-2], {"answer": answer}) == seconds
 
@@ -252,7 +269,7 @@ def test_a_hook_is_asked_again_after_the_delay_it_asked_for(app: Rollouts, delay
 )
 def test_an_invalid_answer_fails(app: Rollouts, answer: Any) -> None:
     execution = ask(app, app.hook("check", answer))
-    assert (execution.states()[-1], execution.error) == ("Refused", "HookFailed")
+    assert (end_of(execution.states()), execution.error) == ("Refused", "HookFailed")
     assert (execution.cause or "").startswith("hook check of beforeTraffic gave no valid answer: hookStatus is ")
 
 
@@ -278,7 +295,7 @@ def test_an_invalid_answer_is_told_by_its_type(app: Rollouts, answer: Any, told:
 
 @pytest.mark.parametrize("answer", [[SUCCEEDED], [SUCCEEDED, {}]])
 def test_a_list_with_an_answer_in_it_is_no_answer(app: Rollouts, answer: Any) -> None:
-    assert ask(app, app.hook("check", answer)).states()[-1] == "Refused"
+    assert end_of(ask(app, app.hook("check", answer)).states()) == "Refused"
 
 
 # --- Failures --------------------------------------------------------------------------------------------------------
@@ -298,26 +315,26 @@ def test_a_list_with_an_answer_in_it_is_no_answer(app: Rollouts, answer: Any) ->
 )
 def test_a_hook_that_throws_or_may_not_be_invoked_fails_at_once(app: Rollouts, failure: Any, cause: str) -> None:
     execution = ask(app, app.hook("check", failure, seconds=HOUR))
-    assert (execution.states()[-1], execution.error, len(app.asked)) == ("Could not be asked", "HookFailed", 1)
+    assert (end_of(execution.states()), execution.error, len(app.asked)) == ("Could not be asked", "HookFailed", 1)
     assert execution.cause == f"hook check of beforeTraffic could not be asked: {cause}"
 
 
 def test_a_hook_that_does_not_exist_fails_at_once(app: Rollouts) -> None:
     execution = ask(app, app.hook("check") | {"lambda": "nobody"})
-    assert execution.states()[-1] == "Could not be asked"
+    assert end_of(execution.states()) == "Could not be asked"
     assert "Lambda.ResourceNotFoundException" in (execution.cause or "")
 
 
 @pytest.mark.parametrize("name", STATES["Ask"]["Retry"][0]["ErrorEquals"] + [*SLEEPING_FUNCTION_ERRORS])
 def test_an_error_of_the_service_is_retried(app: Rollouts, name: str) -> None:
-    assert ask(app, app.hook("check", error(name), SUCCEEDED, seconds=HOUR)).states()[-1] == "All agreed"
+    assert end_of(ask(app, app.hook("check", error(name), SUCCEEDED, seconds=HOUR)).states()) == "All agreed"
     assert len(app.asked) == 2
 
 
 def test_a_service_that_never_recovers_fails_the_hook(app: Rollouts) -> None:
     app.engine.time_scale = 0.005
     execution = ask(app, app.hook("check", error("Lambda.TooManyRequestsException", "busy"), seconds=HOUR))
-    assert (execution.states()[-1], len(app.asked)) == ("Could not be asked", 7)
+    assert (end_of(execution.states()), len(app.asked)) == ("Could not be asked", 7)
 
 
 def test_the_time_for_which_a_function_sleeps_is_not_the_hooks(app: Rollouts) -> None:
@@ -325,7 +342,7 @@ def test_the_time_for_which_a_function_sleeps_is_not_the_hooks(app: Rollouts) ->
     app.engine.time_scale = 0.005
     execution = ask(app, app.hook("check", *[SLEEPS] * 18, SUCCEEDED, seconds=20))
     # THEN it is asked when it is awake
-    assert (execution.states()[-1], execution.states().count("Let it wake")) == ("All agreed", 18)
+    assert (end_of(execution.states()), execution.states().count("Let it wake")) == ("All agreed", 18)
     # AND has its whole time from then on
     until = STATES["Still asleep?"]["Choices"][0]["Assign"]["until"][2:-2]
     wait, now = STATES["Let it wake"]["Seconds"], time.time() * 1000
@@ -336,7 +353,7 @@ def test_the_time_for_which_a_function_sleeps_is_not_the_hooks(app: Rollouts) ->
 def test_each_hooks_function_may_sleep(app: Rollouts) -> None:
     app.engine.time_scale = 0.005
     execution = ask(app, *(app.hook(name, *[SLEEPS] * 10, SUCCEEDED) for name in ("first", "second")))
-    assert execution.states()[-1] == "All agreed"
+    assert end_of(execution.states()) == "All agreed"
 
 
 def test_a_function_that_never_wakes_fails_the_hook_and_says_why(app: Rollouts) -> None:
@@ -369,7 +386,7 @@ def test_an_error_that_no_wildcard_matches_fails_the_hook_with_its_name(app: Rol
         app.nested_failure(failure)
         execution = ask(app, hook)
     end = "Answered too much" if name == "States.DataLimitExceeded" else "Could not be asked"
-    assert (execution.states()[-1], execution.error) == (end, "HookFailed")
+    assert (end_of(execution.states()), execution.error) == (end, "HookFailed")
     assert f"{name} too much" in (execution.cause or "")
 
 
@@ -385,7 +402,7 @@ def test_a_state_machine_with_an_output_that_does_not_fit_beside_its_input_fails
 ) -> None:
     hook = app.machine_hook("load-test", says("x" * 250_000), seconds=HOUR, users="y" * 20_000)
     execution = ask(app, hook)
-    assert (execution.states()[-1], execution.error) == ("Answered too much", "HookFailed")
+    assert (end_of(execution.states()), execution.error) == ("Answered too much", "HookFailed")
     told = (
         "hook load-test of beforeTraffic answered too much: input and output of an execution together may have 256 KiB"
     )
@@ -394,7 +411,7 @@ def test_a_state_machine_with_an_output_that_does_not_fit_beside_its_input_fails
 
 def test_a_hook_that_does_not_answer_took_too_long(app: Rollouts) -> None:
     execution = ask(app, app.hook("check", lambda: time.sleep(0.5), seconds=5))
-    assert (execution.states()[-1], execution.error) == ("Took too long", "HookTimedOut")
+    assert (end_of(execution.states()), execution.error) == ("Took too long", "HookTimedOut")
     assert execution.cause == "hook check of beforeTraffic did not finish within 5 s"
 
 
@@ -404,7 +421,7 @@ def test_a_delay_that_ends_after_the_hooks_time_is_not_waited_for(
 ) -> None:
     app.engine.time_scale = 0.005
     execution = ask(app, app.hook("check", {"hookStatus": "IN_PROGRESS"} | delay, SUCCEEDED, seconds=60))
-    assert execution.states()[-1] == ("All agreed" if asked_again else "Took too long")
+    assert end_of(execution.states()) == ("All agreed" if asked_again else "Took too long")
 
 
 @pytest.mark.parametrize("delay", [-3600, -0.5, 0, 0.2, 1])
@@ -417,7 +434,7 @@ def test_no_delay_is_so_short_that_it_adds_to_the_hooks_time(delay: float) -> No
 
 def test_of_long_details_the_beginning_is_told(app: Rollouts) -> None:
     execution = ask(app, app.hook("check", {"hookStatus": "FAILED", "hookDetails": {"log": "x" * 50_000}}))
-    assert execution.states()[-1] == "Refused"
+    assert end_of(execution.states()) == "Refused"
     assert 2000 <= len(execution.cause or "") < 2100
 
 
@@ -431,7 +448,7 @@ def test_the_time_is_each_hooks_own(app: Rollouts) -> None:
     app.engine.time_scale = 0.005
     polls = [IN_PROGRESS | {"callBackDelay": 50}, SUCCEEDED]
     execution = ask(app, *(app.hook(name, *polls, seconds=60) for name in ("first", "second")))
-    assert execution.states()[-1] == "All agreed"
+    assert end_of(execution.states()) == "All agreed"
 
 
 def test_a_hook_is_polled_a_thousand_times_at_most(app: Rollouts) -> None:
@@ -441,7 +458,7 @@ def test_a_hook_is_polled_a_thousand_times_at_most(app: Rollouts) -> None:
     assert evaluate_jsonata(rule["Condition"][2:-2], known | {"polls": 999}) is True
     assert evaluate_jsonata(rule["Condition"][2:-2], known | {"polls": 1000}) is False
     assert STATES["Answer?"]["Choices"][2]["Next"] == "Took too long"
-    told = STATES["Took too long"]["Cause"][2:-2]
+    told = STATES["Took too long"]["Assign"]["reason"][2:-2]
     known = {"name": "check", "told": TOLD, "hooks": [{"timeoutSeconds": HOUR}], "index": 0}
     assert evaluate_jsonata(told, known | {"polls": 1000}) == (
         "hook check of beforeTraffic was still in progress when the stage had been polled 1000 times; let it answer "
@@ -458,11 +475,66 @@ def test_a_hook_is_polled_a_thousand_times_at_most(app: Rollouts) -> None:
     assert counts == [str(number) for number in range(1, 9)]
 
 
+# --- On record -------------------------------------------------------------------------------------------------------
+
+
+def on_record(app: Rollouts) -> list[dict[str, Any]]:
+    return [item for item in app.items() if item["sk"].startswith("HOOK#")]
+
+
+def test_what_hooks_answered_is_among_the_items_of_their_rollout(app: Rollouts) -> None:
+    load = app.machine_hook("load-test", SUCCEED)
+    execution = ask(app, app.hook("check"), load, app.task_hook(GOOD))
+    [item] = on_record(app)
+    assert (item["sk"], item["execution"]) == (f"HOOK#{execution.name}", execution.arn)
+    assert (item["stage"], item["step"], item["outcome"]) == ("beforeTraffic", 0, "succeeded")
+    assert item["hooks"] == ["check", "load-test", "migrate:3"]
+    assert item["startedAt"] <= item["endedAt"]
+    assert len(item["startedAt"]) == len(item["endedAt"]) == len("2026-11-30T10:00:00.000Z")
+    assert item["expiresAt"] == pytest.approx(time.time() + (366 + 90) * 24 * 3600, abs=60)
+    assert "reason" not in item
+
+
+def test_why_hooks_failed_is_on_record(app: Rollouts) -> None:
+    execution = ask(app, app.hook("check", {"hookStatus": "FAILED", "hookDetails": {"log": "x" * 50_000}}))
+    [item] = on_record(app)
+    assert (item["outcome"], item["reason"]) == ("failed", execution.cause)
+
+
+def test_hooks_are_on_record_while_they_are_asked(app: Rollouts) -> None:
+    seen: list[dict[str, Any]] = []
+    ask(app, app.hook("check", lambda: seen.extend(on_record(app)), SUCCEEDED))
+    assert [(item["outcome"], "endedAt" in item) for item in seen] == [("running", False)]
+
+
+def test_a_table_that_takes_no_item_changes_no_answer(app: Rollouts) -> None:
+    app.engine.integration(PUT_ITEM, _refuse_item)
+    assert ask(app, app.hook("check")).output == {"hookStatus": "SUCCEEDED", "asked": 1}
+    told = 'hook late of beforeTraffic failed: {"reason":"no"}'
+    late = app.hook("late", {"hookStatus": "FAILED", "hookDetails": {"reason": "no"}})
+    execution = ask(app, late)
+    assert (execution.error, execution.cause) == ("HookFailed", told)
+
+
+def test_a_write_that_fails_at_first_is_repeated(app: Rollouts) -> None:
+    failures = [ServiceError("DynamoDB.ThrottlingException"), ServiceError("DynamoDB.SdkClientException")]
+    put = app.engine.integrations[PUT_ITEM]
+
+    def serve(arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return put(arguments)
+
+    app.engine.integration(PUT_ITEM, serve)
+    ask(app, app.hook("check"))
+    assert [item["outcome"] for item in on_record(app)] == ["succeeded"]
+
+
 # --- ECS tasks -------------------------------------------------------------------------------------------------------
 
 
 def ending(execution: Execution) -> tuple[str, str | None, str | None]:
-    return execution.states()[-1], execution.error, execution.cause
+    return end_of(execution.states()), execution.error, execution.cause
 
 
 def test_a_task_that_succeeds_agrees_and_the_next_hook_is_asked(app: Rollouts) -> None:
@@ -533,7 +605,7 @@ def test_a_task_that_does_not_succeed_fails_the_hook_and_tells_how_it_ended(
 
 def test_of_several_tasks_the_exit_codes_of_those_that_failed_are_told(app: Rollouts) -> None:
     execution = ask(app, app.task_hook(GOOD, exited(1), exited(2), count=3, seconds=HOUR))
-    assert execution.states()[-1] == "Failed"
+    assert end_of(execution.states()) == "Failed"
     told = (execution.cause or "").partition("exit codes ")[2]
     assert sorted(codes["app"] for codes in json.loads(told)) == [1, 2]
 
@@ -590,7 +662,7 @@ def test_an_end_that_is_told_at_too_great_a_length_is_told_in_part(app: Rollouts
 
     app.engine.integration("arn:aws:states:::states:startExecution.sync:2", fail)
     execution = ask(app, app.task_hook(GOOD))
-    assert (execution.states()[-1], execution.error) == ("Failed", "HookFailed")
+    assert (end_of(execution.states()), execution.error) == ("Failed", "HookFailed")
     assert (execution.cause or "").startswith("hook migrate:3 of beforeTraffic failed: States.TaskFailed {")
 
 
@@ -630,7 +702,7 @@ def test_a_state_machine_gets_what_a_function_gets(app: Rollouts) -> None:
     [{}, {"status": "fine"}, "FAILED", ["FAILED"], [{"hookStatus": "FAILED"}], 0, False, {"hookStatus": "SUCCEEDED"}],
 )
 def test_a_state_machine_that_succeeds_agrees_whatever_it_says_that_is_no_answer(app: Rollouts, output: Any) -> None:
-    assert ask(app, app.machine_hook("load-test", says(output))).states()[-1] == "All agreed"
+    assert end_of(ask(app, app.machine_hook("load-test", says(output))).states()) == "All agreed"
 
 
 @pytest.mark.parametrize(
@@ -735,7 +807,7 @@ def test_a_permission_that_is_missing_fails_the_hook_with_the_reason_under_the_g
     app.engine.time_scale = 0.005
     app.engine.integration(NESTED, refuse)
     execution = ask(app, hook)
-    assert execution.states()[-1] == "Could not be asked"
+    assert end_of(execution.states()) == "Could not be asked"
     assert "not authorized to perform: states:StartExecution" in (execution.cause or "")
 
 
@@ -754,7 +826,7 @@ def test_the_answer_of_a_state_machine_counts_although_the_response_of_its_start
 ) -> None:
     hook = app.machine_hook("load-test", says(output), seconds=HOUR)
     starts = app.lost_start()
-    assert ask(app, hook).states()[-1] == end
+    assert end_of(ask(app, hook).states()) == end
     assert len({start["Name"] for start in starts}) == 1
     assert len(app.engine.executions("load-test")) == 1
 
@@ -774,7 +846,7 @@ def test_the_children_of_executions_with_long_names_have_names_of_their_own(app:
     for name in names:
         execution = app.engine.start(HOOKS, {**TOLD, "hooks": hooks}, name=name)
         execution.wait()
-        assert execution.states()[-1] == "All agreed"
+        assert end_of(execution.states()) == "All agreed"
     # THEN each has run a hook of its own
     children = [child.name for child in app.engine.executions("load-test")]
     assert len({*children}) == 2
@@ -800,6 +872,6 @@ def test_a_start_that_is_throttled_or_uncertain_is_tried_again(app: Rollouts, na
         return {"Output": {"hookStatus": "SUCCEEDED"}}
 
     app.engine.integration(NESTED, throttle)
-    assert ask(app, hook).states()[-1] == "All agreed"
+    assert end_of(ask(app, hook).states()) == "All agreed"
     # THEN under the same name, so that one start is all there can be
     assert len({call["Name"] for call in calls}) == 1

@@ -10,7 +10,7 @@ from hypothesis import settings
 from moto import mock_aws
 
 from headgate.analysis.ledger_store import LedgerStore
-from headgate.history.store import BY_STATUS, LISTED
+from headgate.history.items import BY_STATUS, LISTED
 from headgate.rollouts.locks import HELD_LOCKS, Locks
 from headgate.rollouts.settlement import Settler
 from headgate.rollouts.signal_inbox import SignalInbox

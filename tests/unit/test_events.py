@@ -151,9 +151,13 @@ def test_the_check_finds_a_stale_a_missing_and_a_left_over_schema(
     (tmp_path / "step-baked.json").write_text("{}", "utf-8")
     (tmp_path / "step-started.json").unlink()
     (tmp_path / "rollout-renamed.json").write_text("{}", "utf-8")
+    (tmp_path / "headgate-list-stats.json").unlink()
     assert schemas.main(["--check"]) == 1
     told = capsys.readouterr().out
-    assert all(name in told for name in ("step-baked.json", "step-started.json", "rollout-renamed.json"))
+    assert all(
+        name in told
+        for name in ("step-baked.json", "step-started.json", "rollout-renamed.json", "headgate-list-stats.json")
+    )
     assert schemas.main([]) == 0
     assert schemas.stale() == []
 

@@ -18,22 +18,23 @@ if TYPE_CHECKING:
     "--host",
     metavar="ADDRESS",
     default="127.0.0.1",
-    help="Address to listen on. With another one than this machine's own, others can reach the page.",
+    help="Address to listen on. Other machines can reach the page at any address but the default.",
 )
 @click.option("--open/--no-open", "opens", default=True, help="Open the page in the browser.")
 @of_stack
 def command(*, stack: Stack, port: int, host: str, opens: bool) -> None:
-    """Show the rollouts on a page of this machine, with buttons to step in.
+    """Show the rollouts on a live page, with buttons.
 
     \b
     headgate dashboard
     headgate dashboard --stack headgate-prod --profile prod
     headgate dashboard --port 8080 --no-open
 
-    The page shows the rollouts that run, the waiting lines, the history and the report of each rollout. Pause, resume,
-    promote, abort and undo ask before they act. The page reads and acts as the profile may.
+    This machine serves the page, and it stays on this machine. It shows the rollouts that run, the waiting lines, the
+    history, and the report of each rollout. Pause, resume, promote, abort and undo ask before they act. The page reads
+    and acts with the permissions of the profile.
 
-    Its URL has a token, which lets one browser in: give it to nobody. Ctrl-C ends the dashboard.
+    The URL has a token that lets a browser in: give it to nobody. Ctrl-C ends the dashboard.
     """
     from headgate_cli.dashboard.serving import serve
 

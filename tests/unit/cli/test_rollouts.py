@@ -9,7 +9,8 @@ import pytest
 
 from headgate_cli.failures import Failure
 from headgate_cli.rollouts import Moment, find_rollout, moment, seconds_in, similar, target_key, target_of
-from tests.unit.cli.views import PlayedHistory, view_of
+from tests.unit.cli.played import PlayedHistory
+from tests.views import view_of
 
 NOW = datetime(2026, 11, 30, 14, 5, tzinfo=UTC)
 MAPPING = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"

@@ -9,7 +9,8 @@ from headgate.history.model import Comparison, Counts
 from headgate_cli.failures import Failure
 from headgate_cli.rollouts import exit_code
 from headgate_cli.watching import GONE_AFTER, LONGEST_SECONDS, Sight, follow, may_pass
-from tests.unit.cli.views import Clock, PlayedHistory, times, view_of
+from tests.unit.cli.played import Clock, PlayedHistory, times
+from tests.views import view_of
 
 NO_NETWORK = EndpointConnectionError(endpoint_url="https://dynamodb.eu-central-1.amazonaws.com")
 ENDED = view_of(status="succeeded", phase=None, ended_at="2026-11-30T14:01:00.000Z")

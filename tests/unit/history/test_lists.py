@@ -9,8 +9,9 @@ from cfnlint.decode import cfn_yaml
 
 from headgate.aws.dynamodb import to_item
 from headgate.errors import RequestRefused
+from headgate.history.items import BY_STATUS, LISTED
 from headgate.history.reading import STATUSES
-from headgate.history.store import BY_STATUS, LISTED, History
+from headgate.history.store import History
 from tests.builders import ROOT, TABLE, TARGET_KEY, admit, settle, start
 
 if TYPE_CHECKING:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
 
 from headgate.analysis.judge import Arm
@@ -21,6 +23,7 @@ from tests.builders import (
     signal_of,
     start,
 )
+from tools.schemas import output_file
 
 if TYPE_CHECKING:
     from headgate.analysis.ledger_store import LedgerStore
@@ -160,6 +163,8 @@ class TestEnd:
         assert view.events[-1].detail_type == "Rollout Rolled Back"
         assert view.headline
         assert view.has_ended
+        schema = json.loads(output_file("status").read_text("utf-8"))
+        jsonschema.Draft202012Validator(schema).validate(view.to_wire())
 
     def test_a_promoted_one_serves_the_candidate_alone(self, history: History, locks: Locks, steps: Steps) -> None:
         plan = start(locks)
@@ -290,6 +295,24 @@ class TestEvidence:
         assert [step.comparisons[0].candidate.requests for step in view.steps] == [10, 5]
         assert [(point.at, point.value) for point in view.evidence] == [("2026-11-21T09:00:02.500Z", 7.5)]
         assert [(c.weight, c.step) for c in view.weights][1:] == [(10, 0), (50, 1)]
+
+
+class TestHooks:
+    def test_they_are_shown_as_they_were_asked(self, history: History, dynamodb: Any, locks: Locks) -> None:
+        start(locks)
+        key = {"pk": "ROLLOUT#checkout-42", "execution": "arn", "hooks": ["check"], "step": 0}
+        began, ended = "2026-11-30T10:00:00.000Z", "2026-11-30T10:00:09.000Z"
+        put(dynamodb, **key, sk="HOOK#b", stage="beforeStep", startedAt=ended, outcome="running")
+        failed = {"outcome": "failed", "endedAt": ended, "reason": "hook check of beforeTraffic failed"}
+        put(dynamodb, **key, sk="HOOK#z", stage="beforeTraffic", startedAt=began, **failed)
+        first, second = shown(history).hooks
+        assert (first.stage, first.step, first.hooks, first.outcome) == ("beforeTraffic", None, ["check"], "failed")
+        assert (first.ended_at, first.reason) == (ended, "hook check of beforeTraffic failed")
+        assert (second.stage, second.step, second.outcome, second.ended_at) == ("beforeStep", 0, "running", None)
+        # WHEN the rollout ends without an answer
+        settle(locks, outcome="rolled-back")
+        assert shown(history).hooks[1].outcome == "failed"
+        assert "stopped" in shown(history).hooks[1].reason
 
 
 class TestOtherVersions:

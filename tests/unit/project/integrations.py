@@ -126,6 +126,13 @@ def _put_events(_stack: Stack, role: str, arguments: dict[str, Any]) -> Needs:
         yield Need(role, "events:PutEvents", arn("events", f"event-bus/{entry['EventBusName']}"), {})
 
 
+def _put_item(stack: Stack, role: str, arguments: dict[str, Any]) -> Needs:
+    """An item whose partition key begins as its expression does."""
+    [prefix] = re.findall(r"'pk': \{'S': '(\w+#)' & ", arguments["Item"])
+    assert arguments["TableName"] == stack.attribute("Table", "Arn").rpartition("/")[2]
+    yield Need(role, "dynamodb:PutItem", stack.attribute("Table", "Arn"), {"dynamodb:LeadingKeys": f"{prefix}one"})
+
+
 _INTEGRATIONS: dict[str, Integration] = {
     "lambda:invoke": _invoke,
     "lambda:invoke.waitForTaskToken": _invoke,
@@ -134,6 +141,7 @@ _INTEGRATIONS: dict[str, Integration] = {
     "aws-sdk:sfn:stopExecution": _execution("StopExecution"),
     "ecs:runTask.sync": _run_task_sync,
     "events:putEvents": _put_events,
+    "dynamodb:putItem": _put_item,
 }
 
 
@@ -142,7 +150,7 @@ def of_machine(stack: Stack, name: str) -> Needs:
     properties = stack.resource(name)
     text = (ROOT / properties["DefinitionUri"]).read_text("utf-8")
     for key, value in properties["DefinitionSubstitutions"].items():
-        text = text.replace(f"${{{key}}}", value)
+        text = text.replace(f"${{{key}}}", str(value))
     for state in _tasks(json.loads(text)):
         integration = _INTEGRATIONS[state["Resource"].removeprefix(_ACTION_PREFIX)]
         yield from integration(stack, f"{name}Role", state["Arguments"])

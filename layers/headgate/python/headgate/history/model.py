@@ -149,14 +149,15 @@ class StepView(View):
 
 
 class HookView(View):
-    """The hooks of one stage, as they were asked once."""
+    """The hooks of one stage, as they were asked once. Rollouts of version 0.1.0 have none on record."""
 
     stage: str
     """``beforeTraffic``, ``beforeStep``, ``afterStep``, ``afterTraffic`` or ``onRollback``."""
     step: int | None = None
     """The step, for hooks of a step."""
     hooks: list[str]
-    """The functions, state machines and task definitions that were asked, in order."""
+    """The functions, state machines and task definitions of the stage, in order. After one that failed, no other is
+    asked."""
     started_at: Timestamp
     """When the first was asked."""
     ended_at: Timestamp | None = None
@@ -312,6 +313,19 @@ class RolloutView(RolloutSummary):
         return self.status in ("succeeded", "rolled-back", "refused", "stopped")
 
 
+class Explanation(View):
+    """Why a rollout ended so, or stands so."""
+
+    id: str
+    """The rollout's id."""
+    status: Status
+    """As in its view."""
+    headline: str
+    """What it does now or how it ended, in a sentence."""
+    sentences: list[str]
+    """The explanation, the most important first."""
+
+
 class RolloutPage(View):
     """A page of rollouts, newest first."""
 
@@ -327,7 +341,7 @@ class JobSummary(View):
     kind: Literal["task", "redrive"]
     """What it is."""
     id: str
-    """Its id."""
+    """Its id; of a job that was started without an event, the name of its execution."""
     status: Literal["requested", "refused", "running", "succeeded", "failed", "stopped", "unknown"]
     """``requested`` until its execution is started; ``unknown`` if Step Functions has forgotten the execution."""
     subject: str = ""
@@ -350,7 +364,7 @@ class JobView(JobSummary):
     request: dict[str, Any] = {}
     """The request, as it was given."""
     result: dict[str, Any] = {}
-    """The detail of the event that announced its end."""
+    """The result that its execution ended with; the error and its cause if it has none."""
 
 
 class JobPage(View):

@@ -59,6 +59,10 @@ _ENDED = ("succeeded", "rolled-back", "refused", "stopped")
 
 _UNUSED = "the rollout ended before a verdict used it"
 
+_UNANSWERED = "their execution was stopped, or their answer could not be recorded"
+
+_STAGES_OF_STEPS = ("beforeStep", "afterStep")
+
 
 def summary_of(item: Item) -> RolloutSummary | None:
     """Read a record, or what the index has of it. None if it cannot be read."""
@@ -457,8 +461,15 @@ class _Reading:
     # --- What happened ---
 
     def _hooks(self) -> list[HookView]:
-        fields = ("stage", "step", "hooks", "startedAt", "endedAt", "outcome", "reason", "execution")
-        found = [read_leniently(HookView, {name: item.get(name) for name in fields}) for item in self.items.hooks]
+        names = ("stage", "hooks", "startedAt", "endedAt", "outcome", "reason", "execution")
+        found = []
+        for item in self.items.hooks:
+            fields = {name: item[name] for name in names if name in item}
+            if item.get("stage") in _STAGES_OF_STEPS:
+                fields["step"] = item.get("step")
+            if self.ended and fields.get("outcome") == "running":
+                fields |= {"outcome": "failed", "reason": _UNANSWERED}
+            found.append(read_leniently(HookView, fields))
         return sorted((hook for hook in found if hook), key=lambda hook: hook.started_at)
 
     def _signals(self) -> list[SignalView]:

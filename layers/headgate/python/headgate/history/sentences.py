@@ -1,14 +1,587 @@
-"""Sentences about rollouts."""
+"""What a rollout does, and why it ended so, in sentences: pure functions of its view.
+
+They say only what the record says. Reasons, names and other texts of the record are not escaped: whoever shows a
+sentence does that.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+from headgate.history.causes import (
+    COMPARED,
+    HOOK_FAILED,
+    OVER_LIMIT,
+    Cause,
+    candidate_of,
+    cause_of,
+    compared,
+    counts_in,
+    in_full,
+    in_short,
+    stable_of,
+)
+from headgate.history.wording import (
+    between,
+    clock,
+    closed,
+    counted,
+    duration,
+    evidence,
+    listed,
+    moment,
+    number,
+    person,
+    revision,
+    sentence,
+    target,
+    weight,
+)
+
 if TYPE_CHECKING:
-    from headgate.history.model import RolloutView
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from headgate.history.model import Comparison, HookView, RolloutSummary, RolloutView
+
+OPERATORS_SIGNALS = ("promote", "promote-fully", "pause", "resume", "abort")
+
+_LONELY = "all failures of the candidate came from one instance"
+_LATEST = re.compile(r"\$LATEST of \S+ still holds the rejected code with the CodeSha256 \S+, because .+")
 
 
-def headline(view: RolloutView) -> str:
-    """Return what a rollout does now or how it ended, in a sentence."""
-    what = {"succeeded": "was promoted", "rolled-back": "was rolled back"}.get(view.status, f"is {view.status}")
-    return f"Rollout {view.id} {what}{': ' + view.reason if view.reason else ''}."
+# --- Parts of sentences -----------------------------------------------------------------------------------------------
+
+
+def _step_of(view: RolloutView) -> str:
+    """Return the current step with its number and weight: ``step 2 of 5 at 25 %``."""
+    if not view.steps:
+        return f"step {view.step + 1}" if view.step else "the first step"
+    if view.step >= len(view.steps):
+        return "the promotion"
+    return f"step {view.step + 1} of {len(view.steps)} at {weight(view.steps[view.step].weight)}"
+
+
+def _begin_of(view: RolloutView) -> str | None:
+    return view.started_at or view.created_at
+
+
+def _time(view: RolloutView, at: str, *, seconds: bool = True) -> str:
+    """Return a time, with its date if the rollout began on another day."""
+    return clock(at, beside=_begin_of(view), seconds=seconds)
+
+
+# --- The headline -----------------------------------------------------------------------------------------------------
+
+
+def headline(view: RolloutView, now: datetime | None = None) -> str:
+    """Return what a rollout does now or how it ended, in one sentence without a capital and full stop.
+
+    Parameters
+    ----------
+    now
+        The time of the reader, to tell how long a bake still takes. Without it the sentence has the time of the end.
+    """
+    match view.status:
+        case "waiting":
+            return _waiting(view)
+        case "accepted":
+            return "accepted, and about to begin"
+        case "paused":
+            return _paused(view)
+        case "running":
+            return _running(view, now)
+        case "succeeded":
+            return _succeeded(view)
+        case "rolled-back":
+            return f"rolled back: {in_short_words(view, view.reason)}" if view.reason else "rolled back"
+        case "refused":
+            return f"refused: {view.reason}" if view.reason else "refused"
+        case "stopped":
+            return f"stopped, and left as it is: {view.reason}" if view.reason else "stopped, and left as it is"
+
+
+def _waiting(view: RolloutView) -> str:
+    if view.line is None:
+        return "waiting in line"
+    until = view.line.until
+    limit = f"; refused at {_time(view, until, seconds=False)} if its turn has not come" if until else ""
+    return f"waiting in line, place {view.line.place}, behind {view.line.behind}{limit}"
+
+
+def _paused(view: RolloutView) -> str:
+    if view.pause is None:
+        return f"paused at {weight(view.weight)}"
+    then = {"rollback": "rolls back", "promote": "promotes"}[view.pause.then]
+    until = _time(view, view.pause.until, seconds=False)
+    return f"paused at {weight(view.weight)} until {until}, then {then}: {in_short_words(view, view.pause.reason)}"
+
+
+def _running(view: RolloutView, now: datetime | None) -> str:
+    doing = _doing(view, now)
+    if not view.waits_for:
+        return doing
+    until = f" until {_time(view, view.waits_for.until, seconds=False)} at most" if view.waits_for.until else ""
+    return f"{doing}; waiting{until}: {view.waits_for.reason}"
+
+
+def _doing(view: RolloutView, now: datetime | None) -> str:
+    asked = next((each for each in reversed(view.hooks) if each.outcome == "running"), None)
+    if asked is not None:
+        return f"asking {listed(asked.hooks) or 'the hooks'} {stage_of(asked)}"
+    match view.phase:
+        case "preparing":
+            return f"preparing {candidate_of(view)}"
+        case "shifting":
+            return f"moving to {_step_of(view)}"
+        case "baking":
+            return f"baking {_step_of(view)}{_time_left(view, now)}"
+        case "paused":
+            return _paused(view)
+        case "promoting":
+            return f"promoting {candidate_of(view)}"
+        case "rolling-back":
+            why = _decided_to_roll_back(view)
+            return f"rolling back to {stable_of(view)}{': ' + why if why else ''}"
+    return "starting"
+
+
+STAGES = {
+    "beforeTraffic": "before traffic",
+    "beforeStep": "before the step",
+    "afterStep": "after the step",
+    "afterTraffic": "after the promotion",
+    "onRollback": "on the rollback",
+}
+
+
+def stage_of(hook: HookView) -> str:
+    """Return the stage of hooks in a sentence: ``before traffic``, ``after step 2``."""
+    words = STAGES.get(hook.stage, f"at {hook.stage}")
+    return f"{words[:-8]}step {hook.step + 1}" if hook.step is not None and words.endswith("the step") else words
+
+
+def _time_left(view: RolloutView, now: datetime | None) -> str:
+    again = f", extra bake {view.bake.bake}" if view.bake and view.bake.bake else ""
+    if view.bake is None or view.bake.until is None:
+        return again
+    if now is None:
+        return f"{again} until {_time(view, view.bake.until)}"
+    left = (moment(view.bake.until) - now).total_seconds()
+    return f"{again} for {duration(left)} more" if left >= 0.5 else f"{again}, whose time is up"
+
+
+def _decided_to_roll_back(view: RolloutView) -> str:
+    """Return why a rollout that is on its way back goes there, if a verdict or an abort says so."""
+    verdicts = [
+        *((each.ended_at, each.reason) for step in view.steps for each in step.bakes if each.verdict == "roll-back"),
+        *((each.ended_at, each.verdict_reason) for each in view.pauses if each.verdict == "roll-back"),
+    ]
+    aborts = [
+        (each.at, f"aborted by {person(each.by)}{': ' + each.reason if each.reason else ''}")
+        for each in view.signals
+        if each.signal == "abort" and each.outcome in ("pending", "handled")
+    ]
+    dated = sorted((at, why) for at, why in [*verdicts, *aborts] if at and why)
+    return in_short_words(view, dated[-1][1]) if dated else ""
+
+
+def _succeeded(view: RolloutView) -> str:
+    if view.undo_of:
+        done = f"undid {view.undo_of}: {candidate_of(view)} serves again"
+    else:
+        done = f"promoted: {candidate_of(view)} serves alone"
+    if view.undone_by:
+        return f"promoted, and undone later by {view.undone_by}"
+    cause = cause_of(view)
+    if cause.signal:
+        return f"{done}; {view.reason}"
+    return f"{done}; {in_short_words(view, view.reason)}" if COMPARED.match(view.reason) else done
+
+
+def in_short_words(view: RolloutSummary, reason: str) -> str:
+    """Return a reason in short: counts beside their limit as shares, anything else as it is."""
+    if match := OVER_LIMIT.match(reason):
+        return in_short(view, counts_in(match))
+    if COMPARED.match(reason) and "; odds against chance " in reason:
+        return "; ".join(in_short(view, counts_in(match)) for match in COMPARED.finditer(reason))
+    return reason
+
+
+def describe_summary(summary: RolloutSummary) -> str:
+    """Return how one rollout of a list ended or stands, for its line: short, and from the index alone."""
+    if summary.undone_by:
+        return f"undone by {summary.undone_by}"
+    match = OVER_LIMIT.match(summary.reason) or (
+        COMPARED.match(summary.reason) if summary.status == "succeeded" else None
+    )
+    return in_short(summary, counts_in(match)) if match else summary.reason
+
+
+def seconds_of(summary: RolloutSummary) -> float | None:
+    """Return how long a rollout took from its beginning to its end; None if it has not begun or not ended."""
+    if not (summary.started_at and summary.ended_at):
+        return None
+    return between(summary.started_at, summary.ended_at)
+
+
+# --- The explanation --------------------------------------------------------------------------------------------------
+
+
+def explanation(view: RolloutView, now: datetime | None = None) -> list[str]:
+    """Return why a rollout ended so, or stands so, in sentences with the numbers: the most important ones first."""
+    parts = _of_the_end(view) if view.has_ended else _of_now(view, now)
+    told = [each for each in parts if each]
+    told += [f"Warning: {each}" for each in view.warnings]
+    return [*dict.fromkeys([*told, *(each for each in next_steps(view) if each)])]
+
+
+def _of_now(view: RolloutView, now: datetime | None) -> Iterator[str]:
+    yield sentence(headline(view, now))
+    yield _since(view)
+    if view.status == "paused":
+        yield from _how_it_came_to_pause(view)
+    yield from _plan_ahead(view)
+    for comparison in view.comparisons:
+        yield _so_far(view, comparison)
+    if view.alarms and view.status in ("running", "paused"):
+        yield f"{_alarms(view.alarms)} {'guards' if len(view.alarms) == 1 else 'guard'} it."
+    yield from _firing_at_start(view)
+    yield from _earlier_pauses(view)
+    yield from _extra_bakes(view)
+    yield from _signals(view)
+
+
+def _of_the_end(view: RolloutView) -> Iterator[str]:
+    yield _outcome(view)
+    yield from _why(view)
+    yield from _earlier_pauses(view)
+    yield from _traffic(view)
+    yield from _extra_bakes(view)
+    yield from _given_back(view)
+    yield from _failed_hooks(view)
+    yield from _firing_at_start(view)
+    yield from _signals(view)
+    if view.undone_by:
+        yield f"Rollout {view.undone_by} undid it later."
+
+
+def _outcome(view: RolloutView) -> str:
+    at = f" at {clock(view.ended_at)}" if view.ended_at else ""
+    match view.status:
+        case "refused":
+            waited = ""
+            if view.created_at and view.ended_at and between(view.created_at, view.ended_at) >= 1 and view.line:
+                waited = f", after it had waited in line for {duration(between(view.created_at, view.ended_at))}"
+            return f"Refused{at}{waited}: no traffic moved."
+        case "stopped":
+            return (
+                f"Stopped{at}{_after(view)}{_at_weight(view)}. Headgate neither promoted nor rolled back, and left the "
+                "target as it is."
+            )
+        case "succeeded" if view.undo_of:
+            return f"Undid {view.undo_of}{at}{_after(view)}: {revision(view.serving, candidate_of(view))} serves again."
+        case "succeeded":
+            return f"Promoted{at}{_after(view)}: {revision(view.serving, candidate_of(view))} serves alone."
+        case _:
+            serves = f": {revision(view.serving, '')} serves alone again" if view.serving else ""
+            return f"Rolled back{at}{_after(view)}{_at_weight(view)}{serves}."
+
+
+def _after(view: RolloutView) -> str:
+    seconds = seconds_of(view)
+    return f", {duration(seconds)} after it began" if seconds is not None else ""
+
+
+def _at_weight(view: RolloutView) -> str:
+    """Return how much traffic the candidate had before the rollback, as far as the record says so."""
+    moved = [each for each in view.weights if each.why not in ("start", "rollback")]
+    if moved:
+        last = moved[-1]
+        if last.why == "promotion":
+            return f", when {candidate_of(view)} already had all traffic"
+        step = f" (step {last.step + 1} of {len(view.steps)})" if last.step is not None and view.steps else ""
+        return f", from {weight(last.weight)} of the traffic{step}{_into_its_bake(view)}"
+    return f", before {candidate_of(view)} had any traffic" if view.weights else ""
+
+
+def _into_its_bake(view: RolloutView) -> str:
+    """Return how long the last bake had lasted, if it was ended early."""
+    bakes = [bake for step in view.steps for bake in step.bakes]
+    last = max(bakes, key=lambda bake: bake.started_at, default=None)
+    if last is None or not (last.ended_at and last.until) or last.ended_at >= last.until:
+        return ""
+    planned = between(last.started_at, last.until)
+    return f", {duration(between(last.started_at, last.ended_at))} into a bake of {duration(planned)}"
+
+
+def _why(view: RolloutView) -> Iterator[str]:
+    if not view.reason:
+        return
+    cause = cause_of(view)
+    if cause.counts:
+        yield sentence(in_full(view, cause.counts))
+        yield _meaning(view, cause)
+        if _LONELY in view.reason:
+            yield f"All failures of {candidate_of(view)} came from one instance."
+    elif cause.signal and cause.signal.signal == "alarm":
+        yield sentence(_without_addenda(view.reason))
+        said = f": {cause.signal.reason}" if cause.signal.reason else ""
+        yield sentence(f"The signal of alarm {cause.signal.by} came at {_time(view, cause.signal.at)}{said}")
+    elif cause.signal:
+        what = "aborted it" if cause.signal.signal == "abort" else "promoted it fully, without further analysis,"
+        said = f": {cause.signal.reason}" if cause.signal.reason else ""
+        yield closed(f"{person(cause.signal.by)} {what} at {_time(view, cause.signal.at)}{said}")
+    elif (match := COMPARED.match(view.reason)) and view.status == "succeeded":
+        yield from _passed(view, match)
+    else:
+        yield sentence(_without_addenda(view.reason))
+        if cause.hook and cause.hook.execution:
+            yield f"The execution that asked the hooks is {cause.hook.execution}."
+    yield _why_it_had_paused(view)
+    if match := _LATEST.search(view.reason):
+        yield sentence(match[0])
+
+
+def _without_addenda(reason: str) -> str:
+    """Return a reason without what is told in a sentence of its own."""
+    return _LATEST.sub("", reason).rstrip("; ")
+
+
+def _meaning(view: RolloutView, cause: Cause) -> str:
+    """Return the evidence against its limit, and the limit as the probability of an error."""
+    reached = f"The evidence against {candidate_of(view)} reached {cause.value}"
+    if cause.comparison is None:
+        return f"{reached}, which is over its limit."
+    limit = evidence(cause.comparison.limit)
+    worse = "not worse than tolerated" if _tolerates(view, cause.comparison.measure) else "no worse"
+    at_most = f"at most one of {limit} rollouts of versions that are {worse} reaches it{_resumed_despite(view)}"
+    return f"{reached}, over its limit of {limit}: {at_most}."
+
+
+def _tolerates(view: RolloutView, measure: str) -> bool:
+    """Return whether a guard tolerates a candidate that is somewhat worse."""
+    guards = view.plan.get("guards") or {}
+    if measure.startswith("custom"):
+        return any(guard.get("tolerate") for guard in guards.get("custom") or [])
+    return bool((guards.get(measure) or {}).get("tolerate"))
+
+
+def _resumed_despite(view: RolloutView) -> str:
+    resumed = sum(each.signal == "resume" and each.outcome == "handled" for each in view.signals)
+    return ", and one more for each time that it was resumed after a failure" if resumed else ""
+
+
+def _passed(view: RolloutView, match: re.Match[str]) -> Iterator[str]:
+    """Yield the comparisons of the verdict that promoted."""
+    if not view.comparisons:
+        yield sentence(in_full(view, counts_in(match)))
+    for part in view.reason.split("; "):
+        if found := COMPARED.fullmatch(part):
+            yield sentence(in_full(view, counts_in(found)))
+    for comparison in view.comparisons:
+        if comparison.value is not None:
+            what = "" if len(view.comparisons) == 1 else f" by {comparison.label}"
+            yield f"The evidence against {candidate_of(view)}{what} ended at {_beside_limit(comparison)}."
+    for part in view.reason.split("; "):
+        if part.startswith("a candidate ") and "ruled out" in part:
+            yield f"It was promoted early: {part}."
+
+
+def _why_it_had_paused(view: RolloutView) -> str:
+    """Return why it paused, if the end of the pause ended the rollout."""
+    last = view.pauses[-1] if view.pauses else None
+    if last is None or not last.ended_at or last.verdict_reason != view.reason or not view.reason:
+        return ""
+    lasted = duration(between(last.started_at, last.ended_at))
+    return sentence(f"It had been paused for {lasted}: {in_short_words(view, last.reason)}")
+
+
+def _how_it_came_to_pause(view: RolloutView) -> Iterator[str]:
+    if view.pause and (match := OVER_LIMIT.match(view.pause.reason)):
+        yield sentence(in_full(view, counts_in(match)))
+
+
+def _earlier_pauses(view: RolloutView) -> Iterator[str]:
+    for pause in view.pauses:
+        if pause.ended_at and not (view.has_ended and pause.verdict_reason == view.reason):
+            decided = f"; then {pause.verdict_reason}" if pause.verdict_reason else ""
+            lasted = duration(between(pause.started_at, pause.ended_at))
+            yield sentence(
+                f"It was paused at {_time(view, pause.started_at)} for {lasted}: {in_short_words(view, pause.reason)}"
+                f"{decided}"
+            )
+
+
+def _extra_bakes(view: RolloutView) -> Iterator[str]:
+    for step in view.steps:
+        extra = [bake for bake in step.bakes if bake.bake]
+        if extra:
+            why = next((bake.reason for bake in reversed(step.bakes) if bake.verdict == "inconclusive"), "")
+            yield sentence(f"Step {step.step + 1} baked {counted(len(extra), 'more time')}{': ' + why if why else ''}")
+
+
+def _traffic(view: RolloutView) -> Iterator[str]:
+    """Yield what the traffic did in all, and from the first failure until the stable revision served alone."""
+    if view.status == "refused":
+        return
+    cause = cause_of(view)
+    known = {cause.counts} | {counts_in(match) for match in COMPARED.finditer(view.reason)}
+    for comparison in view.comparisons:
+        counts = compared(comparison)
+        if counts.requests + counts.stable_requests and counts not in known:
+            yield sentence(f"In the whole rollout, {in_full(view, counts)}")
+    back = next((each for each in reversed(view.weights) if each.why == "rollback"), None)
+    first = next((each for each in view.evidence if each.measure == "errors" and each.candidate.failures), None)
+    if back and first and first.at <= back.at:
+        yield (
+            f"{duration(between(first.at, back.at))} passed from the first look that counted a failure of "
+            f"{candidate_of(view)}, at {_time(view, first.at)}, until {stable_of(view)} served alone again."
+        )
+
+
+def _given_back(view: RolloutView) -> Iterator[str]:
+    """Yield where messages and records went that failed during a consumer's rollout."""
+    if redriven := view.redriven:
+        moved = [
+            f"{counted(redriven.returned, 'message')} returned to the source queue" if redriven.returned else "",
+            f"{counted(redriven.redelivered, 'stream record')} were processed again" if redriven.redelivered else "",
+            f"{number(redriven.forwarded)} went to your own dead-letter queue or destination"
+            if redriven.forwarded
+            else "",
+            f"{counted(redriven.kept, 'batch', 'batches')} stayed in the rollout's own queue" if redriven.kept else "",
+            f"{number(redriven.expired)} were lost, because the stream no longer had them" if redriven.expired else "",
+        ]
+        told = [each for each in moved if each]
+        yield sentence(
+            f"Of what failed during the rollout, {listed(told)}" if told else "no failed message had to be given back"
+        )
+        if redriven.queue:
+            yield f"The rollout's own queue {redriven.queue} was kept."
+    if view.holding_queue:
+        yield f"The rollout's own queue {view.holding_queue} still holds failed messages."
+
+
+def _failed_hooks(view: RolloutView) -> Iterator[str]:
+    for hook in view.hooks:
+        if hook.outcome == "failed" and hook.reason and hook.reason not in view.reason:
+            yield sentence(f"Hooks {stage_of(hook)} failed: {hook.reason}")
+
+
+def _firing_at_start(view: RolloutView) -> Iterator[str]:
+    if view.firing_at_start:
+        one = len(view.firing_at_start) == 1
+        yield (
+            f"{_alarms(view.firing_at_start)} {'was' if one else 'were'} in ALARM when it was planned, and "
+            f"{'counts' if one else 'count'} only after {'it has' if one else 'they have'} recovered."
+        )
+
+
+def _alarms(names: list[str]) -> str:
+    return f"{'Alarm' if len(names) == 1 else 'Alarms'} {listed(names)}"
+
+
+def _signals(view: RolloutView) -> Iterator[str]:
+    """Yield what operators sent, and what became of it, unless it is told as the cause."""
+    cause = cause_of(view) if view.has_ended else Cause()
+    told = {cause.signal.id} if cause.signal else set()
+    for signal in view.signals:
+        if signal.id in told or signal.signal not in OPERATORS_SIGNALS:
+            continue
+        why = f" ({signal.reason})" if signal.reason else ""
+        sent = f"{person(signal.by)} sent {signal.signal} at {_time(view, signal.at)}{why}"
+        match signal.outcome:
+            case "pending":
+                yield closed(f"{sent}, which {'was not used' if view.has_ended else 'has not been used yet'}")
+            case "refused":
+                yield closed(f"{sent}, which was refused: {signal.why}")
+            case "repeated":
+                yield closed(f"{sent}, which changed nothing: {signal.why}")
+            case _:
+                yield closed(sent)
+
+
+def _since(view: RolloutView) -> str:
+    new, old, where = candidate_of(view), stable_of(view), target(view.target)
+    if view.started_at:
+        instead = f" instead of {old}" if view.stable else ""
+        return f"It rolls out {new} on {where}{instead}, since {clock(view.started_at)}."
+    return f"It is for {where}, and was requested at {clock(view.created_at)}." if view.created_at else ""
+
+
+def _plan_ahead(view: RolloutView) -> Iterator[str]:
+    """Yield the steps ahead, and when it may be promoted if nothing holds it up."""
+    ahead = [step for step in view.steps if step.status == "ahead"]
+    if view.phase in ("promoting", "rolling-back") or not view.steps:
+        return
+    shown = [f"{weight(step.weight)} for {duration(step.bake_seconds)}" for step in ahead]
+    if len(shown) > 4:
+        shown = [*shown[:2], f"{len(shown) - 3} more", shown[-1]]
+    yield f"Ahead: {', '.join([*shown, 'then all traffic'])}."
+    if view.phase == "baking" and view.bake and view.bake.until:
+        rest = sum(step.bake_seconds for step in ahead)
+        current = between(view.bake.started_at, view.bake.until)
+        yield f"The bakes take {duration(rest + current)} from the beginning of the current one."
+
+
+def _so_far(view: RolloutView, comparison: Comparison) -> str:
+    counts = compared(comparison)
+    if not counts.requests + counts.stable_requests:
+        return f"No requests are counted yet ({comparison.label})."
+    against = f"; evidence {_beside_limit(comparison)}" if comparison.value is not None else ""
+    return sentence(f"So far, {in_full(view, counts)}{against}")
+
+
+def _beside_limit(comparison: Comparison) -> str:
+    value = comparison.value or 0.0
+    where = "over" if value >= comparison.limit else "under"
+    return f"{evidence(value)}, {where} its limit of {evidence(comparison.limit)}"
+
+
+# --- What to do next --------------------------------------------------------------------------------------------------
+
+
+def next_steps(view: RolloutView) -> list[str]:
+    """Return what a person can do next, as commands."""
+    rollout = view.id
+    match view.status:
+        case "waiting":
+            first = f"To end the one before it, run headgate abort {view.line.behind}. " if view.line else ""
+            return [f"{first}To give up its place, run headgate abort {rollout}."]
+        case "accepted" | "running" if view.phase == "rolling-back":
+            return [f"Follow the rollback with headgate watch {rollout}."]
+        case "accepted" | "running" if view.phase == "promoting":
+            return [f"To reverse the promotion, run headgate abort {rollout}."]
+        case "accepted" | "running":
+            return [f"To step in, run headgate pause, promote or abort {rollout}."]
+        case "paused":
+            return [
+                f"To bake the step again, run headgate resume {rollout}.",
+                f"To go on to the next step, run headgate promote {rollout}; to roll back, headgate abort {rollout}.",
+            ]
+        case "succeeded" if view.undone_by:
+            return []
+        case "succeeded":
+            return [f"To take it back while nothing newer is promoted, run headgate undo {rollout}."]
+        case "refused":
+            return ["Correct the request and send it under a new id: the id of a refused one cannot be used again."]
+        case "stopped":
+            check = f"Check what {target(view.target)} serves, and correct it: Headgate does nothing more there."
+            return [f"{check} Then start a rollout under a new id."]
+    return [_after_rollback(view)]
+
+
+def _after_rollback(view: RolloutView) -> str:
+    cause = cause_of(view)
+    again = "Then start a rollout of the corrected version under a new id."
+    if cause.counts or (cause.signal and cause.signal.signal == "alarm"):
+        moved = [each for each in view.weights if each.weight > 0]
+        back = next((each for each in reversed(view.weights) if each.why == "rollback"), None)
+        when = f" from {_time(view, moved[0].at)} to {_time(view, back.at)}" if moved and back else ""
+        return f"Look at the logs of {candidate_of(view)}{when}. {again}"
+    if cause.signal:
+        return "To try again, start a rollout under a new id."
+    if HOOK_FAILED.match(view.reason):
+        return f"Look at what the hook found. {again}"
+    return "Mend what the reason names, then start a rollout under a new id."

@@ -8,75 +8,31 @@ from __future__ import annotations
 
 import heapq
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby, islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from headgate import keys
-from headgate.aws.dynamodb import back_off, from_item, to_item
+from headgate.aws.dynamodb import MAX_ROLLOUT_SECONDS, iso_of
 from headgate.errors import RequestRefused
+from headgate.history.figures import figures_of
+from headgate.history.items import AT_ONCE, FIRST, KEYS_PER_BATCH, LAST, LISTED, Items, Mark
+from headgate.history.jobs import Jobs
 from headgate.history.model import RolloutPage
 from headgate.history.reading import STATUSES, Place, RolloutItems, rollout_view, summary_of
 from headgate.history.sentences import headline
-from headgate.rollouts.record import TargetLock
+from headgate.rollouts.record import ANNOUNCED_AS, TargetLock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_stepfunctions import SFNClient
 
-    from headgate.history.model import RolloutSummary, RolloutView
-    from headgate.history.reading import Item
+    from headgate.history.items import Item
+    from headgate.history.jobs import Kind
+    from headgate.history.model import DeploymentFigures, JobPage, JobView, RolloutSummary, RolloutView
     from headgate.rollouts.record import Status
-
-
-BY_STATUS = "by-status"
-"""The index of rollouts and jobs by status, newest first."""
-
-KEYS_PER_BATCH = 100
-"""BatchGetItem takes 100 keys."""
-
-BATCH_ATTEMPTS = 8
-"""Attempts to read what a batch could not read at once."""
-
-AT_ONCE = 8
-"""Calls that are made at the same time."""
-
-LISTED = ("targetKey", "stable", "candidate", "startedAt", "endedAt", "reason", "undoneBy", "undoOf", "moved")
-"""Attributes that the index has beside its keys. The template has the same."""
-
-_FIRST, _LAST = "0", "~"
-"""Before and after every time and id."""
-
-
-class Mark(NamedTuple):
-    """Where a page ends: the time and id of its last rollout. Later pages are older."""
-
-    created_at: str
-    id: str
-
-    @classmethod
-    def of(cls, item: Item) -> Mark:
-        """Return the mark of an item of the index, or of a record."""
-        return cls(str(item.get("createdAt", "")), keys.rollout_id_in(item["pk"]))
-
-    @classmethod
-    def read(cls, token: str) -> Mark:
-        """Read a page token.
-
-        Raises
-        ------
-        RequestRefused
-            If it is none.
-        """
-        created_at, separator, name = token.partition("#")
-        if not (separator and name and created_at.startswith("20")):
-            raise RequestRefused(f"after: must be the value of next of an earlier page (given {token[:100]!r})")
-        return cls(created_at, name)
-
-    @property
-    def token(self) -> str:
-        return f"{self.created_at}#{self.id}"
 
 
 class History:
@@ -89,17 +45,28 @@ class History:
     table
         Name of the table.
     machines
-        A client for Step Functions. Only jobs need it.
+        A client for Step Functions, which knows how jobs ended. Only jobs need it.
+    job_machines
+        ARNs of the machines of ``task`` and ``redrive``. With them, jobs that were started without an event are known,
+        too.
     """
 
-    def __init__(self, client: DynamoDBClient, table: str, machines: SFNClient | None = None) -> None:
-        self._client = client
-        self._table = table
-        self._machines = machines
+    def __init__(
+        self,
+        client: DynamoDBClient,
+        table: str,
+        machines: SFNClient | None = None,
+        *,
+        job_machines: Mapping[Kind, str] | None = None,
+    ) -> None:
+        self._items = Items(client, table)
+        self._jobs = Jobs(self._items, machines, job_machines or {})
 
     def rollout(self, rollout_id: str) -> RolloutView | None:
         """Return a rollout with all that is on record of it; None if there is none. Reads consistently."""
-        items = RolloutItems(self._query("pk = :pk", {":pk": keys.rollout_pk(rollout_id)}, ConsistentRead=True))
+        items = RolloutItems(
+            self._items.query("pk = :pk", {":pk": keys.rollout_pk(rollout_id)}, ConsistentRead=True).items()
+        )
         return _with_headline(rollout_view(items, self._place_of(items.record)))
 
     def rollouts(
@@ -134,10 +101,8 @@ class History:
         RequestRefused
             If ``limit`` or ``after`` is not valid.
         """
-        if limit < 1:
-            raise RequestRefused(f"limit: must be at least 1 (given {limit})")
-        mark = Mark.read(after) if after else None
-        begin, end = since or _FIRST, until or _LAST
+        mark = _mark_of(limit, after)
+        begin, end = since or FIRST, until or LAST
         if mark:
             end = min(end, mark.created_at)
         if begin > end:
@@ -156,9 +121,9 @@ class History:
         Rollouts that are not on record are left out.
         """
         pks = [keys.rollout_pk(rollout_id) for rollout_id in dict.fromkeys(rollout_ids)]
-        read = self._batch([(pk, sk) for pk in pks for sk in (keys.ROLLOUT_SK, keys.EVIDENCE_SK)])
+        read = self._items.batch([(pk, sk) for pk in pks for sk in (keys.ROLLOUT_SK, keys.EVIDENCE_SK)])
         records = [read[pk, keys.ROLLOUT_SK] for pk in pks if (pk, keys.ROLLOUT_SK) in read]
-        read |= self._batch([(record["pk"], sk) for record in records for sk in _current_keys(record)])
+        read |= self._items.batch([(record["pk"], sk) for record in records for sk in _current_keys(record)])
         places = self._places_of([record for record in records if record.get("status") == "waiting"])
         views = []
         for record in records:
@@ -166,12 +131,58 @@ class History:
             views.append(_with_headline(rollout_view(RolloutItems(own), places.get(record["pk"]))))
         return [view for view in views if view]
 
+    def jobs(self, kind: Kind, *, limit: int = 20, after: str | None = None) -> JobPage:
+        """Return a page of ECS tasks or redrives, newest first, those that were started without an event included.
+
+        Parameters
+        ----------
+        limit, after
+            As for ``rollouts``.
+
+        Raises
+        ------
+        RequestRefused
+            If ``limit`` or ``after`` is not valid.
+        """
+        return self._jobs.page(kind, limit, _mark_of(limit, after))
+
+    def job(self, kind: Kind, job_id: str) -> JobView | None:
+        """Return an ECS task or a redrive; None if there is none.
+
+        Parameters
+        ----------
+        job_id
+            Its id; of one that was started without an event, the name of its execution.
+        """
+        return self._jobs.view(kind, job_id)
+
+    def figures(self, since: str, until: str) -> DeploymentFigures:
+        """Return the figures of the rollouts that ended between two times, both included.
+
+        The index is read from a year before: an execution may take that long. DynamoDB answers only what ended in time.
+        """
+        ended = [status for status in STATUSES if status in ANNOUNCED_AS]
+        found = self._items.in_index(
+            ended,
+            _year_before(since),
+            until,
+            values={":since": since, ":until": until},
+            FilterExpression="endedAt BETWEEN :since AND :until",
+        )
+        items = [item for items in found for item in items]
+        # An undo may have ended after the period.
+        undos = [(keys.rollout_pk(item["undoneBy"]), keys.ROLLOUT_SK) for item in items if item.get("undoneBy")]
+        undone = self._items.batch(undos, only=("endedAt",))
+        return figures_of(
+            items, {keys.rollout_id_in(pk): undo.get("endedAt") for (pk, _), undo in undone.items()}, since, until
+        )
+
     # --- Lists ---
 
     def _of_states(self, states: Iterable[str], begin: str, end: str, mark: Mark | None, limit: int) -> Iterator[Item]:
         """Yield what the index has of rollouts, newest first, from one query per status."""
         wanted = [status for status in STATUSES if status in set(states)]
-        streams = self._in_index(wanted, begin, end, limit + 1)
+        streams = self._items.in_index(wanted, begin, end, limit + 1)
         seen = set()
         for item in heapq.merge(*streams, key=Mark.of, reverse=True):
             # Its status may have changed between two queries.
@@ -179,44 +190,21 @@ class History:
                 seen.add(item["pk"])
                 yield item
 
-    def _in_index(self, statuses: Sequence[str], begin: str, end: str, page: int) -> list[Iterator[Item]]:
-        """Return what the index has of each status, newest first. The first pages are read at the same time."""
-        queries = [
-            _Query(
-                self._client,
-                TableName=self._table,
-                IndexName=BY_STATUS,
-                KeyConditionExpression="#status = :status AND createdAt BETWEEN :begin AND :end",
-                ExpressionAttributeNames={"#status": "status"},
-                ExpressionAttributeValues=to_item({":status": status, ":begin": begin, ":end": end}),
-                ScanIndexForward=False,
-                Limit=page,
-            )
-            for status in statuses
-        ]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(_Query.begin, queries))
-        return [_in_order(query.items()) for query in queries]
-
     def _of_target(
         self, target: str, states: Sequence[str], begin: str, end: str, mark: Mark | None, limit: int
     ) -> Iterator[Item]:
         """Yield the records of a target, newest first."""
-        last = keys.past_sk(mark.created_at, mark.id) if mark else keys.past_sk(end, _LAST)
-        query = _Query(
-            self._client,
-            TableName=self._table,
-            KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
-            ExpressionAttributeValues=to_item(
-                {":pk": keys.target_pk(target), ":first": keys.PAST_PREFIX + begin, ":last": last}
-            ),
+        last = keys.past_sk(mark.created_at, mark.id) if mark else keys.past_sk(end, LAST)
+        query = self._items.query(
+            "pk = :pk AND sk BETWEEN :first AND :last",
+            {":pk": keys.target_pk(target), ":first": keys.PAST_PREFIX + begin, ":last": last},
             ScanIndexForward=False,
             Limit=min(limit + 2, KEYS_PER_BATCH),
         )
         for past in query.pages():
             ids = [item["rolloutId"] for item in past if item["sk"] != last or mark is None]
             wanted = [(keys.rollout_pk(rollout_id), keys.ROLLOUT_SK) for rollout_id in ids]
-            records = self._batch(wanted, only=("status", "createdAt", *LISTED))
+            records = self._items.batch(wanted, only=("status", "createdAt", *LISTED))
             for key in wanted:
                 if (record := records.get(key)) and (not states or record.get("status") in states):
                     yield record
@@ -233,7 +221,7 @@ class History:
         targets = list(dict.fromkeys(record["targetKey"] for record in waiting if record.get("targetKey")))
         if not targets:
             return {}
-        locks = self._batch([(keys.target_pk(target), keys.LOCK_SK) for target in targets])
+        locks = self._items.batch([(keys.target_pk(target), keys.LOCK_SK) for target in targets])
         places = {}
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for target, line in zip(targets, pool.map(self._line_of, targets), strict=True):
@@ -245,90 +233,18 @@ class History:
 
     def _line_of(self, target: str) -> list[Item]:
         values = {":pk": keys.target_pk(target), ":wait": keys.WAIT_PREFIX}
-        return list(self._query("pk = :pk AND begins_with(sk, :wait)", values, ConsistentRead=True))
-
-    # --- Calls ---
-
-    def _query(self, condition: str, values: dict[str, Any], **options: Any) -> Iterator[Item]:
-        query = _Query(
-            self._client,
-            TableName=self._table,
-            KeyConditionExpression=condition,
-            ExpressionAttributeValues=to_item(values),
-            **options,
-        )
-        return query.items()
-
-    def _batch(self, wanted: Sequence[tuple[str, str]], only: Sequence[str] = ()) -> dict[tuple[str, str], Item]:
-        """Return items by partition and sort key. Those that do not exist are left out.
-
-        Parameters
-        ----------
-        only
-            The attributes to read; by default, all.
-        """
-        wanted = list(dict.fromkeys(wanted))
-        chunks = [wanted[start : start + KEYS_PER_BATCH] for start in range(0, len(wanted), KEYS_PER_BATCH)]
-        if len(chunks) < 2:
-            return {key: item for chunk in chunks for key, item in self._read_chunk(chunk, only)}
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            read = pool.map(lambda chunk: list(self._read_chunk(chunk, only)), chunks)
-            return {key: item for items in read for key, item in items}
-
-    def _read_chunk(
-        self, chunk: Sequence[tuple[str, str]], only: Sequence[str]
-    ) -> Iterator[tuple[tuple[str, str], Item]]:
-        request: dict[str, Any] = {"Keys": [to_item({"pk": pk, "sk": sk}) for pk, sk in chunk], "ConsistentRead": True}
-        if only:
-            names = {f"#n{number}": name for number, name in enumerate(dict.fromkeys((*only, "pk", "sk")))}
-            request |= {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}
-        left = {self._table: request}
-        for attempt in range(BATCH_ATTEMPTS):
-            answer: Any = self._client.batch_get_item(RequestItems=left)  # type: ignore[arg-type]
-            for stored in answer["Responses"].get(self._table, []):
-                item = from_item(stored)
-                yield (item["pk"], item["sk"]), item
-            left = answer.get("UnprocessedKeys")
-            if not left:
-                return
-            back_off(attempt)
-        raise RequestRefused(f"{self._table}: DynamoDB throttles reads; wait a moment and try again")
+        return list(self._items.query("pk = :pk AND begins_with(sk, :wait)", values, ConsistentRead=True).items())
 
 
-class _Query:
-    """One query, whose pages are read on demand."""
-
-    def __init__(self, client: DynamoDBClient, **call: Any) -> None:
-        self._client = client
-        self._call = call
-        self._first: list[Item] | None = None
-
-    def begin(self) -> None:
-        """Read the first page."""
-        self._first = self._page()
-
-    def pages(self) -> Iterator[list[Item]]:
-        """Yield the pages."""
-        yield self._page() if self._first is None else self._first
-        while "ExclusiveStartKey" in self._call:
-            yield self._page()
-
-    def items(self) -> Iterator[Item]:
-        """Yield the items of all pages."""
-        return (item for page in self.pages() for item in page)
-
-    def _page(self) -> list[Item]:
-        answer = self._client.query(**self._call)
-        self._call.pop("ExclusiveStartKey", None)
-        if "LastEvaluatedKey" in answer:
-            self._call["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
-        return [from_item(item) for item in answer["Items"]]
+def _mark_of(limit: int, after: str | None) -> Mark | None:
+    """Return where a page begins. Raise RequestRefused if its limit or its begin is not valid."""
+    if limit < 1:
+        raise RequestRefused(f"limit: must be at least 1 (given {limit})")
+    return Mark.read(after) if after else None
 
 
-def _in_order(newest_first: Iterator[Item]) -> Iterator[Item]:
-    """Order items of the same millisecond by id. The index leaves their order open."""
-    for _, together in groupby(newest_first, key=lambda item: item["createdAt"]):
-        yield from sorted(together, key=Mark.of, reverse=True)
+def _year_before(moment: str) -> str:
+    return iso_of(datetime.fromisoformat(moment) - timedelta(seconds=MAX_ROLLOUT_SECONDS))
 
 
 def _summaries(items: Iterable[Item]) -> list[RolloutSummary]:

@@ -41,3 +41,14 @@ REDRIVE = JobKind("redrive", "Redrive Refused", "redriveId", ("from", "queue"), 
 
 KINDS = {"Task Requested": TASK, "Redrive Requested": REDRIVE}
 """The kind of job that an event requests, by its detail-type."""
+
+REQUESTED, REFUSED = "requested", "refused"
+"""What became of a request, in the index of rollouts and jobs."""
+
+
+def status_of_job(kind: str, what: str) -> str:
+    """Return the value of the index for requests of a kind: ``task-requested``, ``redrive-refused``.
+
+    It says nothing of the execution, whose state Step Functions has.
+    """
+    return f"{kind}-{what}"

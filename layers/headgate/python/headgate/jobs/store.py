@@ -14,6 +14,7 @@ from headgate import keys
 from headgate.aws.dynamodb import RETENTION_DAYS, WriteConflict, expiry, from_item, now_iso, retry, to_item
 from headgate.aws.errors import is_unmet
 from headgate.aws.outbox import entry_fields
+from headgate.jobs.kinds import REFUSED, REQUESTED, status_of_job
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -64,7 +65,8 @@ class JobStore:
         if "Item" in response:
             item = from_item(response["Item"])
             return StoredJob(item["sha256"], item["execution"], "startedAt" in item)
-        fields = {"kind": request.kind.name, "sha256": request.sha256, "execution": execution, "createdAt": now_iso()}
+        fields = {"kind": request.kind.name, "sha256": request.sha256, "execution": execution}
+        fields |= _listed(request, REQUESTED)
         if not self._put(request, keys.JOB_SK, fields):
             raise WriteConflict
         return StoredJob(request.sha256, execution, started=False)
@@ -90,7 +92,8 @@ class JobStore:
             "reason": reason,
             **({request.kind.subject[-1]: request.subject} if request.subject else {}),
         }
-        self._put(request, keys.event_sk(name), entry_fields(request.kind.refused, detail))
+        listed = {**_listed(request, REFUSED), "reason": reason}
+        self._put(request, keys.event_sk(name), {**entry_fields(request.kind.refused, detail), **listed})
 
     def _put(self, request: JobRequest, sk: str, fields: dict[str, Any]) -> bool:
         """Write an item, unless it exists. Return whether it was written."""
@@ -106,3 +109,9 @@ class JobStore:
                 raise
             return False
         return True
+
+
+def _listed(request: JobRequest, what: str) -> dict[str, Any]:
+    """Return the fields by which an item is found in the index, and what a list shows of it."""
+    subject = {"subject": request.subject} if request.subject else {}
+    return {"status": status_of_job(request.kind.name, what), "createdAt": now_iso(), **subject}

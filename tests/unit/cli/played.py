@@ -9,23 +9,6 @@ from headgate.history.model import DeploymentFigures, RolloutPage, RolloutSummar
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-BEGIN = "2026-11-30T14:00:00.000Z"
-
-
-def view_of(rollout_id: str = "checkout-42", **fields: Any) -> RolloutView:
-    """A rollout that runs, with the fields of the test."""
-    known = {
-        "status": "running",
-        "phase": "baking",
-        "target": "lambda-alias/checkout/live",
-        "stable": "7",
-        "candidate": "8",
-        "created_at": BEGIN,
-        "started_at": BEGIN,
-        "headline": "",
-    }
-    return RolloutView.model_validate({"id": rollout_id, **known, **fields})
-
 
 class PlayedHistory:
     """A history whose one rollout goes on by one view, or fails with one error, at each look."""

@@ -1,0 +1,464 @@
+"""Headlines and explanations of every kind of rollout."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from headgate.analysis.evidence import JudgeTerms, describe_comparisons
+from headgate.analysis.judge import Arm
+from headgate.history.causes import COMPARED, OVER_LIMIT, cause_of, compared, counts_in, in_full
+from headgate.history.model import Comparison, Counts, RolloutSummary
+from headgate.history.sentences import describe_summary, explanation, headline, next_steps
+from headgate.history.wording import evidence
+from headgate.rollouts.settlement import CodeLeft
+from tests.builders import ledger_of, plan_of
+from tests.views import (
+    OVER,
+    PASSED,
+    at,
+    bake_of,
+    baking,
+    hook_of,
+    pause_of,
+    paused,
+    promoted,
+    refused,
+    rolled_back,
+    signal,
+    stopped,
+    view_of,
+    wait_of,
+    waiting,
+)
+from tests.views import compared as comparison_of
+
+if TYPE_CHECKING:
+    from headgate.history.model import RolloutView
+
+NOW = datetime(2026, 11, 30, 14, 7, 50, tzinfo=UTC)
+NO_DECISION = "no operator decided within 3600 s"
+UNDO = promoted(
+    "no step baked, so nothing was judged", undo_of="checkout-41", candidate="7", stable="8", serving="7",
+    steps=[], comparisons=[],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        (waiting(), "waiting in line, place 2, behind orders-7; refused at 14:05 UTC if its turn has not come"),
+        (waiting(line=None), "waiting in line"),
+        (waiting(status="accepted"), "accepted, and about to begin"),
+        (view_of(phase=None), "starting"),
+        (view_of(phase="starting"), "starting"),
+        (
+            view_of(phase="starting", hooks=[hook_of(outcome="running", ended_at=None, reason="")]),
+            "asking checkout-smoke before traffic",
+        ),
+        (
+            view_of(hooks=[hook_of(stage="afterStep", step=1, outcome="running", ended_at=None, reason="")]),
+            "asking checkout-smoke after step 2",
+        ),
+        (view_of(phase="preparing"), "preparing version 8"),
+        (
+            view_of(phase="preparing", waits_for=wait_of()),
+            "preparing version 8; waiting until 15:00 UTC at most: checkout:8: 2 of 5 are allocated",
+        ),
+        (
+            view_of(phase="rolling-back", waits_for=wait_of(until=None)),
+            "rolling back to version 7; waiting: checkout:8: 2 of 5 are allocated",
+        ),
+        (baking(phase="shifting", bake=None), "moving to step 2 of 5 at 25 %"),
+        (baking(), "baking step 2 of 5 at 25 % for 7 min 10 s more"),
+        (baking(bake=bake_of(until=at(470.2))), "baking step 2 of 5 at 25 %, whose time is up"),
+        (baking(bake=bake_of(until=None)), "baking step 2 of 5 at 25 %"),
+        (baking(bake=bake_of(bake=2)), "baking step 2 of 5 at 25 %, extra bake 2 for 7 min 10 s more"),
+        (baking(steps=[]), "baking step 2 for 7 min 10 s more"),
+        (paused(), "paused at 25 % until 15:05 UTC, then rolls back: paused by kim"),
+        (
+            paused(pause=pause_of(reason=OVER, then="promote")),
+            (
+                "paused at 25 % until 15:05 UTC, then promotes: 3.2 % of 1,204 requests of version 8 failed, 0.055 % "
+                "of "
+                "version 7's"
+            ),
+        ),
+        (paused(pause=None), "paused at 25 %"),
+        (baking(phase="promoting", bake=None, step=5), "promoting version 8"),
+        (
+            baking(phase="rolling-back", signals=[signal("abort", reason="too slow")]),
+            "rolling back to version 7: aborted by kim: too slow",
+        ),
+        (
+            rolled_back(status="running", reason=""),
+            "rolling back to version 7",
+        ),
+        (
+            rolled_back(status="running"),
+            "rolling back to version 7: 3.2 % of 1,204 requests of version 8 failed, 0.055 % of version 7's",
+        ),
+        (
+            promoted(),
+            "promoted: version 8 serves alone; none of 96 requests of version 8 failed, none of 265 of version 7",
+        ),
+        (
+            promoted("promoted fully by kim: hotfix", signals=[signal("promote-fully", reason="hotfix")]),
+            "promoted: version 8 serves alone; promoted fully by kim: hotfix",
+        ),
+        (promoted(undone_by="undo-1"), "promoted, and undone later by undo-1"),
+        (UNDO, "undid checkout-41: version 7 serves again"),
+        (rolled_back(), "rolled back: 3.2 % of 1,204 requests of version 8 failed, 0.055 % of version 7's"),
+        (
+            rolled_back(OVER.replace("1,204", "24").replace("38", "4").replace("3,610", "108").replace("2 of", "0 of")),
+            "rolled back: 4 of 24 requests of version 8 failed, none of 108 of version 7",
+        ),
+        (
+            rolled_back(OVER.replace("failed", "took more than 250 ms")),
+            "rolled back: 3.2 % of 1,204 requests of version 8 took more than 250 ms, 0.055 % of version 7's",
+        ),
+        (rolled_back("alarm checkout-errors fired"), "rolled back: alarm checkout-errors fired"),
+        (rolled_back(""), "rolled back"),
+        (refused("id: is taken"), "refused: id: is taken"),
+        (refused(""), "refused"),
+    ],
+)
+def test_a_headline_says_what_it_does_now_or_how_it_ended(view: RolloutView, expected: str) -> None:
+    assert headline(view, NOW) == expected
+
+
+def test_a_headline_without_the_time_of_its_reader_says_when_a_bake_ends() -> None:
+    assert headline(baking()) == "baking step 2 of 5 at 25 % until 14:15:00 UTC"
+    assert headline(baking(started_at="2026-11-29T23:00:00.000Z")).endswith("until 2026-11-30 14:15:00 UTC")
+
+
+def test_a_stopped_rollout_is_said_to_be_left_as_it_is() -> None:
+    assert headline(stopped()).startswith("stopped, and left as it is: lambda-alias/checkout/live was changed by")
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        (
+            rolled_back(),
+            [
+                (
+                    "Rolled back at 2026-11-30 14:07:12 UTC, 7 min 12 s after it began, from 25 % of the traffic (step "
+                    "2 of "
+                    "5), 2 min 12 s into a bake of 10 min: version 7 serves alone again."
+                ),
+                "38 of 1,204 requests of version 8 failed (3.2 %), against 2 of 3,610 of version 7 (0.055 %).",
+                (
+                    "The evidence against version 8 reached 896, over its limit of 100: at most one of 100 rollouts of "
+                    "versions that are no worse reaches it."
+                ),
+                (
+                    "In the whole rollout, 41 of 1,230 requests of version 8 failed (3.3 %), against 2 of 3,700 of "
+                    "version 7 "
+                    "(0.054 %)."
+                ),
+                (
+                    "7.2 s passed from the first look that counted a failure of version 8, at 14:07:05 UTC, until "
+                    "version 7 "
+                    "served alone again."
+                ),
+                (
+                    "Look at the logs of version 8 from 14:00:02 UTC to 14:07:12 UTC. Then start a rollout of the "
+                    "corrected "
+                    "version under a new id."
+                ),
+            ],
+        ),
+        (
+            promoted(warnings=["target: a stack owns the alias"]),
+            [
+                "Promoted at 2026-11-30 14:50:10 UTC, 50 min 10 s after it began: version 8 serves alone.",
+                "None of 96 requests of version 8 failed, against none of 265 of version 7.",
+                "The evidence against version 8 ended at 1, under its limit of 100.",
+                "Warning: target: a stack owns the alias",
+                "To take it back while nothing newer is promoted, run headgate undo checkout-42.",
+            ],
+        ),
+        (
+            promoted(
+                "promoted fully by kim: hotfix", signals=[signal("promote-fully", reason="hotfix")], comparisons=[]
+            ),
+            [
+                "Promoted at 2026-11-30 14:50:10 UTC, 50 min 10 s after it began: version 8 serves alone.",
+                "kim promoted it fully, without further analysis, at 14:06:40 UTC: hotfix.",
+                "To take it back while nothing newer is promoted, run headgate undo checkout-42.",
+            ],
+        ),
+        (
+            UNDO,
+            [
+                "Undid checkout-41 at 2026-11-30 14:50:10 UTC, 50 min 10 s after it began: version 7 serves again.",
+                "No step baked, so nothing was judged.",
+                "To take it back while nothing newer is promoted, run headgate undo checkout-42.",
+            ],
+        ),
+        (
+            refused(),
+            [
+                "Refused at 2026-11-30 14:00:00 UTC: no traffic moved.",
+                "candidate.version: version 9 of checkout does not exist; publish it first.",
+                "Correct the request and send it under a new id: the id of a refused one cannot be used again.",
+            ],
+        ),
+        (
+            waiting(warnings=["candidate: $LATEST is published when the turn comes"]),
+            [
+                "Waiting in line, place 2, behind orders-7; refused at 14:05 UTC if its turn has not come.",
+                "It is for checkout:live, and was requested at 2026-11-30 14:00:00 UTC.",
+                "Warning: candidate: $LATEST is published when the turn comes",
+                (
+                    "To end the one before it, run headgate abort orders-7. To give up its place, run headgate abort "
+                    "checkout-42."
+                ),
+            ],
+        ),
+        (
+            baking(firing_at_start=["checkout-latency"], signals=[signal("promote", outcome="pending")]),
+            [
+                "Baking step 2 of 5 at 25 % for 7 min 10 s more.",
+                "It rolls out version 8 on checkout:live instead of version 7, since 2026-11-30 14:00:00 UTC.",
+                "Ahead: 50 % for 10 min, 75 % for 10 min, 90 % for 10 min, then all traffic.",
+                "The bakes take 40 min from the beginning of the current one.",
+                (
+                    "So far, 2 of 804 requests of version 8 failed (0.25 %), against 1 of 2,410 of version 7 (0.041 "
+                    "%); "
+                    "evidence 1.84, under its limit of 100."
+                ),
+                "Alarm checkout-errors guards it.",
+                "Alarm checkout-latency was in ALARM when it was planned, and counts only after it has recovered.",
+                "kim sent promote at 14:06:40 UTC, which has not been used yet.",
+                "To step in, run headgate pause, promote or abort checkout-42.",
+            ],
+        ),
+    ],
+)
+def test_an_explanation_says_the_most_important_first(view: RolloutView, expected: list[str]) -> None:
+    assert explanation(view, NOW) == expected
+
+
+CODE_LEFT = CodeLeft("checkout", "abc=", "somebody changed it").sentence
+REDRIVEN = {"returned": 12, "forwarded": 1, "kept": 1, "redelivered": 3, "expired": 2, "queue": "q"}
+NOTHING_MOVED: dict[str, Any] = {"weights": rolled_back().weights[:1], "evidence": [], "comparisons": [], "steps": []}
+
+
+@pytest.mark.parametrize(
+    ("view", "sentences"),
+    [
+        (
+            rolled_back(f"{OVER}; all failures of the candidate came from one instance"),
+            ["All failures of version 8 came from one instance."],
+        ),
+        (
+            rolled_back(signals=[signal("resume")]),
+            [
+                (
+                    "The evidence against version 8 reached 896, over its limit of 100: at most one of 100 rollouts of "
+                    "versions that are no worse reaches it, and one more for each time that it was resumed after a "
+                    "failure."
+                ),
+                "kim sent resume at 14:06:40 UTC.",
+            ],
+        ),
+        (
+            rolled_back(plan={"guards": {"errors": {"tolerate": 0.5}}}),
+            [
+                (
+                    "The evidence against version 8 reached 896, over its limit of 100: at most one of 100 rollouts of "
+                    "versions that are not worse than tolerated reaches it."
+                ),
+            ],
+        ),
+        (
+            rolled_back(comparisons=[]),
+            ["The evidence against version 8 reached 896, which is over its limit."],
+        ),
+        (
+            rolled_back("alarm checkout-errors fired", signals=[signal("alarm", by="checkout-errors", reason="5 > 1")]),
+            [
+                "Alarm checkout-errors fired.",
+                "The signal of alarm checkout-errors came at 14:06:40 UTC: 5 > 1.",
+            ],
+        ),
+        (
+            rolled_back("aborted by kim: too slow", signals=[signal("abort", reason="too slow")]),
+            ["kim aborted it at 14:06:40 UTC: too slow.", "To try again, start a rollout under a new id."],
+        ),
+        (
+            rolled_back("hook checkout-smoke of beforeTraffic failed: status 500", hooks=[hook_of()], **NOTHING_MOVED),
+            [
+                (
+                    "Rolled back at 2026-11-30 14:07:12 UTC, 7 min 12 s after it began, before version 8 had any "
+                    "traffic: "
+                    "version 7 serves alone again."
+                ),
+                "Hook checkout-smoke of beforeTraffic failed: status 500.",
+                (
+                    "The execution that asked the hooks is "
+                    "arn:aws:states:eu-central-1:123456789012:execution:headgate-hooks:"
+                    "h-1."
+                ),
+                "Look at what the hook found. Then start a rollout of the corrected version under a new id.",
+            ],
+        ),
+        (
+            rolled_back(hooks=[hook_of(stage="onRollback", reason="hook tell of onRollback failed: no answer")]),
+            ["Hooks on the rollback failed: hook tell of onRollback failed: no answer."],
+        ),
+        (
+            rolled_back(
+                NO_DECISION,
+                pauses=[
+                    pause_of(reason=OVER, ended_at=at(3900), verdict="roll-back", verdict_reason=NO_DECISION),
+                ],
+            ),
+            [
+                "No operator decided within 3600 s.",
+                "It had been paused for 1 h: 3.2 % of 1,204 requests of version 8 failed, 0.055 % of version 7's.",
+            ],
+        ),
+        (
+            promoted(pauses=[pause_of(ended_at=at(360), verdict="continue", verdict_reason="resumed by kim")]),
+            ["It was paused at 14:05:00 UTC for 1 min: paused by kim; then resumed by kim."],
+        ),
+        (
+            promoted(f"{PASSED}; 3 of 96 candidate requests took more than 9 ms against 5 of 265; odds ..."),
+            ["3 of 96 requests of version 8 took more than 9 ms (3.1 %), against 5 of 265 of version 7 (1.9 %)."],
+        ),
+        (
+            rolled_back("no request of the candidate was seen during the bake at 25 %, including 12 extra bakes"),
+            [
+                "No request of the candidate was seen during the bake at 25 %, including 12 extra bakes.",
+                "Mend what the reason names, then start a rollout under a new id.",
+            ],
+        ),
+        (
+            rolled_back(f"aborted by kim; {CODE_LEFT}", signals=[signal("abort")]),
+            [
+                "kim aborted it at 14:06:40 UTC.",
+                f"{CODE_LEFT}.",
+            ],
+        ),
+        (
+            rolled_back(redriven=REDRIVEN),
+            [
+                (
+                    "Of what failed during the rollout, 12 messages returned to the source queue, 3 stream records "
+                    "were "
+                    "processed again, 1 went to your own dead-letter queue or destination, 1 batch stayed in the "
+                    "rollout's own "
+                    "queue and 2 were lost, because the stream no longer had them."
+                ),
+                "The rollout's own queue q was kept.",
+            ],
+        ),
+        (rolled_back(redriven={}), ["No failed message had to be given back."]),
+        (
+            stopped(),
+            [
+                (
+                    "Stopped at 2026-11-30 14:07:12 UTC, 7 min 12 s after it began, from 25 % of the traffic (step 2 "
+                    "of 5), "
+                    "2 min 12 s into a bake of 10 min. Headgate neither promoted nor rolled back, and left the target "
+                    "as it "
+                    "is."
+                ),
+                (
+                    "Check what checkout:live serves, and correct it: Headgate does nothing more there. Then start a "
+                    "rollout "
+                    "under a new id."
+                ),
+            ],
+        ),
+        (
+            baking(
+                signals=[
+                    signal("resume", outcome="refused", why="it is not paused"),
+                    signal("abort", id="abort-2", outcome="repeated", why="signal abort-1 has the same effect"),
+                ]
+            ),
+            [
+                "kim sent resume at 14:06:40 UTC, which was refused: it is not paused.",
+                "kim sent abort at 14:06:40 UTC, which changed nothing: signal abort-1 has the same effect.",
+            ],
+        ),
+        (baking(comparisons=[comparison_of(0, 0, 0, 0)]), ["No requests are counted yet (errors)."]),
+        (promoted(undone_by="undo-1"), ["Rollout undo-1 undid it later."]),
+    ],
+)
+def test_an_explanation_tells_what_is_on_record(view: RolloutView, sentences: list[str]) -> None:
+    told = explanation(view, NOW)
+
+    assert [each for each in sentences if each not in told] == []
+
+
+def test_a_record_with_little_in_it_is_explained_with_little() -> None:
+    for status in ("waiting", "accepted", "running", "paused", "succeeded", "rolled-back", "refused", "stopped"):
+        bare = view_of(status=status, phase=None, target="", stable="", candidate="", created_at=None, started_at=None)
+        told = " ".join([headline(bare), *explanation(bare), describe_summary(bare)])
+        assert "None" not in told
+        assert "version" not in told.replace("the stable version", "").replace("the corrected version", "")
+
+
+def test_a_rollback_is_never_said_to_have_had_traffic_that_is_not_on_record() -> None:
+    view = rolled_back(weights=[], steps=[], evidence=[], serving="")
+
+    assert explanation(view)[0] == "Rolled back at 2026-11-30 14:07:12 UTC, 7 min 12 s after it began."
+    assert not any("passed from" in each for each in explanation(view))
+
+
+def test_the_abort_of_one_operator_is_not_told_of_another() -> None:
+    kim, kimberly = signal("abort", by="kim"), signal("abort", by="kimberly", id="abort-2")
+
+    for signals in ([kim, kimberly], [kimberly, kim]):
+        assert cause_of(rolled_back("aborted by kimberly", signals=signals)).signal == kimberly
+
+
+def test_a_finished_rollout_that_was_undone_has_nothing_left_to_do() -> None:
+    assert next_steps(promoted(undone_by="undo-1")) == []
+
+
+def test_the_sentences_of_the_judge_are_understood() -> None:
+    plan = plan_of(guards={"errors": {}, "latency": {"thresholdMs": 250}, "custom": []})
+    counts = {"errors": (Arm(1204, 38), Arm(3610, 2)), "latency": (Arm(1204, 5), Arm(3610, 12))}
+    ledger = ledger_of(plan, counts)
+    reason = describe_comparisons(ledger, JudgeTerms.of(plan.guards))
+    found = [counts_in(match) for match in COMPARED.finditer(reason)]
+
+    assert [each.failed for each in found] == ["failed", "took more than 250 ms"]
+    assert found[0][:4] == (38, 1204, 2, 3610)
+    value = ledger.standing("errors").evidence.value
+    if match := OVER_LIMIT.match(reason):
+        assert match["value"] == evidence(value)
+    else:
+        assert "under the limit" in reason
+
+
+def test_counts_of_every_guard_have_words() -> None:
+    custom = Comparison(
+        measure="custom0", label="orders", candidate=Counts(requests=10, failures=1), stable=Counts(), limit=100
+    )
+    latency = custom.model_copy(update={"measure": "latency", "label": "requests over 250 ms"})
+
+    assert in_full(view_of(), compared(custom)) == (
+        "1 of 10 requests of version 8 failed (orders) (10 %), against no of version 7"
+    )
+    assert compared(latency).failed == "took over 250 ms"
+
+
+def test_a_line_of_a_list_is_short() -> None:
+    def line(view: RolloutView) -> str:
+        names = RolloutSummary.model_fields
+        return describe_summary(RolloutSummary(**{name: getattr(view, name) for name in names}))
+
+    assert line(rolled_back()) == "3.2 % of 1,204 requests of version 8 failed, 0.055 % of version 7's"
+    assert line(promoted()) == "none of 96 requests of version 8 failed, none of 265 of version 7"
+    assert line(promoted(undone_by="undo-1")) == "undone by undo-1"
+    assert line(refused("id: is taken")) == "id: is taken"
+    assert line(baking()) == ""
