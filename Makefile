@@ -126,7 +126,7 @@ help: ## Show this list
 
 $(VENV)/.ready-demo: requirements/demo.txt
 	@bash tools/make_venv.sh --part "$(PYTHON)" $(VENV) $<
-	@printf '%s\n' '$(CURDIR)/layers/headgate/python' >"$$(echo $(VENV)/lib/python*/site-packages)/headgate-of-this-checkout.pth"
+	@printf '%s\n' '$(CURDIR)/layers/headgate/python' '$(CURDIR)/cli' >"$$(echo $(VENV)/lib/python*/site-packages)/headgate-of-this-checkout.pth"
 	@touch $@
 
 # Adds to what is there; made afresh if what was added has changed.

@@ -133,15 +133,10 @@ class Dashboard:
     @contextmanager
     def served(self) -> Iterator[Dashboard]:
         """Serve it as long as it is entered."""
-        from werkzeug.serving import make_server
-
-        from headgate_cli.dashboard.serving import QuietHandler
+        from headgate_cli.dashboard.serving import server_of
 
         with self.listener as bound:
-            port = int(bound.getsockname()[1])
-            server = make_server(
-                "127.0.0.1", port, self._app, threaded=True, request_handler=QuietHandler, fd=bound.fileno()
-            )
+            server = server_of(self._app, bound)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:

@@ -22,6 +22,9 @@ from headgate_cli.failures import Failure
 from headgate_cli.rollouts import history_of, target_key
 
 if TYPE_CHECKING:
+    from flask import Flask
+    from werkzeug.serving import BaseWSGIServer
+
     from headgate.history.model import RolloutView
     from headgate_cli.stack import Stack
 
@@ -56,7 +59,7 @@ def serve(stack: Stack, host: str, port: int, *, opens: bool) -> None:
         gate = Gate(host, port)
         steering = Steering(stack, records, lambda: operator(stack))
         app = create_app(Parts(records, Board(records), steering, gate, About(stack.name, region), _report, target_key))
-        server = make_server(host, port, app, threaded=True, request_handler=QuietHandler, fd=bound.fileno())
+        server = server_of(app, bound)
         _announce(gate, host, f"bus {bus}, table {table}")
         if opens and _has_display():
             webbrowser.open(gate.url_for_once())
@@ -70,6 +73,12 @@ def _end() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def server_of(app: Flask, bound: socket.socket) -> BaseWSGIServer:
+    """Return a server of the application on a socket, which it duplicates."""
+    host, port = bound.getsockname()[:2]
+    return make_server(host, port, app, threaded=True, request_handler=QuietHandler, fd=bound.fileno())
 
 
 def _report(view: RolloutView) -> str:
@@ -90,7 +99,9 @@ def _announce(gate: Gate, host: str, where: str) -> None:
 def listener(host: str, port: int) -> socket.socket:
     """Bind the address."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # localhost may be both; browsers try 127.0.0.1 in any case.
+        family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
         bound = socket.socket(family, kind, protocol)
     except OSError as error:
         raise Failure(f"--host: {host} is no address of this machine ({error.strerror}); use 127.0.0.1") from None
