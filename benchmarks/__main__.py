@@ -9,7 +9,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks import alarms, coldstart, counting, init, intake, transitions
+from benchmarks import alarms, cockpit, coldstart, counting, init, intake, transitions
 from benchmarks.judging import section as judging
 from benchmarks.judging import units
 from benchmarks.report import QUICK_PAGE, Section, open_page, say
@@ -29,6 +29,7 @@ IN_THIS_PROCESS: dict[str, Callable[[bool], Section]] = {
     "intake": intake.measure,
     "judge": judging.measure,
     "units": units.measure,
+    "cockpit": cockpit.measure,
 }
 ALL = [*ON_EMBEDDED_AWS, "init", *IN_THIS_PROCESS]
 

@@ -8,7 +8,9 @@ import click
 class Failure(click.ClickException):
     """A command cannot do what it was asked. The message is a sentence that names the fix."""
 
-    exit_code = 2
+    def __init__(self, message: str, *, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def explained(error: Exception) -> str | None:

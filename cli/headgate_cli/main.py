@@ -27,6 +27,8 @@ COMMANDS = {
     "explain": Entry("explain", "Roll out", "Explain why a rollout ended so, or stands so."),
     "history": Entry("history", "Roll out", "Show the rollouts on a target, newest first."),
     "dashboard": Entry("dashboard", "Roll out", "Show the rollouts on a live page, with buttons."),
+    "task": Entry("task", "Jobs", "Run ECS tasks, list and show them, and stop them."),
+    "redrive": Entry("redrive", "Jobs", "Bring back messages of a dead-letter queue or failed batches of a stream"),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
 }
 """The commands in the order of ``headgate --help``."""
@@ -62,7 +64,10 @@ class Commands(click.Group):
                 formatter.write_dl(rows)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.group("headgate", cls=Commands, context_settings=SETTINGS)
 @click.version_option(package_name="headgate")
 def main() -> None:
     """Headgate: progressive delivery for AWS."""

@@ -33,7 +33,7 @@ class Stack:
         self.name = name
         self._profile = profile
         self._region = region
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, str | None], Any] = {}
 
     @cached_property
     def session(self) -> boto3.Session:
@@ -42,9 +42,9 @@ class Stack:
 
         return boto3.Session(profile_name=self._profile, region_name=self._region)
 
-    def client(self, service: str) -> Any:
-        """Return the client for a service. It retries what may pass, for about ten seconds."""
-        if service not in self._clients:
+    def client(self, service: str, *, region: str | None = None) -> Any:
+        """Return the client for a service, in the stack's Region by default. It retries for about ten seconds."""
+        if (service, region) not in self._clients:
             from botocore.config import Config
 
             config = Config(
@@ -53,8 +53,9 @@ class Stack:
                 read_timeout=20,
                 user_agent_extra="headgate-cli",
             )
-            self._clients[service] = self.session.client(service, config=config)  # type: ignore[call-overload]
-        return self._clients[service]
+            made = self.session.client(service, region_name=region, config=config)  # type: ignore[call-overload]
+            self._clients[service, region] = made
+        return self._clients[service, region]
 
     @cached_property
     def description(self) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""ECS tasks and redrives: request them, follow them to their end, and stop them."""

@@ -1,0 +1,102 @@
+"""Lists of jobs, and one job, as the read model has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from headgate_cli.failures import Failure
+from headgate_cli.output import console, echo_json, echo_table, printable
+
+if TYPE_CHECKING:
+    from headgate.history.model import JobView
+    from headgate.history.store import History
+    from headgate_cli.jobs.requests import Kind
+    from headgate_cli.stack import Stack
+
+
+def history_of(stack: Stack) -> History:
+    """Return the read model of a stack."""
+    from headgate.history.store import History
+
+    return History(stack.client("dynamodb"), stack.table, stack.client("stepfunctions"))
+
+
+def view_of(stack: Stack, kind: Kind, job_id: str) -> JobView:
+    """Return a job by the id of its request, or by the name or ARN of its execution."""
+    found = history_of(stack).job(kind.name, job_id)  # type: ignore[arg-type]
+    if found is None:
+        raise Failure(
+            f"there is no {kind.title} {job_id} in stack {stack.name}; headgate {kind.name} list shows the latest ones"
+        )
+    return found
+
+
+def show_page(stack: Stack, kind: Kind, *, form: str, limit: int, after: str | None) -> None:
+    """Print a page of jobs, newest first."""
+    page = history_of(stack).jobs(kind.name, limit=limit, after=after)  # type: ignore[arg-type]
+    if form == "json":
+        echo_json(page)
+        return
+    if not page.jobs:
+        click.echo(f"There is no {kind.title} on record.")
+        return
+    columns = ("requested", "state", "id", {"task": "definition", "redrive": "queue"}[kind.name], "reason")
+    rows = [
+        (job.created_at[:19].replace("T", " "), job.status, job.id, job.subject, _short(job.reason))
+        for job in page.jobs
+    ]
+    echo_table(columns, rows)
+    if page.next:
+        click.echo(f"\nThere are more: headgate {kind.name} list --after {page.next}")
+
+
+def show_job(stack: Stack, kind: Kind, job_id: str, *, form: str) -> None:
+    """Print a job."""
+    import json
+
+    job = view_of(stack, kind, job_id)
+    if form == "json":
+        echo_json(job)
+        return
+    rows = [
+        ("state", f"{job.status}{f': {job.reason}' if job.reason else ''}"),
+        ({"task": "definition", "redrive": "queue"}[kind.name], job.subject),
+        ("requested", job.created_at),
+        ("started", job.started_at),
+        ("ended", job.ended_at),
+        ("execution", job.execution),
+    ]
+    for name, value in rows:
+        if value:
+            click.echo(f"{name:<11} {printable(str(value))}")
+    for line in _result_lines(job):
+        console().print(printable(line))
+    click.echo("request")
+    click.echo(json.dumps(job.request, indent=2))
+
+
+def _result_lines(job: JobView) -> list[str]:
+    from headgate_cli.jobs.redrive_commands import report_lines
+
+    lines = []
+    for task in job.result.get("tasks", []):
+        codes = ", ".join(f"{name} exited with {code}" for name, code in task.get("exitCodes", {}).items())
+        lines.append(f"task {task['number']}: {task['outcome']}{f' ({codes})' if codes else ''}: {task['reason']}")
+        for log in task.get("logs", []):
+            lines += [f"  {log['container']} | {line}" for line in log.get("lines", [])]
+    counts = [f"{name} {job.result[name]:,}" for name in _COUNTS if job.result.get(name)]
+    if counts:
+        lines.append(", ".join(counts))
+    if job.result.get("report"):
+        lines += report_lines(job.result)
+    return lines
+
+
+_COUNTS = ("moved", "skipped", "failed", "returned", "remaining", "records", "expired")
+
+
+def _short(text: str, limit: int = 100) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."

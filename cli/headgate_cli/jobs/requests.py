@@ -1,0 +1,133 @@
+"""Requests of jobs: checked here, sent by the bus, and found again as executions."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from headgate_cli.failures import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headgate_cli.stack import Stack
+
+TAKEN_WITHIN_SECONDS = 30
+"""How long a request may be on its way before the command says that nobody has taken it."""
+
+
+class Kind(NamedTuple):
+    """A kind of job, as commands see it."""
+
+    name: str
+    """Which machine runs it, and the prefix of its executions' names."""
+    detail_type: str
+    """Detail-type of the event that requests it."""
+    title: str
+    """What sentences call it."""
+
+
+TASK = Kind("task", "Task Requested", "task")
+REDRIVE = Kind("redrive", "Redrive Requested", "redrive")
+
+
+def checked(kind: Kind, detail: dict[str, Any]) -> dict[str, Any]:
+    """Return a request with an id, after checking it as Headgate does.
+
+    Raises
+    ------
+    Failure
+        If it is not valid. The message names each faulty field, its value and the fix.
+    """
+    from headgate.ecs_tasks.request import read_task
+    from headgate.errors import RequestRefused
+    from headgate.redrive.request import read_redrive
+
+    made = f"{kind.name}-{secrets.token_hex(4)}"
+    try:
+        request = read_task(detail, made) if kind is TASK else read_redrive(detail, made)
+    except RequestRefused as refusal:
+        raise Failure(str(refusal)) from None
+    return {**detail, "id": request.id}
+
+
+def submit(stack: Stack, kind: Kind, detail: dict[str, Any], *, sleep: Callable[[float], None] = time.sleep) -> str:
+    """Request a job, and return the ARN of its execution. A request with the id of a known one follows that one.
+
+    Raises
+    ------
+    Failure
+        If Headgate refuses the request, or nobody takes it.
+    """
+    from headgate.aws.arns import execution_arn, job_execution_name
+
+    execution = execution_arn(stack.machine(kind.name), job_execution_name(kind.name, detail["id"]))
+    if known := describe(stack, execution):
+        if json.loads(known["input"]) != detail:
+            raise Failure(
+                f"id: {detail['id']} is the id of an earlier request with other content; give this one another id, or "
+                "none"
+            )
+        return execution
+    event_id = stack.send(kind.detail_type, detail)
+    until = time.monotonic() + TAKEN_WITHIN_SECONDS
+    while time.monotonic() < until:
+        if describe(stack, execution):
+            return execution
+        if reason := _refusal(stack, kind, detail["id"], event_id):
+            raise Failure(reason, exit_code=4)
+        sleep(0.5)
+    raise Failure(
+        f"nobody has taken the request within {TAKEN_WITHIN_SECONDS} s: headgate doctor checks the rules of bus "
+        f"{stack.bus} and the queue of requests; it may still start as {detail['id']}"
+    )
+
+
+def _refusal(stack: Stack, kind: Kind, job_id: str, event_id: str) -> str | None:
+    """Return why Headgate refused the request of an event; None if it did not."""
+    from headgate import keys
+    from headgate.aws.dynamodb import from_item, to_item
+
+    key = to_item({"pk": keys.job_pk(kind.name, job_id), "sk": keys.event_sk(f"refused-{event_id}")})
+    item = stack.client("dynamodb").get_item(TableName=stack.table, Key=key).get("Item")
+    return str(from_item(item)["detail"]["reason"]) if item else None
+
+
+def describe(stack: Stack, execution: str) -> dict[str, Any] | None:
+    """Return what Step Functions says about an execution; None if it does not know it."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return dict(stack.client("stepfunctions").describe_execution(executionArn=execution))
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("ExecutionDoesNotExist", "InvalidArn"):
+            raise
+        return None
+
+
+def execution_of(stack: Stack, kind: Kind, job_id: str) -> dict[str, Any]:
+    """Return the execution of a job, by the id of its request, or by the name or ARN of its execution.
+
+    Raises
+    ------
+    Failure
+        If there is none.
+    """
+    from headgate.aws.arns import execution_arn, job_execution_name
+
+    machine = stack.machine(kind.name)
+    names = [job_execution_name(kind.name, job_id)]
+    # A name has at most 80 characters, and none of these.
+    if len(job_id) <= 80 and not set(job_id) & set(":/@+="):
+        names.append(job_id)
+    arns = [execution_arn(machine, name) for name in names]
+    if job_id.startswith(f"{machine.replace(':stateMachine:', ':execution:')}:"):
+        arns = [job_id]
+    for arn in arns:
+        if found := describe(stack, arn):
+            return found
+    raise Failure(
+        f"there is no {kind.title} {job_id} in stack {stack.name}; headgate {kind.name} list shows the latest ones"
+    )
