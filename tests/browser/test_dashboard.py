@@ -494,6 +494,18 @@ def test_the_page_says_what_fails_and_goes_on_by_itself(
     page.locator("#trouble").wait_for(state="hidden")
 
 
+def test_the_page_says_that_aws_is_slow(page: Page, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PATIENCE_SECONDS", "SLOW_SECONDS"):
+        monkeypatch.setattr(f"headgate_cli.dashboard.board.{name}", 0.2)
+    dashboard.records.put(view())
+    opened(page, dashboard)
+    dashboard.records.held.clear()
+    page.get_by_role("alert").get_by_text("AWS is slow to answer").wait_for()
+    assert card(page, "checkout-42").is_visible()
+    dashboard.records.held.set()
+    page.locator("#trouble").wait_for(state="hidden")
+
+
 def test_the_page_says_that_the_dashboard_was_stopped(page: Page, watch: Watch) -> None:
     watch.expected = ["ERR_CONNECTION_REFUSED", "Failed to load resource"]
     with Dashboard(view()).served() as stopping:

@@ -26,6 +26,9 @@ AFTER_FAILURE_SECONDS = 4.0
 PATIENCE_SECONDS = 3.0
 """Time that a page waits for a reading before it gets the last one."""
 
+SLOW_SECONDS = 5.0
+"""Time after which the page says that AWS has not answered yet."""
+
 MAX_LIVE = 100
 """Rollouts with live details; the rest is counted."""
 
@@ -100,7 +103,7 @@ class Board:
         self._counts: dict[str, _Count] = {}
         self._count_at = float("-inf")
 
-    def now(self, patience: float = PATIENCE_SECONDS) -> dict[str, Any]:
+    def now(self, patience: float | None = None) -> dict[str, Any]:
         """Return the last reading after a new one, if that is due and comes soon."""
         with self._changed:
             if self._reading_since is None and self._clock() >= self._due_at:
@@ -108,12 +111,14 @@ class Board:
                 # In the background: a page that has waited long enough gets the last reading, and an error of AWS is
                 # on the page although the calls are still being tried again.
                 threading.Thread(target=self._refresh, daemon=True).start()
-            self._changed.wait_for(lambda: self._reading_since is None, patience)
+            self._changed.wait_for(
+                lambda: self._reading_since is None, PATIENCE_SECONDS if patience is None else patience
+            )
             shown = {**self._last, "now": now_iso()}
             if self._trouble:
                 shown["trouble"] = self._trouble
-            elif self._reading_since is not None:
-                shown["slowSeconds"] = round(self._clock() - self._reading_since)
+            elif self._reading_since is not None and self._clock() - self._reading_since >= SLOW_SECONDS:
+                shown["isSlow"] = True
             return shown
 
     def expire(self) -> None:

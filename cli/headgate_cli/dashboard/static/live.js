@@ -55,10 +55,11 @@ function show(reading, state, ask) {
 
 function showTrouble(trouble, reading = {}) {
   const banner = byId("trouble");
-  const slow = reading.slowSeconds >= 5 ? `AWS has not answered for ${words.duration(reading.slowSeconds)}.` : "";
+  // The same text each time: a screen reader says an alert again when it changes.
+  const slow = reading.isSlow ? "AWS is slow to answer; the page waits for it." : "";
   const since = trouble?.since ? ` This lasts since ${words.clock(trouble.since)}; the page tries again by itself.` : "";
-  const old = reading.at && trouble ? ` What it shows is from ${words.clock(reading.at)}.` : "";
-  const text = trouble ? `${sentence(trouble.text)}${since}${old}` : slow;
+  const old = reading.at && (trouble || slow) ? ` What it shows is from ${words.clock(reading.at)}.` : "";
+  const text = trouble ? `${sentence(trouble.text)}${since}${old}` : slow && `${slow}${old}`;
   banner.hidden = !text;
   setText(banner, text);
   if (reading.at) setText(byId("fresh"), `as of ${words.clock(reading.at)}, times in ${words.ZONE}`);
