@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.consumer import SOURCES, consumer_event, print_consumer_summary, run_consumer
+from demo.report import write_report
 from demo.rollout_watch import Rollout, WatchedAlias, follow, release, with_strategy
 from demo.traffic import Traffic, tally
 from emulator.application import ROOT, WORK, DeploymentError, Outputs, deploy_headgate, deploy_sample, timed
@@ -55,9 +56,10 @@ def run(options: argparse.Namespace) -> int:
     if options.consumer:
         _announce_plan(consumer_event(options.consumer, options.strategy))
         with EmbeddedAws() as aws:
-            summary = run_consumer(options, aws, _headgate_on(aws))
+            headgate = _headgate_on(aws)
+            summary = run_consumer(options, aws, headgate)
             print_consumer_summary(summary)
-            _say_that_it_stops()
+            _finish(aws, headgate, summary)
     else:
         summary = _run_alias(options)
     if options.summary:
@@ -89,11 +91,16 @@ def _run_alias(options: argparse.Namespace) -> dict[str, Any]:
                 rollouts.append(follow(aws, headgate, event, watched, expected))
             summary = _summarise(options, rollouts, traffic, aws.denials())
         _print_summary(summary)
-        _say_that_it_stops()
+        _finish(aws, headgate, summary)
     return summary
 
 
-def _say_that_it_stops() -> None:
+def _finish(aws: EmbeddedAws, headgate: Outputs, summary: dict[str, Any]) -> None:
+    """Write the report while the record is there, and say that everything stops."""
+    report = write_report(aws, headgate, summary)
+    summary["report"] = str(report) if report else None
+    if report:
+        print(f"\nThe report of the rollout that was rolled back is in {report}.")
     # Removing the files of all functions takes seconds on a slow disk.
     print("\nStopping the embedded AWS ...", flush=True)
 

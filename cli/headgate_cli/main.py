@@ -27,6 +27,7 @@ COMMANDS = {
     "explain": Entry("explain", "Roll out", "Explain why a rollout ended so, or stands so."),
     "history": Entry("history", "Roll out", "Show the rollouts on a target, newest first."),
     "dashboard": Entry("dashboard", "Roll out", "Show the rollouts on a live page, with buttons."),
+    "report": Entry("report", "Roll out", "Write the report of a rollout, as a page or as Markdown."),
     "task": Entry("task", "Jobs", "Run ECS tasks, list and show them, and stop them."),
     "redrive": Entry("redrive", "Jobs", "Bring back messages of a dead-letter queue or failed batches of a stream"),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
