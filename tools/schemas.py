@@ -15,6 +15,8 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from headgate.events import EVENTS
 from headgate.history.model import DeploymentFigures, JobPage, JobView, RolloutPage, RolloutView
+from headgate_cli.actions import ActionView
+from headgate_cli.plans import PlanView
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -23,6 +25,13 @@ INCOMING = ("Rollout Requested", "Rollout Signal", "Undo Requested", "Task Reque
 """Events that Headgate takes. Their id is optional."""
 
 OUTPUTS: dict[str, type[BaseModel]] = {
+    "start": ActionView,
+    "plan": PlanView,
+    "pause": ActionView,
+    "resume": ActionView,
+    "promote": ActionView,
+    "abort": ActionView,
+    "undo": ActionView,
     "status": RolloutView,
     "list": RolloutPage,
     "list --stats": DeploymentFigures,

@@ -21,13 +21,20 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
+    "start": Entry("start", "Roll out", "Request a rollout."),
+    "plan": Entry("plan", "Roll out", "Show what a rollout would do, without doing it."),
     "list": Entry("list", "Roll out", "List rollouts, newest first."),
     "status": Entry("status", "Roll out", "Show the state of a rollout."),
     "watch": Entry("watch", "Roll out", "Watch a rollout until it ends."),
     "explain": Entry("explain", "Roll out", "Explain why a rollout ended so, or stands so."),
     "history": Entry("history", "Roll out", "Show the rollouts on a target, newest first."),
-    "dashboard": Entry("dashboard", "Roll out", "Show the rollouts on a live page, with buttons."),
     "report": Entry("report", "Roll out", "Write the report of a rollout, as a page or as Markdown."),
+    "dashboard": Entry("dashboard", "Roll out", "Show the rollouts on a live page, with buttons."),
+    "pause": Entry("pause", "Step in", "Hold a rollout at its weight until somebody decides."),
+    "resume": Entry("resume", "Step in", "Let a paused rollout go on with its step."),
+    "promote": Entry("promote", "Step in", "Go on to the next step at once, or to 100 %."),
+    "abort": Entry("abort", "Step in", "Roll a rollout back, or take a request out of the line."),
+    "undo": Entry("undo", "Step in", "Restore what a target served before its last promotion."),
     "task": Entry("task", "Jobs", "Run ECS tasks, list and show them, and stop them."),
     "redrive": Entry("redrive", "Jobs", "Bring back messages of a dead-letter queue or failed batches of a stream"),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),

@@ -22,12 +22,8 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 app = bootstrap.Application()
-functions, machines, ecs, place = (
-    app.client("lambda"),
-    app.client("stepfunctions"),
-    app.client("ecs"),
-    app.environment.place,
-)
+functions, machines, ecs = app.client("lambda"), app.client("stepfunctions"), app.client("ecs")
+place = app.environment.place
 planner = RolloutPlanner(
     drivers=app.environment.drivers,
     place=place,
@@ -54,6 +50,10 @@ plans = Plans(planner, app.table)
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    if event.get("dryRun"):
+        from headgate.planning.dry_run import DryRun  # Not at each cold start of a rollout.
+
+        return DryRun(planner, app.table, app.locks, functions).of(event["request"], event["executionName"])
     request = read_request(event["request"], default_id=event["executionName"])
     logger.append_keys(rollout_id=request.id)
     return {"request": request.to_wire(), "plan": plans.plan_of(request, event["executionName"])}

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from headgate.analysis.ledger_store import now_ms
 from headgate.analysis.measures import AliasMeasures
-from headgate.aws.observability import logger
 from headgate.errors import RequestRefused
 from headgate.planning.deployment_limits import refuse_outside_deployment
 from headgate.spec.plan import make_plan
@@ -109,8 +108,6 @@ class RolloutPlanner:
         warnings = [*warnings, *about_code, *self.hook_checks.warnings]
         if firing:
             warnings = [*warnings, _warning_about(firing)]
-        for warning in warnings:
-            logger.warning(warning)
         plan = make_plan(
             request.model_copy(update={"target": target, "hooks": hooks}),
             driver=self.drivers[target.kind],

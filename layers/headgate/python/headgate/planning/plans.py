@@ -36,6 +36,8 @@ class Plans:
                 # Acquire finds how that rollout stands.
                 return earlier
             raise
+        for warning in plan.warnings:
+            logger.warning(warning)
         logger.info("planned", steps=len(plan.steps), bake_seconds=plan.bake_seconds, firing=plan.firing)
         return plan.to_wire()
 

@@ -123,7 +123,7 @@ class Locks:
         return Admission("held", taken.epoch)
 
     def _turn_away(self, request: RolloutRequest, record: dict[str, Any], owner: str) -> Admission:
-        reason = f"target: {request.target.key} is busy with rollout {owner}, and onBusy is refuse"
+        reason = busy_reason(request, owner)
         execution, target = record["execution"], request.target.key
         self._table.transact(*self._table.put_refusal(request.id, execution, reason, target_key=target, record=record))
         return Admission("refused", reason=reason)
@@ -213,6 +213,10 @@ class Locks:
                 return None, mark
         return mark, None
 
+    def refuse_taken_alias(self, plan: Plan) -> None:
+        """Refuse a plan whose alias another rollout moves, as ``begin`` would."""
+        self._refuse_taken_alias(plan, self._marks_on(plan)[0])
+
     def _refuse_taken_alias(self, plan: Plan, current: dict[str, Any] | None) -> None:
         """Refuse a plan whose alias another rollout moves, as its target or behind a consumer."""
         owner = current["owner"] if current else None
@@ -220,6 +224,11 @@ class Locks:
             owner = self._table.lock(plan.alias.key).owner
         if owner not in (None, plan.rollout_id):
             raise RequestRefused(f"target: {plan.alias.key} is in use by rollout {owner}; wait until it ends")
+
+
+def busy_reason(request: RolloutRequest, owner: str) -> str:
+    """Return why a request is refused that does not wait for its target."""
+    return f"target: {request.target.key} is busy with rollout {owner}, and onBusy is refuse"
 
 
 def _readmit(known: RolloutRecord, request: RolloutRequest, execution: str) -> Admission:

@@ -87,7 +87,7 @@ class LambdaAliasDriver:
     client
         A Lambda client.
     scaling
-        Finds the versions that Application Auto Scaling scales.
+        Finds the versions that Application Auto Scaling scales; None for a driver that only looks.
     plan
         The rollout's plan.
     still_ours
@@ -101,7 +101,7 @@ class LambdaAliasDriver:
     def __init__(
         self,
         client: LambdaClient,
-        scaling: ScalingTargets,
+        scaling: ScalingTargets | None,
         plan: Plan,
         still_ours: Callable[[], None],
         aim: Position | None = None,
@@ -124,6 +124,26 @@ class LambdaAliasDriver:
         routing = _routing_of(alias)
         return {"version": routing.version, "weights": routing.weights, "revisionId": alias["RevisionId"]}
 
+    def look_ahead(self) -> AliasState:
+        """Check what ``prepare`` checks, as far as that changes nothing, and return the versions that it would find.
+
+        The candidate is missing if it is still to be published.
+
+        Raises
+        ------
+        RequestRefused
+            If ``prepare`` would refuse the rollout now.
+        """
+        alias = self._checked_alias()
+        found = AliasState(stable=alias["FunctionVersion"], revision_id=alias["RevisionId"])
+        serving = self._checked_serving(found.stable)
+        if not isinstance(self._plan.candidate, PublishedVersion):
+            return found
+        candidate = self.configuration(self._plan.candidate.version, "candidate.version")
+        self._check_candidate(serving, candidate)
+        _not_active(candidate, found)
+        return found.model_copy(update={"candidate": candidate["Version"]})
+
     def prepare(self, known: AliasState | None = None) -> TargetProgress[AliasState]:
         """Check that the alias can be rolled out, publish the candidate if requested, and wait until it is active.
 
@@ -137,45 +157,17 @@ class LambdaAliasDriver:
         RequestRefused
             If the target or the candidate does not allow the rollout. Traffic did not change.
         """
-        alias = self._get_alias()
-        stable = _routing_of(alias)
-        where = f"{self._target.function}:{self._target.alias}"
-        if stable.version.startswith("$LATEST"):
-            # $LATEST.PUBLISHED of a managed instance is replaced by each publication, and cannot be rolled back to.
-            raise RequestRefused(
-                f"target.alias: {where} points at {stable.version}; point it at a published version first, by number"
-            )
-        if stable.weights:
-            raise RequestRefused(
-                f"target.alias: {where} already sends {_shares(stable.weights)}; remove these weights first "
-                "(update-alias --routing-config AdditionalVersionWeights={})"
-            )
-        if self._provisioned_concurrency(self._target.alias):
-            raise RequestRefused(
-                f"target.alias: {where} has provisioned concurrency, which Lambda does not support with weights; "
-                f"configure it on version {stable.version} instead: delete-provisioned-concurrency-config --qualifier "
-                f"{self._target.alias}, then put-provisioned-concurrency-config --qualifier {stable.version}"
-            )
+        alias = self._checked_alias()
+        stable = alias["FunctionVersion"]
         self._still_ours()
-        state = AliasState(stable=stable.version, revision_id=alias["RevisionId"])
+        state = AliasState(stable=stable, revision_id=alias["RevisionId"])
         if known:
             state = known.model_copy(update={"stable": state.stable, "revision_id": state.revision_id})
-        serving = self.configuration(stable.version, "target.alias")
-        _refuse_unsupported(serving, "target.alias")
+        serving = self._checked_serving(stable)
         candidate = self._candidate(state)
         if isinstance(candidate, Pending):
             return candidate
-        if candidate["Version"] == stable.version:
-            raise RequestRefused(
-                f"candidate: {where} already serves version {stable.version}"
-                + (
-                    "; name another version, or use candidate.publish or candidate.code"
-                    if isinstance(self._plan.candidate, PublishedVersion)
-                    else "; code and configuration have not changed since it was published: update the function first"
-                )
-            )
-        _refuse_unsupported(candidate, "candidate")
-        self._check_compatible(serving, candidate)
+        self._check_candidate(serving, candidate)
         state = state.model_copy(update={"candidate": candidate["Version"]})
         if waits := _not_active(candidate, state):
             return waits
@@ -351,7 +343,7 @@ class LambdaAliasDriver:
         if given and given["Status"] == "FAILED":
             raise RequestRefused(f"{where} could not be allocated: {given.get('StatusReason')}")
         # A rollback removes only what this rollout added, not what the candidate had before.
-        if state.warnings is not None:
+        if state.warnings is not None or self._scaling is None:
             return Done(state)
         warnings = self._scaling.warnings_about(self._target, state.stable, state.known_candidate)
         return Done(state.model_copy(update={"warnings": warnings}))
@@ -475,6 +467,53 @@ class LambdaAliasDriver:
             RoutingConfig={"AdditionalVersionWeights": routing.weights},
             RevisionId=revision_id,
         )
+
+    def _checked_alias(self) -> AliasConfigurationResponseTypeDef:
+        """Return the alias, or refuse one that cannot be rolled out."""
+        alias = self._get_alias()
+        stable = _routing_of(alias)
+        where = self._where
+        if stable.version.startswith("$LATEST"):
+            # $LATEST.PUBLISHED of a managed instance is replaced by each publication, and cannot be rolled back to.
+            raise RequestRefused(
+                f"target.alias: {where} points at {stable.version}; point it at a published version first, by number"
+            )
+        if stable.weights:
+            raise RequestRefused(
+                f"target.alias: {where} already sends {_shares(stable.weights)}; remove these weights first "
+                "(update-alias --routing-config AdditionalVersionWeights={})"
+            )
+        if self._provisioned_concurrency(self._target.alias):
+            raise RequestRefused(
+                f"target.alias: {where} has provisioned concurrency, which Lambda does not support with weights; "
+                f"configure it on version {stable.version} instead: delete-provisioned-concurrency-config --qualifier "
+                f"{self._target.alias}, then put-provisioned-concurrency-config --qualifier {stable.version}"
+            )
+        return alias
+
+    def _checked_serving(self, version: str) -> FunctionConfiguration:
+        """Return the configuration of the stable version, or refuse one that Headgate does not support."""
+        serving = self.configuration(version, "target.alias")
+        _refuse_unsupported(serving, "target.alias")
+        return serving
+
+    def _check_candidate(self, serving: FunctionConfiguration, candidate: FunctionConfiguration) -> None:
+        """Refuse a candidate that already serves, or beside which the stable version cannot serve."""
+        if candidate["Version"] == serving["Version"]:
+            raise RequestRefused(
+                f"candidate: {self._where} already serves version {serving['Version']}"
+                + (
+                    "; name another version, or use candidate.publish or candidate.code"
+                    if isinstance(self._plan.candidate, PublishedVersion)
+                    else "; code and configuration have not changed since it was published: update the function first"
+                )
+            )
+        _refuse_unsupported(candidate, "candidate")
+        self._check_compatible(serving, candidate)
+
+    @property
+    def _where(self) -> str:
+        return f"{self._target.function}:{self._target.alias}"
 
     def _get_alias(self) -> AliasConfigurationResponseTypeDef:
         try:

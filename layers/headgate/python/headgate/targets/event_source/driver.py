@@ -15,12 +15,12 @@ from headgate.aws.errors import message_of
 from headgate.aws.patterns import Patterns
 from headgate.errors import RequestRefused, TargetChanged
 from headgate.spec.position import PROMOTED, Weight
+from headgate.targets.event_source.lookup import refuse_unfit
 from headgate.targets.event_source.mapping import SETTLED_STATES, ConsumerMapping, modified_at
 from headgate.targets.event_source.redelivery import Redelivery
 from headgate.targets.event_source.rollout_dlq import PROPAGATION_SECONDS, RolloutQueue, rollout_queue_for
 from headgate.targets.event_source.settings import (
     MappingSettings,
-    mapping_faults,
     mapping_settings_of,
     mode_of,
     source_of,
@@ -182,13 +182,9 @@ class EventSourceDriver:
     def _check_mapping(self, mapping: MappingAnswer) -> TargetProgress[SourceState]:
         """Return the state of the unchanged mapping. Refuse one that cannot be rolled out."""
         source, kind = source_of(mapping)
-        where = f"target.mapping: {self._mapping.uuid}"
-        if faults := mapping_faults(mapping, kind):
-            raise RequestRefused(f"{where}: {'; '.join(faults)}")
-        if mapping["State"] == "Disabled":
-            raise RequestRefused(f"{where} is disabled; enable it first")
+        refuse_unfit(mapping, kind)
         if mapping["State"] != "Enabled":
-            return Pending(None, f"{where} is {mapping['State']}")
+            return Pending(None, f"target.mapping: {self._mapping.uuid} is {mapping['State']}")
         state = SourceState(
             mode=mode_of(self._mapping.mode, mapping, kind),
             kind=kind,

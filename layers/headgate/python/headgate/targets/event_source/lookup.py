@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from headgate.aws.errors import is_denied
 from headgate.errors import RequestRefused
 from headgate.spec.targets import EventSourceTarget, LambdaAliasTarget
-from headgate.targets.event_source.settings import SourceKind, mode_of, source_of
+from headgate.targets.event_source.settings import SourceKind, mapping_faults, mode_of, source_of
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -53,6 +53,15 @@ def require_mapping(functions: LambdaClient, uuid: str) -> MappingAnswer:
     if mapping is None:
         raise RequestRefused(f"target.mapping: mapping {uuid} does not exist in this Region")
     return mapping
+
+
+def refuse_unfit(mapping: MappingAnswer, kind: SourceKind) -> None:
+    """Refuse a mapping that breaks AWS's rules, so that its settings could not be restored, or that is disabled."""
+    where = f"target.mapping: {mapping['UUID']}"
+    if faults := mapping_faults(mapping, kind):
+        raise RequestRefused(f"{where}: {'; '.join(faults)}")
+    if mapping["State"] == "Disabled":
+        raise RequestRefused(f"{where} is disabled; enable it first")
 
 
 class ConsumerLookup:

@@ -1,0 +1,93 @@
+"""``headgate undo``: restores what a target served before its last promotion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from headgate_cli.output import echo_json, format_option, printable
+from headgate_cli.rollouts import Duration, find_rollout, history_of, target_key
+from headgate_cli.stack import of_stack
+
+if TYPE_CHECKING:
+    from headgate_cli.rollouts import History
+    from headgate_cli.stack import Stack
+
+SOON_SECONDS = 20.0
+"""An undo moves all traffic at once: it mostly ends within this time."""
+
+
+@click.command("undo")
+@click.argument("target")
+@click.option("--id", "undo_id", metavar="ID", help="Id of the undo, a rollout of its own.  [default: a new one]")
+@click.option("--wait", is_flag=True, help="Wait for its end, not only for 20 s.")
+@click.option("--timeout", type=Duration(), help="With --wait: how long, such as 10m.  [default: no limit]")
+@of_stack
+@format_option()
+def command(*, stack: Stack, target: str, undo_id: str | None, wait: bool, timeout: float | None, form: str) -> None:
+    """Restore what a target served before its last promotion.
+
+    \b
+    headgate undo checkout:live
+    headgate undo checkout-42 --wait
+
+    TARGET is a target, or the id of the rollout to undo, which must be the last one that was promoted on its target.
+    All traffic moves at once. To undo an undo, name it. While another rollout has the target, the undo waits in line:
+    abort that one to go back sooner.
+
+    The exit code is 0 if the earlier version serves again or the undo is underway, 1 if it has no effect, and 2 after
+    another error.
+    """
+    from headgate_cli.acting import (
+        NO_EFFECT,
+        Looks,
+        action_view,
+        await_record,
+        effect_of_undo,
+        end_code,
+        follow_to_end,
+        interruptible,
+        nobody_took,
+    )
+
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout needs --wait")
+    history = history_of(stack)
+    detail = _detail(history, target, undo_id)
+    event_id = stack.send("Undo Requested", detail)
+    hint = f"The undo goes on. To see its end, run headgate watch {detail['id']}."
+    with interruptible(hint):
+        if await_record(Looks(history, detail["id"])) is None:
+            raise nobody_took(stack, event_id, "Undo Requested")
+    view = follow_to_end(history, detail["id"], timeout if wait else SOON_SECONDS, quit_hint=hint)
+    effect = effect_of_undo(view)
+    if form == "json":
+        echo_json(action_view("undo", effect, view))
+    else:
+        click.echo(f"{printable(view.id)} {printable(effect.said)}", err=effect.now == "none")
+    if wait and not view.has_ended:
+        raise click.exceptions.Exit(end_code(view))
+    raise click.exceptions.Exit(NO_EFFECT if effect.now == "none" else 0)
+
+
+def _detail(history: History, given: str, undo_id: str | None) -> dict[str, Any]:
+    """Return the request for the undo of a target or rollout."""
+    from headgate.errors import RequestRefused
+    from headgate.spec.undo import read_undo
+    from headgate_cli.failures import Failure
+    from headgate_cli.requesting import new_id, target_in
+
+    key = target_key(given)
+    named: dict[str, Any]
+    if key and (history.rollouts(target=key, limit=1).rollouts or history.rollout(given) is None):
+        named = {"target": target_in(key)}
+    else:
+        view = find_rollout(history, given)
+        named = {"target": view.request.get("target") or target_in(view.target), "rolloutId": view.id}
+    detail = {"id": undo_id or new_id(named["target"], "undo-"), **named}
+    try:
+        read_undo(detail, "unused")
+    except RequestRefused as refusal:
+        raise Failure(str(refusal)) from None
+    return detail

@@ -1,0 +1,40 @@
+"""The dry run of a request: asks the deployed planner, which changes nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from headgate.errors import RequestRefused
+from headgate_cli.failures import Failure
+from headgate_cli.plans import PlanView, view_of
+from headgate_cli.requesting import read, with_id
+
+if TYPE_CHECKING:
+    from headgate_cli.stack import Stack
+
+
+def dry_run(stack: Stack, detail: dict[str, Any]) -> PlanView:
+    """Return what would become of a request.
+
+    Raises
+    ------
+    Failure
+        If the planner does not answer.
+    """
+    sent = with_id(detail)
+    try:
+        read(sent)
+    except RequestRefused as refusal:
+        # The planner would say the same, and a request that cannot be sent as JSON does not reach it.
+        return PlanView(allowed=False, refused=str(refusal))
+    name = stack.output("PlannerName")
+    payload = {"request": sent, "executionName": sent["id"], "dryRun": True}
+    answer = stack.client("lambda").invoke(FunctionName=name, Payload=json.dumps(payload).encode())
+    told = json.loads(answer["Payload"].read())
+    if "FunctionError" in answer:
+        what = f"{told.get('errorType', 'error')}: {told.get('errorMessage', '')}"
+        raise Failure(f"the function {name} failed: {what}; see its log group /aws/lambda/{stack.prefix}/planner")
+    view = view_of(told, stack.session.region_name)
+    # A rollout would get another id.
+    return view if "id" in detail else view.model_copy(update={"id": ""})

@@ -1,0 +1,539 @@
+"""Commands that act on rollouts: what they send, what they say of the effect, and their exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from click.testing import CliRunner, Result
+
+from headgate.history.model import (
+    BakeView,
+    HookView,
+    LineView,
+    PauseView,
+    RolloutPage,
+    RolloutSummary,
+    RolloutView,
+    SignalView,
+)
+from headgate.spec.request import read_request
+from headgate_cli import acting, stack, watching
+from headgate_cli.actions import ActionView
+from headgate_cli.main import main
+from tests.views import BEGIN, view_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Seen = RolloutView | Exception | None
+
+LIVE = {"kind": "lambda-alias", "function": "checkout", "alias": "live"}
+NO_NETWORK = EndpointConnectionError(endpoint_url="https://dynamodb.eu-central-1.amazonaws.com")
+OUTPUTS = {
+    "BusName": "headgate",
+    "TableName": "headgate",
+    "PlannerName": "headgate-planner",
+    "RequestDeadLettersUrl": "https://sqs/request-dead-letters",
+    "SignalDeadLettersUrl": "https://sqs/signal-dead-letters",
+    "UndeliveredUrl": "https://sqs/undelivered",
+}
+PAUSE = PauseView(reason="paused by kim", step=0, started_at=BEGIN, until="2026-12-01T14:00:00.000Z", then="rollback")
+HOOKS = [HookView(stage="beforeTraffic", hooks=["smoke"], started_at=BEGIN, outcome="running")]
+
+
+class World:
+    """An installation and its records. The views come one after another, from the first event on."""
+
+    name, region_name, prefix, bus, table = "headgate", "eu-central-1", "headgate", "headgate", "headgate"
+
+    def __init__(self) -> None:
+        self.before: list[Seen] = [view_of()]
+        self.after: list[Callable[[dict[str, Any]], Seen]] = []
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.invoked: list[dict[str, Any]] = []
+        self.planned: dict[str, Any] = {}
+        self.failure = ""
+        self.summaries: list[RolloutSummary] = []
+        self.outputs = OUTPUTS
+
+    # The stack.
+
+    @property
+    def session(self) -> World:
+        return self
+
+    def client(self, *_: Any, **__: Any) -> Any:
+        return self
+
+    def output(self, key: str) -> str:
+        return self.outputs[key]
+
+    def send(self, detail_type: str, detail: dict[str, Any]) -> str:
+        self.events.append((detail_type, detail))
+        return "event-1"
+
+    def get_caller_identity(self) -> dict[str, str]:
+        if self.failure:
+            raise NO_NETWORK
+        return {"Arn": "arn:aws:sts::123456789012:assumed-role/Admin/alice"}
+
+    def invoke(self, *, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803
+        assert FunctionName == "headgate-planner"
+        self.invoked.append(json.loads(Payload))
+        failed = {"FunctionError": "Unhandled"} if self.failure else {}
+        return {"Payload": io.BytesIO(json.dumps(self.planned).encode()), **failed}
+
+    # The history.
+
+    def rollout(self, rollout_id: str) -> RolloutView | None:
+        if not self.events:
+            known = self.before[0]
+        else:
+            known = self.after[0](self.events[-1][1])
+            self.after = self.after[1:] or self.after
+        if isinstance(known, Exception):
+            raise known
+        return known if known is None or known.id == rollout_id else None
+
+    def live(self, rollout_ids: Sequence[str]) -> list[RolloutView]:
+        return [view for view in (self.rollout(rollout_id) for rollout_id in rollout_ids) if view]
+
+    def rollouts(self, *, target: str = "", states: Sequence[str] = (), **_: Any) -> RolloutPage:
+        found = [each for each in self.summaries if each.target == target and (not states or each.status in states)]
+        return RolloutPage(rollouts=found)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World()
+    monkeypatch.setattr(stack, "Stack", lambda *_: world)
+    monkeypatch.setattr("headgate.history.store.History", lambda *_, **__: world)
+    for module, name, seconds in (
+        (acting, "EVERY_SECONDS", 0),
+        (acting, "PATIENCE_SECONDS", 0),
+        (acting, "HOOK_SECONDS", 0),
+        (watching, "EVERY_SECONDS", 0.001),
+        (watching, "EVERY_SECONDS_AT_REST", 0.001),
+    ):
+        monkeypatch.setattr(module, name, seconds)
+    return world
+
+
+def run(*words: str) -> Result:
+    return CliRunner(mix_stderr=False).invoke(main, words)
+
+
+def signalled(
+    kind: Any, outcome: Any = "handled", why: str = "", **fields: Any
+) -> Callable[[dict[str, Any]], RolloutView]:
+    """The rollout once the signal that was sent last is on record."""
+
+    def seen(detail: dict[str, Any]) -> RolloutView:
+        signal = SignalView(
+            id=detail["id"], signal=kind, by=detail["by"], reason=detail["reason"], at=BEGIN, outcome=outcome, why=why
+        )
+        return view_of(**{"signals": [signal], "weight": 25, **fields})
+
+    return seen
+
+
+def same(view: Seen) -> Callable[[dict[str, Any]], Seen]:
+    return lambda _: view
+
+
+ROLLED_BACK: dict[str, Any] = {"status": "rolled-back", "phase": None, "serving": "7", "reason": "aborted by kim"}
+PROMOTED: dict[str, Any] = {"status": "succeeded", "phase": None, "serving": "8"}
+STOPPED: dict[str, Any] = {"status": "stopped", "phase": None, "reason": "somebody moved the alias"}
+PAUSED: dict[str, Any] = {"status": "paused", "phase": "paused", "pause": PAUSE}
+
+
+@pytest.mark.parametrize(
+    ("words", "before", "after", "code", "said"),
+    [
+        (["pause"], {}, PAUSED, 0, "is paused at 25 %, and is rolled back at 2026-12-01T14:00:00Z: paused by kim"),
+        (["pause"], {}, PROMOTED, 1, "did not pause: it was promoted; version 8 serves"),
+        (["pause"], {}, {"phase": "rolling-back"}, 1, "does not pause any more: it is being rolled back"),
+        (["resume"], PAUSED, {"phase": "baking"}, 0, "goes on: it bakes at 25 %, step 1"),
+        (["promote"], {}, {"step": 1, "weight": 50}, 0, "goes on: it bakes at 50 %, step 2"),
+        (["promote"], {}, {"phase": "promoting"}, 0, "goes on: it is being promoted"),
+        (["promote"], PAUSED, {"phase": "shifting"}, 0, "goes on: it moves traffic"),
+        (["promote"], {}, PROMOTED, 0, "was promoted; version 8 serves"),
+        (
+            ["promote"],
+            {},
+            ROLLED_BACK,
+            1,
+            "was not promoted: it was rolled back; version 7 serves again: aborted by kim",
+        ),
+        (["promote", "--full"], {}, PROMOTED, 0, "was promoted; version 8 serves"),
+        (["promote", "--full"], {}, STOPPED, 1, "was not promoted: it was stopped"),
+        (["abort"], {}, ROLLED_BACK, 0, "is aborted: version 7 serves again"),
+        (["abort"], {"status": "waiting"}, {"status": "refused", "phase": None}, 0, "is aborted: it has left the line"),
+        (["abort"], {}, PROMOTED, 1, "the abort came too late; to take it back, run headgate undo checkout-42"),
+        (["abort"], {}, STOPPED, 1, "was stopped, and the target stays as it was found: somebody moved the alias"),
+    ],
+)
+def test_a_signal_says_what_became_of_it(
+    world: World, words: list[str], before: dict[str, Any], after: dict[str, Any], code: int, said: str
+) -> None:
+    world.before = [view_of(**before)]
+    kind = "promote-fully" if "--full" in words else words[0]
+    # The signal is not on record at the first look, and a lost connection changes nothing.
+    world.after = [same(view_of(**before)), same(NO_NETWORK), signalled(kind, **after)]
+    result = run(*words, "checkout-42", "--reason", "because")
+    assert result.exit_code == code, result.output
+    assert said in (result.stderr if code else result.stdout)
+    ((detail_type, detail),) = world.events
+    assert (detail_type, detail["signal"], detail["rolloutId"]) == ("Rollout Signal", kind, "checkout-42")
+    assert (detail["by"], detail["reason"]) == ("assumed-role/Admin/alice", "because")
+
+
+def test_a_refused_signal_has_headgates_own_reason(world: World) -> None:
+    world.after = [signalled("promote", "refused", "signal: promote is too old and was meant for an earlier step")]
+    result = run("promote", "checkout-42")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "checkout-42 refuses it: signal: promote is too old and was meant for an earlier step\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "view", "said"),
+    [
+        ("resume", {}, "does not accept resume while it is baking; it is not paused, and goes on by itself"),
+        ("pause", PAUSED, "does not accept pause while it is paused; it already waits for an operator"),
+        ("promote", {"phase": "promoting"}, "does not accept promote while it is promoting; wait for its end"),
+        ("abort", {"phase": "rolling-back"}, "does not accept abort while it is rolling-back"),
+        ("abort", ROLLED_BACK, "only a running or waiting rollout accepts signals"),
+    ],
+)
+def test_a_signal_that_is_sure_to_be_refused_is_not_sent(
+    world: World, command: str, view: dict[str, Any], said: str
+) -> None:
+    world.before = [view_of(**view)]
+    result = run(command, "checkout-42")
+    assert (result.exit_code, said in result.stderr, world.events) == (1, True, []), result.output
+
+
+def test_an_abort_on_record_waits_for_the_hook_that_is_being_asked(world: World) -> None:
+    world.after = [signalled("abort", "pending", phase="preparing", hooks=HOOKS)]
+    result = run("abort", "checkout-42")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "checkout-42 has the abort on record; it asks the beforeTraffic hooks (smoke), and acts when they answer\n",
+    )
+
+
+def test_a_signal_that_repeats_another_says_so(world: World) -> None:
+    world.after = [signalled("pause", "repeated", "signal a has the same effect", phase="preparing")]
+    result = run("pause", "checkout-42")
+    assert (result.exit_code, "(signal a has the same effect)" in result.stdout) == (0, True)
+
+
+def test_a_signal_that_nobody_takes_says_where_to_look(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acting, "RECORD_SECONDS", 0.05)
+    world.after = [same(view_of())]
+    result = run("pause", "checkout-42")
+    assert result.exit_code == 2
+    for place in (
+        "event-1 (Rollout Signal)",
+        "https://sqs/signal-dead-letters",
+        "https://sqs/undelivered",
+        "list-rules",
+    ):
+        assert place in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [(ROLLED_BACK, 0), ({"status": "refused", "phase": None}, 0), (PROMOTED, 1), (STOPPED, 5)]
+)
+def test_abort_may_wait_for_the_end(world: World, end: dict[str, Any], code: int) -> None:
+    pending = signalled("abort", "pending", phase="preparing", hooks=HOOKS)
+    world.after = [pending, pending, signalled("abort", **end)]
+    result = run("abort", "checkout-42", "--wait", "--format", "json")
+    assert result.exit_code == code, result.output
+    view = ActionView.model_validate_json(result.stdout)
+    assert view.status == end["status"]
+
+
+def test_a_wait_that_is_too_long_says_that_the_rollout_goes_on(world: World) -> None:
+    world.after = [signalled("abort", "pending", phase="preparing", hooks=HOOKS)]
+    result = run("abort", "checkout-42", "--wait", "--timeout", "0.05s")
+    assert (result.exit_code, "The rollout goes on" in result.stderr) == (6, True), result.output
+
+
+def test_a_target_names_the_rollout_that_has_it(world: World) -> None:
+    world.summaries = [
+        RolloutSummary(id="later", status="waiting", target="lambda-alias/checkout/live"),
+        RolloutSummary(id="checkout-42", status="running", target="lambda-alias/checkout/live"),
+    ]
+    world.after = [signalled("pause", **PAUSED)]
+    assert run("pause", "checkout:live").exit_code == 0
+    assert world.events[0][1]["rolloutId"] == "checkout-42"
+
+
+def test_a_target_that_no_rollout_has_is_no_target_for_a_signal(world: World) -> None:
+    result = run("abort", "shop:live")
+    assert (result.exit_code, world.events) == (1, [])
+    assert result.stderr == (
+        "Error: no rollout has shop:live now, and none waits for it; headgate history shop:live shows earlier ones\n"
+    )
+
+
+def test_of_several_requests_in_line_one_must_be_named(world: World) -> None:
+    world.summaries = [
+        RolloutSummary(id=name, status="waiting", target="lambda-alias/checkout/live") for name in ("a", "b")
+    ]
+    result = run("abort", "checkout:live")
+    assert (result.exit_code, "several rollouts wait for checkout:live, such as a, b" in result.stderr) == (2, True)
+
+
+def test_without_an_identity_the_signal_still_has_a_sender(world: World) -> None:
+    world.failure = "no network"
+    world.after = [signalled("pause", **PAUSED)]
+    assert run("pause", "checkout-42").exit_code == 0
+    assert world.events[0][1]["by"] == "headgate command"
+
+
+def test_texts_of_a_record_cannot_control_the_terminal(world: World) -> None:
+    world.after = [signalled("abort", **{**STOPPED, "reason": "\x1b]0;gone\x07"})]
+    assert "\x1b" not in run("abort", "checkout-42").stderr
+
+
+# Start
+
+
+def requested(**fields: Any) -> Callable[[dict[str, Any]], RolloutView]:
+    """The rollout of the request that was sent."""
+    return lambda detail: view_of(detail["id"], request=read_request(detail, "unused").to_wire(), **fields)
+
+
+ASKED = ("checkout:live", "--version", "8", "--no-guards")
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [(PROMOTED, 0), (ROLLED_BACK, 3), ({"status": "refused", "phase": None}, 4), (STOPPED, 5)]
+)
+def test_start_waits_with_an_exit_code_for_each_end(world: World, end: dict[str, Any], code: int) -> None:
+    world.before = [None]
+    bake = BakeView(step=0, bake=0, weight=25, started_at=BEGIN)
+    world.after = [same(None), requested(phase="preparing"), requested(weight=25, bake=bake), requested(**end)]
+    result = run("start", *ASKED, "--id", "a-1", "--wait")
+    assert result.exit_code == code, result.output
+    assert result.stdout.startswith("a-1 was ")
+    assert "a-1 bakes at 25 %" in result.stderr
+    assert world.events == [
+        (
+            "Rollout Requested",
+            {"target": LIVE, "candidate": {"version": "8"}, "guards": "none", "id": "a-1"},
+        )
+    ]
+
+
+def test_start_returns_as_soon_as_the_request_is_on_record(world: World) -> None:
+    world.before = [None]
+    line = LineView(place=2, behind="first")
+    world.after = [requested(status="waiting", line=line)]
+    result = run("start", *ASKED)
+    assert result.exit_code == 0
+    rollout_id = world.events[0][1]["id"]
+    assert result.stdout == f"{rollout_id} waits in line at place 2, behind first\n"
+    assert result.stderr == f"To follow it, run headgate watch {rollout_id}.\n"
+
+
+def test_a_request_that_is_not_valid_is_not_sent(world: World) -> None:
+    world.before = [None]
+    result = run("start", "checkout:live", "--version", "latest")
+    assert (result.exit_code, world.events) == (2, [])
+    assert result.stderr.startswith("Error: candidate.version: must be a version number")
+
+
+def test_the_same_request_again_follows_the_rollout_that_is_there(world: World) -> None:
+    detail = {"id": "a-1", "target": LIVE, "candidate": {"version": "8"}, "guards": "none"}
+    world.before = [requested(**PROMOTED)(detail)]
+    result = run("start", *ASKED, "--id", "a-1", "--wait")
+    assert (result.exit_code, world.events) == (0, [])
+    assert "a-1 is on record already, with the same content; nothing is started again." in result.stderr
+
+
+def test_another_request_under_a_known_id_is_refused(world: World) -> None:
+    world.before = [requested()({"id": "a-1", "target": LIVE, "candidate": {"version": "9"}})]
+    result = run("start", *ASKED, "--id", "a-1")
+    assert (result.exit_code, world.events) == (4, [])
+    assert "a-1 is the id of an earlier request with other content" in result.stderr
+
+
+def test_an_id_that_was_refused_without_a_request_is_taken(world: World) -> None:
+    world.before = [view_of("a-1", status="refused", phase=None, reason="target: is missing; add it")]
+    result = run("start", *ASKED, "--id", "a-1")
+    assert (result.exit_code, world.events) == (4, [])
+
+
+def test_a_request_that_headgate_cannot_read_has_its_reason(world: World) -> None:
+    world.before = [None]
+    world.after = [same(view_of("a-1", status="refused", phase=None, reason="strategy: is newer than this Headgate"))]
+    result = run("start", *ASKED, "--id", "a-1")
+    assert (result.exit_code, result.stdout) == (4, "a-1 was refused: strategy: is newer than this Headgate\n")
+
+
+def test_a_request_that_nobody_takes_says_where_to_look(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acting, "RECORD_SECONDS", 0.05)
+    world.before, world.after = [None], [same(None)]
+    result = run("start", *ASKED)
+    assert (result.exit_code, "https://sqs/request-dead-letters" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("words", [["start", *ASKED], ["abort", "a-1"], ["undo", "a-1"]])
+def test_a_timeout_needs_a_wait(world: World, words: list[str]) -> None:
+    result = run(*words, "--timeout", "5m")
+    assert (result.exit_code, "--timeout needs --wait" in result.stderr, world.events) == (2, True, [])
+
+
+def test_an_interrupted_wait_says_that_the_rollout_goes_on(world: World) -> None:
+    def interrupt(_: dict[str, Any]) -> RolloutView:
+        raise KeyboardInterrupt
+
+    world.before, world.after = [None], [requested(), interrupt]
+    result = run("start", *ASKED, "--id", "a-1", "--wait")
+    assert (result.exit_code, "Run headgate abort a-1 to end it" in result.stderr) == (130, True)
+
+
+# Undo
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [("checkout:live", {"target": LIVE}), ("checkout-42", {"target": LIVE, "rolloutId": "checkout-42"})],
+)
+def test_undo_names_a_target_or_the_rollout(world: World, given: str, named: dict[str, Any]) -> None:
+    world.before = [view_of(**PROMOTED, request={"target": LIVE})]
+    world.after = [lambda detail: view_of(detail["id"], **{**PROMOTED, "serving": "7"})]
+    result = run("undo", given)
+    assert (result.exit_code, "is done: version 7 serves again" in result.stdout) == (0, True), result.output
+    ((detail_type, detail),) = world.events
+    assert detail_type == "Undo Requested"
+    assert {name: value for name, value in detail.items() if name != "id"} == named
+    assert detail["id"].startswith("undo-checkout-")
+
+
+def test_an_undo_that_is_refused_has_no_effect(world: World) -> None:
+    world.after = [lambda detail: view_of(detail["id"], status="refused", phase=None, reason="rolloutId: is missing")]
+    result = run("undo", "checkout:live", "--format", "json")
+    view = ActionView.model_validate_json(result.stdout)
+    assert (result.exit_code, view.effect, view.said) == (1, "none", "was refused: rolloutId: is missing")
+
+
+def test_an_undo_that_waits_says_for_whom(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headgate_cli.commands.undo.SOON_SECONDS", 0.05)
+    line = LineView(place=1, behind="first")
+    world.after = [lambda detail: view_of(detail["id"], status="waiting", phase=None, line=line)]
+    result = run("undo", "checkout:live")
+    assert (result.exit_code, "waits in line at place 1, behind first" in result.stdout) == (0, True), result.output
+
+
+# Plan
+
+
+def planned(**fields: Any) -> dict[str, Any]:
+    from headgate.spec.plan import make_plan
+
+    request = read_request(
+        {
+            "id": "a-1",
+            "target": LIVE,
+            "candidate": {"version": "8"},
+            "strategy": "Linear30PercentEvery90Minutes",
+            "guards": {
+                "errors": {},
+                "latency": {"thresholdMs": 250, "tolerate": 0.5},
+                "alarms": ["checkout|errors"],
+                "custom": [],
+            },
+            "hooks": {"afterStep": [{"lambda": "check", "timeoutSeconds": 60}, {"ecsTask": {"taskDefinition": "t"}}]},
+            "onFailure": {"pause": {"at": "zero", "limitSeconds": 3600, "then": "promote"}},
+        },
+        "unused",
+    )
+    plan = make_plan(request, driver="driver", firing=[], warnings=["alias: *stack* owns it; fix it"])
+    return {"request": request.to_wire(), "plan": plan.to_wire(), "stable": "7", "candidate": "8", **fields}
+
+
+def test_plan_shows_what_the_planner_answers(world: World) -> None:
+    world.planned = planned()
+    result = run("plan", "checkout:live", "--version", "8", "--id", "a-1")
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    for line in (
+        "rollout a-1",
+        "target lambda-alias/checkout/live, serves version 7",
+        "candidate version 8",
+        "waits no; the target is free",
+        "on failure paused without traffic for at most 1 h, then promoted",
+        "+0 s 30 % bakes 1 h 30 min",
+        "+3 h 90 % bakes 1 h 30 min",
+        "+4 h 30 min 100 % promoted",
+        "after each step check lambda 1 min",
+        "after each step t ecsTask 5 min",
+        "Warning: alias: *stack* owns it; fix it",
+    ):
+        assert line in lines, result.stdout
+    assert any(line.startswith("requests over 250 ms telemetry") and "evidence of 200" in line for line in lines)
+    ((payload),) = world.invoked
+    assert payload["dryRun"] is True
+    assert world.events == []
+
+
+def test_plan_as_json_and_as_markdown(world: World) -> None:
+    world.planned = planned(behind="first", place=2)
+    view = json.loads(run("plan", "checkout:live", "--version", "8", "--format", "json").stdout)
+    assert (view["allowed"], view["behind"], view["place"], view["bakeSeconds"]) == (True, "first", 2, 16200)
+    # A rollout would get another id.
+    assert view["id"] == ""
+    text = run("plan", "checkout:live", "--version", "8", "--format", "markdown").stdout
+    assert "| +3 h | 90 % | bakes 1 h 30 min |" in text
+    # What others wrote is shown as it is.
+    assert r"alarm checkout\|errors" in text
+    assert r"- **Warning**: alias: \*stack\* owns it; fix it" in text
+
+
+def test_a_plan_has_the_cost_of_the_rollout(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cost:
+        def to_wire(self) -> dict[str, Any]:
+            return {"total": 0.01234}
+
+    costs = SimpleNamespace(
+        load_prices=lambda region: f"prices of {region}",
+        of_plan=lambda plan, prices: Cost() if plan["steps"] and prices == "prices of eu-central-1" else None,
+    )
+    monkeypatch.setitem(sys.modules, "headgate_cli.costs", costs)
+    world.planned = planned()
+    lines = [" ".join(line.split()) for line in run("plan", "checkout:live", "--version", "8").stdout.splitlines()]
+    assert "cost $0.0123 for Headgate's own work, if it is promoted" in lines
+
+
+def test_a_refused_plan_ends_with_1(world: World) -> None:
+    world.planned = {"refused": "candidate.version: checkout has no version 8"}
+    result = run("plan", "checkout:live", "--version", "8")
+    assert (result.exit_code, result.stdout) == (1, "Refused: candidate.version: checkout has no version 8\n")
+    assert run("plan", "checkout:live", "--version", "x").exit_code == 1
+    assert len(world.invoked) == 1
+    dry = run("start", "checkout:live", "--version", "8", "--dry-run", "--wait", "--format", "json")
+    assert (dry.exit_code, json.loads(dry.stdout)["allowed"], world.events) == (1, False, [])
+
+
+def test_a_plan_of_a_known_request_says_how_it_stands(world: World) -> None:
+    world.planned = {**planned(known="waiting"), "plan": {}}
+    result = run("plan", "checkout:live", "--version", "8", "--id", "a-1")
+    assert (result.exit_code, "the same request again starts nothing" in result.stdout) == (0, True), result.output
+
+
+def test_a_planner_that_fails_is_named(world: World) -> None:
+    world.failure, world.planned = "yes", {"errorType": "TypeError", "errorMessage": "odd"}
+    result = run("plan", "checkout:live", "--version", "8")
+    assert (result.exit_code, "the function headgate-planner failed: TypeError: odd" in result.stderr) == (2, True)
