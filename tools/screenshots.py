@@ -40,7 +40,7 @@ PICTURES = ROOT / "docs" / "screenshots"
 
 EVENTS = ROOT / "demo" / "events"
 
-SERVICE, ALIAS = "checkout", "live"
+SERVICE, ALIAS, RPS = "checkout", "live", 20.0
 
 WIDTH, HEIGHT, TALLEST = 1000, 720, 1500
 """In pixels. What is below the tallest is cut off."""
@@ -60,13 +60,13 @@ def main() -> int:
         with timed("sam build and sam deploy: checkout"):
             deploy_sample(aws, headgate)
         history = History(aws.client("dynamodb"), headgate["TableName"])
-        with Traffic(aws, SERVICE, ALIAS, 20) as traffic:
+        with Traffic(aws, SERVICE, ALIAS, RPS) as traffic:
             watched = WatchedAlias(aws, SERVICE, ALIAS, traffic)
             for kind, error_rate, outcome in (("good", 0.0, "succeeded"), ("bad", 0.3, "rolled-back")):
                 release(aws, SERVICE, error_rate)
                 follow(aws, headgate, _event(kind), watched, outcome)
-            options = argparse.Namespace(consumer="sqs", strategy=None, rps=20.0, bad_error_rate=0.3)
-            run_consumer(options, aws, headgate)
+        run_consumer(argparse.Namespace(consumer="sqs", strategy=None, rps=RPS, bad_error_rate=0.3), aws, headgate)
+        with Traffic(aws, SERVICE, ALIAS, RPS):
             _start_what_the_dashboard_shows(aws, headgate, history)
             with _dashboard(aws) as url:
                 _take_all(url)

@@ -124,7 +124,7 @@ class Dashboard:
         self.records = FakeRecords(*views)
         self.bus = FakeBus(self.records)
         self.board = Board(self.records)
-        steering = Steering(self.bus, self.records, lambda: "ada", patience=3)
+        steering = Steering(self.bus, self.records, "ada")
         self.listener = listener("127.0.0.1", 0)
         self.gate = Gate("127.0.0.1", int(self.listener.getsockname()[1]))
         about = About("headgate", "eu-central-1")

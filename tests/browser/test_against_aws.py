@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from tests.browser.conftest import Watch
 
+PATIENCE_SECONDS = 90
+"""For what takes two seconds on an idle machine."""
+
 pytestmark = [pytest.mark.embedded, pytest.mark.xdist_group("embedded")]
 
 
@@ -41,7 +44,8 @@ def test_a_real_rollout_is_paused_promoted_and_undone_by_its_buttons(
     service = headgate.make_service()
     strategy = steps((10, 300), (50, 0))
     rollout_id = headgate.request(target=service.target, candidate={"version": "2"}, strategy=strategy, guards="none")
-    headgate.baking(rollout_id)
+    headgate.baking(rollout_id, seconds=PATIENCE_SECONDS)
+    page.set_default_timeout(1000 * PATIENCE_SECONDS)
     with Command(headgate.aws).start("dashboard", "--no-open") as process:
         try:
             assert process.stdout is not None
@@ -59,7 +63,7 @@ def test_a_real_rollout_is_paused_promoted_and_undone_by_its_buttons(
             page.get_by_role("button", name=f"Promote {rollout_id}").click()
             page.get_by_label("To 100 % at once, without further analysis").check()
             _confirm(page, "Promote")
-            headgate.ended(rollout_id)
+            headgate.ended(rollout_id, seconds=PATIENCE_SECONDS)
             assert service.serving.version == "2"
             row = page.locator(f'#history tr[data-key="{rollout_id}"]')
             row.locator(".status", has_text="promoted").wait_for()
@@ -70,7 +74,9 @@ def test_a_real_rollout_is_paused_promoted_and_undone_by_its_buttons(
             page.go_back()
 
             _press(page, f"Undo {rollout_id}", "Undo the rollout")
-            eventually(lambda: service.serving.version == "1", 30, lambda: "version 1 does not serve again")
+            eventually(
+                lambda: service.serving.version == "1", PATIENCE_SECONDS, lambda: "version 1 does not serve again"
+            )
             row.get_by_text("Undone by undo-").wait_for()
             assert texts(page, ".rollout") == []
         finally:
@@ -87,5 +93,5 @@ def _press(page: Page, button: str, confirm: str) -> None:
 def _confirm(page: Page, button: str) -> None:
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("button", name=button, exact=True).click()
-    dialog.locator(".result.is-done, .result.is-accepted").wait_for(timeout=20_000)
+    dialog.locator(".result.is-done, .result.is-accepted").wait_for()
     dialog.get_by_role("button", name="Close").click()

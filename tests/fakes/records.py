@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from headgate.history.model import (
@@ -19,8 +21,9 @@ from headgate.history.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from headgate.history.model import DeploymentFigures
     from headgate.rollouts.record import Status
     from headgate.spec.signals import SignalKind
 
@@ -129,6 +132,9 @@ class FakeRecords:
         self._called("live")
         return [self.views[each] for each in rollout_ids if each in self.views]
 
+    def figures(self, since: str, until: str) -> DeploymentFigures:
+        raise AssertionError(f"the dashboard shows no figures (asked for {since} to {until})")
+
     def _called(self, name: str) -> None:
         self.calls.append(name)
         self.held.wait(30)
@@ -160,11 +166,25 @@ class FakeBus:
         known, kind = self._records.views[detail["rolloutId"]], detail["signal"]
         outcome = "refused" if self.refuses else "handled"
         taken = signal(kind, detail["id"], outcome, by=detail["by"], reason=detail["reason"], why=self.refuses)
-        fields: dict[str, Any] = {"signals": [*known.signals, taken]}
-        if not self.refuses:
-            status: Status = {"pause": "paused", "abort": "rolled-back"}.get(kind, "running")  # type: ignore[assignment]
-            fresh = view(known.id, status, target=known.target, created_at=known.created_at)
-            fields = fresh.model_dump(exclude={"signals"}, exclude_unset=True) | fields
-            self._records.put(RolloutView.model_validate(RolloutView(**fields), by_name=True))
+        signals = [*known.signals, taken]
+        if self.refuses:
+            self._records.put(known.model_copy(update={"signals": signals}))
             return
-        self._records.put(known.model_copy(update=fields))
+        step = known.step + (kind == "promote")
+        made = view(known.id, BECOMES[kind], target=known.target, created_at=known.created_at, step=step)
+        self._records.put(made.model_copy(update={"signals": signals}))
+
+
+BECOMES: dict[str, Status] = {
+    "pause": "paused",
+    "resume": "running",
+    "promote": "running",
+    "promote-fully": "succeeded",
+    "abort": "rolled-back",
+}
+"""Status of a rollout after a signal."""
+
+
+def ticking(seconds: float = 1.0) -> Callable[[], float]:
+    """A clock on which so much time passes between two looks at it."""
+    return partial(next, itertools.count(0.0, seconds))

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
     from headgate.history.model import RolloutView
-    from headgate_cli.dashboard.board import Board, Records
+    from headgate_cli.dashboard.board import Board
     from headgate_cli.dashboard.gate import Gate
     from headgate_cli.dashboard.steering import Result, Steering
+    from headgate_cli.rollouts import History
 
 PAGE_ROWS = 25
 """Rollouts on a page of the history."""
@@ -52,7 +53,7 @@ class BadInputError(Exception):
 class Parts(NamedTuple):
     """What the dashboard is made of."""
 
-    records: Records
+    records: History
     board: Board
     steering: Steering
     gate: Gate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate.aws.dynamodb import now_iso
 from headgate.spec.signals import HEARD_IN
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from headgate.history.model import RolloutPage, RolloutView
     from headgate.rollouts.record import Status
     from headgate.spec.signals import SignalKind
+    from headgate_cli.rollouts import History
 
 REFRESH_SECONDS = 1.5
 """A reading that is younger serves every page."""
@@ -57,28 +58,6 @@ SHOWN = {
 """Fields of a view that the page shows of a rollout that has not ended. Request and plan may be long, and are not."""
 
 
-class Records(Protocol):
-    """The read model, as far as the dashboard asks it."""
-
-    def rollout(self, rollout_id: str) -> RolloutView | None:
-        """Return one rollout."""
-
-    def rollouts(
-        self,
-        *,
-        target: str = "",
-        states: Sequence[Status] = (),
-        since: str = "",
-        until: str = "",
-        limit: int = 20,
-        after: str | None = None,
-    ) -> RolloutPage:
-        """Return a page of rollouts, newest first."""
-
-    def live(self, rollout_ids: Sequence[str]) -> list[RolloutView]:
-        """Return rollouts without their events, looks and hooks."""
-
-
 class _Count(NamedTuple):
     number: int
     is_all: bool
@@ -93,7 +72,7 @@ class Board:
         Seconds of a monotonic clock.
     """
 
-    def __init__(self, records: Records, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, records: History, clock: Callable[[], float] = time.monotonic) -> None:
         self._records, self._clock = records, clock
         self._changed = threading.Condition()
         self._reading_since: float | None = None

@@ -6,9 +6,9 @@ import logging
 import os
 import socket
 import sys
+import time
 import webbrowser
-from functools import cache
-from importlib import import_module
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,8 +18,11 @@ from headgate_cli.dashboard.app import About, Parts, create_app
 from headgate_cli.dashboard.board import Board
 from headgate_cli.dashboard.gate import Gate, is_loopback
 from headgate_cli.dashboard.steering import Steering
+from headgate_cli.durations import read_durations
 from headgate_cli.failures import Failure
+from headgate_cli.pictures.report import render_report
 from headgate_cli.rollouts import history_of, target_key
+from headgate_cli.signalling import caller
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -27,16 +30,6 @@ if TYPE_CHECKING:
 
     from headgate.history.model import RolloutView
     from headgate_cli.stack import Stack
-
-
-@cache
-def operator(stack: Stack) -> str:
-    """Return who the caller of AWS is, as short as it is clear: the name of a user, or the session of a role."""
-    try:
-        arn = str(stack.client("sts").get_caller_identity()["Arn"])
-    except Exception:  # noqa: BLE001 - a signal must not fail because nobody knows who sends it
-        return "the dashboard"
-    return arn.rsplit("/", 1)[-1].rsplit(":", 1)[-1]
 
 
 class QuietHandler(WSGIRequestHandler):
@@ -52,13 +45,16 @@ def serve(stack: Stack, host: str, port: int, *, opens: bool) -> None:
     # What is wrong with the stack or the profile is said here, and not on the page. Clients are made before there are
     # threads: boto3 cannot make them side by side.
     bus, table, region = stack.bus, stack.table, stack.session.region_name or ""
-    stack.client("events"), stack.client("sts")
+    stack.client("events"), stack.client("cloudwatch")
+    by = caller(stack)
     records = history_of(stack)
     with listener(host, port) as bound:
         port = int(bound.getsockname()[1])
         gate = Gate(host, port)
-        steering = Steering(stack, records, lambda: operator(stack))
-        app = create_app(Parts(records, Board(records), steering, gate, About(stack.name, region), _report, target_key))
+        steering = Steering(stack, records, by)
+        about = About(stack.name, region)
+        report = partial(_report, stack=stack)
+        app = create_app(Parts(records, Board(records), steering, gate, about, report, target_key))
         server = server_of(app, bound)
         _announce(gate, host, f"bus {bus}, table {table}")
         if opens and _has_display():
@@ -81,8 +77,9 @@ def server_of(app: Flask, bound: socket.socket) -> BaseWSGIServer:
     return make_server(host, port, app, threaded=True, request_handler=QuietHandler, fd=bound.fileno())
 
 
-def _report(view: RolloutView) -> str:
-    return str(import_module("headgate_cli.pictures.report").render_report(view))
+def _report(view: RolloutView, stack: Stack) -> str:
+    now = time.time()
+    return render_report(view, latency=read_durations(stack.client("cloudwatch"), view, now), now=now)
 
 
 def _announce(gate: Gate, host: str, where: str) -> None:

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import secrets
 import time
-import uuid
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from headgate_cli.acting import Effect, Looks, await_record, await_signal, effect_of_undo
+from headgate_cli.requesting import new_id, target_in
+from headgate_cli.signalling import useless
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headgate.history.model import RolloutView, SignalView
+    from headgate.history.model import RolloutView
     from headgate.spec.signal_models import OperatorSignal
-    from headgate_cli.dashboard.board import Records
+    from headgate_cli.rollouts import History
 
-ANSWER_SECONDS = 15.0
-"""Time that the page waits for the record to tell the effect."""
+UNDO_SECONDS = 15.0
+"""Time that the page waits for the end of an undo, which moves all traffic at once."""
 
-LOOK_SECONDS = 0.4
-
-Effect = Literal["done", "accepted", "refused", "unknown"]
+Outcome = Literal["done", "accepted", "refused", "unknown"]
 """``accepted`` if it is on record and has not acted yet; ``unknown`` if it is not on record in time."""
+
+OUTCOMES: dict[str, Outcome] = {"done": "done", "pending": "accepted", "none": "refused", "unknown": "unknown"}
+
+NOT_TAKEN = "was sent, and is not on record yet. Look again in a moment; if it does not appear, run headgate doctor"
 
 
 class Result(NamedTuple):
     """What became of an event."""
 
-    effect: Effect
+    effect: Outcome
     text: str
     """The same in a sentence."""
     rollout_id: str
@@ -40,7 +46,7 @@ class Bus(Protocol):
 
 
 class Steering:
-    """Sends signals and undos for a person.
+    """Sends signals and undos for a person, as the commands do.
 
     Parameters
     ----------
@@ -51,85 +57,57 @@ class Steering:
     def __init__(
         self,
         bus: Bus,
-        records: Records,
-        by: Callable[[], str],
+        records: History,
+        by: str,
         *,
-        patience: float = ANSWER_SECONDS,
         wait: Callable[[float], Any] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus, self._records, self._by = bus, records, by
-        self._looks = max(1, round(patience / LOOK_SECONDS))
-        self._wait = wait
+        self._wait, self._clock = wait, clock
 
     def signal(self, rollout_id: str, signal: OperatorSignal, reason: str) -> Result:
         """Send a signal to a rollout."""
-        signal_id = f"dashboard-{uuid.uuid4()}"
-        detail = {"id": signal_id, "rolloutId": rollout_id, "signal": signal, "by": self._by(), "reason": reason}
+        before = self._records.rollout(rollout_id)
+        if before is None:
+            return _missing(rollout_id)
+        if why := useless(signal, before):
+            return _told(Effect("none", why), before)
+        signal_id = f"dashboard-{secrets.token_hex(8)}"
+        detail = {"id": signal_id, "rolloutId": rollout_id, "signal": signal, "by": self._by, "reason": reason}
         self._bus.send("Rollout Signal", detail)
-        result = Result("unknown", _NOT_TAKEN.format(what="The signal"), rollout_id)
-        for _ in range(self._looks):
-            self._wait(LOOK_SECONDS)
-            view = self._records.rollout(rollout_id)
-            sent = next((each for each in view.signals if each.id == signal_id), None) if view else None
-            if view is None or sent is None:
-                continue
-            result = Result(*_became(signal, sent, view), rollout_id)
-            if result.effect != "accepted":
-                break
-        return result
+        effect, view = await_signal(self._looks(rollout_id), signal, signal_id, before)
+        if effect.now == "unknown":
+            return Result("unknown", f"The signal {NOT_TAKEN}.", rollout_id)
+        return _told(effect, view)
 
     def undo(self, rollout_id: str) -> Result:
         """Ask for a promotion to be taken back."""
         undone = self._records.rollout(rollout_id)
-        target = undone.request.get("target") if undone else None
-        if undone is None or not target:
-            return Result("refused", f"There is no readable record of rollout {rollout_id}.", rollout_id)
-        undo_id = f"undo-{uuid.uuid4()}"
+        if undone is None:
+            return _missing(rollout_id)
+        target = undone.request.get("target") or (target_in(undone.target) if undone.target else None)
+        if target is None:
+            return _told(Effect("none", "names no target that can be read, so there is nothing to undo"), undone)
+        undo_id = new_id(target, "undo-")
         self._bus.send("Undo Requested", {"id": undo_id, "target": target, "rolloutId": rollout_id})
-        result = Result("unknown", _NOT_TAKEN.format(what="The request"), undo_id)
-        for _ in range(self._looks):
-            self._wait(LOOK_SECONDS)
-            if (view := self._records.rollout(undo_id)) is None:
-                continue
-            result = Result(*_undo_became(view), undo_id)
-            if result.effect != "accepted":
+        looks = self._looks(undo_id)
+        view = await_record(looks)
+        if view is None:
+            return Result("unknown", f"The request {NOT_TAKEN}.", undo_id)
+        for seen in looks.each(UNDO_SECONDS):
+            view = seen or view
+            if view.has_ended:
                 break
-        return result
+        return _told(effect_of_undo(view), view)
+
+    def _looks(self, rollout_id: str) -> Looks:
+        return Looks(self._records, rollout_id, self._wait, self._clock)
 
 
-_NOT_TAKEN = (
-    "{what} was sent and is not on record yet. Look again in a moment; if it does not appear, run headgate doctor"
-)
+def _missing(rollout_id: str) -> Result:
+    return Result("refused", f"There is no rollout {rollout_id} on record.", rollout_id)
 
 
-def _became(signal: OperatorSignal, sent: SignalView, view: RolloutView) -> tuple[Effect, str]:
-    if sent.outcome == "refused":
-        return "refused", f"Refused: {sent.why}"
-    if sent.outcome == "repeated":
-        return "accepted", f"It changes nothing: {sent.why}"
-    if _has_acted(signal, sent, view):
-        return "done", view.headline or f"The rollout is {view.status}."
-    if view.waits_for:
-        return "accepted", f"On record. It acts when this is done: {view.waits_for.reason}."
-    return "accepted", "On record. It acts when the current step of work, such as a hook, has ended."
-
-
-def _has_acted(signal: OperatorSignal, sent: SignalView, view: RolloutView) -> bool:
-    if view.has_ended:
-        return True
-    if sent.outcome != "handled":
-        return False
-    # Headgate marks a signal as handled just before what it leads to.
-    if signal == "pause":
-        return view.status == "paused"
-    if signal == "abort":
-        return view.phase == "rolling-back"
-    return view.status != "paused"
-
-
-def _undo_became(view: RolloutView) -> tuple[Effect, str]:
-    if view.status == "refused":
-        return "refused", f"Refused: {view.reason}"
-    if view.has_ended:
-        return "done", view.headline or f"The undo is {view.status}."
-    return "accepted", view.headline or "The undo is on record."
+def _told(effect: Effect, view: RolloutView) -> Result:
+    return Result(OUTCOMES[effect.now], f"{view.id} {effect.said.rstrip('.')}.", view.id)

@@ -12,7 +12,7 @@ from headgate_cli.dashboard.board import Board
 from headgate_cli.dashboard.gate import CSRF_HEADER, Gate
 from headgate_cli.dashboard.steering import Steering
 from headgate_cli.rollouts import target_key
-from tests.fakes.records import FakeBus, FakeRecords, at, view
+from tests.fakes.records import FakeBus, FakeRecords, at, ticking, view
 
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
@@ -32,7 +32,7 @@ class Browser:
         self.records = FakeRecords(*views)
         self.bus = FakeBus(self.records)
         self.gate = Gate("127.0.0.1", PORT)
-        steering = Steering(self.bus, self.records, lambda: "ada", wait=lambda _: None)
+        steering = Steering(self.bus, self.records, "ada", wait=lambda _: None, clock=ticking())
         about = About("headgate", "eu-central-1")
         app = create_app(Parts(self.records, Board(self.records), steering, self.gate, about, self._report, target_key))
         self.client: FlaskClient = app.test_client()

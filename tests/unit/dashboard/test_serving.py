@@ -27,7 +27,7 @@ def test_a_browser_with_the_url_gets_the_page_and_one_without_it_does_not(
     with listener(host, 0) as bound:
         port = int(bound.getsockname()[1])
         gate = Gate(host, port)
-        steering = Steering(FakeBus(records), records, lambda: "ada")
+        steering = Steering(FakeBus(records), records, "ada")
         app = create_app(Parts(records, Board(records), steering, gate, About("headgate", ""), str, target_key))
         server = server_of(app, bound)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)

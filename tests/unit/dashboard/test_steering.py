@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headgate_cli.dashboard.steering import Effect, Steering
-from tests.fakes.records import FakeRecords, signal, view
+from headgate_cli.dashboard.steering import Outcome, Steering
+from tests.fakes.records import FakeRecords, signal, ticking, view
 
 if TYPE_CHECKING:
     from headgate.history.model import RolloutView
@@ -24,9 +24,11 @@ class Bus:
         return "e"
 
 
-def answer(kind: Any, *looks: RolloutView | None, outcome: str = "handled", **fields: Any) -> tuple[Effect, str]:
+def answer(
+    kind: Any, before: RolloutView, *looks: RolloutView | None, outcome: str = "handled", **fields: Any
+) -> tuple[Outcome, str, int]:
     """The result of a signal after looks at the record; None is a look before the signal is on record."""
-    records, bus, waiting = FakeRecords(view()), Bus(), list(looks)
+    records, bus, waiting = FakeRecords(before), Bus(), list(looks)
 
     def wait(_: float) -> None:
         found = waiting.pop(0) if len(waiting) > 1 else waiting[0]
@@ -34,51 +36,57 @@ def answer(kind: Any, *looks: RolloutView | None, outcome: str = "handled", **fi
             sent = signal(kind, bus.sent[0]["id"], outcome, **fields)
             records.put(found.model_copy(update={"signals": [sent]}))
 
-    result = Steering(bus, records, lambda: "ada", patience=2, wait=wait).signal("checkout-42", kind, "")
-    return result.effect, result.text
+    result = Steering(bus, records, "ada", wait=wait, clock=ticking()).signal("checkout-42", kind, "")
+    return result.effect, result.text, len(bus.sent)
 
 
 @pytest.mark.parametrize(
-    ("kind", "looks"),
+    ("kind", "before", "looks", "told"),
     [
-        ("pause", [None, view(), view(status="paused")]),
-        ("resume", [view(status="paused"), view()]),
-        ("promote", [view(status="paused"), view()]),
-        ("promote-fully", [view(phase="promoting")]),
-        ("abort", [view(), view(phase="rolling-back")]),
-        ("abort", [view(status="rolled-back")]),
+        ("pause", view(), [None, view(), view(status="paused")], "is paused at 10 %"),
+        ("resume", view(status="paused"), [view(status="paused"), view()], "goes on"),
+        ("promote", view(), [view(), view(step=1)], "goes on"),
+        ("promote-fully", view(), [view(phase="promoting"), view(status="succeeded")], "was promoted"),
+        ("abort", view(), [view(phase="rolling-back"), view(status="rolled-back")], "version 6 serves again"),
     ],
 )
-def test_a_signal_is_done_when_the_record_shows_its_effect(kind: Any, looks: list[RolloutView | None]) -> None:
-    last = looks[-1]
-    assert last is not None
-    assert answer(kind, *looks) == ("done", last.headline)
+def test_a_signal_is_done_when_the_record_shows_its_effect(
+    kind: Any, before: RolloutView, looks: list[RolloutView | None], told: str
+) -> None:
+    effect, text, sent = answer(kind, before, *looks)
+    assert (effect, sent) == ("done", 1)
+    assert text.startswith("checkout-42 ")
+    assert told in text
 
 
 def test_a_signal_that_waits_for_a_hook_is_told_as_accepted() -> None:
-    waits = {"reason": "the hook checkout-smoke", "since": "2026-11-30T12:00:00.000Z"}
-    effect, text = answer("abort", view(waits_for=waits), outcome="pending")
+    stage = {"stage": "afterStep", "hooks": ["checkout-smoke"], "startedAt": "2026-11-30T12:00:00.000Z"}
+    asking = view(hooks=[{**stage, "outcome": "running"}])
+    effect, text, _ = answer("abort", view(), asking, outcome="pending")
     assert effect == "accepted"
-    assert "the hook checkout-smoke" in text
-    assert answer("abort", view(), outcome="pending")[0] == "accepted"
+    assert "the afterStep hooks (checkout-smoke)" in text
 
 
 def test_a_refused_signal_has_headgates_reason() -> None:
-    assert answer("pause", view(), outcome="refused", why="it has ended") == ("refused", "Refused: it has ended")
+    effect, text, _ = answer("pause", view(), view(), outcome="refused", why="it is promoting")
+    assert effect == "refused"
+    assert "it is promoting" in text
 
 
-def test_a_repeated_signal_says_that_it_changes_nothing() -> None:
-    effect, text = answer("abort", view(), outcome="repeated", why="signal s-1 has the same effect")
-    assert (effect, text) == ("accepted", "It changes nothing: signal s-1 has the same effect")
+def test_a_signal_that_would_be_refused_is_not_sent_because_it_would_raise_an_alarm() -> None:
+    effect, text, sent = answer("resume", view(status="rolled-back"), view())
+    assert (effect, sent) == ("refused", 0)
+    assert "only a running or waiting rollout accepts signals" in text
+    assert answer("pause", view(status="paused"), view())[2] == 0
 
 
 def test_a_signal_that_nobody_takes_is_told_after_a_while() -> None:
-    effect, text = answer("pause", None)
+    effect, text, _ = answer("pause", view(), None)
     assert effect == "unknown"
     assert "headgate doctor" in text
 
 
-def undo(*ends: RolloutView | None, undone: RolloutView | None = None) -> tuple[Effect, str, int]:
+def undo(*ends: RolloutView | None, undone: RolloutView | None = None) -> tuple[Outcome, str, list[dict[str, Any]]]:
     records, bus, waiting = FakeRecords(*([undone] if undone else [])), Bus(), list(ends)
 
     def wait(_: float) -> None:
@@ -86,30 +94,34 @@ def undo(*ends: RolloutView | None, undone: RolloutView | None = None) -> tuple[
         if found is not None:
             records.put(found.model_copy(update={"id": bus.sent[0]["id"]}))
 
-    result = Steering(bus, records, lambda: "ada", patience=2, wait=wait).undo("checkout-42")
-    return result.effect, result.text, len(bus.sent)
+    result = Steering(bus, records, "ada", wait=wait, clock=ticking()).undo("checkout-42")
+    return result.effect, result.text, bus.sent
 
 
-def test_an_undo_is_followed_to_its_end() -> None:
-    done = view(status="succeeded", headline="6 serves again.")
-    assert undo(None, view(), done, undone=view(status="succeeded")) == ("done", "6 serves again.", 1)
+@pytest.mark.parametrize("request_of_it", [{}, {"target": {"kind": "lambda-alias", "function": "f", "alias": "live"}}])
+def test_an_undo_is_followed_to_its_end(request_of_it: dict[str, Any]) -> None:
+    undone = view(status="succeeded", target="lambda-alias/f/live", request=request_of_it)
+    effect, text, (sent,) = undo(None, view(), view(status="succeeded", serving="6"), undone=undone)
+    assert effect == "done"
+    assert "version 6 serves again" in text
+    assert sent.pop("id").startswith("undo-f-")
+    target = {"kind": "lambda-alias", "function": "f", "alias": "live"}
+    assert sent == {"detail-type": "Undo Requested", "target": target, "rolloutId": "checkout-42"}
 
 
 def test_a_refused_undo_has_headgates_reason() -> None:
     refused = view(status="refused", reason="rolloutId: r-2 was promoted later")
-    assert undo(refused, undone=view(status="succeeded")) == (
-        "refused",
-        "Refused: rolloutId: r-2 was promoted later",
-        1,
-    )
+    effect, text, _ = undo(refused, undone=view(status="succeeded"))
+    assert effect == "refused"
+    assert "rolloutId: r-2 was promoted later" in text
 
 
 def test_an_undo_that_takes_long_is_accepted_and_one_that_nobody_takes_is_unknown() -> None:
-    assert undo(view(headline="It moves."), undone=view(status="succeeded"))[:2] == ("accepted", "It moves.")
+    assert undo(view(), undone=view(status="succeeded"))[0] == "accepted"
     assert undo(None, undone=view(status="succeeded"))[0] == "unknown"
 
 
-@pytest.mark.parametrize("undone", [None, view(status="succeeded", request={})])
+@pytest.mark.parametrize("undone", [None, view(status="refused", request={}, target="")])
 def test_an_undo_of_what_is_not_on_record_sends_nothing(undone: RolloutView | None) -> None:
-    effect, _, sent = undo(None, undone=undone)
-    assert (effect, sent) == ("refused", 0)
+    effect, _, sent = undo(view(), undone=undone)
+    assert (effect, sent) == ("refused", [])
