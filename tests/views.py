@@ -15,6 +15,7 @@ from headgate.history.model import (
     RolloutView,
     SignalView,
     StepView,
+    TrailEntry,
     WaitView,
     WeightChange,
 )
@@ -180,16 +181,30 @@ def waiting(**fields: Any) -> RolloutView:
 def refused(reason: str = "candidate.version: version 9 of checkout does not exist; publish it first") -> RolloutView:
     """Was refused."""
     return view_of(
-        status="refused", phase=None, started_at=None, stable="7", candidate="9", reason=reason, ended_at=at(0.8)
+        status="refused",
+        phase=None,
+        started_at=None,
+        stable="7",
+        candidate="9",
+        reason=reason,
+        ended_at=at(3600) if "busy" in reason else at(0.8),
+        events=[TrailEntry(at=BEGIN, detail_type="Rollout Waiting", detail={})] if "busy" in reason else [],
     )
 
 
-def stopped() -> RolloutView:
+def stopped(**fields: Any) -> RolloutView:
     """Somebody else changed the alias."""
     reason = (
         "lambda-alias/checkout/live was changed by somebody else: it serves version 9; Headgate leaves it unchanged"
     )
-    return rolled_back(reason, status="stopped", serving="", weights=rolled_back().weights[:-1], evidence=[])
+    known = {
+        "reason": reason,
+        "status": "stopped",
+        "serving": "",
+        "weights": rolled_back().weights[:-1],
+        "evidence": [],
+    }
+    return rolled_back(**{**known, **fields})
 
 
 def paused(**fields: Any) -> RolloutView:

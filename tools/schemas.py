@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from headgate.events import EVENTS
-from headgate.history.model import DeploymentFigures, JobPage, JobView, RolloutPage, RolloutView
+from headgate.history.model import DeploymentFigures, Explanation, JobPage, JobView, RolloutPage, RolloutView
 from headgate_cli.actions import ActionView
 from headgate_cli.plans import PlanView
 
@@ -33,6 +33,8 @@ OUTPUTS: dict[str, type[BaseModel]] = {
     "abort": ActionView,
     "undo": ActionView,
     "status": RolloutView,
+    "watch": RolloutView,
+    "explain": Explanation,
     "list": RolloutPage,
     "list --stats": DeploymentFigures,
     "history": RolloutPage,

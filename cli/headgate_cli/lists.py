@@ -51,8 +51,11 @@ def _row(summary: RolloutSummary, *, of_target: bool) -> list[object]:
 
 def echo_sentences(sentences: list[str]) -> None:
     """Print sentences, a line each; in a terminal wrapped, with the first one in bold and the others as a list."""
+    import re
     from textwrap import wrap
 
+    # Numbers stay with their units.
+    unbroken = re.compile(r"(?<=\d) (?=(?:%|s|min|h|d|ms)(?:\W|$))")
     screen = console()
     for index, each in enumerate(sentences):
         text = line_of(each)
@@ -62,6 +65,10 @@ def echo_sentences(sentences: list[str]) -> None:
         first, further = ("", "") if index == 0 else ("- ", "  ")
         # Names and commands are not torn apart at their hyphens.
         lines = wrap(
-            text, min(WIDEST, screen.width), initial_indent=first, subsequent_indent=further, break_on_hyphens=False
+            unbroken.sub("\N{NO-BREAK SPACE}", text),
+            min(WIDEST, screen.width),
+            initial_indent=first,
+            subsequent_indent=further,
+            break_on_hyphens=False,
         )
-        click.secho("\n".join(lines), bold=index == 0)
+        click.secho("\n".join(lines).replace("\N{NO-BREAK SPACE}", " "), bold=index == 0)

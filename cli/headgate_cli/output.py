@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from headgate.wire import Wire
 
@@ -71,7 +71,18 @@ def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, shorten
         table.add_column(column, overflow="ellipsis" if cut else "fold", no_wrap=cut)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
-    screen.print(table)
+    show(table)
+
+
+def show(renderable: RenderableType) -> None:
+    """Print something. A file or a program gets it without the spaces at the ends of lines."""
+    screen = console()
+    if screen.is_terminal:
+        screen.print(renderable)
+        return
+    with screen.capture() as capture:
+        screen.print(renderable)
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def printable(text: str) -> str:

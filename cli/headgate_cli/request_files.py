@@ -2,54 +2,58 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+import json
 from typing import Any
+
+import click
 
 from headgate_cli.failures import Failure
 
 
-def read_request_file(file: str, detail_type: str) -> dict[str, Any]:
+def read_request_file(name: str, detail_type: str) -> dict[str, Any]:
     """Read the detail of a request from a file, or from the standard input for ``-``. A whole event is accepted too.
 
     Raises
     ------
     Failure
-        If it cannot be read, is no JSON or YAML, or is not an object.
+        If it cannot be read, is neither JSON nor YAML, or is not an object.
     """
-    name = "the standard input" if file == "-" else file
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(f"--file: {name} cannot be read: {error}") from None
-    found = _parse(text, name)
-    if not isinstance(found, dict):
-        raise Failure(f"--file: {name} must hold an object with the fields of a request, in JSON or YAML")
-    if {"detail", "detail-type"} <= found.keys():
-        if found["detail-type"] != detail_type or not isinstance(found["detail"], dict):
-            raise Failure(
-                f"--file: {name} holds an event {found['detail-type']}; give one of {detail_type}, or its detail"
-            )
-        return dict(found["detail"])
-    return found
-
-
-def _parse(text: str, name: str) -> Any:
     import yaml
 
-    # JSON is YAML, but its faults are named better by its own parser.
-    if text.lstrip().startswith("{"):
-        import json
-
-        from headgate.json_faults import json_fault
-
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise Failure(f"--file: {name} is not JSON: {json_fault(error)}") from None
     try:
-        return yaml.safe_load(text)
+        with click.open_file(name, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+        raise Failure(f"--file: {name} cannot be read: {reason}") from None
+    try:
+        # JSON is YAML, but its own parser has better messages and is exact about numbers.
+        found = _json(text, name) if text.lstrip().startswith("{") else _as_json(yaml.safe_load(text), name)
     except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise Failure(f"--file: {name} is not YAML{where}: {getattr(error, 'problem', None) or error}") from None
+        fault = " ".join(str(error).split())
+        raise Failure(f"--file: {name} is neither JSON nor YAML: {fault}") from None
+    if isinstance(found, dict) and isinstance(found.get("detail"), dict):
+        kind = found.get("detail-type", detail_type)
+        if kind != detail_type:
+            raise Failure(f"--file: {name} is a {kind} event; give a {detail_type} event, or its detail")
+        found = found["detail"]
+    if not isinstance(found, dict):
+        raise Failure(f"--file: {name} must be an object with the fields of a request")
+    return dict(found)
+
+
+def _as_json(found: Any, name: str) -> Any:
+    """Return what YAML says as JSON data. YAML has dates and other values that JSON does not have."""
+    try:
+        return json.loads(json.dumps(found))
+    except (TypeError, ValueError) as error:
+        raise Failure(f"--file: {name} has a value that JSON does not have: {error}; put it in quotes") from None
+
+
+def _json(text: str, name: str) -> Any:
+    from headgate.json_faults import json_fault
+
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Failure(f"--file: {name} is not JSON: {json_fault(error)}") from None

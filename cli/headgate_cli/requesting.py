@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from headgate_cli.failures import Failure
+from headgate_cli.request_files import read_request_file
 from headgate_cli.rollouts import Duration, target_key
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def detail_of(stack: Stack, asked: Mapping[str, Any]) -> dict[str, Any]:
     asked
         The values of ``request_options``.
     """
-    detail = _read_file(asked["file"]) if asked["file"] else {}
+    detail = read_request_file(asked["file"], "Rollout Requested") if asked["file"] else {}
     if target := _target(stack, asked):
         detail["target"] = target
     elif "target" not in detail:
@@ -146,53 +147,6 @@ def _object(detail: dict[str, Any], field: str) -> dict[str, Any]:
     """Return the object in a field that options add to; empty if there is none."""
     found = detail.get(field)
     return dict(found) if isinstance(found, dict) else {}
-
-
-def _read_file(name: str) -> dict[str, Any]:
-    """Read a request from a file: its detail, or the whole event with it."""
-    import yaml
-
-    try:
-        with click.open_file(name, encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
-        raise Failure(f"--file: {name} cannot be read: {reason}") from None
-    try:
-        # JSON is YAML, but its own parser has better messages and is exact about numbers.
-        found = _json(text, name) if text.lstrip().startswith("{") else _as_json(yaml.safe_load(text), name)
-    except (yaml.YAMLError, RecursionError) as error:
-        fault = " ".join(str(error).split())
-        raise Failure(f"--file: {name} is neither JSON nor YAML: {fault}") from None
-    if isinstance(found, dict) and isinstance(found.get("detail"), dict):
-        kind = found.get("detail-type", "Rollout Requested")
-        if kind != "Rollout Requested":
-            raise Failure(f"--file: {name} is a {kind} event; give a Rollout Requested event, or its detail")
-        found = found["detail"]
-    if not isinstance(found, dict):
-        raise Failure(f"--file: {name} must be an object with the fields of a request, such as target and strategy")
-    return dict(found)
-
-
-def _as_json(found: Any, name: str) -> Any:
-    """Return what YAML says as JSON data. YAML has dates and other values that JSON does not have."""
-    import json
-
-    try:
-        return json.loads(json.dumps(found))
-    except (TypeError, ValueError) as error:
-        raise Failure(f"--file: {name} has a value that JSON does not have: {error}; put it in quotes") from None
-
-
-def _json(text: str, name: str) -> Any:
-    import json
-
-    from headgate.json_faults import json_fault
-
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Failure(f"--file: {name} is not JSON: {json_fault(error)}") from None
 
 
 def _target(stack: Stack, asked: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -61,9 +61,7 @@ def history_of(stack: Stack) -> History:
     """Return the read model of an installation."""
     from headgate.history import store
 
-    history: Any = store.History(stack.client("dynamodb"), stack.table)
-    made: History = history
-    return made
+    return store.History(stack.client("dynamodb"), stack.table)
 
 
 def page_of(history: History, **asked: Any) -> RolloutPage:

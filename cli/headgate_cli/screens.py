@@ -51,6 +51,10 @@ VALUE_WIDTH = 18
 """Characters beside a bar for its value, so that all bars are equally long."""
 
 
+MAX_HEADLINE = 400
+"""Characters of a headline. A reason may have 4,000, which headgate explain shows."""
+
+
 class Glyphs(NamedTuple):
     """Characters of bars."""
 
@@ -99,15 +103,14 @@ def _parts(view: RolloutView, now: datetime, latest: int) -> Iterator[Renderable
     if versions := versions_of(view):
         title.append(f"  version {versions}", "none")
     yield title
-    yield Text(line_of(headline(view, now)), STATE_STYLES[view.status])
+    yield Text(_cut(line_of(headline(view, now)), MAX_HEADLINE), STATE_STYLES[view.status])
     yield Text()
     yield _facts(view, now)
     if compared := [each for each in view.comparisons if each.candidate.requests + each.stable.requests]:
         yield Text()
         yield _counts(view, compared)
-    if happened := happenings(view)[-latest:]:
-        yield Text()
-        yield _latest(view, [(each.at, each.text) for each in happened])
+    yield Text()
+    yield from _latest(view, latest)
     for warning in view.warnings:
         yield Text(f"Warning: {line_of(warning)}", "yellow")
 
@@ -139,13 +142,16 @@ def _rows(view: RolloutView, now: datetime) -> Iterator[tuple[str, RenderableTyp
         yield "began", f"{clock(view.started_at)}, {'took' if view.ended_at else 'for'} {_lasting(view, until)}"
     elif view.created_at:
         yield "requested", clock(view.created_at)
-    if view.holding_queue:
-        yield "holds", f"failed messages in {view.holding_queue}"
+    if view.holding_queue and not view.has_ended:
+        yield "failures", f"go into the rollout's own queue {view.holding_queue}"
 
 
 def _short_label(comparison: Comparison) -> str:
-    label = comparison.label.removeprefix("requests ")
-    return label if len(label) <= 24 else f"{label[:23]}…"
+    return _cut(comparison.label.removeprefix("requests "), 24)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def _lasting(view: RolloutView, until: str) -> str:
@@ -173,14 +179,14 @@ def _counts(view: RolloutView, compared: list[Comparison]) -> Table:
     return table
 
 
-def _latest(view: RolloutView, happened: list[tuple[str, str]]) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    times = [clock(at, beside=view.started_at or view.created_at) for at, _ in happened]
-    table.add_column(style="dim", no_wrap=True, min_width=max(map(len, times)))
-    table.add_column(ratio=1, overflow="ellipsis", no_wrap=True)
-    for at, (_, text) in zip(times, happened, strict=True):
-        table.add_row(at, Text(line_of(text)))
-    return table
+def _latest(view: RolloutView, latest: int) -> Iterator[Text]:
+    """Yield what happened last, in a line each."""
+    happened = happenings(view)[-latest:]
+    times = [clock(each.at, beside=view.started_at or view.created_at) for each in happened]
+    widest = max(map(len, times), default=0)
+    for at, each in zip(times, happened, strict=True):
+        line = Text(f"{at:{widest}}  ", "dim", no_wrap=True, overflow="ellipsis")
+        yield line.append(line_of(each.text), "none")
 
 
 # --- Bars -------------------------------------------------------------------------------------------------------------

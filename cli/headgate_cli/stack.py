@@ -143,7 +143,9 @@ def of_stack(command: Command) -> Command:
     )
     def with_stack(*args: Any, stack_name: str | None, profile: str | None, region: str | None, **options: Any) -> Any:
         name = stack_name or os.environ.get("HEADGATE_STACK") or DEFAULT_STACK
-        return command(*args, stack=Stack(name, profile, region), **options)
+        # The AWS CLI reads AWS_REGION before AWS_DEFAULT_REGION and the profile; boto3 does not read it.
+        chosen = region or os.environ.get("AWS_REGION") or None
+        return command(*args, stack=Stack(name, profile, chosen), **options)
 
     with_stack.__doc__ = command.__doc__
     with_stack.__name__ = getattr(command, "__name__", "command")

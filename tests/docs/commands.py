@@ -185,4 +185,35 @@ def _apt_get(arguments: list[str]) -> None:
         raise WrongCommandError(f"apt-get: {arguments[:1]} is not expected")
 
 
-_CHECKS = {"make": _make, "headgate": _headgate, "sam": _sam, "aws": _aws, "python": _python, "apt-get": _apt_get}
+def _pipx(arguments: list[str]) -> None:
+    if arguments != ["install", "dist/headgate-*.whl"]:
+        raise WrongCommandError(f"pipx: installs the wheel that make dist builds, not {arguments}")
+
+
+def _export(arguments: list[str]) -> None:
+    if wrong := [word for word in arguments if not re.fullmatch(r"(AWS|HEADGATE)_[A-Z_]+=.+", word)]:
+        raise WrongCommandError(f"export: neither AWS nor Headgate has a variable {wrong}")
+
+
+def _eval(arguments: list[str]) -> None:
+    if not re.fullmatch(r"\$\(_HEADGATE_COMPLETE=(bash|zsh|fish)_source headgate\)", " ".join(arguments)):
+        raise WrongCommandError(f"eval: click completes no shell by {arguments}")
+
+
+def _jq(arguments: list[str]) -> None:
+    if not re.fullmatch(r"\.[a-z.\[\]]+", arguments[-1]):
+        raise WrongCommandError(f"jq: {arguments[-1]} is not a path of fields")
+
+
+_CHECKS = {
+    "make": _make,
+    "headgate": _headgate,
+    "sam": _sam,
+    "aws": _aws,
+    "python": _python,
+    "apt-get": _apt_get,
+    "pipx": _pipx,
+    "export": _export,
+    "eval": _eval,
+    "jq": _jq,
+}

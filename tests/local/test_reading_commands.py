@@ -48,6 +48,8 @@ def test_a_rollout_is_shown_while_it_goes_on_and_explained_after_its_end(
         [rollout, "rolled-back"],
         [missing, "refused"],
     ]
+    figures = command("list", "--stats", "--format", "json").json
+    assert figures["outcomes"]["rolled-back"] >= 1
     nothing = command("status", f"{rollout}x")
     assert (nothing.code, nothing.out) == (2, "")
     assert nothing.err.startswith(f"Error: there is no rollout {rollout}x; did you mean {rollout}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from headgate_cli.output import echo_json, format_option
+from headgate_cli.output import echo_json, format_option, show
 from headgate_cli.rollouts import find_rollout, history_of
 from headgate_cli.stack import of_stack
 
@@ -33,7 +33,6 @@ def command(*, stack: Stack, rollout: str, form: str) -> None:
         return
     from datetime import UTC, datetime
 
-    from headgate_cli.output import console
     from headgate_cli.screens import screen
 
-    console().print(screen(view, datetime.now(UTC)))
+    show(screen(view, datetime.now(UTC)))

@@ -20,7 +20,8 @@ def history_of(stack: Stack) -> History:
     """Return the read model of a stack."""
     from headgate.history.store import History
 
-    return History(stack.client("dynamodb"), stack.table, stack.client("stepfunctions"))
+    job_machines = {kind: stack.machine(kind) for kind in ("task", "redrive")}
+    return History(stack.client("dynamodb"), stack.table, stack.client("stepfunctions"), job_machines=job_machines)
 
 
 def view_of(stack: Stack, kind: Kind, job_id: str) -> JobView:

@@ -140,7 +140,7 @@ def test_a_file_may_hold_the_whole_event(tmp_path: Path) -> None:
     assert task_commands.request_of(FakeStack(), None, (), asked(file=str(file))) == DETAIL
 
     file.write_text(json.dumps({"detail-type": "Redrive Requested", "detail": {}}))
-    with pytest.raises(Failure, match="holds an event Redrive Requested; give one of Task Requested, or its detail"):
+    with pytest.raises(Failure, match="is a Redrive Requested event; give a Task Requested event, or its detail"):
         task_commands.request_of(FakeStack(), None, (), asked(file=str(file)))
 
 
@@ -148,8 +148,8 @@ def test_a_file_may_hold_the_whole_event(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("{", "is not JSON"),
-        ("a: [", "is not YAML at line"),
-        ("- a", "must hold an object"),
+        ("a: [", "is neither JSON nor YAML"),
+        ("- a", "must be an object"),
         (None, "cannot be read"),
         (b"\xff", "cannot be read"),
     ],

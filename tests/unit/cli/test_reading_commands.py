@@ -271,6 +271,21 @@ def test_explain_says_why(run: Run) -> None:
     )
 
 
+def test_explain_in_a_terminal_is_a_list_and_keeps_numbers_and_units_together(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rich.console import Console
+
+    for width in range(40, 100):
+        terminal = Console(force_terminal=True, width=width)
+        monkeypatch.setattr("headgate_cli.lists.console", lambda terminal=terminal: terminal)
+        lines = run(PlayedHistory(rolled_back()), "explain", "checkout-42").stdout.splitlines()
+        assert max(map(len, lines)) <= width
+        assert not any(line.strip().startswith(("%", "s ", "min ")) for line in lines)
+        assert " ".join(lines[0].split()).startswith("Rolled back at")
+        assert "- 38 of 1,204" in "\n".join(lines)
+
+
 def test_explain_as_json_has_the_sentences(run: Run) -> None:
     answer = json.loads(run(PlayedHistory(refused()), "explain", "checkout-42", "--format", "json").stdout)
 

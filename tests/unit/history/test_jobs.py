@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from headgate.history.jobs import Kind
 
-ARNS: dict[Kind, str] = {
+ARNS: dict[str, str] = {
     "task": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:headgate-ecs-task",
     "redrive": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:headgate-redrive",
 }
@@ -207,8 +207,19 @@ def test_one_that_was_started_directly_is_found_by_its_name(history: History, ma
     view = history.job("task", "by-hand")
     assert view is not None
     assert (view.id, view.subject, view.request["id"], view.result) == ("by-hand", "migrate:3", "mine", RESULT)
+    assert history.job("task", execution_arn(ARNS["task"], "by-hand")) == view
+    assert history.job("redrive", execution_arn(ARNS["task"], "by-hand")) is None
     assert history.job("task", "no one") is None
     assert history.job("task", "nobody") is None
+
+
+def test_one_by_event_is_found_by_its_execution_too(history: History, dynamodb: Any, machines: Machines) -> None:
+    request(dynamodb, machines, "a")
+    name = job_execution_name("task", "a")
+    view = history.job("task", "a")
+    assert view is not None
+    assert view.id == "a"
+    assert history.job("task", name) == history.job("task", execution_arn(ARNS["task"], name)) == view
 
 
 @pytest.mark.parametrize("limit", [1, 3, 4, 50])

@@ -7,18 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from headgate.analysis.judge import Arm
 from headgate.analysis.verdict import Findings, Verdict
 from headgate.aws.dynamodb import to_item
+from headgate.history.model import RolloutView
+from headgate.history.reading import Place, RolloutItems, rollout_view
 from headgate.history.store import History
 from tests.builders import (
     CONTINUE,
     TABLE,
     admit,
     bake,
+    execution_of,
     ledger_of,
     pause,
+    plan_of,
     settle,
     signal_of,
     start,
@@ -27,7 +33,6 @@ from tools.schemas import output_file
 
 if TYPE_CHECKING:
     from headgate.analysis.ledger_store import LedgerStore
-    from headgate.history.model import RolloutView
     from headgate.rollouts.locks import Locks
     from headgate.rollouts.signal_inbox import SignalInbox
     from headgate.rollouts.steps import Steps
@@ -108,6 +113,14 @@ class TestRunningRollout:
         assert view.bake.until == _after(view.bake.started_at, 60)
         assert (view.pause, view.pauses[0].verdict_reason) == (None, "resumed by kim")
 
+    def test_one_that_has_just_begun_is_starting(self, history: History, locks: Locks) -> None:
+        admit(locks, "checkout-42")
+        assert (shown(history).status, shown(history).phase) == ("accepted", None)
+        locks.begin(plan_of(), execution_of("checkout-42"), 1)
+        view = shown(history)
+        assert (view.status, view.phase, view.bake, view.weight) == ("running", "starting", None, 0)
+        assert [step.status for step in view.steps] == ["now", "ahead"]
+
     def test_it_waits_for_what_its_driver_waits_for(self, history: History, locks: Locks, steps: Steps) -> None:
         start(locks)
         steps.enter("checkout-42", "preparing")
@@ -176,6 +189,21 @@ class TestEnd:
         assert (view.weight, view.stable, view.candidate) == (100, "6", "7")
         assert [step.status for step in view.steps] == ["done", "skipped"]
         assert [(c.weight, c.why) for c in view.weights][-1] == (100, "promotion")
+
+    def test_a_promotion_that_was_taken_back_is_among_the_weights(
+        self, history: History, locks: Locks, steps: Steps
+    ) -> None:
+        start(locks, strategy="AllAtOnce")
+        steps.enter("checkout-42", "promoting", -1.0)
+        at = 4_000_000_000_000
+        steps.keep_state("checkout-42", {"stable": "6", "candidate": "7", "weight": -1, "shiftedAt": at})
+        assert [(c.weight, c.why) for c in shown(history).weights] == [(0, "start"), (100, "promotion")]
+        assert shown(history).weight == 100
+        steps.enter("checkout-42", "rolling-back")
+        steps.keep_state("checkout-42", {"stable": "6", "candidate": "7", "weight": 0, "shiftedAt": at + 1000})
+        settle(locks, outcome="rolled-back")
+        changes = shown(history).weights
+        assert [(c.weight, c.why) for c in changes] == [(0, "start"), (100, "promotion"), (0, "rollback")]
 
     def test_a_refused_one_has_its_reason_and_no_weights(self, history: History, locks: Locks) -> None:
         locks.refuse("bad", "execution", "target: is missing; add it")
@@ -315,6 +343,57 @@ class TestHooks:
         assert "stopped" in shown(history).hooks[1].reason
 
 
+AT = "2026-11-30T10:00:00.000Z"
+VERDICT = {"outcome": "inconclusive", "reason": "r", "next": "bake", "step": 0, "bake": 1, "bakeSeconds": 5}
+MEASURE = {"measure": "errors", "candidate": {"requests": 1, "failures": 0}, "stable": {}, "value": 1.5}
+PLAN = {"steps": [{"weight": 10, "bakeSeconds": 60}], "guards": {"errors": {}}, "pause": {"at": "zero"}}
+ITEMS: dict[str, dict[str, Any]] = {
+    "ROLLOUT": {
+        "status": "running",
+        "phase": "baking",
+        "step": 0,
+        "state": {"weight": 10, "shiftedAt": 5, "holding": {"name": "q"}},
+        "plan": json.dumps(PLAN),
+        "request": "{}",
+        "startedAt": AT,
+        "createdAt": AT,
+        "endedAt": AT,
+        "signals": {"a": {"signal": "abort", "by": "kim", "at": AT, "step": 0}},
+        "heard": ["a"],
+        "pending": {"reason": "r", "since": AT, "limitSeconds": 5},
+        "redriven": {"returned": 1},
+        "promotedAt": 7,
+    },
+    "EVIDENCE": {"candidate": "7", "stable": "6", "slowMs": 0, "byTelemetry": True, "since_0": 5, "earlier": "{}"},
+    "EVIDENCE#000": {"since": 5, "errors_0_candidate_requests": 4},
+    "STEP#000#00": {
+        "step": 0, "bake": 0, "weight": 10, "startedAt": AT, "endedAt": AT, "verdict": VERDICT,
+        "evidence": {"measures": [MEASURE], "alarms": ["a"]},
+    },
+    "STEP#000#01": {"step": 0, "bake": 1, "weight": 10, "startedAt": AT},
+    "PAUSE#001": {"reason": "r", "step": 0, "limitSeconds": 5, "then": "rollback", "startedAt": AT, "verdict": VERDICT},
+    "LOOK#00000001": {"at": 5, "looks": [{**MEASURE, "step": 0}]},
+    "EVENT#x": {"detailType": "Rollout Waiting", "detail": {"at": AT, "warnings": ["w"]}},
+    "SIGNAL#s": {"signal": "abort", "by": "kim", "outcome": "refused", "why": "w", "at": AT},
+    "HOOK#h": {"stage": "beforeStep", "step": 0, "hooks": ["h"], "startedAt": AT, "outcome": "running"},
+}  # fmt: skip
+VALUES = st.one_of(
+    st.none(),
+    st.just("left out"),
+    st.booleans(),
+    st.integers(-(2**63), 2**63),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(
+        ["", "x", "succeeded", "waiting", "paused", "rolled-back", "{}", "[]", "[[1]]", '{"steps": 5}', AT]
+    ),
+    st.lists(
+        st.one_of(st.none(), st.text(max_size=3), st.integers(), st.just({"measure": 5}), st.just(["x"])), max_size=2
+    ),
+    st.dictionaries(st.sampled_from(["outcome", "at", "next", "weight", "name", "a"]), st.integers(), max_size=3),
+    st.sampled_from([json.dumps(PLAN | {"steps": [5, {}]}), json.dumps(PLAN | {"guards": [], "pause": 3})]),
+)
+
+
 class TestOtherVersions:
     def test_a_record_with_nothing_but_its_status_is_shown(self, history: History, dynamodb: Any) -> None:
         put(dynamodb, pk="ROLLOUT#old", sk="ROLLOUT", status="running")
@@ -346,6 +425,18 @@ class TestOtherVersions:
         assert [change.weight for change in view.weights] == [0, 10]
         assert (view.pauses, view.events, view.evidence, view.hooks) == ([], [], [], [])
 
+    @given(st.data())
+    @settings(max_examples=150)
+    def test_no_item_makes_it_fail(self, data: st.DataObject) -> None:
+        items = []
+        for sk, attributes in ITEMS.items():
+            changed = data.draw(st.dictionaries(st.sampled_from([*attributes, "unknown"]), VALUES, max_size=4))
+            item = {"pk": "ROLLOUT#x", "sk": sk, **attributes, **changed}
+            items.append({name: value for name, value in item.items() if value != "left out"})
+        view = rollout_view(RolloutItems(items), Place(1, "other"))
+        assert view is None or view.id == "x"
+        assert view is None or RolloutView.model_validate(view.to_wire()) == view
+
     def test_one_that_does_not_exist_has_no_view(self, history: History, dynamodb: Any) -> None:
         put(dynamodb, pk="ROLLOUT#gone", sk="SIGNAL#s-1", signal="abort", outcome="refused")
         assert history.rollout("gone") is None
@@ -362,4 +453,23 @@ class TestLive:
         assert all(view.bake and view.bake.until for view in views[:2])
         assert views[2].line is not None
         assert (views[2].line.place, views[2].line.behind) == (1, "a")
-        assert (views[0].events, views[0].steps[0].status) == ([], "now")
+        assert (views[0].events, views[0].request, views[0].steps[0].status) == ([], {}, "now")
+        whole = shown(history, "a").to_wire()
+        same = ("status", "target", "startedAt", "phase", "step", "weight", "bake", "weights", "comparisons", "steps")
+        live = views[0].to_wire()
+        assert {name: live.get(name) for name in same} == {name: whole.get(name) for name in same}
+
+    def test_a_thousand_take_few_calls(self, dynamodb: Any) -> None:
+        for number in range(1000):
+            put(dynamodb, pk=f"ROLLOUT#{number}", sk="ROLLOUT", status="running", waitsAt="STEP#000#00")
+        calls: list[int] = []
+
+        class Counted:
+            def batch_get_item(self, **call: Any) -> Any:
+                calls.append(len(call["RequestItems"][TABLE]["Keys"]))
+                return dynamodb.batch_get_item(**call)
+
+        counted: Any = Counted()
+        views = History(counted, TABLE).live([str(number) for number in range(1000)])
+        assert [view.id for view in views] == [str(number) for number in range(1000)]
+        assert calls == [100] * 30

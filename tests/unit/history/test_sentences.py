@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from headgate.analysis.evidence import JudgeTerms, describe_comparisons
 from headgate.analysis.judge import Arm
 from headgate.history.causes import COMPARED, OVER_LIMIT, cause_of, compared, counts_in, in_full
-from headgate.history.model import Comparison, Counts, RolloutSummary
+from headgate.history.model import Comparison, Counts, RolloutSummary, RolloutView
 from headgate.history.sentences import describe_summary, explanation, headline, next_steps
+from headgate.history.timeline import happenings
 from headgate.history.wording import evidence
 from headgate.rollouts.settlement import CodeLeft
 from tests.builders import ledger_of, plan_of
@@ -34,9 +35,6 @@ from tests.views import (
     waiting,
 )
 from tests.views import compared as comparison_of
-
-if TYPE_CHECKING:
-    from headgate.history.model import RolloutView
 
 NOW = datetime(2026, 11, 30, 14, 7, 50, tzinfo=UTC)
 NO_DECISION = "no operator decided within 3600 s"
@@ -256,16 +254,40 @@ NOTHING_MOVED: dict[str, Any] = {"weights": rolled_back().weights[:1], "evidence
             ["All failures of version 8 came from one instance."],
         ),
         (
-            rolled_back(signals=[signal("resume")]),
+            rolled_back(
+                pauses=[
+                    pause_of(reason=OVER, ended_at=at(400), verdict="continue", verdict_reason="resumed by kim"),
+                    pause_of(ended_at=at(420), verdict="continue", verdict_reason="resumed by kim"),
+                ]
+            ),
             [
                 (
                     "The evidence against version 8 reached 896, over its limit of 100: at most one of 100 rollouts of "
-                    "versions that are no worse reaches it, and one more for each time that it was resumed after a "
-                    "failure."
+                    "versions that are no worse reaches it, and one more for each resume after a failure, of which it "
+                    "had 1."
                 ),
-                "kim sent resume at 14:06:40 UTC.",
             ],
         ),
+        (
+            rolled_back(f"{OVER}; hook tell of onRollback failed: no answer"),
+            ["Hook tell of onRollback failed: no answer."],
+        ),
+        (
+            rolled_back("aborted by kim: no; hook tell of onRollback failed", signals=[signal("abort", reason="no")]),
+            ["kim aborted it at 14:06:40 UTC: no.", "Hook tell of onRollback failed."],
+        ),
+        (
+            stopped(reason=f"{OVER}; lambda-alias/checkout/live was changed by somebody else"),
+            [
+                "38 of 1,204 requests of version 8 failed (3.2 %), against 2 of 3,610 of version 7 (0.055 %).",
+                "lambda-alias/checkout/live was changed by somebody else.",
+            ],
+        ),
+        (
+            refused("target: lambda-alias/checkout/live was still busy after 3,600 s; send the request again ..."),
+            ["Refused at 2026-11-30 15:00:00 UTC, after it had waited in line for 1 h: no traffic moved."],
+        ),
+        (refused("aborted by kim"), ["To try again, send the request under a new id."]),
         (
             rolled_back(plan={"guards": {"errors": {"tolerate": 0.5}}}),
             [
@@ -319,7 +341,13 @@ NOTHING_MOVED: dict[str, Any] = {"weights": rolled_back().weights[:1], "evidence
                 ],
             ),
             [
+                (
+                    "Rolled back at 2026-11-30 14:07:12 UTC, 7 min 12 s after it began, from 25 % of the traffic (step "
+                    "2 of "
+                    "5): version 7 serves alone again."
+                ),
                 "No operator decided within 3600 s.",
+                "To try again, start a rollout under a new id.",
                 "It had been paused for 1 h: 3.2 % of 1,204 requests of version 8 failed, 0.055 % of version 7's.",
             ],
         ),
@@ -390,6 +418,11 @@ NOTHING_MOVED: dict[str, Any] = {"weights": rolled_back().weights[:1], "evidence
         ),
         (baking(comparisons=[comparison_of(0, 0, 0, 0)]), ["No requests are counted yet (errors)."]),
         (promoted(undone_by="undo-1"), ["Rollout undo-1 undid it later."]),
+        (stopped(holding_queue="own-q"), ["What failed may still be in the rollout's own queue own-q."]),
+        (
+            baking(holding_queue="own-q"),
+            ["What fails goes into the rollout's own queue own-q, and is given back at the end."],
+        ),
     ],
 )
 def test_an_explanation_tells_what_is_on_record(view: RolloutView, sentences: list[str]) -> None:
@@ -404,6 +437,32 @@ def test_a_record_with_little_in_it_is_explained_with_little() -> None:
         told = " ".join([headline(bare), *explanation(bare), describe_summary(bare)])
         assert "None" not in told
         assert "version" not in told.replace("the stable version", "").replace("the corrected version", "")
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        waiting(),
+        view_of(phase="preparing", waits_for=wait_of(), hooks=[hook_of(outcome="running", ended_at=None)]),
+        baking(signals=[signal("promote", outcome="pending")]),
+        paused(),
+        promoted(pauses=[pause_of(ended_at=at(360), verdict="continue", verdict_reason="resumed by kim")]),
+        rolled_back(redriven=REDRIVEN, hooks=[hook_of()], holding_queue="own-q"),
+        refused(),
+        stopped(),
+    ],
+    ids=lambda view: view.status,
+)
+def test_a_record_that_lacks_anything_is_still_told(view: RolloutView) -> None:
+    lackable = [name for name, field in RolloutView.model_fields.items() if not field.is_required()]
+
+    for name in lackable:
+        lacking = view.model_copy(update={name: RolloutView.model_fields[name].get_default(call_default_factory=True)})
+        assert headline(lacking, NOW)
+        assert headline(lacking)
+        told = [*explanation(lacking, NOW), *(each.text for each in happenings(lacking))]
+        assert all(told)
+        assert not any("None" in each.replace("None of ", "") or "  " in each for each in told)
 
 
 def test_a_rollback_is_never_said_to_have_had_traffic_that_is_not_on_record() -> None:

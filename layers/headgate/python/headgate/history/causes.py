@@ -20,7 +20,9 @@ COMPARED = re.compile(
 )
 """Counts in a reason."""
 
-OVER_LIMIT = re.compile(rf"{COMPARED.pattern}; odds against chance (?P<value>[^;]+?) to 1, over the limit of")
+OVER_LIMIT = re.compile(
+    rf"{COMPARED.pattern}; odds against chance (?P<value>[^;]+?) to 1, over the limit of [^;]+? to 1"
+)
 """Counts in a reason whose evidence reached its limit."""
 
 HOOK_FAILED = re.compile(r"hook (?P<hook>\S+) of (?P<stage>[A-Za-z]+) ")

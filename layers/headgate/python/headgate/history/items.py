@@ -129,26 +129,33 @@ class Items:
             list(pool.map(Query.begin, queries))
         return [_in_order(query.items()) for query in queries]
 
-    def batch(self, wanted: Sequence[tuple[str, str]], only: Sequence[str] = ()) -> dict[tuple[str, str], Item]:
+    def batch(
+        self, wanted: Sequence[tuple[str, str]], only: Sequence[str] = (), *, consistent: bool = True
+    ) -> dict[tuple[str, str], Item]:
         """Return items by partition and sort key. Those that do not exist are left out.
 
         Parameters
         ----------
         only
             The attributes to read; by default, all.
+        consistent
+            Whether to read what was written just before, at twice the price.
         """
         wanted = list(dict.fromkeys(wanted))
         chunks = [wanted[start : start + KEYS_PER_BATCH] for start in range(0, len(wanted), KEYS_PER_BATCH)]
         if len(chunks) < 2:
-            return {key: item for chunk in chunks for key, item in self._read_chunk(chunk, only)}
+            return {key: item for chunk in chunks for key, item in self._read_chunk(chunk, only, consistent=consistent)}
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            read = pool.map(lambda chunk: list(self._read_chunk(chunk, only)), chunks)
+            read = pool.map(lambda chunk: list(self._read_chunk(chunk, only, consistent=consistent)), chunks)
             return {key: item for items in read for key, item in items}
 
     def _read_chunk(
-        self, chunk: Sequence[tuple[str, str]], only: Sequence[str]
+        self, chunk: Sequence[tuple[str, str]], only: Sequence[str], *, consistent: bool
     ) -> Iterator[tuple[tuple[str, str], Item]]:
-        request: dict[str, Any] = {"Keys": [to_item({"pk": pk, "sk": sk}) for pk, sk in chunk], "ConsistentRead": True}
+        request: dict[str, Any] = {
+            "Keys": [to_item({"pk": pk, "sk": sk}) for pk, sk in chunk],
+            "ConsistentRead": consistent,
+        }
         if only:
             names = {f"#n{number}": name for number, name in enumerate(dict.fromkeys((*only, "pk", "sk")))}
             request |= {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from headgate import keys
-from headgate.aws.arns import execution_arn
+from headgate.aws.arns import execution_arn, job_execution_name
 from headgate.aws.dynamodb import iso_of
 from headgate.aws.stepfunctions import REASON_CHARACTERS
 from headgate.history.items import AT_ONCE, FIRST, LAST, Mark
@@ -61,7 +61,7 @@ class Jobs:
         ARNs of the machines by kind.
     """
 
-    def __init__(self, items: Items, machines: SFNClient | None, arns: Mapping[Kind, str]) -> None:
+    def __init__(self, items: Items, machines: SFNClient | None, arns: Mapping[str, str]) -> None:
         self._items = items
         self._machines = machines
         self._arns = arns
@@ -82,17 +82,28 @@ class Jobs:
         return JobPage(jobs=[view for view in views if view], next=following)
 
     def view(self, kind: Kind, job_id: str) -> JobView | None:
-        """Return a job by its id, or by the name of its execution."""
+        """Return a job by its id, or by the name or ARN of its execution."""
         pk = keys.job_pk(kind, job_id)
         items = list(self._items.query("pk = :pk", {":pk": pk}, ConsistentRead=True).items())
         requests = [item for item in items if item["sk"] == keys.JOB_SK]
         refusals = [item for item in items if item.get("status") == status_of_job(kind, REFUSED)]
         if known := [*requests, *sorted(refusals, key=_mark_of, reverse=True)]:
             return view_of(JobView, self._fields(kind, known[0], JobView))
-        if kind not in self._arns or not _NAME.fullmatch(job_id):
+        return self._view_of_execution(kind, job_id)
+
+    def _view_of_execution(self, kind: Kind, given: str) -> JobView | None:
+        """Return the job of an execution, by its name or ARN."""
+        if kind not in self._arns:
             return None
-        item = {"pk": pk, "execution": execution_arn(self._arns[kind], job_id)}
-        return view_of(JobView, self._fields(kind, item, JobView))
+        name = given.removeprefix(execution_arn(self._arns[kind], ""))
+        if not _NAME.fullmatch(name):
+            return None
+        item = {"pk": keys.job_pk(kind, name), "execution": execution_arn(self._arns[kind], name)}
+        view = view_of(JobView, self._fields(kind, item, JobView))
+        asked = view.request.get("id") if view else None
+        if isinstance(asked, str) and job_execution_name(kind, asked) == name:
+            return self.view(kind, asked) or view  # An event requested it, and its request is on record.
+        return view
 
     def _full_items(self, items: list[Item]) -> list[Item]:
         """Return items of the index as the table has them, and others as they are."""
@@ -169,8 +180,8 @@ def _status_of(described: Mapping[str, Any]) -> str:
 
 def _result_of(described: Mapping[str, Any]) -> dict[str, Any]:
     """Return the output of an execution, or what its error tells. Its machine gives the result as the cause."""
-    if output := _json_object(described.get("output")):
-        return output
+    if described["status"] == "SUCCEEDED":
+        return _json_object(described.get("output"))
     told = {name: described[name] for name in ("error", "cause") if described.get(name)}
     return _json_object(described.get("cause")) or told
 

@@ -30,8 +30,9 @@ from headgate.history.model import (
     WaitView,
     WeightChange,
 )
+from headgate.rollouts.record import UNDERWAY
 from headgate.spec.guards import Guards
-from headgate.spec.position import Weight, position_of
+from headgate.spec.position import PROMOTED, Weight, number_of, position_of
 from headgate.spec.signals import OBJECTIONS
 from headgate.spec.target_state import Redriven
 
@@ -166,7 +167,8 @@ class _Reading:
             "headline": "",
             "execution": self.record.get("execution"),
             "accepted_at": self.record.get("acceptedAt"),
-            "phase": None if self.ended else self.record.get("phase"),
+            # A rollout that has just begun has none on record yet.
+            "phase": self.record.get("phase", "starting") if self.status in UNDERWAY else None,
             "step": self.record.get("step"),
             "weight": self._weight(),
             "serving": self.record.get("serving"),
@@ -196,14 +198,19 @@ class _Reading:
     # --- Steps, bakes and counts ---
 
     def _read_ledger(self, rollout_id: str) -> Ledger | None:
+        """Read the ledger; None if something in it is not as this version writes it."""
         if self.items.ledger_item is None:
             return None
-        with suppress(KeyError, TypeError, ValueError):
-            return ledger_in(rollout_id, self.items.ledger_item, self.items.filed)
+        with suppress(ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            ledger = ledger_in(rollout_id, self.items.ledger_item, self.items.filed)
+            for measure in self.terms.measures if self.terms else ():
+                # What the views show of it.
+                _ = ledger.total(measure.key), ledger.standing(measure.key).evidence.value
+            return ledger
         return None
 
     def _steps(self) -> list[StepView]:
-        planned = [step for step in self.plan.get("steps", []) if isinstance(step, dict)]
+        planned = [step for step in _list(self.plan, "steps") if isinstance(step, dict)]
         begun = [number for item in self.items.bakes if (number := _number(item, "step")) is not None]
         if self.ledger:
             begun += self.ledger.since
@@ -311,7 +318,9 @@ class _Reading:
         """Return the evidence at the end of the last bake of a step."""
         ended = [item for item in self.items.bakes if item.get("step") == step and "evidence" in item]
         measured = _list(_object(ended[-1], "evidence"), "measures") if ended else []
-        return next((each.get("value") for each in measured if each.get("measure") == measure), None)
+        return next(
+            (each.get("value") for each in measured if isinstance(each, dict) and each.get("measure") == measure), None
+        )
 
     def _comparison(self, measure: str, sides: Mapping[str, Any], value: Any) -> Comparison | None:
         if self.terms is None or self.guards is None:
@@ -352,7 +361,8 @@ class _Reading:
             return
         weight: float | None = 0.0
         yield {"at": began, "weight": weight, "why": "start"}
-        changes = [*self._steps_set(), *self._pauses_at_zero()]
+        promoted = {"at": _iso(self.record.get("promotedAt")), "weight": 100.0, "why": "promotion"}
+        changes = [*self._steps_set(), *self._pauses_at_zero(), promoted]
         changes = sorted((change for change in changes if change["at"]), key=lambda change: str(change["at"]))
         changes += self._last_change(changes)
         for change in changes:
@@ -372,7 +382,11 @@ class _Reading:
         planned = _list(self.plan, "steps")
         for step, at_ms in since.items():
             # Its bake was not read.
-            if step < len(planned) and not any(item.get("step") == step for item in self.items.bakes):
+            if (
+                0 <= step < len(planned)
+                and isinstance(planned[step], dict)
+                and not any(item.get("step") == step for item in self.items.bakes)
+            ):
                 yield {"at": _iso(at_ms), "weight": planned[step].get("weight"), "why": "step", "step": step}
 
     def _pauses_at_zero(self) -> Iterator[dict[str, Any]]:
@@ -384,7 +398,7 @@ class _Reading:
 
     def _is_after_failure(self, pause: Item) -> bool:
         """Return whether a failure caused a pause, rather than an operator."""
-        before = [item for item in self.verdicts if item["endedAt"] <= pause.get("startedAt", "")]
+        before = [item for item in self.verdicts if item["endedAt"] <= (_text(pause, "startedAt") or "")]
         verdict = _object(before[-1], "verdict") if before else {}
         # Without a verdict that pauses, a hook has failed.
         return bool(verdict.get("failed")) if verdict.get("next") == "pause" else True
@@ -519,7 +533,7 @@ class _Reading:
         return list(dict.fromkeys(str(warning) for warning in found))
 
 
-_PROMOTED = -1
+_PROMOTED = number_of(PROMOTED)
 
 
 def _document(record: Item, name: str) -> dict[str, Any]:

@@ -213,10 +213,7 @@ def describe_summary(summary: RolloutSummary) -> str:
     """Return how one rollout of a list ended or stands, for its line: short, and from the index alone."""
     if summary.undone_by:
         return f"undone by {summary.undone_by}"
-    match = OVER_LIMIT.match(summary.reason) or (
-        COMPARED.match(summary.reason) if summary.status == "succeeded" else None
-    )
-    return in_short(summary, counts_in(match)) if match else summary.reason
+    return in_short_words(summary, summary.reason)
 
 
 def seconds_of(summary: RolloutSummary) -> float | None:
@@ -247,6 +244,8 @@ def _of_now(view: RolloutView, now: datetime | None) -> Iterator[str]:
         yield _so_far(view, comparison)
     if view.alarms and view.status in ("running", "paused"):
         yield f"{_alarms(view.alarms)} {'guards' if len(view.alarms) == 1 else 'guard'} it."
+    if view.holding_queue:
+        yield f"What fails goes into the rollout's own queue {view.holding_queue}, and is given back at the end."
     yield from _firing_at_start(view)
     yield from _earlier_pauses(view)
     yield from _extra_bakes(view)
@@ -272,7 +271,7 @@ def _outcome(view: RolloutView) -> str:
     match view.status:
         case "refused":
             waited = ""
-            if view.created_at and view.ended_at and between(view.created_at, view.ended_at) >= 1 and view.line:
+            if view.created_at and view.ended_at and any(e.detail_type == "Rollout Waiting" for e in view.events):
                 waited = f", after it had waited in line for {duration(between(view.created_at, view.ended_at))}"
             return f"Refused{at}{waited}: no traffic moved."
         case "stopped":
@@ -312,41 +311,47 @@ def _into_its_bake(view: RolloutView) -> str:
     last = max(bakes, key=lambda bake: bake.started_at, default=None)
     if last is None or not (last.ended_at and last.until) or last.ended_at >= last.until:
         return ""
+    if any(pause.started_at >= last.started_at for pause in view.pauses):
+        return ""  # It ended in that pause.
     planned = between(last.started_at, last.until)
     return f", {duration(between(last.started_at, last.ended_at))} into a bake of {duration(planned)}"
 
 
 def _why(view: RolloutView) -> Iterator[str]:
-    if not view.reason:
-        return
     cause = cause_of(view)
-    if cause.counts:
-        yield sentence(in_full(view, cause.counts))
+    told = ""
+    if match := OVER_LIMIT.match(view.reason):
+        told = match[0]
+        yield sentence(in_full(view, counts_in(match)))
         yield _meaning(view, cause)
-        if _LONELY in view.reason:
-            yield f"All failures of {candidate_of(view)} came from one instance."
-    elif cause.signal and cause.signal.signal == "alarm":
-        yield sentence(_without_addenda(view.reason))
+    elif cause.signal and cause.signal.signal != "alarm":
+        abort = cause.signal.signal == "abort"
         said = f": {cause.signal.reason}" if cause.signal.reason else ""
-        yield sentence(f"The signal of alarm {cause.signal.by} came at {_time(view, cause.signal.at)}{said}")
-    elif cause.signal:
-        what = "aborted it" if cause.signal.signal == "abort" else "promoted it fully, without further analysis,"
-        said = f": {cause.signal.reason}" if cause.signal.reason else ""
+        told = f"{'aborted' if abort else 'promoted fully'} by {cause.signal.by}{said}"
+        what = "aborted it" if abort else "promoted it fully, without further analysis,"
         yield closed(f"{person(cause.signal.by)} {what} at {_time(view, cause.signal.at)}{said}")
-    elif (match := COMPARED.match(view.reason)) and view.status == "succeeded":
-        yield from _passed(view, match)
-    else:
-        yield sentence(_without_addenda(view.reason))
-        if cause.hook and cause.hook.execution:
-            yield f"The execution that asked the hooks is {cause.hook.execution}."
+    elif view.status == "succeeded" and COMPARED.match(view.reason):
+        told = view.reason
+        yield from _passed(view)
+    yield from _rest(view, view.reason.removeprefix(told))
+    if cause.signal and cause.signal.signal == "alarm":
+        said = f": {cause.signal.reason}" if cause.signal.reason else ""
+        yield closed(f"The signal of alarm {cause.signal.by} came at {_time(view, cause.signal.at)}{said}")
+    if cause.hook and cause.hook.execution:
+        yield f"The execution that asked the hooks is {cause.hook.execution}."
     yield _why_it_had_paused(view)
-    if match := _LATEST.search(view.reason):
-        yield sentence(match[0])
 
 
-def _without_addenda(reason: str) -> str:
-    """Return a reason without what is told in a sentence of its own."""
-    return _LATEST.sub("", reason).rstrip("; ")
+def _rest(view: RolloutView, reason: str) -> Iterator[str]:
+    """Yield what a reason says beside what is told already."""
+    left = _LATEST.search(reason)
+    rest = _LATEST.sub("", reason)
+    if _LONELY in rest:
+        rest = rest.replace(f"; {_LONELY}", "")
+        yield f"All failures of {candidate_of(view)} came from one instance."
+    yield sentence(rest.strip("; "))
+    if left:
+        yield closed(left[0])
 
 
 def _meaning(view: RolloutView, cause: Cause) -> str:
@@ -369,14 +374,17 @@ def _tolerates(view: RolloutView, measure: str) -> bool:
 
 
 def _resumed_despite(view: RolloutView) -> str:
-    resumed = sum(each.signal == "resume" and each.outcome == "handled" for each in view.signals)
-    return ", and one more for each time that it was resumed after a failure" if resumed else ""
+    """Return what a resume after a failure adds to the probability: it starts without the evidence before."""
+    resumed = [
+        pause
+        for pause in view.pauses
+        if pause.verdict_reason.startswith("resumed by ") and not pause.reason.startswith("paused by ")
+    ]
+    return f", and one more for each resume after a failure, of which it had {len(resumed)}" if resumed else ""
 
 
-def _passed(view: RolloutView, match: re.Match[str]) -> Iterator[str]:
+def _passed(view: RolloutView) -> Iterator[str]:
     """Yield the comparisons of the verdict that promoted."""
-    if not view.comparisons:
-        yield sentence(in_full(view, counts_in(match)))
     for part in view.reason.split("; "):
         if found := COMPARED.fullmatch(part):
             yield sentence(in_full(view, counts_in(found)))
@@ -460,7 +468,7 @@ def _given_back(view: RolloutView) -> Iterator[str]:
         if redriven.queue:
             yield f"The rollout's own queue {redriven.queue} was kept."
     if view.holding_queue:
-        yield f"The rollout's own queue {view.holding_queue} still holds failed messages."
+        yield f"What failed may still be in the rollout's own queue {view.holding_queue}."
 
 
 def _failed_hooks(view: RolloutView) -> Iterator[str]:
@@ -512,9 +520,10 @@ def _since(view: RolloutView) -> str:
 
 def _plan_ahead(view: RolloutView) -> Iterator[str]:
     """Yield the steps ahead, and when it may be promoted if nothing holds it up."""
-    ahead = [step for step in view.steps if step.status == "ahead"]
     if view.phase in ("promoting", "rolling-back") or not view.steps:
         return
+    begun = view.phase in ("baking", "paused")
+    ahead = [step for step in view.steps if step.status == "ahead" or (step.status == "now" and not begun)]
     shown = [f"{weight(step.weight)} for {duration(step.bake_seconds)}" for step in ahead]
     if len(shown) > 4:
         shown = [*shown[:2], f"{len(shown) - 3} more", shown[-1]]
@@ -544,26 +553,36 @@ def _beside_limit(comparison: Comparison) -> str:
 
 def next_steps(view: RolloutView) -> list[str]:
     """Return what a person can do next, as commands."""
+    return _after_the_end(view) if view.has_ended else _while_underway(view)
+
+
+def _while_underway(view: RolloutView) -> list[str]:
     rollout = view.id
+    if view.status == "waiting":
+        first = f"To end the one before it, run headgate abort {view.line.behind}. " if view.line else ""
+        return [f"{first}To give up its place, run headgate abort {rollout}."]
+    if view.status == "paused":
+        return [
+            f"To bake the step again, run headgate resume {rollout}.",
+            f"To go on to the next step, run headgate promote {rollout}; to roll back, headgate abort {rollout}.",
+        ]
+    if view.phase == "rolling-back":
+        return [f"Follow the rollback with headgate watch {rollout}."]
+    if view.phase == "promoting":
+        return [f"To reverse the promotion, run headgate abort {rollout}."]
+    return [f"To step in, run headgate pause, promote or abort {rollout}."]
+
+
+def _after_the_end(view: RolloutView) -> list[str]:
     match view.status:
-        case "waiting":
-            first = f"To end the one before it, run headgate abort {view.line.behind}. " if view.line else ""
-            return [f"{first}To give up its place, run headgate abort {rollout}."]
-        case "accepted" | "running" if view.phase == "rolling-back":
-            return [f"Follow the rollback with headgate watch {rollout}."]
-        case "accepted" | "running" if view.phase == "promoting":
-            return [f"To reverse the promotion, run headgate abort {rollout}."]
-        case "accepted" | "running":
-            return [f"To step in, run headgate pause, promote or abort {rollout}."]
-        case "paused":
-            return [
-                f"To bake the step again, run headgate resume {rollout}.",
-                f"To go on to the next step, run headgate promote {rollout}; to roll back, headgate abort {rollout}.",
-            ]
         case "succeeded" if view.undone_by:
             return []
         case "succeeded":
-            return [f"To take it back while nothing newer is promoted, run headgate undo {rollout}."]
+            return [f"To take it back while nothing newer is promoted, run headgate undo {view.id}."]
+        case "refused" if view.reason.startswith("aborted by "):
+            return ["To try again, send the request under a new id."]
+        case "refused" if "under a new id" in view.reason:
+            return []
         case "refused":
             return ["Correct the request and send it under a new id: the id of a refused one cannot be used again."]
         case "stopped":
@@ -580,7 +599,7 @@ def _after_rollback(view: RolloutView) -> str:
         back = next((each for each in reversed(view.weights) if each.why == "rollback"), None)
         when = f" from {_time(view, moved[0].at)} to {_time(view, back.at)}" if moved and back else ""
         return f"Look at the logs of {candidate_of(view)}{when}. {again}"
-    if cause.signal:
+    if cause.signal or view.reason.startswith("no operator decided "):
         return "To try again, start a rollout under a new id."
     if HOOK_FAILED.match(view.reason):
         return f"Look at what the hook found. {again}"

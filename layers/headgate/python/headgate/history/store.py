@@ -35,6 +35,14 @@ if TYPE_CHECKING:
     from headgate.rollouts.record import Status
 
 
+LIVE = (
+    *("status", "execution", "targetKey", "createdAt", "acceptedAt", "startedAt", "endedAt", "plan", "phase", "step"),
+    *("state", "promotedAt", "pending", "waitsAt", "signals", "heard", "reason", "serving", "stable", "candidate"),
+    *("redriven", "undoneBy", "undoOf"),
+)
+"""Attributes of a record that a live view shows."""
+
+
 class History:
     """Reads rollouts, ECS tasks and redrives.
 
@@ -57,7 +65,7 @@ class History:
         table: str,
         machines: SFNClient | None = None,
         *,
-        job_machines: Mapping[Kind, str] | None = None,
+        job_machines: Mapping[str, str] | None = None,
     ) -> None:
         self._items = Items(client, table)
         self._jobs = Jobs(self._items, machines, job_machines or {})
@@ -121,14 +129,18 @@ class History:
         Rollouts that are not on record are left out.
         """
         pks = [keys.rollout_pk(rollout_id) for rollout_id in dict.fromkeys(rollout_ids)]
-        read = self._items.batch([(pk, sk) for pk in pks for sk in (keys.ROLLOUT_SK, keys.EVIDENCE_SK)])
+        read = self._items.batch([(pk, keys.ROLLOUT_SK) for pk in pks], only=LIVE, consistent=False)
         records = [read[pk, keys.ROLLOUT_SK] for pk in pks if (pk, keys.ROLLOUT_SK) in read]
-        read |= self._items.batch([(record["pk"], sk) for record in records for sk in _current_keys(record)])
+        current = [(record["pk"], sk) for record in records for sk in (keys.EVIDENCE_SK, *_current_keys(record))]
+        read |= self._items.batch(current, consistent=False)
         places = self._places_of([record for record in records if record.get("status") == "waiting"])
-        views = []
-        for record in records:
-            own = [item for (pk, _), item in read.items() if pk == record["pk"]]
-            views.append(_with_headline(rollout_view(RolloutItems(own), places.get(record["pk"]))))
+        own: dict[str, list[Item]] = {}
+        for (pk, _), item in read.items():
+            own.setdefault(pk, []).append(item)
+        views = [
+            _with_headline(rollout_view(RolloutItems(own[record["pk"]]), places.get(record["pk"])))
+            for record in records
+        ]
         return [view for view in views if view]
 
     def jobs(self, kind: Kind, *, limit: int = 20, after: str | None = None) -> JobPage:
@@ -152,7 +164,8 @@ class History:
         Parameters
         ----------
         job_id
-            Its id; of one that was started without an event, the name of its execution.
+            Its id; of one that was started without an event, the name of its execution. The name and the ARN of an
+            execution find any job, if ``job_machines`` are known.
         """
         return self._jobs.view(kind, job_id)
 

@@ -15,6 +15,7 @@ from headgate.keys import pause_key, step_key
 from headgate.rollouts.record import Fence
 from headgate.rollouts.signal_inbox import heard_to_keep, unheard_objection, unheard_signals
 from headgate.rollouts.table import contended, now_iso, retry_lost_writes
+from headgate.spec.position import PROMOTED, number_of
 from headgate.spec.signals import OBJECTIONS, Phase
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from headgate.rollouts.table import Assignment, Table
     from headgate.spec.plan import Plan
 
+
+_PROMOTED = number_of(PROMOTED)
 
 _FORWARD = "(attribute_not_exists(#phase) OR #phase <> :back)"
 _BACK = {":back": "rolling-back"}
@@ -103,6 +106,8 @@ class Steps:
         # The index of all rollouts has the revisions. It is not written while they stay the same.
         revisions = {name: state[name] for name in ("stable", "candidate") if state.get(name)}
         kept = {"state": state, "underway": underway, **revisions} | ({"rolledBack": True} if rolled_back else {})
+        # A promotion that is taken back stays on record.
+        kept |= {"promotedAt": state["shiftedAt"]} if state.get("weight") == _PROMOTED and "shiftedAt" in state else {}
         kept |= {"pending": pending} if pending else {}
         remove = () if pending else ("pending",)
         if phase is None:
