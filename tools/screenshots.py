@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import os
@@ -15,17 +14,17 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from demo.consumer import FUNCTION as CONSUMER
-from demo.consumer import consumer_event, run_consumer
+from demo.consumer import OrdersConsumer, consumer_event
+from demo.order_stream import OrderStream
 from demo.rollout_watch import WatchedAlias, follow, release
 from demo.traffic import Traffic
-from emulator.application import ROOT, deploy_headgate, deploy_sample, timed
+from emulator.application import ROOT, deploy_consumer, deploy_headgate, deploy_sample, timed
 from emulator.server import EmbeddedAws
 from headgate.history.store import History
 
@@ -42,13 +41,15 @@ EVENTS = ROOT / "demo" / "events"
 
 SERVICE, ALIAS, RPS = "checkout", "live", 20.0
 
+SOURCE = "sqs"
+
 WIDTH, HEIGHT, TALLEST = 1000, 720, 1500
 """In pixels. What is below the tallest is cut off."""
 
 COLOURS = 64
 """Pages have few colours, and with a palette a picture is a third of its size."""
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
 
 
 def main() -> int:
@@ -65,17 +66,29 @@ def main() -> int:
             for kind, error_rate, outcome in (("good", 0.0, "succeeded"), ("bad", 0.3, "rolled-back")):
                 release(aws, SERVICE, error_rate)
                 follow(aws, headgate, _event(kind), watched, outcome)
-        run_consumer(argparse.Namespace(consumer="sqs", strategy=None, rps=RPS, bad_error_rate=0.3), aws, headgate)
+        mapping = _roll_a_consumer_back(aws, headgate)
         with Traffic(aws, SERVICE, ALIAS, RPS):
-            _start_what_the_dashboard_shows(aws, headgate, history)
+            _start_what_the_dashboard_shows(aws, headgate, history, mapping)
             with _dashboard(aws) as url:
                 _take_all(url)
     return 0
 
 
-def _start_what_the_dashboard_shows(aws: EmbeddedAws, headgate: Outputs, history: History) -> None:
+def _roll_a_consumer_back(aws: EmbeddedAws, headgate: Outputs) -> str:
+    """Deploy the consumer of a queue, let a bad release of it be rolled back, and return the id of its mapping."""
+    with timed("sam build and sam deploy: orders"):
+        outputs = deploy_consumer(aws, headgate, SOURCE)
+    consumer = OrdersConsumer(aws, SOURCE, outputs)
+    with OrderStream(aws, SOURCE, consumer.into, RPS):
+        release(aws, CONSUMER, 0.3)
+        follow(aws, headgate, consumer_event(SOURCE, None, consumer.mapping_id, "bad"), consumer, "rolled-back")
+    return consumer.mapping_id
+
+
+def _start_what_the_dashboard_shows(aws: EmbeddedAws, headgate: Outputs, history: History, mapping: str) -> None:
     """Leave one rollout baking, one paused and one in line."""
-    release(aws, SERVICE, 0.02)
+    # So few failures that it is not rolled back.
+    release(aws, SERVICE, 0.002)
     long = {"steps": [{"weight": 25, "bakeSeconds": 900}, {"weight": 50, "bakeSeconds": 900}]}
     for rollout_id in ("checkout-43", "checkout-44"):
         detail = _event("good")["detail"] | {"id": rollout_id, "strategy": long}
@@ -83,21 +96,18 @@ def _start_what_the_dashboard_shows(aws: EmbeddedAws, headgate: Outputs, history
         _send(aws, headgate, "Rollout Requested", detail)
         _wait(lambda rollout_id=rollout_id: _status(history, rollout_id) in ("running", "waiting"))  # type: ignore[misc]
     release(aws, CONSUMER, 0.0)
-    mapping = aws.client("lambda").list_event_source_mappings(FunctionName=f"{CONSUMER}:{ALIAS}")
-    (found,) = mapping["EventSourceMappings"]
-    orders = deepcopy(consumer_event("sqs", None, found["UUID"])["detail"]) | {"id": "orders-7", "strategy": long}
+    orders = consumer_event(SOURCE, None, mapping)["detail"] | {"id": "orders-7", "strategy": long}
     _send(aws, headgate, "Rollout Requested", orders)
     _wait(lambda: _phase(history, "orders-7") == "baking")
     pause = {"rolloutId": "orders-7", "signal": "pause", "by": "alice", "reason": "checking the ledger"}
     _send(aws, headgate, "Rollout Signal", pause)
     _wait(lambda: _status(history, "orders-7") == "paused")
-    # Evidence is on the page once the candidate has failed a request.
-    _wait(lambda: _has_evidence(history, "checkout-43"))
+    _wait(lambda: _candidate_requests(history, "checkout-43") >= 50)
 
 
-def _has_evidence(history: History, rollout_id: str) -> bool:
+def _candidate_requests(history: History, rollout_id: str) -> int:
     view = history.rollout(rollout_id)
-    return view is not None and any(each.candidate.failures for each in view.comparisons)
+    return max((each.candidate.requests for each in view.comparisons), default=0) if view else 0
 
 
 def _status(history: History, rollout_id: str) -> str:

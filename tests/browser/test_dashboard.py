@@ -70,7 +70,7 @@ def test_a_running_rollout_is_shown_as_its_record_tells_it(page: Page, dashboard
     shown = card(opened(page, dashboard), "checkout-42")
 
     assert shown.get_by_role("heading").inner_text() == rollout.target
-    assert shown.locator(".headline").inner_text() == rollout.headline
+    assert shown.locator(".headline").text_content() == rollout.headline
     assert shown.locator(".status").inner_text() == "running"
     assert shown.locator(".weight").get_attribute("aria-label") == "12.5 % to 7, 87.5 % to 6"
     assert shown.locator(".weight span").evaluate("bar => bar.style.width") == "12.5%"
@@ -315,7 +315,10 @@ def test_texts_have_enough_contrast(browser: Browser, dashboard: Dashboard, watc
     assert faint == []
 
 
-def test_a_narrow_window_needs_no_sideways_scrolling(browser: Browser, dashboard: Dashboard, watch: Watch) -> None:
+@pytest.mark.parametrize("width", [NARROW["width"], 620, 1000])
+def test_a_narrow_window_needs_no_sideways_scrolling(
+    browser: Browser, dashboard: Dashboard, watch: Watch, width: int
+) -> None:
     long = "x" * 120
     dashboard.records.put(
         view(
@@ -324,13 +327,13 @@ def test_a_narrow_window_needs_no_sideways_scrolling(browser: Browser, dashboard
         view("w", "waiting"),
         view("s", "succeeded", reason="no " + "space" * 40),
     )
-    context = browser.new_context(viewport=NARROW)
+    context = browser.new_context(viewport=NARROW | {"width": width})
     watch.attend(context)
     page = opened(context.new_page(), dashboard)
-    assert page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.evaluate("[...document.querySelectorAll('.scroll')].every(box => box.scrollWidth <= box.clientWidth)")
     page.get_by_role("button", name="Abort " + long).click()
-    assert page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") == width
     context.close()
 
 

@@ -64,7 +64,7 @@ def test_dashboard_shows_a_rollout_and_pauses_and_aborts_it(
     rollout_id = headgate.request(
         target=service.target, candidate={"version": "2"}, strategy=steps((10, 300)), guards="none"
     )
-    headgate.baking(rollout_id)
+    headgate.baking(rollout_id, seconds=90)
     with dashboard(command) as (process, session):
         reading = eventually(
             lambda: next((row for row in session.get("/api/now").get("rollouts", []) if row["id"] == rollout_id), None),
@@ -74,18 +74,34 @@ def test_dashboard_shows_a_rollout_and_pauses_and_aborts_it(
         assert (reading["status"], reading["weight"], reading["bake"]["step"]) == ("running", 10, 0)
         assert reading["target"] == f"lambda-alias/{service.function}/live"
 
+        next_id = headgate.request(target=service.target, candidate={"version": "2"}, guards="none", onBusy="wait")
+        line = eventually(
+            lambda: next(
+                (each for each in session.get("/api/now")["lines"] if each["target"] == reading["target"]), None
+            ),
+            20,
+            lambda: f"{next_id} is not in line",
+        )
+        assert [(row["id"], row["line"]["place"], row["line"]["behind"]) for row in line["line"]] == [
+            (next_id, 1, rollout_id)
+        ]
+        left = session.post("/api/signal", {"id": next_id, "signal": "abort"})
+        assert left["effect"] in ("done", "accepted"), left
+        headgate.ended(next_id)
+
         paused = session.post("/api/signal", {"id": rollout_id, "signal": "pause", "reason": "the logs"})
-        assert paused["effect"] == "done", paused
-        assert headgate.record(rollout_id)["status"] == "paused"
+        # On a busy machine it may take longer than the page waits.
+        assert paused["effect"] in ("done", "accepted"), paused
+        headgate.in_phase(rollout_id, "paused", seconds=60)
         (kept,) = headgate.record(rollout_id)["signals"].values()
         assert (kept["signal"], kept["reason"]) == ("pause", "the logs")
         assert kept["by"]
 
         aborted = session.post("/api/signal", {"id": rollout_id, "signal": "abort"})
-        assert aborted["effect"] == "done", aborted
+        assert aborted["effect"] in ("done", "accepted"), aborted
         assert headgate.ended(rollout_id)["status"] == "rolled-back"
-        (listed,) = session.get(f"/api/rollouts?target={service.function}:live")["rollouts"]
-        assert (listed["id"], listed["status"]) == (rollout_id, "rolled-back")
+        listed = session.get(f"/api/rollouts?target={service.function}:live")["rollouts"]
+        assert [(row["id"], row["status"]) for row in listed] == [(next_id, "refused"), (rollout_id, "rolled-back")]
 
         refused = session.post("/api/signal", {"id": rollout_id, "signal": "resume"})
         assert refused["effect"] == "refused", refused
