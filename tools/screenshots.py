@@ -22,7 +22,7 @@ from playwright.sync_api import sync_playwright
 from demo.consumer import FUNCTION as CONSUMER
 from demo.consumer import OrdersConsumer, consumer_event
 from demo.order_stream import OrderStream
-from demo.rollout_watch import WatchedAlias, follow, release
+from demo.rollout_watch import Rollout, WatchedAlias, follow, release
 from demo.traffic import Traffic
 from emulator.application import ROOT, deploy_consumer, deploy_headgate, deploy_sample, timed
 from emulator.server import EmbeddedAws
@@ -46,8 +46,8 @@ SOURCE = "sqs"
 WIDTH, HEIGHT, TALLEST = 1000, 720, 1500
 """In pixels. What is below the tallest is cut off."""
 
-COLOURS = 64
-"""Pages have few colours, and with a palette a picture is a third of its size."""
+COLOURS = 256
+"""Pages have few colours, and with a palette a picture is half as large."""
 
 PATIENCE_SECONDS = 120
 
@@ -65,7 +65,7 @@ def main() -> int:
             watched = WatchedAlias(aws, SERVICE, ALIAS, traffic)
             for kind, error_rate, outcome in (("good", 0.0, "succeeded"), ("bad", 0.3, "rolled-back")):
                 release(aws, SERVICE, error_rate)
-                follow(aws, headgate, _event(kind), watched, outcome)
+                _check(follow(aws, headgate, _event(kind), watched, outcome))
         mapping = _roll_a_consumer_back(aws, headgate)
         with Traffic(aws, SERVICE, ALIAS, RPS):
             _start_what_the_dashboard_shows(aws, headgate, history, mapping)
@@ -81,8 +81,15 @@ def _roll_a_consumer_back(aws: EmbeddedAws, headgate: Outputs) -> str:
     consumer = OrdersConsumer(aws, SOURCE, outputs)
     with OrderStream(aws, SOURCE, consumer.into, RPS):
         release(aws, CONSUMER, 0.3)
-        follow(aws, headgate, consumer_event(SOURCE, None, consumer.mapping_id, "bad"), consumer, "rolled-back")
+        event = consumer_event(SOURCE, None, consumer.mapping_id, "bad")
+        _check(follow(aws, headgate, event, consumer, "rolled-back"))
     return consumer.mapping_id
+
+
+def _check(rollout: Rollout) -> None:
+    """Fail if a rollout is not what its picture is to show, as on a machine that is too busy for its traffic."""
+    if not rollout.ended_right:
+        raise RuntimeError(f"{rollout.rollout_id} did not end as expected: {'; '.join(rollout.wrong)}; try again")
 
 
 def _start_what_the_dashboard_shows(aws: EmbeddedAws, headgate: Outputs, history: History, mapping: str) -> None:

@@ -78,6 +78,7 @@ function makeRow(row, ask) {
   const cells = COLUMNS.map((name) => el("td", { role: "cell", "data-label": name, class: `is-${name.toLowerCase()}` }));
   cells[1].append(el("a", { href: reportUrl(row.id) }, row.id));
   cells[2].append(el("span", { class: "status" }));
+  cells[4].append(el("span"), " ", el("span"));
   const undo = el("button", { type: "button", class: "act-undo", "aria-label": `Undo ${row.id}` }, "Undo");
   const made = el("tr", { role: "row" }, ...cells);
   undo.addEventListener("click", () => ask("undo", made.row));
@@ -92,7 +93,9 @@ function updateRow(node, row) {
   setText(state.firstChild, words.STATUS[row.status] ?? row.status);
   setAttribute(state.firstChild, "class", `status is-${row.status}`);
   setText(revision, row.candidate ? (row.stable ? `${row.stable} → ${row.candidate}` : row.candidate) : "");
-  setText(requested, row.createdAt ? words.localTime(row.createdAt) : "");
+  const [day = "", time = ""] = row.createdAt ? words.localTime(row.createdAt).split(" ") : [];
+  setText(requested.firstChild, day);
+  setText(requested.lastChild, time);
   const from = row.startedAt ?? row.createdAt;
   setText(took, from && row.endedAt ? words.duration(words.secondsBetween(from, row.endedAt)) : "");
   setText(reason, row.undoneBy ? `Undone by ${row.undoneBy}. ${row.reason}` : row.reason);
