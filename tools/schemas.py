@@ -16,6 +16,8 @@ from pydantic.json_schema import GenerateJsonSchema
 from headgate.events import EVENTS
 from headgate.history.model import DeploymentFigures, Explanation, JobPage, JobView, RolloutPage, RolloutView
 from headgate_cli.actions import ActionView
+from headgate_cli.doctor.findings import Checkup
+from headgate_cli.kill_switch import TrafficSwitch
 from headgate_cli.plans import PlanView
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ OUTPUTS: dict[str, type[BaseModel]] = {
     "task show": JobView,
     "redrive list": JobPage,
     "redrive show": JobView,
+    "stop-traffic": TrafficSwitch,
+    "restore-traffic": TrafficSwitch,
+    "doctor": Checkup,
 }
 """What commands print with ``--format json``."""
 

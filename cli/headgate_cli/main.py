@@ -35,9 +35,13 @@ COMMANDS = {
     "promote": Entry("promote", "Step in", "Go on to the next step at once, or to 100 %."),
     "abort": Entry("abort", "Step in", "Roll a rollout back, or take a request out of the line."),
     "undo": Entry("undo", "Step in", "Restore what a target served before its last promotion."),
+    "stop-traffic": Entry("stop_traffic", "Step in", "Stop all traffic of a function: the kill switch."),
+    "restore-traffic": Entry("restore_traffic", "Step in", "Put back what a function had before stop-traffic."),
     "task": Entry("task", "Jobs", "Run ECS tasks, list and show them, and stop them."),
     "redrive": Entry("redrive", "Jobs", "Bring back messages of a dead-letter queue or failed batches of a stream"),
+    "init": Entry("init", "Prepare", "Write a request by asking, with the account's own as choices."),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
+    "doctor": Entry("doctor", "Look after", "Check an installation and a target, and say how to repair them."),
 }
 """The commands in the order of ``headgate --help``."""
 

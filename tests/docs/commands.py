@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 AWS_GLOBAL = {"--query", "--output", "--region", "--profile", "--endpoint-url", "--no-cli-pager"}
 
+RENAMED = {(("sns", "subscribe"), "--notification-endpoint"): "Endpoint"}
+"""Options that the AWS CLI calls otherwise than the API."""
+
 DETAIL_OF = {
     "$ROLLOUT_MACHINE": "Rollout Requested",
     "$ECS_TASK_MACHINE": "Task Requested",
@@ -140,6 +143,7 @@ def _aws(arguments: list[str]) -> None:
         raise WrongCommandError(f"aws {service}: there is no operation {name}")
     shape = operations[name].input_shape
     members = {f"--{xform_name(member, '-')}": member for member in shape.members}
+    members |= {renamed: member for (of, renamed), member in RENAMED.items() if of == (service, name)}
     given = {word: after for word, after in zip(rest, [*rest[1:], ""], strict=False) if word.startswith("--")}
     for option in given:
         if option not in members and option not in AWS_GLOBAL:

@@ -455,6 +455,32 @@ class FakeBus(Service):
         return {"EventId": str(len(self.taken))}
 
 
+class FakeTopic(Service):
+    """A topic that keeps what is published, and refuses what SNS does not take.
+
+    https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
+    """
+
+    MOST_BYTES, MOST_SUBJECT = 256 * 1024, 99
+
+    def __init__(self) -> None:
+        self.taken: list[dict[str, Any]] = []
+        self.refuses = ""
+        """The error code of every call; empty to take it."""
+
+    def Publish(self, TopicArn: str, Message: str, Subject: str, MessageStructure: str = "") -> dict[str, Any]:
+        if self.refuses:
+            raise Refusal(self.refuses)
+        subject_is_taken = 0 < len(Subject) <= self.MOST_SUBJECT and Subject.isascii() and Subject.isprintable()
+        if not subject_is_taken or len(Message.encode()) > self.MOST_BYTES:
+            raise Refusal("InvalidParameter")
+        if MessageStructure and not isinstance(json.loads(Message).get("default"), str):
+            raise Refusal("InvalidParameter")
+        given = {"TopicArn": TopicArn, "Message": Message, "Subject": Subject, "MessageStructure": MessageStructure}
+        self.taken.append(given)
+        return {"MessageId": str(len(self.taken))}
+
+
 def _of_64_bits(text: str) -> int:
     if not -(2**63) <= int(text) < 2**63:
         raise ValueError(f"{text} is too large")

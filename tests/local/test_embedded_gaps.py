@@ -921,6 +921,42 @@ def test_bare_a_resources_stack_is_not_found_by_its_physical_id(bare: Aws) -> No
     assert _owner(bare) is None
 
 
+# --- table_settings ----------------------------------------------------------------------------------------------
+
+
+def _table_settings(aws: Aws) -> tuple[Any, Any, Any]:
+    """When the items of a table of a stack expire, whether it recovers, and the status of its index."""
+    name, key = f"{aws.prefix}-records", [{"AttributeName": "pk", "KeyType": "HASH"}]
+    properties = {
+        "TableName": name,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}],
+        "KeySchema": key,
+        "GlobalSecondaryIndexes": [{"IndexName": "i", "KeySchema": key, "Projection": {"ProjectionType": "ALL"}}],
+        "TimeToLiveSpecification": {"AttributeName": "expiresAt", "Enabled": True},
+        "PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True},
+    }
+    resources = {"T": {"Type": "AWS::DynamoDB::Table", "Properties": properties}}
+    aws.cloudformation.create_stack(StackName=aws.prefix, TemplateBody=json.dumps({"Resources": resources}))
+    eventually(lambda: name in aws.dynamodb.list_tables()["TableNames"])
+    expiry = aws.dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
+    backups = aws.dynamodb.describe_continuous_backups(TableName=name)["ContinuousBackupsDescription"]
+    [index] = aws.dynamodb.describe_table(TableName=name)["Table"]["GlobalSecondaryIndexes"]
+    return (
+        expiry["TimeToLiveStatus"],
+        backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"],
+        index.get("IndexStatus"),
+    )
+
+
+def test_a_table_of_a_stack_has_its_settings(aws: Aws) -> None:
+    assert _table_settings(aws) == ("ENABLED", "ENABLED", "ACTIVE")
+
+
+def test_bare_a_table_of_a_stack_lacks_its_settings(bare: Aws) -> None:
+    assert _table_settings(bare) == ("DISABLED", "DISABLED", None)
+
+
 # --- run_task_sync; where there is an engine: tests/docker/test_ecs_gaps.py --------------------------------------
 
 

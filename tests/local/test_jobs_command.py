@@ -41,16 +41,18 @@ def depth(headgate: Headgate, queue: str) -> int:
     return int(found["ApproximateNumberOfMessages"])
 
 
-def test_a_redrive_looks_first_asks_and_moves(
+def test_a_redrive_looks_first_and_then_moves(
     command: Command, headgate: Headgate, dead_letters: tuple[str, str]
 ) -> None:
     dead, queue = dead_letters
-    # WHEN the answer to its question is no
-    refused = command("redrive", "run", "--from", dead, typed="n\n")
+    # WHEN it only looks
+    looked = command("redrive", "run", "--from", dead, "--dry-run")
     # THEN nothing was moved
-    assert (refused.code, f"{dead}: about 3 messages" in refused.out) == (0, True), refused
-    assert "Nothing was moved." in refused.err
+    assert (looked.code, f"{dead}: about 3 messages" in looked.out) == (0, True), looked
     assert depth(headgate, queue) == 0
+    # AND without somebody to ask, it does not begin
+    alone = command("redrive", "run", "--from", dead)
+    assert (alone.code, "give --yes, or --dry-run" in alone.err) == (2, True), alone
 
     # WHEN it need not ask
     redrive_id = headgate.new_id()

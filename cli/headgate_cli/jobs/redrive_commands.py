@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from headgate_cli.confirmation import can_ask, confirm
+from headgate_cli.failures import Failure
 from headgate_cli.jobs.endings import ending_of
 from headgate_cli.jobs.following import follow
 from headgate_cli.jobs.pages import view_of
@@ -32,13 +34,14 @@ def run(
 ) -> int:
     """Make a dry run, ask, redrive, and return the exit code."""
     detail = checked(REDRIVE, {**request_of(options), "dryRun": False})
+    if not (dry_run or yes or can_ask()):
+        raise Failure("this needs a yes after the dry run, and there is no terminal; give --yes, or --dry-run")
     dry = {**detail, "id": f"{detail['id'][:120]}-dry-run", "dryRun": True}
     if dry_run or not yes:
         code = _dry_run(stack, checked(REDRIVE, dry), form=form, alone=dry_run)
         if dry_run or code:
             return code
-        if not click.confirm("Move them?", err=form == "json"):
-            click.echo("Nothing was moved.", err=True)
+        if not confirm("Move them?", yes=False):
             return 0
     detail.pop("sample", None)
     execution = submit(stack, REDRIVE, detail)
@@ -164,8 +167,8 @@ def stop(stack: Stack, redrive_id: str, *, reason: str, yes: bool) -> int:
     if ending := ending_of(found):
         click.echo(f"Redrive {redrive_id} has ended already: {ending.outcome}: {printable(ending.reason)}", err=True)
         return 1
-    if not yes:
-        click.confirm(f"Stop redrive {redrive_id}? What was moved stays moved.", abort=True)
+    if not confirm(f"Stop redrive {redrive_id}? What was moved stays moved.", yes=yes):
+        return 1
     stop_execution(stack, found["executionArn"], reason)
     progress = progress_of(stack, found["executionArn"])
     click.echo(

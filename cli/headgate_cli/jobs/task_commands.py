@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from headgate_cli.confirmation import confirm
 from headgate_cli.jobs.endings import STOPPED, ending_of
 from headgate_cli.jobs.following import follow
 from headgate_cli.jobs.pages import view_of
@@ -149,8 +150,8 @@ def stop(stack: Stack, task_id: str, *, reason: str, yes: bool) -> int:
     if ending := ending_of(found):
         click.echo(f"Task {task_id} has ended already: {ending.outcome}: {printable(ending.reason)}", err=True)
         return 1
-    if not yes:
-        click.confirm(f"Stop task {task_id}? Its containers get SIGTERM.", abort=True)
+    if not confirm(f"Stop task {task_id}? Its containers get SIGTERM.", yes=yes):
+        return 1
     stop_execution(stack, found["executionArn"], reason)
     until = time.monotonic() + STOPS_WITHIN_SECONDS
     while time.monotonic() < until:

@@ -248,10 +248,22 @@ def _batch_of_items(operation: str, parameters: Parameters, arns: Arns, account:
         yield Permission(f"dynamodb:{operation}", _table_arn(table, arns), keys)
 
 
-def _query(operation: str, parameters: Parameters, arns: Arns, _account: Account) -> Iterable[Permission]:
-    arn = _table_arn(parameters["TableName"], arns)
-    index = parameters.get("IndexName")
-    return [Permission(f"dynamodb:{operation}", f"{arn}/index/{index}" if index else arn, {})]
+def _query(operation: str, parameters: Parameters, arns: Arns, account: Account) -> Iterable[Permission]:
+    table = parameters["TableName"]
+    arn, index = _table_arn(table, arns), parameters.get("IndexName")
+    if index:
+        return [Permission(f"dynamodb:{operation}", f"{arn}/index/{index}", {})]
+    return [Permission(f"dynamodb:{operation}", arn, _queried_keys(table, parameters, account))]
+
+
+def _queried_keys(table: str, parameters: Parameters, account: Account) -> Keys:
+    """Return the partition key of a query, which its condition compares with a value."""
+    name = account.partition_key(table)
+    names = parameters.get("ExpressionAttributeNames") or {}
+    for attribute, value in re.findall(r"([#\w.-]+)\s*=\s*(:\w+)", parameters.get("KeyConditionExpression") or ""):
+        if names.get(attribute, attribute) == name:
+            return {"dynamodb:LeadingKeys": list(parameters["ExpressionAttributeValues"][value].values())}
+    return {}
 
 
 def _stream(service: str) -> Rule:
@@ -447,7 +459,7 @@ _SERVICES: dict[str, dict[str, Rule]] = {
         ),
         **dict.fromkeys(("SendTaskSuccess", "SendTaskFailure", "SendTaskHeartbeat"), _unscoped("states")),
     },
-    "sns": {"ListSubscriptionsByTopic": _named("sns", "TopicArn")},
+    "sns": dict.fromkeys(("ListSubscriptionsByTopic", "Publish"), _named("sns", "TopicArn")),
     "events": {"PutEvents": _put_events, "ListEventBuses": _unscoped("events")},
     "ecs": {
         **dict.fromkeys(("DescribeTasks", "StopTask"), _tasks),

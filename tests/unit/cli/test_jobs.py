@@ -491,3 +491,42 @@ def test_exit_codes_name_their_task_where_there_are_several() -> None:
     two = {"tasks": [{"number": 1, "exitCodes": {"app": 0}}, {"number": 2, "exitCodes": {"app": 1}}]}
     assert task_commands.exit_codes(two) == [("task 1, app", 0), ("task 2, app", 1)]
     assert task_commands.exit_codes({"tasks": two["tasks"][:1]}) == [("app", 0)]
+
+
+def test_a_redrive_asks_after_its_dry_run_and_moves_nothing_without_a_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = {
+        "outcome": "dry-run",
+        "queue": "arn:aws:sqs:eu-central-1:123456789012:orders-dead",
+        "report": {"visible": 3},
+    }
+    states = machines(None, {"status": "SUCCEEDED", "output": json.dumps(report)})
+    stack = FakeStack(stepfunctions=states, events=bus(), dynamodb=records(None))
+    monkeypatch.setattr("headgate_cli.stack.Stack", lambda *_: stack)
+    monkeypatch.setattr("headgate_cli.confirmation.can_ask", lambda: True)
+    monkeypatch.setattr("headgate_cli.jobs.redrive_commands.can_ask", lambda: True)
+    result = CliRunner().invoke(main, ["redrive", "run", "--from", "orders-dead"], input="n\n")
+
+    assert result.exit_code == 0, result.output
+    assert "orders-dead: about 3 messages" in result.output
+    assert "Nothing was changed." in result.output
+    [(_, sent)] = stack.fakes["events"].calls
+    assert json.loads(sent["Entries"][0]["Detail"])["dryRun"] is True
+
+
+@pytest.mark.parametrize("kind", ["task", "redrive"])
+def test_a_job_that_has_ended_is_not_stopped(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = FakeStack(stepfunctions=machines({"status": "ABORTED", "cause": "stopped by me"}))
+    monkeypatch.setattr("headgate_cli.stack.Stack", lambda *_: stack)
+    result = CliRunner().invoke(main, [kind, "stop", "nightly", "--yes"], standalone_mode=False)
+
+    assert (result.return_value, "has ended already: stopped: stopped by me" in result.output) == (1, True)
+
+
+@pytest.mark.parametrize("kind", ["task", "redrive"])
+def test_a_job_is_not_stopped_without_a_yes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = FakeStack(stepfunctions=machines({"status": "RUNNING"}))
+    monkeypatch.setattr("headgate_cli.stack.Stack", lambda *_: stack)
+    result = CliRunner().invoke(main, [kind, "stop", "nightly"])
+
+    assert (result.exit_code, "give --yes" in result.output) == (2, True)
+    assert [operation for operation, _ in stack.fakes["stepfunctions"].calls] == ["describe_execution"]

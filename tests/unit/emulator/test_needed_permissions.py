@@ -245,8 +245,23 @@ DYNAMODB: Calls = [
     (
         "dynamodb",
         "query",
-        {"TableName": "rollouts", "KeyConditionExpression": "pk = :pk"},
-        one("dynamodb:Query", TABLE),
+        {
+            "TableName": "rollouts",
+            "KeyConditionExpression": "pk = :pk AND begins_with(sk, :sk)",
+            "ExpressionAttributeValues": {":pk": KEY["pk"], ":sk": {"S": "WAIT#"}},
+        },
+        one("dynamodb:Query", TABLE, ON_KEY),
+    ),
+    (
+        "dynamodb",
+        "query",
+        {
+            "TableName": "rollouts",
+            "KeyConditionExpression": "#pk = :pk",
+            "ExpressionAttributeNames": {"#pk": "pk"},
+            "ExpressionAttributeValues": {":pk": KEY["pk"]},
+        },
+        one("dynamodb:Query", TABLE, ON_KEY),
     ),
     (
         "dynamodb",
@@ -370,6 +385,7 @@ OTHERS: Calls = [
         one("cloudformation:DescribeStackResources", "*"),
     ),
     ("sns", "list_subscriptions_by_topic", {"TopicArn": TOPIC}, one("sns:ListSubscriptionsByTopic", TOPIC)),
+    ("sns", "publish", {"TopicArn": TOPIC, "Message": "a"}, one("sns:Publish", TOPIC)),
     ("cloudwatch", "describe_alarms", {"AlarmNames": ["a"]}, one("cloudwatch:DescribeAlarms", "*")),
     (
         "application-autoscaling",
@@ -398,7 +414,7 @@ def test_a_request_needs_the_permissions_of_the_reference(
     [
         ("lambda", "delete_function", {"FunctionName": "checkout"}),
         ("sqs", "purge_queue", {"QueueUrl": URL}),
-        ("sns", "publish", {"TopicArn": "arn:aws:sns:eu-west-1:123456789012:a", "Message": "a"}),
+        ("sns", "create_topic", {"Name": "a"}),
         ("s3", "list_buckets", {}),
     ],
 )

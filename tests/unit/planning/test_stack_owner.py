@@ -11,7 +11,8 @@ from cfnlint.decode import cfn_yaml
 
 from headgate.aws.clients import impatient_client
 from headgate.aws.place import Place
-from headgate.planning.stack_owner import StackOwner, StackOwners, keeps_version
+from headgate.planning.owning_stack import StackOwner, keeps_version, owner_of
+from headgate.planning.stack_owner import StackOwners
 from headgate.spec.targets import LambdaAliasTarget
 from tests.builders import ACCOUNT, REGION, ROOT
 from tests.fakes.services import Refusal
@@ -39,20 +40,18 @@ def stacks(client: Any, fake: FakeStacks) -> StackOwners:
     return StackOwners(client, Place("aws", ACCOUNT, REGION))
 
 
-def test_a_resource_of_no_stack_has_no_owner(stacks: StackOwners) -> None:
-    assert stacks.owner_of(ALIAS) is None
+def test_a_resource_of_no_stack_has_no_owner(fake: FakeStacks, client: Any) -> None:
+    assert owner_of(client, ALIAS) is None
 
 
-def test_an_owner_is_found_among_the_other_resources_of_its_stack(fake: FakeStacks, stacks: StackOwners) -> None:
+def test_an_owner_is_found_among_the_other_resources_of_its_stack(fake: FakeStacks, client: Any) -> None:
     fake.owned |= {"checkout": ("shop", "Checkout"), ALIAS: ("shop", "Live"), "basket": ("other", "Basket")}
-    assert stacks.owner_of(ALIAS) == StackOwner("shop", "Live")
+    assert owner_of(client, ALIAS) == StackOwner("shop", "Live")
 
 
-def test_of_a_stack_with_more_resources_than_it_tells_at_once_the_name_is_known(
-    fake: FakeStacks, stacks: StackOwners
-) -> None:
+def test_of_a_stack_with_more_resources_than_it_tells_at_once_the_name_is_known(fake: FakeStacks, client: Any) -> None:
     fake.owned |= {f"queue-{number}": ("shop", f"Queue{number}") for number in range(100)} | {ALIAS: ("shop", "Live")}
-    assert stacks.owner_of(ALIAS) == StackOwner("shop", "")
+    assert owner_of(client, ALIAS) == StackOwner("shop", "")
 
 
 def test_a_warning_names_the_alias_the_stack_and_the_resource_where_it_is_known() -> None:
@@ -135,18 +134,18 @@ def test_a_template_that_cannot_be_read_leaves_the_warning(
 
 
 @pytest.mark.parametrize("status", ["DELETE_COMPLETE", "DELETE_SKIPPED"])
-def test_a_stack_that_was_deleted_owns_nothing_any_more(fake: FakeStacks, stacks: StackOwners, status: str) -> None:
+def test_a_stack_that_was_deleted_owns_nothing_any_more(fake: FakeStacks, client: Any, status: str) -> None:
     fake.owned[ALIAS], fake.status = ("shop", "Live"), status
-    assert stacks.owner_of(ALIAS) is None
+    assert owner_of(client, ALIAS) is None
 
 
 @pytest.mark.parametrize(
     "failure", [Refusal("AccessDenied"), Refusal("ValidationError", "1 validation error detected: too long")]
 )
-def test_what_is_no_answer_is_not_taken_for_one(fake: FakeStacks, stacks: StackOwners, failure: Refusal) -> None:
+def test_what_is_no_answer_is_not_taken_for_one(fake: FakeStacks, client: Any, failure: Refusal) -> None:
     fake.failure = failure
     with pytest.raises(ClientError):
-        stacks.owner_of(ALIAS)
+        owner_of(client, ALIAS)
 
 
 def test_its_client_neither_waits_nor_tries_again() -> None:

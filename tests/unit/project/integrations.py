@@ -29,6 +29,10 @@ SCOPED = {
     "CodeObjects": "code/*",
     "CodeRepositories": "checkout*",
     "Telemetry": "true",
+    "SlackChannel": "C0123456789",
+    "TeamsUrl": "https://teams.example/workflow",
+    "ChatSecret": "headgate/chat",
+    "AmazonQTopic": "true",
 }
 """Parameters as a careful team gives them."""
 SCOPED_STACK = Stack(SCOPED)
@@ -213,7 +217,8 @@ def of_rules(stack: Stack) -> Needs:
     for name in stack.names("AWS::Events::Rule"):
         for target in stack.resource(name)["Targets"]:
             if "RoleArn" in target:
-                yield Need(target["RoleArn"].rpartition("/")[2], "sns:Publish", target["Arn"], {})
+                action = "events:InvokeApiDestination" if ":api-destination/" in target["Arn"] else "sns:Publish"
+                yield Need(target["RoleArn"].rpartition("/")[2], action, target["Arn"], {})
 
 
 def of_functions(stack: Stack) -> Needs:

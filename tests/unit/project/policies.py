@@ -143,6 +143,7 @@ _ARNS = {
     "AWS::DynamoDB::Table": lambda name: arn("dynamodb", f"table/{name}"),
     "AWS::Kinesis::Stream": lambda name: arn("kinesis", f"stream/{name}"),
     "AWS::Events::EventBus": lambda name: arn("events", f"event-bus/{name}"),
+    "AWS::Events::ApiDestination": lambda name: arn("events", f"api-destination/{name}/0a1b"),
     "AWS::Events::Rule": lambda name: arn("events", f"rule/{name}"),
     # With ":*" for its streams: https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-logs-loggroup.html
     "AWS::Logs::LogGroup": lambda name: arn("logs", f"log-group:{name}:*"),

@@ -27,7 +27,8 @@ COPYRIGHT = ("Copyright 2026 Headgate contributors", "Copyright [yyyy] [name of 
 with (ROOT / "pyproject.toml").open("rb") as _file:
     PYPROJECT = tomllib.load(_file)
 PROJECT: dict[str, Any] = PYPROJECT["project"]
-APPLICATION: dict[str, Any] = cfn_yaml.load(str(ROOT / "template.yaml"))["Metadata"]["AWS::ServerlessRepo::Application"]
+TEMPLATE: dict[str, Any] = cfn_yaml.load(str(ROOT / "template.yaml"))
+APPLICATION: dict[str, Any] = TEMPLATE["Metadata"]["AWS::ServerlessRepo::Application"]
 YAML = sorted(
     [*(path for path in ROOT.glob(".github/**/*") if path.suffix in (".yml", ".yaml")), *ROOT.glob(".pre-commit*.yaml")]
 )
@@ -52,7 +53,7 @@ def test_licence_is_the_complete_apache_licence() -> None:
 
 def test_licence_and_version_are_the_same_everywhere() -> None:
     assert PROJECT["license"] == APPLICATION["SpdxLicenseId"] == "Apache-2.0"
-    assert PROJECT["version"] == APPLICATION["SemanticVersion"]
+    assert PROJECT["version"] == APPLICATION["SemanticVersion"] == TEMPLATE["Outputs"]["Version"]["Value"]
     assert PROJECT["license-files"] == [APPLICATION["LicenseUrl"]]
     assert PROJECT["readme"] == APPLICATION["ReadmeUrl"]
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import pytest
 from cfnlint.decode import cfn_yaml
 
 from headgate.aws.observability import NAMESPACE, SERVICE, UNEXPECTED_ERRORS_METRIC
+from headgate.notices.notice import OUTCOMES, Outcome
 from headgate.rollouts.recovery import UNSETTLED_METRIC
 from tests.builders import ROOT
 
@@ -88,9 +89,11 @@ def invoked_asynchronously() -> list[str]:
 
 
 def logical_id(reference: Any) -> str:
-    """The resource that a Ref or GetAtt names; empty where it is neither."""
+    """The resource that a Ref or GetAtt names, also under a condition; empty where it is neither."""
     if not isinstance(reference, dict):
         return ""
+    if "Fn::If" in reference:
+        return logical_id(reference["Fn::If"][1])
     named = reference.get("Ref") or reference.get("Fn::GetAtt") or ""
     return str(named[0] if isinstance(named, list) else named).split(".")[0]
 
@@ -245,8 +248,10 @@ def test_a_queue_keeps_messages_as_long_as_sqs_can_and_takes_the_key_of_whoever_
 
 def test_the_topic_is_encrypted_with_a_customers_key_or_not_at_all() -> None:
     # Under the managed key of SNS, neither EventBridge nor alarms could publish.
-    (topic,) = resources("AWS::SNS::Topic").values()
-    assert topic["KmsMasterKeyId"] == {"Fn::If": ["Encrypted", {"Ref": "KmsKeyArn"}, {"Ref": "AWS::NoValue"}]}
+    topics = resources("AWS::SNS::Topic")
+    assert set(topics) == {"Notifications", "AmazonQNotifications"}
+    for topic in topics.values():
+        assert topic["KmsMasterKeyId"] == {"Fn::If": ["Encrypted", {"Ref": "KmsKeyArn"}, {"Ref": "AWS::NoValue"}]}
 
 
 @pytest.mark.parametrize(
@@ -543,17 +548,124 @@ def test_a_queue_takes_events_of_its_own_rules_alone() -> None:
     assert [logical_id(one) for one in RESOURCES["QueuePolicy"]["Properties"]["Queues"]] == list(allowed)
 
 
-def test_the_topic_takes_alarms_and_what_its_own_rules_publish_with_their_role() -> None:
+TOLD_BY = {
+    name: rule
+    for name, rule in resources("AWS::Events::Rule").items()
+    if logical_id(rule["Targets"][0]["Arn"]) == "Notifier"
+}
+"""The rules whose events somebody is told of."""
+
+
+def test_the_topic_takes_alarms_and_what_the_notifier_publishes() -> None:
     (statement,) = RESOURCES["NotificationsPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     assert statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
     publishing = {
-        name: logical_id(rule["Targets"][0].get("RoleArn"))
-        for name, rule in resources("AWS::Events::Rule").items()
-        if logical_id(rule["Targets"][0]["Arn"]) == "Notifications"
+        name
+        for name, role in ROLES.items()
+        if any(
+            "sns:Publish" in str(each["Action"]) and logical_id(each["Resource"]) == "Notifications"
+            for each in statements(role)
+        )
     }
-    assert set(publishing.values()) == {"NotifierRole"}
-    # Otherwise an upgrade would take the rules' permission before it gives them the role.
-    assert sorted(RESOURCES["NotificationsPolicy"]["DependsOn"]) == sorted(publishing)
+    assert publishing == {"NotifierRole"}
+    assert set(TOLD_BY) == {"EndRule", "RefusedJobRule", "FailedExecutionRule"}
+
+
+def test_the_notifier_has_an_outcome_for_every_event_that_its_rules_take() -> None:
+    taken = {each for rule in TOLD_BY.values() for each in rule["EventPattern"]["detail-type"]}
+    assert taken == set(OUTCOMES)
+
+
+def test_an_upgrade_loses_no_notification() -> None:
+    # EventBridge does not try again what it may not do. So a rule gets its new target when it may invoke it already, in
+    # one call that replaces the target with the same id; and the topic takes the rules' events until all rules have it.
+    for name, rule in TOLD_BY.items():
+        permission = name.replace("Rule", "Permission")
+        assert RESOURCES[name]["DependsOn"] == permission
+        allowed = RESOURCES[permission]["Properties"]
+        assert (logical_id(allowed["FunctionName"]), allowed["Action"]) == ("Notifier", "lambda:InvokeFunction")
+        # Not the rule's own ARN, which would be known only when the rule has its new target.
+        bus = "${Bus}/" if "EventBusName" in rule else ""
+        assert allowed["SourceArn"]["Fn::Sub"].endswith(f":rule/{bus}*-{name}-*")
+        assert [target["Id"] for target in rule["Targets"]] == ["topic"]
+        assert "Name" not in rule, "the permission is for the name that CloudFormation makes"
+    assert sorted(RESOURCES["NotificationsPolicy"]["DependsOn"]) == sorted(TOLD_BY)
+
+
+# Chat
+
+CHATS = {"SlackRule": "$.detail.slack", "TeamsRule": "$.detail.teams", "AmazonQRule": "$.detail.amazonQ"}
+
+
+@pytest.mark.parametrize(("rule", "path"), CHATS.items())
+def test_a_chat_gets_its_ready_made_message_of_the_targets_and_outcomes_that_the_parameters_name(
+    rule: str, path: str
+) -> None:
+    found = RESOURCES[rule]["Properties"]
+    assert found["EventPattern"] == {
+        "source": ["headgate"],
+        "detail-type": ["Notification"],
+        "detail": {"outcome": {"Ref": "ChatOutcomes"}, "target": [{"wildcard": {"Ref": "ChatTargets"}}]},
+    }
+    [target] = found["Targets"]
+    assert target["InputPath"] == path
+    assert logical_id(target["RoleArn"]) == "ChatRole"
+    assert not target.keys() & {"Input", "InputTransformer"}
+
+
+@pytest.mark.parametrize("parameter", ["SlackChannel", "TeamsUrl"])
+def test_no_chat_is_set_up_unless_a_parameter_says_so(parameter: str) -> None:
+    assert PARAMETERS[parameter]["Default"] == PARAMETERS["ChatSecret"]["Default"] == ""
+    assert PARAMETERS["AmazonQTopic"]["Default"] == PARAMETERS["FleetDashboard"]["Default"] == "false"
+    of_chat = [name for name in RESOURCES if re.match(r"Slack|Teams|AmazonQ|ChatRole|Dashboard", name)]
+    assert len(of_chat) == 10
+    assert all("Condition" in RESOURCES[name] for name in of_chat)
+
+
+def test_a_secret_of_a_chat_is_a_reference_that_no_parameter_and_no_event_of_the_stack_holds() -> None:
+    slack = RESOURCES["SlackConnection"]["Properties"]["AuthParameters"]["ApiKeyAuthParameters"]
+    token = "Bearer {{resolve:secretsmanager:${ChatSecret}:SecretString:slackToken}}"
+    assert slack == {"ApiKeyName": "Authorization", "ApiKeyValue": {"Fn::Sub": token}}
+    teams = RESOURCES["TeamsConnection"]["Properties"]["AuthParameters"]["InvocationHttpParameters"]
+    signature = {"Fn::Sub": "{{resolve:secretsmanager:${ChatSecret}:SecretString:teamsSignature}}"}
+    assert teams == {"QueryStringParameters": [{"Key": "sig", "Value": signature, "IsValueSecret": True}]}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "allowed"),
+    [
+        ("TeamsUrl", "", True),
+        ("TeamsUrl", "https://prod-1.westeurope.logic.azure.com:443/workflows/0a/triggers/manual/paths/invoke", True),
+        ("TeamsUrl", "https://prod-1.example/invoke?api-version=2016-06-01&sp=%2Ftriggers%2Frun&sv=1.0", True),
+        ("TeamsUrl", "https://prod-1.example/invoke?api-version=1&sig=abc", False),
+        ("TeamsUrl", "https://prod-1.example/invoke?sig=abc", False),
+        ("TeamsUrl", "http://prod-1.example/invoke", False),
+        ("ChatSecret", "headgate/chat", True),
+        ("ChatSecret", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:headgate/chat-a1b2c3", True),
+        ("ChatSecret", "chat}}{{resolve:ssm:other", False),
+        ("ChatTargets", "*", True),
+        ("ChatTargets", "lambda-alias/checkout-*/live", True),
+        ("ChatTargets", "lambda-alias/*/live*", True),
+        ("ChatTargets", "lambda-alias/**", False),
+        ("ChatOutcomes", "rolled-back", True),
+        ("ChatOutcomes", "rolled-back,stopped", True),
+        ("ChatOutcomes", "rolledback", False),
+        ("SlackChannel", "C0123456789", True),
+        ("SlackChannel", "#deployments", True),
+        ("SlackChannel", "two words", False),
+    ],
+)
+def test_a_parameter_of_chat_allows_what_works(parameter: str, value: str, *, allowed: bool) -> None:
+    assert bool(re.fullmatch(PARAMETERS[parameter]["AllowedPattern"], value)) is allowed
+
+
+def test_chat_knows_every_outcome() -> None:
+    assert set(PARAMETERS["ChatOutcomes"]["Default"].split(",")) == set(get_args(Outcome))
+
+
+def test_the_notifier_may_announce_notifications_alone() -> None:
+    [statement] = [each for each in statements(ROLES["NotifierRole"]) if each["Action"] == "events:PutEvents"]
+    assert statement["Condition"] == {"ForAllValues:StringEquals": {"events:detail-type": "Notification"}}
 
 
 @pytest.mark.parametrize("queue", ["SignalDeadLetters", "Undelivered"])

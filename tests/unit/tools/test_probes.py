@@ -298,7 +298,7 @@ def test_role_trusts_a_service_as_the_roles_of_the_template_do(
 
 def trust_in_template(service: str) -> list[Any]:
     """The statements by which roles of the template trust a service; they are all the same."""
-    stack = Stack()
+    stack = Stack({"AmazonQTopic": "true"})
     documents = [stack.resource(name)["AssumeRolePolicyDocument"] for name in stack.names("AWS::IAM::Role")]
     found = [each["Statement"] for each in documents if each["Statement"][0]["Principal"] == {"Service": service}]
     assert found

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 EVENTS = "events.amazonaws.com"
 SOURCE = "probe.headgate"
 _BY_ROLE = (
-    "The rules publish to the topic by a role (`template.yaml`, NotifierRole), which EventBridge may assume under this "
-    "condition alone. If that does not work, nobody is told of the end of a rollout. After a no, the probe also tries "
-    "a role without the condition, and reports whether that works."
+    "A rule publishes to the topic for Amazon Q by a role (`template.yaml`, ChatRole), which EventBridge may assume "
+    "under this condition alone. If that does not work, that chat gets no notifications. After a no, the probe also "
+    "tries a role without the condition, and reports whether that works."
 )
 _TOPIC = (
-    "The rules publish to the topic by a role, because EventBridge's documentation says that it does not support "
-    "conditions in topic policies. If they work, the topic's policy can do without the role."
+    "A rule publishes to the topic for Amazon Q by a role, because EventBridge's documentation says that it does not "
+    "support conditions in topic policies. If they work, the topic's policy can do without the role."
 )
 REQUEST, SIGNAL = "Rollout Requested", "Rollout Signal"
 _REQUESTER = (

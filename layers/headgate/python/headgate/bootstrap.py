@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headgate.aws.stream_replay import StreamReplay
     from headgate.aws.undelivered import UndeliveredRecords
     from headgate.ecs_tasks.limits import TaskLimits
+    from headgate.history.store import History
     from headgate.jobs.store import JobStore
     from headgate.rollouts.evidence_watch import EvidenceWatch
     from headgate.rollouts.executions import Executions
@@ -183,6 +184,12 @@ class Application:
             may_register=environment.may_register_task_definitions,
             clusters=environment.task_clusters,
         )
+
+    @cached_property
+    def history(self) -> History:
+        from headgate.history.store import History
+
+        return History(self.client("dynamodb"), self.environment.table)
 
     @cached_property
     def jobs(self) -> JobStore:

@@ -6,7 +6,7 @@ tests. An event is published at least once, always with the same ``id``.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -461,6 +461,36 @@ class RedriveEnded(Wire):
     """Only for a dry run."""
 
 
+class Notification(Wire):
+    """Somebody is told of an event: an end, a pause or a refusal. Only if a chat is set up, with a message for it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    """Derived from the content: drop an event whose id you have seen."""
+    at: Timestamp
+    """Time of the event."""
+    about: str
+    """The detail-type of the event that somebody is told of."""
+    kind: Literal["rollout", "signal", "task", "redrive", "execution"]
+    """What it is about; ``execution`` for one of Headgate's own that failed."""
+    outcome: Literal["succeeded", "rolled-back", "undone", "stopped", "paused", "refused", "failed"]
+    """How it ended, or that it is paused."""
+    target: str
+    """Key of the target; for others ``task/<family>``, ``redrive/<queue>`` or ``execution/<machine>``. Empty if it is
+    not known."""
+    reference: str
+    """Id of the rollout, task or redrive, or name of the execution. Empty if it is not known."""
+    title: str
+    """Outcome and target."""
+    slack: dict[str, Any] | None = None
+    """Body for Slack's chat.postMessage. Missing without ``SlackChannel``."""
+    teams: dict[str, Any] | None = None
+    """Body for a Teams workflow: a message with an Adaptive Card. Missing without ``TeamsUrl``."""
+    amazon_q: dict[str, Any] | None = None
+    """A custom notification of Amazon Q Developer in chat applications. Missing without ``AmazonQTopic``."""
+
+
 EVENTS: dict[str, type[Wire]] = {
     "Rollout Requested": RolloutRequest,
     "Rollout Signal": RolloutSignal,
@@ -483,5 +513,6 @@ EVENTS: dict[str, type[Wire]] = {
     "Redrive Requested": RedriveRequest,
     "Redrive Refused": RedriveRefused,
     "Redrive Ended": RedriveEnded,
+    "Notification": Notification,
 }
 """The model of each detail-type. Rollouts come first: three incoming types, then the outgoing ones."""

@@ -6,13 +6,13 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools import Logger, single_metric
-from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from headgate.aws.wake import answering_wakes
 from headgate.errors import HeadgateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -41,6 +41,26 @@ logger = HandlerLogger(service=SERVICE, utc=True)
 def record_seconds(name: str, seconds: float, function: str) -> None:
     """Record a duration as a CloudWatch metric. ``function`` is the function's name."""
     _record(name, MetricUnit.Seconds, seconds, function)
+
+
+def record_figures(figures: Iterable[tuple[str, str, float]], dimensions: Mapping[str, str], function: str) -> None:
+    """Record several CloudWatch metrics with the same dimensions in one entry of the function's log.
+
+    Parameters
+    ----------
+    figures
+        Name, unit and value of each metric.
+    dimensions
+        Dimensions besides the function's name and the service, which every metric of Headgate has.
+    function
+        The function's name.
+    """
+    metrics = EphemeralMetrics(namespace=NAMESPACE, service=SERVICE)
+    for name, value in {"FunctionName": function, **dimensions}.items():
+        metrics.add_dimension(name, value)
+    for name, unit, number in figures:
+        metrics.add_metric(name, MetricUnit(unit), number)
+    metrics.flush_metrics()
 
 
 def counts_unexpected_errors(handler: Handler[Answer]) -> Handler[Answer]:

@@ -23,6 +23,7 @@ FUNCTIONS = frozenset(
         "intake",
         "judge",
         "lambda-alias-driver",
+        "notifier",
         "observer",
         "pauser",
         "planner",

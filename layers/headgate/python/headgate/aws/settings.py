@@ -62,6 +62,31 @@ class Environment:
         return setting("BUS")
 
     @property
+    def topic(self) -> str:
+        """ARN of the topic for notifications."""
+        return setting("TOPIC")
+
+    @property
+    def stack(self) -> str:
+        """Name of the stack."""
+        return setting("STACK")
+
+    @property
+    def slack_channel(self) -> str:
+        """Channel in Slack that gets notifications; empty without Slack."""
+        return os.environ.get("SLACK_CHANNEL", "")
+
+    @property
+    def teams(self) -> bool:
+        """True if a Teams workflow gets notifications."""
+        return setting("TEAMS") == "true"
+
+    @property
+    def amazon_q(self) -> bool:
+        """True if a topic for Amazon Q Developer gets notifications."""
+        return setting("AMAZON_Q") == "true"
+
+    @property
     def undelivered(self) -> str:
         """URL of the queue for records that cannot be delivered."""
         return setting("UNDELIVERED")

@@ -5,16 +5,9 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
+from headgate.aws.console import console_of
 from headgate.ecs_tasks.overrides import containers_of
 from headgate.wire import Wire
-
-CONSOLES = {
-    "aws": "console.aws.amazon.com",
-    "aws-cn": "console.amazonaws.cn",
-    "aws-us-gov": "console.amazonaws-us-gov.com",
-    "aws-eusc": "console.amazonaws-eusc.eu",
-}
-"""Domain of a partition's console, after the Region."""
 
 
 class LogStream(Wire):
@@ -59,5 +52,5 @@ def log_link(log: LogStream, task_arn: str) -> str:
     )
     _, partition, _, here, *_ = [*task_arn.split(":"), "", "", ""]
     region = log.region or here  # The log driver's default is the task's Region.
-    console = f"https://{region}.{CONSOLES.get(partition, CONSOLES['aws'])}/cloudwatch/home?region={region}"
+    console = f"{console_of(partition, region)}/cloudwatch/home?region={region}"
     return f"{console}#logsV2:log-groups/log-group/{group}/log-events/{stream}"

@@ -70,12 +70,18 @@ class History:
         self._items = Items(client, table)
         self._jobs = Jobs(self._items, machines, job_machines or {})
 
-    def rollout(self, rollout_id: str) -> RolloutView | None:
-        """Return a rollout with all that is on record of it; None if there is none. Reads consistently."""
+    def rollout(self, rollout_id: str, *, place: bool = True) -> RolloutView | None:
+        """Return a rollout with all that is on record of it; None if there is none. Reads consistently.
+
+        Parameters
+        ----------
+        place
+            False to leave out the place of one that waits in line, which is read from its target's items.
+        """
         items = RolloutItems(
             self._items.query("pk = :pk", {":pk": keys.rollout_pk(rollout_id)}, ConsistentRead=True).items()
         )
-        return _with_headline(rollout_view(items, self._place_of(items.record)))
+        return _with_headline(rollout_view(items, self._place_of(items.record) if place else None))
 
     def rollouts(
         self,

@@ -1,51 +1,22 @@
-"""The CloudFormation stack that a target belongs to, if any. Deploying it may undo a rollout.
+"""Warnings about the CloudFormation stack that an alias belongs to. Deploying it may undo a rollout.
 
-https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStackResources.html
 https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_GetTemplate.html
 """
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from botocore.exceptions import ClientError
+from typing import TYPE_CHECKING
 
 from headgate.aws.arns import alias_arn
-from headgate.aws.errors import code_of, message_of
 from headgate.aws.observability import logger
+from headgate.planning.owning_stack import keeps_version, owner_of, processed_template
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
 
     from headgate.aws.place import Place
+    from headgate.planning.owning_stack import StackOwner
     from headgate.spec.targets import LambdaAliasTarget
-
-
-_GONE_STATUSES = ("DELETE_COMPLETE", "DELETE_SKIPPED")
-"""CloudFormation returns a deleted stack for 90 days. It no longer owns its resources."""
-
-
-_BY_CODEDEPLOY = "CodeDeployLambdaAliasUpdate"
-"""The update policy by which CodeDeploy moves an alias: SAM writes it for DeploymentPreference."""
-
-_LITERAL_IN_YAML = re.compile(r"""^\s+FunctionVersion:\s*["']?[0-9]+["']?\s*(#.*)?$""", re.MULTILINE)
-
-
-class StackOwner(NamedTuple):
-    """A stack and the logical id of the resource; empty if the stack has too many resources for one answer."""
-
-    stack: str
-    resource: str
-
-    def warning_about(self, alias: str) -> str:
-        """Return the warning for a rollout on an alias (``function:alias``) that this stack owns."""
-        resource = f"resource {self.resource}" if self.resource else "a resource"
-        return (
-            f"target.alias: {alias} is {resource} of the CloudFormation stack {self.stack}, and deploying that stack "
-            "may move it; create the alias outside the stack, or as AWS::Lambda::Alias with a literal "
-            "FunctionVersion, and use neither AutoPublishAlias nor DeploymentPreference for it"
-        )
 
 
 class StackOwners:
@@ -60,7 +31,7 @@ class StackOwners:
         here = self._place
         arn = alias_arn(here.partition, here.region, here.account, target.name, target.alias)
         try:
-            owner = self.owner_of(arn)
+            owner = owner_of(self._client, arn)
         except Exception as error:  # noqa: BLE001 - the rollout continues without the warning
             logger.warning("the stack of the alias could not be looked up", alias=arn, reason=str(error))
             return []
@@ -73,72 +44,8 @@ class StackOwners:
     def _leaves_alone(self, owner: StackOwner, alias: str) -> bool:
         """Return whether the template certainly does not move the alias: its version is a literal."""
         try:
-            # After macros and transforms, so with what SAM makes of AutoPublishAlias.
-            template = self._client.get_template(StackName=owner.stack, TemplateStage="Processed")["TemplateBody"]
+            template = processed_template(self._client, owner.stack)
         except Exception as error:  # noqa: BLE001 - the warning says only what may happen
             logger.warning("the template of the stack could not be read", stack=owner.stack, reason=str(error))
             return False
         return keeps_version(template, owner.resource, alias)
-
-    def owner_of(self, physical_id: str) -> StackOwner | None:
-        """Find the stack of a resource by its physical id; None if there is none."""
-        try:
-            answer = self._client.describe_stack_resources(PhysicalResourceId=physical_id)
-        except ClientError as error:
-            if code_of(error) == "ValidationError" and "does not exist" in message_of(error):
-                return None
-            raise
-        # The answer has the stack's first hundred resources.
-        resources = answer["StackResources"]
-        for resource in resources:
-            if resource.get("PhysicalResourceId") == physical_id:
-                found = StackOwner(resource["StackName"], resource["LogicalResourceId"])
-                return None if resource["ResourceStatus"] in _GONE_STATUSES else found
-        return StackOwner(resources[0]["StackName"], "") if resources else None
-
-
-def keeps_version(template: Any, resource: str, alias: str) -> bool:
-    """Return whether deploying a template certainly does not move an alias.
-
-    CloudFormation updates an alias only if one of its properties changes. A literal version does not.
-
-    Parameters
-    ----------
-    template
-        Object of a JSON template, or the text of a YAML template, of which only the usual block style is understood.
-    resource
-        Logical id of the alias; empty if it is not known.
-    alias
-        Name of the alias.
-    """
-    if isinstance(template, str):
-        block = _block_of(template, resource) if resource else ""
-        return bool(_LITERAL_IN_YAML.search(block)) and _BY_CODEDEPLOY not in block
-    resources = template.get("Resources", {})
-    aliases = [resources.get(resource, {})] if resource else _aliases_that_may_be(resources, alias)
-    return bool(aliases) and all(_has_literal_version(each) for each in aliases)
-
-
-def _aliases_that_may_be(resources: dict[str, Any], alias: str) -> list[dict[str, Any]]:
-    """Return the aliases of a template that may have a name: also those whose name is an expression."""
-    return [
-        each
-        for each in resources.values()
-        if each.get("Type") == "AWS::Lambda::Alias"
-        and (not isinstance(name := each.get("Properties", {}).get("Name"), str) or name == alias)
-    ]
-
-
-def _has_literal_version(resource: dict[str, Any]) -> bool:
-    version = resource.get("Properties", {}).get("FunctionVersion")
-    return isinstance(version, str | int) and _BY_CODEDEPLOY not in resource.get("UpdatePolicy", {})
-
-
-def _block_of(template: str, resource: str) -> str:
-    """Return the indented lines of a resource in a YAML template; empty if it is not found."""
-    block = re.search(
-        rf"^(?P<indent> +){re.escape(resource)}:[^\n]*\n(?P<lines>(?:(?P=indent) +[^\n]*\n|[ \t]*\n)*)",
-        template + "\n",
-        re.MULTILINE,
-    )
-    return block["lines"] if block else ""

@@ -1,0 +1,1 @@
+"""``headgate doctor``: readers ask AWS, and pure checks judge what they have read."""

@@ -1,0 +1,265 @@
+"""``headgate stop-traffic`` and ``headgate restore-traffic``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+from botocore.exceptions import ClientError
+
+from headgate_cli import confirmation
+from headgate_cli.failures import Failure
+from headgate_cli.kill_switch import TAG, Stop
+from headgate_cli.stack import Stack
+from tests.builders import ACCOUNT, REGION, ROOT
+from tests.unit.cli.installations import LAMBDA, Installation, PlayedStack, Ran, played, run_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCHEMA = json.loads((ROOT / "docs/schemas/headgate-stop-traffic.json").read_text("utf-8"))
+SINCE = "2026-11-30T11:12:00.000Z"
+
+
+@pytest.fixture
+def installation() -> Installation:
+    made = Installation()
+    made.function("shop-cart", "6", "7", live="7", blue="6")
+    return made
+
+
+@pytest.fixture(autouse=True)
+def stack(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedStack]:
+    for made in played(installation):
+        for name in ("client", "session"):
+            monkeypatch.setattr(Stack, name, getattr(made, name))
+        yield made
+
+
+def run(*words: str, typed: str = "") -> Ran:
+    return run_command(*words, typed=typed)
+
+
+def switched(*words: str) -> dict[str, Any]:
+    result = run(*words, "--yes", "--format", "json")
+    assert result.exit_code == 0, result.output
+    answer: dict[str, Any] = json.loads(result.stdout)
+    jsonschema.Draft202012Validator(SCHEMA).validate(answer)
+    return answer
+
+
+def remembered(installation: Installation) -> str | None:
+    return installation.tags.get("shop-cart", {}).get(TAG)
+
+
+@pytest.mark.parametrize("before", [None, 1, 50])
+def test_what_was_set_is_remembered_and_put_back_exactly(installation: Installation, before: int | None) -> None:
+    if before is not None:
+        installation.reserved["shop-cart"] = before
+    stopped = switched("stop-traffic", "shop-cart")
+    assert (stopped["outcome"], stopped["reservedNow"], stopped.get("reservedBefore")) == ("stopped", 0, before)
+    assert installation.reserved["shop-cart"] == 0
+    assert remembered(installation) == f"reserved={before or 'none'} since={stopped['stoppedAt']}"
+
+    restored = switched("restore-traffic", "shop-cart")
+    assert (restored["outcome"], restored.get("reservedNow")) == ("restored", before)
+    assert installation.reserved.get("shop-cart") == before
+    assert remembered(installation) is None
+
+
+def test_it_is_remembered_before_anything_changes(installation: Installation) -> None:
+    switched("stop-traffic", "shop-cart")
+    changes = [name for name in installation.called if name.startswith(("Put", "Tag"))]
+    assert changes == ["TagResource", "PutFunctionConcurrency"]
+    switched("restore-traffic", "shop-cart")
+    changes = [name for name in installation.called if name.startswith(("Delete", "Untag"))]
+    assert changes == ["DeleteFunctionConcurrency", "UntagResource"]
+
+
+def test_a_second_stop_remembers_what_the_first_one_has_found(installation: Installation) -> None:
+    installation.reserved["shop-cart"] = 50
+    first = switched("stop-traffic", "shop-cart")
+    second = switched("stop-traffic", "shop-cart")
+    assert (second["outcome"], second["reservedBefore"]) == ("already-stopped", 50)
+    assert second["stoppedAt"] == first["stoppedAt"]
+    assert installation.called.count("PutFunctionConcurrency") == 1
+    assert switched("restore-traffic", "shop-cart")["reservedNow"] == 50
+
+
+def test_a_stop_that_died_in_between_is_no_stop(installation: Installation) -> None:
+    # The tag was written, and the concurrency was not changed.
+    installation.tags["shop-cart"] = {TAG: Stop(50, SINCE).tag}
+    installation.reserved["shop-cart"] = 20
+    assert switched("stop-traffic", "shop-cart")["reservedBefore"] == 20
+    assert switched("restore-traffic", "shop-cart")["reservedNow"] == 20
+
+
+@pytest.mark.parametrize("before", [None, 50])
+def test_a_restore_that_died_in_between_is_finished(installation: Installation, before: int | None) -> None:
+    installation.tags["shop-cart"] = {TAG: Stop(before, SINCE).tag}
+    if before is not None:
+        installation.reserved["shop-cart"] = before
+    assert switched("restore-traffic", "shop-cart")["outcome"] == "restored"
+    assert remembered(installation) is None
+    assert not {"PutFunctionConcurrency", "DeleteFunctionConcurrency"} & set(installation.called)
+
+
+def test_a_zero_of_somebody_else_is_left_alone(installation: Installation) -> None:
+    installation.reserved["shop-cart"] = 0
+    answer = switched("stop-traffic", "shop-cart")
+    assert answer["outcome"] == "already-stopped"
+    assert "stoppedAt" not in answer
+    assert remembered(installation) is None
+    assert "which stop-traffic has not set" in run("stop-traffic", "shop-cart", "--yes").output
+
+
+@pytest.mark.parametrize(
+    ("reserved", "said"),
+    [(None, "no reserved concurrency"), (5, "a reserved concurrency of 5"), (0, "concurrency of 0")],
+)
+def test_a_restore_without_a_stop_is_refused_with_the_current_setting(
+    installation: Installation, reserved: int | None, said: str
+) -> None:
+    if reserved is not None:
+        installation.reserved["shop-cart"] = reserved
+    result = run("restore-traffic", "shop-cart", "--yes")
+    assert result.exit_code == 2
+    assert "was not stopped by headgate stop-traffic" in result.output
+    assert said in result.output
+    assert installation.reserved.get("shop-cart") == reserved
+
+
+def test_a_setting_that_somebody_has_changed_since_is_kept(installation: Installation) -> None:
+    installation.reserved["shop-cart"] = 50
+    switched("stop-traffic", "shop-cart")
+    installation.reserved["shop-cart"] = 20
+    result = run("restore-traffic", "shop-cart", "--yes")
+    assert result.exit_code == 2
+    assert "has a reserved concurrency of 20 now, which somebody has set" in result.output
+    assert switched("restore-traffic", "shop-cart", "--forget")["outcome"] == "kept"
+    assert (installation.reserved["shop-cart"], remembered(installation)) == (20, None)
+
+
+def test_a_restore_for_which_the_account_has_no_room_is_refused_before_it_begins(installation: Installation) -> None:
+    installation.reserved["shop-cart"] = 50
+    switched("stop-traffic", "shop-cart")
+    installation.unreserved = 149
+    result = run("restore-traffic", "shop-cart", "--yes")
+    assert result.exit_code == 2
+    assert "of the account's 1000 concurrent executions only 149 are not reserved" in result.output
+    assert installation.reserved["shop-cart"] == 0
+    installation.unreserved = 150
+    assert switched("restore-traffic", "shop-cart")["reservedNow"] == 50
+
+
+def test_a_stop_that_lambda_refuses_leaves_nothing_behind(installation: Installation) -> None:
+    installation.refuses_concurrency = "0 is below the provisioned concurrency"
+    result = run("stop-traffic", "shop-cart", "--yes")
+    assert result.exit_code == 2
+    assert "delete-provisioned-concurrency-config" in result.output
+    assert remembered(installation) is None
+
+
+def test_a_restore_that_lambda_refuses_can_be_tried_again(installation: Installation) -> None:
+    installation.reserved["shop-cart"] = 50
+    switched("stop-traffic", "shop-cart")
+    installation.refuses_concurrency = "too much"
+    assert run("restore-traffic", "shop-cart", "--yes").exit_code == 2
+    installation.refuses_concurrency = ""
+    assert switched("restore-traffic", "shop-cart")["reservedNow"] == 50
+
+
+# Questions
+
+
+def test_it_says_who_is_hit_before_it_asks(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confirmation, "can_ask", lambda: True)
+    queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:orders"
+    installation.mappings["1"] = {"FunctionArn": f"{LAMBDA}:function:shop-cart:live", "EventSourceArn": queue}
+    off = {"FunctionArn": f"{LAMBDA}:function:shop-cart", "EventSourceArn": f"{queue}-off", "State": "Disabled"}
+    installation.mappings["2"] = off
+    installation.lock("lambda-alias/shop-cart/live", "cart-1")
+    installation.lock("event-source/1", "orders-1", throughKey="lambda-alias/shop-cart/live")
+    installation.lock("lambda-alias/shop-cart-2/live", "other-1")
+    result = run("stop-traffic", "shop-cart", typed="n\n")
+    assert result.exit_code == 1
+    assert "Nothing was changed." in result.output
+    said = ("alias live (version 7)", "alias blue (version 6)", f"{queue}:", "rollout cart-1:", "rollout orders-1:")
+    assert [each for each in said if each not in result.output] == []
+    assert [each for each in ("other-1", "orders-off") if each in result.output] == []
+    assert "shop-cart" not in installation.reserved
+    assert run("stop-traffic", "shop-cart", typed="y\n").exit_code == 0
+    assert installation.reserved["shop-cart"] == 0
+
+
+@pytest.mark.parametrize("name", ["stop-traffic", "restore-traffic"])
+def test_without_a_terminal_it_needs_a_yes(installation: Installation, name: str) -> None:
+    installation.tags["shop-cart"] = {TAG: Stop(50, SINCE).tag}
+    installation.reserved["shop-cart"] = 0 if name == "restore-traffic" else 50
+    before = dict(installation.reserved)
+    result = run(name, "shop-cart")
+    assert result.exit_code == 2
+    assert "give --yes" in result.output
+    assert installation.reserved == before
+
+
+def test_what_cannot_be_read_does_not_keep_anybody_from_stopping(installation: Installation) -> None:
+    installation.denied |= {"Query", "ListFunctionUrlConfigs"}
+    hit = switched("stop-traffic", "shop-cart")["hit"]
+    assert [each.partition(":")[0] for each in hit["notChecked"]] == ["function URLs", "rollouts"]
+
+
+def test_a_function_can_be_stopped_where_the_stack_cannot_be_read(installation: Installation) -> None:
+    installation.denied.add("DescribeStacks")
+    assert switched("stop-traffic", "shop-cart")["outcome"] == "stopped"
+    assert run("stop-traffic", "headgate-judge", "--yes").exit_code == 2
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("name", ["stop-traffic", "restore-traffic"])
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("headgate-judge", "one of Headgate's own functions"),
+        (f"{LAMBDA}:function:headgate-judge", "one of Headgate's own functions"),
+        ("shop-cart:live", "without a version or alias"),
+        ("arn:aws:lambda:us-west-2:123456789012:function:shop-cart", "is in us-west-2, not in"),
+        ("shop-till", "does not exist"),
+        ("a b", "is not a function"),
+    ],
+)
+def test_these_functions_are_refused(installation: Installation, name: str, function: str, said: str) -> None:
+    result = run(name, function, "--yes")
+    assert result.exit_code == 2
+    assert said in result.output
+    assert not {"TagResource", "PutFunctionConcurrency"} & set(installation.called)
+
+
+def test_a_function_can_be_named_by_its_arn() -> None:
+    assert switched("stop-traffic", f"{LAMBDA}:function:shop-cart")["function"] == "shop-cart"
+
+
+def test_a_tag_that_cannot_be_read_is_refused(installation: Installation) -> None:
+    installation.tags["shop-cart"] = {TAG: "fifty"}
+    installation.reserved["shop-cart"] = 0
+    result = run("restore-traffic", "shop-cart", "--yes")
+    assert result.exit_code == 2
+    assert "fifty, which cannot be read" in result.output
+    with pytest.raises(Failure):
+        Stop.of_tag("reserved=-1 since=now")
+
+
+@pytest.mark.parametrize("reserved", [None, 1, 1000])
+def test_the_tag_says_what_was_set(reserved: int | None) -> None:
+    assert Stop.of_tag(Stop(reserved, SINCE).tag) == Stop(reserved, SINCE)
+
+
+def test_a_denied_stop_leaves_nothing_behind(installation: Installation) -> None:
+    installation.denied.add("PutFunctionConcurrency")
+    with pytest.raises(ClientError):  # headgate_cli.entry explains it in one line.
+        run("stop-traffic", "shop-cart", "--yes")
+    assert remembered(installation) is None
