@@ -105,7 +105,7 @@ def test_dashboard_shows_a_rollout_and_pauses_and_aborts_it(
 
         refused = session.post("/api/signal", {"id": rollout_id, "signal": "resume"})
         assert refused["effect"] == "refused", refused
-        assert "has ended" in refused["text"]
+        assert "only a running or waiting rollout accepts signals" in refused["text"]
 
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=15)
