@@ -61,6 +61,15 @@ record-permissions: setup ## Write tests/fixtures/used_permissions.json: what ro
 test-docker: setup ## Run every function, and ECS tasks, in containers: needs Docker, or root and apt-get install docker.io debootstrap
 	$(BIN)/python -m pytest tests/docker $(PYTEST_ARGS)
 
+test-browser: need-chromium setup $(VENV)/.ready-browser ## Run the tests of the dashboard and the report in a browser: needs apt-get install chromium
+	$(BIN)/python -m pytest tests/browser -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+screenshots: need-chromium setup $(VENV)/.ready-browser ## Make docs/screenshots/*.png of real rollouts on the embedded AWS: needs apt-get install chromium
+	@$(BIN)/python -m tools.screenshots
+
+need-chromium:
+	@command -v chromium >/dev/null || { echo "This needs Debian's Chromium, which is not installed: apt-get install chromium" >&2; exit 1; }
+
 lambda-image: setup-demo ## Make the image that functions run in, unless Docker has it (IMAGE_PYTHON=3.13)
 	@$(BIN)/python -m tools.lambda_image $(if $(IMAGE_PYTHON),--python '$(IMAGE_PYTHON)')
 
@@ -125,6 +134,11 @@ $(VENV)/.ready: requirements/dev.txt $(VENV)/.ready-demo
 	@if [ -e $@ ]; then add=; else add=--add; fi; bash tools/make_venv.sh $$add "$(PYTHON)" $(VENV) $<
 	@touch $(VENV)/.ready-demo $@
 
+# Only for test-browser and screenshots. The other marks are older than what was added here, and none of it is theirs.
+$(VENV)/.ready-browser: requirements/browser.txt $(BIN)/headgate
+	@bash tools/make_venv.sh --add "$(PYTHON)" $(VENV) $<
+	@touch $(VENV)/.ready-demo $(VENV)/.ready $(BIN)/headgate $@
+
 # The command runs from this checkout; what it and its build need is among the pinned packages already.
 $(BIN)/headgate: $(VENV)/.ready pyproject.toml
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
@@ -138,4 +152,4 @@ $(DOCS_VENV)/.ready: requirements/docs.txt
 	@bash tools/make_venv.sh "$(PYTHON)" $(DOCS_VENV) $<
 	@touch $@
 
-.PHONY: demo demo-serve demo-stop invoke setup setup-demo check check-code check-tests test test-unit test-local record-permissions test-docker lambda-image machines lint bench docs format probe-aws build dist release-fixture clean help
+.PHONY: demo demo-serve demo-stop invoke setup setup-demo check check-code check-tests test test-unit test-local record-permissions test-docker test-browser screenshots need-chromium lambda-image machines lint bench docs format probe-aws build dist release-fixture clean help

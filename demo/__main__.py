@@ -243,6 +243,9 @@ def _print_guide(aws: EmbeddedAws) -> None:
     --environment 'Variables={{RELEASE=2,ERROR_RATE=0,TELEMETRY_STREAM={stream}}}'
   aws events put-events --entries file://{guide / "good_release.json"}
 
+  # see the rollouts on a page, with buttons to pause, promote, abort and undo
+  .venv/bin/python -m headgate_cli dashboard
+
   # watch the rollout
   aws lambda get-alias --function-name {FUNCTION} --name {ALIAS}
   aws stepfunctions list-executions --state-machine-arn {machine}

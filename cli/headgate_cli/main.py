@@ -29,6 +29,7 @@ COMMANDS = {
     "explain": Entry("explain", "Roll out", "Explain why a rollout ended so, or stands so."),
     "history": Entry("history", "Roll out", "Show the rollouts on a target, newest first."),
     "report": Entry("report", "Roll out", "Write the report of a rollout, as a page or as Markdown."),
+    "dashboard": Entry("dashboard", "Roll out", "Show the rollouts on a live page, with buttons."),
     "pause": Entry("pause", "Step in", "Hold a rollout at its weight until somebody decides."),
     "resume": Entry("resume", "Step in", "Let a paused rollout go on with its step."),
     "promote": Entry("promote", "Step in", "Go on to the next step at once, or to 100 %."),

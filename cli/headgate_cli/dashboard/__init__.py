@@ -1,0 +1,1 @@
+"""The dashboard: the read model as a page on loopback."""
