@@ -20,6 +20,14 @@ def read_request_file(name: str, detail_type: str) -> dict[str, Any]:
     """
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Reads dates as the text that they are: an id may look like one."""
+
+        yaml_implicit_resolvers = {
+            first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+            for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
     try:
         with click.open_file(name, encoding="utf-8") as file:
             text = file.read()
@@ -28,8 +36,8 @@ def read_request_file(name: str, detail_type: str) -> dict[str, Any]:
         raise Failure(f"--file: {name} cannot be read: {reason}") from None
     try:
         # JSON is YAML, but its own parser has better messages and is exact about numbers.
-        found = _json(text, name) if text.lstrip().startswith("{") else _as_json(yaml.safe_load(text), name)
-    except (yaml.YAMLError, RecursionError) as error:
+        found = _json(text, name) if text.lstrip().startswith("{") else _as_json(yaml.load(text, Loader), name)  # noqa: S506
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         fault = " ".join(str(error).split())
         raise Failure(f"--file: {name} is neither JSON nor YAML: {fault}") from None
     if isinstance(found, dict) and isinstance(found.get("detail"), dict):
@@ -43,7 +51,7 @@ def read_request_file(name: str, detail_type: str) -> dict[str, Any]:
 
 
 def _as_json(found: Any, name: str) -> Any:
-    """Return what YAML says as JSON data. YAML has dates and other values that JSON does not have."""
+    """Return what YAML says as JSON data. YAML has sets and other values that JSON does not have."""
     try:
         return json.loads(json.dumps(found))
     except (TypeError, ValueError) as error:

@@ -192,30 +192,13 @@ def _plan_of_file(name: str) -> dict[str, Any]:
     from headgate.spec.plan import make_plan
     from headgate.spec.request import read_request
     from headgate_cli.failures import Failure
+    from headgate_cli.request_files import read_request_file
 
     try:
-        request = read_request(_document(name), "cost")
+        request = read_request(read_request_file(name, "Rollout Requested"), "cost")
     except RequestRefused as refused:
         raise Failure(f"--file: {name}: {refused}") from None
     return make_plan(request, driver="", firing=[]).to_wire()
-
-
-def _document(name: str) -> Any:
-    """Read JSON or YAML; of an event, its detail."""
-    import yaml
-
-    from headgate_cli.failures import Failure
-
-    try:
-        with click.open_file(name, encoding="utf-8") as file:
-            document = yaml.safe_load(file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(f"--file: {name} cannot be read: {error}") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        fault = " ".join(str(error).split())
-        raise Failure(f"--file: {name} is neither JSON nor YAML: {fault}") from None
-    whole_event = isinstance(document, dict) and {"detail", "detail-type"} <= document.keys()
-    return document["detail"] if whole_event else document
 
 
 def _plan_of_strategy(given: str, evidence: str) -> dict[str, Any]:

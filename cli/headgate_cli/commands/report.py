@@ -57,7 +57,7 @@ def command(*, rollout_id: str, output: Path | None, form: str, cloudwatch: bool
     from headgate_cli.rollouts import find_rollout, history_of
 
     view = find_rollout(history_of(stack), rollout_id)
-    text = _markdown(view) if form == "markdown" else _page(view, stack if cloudwatch else None)
+    text = _markdown(view) if form == "markdown" else _page(view, stack, cloudwatch=cloudwatch)
     if file == STDOUT:
         click.echo(text, nl=False)
         return
@@ -74,15 +74,17 @@ def _markdown(view: RolloutView) -> str:
     return render_markdown(view)
 
 
-def _page(view: RolloutView, stack: Stack | None) -> str:
+def _page(view: RolloutView, stack: Stack, *, cloudwatch: bool) -> str:
     import time
 
+    from headgate_cli.costs import load_prices, of_rollout
     from headgate_cli.durations import read_durations
     from headgate_cli.pictures.report import render_report
 
     now = time.time()
-    latency = read_durations(stack.client("cloudwatch"), view, now) if stack else None
-    return render_report(view, latency=latency, now=now)
+    latency = read_durations(stack.client("cloudwatch"), view, now) if cloudwatch else None
+    prices = load_prices(stack.session.region_name or "")
+    return render_report(view, latency=latency, cost=of_rollout(view, prices), now=now)
 
 
 def _file_name(rollout_id: str) -> str:

@@ -66,7 +66,7 @@ def test_a_request_may_be_yaml_or_a_whole_event() -> None:
         (("plan", "--strategy", "Fast"), None, "--strategy: strategy: not a preset"),
         (("plan", "--strategy", "{"), None, "--strategy: is not JSON"),
         (("plan", "--file", "no/such/file"), None, "cannot be read"),
-        (("plan", "--file", "-"), "{a: [", "is neither JSON nor YAML"),
+        (("plan", "--file", "-"), "a: [", "is neither JSON nor YAML"),
         (("plan", "--file", "-"), "target: {}", "--file: -: target.kind: is missing"),
         (("requests",), None, "give FUNCTION:ALIAS, or --memory and --duration"),
         (("requests", "--memory", "128"), None, "give FUNCTION:ALIAS, or --memory and --duration"),

@@ -209,6 +209,11 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
     assert asked("--file", str(file), "--no-guards")["guards"] == "none"
 
 
+def test_a_date_in_yaml_is_the_text_that_it_is() -> None:
+    yaml = "id: 2026-11-30\ntarget: {kind: lambda-alias, function: checkout, alias: live}\n"
+    assert asked("--file", "-", typed=yaml)["id"] == "2026-11-30"
+
+
 def test_a_file_may_be_yaml_the_whole_event_or_standard_input(tmp_path: Path) -> None:
     yaml = "target: {kind: lambda-alias, function: checkout, alias: live}\ncandidate: {version: 7}\n"
     assert asked("--file", "-", typed=yaml)["candidate"] == {"version": 7}
@@ -222,7 +227,7 @@ def test_a_file_may_be_yaml_the_whole_event_or_standard_input(tmp_path: Path) ->
     [
         ("{", "is not JSON"),
         ("a: [", "is neither JSON nor YAML"),
-        ("id: 2026-11-30", "has a value that JSON does not have: Object of type date"),
+        ("id: !!set {a}", "has a value that JSON does not have: Object of type set"),
         ("a: &a [*a]", "has a value that JSON does not have: Circular reference"),
         ("just text", "must be an object with the fields of a request"),
         (
