@@ -1,4 +1,4 @@
-"""What a look at rollouts costs with 100,000 of them on record, and how soon the command starts."""
+"""What a look at rollouts costs with 100,000 on record or 1,000 running, and how soon the command starts."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from benchmarks.report import ROOT, Section, say, table
 from headgate import keys
 from headgate.aws.dynamodb import to_item
 from headgate.history.store import History
+from headgate_cli.dashboard.board import Board
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +34,9 @@ GROWTH_LIMIT = 1.05
 
 START_LIMIT = 2.5
 """Times that the start of the command may take of the start of Python with click."""
+
+RUNNING, QUICK_RUNNING = (250, 1_000), (250, 400)
+"""Rollouts that run while the dashboard is open: more than it reads, which is two pages of those that it shows."""
 
 STATUSES = ("succeeded", "succeeded", "succeeded", "rolled-back", "refused", "stopped")
 TARGETS = 200
@@ -61,6 +65,8 @@ def measure(quick: bool) -> Section:
             say(f"  {size:,} rollouts on record")
             for what, reading in _readings(client, name):
                 found.setdefault(what, []).append(reading)
+    running = QUICK_RUNNING if quick else RUNNING
+    refreshes = [_refreshes(number) for number in running]
     starts = _starts(3 if quick else 15)
     faults = [
         f"{what} reads {_growth(readings):.2f} times as much with {sizes[-1]:,} rollouts as with {sizes[0]:,}; at most "
@@ -68,9 +74,15 @@ def measure(quick: bool) -> Section:
         for what, readings in found.items()
         if _growth(readings) > GROWTH_LIMIT
     ]
+    if (growth := _growth([each.reading for each in refreshes])) > GROWTH_LIMIT:
+        faults.append(
+            f"a refresh reads {growth:.2f} times as much with {running[-1]:,} running; at most {GROWTH_LIMIT}"
+        )
     if starts.ratio > START_LIMIT:
         faults.append(f"the command starts in {starts.ratio:.2f} times the time of click; at most {START_LIMIT}")
-    return Section("\n\n".join(_paragraphs(sizes, found, starts)), faults)
+    return Section(
+        "\n\n".join([*_paragraphs(sizes, found), _of_dashboard(running, refreshes), _of_starts(starts)]), faults
+    )
 
 
 def _growth(readings: list[Reading]) -> float:
@@ -163,6 +175,71 @@ def _iso(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+class Refresh(NamedTuple):
+    """What a refresh of the dashboard reads from DynamoDB, and what the page gets."""
+
+    reading: Reading
+    page_bytes: int
+
+
+def _refreshes(number: int) -> Refresh:
+    """Refresh a dashboard while this many rollouts run. The first one also counts them, as one in ten does."""
+    with _table() as (client, name):
+        batch = [{"PutRequest": {"Item": to_item(item)}} for n in range(number) for item in _running(n)]
+        for start in range(0, len(batch), 25):
+            client.batch_write_item(RequestItems={name: batch[start : start + 25]})
+        board, shown = Board(History(client, name)), {}
+
+        def refresh() -> int:
+            shown.update(board.read())
+            return len(shown["rollouts"])
+
+        refresh()
+        reading = _read(client, refresh)
+    return Refresh(reading, len(json.dumps(shown).encode()))
+
+
+def _running(number: int) -> Iterator[dict[str, Any]]:
+    """A rollout in the bake of its second step, with its counts."""
+    rollout_id, at = f"checkout-{number:04d}", _iso(NEWEST - timedelta(seconds=number))
+    steps = [{"weight": weight, "bakeSeconds": 600} for weight in (5, 25, 50)]
+    target = {"kind": "lambda-alias", "function": f"service-{number}", "alias": "live"}
+    plan = {
+        "rolloutId": rollout_id,
+        "target": target,
+        "candidate": {"version": "8"},
+        "steps": steps,
+        "guards": {"errors": {}, "evidence": "telemetry"},
+        "hooks": {},
+        "driver": "arn:aws:lambda:us-east-1:123456789012:function:headgate-lambda-alias-driver",
+    }
+    record = {
+        "pk": keys.rollout_pk(rollout_id),
+        "sk": keys.ROLLOUT_SK,
+        "status": "running",
+        "phase": "baking",
+        "step": 1,
+        "waitsAt": keys.step_key(1, 0),
+        "targetKey": f"lambda-alias/service-{number}/live",
+        "createdAt": at,
+        "startedAt": at,
+        "stable": "7",
+        "candidate": "8",
+        "request": json.dumps({"id": rollout_id, "target": target, "strategy": {"steps": steps}}),
+        "plan": json.dumps(plan),
+        "state": {"stable": "7", "candidate": "8", "weight": 25, "shiftedAt": 1},
+        "signals": {},
+        "execution": f"arn:aws:states:us-east-1:123456789012:execution:headgate-rollout:{rollout_id}",
+    }
+    ledger = {"pk": record["pk"], "sk": keys.EVIDENCE_SK, "candidate": "8", "stable": "7", "slowMs": 0}
+    ledger |= {"byTelemetry": True, "since_0": 1, "since_1": 2, "judged": ["errors"]}
+    for arm, requests in (("candidate", 1_000), ("stable", 3_000)):
+        ledger |= {f"errors_1_{arm}_requests": requests, f"errors_1_{arm}_failures": 2}
+    yield record
+    yield ledger
+    yield {"pk": record["pk"], "sk": keys.step_key(1, 0), "step": 1, "bake": 0, "weight": 25, "startedAt": at}
+
+
 class Starts(NamedTuple):
     """Seconds of starts, one of each in turn."""
 
@@ -194,7 +271,7 @@ def _start(command: list[str]) -> float:
     return time.perf_counter() - begun
 
 
-def _paragraphs(sizes: tuple[int, ...], found: dict[str, list[Reading]], starts: Starts) -> Iterator[str]:
+def _paragraphs(sizes: tuple[int, ...], found: dict[str, list[Reading]]) -> Iterator[str]:
     yield "## The cockpit"
     yield (
         "Requests to DynamoDB and bytes of its answers, with more and more other rollouts on record (DynamoDB in this "
@@ -205,7 +282,23 @@ def _paragraphs(sizes: tuple[int, ...], found: dict[str, list[Reading]], starts:
         for what, readings in found.items()
     ]
     yield table(["look", *(f"{size:,} rollouts" for size in sizes), "rows"], rows)
-    yield (
+
+
+def _of_dashboard(running: tuple[int, ...], refreshes: list[Refresh]) -> str:
+    told = [
+        f"{refresh.reading.requests} requests and {refresh.reading.bytes / 1024:.0f} KiB with {number:,} running, of "
+        f"which {refresh.reading.rows} are shown ({refresh.page_bytes / 1024:.0f} KiB to the page)"
+        for number, refresh in zip(running, refreshes, strict=True)
+    ]
+    return (
+        f"A refresh of the dashboard, every 1.5 s for all open pages together, reads {'; '.join(told)}. What is not "
+        "shown is counted every 15 s. A test in a browser holds a refresh of the page with 1,000 running rollouts to a "
+        "second."
+    )
+
+
+def _of_starts(starts: Starts) -> str:
+    return (
         f"`headgate status --help` starts in {statistics.median(starts.command) * 1000:.0f} ms, Python with click in "
         f'{statistics.median(starts.click) * 1000:.0f} ms (`python -c "import click"`, medians of '
         f"{len(starts.click)} in turn): {starts.ratio:.2f} times, at most {START_LIMIT}."
