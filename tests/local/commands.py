@@ -58,7 +58,6 @@ class Command:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start it, and do not wait for its end."""
         return subprocess.Popen(
-            # Ctrl-C is heard also where the tests run in the background, which ignores it.
-            ["env", "--default-signal=INT", sys.executable, "-m", "headgate_cli", *arguments],
+            [sys.executable, "-m", "headgate_cli", *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environment,
         )  # fmt: skip

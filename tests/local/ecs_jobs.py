@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tests.local.deployed import eventually
@@ -43,7 +44,8 @@ class Jobs:
         self.headgate, self.image = headgate, image
         self.ecs, self._logs = headgate.aws.client("ecs"), headgate.aws.client("logs")
         self.ecs.create_cluster(clusterName=CLUSTER)
-        self._logs.create_log_group(logGroupName=LOGS)
+        with suppress(self._logs.exceptions.ResourceAlreadyExistsException):  # Made by another test.
+            self._logs.create_log_group(logGroupName=LOGS)
 
     def container(self, script: str, name: str = "app", **settings: Any) -> dict[str, Any]:
         """A container that runs a shell script; what it prints goes to CloudWatch Logs."""
