@@ -27,6 +27,7 @@ pytestmark = pytest.mark.embedded
 
 ADDRESS = "team@example.com"
 TWO = {"version": "2"}
+WORKFLOW = "/workflows/0a1b/triggers/manual/paths/invoke"
 
 
 class Call(NamedTuple):
@@ -157,7 +158,7 @@ def test_each_chat_that_is_set_up_gets_its_message_of_the_outcomes_and_targets_t
     headgate.aws.client("secretsmanager").create_secret(Name="chat", SecretString=secret)
     chat = {
         "SlackChannel": "C0123456789",
-        "TeamsUrl": "https://teams.example/workflow?api-version=1&sv=1.0",
+        "TeamsUrl": f"https://prod-1.westeurope.logic.azure.com{WORKFLOW}?api-version=1&sv=1.0",
         "ChatSecret": "chat",
         "AmazonQTopic": "true",
         "ChatOutcomes": "refused",
@@ -179,7 +180,7 @@ def test_each_chat_that_is_set_up_gets_its_message_of_the_outcomes_and_targets_t
             )
         # THEN the wanted one is posted to each chat, and with its secret
         eventually(lambda: len(receiver.calls) == 2, 60, lambda: f"{receiver.calls}")
-        [slack], [teams] = receiver.at("/api/chat.postMessage"), receiver.at("/workflow")
+        [slack], [teams] = receiver.at("/api/chat.postMessage"), receiver.at(WORKFLOW)
         assert slack.headers["authorization"] == "Bearer xoxb-of-the-test"
         assert slack.headers["content-type"] == "application/json; charset=utf-8"
         assert (slack.body["channel"], slack.query) == ("C0123456789", {})

@@ -239,6 +239,10 @@ def _leading_keys(table: str, keys: Iterable[Mapping[str, Any]], account: Accoun
 def _item(operation: str, parameters: Parameters, arns: Arns, account: Account) -> Iterable[Permission]:
     table = parameters["TableName"]
     keys = _leading_keys(table, [parameters.get("Key") or parameters.get("Item") or {}], account)
+    if operation == "PutItem":
+        # Of other operations, the expressions would have to be read.
+        names = (parameters.get("ExpressionAttributeNames") or {}).values()
+        keys["dynamodb:Attributes"] = sorted({*parameters["Item"], *names})
     return [Permission(f"dynamodb:{operation}", _table_arn(table, arns), keys)]
 
 

@@ -2,9 +2,10 @@
 
 AWS authorizes each request by the actions, resources and condition keys of the Service Authorization Reference.
 MiniStack has a mapping of its own: `GET .../aliases/live` counts as lambda:ListAliases, batches of SQS count as actions
-that do not exist, the condition keys lambda:FunctionArn, ecs:cluster and dynamodb:LeadingKeys are unknown, and a
-request without a mapping is allowed. `needed_permissions` replaces that mapping. A request that it does not know is
-denied. The account's root user, as which tests and demos set things up, is allowed everything, as in MiniStack.
+that do not exist, the condition keys lambda:FunctionArn, ecs:cluster, dynamodb:LeadingKeys and dynamodb:Attributes are
+unknown, and a request without a mapping is allowed. `needed_permissions` replaces that mapping; it knows
+dynamodb:Attributes of PutItem alone. A request that it does not know is denied. The account's root user, as which tests
+and demos set things up, is allowed everything, as in MiniStack. What a state machine calls by itself is not authorized.
 
 What a role has used for the first time and each denial is written to a file, one JSON object per line.
 

@@ -55,6 +55,7 @@ BEHIND_MAPPING = {"lambda:FunctionArn": f"{FUNCTION}:live"}
 MOVES = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
 KEY = {"pk": {"S": "TARGET#a"}, "sk": {"S": "LOCK"}}
 ON_KEY = {"dynamodb:LeadingKeys": ["TARGET#a"]}
+WITH_KEY: dict[str, Any] = {"dynamodb:Attributes": ["pk", "sk"]}
 
 
 class FakeAccount:
@@ -232,9 +233,26 @@ LAMBDA: Calls = [
 
 DYNAMODB: Calls = [
     ("dynamodb", "get_item", {"TableName": "rollouts", "Key": KEY}, one("dynamodb:GetItem", TABLE, ON_KEY)),
-    ("dynamodb", "put_item", {"TableName": "rollouts", "Item": KEY}, one("dynamodb:PutItem", TABLE, ON_KEY)),
+    ("dynamodb", "put_item", {"TableName": "rollouts", "Item": KEY}, one("dynamodb:PutItem", TABLE, ON_KEY | WITH_KEY)),
+    (
+        "dynamodb",
+        "put_item",
+        {
+            "TableName": "rollouts",
+            "Item": {**KEY, "owner": {"S": "a"}},
+            "ConditionExpression": "#epoch = :epoch",
+            "ExpressionAttributeNames": {"#epoch": "epoch"},
+            "ExpressionAttributeValues": {":epoch": {"N": "1"}},
+        },
+        one("dynamodb:PutItem", TABLE, ON_KEY | {"dynamodb:Attributes": ["epoch", "owner", "pk", "sk"]}),
+    ),
     ("dynamodb", "delete_item", {"TableName": "rollouts", "Key": KEY}, one("dynamodb:DeleteItem", TABLE, ON_KEY)),
-    ("dynamodb", "put_item", {"TableName": "ledger", "Item": KEY}, one("dynamodb:PutItem", f"{TABLE[:-8]}ledger")),
+    (
+        "dynamodb",
+        "put_item",
+        {"TableName": "ledger", "Item": KEY},
+        one("dynamodb:PutItem", f"{TABLE[:-8]}ledger", WITH_KEY),
+    ),
     (
         "dynamodb",
         "update_item",
@@ -253,8 +271,8 @@ DYNAMODB: Calls = [
             ]
         },
         [
-            (f"dynamodb:{action}", TABLE, ON_KEY)
-            for action in ("PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem")
+            ("dynamodb:PutItem", TABLE, ON_KEY | WITH_KEY),
+            *((f"dynamodb:{action}", TABLE, ON_KEY) for action in ("UpdateItem", "DeleteItem", "ConditionCheckItem")),
         ],
     ),
     (

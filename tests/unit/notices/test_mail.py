@@ -169,6 +169,19 @@ def test_what_somebody_writes_changes_neither_lines_nor_directions_of_an_email(n
 
 
 @pytest.mark.parametrize("name", SENT)
+def test_without_a_reason_nothing_stands_in_its_place(name: str) -> None:
+    sent = notice(name, reason="", cause="")
+    assert sent.reasons == ()
+    assert "\n\n\n" not in prose(sent)
+    assert not prose(sent).startswith("\n")
+
+
+def test_a_record_without_a_reason_does_not_name_one() -> None:
+    view = rolled_back(reason="", comparisons=[], evidence=[])
+    assert "reason" not in prose(notice("rollout_rolled_back", view, reason=""))
+
+
+@pytest.mark.parametrize("name", SENT)
 def test_a_long_reason_is_cut(name: str) -> None:
     sent = notice(name, reason="word " * 20_000, cause="word " * 20_000)
     assert sum(len(reason) for reason in sent.reasons) <= MAX_TEXT + 1

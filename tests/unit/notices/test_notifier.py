@@ -123,15 +123,31 @@ def test_only_chats_that_are_set_up_get_a_message(world: World) -> None:
     assert not {"slack", "amazonQ"} & world.bus.taken[0]["Detail"].keys()
 
 
-def test_a_topic_that_refuses_fails_the_invocation_which_lambda_repeats(world: World) -> None:
+def test_a_topic_that_refuses_keeps_nothing_else_back_and_fails_the_invocation_which_lambda_repeats(
+    world: World,
+) -> None:
     world.topic.refuses = "InternalError"
     notifier = world.notifier(EVERYWHERE)
     with pytest.raises(world.clients[0].exceptions.ClientError):
         notifier.notify(told("rollout_stopped"), world.record)
-    assert (world.bus.taken, world.recorded) == ([], [])
+    assert (len(world.topic.taken), len(world.bus.taken), len(world.recorded)) == (0, 1, 1)
     world.topic.refuses = ""
     notifier.notify(told("rollout_stopped"), world.record)
     assert (len(world.topic.taken), len(world.bus.taken), len(world.recorded)) == (1, 1, 1)
+
+
+def test_a_bus_that_refuses_keeps_no_metrics_back(world: World) -> None:
+    world.bus.full_after = 0
+    with pytest.raises(Transient):
+        world.notifier(EVERYWHERE).notify(told("rollout_stopped"), world.record)
+    assert (len(world.topic.taken), len(world.recorded)) == (1, 1)
+
+
+def test_the_first_failure_is_raised_if_several_parts_fail(world: World) -> None:
+    world.topic.refuses, world.bus.full_after = "InternalError", 0
+    with pytest.raises(world.clients[0].exceptions.ClientError, match="InternalError"):
+        world.notifier(EVERYWHERE).notify(told("rollout_stopped"), world.record)
+    assert len(world.recorded) == 1
 
 
 def test_what_was_sent_is_not_sent_again_when_another_part_is_repeated(world: World) -> None:

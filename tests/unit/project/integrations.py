@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tests.builders import ROOT
@@ -31,7 +31,7 @@ SCOPED = {
     "CleanVersionsOfFunctions": "checkout*",
     "Telemetry": "true",
     "SlackChannel": "C0123456789",
-    "TeamsUrl": "https://teams.example/workflow",
+    "TeamsUrl": "https://prod-1.westeurope.logic.azure.com/workflows/0a1b/triggers/manual/paths/invoke",
     "ChatSecret": "headgate/chat",
     "AmazonQTopic": "true",
 }
@@ -46,13 +46,17 @@ TASK_ROLE = arn("iam", "role/jobs/migrate", "")
 CLUSTER = {"ecs:cluster": arn("ecs", "cluster/jobs")}
 
 
+Keys = Mapping[str, str | list[str]]
+"""Condition keys, and their value or values."""
+
+
 class Need(NamedTuple):
     """Something that a role must be allowed."""
 
     role: str
     action: str
     resource: str
-    keys: dict[str, str]
+    keys: Keys
 
 
 Needs = Iterator[Need]
@@ -132,10 +136,12 @@ def _put_events(_stack: Stack, role: str, arguments: dict[str, Any]) -> Needs:
 
 
 def _put_item(stack: Stack, role: str, arguments: dict[str, Any]) -> Needs:
-    """An item whose partition key begins as its expression does."""
+    """An item whose partition key begins as its expression does, and with the attributes that it names."""
     [prefix] = re.findall(r"'pk': \{'S': '(\w+#)' & ", arguments["Item"])
     assert arguments["TableName"] == stack.attribute("Table", "Arn").rpartition("/")[2]
-    yield Need(role, "dynamodb:PutItem", stack.attribute("Table", "Arn"), {"dynamodb:LeadingKeys": f"{prefix}one"})
+    attributes = re.findall(r"'(\w+)': \{'[A-Z]+':", arguments["Item"])
+    keys: Keys = {"dynamodb:LeadingKeys": f"{prefix}one", "dynamodb:Attributes": attributes}
+    yield Need(role, "dynamodb:PutItem", stack.attribute("Table", "Arn"), keys)
 
 
 _INTEGRATIONS: dict[str, Integration] = {
@@ -196,14 +202,19 @@ def of_mappings(stack: Stack) -> Needs:
                 continue
             service, source, actions = _POLLED[event["Type"]]
             for action in actions:
-                yield Need(f"{function}Role", f"{service}:{action}", event["Properties"][source], {})
-            yield from _destination(f"{function}Role", event["Properties"])
+                yield Need(role_of(stack, function), f"{service}:{action}", event["Properties"][source], {})
+            yield from _destination(role_of(stack, function), event["Properties"])
+
+
+def role_of(stack: Stack, function: str) -> str:
+    """The role that a function has."""
+    return str(stack.resource(function)["Role"]).rpartition("/")[2]
 
 
 def of_asynchronous_invocations(stack: Stack) -> Needs:
     """What Lambda needs to keep events that a function has failed to process."""
     for function in stack.names("AWS::Serverless::Function"):
-        yield from _destination(f"{function}Role", stack.resource(function).get("EventInvokeConfig", {}))
+        yield from _destination(role_of(stack, function), stack.resource(function).get("EventInvokeConfig", {}))
 
 
 def _destination(role: str, settings: dict[str, Any]) -> Needs:
@@ -228,7 +239,7 @@ def of_functions(stack: Stack) -> Needs:
     https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html, .../configuration-vpc.html
     """
     for function in stack.names("AWS::Serverless::Function"):
-        role, log = f"{function}Role", stack.resource(function)["LoggingConfig"]["LogGroup"]
+        role, log = role_of(stack, function), stack.resource(function)["LoggingConfig"]["LogGroup"]
         for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
             yield Need(role, action, arn("logs", f"log-group:{log}:log-stream:one"), {})
         for action in ("xray:PutTraceSegments", "xray:PutTelemetryRecords"):

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 import yaml
 
+from headgate.aws.outbox import entry_fields
 from tests.builders import ROOT
 from tests.unit.project.integrations import (
     FULL_STACK,
     HOOK,
     SCOPED_STACK,
+    Keys,
     Need,
     all_needs,
     of_asynchronous_invocations,
@@ -91,6 +93,20 @@ def test_the_roles_of_a_stack_without_a_key_may_use_no_key() -> None:
         assert not allows(SCOPED_STACK.statements(role), "kms:Decrypt", KEY, {"kms:ViaService": "sqs.amazonaws.com"})
 
 
+TABLE = str(SCOPED_STACK.attribute("Table", "Arn"))
+OF_ROLLOUT = {"dynamodb:LeadingKeys": "ROLLOUT#checkout-42"}
+EVENT_ATTRIBUTES = ["pk", "sk", *entry_fields("Rollout Succeeded", {})]
+
+
+def test_hooks_are_put_on_record_with_attributes_that_no_event_and_no_record_has_alone() -> None:
+    written = [need for need in of_machine(SCOPED_STACK, "HooksMachine") if need.action == "dynamodb:PutItem"]
+    assert written
+    used = {name for need in written for name in list(need.keys["dynamodb:Attributes"])}
+    [statement] = [each for each in SCOPED_STACK.statements("HooksMachineRole") if each.actions == ["dynamodb:PutItem"]]
+    assert set(statement.conditions["ForAllValues:StringEquals"]["dynamodb:attributes"]) == used
+    assert not used & {"detailType", "detail", "status"}
+
+
 @pytest.mark.parametrize(
     ("role", "action", "resource", "keys"),
     [
@@ -99,6 +115,8 @@ def test_the_roles_of_a_stack_without_a_key_may_use_no_key() -> None:
         ("HooksMachineRole", "lambda:InvokeFunction", arn("lambda", "function:payroll"), {}),
         ("HooksMachineRole", "lambda:InvokeFunction", arn("lambda", "function:headgate-intake"), {}),
         ("HooksMachineRole", "states:StopExecution", arn("states", "execution:payroll:one"), {}),
+        ("HooksMachineRole", "dynamodb:PutItem", TABLE, {**OF_ROLLOUT, "dynamodb:Attributes": EVENT_ATTRIBUTES}),
+        ("HooksMachineRole", "dynamodb:PutItem", TABLE, {**OF_ROLLOUT, "dynamodb:Attributes": ["pk", "sk", "status"]}),
         (
             "EcsTaskMachineRole",
             "ecs:RunTask",
@@ -132,7 +150,7 @@ def test_the_roles_of_a_stack_without_a_key_may_use_no_key() -> None:
         ("PublisherRole", "dynamodb:GetRecords", arn("dynamodb", "table/orders/stream/2026"), {}),
     ],
 )
-def test_a_role_may_not_go_beyond_its_scope(role: str, action: str, resource: str, keys: dict[str, str]) -> None:
+def test_a_role_may_not_go_beyond_its_scope(role: str, action: str, resource: str, keys: Keys) -> None:
     assert not allows(SCOPED_STACK.statements(role), action, resource, keys)
 
 

@@ -1,4 +1,4 @@
-"""An upgrade from each release: nothing that has a name is replaced.
+"""An upgrade from each release: nothing that has a name is replaced, and no role changes hands.
 
 CloudFormation makes the new resource first, under the new name, and removes the old one at the end. What a queue held
 is then lost, and for a while two rules deliver the same event, or none does.
@@ -67,3 +67,35 @@ def test_what_had_a_name_keeps_it_in_an_upgrade(release: Any) -> None:
     kept = before.keys() & now.keys()
     assert len(kept) > 50
     assert {key: now[key] for key in kept} == {key: before[key] for key in kept}
+
+
+def assumed_by(template: dict[str, Any]) -> dict[str, set[str]]:
+    """The services that may assume each role."""
+    return {
+        name: {
+            service
+            for statement in resource["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+            for service in [statement["Principal"]["Service"]]
+        }
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == "AWS::IAM::Role"
+    }
+
+
+FORMER_ROLES = {"NotifierRole": {"events.amazonaws.com"}}
+"""Roles that a template between two releases had, and has no more."""
+
+
+@pytest.mark.parametrize("release", [*RELEASES, None], ids=lambda path: path.name if path else "between")
+def test_no_role_passes_from_one_service_to_another_in_an_upgrade(release: Any) -> None:
+    # CloudFormation would change who may assume it first. Then its former users, such as rules, could do nothing until
+    # they are changed too, and Lambda might find that it cannot assume the role of a new function yet. A role with a
+    # new name is there before, and the former one goes at the end.
+    before = FORMER_ROLES
+    if release:
+        with tarfile.open(release) as archive:
+            before = assumed_by(template_of(archive))
+    now = assumed_by(dict(cfn_yaml.load(str(ROOT / "template.yaml"))))
+    assert {name: now[name] for name in before.keys() & now.keys()} == {
+        name: before[name] for name in before.keys() & now.keys()
+    }

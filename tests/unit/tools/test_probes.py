@@ -413,6 +413,31 @@ def test_requester_is_stopped_only_if_no_call_with_another_detail_type_passes(
     assert document["Statement"][0]["Condition"] == answer.raw["condition"]
 
 
+@pytest.mark.parametrize(
+    ("stopped", "verdict"),
+    [
+        (lambda item: "detailType" in item, "yes"),
+        (lambda _: True, "no"),
+        (lambda _: False, "no"),
+    ],
+    ids=["others", "every", "none"],
+)
+def test_a_condition_on_attributes_holds_only_if_it_stops_others_and_no_named_ones(
+    stopped: Callable[[dict[str, Any]], bool], verdict: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    aws: list[ModelledAws] = []
+
+    def put() -> dict[str, Any]:
+        if stopped(json.loads(aws[0].bodies[-1])["Item"]):
+            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "not authorized"}}, "PutItem")
+        return {}
+
+    aws.append(ModelledAws(answers(tmp_path) | {"PutItem": put}))
+    aws[0].install(monkeypatch)
+
+    assert asked(PROBES["item-by-attributes"], tmp_path).verdict == verdict
+
+
 ON_PURPOSE = {"variable-named-as-function": "the name of a function", "reserved-error-name": "States."}
 """What the definitions of these probes do wrong, because that is the question."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from tools.probes.lab import refusal_of
 from tools.probes.model import Answer, UnclearError, answer, probe
 from tools.probes.questions.machines import STATES
 
@@ -229,3 +230,35 @@ def key_of_table(lab: Lab) -> Answer:
 
     allowed, refusal = lab.allowed(write_and_read, client.list_tables)
     return answer(yes=allowed, refusal=refusal)
+
+
+@probe(
+    "item-by-attributes",
+    question="Does ForAllValues:StringEquals on dynamodb:Attributes allow PutItem of an item with the named "
+    "attributes, and stop one with another attribute?",
+    call="dynamodb:PutItem",
+    matters="The hooks machine may put items with the attributes of a hook's record alone (`template.yaml`, "
+    "RecordAnswers), so that it cannot announce events. If the first item is stopped, hooks are not put on record; if "
+    "the second one is allowed, the condition means nothing.",
+    creates="a table and a role",
+    assumed="yes",
+    minutes=4,
+)
+def item_by_attributes(lab: Lab) -> Answer:
+    """Write both items as a role with this right alone."""
+    table = lab.table("table")
+    condition = {
+        "ForAllValues:StringLike": {"dynamodb:LeadingKeys": "ROLLOUT#*"},
+        "ForAllValues:StringEquals": {"dynamodb:Attributes": ["pk", "sk", "outcome", "reason"]},
+    }
+    put = {"Action": "dynamodb:PutItem", "Resource": table["TableArn"], "Condition": condition}
+    role = lab.role("role", "", put, {"Action": "dynamodb:ListTables", "Resource": "*"})
+    client = lab.as_role(role)("dynamodb")
+    item = {"pk": {"S": "ROLLOUT#one"}, "sk": {"S": "one"}, "outcome": {"S": "failed"}}
+
+    def write(**attributes: Any) -> None:
+        client.put_item(TableName=table["TableName"], Item=item | attributes)
+
+    allowed, refusal = lab.allowed(write, client.list_tables)
+    other = refusal_of(lambda: write(detailType={"S": "Rollout Succeeded"}))
+    return answer(yes=allowed and bool(other), condition=condition, named=refusal, other=other)

@@ -599,7 +599,7 @@ def _after_rollback(view: RolloutView) -> str:
         back = next((each for each in reversed(view.weights) if each.why == "rollback"), None)
         when = f" from {_time(view, moved[0].at)} to {_time(view, back.at)}" if moved and back else ""
         return f"Look at the logs of {candidate_of(view)}{when}. {again}"
-    if cause.signal or view.reason.startswith("no operator decided "):
+    if cause.signal or not view.reason or view.reason.startswith("no operator decided "):
         return "To try again, start a rollout under a new id."
     if HOOK_FAILED.match(view.reason):
         return f"Look at what the hook found. {again}"

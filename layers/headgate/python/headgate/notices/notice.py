@@ -86,7 +86,7 @@ class Notice(NamedTuple):
     headline: str
     """A sentence that says what happened."""
     reasons: tuple[str, ...]
-    """Sentences that say why."""
+    """Sentences that say why; none if the event gives no reason."""
     figures: tuple[Figure, ...] = ()
     """The numbers."""
     commands: tuple[str, ...] = ()
@@ -168,9 +168,9 @@ def _of_rollout(detail_type: str, detail: dict[str, Any], view: RolloutView | No
 
 
 def _bounded(reasons: Iterable[str]) -> tuple[str, ...]:
-    """Return reasons without control characters, and the first of them alone if there are many."""
+    """Return reasons without control characters: none that is empty, and only the first ones if there are many."""
     kept: list[str] = []
-    for reason in map(plain, reasons):
+    for reason in filter(None, map(plain, reasons)):
         left = MAX_REASONS - sum(map(len, kept))
         if len(reason) > left:
             return (*kept, cut(reason, left)) if left > 100 else tuple(kept)
@@ -276,7 +276,7 @@ def _of_signal(detail: dict[str, Any], view: RolloutView | None, of_stack: str) 
         target=plain(view.target if view else "", 300),
         reference=rollout_id,
         headline=f"The signal{said}{about} was refused. It changes nothing.",
-        reasons=(sentence(plain(detail["reason"])),),
+        reasons=_bounded([sentence(plain(detail["reason"]))]),
         commands=(f"headgate status {rollout_id}{of_stack}",) if rollout_id else (),
         link=execution_link(view.execution) if view else "",
     )
@@ -298,7 +298,7 @@ def _of_job(detail_type: str, detail: dict[str, Any], of_stack: str) -> Notice:
         target=f"{kind}/{name}" if name else "",
         reference=job_id,
         headline=f"{what} was refused. Nothing was started.",
-        reasons=(sentence(plain(detail["reason"])),),
+        reasons=_bounded([sentence(plain(detail["reason"]))]),
         commands=(f"headgate {kind} show {job_id}{of_stack}",),
         link=execution_link(str(detail.get("execution", ""))),
     )
@@ -319,7 +319,7 @@ def _of_execution(event: dict[str, Any], view: RolloutView | None, of_stack: str
         target=plain(view.target if view else "", 300) or f"execution/{machine}",
         reference=view.id if view else str(detail.get("name") or ""),
         headline=f"The execution{about} of Headgate's machine {machine} {ended}, which no state expected.{warden}",
-        reasons=(sentence(plain(detail["cause"])),) if detail.get("cause") else (),
+        reasons=_bounded([sentence(plain(detail.get("cause") or ""))]),
         commands=(f"headgate explain {view.id}{of_stack}",) if view else (),
         link=execution_link(str(detail.get("executionArn", ""))),
     )

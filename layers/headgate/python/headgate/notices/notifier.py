@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from headgate.notices.notice import Notice
 
 MAX_REMEMBERED = 500
-"""Events that a function remembers, so that one that is delivered twice in short time is sent once."""
+"""Parts of events that a function remembers, so that what is delivered twice in short time is sent once."""
 
 
 class Records(Protocol):
@@ -95,20 +95,33 @@ class Notifier:
         Raises
         ------
         Exception
-            If a part could not be sent. Lambda invokes the function again, which sends what is left, if it is the same
-            process; else what was sent is sent again.
+            If parts could not be sent, the first failure, after all others were tried. Lambda invokes the function
+            again, which sends what is left, if it is the same process; else what was sent is sent again.
         """
         event_id = str(event["detail"].get("id") or event["id"])
         notice, figures = self._said_of(event, self._view_of(event))
-        if self._is_new(event_id, "topic"):
-            self._topics.publish(TopicArn=self._place.topic, **publication(event, notice))
-            self._remember(event_id, "topic")
-        if (forms := self._place.chat_forms(notice)) and self._is_new(event_id, "chat"):
-            self._announce(notice, forms)
-            self._remember(event_id, "chat")
-        if figures and self._is_new(event_id, "metrics"):
-            record_metrics(dimensions_of(notice), figures)
-            self._remember(event_id, "metrics")
+        parts: dict[str, Callable[[], object]] = {"topic": lambda: self._publish(event, notice)}
+        if forms := self._place.chat_forms(notice):
+            parts["chat"] = lambda: self._announce(notice, forms)
+        if figures:
+            parts["metrics"] = lambda: record_metrics(dimensions_of(notice), figures)
+        failures = [failure for part, send in parts.items() if (failure := self._failure_of(event_id, part, send))]
+        if failures:
+            raise failures[0]
+
+    def _failure_of(self, event_id: str, part: str, send: Callable[[], object]) -> Exception | None:
+        """Send a part of what is said of an event, if it was not sent; return why it could not be sent."""
+        if (event_id, part) in self._done:
+            return None
+        try:
+            send()
+        except Exception as error:  # noqa: BLE001 - one part that fails must not keep the others back
+            logger.exception("a part of a notification could not be sent", part=part)
+            return error
+        self._done[event_id, part] = None
+        while len(self._done) > MAX_REMEMBERED:
+            self._done.popitem(last=False)
+        return None
 
     def _view_of(self, event: dict[str, Any]) -> RolloutView | None:
         """Return the rollout that an event is about. The event says enough if its record cannot be read."""
@@ -134,6 +147,9 @@ class Notifier:
             logger.exception("nothing can be made of the record; the notification has only what the event says")
             return self._said_of(event, None)
 
+    def _publish(self, event: dict[str, Any], notice: Notice) -> None:
+        self._topics.publish(TopicArn=self._place.topic, **publication(event, notice))
+
     def _announce(self, notice: Notice, forms: dict[str, Any]) -> None:
         detail = {
             "id": f"{notice.id}/notification",
@@ -157,11 +173,3 @@ class Notifier:
             raise Transient(
                 f"the bus did not accept the notification: {result['ErrorCode']}: {result.get('ErrorMessage')}"
             )
-
-    def _is_new(self, event_id: str, part: str) -> bool:
-        return (event_id, part) not in self._done
-
-    def _remember(self, event_id: str, part: str) -> None:
-        self._done[event_id, part] = None
-        while len(self._done) > MAX_REMEMBERED:
-            self._done.popitem(last=False)
