@@ -51,6 +51,14 @@ COLOURS = 256
 
 PATIENCE_SECONDS = 120
 
+REPORT = """
+async (id) => {
+  const { get } = await import("/static/requests.js");
+  return (await get(`/api/report?id=${id}`)).html;
+}
+"""
+"""Asks the dashboard for a report, from its page."""
+
 
 def main() -> int:
     """Make every picture."""
@@ -153,7 +161,7 @@ def _dashboard(aws: EmbeddedAws) -> Iterator[str]:
     command = [sys.executable, "-m", "headgate_cli", "dashboard", "--no-open"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield next(line.strip() for line in process.stdout or () if "?token=" in line)
+            yield next(line.strip() for line in process.stdout or () if "#token=" in line)
         finally:
             process.send_signal(signal.SIGINT)
 
@@ -176,9 +184,11 @@ def _take_all(url: str) -> None:
         page.get_by_role("button", name="Abort checkout-43").click()
         _take(page, "dashboard-abort", whole=False)
         page.get_by_role("button", name="Cancel").click()
+        paper = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, locale="en-US", timezone_id="UTC")
         for name, rollout_id in reports.items():
-            page.goto(f"{url.partition('?')[0]}report?id={rollout_id}")
-            _take(page, name)
+            # The dashboard shows a report in a frame, of which a picture has no more than fits into the window.
+            paper.set_content(page.evaluate(REPORT, rollout_id))
+            _take(paper, name)
         browser.close()
     print(f"The pictures are in {PICTURES.relative_to(ROOT)}.")
 

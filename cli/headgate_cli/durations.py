@@ -37,7 +37,8 @@ def read_durations(cloudwatch: Any, view: RolloutView, now: float) -> Latency | 
     if alias is None or not view.started_at or not (view.stable.isdigit() and view.candidate.isdigit()):
         return None
     begin = seconds_of(view.started_at)
-    end = seconds_of(view.ended_at) if view.ended_at else now
+    # CloudWatch refuses an end before the beginning, and the clock of this machine may be behind.
+    end = max(seconds_of(view.ended_at) if view.ended_at else now, begin)
     period = _period(begin, end, now)
     queries = [
         _query(

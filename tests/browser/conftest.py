@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import contextmanager
 from html import escape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -116,7 +117,7 @@ class Dashboard:
         from headgate_cli.dashboard.app import About, Parts, create_app
         from headgate_cli.dashboard.board import Board
         from headgate_cli.dashboard.gate import Gate
-        from headgate_cli.dashboard.serving import listener
+        from headgate_cli.dashboard.listening import listener
         from headgate_cli.dashboard.steering import Steering
         from headgate_cli.rollouts import target_key
         from tests.fakes.records import FakeBus, FakeRecords
@@ -124,6 +125,8 @@ class Dashboard:
         self.records = FakeRecords(*views)
         self.bus = FakeBus(self.records)
         self.board = Board(self.records)
+        self.report = ""
+        """Every report, if it is not empty."""
         steering = Steering(self.bus, self.records, "ada")
         self.listener = listener("127.0.0.1", 0)
         self.gate = Gate("127.0.0.1", int(self.listener.getsockname()[1]))
@@ -133,10 +136,10 @@ class Dashboard:
     @contextmanager
     def served(self) -> Iterator[Dashboard]:
         """Serve it as long as it is entered."""
-        from headgate_cli.dashboard.serving import server_of
+        from headgate_cli.dashboard.listening import Server
 
         with self.listener as bound:
-            server = server_of(self._app, bound)
+            server = Server(self._app, bound)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
@@ -156,8 +159,20 @@ class Dashboard:
         """Scheme, host and port."""
         return f"http://{urlsplit(self.url).netloc}"
 
-    @staticmethod
-    def _report(view: RolloutView) -> str:
+    @property
+    def session(self) -> str:
+        """What the page sends with each request."""
+        from werkzeug.test import EnvironBuilder
+        from werkzeug.wrappers import Request
+
+        from headgate_cli.dashboard.gate import TOKEN_HEADER
+
+        asked: Any = Request(EnvironBuilder(headers=[(TOKEN_HEADER, self.gate.token)]).get_environ())
+        return str(self.gate.session(asked))
+
+    def _report(self, view: RolloutView) -> str:
+        if self.report:
+            return self.report
         return f"<!doctype html><html lang=en><title>{escape(view.id)}</title><h1>{escape(view.headline)}</h1></html>"
 
 
@@ -167,6 +182,32 @@ def dashboard(watch: Watch) -> Iterator[Dashboard]:
     with Dashboard().served() as served:
         watch.origins.add(served.origin)
         yield served
+
+
+@contextmanager
+def trap() -> Iterator[tuple[str, list[str]]]:
+    """A program at another port of the machine: its origin, and the headers and bodies that it has heard."""
+    heard: list[str] = []
+
+    class Trap(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(f"{self.requestline}\n{self.headers}")
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><title>trap</title>")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Trap) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", heard
+        finally:
+            server.shutdown()
+            thread.join(5)
 
 
 def texts(page: Page, selector: str) -> list[str]:

@@ -49,7 +49,7 @@ def test_a_real_rollout_is_paused_promoted_and_undone_by_its_buttons(
     with Command(headgate.aws).start("dashboard", "--no-open") as process:
         try:
             assert process.stdout is not None
-            url = next(line.strip() for line in process.stdout if "?token=" in line)
+            url = next(line.strip() for line in process.stdout if "#token=" in line)
             watch.origins.add(f"http://{urlsplit(url).netloc}")
             page.goto(url)
             shown = page.locator(f'.rollout[data-key="{rollout_id}"]')
@@ -70,7 +70,7 @@ def test_a_real_rollout_is_paused_promoted_and_undone_by_its_buttons(
 
             row.get_by_role("link").click()
             page.wait_for_url("**/report?id=*")
-            assert rollout_id in page.content()
+            page.frame_locator("iframe").get_by_role("heading", name=rollout_id, level=1).wait_for()
             page.go_back()
 
             _press(page, f"Undo {rollout_id}", "Undo the rollout")

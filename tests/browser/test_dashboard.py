@@ -10,9 +10,13 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from headgate.history.model import BakeView, LineView, PauseView
-from tests.browser.conftest import NARROW, Dashboard, texts, until
+from headgate_cli.dashboard.gate import SESSION_HEADER
+from headgate_cli.dashboard.opening import browser_of
+from headgate_cli.pictures.report import render_report
+from tests.browser.conftest import NARROW, Dashboard, texts, trap, until
 from tests.browser.scripts import ATTACK, CONTRAST, INJECT, SHOWN_AS
 from tests.fakes.records import at, comparison, signal, view
+from tests.unit.pictures import rollout_views
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -175,7 +179,7 @@ def test_a_report_opens_as_a_page_of_its_own(page: Page, dashboard: Dashboard) -
     dashboard.records.put(view("team/checkout:42", headline="It runs."))
     opened(page, dashboard)
     card(page, "team/checkout:42").get_by_role("link").click()
-    page.get_by_role("heading", name="It runs.").wait_for()
+    page.frame_locator("iframe").get_by_role("heading", name="It runs.").wait_for()
     assert page.title() == "team/checkout:42"
 
 
@@ -402,21 +406,195 @@ def test_the_policy_of_the_page_runs_no_script_that_is_put_into_it(
 
 
 def test_the_token_leaves_the_address_bar_and_the_session_stays(page: Page, dashboard: Dashboard) -> None:
+    dashboard.records.put(view())
     opened(page, dashboard)
     assert page.url == f"{dashboard.origin}/"
-    page.reload()
-    assert page.title() == "Headgate: headgate"
     assert page.evaluate("document.cookie") == ""
+    assert page.context.cookies() == []
+    page.reload()
+    card(page, "checkout-42").wait_for()
+    assert page.title() == "Headgate: headgate"
+    assert page.locator("#where").inner_text() == "stack headgate in eu-central-1"
+    # Nothing leads back to it.
+    page.go_back()
+    assert page.url == "about:blank"
+
+
+def test_no_request_has_the_token_but_the_one_that_takes_it(page: Page, dashboard: Dashboard) -> None:
+    dashboard.records.put(view())
+    sent: list[tuple[str, bool]] = []
+
+    def listen(request: Any) -> None:
+        headers = request.all_headers()
+        assert "referer" not in headers
+        assert "cookie" not in headers
+        sent.append((request.url, dashboard.gate.token in f"{request.url} {headers}".replace("x-headgate-token", "")))
+
+    page.on("requestfinished", listen)
+    opened(page, dashboard)
+    urls = {url for url, has_token in sent if has_token and not url.endswith("#token=" + dashboard.gate.token)}
+    assert urls == {f"{dashboard.origin}/api/session"}
+
+
+def test_all_tabs_share_the_session(page: Page, dashboard: Dashboard) -> None:
+    dashboard.records.put(view())
+    opened(page, dashboard)
+    other = page.context.new_page()
+    other.goto(f"{dashboard.origin}/")
+    card(other, "checkout-42").wait_for()
+    with page.context.expect_page() as opening:
+        page.locator('.rollout a[href^="/report"]').click(modifiers=["Control"])
+    opening.value.frame_locator("iframe").get_by_role("heading", level=1).wait_for()
+
+
+def test_the_url_that_the_browser_is_started_with_works_once(
+    page: Page, dashboard: Dashboard, browser: Browser, watch: Watch
+) -> None:
+    watch.expected = ["status of 403"]
+    dashboard.records.put(view())
+    url = dashboard.gate.url_for_once()
+    page.goto(url)
+    card(page, "checkout-42").wait_for()
+    thief = browser.new_context()
+    watch.attend(thief)
+    late = thief.new_page()
+    late.goto(url)
+    late.locator("#trouble").get_by_text("has no session").wait_for()
+    assert late.locator(".rollout").count() == 0
+    # The printed URL helps, also in the tab that is open.
+    late.goto(dashboard.url)
+    card(late, "checkout-42").wait_for()
+    assert late.url == f"{dashboard.origin}/"
+    thief.close()
+
+
+def test_the_file_leads_the_browser_to_the_page(
+    page: Page, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dashboard.records.put(view())
+    given: list[str] = []
+
+    def start(url: str) -> bool:
+        given.append(url)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", start)
+    with browser_of(dashboard.gate):
+        while not given:
+            page.wait_for_timeout(20)
+        page.goto(given[0])
+        card(page, "checkout-42").wait_for()
+    assert page.url == f"{dashboard.origin}/"
 
 
 def test_a_browser_without_the_token_sees_nothing(page: Page, dashboard: Dashboard, watch: Watch) -> None:
     watch.expected = ["status of 403"]
     dashboard.records.put(view())
-    for path in ("/", "/api/now", "/report?id=checkout-42"):
+    for path in ("/", "/report?id=checkout-42"):
+        page.goto(f"{dashboard.origin}{path}")
+        page.get_by_role("alert").get_by_text("open the URL that headgate dashboard printed").first.wait_for()
+        assert page.locator(".rollout, iframe").count() == 0
+    for path in ("/api/now", "/api/report?id=checkout-42"):
         answer = page.goto(f"{dashboard.origin}{path}")
         assert answer is not None
         assert answer.status == 403
-        assert "checkout" not in page.content()
+        assert "running" not in page.content()
+    assert dashboard.records.calls == []
+
+
+def test_a_program_at_another_port_gets_nothing_that_lets_it_in(page: Page, dashboard: Dashboard, watch: Watch) -> None:
+    dashboard.records.put(view())
+    opened(page, dashboard)
+    with trap() as (origin, heard):
+        watch.origins.add(origin)
+        watch.expected = ["404"]
+        page.evaluate("url => { location = url; }", f"{origin}/")
+        page.wait_for_url(f"{origin}/")
+        kept = page.evaluate(
+            "[document.cookie, ...Object.values({...localStorage}), ...Object.values({...sessionStorage})]"
+        )
+    assert heard
+    session = dashboard.session
+    for text in (*heard, *kept):
+        assert session not in text
+        assert dashboard.gate.token not in text
+        assert "Cookie" not in text
+    page.goto(f"{dashboard.origin}/")
+    card(page, "checkout-42").wait_for()  # The session itself is good.
+
+
+# The report
+
+
+def test_a_report_is_shown_in_the_dashboard_and_stays_after_a_reload(page: Page, dashboard: Dashboard) -> None:
+    dashboard.records.put(view())
+    opened(page, dashboard)
+    page.get_by_role("link", name="Report of checkout-42").click()
+    shown = page.frame_locator("iframe").get_by_role("heading", level=1)
+    shown.wait_for()
+    assert page.url == f"{dashboard.origin}/report?id=checkout-42"
+    assert page.title() == "checkout-42"
+    # The keys that scroll act on it.
+    until(page, "document.activeElement.matches('iframe')")
+    page.reload()
+    shown.wait_for()
+    with page.expect_download() as saving:
+        page.get_by_role("link", name="Save this report").click()
+    assert saving.value.suggested_filename == "checkout-42.html"
+    page.get_by_role("link", name="All rollouts").click()
+    card(page, "checkout-42").wait_for()
+
+
+def test_a_report_of_nothing_says_so(page: Page, dashboard: Dashboard, watch: Watch) -> None:
+    watch.expected = ["status of 404"]
+    opened(page, dashboard)
+    page.goto(f"{dashboard.origin}/report?id=nothing")
+    page.get_by_role("alert").get_by_text("there is no rollout 'nothing' on record").wait_for()
+
+
+def test_a_report_runs_no_script_and_reaches_nothing(page: Page, dashboard: Dashboard, watch: Watch) -> None:
+    watch.expected = ["sandboxed", "Content Security Policy", "frame"]
+    dashboard.records.put(view())
+    dashboard.report = (
+        "<!doctype html><title>x</title><style>h1 { color: rgb(1, 2, 3); }</style><h1>shown</h1>"
+        "<script>top.document.title = 'owned'; document.querySelector('h1').textContent = 'owned'</script>"
+        "<img src=x onerror=\"document.querySelector('h1').textContent = 'owned'\">"
+        "<script src='/static/main.js'></script><img src='https://attacker.example/x'>"
+    )
+    opened(page, dashboard)
+    page.goto(f"{dashboard.origin}/report?id=checkout-42")
+    heading = page.frame_locator("iframe").get_by_role("heading", level=1)
+    heading.wait_for()
+    assert heading.inner_text() == "shown"
+    assert heading.evaluate("each => getComputedStyle(each).color") == "rgb(1, 2, 3)"
+    assert heading.evaluate("() => self.origin") == "null"
+    assert page.title() == "checkout-42"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_real_report_is_readable_in_the_dashboard(
+    browser: Browser, dashboard: Dashboard, watch: Watch, scheme: Any
+) -> None:
+    dashboard.records.put(view())
+    rolled_back = rollout_views.rolled_back()
+    dashboard.report = render_report(rolled_back, now=rollout_views.NOW)
+    context = browser.new_context(color_scheme=scheme, viewport=NARROW)
+    watch.attend(context)
+    page = opened(context.new_page(), dashboard)
+    page.goto(f"{dashboard.origin}/report?id=checkout-42")
+    inside = page.frame_locator("iframe").locator("body")
+    inside.get_by_role("heading", level=1).wait_for()
+    red, green, blue = inside.evaluate(
+        "body => getComputedStyle(body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
+    )
+    assert (red + green + blue < 3 * 128) == (scheme == "dark")
+    assert page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
+    assert page.evaluate("document.documentElement.scrollHeight") == NARROW["height"]
+    assert page.evaluate(CONTRAST) == []
+    context.close()
+
+
+# Other sites
 
 
 def test_another_site_in_the_same_browser_can_neither_read_nor_act(
@@ -438,34 +616,34 @@ def test_another_site_in_the_same_browser_can_neither_read_nor_act(
     assert seen["read"] == "failed"
     assert seen["framed"] == "nothing"
     assert dashboard.bus.sent == []
-    assert page.request.get(f"{dashboard.origin}/api/now").ok  # The session itself is good.
+    assert page.request.get(f"{dashboard.origin}/api/now", headers={SESSION_HEADER: dashboard.session}).ok
 
 
-def test_the_right_cookie_alone_does_not_act(page: Page, dashboard: Dashboard) -> None:
+def test_the_right_session_alone_does_not_act(page: Page, dashboard: Dashboard) -> None:
     dashboard.records.put(view())
     opened(page, dashboard)
     body = json.dumps({"id": "checkout-42", "signal": "abort"})
-    json_type, own, csrf = (
+    json_type, own, session = (
         {"Content-Type": "application/json"},
         {"Origin": dashboard.origin},
-        {"X-Headgate-Csrf": dashboard.gate.csrf},
+        {SESSION_HEADER: dashboard.session},
     )
     for headers in (
         json_type,
         json_type | own,
-        json_type | csrf,
-        own | csrf,
-        json_type | csrf | {"Origin": "http://attacker.example"},
+        json_type | session,
+        own | session,
+        json_type | session | {"Origin": "http://attacker.example"},
     ):
         assert page.request.post(f"{dashboard.origin}/api/signal", data=body, headers=headers).status == 403
     rebound = page.request.post(
-        f"{dashboard.origin}/api/signal", data=body, headers=json_type | own | csrf | {"Host": "attacker.example"}
+        f"{dashboard.origin}/api/signal", data=body, headers=json_type | own | session | {"Host": "attacker.example"}
     )
     assert rebound.status == 403
     for path in ("/api/signal?id=checkout-42&signal=abort", "/api/undo?id=checkout-42"):
-        assert page.request.get(f"{dashboard.origin}{path}").status == 405
+        assert page.request.get(f"{dashboard.origin}{path}", headers=session).status == 405
     assert dashboard.bus.sent == []
-    assert page.request.post(f"{dashboard.origin}/api/signal", data=body, headers=json_type | own | csrf).ok
+    assert page.request.post(f"{dashboard.origin}/api/signal", data=body, headers=json_type | own | session).ok
     assert len(dashboard.bus.sent) == 1
 
 

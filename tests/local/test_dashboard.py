@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import signal
 from contextlib import contextmanager
-from http.cookiejar import CookieJar
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from urllib.request import HTTPCookieProcessor, Request, build_opener
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -30,20 +29,21 @@ class Session:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._origin = f"{parts.scheme}://{parts.netloc}"
-        self._opener = build_opener(HTTPCookieProcessor(CookieJar()))
-        page = self._open(Request(url))  # noqa: S310 - the dashboard itself
-        self._csrf = page.partition('name="headgate-csrf" content="')[2].partition('"')[0]
+        self._session: dict[str, str] = {}
+        entered = self._ask("/api/session", {}, {"X-Headgate-Token": parts.fragment.removeprefix("token=")})
+        self._session = {"X-Headgate-Session": entered["session"]}
 
     def get(self, path: str) -> Any:
-        return json.loads(self._open(Request(self._origin + path)))  # noqa: S310
+        return self._ask(path, None, {})
 
     def post(self, path: str, body: Any) -> Any:
-        headers = {"Content-Type": "application/json", "Origin": self._origin, "X-Headgate-Csrf": self._csrf}
-        return json.loads(self._open(Request(self._origin + path, json.dumps(body).encode(), headers)))  # noqa: S310
+        return self._ask(path, body, {})
 
-    def _open(self, request: Request) -> str:
-        with self._opener.open(request, timeout=30) as answer:
-            return str(answer.read().decode())
+    def _ask(self, path: str, body: Any, headers: dict[str, str]) -> Any:
+        headers |= {"Content-Type": "application/json", "Origin": self._origin, **self._session}
+        data = None if body is None else json.dumps(body).encode()
+        with urlopen(Request(self._origin + path, data, headers), timeout=30) as answer:  # noqa: S310 - the dashboard
+            return json.loads(answer.read())
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def dashboard(command: Command) -> Iterator[tuple[Popen[str], Session]]:
     with command.start("dashboard", "--no-open") as process:
         try:
             assert process.stdout is not None
-            url = next(line.strip() for line in process.stdout if "?token=" in line)
+            url = next(line.strip() for line in process.stdout if "#token=" in line)
             yield process, Session(url)
         finally:
             process.kill()

@@ -12,7 +12,7 @@ from headgate.errors import RequestRefused
 from headgate.ids import is_rollout_id
 from headgate.rollouts.record import Status
 from headgate.spec.signal_models import OperatorSignal
-from headgate_cli.dashboard.gate import HEADERS, PAGE_POLICY, REPORT_POLICY
+from headgate_cli.dashboard.gate import ENTRY, HEADERS, PAGE_POLICY, REPORT_POLICY
 from headgate_cli.dashboard.trouble import trouble
 
 if TYPE_CHECKING:
@@ -91,25 +91,38 @@ def _guard(app: Flask, gate: Gate) -> None:
 
 
 def _add_pages(app: Flask, parts: Parts) -> None:
+    # Everybody may read these: what they show comes from the requests of their scripts.
     @app.get("/")
     def page() -> ResponseReturnValue:
-        if parts.gate.is_entry(request):
-            # The token does not stay in the address bar, nor in what somebody copies from it.
-            return parts.gate.let_in(request, Response(status=303, headers={"Location": "/"}))
-        return render_template("page.html", about=parts.about, csrf=parts.gate.csrf, statuses=STATUSES)
+        return render_template("page.html", statuses=STATUSES)
 
     @app.get("/report")
+    def report_page() -> ResponseReturnValue:
+        response = Response(render_template("report.html"), mimetype="text/html")
+        response.headers["Content-Security-Policy"] = REPORT_POLICY
+        return response
+
+    @app.post(ENTRY)
+    def enter() -> ResponseReturnValue:
+        session = parts.gate.session(request)
+        if session is None:
+            return _failed(403, "the token of this URL is used or wrong; open the URL that headgate dashboard printed")
+        return jsonify({"session": session})
+
+
+def _add_data(app: Flask, parts: Parts) -> None:
+    @app.get("/api/about")
+    def about() -> ResponseReturnValue:
+        return jsonify(parts.about._asdict())
+
+    @app.get("/api/report")
     def report() -> ResponseReturnValue:
         rollout_id = request.args.get("id", "")
         view = parts.records.rollout(rollout_id) if is_rollout_id(rollout_id) else None
         if view is None:
             return _failed(404, f"there is no rollout {rollout_id!r} on record")
-        response = Response(parts.report(view), mimetype="text/html")
-        response.headers["Content-Security-Policy"] = REPORT_POLICY
-        return response
+        return jsonify({"id": view.id, "html": parts.report(view)})
 
-
-def _add_data(app: Flask, parts: Parts) -> None:
     @app.get("/api/now")
     def now() -> ResponseReturnValue:
         return jsonify(parts.board.now())
@@ -127,16 +140,16 @@ def _add_changes(app: Flask, parts: Parts) -> None:
 
     @app.post("/api/signal")
     def send_signal() -> ResponseReturnValue:
-        body = _body(request.get_json())
+        body = _body()
         signal = _signal_in(body)
         reason = body.get("reason", "")
-        if not isinstance(reason, str) or len(reason) > MAX_REASON:
+        if not isinstance(reason, str) or len(reason) > MAX_REASON or not _is_text(reason):
             raise BadInputError(f"reason: must be a text of at most {MAX_REASON:,} characters")
         return told(parts.steering.signal(_id_in(body), signal, reason))
 
     @app.post("/api/undo")
     def send_undo() -> ResponseReturnValue:
-        return told(parts.steering.undo(_id_in(_body(request.get_json()))))
+        return told(parts.steering.undo(_id_in(_body())))
 
 
 def _explain_failures(app: Flask) -> None:
@@ -175,10 +188,23 @@ def _wrong(message: str) -> Any:
     raise BadInputError(message)
 
 
-def _body(body: Any) -> dict[str, Any]:
+def _body() -> dict[str, Any]:
+    try:
+        body = request.get_json()
+    except RecursionError:
+        raise BadInputError("the body: must be a JSON object that is not nested so deeply") from None
     if not isinstance(body, dict):
         raise BadInputError("the body: must be a JSON object")
     return body
+
+
+def _is_text(given: str) -> bool:
+    """Return whether all of it are characters. JSON may have halves of them, which nothing can send."""
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _id_in(body: dict[str, Any]) -> str:

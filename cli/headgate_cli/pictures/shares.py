@@ -67,7 +67,7 @@ def _share_rows(steps: Sequence[tuple[StepView, Comparison]], axis: ShareAxis) -
         for role, counts, top in (("stable", found.stable, y + 2), ("candidate", found.candidate, y + BAR + 5)):
             length = FULL_ROW * axis.at(share(counts) or 0)
             if length:
-                parts.append(svg.element("rect", x=0, y=top, width=svg.across(length), height=BAR, class_=role))
+                parts.append(svg.rect(0, length, top, BAR, role))
             roomy = svg.element("tspan", f"  {counts_text(counts)}", class_="quiet roomy")
             told = share_text(counts) if counts.requests else "no requests"
             x = svg.across(length)

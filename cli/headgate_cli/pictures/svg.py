@@ -39,6 +39,12 @@ def across(part: float) -> str:
     return f"{round(100 * part, 2):g}%"
 
 
+def rect(begin: float, end: float, y: float, height: float, kind: str) -> Markup:
+    """Return an area between two places along the time axis. If they are the wrong way round, it has no width."""
+    width = across(max(end - begin, 0.0))
+    return element("rect", x=across(begin), y=y, width=width, height=max(height, 0.0), class_=kind)
+
+
 def stretched(height: float, paths: Iterable[Markup], **attributes: str | float | None) -> Markup:
     """Return paths whose x runs from 0 to ``WIDTH`` over the whole chart."""
     return element(

@@ -95,8 +95,8 @@ def _weights(view: RolloutView, axis: TimeAxis, now: float) -> Markup:
     points = [(axis.at(seconds_of(change.at)), up(change.weight / 100)) for change in view.weights]
     if not points:
         return Markup("")
-    # After the end, the last weight stays; while it runs, the line ends now.
-    until = 1.0 if view.ended_at else axis.at(end)
+    # After the end, the last weight stays. While it runs, the line ends now; this machine's clock may be behind.
+    until = 1.0 if view.ended_at else max(axis.at(end), points[-1][0])
     line = svg.staircase([*points, (until, points[-1][1])])
     first = svg.WIDTH * points[0][0]
     area = f"{line}V{PLOT}H{first:g}z"
@@ -139,7 +139,7 @@ def _pause_bands(view: RolloutView, axis: TimeAxis, now: float) -> Iterable[Mark
     for pause in view.pauses:
         begin = axis.at(seconds_of(pause.started_at))
         end = axis.at(seconds_of(pause.ended_at) if pause.ended_at else now)
-        yield svg.element("rect", x=svg.across(begin), y=0, width=svg.across(end - begin), height=PLOT, class_="band")
+        yield svg.rect(begin, end, 0, PLOT, "band")
         if end - begin > 0.12:
             middle = svg.across((begin + end) / 2)
             yield svg.element("text", "paused", x=middle, y=14, text_anchor="middle", class_="tick")

@@ -116,6 +116,12 @@ def test_the_period_is_one_that_cloudwatch_keeps_and_gives_few_points(lasted: fl
     assert (request["EndTime"] - request["StartTime"]) / period <= 122
 
 
+@pytest.mark.parametrize("behind", [1, 600, 90_000])
+def test_a_clock_that_is_behind_asks_for_no_negative_time(behind: float) -> None:
+    request = asked(views.running(), views.BEGIN - behind)
+    assert request["StartTime"] < request["EndTime"]
+
+
 @pytest.mark.parametrize("view", [views.refused(), views.waiting(), views.consumer()], ids=lambda view: str(view.id))
 def test_without_versions_behind_an_alias_nothing_is_asked(view: RolloutView) -> None:
     client: Any = None

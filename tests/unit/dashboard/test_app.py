@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,7 +10,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from headgate_cli.dashboard.app import About, Parts, create_app
 from headgate_cli.dashboard.board import Board
-from headgate_cli.dashboard.gate import CSRF_HEADER, Gate
+from headgate_cli.dashboard.gate import PAGES, SESSION_HEADER, TOKEN_HEADER, Gate
 from headgate_cli.dashboard.steering import Steering
 from headgate_cli.rollouts import target_key
 from tests.fakes.records import FakeBus, FakeRecords, at, ticking, view
@@ -36,44 +37,69 @@ class Browser:
         about = About("headgate", "eu-central-1")
         app = create_app(Parts(self.records, Board(self.records), steering, self.gate, about, self._report, target_key))
         self.client: FlaskClient = app.test_client()
-        self.client.get(f"/?token={self.gate.token}", base_url=ORIGIN)
+        entry = {"Origin": ORIGIN, TOKEN_HEADER: self.gate.token}
+        answer = self.client.post("/api/session", base_url=ORIGIN, json={}, headers=entry)
+        self.session = {SESSION_HEADER: answer.get_json()["session"]}
 
-    def get(self, path: str, **options: Any) -> TestResponse:
-        return self.client.get(path, base_url=ORIGIN, **options)
+    def get(self, path: str, **headers: str) -> TestResponse:
+        return self.client.get(path, base_url=ORIGIN, headers=self.session | headers)
 
     def post(self, path: str, body: Any, **headers: str) -> TestResponse:
-        sent = {"Origin": ORIGIN, CSRF_HEADER: self.gate.csrf, **headers}
-        return self.client.post(path, json=body, base_url=ORIGIN, headers=sent)
+        return self.post_raw(path, json.dumps(body).encode(), **headers)
+
+    def post_raw(self, path: str, body: bytes, **headers: str) -> TestResponse:
+        sent = {"Origin": ORIGIN, "Content-Type": "application/json", **self.session, **headers}
+        return self.client.post(path, data=body, base_url=ORIGIN, headers=sent)
 
     @staticmethod
     def _report(rollout: RolloutView) -> str:
         return f"<!doctype html><title>{rollout.id}</title>"
 
 
-def test_the_token_leaves_the_url_by_a_redirect() -> None:
-    browser = Browser()
-    answer = browser.get(f"/?token={browser.gate.token}")
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/")
-    assert browser.gate.token not in browser.get("/").text
-
-
-@pytest.mark.parametrize(
-    "path", ["/", "/api/now", "/api/rollouts", "/report?id=checkout-42", "/static/main.js", "/nothing"]
-)
+@pytest.mark.parametrize("path", ["/api/about", "/api/now", "/api/rollouts", "/api/report?id=checkout-42", "/nothing"])
 def test_a_stranger_sees_nothing(path: str) -> None:
     browser = Browser(view())
     stranger = browser.client.application.test_client()
     for answer in (
         stranger.get(path, base_url=ORIGIN),
-        browser.get(path, headers={"Host": f"attacker.example:{PORT}"}),
+        # What a browser keeps for a host without regard to ports does not let in.
+        stranger.get(path, base_url=ORIGIN, headers={"Cookie": f"headgate-{PORT}={browser.session[SESSION_HEADER]}"}),
+        browser.get(path, Host=f"attacker.example:{PORT}"),
     ):
         assert answer.status_code == 403
         assert "checkout" not in answer.text
     assert browser.records.calls == []
 
 
+@pytest.mark.parametrize("path", [*PAGES, "/static/main.js", "/static/report.js"])
+def test_what_everybody_may_read_tells_nothing(path: str) -> None:
+    browser = Browser(view())
+    stranger = browser.client.application.test_client()
+    answer = stranger.get(path, base_url=ORIGIN)
+    assert answer.status_code == 200
+    for secret in (browser.gate.token, browser.session[SESSION_HEADER], "checkout-42", "eu-central-1"):
+        assert secret not in answer.text
+    assert stranger.get(path, base_url=ORIGIN, headers={"Host": f"attacker.example:{PORT}"}).status_code == 403
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/api/now", "/api/session", "/api/report?id=checkout-42"])
+def test_no_answer_sets_a_cookie(path: str) -> None:
+    browser = Browser(view())
+    entered = browser.post("/api/session", {}, **{TOKEN_HEADER: browser.gate.token})
+    for answer in (browser.get(path), entered):
+        assert "Set-Cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "é"])
+def test_a_wrong_token_gets_no_session(token: str) -> None:
+    answer = Browser().post("/api/session", {}, **{TOKEN_HEADER: token})
+    assert answer.status_code == 403
+    assert "open the URL" in answer.get_json()["error"]
+
+
 @pytest.mark.parametrize(
-    "path", ["/", "/api/now", "/static/main.js", "/static/dashboard.css", "/nothing", "/report?id=checkout-42"]
+    "path",
+    ["/", "/api/now", "/static/main.js", "/static/dashboard.css", "/nothing", "/report", "/api/report?id=checkout-42"],
 )
 def test_every_answer_has_the_headers_that_keep_others_out(path: str) -> None:
     answer = Browser(view()).get(path)
@@ -88,13 +114,19 @@ def test_every_answer_has_the_headers_that_keep_others_out(path: str) -> None:
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-def test_the_page_runs_only_its_own_scripts_and_the_report_none() -> None:
+def test_the_pages_run_only_their_own_scripts_and_the_report_none() -> None:
     browser = Browser(view())
     page = browser.get("/").headers["Content-Security-Policy"]
     assert "script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:;" in page
     report = browser.get("/report?id=checkout-42").headers["Content-Security-Policy"]
-    assert "script-src" not in report
-    assert "style-src 'unsafe-inline'" in report
+    assert "script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src data:;" in report
+    assert "frame-src blob:;" in report
+
+
+def test_the_report_is_data() -> None:
+    answer = Browser(view()).get("/api/report?id=checkout-42")
+    assert answer.mimetype == "application/json"  # A browser that is led to it shows a text.
+    assert answer.get_json() == {"id": "checkout-42", "html": "<!doctype html><title>checkout-42</title>"}
 
 
 def test_now_shows_what_has_not_ended() -> None:
@@ -168,7 +200,7 @@ def test_an_undo_names_the_rollout_and_its_target() -> None:
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
 def test_only_a_post_changes_something(path: str, method: str) -> None:
     browser = Browser(view())
-    headers = {"Origin": ORIGIN, CSRF_HEADER: browser.gate.csrf}
+    headers = {"Origin": ORIGIN, **browser.session}
     body = {"id": "checkout-42", "signal": "abort"}
     answer = browser.client.open(
         f"{path}?id=checkout-42&signal=abort", method=method, base_url=ORIGIN, headers=headers, json=body
@@ -179,7 +211,7 @@ def test_only_a_post_changes_something(path: str, method: str) -> None:
 
 @pytest.mark.parametrize("path", CHANGES)
 @pytest.mark.parametrize(
-    "headers", [{"Origin": "http://attacker.example"}, {CSRF_HEADER: "wrong"}, {"Host": "attacker.example"}]
+    "headers", [{"Origin": "http://attacker.example"}, {SESSION_HEADER: "wrong"}, {"Host": "attacker.example"}]
 )
 def test_a_foreign_post_changes_nothing(path: str, headers: dict[str, str]) -> None:
     browser = Browser(view())
@@ -197,6 +229,7 @@ def test_a_foreign_post_changes_nothing(path: str, headers: dict[str, str]) -> N
         ({"id": "checkout-42"}, "signal"),
         ({"id": "checkout-42", "signal": "pause", "reason": "x" * 1001}, "reason"),
         ({"id": "checkout-42", "signal": "pause", "reason": {}}, "reason"),
+        ({"id": "checkout-42", "signal": "pause", "reason": "\ud800"}, "reason"),
     ],
 )
 def test_a_wrong_signal_is_refused_before_anything_is_sent(body: Any, field: str) -> None:
@@ -213,11 +246,35 @@ def test_a_body_without_end_is_refused() -> None:
     assert browser.bus.sent == []
 
 
+@pytest.mark.parametrize("path", CHANGES)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 7000,
+        b'{"id":' * 2000,
+        b'{"id": "checkout-42", "signal": "pause", "reason": ' + b"[" * 7000,
+        b'{"id": ' + b"9" * 5000 + b"}",
+        b'{"id": "\xff"}',
+        b"{",
+        b"",
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused_without_a_word_on_the_terminal(
+    path: str, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser = Browser(view())
+    answer = browser.post_raw(path, body)
+    assert answer.status_code == 400
+    assert answer.get_json()["error"]
+    assert browser.bus.sent == []
+    assert caplog.text == ""
+
+
 def test_a_report_of_nothing_is_not_found() -> None:
     browser = Browser(view())
-    assert browser.get("/report?id=checkout-43").status_code == 404
-    answer = browser.get("/report?id=%3Cscript%3E")
-    assert (answer.status_code, answer.mimetype) == (404, "text/plain")
+    assert browser.get("/api/report?id=checkout-43").status_code == 404
+    answer = browser.get("/api/report?id=%3Cscript%3E")
+    assert (answer.status_code, answer.mimetype) == (404, "application/json")
 
 
 def test_a_failure_of_aws_is_told_with_what_to_do() -> None:

@@ -1,16 +1,15 @@
-"""Who may talk to the dashboard: hosts, tokens, cookies, origins."""
+"""Who may talk to the dashboard: hosts, tokens, sessions, origins."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
-from flask import Response
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
-from headgate_cli.dashboard.gate import CSRF_HEADER, Gate, is_loopback
+from headgate_cli.dashboard.gate import ENTRY, ONCE_SECONDS, SESSION_HEADER, TOKEN_HEADER, Gate, is_loopback
 
 if TYPE_CHECKING:
     from flask import Request as FlaskRequest
@@ -26,20 +25,22 @@ def request(path: str = "/api/now", *, host: str = OWN, method: str = "GET", **o
     return built  # type: ignore[no-any-return]
 
 
-def session_of(gate: Gate, url: str | None = None) -> str:
-    """The cookie that a browser gets by the printed URL."""
-    parts = urlsplit(url or gate.url)
-    response = gate.let_in(request(f"/?{parts.query}"), Response())
-    return response.headers["Set-Cookie"]
+def token_in(url: str) -> str:
+    """The token of a URL."""
+    return urlsplit(url).fragment.removeprefix("token=")
+
+
+def session_of(gate: Gate, url: str | None = None) -> str | None:
+    """The session that a browser gets by a URL. Default: the printed one."""
+    return gate.session(request(ENTRY, method="POST", headers={TOKEN_HEADER: token_in(url or gate.url)}))
 
 
 def change(gate: Gate, **headers: str) -> FlaskRequest:
     """A request that changes something, as the page sends it, but for these headers."""
     sent = {
-        "Cookie": session_of(gate).partition(";")[0],
+        SESSION_HEADER: str(session_of(gate)),
         "Origin": f"http://{OWN}",
         "Sec-Fetch-Site": "same-origin",
-        CSRF_HEADER: gate.csrf,
         "Content-Type": "application/json",
         **headers,
     }
@@ -48,50 +49,89 @@ def change(gate: Gate, **headers: str) -> FlaskRequest:
     )
 
 
-def test_the_printed_url_lets_a_browser_in_with_a_cookie_that_no_script_and_no_other_site_gets() -> None:
+def test_the_token_is_where_no_request_and_no_referer_has_it() -> None:
     gate = Gate("127.0.0.1", PORT)
-    (token,) = parse_qs(urlsplit(gate.url).query)["token"]
-    assert urlsplit(gate.url).netloc == OWN
-    assert len(token) >= 43  # 32 bytes
-    assert gate.refusal(request(f"/?token={token}")) is None
-
-    cookie = session_of(gate)
-
-    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= {part.strip() for part in cookie.split(";")}
-    assert token not in cookie
-    assert gate.refusal(request(headers={"Cookie": cookie.partition(";")[0]})) is None
+    for url in (gate.url, gate.url_for_once()):
+        parts = urlsplit(url)
+        assert (parts.netloc, parts.path, parts.query) == (OWN, "/", "")
+        assert len(token_in(url)) >= 43  # 32 bytes
 
 
-@pytest.mark.parametrize("query", ["", "?token=", "?token=wrong", "?token=é"])
-def test_a_request_without_the_token_or_the_cookie_is_refused(query: str) -> None:
+def test_the_token_gets_a_session_and_the_session_lets_in() -> None:
     gate = Gate("127.0.0.1", PORT)
-    assert "open the URL" in str(gate.refusal(request(f"/{query}")))
-    assert gate.refusal(request("/api/now")) is not None
-    assert gate.refusal(request(headers={"Cookie": f"headgate-{PORT}=wrong"})) is not None
+    session = session_of(gate)
+    assert session
+    assert session != gate.token
+    assert gate.refusal(request(headers={SESSION_HEADER: session})) is None
 
 
-def test_the_token_opens_the_page_alone() -> None:
+@pytest.mark.parametrize("token", ["", "wrong", "é"])
+def test_a_wrong_token_gets_no_session(token: str) -> None:
     gate = Gate("127.0.0.1", PORT)
-    assert gate.refusal(request(f"/api/now?token={gate.token}")) is not None
-    assert gate.refusal(request(f"/?token={gate.token}", method="POST")) is not None
+    assert gate.session(request(ENTRY, method="POST", headers={TOKEN_HEADER: token})) is None
+
+
+@pytest.mark.parametrize("path", ["/api/now", "/api/report?id=checkout-42", "/nothing", "/api/session", "/static"])
+def test_a_request_without_a_session_is_refused_whatever_else_it_has(path: str) -> None:
+    gate = Gate("127.0.0.1", PORT)
+    session = session_of(gate)
+    for headers in (
+        {},
+        {SESSION_HEADER: ""},
+        {SESSION_HEADER: "wrong"},
+        {SESSION_HEADER: gate.token},
+        {TOKEN_HEADER: gate.token},
+        # A browser gives cookies to every port of the host, also to a program of another user.
+        {"Cookie": f"headgate-{PORT}={session}"},
+    ):
+        if path == ENTRY:
+            assert gate.refusal(request(path, method="POST", headers=headers)) is not None
+        else:
+            assert "no session" in str(gate.refusal(request(path, headers=headers)))
+    assert gate.refusal(request(f"{path}?token={gate.token}", method="POST")) is not None
+
+
+def test_the_pages_are_for_everybody_and_only_to_read() -> None:
+    gate = Gate("127.0.0.1", PORT)
+    for path in ("/", "/report?id=checkout-42", "/static/main.js"):
+        # A file that leads to the page is another site.
+        assert gate.refusal(request(path, headers={"Sec-Fetch-Site": "cross-site"})) is None
+        assert gate.refusal(request(path, method="POST")) is not None
 
 
 def test_two_dashboards_have_nothing_in_common() -> None:
     one, other = Gate("127.0.0.1", PORT), Gate("127.0.0.1", PORT)
-    assert len({one.token, other.token, one.csrf, other.csrf}) == 4
-    assert other.refusal(request(headers={"Cookie": session_of(one).partition(";")[0]})) is not None
+    assert len({one.token, other.token, session_of(one), session_of(other)}) == 4
+    assert other.refusal(request(headers={SESSION_HEADER: str(session_of(one))})) is not None
 
 
 def test_the_url_that_a_browser_is_started_with_works_once() -> None:
     gate = Gate("127.0.0.1", PORT)
     url = gate.url_for_once()
-    query = f"/?{urlsplit(url).query}"
     assert gate.token not in url
-    assert gate.refusal(request(query)) is None
-    session_of(gate)  # The other URL uses nothing up.
-    assert gate.refusal(request(query)) is None
-    session_of(gate, url)
-    assert gate.refusal(request(query)) is not None
+    session = session_of(gate)  # The other URL uses nothing up.
+    assert not gate.is_used.is_set()
+    assert session_of(gate, url) == session
+    assert gate.is_used.is_set()
+    assert session_of(gate, url) is None
+    assert session_of(gate) == session
+
+
+def test_the_url_that_a_browser_is_started_with_works_soon_or_never() -> None:
+    now = [0.0]
+    gate = Gate("127.0.0.1", PORT, clock=lambda: now[0])
+    url = gate.url_for_once()
+    now[0] = ONCE_SECONDS
+    assert session_of(gate, url) is None
+    now[0] = 0.0
+    assert session_of(gate, url) is None
+    late = gate.url_for_once()
+    now[0] = ONCE_SECONDS - 1
+    assert session_of(gate, late)
+
+
+def test_a_name_with_two_addresses_is_not_in_the_url() -> None:
+    assert urlsplit(Gate("localhost", PORT).url).hostname == "127.0.0.1"
 
 
 @pytest.mark.parametrize(
@@ -106,9 +146,9 @@ def test_the_url_that_a_browser_is_started_with_works_once() -> None:
         f"10.0.0.1:{PORT}",
     ],
 )
-def test_a_foreign_host_is_refused_even_with_the_token(host: str) -> None:
+def test_a_foreign_host_is_refused_even_the_empty_page(host: str) -> None:
     gate = Gate("127.0.0.1", PORT)
-    assert "does not answer for the host" in str(gate.refusal(request(f"/?token={gate.token}", host=host)))
+    assert "does not answer for the host" in str(gate.refusal(request("/", host=host)))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +165,7 @@ def test_a_foreign_host_is_refused_even_with_the_token(host: str) -> None:
 )
 def test_the_host_must_be_the_address_that_the_dashboard_is_bound_to(bound: str, host: str, answers: bool) -> None:
     gate = Gate(bound, PORT)
-    refusal = gate.refusal(request(f"/?token={gate.token}", host=f"{host}:{PORT}"))
+    refusal = gate.refusal(request("/", host=f"{host}:{PORT}"))
     assert (refusal is None) == answers
 
 
@@ -137,14 +177,14 @@ def test_a_change_from_the_page_itself_is_let_in() -> None:
 @pytest.mark.parametrize(
     ("headers", "why"),
     [
-        ({"Cookie": ""}, "no session"),
+        ({SESSION_HEADER: ""}, "no session"),
+        ({SESSION_HEADER: "wrong"}, "no session"),
+        ({"Sec-Fetch-Site": "none"}, "another site"),
         ({"Origin": ""}, "own page"),
         ({"Origin": "null"}, "own page"),
         ({"Origin": f"http://localhost:{PORT}"}, "own page"),
         ({"Origin": f"https://{OWN}"}, "own page"),
         ({"Origin": "http://127.0.0.1:9"}, "own page"),
-        ({CSRF_HEADER: ""}, "reload"),
-        ({CSRF_HEADER: "wrong"}, "reload"),
         ({"Content-Type": "text/plain"}, "application/json"),
         ({"Content-Type": "application/x-www-form-urlencoded"}, "application/json"),
         ({"Sec-Fetch-Site": "same-site"}, "another site"),

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
 from headgate_cli.pictures import svg
 from headgate_cli.pictures.evidence import evidence, thinned
+from headgate_cli.pictures.report import render_report
 from headgate_cli.pictures.scales import LogAxis, MillisecondAxis, ShareAxis, TimeAxis
 from headgate_cli.pictures.shares import shares
 from headgate_cli.pictures.tables import cut, fitting, size_of
 from headgate_cli.pictures.timeline import timeline
-from headgate_cli.pictures.words import capital, evidence_text, share_text
+from headgate_cli.pictures.words import capital, evidence_text, seconds_of, share_text
 from tests.unit.pictures import rollout_views as views
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headgate.history.model import RolloutView
 
 
 @pytest.mark.parametrize(
@@ -125,6 +132,37 @@ def test_a_rollout_that_runs_in_no_step_has_no_plan_ahead() -> None:
 
     assert chart
     assert path_of(chart.picture, "ahead") == ""
+
+
+@pytest.mark.parametrize("behind", [-1, 1, 30, 400, 90_000])
+@pytest.mark.parametrize("kind", [views.paused, views.running, views.promoted, views.rolled_back, views.long])
+def test_a_clock_that_is_behind_draws_nothing_backwards(behind: float, kind: Callable[[], RolloutView]) -> None:
+    view = kind()
+    report = render_report(view, now=max(seconds_of(change.at) for change in view.weights) - behind)
+
+    sizes = [float(size) for size in re.findall(r'<rect[^>]* (?:width|height)="([^"%]*)%?"', report)]
+    assert [size for size in sizes if size < 0] == []
+    for line in re.findall(r'<path d="([^"]*)" class="(?:weight|evidence)"', report):
+        places = [float(x) for x in re.findall(r"[MH]([-\d.]+)", line)]
+        assert places == sorted(places)
+
+
+def test_a_pause_whose_times_are_the_wrong_way_round_has_no_width() -> None:
+    view = views.paused()
+    pauses = [pause.model_copy(update={"ended_at": views.at(100)}) for pause in view.pauses]
+    chart = timeline(views.changed(view, pauses=pauses), views.NOW)
+
+    assert chart
+    assert re.findall(r'<rect[^>]* width="([^"]*)"', chart.picture) == ["0%"]
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "height", "drawn"), [(0.2, 0.6, 8, ("40%", "8")), (0.6, 0.2, -8, ("0%", "0"))]
+)
+def test_an_area_has_no_negative_size(begin: float, end: float, height: float, drawn: tuple[str, str]) -> None:
+    area = svg.rect(begin, end, 0, height, "band")
+
+    assert f'width="{drawn[0]}" height="{drawn[1]}"' in area
 
 
 def test_evidence_that_reaches_the_limit_is_marked_with_its_value() -> None:
