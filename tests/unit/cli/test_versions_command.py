@@ -28,9 +28,9 @@ def fake(lambda_client: Any, dynamodb: Any, monkeypatch: pytest.MonkeyPatch) -> 
     """The function checkout with twelve versions, and a stack."""
     fake = OldVersions()
     fake.point("checkout:live", "12")
-    scaling = boto3.client("application-autoscaling")
-    detach = [fake.attach(lambda_client), fake.attach(scaling)]
-    clients = {"lambda": lambda_client, "application-autoscaling": scaling, "dynamodb": dynamodb}
+    scaling, metrics = boto3.client("application-autoscaling"), boto3.client("cloudwatch")
+    detach = [fake.attach(client) for client in (lambda_client, scaling, metrics)]
+    clients = {"lambda": lambda_client, "application-autoscaling": scaling, "cloudwatch": metrics, "dynamodb": dynamodb}
     monkeypatch.setattr(Stack, "client", lambda _, service: clients[service])
     monkeypatch.setattr(Stack, "table", TABLE)
     monkeypatch.setattr("headgate.cleanup.cleaner.PACE_SECONDS", 0)
@@ -140,7 +140,7 @@ def test_a_family_that_does_not_exist_is_named(
     clients = {"ecs": boto3.client("ecs"), "stepfunctions": boto3.client("stepfunctions"), "dynamodb": dynamodb}
     detach = NoFamily().attach(clients["ecs"])
     monkeypatch.setattr(Stack, "client", lambda _, service: clients[service])
-    monkeypatch.setattr("headgate_cli.commands.versions._requested_tasks", lambda _: [])
+    monkeypatch.setattr("headgate_cli.commands.versions._requested_tasks", lambda _: list)
 
     result = run("--family", "report")
     detach()

@@ -41,11 +41,11 @@ class Stock(Protocol):
     def dated(self, revision: Revision) -> Revision:
         """Return a revision with the time of its creation."""
 
-    def own_uses(self, name: str) -> list[str]:
-        """Return why a revision is needed, as far as only a call of its own tells."""
+    def own_uses(self, names: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """Return why revisions are needed, as far as asking for each of them tells, by name."""
 
     def uses_now(self, name: str) -> list[str]:
-        """Return why a revision that was not needed is needed now."""
+        """Return why a revision that was not needed is needed now. Reads again everything that can have changed."""
 
     def remove(self, name: str) -> tuple[Outcome, str]:
         """Remove a revision, and return what became of it; and why, if it could not be removed."""
@@ -68,10 +68,8 @@ def survey(stock: Stock, policy: Policy, now: datetime | None = None) -> Cleanup
     # To ask for the date, or for the uses of one revision, takes a call each: only where it decides.
     dated = [each if each.name in stays else stock.dated(each) for each in found]
     now = now or datetime.now(UTC)
-    decisions = decide(dated, policy, uses, now)
-    for decision in decisions:
-        if decision.goes and (reasons := stock.own_uses(decision.revision.name)):
-            uses[decision.revision.name] = reasons
+    going = [each.revision.name for each in decide(dated, policy, uses, now) if each.goes]
+    uses |= stock.own_uses(going)
     return Cleanup(
         kind=stock.kind,
         name=stock.name,
