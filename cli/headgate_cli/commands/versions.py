@@ -99,14 +99,15 @@ def clean(
     execution; of task definitions, what a service, a running task or a hook uses. Each is checked again right before it
     is deleted. A deleted version cannot be restored.
     """
-    from headgate.cleanup.cleaner import apply, survey
+    from headgate.cleanup.cleaner import apply, of_those, survey
     from headgate.cleanup.policy import Policy
 
     stock = _stock(stack, function, family, deletes=deletes)
     if applies and not yes and (form == "json" or not _can_be_asked()):
         raise Failure("--apply asks before it deletes, and nobody can answer here; add --yes")
+    policy = Policy(keep, older_than)
     with _said(f"Reading what uses {stock.name} ..."):
-        found = survey(stock, Policy(keep, older_than))
+        found = survey(stock, policy)
     if family and not found.revisions:
         raise Failure(f"there is no task definition family {family}; check --region and --profile")
     if not applies:
@@ -117,6 +118,11 @@ def clean(
         _show(found, form)
         verb = "Delete" if stock.kind == "function" or deletes else "Deregister"
         click.confirm(f"{verb} {_counted(going, found)}?", abort=True, err=True)
+        # A question may stay open for long.
+        with _said(f"Reading again what uses {stock.name} ..."):
+            found = of_those(survey(stock, policy), found)
+        if kept := len(going) - len(found.with_outcome("goes")):
+            click.echo(f"{kept} of them cannot go any more; the table will say why.", err=True)
     with _interruptible() as may_go_on, _progress(found) as on_progress:
         done = apply(stock, found, may_go_on=may_go_on, on_progress=on_progress)
         if interrupted := not may_go_on():

@@ -74,6 +74,27 @@ def test_it_asks_before_it_deletes(
     assert len(fake.deleted) == deleted
 
 
+def test_what_has_changed_while_it_asked_counts(fake: OldVersions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headgate_cli.commands.versions._can_be_asked", lambda: True)
+    fake.point("checkout:old", "2")
+
+    def confirm(question: str, **_: Any) -> bool:
+        assert question == "Delete 2 versions?"
+        # Somebody deletes the newest but the served, so that the third is among the newest 9; the second goes free.
+        del fake.functions["checkout"]["11"]
+        fake.aliases.pop("checkout:old")
+        return True
+
+    monkeypatch.setattr("click.confirm", confirm)
+    result = run("checkout", *ALL_OLD, "--apply")
+
+    assert result.exit_code == 0, result.output
+    assert fake.deleted == ["checkout:1"]
+    assert "1 of them cannot go any more; the table will say why." in result.output
+    assert "it is among the newest 9" in result.output
+    assert "it came up only after the question" in result.output
+
+
 def test_nobody_is_asked_where_nobody_can_answer(fake: OldVersions) -> None:
     for arguments in (("--apply",), ("--apply", "--format", "json")):
         result = run("checkout", *ALL_OLD, *arguments)

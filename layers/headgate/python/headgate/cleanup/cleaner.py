@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PACE_SECONDS = 1.0
 """Wait after each deletion. Lambda's control plane takes 15 calls a second for the whole account and Region, a deletion
-with its checks needs about 5, and a rollback must not wait behind them:
+with its checks needs about 6, and a rollback must not wait behind them:
 https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
 THROTTLED_CODES = ("TooManyRequestsException", "ThrottlingException", "Throttling", "RequestLimitExceeded")
@@ -79,6 +79,18 @@ def survey(stock: Stock, policy: Policy, now: datetime | None = None) -> Cleanup
         revisions=[_view(decision) for decision in decide(dated, policy, uses, now)],
         not_checked=list(stock.not_checked),
     )
+
+
+def of_those(found: Cleanup, shown: Cleanup) -> Cleanup:
+    """Return what was found, where only those may go that somebody was shown before."""
+    names = {each.revision for each in shown.with_outcome("goes")}
+    revisions = [
+        each.model_copy(update={"outcome": "stays", "reasons": ["it came up only after the question"]})
+        if each.outcome == "goes" and each.revision not in names
+        else each
+        for each in found.revisions
+    ]
+    return found.model_copy(update={"revisions": revisions})
 
 
 def apply(
