@@ -28,6 +28,8 @@ TAG = "headgate:traffic-stopped"
 MIN_UNRESERVED = 100
 """Concurrency that Lambda keeps for functions that have reserved none."""
 
+THROTTLED = 429
+
 _VALUE = re.compile(r"reserved=(?P<reserved>none|[0-9]+) since=(?P<since>\S+)")
 
 
@@ -54,6 +56,15 @@ class Stop(NamedTuple):
     def tag(self) -> str:
         """The value of the tag."""
         return f"reserved={'none' if self.reserved is None else self.reserved} since={self.since}"
+
+
+class Setting(NamedTuple):
+    """What is set for a function, and what is remembered."""
+
+    reserved: int | None
+    """Reserved concurrency; None if there is none."""
+    stop: Stop | None
+    """What the last stop remembers; None if there was none, or if it was put back."""
 
 
 class Hit(View):
@@ -118,19 +129,37 @@ class KillSwitch:
         tags = self._functions.list_tags(Resource=self.arn).get("Tags", {})
         return Stop.of_tag(tags[TAG]) if TAG in tags else None
 
-    def stop(self, reserved: int | None) -> Stop:
+    def setting(self) -> Setting:
+        """Return what is set and remembered now."""
+        # In this order: a stop at the same time has written its tag before it sets 0.
+        reserved = self.reserved()
+        return Setting(reserved, self.remembered())
+
+    def stop(self, found: Setting) -> Stop:
         """Remember the reserved concurrency, then set it to 0.
 
-        A process that dies in between leaves the tag alone. The function then still runs with what the tag says.
+        A process that dies in between leaves the tag alone. The function then still runs with what the tag says. What
+        was written is taken back only if Lambda has refused the call for certain.
+
+        Parameters
+        ----------
+        found
+            What is set and remembered. The new stop is remembered in place of what is.
         """
-        stop = Stop(reserved, iso_of(datetime.now(UTC)))
+        stop = Stop(found.reserved, iso_of(datetime.now(UTC)))
         self._functions.tag_resource(Resource=self.arn, Tags={TAG: stop.tag})
         try:
             self._functions.put_function_concurrency(FunctionName=self.name, ReservedConcurrentExecutions=0)
         except ClientError as error:
-            # Lambda has refused it, so that there is nothing to remember. A tag that stays does no harm.
-            with suppress(ClientError):
-                self.forget()
+            if not refused(error):
+                raise Failure(
+                    f"it is not known whether {self.name} is stopped ({code_of(error)}: {message_of(error)}); what was "
+                    f"set before ({said(stop.reserved)}) is remembered, so run it again, or put it back with: headgate "
+                    f"restore-traffic {self.name}"
+                ) from None
+            # A tag that stays does no harm.
+            with suppress(ClientError, Failure):
+                self._take_back(stop, found.stop)
             if code_of(error) != "InvalidParameterValueException":
                 raise
             raise Failure(
@@ -140,6 +169,13 @@ class KillSwitch:
         self._require(0)
         return stop
 
+    def _take_back(self, written: Stop, before: Stop | None) -> None:
+        """Let the tag be as it was before a stop, unless somebody has written another one."""
+        if before is None:
+            self.forget(written)
+        elif self.remembered() == written:
+            self._functions.tag_resource(Resource=self.arn, Tags={TAG: before.tag})
+
     def restore(self, stop: Stop) -> None:
         """Set what was remembered, and then forget it."""
         if stop.reserved is None:
@@ -147,11 +183,12 @@ class KillSwitch:
         else:
             self._put_back(stop.reserved)
         self._require(stop.reserved)
-        self.forget()
+        self.forget(stop)
 
-    def forget(self) -> None:
-        """Forget what was remembered."""
-        self._functions.untag_resource(Resource=self.arn, TagKeys=[TAG])
+    def forget(self, stop: Stop) -> None:
+        """Forget what a stop remembers. What another one has written since stays."""
+        if self.remembered() == stop:
+            self._functions.untag_resource(Resource=self.arn, TagKeys=[TAG])
 
     def _put_back(self, reserved: int) -> None:
         try:
@@ -178,6 +215,16 @@ class KillSwitch:
             raise Failure(
                 f"{self.name} has {said(now)}, not {said(wanted)}: somebody changed it at the same time; look again"
             )
+
+
+def refused(error: ClientError) -> bool:
+    """Return whether a call has had no effect for certain.
+
+    After a server error or a throttle it may have had one, and so may an attempt before the one that was refused.
+    """
+    answer = error.response.get("ResponseMetadata", {})
+    status = answer.get("HTTPStatusCode", 500)
+    return 400 <= status < 500 and status != THROTTLED and not answer.get("RetryAttempts")
 
 
 def said(reserved: int | None) -> str:

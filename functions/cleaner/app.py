@@ -21,7 +21,10 @@ app = bootstrap.Application()
 settings = app.environment
 cleaning = ScheduledCleaning(
     Account(
-        app.client("lambda"), app.client("application-autoscaling"), RolloutUses(app.client("dynamodb"), settings.table)
+        app.client("lambda"),
+        app.client("application-autoscaling"),
+        app.client("cloudwatch"),
+        RolloutUses(app.client("dynamodb"), settings.table),
     ),
     settings.clean_functions,
     Policy(settings.keep_versions, settings.clean_older_than_days * DAY_SECONDS),

@@ -1,4 +1,4 @@
-"""Functions with versions, and all that may use them, as clients of Lambda and Application Auto Scaling see them."""
+"""Functions with versions, and all that may use them, as clients of Lambda and other services see them."""
 
 # Operations and parameters are named as AWS names them.
 # ruff: noqa: N802, N803, ARG002
@@ -39,6 +39,12 @@ class OldVersions(Service):
         self.executions: list[str] = []
         """Versions on which a durable execution runs, as name:version."""
         self.policies: set[str] = set()
+        self.invoked: dict[str, list[float]] = {}
+        """Invocations by day of a version or an alias, as name:qualifier."""
+        self.unknown: set[str] = set()
+        """Versions whose invocations CloudWatch does not know in full."""
+        self.metrics_read: list[list[str]] = []
+        """The versions that each GetMetricData asked for."""
         self.refusals: dict[str, Refusal] = {}
         """Why a version cannot be deleted."""
         self.deleted: list[str] = []
@@ -83,10 +89,14 @@ class OldVersions(Service):
         return {"RequestedProvisionedConcurrentExecutions": count}
 
     def DescribeScalableTargets(
-        self, ServiceNamespace: str, ScalableDimension: str, NextToken: str = "0"
+        self,
+        ServiceNamespace: str,
+        ScalableDimension: str,
+        ResourceIds: list[str] | None = None,
+        NextToken: str = "0",
     ) -> dict[str, Any]:
         assert (ServiceNamespace, ScalableDimension) == ("lambda", "lambda:function:ProvisionedConcurrency")
-        page = _page("ScalableTargets", [{"ResourceId": name} for name in self.scaled], NextToken)
+        page = _page("ScalableTargets", _scalable(self.scaled, ResourceIds), NextToken)
         return {"NextToken" if name == "NextMarker" else name: value for name, value in page.items()}
 
     def ListEventSourceMappings(self, FunctionName: str | None = None, Marker: str = "0") -> dict[str, Any]:
@@ -115,6 +125,32 @@ class OldVersions(Service):
             raise Refusal("ResourceNotFoundException")
         return {"Policy": "{}"}
 
+    def GetMetricData(
+        self, MetricDataQueries: list[dict[str, Any]], StartTime: Any, EndTime: Any, NextToken: str = ""
+    ) -> dict[str, Any]:
+        assert len(MetricDataQueries) <= 500
+        assert 29 <= (EndTime - StartTime).days <= 30
+        results = []
+        for query in MetricDataQueries:
+            metric = query["MetricStat"]["Metric"]
+            (function, resource) = (each["Value"] for each in metric["Dimensions"])
+            assert (metric["Namespace"], metric["MetricName"]) == ("AWS/Lambda", "Invocations")
+            assert resource.startswith(f"{function}:")
+            # A page in between, as CloudWatch answers long series.
+            values, rest = self.invoked.get(resource, [])[:1], self.invoked.get(resource, [])[1:]
+            partial = not NextToken or resource in self.unknown
+            results.append(
+                {
+                    "Id": query["Id"],
+                    "Values": rest if NextToken else values,
+                    "StatusCode": "PartialData" if partial else "Complete",
+                }
+            )
+        if not NextToken:
+            named = [query["MetricStat"]["Metric"]["Dimensions"][1]["Value"] for query in MetricDataQueries]
+            self.metrics_read.append([name.rpartition(":")[2] for name in named])
+        return {"MetricDataResults": results, **({} if NextToken else {"NextToken": "more"})}
+
     def DeleteFunction(self, FunctionName: str, Qualifier: str) -> None:
         named = f"{FunctionName}:{Qualifier}"
         if named in self.refusals:
@@ -123,6 +159,10 @@ class OldVersions(Service):
             raise Refusal("ResourceNotFoundException")
         self.deleted.append(named)
         self.before_deletion()
+
+
+def _scalable(names: list[str], wanted: list[str] | None) -> list[dict[str, str]]:
+    return [{"ResourceId": name} for name in names if wanted is None or name in wanted]
 
 
 def _page(name: str, entries: list[Any], marker: str) -> dict[str, Any]:

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 class Refusal(Exception):  # noqa: N818
     """What a service answers with an error code."""
 
-    def __init__(self, code: str, message: str = "refused") -> None:
+    def __init__(self, code: str, message: str = "refused", status: int = 400) -> None:
         super().__init__(message)
         self.code = code
+        self.status = status
 
 
 def nothing_happens(operation: str, when: str) -> None:
@@ -65,7 +66,8 @@ class Service:
                 self.interrupt(model.name, "after")
             except Refusal as refusal:
                 error = {"Code": refusal.code, "Message": str(refusal)}
-                return SimpleNamespace(status_code=400), {"Error": error, "ResponseMetadata": {"HTTPStatusCode": 400}}
+                metadata = {"HTTPStatusCode": refusal.status}
+                return SimpleNamespace(status_code=refusal.status), {"Error": error, "ResponseMetadata": metadata}
             return SimpleNamespace(status_code=200), {**(result or {}), "ResponseMetadata": {"HTTPStatusCode": 200}}
 
         events.register("before-parameter-build", remember)

@@ -11,7 +11,7 @@ from headgate_cli.output import format_option
 from headgate_cli.stack import of_stack
 
 if TYPE_CHECKING:
-    from headgate_cli.kill_switch import Stop
+    from headgate_cli.kill_switch import KillSwitch, Setting, Stop
     from headgate_cli.stack import Stack
 
 
@@ -34,32 +34,20 @@ def command(context: click.Context, *, stack: Stack, function: str, yes: bool, f
 
     Exit code: 0 if the earlier setting is in effect, 1 if you said no.
     """
-    from headgate_cli.confirmation import confirm
     from headgate_cli.kill_switch import KillSwitch, TrafficSwitch, said
     from headgate_cli.output import echo_json
     from headgate_cli.own_functions import users_function
 
     name = users_function(stack, function)
     switch = KillSwitch(stack.client("lambda"), name)
-    reserved, stop = switch.reserved(), switch.remembered()
-    if stop is None:
-        raise Failure(
-            f"{name} was not stopped by headgate stop-traffic, so there is nothing to put back; it has {said(reserved)}"
-        )
-    if forget:
-        question = f"Keep {said(reserved)} of {name}, and forget that it had {said(stop.reserved)}?"
-        if not confirm(question, yes=yes):
-            context.exit(1)
-        switch.forget()
-    elif reserved == stop.reserved:
-        # The stop, or an earlier restore, was interrupted: the setting is there, and only the tag is left.
-        switch.forget()
+    agreed = _agreed(switch, yes=yes, forget=forget)
+    if agreed is None:
+        context.exit(1)
+    reserved, stop = agreed
+    if forget or reserved == stop.reserved:
+        # If they are the same, the stop or an earlier restore was interrupted, and only the tag is left.
+        switch.forget(stop)
     else:
-        _refuse_changed(name, reserved, stop)
-        if stop.reserved is not None:
-            switch.require_room(stop.reserved)
-        if not confirm(f"Give {name} {said(stop.reserved)} again, so that its traffic runs?", yes=yes):
-            context.exit(1)
         switch.restore(stop)
     now = switch.reserved()
     result = TrafficSwitch(
@@ -74,6 +62,56 @@ def command(context: click.Context, *, stack: Stack, function: str, yes: bool, f
     else:
         runs = "It is still stopped." if now == 0 else "Its traffic runs."
         click.echo(f"{name} has {said(now)}. {runs}")
+
+
+def _agreed(switch: KillSwitch, *, yes: bool, forget: bool) -> tuple[int | None, Stop] | None:
+    """Ask, and return what is set and what is remembered; None for a no.
+
+    A question may stay open for long. What is set after the answer counts, and must be what was shown.
+    """
+    from headgate_cli.confirmation import confirm
+
+    shown: Setting | None = None
+    while True:
+        found = switch.setting()
+        stop = _standing(switch.name, found, asked=shown is not None)
+        finished = found.reserved == stop.reserved and not forget
+        if finished or found == shown:
+            return found.reserved, stop
+        if not forget:
+            _refuse_changed(switch.name, found.reserved, stop)
+            if stop.reserved is not None:
+                switch.require_room(stop.reserved)
+        if shown is not None:
+            click.echo(f"The setting of {switch.name} has changed meanwhile.", err=True)
+        if not confirm(_question(switch.name, found.reserved, stop, forget=forget), yes=yes):
+            return None
+        shown = found
+
+
+def _question(name: str, reserved: int | None, stop: Stop, *, forget: bool) -> str:
+    from headgate_cli.kill_switch import said
+
+    if forget:
+        return f"Keep {said(reserved)} of {name}, and forget that it had {said(stop.reserved)}?"
+    return f"Give {name} {said(stop.reserved)} again, so that its traffic runs?"
+
+
+def _standing(name: str, found: Setting, *, asked: bool) -> Stop:
+    """Return what is remembered, or refuse if nothing is."""
+    from headgate_cli.kill_switch import said
+
+    if found.stop is not None:
+        return found.stop
+    if asked:
+        raise Failure(
+            f"somebody else has put back or forgotten the setting of {name} meanwhile; it has {said(found.reserved)} "
+            "now, and nothing was changed"
+        )
+    raise Failure(
+        f"{name} was not stopped by headgate stop-traffic, so there is nothing to put back; it has "
+        f"{said(found.reserved)}"
+    )
 
 
 def _refuse_changed(name: str, reserved: int | None, stop: Stop) -> None:

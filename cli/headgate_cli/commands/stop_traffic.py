@@ -6,21 +6,23 @@ from typing import TYPE_CHECKING
 
 import click
 
+from headgate_cli.failures import Failure
 from headgate_cli.output import format_option
 from headgate_cli.stack import of_stack
 
 if TYPE_CHECKING:
-    from headgate_cli.kill_switch import Hit, TrafficSwitch
+    from headgate_cli.kill_switch import Hit, Setting, Stop, TrafficSwitch
     from headgate_cli.stack import Stack
 
 
 @click.command("stop-traffic")
 @click.argument("function")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--forget", is_flag=True, help="Remember what is set now in place of what an earlier stop remembers.")
 @format_option()
 @of_stack
 @click.pass_context
-def command(context: click.Context, *, stack: Stack, function: str, yes: bool, form: str) -> None:
+def command(context: click.Context, *, stack: Stack, function: str, yes: bool, forget: bool, form: str) -> None:
     """Stop all traffic of a function: the kill switch.
 
     \b
@@ -31,6 +33,9 @@ def command(context: click.Context, *, stack: Stack, function: str, yes: bool, f
     alias. What was set before is kept in the tag headgate:traffic-stopped of the function, and headgate restore-traffic
     puts it back. It moves no alias and ends no rollout: to end one, use headgate abort.
 
+    A function with another setting than an earlier stop remembers is refused, since only one can be remembered;
+    --forget remembers what is set now.
+
     Exit code: 0 if the function is stopped, 1 if you said no.
     """
     from headgate_cli.confirmation import confirm
@@ -40,23 +45,29 @@ def command(context: click.Context, *, stack: Stack, function: str, yes: bool, f
 
     name = users_function(stack, function)
     switch = KillSwitch(stack.client("lambda"), name)
-    # In this order: a stop at the same time has written its tag before it sets 0.
-    reserved, stop = switch.reserved(), switch.remembered()
-    if reserved == 0:
-        hit = None
+    shown: Setting | None = None
+    hit: Hit | None = None
+    # A question may stay open for long. What is set after the answer counts, and must be what was shown.
+    while (found := switch.setting()) != shown and found.reserved != 0:
+        if found.stop and found.stop.reserved != found.reserved and not forget:
+            raise Failure(_two_settings(name, found.reserved, found.stop))
+        if shown is not None:
+            click.echo(f"The setting of {name} has changed meanwhile.", err=True)
+        hit = hit_by_stop(stack, name)
+        _tell(name, found, hit)
+        if not confirm(f"Stop all traffic of {name}?", yes=yes):
+            context.exit(1)
+        shown = found
+    if found.reserved == 0:
         result = TrafficSwitch(
             function=name,
             outcome="already-stopped",
             reserved_now=0,
-            reserved_before=stop.reserved if stop else None,
-            stopped_at=stop.since if stop else None,
+            reserved_before=found.stop.reserved if found.stop else None,
+            stopped_at=found.stop.since if found.stop else None,
         )
     else:
-        hit = hit_by_stop(stack, name)
-        _tell(name, reserved, hit)
-        if not confirm(f"Stop all traffic of {name}?", yes=yes):
-            context.exit(1)
-        stop = switch.stop(reserved)
+        stop = switch.stop(found)
         result = TrafficSwitch(
             function=name,
             outcome="stopped",
@@ -71,12 +82,26 @@ def command(context: click.Context, *, stack: Stack, function: str, yes: bool, f
         click.echo(_said(result))
 
 
-def _tell(name: str, reserved: int | None, hit: Hit) -> None:
+def _two_settings(name: str, reserved: int | None, stop: Stop) -> str:
+    from headgate_cli.kill_switch import said
+
+    return (
+        f"{name} has {said(reserved)}, and the stop at {stop.since} remembers {said(stop.reserved)}; only one can be "
+        f"remembered. To stop it and remember what is set now: headgate stop-traffic {name} --forget. To stop it and "
+        f"go on remembering the other: aws lambda put-function-concurrency --function-name {name} "
+        "--reserved-concurrent-executions 0; headgate restore-traffic then puts that one back. To let it run as it is: "
+        f"headgate restore-traffic {name} --forget"
+    )
+
+
+def _tell(name: str, found: Setting, hit: Hit) -> None:
     """Say on stderr what is about to happen. JSON on stdout stays readable."""
     from headgate_cli.kill_switch import said
     from headgate_cli.output import printable
 
-    lines = [f"{name} has {said(reserved)}. It gets 0, and Lambda throttles every invocation:"]
+    lines = [f"{name} has {said(found.reserved)}. It gets 0, and Lambda throttles every invocation:"]
+    if found.stop and found.stop.reserved != found.reserved:
+        lines += [f"  the stop at {found.stop.since} remembers {said(found.stop.reserved)}, which is forgotten"]
     lines += [f"  alias {alias}" for alias in hit.aliases]
     lines += [
         f"  {source}: what is received meanwhile counts as a failed receive or is tried again; disable the mapping to "

@@ -94,18 +94,20 @@ def clean(
     headgate versions clean --family nightly-report --apply --yes --format json
 
     A version goes if it is older than AGE and not among the newest, and nothing uses it. Used is what an alias names,
-    what a rollout uses that runs or waits, what an undo would restore, and what has provisioned concurrency, an event
-    source mapping, a policy of its own or a running durable execution; of task definitions, what a service, a running
-    task or a hook uses. Each is checked again right before it is deleted. A deleted version cannot be restored.
+    what a rollout uses that runs or waits, what an undo would restore, what was invoked by its number in the last 30
+    days, and what has provisioned concurrency, an event source mapping, a policy of its own or a running durable
+    execution; of task definitions, what a service, a running task or a hook uses. Each is checked again right before it
+    is deleted. A deleted version cannot be restored.
     """
-    from headgate.cleanup.cleaner import apply, survey
+    from headgate.cleanup.cleaner import apply, of_those, survey
     from headgate.cleanup.policy import Policy
 
     stock = _stock(stack, function, family, deletes=deletes)
     if applies and not yes and (form == "json" or not _can_be_asked()):
         raise Failure("--apply asks before it deletes, and nobody can answer here; add --yes")
+    policy = Policy(keep, older_than)
     with _said(f"Reading what uses {stock.name} ..."):
-        found = survey(stock, Policy(keep, older_than))
+        found = survey(stock, policy)
     if family and not found.revisions:
         raise Failure(f"there is no task definition family {family}; check --region and --profile")
     if not applies:
@@ -116,6 +118,11 @@ def clean(
         _show(found, form)
         verb = "Delete" if stock.kind == "function" or deletes else "Deregister"
         click.confirm(f"{verb} {_counted(going, found)}?", abort=True, err=True)
+        # A question may stay open for long.
+        with _said(f"Reading again what uses {stock.name} ..."):
+            found = of_those(survey(stock, policy), found)
+        if kept := len(going) - len(found.with_outcome("goes")):
+            click.echo(f"{kept} of them cannot go any more; the table will say why.", err=True)
     with _interruptible() as may_go_on, _progress(found) as on_progress:
         done = apply(stock, found, may_go_on=may_go_on, on_progress=on_progress)
         if interrupted := not may_go_on():
@@ -143,7 +150,7 @@ def _stock(stack: Stack, function: str | None, family: str | None, *, deletes: b
             raise click.UsageError(f"--family: must be the name of a family, without a revision (given {family})")
         rollouts = RolloutUses(stack.client("dynamodb"), stack.table)
         return FamilyRevisions(
-            stack.client("ecs"), rollouts, family, deletes=deletes, executions=lambda: _requested_tasks(stack)
+            stack.client("ecs"), rollouts, family, deletes=deletes, executions=_requested_tasks(stack)
         )
     if deletes:
         raise click.UsageError("--delete is for --family; versions of a function are deleted by --apply")
@@ -155,7 +162,9 @@ def _stock(stack: Stack, function: str | None, family: str | None, *, deletes: b
     if str(function).startswith("arn:") and (region := str(function).split(":")[3]) != stack.session.region_name:
         raise click.UsageError(f"FUNCTION is in {region}, and the stack in {stack.session.region_name}; give --region")
     rollouts = RolloutUses(stack.client("dynamodb"), stack.table)
-    account = Account(stack.client("lambda"), stack.client("application-autoscaling"), rollouts)
+    account = Account(
+        stack.client("lambda"), stack.client("application-autoscaling"), stack.client("cloudwatch"), rollouts
+    )
     return FunctionVersions(account, name)
 
 
@@ -163,15 +172,22 @@ def _can_be_asked() -> bool:
     return sys.stdin.isatty()
 
 
-def _requested_tasks(stack: Stack) -> Iterator[str]:
-    """Yield the inputs of the executions that run ECS tasks now."""
-    functions = stack.client("stepfunctions")
-    pages = functions.get_paginator("list_executions").paginate(
-        stateMachineArn=stack.machine("task"), statusFilter="RUNNING"
-    )
-    for page in pages:
-        for each in page["executions"]:
-            yield functions.describe_execution(executionArn=each["executionArn"]).get("input", "")
+def _requested_tasks(stack: Stack) -> Callable[[], list[str]]:
+    """Return a function that returns the inputs of the executions that run ECS tasks now, reading each input once."""
+    inputs: dict[str, str] = {}
+
+    def read() -> list[str]:
+        functions = stack.client("stepfunctions")
+        pages = functions.get_paginator("list_executions").paginate(
+            stateMachineArn=stack.machine("task"), statusFilter="RUNNING"
+        )
+        running = [each["executionArn"] for page in pages for each in page["executions"]]
+        for arn in running:
+            if arn not in inputs:
+                inputs[arn] = functions.describe_execution(executionArn=arn).get("input", "")
+        return [inputs[arn] for arn in running]
+
+    return read
 
 
 def _show(found: Cleanup, form: str) -> None:

@@ -9,12 +9,11 @@ import click
 
 from headgate_cli.confirmation import can_ask, confirm
 from headgate_cli.failures import Failure
-from headgate_cli.jobs.endings import ending_of
 from headgate_cli.jobs.following import follow
 from headgate_cli.jobs.pages import view_of
 from headgate_cli.jobs.redrive_progress import ProgressBar, progress_of
-from headgate_cli.jobs.requests import REDRIVE, checked, execution_of, submit
-from headgate_cli.jobs.stopping import stop_execution
+from headgate_cli.jobs.requests import REDRIVE, checked, submit
+from headgate_cli.jobs.stopping import ask_and_stop
 from headgate_cli.output import echo_json, printable
 from headgate_cli.request_files import read_request_file
 
@@ -163,14 +162,11 @@ def _age(seconds: int) -> str:
 
 def stop(stack: Stack, redrive_id: str, *, reason: str, yes: bool) -> int:
     """Stop a redrive, and say what it had moved by then. Return the exit code."""
-    found = execution_of(stack, REDRIVE, redrive_id)
-    if ending := ending_of(found):
-        click.echo(f"Redrive {redrive_id} has ended already: {ending.outcome}: {printable(ending.reason)}", err=True)
+    question = f"Stop redrive {redrive_id}? What was moved stays moved."
+    execution = ask_and_stop(stack, REDRIVE, redrive_id, question, reason=reason, yes=yes)
+    if execution is None:
         return 1
-    if not confirm(f"Stop redrive {redrive_id}? What was moved stays moved.", yes=yes):
-        return 1
-    stop_execution(stack, found["executionArn"], reason)
-    progress = progress_of(stack, found["executionArn"])
+    progress = progress_of(stack, execution)
     click.echo(
         f"Redrive {redrive_id} is stopped: {progress.moved:,} messages were moved by then. The slice that was at work "
         f"may move more for up to {SLICE_SECONDS} s. The rest stays in its queue; the same redrive under another id "

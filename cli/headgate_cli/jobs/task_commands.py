@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headgate_cli.confirmation import confirm
 from headgate_cli.jobs.endings import STOPPED, ending_of
 from headgate_cli.jobs.following import follow
 from headgate_cli.jobs.pages import view_of
-from headgate_cli.jobs.requests import TASK, checked, describe, execution_of, submit
-from headgate_cli.jobs.stopping import stop_execution
+from headgate_cli.jobs.requests import TASK, checked, describe, submit
+from headgate_cli.jobs.stopping import ask_and_stop
 from headgate_cli.jobs.task_logs import TaskLogs
 from headgate_cli.output import echo_json, printable
 from headgate_cli.request_files import read_request_file
@@ -146,17 +145,14 @@ def exit_codes(result: dict[str, Any]) -> list[tuple[str, int]]:
 
 def stop(stack: Stack, task_id: str, *, reason: str, yes: bool) -> int:
     """Stop a task, and say what became of it. Return the exit code."""
-    found = execution_of(stack, TASK, task_id)
-    if ending := ending_of(found):
-        click.echo(f"Task {task_id} has ended already: {ending.outcome}: {printable(ending.reason)}", err=True)
+    question = f"Stop task {task_id}? Its containers get SIGTERM."
+    execution = ask_and_stop(stack, TASK, task_id, question, reason=reason, yes=yes)
+    if execution is None:
         return 1
-    if not confirm(f"Stop task {task_id}? Its containers get SIGTERM.", yes=yes):
-        return 1
-    stop_execution(stack, found["executionArn"], reason)
     until = time.monotonic() + STOPS_WITHIN_SECONDS
     while time.monotonic() < until:
-        ended = describe(stack, found["executionArn"]) or found
-        if ending_of(ended) and not _still_wanted(stack, ended):
+        ended = describe(stack, execution)
+        if ended and ending_of(ended) and not _still_wanted(stack, ended):
             click.echo(f"Task {task_id} is stopped. Task Ended on the bus will say how its containers ended.")
             return 0
         time.sleep(1)

@@ -21,22 +21,30 @@ def scaling_client(_nobodys_account: None) -> Any:
     return boto3.client("application-autoscaling")
 
 
+@pytest.fixture(scope="session")
+def metrics_client(_nobodys_account: None) -> Any:
+    return boto3.client("cloudwatch")
+
+
 @pytest.fixture
-def fake(lambda_client: Any, scaling_client: Any) -> Iterator[OldVersions]:
+def fake(lambda_client: Any, scaling_client: Any, metrics_client: Any) -> Iterator[OldVersions]:
     """The function checkout with versions 1 to 12, of which the alias live points at 12."""
     fake = OldVersions()
     fake.point("checkout:live", "12")
-    detach = [fake.attach(lambda_client), fake.attach(scaling_client)]
+    detach = [fake.attach(client) for client in (lambda_client, scaling_client, metrics_client)]
     yield fake
     for each in detach:
         each()
 
 
 @pytest.fixture
-def stock_of(lambda_client: Any, scaling_client: Any, dynamodb: Any) -> Callable[[str], FunctionVersions]:
+def stock_of(
+    lambda_client: Any, scaling_client: Any, metrics_client: Any, dynamodb: Any
+) -> Callable[[str], FunctionVersions]:
     """Makes the versions of a function."""
 
-    def make(name: str = "checkout") -> FunctionVersions:
-        return FunctionVersions(Account(lambda_client, scaling_client, RolloutUses(dynamodb, TABLE)), name)
+    def make(name: str = "checkout", **options: Any) -> FunctionVersions:
+        rollouts = RolloutUses(dynamodb, TABLE)
+        return FunctionVersions(Account(lambda_client, scaling_client, metrics_client, rollouts, **options), name)
 
     return make

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def fake(lambda_client: Any, scaling_client: Any) -> Iterator[OldVersions]:
+def fake(lambda_client: Any, scaling_client: Any, metrics_client: Any) -> Iterator[OldVersions]:
     """Three functions with four versions, and one of Headgate's own."""
     fake = OldVersions("shop-a", "shop-b", "payroll", "headgate-warden", count=4)
-    detach = [fake.attach(lambda_client), fake.attach(scaling_client)]
+    detach = [fake.attach(client) for client in (lambda_client, scaling_client, metrics_client)]
     yield fake
     for each in detach:
         each()

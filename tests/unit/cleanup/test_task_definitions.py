@@ -234,3 +234,17 @@ def test_uses_are_not_read_again_within_half_a_minute(ecs: Ecs, stock_of: StockO
 
     assert "ListClusters" not in asked
     assert stock.uses_now("report:3") == []
+
+
+def test_hooks_and_requests_that_came_meanwhile_keep_what_they_name(ecs: Ecs, stock_of: StockOf, locks: Locks) -> None:
+    inputs: list[str] = []
+    stock = stock_of(executions=lambda: inputs, clock=lambda: 0.0)
+    found = survey(stock, Policy(8, 0), NOW)
+    admit(locks, "checkout-42", hooks={"beforeTraffic": [{"ecsTask": {"taskDefinition": "report:3"}}]})
+    inputs.append(f'{{"taskDefinition": "{arn("report:4")}"}}')
+
+    done = apply(stock, found, wait=lambda _: None)
+
+    assert ecs.deregistered == []
+    assert kept(done)["report:3"] == ["a hook of rollout checkout-42 names it"]
+    assert kept(done)["report:4"] == ["a running request of an ECS task names it"]

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ALL_OLD = Policy(1, 0)
+SHOP = {"kind": "lambda-alias", "function": "shop", "alias": "live"}
 UUID = "0b1fbb5f-1d3b-4f2b-9d4a-6f7f5b1f0c11"
+
+
+def hooks_of(*functions: str) -> dict[str, Any]:
+    return {"beforeTraffic": [{"lambda": function} for function in functions]}
+
+
+HOOKS = hooks_of("checkout:3")
 
 
 def surveyed(stock: FunctionVersions, policy: Policy = ALL_OLD) -> Cleanup:
@@ -87,6 +95,11 @@ def test_young_versions_stay(fake: OldVersions, stock_of: StockOf) -> None:
             lambda fake: fake.policies.add("checkout:3"),
             "a policy of its own lets somebody invoke it (aws lambda get-policy)",
         ),
+        (
+            lambda fake: fake.invoked.update({"checkout:3": [0, 2], "checkout:live": [9], "other:4": [9]}),
+            "it was invoked by its number in the last 30 days (invocations: 2)",
+        ),
+        (lambda fake: fake.unknown.add("checkout:3"), "CloudWatch did not say whether it was invoked by its number"),
         (
             lambda fake: (
                 fake.functions["checkout"]["3"].update(DurableConfig={"ExecutionTimeout": 60}),
@@ -188,12 +201,8 @@ def test_a_promotion_whose_record_has_expired_cannot_be_undone(
 def test_a_hook_of_any_rollout_keeps_the_version_that_it_names(
     fake: OldVersions, stock_of: StockOf, locks: Locks
 ) -> None:
-    hooks = {
-        "beforeTraffic": [{"lambda": "checkout:2"}, {"lambda": f"{ARN}:checkout:3"}, {"lambda": "other-checkout:4"}]
-    }
-    other = {"kind": "lambda-alias", "function": "shop", "alias": "live"}
-    admit(locks, "shop-1", target=other)
-    admit(locks, "shop-2", target=other, hooks=hooks)
+    admit(locks, "shop-1", target=SHOP)
+    admit(locks, "shop-2", target=SHOP, hooks=hooks_of("checkout:2", f"{ARN}:checkout:3", "other-checkout:4"))
 
     kept = reasons(surveyed(stock_of()))
 
@@ -229,6 +238,22 @@ def test_versions_are_deleted_one_by_one_the_oldest_first(fake: OldVersions, sto
             "a policy of its own lets somebody invoke it (aws lambda get-policy)",
         ),
         (lambda fake, _: fake.executions.append("checkout:3"), "a durable execution runs on it"),
+        (
+            lambda fake, _: fake.scaled.append("function:checkout:3"),
+            "Application Auto Scaling scales its provisioned concurrency",
+        ),
+        (
+            lambda fake, _: fake.invoked.update({"checkout:3": [1]}),
+            "it was invoked by its number in the last 30 days (invocations: 1)",
+        ),
+        (
+            lambda _, locks: admit(locks, "shop-1", target=SHOP, hooks=hooks_of("checkout:3")),
+            "a hook of rollout shop-1 names it",
+        ),
+        (
+            lambda _, locks: (admit(locks, "shop-1", target=SHOP), admit(locks, "shop-2", target=SHOP, hooks=HOOKS)),
+            "a hook of rollout shop-2 names it",
+        ),
         (
             lambda _, locks: admit(locks, "checkout-42", candidate={"version": "3"}),
             "rollout checkout-42 is accepted and uses it",
@@ -338,7 +363,8 @@ def test_nothing_but_a_version_is_ever_deleted(fake: OldVersions, stock_of: Stoc
 
 
 @pytest.mark.parametrize(
-    "operation", ["ListAliases", "ListEventSourceMappings", "DescribeScalableTargets", "GetPolicy"]
+    "operation",
+    ["ListAliases", "ListEventSourceMappings", "DescribeScalableTargets", "GetPolicy", "GetMetricData"],
 )
 def test_nothing_goes_while_a_use_cannot_be_read(fake: OldVersions, stock_of: StockOf, operation: str) -> None:
     def interrupt(name: str, when: str) -> None:
@@ -370,3 +396,64 @@ def test_the_mappings_of_the_account_are_read_once_for_all_functions(fake: OldVe
 
     assert asked.count("ListEventSourceMappings") == 1
     assert asked.count("DescribeScalableTargets") == 1
+
+
+def test_the_metrics_of_all_that_would_go_are_read_in_one_call(fake: OldVersions, stock_of: StockOf) -> None:
+    surveyed(stock_of(), Policy(9, 0))
+
+    assert fake.metrics_read == [["3", "2", "1"]]
+
+
+def test_more_metrics_than_a_call_takes_are_read_in_several(fake: OldVersions, stock_of: StockOf) -> None:
+    stock_of().own_uses([str(number) for number in range(1, 502)])
+
+    assert [len(each) for each in fake.metrics_read] == [500, 1]
+
+
+def test_the_requests_of_rollouts_are_read_once(fake: OldVersions, stock_of: StockOf, locks: Locks) -> None:
+    uses = stock_of()._account.rollouts
+    admit(locks, "shop-1", target=SHOP, hooks=HOOKS)
+    admit(locks, "shop-2", target=SHOP, hooks=HOOKS)
+    asked: list[str] = []
+    uses._client.meta.events.register("before-call", lambda model, **_: asked.append(model.name))
+    assert len(uses.of_hooks("checkout")["3"]) == 2
+    del asked[:]
+
+    assert len(uses.of_hooks("checkout")["3"]) == 2
+    assert asked == ["Query", "Query"]
+
+
+def test_a_rollout_that_has_ended_keeps_no_hook(fake: OldVersions, stock_of: StockOf, locks: Locks) -> None:
+    uses = stock_of()._account.rollouts
+    start(locks, hooks=HOOKS)
+    assert uses.of_hooks("checkout")["3"] == ["a hook of rollout checkout-42 names it"]
+    settle(locks, outcome="rolled-back", stable="6", candidate="7")
+
+    assert uses.of_hooks("checkout")["3"] == []
+
+
+def test_a_mapping_that_came_meanwhile_is_seen_within_half_a_minute(
+    fake: OldVersions, stock_of: StockOf, locks: Locks
+) -> None:
+    now = 0.0
+    stock = stock_of(clock=lambda: now)
+    surveyed(stock)
+    fake.mappings[UUID] = f"{ARN}:checkout:live"
+    admit(locks, "orders-1", target={"kind": "event-source", "mapping": UUID}, candidate={"version": "4"})
+    now = 31.0
+
+    assert stock.uses_now("4") == ["rollout orders-1 is accepted and uses it"]
+
+
+def test_a_check_takes_few_calls_of_the_control_plane(fake: OldVersions, stock_of: StockOf) -> None:
+    stock = stock_of()
+    surveyed(stock)
+    asked: list[str] = []
+    fake.interrupt = lambda name, when: asked.append(name) if when == "before" else None
+
+    assert stock.uses_now("3") == []
+    assert sorted(asked) == [
+        "DescribeScalableTargets",
+        *("GetMetricData", "GetMetricData", "GetPolicy", "GetProvisionedConcurrencyConfig"),
+        *("ListAliases", "ListEventSourceMappings"),
+    ]

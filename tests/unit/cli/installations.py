@@ -73,6 +73,10 @@ class Installation(Service):
         self.reserved: dict[str, int] = {}
         self.unreserved, self.concurrent = 900, 1000
         self.refuses_concurrency = ""
+        self.answers_after: dict[str, Refusal] = {}
+        """How operations are answered after they had their effect."""
+        self.meanwhile: dict[str, Callable[[], object]] = {}
+        """What somebody else does right before the first call of an operation."""
         self.mappings: dict[str, dict[str, Any]] = {}
         self.depths: dict[str, int] = {}
         self.reasons: dict[str, str] = {}
@@ -85,8 +89,11 @@ class Installation(Service):
         self.counts: dict[str, list[float]] = {}
 
     def interrupt(self, operation: str, when: str) -> None:
+        if when == "after" and operation in self.answers_after:
+            raise self.answers_after[operation]
         if when == "before":
             self.called.append(operation)
+            self.meanwhile.pop(operation, lambda: None)()
             if operation in self.denied:
                 raise Refusal("AccessDeniedException", f"you are not authorized to perform {operation}")
 

@@ -530,3 +530,24 @@ def test_a_job_is_not_stopped_without_a_yes(kind: str, monkeypatch: pytest.Monke
 
     assert (result.exit_code, "give --yes" in result.output) == (2, True)
     assert [operation for operation, _ in stack.fakes["stepfunctions"].calls] == ["describe_execution"]
+
+
+@pytest.mark.parametrize("kind", ["task", "redrive"])
+@pytest.mark.parametrize("looks", [1, 2])
+def test_a_job_that_ends_while_it_is_to_be_stopped_is_not_called_stopped(
+    kind: str, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # After one look the question is open; after two, the job ends right before it is stopped.
+    running, ended = {"status": "RUNNING"}, {"status": "SUCCEEDED", "output": '{"reason": "all is done"}'}
+    step_functions = machines(*[running] * looks, ended)
+    step_functions._answers["stop_execution"] = lambda **_: {}
+    caller = FakeClient(get_caller_identity=lambda: {"Arn": "arn:aws:iam::123456789012:user/kim"})
+    stack = FakeStack(stepfunctions=step_functions, sts=caller)
+    monkeypatch.setattr("headgate_cli.stack.Stack", lambda *_: stack)
+    result = CliRunner().invoke(main, [kind, "stop", "nightly", "--yes"], standalone_mode=False)
+
+    said = f"{kind.capitalize()} nightly has ended already: succeeded: all is done"
+    assert (result.return_value, said in result.output) == (1, True)
+    assert "is stopped" not in result.output
+    stops = [operation for operation, _ in step_functions.calls if operation == "stop_execution"]
+    assert len(stops) == looks - 1

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import click
 import jsonschema
 import pytest
 from botocore.exceptions import ClientError
 
 from headgate_cli import confirmation
 from headgate_cli.failures import Failure
-from headgate_cli.kill_switch import TAG, Stop
+from headgate_cli.kill_switch import TAG, Stop, refused
 from headgate_cli.stack import Stack
 from tests.builders import ACCOUNT, REGION, ROOT
+from tests.fakes.services import Refusal
 from tests.unit.cli.installations import LAMBDA, Installation, PlayedStack, Ran, played, run_command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SCHEMA = json.loads((ROOT / "docs/schemas/headgate-stop-traffic.json").read_text("utf-8"))
 SINCE = "2026-11-30T11:12:00.000Z"
@@ -88,12 +90,91 @@ def test_a_second_stop_remembers_what_the_first_one_has_found(installation: Inst
     assert switched("restore-traffic", "shop-cart")["reservedNow"] == 50
 
 
-def test_a_stop_that_died_in_between_is_no_stop(installation: Installation) -> None:
+@pytest.mark.parametrize("before", [None, 50])
+def test_a_stop_that_died_in_between_is_finished(installation: Installation, before: int | None) -> None:
     # The tag was written, and the concurrency was not changed.
+    installation.tags["shop-cart"] = {TAG: Stop(before, SINCE).tag}
+    if before is not None:
+        installation.reserved["shop-cart"] = before
+    assert switched("stop-traffic", "shop-cart").get("reservedBefore") == before
+    assert switched("restore-traffic", "shop-cart").get("reservedNow") == before
+
+
+@pytest.mark.parametrize("now", [None, 1])
+def test_what_an_earlier_stop_remembers_is_not_overwritten(installation: Installation, now: int | None) -> None:
     installation.tags["shop-cart"] = {TAG: Stop(50, SINCE).tag}
-    installation.reserved["shop-cart"] = 20
-    assert switched("stop-traffic", "shop-cart")["reservedBefore"] == 20
-    assert switched("restore-traffic", "shop-cart")["reservedNow"] == 20
+    if now is not None:
+        installation.reserved["shop-cart"] = now
+    result = run("stop-traffic", "shop-cart", "--yes")
+    assert result.exit_code == 2
+    assert f"remembers a reserved concurrency of {50}; only one can be remembered" in result.output
+    assert result.output.count("--forget") == 2
+    assert (installation.reserved.get("shop-cart"), remembered(installation)) == (now, Stop(50, SINCE).tag)
+
+    assert switched("stop-traffic", "shop-cart", "--forget").get("reservedBefore") == now
+    assert switched("restore-traffic", "shop-cart").get("reservedNow") == now
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Refusal("ServiceException", "internal error", 500),
+        Refusal("TooManyRequestsException", "Rate Exceeded", 429),
+    ],
+)
+def test_what_was_set_is_remembered_where_the_effect_is_not_known(installation: Installation, error: Refusal) -> None:
+    installation.reserved["shop-cart"] = 50
+    installation.answers_after["PutFunctionConcurrency"] = error
+    result = run("stop-traffic", "shop-cart", "--yes")
+    assert result.exit_code == 2
+    assert "it is not known whether shop-cart is stopped" in result.output
+    assert "a reserved concurrency of 50) is remembered" in result.output
+
+    del installation.answers_after["PutFunctionConcurrency"]
+    assert switched("stop-traffic", "shop-cart")["outcome"] == "already-stopped"
+    assert switched("restore-traffic", "shop-cart")["reservedNow"] == 50
+
+
+@pytest.mark.parametrize(
+    ("answer", "certain"),
+    [
+        ({"HTTPStatusCode": 403}, True),
+        ({"HTTPStatusCode": 400, "RetryAttempts": 0}, True),
+        # The attempt before may have had its effect.
+        ({"HTTPStatusCode": 409, "RetryAttempts": 1}, False),
+        ({"HTTPStatusCode": 429}, False),
+        ({"HTTPStatusCode": 500}, False),
+        ({}, False),
+    ],
+)
+def test_only_the_refusal_of_a_first_attempt_is_certain(answer: Any, certain: bool) -> None:
+    error = ClientError({"Error": {}, "ResponseMetadata": answer}, "PutFunctionConcurrency")
+    assert refused(error) == certain
+
+
+def test_a_denied_stop_takes_back_only_what_it_wrote(installation: Installation) -> None:
+    installation.tags["shop-cart"] = {TAG: Stop(50, SINCE).tag}
+    installation.reserved["shop-cart"] = 1
+    installation.denied.add("PutFunctionConcurrency")
+    with pytest.raises(ClientError):
+        run("stop-traffic", "shop-cart", "--yes", "--forget")
+    assert remembered(installation) == Stop(50, SINCE).tag
+
+    # Another stop has written its own in between.
+    other = Stop(1, SINCE).tag
+    installation.meanwhile["PutFunctionConcurrency"] = lambda: installation.tags["shop-cart"].update({TAG: other})
+    with pytest.raises(ClientError):
+        run("stop-traffic", "shop-cart", "--yes", "--forget")
+    assert remembered(installation) == other
+
+
+def test_a_restore_does_not_forget_what_another_stop_remembers(installation: Installation) -> None:
+    installation.reserved["shop-cart"] = 50
+    switched("stop-traffic", "shop-cart")
+    other = Stop(7, SINCE).tag
+    installation.meanwhile["PutFunctionConcurrency"] = lambda: installation.tags["shop-cart"].update({TAG: other})
+    switched("restore-traffic", "shop-cart")
+    assert remembered(installation) == other
 
 
 @pytest.mark.parametrize("before", [None, 50])
@@ -215,6 +296,108 @@ def test_a_function_can_be_stopped_where_the_stack_cannot_be_read(installation: 
     installation.denied.add("DescribeStacks")
     assert switched("stop-traffic", "shop-cart")["outcome"] == "stopped"
     assert run("stop-traffic", "headgate-judge", "--yes").exit_code == 2
+
+
+def asked(*words: str, meanwhile: Callable[[], object], answers: str, monkeypatch: pytest.MonkeyPatch) -> Ran:
+    """Run a command at a terminal; somebody else does something while its first question is open."""
+    left = [meanwhile]
+
+    def confirm(question: str, **_: Any) -> bool:
+        click.echo(question, err=True)
+        while left:
+            left.pop()()
+        nonlocal answers
+        answer, answers = answers[0], answers[1:]
+        return answer == "y"
+
+    monkeypatch.setattr(confirmation, "can_ask", lambda: True)
+    monkeypatch.setattr(click, "confirm", confirm)
+    ran = run(*words)
+    assert answers == ""
+    return ran
+
+
+@pytest.mark.parametrize(("answers", "now", "tagged"), [("yy", 0, 80), ("yn", 80, None)])
+def test_a_stop_asks_again_if_the_setting_has_changed_meanwhile(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, answers: str, now: int, tagged: int | None
+) -> None:
+    installation.reserved["shop-cart"] = 50
+
+    def change() -> None:
+        installation.reserved["shop-cart"] = 80
+
+    result = asked("stop-traffic", "shop-cart", meanwhile=change, answers=answers, monkeypatch=monkeypatch)
+    assert "The setting of shop-cart has changed meanwhile." in result.output
+    assert "shop-cart has a reserved concurrency of 80. It gets 0" in result.output
+    assert installation.reserved["shop-cart"] == now
+    tag = remembered(installation)
+    assert (Stop.of_tag(tag).reserved if tag else None) == tagged
+
+
+def test_a_stop_with_yes_remembers_what_is_set_when_it_acts(installation: Installation) -> None:
+    installation.reserved["shop-cart"] = 50
+    installation.meanwhile["ListAliases"] = lambda: installation.reserved.update({"shop-cart": 80})
+    assert switched("stop-traffic", "shop-cart")["reservedBefore"] == 80
+    assert switched("restore-traffic", "shop-cart")["reservedNow"] == 80
+
+
+def test_a_stop_by_somebody_else_meanwhile_is_told(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    installation.reserved["shop-cart"] = 50
+
+    def stop() -> None:
+        switched("stop-traffic", "shop-cart")
+
+    result = asked("stop-traffic", "shop-cart", meanwhile=stop, answers="y", monkeypatch=monkeypatch)
+    assert "shop-cart is stopped already" in result.output
+    assert switched("restore-traffic", "shop-cart")["reservedNow"] == 50
+
+
+@pytest.mark.parametrize("forget", [False, True])
+def test_a_restore_by_somebody_else_meanwhile_is_told(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, forget: bool
+) -> None:
+    installation.reserved["shop-cart"] = 50
+    switched("stop-traffic", "shop-cart")
+
+    def restore() -> None:
+        switched("restore-traffic", "shop-cart")
+        installation.reserved["shop-cart"] = 20
+
+    words = ["restore-traffic", "shop-cart", *(["--forget"] if forget else [])]
+    result = asked(*words, meanwhile=restore, answers="y", monkeypatch=monkeypatch)
+    assert result.exit_code == 2
+    assert "somebody else has put back or forgotten the setting of shop-cart meanwhile" in result.output
+    assert installation.reserved["shop-cart"] == 20
+
+
+def test_a_setting_that_somebody_changes_while_a_restore_asks_is_kept(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation.reserved["shop-cart"] = 50
+    switched("stop-traffic", "shop-cart")
+
+    def change() -> None:
+        installation.reserved["shop-cart"] = 20
+
+    result = asked("restore-traffic", "shop-cart", meanwhile=change, answers="y", monkeypatch=monkeypatch)
+    assert result.exit_code == 2
+    assert "20 now, which somebody has set since" in result.output
+    assert (installation.reserved["shop-cart"], remembered(installation) is None) == (20, False)
+
+
+def test_what_is_forgotten_is_asked_again_if_it_has_changed(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation.tags["shop-cart"] = {TAG: Stop(50, SINCE).tag}
+    installation.reserved["shop-cart"] = 20
+
+    def change() -> None:
+        installation.reserved["shop-cart"] = 30
+
+    words = ("restore-traffic", "shop-cart", "--forget")
+    result = asked(*words, meanwhile=change, answers="yy", monkeypatch=monkeypatch)
+    assert "Keep a reserved concurrency of 30 of shop-cart" in result.output
+    assert (installation.reserved["shop-cart"], remembered(installation)) == (30, None)
 
 
 # Refusals

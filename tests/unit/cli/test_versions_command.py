@@ -28,9 +28,9 @@ def fake(lambda_client: Any, dynamodb: Any, monkeypatch: pytest.MonkeyPatch) -> 
     """The function checkout with twelve versions, and a stack."""
     fake = OldVersions()
     fake.point("checkout:live", "12")
-    scaling = boto3.client("application-autoscaling")
-    detach = [fake.attach(lambda_client), fake.attach(scaling)]
-    clients = {"lambda": lambda_client, "application-autoscaling": scaling, "dynamodb": dynamodb}
+    scaling, metrics = boto3.client("application-autoscaling"), boto3.client("cloudwatch")
+    detach = [fake.attach(client) for client in (lambda_client, scaling, metrics)]
+    clients = {"lambda": lambda_client, "application-autoscaling": scaling, "cloudwatch": metrics, "dynamodb": dynamodb}
     monkeypatch.setattr(Stack, "client", lambda _, service: clients[service])
     monkeypatch.setattr(Stack, "table", TABLE)
     monkeypatch.setattr("headgate.cleanup.cleaner.PACE_SECONDS", 0)
@@ -72,6 +72,27 @@ def test_it_asks_before_it_deletes(
     assert "Delete 3 versions? [y/N]" in result.output
     assert result.exit_code == code
     assert len(fake.deleted) == deleted
+
+
+def test_what_has_changed_while_it_asked_counts(fake: OldVersions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headgate_cli.commands.versions._can_be_asked", lambda: True)
+    fake.point("checkout:old", "2")
+
+    def confirm(question: str, **_: Any) -> bool:
+        assert question == "Delete 2 versions?"
+        # Somebody deletes the newest but the served, so that the third is among the newest 9; the second goes free.
+        del fake.functions["checkout"]["11"]
+        fake.aliases.pop("checkout:old")
+        return True
+
+    monkeypatch.setattr("click.confirm", confirm)
+    result = run("checkout", *ALL_OLD, "--apply")
+
+    assert result.exit_code == 0, result.output
+    assert fake.deleted == ["checkout:1"]
+    assert "1 of them cannot go any more; the table will say why." in result.output
+    assert "it is among the newest 9" in result.output
+    assert "it came up only after the question" in result.output
 
 
 def test_nobody_is_asked_where_nobody_can_answer(fake: OldVersions) -> None:
@@ -140,7 +161,7 @@ def test_a_family_that_does_not_exist_is_named(
     clients = {"ecs": boto3.client("ecs"), "stepfunctions": boto3.client("stepfunctions"), "dynamodb": dynamodb}
     detach = NoFamily().attach(clients["ecs"])
     monkeypatch.setattr(Stack, "client", lambda _, service: clients[service])
-    monkeypatch.setattr("headgate_cli.commands.versions._requested_tasks", lambda _: [])
+    monkeypatch.setattr("headgate_cli.commands.versions._requested_tasks", lambda _: list)
 
     result = run("--family", "report")
     detach()

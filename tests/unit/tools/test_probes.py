@@ -226,6 +226,7 @@ def test_calls_of_probes_are_in_the_models_of_boto3() -> None:
         ),
         ("metrics-of-one-version", {"GetMetricData": {"MetricDataResults": [{"Id": "alias", "Values": [10.0]}]}}, "no"),
         ("metrics-of-one-version", {"GetMetricData": {"MetricDataResults": []}}, "unclear"),
+        ("metrics-of-direct-calls", {"GetMetricData": {"MetricDataResults": [{"Id": "all", "Values": [10.0]}]}}, "no"),
         ("failed-events", {"GetMetricData": {"MetricDataResults": [{"Id": "failed", "Values": [1.0]}]}}, "yes"),
         ("failed-events", {"GetMetricData": {"MetricDataResults": [{"Id": "failed", "Values": [10.0]}]}}, "no"),
         ("topic-for-own-account", {"ReceiveMessage": {"Messages": []}}, "unclear"),

@@ -80,6 +80,32 @@ def mappings_of_one_function(lab: Lab) -> Answer:
 
 
 @probe(
+    "delete-one-version",
+    question="May a role with a right on function:NAME:* alone delete a version, and not the function?",
+    call="lambda:DeleteFunction",
+    matters="The cleaner's role also has lambda:DeleteFunction on the functions (`template.yaml`, DeleteVersions), "
+    "with which they could be deleted whole. If it works without, the role gets versions alone.",
+    creates="two roles and a function with two versions",
+    assumed="no",
+    minutes=3,
+)
+def delete_one_version(lab: Lab) -> Answer:
+    """Delete a version as a role with this right alone, and then try to delete the function."""
+    runner = lab.role("runner", "lambda.amazonaws.com")
+    name = lab.two_versions("fn", runner, "def handler(event, context): return 1")
+    role = lab.role(
+        "role",
+        "",
+        {"Action": "lambda:DeleteFunction", "Resource": lab.account.arn("lambda", f"function:{name}:*")},
+        {"Action": "lambda:ListLayers", "Resource": "*"},
+    )
+    client = lab.as_role(role)("lambda")
+    version, refusal = lab.allowed(lambda: client.delete_function(FunctionName=name, Qualifier="1"), client.list_layers)
+    function, kept = lab.allowed(lambda: client.delete_function(FunctionName=name), client.list_layers)
+    return answer(yes=version and not function, refusal=refusal, refusalOfFunction=kept)
+
+
+@probe(
     "task-definition-family",
     question="Is RegisterTaskDefinition allowed by a right on task-definition/FAMILY:*?",
     call="ecs:RegisterTaskDefinition",

@@ -238,6 +238,30 @@ def metrics_of_one_version(lab: Lab) -> Answer:
 
 
 @probe(
+    "metrics-of-direct-calls",
+    question="Do calls of a version by its number have a metric with the version as their Resource?",
+    call="cloudwatch:GetMetricData",
+    matters="A clean-up keeps versions that were invoked by their number in the last 30 days "
+    "(`cleanup/versions.py`). Without the metric, it deletes those that are called by a role.",
+    creates="a role and a function with two versions",
+    assumed="yes",
+    minutes=6,
+)
+def metrics_of_direct_calls(lab: Lab) -> Answer:
+    """Invoke a version by its number, and look for its metric beside that of the function."""
+    function = lab.two_versions("fn", lab.role("role", "lambda.amazonaws.com"), SLOW)
+    _invoke(lab, function, [0] * 10, "1")
+    queries = {
+        "all": ("Invocations", "Sum", {"FunctionName": function}),
+        "version": ("Invocations", "Sum", {"FunctionName": function, "Resource": f"{function}:1"}),
+    }
+    lab.must(lambda: metrics(lab, queries)["all"], METRIC_SECONDS, "a metric of the function", pause=10)
+    lab.until(lambda: metrics(lab, queries)["version"], 60, pause=10)
+    found = metrics(lab, queries)
+    return answer(yes=bool(found["version"]), **found)
+
+
+@probe(
     "trimmed-count",
     question="Does CloudWatch count slow invocations per version: TC(800:) of Duration with ExecutedVersion during a "
     "weight?",
@@ -275,10 +299,10 @@ def _alias(lab: Lab, weights: dict[str, float]) -> str:
     return function
 
 
-def _invoke(lab: Lab, function: str, durations: list[float]) -> list[tuple[str, float]]:
+def _invoke(lab: Lab, function: str, durations: list[float], qualifier: str = "live") -> list[tuple[str, float]]:
     def invoke(seconds: float) -> tuple[str, float]:
         response = lab.client("lambda").invoke(
-            FunctionName=function, Qualifier="live", Payload=json.dumps({"seconds": seconds})
+            FunctionName=function, Qualifier=qualifier, Payload=json.dumps({"seconds": seconds})
         )
         if "FunctionError" in response:
             raise UnclearError("the function failed", answer=response["Payload"].read().decode())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PACE_SECONDS = 1.0
 """Wait after each deletion. Lambda's control plane takes 15 calls a second for the whole account and Region, a deletion
-with its checks needs about 5, and a rollback must not wait behind them:
+with its checks needs about 6, and a rollback must not wait behind them:
 https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
 THROTTLED_CODES = ("TooManyRequestsException", "ThrottlingException", "Throttling", "RequestLimitExceeded")
@@ -41,11 +41,11 @@ class Stock(Protocol):
     def dated(self, revision: Revision) -> Revision:
         """Return a revision with the time of its creation."""
 
-    def own_uses(self, name: str) -> list[str]:
-        """Return why a revision is needed, as far as only a call of its own tells."""
+    def own_uses(self, names: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """Return why revisions are needed, as far as asking for each of them tells, by name."""
 
     def uses_now(self, name: str) -> list[str]:
-        """Return why a revision that was not needed is needed now."""
+        """Return why a revision that was not needed is needed now. Reads again everything that can have changed."""
 
     def remove(self, name: str) -> tuple[Outcome, str]:
         """Remove a revision, and return what became of it; and why, if it could not be removed."""
@@ -68,10 +68,8 @@ def survey(stock: Stock, policy: Policy, now: datetime | None = None) -> Cleanup
     # To ask for the date, or for the uses of one revision, takes a call each: only where it decides.
     dated = [each if each.name in stays else stock.dated(each) for each in found]
     now = now or datetime.now(UTC)
-    decisions = decide(dated, policy, uses, now)
-    for decision in decisions:
-        if decision.goes and (reasons := stock.own_uses(decision.revision.name)):
-            uses[decision.revision.name] = reasons
+    going = [each.revision.name for each in decide(dated, policy, uses, now) if each.goes]
+    uses |= stock.own_uses(going)
     return Cleanup(
         kind=stock.kind,
         name=stock.name,
@@ -81,6 +79,18 @@ def survey(stock: Stock, policy: Policy, now: datetime | None = None) -> Cleanup
         revisions=[_view(decision) for decision in decide(dated, policy, uses, now)],
         not_checked=list(stock.not_checked),
     )
+
+
+def of_those(found: Cleanup, shown: Cleanup) -> Cleanup:
+    """Return what was found, where only those may go that somebody was shown before."""
+    names = {each.revision for each in shown.with_outcome("goes")}
+    revisions = [
+        each.model_copy(update={"outcome": "stays", "reasons": ["it came up only after the question"]})
+        if each.outcome == "goes" and each.revision not in names
+        else each
+        for each in found.revisions
+    ]
+    return found.model_copy(update={"revisions": revisions})
 
 
 def apply(

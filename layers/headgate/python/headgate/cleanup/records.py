@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from headgate import keys
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
 
 HELD_LOCKS = "held-locks"
 """The sparse index of held locks."""
+
+BY_STATUS = "by-status"
+"""The index of rollouts and jobs by status."""
 
 Uses = defaultdict[str, list[str]]
 """Why a revision is needed, by its name."""
@@ -33,6 +35,7 @@ class RolloutUses:
     def __init__(self, client: DynamoDBClient, table: str) -> None:
         self._client = client
         self._table = table
+        self._texts: dict[str, tuple[str, ...]] = {}
 
     def of_targets(self, target_keys: Iterable[str]) -> Uses:
         """Return which versions the rollouts on these targets need. All reads are consistent."""
@@ -55,25 +58,31 @@ class RolloutUses:
                     _add(uses, candidate, f"rollout {record.id}, the last one on {key}, promoted it")
         return uses
 
-    @cached_property
     def texts(self) -> list[tuple[str, str]]:
-        """The texts in the requests of all rollouts that run or wait, each with the rollout's id.
+        """Return the texts in the requests of all rollouts that run or wait now, each with the rollout's id.
 
-        The hooks of a request may name a version or a task definition. Read once.
+        The hooks of a request may name a version or a task definition. Each call reads anew which rollouts run or wait:
+        a query for each of the two indexes, one more for every megabyte. A request never changes, so that only those of
+        rollouts that came since the last call are read. A rollout that is not in the index yet, for less than a second,
+        is planned later, and refused then if a version that its hooks name is gone.
         """
-        found = []
-        for item in self._held():
-            key = keys.target_key_in(item["pk"])
-            for rollout_id in (item["owner"], *self._waiting(key)):
-                if record := self._rollout(rollout_id):
-                    found += [(record.id, text) for text in texts_in(record.request)]
-        return found
+        # Waiting rollouts first: one that stops waiting between the queries holds a lock in the second.
+        live = [*self._all_waiting(), *(item["owner"] for item in self._held())]
+        texts: dict[str, tuple[str, ...]] = {}
+        for rollout_id in live:
+            known = self._texts.get(rollout_id)
+            if known is None and (record := self._rollout(rollout_id)):
+                known = tuple(texts_in(record.request))
+            if known is not None:
+                texts[rollout_id] = known
+        self._texts = texts
+        return [(rollout_id, text) for rollout_id, found in texts.items() for text in found]
 
     def of_hooks(self, function: str) -> Uses:
         """Return which versions of a function the hooks of running and waiting rollouts name."""
         uses: Uses = defaultdict(list)
         named = re.compile(rf"(?:.*:function:)?{re.escape(function)}:(\d+)")
-        for rollout_id, text in self.texts:
+        for rollout_id, text in self.texts():
             if match := named.fullmatch(text):
                 _add(uses, match[1], f"a hook of rollout {rollout_id} names it")
         return uses
@@ -87,6 +96,19 @@ class RolloutUses:
             ConsistentRead=True,
         )
         return [from_item(item)["rolloutId"] for page in pages for item in page["Items"]]
+
+    def _all_waiting(self) -> list[str]:
+        """Return the rollouts in line for any target."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName=BY_STATUS,
+            KeyConditionExpression="#status = :waiting",
+            ExpressionAttributeNames={"#status": "status"},
+            ExpressionAttributeValues=to_item({":waiting": "waiting"}),
+        )
+        names = [from_item(item)["pk"] for page in pages for item in page["Items"]]
+        # The index has jobs too.
+        return [keys.rollout_id_in(name) for name in names if name == keys.rollout_pk(keys.rollout_id_in(name))]
 
     def _held(self) -> Iterator[dict[str, Any]]:
         pages = self._client.get_paginator("query").paginate(

@@ -11,7 +11,7 @@ from headgate.aws.errors import code_of, message_of
 from headgate.cleanup.policy import Revision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from botocore.exceptions import ClientError
 
@@ -22,8 +22,8 @@ SERVICES_PER_CALL, TASKS_PER_CALL = 10, 100
 """https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeServices.html and API_DescribeTasks.html"""
 
 FRESH_SECONDS = 30
-"""How long the uses that were read count as those of now. They take calls for every cluster, and a task or service goes
-on with a revision that was deregistered."""
+"""How long the services and tasks that were read count as those of now. They take calls for every cluster, and a task
+or service goes on with a revision that was deregistered. Hooks and requests do not: they are read each time."""
 
 
 class FamilyRevisions:
@@ -78,32 +78,43 @@ class FamilyRevisions:
 
     def uses(self) -> Uses:
         """Return why revisions are needed, by family and number."""
+        self._read = (self._clock(), self._of_clusters())
+        uses: Uses = defaultdict(list)
+        for found in (self._read[1], self._of_requests()):
+            for name, reasons in found.items():
+                uses[name] += reasons
+        return uses
+
+    def _of_clusters(self) -> Uses:
         uses: Uses = defaultdict(list)
         for cluster in self._clusters():
             for definition, reason in (*self._of_services(cluster), *self._of_tasks(cluster)):
                 name = definition.rpartition("/")[2]
                 if name.rpartition(":")[0] == self.name and reason not in uses[name]:
                     uses[name].append(reason)
+        return uses
+
+    def _of_requests(self) -> Uses:
+        """Return which revisions the hooks of rollouts and the requests of ECS tasks name, as of now."""
+        uses: Uses = defaultdict(list)
         named = re.compile(rf"(?<![a-zA-Z0-9_-]){re.escape(self.name)}:(\d+)(?!\d)")
-        for rollout_id, text in self._rollouts.texts:
+        for rollout_id, text in self._rollouts.texts():
             for match in named.finditer(text):
                 uses[f"{self.name}:{match[1]}"].append(f"a hook of rollout {rollout_id} names it")
         for text in self._executions():
             for match in named.finditer(text):
                 uses[f"{self.name}:{match[1]}"].append("a running request of an ECS task names it")
-        self._read = (self._clock(), uses)
         return uses
 
-    def own_uses(self, name: str) -> list[str]:  # noqa: ARG002
+    def own_uses(self, names: Sequence[str]) -> dict[str, list[str]]:  # noqa: ARG002
         """Return nothing: all uses are read together."""
-        return []
+        return {}
 
     def uses_now(self, name: str) -> list[str]:
         """Return why a revision is needed now."""
         if self._read is None or self._clock() - self._read[0] > FRESH_SECONDS:
-            self.uses()
-        assert self._read is not None
-        return self._read[1].get(name, [])
+            self._read = (self._clock(), self._of_clusters())
+        return [*self._read[1].get(name, ()), *self._of_requests().get(name, ())]
 
     def remove(self, name: str) -> tuple[Outcome, str]:
         """Deregister a revision, and delete it if that was asked for."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from datetime import datetime
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from botocore.exceptions import ClientError
 
+from headgate.analysis.metric_queries import metric_query
 from headgate.aws.errors import code_of, message_of
 from headgate.aws.patterns import function_name
-from headgate.cleanup.policy import Revision
+from headgate.cleanup.policy import DAY_SECONDS, Revision
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_lambda.type_defs import AliasConfigurationTypeDef
 
@@ -24,40 +26,85 @@ if TYPE_CHECKING:
 
 PROVISIONED_CONCURRENCY = "lambda:function:ProvisionedConcurrency"
 
+INVOKED_DAYS = 30
+"""How far back an invocation of a version keeps it."""
+
+METRICS_PER_CALL = 500
+"""https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricData.html"""
+
+FRESH_SECONDS = 30
+"""How long the lists of all event source mappings and of all that is scaled count as those of now. They take calls for
+the whole account. Before a deletion, those of the version itself are asked for: of the list, only which consumers may
+have been rolled out is taken."""
+
+Found = TypeVar("Found")
+
+SCALED = "Application Auto Scaling scales its provisioned concurrency"
+
 REPLICATED = "replicated function"
 """In Lambda's answer: https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/lambda-edge-delete-replicas.html"""
 
 
 class Account:
-    """What uses versions anywhere in the account and Region. Read once for all functions of a run.
+    """What uses versions anywhere in the account and Region. One for all functions of a run.
 
     Parameters
     ----------
-    functions, scaling
-        boto3's clients of Lambda and Application Auto Scaling.
+    functions, scaling, metrics
+        boto3's clients of Lambda, Application Auto Scaling and CloudWatch.
     rollouts
         The records of rollouts.
     """
 
-    def __init__(self, functions: LambdaClient, scaling: Any, rollouts: RolloutUses) -> None:
+    def __init__(
+        self,
+        functions: LambdaClient,
+        scaling: Any,
+        metrics: CloudWatchClient,
+        rollouts: RolloutUses,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.functions = functions
         self.scaling = scaling
+        self.metrics = metrics
         self.rollouts = rollouts
+        self._clock = clock
+        self._read: dict[str, tuple[float, list[Any]]] = {}
 
-    @cached_property
     def mappings(self) -> list[tuple[str, str]]:
-        """UUID and function ARN of every event source mapping.
+        """Return UUID and function ARN of every event source mapping, as of half a minute ago at most.
 
         The filter by function leaves out mappings that point at an alias or a version.
         """
-        pages = self.functions.get_paginator("list_event_source_mappings").paginate()
-        return [(each["UUID"], each.get("FunctionArn", "")) for page in pages for each in page["EventSourceMappings"]]
 
-    @cached_property
+        def read() -> list[tuple[str, str]]:
+            pages = self.functions.get_paginator("list_event_source_mappings").paginate()
+            found = [each for page in pages for each in page["EventSourceMappings"]]
+            return [(each["UUID"], each.get("FunctionArn", "")) for each in found]
+
+        return self._recent("mappings", read)
+
     def scaled(self) -> list[str]:
-        """Ids of the versions and aliases that Application Auto Scaling scales: ``function:<name>:<qualifier>``."""
+        """Return the versions and aliases that Application Auto Scaling scales, as of half a minute ago at most.
+
+        They are called ``function:<name>:<qualifier>``.
+        """
+        return self._recent("scaled", self._scaled)
+
+    def is_scaled(self, name: str, qualifier: str) -> bool:
+        """Return whether Application Auto Scaling scales a version or alias now."""
+        return bool(self._scaled(f"function:{name}:{qualifier}"))
+
+    def _recent(self, what: str, read: Callable[[], list[Found]]) -> list[Found]:
+        began = self._clock()
+        if what not in self._read or began - self._read[what][0] > FRESH_SECONDS:
+            self._read[what] = began, read()
+        return self._read[what][1]
+
+    def _scaled(self, *resources: str) -> list[str]:
+        ids: dict[str, Any] = {"ResourceIds": list(resources)} if resources else {}
         pages = self.scaling.get_paginator("describe_scalable_targets").paginate(
-            ServiceNamespace="lambda", ScalableDimension=PROVISIONED_CONCURRENCY
+            ServiceNamespace="lambda", ScalableDimension=PROVISIONED_CONCURRENCY, **ids
         )
         return [each["ResourceId"] for page in pages for each in page["ScalableTargets"]]
 
@@ -73,7 +120,7 @@ class FunctionVersions:
 
     kind: Literal["function", "family"] = "function"
     not_checked: tuple[str, ...] = (
-        "state machines, code and configuration that name a version, if it has no policy of its own",
+        f"callers that name a version which has no policy of its own, and have not called it for {INVOKED_DAYS} days",
     )
 
     def __init__(self, account: Account, name: str) -> None:
@@ -108,10 +155,10 @@ class FunctionVersions:
         """
         aliases = self._aliases()
         uses = self._named_by_aliases(aliases)
-        for resource in self._account.scaled:
+        for resource in self._account.scaled():
             namespace, name, qualifier = [*resource.split(":"), "", ""][:3]
             if (namespace, name) == ("function", self.name) and qualifier.isdigit():
-                uses[qualifier].append("Application Auto Scaling scales its provisioned concurrency")
+                uses[qualifier].append(SCALED)
         for qualifier, provisioned in self._provisioned():
             uses[qualifier].append(f"it has provisioned concurrency ({provisioned})")
         for uuid, qualifier in self._mappings():
@@ -123,14 +170,32 @@ class FunctionVersions:
         _merge(uses, self._account.rollouts.of_hooks(self.name))
         return uses
 
-    def own_uses(self, version: str) -> list[str]:
-        """Return whether a policy of the version lets somebody invoke it. GetPolicy has a quota of its own."""
-        return (
-            ["a policy of its own lets somebody invoke it (aws lambda get-policy)"] if self._has_policy(version) else []
-        )
+    def own_uses(self, names: Sequence[str]) -> Uses:
+        """Return which versions have a policy that lets somebody invoke them, or were invoked by their number.
+
+        GetPolicy has a quota of its own. Services that invoke a version by a role need no such policy; their calls show
+        only in the metrics.
+        """
+        uses: Uses = defaultdict(list)
+        for version in names:
+            if self._has_policy(version):
+                uses[version].append("a policy of its own lets somebody invoke it (aws lambda get-policy)")
+        for start in range(0, len(names), METRICS_PER_CALL):
+            for version, count in self._invocations(names[start : start + METRICS_PER_CALL]):
+                uses[version].append(
+                    f"it was invoked by its number in the last {INVOKED_DAYS} days (invocations: {count:,})"
+                    if count is not None
+                    else "CloudWatch did not say whether it was invoked by its number"
+                )
+        return uses
 
     def uses_now(self, version: str) -> list[str]:
-        """Return why a version is needed now."""
+        """Return why a version is needed now.
+
+        This takes a call each for its aliases, provisioned concurrency, scaling, mappings, policy, durable executions
+        (where it can have some) and metrics, and of the table two reads for each alias and consumer, two queries for
+        hooks, and a read for each rollout that they newly show.
+        """
         aliases = self._aliases()
         reasons = self._named_by_aliases(aliases)[version]
         try:
@@ -147,8 +212,12 @@ class FunctionVersions:
         ]
         if version in self._durable and version in self._with_executions(version):
             reasons.append("a durable execution runs on it")
-        reasons += self.own_uses(version)
-        return reasons + self._account.rollouts.of_targets(self._targets(aliases))[version]
+        if self._account.is_scaled(self.name, version):
+            reasons.append(SCALED)
+        reasons += self.own_uses([version])[version]
+        reasons += self._account.rollouts.of_targets(self._targets(aliases))[version]
+        # Last: what comes after it is not seen.
+        return reasons + self._account.rollouts.of_hooks(self.name)[version]
 
     def remove(self, version: str) -> tuple[Outcome, str]:
         """Delete a version."""
@@ -199,7 +268,7 @@ class FunctionVersions:
         """Return UUID and qualifier of the function's mappings; the qualifier is empty for $LATEST."""
         return [
             (uuid, arn.rpartition("function:")[2].partition(":")[2])
-            for uuid, arn in self._account.mappings
+            for uuid, arn in self._account.mappings()
             if function_name(arn) == self.name
         ]
 
@@ -218,6 +287,40 @@ class FunctionVersions:
         )
         arns = [each["DurableExecutionArn"] for page in pages for each in page["DurableExecutions"]]
         return {arn.partition("/durable-execution/")[0].rpartition(":")[2] for arn in arns}
+
+    def _invocations(self, versions: Sequence[str]) -> Iterator[tuple[str, int | None]]:
+        """Yield the versions that were invoked by their number, and how often; None if CloudWatch does not know.
+
+        Lambda counts such a call under the version as its ``Resource``, and one through an alias under the alias:
+        https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-view.html
+        """
+        end = datetime.now(UTC)
+        queries = [
+            metric_query(
+                f"v{version}",
+                "AWS/Lambda",
+                "Invocations",
+                "Sum",
+                {"FunctionName": self.name, "Resource": f"{self.name}:{version}"},
+                period=DAY_SECONDS,
+            )
+            for version in versions
+        ]
+        pages = self._account.metrics.get_paginator("get_metric_data").paginate(
+            MetricDataQueries=queries, StartTime=end - timedelta(days=INVOKED_DAYS), EndTime=end
+        )
+        counts: dict[str, float] = defaultdict(float)
+        complete = set()
+        for page in pages:
+            for result in page["MetricDataResults"]:
+                counts[result["Id"]] += sum(result["Values"])
+                if result.get("StatusCode") == "Complete":
+                    complete.add(result["Id"])
+        for version in versions:
+            if count := counts[f"v{version}"]:
+                yield version, round(count)
+            elif f"v{version}" not in complete:
+                yield version, None
 
     def _has_policy(self, version: str) -> bool:
         try:
