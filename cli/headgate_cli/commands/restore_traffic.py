@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from headgate_cli.kill_switch import KillSwitch, Setting, Stop
     from headgate_cli.stack import Stack
 
+OPEN_BY_HAND = (
+    "To let its traffic run without what it had: aws lambda delete-function-concurrency --function-name {name}"
+)
+"""Way out where nothing is remembered, or what is remembered is not wanted."""
+
 
 @click.command("restore-traffic")
 @click.argument("function")
@@ -78,7 +83,9 @@ def _agreed(switch: KillSwitch, *, yes: bool, forget: bool) -> tuple[int | None,
         finished = found.reserved == stop.reserved and not forget
         if finished or found == shown:
             return found.reserved, stop
-        if not forget:
+        if forget:
+            _refuse_standing(switch.name, found.reserved)
+        else:
             _refuse_changed(switch.name, found.reserved, stop)
             if stop.reserved is not None:
                 switch.require_room(stop.reserved)
@@ -110,8 +117,17 @@ def _standing(name: str, found: Setting, *, asked: bool) -> Stop:
         )
     raise Failure(
         f"{name} was not stopped by headgate stop-traffic, so there is nothing to put back; it has "
-        f"{said(found.reserved)}"
+        f"{said(found.reserved)}" + (f". {OPEN_BY_HAND.format(name=name)}" if found.reserved == 0 else "")
     )
+
+
+def _refuse_standing(name: str, reserved: int | None) -> None:
+    """Refuse to forget a stop that stands: nothing would remember how to end it."""
+    if reserved == 0:
+        raise Failure(
+            f"{name} is stopped, and what it had before would be lost; leave out --forget to put that back. "
+            f"{OPEN_BY_HAND.format(name=name)}"
+        )
 
 
 def _refuse_changed(name: str, reserved: int | None, stop: Stop) -> None:

@@ -110,7 +110,8 @@ def _tell(name: str, found: Setting, hit: Hit) -> None:
     ]
     lines += [f"  {url}: callers get 429" for url in hit.urls]
     lines += [
-        f"  rollout {rollout}: neither version gets requests, so it cannot be judged; consider headgate abort {rollout}"
+        f"  rollout {rollout}: it cannot be judged, and throttled requests may roll it back; consider headgate abort "
+        f"{rollout}"
         for rollout in hit.rollouts
     ]
     lines += [f"  not checked: {each}" for each in hit.not_checked]

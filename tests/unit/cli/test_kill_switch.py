@@ -358,9 +358,11 @@ def test_a_restore_by_somebody_else_meanwhile_is_told(
 ) -> None:
     installation.reserved["shop-cart"] = 50
     switched("stop-traffic", "shop-cart")
+    if forget:  # A stop that stands is not forgotten.
+        installation.reserved["shop-cart"] = 10
 
     def restore() -> None:
-        switched("restore-traffic", "shop-cart")
+        switched("restore-traffic", "shop-cart", *(["--forget"] if forget else []))
         installation.reserved["shop-cart"] = 20
 
     words = ["restore-traffic", "shop-cart", *(["--forget"] if forget else [])]
@@ -446,3 +448,20 @@ def test_a_denied_stop_leaves_nothing_behind(installation: Installation) -> None
     with pytest.raises(ClientError):  # headgate_cli.entry explains it in one line.
         run("stop-traffic", "shop-cart", "--yes")
     assert remembered(installation) is None
+
+
+def test_a_stop_that_stands_is_not_forgotten(installation: Installation) -> None:
+    installation.reserved["shop-cart"] = 50
+    switched("stop-traffic", "shop-cart")
+    result = run("restore-traffic", "shop-cart", "--forget", "--yes")
+
+    assert (result.exit_code, "leave out --forget to put that back" in result.output) == (2, True), result.output
+    switched("restore-traffic", "shop-cart")
+    assert installation.reserved["shop-cart"] == 50
+
+
+def test_a_function_that_somebody_else_has_stopped_says_how_to_open_it(installation: Installation) -> None:
+    installation.reserved["shop-cart"] = 0
+    result = run("restore-traffic", "shop-cart", "--yes")
+
+    assert "aws lambda delete-function-concurrency --function-name shop-cart" in result.output
