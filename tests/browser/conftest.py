@@ -177,11 +177,14 @@ class Dashboard:
 
 
 @pytest.fixture
-def dashboard(watch: Watch) -> Iterator[Dashboard]:
+def dashboard(watch: Watch, context: BrowserContext) -> Iterator[Dashboard]:
     """A dashboard without rollouts."""
     with Dashboard().served() as served:
         watch.origins.add(served.origin)
         yield served
+        # A page that asks while the dashboard ends would have an error in its console.
+        for page in context.pages:
+            page.close()
 
 
 @contextmanager
