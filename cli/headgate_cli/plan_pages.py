@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from headgate.history.wording import target
 from headgate_cli.output import echo_table, printable
+from headgate_cli.rollouts import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,12 +43,12 @@ def _facts(plan: PlanView) -> Iterator[tuple[str, str]]:
     """Yield what the plan is about, as pairs of a name and a text."""
     if plan.id:
         yield "rollout", plan.id
-    where = plan.target + (f", a {plan.mode} through {plan.through}" if plan.through else "")
+    where = target(plan.target) + (f", a {plan.mode} through {target(plan.through)}" if plan.through else "")
     yield "target", where + (f", serves version {plan.stable}" if plan.stable else "")
     if plan.candidate_from:
         yield "candidate", plan.candidate_from
     if plan.known:
-        yield "on record", f"{plan.known}; the same request again starts nothing"
+        yield "on record", f"{in_words(plan.known)}; the same request again starts nothing"
     if plan.behind:
         yield "waits", f"behind rollout {plan.behind}, which has the target now; place in line: {plan.place}"
     elif not plan.known:
@@ -121,7 +123,7 @@ def markdown(plan: PlanView) -> str:
     """Return a plan as Markdown."""
     if not plan.allowed:
         return f"### Headgate would refuse this rollout\n\n{_plain(plan.refused)}\n"
-    lines = [f"### Headgate's plan for {_plain(plan.target or plan.id)}", ""]
+    lines = [f"### Headgate's plan for {_plain(target(plan.target) or plan.id)}", ""]
     lines += [f"- **{name}**: {_plain(text)}" for name, text in _facts(plan)]
     if plan.on_failure:
         lines += ["", *_rows(STEP_COLUMNS, _steps(plan))]

@@ -191,7 +191,7 @@ def _checks_of(guards: Guards) -> Iterator[PlannedCheck]:
             what=what,
             evidence="telemetry" if by_telemetry else "cloudwatch",
             how_often="with each batch of telemetry, within seconds" if by_telemetry else "every minute",
-            rolls_back=f"evidence of {limit:,.6g} that the candidate is {worse} than the stable revision",
+            rolls_back=f"evidence over its limit of {limit:,.6g} that the candidate is {worse} than the stable version",
         )
     for alarm in guards.alarms:
         yield PlannedCheck(

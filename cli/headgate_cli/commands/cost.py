@@ -74,7 +74,7 @@ def rollout(stack: Stack, rollout_id: str, price_file: str | None, form: str) ->
 
 
 @command.command("plan")
-@click.option("--file", "request_file", metavar="FILE", help="Request of a rollout, in JSON or YAML; - reads stdin.")
+@click.option("--file", "request_file", metavar="FILE", help="Request as JSON or YAML; - for the standard input.")
 @click.option("--strategy", metavar="STRATEGY", help="Instead of a request: name of a preset, or JSON as in a request.")
 @click.option(
     "--evidence",

@@ -43,7 +43,7 @@ def command() -> None:
 @click.option("--cpu", type=click.IntRange(1), help="CPU units of the task.")
 @click.option("--memory", type=click.IntRange(1), help="Memory of the task in MiB.")
 @click.option("--attempts", type=click.IntRange(1, 10), help="Maximum number of attempts.  [default: 1]")
-@click.option("--time-limit", type=Duration(), metavar="TIME", help="Limit of an attempt, such as 90s, 20m or 2h.")
+@click.option("--time-limit", type=Duration(), metavar="DURATION", help="Limit of an attempt, such as 90s, 20m or 2h.")
 @of_wait
 @format_option()
 @of_stack

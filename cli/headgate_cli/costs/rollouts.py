@@ -40,7 +40,7 @@ READ_UNITS = (15, 8.2)
 EVENTS = (3, 3)
 
 METRICS_OF_A_COMPARISON = 4
-"""Metrics that are read each minute for a comparison by CloudWatch: two counts of two revisions."""
+"""Metrics that are read each minute for a comparison by CloudWatch: two counts of two versions."""
 
 METRICS_THAT_BOUND_TELEMETRY = 3
 
@@ -48,7 +48,7 @@ BATCH_WRITE_UNITS, BATCH_READ_UNITS, BATCH_GB_SECONDS = 12, 6, 0.01
 """For each batch of telemetry that is counted: 3 writes, one of them a transaction of two items, and 5 reads, of items
 of 1 to 4 KB; and 18.3 ms of a function of 512 MB."""
 
-LEFT_OUT = "Left out: SQS, SNS, logs, traces, and the cost of both revisions themselves (headgate cost requests)."
+LEFT_OUT = "Left out: SQS, SNS, logs, traces, and the requests to both versions (headgate cost requests)."
 
 
 class _Course(NamedTuple):

@@ -471,7 +471,7 @@ def test_plan_shows_what_the_planner_answers(world: World) -> None:
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     for line in (
         "rollout a-1",
-        "target lambda-alias/checkout/live, serves version 7",
+        "target checkout:live, serves version 7",
         "candidate version 8",
         "waits no; the target is free",
         "on failure paused without traffic for at most 1 h, then promoted",
@@ -483,7 +483,9 @@ def test_plan_shows_what_the_planner_answers(world: World) -> None:
         "Warning: alias: *stack* owns it; fix it",
     ):
         assert line in lines, result.stdout
-    assert any(line.startswith("requests over 250 ms telemetry") and "evidence of 200" in line for line in lines)
+    assert any(
+        line.startswith("requests over 250 ms telemetry") and "evidence over its limit of 200" in line for line in lines
+    )
     ((payload),) = world.invoked
     assert payload["dryRun"] is True
     assert world.events == []
@@ -492,11 +494,14 @@ def test_plan_shows_what_the_planner_answers(world: World) -> None:
 def test_plan_as_json_and_as_markdown(world: World) -> None:
     world.planned = planned(behind="first", place=2)
     view = json.loads(run("plan", "checkout:live", "--version", "8", "--format", "json").stdout)
+    assert view["target"] == "lambda-alias/checkout/live"
     assert (view["allowed"], view["behind"], view["place"], view["bakeSeconds"]) == (True, "first", 2, 16200)
     # A rollout would get another id.
     assert view["id"] == ""
     text = run("plan", "checkout:live", "--version", "8", "--format", "markdown").stdout
     assert "| +3 h | 90 % | bakes 1 h 30 min |" in text
+    assert "plan for checkout:live" in text
+    assert "revision" not in text
     # What others wrote is shown as it is.
     assert r"alarm checkout\|errors" in text
     assert r"- **Warning**: alias: \*stack\* owns it; fix it" in text
