@@ -57,3 +57,16 @@ def test_the_page_links_every_schema_with_its_command() -> None:
     for name in OUTPUTS:
         assert f"| `{name}` |" in PAGE
         assert f"(schemas/{output_file(name).name})" in PAGE
+
+
+def test_the_page_says_what_every_command_may_call() -> None:
+    permissions = PAGE.partition("## Permissions")[2]
+
+    assert [name for name in COMMANDS if f"`{name}`" not in permissions and f"`{name} " not in permissions] == []
+
+
+def test_the_front_page_links_every_page_about_the_command() -> None:
+    front = (ROOT / "docs" / "index.md").read_text("utf-8")
+
+    for page in ("command-line", "dashboard", "report", "notifications", "doctor", "cost-and-cleanup"):
+        assert f"({page}.md)" in front
