@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from headgate.history.wording import target
+from headgate_cli.costs.rollouts import BOUNDED
 from headgate_cli.output import echo_table, printable
 from headgate_cli.rollouts import in_words
 
@@ -58,7 +59,14 @@ def _facts(plan: PlanView) -> Iterator[tuple[str, str]]:
     if plan.on_failure:
         yield "on failure", _failure(plan)
     if plan.cost:
-        yield "cost", f"${plan.cost['total']:.4f} for Headgate's own work, if it is promoted"
+        yield "cost", _cost(plan.cost)
+
+
+def _cost(cost: dict[str, Any]) -> str:
+    """Return the cost without telemetry, and how much telemetry adds at most: it depends on the traffic."""
+    bound = sum(line["dollars"] for line in cost["lines"] if line["what"].startswith(BOUNDED))
+    telemetry = f", and at most ${bound:.4f} for telemetry" if bound else ""
+    return f"${cost['total'] - bound:.4f} for Headgate's own work{telemetry}, if it is promoted"
 
 
 def _failure(plan: PlanView) -> str:

@@ -278,7 +278,7 @@ def _show(cost: Cost, form: str) -> None:
         echo_json(cost)
         return
     rows = [
-        (line.what, f"{line.quantity:,.10g}", line.unit, f"${line.unit_price:.10g}", dollars(line.dollars))
+        (line.what, plain(line.quantity), line.unit, f"${plain(line.unit_price, 12)}", dollars(line.dollars))
         for line in cost.lines
     ]
     each = f" a {cost.period}" if cost.period else ""
@@ -291,6 +291,7 @@ def _show(cost: Cost, form: str) -> None:
 
 
 def _show_requests(found: RequestCosts, form: str) -> None:
+    from headgate_cli.costs.requests import called
     from headgate_cli.output import echo_json, echo_table, printable
 
     if form == "json":
@@ -301,7 +302,7 @@ def _show_requests(found: RequestCosts, form: str) -> None:
             served.version,
             f"{served.memory_mb:,} MB",
             served.architecture,
-            f"{served.milliseconds:,.6g} ms",
+            f"{plain(served.milliseconds, 3)} ms",
             "" if served.requests_seen is None else f"{served.requests_seen:,.0f}",
             dollars(cost.total),
         )
@@ -313,9 +314,16 @@ def _show_requests(found: RequestCosts, form: str) -> None:
     if found.ratio is not None:
         change = 100 * (found.ratio - 1)
         sense = "more" if change >= 0 else "less"
-        click.echo(printable(f"\n{last.version} costs {abs(change):.1f}% {sense} than {first.version}."))
+        costly = f"{called(last.version)} costs {abs(change):.1f} % {sense} than {called(first.version)}."
+        click.echo(printable(f"\n{costly[:1].upper()}{costly[1:]}"))
     for note in found.costs[0].notes:
         click.echo(printable(note))
+
+
+def plain(number: float, digits: int = 6) -> str:
+    """Return a number without an exponent: ``0.000025``."""
+    text = f"{number:,.{digits}f}"
+    return text.rstrip("0").rstrip(".")
 
 
 def dollars(amount: float) -> str:

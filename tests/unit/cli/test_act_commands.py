@@ -510,7 +510,8 @@ def test_plan_as_json_and_as_markdown(world: World) -> None:
 def test_a_plan_has_the_cost_of_the_rollout(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     class Cost:
         def to_wire(self) -> dict[str, Any]:
-            return {"total": 0.01234}
+            bound = {"what": "Telemetry: writes, at most", "dollars": 0.002}
+            return {"total": 0.01234, "lines": [{"what": "DynamoDB: writes", "dollars": 0.01034}, bound]}
 
     costs = SimpleNamespace(
         load_prices=lambda region: f"prices of {region}",
@@ -519,7 +520,21 @@ def test_a_plan_has_the_cost_of_the_rollout(world: World, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "headgate_cli.costs", costs)
     world.planned = planned()
     lines = [" ".join(line.split()) for line in run("plan", "checkout:live", "--version", "8").stdout.splitlines()]
-    assert "cost $0.0123 for Headgate's own work, if it is promoted" in lines
+    assert "cost $0.0103 for Headgate's own work, and at most $0.0020 for telemetry, if it is promoted" in lines
+
+
+@pytest.mark.parametrize(("weight", "bake", "compares"), [(100, 0, False), (100, 60, False), (50, 60, True)])
+def test_a_plan_says_that_guards_without_a_bake_compare_nothing(
+    world: World, weight: int, bake: int, *, compares: bool
+) -> None:
+    world.planned = planned()
+    world.planned["plan"]["steps"] = [{"weight": weight, "bakeSeconds": bake}]
+    result = run("plan", "checkout:live", "--version", "8", "--errors")
+    warning = "Warning: guards.errors and guards.latency compare nothing: no step of the strategy bakes"
+
+    assert result.exit_code == 0, result.output
+    assert (warning in result.stdout) is not compares
+    assert ("evidence over its limit" in result.stdout) is compares
 
 
 def test_a_refused_plan_ends_with_1(world: World) -> None:

@@ -122,6 +122,13 @@ def test_a_wrong_answer_is_asked_again() -> None:
     assert "guards: none" in result.stdout
 
 
+@pytest.mark.parametrize(("strategy", "said"), [("AllAtOnce", True), (PRESETS[0], False)])
+def test_a_comparison_without_a_bake_is_said_to_compare_nothing(strategy: str, *, said: bool) -> None:
+    text = request_text(Draft(TARGET, "latest", strategy, evidence="cloudwatch"), "request.yaml")
+
+    assert ("This compares nothing" in text) is said
+
+
 @pytest.mark.usefixtures("terminal")
 def test_a_consumer_behind_the_alias_is_a_choice(installation: Installation) -> None:
     queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:orders.fifo"
