@@ -97,9 +97,9 @@ def _hooks(plan: PlanView) -> Iterator[tuple[str, str, str, str]]:
         yield STAGES.get(hook.stage, hook.stage), hook.name, hook.kind, spelled(hook.timeout_seconds)
 
 
-STEP_COLUMNS = ("starts", "weight", "then")
-CHECK_COLUMNS = ("checked", "evidence", "how often", "rolled back by")
-HOOK_COLUMNS = ("hook", "name", "kind", "at most")
+STEP_COLUMNS = ("STARTS", "WEIGHT", "THEN")
+CHECK_COLUMNS = ("CHECKED", "EVIDENCE", "HOW OFTEN", "ROLLED BACK BY")
+HOOK_COLUMNS = ("HOOK", "NAME", "KIND", "AT MOST")
 
 
 def print_plan(plan: PlanView) -> None:

@@ -60,7 +60,9 @@ def command() -> None:
 @_priced
 @of_stack
 def rollout(stack: Stack, rollout_id: str, price_file: str | None, form: str) -> None:
-    """Show what a rollout has cost, from the bakes, pauses and hooks on its record.
+    """Show what a rollout has cost so far, or in all.
+
+    It is computed from the bakes, pauses and hooks on the rollout's record.
 
     \b
     headgate cost rollout checkout-42
@@ -156,7 +158,9 @@ def requests(
 @_priced
 @of_stack
 def idle(stack: Stack, price_file: str | None, form: str) -> None:
-    """Show what the installation costs in a month without rollouts.
+    """Show what the installation costs without rollouts.
+
+    The cost is that of a month.
 
     \b
     headgate cost idle
@@ -282,7 +286,7 @@ def _show(cost: Cost, form: str) -> None:
         for line in cost.lines
     ]
     each = f" a {cost.period}" if cost.period else ""
-    echo_table(("What", "Quantity", "Unit", "Price", "Cost"), [*rows, ("Total", "", "", "", dollars(cost.total))])
+    echo_table(("WHAT", "QUANTITY", "UNIT", "PRICE", "COST"), [*rows, ("Total", "", "", "", dollars(cost.total))])
     as_of = f", the oldest of {cost.prices_as_of}" if cost.prices_as_of else ""
     click.echo(printable(f"\n{cost.subject[:1].upper()}{cost.subject[1:]}: {dollars(cost.total)}{each}."))
     click.echo(f"List prices of {cost.price_table}{as_of}.")
@@ -309,7 +313,7 @@ def _show_requests(found: RequestCosts, form: str) -> None:
         for served, cost in zip(found.versions, found.costs, strict=True)
     ]
     click.echo(f"{found.requests:,.0f} requests{', beyond the free tier' if found.free_tier else ''}:\n")
-    echo_table(("Version", "Memory", "Architecture", "Duration", "Measured on", "Cost"), rows)
+    echo_table(("VERSION", "MEMORY", "ARCHITECTURE", "DURATION", "MEASURED ON", "COST"), rows)
     first, last = found.versions[0], found.versions[-1]
     if found.ratio is not None:
         change = 100 * (found.ratio - 1)

@@ -24,7 +24,7 @@ COLORS = {"ok": "green", "warning": "yellow", "fault": "bold red", "not-checked"
 @of_stack
 @click.pass_context
 def command(context: click.Context, *, stack: Stack, target: str | None, peek: bool, problems: bool, form: str) -> None:
-    """Check an installation and a target, and say how to repair them.
+    """Check an installation and a target, and say what to repair.
 
     \b
     headgate doctor

@@ -39,7 +39,7 @@ LATEST = "latest"
 @of_stack
 @click.pass_context
 def command(context: click.Context, /, *, stack: Stack, file: str, force: bool, **given: Any) -> None:
-    """Write a request by asking, with the account's own as choices.
+    """Write a request by asking, with choices from the account.
 
     \b
     headgate init

@@ -113,7 +113,9 @@ RATE = Number(at_least=0, at_most=1)
 @format_option("text")
 @click.option("--plot", type=Picture(), help="Draw the evidence over time (png, svg or pdf).")
 def command(*, form: str, plot: Path | None, **asked: Any) -> None:
-    """Simulate what a strategy detects: the judge of Headgate on synthetic traffic.
+    """Simulate what a strategy detects.
+
+    The judge of Headgate looks at synthetic traffic.
 
     \b
     headgate simulate --baseline-error-rate 0.001 --candidate-error-rate 0.05 --rps 100 --weight 10

@@ -31,7 +31,7 @@ def command(context: click.Context, *, stack: Stack, function: str, yes: bool, f
     alias. What was set before is kept in the tag headgate:traffic-stopped of the function, and headgate restore-traffic
     puts it back. It moves no alias and ends no rollout: to end one, use headgate abort.
 
-    Exit code: 0 if the function is stopped, 1 if you said no.
+    Exit codes: 0 the function is stopped, 1 you said no, 2 wrong usage or another error.
     """
     from headgate_cli.confirmation import confirm
     from headgate_cli.kill_switch import KillSwitch, TrafficSwitch, hit_by_stop

@@ -191,8 +191,8 @@ def _show(found: Cleanup, form: str) -> None:
         )
         for each in found.revisions
     ]
-    what = "Version" if found.kind == "function" else "Revision"
-    echo_table((what, "Created", "Size", "Outcome", "Why"), rows)
+    what = "VERSION" if found.kind == "function" else "REVISION"
+    echo_table((what, "CREATED", "SIZE", "OUTCOME", "WHY"), rows)
     click.echo(printable(f"\n{_summary(found)}"))
     for each in found.not_checked:
         click.echo(f"Not checked: {each}.")

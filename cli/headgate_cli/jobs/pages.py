@@ -43,7 +43,8 @@ def show_page(stack: Stack, kind: Kind, *, form: str, limit: int, after: str | N
     if not page.jobs:
         click.echo({"task": "No ECS tasks.", "redrive": "No redrives."}[kind.name], err=True)
         return
-    columns = (kind.name.upper(), "STATE", {"task": "DEFINITION", "redrive": "QUEUE"}[kind.name], "REQUESTED (UTC)", "WHY")
+    subject = {"task": "DEFINITION", "redrive": "QUEUE"}[kind.name]
+    columns = (kind.name.upper(), "STATE", subject, "REQUESTED (UTC)", "WHY")
     rows = [
         (job.id, job.status, job.subject, job.created_at[:16].replace("T", " "), _short(job.reason))
         for job in page.jobs

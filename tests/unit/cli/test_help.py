@@ -45,3 +45,21 @@ def test_durations_versions_and_the_standard_input_have_one_name(name: str) -> N
     for option in ALL[name].params:
         if option.type.name == "duration":
             assert (option.metavar or "DURATION") == "DURATION"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_summary_is_one_short_sentence_that_no_list_cuts_off(name: str) -> None:
+    summary = ALL[name].get_short_help_str(limit=200)
+    shown = COMMANDS[name].summary if name in COMMANDS else f"{summary.removesuffix('.')}."
+
+    assert shown.endswith(".")
+    assert "..." not in ALL[name].get_short_help_str(limit=WIDEST)
+    assert len(shown) <= WIDEST
+
+
+@pytest.mark.parametrize("name", ["stop-traffic", "restore-traffic", "task stop", "redrive stop"])
+def test_commands_that_may_do_nothing_tell_all_their_exit_codes(name: str) -> None:
+    told = " ".join(ALL[name].get_help(click.Context(ALL[name], info_name=name)).split())
+
+    assert "Exit codes: 0 " in told
+    assert ", 2 wrong usage or another error." in told
