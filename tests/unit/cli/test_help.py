@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import click
 import pytest
 
 from headgate_cli.main import COMMANDS, main
+from tests.builders import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,3 +65,11 @@ def test_commands_that_may_do_nothing_tell_all_their_exit_codes(name: str) -> No
 
     assert "Exit codes: 0 " in told
     assert ", 2 wrong usage or another error." in told
+
+
+def test_headers_of_tables_are_in_upper_case() -> None:
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "cli" / "headgate_cli").rglob("*.py"))
+    headers = re.findall(r'(?:echo_table\(\s*|COLUMNS = )\(([^()]*"[^()]*)\)', sources)
+
+    assert len(headers) >= 6
+    assert [each for each in headers if any(name != name.upper() for name in re.findall(r'"([^"]*)"', each))] == []
