@@ -28,6 +28,9 @@ EVENTS = Path(__file__).parent / "events"
 FUNCTION, ALIAS = "checkout", "live"
 SERVE_PORT = 4566
 
+HEADGATE = ".venv/bin/python -m headgate_cli"
+"""The command in the environment of the demo, which has no script of it."""
+
 
 def main() -> int:
     """Run the command line. The exit status is 0 if both rollouts ended as expected."""
@@ -220,44 +223,57 @@ def _print_guide(aws: EmbeddedAws) -> None:
             "DetailType": event["detail-type"],
             "Detail": json.dumps(detail),
         }
-        (WORK / f"{kind}_release.json").write_text(json.dumps([entry], indent=2) + "\n")
+        (WORK / f"{kind}_release.json").write_text(json.dumps(detail, indent=2) + "\n")
+        (WORK / f"{kind}_release_event.json").write_text(json.dumps([entry], indent=2) + "\n")
     stream = next(iter(aws.client("kinesis").list_streams()["StreamNames"]))
     environment = {
         name: value
         for name, value in aws.environment().items()
         if name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
     }
-    table = next(name for name in aws.client("dynamodb").list_tables()["TableNames"] if "headgate" in name)
-    machine = "arn:aws:states:us-east-1:000000000000:stateMachine:headgate-rollout"
-    guide = WORK.relative_to(ROOT) if WORK.is_relative_to(ROOT) else WORK
+    folder = WORK.relative_to(ROOT) if WORK.is_relative_to(ROOT) else WORK
     print("The embedded AWS is running with Headgate and the service checkout. Try these commands in this folder")
     print("(aws is the AWS CLI):\n")
     for name, value in environment.items():
         print(f"  export {name}={value}")
-    print(f"""
+    print(guide(folder, stream))
+
+
+def guide(folder: Path, stream: str) -> str:
+    """Return commands to try out.
+
+    Parameters
+    ----------
+    folder
+        Where the requests are.
+    stream
+        Name of the telemetry stream.
+    """
+    return f"""
   # send requests, so that there is evidence
   .venv/bin/python -m demo traffic --rps 20
 
-  # put a new release into $LATEST (a bad one with ERROR_RATE=0.3), and send the event that rolls it out
+  # put a new release into $LATEST (a bad one with ERROR_RATE=0.3), and roll it out; the answer has the rollout's ID
   aws lambda update-function-configuration --function-name {FUNCTION} \\
     --environment 'Variables={{RELEASE=2,ERROR_RATE=0,TELEMETRY_STREAM={stream}}}'
-  aws events put-events --entries file://{guide / "good_release.json"}
+  {HEADGATE} start --file {folder / "good_release.json"}
 
   # see the rollouts on a page, with buttons to pause, promote, abort and undo
-  .venv/bin/python -m headgate_cli dashboard
+  {HEADGATE} dashboard
 
-  # watch the rollout
-  aws lambda get-alias --function-name {FUNCTION} --name {ALIAS}
-  aws stepfunctions list-executions --state-machine-arn {machine}
-  aws dynamodb scan --table-name {table} --filter-expression 'sk = :r' \\
-    --expression-attribute-values '{{":r": {{"S": "ROLLOUT"}}}}'
+  # or here: how it stands, live to its end, and why it ended so
+  {HEADGATE} status ID
+  {HEADGATE} watch ID
+  {HEADGATE} explain ID
 
-  # abort a rollout (ID is the id in the answer of put-events)
-  aws events put-events --entries '[{{"EventBusName": "headgate", "Source": "me", "DetailType": "Rollout Signal",
-    "Detail": "{{\\"rolloutId\\": \\"ID\\", \\"signal\\": \\"abort\\", \\"by\\": \\"me\\"}}"}}]'
+  # roll it back
+  {HEADGATE} abort {FUNCTION}:{ALIAS} --reason "trying it out"
+
+  # a request is an event, so it works without the command too
+  aws events put-events --entries file://{folder / "good_release_event.json"}
 
 ECS tasks run as containers, and so only with Docker: without it, the execution of a task stays RUNNING.
-To stop the embedded AWS: make demo-stop""")
+To stop the embedded AWS: make demo-stop"""
 
 
 def _parse() -> argparse.Namespace:

@@ -7,7 +7,7 @@ so that they cannot differ from them. A table stands in its page between two mar
     <!-- /fields -->
 
 ``fields`` and ``event-fields`` take the names of one or more models; ``events`` takes ``in`` or ``out``;
-``parameters``, ``outputs``, ``errors``, ``probes`` and ``unprobed`` take nothing.
+``parameters``, ``outputs``, ``command-outputs``, ``errors``, ``probes`` and ``unprobed`` take nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from headgate import errors
 from headgate.events import EVENTS
 from headgate.redrive.sampling import Sampled
 from tools.probes import questions
-from tools.schemas import INCOMING
+from tools.schemas import INCOMING, OUTPUTS, output_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -312,6 +312,15 @@ def unprobed_table() -> str:
     return table(["question", "assumed", "why there is no probe"], rows)
 
 
+def command_outputs_table() -> str:
+    """Return the table of what commands print as JSON."""
+    rows = [
+        [f"`{name}`", _first_paragraph(model), f"[schema](schemas/{output_file(name).name})"]
+        for name, model in OUTPUTS.items()
+    ]
+    return table(["command", "what it prints", "schema"], rows)
+
+
 def _first_paragraph(described: type) -> str:
     return prose(" ".join(inspect.cleandoc(described.__doc__ or "").split("\n\n")[0].split()))
 
@@ -340,6 +349,8 @@ def rendered(page: str, text: str, links: Links) -> str:
                 made = errors_table()
             case "probes":
                 made = probes_table()
+            case "command-outputs":
+                made = command_outputs_table()
             case "unprobed":
                 made = unprobed_table()
             case _:

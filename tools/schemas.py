@@ -22,6 +22,7 @@ from headgate_cli.costs.requests import RequestCosts
 from headgate_cli.doctor.findings import Checkup
 from headgate_cli.kill_switch import TrafficSwitch
 from headgate_cli.plans import PlanView
+from headgate_cli.simulation.output import Simulation
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -53,6 +54,7 @@ OUTPUTS: dict[str, type[BaseModel]] = {
     "cost": Cost,
     "cost requests": RequestCosts,
     "versions clean": Cleanup,
+    "simulate": Simulation,
 }
 """What commands print with ``--format json``."""
 

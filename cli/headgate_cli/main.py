@@ -38,11 +38,11 @@ COMMANDS = {
     "stop-traffic": Entry("stop_traffic", "Step in", "Stop all traffic of a function: the kill switch."),
     "restore-traffic": Entry("restore_traffic", "Step in", "Put back what a function had before stop-traffic."),
     "task": Entry("task", "Jobs", "Run ECS tasks, list and show them, and stop them."),
-    "redrive": Entry("redrive", "Jobs", "Bring back messages of a dead-letter queue or failed batches of a stream"),
-    "init": Entry("init", "Prepare", "Write a request by asking, with the account's own as choices."),
+    "redrive": Entry("redrive", "Jobs", "Bring back failed messages of queues and batches of streams."),
+    "init": Entry("init", "Prepare", "Write a request by asking, with choices from the account."),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
     "cost": Entry("cost", "Prepare", "Show what a rollout, requests or the installation cost."),
-    "doctor": Entry("doctor", "Look after", "Check an installation and a target, and say how to repair them."),
+    "doctor": Entry("doctor", "Look after", "Check an installation and a target, and say what to repair."),
     "versions": Entry("versions", "Look after", "Clean old versions of functions and task definitions."),
 }
 """The commands in the order of ``headgate --help``."""

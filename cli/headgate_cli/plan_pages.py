@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from headgate.history.wording import target
+from headgate_cli.costs.rollouts import BOUNDED
 from headgate_cli.output import echo_table, printable
+from headgate_cli.rollouts import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,12 +44,12 @@ def _facts(plan: PlanView) -> Iterator[tuple[str, str]]:
     """Yield what the plan is about, as pairs of a name and a text."""
     if plan.id:
         yield "rollout", plan.id
-    where = plan.target + (f", a {plan.mode} through {plan.through}" if plan.through else "")
+    where = target(plan.target) + (f", a {plan.mode} through {target(plan.through)}" if plan.through else "")
     yield "target", where + (f", serves version {plan.stable}" if plan.stable else "")
     if plan.candidate_from:
         yield "candidate", plan.candidate_from
     if plan.known:
-        yield "on record", f"{plan.known}; the same request again starts nothing"
+        yield "on record", f"{in_words(plan.known)}; the same request again starts nothing"
     if plan.behind:
         yield "waits", f"behind rollout {plan.behind}, which has the target now; place in line: {plan.place}"
     elif not plan.known:
@@ -56,7 +59,14 @@ def _facts(plan: PlanView) -> Iterator[tuple[str, str]]:
     if plan.on_failure:
         yield "on failure", _failure(plan)
     if plan.cost:
-        yield "cost", f"${plan.cost['total']:.4f} for Headgate's own work, if it is promoted"
+        yield "cost", _cost(plan.cost)
+
+
+def _cost(cost: dict[str, Any]) -> str:
+    """Return the cost without telemetry, and how much telemetry adds at most: it depends on the traffic."""
+    bound = sum(line["dollars"] for line in cost["lines"] if line["what"].startswith(BOUNDED))
+    telemetry = f", and at most ${bound:.4f} for telemetry" if bound else ""
+    return f"${cost['total'] - bound:.4f} for Headgate's own work{telemetry}, if it is promoted"
 
 
 def _failure(plan: PlanView) -> str:
@@ -87,9 +97,9 @@ def _hooks(plan: PlanView) -> Iterator[tuple[str, str, str, str]]:
         yield STAGES.get(hook.stage, hook.stage), hook.name, hook.kind, spelled(hook.timeout_seconds)
 
 
-STEP_COLUMNS = ("starts", "weight", "then")
-CHECK_COLUMNS = ("checked", "evidence", "how often", "rolled back by")
-HOOK_COLUMNS = ("hook", "name", "kind", "at most")
+STEP_COLUMNS = ("STARTS", "WEIGHT", "THEN")
+CHECK_COLUMNS = ("CHECKED", "EVIDENCE", "HOW OFTEN", "ROLLED BACK BY")
+HOOK_COLUMNS = ("HOOK", "NAME", "KIND", "AT MOST")
 
 
 def print_plan(plan: PlanView) -> None:
@@ -121,7 +131,7 @@ def markdown(plan: PlanView) -> str:
     """Return a plan as Markdown."""
     if not plan.allowed:
         return f"### Headgate would refuse this rollout\n\n{_plain(plan.refused)}\n"
-    lines = [f"### Headgate's plan for {_plain(plan.target or plan.id)}", ""]
+    lines = [f"### Headgate's plan for {_plain(target(plan.target) or plan.id)}", ""]
     lines += [f"- **{name}**: {_plain(text)}" for name, text in _facts(plan)]
     if plan.on_failure:
         lines += ["", *_rows(STEP_COLUMNS, _steps(plan))]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from headgate.history.model import Count, Percent, View
+from headgate.history.wording import listed
 from headgate.spec.plan import Plan
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def view_of(told: dict[str, Any], region: str | None = None) -> PlanView:
     if not told["plan"]:
         return PlanView(allowed=True, id=request["id"], request=request, **known)
     plan = Plan.model_validate(told["plan"])
+    compares = any(step.bake_seconds and step.weight < 100 for step in plan.steps)
     return PlanView(
         allowed=True,
         **known,
@@ -137,7 +139,7 @@ def view_of(told: dict[str, Any], region: str | None = None) -> PlanView:
         steps=list(_steps_of(plan)),
         bake_seconds=plan.bake_seconds,
         ready_seconds=plan.ready_seconds,
-        checks=list(_checks_of(plan.guards)),
+        checks=list(_checks_of(plan.guards, compares=compares)),
         firing=plan.firing,
         hooks=list(_hooks_of(plan)),
         on_failure=PlannedPause(
@@ -146,7 +148,7 @@ def view_of(told: dict[str, Any], region: str | None = None) -> PlanView:
             limit_seconds=plan.pause.limit_seconds,
             then=plan.pause.then,
         ),
-        warnings=plan.warnings,
+        warnings=[*plan.warnings, *([] if compares else _nothing_compared(plan.guards))],
         cost=_cost_of(told["plan"], region),
         request=request,
     )
@@ -174,7 +176,18 @@ def _steps_of(plan: Plan) -> Iterator[PlannedStep]:
         starts += step.bake_seconds
 
 
-def _checks_of(guards: Guards) -> Iterator[PlannedCheck]:
+def _nothing_compared(guards: Guards) -> Iterator[str]:
+    """Yield a warning if guards compare, but no step bakes with traffic on both versions."""
+    named = [f"guards.{name}" for name in ("errors", "latency", "custom") if getattr(guards, name)]
+    if named:
+        compare = "compares" if len(named) == 1 else "compare"
+        yield (
+            f"{listed(named)} {compare} nothing: no step of the strategy bakes with traffic on both versions; use "
+            "another strategy, such as Canary10Percent5Minutes"
+        )
+
+
+def _checks_of(guards: Guards, *, compares: bool) -> Iterator[PlannedCheck]:
     compared: list[tuple[str, float, bool]] = []
     if guards.errors:
         compared.append(("errors", guards.errors.tolerate, False))
@@ -183,7 +196,7 @@ def _checks_of(guards: Guards) -> Iterator[PlannedCheck]:
         slow = f"requests over {threshold:g} ms" if threshold else "slow requests"
         compared.append((slow, guards.latency.tolerate, False))
     compared += [(guard.name, guard.tolerate, True) for guard in guards.custom]
-    for what, tolerate, custom in compared:
+    for what, tolerate, custom in compared if compares else ():
         by_telemetry = guards.evidence == "telemetry" and not custom
         limit = len(compared) / guards.alpha
         worse = f"more than {tolerate:.0%} worse" if tolerate else "worse"
@@ -191,7 +204,7 @@ def _checks_of(guards: Guards) -> Iterator[PlannedCheck]:
             what=what,
             evidence="telemetry" if by_telemetry else "cloudwatch",
             how_often="with each batch of telemetry, within seconds" if by_telemetry else "every minute",
-            rolls_back=f"evidence of {limit:,.6g} that the candidate is {worse} than the stable revision",
+            rolls_back=f"evidence over its limit of {limit:,.6g} that the candidate is {worse} than the stable version",
         )
     for alarm in guards.alarms:
         yield PlannedCheck(

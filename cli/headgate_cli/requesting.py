@@ -49,7 +49,7 @@ def request_options(command: Command) -> Command:
     """Give a command the target and the options of a request. They come in ``**asked``, for ``detail_of``."""
     options = [
         click.argument("target", required=False),
-        click.option("--file", "file", metavar="FILE", help="Request as JSON or YAML; - reads it from stdin."),
+        click.option("--file", "file", metavar="FILE", help="Request as JSON or YAML; - for the standard input."),
         click.option("--id", "id", metavar="ID", help="Id of the rollout.  [default: a new one]"),
         click.option("--mapping", metavar="UUID", help="Roll out the consumer behind this event source mapping."),
         click.option("--source", metavar="NAME", help="Roll out the consumer of this queue or stream: name or ARN."),
@@ -79,7 +79,12 @@ def request_options(command: Command) -> Command:
             type=click.Choice(["current", "zero"]),
             help="Wait for an operator instead of rolling back: at the current weight, or without traffic.",
         ),
-        click.option("--pause-limit", type=Duration(), help="With --pause-on-failure: how long to wait, such as 2h."),
+        click.option(
+            "--pause-limit",
+            type=Duration(),
+            metavar="DURATION",
+            help="With --pause-on-failure: how long to wait, such as 2h.",
+        ),
         click.option("--on-busy", type=click.Choice(["wait", "refuse"]), help="If the target has a rollout already."),
     ]
     for option in reversed(options):

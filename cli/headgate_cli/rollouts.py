@@ -28,6 +28,9 @@ TIMED_OUT = 6
 STATES = ("waiting", "accepted", "running", "paused", "succeeded", "rolled-back", "refused", "stopped")
 """Statuses of a rollout, as records and options spell them."""
 
+IN_WORDS = {"succeeded": "promoted", "rolled-back": "rolled back"}
+"""How people say a status, where that differs from the record."""
+
 SIMILAR = 3
 """Ids that an error suggests at most."""
 
@@ -206,6 +209,24 @@ class Duration(click.ParamType):
         if not seconds:
             self.fail(f"must be a duration with its unit, such as 90s, 30m or 2h (given {value})", param, ctx)
         return seconds
+
+
+def in_words(status: str) -> str:
+    """Return a status as people say it."""
+    return IN_WORDS.get(status, status)
+
+
+class State(click.Choice):
+    """A status of a rollout as records spell it, or as people say it: ``promoted``, ``rolled back``."""
+
+    name = "state"
+
+    def __init__(self) -> None:
+        super().__init__(STATES)
+
+    def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> Any:
+        said = " ".join(str(value).split())
+        return super().convert(next((status for status, word in IN_WORDS.items() if word == said), said), param, ctx)
 
 
 class Moment(click.ParamType):

@@ -18,6 +18,7 @@ from headgate.history.sentences import headline
 from headgate.history.timeline import happenings
 from headgate.history.wording import between, clock, duration, evidence, moment, number, share, target, weight
 from headgate_cli.output import printable
+from headgate_cli.rollouts import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +75,7 @@ def line_of(text: str) -> str:
 
 def state_of(summary: RolloutSummary) -> Text:
     """Return the state of a rollout in its colour."""
-    return Text(summary.status, STATE_STYLES[summary.status])
+    return Text(in_words(summary.status), STATE_STYLES[summary.status])
 
 
 def versions_of(summary: RolloutSummary) -> str:

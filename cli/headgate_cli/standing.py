@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headgate.history.sentences import in_short_words
+from headgate.history.wording import revision
 from headgate_cli.output import printable
 
 if TYPE_CHECKING:
@@ -11,7 +13,6 @@ if TYPE_CHECKING:
 
 IN_PHASE = {
     "starting": "starts",
-    "preparing": "prepares the candidate",
     "shifting": "moves traffic",
     "promoting": "is being promoted",
     "rolling-back": "is being rolled back",
@@ -38,12 +39,18 @@ def _standing(view: RolloutView) -> str:
         return f"asks {asked}"
     if view.phase == "baking":
         return f"bakes at {view.weight:g} %, step {view.step + 1}{f' of {len(view.steps)}' if view.steps else ''}"
-    said = IN_PHASE.get(view.phase or "starting", "runs")
+    said = _preparing(view) if view.phase == "preparing" else IN_PHASE.get(view.phase or "starting", "runs")
     return f"{said}: {view.waits_for.reason}" if view.waits_for else said
 
 
+def _preparing(view: RolloutView) -> str:
+    if view.undo_of:
+        return f"makes {revision(view.candidate, 'the earlier version')} ready to serve again"
+    return f"prepares {revision(view.candidate, 'the candidate')}"
+
+
 def _end(view: RolloutView) -> str:
-    why = f": {view.reason}" if view.reason else ""
+    why = f": {in_short_words(view, view.reason)}" if view.reason else ""
     match view.status:
         case "succeeded":
             undo = f"; {view.undone_by} undid it later" if view.undone_by else ""
@@ -60,7 +67,8 @@ def paused(view: RolloutView) -> str:
     if view.pause is None:
         return f"is paused at {view.weight:g} %"
     end = "rolled back" if view.pause.then == "rollback" else "promoted"
-    return f"is paused at {view.weight:g} %, and is {end} at {view.pause.until[:19]}Z: {view.pause.reason}"
+    why = in_short_words(view, view.pause.reason)
+    return f"is paused at {view.weight:g} %, and is {end} at {view.pause.until[:19]}Z: {why}"
 
 
 def hooks_being_asked(view: RolloutView) -> str:

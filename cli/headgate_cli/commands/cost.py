@@ -60,7 +60,9 @@ def command() -> None:
 @_priced
 @of_stack
 def rollout(stack: Stack, rollout_id: str, price_file: str | None, form: str) -> None:
-    """Show what a rollout has cost, from the bakes, pauses and hooks on its record.
+    """Show what a rollout has cost so far, or in all.
+
+    It is computed from the bakes, pauses and hooks on the rollout's record.
 
     \b
     headgate cost rollout checkout-42
@@ -74,7 +76,7 @@ def rollout(stack: Stack, rollout_id: str, price_file: str | None, form: str) ->
 
 
 @command.command("plan")
-@click.option("--file", "request_file", metavar="FILE", help="Request of a rollout, in JSON or YAML; - reads stdin.")
+@click.option("--file", "request_file", metavar="FILE", help="Request as JSON or YAML; - for the standard input.")
 @click.option("--strategy", metavar="STRATEGY", help="Instead of a request: name of a preset, or JSON as in a request.")
 @click.option(
     "--evidence",
@@ -156,7 +158,9 @@ def requests(
 @_priced
 @of_stack
 def idle(stack: Stack, price_file: str | None, form: str) -> None:
-    """Show what the installation costs in a month without rollouts.
+    """Show what the installation costs without rollouts.
+
+    The cost is that of a month.
 
     \b
     headgate cost idle
@@ -278,11 +282,11 @@ def _show(cost: Cost, form: str) -> None:
         echo_json(cost)
         return
     rows = [
-        (line.what, f"{line.quantity:,.10g}", line.unit, f"${line.unit_price:.10g}", dollars(line.dollars))
+        (line.what, plain(line.quantity), line.unit, f"${plain(line.unit_price, 12)}", dollars(line.dollars))
         for line in cost.lines
     ]
     each = f" a {cost.period}" if cost.period else ""
-    echo_table(("What", "Quantity", "Unit", "Price", "Cost"), [*rows, ("Total", "", "", "", dollars(cost.total))])
+    echo_table(("WHAT", "QUANTITY", "UNIT", "PRICE", "COST"), [*rows, ("Total", "", "", "", dollars(cost.total))])
     as_of = f", the oldest of {cost.prices_as_of}" if cost.prices_as_of else ""
     click.echo(printable(f"\n{cost.subject[:1].upper()}{cost.subject[1:]}: {dollars(cost.total)}{each}."))
     click.echo(f"List prices of {cost.price_table}{as_of}.")
@@ -291,6 +295,7 @@ def _show(cost: Cost, form: str) -> None:
 
 
 def _show_requests(found: RequestCosts, form: str) -> None:
+    from headgate_cli.costs.requests import called
     from headgate_cli.output import echo_json, echo_table, printable
 
     if form == "json":
@@ -301,21 +306,28 @@ def _show_requests(found: RequestCosts, form: str) -> None:
             served.version,
             f"{served.memory_mb:,} MB",
             served.architecture,
-            f"{served.milliseconds:,.6g} ms",
+            f"{plain(served.milliseconds, 3)} ms",
             "" if served.requests_seen is None else f"{served.requests_seen:,.0f}",
             dollars(cost.total),
         )
         for served, cost in zip(found.versions, found.costs, strict=True)
     ]
     click.echo(f"{found.requests:,.0f} requests{', beyond the free tier' if found.free_tier else ''}:\n")
-    echo_table(("Version", "Memory", "Architecture", "Duration", "Measured on", "Cost"), rows)
+    echo_table(("VERSION", "MEMORY", "ARCHITECTURE", "DURATION", "MEASURED ON", "COST"), rows)
     first, last = found.versions[0], found.versions[-1]
     if found.ratio is not None:
         change = 100 * (found.ratio - 1)
         sense = "more" if change >= 0 else "less"
-        click.echo(printable(f"\n{last.version} costs {abs(change):.1f}% {sense} than {first.version}."))
+        costly = f"{called(last.version)} costs {abs(change):.1f} % {sense} than {called(first.version)}."
+        click.echo(printable(f"\n{costly[:1].upper()}{costly[1:]}"))
     for note in found.costs[0].notes:
         click.echo(printable(note))
+
+
+def plain(number: float, digits: int = 6) -> str:
+    """Return a number without an exponent: ``0.000025``."""
+    text = f"{number:,.{digits}f}"
+    return text.rstrip("0").rstrip(".")
 
 
 def dollars(amount: float) -> str:

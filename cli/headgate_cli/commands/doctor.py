@@ -24,7 +24,7 @@ COLORS = {"ok": "green", "warning": "yellow", "fault": "bold red", "not-checked"
 @of_stack
 @click.pass_context
 def command(context: click.Context, *, stack: Stack, target: str | None, peek: bool, problems: bool, form: str) -> None:
-    """Check an installation and a target, and say how to repair them.
+    """Check an installation and a target, and say what to repair.
 
     \b
     headgate doctor
@@ -77,7 +77,7 @@ def _checkup(stack: Stack, target: str | None, *, peek: bool) -> Checkup:
 def _print(checkup: Checkup) -> None:
     from headgate_cli.output import echo_table
 
-    echo_table(("", "Check", "Finding and fix"), (_row(finding) for finding in checkup.findings))
+    echo_table(("", "CHECK", "FINDING AND FIX"), (_row(finding) for finding in checkup.findings))
     counts = f"{_counted(checkup.faults, 'fault')}, {_counted(checkup.warnings, 'warning')}"
     unchecked = f", {_counted(checkup.not_checked, 'check')} not made" if checkup.not_checked else ""
     click.echo(f"\n{counts}{unchecked}.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headgate_cli.output import echo_json, format_option
-from headgate_cli.rollouts import STATES, Moment, history_of, page_of, target_of
+from headgate_cli.rollouts import Moment, State, history_of, page_of, target_of
 from headgate_cli.stack import of_stack
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 @click.option(
     "--state",
     "states",
-    type=click.Choice(STATES),
+    type=State(),
     multiple=True,
     metavar="STATE",
-    help="Only in this state, such as running or rolled-back. Can be repeated.",
+    help="Only in this state, such as running or 'rolled back'. Can be repeated.",
 )
 @click.option("--since", type=Moment(), help="Only those requested from then on: 2026-11-30, 2h, 7d. Times are UTC.")
 @click.option("--until", type=Moment(), help="Only those requested before.")

@@ -39,7 +39,7 @@ LATEST = "latest"
 @of_stack
 @click.pass_context
 def command(context: click.Context, /, *, stack: Stack, file: str, force: bool, **given: Any) -> None:
-    """Write a request by asking, with the account's own as choices.
+    """Write a request by asking, with choices from the account.
 
     \b
     headgate init
@@ -182,7 +182,7 @@ def _candidate(account: Account, function: str) -> str:
 
     choices = [Choice(LATEST, "what $LATEST holds when the rollout begins")]
     choices += [Choice(version, "published") for version in account.versions(function)]
-    return ask("What is to be rolled out?", choices, default=LATEST, check=_check_candidate)
+    return ask("What is to be rolled out?", choices, default=LATEST, label="Version", check=_check_candidate)
 
 
 def _check_candidate(candidate: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headgate_cli.output import echo_json, format_option
-from headgate_cli.rollouts import STATES, Moment, history_of, page_of, target_key
+from headgate_cli.rollouts import Moment, State, history_of, in_words, page_of, target_key
 from headgate_cli.stack import of_stack
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ DEFAULT_PERIOD = "30d"
 @click.option(
     "--state",
     "states",
-    type=click.Choice(STATES),
+    type=State(),
     multiple=True,
     metavar="STATE",
-    help="Only in this state, such as running or rolled-back. Can be repeated.",
+    help="Only in this state, such as running or 'rolled back'. Can be repeated.",
 )
 @click.option("--since", type=Moment(), help="Only those requested from then on: 2026-11-30, 2h, 7d. Times are UTC.")
 @click.option("--until", type=Moment(), help="Only those requested before.")
@@ -45,8 +45,8 @@ def command(*, stack: Stack, form: str, stats: bool, **asked: Any) -> None:
     headgate list --target checkout:live --state rolled-back --since 7d
     headgate list --stats --since 90d
 
-    A state is waiting (in line), accepted (about to begin), running, paused, or how it ended: succeeded, rolled-back,
-    refused, stopped.
+    A state is waiting (in line), accepted (about to begin), running, paused, or how it ended: succeeded (or promoted),
+    rolled-back, refused, stopped.
     """
     if stats:
         _stats(stack, form, asked)
@@ -102,7 +102,7 @@ def _echo_figures(figures: DeploymentFigures) -> None:
         return "-" if seconds is None else duration(seconds)
 
     rate = figures.change_failure_rate
-    outcomes = ", ".join(f"{count:,} {name}" for name, count in figures.outcomes.items() if count)
+    outcomes = ", ".join(f"{count:,} {in_words(name)}" for name, count in figures.outcomes.items() if count)
     echo_table(
         ("FIGURE", "VALUE"),
         [

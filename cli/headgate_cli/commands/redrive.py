@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group("redrive", cls=AliasedGroup)
 def command() -> None:
-    """Bring back messages of a dead-letter queue or failed batches of a stream, list and show redrives, stop them.
+    """Bring back failed messages of queues and batches of streams.
 
     \b
     headgate redrive run --from orders-dead --per-second 20
@@ -48,7 +48,9 @@ def command() -> None:
 @format_option()
 @of_stack
 def run(*, stack: Stack, form: str, wait: bool, timeout: float | None, dry_run: bool, yes: bool, **options: Any) -> int:
-    """Bring back what has failed: first a dry run that moves nothing, then, after you agree, the redrive.
+    """Bring back what has failed, after a dry run.
+
+    The dry run moves nothing and shows what was found. After you agree, it is moved.
 
     \b
     headgate redrive run --from orders-dead
@@ -69,7 +71,7 @@ def run(*, stack: Stack, form: str, wait: bool, timeout: float | None, dry_run: 
 @format_option()
 @of_stack
 def list_(*, stack: Stack, form: str, limit: int, after: str | None) -> None:
-    """List redrives, dry runs among them, the newest first.
+    """List redrives and dry runs, newest first.
 
     \b
     headgate redrive list --limit 50
@@ -85,7 +87,7 @@ def list_(*, stack: Stack, form: str, limit: int, after: str | None) -> None:
 @format_option()
 @of_stack
 def show(*, stack: Stack, redrive_id: str, form: str) -> None:
-    """Show a redrive: its request, how far it is, and how it ended.
+    """Show a redrive: its request, progress and end.
 
     REDRIVE is the id of the request, or the name or ARN of an execution.
 
@@ -104,12 +106,14 @@ def show(*, stack: Stack, redrive_id: str, form: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @of_stack
 def stop(*, stack: Stack, redrive_id: str, reason: str, yes: bool) -> int:
-    """Stop a redrive. What was moved stays moved, what was not stays in its queue, and nothing is lost.
+    """Stop a redrive.
+
+    What was moved stays moved, what was not stays in its queue, and nothing is lost.
 
     \b
     headgate redrive stop orders-dead-1 --reason "they return"
 
-    Exit code 1 if it had ended already.
+    Exit codes: 0 it is stopped, 1 it had ended already or you said no, 2 wrong usage or another error.
     """
     from headgate_cli.jobs import redrive_commands
 

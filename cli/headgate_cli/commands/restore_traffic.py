@@ -37,7 +37,7 @@ def command(context: click.Context, *, stack: Stack, function: str, yes: bool, f
     This is its reserved concurrency, a number or none. A function that stop-traffic has not stopped is refused, and so
     is one whose setting somebody has changed since. For the latter, --forget keeps what is set now.
 
-    Exit code: 0 if the earlier setting is in effect, 1 if you said no.
+    Exit codes: 0 the earlier setting is in effect, or was forgotten, 1 you said no, 2 wrong usage or another error.
     """
     from headgate_cli.kill_switch import KillSwitch, TrafficSwitch, said
     from headgate_cli.output import echo_json

@@ -16,6 +16,7 @@ from headgate.spec.request import DEFAULT_STRATEGY
 from headgate.spec.strategy import steps_of
 from headgate_cli.failures import Failure
 from headgate_cli.options import Chosen, Number, Picture, StrategyToJudge
+from headgate_cli.output import format_option
 from headgate_cli.simulation import report
 from headgate_cli.simulation.setting import MAX_LOOKS, MAX_LOOKS_IN_RUN, Phase, Setting
 
@@ -109,10 +110,12 @@ RATE = Number(at_least=0, at_most=1)
     default=1,
     help="The same seed gives the same numbers.",
 )
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@format_option("text")
 @click.option("--plot", type=Picture(), help="Draw the evidence over time (png, svg or pdf).")
 def command(*, form: str, plot: Path | None, **asked: Any) -> None:
-    """Simulate what a strategy detects: the judge of Headgate on synthetic traffic.
+    """Simulate what a strategy detects.
+
+    The judge of Headgate looks at synthetic traffic.
 
     \b
     headgate simulate --baseline-error-rate 0.001 --candidate-error-rate 0.05 --rps 100 --weight 10

@@ -36,7 +36,7 @@ def command(context: click.Context, *, stack: Stack, function: str, yes: bool, f
     A function with another setting than an earlier stop remembers is refused, since only one can be remembered;
     --forget remembers what is set now.
 
-    Exit code: 0 if the function is stopped, 1 if you said no.
+    Exit codes: 0 the function is stopped, 1 you said no, 2 wrong usage or another error.
     """
     from headgate_cli.confirmation import confirm
     from headgate_cli.kill_switch import KillSwitch, TrafficSwitch, hit_by_stop

@@ -39,11 +39,11 @@ def command() -> None:
 @click.option("--security-group", "groups", metavar="ID", multiple=True, help="Security group; repeat it for several.")
 @click.option("--public-ip", is_flag=True, help="Give the task a public IP address.")
 @click.option("--container", metavar="NAME", help="Container of COMMAND.  [default: the definition's only one]")
-@click.option("--env", metavar="NAME=VALUE", multiple=True, callback=key_values, help="Environment of all containers.")
+@click.option("--env", metavar="NAME=VALUE", multiple=True, callback=key_values, help="Environment; kept in clear.")
 @click.option("--cpu", type=click.IntRange(1), help="CPU units of the task.")
 @click.option("--memory", type=click.IntRange(1), help="Memory of the task in MiB.")
 @click.option("--attempts", type=click.IntRange(1, 10), help="Maximum number of attempts.  [default: 1]")
-@click.option("--time-limit", type=Duration(), metavar="TIME", help="Limit of an attempt, such as 90s, 20m or 2h.")
+@click.option("--time-limit", type=Duration(), metavar="DURATION", help="Limit of an attempt, such as 90s, 20m or 2h.")
 @of_wait
 @format_option()
 @of_stack
@@ -73,7 +73,7 @@ def run(
 @format_option()
 @of_stack
 def list_(*, stack: Stack, form: str, limit: int, after: str | None) -> None:
-    """List ECS tasks that Headgate ran, the newest first.
+    """List ECS tasks that Headgate ran, newest first.
 
     \b
     headgate task list --limit 50
@@ -89,9 +89,10 @@ def list_(*, stack: Stack, form: str, limit: int, after: str | None) -> None:
 @format_option()
 @of_stack
 def show(*, stack: Stack, task_id: str, form: str) -> None:
-    """Show an ECS task: its request, how far it is, how each container ended, and its last log lines.
+    """Show an ECS task: its request, progress and end.
 
-    TASK is the id of the request, or the name or ARN of an execution.
+    It has the exit code of each container and its last log lines. Values of environment variables are hidden; --format
+    json has the request as it is on record. TASK is the id of the request, or the name or ARN of an execution.
 
     \b
     headgate task show nightly-2026-11-30
@@ -108,12 +109,14 @@ def show(*, stack: Stack, task_id: str, form: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @of_stack
 def stop(*, stack: Stack, task_id: str, reason: str, yes: bool) -> int:
-    """Stop an ECS task. Its containers get SIGTERM, and 30 s later SIGKILL unless its definition says otherwise.
+    """Stop an ECS task.
+
+    Its containers get SIGTERM, and 30 s later SIGKILL unless its definition says otherwise.
 
     \b
     headgate task stop nightly-2026-11-30 --reason "wrong database"
 
-    Exit code 1 if it had ended already.
+    Exit codes: 0 it is stopped, 1 it had ended already or you said no, 2 wrong usage or another error.
     """
     from headgate_cli.jobs import task_commands
 

@@ -64,8 +64,8 @@ def command() -> None:
     type=Age(),
     default="30d",
     show_default=True,
-    metavar="AGE",
-    help="Age under which a version stays, such as 90d or 12h; 0 for none.",
+    metavar="DURATION",
+    help="Age under which a version stays, such as 90d or 12h; 0 for any age.",
 )
 @click.option("--apply", "applies", is_flag=True, help="Delete what goes. Without it, nothing is changed.")
 @click.option("--yes", is_flag=True, help="Do not ask before deleting.")
@@ -93,11 +93,11 @@ def clean(
     headgate versions clean checkout --keep 5 --older-than 14d --apply
     headgate versions clean --family nightly-report --apply --yes --format json
 
-    A version goes if it is older than AGE and not among the newest, and nothing uses it. Used is what an alias names,
-    what a rollout uses that runs or waits, what an undo would restore, what was invoked by its number in the last 30
-    days, and what has provisioned concurrency, an event source mapping, a policy of its own or a running durable
-    execution; of task definitions, what a service, a running task or a hook uses. Each is checked again right before it
-    is deleted. A deleted version cannot be restored.
+    A version goes if it is old enough (--older-than) and not among the newest (--keep), and nothing uses it. Used is
+    what an alias names, what a rollout uses that runs or waits, what an undo would restore, what was invoked by its
+    number in the last 30 days, and what has provisioned concurrency, an event source mapping, a policy of its own or a
+    running durable execution; of task definitions, what a service, a running task or a hook uses. Each is checked again
+    right before it is deleted. A deleted version cannot be restored.
     """
     from headgate.cleanup.cleaner import apply, of_those, survey
     from headgate.cleanup.policy import Policy
@@ -206,8 +206,8 @@ def _show(found: Cleanup, form: str) -> None:
         )
         for each in found.revisions
     ]
-    what = "Version" if found.kind == "function" else "Revision"
-    echo_table((what, "Created", "Size", "Outcome", "Why"), rows)
+    what = "VERSION" if found.kind == "function" else "REVISION"
+    echo_table((what, "CREATED", "SIZE", "OUTCOME", "WHY"), rows)
     click.echo(printable(f"\n{_summary(found)}"))
     for each in found.not_checked:
         click.echo(f"Not checked: {each}.")

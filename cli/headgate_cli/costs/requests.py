@@ -46,6 +46,11 @@ class RequestCosts(CostModel):
     """Cost of the last version by cost of the first."""
 
 
+def called(version: str) -> str:
+    """Return a version in a sentence."""
+    return {"stable": "the stable version", "candidate": "the candidate"}.get(version, f"version {version}")
+
+
 def of_requests(served: Served, requests: float, prices: Prices, *, free_tier: bool = False) -> Cost:
     """Return what requests to a version cost.
 
@@ -61,7 +66,7 @@ def of_requests(served: Served, requests: float, prices: Prices, *, free_tier: b
     used.add("Lambda: requests", billed, "lambdaRequest", "request")
     price: PriceName = "gbSecondArm64" if served.architecture == "arm64" else "gbSecondX86"
     used.add("Lambda: duration", gb_seconds - (free.gb_seconds if free_tier else 0), price, "GB-second")
-    return used.cost(f"{requests:,.0f} requests to {served.version}", [])
+    return used.cost(f"{requests:,.0f} requests to {called(served.version)}", [])
 
 
 def compare(versions: list[Served], requests: float, prices: Prices, *, free_tier: bool = False) -> RequestCosts:

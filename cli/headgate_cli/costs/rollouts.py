@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 AROUND_TRANSITIONS = 11
 """Transitions around the steps, whether the rollout is promoted or rolled back."""
 
+UNMOVED_TRANSITIONS = (4, 10)
+"""Transitions of a request that has moved no traffic: refused or waiting before it has the target (Plan, Acquire or
+Settle, a choice, and the end), and refused while the candidate is prepared, which is rolled back and settled."""
+
 BAKED_TRANSITIONS, PASSED_TRANSITIONS = 4, 3
 """Transitions of a step with a bake, and of one without."""
 
@@ -40,7 +44,7 @@ READ_UNITS = (15, 8.2)
 EVENTS = (3, 3)
 
 METRICS_OF_A_COMPARISON = 4
-"""Metrics that are read each minute for a comparison by CloudWatch: two counts of two revisions."""
+"""Metrics that are read each minute for a comparison by CloudWatch: two counts of two versions."""
 
 METRICS_THAT_BOUND_TELEMETRY = 3
 
@@ -48,7 +52,10 @@ BATCH_WRITE_UNITS, BATCH_READ_UNITS, BATCH_GB_SECONDS = 12, 6, 0.01
 """For each batch of telemetry that is counted: 3 writes, one of them a transaction of two items, and 5 reads, of items
 of 1 to 4 KB; and 18.3 ms of a function of 512 MB."""
 
-LEFT_OUT = "Left out: SQS, SNS, logs, traces, and the cost of both revisions themselves (headgate cost requests)."
+BOUNDED = "Telemetry: "
+"""How the lines begin whose quantities are upper bounds."""
+
+LEFT_OUT = "Left out: SQS, SNS, logs, traces, and the requests to both versions (headgate cost requests)."
 
 
 class _Course(NamedTuple):
@@ -81,16 +88,17 @@ def of_plan(plan: dict[str, Any], prices: Prices) -> Cost:
     bakes = [float(step["bakeSeconds"]) for step in plan["steps"]]
     stages = _planned_stages(plan.get("hooks") or {}, len(bakes))
     course = _Course(bakes, 0, len(stages), sum(stages))
-    subject = f"rollout of {len(bakes)} step{'' if len(bakes) == 1 else 's'}"
-    return _cost(subject, course, plan, prices, _notes(plan, stages, "It is promoted, and no bake ends early."))
+    steps = f"of {len(bakes)} step{'' if len(bakes) == 1 else 's'}" if bakes else "that moves all traffic at once"
+    subject = f"rollout {steps}"
+    return _cost(subject, course, plan, prices, _notes(plan, course, "It is promoted, and no bake ends early."))
 
 
 def of_rollout(view: RolloutView, prices: Prices) -> Cost:
     """Return what a rollout has cost, computed from the bakes, pauses and hooks on its record."""
-    if view.status in ("waiting", "accepted", "refused") and not view.started_at:
-        # A request that waits or was refused took the first few states at most.
+    if view.status in ("waiting", "accepted", "refused"):
+        transitions = UNMOVED_TRANSITIONS[1 if view.started_at else 0] if view.execution else 0
         used = Used(prices)
-        used.add("Step Functions: state transitions", 2 if view.execution else 0, "transition", "transition")
+        used.add("Step Functions: state transitions", transitions, "transition", "transition")
         used.add("EventBridge: custom events", 2, "event", "event")
         return used.cost(f"rollout {view.id}", ["It has not moved traffic.", LEFT_OUT])
     bakes = [_seconds(bake.started_at, bake.ended_at) for step in view.steps for bake in step.bakes]
@@ -98,7 +106,7 @@ def of_rollout(view: RolloutView, prices: Prices) -> Cost:
     stages = [len(asked.hooks) for asked in view.hooks]
     course = _Course([*bakes, *passed], len(view.pauses) + (view.pause is not None), len(stages), sum(stages))
     first = [] if view.has_ended else ["It has not ended: this is what it has cost so far."]
-    notes = [*first, *_notes(view.plan, stages, "Computed from its bakes, pauses and hooks; retries are left out.")]
+    notes = [*first, *_notes(view.plan, course, "Computed from its bakes, pauses and hooks; retries are left out.")]
     return _cost(f"rollout {view.id}", course, view.plan, prices, notes)
 
 
@@ -115,21 +123,21 @@ def _cost(subject: str, course: _Course, plan: dict[str, Any], prices: Prices, n
     used.add("CloudWatch: metrics read", minutes * metrics_each_minute(plan), "metricRead", "metric")
     if _needs_telemetry(plan.get("guards")):
         seconds = math.ceil(sum(course.bakes))
-        used.add("Telemetry: requests, at most", seconds, "lambdaRequest", "request")
-        used.add("Telemetry: duration, at most", seconds * BATCH_GB_SECONDS, "gbSecondArm64", "GB-second")
-        used.add("Telemetry: writes, at most", seconds * BATCH_WRITE_UNITS, "tableWrite", "write unit")
-        used.add("Telemetry: reads, at most", seconds * BATCH_READ_UNITS, "tableRead", "read unit")
+        used.add(f"{BOUNDED}requests, at most", seconds, "lambdaRequest", "request")
+        used.add(f"{BOUNDED}duration, at most", seconds * BATCH_GB_SECONDS, "gbSecondArm64", "GB-second")
+        used.add(f"{BOUNDED}writes, at most", seconds * BATCH_WRITE_UNITS, "tableWrite", "write unit")
+        used.add(f"{BOUNDED}reads, at most", seconds * BATCH_READ_UNITS, "tableRead", "read unit")
     return used.cost(subject, notes)
 
 
-def _notes(plan: dict[str, Any], stages: Sequence[int], first: str) -> list[str]:
+def _notes(plan: dict[str, Any], course: _Course, first: str) -> list[str]:
     notes = [first]
-    if _needs_telemetry(plan.get("guards")):
+    if _needs_telemetry(plan.get("guards")) and any(course.bakes):
         notes.append(
             "Telemetry is an upper bound: a batch each second of each bake, by one shard. The stream itself is billed "
             "by the hour (headgate cost idle)."
         )
-    if stages:
+    if course.stages:
         notes.append("Hooks: one answer each. Their own functions, tasks and state machines are left out.")
     return [*notes, LEFT_OUT]
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from headgate.history.wording import listed
 from headgate_cli.doctor.findings import Found, fault, ok, warning
+from headgate_cli.rollouts import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -182,7 +184,8 @@ def check_patterns(parameters: Mapping[str, str]) -> list[Found]:
     if narrow:
         found.append(ok("; ".join(f"{name} is {pattern}" for name, pattern in narrow.items())))
     if closed:
-        found.append(ok(f"{', '.join(closed)} are empty, so they allow nothing"))
+        allow = "is empty and allows" if len(closed) == 1 else "are empty and allow"
+        found.append(ok(f"{listed(closed)} {allow} nothing"))
     return found or [ok("the stack has no patterns")]
 
 
@@ -389,7 +392,7 @@ def _stale(lock: LockFacts, now: datetime) -> Found | None:
     if lock.status is None:
         why = f"rollout {lock.rollout} has no record"
     elif lock.has_ended:
-        why = f"rollout {lock.rollout} has ended ({lock.status})"
+        why = f"rollout {lock.rollout} has ended ({in_words(lock.status)})"
     elif lock.execution is None:
         why = f"the execution of rollout {lock.rollout} does not exist"
     else:

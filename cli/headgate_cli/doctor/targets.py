@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from headgate.analysis.telemetry_notes import RECENT_SECONDS
 from headgate.aws.lambda_functions import unsupported
 from headgate.errors import RequestRefused
+from headgate.history.wording import listed
 from headgate.targets.event_source.settings import (
     VISIBILITY_TIMES,
     mapping_faults,
@@ -24,7 +25,7 @@ from headgate.targets.event_source.settings import (
 from headgate_cli.doctor.findings import Found, fault, ok, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from headgate.aws.own_resources import OwnResources
@@ -100,6 +101,13 @@ def check_alias(alias: AliasFacts) -> list[Found]:
     return [ok(f"{named} points at version {alias.version}")]
 
 
+def _named(versions: Iterable[str]) -> str:
+    """Return versions in words: ``version 4 and $LATEST``, ``versions 4 and 5 and $LATEST``."""
+    numbers = [version for version in versions if version != "$LATEST"]
+    published = [f"version{'' if len(numbers) == 1 else 's'} {listed(numbers)}"] if numbers else []
+    return listed([*published, *(version for version in versions if version == "$LATEST")])
+
+
 def check_code(function: str, configurations: Mapping[str, Mapping[str, Any]]) -> list[Found]:
     """Check that the versions, and $LATEST as the next candidate, can be rolled out and are ready.
 
@@ -124,7 +132,7 @@ def check_code(function: str, configurations: Mapping[str, Mapping[str, Any]]) -
         if update == "Failed":
             why = configuration.get("LastUpdateStatusReason") or "no reason given"
             found.append(fault(f"the last update of {named} failed: {why}", "update the function again"))
-    return found or [ok(f"{', '.join(configurations)} of {function} can be rolled out")]
+    return found or [ok(f"{_named(configurations)} of {function} can be rolled out")]
 
 
 def check_concurrency(function: str, reserved: int | None) -> list[Found]:

@@ -183,6 +183,8 @@ def _guards(draft: Draft) -> list[str]:
         lines += [f"    - {_value(alarm)}" for alarm in draft.alarms]
     if draft.evidence != "none":
         speed = "within seconds" if draft.evidence == "telemetry" else "by the minute"
+        if not can_compare(draft.strategy):
+            lines.append("  # This compares nothing: no step of the strategy bakes with traffic on both versions.")
         lines += [
             f"  # Compare how often both versions fail, by counts {speed}. {{tolerate: 0.5}} allows 1.5 times as many.",
             "  errors: {}",

@@ -24,19 +24,30 @@ def ask(
     choices: Sequence[Choice],
     *,
     default: str | None = None,
+    label: str = "",
     check: Callable[[str], object] | None = None,
 ) -> str:
     """Ask for one of several answers, by its number or its text.
 
     Parameters
     ----------
+    default
+        The answer to Enter alone. A single choice is the default if only the choices are answers.
+    label
+        What to type. By default a number or a name.
     check
         Raises ClickException for a text that is no answer. Without it, only the choices are answers.
     """
     _show(question, choices)
+    if default is None and check is None and len(choices) == 1:
+        default = choices[0].value
+    wanted = label or ("Number or name" if _numbered(choices) else "Name")
     while True:
-        label = "Number or name" if _numbered(choices) else "Name"
-        given = str(click.prompt(label, default=default, err=True)).strip()
+        # With None, Enter alone would be asked again without a word.
+        given = str(click.prompt(wanted, default=default or "", show_default=bool(default), err=True)).strip()
+        if not given:
+            click.echo(f"Type one of the choices: its {wanted.lower()}. Ctrl-C ends without a file.", err=True)
+            continue
         answer = _chosen(given, choices)
         if answer is None and check is not None:
             try:

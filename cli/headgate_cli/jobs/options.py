@@ -48,7 +48,7 @@ def of_wait(command: Command) -> Command:
     timeout = click.option(
         "--timeout",
         type=Duration(),
-        metavar="TIME",
+        metavar="DURATION",
         help="How long to follow it, such as 30m. It goes on after that.",
     )
     return wait(timeout(command))

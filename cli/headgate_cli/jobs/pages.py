@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -41,11 +41,12 @@ def show_page(stack: Stack, kind: Kind, *, form: str, limit: int, after: str | N
         echo_json(page)
         return
     if not page.jobs:
-        click.echo(f"There is no {kind.title} on record.")
+        click.echo({"task": "No ECS tasks.", "redrive": "No redrives."}[kind.name], err=True)
         return
-    columns = ("requested", "state", "id", {"task": "definition", "redrive": "queue"}[kind.name], "reason")
+    subject = {"task": "DEFINITION", "redrive": "QUEUE"}[kind.name]
+    columns = (kind.name.upper(), "STATE", subject, "REQUESTED (UTC)", "WHY")
     rows = [
-        (job.created_at[:19].replace("T", " "), job.status, job.id, job.subject, _short(job.reason))
+        (job.id, job.status, job.subject, job.created_at[:16].replace("T", " "), _short(job.reason))
         for job in page.jobs
     ]
     echo_table(columns, rows)
@@ -75,7 +76,28 @@ def show_job(stack: Stack, kind: Kind, job_id: str, *, form: str) -> None:
     for line in _result_lines(job):
         console().print(printable(line))
     click.echo("request")
-    click.echo(json.dumps(job.request, indent=2))
+    click.echo(json.dumps(_masked(job.request), indent=2))
+
+
+MASK = "***"
+
+
+def _masked(value: Any) -> Any:
+    """Return a request without the values of environment variables, which may be secrets."""
+    if isinstance(value, list):
+        return [_masked(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: _without_values(each) if name == "environment" else _masked(each) for name, each in value.items()}
+
+
+def _without_values(environment: Any) -> Any:
+    """Return environment variables with their names alone: an object by name, or a list of names and values."""
+    if isinstance(environment, dict):
+        return dict.fromkeys(environment, MASK)
+    if isinstance(environment, list):
+        return [{**each, "value": MASK} if isinstance(each, dict) else MASK for each in environment]
+    return MASK
 
 
 def _result_lines(job: JobView) -> list[str]:

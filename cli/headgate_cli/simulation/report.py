@@ -6,6 +6,7 @@ from math import log, log10, sqrt
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from headgate_cli.simulation.output import SimulatedSpread, Simulation
 from headgate_cli.simulation.setting import floor
 
 if TYPE_CHECKING:
@@ -24,19 +25,20 @@ LOWEST = 1e-4
 
 def as_json(result: Result, asked: dict[str, Any]) -> dict[str, Any]:
     """Return the result as JSON-able data, with the options under ``input``."""
-    return {
-        "input": asked,
-        "detected": result.detected,
-        "false_rollbacks": result.false_rollbacks,
-        "seconds": _rounded(result.seconds),
-        "failed_requests": _rounded(result.failed_requests),
-        "requests": _rounded(result.requests),
-        "floor": result.floor,
-    }
+    return Simulation(
+        input=asked,
+        detected=result.detected,
+        false_rollbacks=result.false_rollbacks,
+        seconds=_rounded(result.seconds),
+        failed_requests=_rounded(result.failed_requests),
+        requests=_rounded(result.requests),
+        floor=result.floor,
+    ).model_dump()
 
 
-def _rounded(spread: Spread) -> dict[str, float | None]:
-    return {name: None if value is None else round(value, 6) for name, value in spread._asdict().items()}
+def _rounded(spread: Spread) -> SimulatedSpread:
+    rounded = {name: None if value is None else round(value, 6) for name, value in spread._asdict().items()}
+    return SimulatedSpread(**rounded)
 
 
 def as_text(setting: Setting, result: Result) -> str:

@@ -175,8 +175,8 @@ def test_the_last_promotion_can_be_undone(fake: OldVersions, stock_of: StockOf, 
 
     kept = reasons(surveyed(stock_of()))
 
-    assert kept["5"] == ["an undo of rollout checkout-42 would restore it on lambda-alias/checkout/live"]
-    assert kept["7"] == ["rollout checkout-42, the last one on lambda-alias/checkout/live, promoted it"]
+    assert kept["5"] == ["an undo of rollout checkout-42 would restore it on checkout:live"]
+    assert kept["7"] == ["rollout checkout-42, the last one on checkout:live, promoted it"]
     # An undo takes back the last promotion only.
     assert "3" not in kept
 

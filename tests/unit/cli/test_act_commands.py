@@ -471,7 +471,7 @@ def test_plan_shows_what_the_planner_answers(world: World) -> None:
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     for line in (
         "rollout a-1",
-        "target lambda-alias/checkout/live, serves version 7",
+        "target checkout:live, serves version 7",
         "candidate version 8",
         "waits no; the target is free",
         "on failure paused without traffic for at most 1 h, then promoted",
@@ -483,7 +483,9 @@ def test_plan_shows_what_the_planner_answers(world: World) -> None:
         "Warning: alias: *stack* owns it; fix it",
     ):
         assert line in lines, result.stdout
-    assert any(line.startswith("requests over 250 ms telemetry") and "evidence of 200" in line for line in lines)
+    assert any(
+        line.startswith("requests over 250 ms telemetry") and "evidence over its limit of 200" in line for line in lines
+    )
     ((payload),) = world.invoked
     assert payload["dryRun"] is True
     assert world.events == []
@@ -492,11 +494,14 @@ def test_plan_shows_what_the_planner_answers(world: World) -> None:
 def test_plan_as_json_and_as_markdown(world: World) -> None:
     world.planned = planned(behind="first", place=2)
     view = json.loads(run("plan", "checkout:live", "--version", "8", "--format", "json").stdout)
+    assert view["target"] == "lambda-alias/checkout/live"
     assert (view["allowed"], view["behind"], view["place"], view["bakeSeconds"]) == (True, "first", 2, 16200)
     # A rollout would get another id.
     assert view["id"] == ""
     text = run("plan", "checkout:live", "--version", "8", "--format", "markdown").stdout
     assert "| +3 h | 90 % | bakes 1 h 30 min |" in text
+    assert "plan for checkout:live" in text
+    assert "revision" not in text
     # What others wrote is shown as it is.
     assert r"alarm checkout\|errors" in text
     assert r"- **Warning**: alias: \*stack\* owns it; fix it" in text
@@ -505,7 +510,8 @@ def test_plan_as_json_and_as_markdown(world: World) -> None:
 def test_a_plan_has_the_cost_of_the_rollout(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     class Cost:
         def to_wire(self) -> dict[str, Any]:
-            return {"total": 0.01234}
+            bound = {"what": "Telemetry: writes, at most", "dollars": 0.002}
+            return {"total": 0.01234, "lines": [{"what": "DynamoDB: writes", "dollars": 0.01034}, bound]}
 
     costs = SimpleNamespace(
         load_prices=lambda region: f"prices of {region}",
@@ -514,7 +520,21 @@ def test_a_plan_has_the_cost_of_the_rollout(world: World, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "headgate_cli.costs", costs)
     world.planned = planned()
     lines = [" ".join(line.split()) for line in run("plan", "checkout:live", "--version", "8").stdout.splitlines()]
-    assert "cost $0.0123 for Headgate's own work, if it is promoted" in lines
+    assert "cost $0.0103 for Headgate's own work, and at most $0.0020 for telemetry, if it is promoted" in lines
+
+
+@pytest.mark.parametrize(("weight", "bake", "compares"), [(100, 0, False), (100, 60, False), (50, 60, True)])
+def test_a_plan_says_that_guards_without_a_bake_compare_nothing(
+    world: World, weight: int, bake: int, *, compares: bool
+) -> None:
+    world.planned = planned()
+    world.planned["plan"]["steps"] = [{"weight": weight, "bakeSeconds": bake}]
+    result = run("plan", "checkout:live", "--version", "8", "--errors")
+    warning = "Warning: guards.errors and guards.latency compare nothing: no step of the strategy bakes"
+
+    assert result.exit_code == 0, result.output
+    assert (warning in result.stdout) is not compares
+    assert ("evidence over its limit" in result.stdout) is compares
 
 
 def test_a_refused_plan_ends_with_1(world: World) -> None:

@@ -68,6 +68,14 @@ def test_the_json_has_what_was_asked_and_what_was_found() -> None:
         assert 0 < answer[figure]["median"] <= answer[figure]["p90"]
 
 
+def test_table_is_the_format_for_people_and_text_its_other_name() -> None:
+    question = (*ASKED, "--weight", "10", "--minutes", "5")
+    table, text, default = (run(*question, *form) for form in (("--format", "table"), ("--format", "text"), ()))
+
+    assert table.exit_code == 0, table.output
+    assert table.stdout == text.stdout == default.stdout != ""
+
+
 def test_figures_of_runs_that_were_never_stopped_are_null() -> None:
     rates = ("--baseline-error-rate", "0", "--candidate-error-rate", "0")
     answer = found(*rates, "--rps", "1", "--minutes", "0.5", "--weight", "10")
@@ -215,7 +223,7 @@ def test_a_strategy_is_refused_in_the_products_own_words(strategy: str, message:
         ),
         (("--plot", "evidence.txt"), "'--plot': must end in .png, .svg or .pdf (given evidence.txt)"),
         (("--plot", "no/such/evidence.png"), "'--plot': its folder does not exist; create no/such first"),
-        (("--format", "yaml"), "'--format': 'yaml' is not one of 'text', 'json'."),
+        (("--format", "yaml"), "'--format': 'yaml' is not one of 'table', 'json', 'text'."),
         (("--wieght", "10"), "No such option: --wieght Did you mean --weight?"),
     ],
 )

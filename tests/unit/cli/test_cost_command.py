@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from headgate_cli.costs.requests import called
 from headgate_cli.main import main
 from headgate_cli.stack import Stack
 from tests.builders import ROOT
@@ -97,7 +99,22 @@ def test_two_versions_are_compared_by_their_options() -> None:
 
     said = run(*asked).output
     assert "1,000,000 requests" in said
-    assert "candidate costs 36.7% more than stable." in said
+    assert "The candidate costs 36.7 % more than the stable version." in said
+
+
+def test_prices_and_quantities_have_no_exponents() -> None:
+    for asked in (
+        ("plan", "--strategy", "Linear10PercentEvery1Minute"),
+        ("requests", "--memory", "128", "--duration", "0.00001"),
+    ):
+        said = run(*asked).output
+
+        assert not re.search(r"\de[-+]?\d", said), said
+    assert "$0.000025" in run("plan", "--strategy", "AllAtOnce").output
+
+
+def test_versions_are_called_versions() -> None:
+    assert [called(each) for each in ("7", "candidate")] == ["version 7", "the candidate"]
 
 
 def test_a_price_file_is_used(tmp_path: Path) -> None:

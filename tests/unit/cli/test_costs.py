@@ -154,10 +154,28 @@ def test_a_bake_that_ended_at_once_is_still_a_bake(prices: Prices) -> None:
     assert amounts(of_rollout(view_of(steps=[step]), prices))["Step Functions: state transitions"] == 11 + 4
 
 
+@pytest.mark.parametrize(("started_at", "transitions"), [(None, 4), (BEGIN, 10)])
+def test_a_refused_request_takes_fewer_transitions_and_counts_no_telemetry(
+    prices: Prices, started_at: str | None, transitions: int
+) -> None:
+    plan = {**steps(60), "guards": {"errors": {}}}
+    cost = of_rollout(view_of(status="refused", started_at=started_at, execution="arn", plan=plan), prices)
+
+    assert amounts(cost)["Step Functions: state transitions"] == transitions
+    assert not any("elemetry" in note for note in cost.notes)
+
+
+def test_telemetry_is_explained_only_where_it_costs(prices: Prices) -> None:
+    cost = of_plan({"steps": [], "guards": {"errors": {}}}, prices)
+
+    assert not any("elemetry" in note for note in cost.notes)
+    assert cost.subject == "rollout that moves all traffic at once"
+
+
 def test_a_refused_request_moved_no_traffic(prices: Prices) -> None:
     cost = of_rollout(view_of(status="refused", started_at=None, execution="arn"), prices)
 
-    assert cost.total < 0.0001
+    assert cost.total == pytest.approx(4 * 0.000025 + 2 * 0.000001)
     assert cost.notes[0] == "It has not moved traffic."
 
 

@@ -130,7 +130,7 @@ def test_locks_are_compared_with_records_and_executions(installation: Installati
     installation.lock("lambda-alias/shop-pay/live", "pay-1", startedAt=earlier)
     installation.executions.pop(next(arn for arn in installation.executions if arn.endswith(":pay-1")))
     assert [message for _, message in problems()["locks"]] == [
-        "lambda-alias/shop-till/live is locked, but rollout till-1 has ended (succeeded)",
+        "lambda-alias/shop-till/live is locked, but rollout till-1 has ended (promoted)",
         "lambda-alias/shop-pay/live is locked, but the execution of rollout pay-1 does not exist",
     ]
 

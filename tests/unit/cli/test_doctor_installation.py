@@ -137,6 +137,9 @@ def test_open_patterns_are_a_warning_and_empty_ones_are_told() -> None:
     )
     assert severities(found) == ["warning", "ok", "ok"]
     assert [each.message.split(" ")[0] for each in found] == ["TargetFunctions", "HookFunctions", "TargetQueues"]
+    assert found[2].message == "TargetQueues is empty and allows nothing"
+    (closed,) = checks.check_patterns({"TargetQueues": "", "TaskRoles": ""})
+    assert closed.message == "TargetQueues and TaskRoles are empty and allow nothing"
 
 
 def test_every_pattern_of_the_template_is_judged() -> None:
@@ -241,8 +244,8 @@ def lock(minutes: float | None = None, **fields: Any) -> LockFacts:
         (lock(2, execution="ABORTED"), "warning", "has ended (ABORTED)"),
         (lock(6, execution="ABORTED"), "fault", "has ended (ABORTED)"),
         (lock(6, execution=None), "fault", "does not exist"),
-        (lock(1, status="succeeded", has_ended=True, execution=None), "warning", "has ended (succeeded)"),
-        (lock(6, status="succeeded", has_ended=True, execution=None), "fault", "has ended (succeeded)"),
+        (lock(1, status="succeeded", has_ended=True, execution=None), "warning", "has ended (promoted)"),
+        (lock(6, status="succeeded", has_ended=True, execution=None), "fault", "has ended (promoted)"),
         (lock(status=None, execution=None), "fault", "has no record"),
     ],
 )

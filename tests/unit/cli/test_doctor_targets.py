@@ -113,6 +113,10 @@ def test_a_version_that_cannot_be_rolled_out_is_named(configuration: dict[str, A
 
 def test_versions_that_can_be_rolled_out_are_ok() -> None:
     assert severities(checks.check_code("checkout", {"7": {"Timeout": 900, "State": "Active"}})) == ["ok"]
+    (both,) = checks.check_code("checkout", {"4": {}, "$LATEST": {}})
+    assert both.message == "version 4 and $LATEST of checkout can be rolled out"
+    (three,) = checks.check_code("checkout", {"4": {}, "5": {}, "$LATEST": {}})
+    assert three.message == "versions 4 and 5 and $LATEST of checkout can be rolled out"
 
 
 def test_a_stopped_function_is_a_fault_with_the_command_that_restores_it() -> None:

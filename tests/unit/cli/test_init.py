@@ -122,6 +122,27 @@ def test_a_wrong_answer_is_asked_again() -> None:
     assert "guards: none" in result.stdout
 
 
+@pytest.mark.parametrize(("strategy", "said"), [("AllAtOnce", True), (PRESETS[0], False)])
+def test_a_comparison_without_a_bake_is_said_to_compare_nothing(strategy: str, *, said: bool) -> None:
+    text = request_text(Draft(TARGET, "latest", strategy, evidence="cloudwatch"), "request.yaml")
+
+    assert ("This compares nothing" in text) is said
+
+
+@pytest.mark.usefixtures("terminal")
+def test_enter_alone_says_what_is_wanted_or_takes_a_single_choice(installation: Installation) -> None:
+    result = run("-o", "-", typed="\n1\n\nlive\n\nAllAtOnce\n\n\n\n")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("Type one of the choices: its number or name.") == 2
+    assert "Version [latest]" in result.output
+
+    installation.function("shop-only", "1", live="1")
+    single = run("-o", "-", "--function", "shop-only", typed="\n\nAllAtOnce\n\n\n\n")
+    assert single.exit_code == 0, single.output
+    assert request_in(single)["target"]["alias"] == "live"
+    assert "Number or name [live]" in single.output
+
+
 @pytest.mark.usefixtures("terminal")
 def test_a_consumer_behind_the_alias_is_a_choice(installation: Installation) -> None:
     queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:orders.fifo"

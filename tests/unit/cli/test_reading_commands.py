@@ -79,7 +79,7 @@ def test_list_shows_a_line_for_each_rollout(run: Run) -> None:
     lines = [line.split() for line in result.stdout.splitlines()]
     assert lines[0] == ["ROLLOUT", "STATE", "TARGET", "VERSION", "REQUESTED", "(UTC)", "TOOK", "WHY"]
     assert lines[1] == ["checkout-42", "running", "checkout:live", "7", ">", "8", "2026-11-30", "14:00"]
-    assert lines[2][:3] == ["checkout-41", "rolled-back", "checkout:live"]
+    assert lines[2][:4] == ["checkout-41", "rolled", "back", "checkout:live"]
     assert " ".join(lines[2]).endswith(f"7 min 12 s {SHORT}")
     assert " ".join(lines[3]).endswith("50 min 10 s undone by undo-1")
 
@@ -102,6 +102,15 @@ def test_list_asks_for_what_is_given_and_no_more(run: Run) -> None:
             "after": "2026-11-30#x",
         },
     ]
+
+
+def test_a_state_may_be_given_as_people_say_it(run: Run) -> None:
+    history = PlayedHistory(baking())
+    for command in (["list"], ["history", "checkout:live"]):
+        result = run(history, *command, "--state", "promoted", "--state", "rolled back", "--state", "rolled-back")
+
+        assert result.exit_code == 0, result.output
+        assert history.asked[-1]["states"] == ("succeeded", "rolled-back", "rolled-back")
 
 
 def test_list_tells_how_to_get_the_next_page(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +139,7 @@ def test_list_shows_deployment_figures(run: Run) -> None:
         "FIGURE VALUE",
         "period 2026-11-01 00:00 UTC to 2026-12-01 00:00 UTC",
         "rollouts 8",
-        "ended 6 succeeded, 2 rolled-back, 1 refused",
+        "ended 6 promoted, 2 rolled back, 1 refused",
         "deployment frequency 0.86 promotions a day (6 in all)",
         "change failure rate 25 % (2 rolled back, stopped or undone)",
         "time to restore 42 s (median)",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate import keys
 from headgate.aws.dynamodb import from_item, to_item
+from headgate.history.wording import target
 from headgate.rollouts.record import RolloutRecord, TargetLock
 
 if TYPE_CHECKING:
@@ -53,9 +54,9 @@ class RolloutUses:
             if lock.last and (record := self._rollout(lock.last)):
                 state = record.state or {}
                 if stable := record.stable or state.get("stable"):
-                    _add(uses, stable, f"an undo of rollout {record.id} would restore it on {key}")
+                    _add(uses, stable, f"an undo of rollout {record.id} would restore it on {target(key)}")
                 if candidate := record.candidate or state.get("candidate"):
-                    _add(uses, candidate, f"rollout {record.id}, the last one on {key}, promoted it")
+                    _add(uses, candidate, f"rollout {record.id}, the last one on {target(key)}, promoted it")
         return uses
 
     def texts(self) -> list[tuple[str, str]]:
