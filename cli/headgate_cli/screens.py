@@ -36,6 +36,7 @@ STATE_STYLES = {
     "rolled-back": "red",
     "refused": "magenta",
     "stopped": "bold red",
+    "unknown": "yellow",
 }
 
 LEAST_EVIDENCE = 0.01

@@ -30,6 +30,10 @@ def _standing(view: RolloutView) -> str:
             return f"waits in line at place {line.place}, behind {line.behind}" if line else "waits in line"
         case "accepted":
             return "has the target, and is being planned"
+        case "unknown":
+            from headgate.history.sentences import headline
+
+            return headline(view)
         case "succeeded" | "rolled-back" | "refused" | "stopped":
             return _end(view)
     if view.phase == "paused":

@@ -20,6 +20,7 @@ STATUS = {
     "rolled-back": ("↩", "rolled back"),
     "refused": ("✕", "refused"),
     "stopped": ("■", "stopped"),
+    "unknown": ("?", "unknown"),
 }
 """A sign and a word for each status: colour alone must not tell it."""
 

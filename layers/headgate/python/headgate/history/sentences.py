@@ -100,6 +100,9 @@ def headline(view: RolloutView, now: datetime | None = None) -> str:
             return f"refused: {view.reason}" if view.reason else "refused"
         case "stopped":
             return f"stopped, and left as it is: {view.reason}" if view.reason else "stopped, and left as it is"
+        case "unknown":
+            named = f"has the status {view.unknown_status}" if view.unknown_status else "has no status on record"
+            return f"{named}, which this version of Headgate does not know"
 
 
 def _waiting(view: RolloutView) -> str:
@@ -213,6 +216,10 @@ def describe_summary(summary: RolloutSummary) -> str:
     """Return how one rollout of a list ended or stands, for its line: short, and from the index alone."""
     if summary.undone_by:
         return f"undone by {summary.undone_by}"
+    if summary.undo_of and summary.status == "succeeded":
+        return f"undid {summary.undo_of}: {candidate_of(summary)} serves again"
+    if summary.unknown_status:
+        return f"its status {summary.unknown_status} is not known to this version of Headgate"
     return in_short_words(summary, summary.reason)
 
 
@@ -367,10 +374,10 @@ def _meaning(view: RolloutView, cause: Cause) -> str:
 
 def _tolerates(view: RolloutView, measure: str) -> bool:
     """Return whether a guard tolerates a candidate that is somewhat worse."""
-    guards = view.plan.get("guards") or {}
-    if measure.startswith("custom"):
-        return any(guard.get("tolerate") for guard in guards.get("custom") or [])
-    return bool((guards.get(measure) or {}).get("tolerate"))
+    guards = view.plan.get("guards")
+    planned = guards.get("custom" if measure.startswith("custom") else measure) if isinstance(guards, dict) else None
+    compared_by = planned if isinstance(planned, list) else [planned]
+    return any(isinstance(guard, dict) and guard.get("tolerate") for guard in compared_by)
 
 
 def _resumed_despite(view: RolloutView) -> str:
@@ -501,7 +508,9 @@ def _signals(view: RolloutView) -> Iterator[str]:
         sent = f"{person(signal.by)} sent {signal.signal} at {_time(view, signal.at)}{why}"
         match signal.outcome:
             case "pending":
-                yield closed(f"{sent}, which {'was not used' if view.has_ended else 'has not been used yet'}")
+                yield closed(f"{sent}, which has not been used yet")
+            case "unused":
+                yield closed(f"{sent}, which came too late to be used")
             case "refused":
                 yield closed(f"{sent}, which was refused: {signal.why}")
             case "repeated":
@@ -520,7 +529,7 @@ def _since(view: RolloutView) -> str:
 
 def _plan_ahead(view: RolloutView) -> Iterator[str]:
     """Yield the steps ahead, and when it may be promoted if nothing holds it up."""
-    if view.phase in ("promoting", "rolling-back") or not view.steps:
+    if view.phase in ("promoting", "rolling-back") or view.status == "unknown" or not view.steps:
         return
     begun = view.phase in ("baking", "paused")
     ahead = [step for step in view.steps if step.status == "ahead" or (step.status == "now" and not begun)]
@@ -558,6 +567,8 @@ def next_steps(view: RolloutView) -> list[str]:
 
 def _while_underway(view: RolloutView) -> list[str]:
     rollout = view.id
+    if view.status == "unknown":
+        return ["Update the command to the version of the application in the account, which wrote the record."]
     if view.status == "waiting":
         first = f"To end the one before it, run headgate abort {view.line.behind}. " if view.line else ""
         return [f"{first}To give up its place, run headgate abort {rollout}."]
