@@ -64,7 +64,8 @@ def paused(view: RolloutView) -> str:
     if view.pause is None:
         return f"is paused at {view.weight:g} %"
     end = "rolled back" if view.pause.then == "rollback" else "promoted"
-    return f"is paused at {view.weight:g} %, and is {end} at {view.pause.until[:19]}Z: {view.pause.reason}"
+    until = f"{view.pause.until[:19]}Z unless somebody decides before"
+    return f"is paused at {view.weight:g} %, and is {end} at {until} ({view.pause.reason})"
 
 
 def hooks_being_asked(view: RolloutView) -> str:

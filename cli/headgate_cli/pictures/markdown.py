@@ -72,7 +72,9 @@ def _facts(view: RolloutView) -> Iterator[tuple[str, str]]:
     if view.stable and view.candidate:
         yield "From", f"{words.revision(view, 'stable')} to {words.revision(view, 'candidate')}"
     if view.has_ended and view.serving:
-        yield "Serving now", view.serving
+        yield "Served at the end", wording.revision(view.serving, "")
+    if view.undone_by:
+        yield "Undone by", view.undone_by
     if view.started_at and view.ended_at:
         yield "Ran", f"{wording.clock(view.started_at)} to {wording.clock(view.ended_at, beside=view.started_at)}"
     elif view.started_at:

@@ -141,9 +141,9 @@ def _facts(view: RolloutView) -> list[tuple[str, str]]:
     line = f"{view.line.place}, behind {view.line.behind}" if view.line else ""
     facts = [
         ("Target", view.target),
-        ("Stable", view.stable),
-        ("Candidate", view.candidate),
-        ("Serving now" if view.has_ended else "", view.serving),
+        ("Stable", wording.revision(view.stable, "")),
+        ("Candidate", wording.revision(view.candidate, "")),
+        ("Served at the end" if view.has_ended else "", wording.revision(view.serving, "")),
         ("Candidate's weight", "" if view.has_ended or not view.started_at else wording.weight(view.weight)),
         ("Place in line", line),
         ("Requested", words.date_and_time(view.created_at)),

@@ -110,7 +110,7 @@ def test_a_paused_rollout_can_be_continued_by_a_command_in_the_email() -> None:
     }
     view = rolled_back(status="paused", weight=10, ended_at=None, pause=pause, pauses=[pause])
     text = prose(notice("rollout_paused", view, stack="team-headgate"))
-    assert text.startswith("checkout:live, rollout checkout-42: paused at 10 % until 2026-11-22 09:02\nUTC, then rolls")
+    assert text.startswith("checkout:live, rollout checkout-42: paused by kim at 10 %; rolls back at\n2026-11-22 09:02")
     for command in ("resume", "promote", "abort", "explain", "report"):
         assert f"  headgate {command} checkout-42 --stack team-headgate\n" in text
 

@@ -18,7 +18,7 @@ Rolled back: 3.4 % of 118 requests of version 8 failed, 0.096 % of version 7's.
 
 - Target: lambda-alias/checkout/live
 - From: version 7 (stable) to version 8 (candidate)
-- Serving now: 7
+- Served at the end: version 7
 - Ran: 2026-11-30 14:05:12 UTC to 14:05:37 UTC
 
 ### Why

@@ -331,7 +331,7 @@ class RolloutView(RolloutSummary):
 
 
 class Explanation(View):
-    """Why a rollout ended so, or stands so."""
+    """Why a rollout ended, or what it waits for."""
 
     id: str
     """The rollout's id."""
