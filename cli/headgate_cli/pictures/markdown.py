@@ -41,7 +41,7 @@ def render_markdown(view: RolloutView) -> str:
         _steps(view),
         _evidence(view),
         _list("Hooks", (_hook_line(hook) for hook in view.hooks)),
-        _list("Signals", _signal_lines(view)),
+        _list("Signals and evidence", _signal_lines(view)),
         _list("Failed messages", _redriven_lines(view)),
         f"Times are UTC. More: {code(f'headgate explain {view.id}')} and {code(f'headgate report {view.id}')}.",
     ]
@@ -95,7 +95,7 @@ def _steps(view: RolloutView) -> str:
 def _step_row(view: RolloutView, step: StepView) -> list[str]:
     result: str = step.status
     if step.bakes and (verdict := step.bakes[-1].verdict):
-        result = words.VERDICTS[verdict]
+        result = words.verdict_word(verdict, step.bakes[-1].reason)
     found = {each.measure: each for each in step.comparisons}
     return [
         f"{step.step + 1}",

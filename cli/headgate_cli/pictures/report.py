@@ -102,11 +102,13 @@ def render_report(
 
 
 def _content(view: RolloutView, latency: Latency | None, cost: RolloutCost | None, now: float) -> dict[str, Any]:
-    of_measures = {each.measure: shares(view, each) for each in view.comparisons}
+    looked = bool(view.evidence) or any(step.bakes or step.comparisons for step in view.steps)
+    of_measures = {each.measure: shares(view, each) for each in view.comparisons if looked}
     sign, word = words.STATUS[view.status]
     told, more_told = fitting(words.told(view), size_of, LIST_BYTES)
     return {
         "view": view,
+        "looked": looked,
         "policy": POLICY,
         "sign": sign,
         "word": word,
