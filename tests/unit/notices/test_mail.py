@@ -234,3 +234,12 @@ def test_an_event_that_leaves_no_room_for_an_email_is_published_alone(characters
     assert len(parameters["Message"].encode()) <= MAX_MESSAGE_BYTES
     whole = json.loads(parameters["Message"])
     assert (json.loads(whole["default"]) if with_email else whole) == given_event
+
+
+def test_an_undo_says_which_version_serves_again_and_which_was_taken_back() -> None:
+    view = rolled_back(
+        status="succeeded", candidate="6", stable="7", serving="6", undo_of="checkout-42", comparisons=[]
+    )
+    figures = {figure.label: figure.value for figure in notice("rollout_undone", view).figures}
+    assert (figures["Serves again"], figures["Taken back"]) == ("version 6", "version 7")
+    assert not {"Candidate", "Stable"} & {*figures}

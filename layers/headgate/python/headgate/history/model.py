@@ -407,7 +407,8 @@ class DeploymentFigures(View):
     promoted: Count
     """Promotions, undos left out."""
     failed: Count
-    """Promotions that were undone, and rollouts that were rolled back or stopped."""
+    """Promotions that are undone, and rollouts that were rolled back or stopped. One whose undo was undone itself does
+    not count."""
     promotions_per_day: float
     """Deployment frequency."""
     change_failure_rate: Annotated[float, Field(ge=0, le=1)] | None = None
