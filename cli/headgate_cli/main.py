@@ -26,7 +26,7 @@ COMMANDS = {
     "list": Entry("list", "Roll out", "List rollouts, newest first."),
     "status": Entry("status", "Roll out", "Show the state of a rollout."),
     "watch": Entry("watch", "Roll out", "Watch a rollout until it ends."),
-    "explain": Entry("explain", "Roll out", "Explain why a rollout ended so, or stands so."),
+    "explain": Entry("explain", "Roll out", "Explain why a rollout ended, or what it waits for."),
     "history": Entry("history", "Roll out", "Show the rollouts on a target, newest first."),
     "report": Entry("report", "Roll out", "Write the report of a rollout, as a page or as Markdown."),
     "dashboard": Entry("dashboard", "Roll out", "Show the rollouts on a live page, with buttons."),

@@ -37,6 +37,7 @@ STATE_STYLES = {
     "rolled-back": "red",
     "refused": "magenta",
     "stopped": "bold red",
+    "unknown": "yellow",
 }
 
 LEAST_EVIDENCE = 0.01

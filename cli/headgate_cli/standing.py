@@ -31,6 +31,10 @@ def _standing(view: RolloutView) -> str:
             return f"waits in line at place {line.place}, behind {line.behind}" if line else "waits in line"
         case "accepted":
             return "has the target, and is being planned"
+        case "unknown":
+            from headgate.history.sentences import headline
+
+            return headline(view)
         case "succeeded" | "rolled-back" | "refused" | "stopped":
             return _end(view)
     if view.phase == "paused":
@@ -68,7 +72,8 @@ def paused(view: RolloutView) -> str:
         return f"is paused at {view.weight:g} %"
     end = "rolled back" if view.pause.then == "rollback" else "promoted"
     why = in_short_words(view, view.pause.reason)
-    return f"is paused at {view.weight:g} %, and is {end} at {view.pause.until[:19]}Z: {why}"
+    until = f"{view.pause.until[:16].replace('T', ' ')} UTC unless somebody decides before"
+    return f"is paused at {view.weight:g} %, and is {end} at {until} ({why})"
 
 
 def hooks_being_asked(view: RolloutView) -> str:

@@ -1,4 +1,4 @@
-"""``headgate explain``: why a rollout ended so, in sentences."""
+"""``headgate explain``: why a rollout ended, in sentences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @format_option()
 @of_stack
 def command(*, stack: Stack, rollout: str, form: str) -> None:
-    """Explain why a rollout ended so, or stands so.
+    """Explain why a rollout ended, or what it waits for.
 
     \b
     headgate explain checkout-42

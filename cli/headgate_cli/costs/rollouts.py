@@ -6,6 +6,8 @@ import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from headgate.history.lenient import read_leniently
+from headgate.spec.guards import Guards
 from headgate_cli.costs.model import Used
 
 if TYPE_CHECKING:
@@ -101,13 +103,16 @@ def of_rollout(view: RolloutView, prices: Prices) -> Cost:
         used.add("Step Functions: state transitions", transitions, "transition", "transition")
         used.add("EventBridge: custom events", 2, "event", "event")
         return used.cost(f"rollout {view.id}", ["It has not moved traffic.", LEFT_OUT])
+    # The plan on record may be half written: the guards in it are read as everywhere else.
+    guards = read_leniently(Guards, view.plan.get("guards"))
+    plan = {"guards": guards.to_wire()} if guards else {}
     bakes = [_seconds(bake.started_at, bake.ended_at) for step in view.steps for bake in step.bakes]
     passed = [0.0 for step in view.steps if not step.bakes and step.status in ("done", "failed")]
     stages = [len(asked.hooks) for asked in view.hooks]
     course = _Course([*bakes, *passed], len(view.pauses) + (view.pause is not None), len(stages), sum(stages))
     first = [] if view.has_ended else ["It has not ended: this is what it has cost so far."]
-    notes = [*first, *_notes(view.plan, course, "Computed from its bakes, pauses and hooks; retries are left out.")]
-    return _cost(f"rollout {view.id}", course, view.plan, prices, notes)
+    notes = [*first, *_notes(plan, course, "Computed from its bakes, pauses and hooks; retries are left out.")]
+    return _cost(f"rollout {view.id}", course, plan, prices, notes)
 
 
 def _cost(subject: str, course: _Course, plan: dict[str, Any], prices: Prices, notes: Iterable[str]) -> Cost:

@@ -8,10 +8,10 @@ from headgate.history import wording
 from headgate.history.sentences import stage_of
 from headgate_cli.pictures.words import (
     SIGNALS,
-    VERDICTS,
     WEIGHTS,
     revision,
     step_name,
+    verdict_word,
 )
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ SQUARE = "M-4-4H4V4H-4z"
 CROSS = "M-4-4 4 4M4-4-4 4"
 BARS = "M-2.5-4V4M2.5-4V4"
 PLAY = "M-4-5 5 0-4 5z"
+HOUSE = "M-4 5V-1L0-5 4-1V5z"
+STAR = "M0-6 1.5-2 6-2 2.5 1 4 5 0 2.5-4 5-2.5 1-6-2-1.5-2z"
+HEXAGON = "M-5 0-2.5-4.3 2.5-4.3 5 0 2.5 4.3-2.5 4.3z"
+HOURGLASS = "M-4-5H4L-4 5H4z"
 CIRCLE = "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0"
 
 LANES = ("verdicts", "hooks", "alarms", "signals")
@@ -75,21 +79,27 @@ def _weight(view: RolloutView, change: WeightChange) -> Happening:
     return Happening(change.at, "", f"Weight {wording.weight(change.weight)}", f"{cause}: {told}")
 
 
-def _verdict_sign(verdict: VerdictOutcome) -> tuple[str, str, str]:
-    signs = {"roll-back": (DOWN, "bad", "roll back"), "inconclusive": (DIAMOND, "open", "inconclusive")}
-    return signs.get(verdict, (UP, "good", "passed"))
+def _verdict(verdict: VerdictOutcome, reason: str) -> tuple[str, tuple[str, str, str]]:
+    """Return a verdict in words, and shape, kind and meaning of its sign. What an operator decided has its own."""
+    word = verdict_word(verdict, reason)
+    if word in ("resumed", "skipped", "promoted fully"):
+        return word, (SQUARE, "good", word)
+    if verdict == "roll-back":
+        return word, (DOWN, "bad", word)
+    return word, ((DIAMOND, "open", word) if verdict == "inconclusive" else (UP, "good", "passed"))
 
 
 def _verdicts(view: RolloutView) -> Iterator[Happening]:
     for step in view.steps:
         for bake in step.bakes:
             if bake.verdict and bake.ended_at:
-                what = f"Verdict on {step_name(bake.step)}: {VERDICTS[bake.verdict]}"
-                yield Happening(bake.ended_at, "verdicts", what, bake.reason, *_verdict_sign(bake.verdict))
+                word, sign = _verdict(bake.verdict, bake.reason)
+                what = f"Verdict on {step_name(bake.step)}: {word}"
+                yield Happening(bake.ended_at, "verdicts", what, bake.reason, *sign)
     for pause in view.pauses:
         if pause.verdict and pause.ended_at:
-            what = f"Verdict on the pause: {VERDICTS[pause.verdict]}"
-            yield Happening(pause.ended_at, "verdicts", what, pause.verdict_reason, *_verdict_sign(pause.verdict))
+            word, sign = _verdict(pause.verdict, pause.verdict_reason)
+            yield Happening(pause.ended_at, "verdicts", f"Verdict on the pause: {word}", pause.verdict_reason, *sign)
 
 
 def _hook(hook: HookView) -> Happening:
@@ -124,13 +134,13 @@ def _alarms(view: RolloutView) -> Iterator[Happening]:
 
 def _signal(signal: SignalView) -> Happening:
     shape, kind = {
-        "promote": (UP, "good"),
-        "promote-fully": (UP, "good"),
-        "promote-early": (UP, "good"),
+        "promote": (HOUSE, "good"),
+        "promote-fully": (STAR, "good"),
+        "promote-early": (HEXAGON, "good"),
         "pause": (BARS, "line"),
         "resume": (PLAY, "good"),
         "abort": (CROSS, "bad"),
-        "evidence": (DOWN, "bad"),
+        "evidence": (HOURGLASS, "bad"),
     }.get(signal.signal, (CIRCLE, "open"))
     name = SIGNALS.get(signal.signal, signal.signal)
     # A record may hold any word as a refused signal. The legend has one name for all of them.

@@ -41,7 +41,7 @@ def render_markdown(view: RolloutView) -> str:
         _steps(view),
         _evidence(view),
         _list("Hooks", (_hook_line(hook) for hook in view.hooks)),
-        _list("Signals", _signal_lines(view)),
+        _list("Signals and evidence", _signal_lines(view)),
         _list("Failed messages", _redriven_lines(view)),
         f"Times are UTC. More: {code(f'headgate explain {view.id}')} and {code(f'headgate report {view.id}')}.",
     ]
@@ -72,7 +72,9 @@ def _facts(view: RolloutView) -> Iterator[tuple[str, str]]:
     if view.stable and view.candidate:
         yield "From", f"{words.revision(view, 'stable')} to {words.revision(view, 'candidate')}"
     if view.has_ended and view.serving:
-        yield "Serving now", view.serving
+        yield "Served at the end", wording.revision(view.serving, "")
+    if view.undone_by:
+        yield "Undone by", view.undone_by
     if view.started_at and view.ended_at:
         yield "Ran", f"{wording.clock(view.started_at)} to {wording.clock(view.ended_at, beside=view.started_at)}"
     elif view.started_at:
@@ -93,7 +95,7 @@ def _steps(view: RolloutView) -> str:
 def _step_row(view: RolloutView, step: StepView) -> list[str]:
     result: str = step.status
     if step.bakes and (verdict := step.bakes[-1].verdict):
-        result = words.VERDICTS[verdict]
+        result = words.verdict_word(verdict, step.bakes[-1].reason)
     found = {each.measure: each for each in step.comparisons}
     return [
         f"{step.step + 1}",

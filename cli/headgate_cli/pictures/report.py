@@ -102,11 +102,13 @@ def render_report(
 
 
 def _content(view: RolloutView, latency: Latency | None, cost: RolloutCost | None, now: float) -> dict[str, Any]:
-    of_measures = {each.measure: shares(view, each) for each in view.comparisons}
+    looked = bool(view.evidence) or any(step.bakes or step.comparisons for step in view.steps)
+    of_measures = {each.measure: shares(view, each) for each in view.comparisons if looked}
     sign, word = words.STATUS[view.status]
     told, more_told = fitting(words.told(view), size_of, LIST_BYTES)
     return {
         "view": view,
+        "looked": looked,
         "policy": POLICY,
         "sign": sign,
         "word": word,
@@ -141,9 +143,9 @@ def _facts(view: RolloutView) -> list[tuple[str, str]]:
     line = f"{view.line.place}, behind {view.line.behind}" if view.line else ""
     facts = [
         ("Target", view.target),
-        ("Stable", view.stable),
-        ("Candidate", view.candidate),
-        ("Serving now" if view.has_ended else "", view.serving),
+        ("Stable", wording.revision(view.stable, "")),
+        ("Candidate", wording.revision(view.candidate, "")),
+        ("Served at the end" if view.has_ended else "", wording.revision(view.serving, "")),
         ("Candidate's weight", "" if view.has_ended or not view.started_at else wording.weight(view.weight)),
         ("Place in line", line),
         ("Requested", words.date_and_time(view.created_at)),

@@ -8,6 +8,7 @@ from headgate.history import wording
 from headgate.history.sentences import explanation
 
 if TYPE_CHECKING:
+    from headgate.analysis.verdict import VerdictOutcome
     from headgate.history.model import Counts, RolloutView
     from headgate.spec.target_state import Redriven
 
@@ -20,6 +21,7 @@ STATUS = {
     "rolled-back": ("↩", "rolled back"),
     "refused": ("✕", "refused"),
     "stopped": ("■", "stopped"),
+    "unknown": ("?", "unknown"),
 }
 """A sign and a word for each status: colour alone must not tell it."""
 
@@ -29,6 +31,15 @@ VERDICTS = {
     "roll-back": "roll back",
     "inconclusive": "inconclusive",
 }
+
+DECIDED = {
+    "resumed by ": "resumed",
+    "promoted to the next step by ": "skipped",
+    "this wait was skipped by ": "skipped",
+    "promoted fully by ": "promoted fully",
+    "aborted by ": "aborted",
+}
+"""What an operator decided, by the beginning of the verdict's reason; a test holds both together."""
 
 SIGNALS = {
     "promote": "promote",
@@ -48,6 +59,11 @@ WEIGHTS = {
     "promotion": "promotion",
     "rollback": "rollback",
 }
+
+
+def verdict_word(verdict: VerdictOutcome, reason: str) -> str:
+    """Return a verdict in a word or two. What an operator decided has not passed."""
+    return next((word for begin, word in DECIDED.items() if reason.startswith(begin)), VERDICTS[verdict])
 
 
 def seconds_of(timestamp: str) -> float:

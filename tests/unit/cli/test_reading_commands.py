@@ -402,7 +402,7 @@ def test_a_picture_says_when_aws_is_silent() -> None:
     assert below() == "Nothing new for 9 s, trying again in 3 s: AWS cannot be reached"
     picture.show(Sight(promoted(created_at=at(0))))
     assert below().endswith(
-        "promoted: version 8 serves alone; none of 96 requests of version 8 failed, none of 265 of version 7"
+        "promoted: version 8 got all traffic; none of 96 requests of version 8 failed, none of 265 of version 7"
     )
 
 

@@ -81,3 +81,21 @@ def test_settlement_records_whether_traffic_has_moved(history: History, locks: L
     settle(locks, "undo")
     figures = history.figures("2020-01-01T00:00:00.000Z", "2100-01-01T00:00:00.000Z")
     assert (figures.rollouts, figures.failed, figures.outcomes) == (1, 1, {"rolled-back": 2, "succeeded": 1})
+
+
+def test_a_promotion_whose_undo_was_undone_has_not_failed(history: History, dynamodb: Any) -> None:
+    put(dynamodb, "c", "succeeded", 2, undoneBy="undo-c")
+    put(dynamodb, "undo-c", "succeeded", 3, undoOf="c", undoneBy="again")
+    put(dynamodb, "again", "succeeded", 4, undoOf="undo-c")
+    assert (history.figures(SINCE, UNTIL).promoted, history.figures(SINCE, UNTIL).failed) == (1, 0)
+    put(dynamodb, "again", "succeeded", 4, undoOf="undo-c", undoneBy="third")
+    assert history.figures(SINCE, UNTIL).failed == 1
+
+
+@pytest.mark.parametrize(
+    "damaged", [{"startedAt": 5}, {"startedAt": "x"}, {"endedAt": "2026-11-03"}, {"undoneBy": ["c"]}, {"undoOf": {}},
+                {"startedAt": "2026-11-31T12:00:00.000Z"}, {"startedAt": "2026-11-03"}],
+)  # fmt: skip
+def test_values_that_cannot_be_read_are_left_out(history: History, dynamodb: Any, damaged: dict[str, Any]) -> None:
+    put(dynamodb, "c", "rolled-back", 3, **damaged)
+    assert history.figures(SINCE, UNTIL).failed == 1

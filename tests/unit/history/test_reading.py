@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -14,8 +15,14 @@ from headgate.analysis.judge import Arm
 from headgate.analysis.verdict import Findings, Verdict
 from headgate.aws.dynamodb import to_item
 from headgate.history.model import RolloutView
-from headgate.history.reading import Place, RolloutItems, rollout_view
+from headgate.history.reading import Place, RolloutItems, rollout_view, summary_of
+from headgate.history.sentences import describe_summary, explanation, headline, next_steps
 from headgate.history.store import History
+from headgate.history.timeline import happenings
+from headgate_cli.costs.prices import load_prices
+from headgate_cli.costs.rollouts import of_rollout
+from headgate_cli.pictures.markdown import render_markdown
+from headgate_cli.pictures.report import render_report
 from tests.builders import (
     CONTINUE,
     TABLE,
@@ -32,6 +39,8 @@ from tests.builders import (
 from tools.schemas import output_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from headgate.analysis.ledger_store import LedgerStore
     from headgate.rollouts.locks import Locks
     from headgate.rollouts.signal_inbox import SignalInbox
@@ -287,7 +296,16 @@ class TestSignals:
         inbox.record_signal("checkout-42", "s-1", signal_of("promote"))
         settle(locks)
         [signal] = shown(history).signals
-        assert (signal.outcome, signal.why) == ("pending", "the rollout ended before a verdict used it")
+        assert (signal.outcome, signal.why) == ("unused", "the rollout ended before a verdict used it")
+
+    def test_the_abort_that_ended_a_waiting_request_was_handled(self) -> None:
+        sent = {"signal": "abort", "by": "kim", "at": AT}
+        record: dict[str, Any] = {"pk": "ROLLOUT#x", "sk": "ROLLOUT", "status": "refused"}
+        record |= {"reason": "aborted by kim: wrong version"}
+        record |= {"signals": {"s-1": sent, "s-2": sent | {"by": "lee"}, "s-3": sent | {"signal": "promote"}}}
+        view = rollout_view(RolloutItems([record]))
+        assert view is not None
+        assert [signal.outcome for signal in view.signals] == ["handled", "unused", "unused"]
 
 
 class TestEvidence:
@@ -377,6 +395,13 @@ ITEMS: dict[str, dict[str, Any]] = {
     "SIGNAL#s": {"signal": "abort", "by": "kim", "outcome": "refused", "why": "w", "at": AT},
     "HOOK#h": {"stage": "beforeStep", "step": 0, "hooks": ["h"], "startedAt": AT, "outcome": "running"},
 }  # fmt: skip
+
+
+def _items(items: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for sk, attributes in items.items():
+        yield {"pk": "ROLLOUT#x", "sk": sk, **attributes}
+
+
 VALUES = st.one_of(
     st.none(),
     st.just("left out"),
@@ -384,14 +409,29 @@ VALUES = st.one_of(
     st.integers(-(2**63), 2**63),
     st.floats(allow_nan=False, allow_infinity=False),
     st.sampled_from(
-        ["", "x", "succeeded", "waiting", "paused", "rolled-back", "{}", "[]", "[[1]]", '{"steps": 5}', AT]
+        ["", "x", "succeeded", "waiting", "paused", "rolled-back", "frozen", "{}", "[]", "[[1]]", '{"steps": 5}', AT]
     ),
     st.lists(
         st.one_of(st.none(), st.text(max_size=3), st.integers(), st.just({"measure": 5}), st.just(["x"])), max_size=2
     ),
     st.dictionaries(st.sampled_from(["outcome", "at", "next", "weight", "name", "a"]), st.integers(), max_size=3),
     st.sampled_from([json.dumps(PLAN | {"steps": [5, {}]}), json.dumps(PLAN | {"guards": [], "pause": 3})]),
+    st.sampled_from(["2026-11-31T12:00:00.000Z", "2026-13-01T12:00:00.000Z", "0000-00-00T00:00:00.000Z", "custom²"]),
+    st.sampled_from([MEASURE | {"measure": "custom²"}, {"measures": [MEASURE | {"measure": "custom²"}]}]),
+    st.sampled_from(
+        [
+            '{"steps": [{"weight": 10, "bakeSeconds": Infinity}]}',
+            '{"steps": [{"weight": 10, "bakeSeconds": NaN}], "guards": {"errors": {}, "custom": [{"name": "x"}]}}',
+            '{"steps": [{"weight": 10, "bakeSeconds": 1e999}], "guards": {"errors": {}, "custom": {"name": 5}}}',
+            f'{{"steps": [{{"weight": 10, "bakeSeconds": {10**400}}}], "guards": {{"custom": 5, "errors": [7]}}}}',
+            f'{{"steps": {"[" * 50_000}{"]" * 50_000}}}',
+            f'{{"errors": {"[" * 50_000}{"]" * 50_000}}}',
+            "[" * 50_000,
+        ]
+    ),
 )
+COUNT = {"namespace": "n", "metricName": "m", "dimensions": {"version": "{revision}"}}
+CUSTOM = {"requests": COUNT, "failures": COUNT}
 
 
 class TestOtherVersions:
@@ -436,6 +476,58 @@ class TestOtherVersions:
         view = rollout_view(RolloutItems(items), Place(1, "other"))
         assert view is None or view.id == "x"
         assert view is None or RolloutView.model_validate(view.to_wire()) == view
+        if view:
+            now = datetime(2026, 11, 30, 12, tzinfo=UTC)
+            assert headline(view, now)
+            assert explanation(view, now)
+            assert [*happenings(view), *next_steps(view)]
+            assert of_rollout(view, load_prices("eu-central-1")).lines
+            assert render_markdown(view)
+            assert render_report(view, now=now.timestamp())
+
+    @pytest.mark.parametrize("at", ["2026-11-31T12:00:00.000Z", "2026-02-29T12:00:00.000Z", "2026-01-01T24:61:00.000Z"])
+    def test_a_time_that_is_no_date_is_left_out(self, at: str) -> None:
+        summary = summary_of({"pk": "ROLLOUT#x", "status": "succeeded", "startedAt": AT, "endedAt": at})
+        assert summary is not None
+        assert (summary.started_at, summary.ended_at) == (AT, None)
+
+    @pytest.mark.parametrize("seconds", ["Infinity", "NaN", "1e999", f"{10**400}", "9" * 5000])
+    def test_numbers_that_json_does_not_keep_are_left_out(self, seconds: str) -> None:
+        plan = f'{{"steps": [{{"weight": 10, "bakeSeconds": {seconds}}}]}}'
+        view = rollout_view(RolloutItems([*_items(ITEMS | {"ROLLOUT": ITEMS["ROLLOUT"] | {"plan": plan}})]))
+        assert view is not None
+        assert [step.bake_seconds for step in view.steps] in ([], [0])
+        assert view.bake is None or view.bake.until is None
+
+    @pytest.mark.parametrize("levels", [200, 900, 50_000])
+    def test_a_text_with_too_many_levels_is_left_out(self, levels: int) -> None:
+        deep = f'{{"a": {"[" * levels}{"]" * levels}}}'
+        damaged = {"ROLLOUT": ITEMS["ROLLOUT"] | {"plan": deep}, "EVIDENCE": ITEMS["EVIDENCE"] | {"earlier": deep}}
+        view = rollout_view(RolloutItems([*_items(ITEMS | damaged)]))
+        assert view is not None
+        assert (view.plan, view.steps) == ({}, [])
+
+    def test_only_digits_number_a_custom_guard(self) -> None:
+        plan = json.dumps(PLAN | {"guards": {"custom": [CUSTOM | {"name": name} for name in ("a", "b", "c")]}})
+        bake = ITEMS["STEP#000#00"] | {"evidence": {"measures": [MEASURE | {"measure": "custom²"}]}}
+        view = rollout_view(
+            RolloutItems([*_items(ITEMS | {"ROLLOUT": ITEMS["ROLLOUT"] | {"plan": plan}, "STEP#000#00": bake})])
+        )
+        assert view is not None
+        assert [each.label for each in view.comparisons] == ["a", "b", "c"]
+        assert [each.label for each in view.steps[0].bakes[0].comparisons] == ["custom²"]
+
+    def test_a_status_of_another_version_is_told_as_it_is(self, history: History, dynamodb: Any) -> None:
+        put(dynamodb, pk="ROLLOUT#x", sk="ROLLOUT", status="frozen", stable="7", candidate="8", startedAt=AT)
+        view = shown(history, "x")
+        assert (view.status, view.unknown_status, view.candidate, view.has_ended) == ("unknown", "frozen", "8", False)
+        assert view.headline == "has the status frozen, which this version of Headgate does not know"
+        assert explanation(view)[0] == "Has the status frozen, which this version of Headgate does not know."
+        summary = summary_of({"pk": "ROLLOUT#x", "status": "frozen"})
+        assert summary is not None
+        assert (summary.status, summary.unknown_status) == ("unknown", "frozen")
+        assert "frozen" in describe_summary(summary)
+        assert history.live(["x"])[0].status == "unknown"
 
     def test_one_that_does_not_exist_has_no_view(self, history: History, dynamodb: Any) -> None:
         put(dynamodb, pk="ROLLOUT#gone", sk="SIGNAL#s-1", signal="abort", outcome="refused")

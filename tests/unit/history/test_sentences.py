@@ -29,6 +29,7 @@ from tests.views import (
     refused,
     rolled_back,
     signal,
+    steps_of,
     stopped,
     view_of,
     wait_of,
@@ -75,13 +76,12 @@ UNDO = promoted(
         (baking(bake=bake_of(until=None)), "baking step 2 of 5 at 25 %"),
         (baking(bake=bake_of(bake=2)), "baking step 2 of 5 at 25 %, extra bake 2 for 7 min 10 s more"),
         (baking(steps=[]), "baking step 2 for 7 min 10 s more"),
-        (paused(), "paused at 25 % until 15:05 UTC, then rolls back: paused by kim"),
+        (paused(), "paused by kim at 25 %; rolls back at 15:05 UTC"),
         (
             paused(pause=pause_of(reason=OVER, then="promote")),
             (
-                "paused at 25 % until 15:05 UTC, then promotes: 3.2 % of 1,204 requests of version 8 failed, 0.055 % "
-                "of "
-                "version 7's"
+                "paused at 25 %: 3.2 % of 1,204 requests of version 8 failed, 0.055 % of version 7's; promotes "
+                "at 15:05 UTC"
             ),
         ),
         (paused(pause=None), "paused at 25 %"),
@@ -100,11 +100,11 @@ UNDO = promoted(
         ),
         (
             promoted(),
-            "promoted: version 8 serves alone; none of 96 requests of version 8 failed, none of 265 of version 7",
+            "promoted: version 8 got all traffic; none of 96 requests of version 8 failed, none of 265 of version 7",
         ),
         (
             promoted("promoted fully by kim: hotfix", signals=[signal("promote-fully", reason="hotfix")]),
-            "promoted: version 8 serves alone; promoted fully by kim: hotfix",
+            "promoted: version 8 got all traffic; promoted fully by kim: hotfix",
         ),
         (promoted(undone_by="undo-1"), "promoted, and undone later by undo-1"),
         (UNDO, "undid checkout-41: version 7 serves again"),
@@ -172,7 +172,7 @@ def test_a_stopped_rollout_is_said_to_be_left_as_it_is() -> None:
         (
             promoted(warnings=["target: a stack owns the alias"]),
             [
-                "Promoted at 2026-11-30 14:50:10 UTC, 50 min 10 s after it began: version 8 serves alone.",
+                "Promoted at 2026-11-30 14:50:10 UTC, 50 min 10 s after it began: version 8 got all traffic.",
                 "None of 96 requests of version 8 failed, against none of 265 of version 7.",
                 "The evidence against version 8 ended at 1, under its limit of 100.",
                 "Warning: target: a stack owns the alias",
@@ -184,7 +184,7 @@ def test_a_stopped_rollout_is_said_to_be_left_as_it_is() -> None:
                 "promoted fully by kim: hotfix", signals=[signal("promote-fully", reason="hotfix")], comparisons=[]
             ),
             [
-                "Promoted at 2026-11-30 14:50:10 UTC, 50 min 10 s after it began: version 8 serves alone.",
+                "Promoted at 2026-11-30 14:50:10 UTC, 50 min 10 s after it began: version 8 got all traffic.",
                 "kim promoted it fully, without further analysis, at 14:06:40 UTC: hotfix.",
                 "To take it back while nothing newer is promoted, run headgate undo checkout-42.",
             ],
@@ -353,7 +353,7 @@ NOTHING_MOVED: dict[str, Any] = {"weights": rolled_back().weights[:1], "evidence
         ),
         (
             promoted(pauses=[pause_of(ended_at=at(360), verdict="continue", verdict_reason="resumed by kim")]),
-            ["It was paused at 14:05:00 UTC for 1 min: paused by kim; then resumed by kim."],
+            ["It was paused by kim at 14:05:00 UTC for 1 min; then resumed by kim."],
         ),
         (
             promoted(f"{PASSED}; 3 of 96 candidate requests took more than 9 ms against 5 of 265; odds ..."),
@@ -363,7 +363,7 @@ NOTHING_MOVED: dict[str, Any] = {"weights": rolled_back().weights[:1], "evidence
             rolled_back("no request of the candidate was seen during the bake at 25 %, including 12 extra bakes"),
             [
                 "No request of the candidate was seen during the bake at 25 %, including 12 extra bakes.",
-                "Mend what the reason names, then start a rollout under a new id.",
+                "Fix what the reason names, then start a rollout under a new id.",
             ],
         ),
         (
@@ -417,7 +417,15 @@ NOTHING_MOVED: dict[str, Any] = {"weights": rolled_back().weights[:1], "evidence
             ],
         ),
         (baking(comparisons=[comparison_of(0, 0, 0, 0)]), ["No requests are counted yet (errors)."]),
-        (promoted(undone_by="undo-1"), ["Rollout undo-1 undid it later."]),
+        (
+            promoted(undone_by="undo-1"),
+            [
+                (
+                    "Promoted at 2026-11-30 14:50:10 UTC, 50 min 10 s after it began: version 8 got all traffic, until "
+                    "rollout undo-1 undid that."
+                ),
+            ],
+        ),
         (stopped(holding_queue="own-q"), ["What failed may still be in the rollout's own queue own-q."]),
         (
             baking(holding_queue="own-q"),
@@ -521,3 +529,86 @@ def test_a_line_of_a_list_is_short() -> None:
     assert line(promoted(undone_by="undo-1")) == "undone by undo-1"
     assert line(refused("id: is taken")) == "id: is taken"
     assert line(baking()) == ""
+
+
+def test_an_undone_promotion_does_not_say_that_its_version_serves() -> None:
+    told = explanation(promoted(undone_by="undo-1"))
+    assert told[0].endswith(": version 8 got all traffic, until rollout undo-1 undid that.")
+    assert not [each for each in told if "serves" in each]
+    undo = promoted(undo_of="a", undone_by="again", candidate="7", serving="7")
+    assert headline(undo) == "undid a, and undone later by again"
+    assert ": version 7 got all traffic again, until rollout again undid that." in explanation(undo)[0]
+
+
+def test_a_list_says_what_an_undo_did() -> None:
+    assert describe_summary(UNDO) == headline(UNDO) == "undid checkout-41: version 7 serves again"
+    running = RolloutSummary(id="u", status="running", target="", undo_of="a", reason="")
+    assert describe_summary(running) == ""
+
+
+def test_counts_beside_the_evidence_of_a_pause_are_those_of_the_evidence() -> None:
+    ended = bake_of(ended_at=at(310), verdict="inconclusive", comparisons=[comparison_of(4, 5, 0, 40, 282)])
+    told = explanation(
+        paused(
+            pause=pause_of(started_at=at(310)), steps=steps_of(1, ended), comparisons=[comparison_of(8, 10, 0, 90, 282)]
+        )
+    )
+    assert (
+        "At the verdict at 14:05:10 UTC, 4 of 5 requests of version 8 failed (80 %), against none of 40 of version 7; "
+        "evidence 282, over its limit of 100. With all other requests that are counted so far, 8 of 10 requests of "
+        "version 8 failed (80 %), against none of 90 of version 7."
+    ) in told
+    same = comparison_of(4, 5, 0, 40, 282)
+    assert any(
+        each.startswith("So far, 4 of 5") for each in explanation(paused(steps=steps_of(1, ended), comparisons=[same]))
+    )
+
+
+def test_a_resume_bakes_the_step_of_the_pause_again() -> None:
+    ended = bake_of(ended_at=at(310), verdict="inconclusive")
+    told = explanation(paused(pause=pause_of(step=1), steps=steps_of(1, ended)))
+    expected = (
+        "Ahead after a resume: 25 % for 10 min again, 50 % for 10 min, 75 % for 10 min, 90 % for 10 min, then all "
+        "traffic."
+    )
+    assert expected in told
+    after = explanation(paused(pause=pause_of(step=5), steps=steps_of(1, ended)))
+    assert "Ahead after a resume: then all traffic." not in after
+    assert "Ahead after a resume: all traffic." in after
+
+
+def test_a_bake_that_begins_again_after_a_pause_has_not_been_judged_again() -> None:
+    first = bake_of(ended_at=at(400), verdict="inconclusive", reason="paused by kim: lunch")
+    second = bake_of(bake=1, started_at=at(500), ended_at=at(900), verdict="inconclusive", reason="no requests")
+    third = bake_of(bake=2, started_at=at(900))
+    steps = steps_of(1)
+    steps[1] = steps[1].model_copy(update={"bakes": [first, second, third]})
+    told = explanation(promoted(steps=steps))
+    assert "Step 2 baked 1 more time: no requests." in told
+    assert "The bake of step 2 began again after the pause." in told
+    assert not [each for each in told if "lunch" in each]
+
+
+def test_counts_of_the_last_step_are_not_those_of_the_whole_rollout() -> None:
+    told = explanation(promoted(comparisons=[comparison_of(0, 100, 0, 300, 1)]))
+    assert "In the last step, none of 96 requests of version 8 failed, against none of 265 of version 7." in told
+    assert "In the whole rollout, none of 100 requests of version 8 failed, against none of 300 of version 7." in told
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("paused by kim: checking the logs", "paused by kim at 25 %: checking the logs; rolls back at 15:05 UTC"),
+        ("paused by kim", "paused by kim at 25 %; rolls back at 15:05 UTC"),
+        (
+            "paused by arn:aws:sts::123456789012:assumed-role/Deploy/kim: why: so",
+            "paused by Deploy/kim at 25 %: why: so; rolls back at 15:05 UTC",
+        ),
+        ("alarm a fired", "paused at 25 %: alarm a fired; rolls back at 15:05 UTC"),
+    ],
+)
+def test_the_reason_of_a_pause_is_told_once_and_not_as_that_of_a_rollback(reason: str, shown: str) -> None:
+    view = paused(pause=pause_of(reason=reason), pauses=[pause_of(reason=reason, ended_at=at(600))])
+    assert headline(view) == shown
+    told = [*explanation(view), *(each.text for each in happenings(view))]
+    assert not [each for each in told if "paused: paused" in each or each.count("paused") > 1]

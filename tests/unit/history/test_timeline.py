@@ -30,7 +30,7 @@ def test_what_happened_comes_in_order() -> None:
         "14:01:40 kim sent resume, refused: it is not paused",
         "14:04:59 25 % of the traffic to version 8 (step 2 of 5)",
         "14:05:09 kim sent pause: a look at the logs",
-        "14:05:10 paused: paused by kim",
+        "14:05:10 paused by kim",
         "14:05:20 the pause is over: resumed by kim",
         f"14:07:11 the evidence reached its limit: {SHORT}",
         "14:07:11 signal of alarm checkout-errors: 5 > 1",

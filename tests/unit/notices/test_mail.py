@@ -110,7 +110,7 @@ def test_a_paused_rollout_can_be_continued_by_a_command_in_the_email() -> None:
     }
     view = rolled_back(status="paused", weight=10, ended_at=None, pause=pause, pauses=[pause])
     text = prose(notice("rollout_paused", view, stack="team-headgate"))
-    assert text.startswith("checkout:live, rollout checkout-42: paused at 10 % until 2026-11-22 09:02\nUTC, then rolls")
+    assert text.startswith("checkout:live, rollout checkout-42: paused by kim at 10 %; rolls back at\n2026-11-22 09:02")
     for command in ("resume", "promote", "abort", "explain", "report"):
         assert f"  headgate {command} checkout-42 --stack team-headgate\n" in text
 
@@ -247,3 +247,12 @@ def test_an_event_that_leaves_no_room_for_an_email_is_published_alone(characters
     assert len(parameters["Message"].encode()) <= MAX_MESSAGE_BYTES
     whole = json.loads(parameters["Message"])
     assert (json.loads(whole["default"]) if with_email else whole) == given_event
+
+
+def test_an_undo_says_which_version_serves_again_and_which_was_taken_back() -> None:
+    view = rolled_back(
+        status="succeeded", candidate="6", stable="7", serving="6", undo_of="checkout-42", comparisons=[]
+    )
+    figures = {figure.label: figure.value for figure in notice("rollout_undone", view).figures}
+    assert (figures["Serves again"], figures["Taken back"]) == ("version 6", "version 7")
+    assert not {"Candidate", "Stable"} & {*figures}

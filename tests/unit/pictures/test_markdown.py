@@ -18,7 +18,7 @@ Rolled back: 3.4 % of 118 requests of version 8 failed, 0.096 % of version 7's.
 
 - Target: lambda-alias/checkout/live
 - From: version 7 (stable) to version 8 (candidate)
-- Serving now: 7
+- Served at the end: version 7
 - Ran: 2026-11-30 14:05:12 UTC to 14:05:37 UTC
 
 ### Why
@@ -38,7 +38,7 @@ Rolled back: 3.4 % of 118 requests of version 8 failed, 0.096 % of version 7's.
 
 - 14:05:37 on the rollback, page-the-team: **failed**: the hook said FAILED: nobody is on call
 
-### Signals
+### Signals and evidence
 
 - 14:05:36 evidence over the limit by headgate.judge, handled: 4 of 118 candidate requests failed against 1 of 1,046; \
 odds against chance 290 to 1, over the limit of 200 to 1
@@ -103,7 +103,7 @@ def test_code_may_hold_backticks() -> None:
 def test_what_a_comment_has_no_room_for_is_left_out_in_the_middle() -> None:
     text = render_markdown(views.long())
 
-    assert re.search(r"### Signals\n\n(- .*\n)+\n2,9\d\d in the middle are left out\.", text)
+    assert re.search(r"### Signals and evidence\n\n(- .*\n)+\n2,9\d\d in the middle are left out\.", text)
 
 
 def test_no_text_makes_it_longer_than_a_comment() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from functools import cache
@@ -9,11 +10,14 @@ from typing import Any
 
 import pytest
 
-from headgate.history.model import HookView, RolloutView, SignalView
+from headgate.analysis import verdict
+from headgate.history.model import HookView, PauseView, RolloutView, SignalView, StepView
 from headgate.history.sentences import explanation
 from headgate.spec.target_state import Redriven
 from headgate_cli.pictures import words
+from headgate_cli.pictures.happenings import happenings
 from headgate_cli.pictures.latency import Latency, Series
+from headgate_cli.pictures.markdown import render_markdown
 from headgate_cli.pictures.report import POLICY, TEMPLATES, render_report
 from headgate_cli.pictures.words import lead
 from tests.unit.pictures import rollout_views as views
@@ -273,6 +277,81 @@ def test_without_traffic_the_page_says_so(name: str, said: str) -> None:
 
     assert said in tree.text
     assert not tree.all("figure")
+
+
+def test_without_a_look_the_page_does_not_say_what_no_look_found() -> None:
+    view = views.changed(views.refused(), comparisons=[views.compared((0, 0), (0, 0))])
+
+    assert "No look found" not in page_of(view).text
+    assert not page_of(view).all("figure")
+    assert "No look found a failure: errors." in page_of(_quiet()).text
+
+
+def _quiet() -> RolloutView:
+    return views.changed(views.promoted(), evidence=[])
+
+
+@pytest.mark.parametrize(
+    ("reason", "word"),
+    [
+        ("resumed by root", "resumed"),
+        ("promoted to the next step by root: enough", "skipped"),
+        ("this wait was skipped by root", "skipped"),
+        ("promoted fully by root", "promoted fully"),
+        ("no more failures", "passed"),
+    ],
+)
+def test_what_an_operator_decided_has_not_passed(reason: str, word: str) -> None:
+    bake = views.baked(0, 10, 0, 60, "continue", reason)
+    view = views.changed(
+        views.promoted(),
+        steps=[StepView(step=0, weight=10, bake_seconds=60, status="done", bakes=[bake])],
+        pauses=[
+            PauseView(
+                reason="paused by root",
+                step=0,
+                started_at=views.at(60),
+                until=views.at(90),
+                then="rollback",
+                ended_at=views.at(80),
+                verdict="continue",
+                verdict_reason=reason,
+            )
+        ],
+    )
+    told = [each.what for each in happenings(view)]
+    assert f"Verdict on step 1: {word}" in told
+    assert f"Verdict on the pause: {word}" in told
+    assert f"| {word} |" in render_markdown(view)
+
+
+def test_operators_sentences_of_the_judge_are_known() -> None:
+    source = inspect.getsource(verdict)
+    for begin in words.DECIDED:
+        assert f'"{begin.removesuffix(" by ")}"' in source
+
+
+def test_signs_of_different_things_have_different_shapes() -> None:
+    signals = [
+        SignalView(id=kind, signal=kind, by="root", at=views.at(60 + place), outcome="handled")
+        for place, kind in enumerate(
+            ("promote", "promote-fully", "promote-early", "pause", "resume", "abort", "evidence")
+        )
+    ]
+    baked = [views.baked(0, 10, 0, 60, kind, "why") for kind in ("continue", "roll-back", "inconclusive")]
+    step = StepView(step=0, weight=10, bake_seconds=60, status="done", bakes=baked)
+    found = happenings(views.changed(views.promoted(), signals=signals, steps=[step], pauses=[], hooks=[]))
+    shapes = {each.sign: each.shape for each in found if each.lane}
+    assert len(shapes) == len(signals) + len(baked)
+    assert len(set(shapes.values())) == len(shapes)
+
+
+def test_the_head_names_versions_and_what_served_at_the_end() -> None:
+    facts = page_of(views.promoted()).one("dl", "facts").text
+    assert "Stable version 7" in facts
+    assert "Candidate version 8" in facts
+    assert "Served at the end version 8" in facts
+    assert "now" not in facts
 
 
 def test_request_and_plan_are_folded_away_and_whole() -> None:

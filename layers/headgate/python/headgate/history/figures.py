@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from headgate.history.model import DeploymentFigures
+from headgate.history.model import DeploymentFigures, RolloutSummary
+from headgate.history.reading import summary_of
+from headgate.history.wording import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,29 +16,44 @@ if TYPE_CHECKING:
 DAY_SECONDS = 24 * 3600
 
 
-def figures_of(
-    items: Iterable[dict[str, Any]], undo_ends: Mapping[str, str | None], since: str, until: str
-) -> DeploymentFigures:
+class Ended(NamedTuple):
+    """A rollout that has ended."""
+
+    rollout: RolloutSummary
+    moved: bool
+    """Whether it moved traffic."""
+
+    @classmethod
+    def of(cls, item: dict[str, Any]) -> Ended | None:
+        """Read what the index or a record has of it. Records of earlier versions tell only whether it began."""
+        rollout = summary_of(item)
+        if rollout is None:
+            return None
+        moved = item.get("moved", "startedAt" in item)
+        return cls(rollout, bool(moved) and rollout.status != "refused")
+
+
+def figures_of(ended: Iterable[Ended], undos: Mapping[str, Ended], since: str, until: str) -> DeploymentFigures:
     """Return the figures of the rollouts that ended in a period.
 
     Parameters
     ----------
-    items
-        What the index has of them.
-    undo_ends
-        When undos ended, by their ids.
+    ended
+        These rollouts.
+    undos
+        The undos of them, and of these undos, by their ids.
     """
-    items = list(items)
-    changes = [item for item in items if _moved(item) and not item.get("undoOf")]
-    promoted = [item for item in changes if item["status"] == "succeeded"]
-    failed = [item for item in changes if item["status"] != "succeeded" or item.get("undoneBy")]
-    restores = [_seconds(item.get("startedAt"), undo_ends.get(item.get("undoneBy", ""), _end(item))) for item in failed]
-    leads = [_seconds(item.get("createdAt"), item.get("endedAt")) for item in promoted]
+    ended = list(ended)
+    changes = [each.rollout for each in ended if each.moved and not each.rollout.undo_of]
+    promoted = [each for each in changes if each.status == "succeeded"]
+    failed = [each for each in changes if each.status != "succeeded" or _is_undone(each, undos)]
+    restores = [_seconds(each.started_at, _restored_at(each, undos)) for each in failed]
+    leads = [_seconds(each.created_at, each.ended_at) for each in promoted]
     return DeploymentFigures(
         since=since,
         until=until,
         rollouts=len(changes),
-        outcomes=dict(Counter(item["status"] for item in items)),
+        outcomes=dict(Counter(each.rollout.status for each in ended)),
         promoted=len(promoted),
         failed=len(failed),
         promotions_per_day=len(promoted) / max(1.0, (_seconds(since, until) or 0) / DAY_SECONDS),
@@ -47,20 +63,27 @@ def figures_of(
     )
 
 
-def _moved(item: Mapping[str, Any]) -> bool:
-    """Return whether a rollout moved traffic. Records of earlier versions tell only whether it began."""
-    return item["status"] != "refused" and bool(item.get("moved", "startedAt" in item))
+def _is_undone(rollout: RolloutSummary, undos: Mapping[str, Ended]) -> bool:
+    """Return whether a promotion stays undone: its version serves again once the undo is undone itself."""
+    undone, seen = False, {rollout.id}
+    following = rollout.undone_by
+    while following and following not in seen:
+        undone = not undone
+        seen.add(following)
+        following = undos[following].rollout.undone_by if following in undos else ""
+    return undone
 
 
-def _end(item: Mapping[str, Any]) -> str | None:
+def _restored_at(rollout: RolloutSummary, undos: Mapping[str, Ended]) -> str | None:
     """Return when the earlier revision served alone again; None if a rollout was stopped, or its undo is not known."""
-    return item.get("endedAt") if item["status"] == "rolled-back" else None
+    if rollout.undone_by:
+        undo = undos.get(rollout.undone_by)
+        return undo.rollout.ended_at if undo else None
+    return rollout.ended_at if rollout.status == "rolled-back" else None
 
 
 def _seconds(begin: str | None, end: str | None) -> float | None:
-    if not begin or not end:
-        return None
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
+    return (moment(end) - moment(begin)).total_seconds() if begin and end else None
 
 
 def _median(many: list[float | None]) -> float | None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
+from contextlib import suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_camel
+
+from headgate.wire import MAX_DEPTH, MAX_EXACT_INTEGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,6 +20,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _ATTEMPTS = 4
 """Each attempt leaves out all that the one before could not read."""
+
+_LEVELS = 2 * MAX_DEPTH
+"""Levels of lists and objects in a JSON text. A plan has a few more than its request."""
 
 
 def read_leniently(model: type[Model], data: object) -> Model | None:
@@ -36,6 +44,37 @@ def read_leniently(model: type[Model], data: object) -> Model | None:
             if not any(removed):
                 return None
     return None
+
+
+def object_in(text: object) -> dict[str, Any]:
+    """Read a JSON object; empty if the text is none. A number that not every reader of JSON keeps becomes null."""
+    if not isinstance(text, str):
+        return {}
+    with suppress(ValueError, RecursionError):
+        found = json.loads(text, parse_int=_integer, parse_float=_float, parse_constant=lambda _: None)
+        if isinstance(found, dict) and not _is_deep(found):
+            return found
+    return {}
+
+
+def _integer(text: str) -> int | None:
+    exact = int(text) if len(text) <= len(str(MAX_EXACT_INTEGER)) + 1 else None
+    return exact if exact is not None and abs(exact) <= MAX_EXACT_INTEGER else None
+
+
+def _float(text: str) -> float | None:
+    return value if math.isfinite(value := float(text)) else None
+
+
+def _is_deep(found: object) -> bool:
+    """Return whether JSON data has more levels than what follows can walk through."""
+    inner = [found]
+    for _ in range(_LEVELS):
+        holders = [each for each in inner if isinstance(each, dict | list)]
+        inner = [each for outer in holders for each in (outer.values() if isinstance(outer, dict) else outer)]
+        if not inner:
+            return False
+    return True
 
 
 def view_of(model: type[Model], fields: Mapping[str, Any]) -> Model | None:

@@ -6,19 +6,33 @@ milliseconds, as in the records; a missing one has not happened. Weights are per
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from headgate.analysis.verdict import VerdictOutcome
 from headgate.rollouts.record import Status
 from headgate.spec.signals import Phase
 from headgate.spec.target_state import Redriven
-from headgate.wire import Wire
+from headgate.wire import MAX_EXACT_INTEGER, Wire
 
-Timestamp = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$")]
 
-Count = Annotated[int, Field(ge=0)]
+def _check_date(text: str) -> str:
+    """Refuse what looks like a time and is none, such as the 31st of November."""
+    datetime.fromisoformat(text)
+    return text
+
+
+Timestamp = Annotated[
+    str,
+    Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"),
+    AfterValidator(_check_date),
+]
+
+ShownStatus = Status | Literal["unknown"]
+
+Count = Annotated[int, Field(ge=0, le=MAX_EXACT_INTEGER)]
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 
@@ -185,10 +199,10 @@ class SignalView(View):
     """When it was recorded."""
     step: int | None = None
     """The step that was current."""
-    outcome: Literal["pending", "handled", "refused", "repeated"]
-    """``pending`` until a verdict has used it."""
+    outcome: Literal["pending", "handled", "refused", "repeated", "unused"]
+    """``pending`` until a verdict has used it; ``unused`` if the rollout ended before."""
     why: str = ""
-    """Why it was refused, or what it repeats."""
+    """Why it was refused or not used, or what it repeats."""
 
 
 class LineView(View):
@@ -229,8 +243,9 @@ class RolloutSummary(View):
 
     id: str
     """The rollout's id."""
-    status: Status
-    """``waiting`` (in line), ``accepted`` (about to begin), ``running``, ``paused``, or how it ended."""
+    status: ShownStatus
+    """``waiting`` (in line), ``accepted`` (about to begin), ``running``, ``paused``, or how it ended; ``unknown`` if
+    another version of Headgate wrote a status that this version does not know."""
     target: str
     """Key of the target, such as ``lambda-alias/checkout/live``. Empty if the request was not readable."""
     stable: str = ""
@@ -247,6 +262,10 @@ class RolloutSummary(View):
     """Why it ended so."""
     undone_by: str = ""
     """The rollout that undid it."""
+    undo_of: str = ""
+    """The rollout that this one undoes."""
+    unknown_status: str = ""
+    """The status on record, if another version of Headgate wrote one that this version does not know."""
 
 
 class RolloutView(RolloutSummary):
@@ -300,8 +319,6 @@ class RolloutView(RolloutSummary):
     """For a consumer: the rollout's own queue, while it holds failed messages."""
     warnings: list[str] = []
     """Warnings of the plan and of the wait."""
-    undo_of: str = ""
-    """The rollout that this one undoes."""
     request: dict[str, Any] = {}
     """The request, as it was admitted."""
     plan: dict[str, Any] = {}
@@ -314,11 +331,11 @@ class RolloutView(RolloutSummary):
 
 
 class Explanation(View):
-    """Why a rollout ended so, or stands so."""
+    """Why a rollout ended, or what it waits for."""
 
     id: str
     """The rollout's id."""
-    status: Status
+    status: ShownStatus
     """As in its view."""
     headline: str
     """What it does now or how it ended, in a sentence."""
@@ -390,7 +407,8 @@ class DeploymentFigures(View):
     promoted: Count
     """Promotions, undos left out."""
     failed: Count
-    """Promotions that were undone, and rollouts that were rolled back or stopped."""
+    """Promotions that are undone, and rollouts that were rolled back or stopped. One whose undo was undone itself does
+    not count."""
     promotions_per_day: float
     """Deployment frequency."""
     change_failure_rate: Annotated[float, Field(ge=0, le=1)] | None = None

@@ -5,7 +5,7 @@ Any version of Headgate may have written them: an attribute that is missing, unk
 
 from __future__ import annotations
 
-import json
+import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -14,7 +14,7 @@ from headgate import keys
 from headgate.analysis.evidence import JudgeTerms, reported_value
 from headgate.analysis.ledger_store import ledger_in
 from headgate.aws.dynamodb import iso_of
-from headgate.history.lenient import read_leniently, view_of, views_of
+from headgate.history.lenient import object_in, read_leniently, view_of, views_of
 from headgate.history.model import (
     BakeView,
     Comparison,
@@ -35,6 +35,7 @@ from headgate.spec.guards import Guards
 from headgate.spec.position import PROMOTED, Weight, number_of, position_of
 from headgate.spec.signals import OBJECTIONS
 from headgate.spec.target_state import Redriven
+from headgate.wire import MAX_EXACT_INTEGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -71,15 +72,18 @@ def summary_of(item: Item) -> RolloutSummary | None:
 
 
 def _summary_fields(item: Item) -> dict[str, Any]:
+    status = item.get("status")
     return {
         "id": keys.rollout_id_in(item["pk"]),
-        "status": item.get("status"),
+        "status": status if (known := status in STATUSES) else "unknown",
+        "unknown_status": None if known else status,
         "target": item.get("targetKey", ""),
         "stable": item.get("stable"),
         "candidate": item.get("candidate"),
         **{name: item.get(attribute) for name, attribute in _TIMES.items()},
         "reason": item.get("reason"),
         "undone_by": item.get("undoneBy"),
+        "undo_of": item.get("undoOf"),
     }
 
 
@@ -201,7 +205,7 @@ class _Reading:
         """Read the ledger; None if something in it is not as this version writes it."""
         if self.items.ledger_item is None:
             return None
-        with suppress(ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        with suppress(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
             ledger = ledger_in(rollout_id, self.items.ledger_item, self.items.filed)
             for measure in self.terms.measures if self.terms else ():
                 # What the views show of it.
@@ -334,7 +338,7 @@ class _Reading:
         if guards and measure == "latency" and guards.latency and guards.latency.threshold_ms:
             return f"requests over {guards.latency.threshold_ms:,.4g} ms"
         number = measure.removeprefix("custom")
-        if guards and number.isdigit() and int(number) < len(guards.custom):
+        if guards and _PLACE.fullmatch(number) and int(number) < len(guards.custom):
             return guards.custom[int(number)].name
         return measure
 
@@ -510,10 +514,21 @@ class _Reading:
         at = str(signal.get("at"))
         used = signal_id in _list(self.record, "heard") or any(at <= item["endedAt"] for item in self.verdicts)
         goes_back = self.status == "rolled-back" or self.record.get("phase") == "rolling-back"
-        return "handled" if used or (goes_back and signal.get("signal") in OBJECTIONS) else "pending"
+        if used or (goes_back and signal.get("signal") in OBJECTIONS) or self._ended_by(signal):
+            return "handled"
+        return "unused" if self.ended else "pending"
+
+    def _ended_by(self, signal: Item) -> bool:
+        """Return whether a signal is the abort that the reason of the end names: that of a request in line has no
+        verdict.
+        """
+        named = f"aborted by {signal.get('by')}"
+        # What follows is the operator's reason, or what else there is to say.
+        followed = f"{self.record.get('reason', '')}:".replace(";", ":").startswith(f"{named}:")
+        return self.ended and signal.get("signal") == "abort" and followed
 
     def _why(self, signal_id: str, signal: Item) -> str:
-        return _UNUSED if self.ended and self._outcome_of(signal_id, signal) == "pending" else ""
+        return _UNUSED if self._outcome_of(signal_id, signal) == "unused" else ""
 
     def _events(self) -> list[TrailEntry]:
         found = [
@@ -535,13 +550,13 @@ class _Reading:
 
 _PROMOTED = number_of(PROMOTED)
 
+_PLACE = re.compile(r"[0-9]{1,4}")
+"""The place of a custom guard in a measure. Other digits, such as a superscript, are none."""
+
 
 def _document(record: Item, name: str) -> dict[str, Any]:
     """Read the JSON text in an attribute; empty if it is not an object."""
-    with suppress(KeyError, TypeError, ValueError):
-        document = json.loads(record[name])
-        return document if isinstance(document, dict) else {}
-    return {}
+    return object_in(record.get(name))
 
 
 def _object(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -560,8 +575,9 @@ def _text(holder: Mapping[str, Any], name: str) -> str | None:
 
 
 def _number(holder: Mapping[str, Any], name: str) -> int | None:
+    """Return a number without its fraction; None if it is none, or too large to mean anything."""
     value = holder.get(name)
-    return int(value) if isinstance(value, int | float) else None
+    return int(value) if isinstance(value, int | float) and abs(value) <= MAX_EXACT_INTEGER else None
 
 
 def _percent(number: Any) -> float | None:

@@ -14,6 +14,7 @@ from headgate.history.causes import (
     HOOK_FAILED,
     OVER_LIMIT,
     Cause,
+    Compared,
     candidate_of,
     cause_of,
     compared,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from headgate.history.model import Comparison, HookView, RolloutSummary, RolloutView
+    from headgate.history.model import BakeView, Comparison, HookView, RolloutSummary, RolloutView, StepView
 
 OPERATORS_SIGNALS = ("promote", "promote-fully", "pause", "resume", "abort")
 
@@ -100,6 +101,9 @@ def headline(view: RolloutView, now: datetime | None = None) -> str:
             return f"refused: {view.reason}" if view.reason else "refused"
         case "stopped":
             return f"stopped, and left as it is: {view.reason}" if view.reason else "stopped, and left as it is"
+        case "unknown":
+            named = f"has the status {view.unknown_status}" if view.unknown_status else "has no status on record"
+            return f"{named}, which this version of Headgate does not know"
 
 
 def _waiting(view: RolloutView) -> str:
@@ -115,7 +119,23 @@ def _paused(view: RolloutView) -> str:
         return f"paused at {weight(view.weight)}"
     then = {"rollback": "rolls back", "promote": "promotes"}[view.pause.then]
     until = _time(view, view.pause.until, seconds=False)
-    return f"paused at {weight(view.weight)} until {until}, then {then}: {in_short_words(view, view.pause.reason)}"
+    by, why = _paused_by(view, view.pause.reason)
+    return f"paused{by} at {weight(view.weight)}{why}; {then} at {until}"
+
+
+_PAUSED_BY = re.compile(r"paused by (?P<by>.+?)(?:: (?P<why>.+))?", re.DOTALL)
+
+
+def _paused_by(view: RolloutView, reason: str) -> tuple[str, str]:
+    """Return who paused, if an operator did, and why, to follow the word paused: ``(" by kim", ": why")``."""
+    match = _PAUSED_BY.fullmatch(reason)
+    by, why = (f" by {person(match['by'])}", match["why"]) if match else ("", in_short_words(view, reason))
+    return by, f": {why}" if why else ""
+
+
+def paused_words(view: RolloutView, reason: str) -> str:
+    """Return that a rollout paused, and why: ``paused by kim: checking the logs``."""
+    return f"paused{''.join(_paused_by(view, reason))}"
 
 
 def _running(view: RolloutView, now: datetime | None) -> str:
@@ -188,16 +208,20 @@ def _decided_to_roll_back(view: RolloutView) -> str:
 
 
 def _succeeded(view: RolloutView) -> str:
-    if view.undo_of:
-        done = f"undid {view.undo_of}: {candidate_of(view)} serves again"
-    else:
-        done = f"promoted: {candidate_of(view)} serves alone"
     if view.undone_by:
-        return f"promoted, and undone later by {view.undone_by}"
+        done = f"undid {view.undo_of}" if view.undo_of else "promoted"
+        return f"{done}, and undone later by {view.undone_by}"
+    if view.undo_of:
+        return _undid(view)
+    done = f"promoted: {candidate_of(view)} got all traffic"
     cause = cause_of(view)
     if cause.signal:
         return f"{done}; {view.reason}"
     return f"{done}; {in_short_words(view, view.reason)}" if COMPARED.match(view.reason) else done
+
+
+def _undid(summary: RolloutSummary) -> str:
+    return f"undid {summary.undo_of}: {candidate_of(summary)} serves again"
 
 
 def in_short_words(view: RolloutSummary, reason: str) -> str:
@@ -213,6 +237,10 @@ def describe_summary(summary: RolloutSummary) -> str:
     """Return how one rollout of a list ended or stands, for its line: short, and from the index alone."""
     if summary.undone_by:
         return f"undone by {summary.undone_by}"
+    if summary.undo_of and summary.status == "succeeded":
+        return _undid(summary)
+    if summary.unknown_status:
+        return f"its status {summary.unknown_status} is not known to this version of Headgate"
     return in_short_words(summary, summary.reason)
 
 
@@ -227,7 +255,7 @@ def seconds_of(summary: RolloutSummary) -> float | None:
 
 
 def explanation(view: RolloutView, now: datetime | None = None) -> list[str]:
-    """Return why a rollout ended so, or stands so, in sentences with the numbers: the most important ones first."""
+    """Return why a rollout ended, or what it waits for, in sentences with the numbers, the most important first."""
     parts = _of_the_end(view) if view.has_ended else _of_now(view, now)
     told = [each for each in parts if each]
     told += [f"Warning: {each}" for each in view.warnings]
@@ -262,8 +290,6 @@ def _of_the_end(view: RolloutView) -> Iterator[str]:
     yield from _failed_hooks(view)
     yield from _firing_at_start(view)
     yield from _signals(view)
-    if view.undone_by:
-        yield f"Rollout {view.undone_by} undid it later."
 
 
 def _outcome(view: RolloutView) -> str:
@@ -279,10 +305,13 @@ def _outcome(view: RolloutView) -> str:
                 f"Stopped{at}{_after(view)}{_at_weight(view)}. Headgate neither promoted nor rolled back, and left the "
                 "target as it is."
             )
-        case "succeeded" if view.undo_of:
-            return f"Undid {view.undo_of}{at}{_after(view)}: {revision(view.serving, candidate_of(view))} serves again."
         case "succeeded":
-            return f"Promoted{at}{_after(view)}: {revision(view.serving, candidate_of(view))} serves alone."
+            done = f"Undid {view.undo_of}" if view.undo_of else "Promoted"
+            serves = "got all traffic"
+            if view.undo_of:
+                serves = "got all traffic again" if view.undone_by else "serves again"
+            undone = f", until rollout {view.undone_by} undid that" if view.undone_by else ""
+            return f"{done}{at}{_after(view)}: {revision(view.serving, candidate_of(view))} {serves}{undone}."
         case _:
             serves = f": {revision(view.serving, '')} serves alone again" if view.serving else ""
             return f"Rolled back{at}{_after(view)}{_at_weight(view)}{serves}."
@@ -367,10 +396,10 @@ def _meaning(view: RolloutView, cause: Cause) -> str:
 
 def _tolerates(view: RolloutView, measure: str) -> bool:
     """Return whether a guard tolerates a candidate that is somewhat worse."""
-    guards = view.plan.get("guards") or {}
-    if measure.startswith("custom"):
-        return any(guard.get("tolerate") for guard in guards.get("custom") or [])
-    return bool((guards.get(measure) or {}).get("tolerate"))
+    guards = view.plan.get("guards")
+    planned = guards.get("custom" if measure.startswith("custom") else measure) if isinstance(guards, dict) else None
+    compared_by = planned if isinstance(planned, list) else [planned]
+    return any(isinstance(guard, dict) and guard.get("tolerate") for guard in compared_by)
 
 
 def _resumed_despite(view: RolloutView) -> str:
@@ -385,9 +414,13 @@ def _resumed_despite(view: RolloutView) -> str:
 
 def _passed(view: RolloutView) -> Iterator[str]:
     """Yield the comparisons of the verdict that promoted."""
+    whole = {counts.failed: counts for counts in map(compared, view.comparisons)}
     for part in view.reason.split("; "):
         if found := COMPARED.fullmatch(part):
-            yield sentence(in_full(view, counts_in(found)))
+            counts = counts_in(found)
+            yield sentence(
+                f"{'' if whole.get(counts.failed, counts) == counts else 'In the last step, '}{in_full(view, counts)}"
+            )
     for comparison in view.comparisons:
         if comparison.value is not None:
             what = "" if len(view.comparisons) == 1 else f" by {comparison.label}"
@@ -403,7 +436,8 @@ def _why_it_had_paused(view: RolloutView) -> str:
     if last is None or not last.ended_at or last.verdict_reason != view.reason or not view.reason:
         return ""
     lasted = duration(between(last.started_at, last.ended_at))
-    return sentence(f"It had been paused for {lasted}: {in_short_words(view, last.reason)}")
+    by, why = _paused_by(view, last.reason)
+    return sentence(f"It had been paused{by} for {lasted}{why}")
 
 
 def _how_it_came_to_pause(view: RolloutView) -> Iterator[str]:
@@ -416,18 +450,30 @@ def _earlier_pauses(view: RolloutView) -> Iterator[str]:
         if pause.ended_at and not (view.has_ended and pause.verdict_reason == view.reason):
             decided = f"; then {pause.verdict_reason}" if pause.verdict_reason else ""
             lasted = duration(between(pause.started_at, pause.ended_at))
-            yield sentence(
-                f"It was paused at {_time(view, pause.started_at)} for {lasted}: {in_short_words(view, pause.reason)}"
-                f"{decided}"
-            )
+            by, why = _paused_by(view, pause.reason)
+            yield sentence(f"It was paused{by} at {_time(view, pause.started_at)} for {lasted}{why}{decided}")
 
 
 def _extra_bakes(view: RolloutView) -> Iterator[str]:
     for step in view.steps:
         extra = [bake for bake in step.bakes if bake.bake]
-        if extra:
-            why = next((bake.reason for bake in reversed(step.bakes) if bake.verdict == "inconclusive"), "")
-            yield sentence(f"Step {step.step + 1} baked {counted(len(extra), 'more time')}{': ' + why if why else ''}")
+        after_pauses = [bake for bake in extra if _follows_a_pause(view, step, bake)]
+        if judged := [bake for bake in extra if bake not in after_pauses]:
+            reasons = [bake.reason for bake in step.bakes if bake.verdict == "inconclusive"]
+            why = next((reason for reason in reversed(reasons) if not _PAUSED_BY.fullmatch(reason)), "")
+            yield sentence(f"Step {step.step + 1} baked {counted(len(judged), 'more time')}{': ' + why if why else ''}")
+        if after_pauses:
+            times = "" if len(after_pauses) == 1 else f" {len(after_pauses)} times"
+            pauses = "the pause" if len(after_pauses) == 1 else "pauses"
+            yield f"The bake of step {step.step + 1} began again{times} after {pauses}."
+
+
+def _follows_a_pause(view: RolloutView, step: StepView, bake: BakeView) -> bool:
+    before = max((each for each in step.bakes if each.bake < bake.bake), key=lambda each: each.bake, default=None)
+    if before is None or not before.ended_at:
+        return False
+    paused = any(before.ended_at <= pause.started_at <= bake.started_at for pause in view.pauses)
+    return paused or bool(_PAUSED_BY.fullmatch(before.reason))
 
 
 def _traffic(view: RolloutView) -> Iterator[str]:
@@ -501,7 +547,9 @@ def _signals(view: RolloutView) -> Iterator[str]:
         sent = f"{person(signal.by)} sent {signal.signal} at {_time(view, signal.at)}{why}"
         match signal.outcome:
             case "pending":
-                yield closed(f"{sent}, which {'was not used' if view.has_ended else 'has not been used yet'}")
+                yield closed(f"{sent}, which has not been used yet")
+            case "unused":
+                yield closed(f"{sent}, which came too late to be used")
             case "refused":
                 yield closed(f"{sent}, which was refused: {signal.why}")
             case "repeated":
@@ -520,14 +568,21 @@ def _since(view: RolloutView) -> str:
 
 def _plan_ahead(view: RolloutView) -> Iterator[str]:
     """Yield the steps ahead, and when it may be promoted if nothing holds it up."""
-    if view.phase in ("promoting", "rolling-back") or not view.steps:
+    if view.phase in ("promoting", "rolling-back") or view.status == "unknown" or not view.steps:
         return
+    paused = view.pause if view.phase == "paused" else None
     begun = view.phase in ("baking", "paused")
     ahead = [step for step in view.steps if step.status == "ahead" or (step.status == "now" and not begun)]
-    shown = [f"{weight(step.weight)} for {duration(step.bake_seconds)}" for step in ahead]
+    if paused:  # The step that a resume begins with may have baked before.
+        ahead = [step for step in view.steps if step.step >= paused.step]
+    shown = [
+        f"{weight(step.weight)} for {duration(step.bake_seconds)}{' again' if paused and step.bakes else ''}"
+        for step in ahead
+    ]
     if len(shown) > 4:
         shown = [*shown[:2], f"{len(shown) - 3} more", shown[-1]]
-    yield f"Ahead: {', '.join([*shown, 'then all traffic'])}."
+    last = "then all traffic" if shown else "all traffic"
+    yield f"Ahead{' after a resume' if paused else ''}: {', '.join([*shown, last])}."
     if view.phase == "baking" and view.bake and view.bake.until:
         rest = sum(step.bake_seconds for step in ahead)
         current = between(view.bake.started_at, view.bake.until)
@@ -538,8 +593,28 @@ def _so_far(view: RolloutView, comparison: Comparison) -> str:
     counts = compared(comparison)
     if not counts.requests + counts.stable_requests:
         return f"No requests are counted yet ({comparison.label})."
+    if (known := _at_the_pause(view, comparison)) and known[1] != counts:
+        at, judged = known
+        return (
+            f"{sentence(f'At the verdict at {_time(view, at)}, {in_full(view, judged)}')[:-1]}; evidence "
+            f"{_beside_limit(comparison)}. "
+            f"{sentence(f'With all other requests that are counted so far, {in_full(view, counts)}')}"
+        )
     against = f"; evidence {_beside_limit(comparison)}" if comparison.value is not None else ""
     return sentence(f"So far, {in_full(view, counts)}{against}")
+
+
+def _at_the_pause(view: RolloutView, comparison: Comparison) -> tuple[str, Compared] | None:
+    """Return when the verdict before a pause was, and the counts that its evidence is of.
+
+    Requests are counted on while it is paused, and no evidence is of them yet.
+    """
+    ended = [bake for step in view.steps for bake in step.bakes if bake.ended_at and bake.verdict]
+    last = max(ended, key=lambda bake: bake.ended_at or "", default=None)
+    if view.status != "paused" or comparison.value is None or last is None or last.ended_at is None:
+        return None
+    judged = next((each for each in last.comparisons if each.measure == comparison.measure), None)
+    return (last.ended_at, compared(judged)) if judged else None
 
 
 def _beside_limit(comparison: Comparison) -> str:
@@ -558,6 +633,8 @@ def next_steps(view: RolloutView) -> list[str]:
 
 def _while_underway(view: RolloutView) -> list[str]:
     rollout = view.id
+    if view.status == "unknown":
+        return ["Update the command to the version of the application in the account, which wrote the record."]
     if view.status == "waiting":
         first = f"To end the one before it, run headgate abort {view.line.behind}. " if view.line else ""
         return [f"{first}To give up its place, run headgate abort {rollout}."]
@@ -603,4 +680,4 @@ def _after_rollback(view: RolloutView) -> str:
         return "To try again, start a rollout under a new id."
     if HOOK_FAILED.match(view.reason):
         return f"Look at what the hook found. {again}"
-    return "Mend what the reason names, then start a rollout under a new id."
+    return "Fix what the reason names, then start a rollout under a new id."

@@ -7,6 +7,7 @@ that names its last rollout, so that rollouts that begin meanwhile do not move t
 from __future__ import annotations
 
 import heapq
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from itertools import islice
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from headgate import keys
 from headgate.aws.dynamodb import MAX_ROLLOUT_SECONDS, iso_of
 from headgate.errors import RequestRefused
-from headgate.history.figures import figures_of
+from headgate.history.figures import Ended, figures_of
 from headgate.history.items import AT_ONCE, FIRST, KEYS_PER_BATCH, LAST, LISTED, Items, Mark
 from headgate.history.jobs import Jobs
 from headgate.history.model import RolloutPage
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from headgate.history.model import DeploymentFigures, JobPage, JobView, RolloutSummary, RolloutView
     from headgate.rollouts.record import Status
 
+_DIGITS = re.compile(r"[0-9]{1,9}")
 
 LIVE = (
     *("status", "execution", "targetKey", "createdAt", "acceptedAt", "startedAt", "endedAt", "plan", "phase", "step"),
@@ -180,9 +182,8 @@ class History:
 
         The index is read from a year before: an execution may take that long. DynamoDB answers only what ended in time.
         """
-        ended = [status for status in STATUSES if status in ANNOUNCED_AS]
         found = self._items.in_index(
-            ended,
+            [status for status in STATUSES if status in ANNOUNCED_AS],
             _year_before(since),
             until,
             values={":since": since, ":until": until},
@@ -190,11 +191,21 @@ class History:
         )
         items = [item for items in found for item in items]
         # An undo may have ended after the period.
-        undos = [(keys.rollout_pk(item["undoneBy"]), keys.ROLLOUT_SK) for item in items if item.get("undoneBy")]
-        undone = self._items.batch(undos, only=("endedAt",))
-        return figures_of(
-            items, {keys.rollout_id_in(pk): undo.get("endedAt") for (pk, _), undo in undone.items()}, since, until
-        )
+        undos = self._undos_of(ended := [each for item in items if (each := Ended.of(item))])
+        return figures_of(ended, undos, since, until)
+
+    def _undos_of(self, ended: Iterable[Ended]) -> dict[str, Ended]:
+        """Return the undos of rollouts, and the undos of these, by their ids."""
+        undos: dict[str, Ended] = {}
+        wanted = {each.rollout.undone_by for each in ended} - {""}
+        while wanted:
+            found = self._items.batch(
+                [(keys.rollout_pk(each), keys.ROLLOUT_SK) for each in sorted(wanted)], only=("status", *LISTED)
+            )
+            read = {each.rollout.id: each for item in found.values() if (each := Ended.of(item))}
+            undos |= read
+            wanted = {each.rollout.undone_by for each in read.values()} - {"", *undos}
+        return undos
 
     # --- Lists ---
 
@@ -274,7 +285,7 @@ def _current_keys(record: Item) -> list[str]:
     """Return the sort keys of the bake or pause that lasts, and of the bake before it."""
     sk = str(record.get("waitsAt") or "")
     kind, *numbers = sk.split("#")
-    if f"{kind}#" == keys.STEP_PREFIX and all(number.isdigit() for number in numbers) and len(numbers) == 2:
+    if f"{kind}#" == keys.STEP_PREFIX and all(_DIGITS.fullmatch(number) for number in numbers) and len(numbers) == 2:
         step, bake = map(int, numbers)
         return [sk, *([keys.step_key(step, bake - 1)] if bake else [])]
     return [sk] if keys.is_pause(sk) else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from headgate.history.causes import candidate_of, stable_of
-from headgate.history.sentences import headline, in_short_words, stage_of
+from headgate.history.sentences import headline, in_short_words, paused_words, stage_of
 from headgate.history.wording import listed, person, weight
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _verdicts(view: RolloutView) -> Iterator[Happening]:
 
 def _pauses(view: RolloutView) -> Iterator[Happening]:
     for pause in view.pauses:
-        yield Happening(pause.started_at, "pause", f"paused: {in_short_words(view, pause.reason)}")
+        yield Happening(pause.started_at, "pause", paused_words(view, pause.reason))
         if pause.ended_at and pause.verdict:
             why = f": {pause.verdict_reason}" if pause.verdict_reason else ""
             yield Happening(pause.ended_at, "verdict", f"the pause is over{why}")

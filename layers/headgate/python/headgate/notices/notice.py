@@ -206,7 +206,9 @@ def _figures(outcome: Outcome, detail: dict[str, Any], view: RolloutView | None)
     if view and view.comparisons:
         yield from _counts(view, revision(candidate, "new"), revision(stable, "old"))
     else:
-        named = {"Candidate": candidate, "Stable": stable}
+        # What an undo rolls out is the version from before.
+        undone = outcome == "undone"
+        named = {"Serves again" if undone else "Candidate": candidate, "Taken back" if undone else "Stable": stable}
         yield from (Figure(label, revision(plain(name, 100), "")) for label, name in named.items() if name)
     if view:
         yield from _course(outcome, view)
