@@ -43,12 +43,12 @@ def show_page(stack: Stack, kind: Kind, *, form: str, limit: int, after: str | N
     if not page.jobs:
         click.echo(f"There is no {kind.title} on record.")
         return
-    columns = ("requested", "state", "id", {"task": "definition", "redrive": "queue"}[kind.name], "reason")
+    columns = ("requested (UTC)", "state", "id", {"task": "definition", "redrive": "queue"}[kind.name], "reason")
     rows = [
-        (job.created_at[:19].replace("T", " "), job.status, job.id, job.subject, _short(job.reason))
+        (_at(job.created_at).removesuffix(" UTC"), job.status, job.id, job.subject, _short(job.reason))
         for job in page.jobs
     ]
-    echo_table(columns, rows)
+    echo_table(columns, rows, shortened="reason", dispensable=("requested (UTC)",))
     if page.next:
         click.echo(f"\nThere are more: headgate {kind.name} list --after {page.next}")
 
@@ -64,9 +64,9 @@ def show_job(stack: Stack, kind: Kind, job_id: str, *, form: str) -> None:
     rows = [
         ("state", f"{job.status}{f': {job.reason}' if job.reason else ''}"),
         ({"task": "definition", "redrive": "queue"}[kind.name], job.subject),
-        ("requested", job.created_at),
-        ("started", job.started_at),
-        ("ended", job.ended_at),
+        ("requested", _at(job.created_at)),
+        ("started", _at(job.started_at)),
+        ("ended", _at(job.ended_at)),
         ("execution", job.execution),
     ]
     for name, value in rows:
@@ -96,6 +96,13 @@ def _result_lines(job: JobView) -> list[str]:
 
 
 _COUNTS = ("moved", "skipped", "failed", "returned", "remaining", "records", "expired")
+
+
+def _at(moment: str | None) -> str:
+    """Return a time as other commands show it, such as 2026-11-30 12:30:05 UTC; empty if there is none."""
+    from headgate.history.wording import clock
+
+    return clock(moment) if moment else ""
 
 
 def _short(text: str, limit: int = 100) -> str:
