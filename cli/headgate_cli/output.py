@@ -91,9 +91,7 @@ def echo_table(
     widths = {name: _width(name, [row[index] for row in cells]) for index, name in enumerate(columns)}
     room = screen.width
     for name in [each for each in (shortened, *dispensable) if each is not None and each in widths]:
-        least = widths | (
-            {shortened: min(NARROWEST, widths[shortened])} if shortened is not None and shortened in widths else {}
-        )
+        least = {each: min(NARROWEST, width) if each == shortened else width for each, width in widths.items()}
         if sum(least.values()) + GAP * (len(least) - 1) <= room:
             break
         del widths[name]

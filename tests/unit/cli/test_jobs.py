@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from click.testing import CliRunner
@@ -258,6 +259,41 @@ def test_a_known_request_is_followed_and_not_sent_again() -> None:
 
     with pytest.raises(Failure, match="nightly is the id of an earlier request with other content"):
         submit(stack, TASK, {**DETAIL, "count": 2})
+
+
+def test_an_id_in_use_has_the_exit_code_of_a_refusal() -> None:
+    stack = FakeStack(stepfunctions=machines({"status": "RUNNING", "input": json.dumps(DETAIL)}), events=bus())
+    with pytest.raises(Failure) as error:
+        submit(stack, TASK, {**DETAIL, "count": 2})
+    assert error.value.exit_code == 4
+
+
+@pytest.mark.parametrize(("lost", "code"), [(True, 2), (False, 130)])
+def test_a_job_that_may_have_been_sent_is_named(
+    lost: bool, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def put_events(**_: Any) -> Any:
+        raise EndpointConnectionError(endpoint_url="https://events") if lost else KeyboardInterrupt
+
+    monkeypatch.setattr("headgate_cli.acting.LOST_SECONDS", 0.01)
+    stack = FakeStack(stepfunctions=machines(None), events=FakeClient(put_events=put_events))
+    with pytest.raises(Failure if lost else click.exceptions.Exit) as error:
+        submit(stack, TASK, DETAIL)
+    raised: Any = error.value
+    assert raised.exit_code == code
+    said = str(error.value) if lost else capsys.readouterr().err
+    assert "may have been sent" in said
+    assert "headgate task show nightly" in said
+
+
+def test_after_a_lost_answer_a_job_is_found() -> None:
+    def put_events(**_: Any) -> Any:
+        raise EndpointConnectionError(endpoint_url="https://events")
+
+    stack = FakeStack(
+        stepfunctions=machines(None, None, {"status": "RUNNING"}), events=FakeClient(put_events=put_events)
+    )
+    assert submit(stack, TASK, DETAIL, sleep=lambda _: None) == TASK_RUN
 
 
 def test_an_event_that_the_bus_does_not_take_is_told() -> None:
