@@ -639,7 +639,9 @@ def test_a_refused_plan_ends_with_1(world: World) -> None:
     world.planned = {"refused": "candidate.version: checkout has no version 8"}
     result = run("plan", "checkout:live", "--version", "8")
     assert (result.exit_code, result.stdout) == (1, "Refused: candidate.version: checkout has no version 8\n")
-    assert run("plan", "checkout:live", "--version", "x").exit_code == 1
+    # What headgate start calls wrong usage is no refusal by Headgate either.
+    assert run("plan", "checkout:live", "--version", "x").exit_code == 2
+    assert run("plan", "checkout:live", "--strategy", "Nope").exit_code == 2
     assert len(world.invoked) == 1
     dry = run("start", "checkout:live", "--version", "8", "--dry-run", "--wait", "--format", "json")
     assert (dry.exit_code, json.loads(dry.stdout)["allowed"], world.events) == (1, False, [])
