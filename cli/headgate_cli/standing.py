@@ -59,8 +59,12 @@ def paused(view: RolloutView) -> str:
     """Return where and for how long a rollout is paused."""
     if view.pause is None:
         return f"is paused at {view.weight:g} %"
+    from headgate.history.wording import clock
+
     end = "rolled back" if view.pause.then == "rollback" else "promoted"
-    return f"is paused at {view.weight:g} %, and is {end} at {view.pause.until[:19]}Z: {view.pause.reason}"
+    return (
+        f"is paused at {view.weight:g} %, and is {end} at {clock(view.pause.until, seconds=False)}: {view.pause.reason}"
+    )
 
 
 def hooks_being_asked(view: RolloutView) -> str:

@@ -14,7 +14,7 @@ from headgate_cli.jobs.pages import view_of
 from headgate_cli.jobs.requests import TASK, checked, describe, execution_of, submit
 from headgate_cli.jobs.stopping import stop_execution
 from headgate_cli.jobs.task_logs import TaskLogs
-from headgate_cli.output import echo_json, printable
+from headgate_cli.output import echo_json
 from headgate_cli.request_files import read_request_file
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def run(
     if form == "json":
         echo_json(view_of(stack, TASK, detail["id"]))
     else:
-        click.echo(f"{ending.outcome}: {printable(ending.reason)}")
+        click.echo(ending.said)
         for name, code in exit_codes(ending.result):
             click.echo(f"  {name} exited with {code}")
     return ending.exit_code
@@ -148,7 +148,7 @@ def stop(stack: Stack, task_id: str, *, reason: str, yes: bool) -> int:
     """Stop a task, and say what became of it. Return the exit code."""
     found = execution_of(stack, TASK, task_id)
     if ending := ending_of(found):
-        click.echo(f"Task {task_id} has ended already: {ending.outcome}: {printable(ending.reason)}", err=True)
+        click.echo(f"Task {task_id} has ended already: {ending.said}", err=True)
         return 1
     if not confirm(f"Stop task {task_id}? Its containers get SIGTERM.", yes=yes):
         return 1

@@ -167,7 +167,7 @@ PAUSED: dict[str, Any] = {"status": "paused", "phase": "paused", "pause": PAUSE}
 @pytest.mark.parametrize(
     ("words", "before", "after", "code", "said"),
     [
-        (["pause"], {}, PAUSED, 0, "is paused at 25 %, and is rolled back at 2026-12-01T14:00:00Z: paused by kim"),
+        (["pause"], {}, PAUSED, 0, "is paused at 25 %, and is rolled back at 2026-12-01 14:00 UTC: paused by kim"),
         (["pause"], {}, PROMOTED, 1, "did not pause: it was promoted; version 8 serves"),
         (["pause"], {}, {"phase": "rolling-back"}, 1, "does not pause any more: it is being rolled back"),
         (["resume"], PAUSED, {"phase": "baking"}, 0, "goes on: it bakes at 25 %, step 1"),

@@ -549,6 +549,65 @@ def test_a_redrive_asks_after_its_dry_run_and_moves_nothing_without_a_yes(monkey
     assert json.loads(sent["Entries"][0]["Detail"])["dryRun"] is True
 
 
+def redriven(monkeypatch: pytest.MonkeyPatch, result: dict[str, Any], *words: str) -> tuple[Result, list[Any]]:
+    """Run a redrive whose executions end with a result. Return also the requests that were sent."""
+    ended = {"status": "SUCCEEDED", "output": json.dumps(result)}
+    described: list[str] = []
+
+    def describe_execution(executionArn: str) -> dict[str, Any]:  # noqa: N803
+        described.append(executionArn)
+        if described.count(executionArn) == 1:
+            raise refusal("ExecutionDoesNotExist")
+        return ended
+
+    states = FakeClient(describe_execution=describe_execution, get_execution_history=lambda **_: {"events": []})
+    stack = FakeStack(stepfunctions=states, events=bus(), dynamodb=records(None))
+    monkeypatch.setattr("headgate_cli.stack.Stack", lambda *_: stack)
+    done = CliRunner(mix_stderr=False).invoke(main, ["redrive", "run", "--from", "orders-dead", *words])
+    sent = [json.loads(call["Entries"][0]["Detail"]) for _, call in stack.fakes["events"].calls]
+    return done, sent
+
+
+DRY: dict[str, Any] = {
+    "outcome": "dry-run",
+    "queue": "arn:aws:sqs:eu-central-1:1:orders-dead",
+    "report": {"visible": 3},
+}
+
+
+def test_a_redrive_makes_a_dry_run_even_if_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    done, sent = redriven(monkeypatch, DRY, "--yes", "--no-wait", "--id", "r-1")
+    assert done.exit_code == 0, done.output
+    assert "orders-dead: about 3 messages" in done.stdout
+    assert [each["dryRun"] for each in sent] == [True, False]
+    assert sent[1]["id"] == "r-1"
+    assert sent[0]["id"].startswith("r-1-dry-run-")
+
+
+def test_a_dry_run_alone_has_the_id_that_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    done, sent = redriven(monkeypatch, DRY, "--dry-run", "--id", "dry-1")
+    assert done.exit_code == 0, done.output
+    assert [(each["id"], each["dryRun"]) for each in sent] == [("dry-1", True)]
+    assert "Dry run dry-1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("remaining", "said"), [(0, "nothing is left to do"), (10, "all that was chosen is done; the others stay")]
+)
+def test_a_redrive_of_chosen_messages_says_that_others_stay(
+    remaining: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = {**DRY, "outcome": "succeeded", "moved": 3, "remaining": remaining}
+    done, _ = redriven(monkeypatch, result, "--yes", "--reason-contains", "x")
+    assert f"succeeded: {said}" in done.stdout
+
+
+def test_an_end_without_a_reason_has_no_dangling_colon() -> None:
+    ended = ending_of({"status": "SUCCEEDED", "output": "{}"})
+    assert ended
+    assert ended.said == "succeeded"
+
+
 @pytest.mark.parametrize("kind", ["task", "redrive"])
 def test_a_job_that_has_ended_is_not_stopped(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stack = FakeStack(stepfunctions=machines({"status": "ABORTED", "cause": "stopped by me"}))
