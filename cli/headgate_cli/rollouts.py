@@ -77,10 +77,32 @@ def page_of(history: History, **asked: Any) -> RolloutPage:
     """
     from headgate.errors import RequestRefused
 
+    check_after(asked.get("after"))
     try:
         return history.rollouts(**{name: value for name, value in asked.items() if value})
     except RequestRefused as refused:
         raise Failure(f"--{refused}") from None
+
+
+def check_after(token: str | None) -> None:
+    """Refuse a page token that no page has ended with: its first part is a time.
+
+    Raises
+    ------
+    Failure
+        If it is none.
+    """
+    from datetime import datetime
+
+    if not token:
+        return
+    at, _, name = token.partition("#")
+    try:
+        datetime.fromisoformat(at)
+    except ValueError:
+        name = ""
+    if not (name and at.startswith("20")):
+        raise Failure(f"--after: must be the token that an earlier page ended with (given {_shown(token)})")
 
 
 def find_rollout(history: History, rollout_id: str) -> RolloutView:

@@ -8,6 +8,7 @@ import click
 
 from headgate_cli.failures import Failure
 from headgate_cli.output import console, echo_json, echo_table, printable
+from headgate_cli.rollouts import check_after
 
 if TYPE_CHECKING:
     from headgate.history.model import JobView
@@ -36,6 +37,7 @@ def view_of(stack: Stack, kind: Kind, job_id: str) -> JobView:
 
 def show_page(stack: Stack, kind: Kind, *, form: str, limit: int, after: str | None) -> None:
     """Print a page of jobs, newest first."""
+    check_after(after)
     page = history_of(stack).jobs(kind.name, limit=limit, after=after)  # type: ignore[arg-type]
     if form == "json":
         echo_json(page)

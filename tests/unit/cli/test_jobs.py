@@ -625,3 +625,11 @@ def test_a_job_is_not_stopped_without_a_yes(kind: str, monkeypatch: pytest.Monke
 
     assert (result.exit_code, "give --yes" in result.output) == (2, True)
     assert [operation for operation, _ in stack.fakes["stepfunctions"].calls] == ["describe_execution"]
+
+
+@pytest.mark.parametrize("command", [["task", "list"], ["redrive", "list"], ["list"]])
+@pytest.mark.parametrize("token", ["20#x", "garbage", "2026-11-30T12:00:00.000Z"])
+def test_a_token_of_no_page_is_refused(command: list[str], token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headgate_cli.stack.Stack", lambda *_: FakeStack(dynamodb=FakeClient()))
+    done = CliRunner(mix_stderr=False).invoke(main, [*command, "--after", token])
+    assert (done.exit_code, "--after: must be the token that an earlier page ended with" in done.stderr) == (2, True)

@@ -166,7 +166,7 @@ def test_a_page_that_does_not_exist_is_an_error(run: Run, monkeypatch: pytest.Mo
 
     history = PlayedHistory(baking())
     monkeypatch.setattr(history, "rollouts", refuse)
-    result = run(history, "list", "--after", "x")
+    result = run(history, "list", "--after", "2026-11-30T12:00:00Z#x")
 
     assert (result.exit_code, result.stderr) == (
         2,
