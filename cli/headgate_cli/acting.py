@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import click
 
 from headgate_cli.entry import INTERRUPTED
-from headgate_cli.failures import Failure
+from headgate_cli.failures import Failure, explained
 from headgate_cli.rollouts import TIMED_OUT, exit_code
 from headgate_cli.standing import hooks_being_asked, paused, standing
 from headgate_cli.watching import follow, may_pass
@@ -30,6 +30,9 @@ EVERY_SECONDS = 0.5
 RECORD_SECONDS = 30.0
 """Within this time, Headgate has taken an event or refused it."""
 
+LOST_SECONDS = 10.0
+"""As RECORD_SECONDS, for an event of which is not known whether it was sent."""
+
 PATIENCE_SECONDS = 6.0
 """How long to wait for the effect of a signal that is on record."""
 
@@ -47,6 +50,50 @@ class Effect(NamedTuple):
     """``unknown`` until the record has the signal or the rollout."""
     said: str = ""
     """What became of it, as it follows the rollout's id."""
+
+
+class Sending(NamedTuple):
+    """An event that was put on the bus, as far as is known."""
+
+    event_id: str = ""
+    lost: str = ""
+    """Why the answer of the bus is not known: the event may have been sent, or not."""
+
+    @property
+    def seconds(self) -> float:
+        """How long to look for the event in the records."""
+        return LOST_SECONDS if self.lost else RECORD_SECONDS
+
+
+def send(stack: Stack, detail_type: str, detail: dict[str, Any], hint: str) -> Sending:
+    """Put an event on the bus. A lost answer is no error: the records tell whether the event has arrived.
+
+    Parameters
+    ----------
+    hint
+        What Ctrl-C says: how to see whether the event was sent, and to end what it begins.
+    """
+    # Found first: until here, nothing can have been sent.
+    _ = stack.bus
+    with interruptible(hint):
+        try:
+            return Sending(stack.send(detail_type, detail))
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            return Sending(lost=explained(error) or str(error))
+
+
+def maybe_sent(sending: Sending, what: str, look: str) -> Failure:
+    """Return the error for an event of which neither the bus nor the records tell whether it was sent.
+
+    Parameters
+    ----------
+    look
+        What to do: how to see whether it was sent, and how to repeat it.
+    """
+    why = sending.lost.partition("; check the network")[0]
+    return Failure(f"{what} may have been sent, and is not on record yet: {why}. {look}")
 
 
 def effect_of_signal(signal: str, before: RolloutView, now: RolloutView, sent: SignalView | None) -> Effect:
@@ -176,7 +223,9 @@ class Looks:
             return None
 
 
-def await_signal(looks: Looks, signal: str, signal_id: str, before: RolloutView) -> tuple[Effect, RolloutView]:
+def await_signal(
+    looks: Looks, signal: str, signal_id: str, before: RolloutView, record_seconds: float | None = None
+) -> tuple[Effect, RolloutView]:
     """Wait until a signal has had its effect, or until it is clear that it comes later.
 
     Returns
@@ -187,14 +236,15 @@ def await_signal(looks: Looks, signal: str, signal_id: str, before: RolloutView)
         The rollout as seen last.
     """
     begun, recorded_at, view, effect = looks.seconds(), 0.0, before, Effect("unknown")
-    for seen in looks.each(RECORD_SECONDS + PATIENCE_SECONDS):
+    limit = RECORD_SECONDS if record_seconds is None else record_seconds
+    for seen in looks.each(limit + PATIENCE_SECONDS):
         view = seen or view
         sent = next((each for each in view.signals if each.id == signal_id), None)
         effect = effect_of_signal(signal, before, view, sent)
         if effect.now in ("done", "none"):
             break
         if effect.now == "unknown":
-            if looks.seconds() - begun >= RECORD_SECONDS:
+            if looks.seconds() - begun >= limit:
                 break
             continue
         recorded_at = recorded_at or looks.seconds()
@@ -204,9 +254,9 @@ def await_signal(looks: Looks, signal: str, signal_id: str, before: RolloutView)
     return effect, view
 
 
-def await_record(looks: Looks) -> RolloutView | None:
-    """Wait until a requested rollout is on record. None if it is not, after 30 seconds."""
-    return next((view for view in looks.each(RECORD_SECONDS) if view), None)
+def await_record(looks: Looks, seconds: float | None = None) -> RolloutView | None:
+    """Wait until a requested rollout is on record. None if it is not in time: 30 seconds by default."""
+    return next((view for view in looks.each(RECORD_SECONDS if seconds is None else seconds) if view), None)
 
 
 def nobody_took(stack: Stack, event_id: str, detail_type: str) -> Failure:

@@ -13,6 +13,17 @@ class Failure(click.ClickException):
         self.exit_code = exit_code
 
 
+def one_line(error: click.ClickException) -> str:
+    """Return the line for an error. Wrong usage names the help of its command."""
+    from headgate_cli.output import printable
+
+    said = printable(" ".join(error.format_message().split()))
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return f"Error: {said}"
+    return f"Error: {said.rstrip('.')} ({context.command_path} --help)"
+
+
 def explained(error: Exception) -> str | None:
     """Return what a failure of AWS means and what to do about it; None for an error of Headgate's own."""
     if not type(error).__module__.startswith(("botocore", "boto3", "s3transfer", "urllib3")):
@@ -20,7 +31,8 @@ def explained(error: Exception) -> str | None:
     name, said = type(error).__name__, " ".join(str(error).split())
     response = getattr(error, "response", None)
     if isinstance(response, dict):
-        return _explained_answer(str(response.get("Error", {}).get("Code", "")), said)
+        answer = response.get("Error", {})
+        return _explained_answer(str(answer.get("Code", "")), said, " ".join(str(answer.get("Message", "")).split()))
     if name in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
         return f"there are no credentials for AWS ({said}); run aws configure or aws sso login, or give --profile"
     if name in ("SSOTokenLoadError", "UnauthorizedSSOTokenError", "TokenRetrievalError", "LoginRefreshRequired"):
@@ -34,11 +46,27 @@ def explained(error: Exception) -> str | None:
     return f"the call to AWS failed ({said}); check --profile, --region and AWS_ENDPOINT_URL"
 
 
-def _explained_answer(code: str, said: str) -> str:
+THROTTLED = (
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "ProvisionedThroughputExceededException",
+)
+"""Codes of AWS for too many calls."""
+
+
+def _explained_answer(code: str, said: str, message: str) -> str:
     if code in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError"):
         return f"the profile may not do this: {said}; ask for the permission, or give another --profile"
     if code in ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"):
         return f"AWS does not accept the credentials: {said}; renew them, or give another --profile"
-    if code in ("Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded"):
+    if code in THROTTLED:
         return f"AWS throttles calls: {said}; wait a moment and try again"
-    return f"AWS answered: {said}"
+    missing = "NotFound" in code or "DoesNotExist" in code
+    # ECS has no code of its own for a definition that does not exist.
+    if missing or (code == "ClientException" and "Unable to describe task definition" in message):
+        return f"AWS does not find it: {message.rstrip('.') or said}; check the name, --region and --profile"
+    return f"AWS answered: {said}; check what the call names, --region and --profile"

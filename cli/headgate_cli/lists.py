@@ -30,7 +30,8 @@ def echo_page(page: RolloutPage, *, of_target: bool = False) -> None:
         click.echo("No rollouts.", err=True)
         return
     columns = ["ROLLOUT", "STATE", *([] if of_target else ["TARGET"]), "VERSION", "REQUESTED (UTC)", "TOOK", "WHY"]
-    echo_table(columns, [_row(each, of_target=of_target) for each in page.rollouts], shortened=("WHY",))
+    rows = [_row(each, of_target=of_target) for each in page.rollouts]
+    echo_table(columns, rows, shortened="WHY", dispensable=("TOOK", "VERSION", "REQUESTED (UTC)"))
     if page.next:
         click.echo(f"There are more: add --after {page.next}", err=True)
 

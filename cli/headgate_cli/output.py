@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
     from headgate.wire import Wire
 
@@ -53,25 +55,102 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
-def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, shortened: Sequence[str] = ()) -> None:
+NARROWEST = 12
+"""Characters of the shortened column that are shown at least; with less room, columns are left out."""
+
+GAP = 2
+"""Spaces between two columns."""
+
+
+def echo_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    shortened: str | None = None,
+    dispensable: Sequence[str] = (),
+) -> None:
     """Print rows under their columns. Control characters in texts, which come from others, are shown as ``?``.
+
+    In a terminal that is too narrow, the prose gives way first, so that ids and states stay whole. What still does not
+    fit goes on in the next line.
 
     Parameters
     ----------
     shortened
-        Columns whose texts are cut in a terminal that is too narrow, instead of going on in the next line.
+        Column of prose that is cut in a narrow terminal, instead of going on in the next line.
+    dispensable
+        Columns that a terminal may be too narrow for, besides the shortened one. They are left out in this order, and
+        a line on stderr names them.
     """
-    from rich.table import Table
+    screen = console()
+    cells = [[_cell(each) for each in row] for row in rows]
+    if not screen.is_terminal:
+        show(_table(columns, cells))
+        return
+    left_out: list[str] = []
+    widths = {name: _width(name, [row[index] for row in cells]) for index, name in enumerate(columns)}
+    room = screen.width
+    for name in [each for each in (shortened, *dispensable) if each is not None and each in widths]:
+        least = {each: min(NARROWEST, width) if each == shortened else width for each, width in widths.items()}
+        if sum(least.values()) + GAP * (len(least) - 1) <= room:
+            break
+        del widths[name]
+        left_out.append(name)
+    if shortened is not None and shortened in widths:
+        others = sum(widths.values()) - widths[shortened] + GAP * (len(widths) - 1)
+        widths[shortened] = min(widths[shortened], room - others)
+    widths = _fitted(widths, room)
+    kept = [index for index, name in enumerate(columns) if name in widths]
+    rest = [[row[index] for index in kept] for row in cells]
+    show(_table([columns[index] for index in kept], rest, widths, shortened))
+    if left_out:
+        click.echo(f"The terminal is too narrow for {', '.join(left_out)}; --format json has all.", err=True)
+
+
+def _cell(value: Any) -> Text:
     from rich.text import Text
 
-    screen = console()
+    return value if isinstance(value, Text) else Text(printable(str(value)))
+
+
+def _width(name: str, cells: Iterable[Text]) -> int:
+    from rich.cells import cell_len
+
+    return max(cell_len(line) for text in [name, *(cell.plain for cell in cells)] for line in text.split("\n"))
+
+
+def _fitted(widths: Mapping[str, int], room: int) -> dict[str, int]:
+    """Return widths of columns that fit. The widest give way first: prose is longer than a name or a state."""
+    fitted = dict(widths)
+    while (excess := sum(fitted.values()) + GAP * (len(fitted) - 1) - room) > 0:
+        widest = max(fitted.values())
+        second = max((each for each in fitted.values() if each < widest), default=1)
+        wide = [name for name, width in fitted.items() if width == widest]
+        if widest <= 1:
+            break
+        step = max(1, min(widest - second, excess // len(wide)))
+        for name in wide[: max(1, excess)]:
+            fitted[name] -= step
+    return fitted
+
+
+def _table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Text]],
+    widths: Mapping[str, int] | None = None,
+    cut: str | None = None,
+) -> Table:
+    """Return a table, with a column whose texts are cut at its width, and others that go on in the next line."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        cut = column in shortened and screen.is_terminal
-        table.add_column(column, overflow="ellipsis" if cut else "fold", no_wrap=cut)
+        is_cut = column == cut
+        width = (widths or {}).get(column)
+        table.add_column(column, overflow="ellipsis" if is_cut else "fold", no_wrap=is_cut, width=width)
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
-    show(table)
+        table.add_row(*row)
+    return table
 
 
 def show(renderable: RenderableType) -> None:

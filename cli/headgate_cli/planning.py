@@ -20,14 +20,14 @@ def dry_run(stack: Stack, detail: dict[str, Any]) -> PlanView:
     Raises
     ------
     Failure
-        If the planner does not answer.
+        If the request is not valid, or the planner does not answer.
     """
     sent = with_id(detail)
     try:
         read(sent)
     except RequestRefused as refusal:
-        # The planner would say the same, and a request that cannot be sent as JSON does not reach it.
-        return PlanView(allowed=False, refused=str(refusal))
+        # As headgate start has it. A request that cannot be sent as JSON does not reach the planner.
+        raise Failure(str(refusal)) from None
     name = stack.output("PlannerName")
     payload = {"request": sent, "executionName": sent["id"], "dryRun": True}
     answer = stack.client("lambda").invoke(FunctionName=name, Payload=json.dumps(payload).encode())

@@ -31,6 +31,9 @@ STATES = ("waiting", "accepted", "running", "paused", "succeeded", "rolled-back"
 IN_WORDS = {"succeeded": "promoted", "rolled-back": "rolled back"}
 """How people say a status, where that differs from the record."""
 
+ELSEWHERE = "headgate list shows all, and headgate history TARGET those on a target"
+"""Where an error about an unknown rollout sends the reader."""
+
 SIMILAR = 3
 """Ids that an error suggests at most."""
 
@@ -77,10 +80,32 @@ def page_of(history: History, **asked: Any) -> RolloutPage:
     """
     from headgate.errors import RequestRefused
 
+    check_after(asked.get("after"))
     try:
         return history.rollouts(**{name: value for name, value in asked.items() if value})
     except RequestRefused as refused:
         raise Failure(f"--{refused}") from None
+
+
+def check_after(token: str | None) -> None:
+    """Refuse a page token that no page has ended with: its first part is a time.
+
+    Raises
+    ------
+    Failure
+        If it is none.
+    """
+    from datetime import datetime
+
+    if not token:
+        return
+    at, _, name = token.partition("#")
+    try:
+        datetime.fromisoformat(at)
+    except ValueError:
+        name = ""
+    if not (name and at.startswith("20")):
+        raise Failure(f"--after: must be the token that an earlier page ended with (given {_shown(token)})")
 
 
 def find_rollout(history: History, rollout_id: str) -> RolloutView:
@@ -100,16 +125,39 @@ def find_rollout(history: History, rollout_id: str) -> RolloutView:
     return view
 
 
+def named_for_reading(history: History, given: str) -> RolloutView:
+    """Return the rollout with an id; or of a target the one that is underway, else the latest. It says which.
+
+    Raises
+    ------
+    Failure
+        If there is none.
+    """
+    key = target_key(given)
+    if key is None:
+        return find_rollout(history, given)
+    for states in (("running", "paused", "accepted"), ("waiting",), ()):
+        asked: Any = {"states": states} if states else {}
+        if found := history.rollouts(target=key, limit=1, **asked).rollouts:
+            chosen = found[0].id
+            click.echo(f"{'Underway' if states else 'The latest'} on {given}: {chosen}", err=True)
+            return find_rollout(history, chosen)
+    # An id may look like an alias.
+    if view := history.rollout(given):
+        return view
+    raise Failure(f"no rollout on {_shown(given)} is on record; headgate list shows those of all targets")
+
+
 def missing(history: History, rollout_id: str) -> Failure:
     """Return the error for a rollout that is not on record."""
     recent = history.rollouts(limit=100).rollouts
     if near := similar(rollout_id, [each.id for each in recent]):
-        return Failure(f"there is no rollout {_shown(rollout_id)}; did you mean {_either(near)}?")
+        return Failure(f"there is no rollout {_shown(rollout_id)}; did you mean {_either(near)}? {ELSEWHERE}")
     if recent:
         named = ", ".join(each.id for each in recent[:SIMILAR])
         return Failure(
-            f"there is no rollout {_shown(rollout_id)}; the latest are {named}, and headgate list shows more. "
-            "A record is kept for a limited time after the end"
+            f"there is no rollout {_shown(rollout_id)}; the latest are {named}. {ELSEWHERE}. A record is kept for a "
+            "limited time after the end"
         )
     return Failure(
         f"there is no rollout {_shown(rollout_id)}, and no other on record; check --stack, --region and --profile"
@@ -249,6 +297,8 @@ class Moment(click.ParamType):
 def moment(text: str, now: datetime | None = None) -> str:
     """Return a time in the form of records. A date is its midnight in UTC; a duration counts back from ``now``.
 
+    A time before 1970 or after 9000 becomes that limit: no record is outside, and calculations cannot overflow.
+
     Raises
     ------
     ValueError
@@ -267,4 +317,5 @@ def moment(text: str, now: datetime | None = None) -> str:
             at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
         except OverflowError as error:  # In the first or last hours of the calendar.
             raise ValueError(str(error)) from None
+    at = min(max(at, datetime(1970, 1, 1, tzinfo=UTC)), datetime(9000, 1, 1, tzinfo=UTC))
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -58,7 +58,7 @@ def act(stack: Stack, rollout: str, signal: str, *, by: str | None, reason: str)
     Failure
         If there is no such rollout, or nobody has taken the signal.
     """
-    from headgate_cli.acting import Effect, Looks, await_signal, interruptible, nobody_took
+    from headgate_cli.acting import Effect, Looks, await_signal, interruptible, maybe_sent, nobody_took, send
 
     history = history_of(stack)
     before = named_rollout(history, rollout)
@@ -66,11 +66,15 @@ def act(stack: Stack, rollout: str, signal: str, *, by: str | None, reason: str)
         return Sent(Effect("none", why), before)
     signal_id = f"cli-{secrets.token_hex(8)}"
     detail = {"id": signal_id, "rolloutId": before.id, "signal": signal, "by": by or caller(stack), "reason": reason}
-    event_id = stack.send("Rollout Signal", detail)
-    with interruptible(f"The {signal} was sent. To see what becomes of it, run headgate status {before.id}."):
-        effect, view = await_signal(Looks(history, before.id), signal, signal_id, before)
+    look = f"To see what becomes of it, run headgate status {before.id}"
+    sending = send(stack, "Rollout Signal", detail, f"The {signal} may have been sent. {look}.")
+    sent = "may have been sent" if sending.lost else "was sent"
+    with interruptible(f"The {signal} {sent}. {look}."):
+        effect, view = await_signal(Looks(history, before.id), signal, signal_id, before, sending.seconds)
     if effect.now == "unknown":
-        raise nobody_took(stack, event_id, "Rollout Signal")
+        if sending.lost:
+            raise maybe_sent(sending, f"the {signal}", f"{look}, before you send it again")
+        raise nobody_took(stack, sending.event_id, "Rollout Signal")
     return Sent(effect, view, signal_id)
 
 

@@ -53,7 +53,15 @@ class Stack:
                 read_timeout=20,
                 user_agent_extra="headgate-cli",
             )
-            made = self.session.client(service, region_name=region, config=config)  # type: ignore[call-overload]
+            if not (region or self.session.region_name):
+                raise Failure("there is no Region; give --region, or set AWS_REGION or the profile's region")
+            try:
+                made = self.session.client(service, region_name=region, config=config)  # type: ignore[call-overload]
+            except ValueError as error:
+                raise Failure(
+                    f"the settings of AWS cannot be used: {error}; check AWS_ENDPOINT_URL, which must be like "
+                    "https://host:port, and --region"
+                ) from None
             self._clients[service, region] = made
         return self._clients[service, region]
 

@@ -70,10 +70,12 @@ def paused(view: RolloutView) -> str:
     """Return where and for how long a rollout is paused."""
     if view.pause is None:
         return f"is paused at {view.weight:g} %"
+    from headgate.history.wording import clock
+
     end = "rolled back" if view.pause.then == "rollback" else "promoted"
     why = in_short_words(view, view.pause.reason)
-    until = f"{view.pause.until[:16].replace('T', ' ')} UTC unless somebody decides before"
-    return f"is paused at {view.weight:g} %, and is {end} at {until} ({why})"
+    until = clock(view.pause.until, seconds=False)
+    return f"is paused at {view.weight:g} %, and is {end} at {until} unless somebody decides before ({why})"
 
 
 def hooks_being_asked(view: RolloutView) -> str:

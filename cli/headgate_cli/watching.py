@@ -79,7 +79,9 @@ def follow(
             failures, lost = 0, ""
         except Exception as error:
             if not may_pass(error):
-                raise
+                if not (said := explained(error)):
+                    raise
+                raise Failure(f"{said}. The rollout goes on; headgate watch {rollout_id} follows it again") from error
             failures, lost = failures + 1, explained(error) or str(error)
 
 

@@ -62,12 +62,14 @@ def test_a_redrive_looks_first_and_then_moves(
     assert "moved 3" in moved.out
     assert depth(headgate, queue) == 3
 
-    # AND it is on record, with the dry run before it
+    assert f"{dead}: about 3 messages" in moved.out
+
+    # AND it is on record, with its own dry run and the one before it
     shown = command("redrive", "show", redrive_id, "--format", "json").json
     assert (shown["status"], shown["result"]["moved"], shown["request"]["from"]) == ("succeeded", 3, {"queue": dead})
     listed = [job for job in command("redrive", "list", "--format", "json").json["jobs"] if job["subject"] == dead]
     assert [job["id"] for job in listed][:1] == [redrive_id]
-    assert len(listed) == 2
+    assert len(listed) == 3
 
 
 def test_a_redrive_that_headgate_refuses_has_an_exit_code_of_its_own(command: Command) -> None:

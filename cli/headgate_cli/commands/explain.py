@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headgate_cli.output import echo_json, format_option
-from headgate_cli.rollouts import find_rollout, history_of
+from headgate_cli.rollouts import history_of, named_for_reading
 from headgate_cli.stack import of_stack
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def command(*, stack: Stack, rollout: str, form: str) -> None:
     """Explain why a rollout ended, or what it waits for.
 
+    ROLLOUT is an id, or a target such as checkout:live: then it is the rollout underway there, else the latest.
+
     \b
     headgate explain checkout-42
     headgate explain checkout-42 --format json
@@ -30,7 +32,7 @@ def command(*, stack: Stack, rollout: str, form: str) -> None:
     """
     from headgate.history.sentences import explanation
 
-    view = find_rollout(history_of(stack), rollout)
+    view = named_for_reading(history_of(stack), rollout)
     if form == "json":
         from headgate.history.model import Explanation
 

@@ -55,6 +55,7 @@ def command(*, stack: Stack, form: str, stats: bool, **asked: Any) -> None:
 
     if asked["target"] is not None:
         asked["target"] = _target(asked["target"])
+    _check_order(asked["since"], asked["until"])
     page = page_of(history_of(stack), **asked)
     if form == "json":
         echo_json(page)
@@ -71,6 +72,11 @@ def _target(given: str) -> str:
     )
 
 
+def _check_order(since: str | None, until: str | None) -> None:
+    if since and until and since >= until:
+        raise click.BadParameter(f"must be before --until, {until} (given {since})", param_hint="'--since'")
+
+
 def _stats(stack: Stack, form: str, asked: dict[str, Any]) -> None:
     from datetime import UTC, datetime
 
@@ -85,8 +91,7 @@ def _stats(stack: Stack, form: str, asked: dict[str, Any]) -> None:
             )
     until = asked["until"] or iso_of(datetime.now(UTC))
     since = asked["since"] or moment(DEFAULT_PERIOD)
-    if since >= until:
-        raise click.BadParameter(f"must be before --until, {until} (given {since})", param_hint="'--since'")
+    _check_order(since, until)
     figures = history_of(stack).figures(since, until)
     if form == "json":
         echo_json(figures)

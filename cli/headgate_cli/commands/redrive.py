@@ -43,7 +43,7 @@ def command() -> None:
 @click.option("--file", metavar="FILE", help="Request as JSON or YAML; - for the standard input. Options win over it.")
 @click.option("--id", "request_id", metavar="ID", help="Id of the request, which makes a repetition harmless.")
 @click.option("--dry-run", is_flag=True, help="Only report what would be moved.")
-@click.option("--yes", is_flag=True, help="Do not ask after the dry run.")
+@click.option("--yes", is_flag=True, help="Do not ask: go on after the dry run.")
 @of_wait
 @format_option()
 @of_stack

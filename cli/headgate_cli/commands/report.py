@@ -49,14 +49,18 @@ def command(*, rollout_id: str, output: Path | None, form: str, cloudwatch: bool
     headgate report checkout-42 -o report.html
     headgate report checkout-42 --format markdown | gh pr comment 42 --body-file -
 
+    ROLLOUT is an id, or a target such as checkout:live: then it is the rollout underway there, else the latest.
+
     The page needs neither a network nor a script. It holds the rollout's record, so share it as you would share that.
     """
-    file = output or (STDOUT if form == "markdown" else Path(f"{_file_name(rollout_id)}.html"))
+    file = output or (STDOUT if form == "markdown" else Path())
     if file != STDOUT and not file.parent.is_dir():
         raise Failure(f"--output: there is no folder {file.parent}; create it, or give another file")
-    from headgate_cli.rollouts import find_rollout, history_of
+    from headgate_cli.rollouts import history_of, named_for_reading
 
-    view = find_rollout(history_of(stack), rollout_id)
+    view = named_for_reading(history_of(stack), rollout_id)
+    if file == Path():
+        file = Path(f"{_file_name(view.id)}.html")
     text = _markdown(view) if form == "markdown" else _page(view, stack, cloudwatch=cloudwatch)
     if file == STDOUT:
         click.echo(text, nl=False)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from headgate.spec.request import RolloutRequest
     from headgate_cli.stack import Stack
 
+BEGIN_SECONDS = 20.0
+"""How long to wait until a rollout has begun or was refused."""
+
 
 @click.command("start")
 @request_options
@@ -38,9 +41,9 @@ def command(*, stack: Stack, wait: bool, timeout: float | None, dry_run: bool, f
 
     HOOK is the name of a function, task:FAMILY for an ECS task, or machine:NAME for a state machine.
 
-    The exit code is 0 once the request is on record, 4 if it is refused, and 2 after another error. With --wait: 0 if
-    the candidate is promoted, 3 if the rollout is rolled back, 4 if it is refused, 5 if it is stopped, and 6 if the
-    time is up: then the rollout goes on.
+    The exit code is 0 once the rollout has begun or waits in line, 4 if it is refused, and 2 after another error.
+    It waits up to 20 s to know that. With --wait: 0 if the candidate is promoted, 3 if the rollout is rolled back, 4 if
+    it is refused, 5 if it is stopped, and 6 if the time is up: then the rollout goes on.
     """
     from headgate_cli.acting import Effect, action_view, end_code, follow_to_end
     from headgate_cli.requesting import detail_of, with_id
@@ -53,7 +56,9 @@ def command(*, stack: Stack, wait: bool, timeout: float | None, dry_run: bool, f
 
         show_plan(stack, form, asked)
     view = _start(stack, with_id(detail_of(stack, asked)))
-    if wait:
+    if not wait:
+        view = _await_begin(stack, view)
+    else:
         view = follow_to_end(history_of(stack), view.id, timeout, quit_hint=_hint(view.id))
     said = standing(view)
     if form == "json":
@@ -71,7 +76,7 @@ def command(*, stack: Stack, wait: bool, timeout: float | None, dry_run: bool, f
 def _start(stack: Stack, detail: dict[str, Any]) -> RolloutView:
     """Send a request, unless it is on record already, and return the rollout."""
     from headgate.errors import RequestRefused
-    from headgate_cli.acting import Looks, await_record, interruptible, nobody_took
+    from headgate_cli.acting import Looks, await_record, interruptible, maybe_sent, nobody_took, send
     from headgate_cli.requesting import read
 
     try:
@@ -81,11 +86,15 @@ def _start(stack: Stack, detail: dict[str, Any]) -> RolloutView:
     history = history_of(stack)
     known = history.rollout(request.id)
     if known is None:
-        event_id = stack.send("Rollout Requested", detail)
-        with interruptible(_hint(request.id)):
-            known = await_record(Looks(history, request.id))
+        unsure = f"The request {request.id} may have been sent. If it was, the rollout goes on: {_look(request.id)}."
+        sending = send(stack, "Rollout Requested", detail, unsure)
+        with interruptible(unsure if sending.lost else _hint(request.id)):
+            known = await_record(Looks(history, request.id), sending.seconds)
+        if known is None and sending.lost:
+            look = f"To see whether it was, {_look(request.id)}; to repeat it, add --id {request.id}, so that nothing"
+            raise maybe_sent(sending, f"the request {request.id}", f"{look} is started twice")
         if known is None:
-            raise nobody_took(stack, event_id, "Rollout Requested")
+            raise nobody_took(stack, sending.event_id, "Rollout Requested")
         # A record without a request is that of this one, which Headgate could not read.
         if known.request:
             _refuse_another(known, request)
@@ -95,9 +104,29 @@ def _start(stack: Stack, detail: dict[str, Any]) -> RolloutView:
     return known
 
 
+def _await_begin(stack: Stack, view: RolloutView) -> RolloutView:
+    """Wait until a rollout has begun or was refused. The plan, which is made first, mostly tells within seconds."""
+    from headgate_cli.acting import Looks, interruptible
+
+    if view.status != "accepted":
+        return view
+    with interruptible(_hint(view.id)):
+        for seen in Looks(history_of(stack), view.id).each(BEGIN_SECONDS):
+            view = seen or view
+            if view.status != "accepted":
+                return view
+    click.echo(f"After {BEGIN_SECONDS:.0f} s it is not known whether it is refused.", err=True)
+    return view
+
+
 def _hint(rollout_id: str) -> str:
     """Return what Ctrl-C leaves, and how to end it."""
     return f"The rollout goes on. Run headgate abort {rollout_id} to end it, or headgate watch {rollout_id} to see it."
+
+
+def _look(rollout_id: str) -> str:
+    """Return how to see whether there is a rollout, and how to end it."""
+    return f"run headgate status {rollout_id} to see it, or headgate abort {rollout_id} to end it"
 
 
 def _refuse_another(known: RolloutView, request: RolloutRequest) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headgate_cli.output import echo_json, format_option, show
-from headgate_cli.rollouts import find_rollout, history_of
+from headgate_cli.rollouts import history_of, named_for_reading
 from headgate_cli.stack import of_stack
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ def command(*, stack: Stack, rollout: str, form: str) -> None:
     headgate status checkout-42
     headgate status checkout-42 --format json
 
-    ROLLOUT is its id, as headgate list shows it. headgate watch follows it, headgate explain says why it ended so.
+    ROLLOUT is its id, as headgate list shows it, or a target such as checkout:live: then it is the rollout underway
+    there, else the latest. headgate watch follows it, headgate explain says why it ended so.
     """
-    view = find_rollout(history_of(stack), rollout)
+    view = named_for_reading(history_of(stack), rollout)
     if form == "json":
         echo_json(view)
         return

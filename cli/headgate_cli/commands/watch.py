@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headgate_cli.output import format_option
-from headgate_cli.rollouts import Duration, exit_code, history_of
+from headgate_cli.rollouts import Duration, exit_code, history_of, named_for_reading
 from headgate_cli.stack import of_stack
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 def command(ctx: Context, *, stack: Stack, rollout: str, timeout: float | None, form: str) -> None:
     """Watch a rollout until it ends.
 
+    ROLLOUT is an id, or a target such as checkout:live: then it is the rollout underway there, else the latest.
+
     \b
     headgate watch checkout-42
     headgate watch checkout-42 --timeout 30m
@@ -38,5 +40,6 @@ def command(ctx: Context, *, stack: Stack, rollout: str, timeout: float | None, 
     """
     from headgate_cli.live import watch
 
-    view = watch(history_of(stack), rollout, timeout=timeout, form=form)
+    history = history_of(stack)
+    view = watch(history, named_for_reading(history, rollout).id, timeout=timeout, form=form)
     ctx.exit(exit_code(view))

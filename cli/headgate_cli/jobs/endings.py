@@ -27,6 +27,13 @@ class Ending(NamedTuple):
     """The detail of the event that announced it, as far as the execution has it."""
 
     @property
+    def said(self) -> str:
+        """How it ended, and why if that is known."""
+        from headgate_cli.output import printable
+
+        return printable(f"{self.outcome}: {self.reason}" if self.reason else self.outcome)
+
+    @property
     def exit_code(self) -> int:
         """Exit code of a command that waited for it."""
         return EXIT_CODES[self.status]

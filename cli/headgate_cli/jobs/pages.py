@@ -8,6 +8,7 @@ import click
 
 from headgate_cli.failures import Failure
 from headgate_cli.output import console, echo_json, echo_table, printable
+from headgate_cli.rollouts import check_after
 
 if TYPE_CHECKING:
     from headgate.history.model import JobView
@@ -36,6 +37,7 @@ def view_of(stack: Stack, kind: Kind, job_id: str) -> JobView:
 
 def show_page(stack: Stack, kind: Kind, *, form: str, limit: int, after: str | None) -> None:
     """Print a page of jobs, newest first."""
+    check_after(after)
     page = history_of(stack).jobs(kind.name, limit=limit, after=after)  # type: ignore[arg-type]
     if form == "json":
         echo_json(page)
@@ -46,10 +48,10 @@ def show_page(stack: Stack, kind: Kind, *, form: str, limit: int, after: str | N
     subject = {"task": "DEFINITION", "redrive": "QUEUE"}[kind.name]
     columns = (kind.name.upper(), "STATE", subject, "REQUESTED (UTC)", "WHY")
     rows = [
-        (job.id, job.status, job.subject, job.created_at[:16].replace("T", " "), _short(job.reason))
+        (job.id, job.status, job.subject, _at(job.created_at).removesuffix(" UTC"), _short(job.reason))
         for job in page.jobs
     ]
-    echo_table(columns, rows)
+    echo_table(columns, rows, shortened="WHY", dispensable=("REQUESTED (UTC)",))
     if page.next:
         click.echo(f"\nThere are more: headgate {kind.name} list --after {page.next}")
 
@@ -65,9 +67,9 @@ def show_job(stack: Stack, kind: Kind, job_id: str, *, form: str) -> None:
     rows = [
         ("state", f"{job.status}{f': {job.reason}' if job.reason else ''}"),
         ({"task": "definition", "redrive": "queue"}[kind.name], job.subject),
-        ("requested", job.created_at),
-        ("started", job.started_at),
-        ("ended", job.ended_at),
+        ("requested", _at(job.created_at)),
+        ("started", _at(job.started_at)),
+        ("ended", _at(job.ended_at)),
         ("execution", job.execution),
     ]
     for name, value in rows:
@@ -118,6 +120,13 @@ def _result_lines(job: JobView) -> list[str]:
 
 
 _COUNTS = ("moved", "skipped", "failed", "returned", "remaining", "records", "expired")
+
+
+def _at(moment: str | None) -> str:
+    """Return a time as other commands show it, such as 2026-11-30 12:30:05 UTC; empty if there is none."""
+    from headgate.history.wording import clock
+
+    return clock(moment) if moment else ""
 
 
 def _short(text: str, limit: int = 100) -> str:

@@ -35,13 +35,14 @@ def run(
     detail = checked(REDRIVE, {**request_of(options), "dryRun": False})
     if not (dry_run or yes or can_ask()):
         raise Failure("this needs a yes after the dry run, and there is no terminal; give --yes, or --dry-run")
-    dry = {**detail, "id": f"{detail['id'][:120]}-dry-run", "dryRun": True}
-    if dry_run or not yes:
-        code = _dry_run(stack, checked(REDRIVE, dry), form=form, alone=dry_run)
-        if dry_run or code:
-            return code
-        if not confirm("Move them?", yes=False):
-            return 0
+    # Beside a redrive, it has an id of its own each time: the same id would show what an earlier one has found.
+    dry_id = detail["id"] if dry_run else f"{detail['id'][:110]}-dry-run-{time.time_ns() % 10**9}"
+    dry = checked(REDRIVE, {**detail, "id": dry_id, "dryRun": True})
+    code = _dry_run(stack, dry, form=form, alone=dry_run)
+    if dry_run or code:
+        return code
+    if not confirm("Move them?", yes=yes):
+        return 0
     detail.pop("sample", None)
     execution = submit(stack, REDRIVE, detail)
     told = f"headgate redrive show {detail['id']} shows it, headgate redrive stop {detail['id']} stops it."
@@ -64,9 +65,7 @@ def run(
 
 def _dry_run(stack: Stack, detail: dict[str, Any], *, form: str, alone: bool) -> int:
     """Make a dry run, show its report, and return the exit code."""
-    if not alone:
-        # An id of its own each time: the same id would show what an earlier dry run has found.
-        detail = {**detail, "id": f"{detail['id'][:110]}-{time.time_ns() % 10**9}"}
+    click.echo(f"Dry run {detail['id']}: it moves nothing.", err=True)
     execution = submit(stack, REDRIVE, detail)
     ending, _ = follow(stack, execution, timeout_seconds=DRY_RUN_SECONDS, told="It moves nothing.")
     if ending.status != "succeeded":
@@ -85,7 +84,13 @@ def _tell(stack: Stack, redrive_id: str, ending: Ending, form: str) -> None:
         echo_json(view_of(stack, REDRIVE, redrive_id))
         return
     result = ending.result
-    click.echo(f"{ending.outcome}: {printable(ending.reason) or 'nothing is left to do'}")
+    if ending.reason or ending.status != "succeeded":
+        click.echo(ending.said)
+    elif result.get("remaining"):
+        # A filter or a limit chose some of the messages.
+        click.echo(f"{ending.outcome}: all that was chosen is done; the others stay in the queue")
+    else:
+        click.echo(f"{ending.outcome}: nothing is left to do")
     counts = ("moved", "skipped", "failed", "returned", "remaining", "records", "expired")
     shown = [f"{name} {result[name]:,}" for name in counts if result.get(name)]
     if shown:

@@ -7,11 +7,15 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from headgate_cli.acting import interruptible, maybe_sent, send
 from headgate_cli.failures import Failure
+from headgate_cli.jobs.endings import REFUSED
+from headgate_cli.watching import may_pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headgate_cli.acting import Sending
     from headgate_cli.stack import Stack
 
 TAKEN_WITHIN_SECONDS = 30
@@ -68,21 +72,46 @@ def submit(stack: Stack, kind: Kind, detail: dict[str, Any], *, sleep: Callable[
         if json.loads(known["input"]) != detail:
             raise Failure(
                 f"id: {detail['id']} is the id of an earlier request with other content; give this one another id, or "
-                "none"
+                "none",
+                exit_code=REFUSED,
             )
         return execution
-    event_id = stack.send(kind.detail_type, detail)
-    until = time.monotonic() + TAKEN_WITHIN_SECONDS
-    while time.monotonic() < until:
-        if describe(stack, execution):
-            return execution
-        if reason := _refusal(stack, kind, detail["id"], event_id):
-            raise Failure(reason, exit_code=4)
-        sleep(0.5)
+    show = (
+        f"run headgate {kind.name} show {detail['id']} to see it, or headgate {kind.name} stop {detail['id']} to end it"
+    )
+    unsure = f"The {kind.title} {detail['id']} may have been sent. If it was, it goes on: {show}."
+    sending = send(stack, kind.detail_type, detail, unsure)
+    with interruptible(unsure if sending.lost else f"The {kind.title} goes on: {show}."):
+        found = _taken(stack, kind, detail["id"], execution, sending, sleep)
+    if found:
+        return execution
+    if sending.lost:
+        again = f"to repeat it, add --id {detail['id']}, so that nothing runs twice"
+        raise maybe_sent(sending, f"the {kind.title} {detail['id']}", f"To see whether it was, {show}; {again}")
     raise Failure(
         f"nobody has taken the request within {TAKEN_WITHIN_SECONDS} s: headgate doctor checks the rules of bus "
         f"{stack.bus} and the queue of requests; it may still start as {detail['id']}"
     )
+
+
+def _taken(
+    stack: Stack, kind: Kind, job_id: str, execution: str, sending: Sending, sleep: Callable[[float], None]
+) -> bool:
+    """Wait until a request was taken, and return whether it was. Raises Failure if it was refused."""
+    until = time.monotonic() + (sending.seconds if sending.lost else TAKEN_WITHIN_SECONDS)
+    while time.monotonic() < until:
+        try:
+            if describe(stack, execution):
+                return True
+            reason = _refusal(stack, kind, job_id, sending.event_id) if sending.event_id else None
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            reason = None
+        if reason:
+            raise Failure(reason, exit_code=REFUSED)
+        sleep(0.5)
+    return False
 
 
 def _refusal(stack: Stack, kind: Kind, job_id: str, event_id: str) -> str | None:

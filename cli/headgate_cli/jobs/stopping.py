@@ -9,7 +9,6 @@ import click
 from headgate_cli.confirmation import confirm
 from headgate_cli.jobs.endings import ending_of
 from headgate_cli.jobs.requests import describe, execution_of
-from headgate_cli.output import printable
 
 if TYPE_CHECKING:
     from headgate_cli.jobs.requests import Kind
@@ -39,9 +38,7 @@ def _has_ended(found: dict[str, Any] | None, kind: Kind, job_id: str, *, unless:
     ending = ending_of(found) if found else None
     if ending is None or ending.status == unless:
         return False
-    click.echo(
-        f"{kind.name.capitalize()} {job_id} has ended already: {ending.outcome}: {printable(ending.reason)}", err=True
-    )
+    click.echo(f"{kind.name.capitalize()} {job_id} has ended already: {ending.said}", err=True)
     return True
 
 

@@ -13,7 +13,7 @@ from headgate_cli.jobs.pages import view_of
 from headgate_cli.jobs.requests import TASK, checked, describe, submit
 from headgate_cli.jobs.stopping import ask_and_stop
 from headgate_cli.jobs.task_logs import TaskLogs
-from headgate_cli.output import echo_json, printable
+from headgate_cli.output import echo_json
 from headgate_cli.request_files import read_request_file
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def run(
     if form == "json":
         echo_json(view_of(stack, TASK, detail["id"]))
     else:
-        click.echo(f"{ending.outcome}: {printable(ending.reason)}")
+        click.echo(ending.said)
         for name, code in exit_codes(ending.result):
             click.echo(f"  {name} exited with {code}")
     return ending.exit_code

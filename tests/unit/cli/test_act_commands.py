@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from click.testing import CliRunner, Result
 
 from headgate.history.model import (
@@ -23,9 +23,11 @@ from headgate.history.model import (
     SignalView,
 )
 from headgate.spec.request import read_request
+from headgate.spec.undo import read_undo
 from headgate_cli import acting, stack, watching
 from headgate_cli.actions import ActionView
 from headgate_cli.main import main
+from tests.unit.cli.fake_stack import refusal
 from tests.views import BEGIN, view_of
 
 if TYPE_CHECKING:
@@ -59,6 +61,9 @@ class World:
         self.invoked: list[dict[str, Any]] = []
         self.planned: dict[str, Any] = {}
         self.failure = ""
+        self.last: str | None = "checkout-42"
+        self.promotions: dict[str, RolloutView] = {"checkout-42": view_of(status="succeeded", phase=None)}
+        self.lost: BaseException | None = None
         self.summaries: list[RolloutSummary] = []
         self.outputs = OUTPUTS
 
@@ -76,7 +81,12 @@ class World:
 
     def send(self, detail_type: str, detail: dict[str, Any]) -> str:
         self.events.append((detail_type, detail))
+        if self.lost:
+            raise self.lost
         return "event-1"
+
+    def get_item(self, **_: Any) -> dict[str, Any]:
+        return {"Item": {"last": {"S": self.last}}} if self.last else {}
 
     def get_caller_identity(self) -> dict[str, str]:
         if self.failure:
@@ -99,7 +109,7 @@ class World:
             self.after = self.after[1:] or self.after
         if isinstance(known, Exception):
             raise known
-        return known if known is None or known.id == rollout_id else None
+        return known if known is not None and known.id == rollout_id else self.promotions.get(rollout_id)
 
     def live(self, rollout_ids: Sequence[str]) -> list[RolloutView]:
         return [view for view in (self.rollout(rollout_id) for rollout_id in rollout_ids) if view]
@@ -116,6 +126,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr("headgate.history.store.History", lambda *_, **__: world)
     for module, name, seconds in (
         (acting, "EVERY_SECONDS", 0),
+        (acting, "LOST_SECONDS", 0.05),
         (acting, "PATIENCE_SECONDS", 0),
         (acting, "HOOK_SECONDS", 0),
         (watching, "EVERY_SECONDS", 0.001),
@@ -410,7 +421,114 @@ def test_an_interrupted_wait_says_that_the_rollout_goes_on(world: World) -> None
     assert (result.exit_code, "Run headgate abort a-1 to end it" in result.stderr) == (130, True)
 
 
+def test_start_ends_with_4_if_the_planner_refuses_the_request(world: World) -> None:
+    world.before = [None]
+    world.after = [requested(status="accepted"), requested(status="refused", phase=None, reason="version 8 is gone")]
+    result = run("start", *ASKED, "--id", "a-1")
+    assert (result.exit_code, result.stdout) == (4, "a-1 was refused: version 8 is gone\n")
+
+
+def test_start_says_that_it_is_not_known_yet_whether_the_request_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headgate_cli.commands.start.BEGIN_SECONDS", 0.02)
+    world.before, world.after = [None], [requested(status="accepted")]
+    result = run("start", *ASKED, "--id", "a-1")
+    assert (result.exit_code, "it is not known whether it is refused" in result.stderr) == (0, True)
+
+
+# Events of which is not known whether they were sent
+
+SENDING: list[tuple[list[str], str]] = [
+    (["start", *ASKED], "add --id {id}"),
+    (["undo", "checkout:live"], "add --id {id}"),
+    (["abort", "checkout-42"], "run headgate status checkout-42"),
+    (["promote", "checkout-42"], "run headgate status checkout-42"),
+]
+
+
+@pytest.mark.parametrize(("words", "fix"), SENDING)
+def test_a_lost_answer_names_what_may_have_been_sent(world: World, words: list[str], fix: str) -> None:
+    world.lost, world.after = NO_NETWORK, [same(None)]
+    world.before = [view_of(pause=PAUSE, phase="paused", status="paused")]
+    result = run(*words)
+    ((_, detail),) = world.events
+    assert result.exit_code == 2
+    assert "may have been sent" in result.stderr
+    assert fix.format(id=detail["id"]) in result.stderr
+    assert "try again" not in result.stderr
+
+
+def test_after_a_lost_answer_the_record_tells_what_was_sent(world: World) -> None:
+    world.lost, world.before, world.after = NO_NETWORK, [None], [same(None), requested()]
+    result = run("start", *ASKED)
+    assert (result.exit_code, result.stdout.startswith("checkout-")) == (0, True), result.output
+
+
+@pytest.mark.parametrize("words", [words for words, _ in SENDING])
+def test_an_interrupted_send_names_what_may_have_been_sent(world: World, words: list[str]) -> None:
+    world.lost = KeyboardInterrupt()
+    world.before = [view_of(pause=PAUSE, phase="paused", status="paused")]
+    result = run(*words)
+    ((_, detail),) = world.events
+    shown = detail.get("rolloutId", detail["id"]) if "signal" in detail else detail["id"]
+    assert (result.exit_code, f"headgate status {shown}" in result.stderr) == (130, True)
+
+
+def test_an_answer_that_refuses_the_call_is_no_doubt(world: World) -> None:
+    world.lost, world.before = refusal("AccessDeniedException"), [None]
+    assert isinstance(run("start", *ASKED).exception, ClientError)
+
+
 # Undo
+
+
+def undone(**fields: Any) -> Callable[[dict[str, Any]], RolloutView]:
+    """The undo that was sent, as a rollout of its own."""
+    return lambda detail: view_of(
+        detail["id"], undo_of="checkout-42", request=read_undo(detail, "x").to_wire(), **fields
+    )
+
+
+def test_an_undo_with_the_id_of_another_rollout_is_refused(world: World) -> None:
+    world.before = [view_of("a-1", **PROMOTED, request={"target": LIVE})]
+    result = run("undo", "checkout:live", "--id", "a-1")
+    assert (result.exit_code, world.events) == (4, [])
+    assert "a-1 is the id of another rollout" in result.stderr
+
+
+def test_an_undo_whose_id_another_takes_meanwhile_is_no_success(world: World) -> None:
+    world.after = [same(view_of("a-1", **PROMOTED, request={"target": LIVE}))]
+    result = run("undo", "checkout:live", "--id", "a-1")
+    assert (result.exit_code, len(world.events)) == (4, 1)
+
+
+def test_the_same_undo_again_follows_the_one_that_is_there(world: World) -> None:
+    world.before = [undone(**{**PROMOTED, "serving": "7"})({"id": "a-1", "target": LIVE})]
+    result = run("undo", "checkout:live", "--id", "a-1")
+    assert (result.exit_code, world.events) == (0, []), result.output
+    assert "is done: version 7 serves again" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "last", "promoted", "why"),
+    [
+        ("checkout:live", None, {}, "nothing was promoted"),
+        ("checkout:live", "undo-1", {"undo_of": "checkout-42"}, "already an undo"),
+        ("checkout-42", "undo-1", {"undo_of": "checkout-42"}, "already undone by undo-1"),
+        ("checkout-42", "checkout-43", {}, "was not promoted last; checkout-43 was"),
+    ],
+)
+def test_an_undo_that_is_sure_to_be_refused_is_not_sent(
+    world: World, given: str, last: str | None, promoted: dict[str, Any], why: str
+) -> None:
+    world.last = last
+    world.promotions = {last: view_of(last, status="succeeded", phase=None, **promoted)} if last else {}
+    world.before = [view_of(**PROMOTED, request={"target": LIVE})]
+    result = run("undo", given)
+    assert (result.exit_code, world.events, why in result.stderr) == (1, [], True), result.output
+    shown = run("undo", given, "--format", "json")
+    assert ActionView.model_validate_json(shown.stdout).effect == "none"
 
 
 @pytest.mark.parametrize(
@@ -419,7 +537,7 @@ def test_an_interrupted_wait_says_that_the_rollout_goes_on(world: World) -> None
 )
 def test_undo_names_a_target_or_the_rollout(world: World, given: str, named: dict[str, Any]) -> None:
     world.before = [view_of(**PROMOTED, request={"target": LIVE})]
-    world.after = [lambda detail: view_of(detail["id"], **{**PROMOTED, "serving": "7"})]
+    world.after = [undone(**{**PROMOTED, "serving": "7"})]
     result = run("undo", given)
     assert (result.exit_code, "is done: version 7 serves again" in result.stdout) == (0, True), result.output
     ((detail_type, detail),) = world.events
@@ -547,7 +665,9 @@ def test_a_refused_plan_ends_with_1(world: World) -> None:
     world.planned = {"refused": "candidate.version: checkout has no version 8"}
     result = run("plan", "checkout:live", "--version", "8")
     assert (result.exit_code, result.stdout) == (1, "Refused: candidate.version: checkout has no version 8\n")
-    assert run("plan", "checkout:live", "--version", "x").exit_code == 1
+    # What headgate start calls wrong usage is no refusal by Headgate either.
+    assert run("plan", "checkout:live", "--version", "x").exit_code == 2
+    assert run("plan", "checkout:live", "--strategy", "Nope").exit_code == 2
     assert len(world.invoked) == 1
     dry = run("start", "checkout:live", "--version", "8", "--dry-run", "--wait", "--format", "json")
     assert (dry.exit_code, json.loads(dry.stdout)["allowed"], world.events) == (1, False, [])

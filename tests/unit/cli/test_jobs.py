@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from click.testing import CliRunner
@@ -260,6 +261,41 @@ def test_a_known_request_is_followed_and_not_sent_again() -> None:
         submit(stack, TASK, {**DETAIL, "count": 2})
 
 
+def test_an_id_in_use_has_the_exit_code_of_a_refusal() -> None:
+    stack = FakeStack(stepfunctions=machines({"status": "RUNNING", "input": json.dumps(DETAIL)}), events=bus())
+    with pytest.raises(Failure) as error:
+        submit(stack, TASK, {**DETAIL, "count": 2})
+    assert error.value.exit_code == 4
+
+
+@pytest.mark.parametrize(("lost", "code"), [(True, 2), (False, 130)])
+def test_a_job_that_may_have_been_sent_is_named(
+    lost: bool, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def put_events(**_: Any) -> Any:
+        raise EndpointConnectionError(endpoint_url="https://events") if lost else KeyboardInterrupt
+
+    monkeypatch.setattr("headgate_cli.acting.LOST_SECONDS", 0.01)
+    stack = FakeStack(stepfunctions=machines(None), events=FakeClient(put_events=put_events))
+    with pytest.raises(Failure if lost else click.exceptions.Exit) as error:
+        submit(stack, TASK, DETAIL)
+    raised: Any = error.value
+    assert raised.exit_code == code
+    said = str(error.value) if lost else capsys.readouterr().err
+    assert "may have been sent" in said
+    assert "headgate task show nightly" in said
+
+
+def test_after_a_lost_answer_a_job_is_found() -> None:
+    def put_events(**_: Any) -> Any:
+        raise EndpointConnectionError(endpoint_url="https://events")
+
+    stack = FakeStack(
+        stepfunctions=machines(None, None, {"status": "RUNNING"}), events=FakeClient(put_events=put_events)
+    )
+    assert submit(stack, TASK, DETAIL, sleep=lambda _: None) == TASK_RUN
+
+
 def test_an_event_that_the_bus_does_not_take_is_told() -> None:
     full = FakeClient(put_events=lambda **_: {"Entries": [{"ErrorCode": "InternalFailure", "ErrorMessage": "busy"}]})
     with pytest.raises(Failure, match="the bus headgate did not accept the event: InternalFailure: busy"):
@@ -513,6 +549,65 @@ def test_a_redrive_asks_after_its_dry_run_and_moves_nothing_without_a_yes(monkey
     assert json.loads(sent["Entries"][0]["Detail"])["dryRun"] is True
 
 
+def redriven(monkeypatch: pytest.MonkeyPatch, result: dict[str, Any], *words: str) -> tuple[Result, list[Any]]:
+    """Run a redrive whose executions end with a result. Return also the requests that were sent."""
+    ended = {"status": "SUCCEEDED", "output": json.dumps(result)}
+    described: list[str] = []
+
+    def describe_execution(executionArn: str) -> dict[str, Any]:  # noqa: N803
+        described.append(executionArn)
+        if described.count(executionArn) == 1:
+            raise refusal("ExecutionDoesNotExist")
+        return ended
+
+    states = FakeClient(describe_execution=describe_execution, get_execution_history=lambda **_: {"events": []})
+    stack = FakeStack(stepfunctions=states, events=bus(), dynamodb=records(None))
+    monkeypatch.setattr("headgate_cli.stack.Stack", lambda *_: stack)
+    done = CliRunner(mix_stderr=False).invoke(main, ["redrive", "run", "--from", "orders-dead", *words])
+    sent = [json.loads(call["Entries"][0]["Detail"]) for _, call in stack.fakes["events"].calls]
+    return done, sent
+
+
+DRY: dict[str, Any] = {
+    "outcome": "dry-run",
+    "queue": "arn:aws:sqs:eu-central-1:1:orders-dead",
+    "report": {"visible": 3},
+}
+
+
+def test_a_redrive_makes_a_dry_run_even_if_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    done, sent = redriven(monkeypatch, DRY, "--yes", "--no-wait", "--id", "r-1")
+    assert done.exit_code == 0, done.output
+    assert "orders-dead: about 3 messages" in done.stdout
+    assert [each["dryRun"] for each in sent] == [True, False]
+    assert sent[1]["id"] == "r-1"
+    assert sent[0]["id"].startswith("r-1-dry-run-")
+
+
+def test_a_dry_run_alone_has_the_id_that_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    done, sent = redriven(monkeypatch, DRY, "--dry-run", "--id", "dry-1")
+    assert done.exit_code == 0, done.output
+    assert [(each["id"], each["dryRun"]) for each in sent] == [("dry-1", True)]
+    assert "Dry run dry-1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("remaining", "said"), [(0, "nothing is left to do"), (10, "all that was chosen is done; the others stay")]
+)
+def test_a_redrive_of_chosen_messages_says_that_others_stay(
+    remaining: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = {**DRY, "outcome": "succeeded", "moved": 3, "remaining": remaining}
+    done, _ = redriven(monkeypatch, result, "--yes", "--reason-contains", "x")
+    assert f"succeeded: {said}" in done.stdout
+
+
+def test_an_end_without_a_reason_has_no_dangling_colon() -> None:
+    ended = ending_of({"status": "SUCCEEDED", "output": "{}"})
+    assert ended
+    assert ended.said == "succeeded"
+
+
 @pytest.mark.parametrize("kind", ["task", "redrive"])
 def test_a_job_that_has_ended_is_not_stopped(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stack = FakeStack(stepfunctions=machines({"status": "ABORTED", "cause": "stopped by me"}))
@@ -551,3 +646,11 @@ def test_a_job_that_ends_while_it_is_to_be_stopped_is_not_called_stopped(
     assert "is stopped" not in result.output
     stops = [operation for operation, _ in step_functions.calls if operation == "stop_execution"]
     assert len(stops) == looks - 1
+
+
+@pytest.mark.parametrize("command", [["task", "list"], ["redrive", "list"], ["list"]])
+@pytest.mark.parametrize("token", ["20#x", "garbage", "2026-11-30T12:00:00.000Z"])
+def test_a_token_of_no_page_is_refused(command: list[str], token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headgate_cli.stack.Stack", lambda *_: FakeStack(dynamodb=FakeClient()))
+    done = CliRunner(mix_stderr=False).invoke(main, [*command, "--after", token])
+    assert (done.exit_code, "--after: must be the token that an earlier page ended with" in done.stderr) == (2, True)

@@ -175,7 +175,7 @@ def test_a_page_that_does_not_exist_is_an_error(run: Run, monkeypatch: pytest.Mo
 
     history = PlayedHistory(baking())
     monkeypatch.setattr(history, "rollouts", refuse)
-    result = run(history, "list", "--after", "x")
+    result = run(history, "list", "--after", "2026-11-30T12:00:00Z#x")
 
     assert (result.exit_code, result.stderr) == (
         2,
@@ -251,7 +251,23 @@ def test_a_rollout_that_does_not_exist_is_an_error_in_one_line(run: Run, command
     result = run(PlayedHistory(promoted()), command, "checkout-43")
 
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "Error: there is no rollout checkout-43; did you mean checkout-42?\n"
+    assert result.stderr == (
+        "Error: there is no rollout checkout-43; did you mean checkout-42? headgate list shows all, and headgate "
+        "history TARGET those on a target\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["status", "explain", "watch"])
+def test_a_target_names_the_rollout_underway_or_else_the_latest(run: Run, command: str) -> None:
+    history = PlayedHistory(promoted(), others=[waiting()])
+    result = run(history, command, "checkout:live")
+    assert (result.exit_code, result.stderr.splitlines()[0].startswith("Underway on checkout:live: ")) == (0, True)
+
+    result = run(PlayedHistory(promoted()), command, "checkout:live")
+    assert (result.exit_code, result.stderr.startswith("The latest on checkout:live: checkout-4")) == (0, True)
+
+    result = run(PlayedHistory(promoted()), command, "other:live")
+    assert (result.exit_code, "no rollout on other:live is on record; headgate list" in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("command", ["status", "explain", "watch", "list"])

@@ -44,6 +44,12 @@ class Mappings:
         return [{"EventSourceMappings": self._found[:1]}, {"EventSourceMappings": self._found[1:]}]
 
 
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)
+)
+"""A file of a few hundred characters whose aliases stand for hundreds of millions of values."""
+
+
 def run(*words: str, stack: Any = None, typed: str | None = None) -> Result:
     @click.command()
     @request_options
@@ -228,7 +234,12 @@ def test_a_file_may_be_yaml_the_whole_event_or_standard_input(tmp_path: Path) ->
         ("{", "is not JSON"),
         ("a: [", "is neither JSON nor YAML"),
         ("id: !!set {a}", "has a value that JSON does not have: Object of type set"),
-        ("a: &a [*a]", "has a value that JSON does not have: Circular reference"),
+        ("a: &a [*a]", "its aliases make it longer than 100,000 values"),
+        (BOMB, "its aliases make it longer than 100,000 values"),
+        (f"id: {'1' * 5000}", "is neither JSON nor YAML"),
+        ("id: a\nid: b", "id is there twice; remove one"),
+        ('{"id": "a", "id": "b"}', "id is there twice; remove one"),
+        ("x" * 1_000_001, "has more than 1,000,000 characters"),
         ("just text", "must be an object with the fields of a request"),
         (
             '{"detail-type": "Undo Requested", "detail": {}}',

@@ -29,8 +29,10 @@ MAPPING = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
         ("2h", "2026-11-30T12:05:00.000Z"),
         ("1h30m", "2026-11-30T12:35:00.000Z"),
         ("7d", "2026-11-23T14:05:00.000Z"),
+        ("0001-01-01", "1970-01-01T00:00:00.000Z"),
+        ("9999-12-31", "9000-01-01T00:00:00.000Z"),
         ("2w", "2026-11-16T14:05:00.000Z"),
-        ("99999999d", "0001-01-01T00:00:00.000Z"),
+        ("99999999d", "1970-01-01T00:00:00.000Z"),
     ],
 )
 def test_a_time_is_a_date_a_time_or_a_duration_before_now(given: str, expected: str) -> None:
@@ -90,7 +92,10 @@ def test_a_target_that_is_none_is_refused_with_its_forms() -> None:
     [
         ("checkout-43", "there is no rollout checkout-43; did you mean checkout-42?"),
         ("42", "there is no rollout 42; did you mean checkout-42?"),
-        ("zzz", "there is no rollout zzz; the latest are checkout-42, and headgate list shows more"),
+        (
+            "zzz",
+            "there is no rollout zzz; the latest are checkout-42. headgate list shows all, and headgate history TARGET",
+        ),
         ("\x1b[31mred", "there is no rollout ?[31mred; the latest are"),
         ("", "there is no rollout with an empty id; the latest are"),
         ("x" * 200, f"there is no rollout {'x' * 125}...; the latest are"),

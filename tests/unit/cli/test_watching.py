@@ -76,7 +76,7 @@ def test_a_lost_connection_is_told_and_survived() -> None:
 
 
 def test_a_failure_that_does_not_pass_ends_it() -> None:
-    with pytest.raises(NoCredentialsError):
+    with pytest.raises(Failure, match=r"there are no credentials .* The rollout goes on; headgate watch checkout-42"):
         followed(PlayedHistory(view_of(), NoCredentialsError()))
 
 

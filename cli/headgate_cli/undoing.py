@@ -1,0 +1,59 @@
+"""Whether an undo is worth sending: what the target's lock and the records say of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from headgate.errors import RequestRefused
+from headgate.spec.undo import Promotion, undo_rollout
+
+if TYPE_CHECKING:
+    from headgate.history.model import RolloutView
+    from headgate.spec.undo import UndoRequest
+    from headgate_cli.rollouts import History
+
+
+class Records(Protocol):
+    """Where the records are: a stack."""
+
+    @property
+    def table(self) -> str:
+        """Name of the table."""
+
+    def client(self, service: str) -> Any:
+        """Return the client for a service."""
+
+
+def last_promotion(stack: Records, history: History, target_key: str) -> Promotion | None:
+    """Return the last promotion on a target; None if there is none, or its record has expired.
+
+    It reads the target's lock, since the list of rollouts may lag behind.
+    """
+    from headgate import keys
+    from headgate.aws.dynamodb import from_item, to_item
+
+    key = to_item({"pk": keys.target_pk(target_key), "sk": keys.LOCK_SK})
+    item = stack.client("dynamodb").get_item(TableName=stack.table, Key=key, ConsistentRead=True).get("Item")
+    last = from_item(item).get("last") if item else None
+    view = history.rollout(str(last)) if last else None
+    return Promotion(view.id, view.stable, view.undo_of or None) if view else None
+
+
+def why_refused(request: UndoRequest, last: Promotion | None) -> str:
+    """Return why Headgate would refuse an undo now, in its own words; empty if it would not.
+
+    A refused request becomes a dead letter, which raises an alarm. So one that is sure to be refused is not sent.
+    """
+    if last is not None and not last.stable:
+        return ""  # The record is too old to tell.
+    try:
+        undo_rollout(request, last)
+    except RequestRefused as refusal:
+        return str(refusal)
+    return ""
+
+
+def is_this_undo(known: RolloutView, request: UndoRequest) -> bool:
+    """Return whether a rollout on record is the one of an undo request, as Headgate decides it."""
+    same_target = known.target == request.target.key
+    return same_target and bool(known.undo_of) and request.rollout_id in (None, known.undo_of)
