@@ -22,6 +22,7 @@ from headgate_cli.durations import read_durations
 from headgate_cli.pictures.report import render_report
 from headgate_cli.rollouts import history_of, target_key
 from headgate_cli.signalling import caller
+from headgate_cli.undoing import last_promotion
 
 if TYPE_CHECKING:
     from headgate.history.model import RolloutView
@@ -40,7 +41,7 @@ def serve(stack: Stack, host: str, port: int, *, opens: bool) -> None:
     with listener(host, port) as bound:
         port = int(bound.getsockname()[1])
         gate = Gate(host, port)
-        steering = Steering(stack, records, by)
+        steering = Steering(stack, records, by, last_promotion=lambda target: last_promotion(stack, records, target))
         about = About(stack.name, region)
         report = partial(_report, stack=stack)
         app = create_app(Parts(records, Board(records), steering, gate, about, report, target_key))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from headgate.history.model import RolloutView
     from headgate.spec.signal_models import OperatorSignal
+    from headgate.spec.undo import Promotion
     from headgate_cli.rollouts import History
 
 UNDO_SECONDS = 15.0
@@ -52,6 +53,9 @@ class Steering:
     ----------
     by
         Who sends them.
+    last_promotion
+        Returns the last promotion on a target. With it, an undo that is sure to be refused is not sent: it would become
+        a dead letter, which raises an alarm.
     """
 
     def __init__(
@@ -60,10 +64,12 @@ class Steering:
         records: History,
         by: str,
         *,
+        last_promotion: Callable[[str], Promotion | None] | None = None,
         wait: Callable[[float], Any] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus, self._records, self._by = bus, records, by
+        self._last_promotion = last_promotion
         self._wait, self._clock = wait, clock
 
     def signal(self, rollout_id: str, signal: OperatorSignal, reason: str) -> Result:
@@ -90,7 +96,10 @@ class Steering:
         if target is None:
             return _told(Effect("none", "names no target that can be read, so there is nothing to undo"), undone)
         undo_id = new_id(target, "undo-")
-        self._bus.send("Undo Requested", {"id": undo_id, "target": target, "rolloutId": rollout_id})
+        detail = {"id": undo_id, "target": target, "rolloutId": rollout_id}
+        if why := self._why_refused(detail):
+            return _told(Effect("none", f"is not undone: {why}"), undone)
+        self._bus.send("Undo Requested", detail)
         looks = self._looks(undo_id)
         view = await_record(looks)
         if view is None:
@@ -100,6 +109,20 @@ class Steering:
             if view.has_ended:
                 break
         return _told(effect_of_undo(view), view)
+
+    def _why_refused(self, detail: dict[str, Any]) -> str:
+        """Return why Headgate would refuse an undo; empty if that is not sure."""
+        from headgate.errors import RequestRefused
+        from headgate.spec.undo import read_undo
+        from headgate_cli.undoing import why_refused
+
+        if self._last_promotion is None:
+            return ""
+        try:
+            request = read_undo(detail, "unused")
+        except RequestRefused as refusal:
+            return str(refusal)
+        return why_refused(request, self._last_promotion(request.target.key))
 
     def _looks(self, rollout_id: str) -> Looks:
         return Looks(self._records, rollout_id, self._wait, self._clock)

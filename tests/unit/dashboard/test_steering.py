@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from headgate.spec.undo import Promotion
 from headgate_cli.dashboard.steering import Outcome, Steering
 from tests.fakes.records import FakeRecords, signal, ticking, view
 
@@ -125,3 +126,17 @@ def test_an_undo_that_takes_long_is_accepted_and_one_that_nobody_takes_is_unknow
 def test_an_undo_of_what_is_not_on_record_sends_nothing(undone: RolloutView | None) -> None:
     effect, _, sent = undo(view(), undone=undone)
     assert (effect, sent) == ("refused", [])
+
+
+def test_an_undo_that_is_sure_to_be_refused_is_not_sent() -> None:
+    target = {"kind": "lambda-alias", "function": "f", "alias": "live"}
+    undone = view(status="succeeded", target="lambda-alias/f/live", request={"target": target})
+    bus = Bus()
+    steering = Steering(
+        bus, FakeRecords(undone), "ada", last_promotion=lambda _: Promotion("checkout-43", "8", None), clock=ticking()
+    )
+    effect, text, _ = steering.undo("checkout-42")
+
+    assert effect == "refused"
+    assert "checkout-43" in text
+    assert bus.sent == []
