@@ -22,6 +22,7 @@ from statemachines.source.shapes import (
     is_whole_object,
     look_up,
     machine,
+    not_reserved,
     put_item,
     retry,
     run_machine,
@@ -101,7 +102,7 @@ BEGINNING = {
     "wakes": 0,
     "until": 0,
     "failure": {},
-    "error": "",
+    "refusal": "",
     "reason": "",
     "ended": {},
     "answer": {},
@@ -154,7 +155,7 @@ def record(comment: str, outcome: str, *, told: str, hooks: str, then: str, assi
 
 def refuse(comment: str, error: str, reason: str) -> Body:
     """Keep why the hooks do not agree."""
-    return assigning(comment, {"error": error, "reason": reason}, then="Record the failure")
+    return assigning(comment, {"refusal": error, "reason": reason}, then="Record the failure")
 
 
 STATES = {
@@ -401,7 +402,9 @@ STATES = {
     "Record the failure": record(
         "Puts on record why the hooks do not agree.", "failed", told="$told", hooks="$hooks", then="Disagreed"
     ),
-    "Disagreed": fail("Some hook of the stage did not succeed.", "{% $error %}", "{% $reason %}"),
+    "Disagreed": fail(
+        "Some hook of the stage did not succeed.", not_reserved("$refusal", "HookFailed"), "{% $reason %}"
+    ),
 }
 
 MACHINE = machine(
