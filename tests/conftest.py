@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 
 _collected = pytest.StashKey[int]()
 _left_out = pytest.StashKey[int]()
+
+
+# A shell lets what it starts in the background ignore Ctrl-C, and processes pass that on to those that tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:

@@ -5,7 +5,6 @@ servers on ports of their own, which end with it, and builds and deploys the app
 """
 
 import json
-import signal
 from collections.abc import Iterator
 
 import pytest
@@ -27,10 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Forget what earlier sessions have used, and let the processes of tests be interrupted."""
-    # A shell lets what it starts in the background ignore Ctrl-C, and processes pass that on.
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Forget what earlier sessions have used."""
     if not hasattr(session.config, "workerinput"):
         for file in used_files():
             file.unlink()
