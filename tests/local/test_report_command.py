@@ -39,7 +39,7 @@ def test_a_report_tells_what_is_on_record(
     timeline = next(each for each in tree.all("figure") if "Traffic" in each.one("figcaption").text)
     happened = [row[2] for row in rows_of(timeline.one("table"))]
     assert happened[:2] == ["Weight 0 %", "Weight 10 %"]
-    assert sorted(happened[2:]) == ["Signal abort", "Verdict on step 1: roll back", "Weight 0 %"]
+    assert sorted(happened[2:]) == ["Signal abort", "Verdict on step 1: aborted", "Weight 0 %"]
     assert "Abort, by kim handled a look at <b>the logs</b>" in tree.one("ol", "log").text
     assert (markdown.code, markdown.err) == (0, "")
     assert f"- Ran: {record['startedAt'][:10]} {record['startedAt'][11:19]} UTC to " in markdown.out
