@@ -43,6 +43,7 @@ class Checkout42:
         self._publish_versions()
         self._keep_time_still()
         self.heard = self._listen()
+        self.mail = self._subscribe(aws.client("sns"))
 
     def _publish_versions(self) -> None:
         for release in range(2, int(CANDIDATE) + 1):
@@ -69,6 +70,21 @@ class Checkout42:
         return str(url)
 
     # What happens before
+
+    def _subscribe(self, topics: Any) -> str:
+        """Return the URL of a queue that gets what the topic does."""
+        url = str(self.queues.create_queue(QueueName="mail")["QueueUrl"])
+        arn = self.queues.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        allowed = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [{**allowed, "Resource": arn}]})
+        self.queues.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+        topics.subscribe(
+            TopicArn=self.outputs["NotificationsTopicArn"],
+            Protocol="sqs",
+            Endpoint=arn,
+            Attributes={"RawMessageDelivery": "true"},
+        )
+        return url
 
     def begin_anew(self) -> None:
         """Nothing has been requested; the alias serves the stable version."""

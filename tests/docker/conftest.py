@@ -54,7 +54,8 @@ def aws(own_builds: Path, engine: DockerEngine) -> Iterator[EmbeddedAws]:
 @pytest.fixture(scope="session")
 def deployed(aws: EmbeddedAws) -> Checkout42:
     """Headgate and the service that the sample events are about."""
-    outputs = deploy_headgate(aws)
+    # With the cleaner, which is deployed only if it has something to clean.
+    outputs = deploy_headgate(aws, CleanVersionsOfFunctions="outdated-*")
     deploy_sample(aws, outputs)
     return Checkout42(aws, outputs)
 

@@ -187,6 +187,23 @@ def test_publisher_puts_the_outbox_on_the_bus(run: Callable[..., Any], rollout: 
     assert (event["detail-type"], event["detail"]["id"]) == ("Rollout Started", f"{ID}/started")
 
 
+def test_notifier_tells_the_topic_of_the_end(run: Callable[..., Any], rollout: Checkout42) -> None:
+    rollout.messages(rollout.mail)
+
+    assert run("Notifier") is None
+
+    [message] = rollout.eventually(lambda: rollout.messages(rollout.mail), 10)
+    event = json.loads(message["Body"])
+    assert (event["detail-type"], event["detail"]["id"]) == ("Rollout Rolled Back", f"{ID}/ended")
+
+
+def test_cleaner_deletes_no_version_of_other_functions(run: Callable[..., Any], rollout: Checkout42) -> None:
+    assert run("Cleaner") == {"deleted": {}}
+
+    found = rollout.functions.list_versions_by_function(FunctionName="checkout")["Versions"]
+    assert len(found) > 2
+
+
 def test_counter_counts_what_services_report(run: Callable[..., Any], rollout: Checkout42) -> None:
     rollout.shift()
 
