@@ -2,7 +2,7 @@
 
 Units are AWS's (https://aws.amazon.com/dynamodb/pricing/on-demand/): a write counts 1 per KB begun, a consistent read 1
 and any other one half per 4 KB begun, both twice in a transaction. An item's size is the one that it has at the end,
-which is the most it had; a write to a lock counts once more for its index. So this is an upper bound.
+which is the most it had; a write to an item of an index counts once more for it. So this is an upper bound.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 WRITES = {"PutItem": "Item", "UpdateItem": "Key", "DeleteItem": "Key"}
+IN_INDEX = ("LOCK", "ROLLOUT", "JOB")
+"""Sort keys of items that an index of the table has."""
 IN_TRANSACTION = {"Put": "Item", "Update": "Key", "Delete": "Key", "ConditionCheck": "Key"}
 
 Key = tuple[str, str]
@@ -102,7 +104,7 @@ def _units(call: Call, sizes: dict[Key, int]) -> dict[str, Any]:
 def _write(item_or_key: Item, sizes: dict[Key, int]) -> int:
     key = _key(item_or_key)
     kilobytes = max(1, math.ceil(max(_size(item_or_key), sizes.get(key, 0)) / 1024))
-    return kilobytes + 1 if key[1] == "LOCK" else kilobytes
+    return kilobytes + 1 if key[1] in IN_INDEX else kilobytes
 
 
 def _key(item: Item) -> Key:

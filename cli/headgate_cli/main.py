@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from headgate_cli.groups import Group
+
 if TYPE_CHECKING:
     from click import Command, Context, HelpFormatter
 
@@ -48,7 +50,7 @@ COMMANDS = {
 """The commands in the order of ``headgate --help``."""
 
 
-class Commands(click.Group):
+class Commands(Group):
     """Imports a command when it is run."""
 
     def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002
@@ -60,16 +62,6 @@ class Commands(click.Group):
         module = import_module(f"headgate_cli.commands.{COMMANDS[cmd_name].module}")
         command: Command = module.command
         return command
-
-    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
-        """Suggest the nearest command for one that does not exist."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from difflib import get_close_matches
-
-            near = get_close_matches(args[0], COMMANDS, n=1)
-            meant = f"did you mean {near[0]}?" if near else "headgate --help lists all commands"
-            raise click.UsageError(f"there is no command {args[0]}; {meant}", ctx)
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002
         for section in dict.fromkeys(entry.section for entry in COMMANDS.values()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -238,11 +237,8 @@ def _hooks_of(plan: Plan) -> Iterator[PlannedHook]:
         yield PlannedHook(stage=stage, kind=kind, name=name, timeout_seconds=hook.timeout_seconds)
 
 
-def _cost_of(plan: dict[str, Any], region: str | None) -> dict[str, Any] | None:
-    """Return the cost of a plan; None where the command has no prices."""
-    try:
-        costs: Any = import_module("headgate_cli.costs")
-    except ModuleNotFoundError:
-        return None
-    cost: dict[str, Any] = costs.of_plan(plan, costs.load_prices(region or "")).to_wire()
-    return cost
+def _cost_of(plan: dict[str, Any], region: str | None) -> dict[str, Any]:
+    """Return the cost of a plan."""
+    from headgate_cli.costs import load_prices, of_plan
+
+    return of_plan(plan, load_prices(region or "")).to_wire()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from headgate_cli.groups import Group
 from headgate_cli.output import format_option
 from headgate_cli.stack import of_stack
 
@@ -37,7 +38,7 @@ def _priced(command: Command) -> Command:
     return format_option()(with_prices)
 
 
-@click.group("cost")
+@click.group("cost", cls=Group)
 def command() -> None:
     """Show what a rollout, requests or the installation cost.
 

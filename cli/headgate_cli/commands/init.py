@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -219,8 +219,7 @@ def _evidence(account: Account, function: str, alias: str, strategy: str | dict[
         return "none"
     choices.append(Choice("none", "do not compare; alarms alone guard the rollout"))
     found = ask("Compare the errors of both versions, and by which counts?", choices, default=choices[0].value)
-    evidence: Evidence = found  # type: ignore[assignment]
-    return evidence
+    return cast("Evidence", found)
 
 
 def _hooks(account: Account, function: str) -> tuple[list[str], list[str]]:

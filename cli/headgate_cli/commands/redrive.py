@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headgate_cli.jobs.options import AliasedGroup, key_values, of_list, of_wait
+from headgate_cli.groups import Group
+from headgate_cli.jobs.options import key_values, of_list, of_wait
 from headgate_cli.output import format_option
 from headgate_cli.stack import of_stack
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from headgate_cli.stack import Stack
 
 
-@click.group("redrive", cls=AliasedGroup)
+@click.group("redrive", cls=Group)
 def command() -> None:
     """Bring back failed messages of queues and batches of streams.
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headgate_cli.jobs.options import AliasedGroup, key_values, of_list, of_wait
+from headgate_cli.groups import Group
+from headgate_cli.jobs.options import key_values, of_list, of_wait
 from headgate_cli.output import format_option
 from headgate_cli.rollouts import Duration
 from headgate_cli.stack import of_stack
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from headgate_cli.stack import Stack
 
 
-@click.group("task", cls=AliasedGroup)
+@click.group("task", cls=Group)
 def command() -> None:
     """Run ECS tasks, list and show them, and stop them.
 

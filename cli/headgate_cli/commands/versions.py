@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headgate_cli.failures import Failure
+from headgate_cli.groups import Group
 from headgate_cli.output import format_option
 from headgate_cli.stack import of_stack
 
@@ -45,7 +46,7 @@ class Age(click.ParamType):
         return seconds
 
 
-@click.group("versions")
+@click.group("versions", cls=Group)
 def command() -> None:
     """Clean old versions of functions and task definitions.
 

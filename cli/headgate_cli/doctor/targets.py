@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from headgate.analysis.telemetry_notes import RECENT_SECONDS
 from headgate.aws.lambda_functions import unsupported
@@ -27,6 +27,8 @@ from headgate_cli.doctor.findings import Found, fault, ok, warning
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
+
+    from mypy_boto3_lambda.type_defs import FunctionConfigurationTypeDef
 
     from headgate.aws.own_resources import OwnResources
     from headgate.planning.owning_stack import StackOwner
@@ -119,7 +121,7 @@ def check_code(function: str, configurations: Mapping[str, Mapping[str, Any]]) -
     found = []
     for version, configuration in configurations.items():
         named = f"{function}, version {version}," if version != "$LATEST" else f"$LATEST of {function}"
-        if why := unsupported(configuration):  # type: ignore[arg-type]
+        if why := unsupported(cast("FunctionConfigurationTypeDef", configuration)):
             reason, _, fix = why.partition("; ")
             found.append(fault(f"{named} {reason}", fix))
         state, update = configuration.get("State", "Active"), configuration.get("LastUpdateStatus", "Successful")

@@ -16,16 +16,6 @@ if TYPE_CHECKING:
     Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class AliasedGroup(click.Group):
-    """A group of commands that suggests the nearest name."""
-
-    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            names = ", ".join(self.commands)
-            raise click.UsageError(f"there is no command {ctx.command_path} {args[0]}; there are {names}", ctx)
-        return super().resolve_command(ctx, args)
-
-
 def key_values(ctx: Context, param: Parameter, values: tuple[str, ...]) -> dict[str, str]:
     """Read options of the form NAME=VALUE."""
     found = {}

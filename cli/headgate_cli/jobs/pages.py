@@ -27,7 +27,7 @@ def history_of(stack: Stack) -> History:
 
 def view_of(stack: Stack, kind: Kind, job_id: str) -> JobView:
     """Return a job by the id of its request, or by the name or ARN of its execution."""
-    found = history_of(stack).job(kind.name, job_id)  # type: ignore[arg-type]
+    found = history_of(stack).job(kind.name, job_id)
     if found is None:
         raise Failure(
             f"there is no {kind.title} {job_id} in stack {stack.name}; headgate {kind.name} list shows the latest ones"
@@ -38,7 +38,7 @@ def view_of(stack: Stack, kind: Kind, job_id: str) -> JobView:
 def show_page(stack: Stack, kind: Kind, *, form: str, limit: int, after: str | None) -> None:
     """Print a page of jobs, newest first."""
     check_after(after)
-    page = history_of(stack).jobs(kind.name, limit=limit, after=after)  # type: ignore[arg-type]
+    page = history_of(stack).jobs(kind.name, limit=limit, after=after)
     if form == "json":
         echo_json(page)
         return

@@ -133,6 +133,8 @@ def request_of(options: dict[str, Any]) -> dict[str, Any]:
 
 def report_lines(result: dict[str, Any]) -> list[str]:
     """Return what a dry run has found, as lines for a person."""
+    from headgate.history.wording import duration
+
     report = result.get("report", {})
     name = str(result.get("queue", "")).rpartition(":")[2]
     lines = [
@@ -140,7 +142,7 @@ def report_lines(result: dict[str, Any]) -> list[str]:
         + "".join(f", {report[key]:,} {what}" for key, what in _OTHERS.items() if report.get(key)),
     ]
     if report.get("oldestSeconds"):
-        lines.append(f"  oldest of those looked at: {_age(report['oldestSeconds'])}")
+        lines.append(f"  oldest of those looked at: {duration(report['oldestSeconds'])}")
     reasons = sorted(report.get("reasons", {}).items(), key=lambda each: -each[1])
     looked_at = sum(count for _, count in reasons)
     lines += [f"  {count:,} of {looked_at:,} looked at: {reason or 'no reason given'}" for reason, count in reasons]
@@ -156,13 +158,6 @@ def report_lines(result: dict[str, Any]) -> list[str]:
 
 
 _OTHERS = {"inFlight": "in flight", "delayed": "delayed"}
-
-
-def _age(seconds: int) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} s"
 
 
 def stop(stack: Stack, redrive_id: str, *, reason: str, yes: bool) -> int:

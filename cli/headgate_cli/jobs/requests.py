@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from headgate_cli.acting import interruptible, maybe_sent, send
 from headgate_cli.failures import Failure
@@ -25,7 +25,7 @@ TAKEN_WITHIN_SECONDS = 30
 class Kind(NamedTuple):
     """A kind of job, as commands see it."""
 
-    name: str
+    name: Literal["task", "redrive"]
     """Which machine runs it, and the prefix of its executions' names."""
     detail_type: str
     """Detail-type of the event that requests it."""

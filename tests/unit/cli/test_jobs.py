@@ -176,7 +176,7 @@ def test_a_file_that_is_no_request_is_refused_in_one_line(text: Any, said: str, 
         (["task", "run", "migrate", "--spot", "--launch-type", "FARGATE"], "--spot cannot be used with --launch-type"),
         (["task", "run", "migrate", "--container", "app"], "give the command after --"),
         (["task", "run", "not a definition"], "taskDefinition: must be a family"),
-        (["task", "walk"], "there is no command headgate task walk; there are run, list, show, stop"),
+        (["task", "walk"], "there is no command headgate task walk; headgate task --help lists all commands"),
         (["redrive", "run"], "give --from with the queue"),
         (["redrive", "run", "--from", "a b"], "from.queue: must be a queue's name, URL or ARN"),
         (["redrive", "run", "--from", "q", "--to-queue", "a", "--to-function", "f"], "--to-queue cannot be used with"),
@@ -512,7 +512,7 @@ def test_a_dry_run_says_what_it_has_found() -> None:
     }  # fmt: skip
     assert redrive_commands.report_lines(result) == [
         "orders-dead: about 1,200 messages, 3 in flight",
-        "  oldest of those looked at: 2 hours",
+        "  oldest of those looked at: 2 h",
         "  9 of 10 looked at: timed out",
         "  1 of 10 looked at: no reason given",
         "  way: move-task, because SQS itself moves it",
