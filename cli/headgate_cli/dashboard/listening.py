@@ -70,7 +70,7 @@ class Server(ThreadedWSGIServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Write nothing of a connection that broke. What fails in the application is told by itself."""
+        """Write nothing of a connection that broke. The application reports its own errors."""
 
     def _watched(self, app: Flask) -> Any:
         def call(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

@@ -68,7 +68,7 @@ def _report(view: RolloutView, stack: Stack) -> str:
 def _announce(gate: Gate, host: str, where: str) -> None:
     if not is_loopback(host):
         click.echo(
-            f"Warning: {host} can be reached from other machines, and the page is not encrypted. Whoever reads its "
+            f"Warning: {host} can be reached from other machines, and the page is not encrypted. Anyone who reads its "
             "traffic can steer rollouts; use 127.0.0.1 and ssh -L instead.",
             err=True,
         )

@@ -1,6 +1,6 @@
 """What a rollout does, and why it ended so, in sentences: pure functions of its view.
 
-They say only what the record says. Reasons, names and other texts of the record are not escaped: whoever shows a
+They say only what the record says. Reasons, names and other texts of the record are not escaped: code that shows a
 sentence does that.
 """
 
