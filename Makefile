@@ -76,12 +76,15 @@ lambda-image: setup-demo ## Make the image that functions run in, unless Docker 
 machines: setup ## Write statemachines/*.asl.json from statemachines/source
 	@$(BIN)/python -m statemachines.source
 
-lint: setup ## ruff, mypy strict, import-linter, cfn-lint, sam validate, the state machines, schemas and reference tables
+lint: setup ## ruff, mypy strict, import-linter, cfn-lint, sam validate, pipelines, the state machines, schemas and reference tables
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/cfn-lint template.yaml examples/*.yaml
+	$(BIN)/cfn-lint template.yaml examples/*.yaml examples/*/*.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions action.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml examples/pipelines/github-*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci examples/pipelines/gitlab-ci.yml
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint --region us-east-1
 	$(BIN)/python -m statemachines.source --check
 	$(BIN)/python -m tools.asl statemachines/*.asl.json

@@ -63,6 +63,17 @@ def check_policy_of_a_resource(policy: Any) -> None:
             assert role in _arns(), f"there is no role {role}"
 
 
+def check_trust_policy(policy: Any) -> None:
+    """Refuse a trust policy that lets more in than one repository's jobs."""
+    assert policy["Version"] == "2012-10-17"
+    for statement in policy["Statement"]:
+        assert (statement["Effect"], statement["Action"]) == ("Allow", "sts:AssumeRoleWithWebIdentity")
+        account, _, issuer = statement["Principal"]["Federated"].partition(":oidc-provider/")
+        assert account == f"arn:aws:iam::{ACCOUNT}"
+        claims = statement["Condition"]["StringEquals"]
+        assert claims.keys() == {f"{issuer}:aud", f"{issuer}:sub"}
+
+
 def _statements(policy: Any) -> Iterator[Any]:
     """The statements of a policy, all of whose actions exist."""
     assert policy["Version"] == "2012-10-17"
@@ -167,6 +178,7 @@ READERS: dict[str, Callable[[Any], object]] = {
     "Redrive Requested": lambda data: read_redrive(data, "by-hand"),
     "Telemetry record": lambda data: parse_record("shard", "key", "1", json.dumps(data).encode()),
     "IAM policy": check_policy,
+    "Trust policy": check_trust_policy,
     "Key policy": check_policy_of_a_resource,
     "Repository policy": check_policy_of_a_resource,
     "Hook answer": check_hook_answer,

@@ -25,6 +25,11 @@ def test_an_example_is_read_by_what_it_is_for(block: Block) -> None:
     read_json(block.title, json.loads(block.body))
 
 
+TRUST: dict[str, Any] = {
+    "Effect": "Allow",
+    "Principal": {"Federated": "arn:aws:iam::123456789012:oidc-provider/gitlab.com"},
+    "Action": "sts:AssumeRoleWithWebIdentity",
+}
 POLICY: dict[str, Any] = {"Version": "2012-10-17", "Statement": []}
 ALLOW: dict[str, Any] = {"Effect": "Allow", "Action": "events:PutEvents", "Resource": "*"}
 
@@ -46,6 +51,11 @@ ALLOW: dict[str, Any] = {"Effect": "Allow", "Action": "events:PutEvents", "Resou
         ("Hook event", {"rolloutId": "checkout-42"}),
         ("Event pattern", {"source": ["headgate"], "detail-type": ["Rollout Finished"]}),
         ("IAM policy", {**POLICY, "Statement": [{**ALLOW, "Action": "events:PutEvent"}]}),
+        # Any repository of the host could assume the role.
+        (
+            "Trust policy",
+            {**POLICY, "Statement": [{**TRUST, "Condition": {"StringEquals": {"gitlab.com:aud": "a"}}}]},
+        ),
         (
             "IAM policy",
             {**POLICY, "Statement": [{**ALLOW, "Resource": "arn:aws:events:eu-central-1:123456789012:event-bus/x"}]},

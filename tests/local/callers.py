@@ -22,7 +22,7 @@ class Caller:
     """Somebody with an access key, an ARN and clients."""
 
     def __init__(self, aws: EmbeddedAws, arn: str, keys: dict[str, str]) -> None:
-        self._aws, self.arn, self._keys = aws, arn, keys
+        self._aws, self.arn, self.keys = aws, arn, keys
 
     def client(self, service: str) -> Any:
         """A client that signs with the caller's key."""
@@ -30,7 +30,7 @@ class Caller:
             service,  # type: ignore[call-overload]
             endpoint_url=self._aws.endpoint_url,
             region_name=REGION,
-            **self._keys,
+            **self.keys,
         )
 
 

@@ -31,7 +31,7 @@ class Command:
     """Runs the command with the credentials and the endpoint of an embedded AWS."""
 
     def __init__(self, aws: EmbeddedAws) -> None:
-        self._environment = {
+        self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
             **aws.environment(),
             "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in ("cli", "layers/headgate/python")),
@@ -59,5 +59,5 @@ class Command:
         """Start it, and do not wait for its end."""
         return subprocess.Popen(
             [sys.executable, "-m", "headgate_cli", *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment,
         )  # fmt: skip

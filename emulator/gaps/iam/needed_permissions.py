@@ -404,6 +404,12 @@ def _alarms(operation: str, _parameters: Parameters, _arns: Arns, _account: Acco
     return [Permission(f"cloudwatch:{operation}", "*", {})]
 
 
+def _identity(_operation: str, _parameters: Parameters, _arns: Arns, _account: Account) -> Iterable[Permission]:
+    # Everybody may ask who they are, and no policy can deny it.
+    # https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
+    return []
+
+
 _SERVICES: dict[str, dict[str, Rule]] = {
     "lambda": {
         **dict.fromkeys(
@@ -488,9 +494,10 @@ _SERVICES: dict[str, dict[str, Rule]] = {
     },
     "logs": {"GetLogEvents": _log_stream},
     "cloudformation": {
-        **dict.fromkeys(("DescribeStackResources", "GetTemplate"), _stack),
+        **dict.fromkeys(("DescribeStackResources", "DescribeStacks", "GetTemplate"), _stack),
         "ListStacks": _unscoped("cloudformation"),
     },
+    "sts": {"GetCallerIdentity": _identity},
     "monitoring": {"DescribeAlarms": _alarms, "GetMetricData": _unscoped("cloudwatch")},
     "application-autoscaling": {"DescribeScalableTargets": _unscoped("application-autoscaling")},
 }

@@ -425,10 +425,17 @@ OTHERS: Calls = [
     ),
     (
         "cloudformation",
+        "describe_stacks",
+        {"StackName": f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/checkout/0a1b"},
+        one("cloudformation:DescribeStacks", f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/checkout/0a1b"),
+    ),
+    (
+        "cloudformation",
         "describe_stack_resources",
         {"PhysicalResourceId": f"{FUNCTION}:live"},
         one("cloudformation:DescribeStackResources", "*"),
     ),
+    ("sts", "get_caller_identity", {}, []),
     ("sns", "list_subscriptions_by_topic", {"TopicArn": TOPIC}, one("sns:ListSubscriptionsByTopic", TOPIC)),
     ("sns", "publish", {"TopicArn": TOPIC, "Message": "a"}, one("sns:Publish", TOPIC)),
     ("cloudwatch", "describe_alarms", {"AlarmNames": ["a"]}, one("cloudwatch:DescribeAlarms", "*")),
