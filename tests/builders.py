@@ -39,11 +39,20 @@ ROOT = Path(__file__).resolve().parents[1]
 REGION, ACCOUNT = "eu-central-1", "123456789012"
 TABLE = "headgate"
 EVERYTHING = Patterns(
-    dict.fromkeys(("TargetFunctions", "HookFunctions", "HookMachines", "RedriveQueues", "RedriveStreams"), "*")
+    dict.fromkeys(
+        (
+            *("TargetFunctions", "HookFunctions", "HookMachines", "RedriveQueues", "RedriveStreams"),
+            *("CodeObjects", "CodeRepositories"),
+        ),
+        "*",
+    )
 )
 OWN = OwnResources("headgate", {"requests": "", "request-dead-letters": "requests", "undelivered": ""})
 MACHINE = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:headgate-rollout"
 DRIVER = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:headgate-lambda-alias-driver"
+PUBLISHING_ROLES = tuple(
+    f"arn:aws:iam::{ACCOUNT}:role/headgate-{name}Role-0A1B" for name in ("LambdaAliasDriver", "EventSourceDriver")
+)
 TARGET = {"kind": "lambda-alias", "function": "checkout", "alias": "live"}
 TARGET_KEY = "lambda-alias/checkout/live"
 CONTEXT = SimpleNamespace(

@@ -45,6 +45,8 @@ ORDER = (
     "cloudformation.table_settings",
     "events.bus_policies",
     "events.api_destinations",
+    "events.api_calls",
+    "events.image_pushes",
     "logs.query_definitions",
     "ecs.ecs_containers",
     "ecs.ecs_task_starts",

@@ -13,6 +13,7 @@ from tests.docker.checkout_42 import Checkout42
 from tests.local.deployed import Headgate, Service
 from tests.local.ecs_jobs import Jobs
 from tests.local.servers import serving
+from tests.local.triggers import live, parameter
 from tools.docker_engine import DockerEngine, DockerEngineError
 from tools.invoke import Containers
 from tools.lambda_image.build import LambdaImageError, ensure
@@ -54,8 +55,9 @@ def aws(own_builds: Path, engine: DockerEngine) -> Iterator[EmbeddedAws]:
 @pytest.fixture(scope="session")
 def deployed(aws: EmbeddedAws) -> Checkout42:
     """Headgate and the service that the sample events are about."""
-    # With the cleaner, which is deployed only if it has something to clean.
-    outputs = deploy_headgate(aws, CleanVersionsOfFunctions="outdated-*")
+    # With the cleaner and the trigger, which are deployed only if they have something to do.
+    requested = {"id": "by-trigger", "target": live("no-such-function"), "candidate": {"version": "<version>"}}
+    outputs = deploy_headgate(aws, CleanVersionsOfFunctions="outdated-*", PublishedVersionRequest=parameter(requested))
     deploy_sample(aws, outputs)
     return Checkout42(aws, outputs)
 

@@ -204,6 +204,20 @@ def test_cleaner_deletes_no_version_of_other_functions(run: Callable[..., Any], 
     assert len(found) > 2
 
 
+def test_trigger_requests_a_rollout_of_the_published_version(
+    run: Callable[..., Any], rollout: Checkout42, aws: EmbeddedAws, tmp_path: Path
+) -> None:
+    here = aws.client("sts").get_caller_identity()["Account"]
+    event = tmp_path / "published.json"
+    event.write_text(json.dumps(sample("trigger") | {"account": here, "region": rollout.functions.meta.region_name}))
+
+    assert run("Trigger", event) is None
+
+    # It is requested, and refused when it is planned, because there is no such function.
+    record = rollout.eventually(lambda: stored_rollout(rollout.table, "by-trigger"), 10)
+    assert record["targetKey"] == "lambda-alias/no-such-function/live"
+
+
 def test_counter_counts_what_services_report(run: Callable[..., Any], rollout: Checkout42) -> None:
     rollout.shift()
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 AWS_GLOBAL = {"--query", "--output", "--region", "--profile", "--endpoint-url", "--no-cli-pager"}
 
+SERVICES = {"s3api": "s3"}
+"""Names of services in the AWS CLI, where botocore's differ."""
+
 RENAMED = {(("sns", "subscribe"), "--notification-endpoint"): "Endpoint"}
 """Options that the AWS CLI calls otherwise than the API."""
 
@@ -130,7 +133,7 @@ def _sam(arguments: list[str]) -> None:
 @cache
 def _operations(service: str) -> dict[str, Any]:
     try:
-        model = session.get_session().get_service_model(service)
+        model = session.get_session().get_service_model(SERVICES.get(service, service))
     except Exception as error:
         raise WrongCommandError(f"aws: there is no service {service}") from error
     return {xform_name(name, "-"): model.operation_model(name) for name in model.operation_names}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from botocore import session
@@ -16,6 +17,8 @@ from headgate.redrive.request import read_redrive
 from headgate.spec.request import read_request
 from headgate.spec.signal_models import read_signal
 from headgate.spec.undo import read_undo
+from headgate.triggers.occurrences import PARAMETERS, PLACEHOLDERS, Occurrence
+from headgate.triggers.templates import read_templates
 from headgate_cli.costs.prices import PriceFile
 from tests.docs.pages import ROOT
 from tools.reference import template
@@ -169,6 +172,17 @@ def check_pattern(pattern: Any) -> None:
     assert set(pattern["detail-type"]) <= EVENTS.keys(), "there is no such event"
 
 
+def check_trigger(parameter: str, data: Any) -> None:
+    """Refuse the template of a trigger if what it makes of an event that it is for is no request."""
+    trigger = next(name for name, known in PARAMETERS.items() if known == parameter)
+    for each in read_templates(json.dumps(data), trigger):
+        values = dict.fromkeys(PLACEHOLDERS[trigger], "7")
+        values |= {name: patterns[0].replace("*", "a").replace("?", "a") for name, patterns in each.when.items()}
+        occurrence = Occurrence(trigger, "by-hand", values)
+        assert each.fits(occurrence)
+        read_request(each.fill(occurrence, occurrence.id), "by-hand")
+
+
 READERS: dict[str, Callable[[Any], object]] = {
     **{name: model.model_validate for name, model in EVENTS.items()},
     "Rollout Requested": lambda data: read_request(data, "by-hand"),
@@ -185,5 +199,6 @@ READERS: dict[str, Callable[[Any], object]] = {
     "Hook event": check_hook_event,
     "Event pattern": check_pattern,
     "Prices": PriceFile.model_validate,
+    **{parameter: partial(check_trigger, parameter) for parameter in PARAMETERS.values()},
 }
 """What reads an example, by the title of its block."""

@@ -102,6 +102,8 @@ ALLOW: dict[str, Any] = {"Effect": "Allow", "Action": "events:PutEvents", "Resou
                 ],
             },
         ),
+        ("PushedImageRequest", {"target": {"kind": "lambda-alias", "function": "<function>", "alias": "live"}}),
+        ("PushedImageRequest", {"target": {"kind": "lambda-alias", "function": "checkout"}}),
         ("No such thing", {}),
     ],
 )

@@ -17,6 +17,7 @@ from tests.builders import (
     EVERYTHING,
     MACHINE,
     OWN,
+    PUBLISHING_ROLES,
     ROOT,
     TABLE,
     event,
@@ -56,6 +57,9 @@ SETTINGS = {
     "PATTERNS": json.dumps(EVERYTHING.by_parameter),
     "SETTLE_SECONDS": "60",
     "CLEAN_FUNCTIONS": "check*",
+    "TRIGGER_FOLDER": "/headgate/headgate/triggers",
+    "PUBLISHING_ROLES": " ".join(PUBLISHING_ROLES),
+    "URL_SUFFIX": "amazonaws.com",
     "KEEP_VERSIONS": "10",
     "CLEAN_OLDER_THAN_DAYS": "30",
 }

@@ -489,6 +489,18 @@ def _of_64_bits(text: str) -> int:
     return int(text)
 
 
+class FakeParameters(Service):
+    """Parameters of Systems Manager."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+
+    def GetParameter(self, Name: str) -> dict[str, Any]:
+        if Name not in self.values:
+            raise Refusal("ParameterNotFound")
+        return {"Parameter": {"Name": Name, "Type": "String", "Value": self.values[Name]}}
+
+
 class FakeStream(Service):
     """A Kinesis stream that keeps its records and may be out of reach."""
 

@@ -16,6 +16,7 @@ from tests.local.clients import Aws
 from tests.local.commands import Command
 from tests.local.deployed import PREFIX, Headgate, Service
 from tests.local.servers import merge_used, serving, used_files
+from tests.local.triggers import TRIGGERS
 
 RECORD = ROOT / "tests" / "fixtures" / "used_permissions.json"
 
@@ -73,7 +74,7 @@ def headgate(embedded_aws: EmbeddedAws) -> Iterator[Headgate]:
     """The application, built and deployed as a user would."""
     # Old versions by number alone, since nothing here is ever a day old.
     clean = {"CleanVersionsOfFunctions": "outdated-*", "CleanKeepVersions": "2", "CleanOlderThanDays": "0"}
-    deployed = Headgate(embedded_aws, deploy_headgate(embedded_aws, Prefix=PREFIX, **clean))
+    deployed = Headgate(embedded_aws, deploy_headgate(embedded_aws, Prefix=PREFIX, **clean, **TRIGGERS))
     yield deployed
     deployed.close()
 

@@ -79,7 +79,8 @@ def test_a_request_may_leave_out_its_id_because_the_events_own_serves(detail_typ
 def test_every_event_that_a_rule_waits_for_has_a_model() -> None:
     template = (ROOT / "template.yaml").read_text("utf-8")
     named = {name.strip() for names in re.findall(r"detail-type: \[([^]]+)\]", template) for name in names.split(",")}
-    aws_own = {*ALARM_EVENTS, "Step Functions Execution Status Change"}
+    triggers = {"AWS API Call via CloudTrail", "ECR Image Action", "Object Created"}
+    aws_own = {*ALARM_EVENTS, *triggers, "Step Functions Execution Status Change"}
     assert aws_own <= named
     assert named - aws_own <= set(EVENTS)
     assert set(FILES) >= {"Rollout Paused", "Rollout Undone", "Undo Requested"}

@@ -13,7 +13,7 @@ from headgate.aws.own_resources import OwnResources
 from headgate.history.items import BY_STATUS
 from headgate.spec.targets import EventSourceTarget, LambdaAliasTarget
 from headgate.targets.event_source.settings import kind_of, reads_queue
-from headgate_cli.doctor import installation, targets
+from headgate_cli.doctor import installation, targets, triggers
 from headgate_cli.doctor.findings import Finding
 from headgate_cli.doctor.reader import Reader
 from headgate_cli.doctor.target_reader import AliasReader, read_mapping, read_queue
@@ -82,6 +82,7 @@ def checks_of_installation(stack: Stack, *, peek: bool) -> list[Check]:
         Check("table", lambda: installation.check_table(reader.table_facts(), INDEXES)),
         Check("key", lambda: installation.check_key(stack.parameters.get("KmsKeyArn", ""), reader.key())),
         Check("patterns", lambda: installation.check_patterns(stack.parameters)),
+        Check("triggers", lambda: triggers.check_triggers(stack.parameters, reader)),
         Check("quota", lambda: installation.check_quota(*reader.concurrency())),
         Check("subscribers", subscribers),
         Check("alarms", lambda: installation.check_alarms(reader.alarms())),

@@ -304,6 +304,17 @@ class Reader:
             return None
         return metadata
 
+    def trail_is_logging(self) -> bool:
+        """Return whether a trail that logs calls of this Region is on."""
+        cloudtrail = self.client("cloudtrail")
+        trails = cloudtrail.describe_trails()["trailList"]
+        return any(cloudtrail.get_trail_status(Name=trail["TrailARN"])["IsLogging"] for trail in trails)
+
+    def sends_to_eventbridge(self, bucket: str) -> bool:
+        """Return whether a bucket sends its events to EventBridge."""
+        found = self.client("s3").get_bucket_notification_configuration(Bucket=bucket)
+        return "EventBridgeConfiguration" in found
+
     def concurrency(self) -> tuple[int, int]:
         """Return the account's concurrency, and what of it is not reserved."""
         limit = self.client("lambda").get_account_settings()["AccountLimit"]

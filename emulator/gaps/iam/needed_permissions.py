@@ -341,6 +341,12 @@ def _named(service: str, parameter: str) -> Rule:
     return rule
 
 
+def _parameter(operation: str, parameters: Parameters, arns: Arns, _account: Account) -> Iterable[Permission]:
+    # A name that begins with a slash has only that one in its ARN:
+    # https://docs.aws.amazon.com/systems-manager/latest/userguide/sysman-paramstore-access.html
+    yield Permission(f"ssm:{operation}", arns.of("ssm", f"parameter/{parameters['Name'].lstrip('/')}"), {})
+
+
 def _put_events(operation: str, parameters: Parameters, arns: Arns, _account: Account) -> Iterable[Permission]:
     for entry in parameters["Entries"]:
         bus = entry.get("EventBusName") or "default"
@@ -485,6 +491,7 @@ _SERVICES: dict[str, dict[str, Rule]] = {
         **dict.fromkeys(("SendTaskSuccess", "SendTaskFailure", "SendTaskHeartbeat"), _unscoped("states")),
     },
     "sns": dict.fromkeys(("ListSubscriptionsByTopic", "Publish"), _named("sns", "TopicArn")),
+    "ssm": {"GetParameter": _parameter},
     "events": {"PutEvents": _put_events, "ListEventBuses": _unscoped("events")},
     "ecs": {
         **dict.fromkeys(("DescribeTasks", "StopTask"), _tasks),

@@ -66,7 +66,7 @@ def problems(*options: str) -> dict[str, list[tuple[str, str]]]:
 
 def test_an_installation_as_deployed_has_no_problem(installation: Installation) -> None:
     assert problems() == {}
-    assert len(findings()) == 17
+    assert len(findings()) == 18
 
 
 def test_the_documentation_has_every_check(installation: Installation) -> None:

@@ -380,6 +380,15 @@ OTHERS: Calls = [
     ("stepfunctions", "start_execution", {"stateMachineArn": MACHINE}, one("states:StartExecution", MACHINE)),
     ("stepfunctions", "describe_execution", {"executionArn": EXECUTION}, one("states:DescribeExecution", EXECUTION)),
     ("stepfunctions", "send_task_success", {"taskToken": "t", "output": "{}"}, one("states:SendTaskSuccess", "*")),
+    *(
+        (
+            "ssm",
+            "get_parameter",
+            {"Name": name},
+            one("ssm:GetParameter", f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/{name.strip('/')}"),
+        )
+        for name in ("/headgate/template", "template")
+    ),
     (
         "events",
         "put_events",

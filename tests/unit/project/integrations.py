@@ -34,6 +34,10 @@ SCOPED = {
     "TeamsUrl": "https://prod-1.westeurope.logic.azure.com/workflows/0a1b/triggers/manual/paths/invoke",
     "ChatSecret": "headgate/chat",
     "AmazonQTopic": "true",
+    "PublishedVersionRequest": "{}",
+    "PushedImageRequest": "{}",
+    "CreatedObjectRequest": "{}",
+    "ScheduledRequest": "{}",
 }
 """Parameters as a careful team gives them."""
 SCOPED_STACK = Stack(SCOPED)

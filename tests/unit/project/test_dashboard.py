@@ -16,7 +16,14 @@ from headgate.notices.notice import Outcome
 from headgate.rollouts.recovery import UNSETTLED_METRIC
 from tests.unit.project.policies import SOURCE, Stack
 
-STACK = Stack({"FleetDashboard": "true", "Telemetry": "true", "CleanVersionsOfFunctions": "old-*"})
+STACK = Stack(
+    {
+        "FleetDashboard": "true",
+        "Telemetry": "true",
+        "CleanVersionsOfFunctions": "old-*",
+        "PublishedVersionRequest": "{}",
+    }
+)
 BODY: dict[str, Any] = json.loads(STACK.resource("Dashboard")["DashboardBody"])
 FUNCTIONS = {
     name: STACK.resource(name)["FunctionName"]
@@ -150,7 +157,7 @@ def test_the_query_reads_the_log_of_every_function_and_filters_by_the_rollouts_i
     assert len(logs) <= 50
     assert '| filter rollout_id = "ROLLOUT"' in query["QueryString"]
     assert Stack().resource("RolloutLogQuery")["LogGroupNames"] == [
-        name for name in query["LogGroupNames"] if name.rpartition("/")[2] not in ("counter", "cleaner")
+        name for name in query["LogGroupNames"] if name.rpartition("/")[2] not in ("counter", "cleaner", "trigger")
     ]
 
 

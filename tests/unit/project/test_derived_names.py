@@ -40,11 +40,14 @@ LIMITS = {
     ("AWS::Events::EventBus", "Name"): 256,
     ("AWS::Logs::QueryDefinition", "Name"): 255,
     ("AWS::CloudWatch::Dashboard", "DashboardName"): 255,
+    # With what the ARN has before it: https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
+    ("AWS::SSM::Parameter", "Name"): 1011 - len("arn:aws-us-gov:ssm:us-gov-west-1:123456789012:parameter"),
 }
 """How long a name in the template may be, by type and property."""
 
-DERIVED_SETTINGS = {"HOLDING_PREFIX", "ROLLOUT_MACHINE"}
-"""Environment variables that have the prefix in them: another prefix, which ``CODE`` has, and an ARN."""
+DERIVED_SETTINGS = {"HOLDING_PREFIX", "ROLLOUT_MACHINE", "TRIGGER_FOLDER"}
+"""Environment variables that have the prefix in them: another prefix, which ``CODE`` has, an ARN, and a folder of
+parameters, whose names the template has, too."""
 
 PREFIX = "Prefix"
 

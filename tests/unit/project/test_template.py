@@ -15,6 +15,8 @@ from cfnlint.decode import cfn_yaml
 from headgate.aws.observability import NAMESPACE, SERVICE, UNEXPECTED_ERRORS_METRIC
 from headgate.notices.notice import OUTCOMES, Outcome
 from headgate.rollouts.recovery import UNSETTLED_METRIC
+from headgate.triggers.occurrences import PARAMETERS as PARAMETERS_OF_TRIGGERS
+from headgate.triggers.trigger import SOURCE
 from tests.builders import ROOT
 
 if TYPE_CHECKING:
@@ -539,9 +541,17 @@ def test_announcements_come_from_those_who_may_put_events_and_from_nobody_else()
     assert statement["Condition"]["ForAnyValue:StringEquals"] == {"events:source": "headgate"}
     exempt = [logical_id(one) for one in statement["Condition"]["ArnNotEquals"]["aws:PrincipalArn"]]
     announcing = {
-        name for name, role in ROLES.items() if any(each["Action"] == "events:PutEvents" for each in statements(role))
+        name
+        for name, role in ROLES.items()
+        if any(each["Action"] == "events:PutEvents" and may_announce(each) for each in statements(role))
     }
     assert sorted(exempt) == sorted(announcing)
+
+
+def may_announce(statement: dict[str, Any]) -> bool:
+    """Whether a statement that allows PutEvents does not limit it to sources other than ``headgate``."""
+    sources = statement.get("Condition", {}).get("ForAllValues:StringEquals", {}).get("events:source", "headgate")
+    return "headgate" in ([sources] if isinstance(sources, str) else sources)
 
 
 def made_by_sam(delivery: Delivery) -> str:
@@ -710,6 +720,102 @@ def test_chat_knows_every_outcome() -> None:
 def test_the_notifier_may_announce_notifications_alone() -> None:
     [statement] = [each for each in statements(ROLES["NotifierFunctionRole"]) if each["Action"] == "events:PutEvents"]
     assert statement["Condition"] == {"ForAllValues:StringEquals": {"events:detail-type": "Notification"}}
+
+
+# Triggers
+
+TRIGGERS = {
+    "PublishedVersion": ("OnPublishedVersion", "PublishedVersionRequest", "published-version"),
+    "PushedImage": ("OnPushedImage", "PushedImageRequest", "pushed-image"),
+    "CreatedObject": ("OnCreatedObject", "CreatedObjectRequest", "created-object"),
+    "Schedule": ("OnSchedule", "ScheduledRequest", "schedule"),
+}
+"""Of each trigger: its condition, its parameter and its name in the code."""
+
+
+def test_the_code_knows_every_trigger_and_its_parameter() -> None:
+    assert {name: parameter for _, parameter, name in TRIGGERS.values()} == PARAMETERS_OF_TRIGGERS
+
+
+@pytest.mark.parametrize("trigger", TRIGGERS)
+def test_a_trigger_is_off_unless_its_parameter_has_a_template(trigger: str) -> None:
+    condition, parameter, name = TRIGGERS[trigger]
+    assert PARAMETERS[parameter]["Default"] == ""
+    assert TEMPLATE["Conditions"][condition] == {"Fn::Not": [{"Fn::Equals": [{"Ref": parameter}, ""]}]}
+    assert {"Condition": condition} in TEMPLATE["Conditions"]["WithTriggers"]["Fn::Or"]
+    for part in (f"{trigger}Rule", f"{trigger}Template"):
+        assert RESOURCES[part]["Condition"] == condition
+    # The function must find the template when the first event comes.
+    assert sorted(RESOURCES[f"{trigger}Rule"]["DependsOn"]) == sorted(["TriggerPermission", f"{trigger}Template"])
+    stored = RESOURCES[f"{trigger}Template"]["Properties"]
+    folder = FUNCTIONS["Trigger"]["Environment"]["Variables"]["TRIGGER_FOLDER"]["Fn::Sub"]
+    assert (stored["Name"]["Fn::Sub"], stored["Value"]) == (f"{folder}/{name}", {"Ref": parameter})
+
+
+def test_events_of_aws_are_taken_from_the_default_bus_where_they_are() -> None:
+    assert not [name for name in TRIGGERS if "EventBusName" in RESOURCES[f"{name}Rule"]["Properties"]]
+
+
+def test_what_a_rollout_publishes_starts_nothing_whichever_role_publishes_it() -> None:
+    publishing = {
+        name
+        for name, role in ROLES.items()
+        for each in statements(role)
+        if each["Effect"] == "Allow" and {"lambda:PublishVersion", "lambda:UpdateFunctionCode"} & set(actions_of(each))
+    }
+    known = FUNCTIONS["Trigger"]["Environment"]["Variables"]["PUBLISHING_ROLES"]["Fn::Sub"]
+    assert set(re.findall(r"\$\{(\w+)\.Arn\}", known)) == publishing
+    # Such as a managed policy, which would count for several roles.
+    assert publishing <= ROLES.keys()
+
+
+def actions_of(statement: dict[str, Any]) -> list[str]:
+    actions = statement["Action"]
+    return [actions] if isinstance(actions, str) else actions
+
+
+def test_nothing_of_headgate_writes_objects_or_images_which_would_start_another_rollout() -> None:
+    touching = {
+        action
+        for each in statements()
+        if each["Effect"] == "Allow"
+        for action in actions_of(each)
+        if action.startswith(("s3:", "ecr:"))
+    }
+    assert touching == {"s3:GetObject", "s3:GetObjectVersion", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}
+
+
+def test_the_trigger_may_put_requests_on_the_bus_and_nothing_else() -> None:
+    [statement] = [each for each in statements(ROLES["TriggerRole"]) if each["Action"] == "events:PutEvents"]
+    assert statement["Condition"] == {
+        "ForAllValues:StringEquals": {"events:source": SOURCE, "events:detail-type": "Rollout Requested"}
+    }
+    assert logical_id(statement["Resource"]) == "Bus"
+
+
+@pytest.mark.parametrize("parameter", [parameter for _, parameter, _ in TRIGGERS.values()])
+@pytest.mark.parametrize(
+    ("value", "allowed"),
+    [
+        ("", True),
+        ('{"target": {"kind": "lambda-alias", "function": "<function>"}}', True),
+        ('{\n  "target": {"kind": "x"},\n  "when": {}\n}', True),
+        ('{"target": "{{resolve:ssm:other}}"}', False),
+        ('{\n"target": "{{resolve:secretsmanager:other}}"}', False),
+    ],
+)
+def test_a_template_of_a_request_allows_json_and_no_references(parameter: str, value: str, *, allowed: bool) -> None:
+    assert bool(re.fullmatch(PARAMETERS[parameter]["AllowedPattern"], value)) is allowed
+    # A parameter of Systems Manager takes no more.
+    assert PARAMETERS[parameter]["MaxLength"] == 4096
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed"),
+    [("", False), ("rate(1 day)", True), ("cron(0 9 ? * MON-FRI *)", True), ("1 day", False), ("rate()", False)],
+)
+def test_a_schedule_is_a_rate_or_cron_expression(value: str, *, allowed: bool) -> None:
+    assert bool(re.fullmatch(PARAMETERS["ScheduleExpression"]["AllowedPattern"], value)) is allowed
 
 
 @pytest.mark.parametrize("queue", ["SignalDeadLetters", "Undelivered"])

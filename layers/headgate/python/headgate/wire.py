@@ -97,7 +97,7 @@ def read(
     if {"detail", "detail-type"} <= detail.keys():
         raise RequestRefused("the request: is a whole event; give the content of its detail alone")
     detail = {name: value for name, value in detail.items() if name != STARTED_BY_EXECUTION}
-    if _depth_of(detail) > MAX_DEPTH:
+    if depth_of(detail) > MAX_DEPTH:
         raise RequestRefused(f"the request: has more than {MAX_DEPTH} levels of lists and objects; use fewer")
     if (size := len(json.dumps(detail))) > at_most:
         largest, length = max(
@@ -133,7 +133,7 @@ def _integers(value: object, path: tuple[int | str, ...] = ()) -> Iterator[tuple
         yield from _integers(each, (*path, name))
 
 
-def _depth_of(value: object) -> int:
+def depth_of(value: object) -> int:
     """Count levels of lists and objects, up to one more than the limit."""
     levels, inner = 0, [value]
     while levels <= MAX_DEPTH and (inner := [each for each in inner if isinstance(each, dict | list)]):

@@ -39,6 +39,7 @@ FUNCTIONS = frozenset(
         "task-classifier",
         "task-planner",
         "task-stopper",
+        "trigger",
         "version-checker",
         "warden",
     }

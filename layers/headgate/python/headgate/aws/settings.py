@@ -181,6 +181,21 @@ class Environment:
         return setting("SIGNAL_DEAD_LETTERS")
 
     @property
+    def trigger_folder(self) -> str:
+        """What the names of the triggers' templates in Systems Manager begin with."""
+        return setting("TRIGGER_FOLDER")
+
+    @property
+    def publishing_roles(self) -> list[str]:
+        """ARNs of the roles with which rollouts publish versions."""
+        return setting("PUBLISHING_ROLES").split()
+
+    @property
+    def url_suffix(self) -> str:
+        """Domain of AWS in this partition, such as amazonaws.com."""
+        return setting("URL_SUFFIX")
+
+    @property
     def jobs(self) -> str:
         """URL of the queue of requests for ECS tasks and redrives."""
         return setting("JOBS")
