@@ -17,6 +17,7 @@ from headgate.cleanup.model import Cleanup
 from headgate.events import EVENTS
 from headgate.history.model import DeploymentFigures, Explanation, JobPage, JobView, RolloutPage, RolloutView
 from headgate_cli.actions import ActionView
+from headgate_cli.adopting.model import Adoption
 from headgate_cli.costs.model import Cost
 from headgate_cli.costs.requests import RequestCosts
 from headgate_cli.doctor.findings import Checkup
@@ -51,6 +52,7 @@ OUTPUTS: dict[str, type[BaseModel]] = {
     "stop-traffic": TrafficSwitch,
     "restore-traffic": TrafficSwitch,
     "doctor": Checkup,
+    "adopt": Adoption,
     "cost": Cost,
     "cost requests": RequestCosts,
     "versions clean": Cleanup,

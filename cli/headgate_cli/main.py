@@ -42,6 +42,7 @@ COMMANDS = {
     "task": Entry("task", "Jobs", "Run ECS tasks, list and show them, and stop them."),
     "redrive": Entry("redrive", "Jobs", "Bring back failed messages of queues and batches of streams."),
     "init": Entry("init", "Prepare", "Write a request by asking, with choices from the account."),
+    "adopt": Entry("adopt", "Prepare", "Take an alias over from the stack that moves it."),
     "simulate": Entry("simulate", "Prepare", "Simulate what a strategy detects."),
     "cost": Entry("cost", "Prepare", "Show what a rollout, requests or the installation cost."),
     "doctor": Entry("doctor", "Look after", "Check an installation and a target, and say what to repair."),

@@ -21,14 +21,17 @@ class FakeStacks(Service):
         self.status = "CREATE_COMPLETE"
         self.template: dict[str, Any] | str = {"Resources": {}}
         """The processed template of every stack."""
+        self.original: dict[str, Any] | str = ""
+        """The template of every stack before transforms."""
+        self.types: dict[str, str] = {}
+        """Types of the resources that are no aliases, by logical id."""
         self.failure: Exception | None = None
         self.asked = 0
 
     def GetTemplate(self, StackName: str, TemplateStage: str) -> dict[str, Any]:
         if StackName not in {stack for stack, _ in self.owned.values()}:
             raise Refusal("ValidationError", f"Stack with id {StackName} does not exist")
-        assert TemplateStage == "Processed"
-        return {"TemplateBody": self.template}
+        return {"TemplateBody": {"Processed": self.template, "Original": self.original}[TemplateStage]}
 
     def DescribeStackResources(self, PhysicalResourceId: str) -> dict[str, Any]:
         self.asked += 1
@@ -38,7 +41,12 @@ class FakeStacks(Service):
             raise Refusal("ValidationError", f"Stack for {PhysicalResourceId} does not exist")
         stack, _ = self.owned[PhysicalResourceId]
         resources = [
-            {"StackName": owner, "LogicalResourceId": logical, "PhysicalResourceId": physical}
+            {
+                "StackName": owner,
+                "LogicalResourceId": logical,
+                "PhysicalResourceId": physical,
+                "ResourceType": self.types.get(logical, "AWS::Lambda::Alias"),
+            }
             for physical, (owner, logical) in self.owned.items()
             if owner == stack
         ]

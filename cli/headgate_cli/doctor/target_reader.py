@@ -13,7 +13,7 @@ from headgate import keys
 from headgate.analysis.measures import AliasMeasures
 from headgate.aws.arns import alias_arn
 from headgate.aws.errors import is_missing_queue
-from headgate.planning.owning_stack import keeps_version, owner_of, processed_template
+from headgate.planning.owning_stack import leaves_alone, owner_of
 from headgate_cli.doctor.targets import WATCHED_MINUTES, AliasFacts, EvidenceFacts, SourceQueueFacts
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class AliasReader:
         owner = owner_of(formation, arn)
         if owner is None:
             return None, False
-        return owner, keeps_version(processed_template(formation, owner.stack), owner.resource, self._target.alias)
+        return owner, leaves_alone(formation, owner, self._target.alias)
 
     def evidence(self) -> EvidenceFacts:
         """Return what tells whether the versions could be compared."""

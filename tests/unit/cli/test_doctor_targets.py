@@ -137,7 +137,7 @@ def test_a_stack_that_moves_the_alias_is_a_warning() -> None:
     assert severities(checks.check_owner("checkout:live", owner, leaves_alone=True)) == ["ok"]
     found = problem(checks.check_owner("checkout:live", owner, leaves_alone=False))
     assert found.message.startswith("checkout:live is resource Live of the CloudFormation stack shop")
-    assert "AutoPublishAlias" in found.fix
+    assert found.fix.startswith("run headgate adopt checkout:live")
 
 
 EVIDENCE = EvidenceFacts(telemetry=True, seen_at=NOW - timedelta(minutes=5), invocations={"all": 1200})

@@ -69,8 +69,8 @@ class TestPlanner:
         plan = deployed.call("planner")["plan"]
         warning = (
             "target.alias: checkout:live is resource CheckoutAliaslive of the CloudFormation stack shop, and deploying "
-            "that stack may move it; create the alias outside the stack, or as AWS::Lambda::Alias with a literal "
-            "FunctionVersion, and use neither AutoPublishAlias nor DeploymentPreference for it"
+            "that stack may move it; run headgate adopt checkout:live, which shows how to take it over from the stack "
+            "step by step"
         )
         assert plan["warnings"] == [warning]
         assert plan | {"warnings": []} == event("acquirer")["plan"]

@@ -133,6 +133,73 @@ def test_a_template_that_cannot_be_read_leaves_the_warning(
     assert len(stacks.warnings_about(TARGET)) == 1
 
 
+IN_YAML = """
+Resources:
+  Checkout:
+    Type: AWS::Serverless::Function
+    Properties:
+      AutoPublishAlias: live
+      AutoPublishCodeSha256: {}
+"""
+
+
+def sam_function(constant: Any) -> dict[str, Any]:
+    properties = {"AutoPublishAlias": "live", "AutoPublishCodeSha256": constant}
+    return {"Resources": {"Checkout": {"Type": "AWS::Serverless::Function", "Properties": properties}}}
+
+
+def sam_alias(**more: Any) -> dict[str, Any]:
+    template = template_of(BY_SAM, "CheckoutAliaslive", **more)
+    template["Resources"]["CheckoutAliaslive"]["Properties"]["FunctionName"] = {"Ref": "Checkout"}
+    return template
+
+
+@pytest.mark.parametrize(
+    ("original", "moves"),
+    [
+        (sam_function("ab12cd34ef"), False),
+        (sam_function("ab12cd34ef" + 54 * "0"), False),
+        (sam_function("0123456789"), True),  # Another template than the one that was processed.
+        (sam_function({"Ref": "Sha"}), True),
+        (sam_function(None), True),
+        ({"Resources": {}}, True),
+        (IN_YAML.format("'ab12cd34ef'"), False),
+        (IN_YAML.format("ab12cd34ef  # constant"), False),
+        (IN_YAML.format("!Ref Sha"), True),
+        (IN_YAML.replace("Checkout:", "Basket:").format("ab12cd34ef"), True),
+        ("", True),
+    ],
+)
+def test_a_version_that_sam_makes_of_a_constant_gets_no_warning(
+    fake: FakeStacks, stacks: StackOwners, original: Any, *, moves: bool
+) -> None:
+    fake.owned[ALIAS] = ("shop", "CheckoutAliaslive")
+    fake.template, fake.original = sam_alias(), original
+    assert len(stacks.warnings_about(TARGET)) == int(moves)
+    assert keeps_version(fake.template, "", "live", original) is not moves
+
+
+def test_a_constant_does_not_excuse_codedeploy_or_a_version_of_another_function() -> None:
+    original = sam_function("ab12cd34ef")
+    assert not keeps_version(sam_alias(UpdatePolicy=BY_CODEDEPLOY), "CheckoutAliaslive", "live", original)
+    template = sam_alias()
+    template["Resources"]["CheckoutAliaslive"]["Properties"]["FunctionName"] = "checkout"
+    assert not keeps_version(template, "CheckoutAliaslive", "live", original)
+
+
+def test_a_custom_resource_that_has_made_an_alias_and_moves_it_by_rollouts_is_no_owner(
+    fake: FakeStacks, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.owned[ALIAS], fake.types = ("shop", "CheckoutRollout"), {"CheckoutRollout": "Custom::HeadgateRollout"}
+    assert owner_of(client, ALIAS) is None
+
+    # GIVEN an alias of the stack's own beside it, whose ARN is the physical id of both
+    [custom] = fake.DescribeStackResources(ALIAS)["StackResources"]
+    alias = custom | {"LogicalResourceId": "Live", "ResourceType": "AWS::Lambda::Alias"}
+    monkeypatch.setattr(fake, "DescribeStackResources", lambda **_: {"StackResources": [custom, alias]})
+    assert owner_of(client, ALIAS) == StackOwner("shop", "Live")
+
+
 @pytest.mark.parametrize("status", ["DELETE_COMPLETE", "DELETE_SKIPPED"])
 def test_a_stack_that_was_deleted_owns_nothing_any_more(fake: FakeStacks, client: Any, status: str) -> None:
     fake.owned[ALIAS], fake.status = ("shop", "Live"), status

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from headgate.aws.arns import alias_arn
 from headgate.aws.observability import logger
-from headgate.planning.owning_stack import keeps_version, owner_of, processed_template
+from headgate.planning.owning_stack import leaves_alone, owner_of
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -42,10 +42,9 @@ class StackOwners:
         return [warning]
 
     def _leaves_alone(self, owner: StackOwner, alias: str) -> bool:
-        """Return whether the template certainly does not move the alias: its version is a literal."""
+        """Return whether the template certainly does not move the alias."""
         try:
-            template = processed_template(self._client, owner.stack)
+            return leaves_alone(self._client, owner, alias)
         except Exception as error:  # noqa: BLE001 - the warning says only what may happen
             logger.warning("the template of the stack could not be read", stack=owner.stack, reason=str(error))
             return False
-        return keeps_version(template, owner.resource, alias)
