@@ -112,9 +112,11 @@ docs: $(DOCS_VENV)/.ready ## Build the documentation as a site, in .site
 build: setup-demo ## sam build, for the runtime and architecture that samconfig.toml or the template names
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam build $(SAM_ARGS)
 
-dist: setup ## Build the wheel of the command, for pipx install dist/headgate-*.whl
+# The layer is compiled for each Python that is on this machine: a release is built where all of them are.
+dist: setup ## Build what a release publishes: the wheel of the command, the application, checksums (WHEEL=1 builds the wheel alone)
 	@rm -rf dist
 	@$(BIN)/python -m hatchling build --target wheel
+	@$(if $(WHEEL),,$(BIN)/python -m tools.dist)
 	@echo "Install the command with: pipx install $$(ls dist/*.whl)"
 
 release-fixture: setup ## Keep this version as a fixture for upgrade tests (REPLACE=1 replaces an archive of it)

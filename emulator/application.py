@@ -51,10 +51,39 @@ def deploy_headgate(aws: EmbeddedAws, *, opened: Iterable[str] = OPEN, **overrid
     opened
         Parameters that allow everything.
     """
+    return _deploy(aws, "headgate", ROOT / "template.yaml", _settings(opened) | overrides)
+
+
+def deploy_release(aws: EmbeddedAws, folder: Path, **overrides: str) -> Outputs:
+    """Build and deploy a release of Headgate from its unpacked sources, as ``deploy_headgate`` does this checkout."""
+    return _deploy(aws, "headgate", folder / "template.yaml", _settings(OPEN) | overrides)
+
+
+def deploy_packaged(aws: EmbeddedAws, folder: Path, *, stack: str = "headgate", **overrides: str) -> Outputs:
+    """Deploy an application that is built already, in its unpacked folder and without anything else."""
+    settings = [f"{name}={value}" for name, value in (_settings(OPEN) | overrides).items()]
+    command = ["deploy", "--template-file", "template.yaml", "--stack-name", stack, "--resolve-s3"]
+    answers = ["--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset", "--no-fail-on-empty-changeset"]
+    _sam(aws, [*command, *answers, "--parameter-overrides", *settings], folder)
+    return _outputs(aws, stack)
+
+
+def package_for_publishing(aws: EmbeddedAws, folder: Path) -> Path:
+    """Upload what an unpacked application holds, as before ``sam publish``. Return the template that names it all."""
+    packaged = folder / "packaged.yaml"
+    _sam(
+        aws,
+        ["package", "--template-file", "template.yaml", "--resolve-s3", "--output-template-file", packaged.name],
+        folder,
+    )
+    return packaged
+
+
+def _settings(opened: Iterable[str]) -> Outputs:
     everything = dict.fromkeys(opened, "*") | {"Telemetry": "true", "RegisterTaskDefinitions": "true"}
     # Here a queue's attributes take effect at once.
     everything["QueueSettleSeconds"] = "1"
-    return _deploy(aws, "headgate", ROOT / "template.yaml", parameters() | everything | overrides)
+    return parameters() | everything
 
 
 def delete_headgate(aws: EmbeddedAws) -> None:
@@ -89,17 +118,21 @@ def _deploy(aws: EmbeddedAws, stack: str, template: Path, overrides: Outputs) ->
         ],
     )
     _sam(aws, ["deploy", *common, "--stack-name", stack, "--template", str(build / "template.yaml"), *settings])
+    return _outputs(aws, stack)
+
+
+def _outputs(aws: EmbeddedAws, stack: str) -> Outputs:
     described = aws.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
     return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
 
 
-def _sam(aws: EmbeddedAws, arguments: list[str]) -> None:
+def _sam(aws: EmbeddedAws, arguments: list[str], folder: Path = ROOT) -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     # The layer's makefile uses this environment's pip.
     environment = inherited | aws.environment() | {"PYTHON": sys.executable, "PYTHONWARNINGS": "ignore"}
     WORK.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        [str(SAM), *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [str(SAM), *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     with (WORK / "sam.log").open("a") as log:
         log.write(f"$ sam {' '.join(arguments)}\n{done.stdout}{done.stderr}\n")

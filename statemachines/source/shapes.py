@@ -60,6 +60,8 @@ TRANSIENT_ERRORS = (
     "Lambda.Unknown",
     "Sandbox.Timedout",
     "Runtime.ExitError",
+    # An upgrade changes code and layers of a function by two calls. In between, one may lack what the other needs.
+    "Runtime.ImportModuleError",
     # The function raised an error of an AWS service, by botocore's class name. An error that botocore's model of the
     # service lacks is a ClientError: most throttles are, so this one is retried although others never succeed.
     "ClientError",

@@ -14,11 +14,15 @@ from click import Context, Group
 from headgate_cli.main import main as headgate_cli
 from tests.docs.pages import ROOT
 from tests.docs.readers import read_json
+from tools.package_release import version_of
 
 if TYPE_CHECKING:
     from click import Command
 
 AWS_GLOBAL = {"--query", "--output", "--region", "--profile", "--endpoint-url", "--no-cli-pager"}
+
+SUMS = "SHA256SUMS"
+"""What ``make dist`` calls the file of checksums."""
 
 SERVICES = {"s3api": "s3"}
 """Names of services in the AWS CLI, where botocore's differ."""
@@ -197,6 +201,17 @@ def _pipx(arguments: list[str]) -> None:
         raise WrongCommandError(f"pipx: installs the wheel that make dist builds, not {arguments}")
 
 
+def _sha256sum(arguments: list[str]) -> None:
+    if arguments != ["--check", SUMS]:
+        raise WrongCommandError(f"sha256sum: checks what make dist writes, not {arguments}")
+
+
+def _release_file(arguments: list[str]) -> None:
+    names = (f"headgate-{version_of(ROOT)}", f"headgate-{version_of(ROOT)}-application.zip")
+    if len(arguments) != 1 or arguments[0] not in names:
+        raise WrongCommandError(f"{arguments}: a release has {' and '.join(names)}")
+
+
 def _export(arguments: list[str]) -> None:
     if wrong := [word for word in arguments if not re.fullmatch(r"(AWS|HEADGATE)_[A-Z_]+=.+", word)]:
         raise WrongCommandError(f"export: neither AWS nor Headgate has a variable {wrong}")
@@ -221,6 +236,9 @@ _CHECKS = {
     "apt-get": _apt_get,
     "pipx": _pipx,
     "export": _export,
+    "sha256sum": _sha256sum,
+    "unzip": _release_file,
+    "cd": _release_file,
     "eval": _eval,
     "jq": _jq,
 }

@@ -64,7 +64,7 @@ from tests.statemachines.ecs import Ended, Tasks
 from tests.statemachines.engine import ACCOUNT, REGION, Engine, Execution, LambdaServiceError, ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
     from types import TracebackType
 
@@ -470,9 +470,15 @@ class Rollouts:
         The events that hooks received, in order, each with the hook's name.
     answers
         What a hook answers, by its name: a list of answers, one per call; an exception is raised.
+
+    Parameters
+    ----------
+    definitions
+        The definitions of the three machines by their names; by default, those of this checkout.
     """
 
-    def __init__(self, *, time_scale: float = TIME_SCALE) -> None:
+    def __init__(self, *, time_scale: float = TIME_SCALE, definitions: Mapping[str, str] = DEFINITIONS) -> None:
+        self._definitions = definitions
         self.engine = Engine(time_scale=time_scale)
         self.outlets = Outlets()
         self.tasks, self.ended_tasks = Tasks(), Ended(self.engine)
@@ -545,11 +551,11 @@ class Rollouts:
             self.engine.function(arn_of(name), self._served(name))
         self._add_task_machine(opening, limits)
         known = {"Partition": "aws", "EcsTaskMachine": machine_arn(ECS_TASK), "Table": TABLE, "RetentionDays": "90"}
-        self.engine.add_machine(HOOKS, DEFINITIONS[HOOKS], known)
+        self.engine.add_machine(HOOKS, self._definitions[HOOKS], known)
         self.engine.integration(PUT_ITEM, self._put_item)
         arns = {name.capitalize(): arn_of(name) for name in _STATE_OF_FUNCTION}
         self.engine.add_machine(
-            ROLLOUT, DEFINITIONS[ROLLOUT], {"Partition": "aws", "HooksMachine": machine_arn(HOOKS), **arns}
+            ROLLOUT, self._definitions[ROLLOUT], {"Partition": "aws", "HooksMachine": machine_arn(HOOKS), **arns}
         )
 
     def _add_task_machine(self, opening: contextlib.ExitStack, limits: TaskLimits) -> None:
@@ -565,7 +571,8 @@ class Rollouts:
                     opening.enter_context(mock.patch.object(_modules[name], "aftermath", return_value=aftermath))
             self.engine.function(arn_of(name), functools.partial(self._deliver, name))
         arns = {name: arn_of(function) for name, function in _TASK_FUNCTIONS.items()}
-        self.engine.add_machine(ECS_TASK, DEFINITIONS[ECS_TASK], {"Partition": "aws", "Bus": "headgate", **arns})
+        substitutions = {"Partition": "aws", "Bus": "headgate", **arns}
+        self.engine.add_machine(ECS_TASK, self._definitions[ECS_TASK], substitutions)
         self.engine.integration(STOP, self._stop_execution)
         self.engine.integration(LOOK_UP, self._describe_execution)
 
@@ -1002,9 +1009,9 @@ def _state_of(function: str, event: Any) -> str:
 # --- What a history tells --------------------------------------------------------------------------------------------
 
 
-def parts(machine: str) -> set[str]:
+def parts(machine: str, definitions: Mapping[str, str] = DEFINITIONS) -> set[str]:
     """Everything in a definition that an execution can come by: its states, rules and catchers."""
-    states = STATES_OF[machine]
+    states = json.loads(definitions[machine])["States"]
     found = set(states)
     for name, state in states.items():
         found |= {rule_label(name, rule["Next"]) for rule in state.get("Choices", [])}

@@ -8,6 +8,7 @@ import pytest
 
 from headgate.errors import RequestRefused
 from headgate.rollouts.line import Line
+from headgate.rollouts.record import SCHEMA_VERSION, RolloutRecord
 from headgate.rollouts.settlement import Settler
 from tests.builders import (
     TARGET_KEY,
@@ -51,6 +52,27 @@ class TestAcquirer:
         payload = event("acquirer") | {"execution": f"{execution_of('checkout-42')}-2"}
         assert deployed.call("acquirer", payload) == {"lock": "held", "epoch": 2, "reason": ""}
         assert deployed.call("acquirer")["lock"] == "duplicate"
+
+    def test_a_record_says_by_which_version_it_is_read(self, table: Table, deployed: Functions) -> None:
+        deployed.call("acquirer")
+        stored = table.get("ROLLOUT#checkout-42", "ROLLOUT")
+        assert stored is not None
+        assert stored["schemaVersion"] == SCHEMA_VERSION
+        # Version 0.1.0 wrote none.
+        del stored["schemaVersion"]
+        assert RolloutRecord.of(stored).schema_version == 1
+
+    def test_a_request_that_a_newer_headgate_admitted_is_refused_by_name(
+        self, table: Table, locks: Locks, deployed: Functions
+    ) -> None:
+        # GIVEN a request that holds its lock, from a version that was taken back since
+        locks.admit(request_of("checkout-42"), execution_of("checkout-42"))
+        table.amend("checkout-42", {"schemaVersion": 1})
+        assert deployed.call("acquirer")["lock"] == "held"
+        table.amend("checkout-42", {"schemaVersion": SCHEMA_VERSION + 1})
+        # WHEN its execution asks / THEN it is told why, and what to do
+        with pytest.raises(RequestRefused, match=r"schemaVersion 3; this one reads up to 2.*request it again"):
+            deployed.call("acquirer")
 
     def test_an_execution_that_waits_in_line_is_told_its_limit_and_goes_on_in_its_turn(
         self, table: Table, locks: Locks, deployed: Functions, machines: FakeStepFunctions

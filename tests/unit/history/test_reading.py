@@ -19,6 +19,7 @@ from headgate.history.reading import Place, RolloutItems, rollout_view, summary_
 from headgate.history.sentences import describe_summary, explanation, headline, next_steps
 from headgate.history.store import History
 from headgate.history.timeline import happenings
+from headgate.rollouts.record import SCHEMA_VERSION
 from headgate_cli.costs.prices import load_prices
 from headgate_cli.costs.rollouts import of_rollout
 from headgate_cli.pictures.markdown import render_markdown
@@ -381,6 +382,7 @@ ITEMS: dict[str, dict[str, Any]] = {
         "pending": {"reason": "r", "since": AT, "limitSeconds": 5},
         "redriven": {"returned": 1},
         "promotedAt": 7,
+        "schemaVersion": 1,
     },
     "EVIDENCE": {"candidate": "7", "stable": "6", "slowMs": 0, "byTelemetry": True, "since_0": 5, "earlier": "{}"},
     "EVIDENCE#000": {"since": 5, "errors_0_candidate_requests": 4},
@@ -435,6 +437,15 @@ CUSTOM = {"requests": COUNT, "failures": COUNT}
 
 
 class TestOtherVersions:
+    def test_a_record_of_a_newer_headgate_is_shown_with_a_warning(self, history: History, dynamodb: Any) -> None:
+        for name, version in (("old", {}), ("now", {"schemaVersion": SCHEMA_VERSION}), ("new", {"schemaVersion": 99})):
+            put(dynamodb, pk=f"ROLLOUT#{name}", sk="ROLLOUT", status="running", **version)
+        assert (shown(history, "old").warnings, shown(history, "now").warnings) == ([], [])
+        [warning] = shown(history, "new").warnings
+        assert "a newer version of Headgate wrote this record" in warning
+        [live] = history.live(["new"])
+        assert live.warnings == [warning]
+
     def test_a_record_with_nothing_but_its_status_is_shown(self, history: History, dynamodb: Any) -> None:
         put(dynamodb, pk="ROLLOUT#old", sk="ROLLOUT", status="running")
         view = shown(history, "old")

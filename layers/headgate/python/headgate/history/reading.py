@@ -30,7 +30,7 @@ from headgate.history.model import (
     WaitView,
     WeightChange,
 )
-from headgate.rollouts.record import UNDERWAY
+from headgate.rollouts.record import SCHEMA_VERSION, UNDERWAY
 from headgate.spec.guards import Guards
 from headgate.spec.position import PROMOTED, Weight, number_of, position_of
 from headgate.spec.signals import OBJECTIONS
@@ -542,11 +542,18 @@ class _Reading:
         return sorted(views_of(TrailEntry, found), key=lambda event: event.at)
 
     def _warnings(self) -> list[str]:
-        """Return the warnings of the plan and of the wait, each once."""
+        """Return the warnings of the plan and of the wait, each once, and one if the record may be misread."""
         waited = [_object(item, "detail") for item in self.items.events if item.get("detailType") == "Rollout Waiting"]
         found = [warning for source in (*waited, self.plan) for warning in _list(source, "warnings")]
-        return list(dict.fromkeys(str(warning) for warning in found))
+        version = self.record.get("schemaVersion")
+        newer = [_NEWER] if isinstance(version, int) and version > SCHEMA_VERSION else []
+        return list(dict.fromkeys(str(warning) for warning in (*newer, *found)))
 
+
+_NEWER = (
+    "a newer version of Headgate wrote this record; parts of it may be missing here, so install the version of the "
+    "command that the output Version of its stack names"
+)
 
 _PROMOTED = number_of(PROMOTED)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from headgate.errors import RequestRefused
 from headgate.rollouts.line import overdue_reason
 from headgate.rollouts.locks import IdTaken
+from headgate.rollouts.record import SCHEMA_VERSION
 from headgate.rollouts.table import seconds_since
 from headgate.spec.undo import Promotion, not_last
 
@@ -46,13 +47,15 @@ class Acquisition:
         Raises
         ------
         RequestRefused
-            If it is an undo and another rollout was promoted while it waited, or if another rollout moves its alias.
+            If it is an undo and another rollout was promoted while it waited, if another rollout moves its alias, or if
+            a newer Headgate admitted it.
         """
         try:
             admission = self._locks.admit(request, execution, attended=waits)
         except IdTaken as taken:
             return {"lock": "refused", "epoch": 0, "reason": str(taken)}
         if admission.lock == "held":
+            _refuse_newer(admission)
             self._refuse_stale_undo(request)
             self._locks.begin(plan, execution, admission.epoch)
         told = {"lock": admission.lock, "epoch": admission.epoch, "reason": admission.reason}
@@ -80,6 +83,16 @@ class Acquisition:
                 "version, request a rollout of it"
             )
         raise RequestRefused(not_last(request.undo_of, Promotion(last.id, last.stable, last.undo_of)))
+
+
+def _refuse_newer(admission: Admission) -> None:
+    """Refuse a request that a newer Headgate admitted before this one was deployed over it."""
+    known = admission.record
+    if known and known.is_newer:
+        raise RequestRefused(
+            f"record: a newer Headgate admitted this request (schemaVersion {known.schema_version}; this one reads up "
+            f"to {SCHEMA_VERSION}), and an older one was deployed before its turn; request it again under another id"
+        )
 
 
 def _details_of(admission: Admission, request: RolloutRequest) -> dict[str, Any]:

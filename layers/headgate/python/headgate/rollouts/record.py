@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from headgate.spec.target_state import StateOnRecord
 
 
+SCHEMA_VERSION = 2
+"""Version of the form of a rollout's record, and of the other items under its key. Records of 0.1.0 lack it: 1.
+
+It rises only where an earlier Headgate would misread a record. What that can ignore, such as a new attribute, does not
+raise it. 0.1.0 would start a second execution for a request whose own one waits in line.
+"""
+
 TerminalStatus = Literal["succeeded", "rolled-back", "refused", "stopped"]
 
 Status = Literal["waiting", "accepted", "running", "paused"] | TerminalStatus
@@ -54,6 +61,8 @@ class RolloutRecord(NamedTuple):
     status: Status
     execution: str
     """ARN of the execution that carries out the rollout."""
+    schema_version: int = 1
+    """Version of the form of the record."""
     target_key: str = ""
     epoch: int = 0
     """The epoch of the target's lock under which the rollout runs; 0 before it has the lock."""
@@ -123,6 +132,11 @@ class RolloutRecord(NamedTuple):
         # JSON text, because DynamoDB cannot store every JSON number.
         documents = {name: json.loads(item[name]) for name in ("request", "plan") if name in item}
         return cls(id=keys.rollout_id_in(item["pk"]), **known | documents)
+
+    @property
+    def is_newer(self) -> bool:
+        """True if a newer Headgate wrote the record, in a form that this one may misread."""
+        return self.schema_version > SCHEMA_VERSION
 
     @property
     def owns_lock(self) -> bool:

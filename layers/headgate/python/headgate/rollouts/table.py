@@ -28,7 +28,14 @@ from headgate.aws.dynamodb import seconds_since as seconds_since
 from headgate.aws.errors import cancellation_reasons
 from headgate.aws.outbox import entry_fields
 from headgate.errors import Contended, LockLost
-from headgate.rollouts.record import ANNOUNCED_AS, UNDERWAY, RejectedCode, RolloutRecord, TargetLock
+from headgate.rollouts.record import (
+    ANNOUNCED_AS,
+    SCHEMA_VERSION,
+    UNDERWAY,
+    RejectedCode,
+    RolloutRecord,
+    TargetLock,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -146,7 +153,8 @@ class Table:
             At least ``status`` and ``createdAt``, which are the key of the index of all rollouts. The target of a
             request that could not be read is missing.
         """
-        yield self.put(keys.rollout_pk(rollout_id), keys.ROLLOUT_SK, fields)
+        record = {"schemaVersion": SCHEMA_VERSION, **fields}
+        yield self.put(keys.rollout_pk(rollout_id), keys.ROLLOUT_SK, record)
         if target := fields.get("targetKey"):
             past = keys.past_sk(fields["createdAt"], rollout_id)
             yield self.put(keys.target_pk(target), past, {"rolloutId": rollout_id})
