@@ -47,7 +47,7 @@ class PlannedHook(View):
 
     stage: str
     """``beforeTraffic``, ``beforeStep``, ``afterStep``, ``afterTraffic`` or ``onRollback``."""
-    kind: Literal["lambda", "ecsTask", "stateMachine"]
+    kind: Literal["lambda", "codeDeployHook", "ecsTask", "stateMachine"]
     """What it is."""
     name: str
     """The function, task definition or state machine."""
@@ -226,9 +226,11 @@ def _checks_of(guards: Guards, *, compares: bool) -> Iterator[PlannedCheck]:
 def _hooks_of(plan: Plan) -> Iterator[PlannedHook]:
     for stage, _, hook in plan.hooks.by_place():
         wire = hook.to_wire()
-        kind: Literal["lambda", "ecsTask", "stateMachine"]
+        kind: Literal["lambda", "codeDeployHook", "ecsTask", "stateMachine"]
         if "lambda" in wire:
             kind, name = "lambda", wire["lambda"]
+        elif "codeDeployHook" in wire:
+            kind, name = "codeDeployHook", wire["codeDeployHook"]
         elif "stateMachine" in wire:
             kind, name = "stateMachine", wire["stateMachine"]
         else:

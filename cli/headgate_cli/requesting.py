@@ -291,7 +291,9 @@ def _hooks_of(detail: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any
 
 
 def _hook(given: str) -> dict[str, Any]:
-    """Return a hook by the name of a function, task:FAMILY or machine:NAME, or by its ARN."""
+    """Return a hook by the name of a function, codedeploy:NAME, task:FAMILY or machine:NAME, or by its ARN."""
+    if given.startswith("codedeploy:"):
+        return {"codeDeployHook": given.removeprefix("codedeploy:")}
     if ":stateMachine:" in given or given.startswith("machine:"):
         return {"stateMachine": given.removeprefix("machine:")}
     if ":task-definition/" in given or given.startswith("task:"):

@@ -9,6 +9,7 @@ import importlib
 ORDER = (
     "iam.request_authorization",
     "lambda_.function_errors",
+    "lambda_.exec_wrappers",
     "lambda_.quiet_functions",
     "lambda_.reserved_concurrency",
     "lambda_.lambda_metrics",

@@ -46,14 +46,32 @@ CHILD_NAME = """
     """.strip()
 """Name of a hook's execution, of at most 80 characters. A name that was cut off would not be the hook's own."""
 MACHINE_OF_HOOK = "($exists($hooks[$index].ecsTask) ? '${EcsTaskMachine}' : $hooks[$index].stateMachine)"
+FUNCTION_OF_HOOK = expression(
+    "$exists($hooks[$index].codeDeployHook) ? $hooks[$index].codeDeployHook : $hooks[$index].lambda"
+)
+EVENT_OF_HOOK = expression(
+    """
+    $exists($hooks[$index].codeDeployHook)
+    ? {'DeploymentId': 'd-' & $uppercase($substring($hash($told.rolloutId, 'SHA-256'), 0, 9)),
+    'LifecycleEventHookExecutionId': $hash($states.context.Execution.Id & '/' & $index, 'SHA-256'),
+    'headgate': $merge([$told, {'hookDetails': $details}])}
+    : $merge([$told, {'config': $hooks[$index].config, 'hookDetails': $details}])
+    """
+)
+"""What a function receives. A hook of CodeDeploy gets CodeDeploy's event, and what others get under ``headgate``.
+
+A deployment's id is ``d-`` and nine letters and digits. The id of the hook's execution has no documented form:
+https://docs.aws.amazon.com/codedeploy/latest/APIReference/API_PutLifecycleEventHookExecutionStatus.html
+"""
 WAKE_WAIT, WAKES = 10, 18
 """Seconds between two calls of a function that sleeps, and how often: three minutes."""
 HOOK = "'hook ' & $name & ' of ' & $told.stage"
 NEXT_HOOK = {"index": "{% $index + 1 %}"}
+IS_FUNCTION = "$not($exists($hooks[$index].ecsTask) or $exists($hooks[$index].stateMachine))"
 # What a function raised may hold what nobody else may read: its message, or after Lambda.Unknown its whole answer.
 # What Lambda and Step Functions say about a call holds nothing of it.
-RAISED = """
-($exists($hooks[$index].lambda)
+RAISED = f"""
+({IS_FUNCTION}
 and ($failure.Error = 'Lambda.Unknown' or $not($substring($failure.Error, 0, 7) in ['Lambda.', 'States.'])))
 """
 INVALID_ANSWER = """
@@ -91,7 +109,8 @@ def run_hook(comment: str, arn: str, hook_input: str, *, assign: Body, then: str
 NAME_OF_HOOK = """
     $exists($hook.ecsTask)
     ? ($type($hook.ecsTask.taskDefinition) = 'string' ? $hook.ecsTask.taskDefinition : 'ecsTask')
-    : $exists($hook.stateMachine) ? $split($hook.stateMachine, ':')[-1] : $hook.lambda
+    : $exists($hook.stateMachine) ? $split($hook.stateMachine, ':')[-1]
+    : $exists($hook.codeDeployHook) ? $hook.codeDeployHook : $hook.lambda
     """.strip()
 BEGINNING = {
     "hooks": "{% [$states.input.hooks] %}",
@@ -189,15 +208,15 @@ STATES = {
         ),
         when(
             MORE,
-            assign={"name": "{% $hooks[$index].lambda %}", "details": {}, "wakes": 0, "until": DEADLINE},
+            assign={"name": FUNCTION_OF_HOOK, "details": {}, "wakes": 0, "until": DEADLINE},
             then="Ask",
         ),
         default="Record the success",
     ),
     "Ask": invoke(
         "Invokes the hook. An error that it raises is its answer: it is not invoked again.",
-        "{% $hooks[$index].lambda %}",
-        "{% $merge([$told, {'config': $hooks[$index].config, 'hookDetails': $details}]) %}",
+        FUNCTION_OF_HOOK,
+        EVENT_OF_HOOK,
         seconds=TIME_LEFT,
         retries=[retry(*LAMBDA_ERRORS)],
         catches=[
@@ -382,7 +401,7 @@ STATES = {
         "HookFailed",
         expression(
             f"""
-            {HOOK} & ' answered too much: ' & ($exists($hooks[$index].lambda) ? 'an answer may have'
+            {HOOK} & ' answered too much: ' & ({IS_FUNCTION} ? 'an answer may have'
             : 'input and output of an execution together may have') & ' 256 KiB; ' & $failure.Error
             & ($exists($failure.Cause) ? ' ' & $substring($failure.Cause, 0, 2000) : '')
             """
@@ -393,7 +412,7 @@ STATES = {
         "HookFailed",
         expression(
             f"""
-            {HOOK} & ($exists($hooks[$index].lambda) ? ' could not be asked: ' : ' could not be started: ')
+            {HOOK} & ({IS_FUNCTION} ? ' could not be asked: ' : ' could not be started: ')
             & $failure.Error & ({RAISED} ? '; see its logs'
             : $exists($failure.Cause) ? ' ' & $substring($failure.Cause, 0, 2000) : '')
             """

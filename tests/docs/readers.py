@@ -166,6 +166,13 @@ def check_hook_event(event: Any) -> None:
     assert {name: type(value) for name, value in event.items()} == {name: type(value) for name, value in sample.items()}
 
 
+def check_code_deploy_event(event: Any) -> None:
+    """Refuse another shape than what the hooks machine sends, which is CodeDeploy's and beside it that of a hook."""
+    assert event.keys() == {"DeploymentId", "LifecycleEventHookExecutionId", "headgate"}
+    assert re.fullmatch(r"d-[A-Z0-9]{9}", event["DeploymentId"])
+    check_hook_event({**event["headgate"], "config": {}})
+
+
 def check_pattern(pattern: Any) -> None:
     """Refuse a pattern that no event of Headgate's matches."""
     assert pattern["source"] == ["headgate"]
@@ -197,6 +204,7 @@ READERS: dict[str, Callable[[Any], object]] = {
     "Repository policy": check_policy_of_a_resource,
     "Hook answer": check_hook_answer,
     "Hook event": check_hook_event,
+    "Event of a CodeDeploy hook": check_code_deploy_event,
     "Event pattern": check_pattern,
     "Prices": PriceFile.model_validate,
     **{parameter: partial(check_trigger, parameter) for parameter in PARAMETERS.values()},

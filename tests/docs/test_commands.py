@@ -49,7 +49,7 @@ def unquoted_empty_values(text: str) -> list[str]:
 
 
 def test_code_is_marked_as_what_it_is() -> None:
-    known = {"sh", "json", "python", "text", "yaml", "hcl"}
+    known = {"sh", "json", "python", "text", "yaml", "hcl", "javascript"}
     marked = {(str(block), block.language) for path in PAGES for block in blocks(path.name, path.read_text("utf-8"))}
     assert {(block, language) for block, language in marked if language not in known} == set()
 

@@ -49,6 +49,7 @@ ALLOW: dict[str, Any] = {"Effect": "Allow", "Action": "events:PutEvents", "Resou
         ("Telemetry record", {"target": "lambda-alias/checkout/live", "revision": "7", "outcomes": [[1, "yes", 2]]}),
         ("Hook answer", {"hookStatus": "DONE"}),
         ("Hook event", {"rolloutId": "checkout-42"}),
+        ("Event of a CodeDeploy hook", {"DeploymentId": "d-1B2C3D4E5", "LifecycleEventHookExecutionId": "1"}),
         ("Event pattern", {"source": ["headgate"], "detail-type": ["Rollout Finished"]}),
         ("IAM policy", {**POLICY, "Statement": [{**ALLOW, "Action": "events:PutEvent"}]}),
         # Any repository of the host could assume the role.

@@ -457,11 +457,11 @@ class Headgate:
         self.functions.create_alias(FunctionName=function, Name=service.alias, FunctionVersion="1")
         return service
 
-    def make_hook(self, code: str) -> str:
-        """A function to be asked as a hook; answers its name."""
+    def make_hook(self, code: str, **settings: Any) -> str:
+        """A function to be asked as a hook, the same one for the same code; answers its name."""
         if code not in self._hooks:
             self._hooks[code] = self._name("hook")
-            self._make_function(self._hooks[code], code)
+            self._make_function(self._hooks[code], code, **settings)
         return self._hooks[code]
 
     def make_machine(self, *states: dict[str, Any]) -> str:

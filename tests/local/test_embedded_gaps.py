@@ -77,6 +77,48 @@ def test_bare_a_functions_error_is_a_handler_error_and_ends_the_environment(bare
     assert bare.invoke(name)[0] != pid
 
 
+# --- exec_wrappers -----------------------------------------------------------------------------------------------
+
+WRAPPED = """
+import os
+
+def handler(event, context):
+    if event.get("raise"):
+        raise ValueError("out of paper")
+    if event.get("exit"):
+        os._exit(1)
+    return [event, os.environ.get("WRAPPED"), "AWS_LAMBDA_RUNTIME_API" in os.environ]
+"""
+
+
+def wrapped_function(aws: Aws) -> str:
+    """A function with a wrapper script in a layer, which sets a variable."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as package:
+        package.writestr("wrapper", '#!/bin/sh\nWRAPPED=yes exec "$@"\n')
+    layer = aws.lambda_.publish_layer_version(LayerName=f"{aws.prefix}-l", Content={"ZipFile": archive.getvalue()})
+    variables = {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/wrapper"}
+    layers = [layer["LayerVersionArn"]]
+    return aws.function(WRAPPED, Layers=layers, Environment={"Variables": variables})
+
+
+def test_a_wrapper_script_starts_the_runtime_which_asks_the_runtime_api(aws: Aws) -> None:
+    name = wrapped_function(aws)
+    assert aws.invoke(name, {"order": 1})[0] == [{"order": 1}, "yes", True]
+    error, response = aws.invoke(name, {"raise": True})
+    assert (response["FunctionError"], error["errorType"], error["errorMessage"]) == (
+        "Unhandled",
+        "ValueError",
+        "out of paper",
+    )
+    assert aws.invoke(name, {"exit": True})[0]["errorType"] == "Runtime.ExitError"
+    assert aws.invoke(name, {"order": 2})[0] == [{"order": 2}, "yes", True]
+
+
+def test_bare_a_wrapper_script_is_not_called(bare: Aws) -> None:
+    assert bare.invoke(wrapped_function(bare), {"order": 1})[0] == [{"order": 1}, None, False]
+
+
 # --- provisioned_lists -------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -875,3 +876,54 @@ def test_a_start_that_is_throttled_or_uncertain_is_tried_again(app: Rollouts, na
     assert end_of(ask(app, hook).states()) == "All agreed"
     # THEN under the same name, so that one start is all there can be
     assert len({call["Name"] for call in calls}) == 1
+
+
+# --- Hooks of CodeDeploy ---------------------------------------------------------------------------------------------
+
+
+def code_deploy(app: Rollouts, *answers: Any, seconds: int = 60) -> dict[str, Any]:
+    """The entry in a request of a hook of CodeDeploy whose invocation has these results."""
+    return {"codeDeployHook": app.hook("CodeDeployHook_check", *answers)["lambda"], "timeoutSeconds": seconds}
+
+
+def test_a_hook_of_codedeploy_receives_codedeploys_event_and_beside_it_what_others_get(app: Rollouts) -> None:
+    execution = ask(app, code_deploy(app, SUCCEEDED), app.hook("check"), code_deploy(app, SUCCEEDED))
+    assert end_of(execution.states()) == "All agreed"
+    first, other, second = app.asked
+    assert first.keys() == {"hook", "DeploymentId", "LifecycleEventHookExecutionId", "headgate"}
+    assert first["headgate"] == TOLD | {"hookDetails": {}}
+    # AND its ids look like CodeDeploy's; one deployment is one rollout, and each hook is an execution of its own.
+    assert re.fullmatch(r"d-[A-Z0-9]{9}", first["DeploymentId"])
+    assert first["DeploymentId"] == second["DeploymentId"]
+    assert first["LifecycleEventHookExecutionId"] != second["LifecycleEventHookExecutionId"]
+    assert other == TOLD | {"hook": "check", "config": {}, "hookDetails": {}}
+
+
+def test_a_hook_of_codedeploy_that_is_asked_again_is_the_same_execution_to_codedeploy(app: Rollouts) -> None:
+    app.engine.time_scale = 0.005
+    ask(app, code_deploy(app, IN_PROGRESS | {"hookDetails": {"run": "17"}}, SUCCEEDED))
+    first, again = app.asked
+    assert again == first | {"headgate": TOLD | {"hookDetails": {"run": "17"}}}
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (
+            {"hookStatus": "FAILED", "hookDetails": {"status": "Failed"}},
+            'failed: {"status":"Failed"}',
+        ),
+        (None, "gave no valid answer: hookStatus is missing in an answer of type null; give SUCCEEDED or FAILED, "),
+        ("Validation test succeeded", "gave no valid answer: hookStatus is missing in an answer of type string; "),
+        (error("Error", "secret of the function"), "could not be asked: Error; see its logs"),
+    ],
+)
+def test_a_hook_of_codedeploy_that_does_not_succeed_fails_by_its_name(app: Rollouts, result: Any, reason: str) -> None:
+    execution = ask(app, code_deploy(app, result))
+    assert execution.error == "HookFailed"
+    assert (execution.cause or "").startswith(f"hook CodeDeployHook_check of beforeTraffic {reason}")
+
+
+def test_a_hook_of_codedeploy_is_on_record_by_its_functions_name(app: Rollouts) -> None:
+    ask(app, code_deploy(app, SUCCEEDED), app.machine_hook("load-test", SUCCEED))
+    assert [item["hooks"] for item in on_record(app)] == [["CodeDeployHook_check", "load-test"]]

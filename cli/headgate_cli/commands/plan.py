@@ -31,7 +31,8 @@ def command(*, stack: Stack, form: str, **asked: Any) -> None:
     Headgate checks the request as for a rollout, and changes nothing. The exit code is 0 if it would accept the
     request, 1 if it would refuse it, and 2 after another error. The options of the request are those of headgate start.
 
-    HOOK is the name of a function, task:FAMILY for an ECS task, or machine:NAME for a state machine.
+    HOOK is the name of a function, codedeploy:NAME for a function written as a CodeDeploy hook, task:FAMILY for an ECS
+    task, or machine:NAME for a state machine.
     """
     show_plan(stack, form, asked)
 

@@ -39,7 +39,8 @@ def command(*, stack: Stack, wait: bool, timeout: float | None, dry_run: bool, f
     Options win over the file. The request is checked before it is sent. The same request with the same --id again
     starts nothing, and follows the rollout that is there.
 
-    HOOK is the name of a function, task:FAMILY for an ECS task, or machine:NAME for a state machine.
+    HOOK is the name of a function, codedeploy:NAME for a function written as a CodeDeploy hook, task:FAMILY for an ECS
+    task, or machine:NAME for a state machine.
 
     The exit code is 0 once the rollout has begun or waits in line, 4 if it is refused, and 2 after another error.
     It waits up to 20 s to know that. With --wait: 0 if the candidate is promoted, 3 if the rollout is rolled back, 4 if

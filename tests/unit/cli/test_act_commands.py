@@ -579,7 +579,10 @@ def planned(**fields: Any) -> dict[str, Any]:
                 "alarms": ["checkout|errors"],
                 "custom": [],
             },
-            "hooks": {"afterStep": [{"lambda": "check", "timeoutSeconds": 60}, {"ecsTask": {"taskDefinition": "t"}}]},
+            "hooks": {
+                "afterStep": [{"lambda": "check", "timeoutSeconds": 60}, {"ecsTask": {"taskDefinition": "t"}}],
+                "afterTraffic": [{"codeDeployHook": "CodeDeployHook_check"}],
+            },
             "onFailure": {"pause": {"at": "zero", "limitSeconds": 3600, "then": "promote"}},
         },
         "unused",
@@ -604,6 +607,7 @@ def test_plan_shows_what_the_planner_answers(world: World) -> None:
         "+4 h 30 min 100 % promoted",
         "after each step check lambda 1 min",
         "after each step t ecsTask 5 min",
+        "after promotion CodeDeployHook_check codeDeployHook 5 min",
         "Warning: alias: *stack* owns it; fix it",
     ):
         assert line in lines, result.stdout

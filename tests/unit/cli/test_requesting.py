@@ -105,11 +105,13 @@ def test_a_target_alone_is_a_request() -> None:
         (
             (
                 *("--before-traffic", "smoke", "--before-traffic", "task:migrate"),
+                *("--before-step", "codedeploy:CodeDeployHook_check"),
                 *("--after-traffic", "machine:report", "--on-rollback", "arn:aws:states:x:1:stateMachine:tidy"),
             ),
             {
                 "hooks": {
                     "beforeTraffic": [{"lambda": "smoke"}, {"ecsTask": {"taskDefinition": "migrate"}}],
+                    "beforeStep": [{"codeDeployHook": "CodeDeployHook_check"}],
                     "afterTraffic": [{"stateMachine": "report"}],
                 }
             },

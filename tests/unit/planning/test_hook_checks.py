@@ -258,7 +258,8 @@ def test_what_its_containers_will_be_told_of_the_rollout_must_fit_too(world: Wor
 def test_the_hooks_in_events_can_all_be_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     detail = event("rollout_requested_hooks")["detail"]
     hooks = detail["hooks"]
-    world.functions.others = {"smoke": dict, "headgate-smoke-tester": dict, "headgate-version-checker": dict}
+    hook_functions = ("smoke", "headgate-smoke-tester", "headgate-version-checker", "CodeDeployHook_check")
+    world.functions.others = dict.fromkeys(hook_functions, dict)
     world.ecs.definition = DEFINITION | {"taskDefinitionArn": DEFINITION_ARN.replace("migrate", "smoke")}
     monkeypatch.setattr(world.checks, "_tasks", world.checks._tasks._replace(families="*"))
     settled = world.settle(detail["id"], **hooks)
@@ -295,3 +296,87 @@ def test_a_hook_that_sleeps_is_warned_of_if_it_would_first_be_called_while_the_c
     # A call before traffic wakes it.
     world.settle(beforeTraffic=[{"lambda": "smoke"}], afterStep=[{"lambda": "smoke"}])
     assert world.checks.warnings == []
+
+
+# Hooks of CodeDeploy
+
+WITH_WRAPPER = {"Variables": {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/headgate-codedeploy-hook"}}
+READY: dict[str, Any] = {
+    "Runtime": "python3.13",
+    "Environment": WITH_WRAPPER,
+    "Layers": [{"Arn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:CodeDeployHookLayer:1"}],
+}
+NODE_IMAGE = {"PackageType": "Image", "Environment": WITH_WRAPPER}
+
+
+def with_variables(**variables: str) -> dict[str, Any]:
+    return READY | {"Environment": {"Variables": WITH_WRAPPER["Variables"] | variables}}
+
+
+def warnings_of(
+    world: World, monkeypatch: pytest.MonkeyPatch, configuration: dict[str, Any], **fields: Any
+) -> list[str]:
+    """The warnings about a function with this configuration, as the only hook."""
+    monkeypatch.setattr(world.functions, "GetFunction", lambda **_: {"Configuration": configuration})
+    hooks = {"beforeTraffic": [{"codeDeployHook": "smoke"}]}
+    world.checks.settle(read_request({"target": TARGET, "hooks": hooks, **fields}, "checkout-42"))
+    return world.checks.warnings
+
+
+def test_a_hook_of_codedeploy_is_looked_up_like_a_function(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = {"codeDeployHook": "smoke", "timeoutSeconds": 60}
+    assert world.settle(beforeTraffic=[hook])["beforeTraffic"] == [hook]
+    assert world.refusal(afterTraffic=[{"codeDeployHook": "nobody"}]) == (
+        "hooks.afterTraffic[0].codeDeployHook: nobody cannot be called: Function not found: nobody"
+    )
+    assert world.refusal(afterTraffic=[{"codeDeployHook": "headgate-judge"}]).startswith(
+        "hooks.afterTraffic[0].codeDeployHook: headgate-judge is one of Headgate's own functions"
+    )
+    monkeypatch.setitem(world.patterns, "HookFunctions", "CodeDeployHook_*")
+    assert 'HookFunctions, which is "CodeDeployHook_*"' in world.refusal(afterTraffic=[{"codeDeployHook": "smoke"}])
+
+
+@pytest.mark.parametrize(
+    ("configuration", "told"),
+    [
+        ({"Runtime": "python3.13"}, "lacks the environment variable AWS_LAMBDA_EXEC_WRAPPER="),
+        (
+            READY | {"Environment": {"Variables": {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/other"}}},
+            "has AWS_LAMBDA_EXEC_WRAPPER=/opt/other, so Headgate gets what it reports to CodeDeploy only if",
+        ),
+        (READY | {"Layers": []}, "but no layer, so it cannot start"),
+        (READY | {"Runtime": "java21"}, "has the runtime java21, and the layer for CodeDeploy hooks serves Python"),
+        (
+            with_variables(NewVersion=f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:checkout:1"),
+            "has version 1 of checkout in its environment variable NewVersion, which is not the candidate",
+        ),
+        (with_variables(NewVersion="checkout:1"), "has version 1 of checkout in its environment variable NewVersion"),
+    ],
+)
+def test_a_hook_of_codedeploy_that_cannot_answer_is_warned_of(
+    world: World, monkeypatch: pytest.MonkeyPatch, configuration: dict[str, Any], told: str
+) -> None:
+    (warning,) = warnings_of(world, monkeypatch, configuration)
+    assert warning.startswith("hooks.beforeTraffic[0].codeDeployHook: smoke ")
+    assert told in warning
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        READY,
+        READY | {"Runtime": "nodejs24.x"},
+        NODE_IMAGE,
+        {"Environment": {"Error": {"ErrorCode": "AccessDeniedException"}}},
+        with_variables(NewVersion="checkout:8", Other="cart:1", Table="checkout"),
+    ],
+)
+def test_a_hook_of_codedeploy_that_is_set_up_is_not_warned_of(
+    world: World, monkeypatch: pytest.MonkeyPatch, configuration: dict[str, Any]
+) -> None:
+    assert warnings_of(world, monkeypatch, configuration, candidate={"version": "8"}) == []
+
+
+def test_a_function_that_is_a_hook_of_both_kinds_is_checked_as_both(world: World) -> None:
+    world.settle(beforeTraffic=[{"lambda": "smoke"}, {"codeDeployHook": "smoke"}], afterTraffic=[{"lambda": "smoke"}])
+    assert len([each for each in world.checks.warnings if "lacks the environment variable" in each]) == 1

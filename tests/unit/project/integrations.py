@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from statemachines.source.hooks import FUNCTION_OF_HOOK
 from tests.builders import ROOT
 from tests.unit.project.policies import KEY, REGION, Stack, arn
 
@@ -83,7 +84,7 @@ def _function_arns(stack: Stack, expression: str) -> list[str]:
     drivers = [stack.attribute(name, "Arn") for name in ("LambdaAliasDriver", "EventSourceDriver")]
     named = {
         "{% $plan.driver %}": drivers,
-        "{% $hooks[$index].lambda %}": [HOOK, f"{HOOK}:live", *sample_hooks],
+        FUNCTION_OF_HOOK: [HOOK, f"{HOOK}:live", *sample_hooks],
     }
     return named[expression]
 

@@ -80,6 +80,7 @@ def test_a_hook_gets_five_minutes_and_an_empty_config_where_nothing_is_said() ->
     "hook",
     [
         {"lambda": "smoke", "timeoutSeconds": 60, "config": {"cases": []}},
+        {"codeDeployHook": "CodeDeployHook_check", "timeoutSeconds": 60},
         {"ecsTask": {"taskDefinition": "smoke:3", "cluster": "jobs"}, "timeoutSeconds": 900},
         {"stateMachine": "load-test", "timeoutSeconds": 600, "config": {"users": 40}},
         {
@@ -449,6 +450,13 @@ REFUSALS: list[tuple[str, Any, str]] = [
         [{"lambda": "smoke", "stateMachine": "load-test"}],
         'and {"stateMachine": "smoke"} (given {"lambda": "smoke", "stateMachine": "load-test"})',
     ),
+    ("hooks.beforeTraffic", [{"lambda": "a", "codeDeployHook": "b"}], "hooks.beforeTraffic[0]: name exactly one of {"),
+    ("hooks.beforeTraffic", [{"codeDeployHook": ""}], "hooks.beforeTraffic[0].codeDeployHook: "),
+    (
+        "hooks.beforeTraffic",
+        [{"codeDeployHook": "check", "config": {}}],
+        "hooks.beforeTraffic[0].config: is not a known field",
+    ),
     ("hooks.beforeTraffic", [{"ecs_task": {}}], "hooks.beforeTraffic[0]: name exactly one of {"),
     ("hooks.onRollback", [{"lambda": "x"}] * 51, "hooks.onRollback: must have at most 50 items"),
     (
@@ -715,6 +723,7 @@ tasks = st.fixed_dictionaries(
 hooks = st.lists(
     st.one_of(
         st.fixed_dictionaries({"lambda": names}, optional=told),
+        st.fixed_dictionaries({"codeDeployHook": names}, optional=seconds),
         st.fixed_dictionaries({"stateMachine": names}, optional=told),
         st.fixed_dictionaries({"ecsTask": tasks}, optional=seconds),
     ),

@@ -11,17 +11,19 @@ from headgate.aws.errors import code_of, is_denied, message_of
 from headgate.aws.lambda_functions import configuration_of
 from headgate.aws.patterns import function_name
 from headgate.errors import RequestRefused
-from headgate.spec.hooks import EcsTaskHook, LambdaHook, StateMachineHook
+from headgate.planning.code_deploy_hooks import warnings_about
+from headgate.spec.hooks import CodeDeployHook, EcsTaskHook, LambdaHook, StateMachineHook
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_stepfunctions import SFNClient
 
+    from headgate.aws.lambda_functions import FunctionConfiguration
     from headgate.aws.own_resources import OwnResources
     from headgate.aws.patterns import Patterns
     from headgate.aws.place import Place
     from headgate.ecs_tasks.limits import TaskLimits
-    from headgate.spec.hooks import Hooks
+    from headgate.spec.hooks import AnyHook, Hooks
     from headgate.spec.request import RolloutRequest
 
 
@@ -79,7 +81,7 @@ class HookChecks:
     ) -> None:
         self._functions, self._machines, self._ecs = functions, machines, ecs
         self._place, self._tasks, self._own, self._patterns = place, tasks, own, patterns
-        self._found: set[str] = set()
+        self._found: set[tuple[str, str]] = set()
         self.warnings: list[str] = []
         """About the hooks of the last request."""
 
@@ -99,12 +101,16 @@ class HookChecks:
             settled.setdefault(fields[stage], []).append(self._settle_one(request, hook, HookPosition(stage, index)))
         return request.hooks.model_copy(update=settled)
 
-    def _settle_one(
-        self, request: RolloutRequest, hook: LambdaHook | EcsTaskHook | StateMachineHook, at: HookPosition
-    ) -> LambdaHook | EcsTaskHook | StateMachineHook:
+    def _settle_one(self, request: RolloutRequest, hook: AnyHook, at: HookPosition) -> AnyHook:
         match hook:
             case LambdaHook():
-                self._find_function(hook.lambda_, at)
+                self._find_function(hook.lambda_, at, "lambda")
+                return hook
+            case CodeDeployHook():
+                name = hook.code_deploy_hook
+                if configuration := self._find_function(name, at, "codeDeployHook"):
+                    told = warnings_about(configuration, request)
+                    self.warnings += [f"{at}.codeDeployHook: {name} {each}" for each in told]
                 return hook
             case StateMachineHook():
                 arn = self._arn_of(hook.state_machine, at)
@@ -115,23 +121,26 @@ class HookChecks:
                 self._try_task(detail, request, at)
                 return hook.model_copy(update={"ecs_task": detail})
 
-    def _find_function(self, name: str, at: HookPosition) -> None:
-        if name in self._found:
-            return
-        self._own.refuse_hook(name, f"{at}.lambda")
+    def _find_function(self, name: str, at: HookPosition, kind: str) -> FunctionConfiguration | None:
+        """Return the configuration of a hook's function; None if it was found before as a hook of this kind."""
+        if (kind, name) in self._found:
+            return None
+        field = f"{at}.{kind}"
+        self._own.refuse_hook(name, field)
         if not self._own.is_sample_hook(name):
-            self._patterns.require("HookFunctions", function_name(name), f"{at}.lambda")
+            self._patterns.require("HookFunctions", function_name(name), field)
         try:
             configuration = configuration_of(self._functions, name)
         except ClientError as error:
-            raise _refusal(error, f"{at}.lambda: {name}") from None
+            raise _refusal(error, f"{field}: {name}") from None
         if configuration.get("State") == "Inactive" and at.stage != "beforeTraffic":
             self.warnings.append(
-                f"{at}.lambda: {name} is inactive, because it was idle for weeks, and its first call may take three "
+                f"{field}: {name} is inactive, because it was idle for weeks, and its first call may take three "
                 "minutes longer, in which the candidate keeps its traffic; invoke it once before the rollout, or also "
                 "as a hook of beforeTraffic"
             )
-        self._found.add(name)
+        self._found.add((kind, name))
+        return configuration
 
     def _arn_of(self, machine: str, at: HookPosition) -> str:
         here = f"arn:{self._place.partition}:states:{self._place.region}:{self._place.account}:stateMachine:"
@@ -146,7 +155,7 @@ class HookChecks:
         return machine
 
     def _find_machine(self, arn: str, at: HookPosition) -> None:
-        if arn in self._found:
+        if ("stateMachine", arn) in self._found:
             return
         self._own.refuse_machine(arn, f"{at}.stateMachine")
         name = arn.rsplit(":", 1)[-1]
@@ -163,7 +172,7 @@ class HookChecks:
             )
         if machine.get("status", "ACTIVE") != "ACTIVE":
             raise RequestRefused(f"{at}.stateMachine: {name} is {machine['status']}; name one that is ACTIVE")
-        self._found.add(arn)
+        self._found.add(("stateMachine", arn))
 
     def _try_task(self, detail: dict[str, Any], request: RolloutRequest, at: HookPosition) -> None:
         later_environment = {

@@ -1,4 +1,4 @@
-"""Hooks of a rollout: functions, ECS tasks and state machines that run at its stages."""
+"""Hooks of a rollout: functions, hooks of CodeDeploy, ECS tasks and state machines that run at its stages."""
 
 from __future__ import annotations
 
@@ -37,6 +37,15 @@ class LambdaHook(Wire):
     """Time limit of the whole hook, including waits between ``IN_PROGRESS`` answers."""
     config: dict[str, Any] = {}
     """Your data, which the hook gets as ``config``."""
+
+
+class CodeDeployHook(Wire):
+    """A Lambda function as a hook that was written for CodeDeploy, or as SAM's ``PreTraffic`` or ``PostTraffic``."""
+
+    code_deploy_hook: Annotated[str, Field(min_length=1, max_length=256), NUMBER_AS_TEXT]
+    """Name or ARN of the function. It has the layer for CodeDeploy hooks, or returns a ``hookStatus``."""
+    timeout_seconds: HookSeconds = 300
+    """Time limit of the whole hook."""
 
 
 class _AsTaskRequested:
@@ -82,19 +91,23 @@ class StateMachineHook(Wire):
 
 Hook = Annotated[
     Annotated[LambdaHook, Tag("<lambda>")]
+    | Annotated[CodeDeployHook, Tag("<codeDeployHook>")]
     | Annotated[EcsTaskHook, Tag("<ecsTask>")]
     | Annotated[StateMachineHook, Tag("<stateMachine>")],
     one_of(
         {
             "<lambda>": has_field(LambdaHook, "lambda"),
+            "<codeDeployHook>": has_field(CodeDeployHook, "codeDeployHook"),
             "<ecsTask>": has_field(EcsTaskHook, "ecsTask"),
             "<stateMachine>": has_field(StateMachineHook, "stateMachine"),
         },
-        'name exactly one of {"lambda": "smoke"}, {"ecsTask": {"taskDefinition": "smoke"}} and '
-        '{"stateMachine": "smoke"}',
+        'name exactly one of {"lambda": "smoke"}, {"codeDeployHook": "smoke"}, '
+        '{"ecsTask": {"taskDefinition": "smoke"}} and {"stateMachine": "smoke"}',
         alone=True,
     ),
 ]
+
+AnyHook = LambdaHook | CodeDeployHook | EcsTaskHook | StateMachineHook
 
 HookStage = Annotated[list[Hook], Field(max_length=50)]
 """Limited because hooks are part of the plan and share the hooks machine's history of 25,000 events."""
@@ -114,7 +127,7 @@ class Hooks(Wire):
     on_rollback: HookStage = []
     """Run after a rollback."""
 
-    def by_place(self) -> Iterator[tuple[str, int, LambdaHook | EcsTaskHook | StateMachineHook]]:
+    def by_place(self) -> Iterator[tuple[str, int, AnyHook]]:
         """Yield every hook with its stage, as a request spells it, and its index there."""
         for name, field in type(self).model_fields.items():
             for index, hook in enumerate(getattr(self, name)):
