@@ -52,6 +52,7 @@ SETTINGS = {
     "SIGNAL_DEAD_LETTERS": "http://localhost/signal-dead-letters",
     "TASK_MACHINE": "arn:aws:states:us-east-1:000000000000:stateMachine:headgate-ecs-task",
     "REDRIVE_MACHINE": "arn:aws:states:us-east-1:000000000000:stateMachine:headgate-redrive",
+    "STACK_MACHINE": "arn:aws:states:us-east-1:000000000000:stateMachine:headgate-stack",
     "JOBS": "http://localhost/jobs",
     "JOB_DEAD_LETTERS": "http://localhost/job-dead-letters",
     "UNDELIVERED": "http://localhost/undelivered",

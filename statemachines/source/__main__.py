@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from statemachines.source import ecs_task, hooks, redrive, rollout
+from statemachines.source import ecs_task, hooks, redrive, rollout, stack
 
 MACHINES = {
     "rollout": rollout.MACHINE,
     "hooks": hooks.MACHINE,
     "ecs_task": ecs_task.MACHINE,
     "redrive": redrive.MACHINE,
+    "stack": stack.MACHINE,
 }
 FOLDER = Path(__file__).parents[1]
 

@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from emulator.application import ROOT
+from emulator.server import REGION
+from headgate.aws.arns import execution_arn, stack_execution_name
+from headgate.aws.place import Place
+from headgate.stacks.event import read_event
+from headgate.stacks.store import StackStore
 from tests.builders import stored_rollout
 from tests.docker.checkout_42 import CANDIDATE, ID, STABLE, Checkout42, sample
 from tests.local.ecs_jobs import CLUSTER, define
@@ -289,6 +294,52 @@ def test_starter_starts_the_task_that_is_requested(run: Callable[..., Any], roll
     assert "startedAt" in job
     execution = rollout.machines.describe_execution(executionArn=job["execution"])
     assert json.loads(execution["input"])["taskDefinition"] == "migrate:3"
+
+
+@pytest.fixture
+def of_a_stack(tmp_path: Path) -> Callable[[str], Path]:
+    """The sample event of a function of custom resources, about a stack of the embedded AWS."""
+
+    def write(function: str) -> Path:
+        event = tmp_path / sample_event(function).name
+        text = sample_event(function).read_text("utf-8")
+        event.write_text(text.replace("123456789012", "000000000000").replace("eu-central-1", REGION))
+        return event
+
+    return write
+
+
+def test_stack_intake_stores_a_request_and_starts_it(
+    run: Callable[..., Any], rollout: Checkout42, of_a_stack: Callable[[str], Path]
+) -> None:
+    run("StackIntake", of_a_stack("StackIntake"))
+
+    asked = json.loads(of_a_stack("StackPlanner").read_text("utf-8"))
+    stored = {item["sk"]: item for item in rollout.table.query("pk = :pk", {":pk": asked["resource"]})}
+    assert stored["RESOURCE"]["latest"] == asked["requestId"]
+    assert "responseUrl" in stored[f"REQUEST#{asked['requestId']}"]
+    execution = execution_arn(rollout.outputs["StackMachineArn"], stack_execution_name(asked["requestId"]))
+    given = json.loads(rollout.machines.describe_execution(executionArn=execution)["input"])
+    assert given == {"resource": asked["resource"], "requestId": asked["requestId"]}
+    # Its stack does not exist, and nobody waits for the answer.
+    rollout.machines.stop_execution(executionArn=execution, cause="the test has seen enough")
+
+
+def test_stack_planner_answers_a_request_of_a_stack_that_is_gone(
+    run: Callable[..., Any], rollout: Checkout42, of_a_stack: Callable[[str], Path]
+) -> None:
+    given = json.loads(of_a_stack("StackIntake").read_text("utf-8"))
+    store = StackStore(rollout.dynamodb, rollout.outputs["TableName"])
+    store.accept(read_event(given, Place("aws", "000000000000", REGION)), given["ResponseURL"])
+
+    told = run("StackPlanner", of_a_stack("StackPlanner"))
+
+    assert (told["next"]["do"], told["next"]["answer"]["Status"]) == ("respond", "FAILED")
+    assert "stack shop is gone" in told["next"]["answer"]["Reason"]
+
+
+def test_stack_responder_answers_no_request_that_is_not_on_record(run: Callable[..., Any], rollout: Checkout42) -> None:
+    assert run("StackResponder") == {"answer": "expired"}
 
 
 @pytest.fixture

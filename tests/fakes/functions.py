@@ -34,6 +34,7 @@ SETTINGS = {
     "DEAD_LETTERS": "https://sqs.eu-central-1.amazonaws.com/123456789012/dead-letters",
     "FIFO_DEAD_LETTERS": "https://sqs.eu-central-1.amazonaws.com/123456789012/dead-letters.fifo",
     "SIGNAL_DEAD_LETTERS": "https://sqs.eu-central-1.amazonaws.com/123456789012/signal-dead-letters",
+    "STACK_MACHINE": MACHINE.replace("rollout", "stack"),
     "TASK_MACHINE": MACHINE.replace("rollout", "ecs-task"),
     "REDRIVE_MACHINE": MACHINE.replace("rollout", "redrive"),
     "JOB_DEAD_LETTERS": "https://sqs.eu-central-1.amazonaws.com/123456789012/job-dead-letters",

@@ -76,7 +76,12 @@ DEFINITIONS = {
     HOOKS: (ROOT / "statemachines/hooks.asl.json").read_text(),
     ECS_TASK: (ROOT / "statemachines/ecs_task.asl.json").read_text(),
 }
-STATES_OF: dict[str, Any] = {name: json.loads(definition)["States"] for name, definition in DEFINITIONS.items()}
+STACK = "headgate-stack"
+"""Has tests of its own: to the rollout machine, it is one of those who start it."""
+STATES_OF: dict[str, Any] = {
+    name: json.loads(definition)["States"]
+    for name, definition in {**DEFINITIONS, STACK: (ROOT / "statemachines/stack.asl.json").read_text()}.items()
+}
 NESTED = "arn:aws:states:::states:startExecution.sync:2"
 STABLE, CANDIDATE = "6", "7"
 STOP = "arn:aws:states:::aws-sdk:sfn:stopExecution"

@@ -39,6 +39,7 @@ READS: dict[str, Callable[[Environment], Any]] = {
     "REGISTER_TASK_DEFINITIONS": lambda environment: environment.may_register_task_definitions,
     "TASK_CLUSTERS": lambda environment: environment.task_clusters,
     "SIGNAL_DEAD_LETTERS": lambda environment: environment.signal_dead_letters,
+    "STACK_MACHINE": lambda environment: environment.stack_machine,
     "TASK_MACHINE": lambda environment: environment.job_machine("task"),
     "REDRIVE_MACHINE": lambda environment: environment.job_machine("redrive"),
     "JOBS": lambda environment: environment.jobs,

@@ -400,8 +400,10 @@ def _log_stream(operation: str, parameters: Parameters, arns: Arns, _account: Ac
 def _stack(operation: str, parameters: Parameters, arns: Arns, _account: Account) -> Iterable[Permission]:
     # A lookup by a resource of the stack names no stack, and AWS does not document which ARN it evaluates.
     stack = parameters.get("StackName")
-    resource = "*" if not stack else stack if stack.startswith("arn:") else f"stack/{stack}/*"
-    return [Permission(f"cloudformation:{operation}", arns.of("cloudformation", resource), {})]
+    arn = (
+        stack if stack and stack.startswith("arn:") else arns.of("cloudformation", f"stack/{stack}/*" if stack else "*")
+    )
+    return [Permission(f"cloudformation:{operation}", arn, {})]
 
 
 def _alarms(operation: str, _parameters: Parameters, _arns: Arns, _account: Account) -> Iterable[Permission]:
@@ -435,7 +437,7 @@ _SERVICES: dict[str, dict[str, Rule]] = {
             ),
             _function,
         ),
-        **dict.fromkeys(("GetAlias", "UpdateAlias"), _alias),
+        **dict.fromkeys(("CreateAlias", "DeleteAlias", "GetAlias", "UpdateAlias"), _alias),
         "DeleteFunction": _version,
         "UpdateFunctionCode": _function_code,
         **dict.fromkeys(("GetEventSourceMapping", "UpdateEventSourceMapping"), _mapping),

@@ -137,6 +137,18 @@ LAMBDA: Calls = [
     ),
     (
         "lambda",
+        "create_alias",
+        {"FunctionName": "checkout", "Name": "live", "FunctionVersion": "1"},
+        one("lambda:CreateAlias", FUNCTION) + one("lambda:CreateAlias", f"{FUNCTION}:live"),
+    ),
+    (
+        "lambda",
+        "delete_alias",
+        {"FunctionName": "checkout", "Name": "live"},
+        one("lambda:DeleteAlias", FUNCTION) + one("lambda:DeleteAlias", f"{FUNCTION}:live"),
+    ),
+    (
+        "lambda",
         "update_alias",
         {"FunctionName": "checkout", "Name": "live", "FunctionVersion": "2"},
         one("lambda:UpdateAlias", FUNCTION) + one("lambda:UpdateAlias", f"{FUNCTION}:live"),

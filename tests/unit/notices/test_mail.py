@@ -127,6 +127,17 @@ def test_a_failed_execution_of_a_rollout_says_which_rollout_and_where_to_look() 
     )
 
 
+def test_a_failed_execution_of_a_custom_resource_says_what_it_means_for_the_stack() -> None:
+    machine = str(told("warden")["detail"]["stateMachineArn"]).replace("-rollout", "-stack")
+    sent = notice(
+        "warden", stateMachineArn=machine, error="Unanswered", cause="Transient: the answer could not be sent"
+    )
+    assert sent.headline == (
+        "The execution of Headgate's machine headgate-stack failed with Unanswered, which no state expected. "
+        "CloudFormation is told that the custom resource failed, or waits until it times out."
+    )
+
+
 def sent_execution() -> str:
     return str(told("warden")["detail"]["executionArn"])
 

@@ -137,7 +137,8 @@ def _run_task_sync(_stack: Stack, role: str, _arguments: Any) -> Needs:
 
 def _put_events(_stack: Stack, role: str, arguments: dict[str, Any]) -> Needs:
     for entry in arguments["Entries"]:
-        yield Need(role, "events:PutEvents", arn("events", f"event-bus/{entry['EventBusName']}"), {})
+        keys: Keys = {"events:source": [entry["Source"]], "events:detail-type": [entry["DetailType"]]}
+        yield Need(role, "events:PutEvents", arn("events", f"event-bus/{entry['EventBusName']}"), keys)
 
 
 def _put_item(stack: Stack, role: str, arguments: dict[str, Any]) -> Needs:

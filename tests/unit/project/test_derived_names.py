@@ -15,12 +15,13 @@ from cfnlint.decode import cfn_yaml
 from jsonata.jsonata import Jsonata
 from pydantic import TypeAdapter
 
-from headgate.aws.arns import execution_arn, execution_name, job_execution_name
+from headgate.aws.arns import execution_arn, execution_name, job_execution_name, stack_execution_name
 from headgate.aws.sqs_messages import LONGEST_DEDUPLICATION_ID, deduplication_id
 from headgate.ecs_tasks.tags import DEFINITION_TAG, EXECUTION_TAG, NUMBER_TAG, REQUEST_TAG
 from headgate.keys import alarm_pk, job_pk, rollout_pk, shard_pk, target_pk
 from headgate.planning.hook_checks import HookPosition, task_id_of
 from headgate.spec.hooks import HookStage
+from headgate.stacks.event import TASK_TYPE, StackEvent
 from headgate.targets.event_source.rollout_dlq import ROLLOUT_TAG, rollout_queue_for
 from statemachines.source.hooks import CHILD_NAME
 from statemachines.source.rollout import stage_name
@@ -116,6 +117,10 @@ def child_name(parent: str) -> str:
     return evaluated(CHILD_NAME, {"Name": parent}, index=most - 1)
 
 
+LONGEST_STACK = f"arn:aws-us-gov:cloudformation:us-gov-west-1:123456789012:stack/{'s' * 128}/{UUID}"
+RESOURCE = StackEvent("Create", UUID, LONGEST_STACK, "l" * 255, TASK_TYPE)
+"""A request about a custom resource with the longest names."""
+
 CODE = {
     "a rollout's own queue": Name(holding_queue(QUEUE, fifo=False), 80),
     "a rollout's own FIFO queue": Name(holding_queue(f"{QUEUE}.fifo", fifo=True), 80),
@@ -123,6 +128,12 @@ CODE = {
     "the value of that queue's tag": Name(LONGEST_ID, 256),
     "a rollout's execution": Name(execution_name(LONGEST_ID), 80),
     "a task's execution": Name(job_execution_name("task", LONGEST_ID), 80),
+    "the execution of a request about a custom resource": Name(stack_execution_name(UUID), 80),
+    "the id of the rollout or the task of a custom resource": Name(RESOURCE.rollout_id, 128),
+    # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-responses.html
+    "the physical id of a custom resource without a target": Name(RESOURCE.refused_id, 1024),
+    "the physical id of a custom resource that runs a task": Name(RESOURCE.task_physical_id, 1024),
+    "the key of a custom resource's items": Name(RESOURCE.pk, 2048),
     "a redrive's execution": Name(job_execution_name("redrive", LONGEST_ID), 80),
     "the execution that asks the hooks of a stage": Name(stage_execution(), 76),
     "the execution of a hook that is a state machine": Name(child_name(stage_execution()), 80),
@@ -194,8 +205,12 @@ def test_the_policy_that_lists_headgates_own_functions_fits() -> None:
 def test_no_name_is_made_of_the_name_of_the_stack() -> None:
     # A template cannot check it; CloudFormation allows 128 characters, and nested stacks have long ones.
     text = (ROOT / "template.yaml").read_text("utf-8")
-    # A function that tells people how to find the stack.
-    assert "AWS::StackName" not in text.replace("STACK: !Ref AWS::StackName\n", "")
+    # A function that tells people how to find the stack, and an export, whose name may have 255 characters.
+    told = ("STACK: !Ref AWS::StackName\n", 'Export: {Name: !Sub "${AWS::StackName}-ServiceToken"}\n')
+    for each in told:
+        assert text.count(each) == 1
+        text = text.replace(each, "")
+    assert "AWS::StackName" not in text
 
 
 def test_two_rollouts_have_two_queues_and_a_rollout_keeps_its_own() -> None:

@@ -78,7 +78,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_committed_definitions_are_what_their_source_says(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--check"]) == 0
-    assert capsys.readouterr().out == "4 state machines are as statemachines/source has them\n"
+    assert capsys.readouterr().out == "5 state machines are as statemachines/source has them\n"
     assert FOLDER == ROOT / "statemachines"
 
 

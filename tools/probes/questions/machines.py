@@ -34,7 +34,7 @@ def definition(lab: Lab, name: str) -> str:
 
 @probe(
     "machines-are-valid",
-    question="Does Step Functions find the definitions of all four state machines valid?",
+    question="Does Step Functions find the definitions of all five state machines valid?",
     call="stepfunctions:ValidateStateMachineDefinition",
     matters="An error in a definition fails the deployment. The project's own check (`tools/asl`) reads the same rules "
     "from the documentation.",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from headgate.rollouts.signaller import Signaller
     from headgate.rollouts.steps import Steps
     from headgate.rollouts.table import Table
+    from headgate.stacks.store import StackStore
 
 # A cold start creates many objects and little garbage, but at the default threshold Python collects often: a tenth of
 # the import time of boto3, Powertools and the models. Between two collections, a few of the 512 MB may be garbage.
@@ -196,6 +197,12 @@ class Application:
         from headgate.jobs.store import JobStore
 
         return JobStore(self.client("dynamodb"), self.environment.table, self.environment.retention_days)
+
+    @cached_property
+    def stacks(self) -> StackStore:
+        from headgate.stacks.store import StackStore
+
+        return StackStore(self.client("dynamodb"), self.environment.table)
 
     @cached_property
     def undelivered(self) -> UndeliveredRecords:

@@ -53,6 +53,15 @@ SIGNAL_PREFIX = "SIGNAL#"
 HOOK_PREFIX = "HOOK#"
 """Prefix of the sort keys of what hooks answered. The hooks machine writes them."""
 
+RESOURCE_SK = "RESOURCE"
+"""Sort key of the state of a custom resource of a CloudFormation stack."""
+
+REQUEST_PREFIX = "REQUEST#"
+"""Prefix of the sort keys of CloudFormation's requests about a custom resource."""
+
+STACK_SK = "STACK"
+"""Sort key of the claim of a custom resource on a target."""
+
 _ROLLOUT, _TARGET, _ALARM, _SHARD, _FUNCTION = "ROLLOUT#", "TARGET#", "ALARM#", "SHARD#", "FUNCTION#"
 
 
@@ -154,3 +163,13 @@ def pause_key(pause: int) -> str:
 def is_pause(key: str) -> bool:
     """Return whether a sort key belongs to a pause."""
     return key.startswith(PAUSE_PREFIX)
+
+
+def stack_pk(stack_id: str, logical_id: str) -> str:
+    """Partition key of all items of a custom resource of a stack."""
+    return f"STACK#{stack_id}#{logical_id}"
+
+
+def stack_request_sk(request_id: str) -> str:
+    """Sort key of one of CloudFormation's requests about a custom resource."""
+    return f"{REQUEST_PREFIX}{request_id}"

@@ -20,6 +20,11 @@ def job_execution_name(kind: str, job_id: str) -> str:
     return f"{kind}-{hashlib.sha256(job_id.encode()).hexdigest()}"
 
 
+def stack_execution_name(request_id: str) -> str:
+    """Return the name of the execution that carries out CloudFormation's request about a custom resource."""
+    return f"stack-{hashlib.sha256(request_id.encode()).hexdigest()}"
+
+
 def alias_arn(partition: str, region: str, account: str, function: str, alias: str) -> str:
     """Return the ARN of an alias of a Lambda function."""
     return f"arn:{partition}:lambda:{region}:{account}:function:{function}:{alias}"

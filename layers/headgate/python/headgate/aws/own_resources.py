@@ -35,6 +35,9 @@ FUNCTIONS = frozenset(
         "settler",
         "signaller",
         "smoke-tester",
+        "stack-intake",
+        "stack-planner",
+        "stack-responder",
         "starter",
         "task-classifier",
         "task-planner",
@@ -49,7 +52,7 @@ nothing."""
 
 SAMPLE_HOOKS = frozenset({"smoke-tester", "version-checker"})
 
-MACHINES = frozenset({"rollout", "hooks", "ecs-task", "redrive"})
+MACHINES = frozenset({"rollout", "hooks", "ecs-task", "redrive", "stack"})
 
 
 class OwnResources(NamedTuple):

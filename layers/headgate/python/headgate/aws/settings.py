@@ -36,6 +36,11 @@ class Environment:
         """ARN of the rollout machine."""
         return setting("ROLLOUT_MACHINE")
 
+    @property
+    def stack_machine(self) -> str:
+        """ARN of the stack machine, which carries out CloudFormation's requests."""
+        return setting("STACK_MACHINE")
+
     def job_machine(self, kind: str) -> str:
         """Return the ARN of the machine of a kind of job: ``task`` or ``redrive``."""
         return setting(f"{kind.upper()}_MACHINE")

@@ -306,13 +306,20 @@ def _of_job(detail_type: str, detail: dict[str, Any], of_stack: str) -> Notice:
     )
 
 
+_EFFECTS = {
+    "-rollout": " The warden rolls its target back.",
+    "-stack": " CloudFormation is told that the custom resource failed, or waits until it times out.",
+}
+"""What an execution that died means, by the end of its machine's name."""
+
+
 def _of_execution(event: dict[str, Any], view: RolloutView | None, of_stack: str) -> Notice:
     detail = event["detail"]
     machine = str(detail["stateMachineArn"]).rsplit(":", 1)[-1]
     status, error = str(detail.get("status") or ""), str(detail.get("error") or "")
     ended = "timed out" if status == "TIMED_OUT" else f"failed with {plain(error, 200) or 'an unknown error'}"
     about = f" of the rollout {view.id}" if view else ""
-    warden = " The warden rolls its target back." if machine.endswith("-rollout") else ""
+    effect = next((text for suffix, text in _EFFECTS.items() if machine.endswith(suffix)), "")
     return Notice(
         id=str(event["id"]),
         detail_type=event["detail-type"],
@@ -320,7 +327,7 @@ def _of_execution(event: dict[str, Any], view: RolloutView | None, of_stack: str
         outcome="failed",
         target=plain(view.target if view else "", 300) or f"execution/{machine}",
         reference=view.id if view else str(detail.get("name") or ""),
-        headline=f"The execution{about} of Headgate's machine {machine} {ended}, which no state expected.{warden}",
+        headline=f"The execution{about} of Headgate's machine {machine} {ended}, which no state expected.{effect}",
         reasons=_bounded([sentence(plain(detail.get("cause") or ""))]),
         commands=(f"headgate explain {view.id}{of_stack}",) if view else (),
         link=execution_link(str(detail.get("executionArn", ""))),

@@ -1,0 +1,367 @@
+"""CloudFormation with custom resources of Headgate, and the machine that answers them, around the real core."""
+
+# Operations and parameters are named as AWS names them.
+# ruff: noqa: N802, N803, ARG002
+
+from __future__ import annotations
+
+import itertools
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from headgate.aws.place import Place
+from headgate.errors import RequestRefused
+from headgate.spec.plan import Plan, make_plan
+from headgate.spec.request import RolloutRequest, read_request
+from headgate.spec.targets import LambdaAliasTarget
+from headgate.stacks.deeds import Deeds
+from headgate.stacks.event import ROLLOUT_TYPE
+from headgate.stacks.facts import FactReader
+from headgate.stacks.intake import StackIntake
+from headgate.stacks.planner import StackPlanner
+from headgate.stacks.responder import StackResponder
+from headgate.stacks.store import StackStore
+from tests.builders import ACCOUNT, DRIVER, REGION, TABLE, execution_of, settle
+from tests.fakes.services import FakeLambda, FakeStepFunctions, Refusal, Service, sha256_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headgate.rollouts.locks import Locks
+
+PLACE = Place("aws", ACCOUNT, REGION)
+TOKEN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:headgate-stack-intake"
+ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:checkout"
+BUCKET = "https://cloudformation-custom-resource-response.s3.amazonaws.com"
+
+
+class DeployedFunction(FakeLambda):
+    """A function whose code and configuration a stack deploys to $LATEST."""
+
+    def __init__(self, name: str = "checkout") -> None:
+        super().__init__(name)
+        self.latest: dict[str, Any] = {"Role": "arn:aws:iam::123456789012:role/checkout", "Timeout": 3}
+        self.state = "Active"
+        """State of a version when it is published."""
+        self.busy = 0
+        """How many more calls of PublishVersion meet an update."""
+
+    def deploy(self, code: str, **configuration: Any) -> None:
+        """Give $LATEST code and configuration."""
+        self.code = code
+        self.latest |= configuration
+
+    def _configuration(self, FunctionName: str, Qualifier: str) -> dict[str, Any]:
+        if FunctionName != self.name:
+            raise Refusal("ResourceNotFoundException", f"Function not found: {FunctionName}")
+        if not Qualifier:
+            volatile = {
+                "LastModified": "later",
+                "RevisionId": "r-0",
+                "LastUpdateStatus": "Successful",
+                "Version": "$LATEST",
+            }
+            return {**self.latest, **volatile, "FunctionName": self.name, "CodeSha256": sha256_of(self.code)}
+        return super()._configuration(FunctionName, Qualifier)
+
+    def PublishVersion(self, FunctionName: str, CodeSha256: str = "") -> dict[str, Any]:
+        if self.busy:
+            self.busy -= 1
+            raise Refusal("ResourceConflictException", "The function is currently in the following state: Pending", 409)
+        assert CodeSha256 in ("", sha256_of(self.code))
+        last = self.versions.get(str(len(self.versions)))
+        now = {**self.latest, "CodeSha256": sha256_of(self.code)}
+        if last is None or any(last.get(name) != value for name, value in now.items()):
+            code = self.code
+            version = self.publish(
+                **now, FunctionName=self.name, State=self.state, RevisionId="r-1", LastModified="now"
+            )
+            self.code = self._codes[version] = code
+        return self.versions[str(len(self.versions))]
+
+    def CreateAlias(self, FunctionName: str, Name: str, FunctionVersion: str) -> dict[str, Any]:
+        self._require_version(FunctionVersion)
+        if Name in self.aliases:
+            raise Refusal("ResourceConflictException", f"Alias already exists: {ARN}:{Name}", 409)
+        self.point(Name, FunctionVersion)
+        return self.aliases[Name]
+
+    def DeleteAlias(self, FunctionName: str, Name: str) -> None:
+        self._refuse()
+        if self.aliases.pop(Name, None) is None:
+            raise Refusal("ResourceNotFoundException", f"Alias not found: {ARN}:{Name}", 404)
+
+
+class FakeFormation(Service):
+    """CloudFormation's answer to how stacks stand."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[str, str] = {}
+
+    def DescribeStacks(self, StackName: str) -> dict[str, Any]:
+        if StackName not in self.statuses:
+            raise Refusal("ValidationError", f"Stack with id {StackName} does not exist")
+        status = self.statuses[StackName]
+        return {"Stacks": [{"StackName": StackName, "StackStatus": status, "CreationTime": 0}]}
+
+
+class Deployments:
+    """Everything around a request of CloudFormation."""
+
+    def __init__(
+        self, locks: Locks, clients: dict[str, Any], function: DeployedFunction, formation: FakeFormation
+    ) -> None:
+        self.locks, self.table, self.function, self.formation = locks, locks._table, function, formation
+        self.machines = FakeStepFunctions()
+        self.detach = self.machines.attach(clients["stepfunctions"])
+        self.store = StackStore(clients["dynamodb"], TABLE)
+        facts = FactReader(self.store, self.table, clients["lambda"], clients["cloudformation"], PLACE)
+        self.planner = StackPlanner(self.store, facts, Deeds(self.store, clients["lambda"]))
+        self.puts: list[tuple[str, dict[str, Any]]] = []
+        """URL and body of each answer."""
+        environment: Any = Settings()
+        self.intake = StackIntake(self.store, clients["stepfunctions"], environment, self.put)
+        self.responder = StackResponder(self.store, self.put)
+        self.later = 0.0
+        """Seconds that have passed in waits and by hand."""
+        self.outcome: Callable[[str], tuple[str, str] | None] = lambda _: ("succeeded", "every guard agreed")
+        """How a rollout with this id ends, and why; None if it still runs."""
+        self.hook_failure: dict[str, Any] | None = None
+        self.plan_refusal = ""
+        self.task: dict[str, Any] = {
+            "task": {
+                "outcome": "succeeded",
+                "taskDefinition": "arn:aws:ecs:task-definition/migrate:3",
+                "tasks": [{"attempts": [{"taskArn": "arn:aws:ecs:task/1"}]}],
+            }
+        }
+        self.steps: list[dict[str, Any]] = []
+        """Every step that the machine has carried out."""
+        self.put_fails: list[Exception | int] = []
+
+    def put(self, url: str, body: bytes) -> int:
+        if self.put_fails and (failure := self.put_fails.pop(0)):
+            if isinstance(failure, Exception):
+                raise failure
+            return failure
+        self.puts.append((url, json.loads(body)))
+        return 200
+
+    def did(self, what: str) -> list[dict[str, Any]]:
+        """The steps of a kind that the machine has carried out."""
+        return [step for step in self.steps if step["do"] == what]
+
+    def stack(self, name: str = "shop", logical_id: str = "CheckoutRollout", **options: Any) -> Stack:
+        return Stack(self, name, logical_id, **options)
+
+    # The machine
+
+    def carry_out(self, step: dict[str, Any]) -> dict[str, Any]:
+        """Do what the state machine does, and return what it tells."""
+        json.dumps(step)
+        self.steps.append(step)
+        match step["do"]:
+            case "plan":
+                return self._plan(step["request"])
+            case "roll-out":
+                return self._roll_out(step["request"])
+            case "ask":
+                return {"failure": self.hook_failure} if self.hook_failure else {"answered": True}
+            case "run-task":
+                return self.task
+            case "abort":
+                settle(
+                    self.locks, step["rolloutId"], "rolled-back", reason=f"aborted by cloudformation: {step['reason']}"
+                )
+            case "wait":
+                self.later += step["seconds"]
+        return {}
+
+    def _plan(self, detail: dict[str, Any]) -> dict[str, Any]:
+        refusal = self.plan_refusal
+        try:
+            request = read_request(detail, "unused")
+        except RequestRefused as error:
+            refusal = str(error)
+        if refusal:
+            return {"failure": {"Error": "RequestRefused", "Cause": json.dumps({"errorMessage": refusal})}}
+        plan = _plan_of(request)
+        return {"plan": plan.to_wire(), "request": request.to_wire()}
+
+    def _roll_out(self, detail: dict[str, Any]) -> dict[str, Any]:
+        request = read_request(detail, "unused")
+        plan = _plan_of(request)
+        admission = self.locks.admit(request, execution_of(request.id))
+        if admission.lock != "held":
+            return {"failure": {"Error": "RequestRefused", "Cause": admission.reason}}
+        self.locks.begin(plan, execution_of(request.id), admission.epoch)
+        if ending := self.outcome(request.id):
+            self.end(request.id, *ending)
+        else:
+            return {"failure": {"Error": "States.Timeout", "Cause": ""}}
+        return {"ended": True}
+
+    def end(self, rollout_id: str, outcome: str, reason: str) -> None:
+        """End a rollout, and move the alias if it is promoted."""
+        record = self.table.rollout(rollout_id)
+        assert record is not None
+        candidate = record.plan["candidate"]
+        version = candidate.get("version") or self.function.PublishVersion("checkout")["Version"]
+        target = record.plan["target"]
+        if outcome == "succeeded":
+            self.function.point(target.get("alias", "live"), version)
+        serving = version if outcome == "succeeded" else self.function.serves(target.get("alias", "live"))[0]
+        settle(self.locks, rollout_id, outcome, reason=reason, candidate=version, serving=serving)
+
+
+def _plan_of(request: RolloutRequest) -> Plan:
+    live = LambdaAliasTarget(kind="lambda-alias", function="checkout", alias="live")
+    alias = live if request.target.kind == "event-source" else request.target
+    return make_plan(request, driver=DRIVER, firing=[], alias=alias)
+
+
+class Settings:
+    """The environment of the intake."""
+
+    place = PLACE
+    stack_machine = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:headgate-stack"
+
+
+class Request:
+    """One request of CloudFormation, and the execution that answers it."""
+
+    def __init__(self, world: Deployments, event: dict[str, Any]) -> None:
+        self.world, self.event = world, event
+        self.state: dict[str, Any] = {}
+        self.told: dict[str, Any] = {}
+        self.step: dict[str, Any] = {}
+        self.pk = f"STACK#{event['StackId']}#{event['LogicalResourceId']}"
+
+    @property
+    def id(self) -> str:
+        return str(self.event["RequestId"])
+
+    @property
+    def rollout_id(self) -> str:
+        stack = self.event["StackId"].split("/")[1]
+        return f"{stack}/{self.event['LogicalResourceId']}/{self.id[:8]}"
+
+    def send(self) -> Request:
+        self.world.intake.take(self.event)
+        return self
+
+    def until(self, *stops: str) -> dict[str, Any]:
+        """Run the execution until it is about to do one of these, or to answer. The step is not carried out."""
+        for _ in range(2000):
+            if not self.step:
+                decision = self.world.planner.next(self.pk, self.id, self.state, self.told)
+                assert json.loads(json.dumps(decision)) == decision
+                self.state, self.step = decision["state"], decision["next"]
+            if self.step["do"] in (*stops, "respond"):
+                return self.step
+            self.go_on()
+        raise AssertionError("the execution does not end")
+
+    def go_on(self) -> None:
+        """Carry out the step at which the execution has stopped."""
+        step, self.step = self.step, {}
+        self.told = self.world.carry_out(step)
+
+    def answer(self) -> dict[str, Any]:
+        """Run to the end, and return what CloudFormation gets."""
+        step = self.until()
+        self.world.responder.respond(self.pk, self.id, step["answer"])
+        _, body = self.world.puts[-1]
+        assert (body["RequestId"], body["StackId"]) == (self.id, self.event["StackId"])
+        return body
+
+
+class Stack:
+    """A stack with one custom resource, as CloudFormation takes it through its life.
+
+    The tests say what happens to the rest of the stack: ``roll_back`` follows a failure of any resource.
+    """
+
+    numbers = itertools.count(1)
+
+    def __init__(
+        self, world: Deployments, name: str, logical_id: str, *, of: Stack | None = None, kind: str = ROLLOUT_TYPE
+    ) -> None:
+        self.world, self.name, self.logical_id, self.kind = world, name, logical_id, kind
+        self.id: str = of.id if of else f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{name}/{uuid.uuid4()}"
+        self.physical_id = ""
+        self.properties: dict[str, Any] = {}
+        self.replaced: tuple[str, dict[str, Any]] | None = None
+        """Physical id and properties of what an update has replaced."""
+        self.before: dict[str, Any] = {}
+
+    def status(self, status: str) -> None:
+        self.world.formation.statuses[self.id] = status
+
+    def request(self, kind: str, properties: dict[str, Any], **fields: Any) -> Request:
+        request_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.id}{next(self.numbers)}"))
+        return Request(
+            self.world,
+            {
+                "RequestType": kind,
+                "ServiceToken": TOKEN,
+                "ResponseURL": f"{BUCKET}/{request_id}?X-Amz-Signature=s3cr3t",
+                "StackId": self.id,
+                "RequestId": request_id,
+                "LogicalResourceId": self.logical_id,
+                "ResourceType": self.kind,
+                "ResourceProperties": {"ServiceToken": TOKEN, **properties},
+                **fields,
+            },
+        )
+
+    def begin_create(self, **properties: Any) -> Request:
+        self.status("CREATE_IN_PROGRESS")
+        self.properties = properties
+        return self.request("Create", properties).send()
+
+    def begin_update(self, status: str = "UPDATE_IN_PROGRESS", **properties: Any) -> Request:
+        self.status(status)
+        self.before, self.properties = self.properties, properties
+        old = {"ServiceToken": TOKEN, **self.before}
+        return self.request("Update", properties, PhysicalResourceId=self.physical_id, OldResourceProperties=old).send()
+
+    def begin_roll_back(self) -> Request:
+        """CloudFormation goes back to the properties before the update."""
+        return self.begin_update("UPDATE_ROLLBACK_IN_PROGRESS", **self.before)
+
+    def begin_delete(self, status: str = "DELETE_IN_PROGRESS") -> Request:
+        self.status(status)
+        return self.request("Delete", self.properties, PhysicalResourceId=self.physical_id).send()
+
+    def settle(self, request: Request, then: str = "UPDATE_COMPLETE") -> dict[str, Any]:
+        """Take the answer to a request as CloudFormation does."""
+        answer, kind = request.answer(), request.event["RequestType"]
+        if kind == "Create" or (kind == "Update" and answer["Status"] == "SUCCESS"):
+            if self.physical_id not in ("", answer["PhysicalResourceId"]):
+                self.replaced = (self.physical_id, self.before)
+            self.physical_id = answer["PhysicalResourceId"]
+        self.status(then)
+        return answer
+
+    def create(self, **properties: Any) -> dict[str, Any]:
+        return self.settle(self.begin_create(**properties), "CREATE_COMPLETE")
+
+    def update(self, **properties: Any) -> dict[str, Any]:
+        return self.settle(self.begin_update(**properties))
+
+    def roll_back(self) -> dict[str, Any]:
+        return self.settle(self.begin_roll_back(), "UPDATE_ROLLBACK_COMPLETE")
+
+    def delete(self, status: str = "DELETE_IN_PROGRESS") -> dict[str, Any]:
+        return self.settle(self.begin_delete(status), "DELETE_COMPLETE")
+
+    def clean_up(self, status: str = "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS") -> dict[str, Any]:
+        """Delete what an update has replaced."""
+        assert self.replaced is not None
+        physical_id, properties = self.replaced
+        self.replaced = None
+        self.status(status)
+        request = self.request("Delete", properties, PhysicalResourceId=physical_id).send()
+        return self.settle(request)
