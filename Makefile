@@ -11,8 +11,8 @@ DOCS_VENV := .venv-docs
 BIN := $(VENV)/bin
 
 ##@ Try it
-demo: setup-demo ## Roll out a good and a bad version on the embedded AWS (CONSUMER=sqs|fifo|kinesis, STRATEGY=, RPS=, BAD_ERROR_RATE=, SUMMARY=file.json)
-	@$(BIN)/python -m demo run $(if $(CONSUMER),--consumer '$(CONSUMER)') $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(RPS),--rps '$(RPS)') \
+demo: setup-demo ## Roll out a good and a bad version on the embedded AWS (STACK=1 by sam deploy, CONSUMER=sqs|fifo|kinesis, STRATEGY=, RPS=, BAD_ERROR_RATE=, SUMMARY=file.json)
+	@$(BIN)/python -m demo run $(if $(CONSUMER),--consumer '$(CONSUMER)') $(if $(STACK),--stack) $(if $(STRATEGY),--strategy '$(STRATEGY)') $(if $(RPS),--rps '$(RPS)') \
 	  $(if $(BAD_ERROR_RATE),--bad-error-rate '$(BAD_ERROR_RATE)') $(if $(SUMMARY),--summary '$(SUMMARY)')
 
 demo-serve: setup-demo ## Leave the embedded AWS up with the application deployed, to play with

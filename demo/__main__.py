@@ -1,7 +1,8 @@
 """The demo: Headgate rolls out a good and a bad release of a sample service on the embedded AWS.
 
 ``run`` starts everything, shows both rollouts, checks the results and stops everything that it started. With
-``--consumer`` it rolls out the consumer of a queue or stream.
+``--consumer`` it rolls out the consumer of a queue or stream. With ``--stack`` it deploys a stack that rolls out with
+Headgate.
 ``serve`` starts everything and leaves it running; ``traffic`` sends requests to it; ``stop`` stops it.
 """
 
@@ -12,17 +13,23 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from demo.consumer import SOURCES, consumer_event, print_consumer_summary, run_consumer
 from demo.report import write_report
 from demo.rollout_watch import Rollout, WatchedAlias, follow, release, with_strategy
+from demo.stack import print_stack_summary, run_stack, strategy_of
 from demo.traffic import Traffic, tally
 from emulator.application import ROOT, WORK, DeploymentError, Outputs, deploy_headgate, deploy_sample, timed
 from emulator.server import EmbeddedAws, EmbeddedAwsError, PermissionUse, is_free
 from headgate.errors import RequestRefused
 from headgate.spec.request import read_request
 from headgate.spec.strategy import steps_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headgate.spec.strategy import Step
 
 EVENTS = Path(__file__).parent / "events"
 FUNCTION, ALIAS = "checkout", "live"
@@ -62,6 +69,13 @@ def run(options: argparse.Namespace) -> int:
             headgate = _headgate_on(aws)
             summary = run_consumer(options, aws, headgate)
             print_consumer_summary(summary)
+            _finish(aws, headgate, summary)
+    elif options.stack:
+        _announce_steps(strategy_of(options.strategy)[1])
+        with EmbeddedAws() as aws:
+            headgate = _headgate_on(aws)
+            summary = run_stack(options, aws, headgate)
+            print_stack_summary(summary)
             _finish(aws, headgate, summary)
     else:
         summary = _run_alias(options)
@@ -163,7 +177,10 @@ def _file(event: dict[str, Any]) -> Path:
 
 
 def _announce_plan(event: dict[str, Any]) -> None:
-    steps = steps_of(read_request(event["detail"], "demo").strategy)
+    _announce_steps(steps_of(read_request(event["detail"], "demo").strategy))
+
+
+def _announce_steps(steps: Sequence[Step]) -> None:
     seconds = sum(step.bake_seconds for step in steps)
     shape = ", ".join(f"{step.weight:g} % for {step.bake_seconds} s" for step in steps)
     print(f"Headgate demo. Strategy: {shape}, then 100 %. A rollout bakes for {seconds} s if nothing stops it.\n")
@@ -281,8 +298,12 @@ def _parse() -> argparse.Namespace:
     verbs = parser.add_subparsers(dest="verb", required=True)
     run_ = verbs.add_parser("run", help="roll out a good and a bad release and check the results")
     run_.add_argument("--strategy", help="name of a preset, or a strategy as JSON (default: as in the events)")
-    run_.add_argument(
+    instead = run_.add_mutually_exclusive_group()
+    instead.add_argument(
         "--consumer", choices=SOURCES, help="roll out the consumer of a queue, FIFO queue or stream instead"
+    )
+    instead.add_argument(
+        "--stack", action="store_true", help="deploy a stack that rolls out with Headgate instead, by sam deploy"
     )
     run_.add_argument("--rps", type=_number(0.5, 500), default=20.0, help="requests or orders per second (default: 20)")
     run_.add_argument(

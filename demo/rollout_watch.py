@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -14,6 +15,8 @@ from headgate.spec.request import read_request
 from headgate.spec.strategy import steps_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from demo.traffic import Request, Traffic
     from emulator.application import Outputs
     from emulator.server import EmbeddedAws
@@ -162,20 +165,26 @@ def with_strategy(event: dict[str, Any], strategy: str | None) -> dict[str, Any]
 def follow(aws: EmbeddedAws, headgate: Outputs, event: dict[str, Any], watched: Watched, expected: str) -> Rollout:
     """Send the event, show what happens until the rollout ends, and return its result."""
     request = read_request(event["detail"], "demo")
-    bus = _Announcements(aws, headgate["BusName"], request.id)
+    bus = Announcements(aws, headgate["BusName"], request.id)
     rollout = Rollout(request.id, expected, stable=watched.standing().version)
     begun = time.monotonic()
     _send(aws, headgate["BusName"], event)
     limit = sum(step.bake_seconds for step in steps_of(request.strategy)) + PATIENCE_SECONDS
-    _show(rollout, watched, bus, begun, limit)
+    show(rollout, watched, bus, begun, limit, until=lambda: bool(rollout.outcome))
+    take_stock(aws, headgate, rollout, watched, begun)
+    bus.close()
+    return rollout
+
+
+def take_stock(aws: EmbeddedAws, headgate: Outputs, rollout: Rollout, watched: Watched, begun: float) -> None:
+    """Record the target and its traffic after the end of a rollout."""
     rollout.seconds = time.monotonic() - begun
     time.sleep(1)  # Wait for the answers to requests that were in flight when the target moved.
     standing = watched.standing()
     rollout.alias_serves, rollout.alias_weights = standing.version, standing.weights
     rollout.requests = watched.since(begun)
-    rollout.transitions = _transitions(aws, execution_arn(headgate["RolloutMachineArn"], execution_name(request.id)))
-    bus.close()
-    return rollout
+    execution = execution_arn(headgate["RolloutMachineArn"], execution_name(rollout.rollout_id))
+    rollout.transitions = _transitions(aws, execution) if rollout.rollout_id else 0
 
 
 def _send(aws: EmbeddedAws, bus: str, event: dict[str, Any]) -> None:
@@ -188,12 +197,29 @@ def _send(aws: EmbeddedAws, bus: str, event: dict[str, Any]) -> None:
     aws.client("events").put_events(Entries=[entry])
 
 
-def _show(rollout: Rollout, watched: Watched, bus: _Announcements, begun: float, limit: float) -> None:
-    """Show what happens until the rollout has ended, and record its result."""
+def show(
+    rollout: Rollout,
+    watched: Watched,
+    bus: Announcements,
+    begun: float,
+    limit: float,
+    *,
+    until: Callable[[], bool],
+    news: Callable[[], list[str]] = list,
+) -> None:
+    """Show what happens until something holds, and record the rollout's result.
+
+    Parameters
+    ----------
+    news
+        Returns what else there is to show.
+    """
     said, shown, before = begun, "", watched.standing()
-    while not rollout.outcome:
+    while not until():
         if time.monotonic() - begun > limit:
             raise TimeoutError(f"rollout {rollout.rollout_id} has not ended after {limit} s")
+        for line in news():
+            print(f"  {time.monotonic() - begun:5.1f} s  {line}", flush=True)
         standing = watched.standing()
         now = time.monotonic()
         if before.weights and not standing.weights and standing.version == rollout.stable:
@@ -214,6 +240,7 @@ def _show(rollout: Rollout, watched: Watched, bus: _Announcements, begun: float,
 
 def _take_note(rollout: Rollout, announced: dict[str, Any]) -> None:
     detail = announced["detail"]
+    rollout.rollout_id = rollout.rollout_id or detail["rolloutId"]
     if announced["detail-type"] == "Step Baked":
         rollout.bakes_ended_by.append(detail["endedBy"])
     if announced["detail-type"] in ENDED:
@@ -248,17 +275,24 @@ def _transitions(aws: EmbeddedAws, execution: str) -> int:
     return sum(event["type"].endswith("StateEntered") for page in pages for event in page["events"])
 
 
-class _Announcements:
-    """Events of one rollout, received from the bus with a rule and a queue."""
+class Announcements:
+    """Events of one rollout, received from the bus with a rule and a queue.
 
-    def __init__(self, aws: EmbeddedAws, bus: str, rollout_id: str) -> None:
+    Parameters
+    ----------
+    rollout_id
+        Events of all rollouts if it is empty.
+    """
+
+    def __init__(self, aws: EmbeddedAws, bus: str, rollout_id: str = "") -> None:
         self._queues, self._events, self._bus = aws.client("sqs"), aws.client("events"), bus
-        self._name = f"watch-{rollout_id}"
+        self._name = f"watch-{rollout_id or uuid.uuid4().hex[:8]}"
         self._url = self._queues.create_queue(QueueName=self._name)["QueueUrl"]
         arn = self._queues.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])["Attributes"][
             "QueueArn"
         ]
-        pattern = {"source": ["headgate"], "detail": {"rolloutId": [rollout_id]}}
+        wanted = [rollout_id] if rollout_id else [{"exists": True}]
+        pattern = {"source": ["headgate"], "detail": {"rolloutId": wanted}}
         self._events.put_rule(Name=self._name, EventBusName=bus, EventPattern=json.dumps(pattern))
         self._events.put_targets(Rule=self._name, EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn}])
         self._seen: set[str] = set()

@@ -106,6 +106,26 @@ def deploy_consumer(aws: EmbeddedAws, headgate: Outputs, source: str) -> Outputs
     return _deploy(aws, "orders", ROOT / "examples" / "orders.yaml", overrides)
 
 
+def deploy_shop(
+    aws: EmbeddedAws, headgate: Outputs, release: str, *, template: str = "shop", **overrides: str
+) -> Outputs:
+    """Build and deploy a release of the sample shop, whose stack rolls out with Headgate.
+
+    Parameters
+    ----------
+    template
+        Name of the template in ``examples``. The stack has the same name, with hyphens.
+
+    Raises
+    ------
+    DeploymentError
+        If the stack was not deployed, because Headgate rolled the release back, for example.
+    """
+    wanted = ("HeadgateLayerArn", "TelemetryStreamName", "TelemetryStreamArn")
+    given = parameters() | {name: headgate[name] for name in wanted} | {"Release": release} | overrides
+    return _deploy(aws, template.replace("_", "-"), ROOT / "examples" / f"{template}.yaml", given)
+
+
 def _deploy(aws: EmbeddedAws, stack: str, template: Path, overrides: Outputs) -> Outputs:
     build = WORK / "build" / stack
     settings = ["--parameter-overrides", *(f"{name}={value}" for name, value in overrides.items())]

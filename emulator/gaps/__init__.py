@@ -44,6 +44,8 @@ ORDER = (
     "stepfunctions.nested_executions",
     "cloudformation.stack_lookup",
     "cloudformation.table_settings",
+    "cloudformation.custom_resources",
+    "cloudformation.codedeploy_resources",
     "events.bus_policies",
     "events.api_destinations",
     "events.api_calls",

@@ -1043,6 +1043,154 @@ def test_bare_a_table_of_a_stack_lacks_its_settings(bare: Aws) -> None:
     assert _table_settings(bare) == ("DISABLED", "DISABLED", None)
 
 
+# --- custom_resources --------------------------------------------------------------------------------------------
+
+PROVIDER = """
+import json, urllib.request
+def handler(event, context):
+    given = event["ResourceProperties"]
+    with open(given["Log"], "a") as log:
+        log.write(json.dumps(event) + "\\n")
+    if given["Does"] == "nothing":
+        return
+    failed = given["Does"] == "fail" and event["RequestType"] != "Delete"
+    answer = {name: event[name] for name in ("StackId", "RequestId", "LogicalResourceId")}
+    answer |= {"PhysicalResourceId": "mine", "Status": "FAILED" if failed else "SUCCESS", "Reason": "no luck"}
+    body, headers = json.dumps(answer).encode(), {"content-type": given.get("ContentType", "")}
+    urllib.request.urlopen(urllib.request.Request(event["ResponseURL"], body, headers, method="PUT"))
+"""
+
+
+class CustomStack:
+    """A stack with one custom resource, and the requests that its function gets."""
+
+    def __init__(self, aws: Aws, tmp_path: Path) -> None:
+        self.stacks, self._log = aws.cloudformation, tmp_path / "requests"
+        self._log.touch()
+        self.name, self._function = aws.prefix, aws.function(PROVIDER)
+
+    def template(self, does: str, **properties: str) -> str:
+        token = f"arn:aws:lambda:us-east-1:000000000000:function:{self._function}"
+        given = {"ServiceToken": token, "ServiceTimeout": 5, "Log": str(self._log), "Does": does, **properties}
+        return json.dumps({"Resources": {"Mine": {"Type": "Custom::Mine", "Properties": given}}})
+
+    def create(self, does: str, **properties: str) -> None:
+        self.stacks.create_stack(StackName=self.name, TemplateBody=self.template(does, **properties))
+
+    def update(self, does: str) -> None:
+        self.stacks.update_stack(StackName=self.name, TemplateBody=self.template(does))
+
+    def requests(self, count: int = 0) -> list[tuple[str, str]]:
+        """Type and physical ID of each request so far, once there are ``count``."""
+        eventually(lambda: len(self._log.read_text().splitlines()) >= count, 4)
+        events = [json.loads(line) for line in self._log.read_text().splitlines()]
+        return [(event["RequestType"], event.get("PhysicalResourceId", "")) for event in events]
+
+    def status(self, *wanted: str, seconds: float = 4) -> str:
+        """The stack's status, once it is one of these or the time is up."""
+
+        def now() -> str:
+            return str(self.stacks.describe_stacks(StackName=self.name)["Stacks"][0]["StackStatus"])
+
+        eventually(lambda: now() in wanted, seconds)
+        return now()
+
+    def reasons(self) -> list[str]:
+        events = self.stacks.describe_stack_events(StackName=self.name)["StackEvents"]
+        return [event.get("ResourceStatusReason", "") for event in events if event["LogicalResourceId"] == "Mine"]
+
+
+def test_a_custom_resource_that_fails_is_told_with_its_reason_and_deleted(aws: Aws, tmp_path: Path) -> None:
+    stack = CustomStack(aws, tmp_path)
+    stack.create("fail")
+    assert stack.status("ROLLBACK_COMPLETE") == "ROLLBACK_COMPLETE"
+    assert stack.requests() == [("Create", ""), ("Delete", "mine")]
+    told = "Received response status [FAILED] from custom resource. Message returned: no luck (RequestId: "
+    assert any(reason.startswith(told) for reason in stack.reasons())
+
+
+def test_bare_a_custom_resource_that_fails_is_forgotten(bare: Aws, tmp_path: Path) -> None:
+    stack = CustomStack(bare, tmp_path)
+    stack.create("fail")
+    assert stack.status("ROLLBACK_COMPLETE") == "ROLLBACK_COMPLETE"
+    assert stack.requests() == [("Create", "")]
+    assert "no luck" in stack.reasons()
+
+
+def test_a_cancelled_update_does_not_wait_for_its_custom_resource(aws: Aws, tmp_path: Path) -> None:
+    # GIVEN a stack whose custom resource is being updated, without an answer
+    stack = CustomStack(aws, tmp_path)
+    stack.create("answer")
+    stack.status("CREATE_COMPLETE")
+    stack.update("nothing")
+    stack.requests(2)
+    # THEN it cannot be deleted
+    assert error_code(stack.stacks.delete_stack, StackName=stack.name) == "ValidationError"
+    # AND a cancelled update goes back at once, with a request of its own
+    begun = time.monotonic()
+    stack.stacks.cancel_update_stack(StackName=stack.name)
+    assert stack.status("UPDATE_ROLLBACK_COMPLETE") == "UPDATE_ROLLBACK_COMPLETE"
+    assert time.monotonic() - begun < 4
+    assert stack.requests() == [("Create", ""), ("Update", "mine"), ("Update", "mine")]
+    assert "Resource update cancelled" in stack.reasons()
+
+
+def test_bare_a_cancelled_update_waits_and_a_stack_is_deleted_meanwhile(bare: Aws, tmp_path: Path) -> None:
+    stack = CustomStack(bare, tmp_path)
+    stack.create("answer")
+    stack.status("CREATE_COMPLETE")
+    stack.update("nothing")
+    stack.requests(2)
+    stack.stacks.cancel_update_stack(StackName=stack.name)
+    assert stack.status("UPDATE_ROLLBACK_COMPLETE", seconds=2) == "UPDATE_IN_PROGRESS"
+    assert error_code(stack.stacks.delete_stack, StackName=stack.name) is None
+
+
+def test_a_stack_that_is_deleted_while_it_is_created_deletes_its_custom_resource(aws: Aws, tmp_path: Path) -> None:
+    stack = CustomStack(aws, tmp_path)
+    answered = stack.stacks.create_stack(
+        StackName=stack.name, TemplateBody=stack.template("nothing", ServiceTimeout="2")
+    )
+    stack.requests(1)
+    stack.stacks.delete_stack(StackName=stack.name)
+    [_, (kind, physical)] = stack.requests(2)
+    assert (kind, physical.startswith(f"{stack.name}-Mine-")) == ("Delete", True)
+    # It does not answer, so its deletion fails when its time is up.
+    stack.name = answered["StackId"]
+    assert stack.status("DELETE_FAILED", seconds=8) == "DELETE_FAILED"
+
+
+def test_an_answer_with_a_content_type_is_forbidden(aws: Aws, tmp_path: Path) -> None:
+    stack = CustomStack(aws, tmp_path)
+    stack.create("answer", ContentType="application/json", ServiceTimeout="1")
+    assert stack.status("ROLLBACK_IN_PROGRESS", seconds=8) == "ROLLBACK_IN_PROGRESS"
+    assert any("did not receive a response" in reason for reason in stack.reasons())
+
+
+def test_bare_an_answer_with_a_content_type_is_taken(bare: Aws, tmp_path: Path) -> None:
+    stack = CustomStack(bare, tmp_path)
+    stack.create("answer", ContentType="application/json")
+    assert stack.status("CREATE_COMPLETE") == "CREATE_COMPLETE"
+
+
+# --- codedeploy_resources ----------------------------------------------------------------------------------------
+
+
+def _with_codedeploy(aws: Aws) -> str | None:
+    resources = {"A": {"Type": "AWS::CodeDeploy::Application", "Properties": {"ComputePlatform": "Lambda"}}}
+    return error_code(
+        aws.cloudformation.create_stack, StackName=aws.prefix, TemplateBody=json.dumps({"Resources": resources})
+    )
+
+
+def test_a_stack_can_have_an_application_of_codedeploy(aws: Aws) -> None:
+    assert _with_codedeploy(aws) is None
+
+
+def test_bare_a_stack_cannot_have_an_application_of_codedeploy(bare: Aws) -> None:
+    assert _with_codedeploy(bare) == "ValidationError"
+
+
 # --- run_task_sync; where there is an engine: tests/docker/test_ecs_gaps.py --------------------------------------
 
 
