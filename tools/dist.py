@@ -207,7 +207,8 @@ def _copy(source: Path, target: Path) -> None:
     files = [(source, target)] if source.is_file() else [(f, target / f.relative_to(source)) for f in _files(source)]
     for file, to in files:
         to.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, to)
+        # With its mode: a wrapper script must stay executable.
+        shutil.copy(file, to)
 
 
 def _files(folder: Path, *, compiled: bool = False) -> Iterator[Path]:
@@ -224,7 +225,8 @@ def pack(folder: Path, archive: Path) -> None:
         for path in _files(folder, compiled=True):
             name = path.relative_to(folder.parent).as_posix()
             member = zipfile.ZipInfo(name, moment.timetuple()[:6])
-            member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, (stat.S_IFREG | 0o644) << 16
+            mode = 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
+            member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, (stat.S_IFREG | mode) << 16
             member.create_system = 3  # Unix, on every machine.
             packed.writestr(member, path.read_bytes())
 

@@ -65,6 +65,7 @@ def checkout(tmp_path: Path) -> Path:
     write(root / "pyproject.toml", '[project]\nversion = "1.2.3"\n')
     for name in ("LICENSE", "README.md", "statemachines/machine.asl.json", "layers/plain/bootstrap"):
         write(root / name, f"content of {name}\n")
+    (root / "layers/plain/bootstrap").chmod(0o775)
     write(root / "functions/judge/app.py", "handler = None\n")
     write(root / "functions/judge/__pycache__/app.cpython-399.pyc", "compiled")
     recipe = "mkdir -p $(ARTIFACTS_DIR)/python && cp own.py $(ARTIFACTS_DIR)/python"
@@ -184,6 +185,15 @@ def test_the_same_sources_give_the_same_bytes_at_any_time_and_place(checkout: Pa
     assert any(name.endswith(".pyc") for name in names)
 
 
+def test_what_is_executable_stays_so_and_other_modes_do_not_matter(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "LICENSE").chmod(0o600)
+    with zipfile.ZipFile(dist.package(checkout, tmp_path / "dist")) as archive:
+        modes = {member.filename.split("/", 1)[1]: member.external_attr >> 16 & 0o777 for member in archive.infolist()}
+
+    assert {name for name, mode in modes.items() if mode == 0o755} == {"layers/Plain/bootstrap"}
+    assert set(modes.values()) == {0o755, 0o644}
+
+
 def test_its_times_can_be_chosen(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     times = {member.date_time for member in zipfile.ZipFile(dist.package(checkout, tmp_path / "dist")).infolist()}
@@ -208,8 +218,12 @@ def test_every_layer_and_function_of_the_template_can_be_packaged(tmp_path: Path
     assert Variant("python3.13", "arm64") in variants
     for name, resource in template["Resources"].items():
         if resource["Type"] == dist.LAYER:
-            assert resource.get("Metadata", {}).get("BuildMethod") in (None, "makefile"), name
-            assert list(dist._sources(ROOT, resource["Properties"]["ContentUri"], variants))
+            method = resource.get("Metadata", {}).get("BuildMethod")
+            assert method in (None, "makefile"), name
+            if method:
+                assert list(dist._sources(ROOT, resource["Properties"]["ContentUri"], variants))
+            else:
+                assert any((ROOT / resource["Properties"]["ContentUri"]).iterdir())
         elif resource["Type"] == dist.FUNCTION:
             dist._copy_function(ROOT, tmp_path, name, resource)
 
