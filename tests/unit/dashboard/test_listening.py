@@ -106,7 +106,7 @@ def test_connections_that_only_stand_open_do_not_keep_a_browser_out(
             assert dashboard.ask("GET", "/api/now", **session)[0] == 200
             # The oldest have gone, and their threads with them.
             assert held[0].recv(10_000) == b"" or sent.startswith(b"POST")
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 60
             while (threads := _of_connections()) > MAX_CONNECTIONS:
                 assert time.monotonic() < deadline, threads
                 time.sleep(0.02)
