@@ -130,7 +130,7 @@ def start() -> int:
         return run.cancel(aborts=aborts)
     print(f"Rollout {rollout_id} {said}", flush=True)
     if code:
-        show_error(f"{rollout_id}: {outcome}. {said}")
+        show_error(f"Rollout {rollout_id} {said}" if view else f"{rollout_id}: {said}")
     add_summary(report(rollout_id) or f"Rollout `{rollout_id}`: {outcome}\n\n{as_block(said)}")
     return code
 

@@ -254,7 +254,8 @@ def _sentence(announced: dict[str, Any]) -> str:
     detail, kind = announced["detail"], announced["detail-type"]
     match kind:
         case "Rollout Started":
-            return f"{kind}: {detail['target']}, {len(detail['steps'])} steps"
+            steps = len(detail["steps"])
+            return f"{kind}: {detail['target']}, {steps} step{'' if steps == 1 else 's'}"
         case "Step Started":
             return f"{kind}: {detail['weight']:g} % to the candidate"
         case "Step Baked":

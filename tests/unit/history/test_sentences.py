@@ -612,3 +612,13 @@ def test_the_reason_of_a_pause_is_told_once_and_not_as_that_of_a_rollback(reason
     assert headline(view) == shown
     told = [*explanation(view), *(each.text for each in happenings(view))]
     assert not [each for each in told if "paused: paused" in each or each.count("paused") > 1]
+
+
+def test_a_rollout_of_a_stack_is_tried_again_by_deploying_the_stack() -> None:
+    hook = hook_of(stage="beforeTraffic", reason="hook checkout-smoke of beforeTraffic failed: status 500")
+    reason = "hook checkout-smoke of beforeTraffic failed: status 500"
+    view = rolled_back(reason, hooks=[hook])
+
+    assert "under a new id" in explanation(view)[-1]
+    of_stack = view.model_copy(update={"id": "shop/ShopRollout/9667a3af"})
+    assert explanation(of_stack)[-1].endswith("Then deploy the stack with the corrected version, as another Release.")

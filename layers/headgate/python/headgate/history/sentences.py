@@ -123,6 +123,8 @@ def _paused(view: RolloutView) -> str:
     return f"paused{by} at {weight(view.weight)}{why}; {then} at {until}"
 
 
+_FROM_A_STACK = re.compile(r"[^/]+/[^/]+/[0-9a-f]{8}")
+"""The id of a rollout that a custom resource has started: stack, logical id, and the beginning of the request's id."""
 _PAUSED_BY = re.compile(r"paused by (?P<by>.+?)(?:: (?P<why>.+))?", re.DOTALL)
 
 
@@ -670,7 +672,11 @@ def _after_the_end(view: RolloutView) -> list[str]:
 
 def _after_rollback(view: RolloutView) -> str:
     cause = cause_of(view)
-    again = "Then start a rollout of the corrected version under a new id."
+    again = (
+        "Then deploy the stack with the corrected version, as another Release."
+        if _FROM_A_STACK.fullmatch(view.id)
+        else "Then start a rollout of the corrected version under a new id."
+    )
     if cause.counts or (cause.signal and cause.signal.signal == "alarm"):
         moved = [each for each in view.weights if each.weight > 0]
         back = next((each for each in reversed(view.weights) if each.why == "rollback"), None)
