@@ -26,6 +26,8 @@ OUTCOMES = {0: "promoted", 3: "rolled-back", 4: "refused", 5: "stopped", 6: "tim
 
 CANCELLED = 130
 USAGE = 2
+BUILD_BACKEND = "hatchling"
+"""What builds the command, as in ``pyproject.toml``."""
 ABORT_ATTEMPTS = 3
 """How often an abort is tried: the request may not be on record yet. GitHub kills a cancelled step after 10 s."""
 
@@ -102,9 +104,11 @@ def install() -> int:
     if not Path(command).exists():
         subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
         pip = [str(environment / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        # The versions that the command is tested with.
+        # The versions that the command is tested with. They do not reach the isolated environment in which pip would
+        # build the source, so the build backend is installed first, and the build uses that.
         pinned = ["--constraint", str(source / "requirements" / "dev.txt")]
-        subprocess.run([*pip, *pinned, str(source)], check=True)
+        subprocess.run([*pip, *pinned, BUILD_BACKEND], check=True)
+        subprocess.run([*pip, *pinned, "--no-build-isolation", str(source)], check=True)
     set_output("command", command)
     return 0
 

@@ -88,7 +88,7 @@ class Stack:
 
     @cached_property
     def parameters(self) -> dict[str, str]:
-        """The stack's parameters by name."""
+        """Headgate's parameters by name."""
         return {each["ParameterKey"]: each.get("ParameterValue", "") for each in self.description.get("Parameters", [])}
 
     def output(self, key: str) -> str:

@@ -46,6 +46,8 @@ ORDER = (
     "cloudformation.table_settings",
     "cloudformation.custom_resources",
     "cloudformation.codedeploy_resources",
+    "cloudformation.untouched_resources",
+    "cloudformation.codedeploy_deployments",
     "events.bus_policies",
     "events.api_destinations",
     "events.api_calls",

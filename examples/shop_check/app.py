@@ -1,4 +1,7 @@
-"""The hook of the sample shop, which asks the new version for a total. It answers CodeDeploy as well as Headgate."""
+"""The hook of the sample shop, which asks the new version for a total.
+
+It answers CodeDeploy, Headgate as a hook ``lambda``, and Headgate as a ``codeDeployHook`` with the layer for those.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,8 @@ BASKET = {"items": [{"price": 3.5, "quantity": 2}]}
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Check the candidate. CodeDeploy names no version, so the template does (``NEW_VERSION``)."""
-    qualified = os.environ.get("NEW_VERSION") or f"{event['target']['function']}:{event['candidate']}"
-    fault = fault_of(qualified)
+    """Check the candidate, and report to CodeDeploy if the event is one of its kind."""
+    fault = fault_of(version_of(event))
     if "LifecycleEventHookExecutionId" in event:
         boto3.client("codedeploy").put_lifecycle_event_hook_execution_status(
             deploymentId=event["DeploymentId"],
@@ -23,6 +25,14 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             status="Failed" if fault else "Succeeded",
         )
     return {"hookStatus": "FAILED" if fault else "SUCCEEDED", "hookDetails": {"reason": fault or "the total is right"}}
+
+
+def version_of(event: dict[str, Any]) -> str:
+    """Return the version to check. CodeDeploy names none in its event, so the template does (``NEW_VERSION``)."""
+    asked = event.get("headgate", event)
+    if "candidate" in asked:
+        return f"{asked['target']['function']}:{asked['candidate']}"
+    return os.environ["NEW_VERSION"]
 
 
 def fault_of(function: str) -> str:

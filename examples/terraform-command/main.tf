@@ -33,7 +33,7 @@ resource "terraform_data" "rollout" {
       serving=$(aws lambda get-alias --function-name "$FUNCTION" --name "$ALIAS" --query FunctionVersion --output text)
       if [ "$serving" != "$VERSION" ]; then
         headgate start "$FUNCTION:$ALIAS" --version "$VERSION" --strategy Canary10Percent5Minutes \
-          --alarm checkout-errors --errors --wait --timeout 50m
+          --alarm checkout-errors --errors --evidence cloudwatch --wait --timeout 50m
       fi
     EOT
     environment = {

@@ -24,7 +24,7 @@ resource "terraform_data" "request" {
           }
           candidate = { version = aws_lambda_function.checkout.version }
           strategy  = "Canary10Percent5Minutes"
-          guards    = { errors = {}, alarms = ["checkout-errors"] }
+          guards    = { errors = {}, evidence = "cloudwatch", alarms = ["checkout-errors"] }
         })
       }])
     }

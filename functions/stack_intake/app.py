@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from headgate import bootstrap
 from headgate.aws.observability import logger
 from headgate.stacks.intake import StackIntake
+from headgate.stacks.origin import Origins
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 app = bootstrap.Application()
-intake = StackIntake(app.stacks, app.client("stepfunctions"), app.environment)
+origins = Origins(app.client("cloudformation"), app.environment.place)
+intake = StackIntake(app.stacks, app.client("stepfunctions"), origins, app.environment)
 
 
 @logger.inject_lambda_context(clear_state=True)

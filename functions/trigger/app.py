@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate import bootstrap
 from headgate.aws.observability import logger
+from headgate.triggers.latest_events import LatestEvents
 from headgate.triggers.occurrences import Surroundings
 from headgate.triggers.trigger import Trigger
 
@@ -18,6 +19,8 @@ settings = app.environment
 trigger = Trigger(
     app.client("events"),
     app.client("ssm"),
+    app.table,
+    LatestEvents(app.client("dynamodb"), settings.table),
     app.locks,
     app.executions,
     folder=settings.trigger_folder,

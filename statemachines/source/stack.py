@@ -161,9 +161,10 @@ STATES = {
         assign=told({"task": "{% $states.result.Output %}"}),
     ),
     "How did it fail?": choice(
-        "Either the cause reports how the execution ended, or it never started or still runs. A cause of nearly "
-        "32,768 characters may be cut off, and is not JSON then. How a rollout ended is in its record; if it still "
-        "runs, the planner aborts it, which rolls back sooner than the warden would after a stop.",
+        "Either the execution has ended, and the cause reports how, or it never started or still runs. A cause of "
+        "nearly 32,768 characters may be cut off, and is not JSON then: the execution is read instead. How a rollout "
+        "ended is in its record; if it still runs, the planner aborts it, which rolls back sooner than the warden "
+        "would after a stop.",
         when(
             f"$next.do = 'roll-out' or $failure.Error = 'States.TaskFailed' and {is_whole_object('$failure.Cause')}",
             assign=told(
@@ -177,6 +178,7 @@ STATES = {
             ),
             then="What next?",
         ),
+        when("$failure.Error = 'States.TaskFailed'", then="Look it up"),
         assign=told({"failure": "{% $failure %}"}),
         default="Stop it",
     ),
@@ -195,7 +197,7 @@ STATES = {
         then="What next?",
     ),
     "Look it up": look_up(
-        "The start succeeded, but its response was lost, and the execution has ended since: reads how.",
+        "The execution has ended: reads how. Either the response of its start was lost, or the cause was cut off.",
         CHILD_MACHINE,
         "$next.name",
         into="ended",

@@ -296,6 +296,9 @@ def test_starter_starts_the_task_that_is_requested(run: Callable[..., Any], roll
     assert json.loads(execution["input"])["taskDefinition"] == "migrate:3"
 
 
+NOWHERE = "http://127.0.0.1:9"
+
+
 @pytest.fixture
 def of_a_stack(tmp_path: Path) -> Callable[[str], Path]:
     """The sample event of a function of custom resources, about a stack of the embedded AWS."""
@@ -303,15 +306,24 @@ def of_a_stack(tmp_path: Path) -> Callable[[str], Path]:
     def write(function: str) -> Path:
         event = tmp_path / sample_event(function).name
         text = sample_event(function).read_text("utf-8")
-        event.write_text(text.replace("123456789012", "000000000000").replace("eu-central-1", REGION))
+        text = text.replace("123456789012", "000000000000").replace("eu-central-1", REGION)
+        # Nobody waits for an answer there.
+        event.write_text(
+            text.replace("https://cloudformation-custom-resource-response-eucentral1.s3.example.com", NOWHERE)
+        )
         return event
 
     return write
 
 
-def test_stack_intake_stores_a_request_and_starts_it(
+def test_stack_intake_starts_a_request_that_is_delivered_again(
     run: Callable[..., Any], rollout: Checkout42, of_a_stack: Callable[[str], Path]
 ) -> None:
+    given = json.loads(of_a_stack("StackIntake").read_text("utf-8"))
+    # The stack does not exist, so a request that is not on record would be refused.
+    store = StackStore(rollout.dynamodb, rollout.outputs["TableName"])
+    store.accept(read_event(given, Place("aws", "000000000000", REGION)), given["ResponseURL"])
+
     run("StackIntake", of_a_stack("StackIntake"))
 
     asked = json.loads(of_a_stack("StackPlanner").read_text("utf-8"))
@@ -319,9 +331,8 @@ def test_stack_intake_stores_a_request_and_starts_it(
     assert stored["RESOURCE"]["latest"] == asked["requestId"]
     assert "responseUrl" in stored[f"REQUEST#{asked['requestId']}"]
     execution = execution_arn(rollout.outputs["StackMachineArn"], stack_execution_name(asked["requestId"]))
-    given = json.loads(rollout.machines.describe_execution(executionArn=execution)["input"])
-    assert given == {"resource": asked["resource"], "requestId": asked["requestId"]}
-    # Its stack does not exist, and nobody waits for the answer.
+    begun = json.loads(rollout.machines.describe_execution(executionArn=execution)["input"])
+    assert begun == {"resource": asked["resource"], "requestId": asked["requestId"]}
     rollout.machines.stop_execution(executionArn=execution, cause="the test has seen enough")
 
 

@@ -126,6 +126,7 @@ def _arns() -> Iterator[str]:
                 yield _arn("states", f"execution:{name}:checkout-42")
             case "AWS::DynamoDB::Table":
                 yield _arn("dynamodb", f"table/{made}")
+                yield _arn("dynamodb", f"table/{made}/index/by-status")
             case "AWS::IAM::Role":
                 yield f"arn:aws:iam::{ACCOUNT}:role/{made}"
             case "AWS::SQS::Queue":

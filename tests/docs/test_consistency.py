@@ -33,6 +33,14 @@ def test_the_production_example_names_no_open_pattern() -> None:
     assert [name for name, value in effective.items() if value == "*"] == ["ChatTargets"]
 
 
+def test_who_uninstalls_looks_at_the_executions_of_every_machine() -> None:
+    page = (ROOT / "docs" / "operate.md").read_text("utf-8")
+    looked = set(re.findall(r"list-executions --state-machine-arn \$(\w+)_MACHINE", page.partition("## Uninstall")[2]))
+    resources = template()["Resources"]
+    machines = {name for name, each in resources.items() if each["Type"] == "AWS::Serverless::StateMachine"}
+    assert {"".join(word.capitalize() for word in name.split("_")) + "Machine" for name in looked} == machines
+
+
 def test_no_blank_line_splits_a_list_of_the_changelog() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
     assert re.findall(r"^(?:- |  ).*\n\n(- .*)$", changelog, re.MULTILINE) == []

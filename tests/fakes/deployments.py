@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from headgate.aws.place import Place
@@ -19,11 +20,13 @@ from headgate.stacks.deeds import Deeds
 from headgate.stacks.event import ROLLOUT_TYPE
 from headgate.stacks.facts import FactReader
 from headgate.stacks.intake import StackIntake
+from headgate.stacks.origin import Origins
 from headgate.stacks.planner import StackPlanner
 from headgate.stacks.responder import StackResponder
 from headgate.stacks.store import StackStore
 from tests.builders import ACCOUNT, DRIVER, REGION, TABLE, execution_of, settle
-from tests.fakes.services import FakeLambda, FakeStepFunctions, Refusal, Service, sha256_of
+from tests.fakes.services import FakeLambda, FakeStepFunctions, Refusal, sha256_of
+from tests.fakes.stacks import FakeStacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,17 +96,59 @@ class DeployedFunction(FakeLambda):
             raise Refusal("ResourceNotFoundException", f"Alias not found: {ARN}:{Name}", 404)
 
 
-class FakeFormation(Service):
-    """CloudFormation's answer to how stacks stand."""
+class FakeFormation(FakeStacks):
+    """CloudFormation's answer to how stacks stand, and whose a resource is."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.statuses: dict[str, str] = {}
+        self.updated = 1000
+        """When the latest update of any stack has begun."""
+        self.aliases: dict[str, tuple[str, str, int]] = {}
+        """Stack, status and the time of the status of each alias that is a resource, by ARN."""
+        self.resources: dict[tuple[str, str], dict[str, Any]] = {}
+        """What stacks show of their resources, by stack and logical id."""
+
+    def show(self, stack_id: str, logical_id: str, kind: str, status: str, physical_id: str) -> None:
+        """Show a resource in a status. A resource that is being created has no physical id."""
+        shown = {"LogicalResourceId": logical_id, "ResourceType": kind, "ResourceStatus": status}
+        shown |= {"PhysicalResourceId": physical_id} if physical_id else {}
+        self.resources[stack_id, logical_id] = {**shown, "LastUpdatedTimestamp": 0}
+
+    def DescribeStackResource(self, StackName: str, LogicalResourceId: str) -> dict[str, Any]:
+        if (StackName, LogicalResourceId) not in self.resources:
+            raise Refusal("ValidationError", f"Resource {LogicalResourceId} does not exist for stack {StackName}")
+        return {"StackResourceDetail": self.resources[StackName, LogicalResourceId]}
+
+    def ListStackResources(self, StackName: str, NextToken: str = "") -> dict[str, Any]:
+        """The resources of a stack in two pages. A rollout resource has the physical id of its alias."""
+        resources = [
+            {
+                "LogicalResourceId": logical,
+                "ResourceType": kind,
+                "PhysicalResourceId": arn,
+                "ResourceStatus": status,
+                "LastUpdatedTimestamp": datetime.fromtimestamp(at, UTC),
+            }
+            for arn, (stack, alias_status, alias_at) in self.aliases.items()
+            if stack == StackName
+            for logical, kind, status, at in (
+                ("CheckoutRollout", ROLLOUT_TYPE, "UPDATE_IN_PROGRESS", self.updated + 9),
+                ("CheckoutAliaslive", "AWS::Lambda::Alias", alias_status, alias_at),
+            )
+        ]
+        if NextToken:
+            return {"StackResourceSummaries": resources[1:]}
+        return {"StackResourceSummaries": resources[:1], "NextToken": "more"}
 
     def DescribeStacks(self, StackName: str) -> dict[str, Any]:
         if StackName not in self.statuses:
             raise Refusal("ValidationError", f"Stack with id {StackName} does not exist")
         status = self.statuses[StackName]
-        return {"Stacks": [{"StackName": StackName, "StackStatus": status, "CreationTime": 0}]}
+        times = {"CreationTime": datetime.fromtimestamp(0, UTC)}
+        if status.startswith("UPDATE"):
+            times["LastUpdatedTime"] = datetime.fromtimestamp(self.updated, UTC)
+        return {"Stacks": [{"StackName": StackName, "StackStatus": status, **times}]}
 
 
 class Deployments:
@@ -121,7 +166,10 @@ class Deployments:
         self.puts: list[tuple[str, dict[str, Any]]] = []
         """URL and body of each answer."""
         environment: Any = Settings()
-        self.intake = StackIntake(self.store, clients["stepfunctions"], environment, self.put)
+        self.looks: list[float] = []
+        """Pauses before the looks at stacks that were asked about requests."""
+        origins = Origins(clients["cloudformation"], PLACE, self.looks.append)
+        self.intake = StackIntake(self.store, clients["stepfunctions"], origins, environment, self.put)
         self.responder = StackResponder(self.store, self.put)
         self.later = 0.0
         """Seconds that have passed in waits and by hand."""
@@ -129,6 +177,7 @@ class Deployments:
         """How a rollout with this id ends, and why; None if it still runs."""
         self.hook_failure: dict[str, Any] | None = None
         self.plan_refusal = ""
+        self.plan_warnings: list[str] = []
         self.task: dict[str, Any] = {
             "task": {
                 "outcome": "succeeded",
@@ -186,7 +235,7 @@ class Deployments:
             refusal = str(error)
         if refusal:
             return {"failure": {"Error": "RequestRefused", "Cause": json.dumps({"errorMessage": refusal})}}
-        plan = _plan_of(request)
+        plan = _plan_of(request).model_copy(update={"warnings": self.plan_warnings})
         return {"plan": plan.to_wire(), "request": request.to_wire()}
 
     def _roll_out(self, detail: dict[str, Any]) -> dict[str, Any]:
@@ -299,7 +348,14 @@ class Stack:
     def status(self, status: str) -> None:
         self.world.formation.statuses[self.id] = status
 
+    def shows(self, status: str) -> None:
+        """What CloudFormation shows of the resource."""
+        self.world.formation.show(self.id, self.logical_id, self.kind, status, self.physical_id)
+
     def request(self, kind: str, properties: dict[str, Any], **fields: Any) -> Request:
+        """Return a request, and show what CloudFormation shows when it sends it."""
+        cleans_up = kind == "Delete" and fields["PhysicalResourceId"] != self.physical_id
+        self.shows("UPDATE_COMPLETE" if cleans_up else f"{kind.upper()}_IN_PROGRESS")
         request_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.id}{next(self.numbers)}"))
         return Request(
             self.world,
@@ -342,6 +398,8 @@ class Stack:
             if self.physical_id not in ("", answer["PhysicalResourceId"]):
                 self.replaced = (self.physical_id, self.before)
             self.physical_id = answer["PhysicalResourceId"]
+        if kind != "Delete" or request.event["PhysicalResourceId"] == self.physical_id:
+            self.shows(f"{kind.upper()}_COMPLETE")
         self.status(then)
         return answer
 

@@ -136,7 +136,9 @@ def one_rollout(more: dict[str, Any] | None = None, **properties: Any) -> str:
         "Type": "Custom::HeadgateRollout",
         "Properties": {"ServiceToken": {"Fn::ImportValue": "headgate-ServiceToken"}, **properties},
     }
-    gives = {name: {"Value": {"Fn::GetAtt": [RESOURCE, name]}} for name in ("AliasArn", "Version", "RolloutId")}
+    gives = {
+        name: {"Value": {"Fn::GetAtt": [RESOURCE, name]}} for name in ("AliasArn", "Version", "RolloutId", "Warnings")
+    }
     outcome = {"Outcome": {"Value": {"Fn::GetAtt": [RESOURCE, "Outcome"]}}}
     return json.dumps({"Resources": {RESOURCE: rollout, **(more or {})}, "Outputs": gives | outcome})
 

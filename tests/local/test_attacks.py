@@ -227,9 +227,9 @@ def test_a_foreign_function_is_neither_moved_nor_invoked(of_shop: Mallory) -> No
     service = of_shop.headgate.make_service("payroll")
     told = of_shop.roll_out(service.target)
     assert told["detail-type"] == "Rollout Refused"
-    assert "payroll is not covered by the stack's parameter TargetFunctions" in told["reason"]
+    assert "payroll is not covered by Headgate's parameter TargetFunctions" in told["reason"]
     assert service.serving.version == "1"
     hooks = {"beforeTraffic": [{"lambda": "payroll"}]}
     told = of_shop.roll_out(of_shop.headgate.next_service().target, hooks=hooks)
     assert told["detail-type"] == "Rollout Refused"
-    assert "payroll is not covered by the stack's parameter HookFunctions" in told["reason"]
+    assert "payroll is not covered by Headgate's parameter HookFunctions" in told["reason"]

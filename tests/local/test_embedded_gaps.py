@@ -95,7 +95,9 @@ def wrapped_function(aws: Aws) -> str:
     """A function with a wrapper script in a layer, which sets a variable."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as package:
-        package.writestr("wrapper", '#!/bin/sh\nWRAPPED=yes exec "$@"\n')
+        script = zipfile.ZipInfo("wrapper")
+        script.external_attr = 0o755 << 16
+        package.writestr(script, '#!/bin/sh\nWRAPPED=yes exec "$@"\n')
     layer = aws.lambda_.publish_layer_version(LayerName=f"{aws.prefix}-l", Content={"ZipFile": archive.getvalue()})
     variables = {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/wrapper"}
     layers = [layer["LayerVersionArn"]]
@@ -1160,6 +1162,38 @@ def test_a_stack_that_is_deleted_while_it_is_created_deletes_its_custom_resource
     assert stack.status("DELETE_FAILED", seconds=8) == "DELETE_FAILED"
 
 
+def _shown(stack: CustomStack) -> tuple[str, str]:
+    resource = stack.stacks.describe_stack_resource(StackName=stack.name, LogicalResourceId="Mine")
+    detail = resource["StackResourceDetail"]
+    return detail["ResourceStatus"], detail.get("PhysicalResourceId", "")
+
+
+def test_a_resource_with_a_request_under_way_is_shown_as_it_is(aws: Aws, tmp_path: Path) -> None:
+    stack = CustomStack(aws, tmp_path)
+    stack.create("answer")
+    stack.status("CREATE_COMPLETE")
+    assert _shown(stack) == ("CREATE_COMPLETE", "mine")
+    stack.update("nothing")
+    stack.requests(2)
+    assert _shown(stack) == ("UPDATE_IN_PROGRESS", "mine")
+
+
+def test_a_resource_that_is_created_is_shown_without_a_physical_id(aws: Aws, tmp_path: Path) -> None:
+    stack = CustomStack(aws, tmp_path)
+    stack.create("nothing")
+    stack.requests(1)
+    assert _shown(stack) == ("CREATE_IN_PROGRESS", "")
+
+
+def test_bare_a_resource_with_a_request_under_way_is_shown_as_it_was(bare: Aws, tmp_path: Path) -> None:
+    stack = CustomStack(bare, tmp_path)
+    stack.create("answer")
+    stack.status("CREATE_COMPLETE")
+    stack.update("nothing")
+    stack.requests(2)
+    assert _shown(stack) == ("CREATE_COMPLETE", "mine")
+
+
 def test_an_answer_with_a_content_type_is_forbidden(aws: Aws, tmp_path: Path) -> None:
     stack = CustomStack(aws, tmp_path)
     stack.create("answer", ContentType="application/json", ServiceTimeout="1")
@@ -1189,6 +1223,57 @@ def test_a_stack_can_have_an_application_of_codedeploy(aws: Aws) -> None:
 
 def test_bare_a_stack_cannot_have_an_application_of_codedeploy(bare: Aws) -> None:
     assert _with_codedeploy(bare) == "ValidationError"
+
+
+# --- untouched_resources -----------------------------------------------------------------------------------------
+
+
+def _touched(aws: Aws) -> list[str]:
+    """The resources of a stack with two queues that an update of one shows as changed by it."""
+
+    def template(timeout: int) -> str:
+        queues = {"Changed": {"VisibilityTimeout": timeout}, "Kept": {}}
+        resources = {name: {"Type": "AWS::SQS::Queue", "Properties": queue} for name, queue in queues.items()}
+        return json.dumps({"Resources": resources})
+
+    def stack(status: str) -> Any:
+        [found] = aws.cloudformation.describe_stacks(StackName=aws.prefix)["Stacks"]
+        return found if found["StackStatus"] == status else None
+
+    aws.cloudformation.create_stack(StackName=aws.prefix, TemplateBody=template(30))
+    eventually(lambda: stack("CREATE_COMPLETE"))
+    aws.cloudformation.update_stack(StackName=aws.prefix, TemplateBody=template(60))
+    began = eventually(lambda: stack("UPDATE_COMPLETE"))["LastUpdatedTime"]
+    listed = aws.cloudformation.list_stack_resources(StackName=aws.prefix)["StackResourceSummaries"]
+    described = aws.cloudformation.describe_stack_resources(StackName=aws.prefix)["StackResources"]
+    of_list = {each["LogicalResourceId"] for each in listed if each["LastUpdatedTimestamp"] >= began}
+    of_description = {each["LogicalResourceId"] for each in described if each["Timestamp"] >= began}
+    statuses = {each["LogicalResourceId"] for each in listed if each["ResourceStatus"] == "UPDATE_COMPLETE"}
+    assert of_list == of_description == statuses
+    return sorted(statuses)
+
+
+def test_a_resource_that_an_update_does_not_touch_keeps_its_status_and_time(aws: Aws) -> None:
+    assert _touched(aws) == ["Changed"]
+
+
+def test_bare_each_resource_has_the_status_and_the_time_of_the_update(bare: Aws) -> None:
+    assert _touched(bare) == ["Changed", "Kept"]
+
+
+# --- codedeploy_deployments --------------------------------------------------------------------------------------
+
+GROUP = {"applicationName": "shop", "deploymentGroupName": "shop"}
+
+
+def test_codedeploy_lists_no_deployments(aws: Aws) -> None:
+    found = aws.server.client("codedeploy").list_deployments(**GROUP, includeOnlyStatuses=["InProgress"])
+    assert found["deployments"] == []
+
+
+def test_bare_there_is_no_codedeploy(bare: Aws) -> None:
+    with pytest.raises(botocore.exceptions.ClientError):
+        bare.server.client("codedeploy").list_deployments(**GROUP)
 
 
 # --- run_task_sync; where there is an engine: tests/docker/test_ecs_gaps.py --------------------------------------

@@ -16,6 +16,7 @@ from tests.local.stacks import Shop, Stack, one_rollout
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.local.commands import Command
     from tests.local.deployed import Headgate, Service
 
 pytestmark = pytest.mark.embedded
@@ -102,7 +103,7 @@ def headgate_asked(shop: Shop) -> int:
     return len(found)
 
 
-def test_a_shop_keeps_its_alias_when_it_moves_from_codedeploy(headgate: Headgate) -> None:
+def test_a_shop_keeps_its_alias_when_it_moves_from_codedeploy(headgate: Headgate, command: Command) -> None:
     name = next(names)
     with Shop(headgate, name, "shop_before") as before:
         assert before.release("1") == "CREATE_COMPLETE", before.events()
@@ -110,6 +111,15 @@ def test_a_shop_keeps_its_alias_when_it_moves_from_codedeploy(headgate: Headgate
         resources = before.client.list_stack_resources(StackName=name)["StackResourceSummaries"]
         [version] = [each["LogicalResourceId"] for each in resources if each["ResourceType"] == "AWS::Lambda::Version"]
         alias, revision = before.alias(), revision_of(before)
+        # AND adopt reads what CodeDeploy does, and tells what the hook needs
+        adopted = command("adopt", f"{before.function}:live", "--format", "json")
+        assert adopted.code == 0, adopted.err
+        ready, _, hand_over, _ = adopted.json["steps"]
+        assert "no deployment of CodeDeploy runs" in {check["message"] for check in ready["checks"]}
+        assert version.removeprefix("ShopVersion") in hand_over["diff"]
+        layer = headgate.outputs["CodeDeployHookLayerArn"]
+        for told in (f"({layer})", "variable NEW_VERSION", "Role of ShopCheck"):
+            assert told in " ".join(hand_over["notes"])
         # WHEN Headgate takes its place, with a new release at once
         after = Shop(headgate, name, "shop")
         after.id = before.id
@@ -236,6 +246,32 @@ def test_the_alias_goes_back_if_another_resource_fails_after_the_promotion(stack
     assert [record["status"] for record in stack.rollouts()] == ["succeeded"] * 3
     assert (service.serving.version, service.serving.weights) == ("2", {})
     eventually(lambda: stack.outputs["Version"] == "2", 1, lambda: str(stack.outputs))
+
+
+def test_an_alias_that_the_stack_moves_itself_fails_the_update(
+    headgate: Headgate, stack: Stack, service: Service
+) -> None:
+    third = service.publish()
+
+    def owning(alias_version: str, version: str) -> str:
+        alias = {"FunctionName": service.function, "FunctionVersion": alias_version, "Name": "own"}
+        more = {"Alias": {"Type": "AWS::Lambda::Alias", "Properties": alias}}
+        return one_rollout(more, Alias={"Ref": "Alias"}, Version=version, Strategy=BRIEF)
+
+    def serving() -> str:
+        found = headgate.functions.get_alias(FunctionName=service.function, Name="own")
+        return str(found["FunctionVersion"])
+
+    assert stack.deploy(owning("1", "1")) == "CREATE_COMPLETE", stack.events()
+    # WHEN the template itself gives the alias the new version
+    assert stack.deploy(owning(third, third)) == "UPDATE_ROLLBACK_COMPLETE", stack.events()
+    # THEN the update fails with the fix, and the alias is back
+    [failure] = stack.failures()
+    assert f"CloudFormation has moved {service.function}:own itself" in failure
+    assert (serving(), stack.rollouts()) == ("1", [])
+    # AND an update that leaves the alias alone rolls out
+    assert stack.deploy(owning("1", third)) == "UPDATE_COMPLETE", stack.events()
+    assert (serving(), len(stack.rollouts())) == (third, 1)
 
 
 def test_a_rollout_longer_than_cloudformation_waits_is_refused(stack: Stack, service: Service) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.local.clients import Aws, eventually
-from tests.local.deployed import PREFIX, zipped
+from tests.local.deployed import PREFIX, steps, zipped
 from tests.local.triggers import NIGHTLY
 
 if TYPE_CHECKING:
@@ -79,6 +79,26 @@ def test_a_published_version_starts_a_rollout_and_what_that_publishes_starts_non
     assert headgate.record(f"{service.function}/{own}") == {}
 
 
+def test_a_version_that_was_rolled_back_does_not_come_back_when_it_is_published_again(
+    headgate: Headgate, aws: Aws
+) -> None:
+    service = headgate.make_service(f"triggered-{aws.prefix}")
+    rollout = headgate.request(target=service.target, candidate={"version": "2"}, strategy=steps((10, 300)))
+    eventually(lambda: headgate.record(rollout).get("token"))
+    headgate.signal_now(rollout, "abort")
+    assert headgate.ended(rollout)["status"] == "rolled-back"
+    # Nothing has changed, so PublishVersion answers with the version that was rolled back.
+    answer = {"functionArn": f"arn:aws:lambda:us-east-1:000000000000:function:{service.function}:2", "version": "2"}
+    call = {"eventName": "PublishVersion20150331", "userIdentity": {"type": "Root"}, "responseElements": answer}
+    call |= {"eventID": aws.prefix}
+    event = {"id": aws.prefix, "source": "aws.lambda", "detail-type": "AWS API Call via CloudTrail", "detail": call}
+    here = {"time": "2026-09-01T09:00:00Z", "account": "000000000000", "region": "us-east-1"}
+    _, response = aws.invoke(f"{PREFIX}-trigger", {**event, **here})
+    assert "FunctionError" not in response
+    assert eventually(lambda: was_skipped(aws, f"{service.function}/2", f"rollout {rollout} rejected version 2"))
+    assert headgate.record(f"{service.function}/2") == {}
+
+
 def test_a_template_that_cannot_be_filled_in_is_refused_and_announced_and_doctor_knows_it_before(
     headgate: Headgate, aws: Aws, trail: None, command: Command
 ) -> None:
@@ -90,7 +110,7 @@ def test_a_template_that_cannot_be_filled_in_is_refused_and_announced_and_doctor
     service = headgate.make_service(f"misfilled-{aws.prefix}")
     event = calls_of(aws, url, service.function, "2")
     # Of two templates, the second is for this function.
-    refused = f"published-version/{event['id']}/2"
+    refused = f"published-version/{event['detail']['eventID']}/2"
     record = headgate.ended(refused)
     assert (record["status"], record["targetKey"]) == ("refused", f"lambda-alias/{service.function}/live")
     assert record["reason"].startswith(fault)
@@ -99,6 +119,9 @@ def test_a_template_that_cannot_be_filled_in_is_refused_and_announced_and_doctor
 
 def test_a_created_object_becomes_the_code_of_a_rollout(headgate: Headgate, aws: Aws, trail: None) -> None:
     service = headgate.make_service(f"triggered-{aws.prefix}")
+    # Its second version is published, too, and must not be rolled out after the object.
+    eventually(lambda: headgate.record(f"{service.function}/2"))
+    headgate.ended(f"{service.function}/2")
     url = aws.listen(CALLS)
     # WHEN a pipeline puts new code into a bucket whose events go to EventBridge
     aws.s3.create_bucket(Bucket=service.function)

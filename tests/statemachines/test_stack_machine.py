@@ -168,6 +168,16 @@ def lose_the_start(app: App) -> None:
     app.engine.integration(NESTED, serve)
 
 
+def cut_off(app: App) -> None:
+    """Let a child run to its end, and have the cause of its failure cut off because of its long input."""
+
+    def serve(arguments: dict[str, Any]) -> Any:
+        app.engine.start(arguments["StateMachineArn"], arguments["Input"], arguments["Name"]).wait()
+        raise ServiceError("States.TaskFailed", json.dumps({"Input": "s3cr3t " * 10_000, "Status": "FAILED"})[:32_768])
+
+    app.engine.integration(NESTED, serve)
+
+
 # --- The loop --------------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +285,15 @@ def test_hooks_and_tasks_that_take_too_long_are_stopped(app: App, do: str) -> No
     assert child.wait().status == "ABORTED"
     assert app.told[1]["failure"]["Error"] == "States.Timeout"
     assert "Stop it" in execution.states()
+
+
+@pytest.mark.parametrize("do", ["ask", "run-task"])
+def test_a_cause_that_is_cut_off_is_read_from_the_execution_and_nothing_is_stopped(app: App, do: str) -> None:
+    app.child(MACHINE_OF[do], FAIL)
+    cut_off(app)
+    execution = app.run(CHILDREN[do])
+    assert app.told[1] == {"failure": {"Error": "HookFailed", "Cause": "hook smoke failed"}}
+    assert "Stop it" not in execution.states()
 
 
 def test_what_cannot_be_stopped_is_told_all_the_same(app: App) -> None:
@@ -486,6 +505,7 @@ WALKS: list[tuple[Callable[[App], None], list[Any]]] = [
     (failing, [PLAN, ROLL_OUT, ASK, RUN_TASK, {"do": "dance"}]),
     (hanging, [{**ASK, "seconds": 30}]),
     *((lost, [child]) for child in CHILDREN.values()),
+    (cut_off, [ASK]),
     (no_bus, [ABORT]),
     (unanswered, []),
     (refused, []),

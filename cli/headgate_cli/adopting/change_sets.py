@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from headgate.planning.owning_stack import DIGITS
+from headgate.aws.owning_stack import DIGITS
 from headgate_cli.adopting.model import ChangeSetChecks
-from headgate_cli.adopting.steps import failed, passed
-from headgate_cli.adopting.templates import parsed
+from headgate_cli.adopting.needs import notes, right_version
+from headgate_cli.adopting.steps import failed, passed, settled
+from headgate_cli.adopting.templates import parsed, resources_of
 from headgate_cli.failures import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence, Set
 
     from headgate_cli.adopting.facts import Declared, Facts
     from headgate_cli.adopting.model import Check, StepName
+    from headgate_cli.adopting.needs import Installation
     from headgate_cli.stack import Stack
 
 ATTRIBUTES = frozenset({"DeletionPolicy", "UpdateReplacePolicy", "UpdatePolicy", "CreationPolicy", "Metadata"})
@@ -23,8 +25,14 @@ ATTRIBUTES = frozenset({"DeletionPolicy", "UpdateReplacePolicy", "UpdatePolicy",
 https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ResourceChange.html
 """
 
-FIXED = {"AWS::Lambda::Version": ("Version",), "AWS::Lambda::Function": ("Arn",)}
+FIXED = {"AWS::Lambda::Version": ("Version",), "AWS::Lambda::Function": ("Arn",), "AWS::IAM::Role": ("Arn",)}
 """Attributes that change only if their resource is replaced."""
+
+INERT = frozenset({"Description", "Tags"})
+"""Properties of a function that change nothing in what a new version does.
+
+SAM has the constant AutoPublishCodeSha256 in the description, so handing an alias over or back changes that.
+"""
 
 
 class ChangeSet(NamedTuple):
@@ -69,7 +77,9 @@ def read_change_set(stack: Stack, facts: Facts, name: str) -> ChangeSet:
             )
             for stage in ("Processed", "Original")
         )
-        declared = facts.declared._replace(processed=processed, original=original)
+        declared = facts.declared._replace(
+            processed=processed, original=original, existing=_existing(facts.declared.existing, changes)
+        )
     return ChangeSet(
         name=name,
         status=described["Status"],
@@ -92,6 +102,14 @@ def _described(formation: Any, stack: str, name: str) -> tuple[dict[str, Any], l
     return described, [each["ResourceChange"] for each in changes if "ResourceChange" in each]
 
 
+def _existing(before: Set[str], changes: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the logical ids of the resources that the stack will have."""
+    actions = {each["LogicalResourceId"]: each["Action"] for each in changes}
+    removed = {logical for logical, action in actions.items() if action == "Remove"}
+    added = {logical for logical, action in actions.items() if action in ("Add", "Import")}
+    return frozenset((before - removed) | added)
+
+
 def _nested(
     formation: Any, facts: Facts, changes: Sequence[dict[str, Any]]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -112,9 +130,12 @@ def _nested(
     )
 
 
-def checked(facts: Facts, change_set: ChangeSet, step: StepName) -> ChangeSetChecks:
+def checked(facts: Facts, change_set: ChangeSet, step: StepName, headgate: Installation) -> ChangeSetChecks:
     """Judge a change set for a step."""
-    return ChangeSetChecks(name=change_set.name, step=step, checks=list(_checks(facts, change_set, step)))
+    found = ChangeSetChecks(name=change_set.name, step=step, checks=list(_checks(facts, change_set, step)))
+    if change_set.declared is None or step not in ("hand-over", "roll-out"):
+        return found
+    return found.model_copy(update={"notes": notes(facts, change_set.declared, headgate)})
 
 
 def _checks(facts: Facts, change_set: ChangeSet, step: StepName) -> Iterator[Check]:
@@ -129,6 +150,10 @@ def _checks(facts: Facts, change_set: ChangeSet, step: StepName) -> Iterator[Che
         yield _untouched(change_set, facts.declared.version, "version")
     yield _alias(facts, change_set, change_set.declared, step)
     yield from _function(facts, change_set)
+    if step in ("hand-over", "roll-out"):
+        yield from right_version(facts, change_set.declared)
+    if step == "take-back" and facts.function:
+        yield _same_function(facts, change_set, change_set.declared)
 
 
 def _not_ready(change_set: ChangeSet) -> Check:
@@ -158,14 +183,20 @@ def _pattern(facts: Facts, declared: Declared, step: StepName) -> Iterator[Check
         yield passed("retained", f"{declared.resource} has DeletionPolicy and UpdateReplacePolicy Retain")
     if step in ("hand-over", "roll-out"):
         yield _kept_version(facts, declared)
+        yield from settled(facts, declared)
         if declared.custom_resource:
             yield passed("custom-resource", f"{declared.custom_resource} rolls the alias out")
+        elif declared.left_out:
+            fix = "remove its Condition, or give the parameters with which it is true"
+            yield failed(
+                "custom-resource", f"the stack would not have {declared.left_out}: its Condition is false", fix
+            )
         else:
             fix = "add the resource as headgate adopt prints it"
             yield failed("custom-resource", f"no Custom::HeadgateRollout names {facts.alias.target}", fix)
-    if step == "take-back" and (declared.keeps_version or declared.by_codedeploy or declared.custom_resource):
+    if step == "take-back" and (declared.names_one_version or declared.by_codedeploy or declared.custom_resource):
         wrong = "the custom resource" if declared.custom_resource else "DeploymentPreference"
-        wrong = "a version that does not change" if declared.keeps_version else wrong
+        wrong = "a version that does not change" if declared.names_one_version else wrong
         yield failed("pattern", f"the template has {wrong}", "remove it in this deployment")
 
 
@@ -173,13 +204,13 @@ def _kept_version(facts: Facts, declared: Declared) -> Check:
     if declared.by_codedeploy:
         fix = "remove DeploymentPreference of the function, or set it to {Enabled: false} if Globals has it"
         return failed("pattern", f"CodeDeploy would still move {declared.resource}", fix)
-    if not declared.keeps_version and facts.declared.by_sam:
+    if not declared.names_one_version and facts.declared.by_sam:
         return failed(
             "pattern",
             f"AutoPublishCodeSha256 of {declared.function} is no constant",
             f'set it to "{facts.digits}", and to no parameter',
         )
-    if not declared.keeps_version:
+    if not declared.names_one_version:
         fix = f'set it to "{facts.alias.version}"'
         return failed("pattern", f"FunctionVersion of {declared.resource} is not literal", fix)
     if facts.declared.by_sam and declared.version != facts.declared.version:
@@ -292,7 +323,7 @@ def _may_replace(change_set: ChangeSet, change: Mapping[str, Any]) -> bool:
 
 
 def _function(facts: Facts, change_set: ChangeSet) -> Iterator[Check]:
-    function = facts.declared.function
+    function = facts.function
     change = change_set.changes.get(function)
     if change is None:
         return
@@ -300,3 +331,26 @@ def _function(facts: Facts, change_set: ChangeSet) -> Iterator[Check]:
         yield failed("function", f"{function} would be replaced or removed", "keep its FunctionName and its logical id")
     else:
         yield passed("function", f"{function} changes in place, so $LATEST does and the alias does not")
+
+
+def _same_function(facts: Facts, change_set: ChangeSet, declared: Declared) -> Check:
+    """Check that $LATEST stays what is served: the alias moves at once to the version that is made of it."""
+    function = facts.function
+    before, after = (
+        resources_of(each.processed).get(function, {}).get("Properties", {}) for each in (facts.declared, declared)
+    )
+    # A property that names a parameter is the same in both templates, and only the change set tells of it.
+    details = change_set.changes.get(function, {}).get("Details", ())
+    written = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    targets = [each.get("Target", {}) for each in details if not _is_harmless(change_set, each)]
+    expected = [str(each.get("Name") or each.get("Attribute")) for each in targets]
+    properties = [name for name in dict.fromkeys((*written, *expected)) if name not in INERT]
+    if not properties and (details or _is_untouched(change_set, function)):
+        return passed("same-code", f"{function} does not change, so the new version does what is served")
+    return failed(
+        "same-code",
+        f"{function} changes: {', '.join(properties) or 'the change set does not say what'}; the alias would serve it "
+        "at once, without a rollout",
+        "deploy this change as a rollout first (another Release, with the template as it is deployed), and take the "
+        "alias back when it is served",
+    )

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate import keys
 from headgate.aws.arns import alias_arn
-from headgate.planning.owning_stack import (
+from headgate.aws.lambda_functions import differing
+from headgate.aws.owning_stack import (
     ALIAS,
     DIGITS,
     constant_of,
     has_constant_version,
     moved_by_codedeploy,
+    moving_settings,
     original_template,
     owner_of,
     processed_template,
@@ -22,29 +24,20 @@ from headgate_cli.failures import Failure
 from headgate_cli.records import Records
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Set
 
+    from headgate.aws.owning_stack import Setting
     from headgate.spec.targets import LambdaAliasTarget
     from headgate_cli.stack import Stack
 
 CUSTOM_RESOURCE = "Custom::HeadgateRollout"
 
+FUNCTION = "AWS::Lambda::Function"
+
 SERVERLESS_FUNCTION = "AWS::Serverless::Function"
 
 RUNNING = ("Created", "Queued", "InProgress", "Baking", "Ready")
 """Statuses of a deployment of CodeDeploy that may still move the alias."""
-
-PASSING = frozenset(
-    (
-        *("Version", "FunctionArn", "RevisionId", "LastModified", "Description", "State", "StateReason", "MasterArn"),
-        *("StateReasonCode", "LastUpdateStatus", "LastUpdateStatusReason", "LastUpdateStatusReasonCode"),
-        *("ConfigSha256", "SnapStart", "CodeSize", "ResponseMetadata"),
-    )
-)
-"""Fields of a configuration in which a version may differ from $LATEST and do the same.
-
-SAM writes AutoPublishCodeSha256 into the description, and a version with SnapStart also tells how far that is.
-"""
 
 
 class Alias(NamedTuple):
@@ -75,6 +68,8 @@ class Declared(NamedTuple):
     target: str
     processed: Mapping[str, Any]
     original: Mapping[str, Any]
+    existing: Set[str]
+    """Logical ids of the resources that the stack has. A resource whose Condition is false is in the template alone."""
     deployed: str = ""
     """Logical id of the deployed custom resource of this alias, whose physical id is the alias's ARN."""
 
@@ -118,11 +113,16 @@ class Declared(NamedTuple):
         return has_constant_version({**self.alias, "UpdatePolicy": {}}, dict(self.original))
 
     @property
-    def keeps_version(self) -> bool:
-        """Whether deploying the template again leaves the version alone, whatever the code is."""
+    def names_one_version(self) -> bool:
+        """Whether the template names the same version whatever the code is."""
         if self.by_codedeploy:
             return False
         return bool(self.literal) or self.has_constant
+
+    @property
+    def moving(self) -> list[Setting]:
+        """Properties by which CloudFormation moves the alias all the same when they change."""
+        return moving_settings(dict(self.processed), self.resource, dict(self.original))
 
     @property
     def by_codedeploy(self) -> bool:
@@ -136,13 +136,20 @@ class Declared(NamedTuple):
 
     @property
     def custom_resource(self) -> str:
-        """Logical id of the Custom::HeadgateRollout of this alias; empty if there is none."""
+        """Logical id of the Custom::HeadgateRollout of this alias; empty if the stack has none."""
+        return next((logical for logical in self._custom_resources() if logical in self.existing), "")
+
+    @property
+    def left_out(self) -> str:
+        """Logical id of a Custom::HeadgateRollout of this alias whose Condition is false; empty if there is none."""
+        return next((logical for logical in self._custom_resources() if logical not in self.existing), "")
+
+    def _custom_resources(self) -> Iterator[str]:
         for logical, each in resources_of(self.processed).items():
-            if each.get("Type") != CUSTOM_RESOURCE:
-                continue
-            if logical == self.deployed or self._is_meant(each.get("Properties", {}).get("Alias")):
-                return logical
-        return ""
+            if each.get("Type") == CUSTOM_RESOURCE and (
+                logical == self.deployed or self._is_meant(each.get("Properties", {}).get("Alias"))
+            ):
+                yield logical
 
     def _is_meant(self, named: Any) -> bool:
         if isinstance(named, str):
@@ -177,10 +184,16 @@ class Facts(NamedTuple):
     stack_id: str
     declared: Declared
     """The alias as it is deployed."""
+    function: str
+    """Logical id of the function, however the alias names it; empty if the stack does not have it."""
     text: Any
     """The template as it was deployed, with its own words."""
+    physical: Mapping[str, str]
+    """Physical ids of the stack's resources, by logical id."""
     stack_version: str
     """Version that the stack's template names; empty if it is not known."""
+    description: str
+    """Description of that version, if it is one of the properties that may move the alias; empty if it is not known."""
     deployment: str
     """Deployment of CodeDeploy that runs; empty if none does."""
     differs: tuple[str, ...] | None
@@ -193,8 +206,8 @@ class Facts(NamedTuple):
 
     @property
     def handed_over(self) -> bool:
-        """Whether the stack leaves the alias to Headgate."""
-        return self.declared.keeps_version and bool(self.declared.custom_resource)
+        """Whether the stack's template names one version, and has a resource that rolls out others."""
+        return self.declared.names_one_version and bool(self.declared.custom_resource)
 
 
 def read_alias(stack: Stack, target: LambdaAliasTarget) -> Alias:
@@ -266,7 +279,7 @@ def read_facts(stack: Stack, alias: Alias, *, compares: bool) -> Facts | None:
     text = original_template(formation, owner.stack)
     processed = parsed(processed_template(formation, owner.stack))
     custom = next((name for name, each in resources.items() if each == (CUSTOM_RESOURCE, alias.arn)), "")
-    declared = Declared(logical, alias.arn, alias.target, processed, parsed(text), custom)
+    declared = Declared(logical, alias.arn, alias.target, processed, parsed(text), frozenset(resources), custom)
     if not declared.by_sam and logical not in resources_of(declared.original):
         raise Failure(
             f"{alias.target} is resource {logical} of stack {owner.stack}, and a macro or a loop in its template makes "
@@ -274,6 +287,7 @@ def read_facts(stack: Stack, alias: Alias, *, compares: bool) -> Facts | None:
         )
     physical = {name: each[1] for name, each in resources.items()}
     values = {each["ParameterKey"]: each.get("ParameterValue", "") for each in described.get("Parameters", [])}
+    stack_version = _stack_version(declared, physical, values)
     return Facts(
         alias=alias,
         stack=owner.stack,
@@ -281,8 +295,11 @@ def read_facts(stack: Stack, alias: Alias, *, compares: bool) -> Facts | None:
         root=root,
         stack_id=described["StackId"],
         declared=declared,
+        function=next((name for name, each in resources.items() if each == (FUNCTION, alias.function)), ""),
         text=text,
-        stack_version=_stack_version(declared, physical, values),
+        physical=physical,
+        stack_version=stack_version,
+        description=_description(stack, alias, stack_version) if declared.moving else "",
         deployment=_running_deployment(stack, declared, physical),
         differs=_differences(stack, alias) if compares else None,
     )
@@ -295,6 +312,15 @@ def _stack_version(declared: Declared, physical: Mapping[str, str], values: Mapp
     if isinstance(named, dict) and isinstance(named.get("Ref"), str):
         return values.get(named["Ref"], "")
     return declared.literal
+
+
+def _description(stack: Stack, alias: Alias, version: str) -> str:
+    functions = stack.client("lambda")
+    try:
+        found = functions.get_function_configuration(FunctionName=alias.function, Qualifier=version or alias.version)
+    except functions.exceptions.ResourceNotFoundException:
+        return ""
+    return str(found.get("Description", ""))
 
 
 def _running_deployment(stack: Stack, declared: Declared, physical: Mapping[str, str]) -> str:
@@ -320,5 +346,4 @@ def _differences(stack: Stack, alias: Alias) -> tuple[str, ...]:
         functions.get_function_configuration(FunctionName=alias.function, Qualifier=qualifier)
         for qualifier in ("$LATEST", alias.version)
     )
-    names = sorted(({*latest} | {*served}) - PASSING)
-    return tuple(name for name in names if latest.get(name) != served.get(name))
+    return differing(latest, served)

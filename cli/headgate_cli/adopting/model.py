@@ -6,7 +6,7 @@ from typing import Literal
 
 from headgate.history.model import View
 
-StepName = Literal["ready", "retain", "hand-over", "roll-out", "take-back", "by-codedeploy", "release"]
+StepName = Literal["ready", "retain", "hand-over", "roll-out", "take-back", "by-codedeploy", "drop-retain"]
 
 StepStatus = Literal["done", "next", "blocked", "later"]
 
@@ -28,10 +28,10 @@ class Step(View):
     """A step of the adoption, or of the way back."""
 
     name: StepName
-    """``ready``: nothing runs on the alias. Of the adoption, ``retain``: the stack can no longer delete the alias.
-    ``hand-over``: deploying the stack no longer moves it. ``roll-out``: the next release. Of the way back,
-    ``take-back``: the stack moves the alias again. ``by-codedeploy``: it does so by CodeDeploy. ``release``: the stack
-    may delete it again."""
+    """``ready``: nothing runs on the alias, and Headgate may move it. Of the adoption, ``retain``: the stack can no
+    longer delete the alias. ``hand-over``: deploying the stack no longer moves it. ``roll-out``: the next release.
+    Of the way back, ``take-back``: the stack moves the alias again. ``by-codedeploy``: it does so by CodeDeploy.
+    ``drop-retain``: the stack may delete it again."""
     title: str
     """What is true when the step is done."""
     status: StepStatus
@@ -44,6 +44,8 @@ class Step(View):
     """Changes in the template as it was deployed, as a unified diff."""
     added: str = ""
     """What comes into the template, as YAML."""
+    notes: list[str] = []
+    """What else has to change, as for a hook that was written for CodeDeploy."""
     commands: list[str] = []
     """Commands to give, in their order."""
 
@@ -57,6 +59,8 @@ class ChangeSetChecks(View):
     """The step that it is checked for."""
     checks: list[Check]
     """The checks."""
+    notes: list[str] = []
+    """What else has to change in its template before a rollout can succeed."""
 
 
 class Adoption(View):

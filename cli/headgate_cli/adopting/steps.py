@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from headgate_cli.adopting.facts import CUSTOM_RESOURCE
 from headgate_cli.adopting.model import Adoption, Check, Step
+from headgate_cli.adopting.needs import covered, left_references, notes, right_version
 from headgate_cli.adopting.templates import Edit, as_yaml, diff_of, global_function, resources_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headgate_cli.adopting.facts import Facts
+    from headgate.aws.owning_stack import Setting
+    from headgate_cli.adopting.facts import Declared, Facts
     from headgate_cli.adopting.model import StepName, StepStatus
+    from headgate_cli.adopting.needs import Installation
 
 RETAINED = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
 
 USUAL_STRATEGY = "Canary10Percent5Minutes"
 
 TITLES: dict[StepName, str] = {
-    "ready": "Nothing runs on the alias",
+    "ready": "The alias can change hands",
     "retain": "The stack can no longer delete the alias",
     "hand-over": "Deploying the stack leaves the alias to Headgate",
     "roll-out": "A new Release is a rollout",
     "take-back": "Deploying the stack moves the alias again",
     "by-codedeploy": "CodeDeploy moves the alias",
-    "release": "The stack may delete the alias again",
+    "drop-retain": "The stack may delete the alias again",
 }
 
 
-def adoption_of(facts: Facts, way: str, *, headgate: str) -> Adoption:
+def adoption_of(facts: Facts, way: str, *, headgate: Installation) -> Adoption:
     """Return where an adoption stands, or the way back.
 
     Parameters
@@ -37,12 +41,13 @@ def adoption_of(facts: Facts, way: str, *, headgate: str) -> Adoption:
     way
         ``adopt`` or ``undo``.
     headgate
-        Name of Headgate's stack, whose service token the template imports.
+        Headgate's own stack, whose service token the template imports.
     """
     steps = _adopting(facts, headgate) if way == "adopt" else _undoing(facts)
     blocked = any(step.status == "blocked" for step in steps)
     # What is optional, and the next release, is not left to do.
-    left = any(step.status == "next" and step.name not in ("roll-out", "by-codedeploy", "release") for step in steps)
+    optional = ("roll-out", "by-codedeploy", "drop-retain")
+    left = any(step.status == "next" and step.name not in optional for step in steps)
     return Adoption(
         target=facts.alias.target,
         way="undo" if way == "undo" else "adopt",
@@ -70,7 +75,7 @@ def failed(name: str, message: str, fix: str) -> Check:
 # --- The adoption ---
 
 
-def _adopting(facts: Facts, headgate: str) -> list[Step]:
+def _adopting(facts: Facts, headgate: Installation) -> list[Step]:
     declared = facts.declared
     if facts.handed_over:
         ready = _step("ready", "done")
@@ -80,10 +85,15 @@ def _adopting(facts: Facts, headgate: str) -> list[Step]:
             checks=[_retained(facts)] if declared.retained else [],
             happens="" if declared.retained else "Skipped: the stack leaves the alias alone, but may delete it.",
         )
-        hand_over = _judged("hand-over", "done", [*_kept(facts), _moved_by_rollouts_only(facts)])
-        return [ready, retain, hand_over, _roll_out(facts, "next" if hand_over.status == "done" else "later")]
-    served = _moved_by_rollouts_only(facts) if declared.keeps_version else _served(facts)
-    ready = _judged("ready", "done", [*_quiet(facts), served])
+        checks = [*_kept(facts), *settled(facts, declared), _moved_by_rollouts_only(facts)]
+        hand_over = _judged("hand-over", "done", checks)
+        if hand_over.status != "done":
+            return [ready, retain, hand_over, _roll_out(facts, "later")]
+        checks = [*covered(facts, headgate), *right_version(facts, declared)]
+        status: StepStatus = "next" if all(check.passed for check in checks) else "blocked"
+        return [ready, retain, hand_over, _roll_out(facts, status, checks, notes(facts, declared, headgate))]
+    served = _moved_by_rollouts_only(facts) if declared.names_one_version else _served(facts)
+    ready = _judged("ready", "done", [*_quiet(facts), *settled(facts, declared), served, *covered(facts, headgate)])
     retain = _retain(facts, "done" if declared.retained else "next" if ready.status == "done" else "later")
     hand_over = _hand_over(facts, headgate, "next" if ready.status == retain.status == "done" else "later")
     return [ready, retain, hand_over, _roll_out(facts, "later")]
@@ -101,31 +111,38 @@ def _retain(facts: Facts, status: StepStatus) -> Step:
         "retain",
         status,
         happens=f"{passes_on}Deploy it without any other change: CloudFormation then changes attributes of resources "
-        "only, and no mistake in a later step can delete the alias. Until you remove them, deleting the stack leaves "
-        "these resources in the account.",
+        "only, and no mistake in a later step can delete the alias. While they are there, deleting the stack leaves "
+        "these resources in the account, so delete them by hand then. Keep the lines for as long as you want, or "
+        "remove them after the hand-over in a deployment of their own.",
         diff=diff_of(facts.text, edits),
         commands=_commands(facts),
     )
 
 
-def _hand_over(facts: Facts, headgate: str, status: StepStatus) -> Step:
+def _hand_over(facts: Facts, headgate: Installation, status: StepStatus) -> Step:
     declared = facts.declared
     return _step(
         "hand-over",
         status,
         happens=(_of_constant(facts) if declared.by_sam else _of_literal(facts))
         + " When it is created, the custom resource asks its hooks, and rolls $LATEST out if it differs from what the "
-        f"alias serves.{_passing_release(facts)}",
+        f"alias serves.{_passing_drop_retain(facts)}{_true_condition(facts)}",
         diff=diff_of(facts.text, [handing_over(facts)]),
-        added="" if declared.custom_resource else as_yaml(_custom_resource(facts, headgate)),
+        added="" if declared.custom_resource or declared.left_out else as_yaml(_custom_resource(facts, headgate.name)),
+        notes=notes(facts, declared, headgate),
         commands=_commands(facts, plan=" --parameter-overrides Release=1"),
     )
 
 
-def _passing_release(facts: Facts) -> str:
+def _passing_drop_retain(facts: Facts) -> str:
     if facts.root == facts.stack:
         return ""
     return f" The template of {facts.root} must pass the parameter Release on to {facts.stack}."
+
+
+def _true_condition(facts: Facts) -> str:
+    left_out = facts.declared.left_out
+    return f" The Condition of {left_out} must be true in this deployment." if left_out else ""
 
 
 def handing_over(facts: Facts) -> Edit:
@@ -193,10 +210,12 @@ def _custom_resource(facts: Facts, headgate: str) -> dict[str, Any]:
     return added
 
 
-def _roll_out(facts: Facts, status: StepStatus) -> Step:
+def _roll_out(facts: Facts, status: StepStatus, checks: Sequence[Check] = (), told: Sequence[str] = ()) -> Step:
     return _step(
         "roll-out",
         status,
+        checks=checks,
+        notes=told,
         happens="A deployment with another Release publishes $LATEST and rolls it out. Without one, it changes $LATEST "
         "only.",
         commands=[f"sam deploy --stack-name {facts.root} --parameter-overrides Release=$(git rev-parse HEAD)"],
@@ -208,29 +227,31 @@ def _roll_out(facts: Facts, status: StepStatus) -> Step:
 
 def _undoing(facts: Facts) -> list[Step]:
     declared = facts.declared
-    if declared.keeps_version or declared.custom_resource:
+    if declared.names_one_version or declared.custom_resource:
         ready = _judged("ready", "done", [*_quiet(facts), _same_code(facts)])
         status: StepStatus = "next" if ready.status == "done" else "later"
-        return [ready, _take_back(facts, status), _by_codedeploy(facts, "later"), _release(facts, "later")]
+        return [ready, _take_back(facts, status), _by_codedeploy(facts, "later"), _drop_retain(facts, "later")]
     ready = _judged("ready", "done", [*_quiet(facts), _served(facts)])
     quiet = ready.status == "done"
     by_codedeploy = _by_codedeploy(facts, "done" if declared.by_codedeploy else "next" if quiet else "later")
     is_free = resources_of(declared.processed).get(declared.resource, {}).get("DeletionPolicy") != "Retain"
-    release = _release(facts, "done" if is_free else "next" if quiet else "later")
-    return [ready, _step("take-back", "done"), by_codedeploy, release]
+    drop_retain = _drop_retain(facts, "done" if is_free else "next" if quiet else "later")
+    return [ready, _step("take-back", "done"), by_codedeploy, drop_retain]
 
 
 def _take_back(facts: Facts, status: StepStatus) -> Step:
     declared = facts.declared
     if declared.by_sam:
-        edit = Edit(declared.function, properties={"AutoPublishCodeSha256": None})
+        edits = [Edit(declared.function, properties={"AutoPublishCodeSha256": None})]
         publishes = "SAM names the version after the code again, so CloudFormation publishes $LATEST as a new version "
     else:
-        edit = Edit(declared.resource, properties={"FunctionVersion": _expression(facts)})
+        edits = [Edit(declared.resource, properties={"FunctionVersion": _expression(facts)})]
         publishes = (
             "Give the AWS::Lambda::Version a new logical id in the same deployment: CloudFormation then publishes "
             "$LATEST as a new version "
         )
+    if declared.custom_resource in resources_of(declared.original):
+        edits.append(Edit(declared.custom_resource, removes=True))
     return _step(
         "take-back",
         status,
@@ -239,7 +260,8 @@ def _take_back(facts: Facts, status: StepStatus) -> Step:
         "that it has not created. Do not add DeploymentPreference yet: CodeDeploy would shift traffic from "
         f"version {facts.stack_version or '(unknown)'}, which CloudFormation takes for the one that is served. A "
         "rollback of this deployment would point the alias at that version too, so deploy with --disable-rollback.",
-        diff=diff_of(facts.text, [edit]),
+        diff=diff_of(facts.text, edits),
+        notes=left_references(declared),
         commands=_commands(facts, execute=" --disable-rollback", undo=True),
     )
 
@@ -278,14 +300,14 @@ def _by_codedeploy(facts: Facts, status: StepStatus) -> Step:
     )
 
 
-def _release(facts: Facts, status: StepStatus) -> Step:
+def _drop_retain(facts: Facts, status: StepStatus) -> Step:
     declared = facts.declared
     if status == "done":
-        return _step("release", status)
+        return _step("drop-retain", status)
     resource = declared.function if declared.by_sam else declared.resource
     edit = Edit(resource, attributes={"DeletionPolicy": None, "UpdateReplacePolicy": None})
     return _step(
-        "release",
+        "drop-retain",
         status,
         happens="Only if deleting the stack shall delete these resources again.",
         diff=diff_of(facts.text, [edit]),
@@ -394,6 +416,33 @@ def _same_code(facts: Facts) -> Check:
     )
 
 
+def settled(facts: Facts, declared: Declared) -> list[Check]:
+    """Return a failed check for each property of a template that would move the alias whatever the version is."""
+    return [failed("settled", _why_unsettled(each, facts), _settling(each, facts)) for each in declared.moving]
+
+
+def _why_unsettled(setting: Setting, facts: Facts) -> str:
+    if setting.name == "VersionDescription":
+        return (
+            f"{setting} is no literal, and with another description CloudFormation publishes a version and moves "
+            f"{facts.alias.target} to it at once"
+        )
+    return f"{setting} is no literal, and with another value CloudFormation moves {facts.alias.target} at once"
+
+
+def _settling(setting: Setting, facts: Facts) -> str:
+    if not facts.handed_over:
+        return f"remove {setting} in a deployment before this step, or write a literal"
+    if setting not in facts.declared.moving:
+        return f"leave {setting} as it is deployed"
+    if setting.name == "VersionDescription" and facts.description:
+        return (
+            f"write the literal {json.dumps(facts.description)}, which is deployed; removing it, or another text, "
+            "would move the alias too"
+        )
+    return "write the value that is deployed, as a literal; removing it, or another value, would move the alias too"
+
+
 # --- Steps ---
 
 
@@ -405,6 +454,7 @@ def _step(
     happens: str = "",
     diff: str = "",
     added: str = "",
+    notes: Sequence[str] = (),
     commands: Sequence[str] = (),
 ) -> Step:
     return Step(
@@ -415,6 +465,7 @@ def _step(
         checks=list(checks),
         diff=diff,
         added=added,
+        notes=list(notes),
         commands=list(commands),
     )
 

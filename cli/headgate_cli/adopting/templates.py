@@ -25,9 +25,13 @@ class Edit(NamedTuple):
     """Its logical id."""
     attributes: dict[str, Any] = {}
     properties: dict[str, Any] = {}
+    removes: bool = False
+    """Whether the resource goes."""
 
     def of(self, resource: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the changed resource."""
+        """Return the changed resource; empty if it goes."""
+        if self.removes:
+            return {}
         changed = _merged({**resource, "Properties": None}, self.attributes)
         properties = _merged(resource.get("Properties") or {}, self.properties)
         return changed | ({"Properties": properties} if properties or "Properties" in resource else {})
@@ -100,10 +104,12 @@ def _plain(text: str) -> str:
 def _texts(original: Any, edit: Edit, before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, str]:
     """Return a resource before and after, in the words of the template where they can be changed line by line."""
     if isinstance(original, str) and (block := _block(original, edit.resource)):
+        if edit.removes:
+            return block, ""
         changed = _changed(block, edit)
         if _reads_as(block, {edit.resource: before}) and _reads_as(changed, {edit.resource: after}):
             return block, changed
-    return as_yaml({edit.resource: dict(before)}), as_yaml({edit.resource: dict(after)})
+    return as_yaml({edit.resource: dict(before)}), as_yaml({edit.resource: dict(after)}) if after else ""
 
 
 def _reads_as(text: str, wanted: Mapping[str, Any]) -> bool:

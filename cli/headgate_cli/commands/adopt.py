@@ -79,6 +79,7 @@ def _adoption(stack: Stack, target: LambdaAliasTarget, change_set: str | None, w
     from headgate_cli.adopting.change_sets import checked, read_change_set
     from headgate_cli.adopting.facts import read_alias, read_facts
     from headgate_cli.adopting.model import Adoption
+    from headgate_cli.adopting.needs import Installation
     from headgate_cli.adopting.steps import adoption_of
     from headgate_cli.output import console
 
@@ -91,13 +92,14 @@ def _adoption(stack: Stack, target: LambdaAliasTarget, change_set: str | None, w
             return Adoption(
                 target=alias.target, way="undo" if way == "undo" else "adopt", served=alias.version, standing="done"
             )
-        adoption = adoption_of(facts, way, headgate=stack.name)
+        headgate = Installation(stack.name, stack.prefix, stack.parameters, stack.outputs)
+        adoption = adoption_of(facts, way, headgate=headgate)
         if change_set is None or adoption.standing == "blocked":
             return adoption
         step = next((each for each in adoption.steps if each.status == "next"), None)
         if step is None:
             raise Failure("--change-set checks the next step, and none is left to take; give the command without it")
-        found = checked(facts, read_change_set(stack, facts, change_set), step.name)
+        found = checked(facts, read_change_set(stack, facts, change_set), step.name, headgate)
         return adoption.model_copy(update={"change_set": found})
 
 
@@ -115,6 +117,7 @@ def _print(adoption: Adoption) -> None:
         _say(f"\nChange set {found.name}, for the step {found.step}:")
         for check in found.checks:
             _print_check(check)
+        _print_notes(found.notes)
         if _may_go_on(adoption):
             _say(f"{INDENT}It may be executed.")
     if adoption.steps:
@@ -152,10 +155,20 @@ def _print_step(number: int, step: Step, *, in_full: bool) -> None:
             click.echo()
             # A template is text of others, and a tab or a colour in it is none of ours.
             _say("\n".join(f"{INDENT}{INDENT}{line}".rstrip() for line in text.splitlines()))
+    _print_notes(step.notes)
     if step.commands:
         click.echo()
         for line in step.commands:
             _say(line, f"{INDENT}$ ", wraps=False)
+
+
+def _print_notes(notes: list[str]) -> None:
+    if not notes:
+        return
+    click.echo()
+    _say("Change this too:", INDENT)
+    for note in notes:
+        _say(f"- {note}", INDENT, wraps=False)
 
 
 def _print_check(check: Check) -> None:

@@ -171,7 +171,7 @@ def _function(account: Account) -> str:
 
     if not (names := account.targets()):
         raise Failure(
-            "there is no function that the stack's parameter TargetFunctions covers; deploy the stack with a pattern "
+            "there is no function that Headgate's parameter TargetFunctions covers; deploy Headgate with a pattern "
             "that covers yours, and check --region"
         )
     return ask("Which function?", [Choice(name) for name in names])

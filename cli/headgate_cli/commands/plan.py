@@ -25,7 +25,7 @@ def command(*, stack: Stack, form: str, **asked: Any) -> None:
     """Show what a rollout would do, without doing it.
 
     \b
-    headgate plan checkout:live --version 8 --strategy Linear10PercentEvery1Minute --errors
+    headgate plan checkout:live --version 8 --strategy Canary10Percent5Minutes --errors --evidence cloudwatch
     headgate plan --file request.yaml --format markdown
 
     Headgate checks the request as for a rollout, and changes nothing. The exit code is 0 if it would accept the

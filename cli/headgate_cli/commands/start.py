@@ -32,7 +32,7 @@ def command(*, stack: Stack, wait: bool, timeout: float | None, dry_run: bool, f
     """Request a rollout.
 
     \b
-    headgate start checkout:live --version 8 --strategy Canary10Percent5Minutes --errors --alarm checkout-errors
+    headgate start checkout:live --version 8 --strategy Canary10Percent5Minutes --errors --evidence cloudwatch
     headgate start checkout:live --publish --before-traffic smoke-test --wait --timeout 30m
     headgate start --file request.yaml --version 8 --id checkout-42
 

@@ -123,7 +123,7 @@ def _faults_of(function: FunctionFacts, layer: str) -> Iterable[Found]:
     if function.reserved == 0:
         yield fault(
             f"{name} has a reserved concurrency of 0, so it never runs",
-            f"delete it (aws lambda delete-function-concurrency --function-name {name}), or set the stack's parameter "
+            f"delete it (aws lambda delete-function-concurrency --function-name {name}), or set Headgate's parameter "
             "ReservedConcurrency",
         )
     role = str(configuration.get("Role", "")).rpartition("/")[2]

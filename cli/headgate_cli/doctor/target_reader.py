@@ -13,13 +13,13 @@ from headgate import keys
 from headgate.analysis.measures import AliasMeasures
 from headgate.aws.arns import alias_arn
 from headgate.aws.errors import is_missing_queue
-from headgate.planning.owning_stack import leaves_alone, owner_of
+from headgate.aws.owning_stack import leaves_alone, owner_of
 from headgate_cli.doctor.targets import WATCHED_MINUTES, AliasFacts, EvidenceFacts, SourceQueueFacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from headgate.planning.owning_stack import StackOwner
+    from headgate.aws.owning_stack import StackOwner
     from headgate.spec.targets import LambdaAliasTarget
     from headgate_cli.records import Records
     from headgate_cli.stack import Stack

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from headgate.analysis.telemetry_notes import RECENT_SECONDS
 from headgate.aws.lambda_functions import unsupported
+from headgate.aws.patterns import wider
 from headgate.errors import RequestRefused
 from headgate.history.wording import listed
 from headgate.targets.event_source.settings import (
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda.type_defs import FunctionConfigurationTypeDef
 
     from headgate.aws.own_resources import OwnResources
-    from headgate.planning.owning_stack import StackOwner
+    from headgate.aws.owning_stack import StackOwner
 
 MIN_RECEIVES = 5
 """Receives of a message before it becomes a dead letter that AWS recommends for Lambda, whose throttled batches count.
@@ -51,8 +52,17 @@ def check_permission(parameter: str, pattern: str, name: str) -> list[Found]:
     if fnmatchcase(name, pattern):
         return [ok(f"{name} is covered by {parameter}, which is {pattern}")]
     known = f"which is {pattern}" if pattern else "which is empty"
-    fix = f"deploy the stack with a pattern that covers it ({parameter}={name}), or choose another target"
+    fix = f"deploy the stack with {widening(parameter, pattern, name)}, or choose another target"
     return [fault(f"{name} is not covered by {parameter}, {known}", fix)]
+
+
+def widening(parameter: str, pattern: str, name: str) -> str:
+    """Return a parameter's new value that covers a name as well, in words."""
+    if not pattern:
+        return f'"{parameter}={name}"'
+    value = wider(pattern, name)
+    every = ", as no narrower one does: name both alike for that" if value == "*" else ""
+    return f'"{parameter}={value}", which covers {pattern} too{every}'
 
 
 def check_own(function: str, own: OwnResources) -> list[Found]:

@@ -60,8 +60,8 @@ class Account:
             raise Failure(f"--function: {function} is one of Headgate's own functions; name a function of yours")
         if not fnmatchcase(function, pattern):
             raise Failure(
-                f"--function: {function} is not covered by the stack's parameter TargetFunctions, which is {pattern}; "
-                "name another one, or deploy the stack with a pattern that covers it"
+                f"--function: {function} is not covered by Headgate's parameter TargetFunctions, which is {pattern}; "
+                "name another one, or deploy Headgate with a pattern that covers it"
             )
 
     def _is_own(self, function: str) -> bool:

@@ -11,15 +11,21 @@ https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-response
 - A resource whose creation failed is deleted in the rollback, with the physical ID of its answer.
 - CancelUpdateStack, and DeleteStack while a stack is created, do not wait for a request: the resource fails as
   cancelled, and the rollback sends the next request while the first may still be worked on. A late answer is ignored.
+- DescribeStackResource and DescribeStackResources show a resource with a request under way as it is: CREATE_IN_PROGRESS
+  without a physical ID, UPDATE_IN_PROGRESS, DELETE_IN_PROGRESS. While the stack deletes what an update or its rollback
+  has replaced (*_CLEANUP_IN_PROGRESS), they show what the resource has now.
 - DeleteStack is refused while a stack is updated. What it does while a creation is rolled back is not documented; here
   it is refused then too.
 
 MiniStack runs the function as part of the stack's operation and takes any answer. It forgets a resource whose creation
-failed, waits for a request before it cancels an update, and deletes a stack whatever it is doing, side by side.
+failed, waits for a request before it cancels an update, and deletes a stack whatever it is doing, side by side. It
+shows a resource as its last operation left it, so not at all while it is created, and cleans up after an update in
+UPDATE_IN_PROGRESS.
 
 Seams: `custom_resource.invoke_custom_resource`; `app._handle_post_body_shortcuts`; `stacks._deploy_stack_async` and
-`stacks._roll_back_operation`; `handlers._cancel_update_stack` and `handlers._delete_stack`, with their entries in the
-table of actions.
+`stacks._roll_back_operation`; `handlers._cancel_update_stack`, `handlers._delete_stack`,
+`handlers._describe_stack_resource` and `handlers._describe_stack_resources`, with their entries in the table of
+actions; `handlers._resolve_stack`.
 """
 
 import importlib
@@ -28,6 +34,7 @@ import threading
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from ministack.core.responses import new_uuid
@@ -49,6 +56,13 @@ _awaited: dict[str, set[str]] = {}
 """Tokens of the answers that a stack waits for, by its ID."""
 _not_created: dict[tuple[str, str], dict[str, Any]] = {}
 """Records of the resources whose creation failed, by stack and logical ID."""
+
+_under_way: dict[tuple[str, str], dict[str, Any]] = {}
+"""What the requests under way make of their resources, by stack and logical ID."""
+_before: dict[str, dict[str, Any]] = {}
+"""Resources before the update that a stack rolls back, by its ID."""
+_shows = ContextVar("shows", default=False)
+"""Whether a stack is looked up to show its resources."""
 
 
 def install() -> None:
@@ -74,11 +88,14 @@ def install() -> None:
     for action, name, replacement in (
         ("CancelUpdateStack", "_cancel_update_stack", _cancel),
         ("DeleteStack", "_delete_stack", _delete),
+        ("DescribeStackResource", "_describe_stack_resource", _show),
+        ("DescribeStackResources", "_describe_stack_resources", _show),
     ):
         if table.get(action) is not getattr(handlers, name, None):
             raise seams.SeamMissing(GAP, "cloudformation.handlers._ACTION_HANDLERS", f"has no {action}")
         seams.wrap(GAP, handlers, name, "params", replacement)
         table[action] = getattr(handlers, name)
+    seams.wrap(GAP, handlers, "_resolve_stack", "stack_name", _as_shown)
 
 
 def _request(
@@ -112,7 +129,7 @@ def _request(
         event["PhysicalResourceId"] = physical_id
     if old_props is not None:
         event["OldResourceProperties"] = custom_resource._normalise_resource_properties(old_props)
-    with _awaiting(stack_id, token) as answered:
+    with _awaiting(stack_id, token) as answered, _showing(event, physical_id or ""):
         lambda_svc.invoke_async_with_retry(lambda_svc._execution_record_for_config(function, config), event)
         answered.wait(int(props.get("ServiceTimeout") or _SECONDS))
         answer = custom_resource._pending[token]["result"] or {
@@ -147,6 +164,52 @@ def _awaiting(stack_id: str, token: str) -> Iterator[threading.Event]:
         with _lock:
             _awaited[stack_id].discard(token)
         custom_resource._pending.pop(token, None)
+
+
+@contextmanager
+def _showing(event: dict[str, Any], physical_id: str) -> Iterator[None]:
+    stack, kind = handlers._resolve_stack(event["StackId"]) or {}, event["RequestType"]
+    if kind == "Delete" and stack.get("StackStatus") == "UPDATE_IN_PROGRESS":
+        stack["StackStatus"] = "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"
+    key = event["StackId"], event["LogicalResourceId"]
+    current = _resources_of(stack).get(event["LogicalResourceId"], {})
+    replaced = kind == "Delete" and current.get("PhysicalResourceId", physical_id) != physical_id
+    if not replaced:
+        _under_way[key] = {
+            "LogicalResourceId": event["LogicalResourceId"],
+            "ResourceType": event["ResourceType"],
+            "PhysicalResourceId": physical_id,
+            "ResourceStatus": f"{kind.upper()}_IN_PROGRESS",
+            "Timestamp": handlers.now_iso(),
+        }
+    try:
+        yield
+    finally:
+        _under_way.pop(key, None)
+
+
+def _resources_of(stack: dict[str, Any]) -> dict[str, Any]:
+    """Return the resources that a stack has, or will have again after the clean-up of a rollback."""
+    current: dict[str, Any] = stack.get("_resources", {})
+    if stack.get("StackStatus") == "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS":
+        return current | _before.get(stack["StackId"], {})
+    return current
+
+
+def _show(original: Callable[..., Any], params: dict[str, Any]) -> Any:
+    token = _shows.set(True)
+    try:
+        return original(params)
+    finally:
+        _shows.reset(token)
+
+
+def _as_shown(original: Callable[..., Any], stack_name: str) -> Any:
+    stack = original(stack_name)
+    if not stack or not _shows.get():
+        return stack
+    under_way = {name: shown for (stack_id, name), shown in list(_under_way.items()) if stack_id == stack["StackId"]}
+    return {**stack, "_resources": _resources_of(stack) | under_way}
 
 
 def _fault(event: dict[str, Any], answer: dict[str, Any]) -> str:
@@ -242,4 +305,8 @@ async def _roll_back(
     if stack.pop("_cancel_requested", False):
         stacks.CLIENT_REQUEST_TOKEN.set(stack.pop("_cancel_token", ""))
         operation = {**operation, "cancelled": True}
-    await original(stack_name, stack_id, stack, operation, reason_override)
+    _before[stack_id] = (operation.get("previous_stack") or {}).get("_resources", {})
+    try:
+        await original(stack_name, stack_id, stack, operation, reason_override)
+    finally:
+        del _before[stack_id]

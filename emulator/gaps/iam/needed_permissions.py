@@ -503,7 +503,8 @@ _SERVICES: dict[str, dict[str, Rule]] = {
     },
     "logs": {"GetLogEvents": _log_stream},
     "cloudformation": {
-        **dict.fromkeys(("DescribeStackResources", "DescribeStacks", "GetTemplate"), _stack),
+        **dict.fromkeys(("DescribeStackResource", "DescribeStackResources", "DescribeStacks", "GetTemplate"), _stack),
+        "ListStackResources": _stack,
         "ListStacks": _unscoped("cloudformation"),
     },
     "sts": {"GetCallerIdentity": _identity},

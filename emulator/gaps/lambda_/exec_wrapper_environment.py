@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import traceback
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,11 @@ class Environment(ThreadingHTTPServer):
 
     def start(self, function: dict[str, Any]) -> None:
         """Start the runtime by the wrapper script."""
-        command = [str(_wrapper()), sys.executable, __file__, "runtime"]
+        wrapper = _wrapper()
+        if status := _refusal(wrapper):
+            self.posted.put(("ended", status))
+            return
+        command = [str(wrapper), sys.executable, __file__, "runtime"]
         told = {
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self.server_address[1]}",
             "_HANDLER": f"{function['module']}.{function['handler']}",
@@ -146,13 +151,30 @@ def _described(error: Exception) -> dict[str, Any]:
 
 
 def _wrapper() -> Path:
-    """Return the script; layers are not in /opt here, and the archive's modes are lost."""
-    given = os.environ["AWS_LAMBDA_EXEC_WRAPPER"]
-    folders = filter(None, os.environ.get("_LAMBDA_LAYERS_DIRS", "").split(os.pathsep))
-    found = next((path for path in (Path(each, Path(given).name) for each in folders) if path.is_file()), Path(given))
-    if given.startswith("/opt/") and found.is_file():
-        found.chmod(0o755)
-    return found
+    """Return the script; layers are not in /opt here."""
+    given = Path(os.environ["AWS_LAMBDA_EXEC_WRAPPER"])
+    if not given.is_relative_to("/opt"):
+        return given
+    name = given.relative_to("/opt")
+    for folder in filter(None, os.environ.get("_LAMBDA_LAYERS_DIRS", "").split(os.pathsep)):
+        if (script := Path(folder, name)).is_file():
+            # MiniStack unpacks layers without the modes of their files, and Lambda with them.
+            with zipfile.ZipFile(f"{folder}.zip") as layer:
+                script.chmod(layer.getinfo(str(name)).external_attr >> 16 & 0o777)
+            return script
+    return given
+
+
+def _refusal(wrapper: Path) -> int:
+    """Return the status with which Lambda's bootstrap ends instead of running the script; 0 if it runs it."""
+    if not wrapper.is_file():
+        print(f"{wrapper}: does not exist", file=sys.stderr)
+        return 127
+    # By its mode: to root, os.access says less.
+    if not wrapper.stat().st_mode & 0o111:
+        print(f"{wrapper}: is not an executable", file=sys.stderr)
+        return 126
+    return 0
 
 
 def _say(line: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@
 const crypto = require('node:crypto')
 const http = require('node:http')
 const https = require('node:https')
+const { endpointOf } = require('./partitions.cjs')
 
 const RUNTIME = '/2018-06-01/runtime/'
 const NEXT = `${RUNTIME}invocation/next`
@@ -110,9 +111,8 @@ class CodeDeploy {
   constructor (environment) {
     this.environment = environment
     this.region = environment.AWS_REGION || ''
-    const suffix = this.region.startsWith('cn-') ? 'amazonaws.com.cn' : 'amazonaws.com'
     this.endpoint = new URL(environment.AWS_ENDPOINT_URL_CODEDEPLOY || environment.AWS_ENDPOINT_URL ||
-      `https://codedeploy.${this.region}.${suffix}`)
+      endpointOf(this.region))
   }
 
   async call (given, body) {

@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 import urllib.parse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -229,6 +230,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+def endpoint_of(region: str) -> str:
+    """Return the address of CodeDeploy in a Region. The first partition whose Regions begin so counts."""
+    partitions = json.loads(Path(__file__).with_name("partitions.json").read_text("utf-8"))
+    suffix = next(each["suffix"] for each in partitions if region.startswith(each["regions"]))
+    return f"https://codedeploy.{region}.{suffix}"
+
+
 class CodeDeploy:
     """CodeDeploy itself, for invocations that are not Headgate's.
 
@@ -238,11 +246,10 @@ class CodeDeploy:
     def __init__(self, environment: Any) -> None:
         self._environment = environment
         self._region = environment.get("AWS_REGION", "")
-        suffix = "amazonaws.com.cn" if self._region.startswith("cn-") else "amazonaws.com"
         self._endpoint = (
             environment.get("AWS_ENDPOINT_URL_CODEDEPLOY")
             or environment.get("AWS_ENDPOINT_URL")
-            or f"https://codedeploy.{self._region}.{suffix}"
+            or endpoint_of(self._region)
         )
 
     def call(self, given: Any, body: bytes) -> tuple[int, bytes, list[tuple[str, str]]]:

@@ -7,14 +7,14 @@
 const http = require('node:http')
 const https = require('node:https')
 const { syncBuiltinESMExports } = require('node:module')
+const { isCodeDeploy } = require('./partitions.cjs')
 
-const CODEDEPLOY = /^codedeploy(-fips)?\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|api\.aws)$/
 const { hostname, port } = new URL(process.env.AWS_ENDPOINT_URL_CODEDEPLOY)
 const original = https.request
 
 https.request = function request (options, ...rest) {
   const host = options && typeof options === 'object' && !(options instanceof URL) && (options.hostname || options.host)
-  if (typeof host !== 'string' || !CODEDEPLOY.test(host)) return original.call(this, options, ...rest)
+  if (typeof host !== 'string' || !isCodeDeploy(host)) return original.call(this, options, ...rest)
   return http.request({ ...options, protocol: 'http:', hostname, host: hostname, port, agent: undefined }, ...rest)
 }
 syncBuiltinESMExports()

@@ -228,16 +228,19 @@ def test_the_command_is_installed_once_from_the_source_of_the_action(
     monkeypatch.setattr(subprocess, "run", run)
     assert rollout.install() == 0
     source = ROOT
-    (_, venv, where), pip = [command[1:] for command in ran]
+    (_, venv, where), backend, pip = [command[1:] for command in ran]
     assert venv == "venv"
-    assert pip[-3:] == ["--constraint", str(source / "requirements" / "dev.txt"), str(source)]
+    # pip's constraints do not reach the environment of an isolated build.
+    pinned = ["--constraint", str(source / "requirements" / "dev.txt")]
+    assert backend[-3:] == [*pinned, "hatchling"]
+    assert pip[-4:] == [*pinned, "--no-build-isolation", str(source)]
     command = Path(where) / "bin" / "headgate"
     assert str(command) in (tmp_path / "output").read_text("utf-8")
     # A second use of the action in the job finds it.
     command.parent.mkdir(parents=True)
     command.touch()
     rollout.install()
-    assert len(ran) == 2
+    assert len(ran) == 3
 
 
 def test_a_run_that_is_cancelled_before_the_request_ends_as_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,6 +256,8 @@ def test_the_versions_that_are_installed_are_those_that_the_command_needs() -> N
     pins = [Requirement(line) for line in lines if line[:1].isalpha()]
     pinned = {pin.name: next(iter(pin.specifier)).version for pin in pins}
     with (ROOT / "pyproject.toml").open("rb") as file:
-        needed = [Requirement(each) for each in tomllib.load(file)["project"]["dependencies"]]
-    assert needed
+        project = tomllib.load(file)
+    building = project["build-system"]["requires"]
+    assert building == [rollout.BUILD_BACKEND]
+    needed = [Requirement(each) for each in (*project["project"]["dependencies"], *building)]
     assert [str(each) for each in needed if not each.specifier.contains(pinned[each.name])] == []

@@ -43,6 +43,14 @@ def transformed(text: str) -> Template:
     return dict(Translator({}, Parser()).translate(template, {}))
 
 
+def resources_of(text: str) -> Template:
+    """The resources that the stack of a template has. A condition compares two texts."""
+    template = transformed(text)
+    conditions = template.get("Conditions", {})
+    holds = {name: len(set(each["Fn::Equals"])) == 1 for name, each in conditions.items()}
+    return {name: each for name, each in template["Resources"].items() if holds.get(each.get("Condition"), True)}
+
+
 def _rank(resource: Template) -> int:
     return ORDER.index(resource["Type"]) if resource["Type"] in ORDER else 0
 
@@ -52,7 +60,8 @@ class Shop(Installation):
 
     def __init__(self) -> None:
         super().__init__()
-        self.text, self.processed = "", Template()
+        self.outputs["CodeDeployHookLayerArn"] = f"{LAMBDA}:layer:CodeDeployHookLayer:1"
+        self.text, self.living = "", Template()
         self.physical: dict[str, str] = {}
         self.published: list[str] = []
         """The code of each version."""
@@ -68,31 +77,44 @@ class Shop(Installation):
         self.deployments: list[str] = []
         self.values: dict[str, str] = {}
         self.hides_after = 100
+        self._described: dict[str, str] = {}
+        """Description of each version that CloudFormation has published."""
+        self._pointed: dict[str, str] = {}
+        """Version that CloudFormation has written to each alias."""
 
     # What tests do
 
     def deploy(self, text: str) -> None:
         """Deploy a template: first functions, then versions, then aliases."""
-        before, after = self.processed.get("Resources", {}), transformed(text)["Resources"]
+        before, after = self.living, resources_of(text)
         for logical, each in sorted(after.items(), key=lambda item: _rank(item[1])):
             self._make(logical, each, before.get(logical))
         for logical in before.keys() - after.keys():
             if before[logical].get("DeletionPolicy") != "Retain":
                 del self.physical[logical]
-        self.text, self.processed = text, transformed(text)
+        self.text, self.living = text, after
 
     def _make(self, logical: str, resource: Template, before: Template | None) -> None:
-        if resource["Type"] == FUNCTION:
+        if resource["Type"] == FUNCTION and logical != "Cart":
+            self.physical[logical] = resource["Properties"].get("FunctionName", f"shop-{logical}")
+        elif resource["Type"] == FUNCTION:
             self.latest = json.dumps(resource["Properties"], sort_keys=True)
             self.physical[logical] = "shop-cart"
-        elif resource["Type"] == VERSION and before is None:
-            self.published.append(self.latest)
+        elif resource["Type"] == VERSION:
+            # Another description replaces a version, in which the logical id stays.
+            description = self._value(resource["Properties"].get("Description", ""))
+            if before is not None and description == self._described[logical]:
+                return
+            about = {"Description": description} if description else {}
+            self.published.append(json.dumps(json.loads(self.latest) | about, sort_keys=True))
+            self._described[logical] = description
             self.physical[logical] = f"{LAMBDA}:function:shop-cart:{len(self.published)}"
         elif resource["Type"] == ALIAS:
             version = self._value(resource["Properties"]["FunctionVersion"])
-            if before is None or version != self._value(before["Properties"]["FunctionVersion"]):
+            if before is None or version != self._pointed[logical]:
                 self.serves, self.weights = version, {}
                 self.moves.append(version)
+            self._pointed[logical] = version
             self.physical[logical] = f"{LAMBDA}:function:shop-cart:live"
         else:
             self.physical.setdefault(logical, f"shop-{logical}")
@@ -105,7 +127,7 @@ class Shop(Installation):
     def plan(self, text: str, **fields: Any) -> str:
         """Make a change set, and return its name."""
         name = f"change-{len(self.planned) + 1}"
-        before, after = self.processed["Resources"], transformed(text)["Resources"]
+        before, after = self.living, resources_of(text)
         changes = [change for logical in {**before, **after} if (change := self._change(logical, before, after))]
         about = {"Status": "CREATE_COMPLETE", "ExecutionStatus": "AVAILABLE", "Changes": changes, **fields}
         self.planned[name] = text, about
@@ -174,7 +196,7 @@ class Shop(Installation):
         return [
             {**about, "LogicalResourceId": logical, "ResourceType": each["Type"],
              "PhysicalResourceId": self.physical[logical]}
-            for logical, each in self.processed.get("Resources", {}).items()
+            for logical, each in self.living.items()
         ]  # fmt: skip
 
     def DescribeStackResources(self, PhysicalResourceId: str) -> Any:
@@ -221,7 +243,13 @@ class Shop(Installation):
     def GetFunctionConfiguration(self, FunctionName: str, Qualifier: str) -> Any:
         code = self.latest if Qualifier == "$LATEST" else self.published[int(Qualifier) - 1]
         properties = json.loads(code)
-        told = {"Description": properties.get("Description", ""), "CodeSha256": str(properties.get("Code"))}
+        told: dict[str, Any] = {
+            "Description": properties.get("Description", ""),
+            "CodeSha256": str(properties.get("Code")),
+        }
+        # As on AWS: the runtime of $LATEST and of versions is updated at different times, and each upload is signed.
+        told |= {"RuntimeVersionConfig": {"RuntimeVersionArn": Qualifier}, "SigningJobArn": Qualifier}
+        told["SnapStart"] = {"ApplyOn": "None", "OptimizationStatus": "Off"}
         return {"FunctionName": FunctionName, "Version": Qualifier, **told}
 
     def ListDeployments(self, applicationName: str, deploymentGroupName: str, includeOnlyStatuses: list[str]) -> Any:

@@ -64,6 +64,31 @@ Resources:
       Name: live
 """
 
+WITH_HOOK = (
+    BY_SAM.replace("  CartTest: {Type: AWS::SNS::Topic}\n", "")
+    + """\
+  CartTest:
+    Type: AWS::Serverless::Function
+    Properties:
+      FunctionName: shop-check-cart
+      Handler: app.handler
+      Runtime: python3.13
+      CodeUri: s3://bucket/check
+      Environment: {Variables: {NewVersion: !Ref Cart.Version}}
+      Policies:
+        - Statement: [{Effect: Allow, Action: lambda:InvokeFunction, Resource: !Ref Cart.Version}]
+"""
+)
+
+WRAPPED = """\
+      Layers: [!Ref Layer]
+      Environment: {Variables: {AWS_LAMBDA_EXEC_WRAPPER: /opt/headgate-codedeploy-hook}}
+"""
+
+MENDED = WITH_HOOK.replace("      Environment: {Variables: {NewVersion: !Ref Cart.Version}}\n", WRAPPED).replace(
+    "Resource: !Ref Cart.Version", 'Resource: !Sub "${Cart.Arn}:*"'
+)
+
 RETAINED = "    DeletionPolicy: Retain\n    UpdateReplacePolicy: Retain\n"
 
 CUSTOM = """\
@@ -255,6 +280,60 @@ def test_an_alias_with_provisioned_concurrency_cannot_be_rolled_out_so_it_is_not
     assert set(failing(step(adopted(code=1), "ready")["checks"])) == {"provisioned"}
 
 
+def described(text: str, description: str) -> str:
+    """A template whose version has a description, and a parameter that it may refer to."""
+    text = text.replace("Resources:\n", "Parameters: {Release: {Type: String}}\nResources:\n", 1)
+    return text.replace(
+        "AutoPublishAlias: live\n", f"AutoPublishAlias: live\n      VersionDescription: {description}\n"
+    )
+
+
+def test_a_description_that_follows_a_parameter_comes_out_before_the_hand_over(shop: Shop) -> None:
+    shop.values["Release"] = "abc"
+    text = described(retained(BY_SAM), "!Ref Release")
+    shop.deploy(text)
+    found = adopted(code=1)
+    assert statuses(found)[:3] == ["ready blocked", "retain done", "hand-over later"]
+    assert "remove VersionDescription of Cart" in failing(step(found, "ready")["checks"])["settled"]
+    shop.deploy(retained(BY_SAM))
+    digits = digits_of(adopted())
+
+    # AND a hand-over that brings one is found out
+    handing = described(with_constant(retained(BY_SAM), f'"{digits}"'), "!Ref Release")
+    assert "settled" in failing(adopted("--change-set", shop.plan(handing), code=1)["changeSet"]["checks"])
+
+
+def test_a_description_of_a_version_that_a_literal_does_not_point_at_may_change(shop: Shop) -> None:
+    shop.values["Release"] = "abc"
+    text = BY_HAND.replace("{FunctionName: !Ref Cart}", "{FunctionName: !Ref Cart, Description: !Ref Release}")
+    shop.deploy(text)
+    assert statuses(adopted())[:2] == ["ready done", "retain next"]
+    shop.deploy(text + "      Description: !Ref Release\n")
+    assert "remove Description of Live" in failing(step(adopted(code=1), "ready")["checks"])["settled"]
+
+
+def test_a_description_that_follows_a_parameter_moves_an_alias_that_was_handed_over(shop: Shop) -> None:
+    # GIVEN an alias that was handed over by hand, of a version whose description is the release
+    shop.values["Release"] = "abc"
+    text = described(with_constant(retained(BY_SAM), '"0123456789"'), "!Ref Release")
+    shop.deploy(text)
+    shop.values["Release"] = "def"
+    shop.deploy(text.replace("first", "second"))
+    assert shop.moves == ["1", "2"]  # Nobody has judged the second.
+
+    # THEN the command says so, with the only text that moves nothing
+    found = adopted(code=1)
+    assert statuses(found)[2:] == ["hand-over blocked", "roll-out later"]
+    assert 'the literal "def"' in failing(step(found, "hand-over")["checks"])["settled"]
+    settled = described(with_constant(retained(BY_SAM), '"0123456789"'), '"def"')
+    shop.deploy(settled)
+    again = failing(adopted("--change-set", shop.plan(text), code=1)["changeSet"]["checks"])
+    assert again["settled"] == "leave VersionDescription of Cart as it is deployed"
+    shop.values["Release"] = "ghi"
+    shop.deploy(settled.replace("first", "third"))
+    assert (adopted()["standing"], shop.moves) == ("done", ["1", "2"])
+
+
 def test_a_change_set_that_does_not_exist_is_an_error(shop: Shop) -> None:
     shop.deploy(BY_SAM)
     result = run("--change-set", "nothing")
@@ -334,7 +413,7 @@ def test_the_way_back_publishes_the_code_that_is_served(shop: Shop, handed_over:
     # WHEN the served code is deployed, and the stack takes the alias back
     shop.deploy(handed_over.replace("first", "second"))
     found = adopted("--undo")
-    assert statuses(found) == ["ready done", "take-back next", "by-codedeploy later", "release later"]
+    assert statuses(found) == ["ready done", "take-back next", "by-codedeploy later", "drop-retain later"]
     assert "-      AutoPublishCodeSha256:" in step(found, "take-back")["diff"]
     preference = retained(BY_SAM).replace("first", "second")
     plain = preference.replace(PREFERENCE, "")
@@ -346,16 +425,95 @@ def test_the_way_back_publishes_the_code_that_is_served(shop: Shop, handed_over:
 
     # THEN it serves a new version of the same code, and CodeDeploy may come back
     found = adopted("--undo")
-    assert statuses(found) == ["ready done", "take-back done", "by-codedeploy next", "release next"]
+    assert statuses(found) == ["ready done", "take-back done", "by-codedeploy next", "drop-retain next"]
     assert (found["standing"], shop.moves, shop.serves) == ("done", ["1", "3"], "3")
     assert '"Key": "second"' in shop.published[2].replace("S3Key", "Key")
     assert failing(adopted("--undo", "--change-set", shop.plan(preference))["changeSet"]["checks"]) == {}
     shop.deploy(preference)
-    assert statuses(adopted("--undo")) == ["ready done", "take-back done", "by-codedeploy done", "release next"]
+    assert statuses(adopted("--undo")) == ["ready done", "take-back done", "by-codedeploy done", "drop-retain next"]
     shop.deploy(preference.replace(RETAINED, ""))
-    assert statuses(adopted("--undo"))[-1] == "release done"
+    assert statuses(adopted("--undo"))[-1] == "drop-retain done"
     assert run("--undo", "--change-set", shop.plan(preference)).exit_code == 2  # No step is left.
     assert shop.moves == ["1", "3"]
+
+
+@pytest.mark.parametrize(
+    ("change", "properties"),
+    [
+        (lambda text: text.replace("s3://bucket/first", "s3://bucket/unjudged"), "Code"),
+        (lambda text: text.replace("      Handler: app.handler", "      Handler: other.handler"), "Handler"),
+        (lambda text: "Globals: {Function: {MemorySize: 512}}\n" + text, "MemorySize"),
+        (lambda text: text.replace("      Events:", "      Layers: [!Ref CartLayer]\n      Events:"), "Layers"),
+    ],
+)
+def test_the_stack_takes_an_alias_back_with_no_code_that_is_not_served(
+    shop: Shop, handed_over: str, change: Any, properties: str
+) -> None:
+    # The description had the constant, and tags often name the commit. Neither is part of what is served.
+    plain = retained(BY_SAM).replace(PREFERENCE, "      Tags: {Commit: abc}\n")
+    assert failing(adopted("--undo", "--change-set", shop.plan(plain))["changeSet"]["checks"]) == {}
+    unjudged = adopted("--undo", "--change-set", shop.plan(change(plain)), code=1)["changeSet"]["checks"]
+    assert "rollout first" in failing(unjudged)["same-code"]
+    assert set(failing(unjudged)) == {"same-code"}
+    [found] = [each for each in unjudged if each["name"] == "same-code"]
+    assert f"Cart changes: {properties};" in found["message"]
+
+
+def test_a_function_that_the_alias_names_by_its_name_is_looked_at_all_the_same(shop: Shop) -> None:
+    # GIVEN an adopted alias of the template's own, which does not refer to the function
+    named = BY_HAND.replace("FunctionName: !Ref Cart", "FunctionName: shop-cart")
+    custom = CUSTOM.replace("ALIAS", "Live").replace("Release:", "Version: !Ref CartVersion1, Release:")
+    shop.deploy(named.replace("!GetAtt CartVersion1.Version", '"1"') + custom)
+    # WHEN the stack takes it back
+    back = named.replace("CartVersion1", "CartVersion2")
+    assert failing(adopted("--undo", "--change-set", shop.plan(back))["changeSet"]["checks"]) == {}
+    # THEN other code is found out
+    unjudged = shop.plan(back.replace("first", "second"))
+    checks = adopted("--undo", "--change-set", unjudged, code=1)["changeSet"]["checks"]
+    assert set(failing(checks)) == {"same-code"}
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        {"Evaluation": "Static", "ChangeSource": "ParameterReference", "CausingEntity": "Key"},
+        {"Evaluation": "Dynamic", "ChangeSource": "DirectModification"},  # Such as a mapping.
+    ],
+)
+def test_the_stack_takes_an_alias_back_with_no_other_value_of_a_parameter(
+    shop: Shop, handed_over: str, detail: dict[str, str]
+) -> None:
+    # GIVEN a change set that changes the function, although its resource is the same in both templates
+    name = shop.plan(retained(BY_SAM).replace(PREFERENCE, ""))
+    change: dict[str, Any] = {"LogicalResourceId": "Cart", "ResourceType": "AWS::Lambda::Function", "Action": "Modify"}
+    change |= {"Replacement": "False", "Scope": ["Properties"]}
+    target = {"Attribute": "Properties", "Name": "Code", "RequiresRecreation": "Never"}
+    shop.planned[name][1]["Changes"].append({"ResourceChange": change | {"Details": [{"Target": target, **detail}]}})
+    # THEN the check fails
+    checks = adopted("--undo", "--change-set", name, code=1)["changeSet"]["checks"]
+    assert set(failing(checks)) == {"same-code"}
+
+
+def test_a_custom_resource_whose_condition_is_false_rolls_nothing_out(shop: Shop) -> None:
+    # GIVEN a hand-over in which the custom resource is left out
+    shop.deploy(retained(BY_SAM))
+    handing = with_constant(retained(BY_SAM), f'"{digits_of(adopted())}"')
+    conditional = handing.replace("HeadgateRollout\n", "HeadgateRollout\n    Condition: IsProduction\n")
+    left_out = f"Conditions: {{IsProduction: !Equals [test, production]}}\n{conditional}"
+    # THEN neither its change set nor its deployment hands the alias over
+    checks = adopted("--change-set", shop.plan(left_out), code=1)["changeSet"]["checks"]
+    assert "Condition" in failing(checks)["custom-resource"]
+    shop.deploy(left_out)
+    assert statuses(adopted())[2] == "hand-over next"
+    assert "Condition of CartRollout must be true" in step(adopted(), "hand-over")["happens"]
+    assert step(adopted(), "hand-over").get("added", "") == ""
+    # AND it does so when the condition is true, and no longer when it is false again
+    whole = left_out.replace("[test,", "[production,")
+    assert failing(adopted("--change-set", shop.plan(whole))["changeSet"]["checks"]) == {}
+    shop.deploy(whole)
+    assert statuses(adopted())[2] == "hand-over done"
+    checks = adopted("--change-set", shop.plan(left_out), code=1)["changeSet"]["checks"]
+    assert set(failing(checks)) == {"custom-resource"}
 
 
 @pytest.mark.parametrize("named", ["shop-cart:live", "!Ref CartAliaslive", "!Sub '${Cart}:live'"])
@@ -488,3 +646,107 @@ def test_functions_of_cloudformation_are_read_and_written() -> None:
     for wrong in ("a: [", "- a", "&a [*a"):
         with pytest.raises(Failure):
             parsed(wrong)
+
+
+# What Headgate needs beside the alias
+
+
+def with_hooks(text: str, constant: str) -> str:
+    """The template after the hand-over, with the hook of before."""
+    return with_constant(text, constant).replace("Minute}\n", "Minute, Hooks: {PreTraffic: !Ref CartTest}}\n")
+
+
+@pytest.mark.parametrize(
+    ("parameter", "pattern", "check", "value"),
+    [
+        ("TargetFunctions", "shop-check*", "target-functions", "shop-c*"),
+        ("HookFunctions", "", "hook-functions", "shop-check-cart"),
+        ("HookFunctions", "shop-cart-*", "hook-functions", "shop-c*"),
+    ],
+)
+def test_a_function_that_headgate_may_not_reach_comes_first(
+    shop: Shop, parameter: str, pattern: str, check: str, value: str
+) -> None:
+    shop.deploy(WITH_HOOK)
+    assert failing(step(adopted(), "ready")["checks"]) == {}
+    shop.parameters[parameter] = pattern
+    found = adopted(code=1)
+    [(name, fix)] = failing(step(found, "ready")["checks"]).items()
+    assert (name, statuses(found)[:2]) == (check, ["ready blocked", "retain later"])
+    assert f'deploy stack headgate with "{parameter}={value}"' in fix
+
+    # AND after the hand-over, where the next release would be refused
+    shop.deploy(retained(MENDED))
+    shop.parameters[parameter] = "*"
+    shop.deploy(with_hooks(retained(MENDED), f'"{digits_of(adopted())}"'))
+    assert statuses(adopted())[-1] == "roll-out next"
+    shop.parameters[parameter] = pattern
+    found = adopted(code=1)
+    assert (statuses(found)[-1], list(failing(step(found, "roll-out")["checks"]))) == ("roll-out blocked", [check])
+
+
+def test_what_a_hook_of_codedeploy_needs_is_told_with_the_hand_over(shop: Shop) -> None:
+    shop.deploy(retained(WITH_HOOK))
+    found = adopted()
+    layer, version, role = step(found, "hand-over")["notes"]
+    assert layer.startswith("CartTest reports to CodeDeploy, and Headgate gets that by a layer only: add the layer of")
+    assert f"({shop.outputs['CodeDeployHookLayerArn']})" in layer
+    assert "AWS_LAMBDA_EXEC_WRAPPER: /opt/headgate-codedeploy-hook" in layer
+    assert version.startswith("CartTest gets Cart.Version in its environment variable NewVersion, which stays version")
+    assert role.startswith("Role of CartTest (its Policies): it allows Cart.Version, which stays version 1")
+    assert '!Sub "${Cart.Arn}:*"' in role
+    assert all(line in run().stdout for line in (layer, version, role))
+
+    # AND a change set that leaves the hook as it is does not pass, as the next release would be refused
+    constant = f'"{digits_of(found)}"'
+    judged = adopted("--change-set", shop.plan(with_hooks(retained(WITH_HOOK), constant)), code=1)["changeSet"]
+    [(name, fix)] = failing(judged["checks"]).items()
+    assert (name, judged["notes"]) == ("hook-version", [layer, version, role])
+    assert fix.startswith("remove NewVersion, and let CartTest invoke the version in headgate.candidate")
+
+    # BUT one with the hook mended does
+    name = shop.plan(with_hooks(retained(MENDED), constant))
+    judged = adopted("--change-set", name)["changeSet"]
+    assert (failing(judged["checks"]), judged["notes"]) == ({}, [])
+    assert "It may be executed." in run("--change-set", name).stdout
+
+
+def test_what_else_names_the_first_version_is_told(shop: Shop) -> None:
+    outputs = 'Outputs:\n  Serves: {Value: !Sub "${Cart.Version}"}\n  Other: {Value: !Ref Cart}\n'
+    permission = (
+        "  Caller: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref Cart.Version, "
+        "Principal: events.amazonaws.com, Action: lambda:InvokeFunction}}\n"
+    )
+    shop.deploy(retained(MENDED) + permission + outputs)
+    caller, serves = step(adopted(), "hand-over")["notes"]
+    assert caller.startswith("Caller refers to Cart.Version")
+    assert serves.startswith("Output Serves refers to Cart.Version")
+
+
+def test_a_hook_of_another_stack_is_checked_by_its_name(shop: Shop) -> None:
+    shop.deploy(retained(BY_SAM.replace("!Ref CartTest", "CodeDeployHook_all")))
+    found = adopted(code=1)
+    assert "CodeDeployHook_all is not covered by HookFunctions" in str(step(found, "ready")["checks"])
+    shop.parameters["HookFunctions"] = "CodeDeployHook_*"
+    [note] = step(adopted(), "hand-over")["notes"]
+    assert note.startswith("CodeDeployHook_all is not in this template. If it reports to CodeDeploy, add the layer")
+
+
+def test_a_hook_that_answers_headgate_needs_no_layer(shop: Shop) -> None:
+    shop.deploy(retained(MENDED).replace(WRAPPED, ""))
+    text = with_constant(retained(MENDED).replace(WRAPPED, ""), f'"{digits_of(adopted())}"')
+    shop.deploy(text.replace("Minute}\n", "Minute, Hooks: {beforeTraffic: [{lambda: !Ref CartTest}]}}\n"))
+    found = step(adopted(), "roll-out")
+    assert found["notes"] == []
+    assert [each["name"] for each in found["checks"]] == ["target-functions", "hook-functions"]
+
+
+def test_the_way_back_shows_what_goes_and_what_refers_to_it(shop: Shop, handed_over: str) -> None:
+    after = "  Late: {Type: AWS::SNS::Topic, DependsOn: CartRollout}\n"
+    shop.deploy(f"{handed_over}{after}Outputs:\n  Serves: {{Value: !GetAtt CartRollout.Version}}\n")
+    found = step(adopted("--undo"), "take-back")
+    assert "-  CartRollout:\n-    Type: Custom::HeadgateRollout\n" in found["diff"]
+    assert found["notes"] == [
+        "Late refers to CartRollout: remove the reference in the same deployment.",
+        "output Serves refers to CartRollout: remove the reference in the same deployment.",
+    ]

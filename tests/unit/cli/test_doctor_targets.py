@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from headgate.aws.own_resources import OwnResources
-from headgate.planning.owning_stack import StackOwner
+from headgate.aws.owning_stack import StackOwner
 from headgate_cli.doctor import targets as checks
 from headgate_cli.doctor.named_target import named_target
 from headgate_cli.doctor.targets import AliasFacts, EvidenceFacts, SourceQueueFacts
@@ -60,6 +61,23 @@ def test_a_pattern_that_does_not_cover_the_target_is_a_fault() -> None:
     assert severities(checks.check_permission("TargetFunctions", "shop-*", "shop-cart")) == ["ok"]
     assert "which is shop-*" in problem(checks.check_permission("TargetFunctions", "shop-*", "checkout")).message
     assert "which is empty" in problem(checks.check_permission("TargetQueues", "", "orders")).message
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "value"),
+    [
+        ("", "orders", "orders"),
+        ("shop-*", "shop", "shop*"),
+        ("shop-cart", "shop-check", "shop-c*"),
+        ("shop-?", "shop-cart", "shop-*"),
+        ("shop-*", "cart", "*"),
+    ],
+)
+def test_the_advised_pattern_takes_nothing_away(pattern: str, name: str, value: str) -> None:
+    fix = problem(checks.check_permission("TargetFunctions", pattern, name)).fix
+    assert f'"TargetFunctions={value}"' in fix
+    assert f"covers {pattern} too" in fix or not pattern
+    assert fnmatchcase(name, value)
 
 
 def test_headgates_own_functions_are_no_targets() -> None:

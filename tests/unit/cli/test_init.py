@@ -211,7 +211,7 @@ def test_a_consumer_can_be_named_by_its_mapping(installation: Installation) -> N
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--function", "basket", *ANSWERED[2:]), "basket is not covered by the stack's parameter TargetFunctions"),
+        (("--function", "basket", *ANSWERED[2:]), "basket is not covered by Headgate's parameter TargetFunctions"),
         (("--function", "headgate-judge", *ANSWERED[2:]), "one of Headgate's own functions"),
         (("--function", "shop-till", *ANSWERED[2:]), "shop-till does not exist"),
         ((*ANSWERED[:2], "--alias", "green", *ANSWERED[4:]), "has no alias green; it has live, blue"),

@@ -442,8 +442,10 @@ exports.handler = async event => {
 """
 
 
-def test_a_call_from_an_es_module_reaches_headgate(runtimes: Runtimes) -> None:
-    assert runtimes.start("node", NODE_MODULE).invoke(BY_HEADGATE).json == {"hookStatus": "SUCCEEDED"}
+@pytest.mark.parametrize("suffix", ["amazonaws.com", "api.aws", "amazonaws.eu", "api.aws.ic.gov"])
+def test_a_call_from_an_es_module_reaches_headgate(runtimes: Runtimes, suffix: str) -> None:
+    code = NODE_MODULE.replace("amazonaws.com", suffix)
+    assert runtimes.start("node", code).invoke(BY_HEADGATE).json == {"hookStatus": "SUCCEEDED"}
 
 
 def test_another_wrapper_script_may_end_with_this_one(runtimes: Runtimes, tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_a_family_must_be_one_that_the_stack_allows(families: str, *, fits: bool
     if fits:
         refuse_faulty_definition(NEW_DEFINITION, SHAPE, families)
     else:
-        assert refusal(families).endswith("the stack's parameter TaskDefinitions must cover it")
+        assert refusal(families).endswith("Headgate's parameter TaskDefinitions must cover it")
 
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.text(max_size=5), st.just([]), st.just({}))

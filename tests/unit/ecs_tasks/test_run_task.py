@@ -522,7 +522,7 @@ def test_a_role_that_may_not_be_passed_is_found_out_before_anything_runs(roles: 
     if fits:
         assert plan(roles=roles).count == 1
     else:
-        assert refusal(roles=roles).endswith("may not be passed; the stack's parameter TaskRoles must cover it")
+        assert refusal(roles=roles).endswith("may not be passed; Headgate's parameter TaskRoles must cover it")
 
 
 @pytest.mark.parametrize("field", ["taskRole", "executionRole"])
@@ -535,7 +535,7 @@ def test_a_role_instead_of_the_definitions_must_be_allowed_and_this_accounts(fie
     assert made.parameters["Overrides"] == {spelled: f"arn:aws:iam::{ACCOUNT}:role/jobs/other"}
     assert refusal(roles="jobs/*", overrides=role(ACCOUNT, "admin")) == (
         f"overrides.{field}: arn:aws:iam::{ACCOUNT}:role/admin may not be passed; "
-        "the stack's parameter TaskRoles must cover it"
+        "Headgate's parameter TaskRoles must cover it"
     )
     assert refusal(roles="*", overrides=role("210987654321", "jobs/other")) == (
         f"overrides.{field}: arn:aws:iam::210987654321:role/jobs/other is in another account; use a role of {ACCOUNT}"

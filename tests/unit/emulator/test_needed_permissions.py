@@ -452,6 +452,18 @@ OTHERS: Calls = [
     ),
     (
         "cloudformation",
+        "describe_stack_resource",
+        {"StackName": f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/checkout/0a1b", "LogicalResourceId": "Rollout"},
+        one("cloudformation:DescribeStackResource", f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/checkout/0a1b"),
+    ),
+    (
+        "cloudformation",
+        "list_stack_resources",
+        {"StackName": f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/checkout/0a1b"},
+        one("cloudformation:ListStackResources", f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/checkout/0a1b"),
+    ),
+    (
+        "cloudformation",
         "describe_stack_resources",
         {"PhysicalResourceId": f"{FUNCTION}:live"},
         one("cloudformation:DescribeStackResources", "*"),

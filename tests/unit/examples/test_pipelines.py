@@ -14,11 +14,14 @@ import yaml
 from cfnlint.decode import cfn_yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from headgate.aws.place import Place
 from headgate.ids import is_rollout_id
-from headgate.spec.request import read_request
+from headgate.planning.deployment_limits import refuse_outside_deployment
+from headgate.spec.request import is_too_short_for_cloudwatch, read_request
+from headgate.spec.strategy import steps_of as stages
 from tests.builders import ROOT
 from tests.composite import ACTION, EXPRESSION
-from tests.docs.pages import all_blocks
+from tests.docs.pages import all_blocks, blocks
 from tests.unit.examples.programs import Shell
 
 if TYPE_CHECKING:
@@ -164,6 +167,13 @@ def test_workflow_uses_inputs_and_outputs_that_the_action_has(shell: Shell, tmp_
     assert rollout["with"]["version"] == f"${{{{ steps.{publish['id']}.outputs.version }}}}"
 
 
+def test_workflow_has_credentials_as_long_as_its_deployment_may_last() -> None:
+    path = FOLDER / "github-sam-deploy.yml"
+    (job,) = read(path)["jobs"].values()
+    (credentials,) = [step["with"] for step in steps_of(path) if "configure-aws" in step.get("uses", "")]
+    assert credentials["role-duration-seconds"] >= 60 * job["timeout-minutes"]
+
+
 def test_workflow_deploys_with_the_commit_as_the_release(shell: Shell) -> None:
     scripts = [step["run"] for step in steps_of(FOLDER / "github-sam-deploy.yml") if "run" in step]
     ran = shell("\n".join(scripts), GITHUB_SHA="0a1b2c")
@@ -228,6 +238,9 @@ def test_codepipeline_starts_the_rollout_machine_with_a_request() -> None:
         sent = sent.replace(name, value)
     request = read_request(json.loads(sent), "checkout-1624a1d1-3699-43f0-8e1e-6bafd7fde791")
     assert (request.target.key, request.asked_guards.alarms) == ("lambda-alias/checkout/live", ["checkout-errors"])
+    # Telemetry is not deployed by default.
+    refuse_outside_deployment(request, Place("aws", "123456789012", "eu-central-1"), telemetry=False)
+    assert not any(is_too_short_for_cloudwatch(step) for step in stages(request.strategy))
     # The variable that both actions name is exported by the action before.
     publish = Buildspec.model_validate(yaml.safe_load(resources["PublishProject"]["Properties"]["Source"]["BuildSpec"]))
     assert publish.env.exported_variables == ["VERSION"]
@@ -235,11 +248,44 @@ def test_codepipeline_starts_the_rollout_machine_with_a_request() -> None:
     assert variable == {"name": "VERSION", "value": "#{Publish.VERSION}"}
 
 
+def test_codepipeline_lets_the_build_send_what_the_page_lets_it_send() -> None:
+    page = (ROOT / "docs" / "pipelines.md").read_text("utf-8")
+    (policy,) = [block.body for block in blocks("pipelines.md", page) if block.title == "IAM policy"]
+    (shown,) = [each["Condition"] for each in json.loads(policy)["Statement"] if each["Action"] == "events:PutEvents"]
+    shown["ForAllValues:StringEquals"]["events:detail-type"] = "Rollout Requested"  # It never aborts.
+    policies = codepipeline()["Resources"]["RolloutRole"]["Properties"]["Policies"]
+    statements = policies[0]["PolicyDocument"]["Statement"]
+    (given,) = [each.get("Condition") for each in statements if each["Action"] == "events:PutEvents"]
+    assert given == shown
+
+
 def test_codepipeline_publishes_a_version(shell: Shell) -> None:
     source = codepipeline()["Resources"]["PublishProject"]["Properties"]["Source"]
     commands = Buildspec.model_validate(yaml.safe_load(source["BuildSpec"])).phases["build"].commands
     ran = shell("\n".join([*commands, 'test "$VERSION" = 8']), FUNCTION="checkout")
     assert (ran.code, ran.of("aws")[1:3]) == (0, ["lambda", "update-function-code"])
+
+
+WITHOUT_TELEMETRY = [
+    *FOLDER.iterdir(),
+    *(ROOT / "examples").glob("terraform-*/*.tf"),
+    *(ROOT / "cli" / "headgate_cli" / "commands" / f"{command}.py" for command in ("start", "plan")),
+    *(ROOT / "docs" / f"{page}.md" for page in ("pipelines", "terraform", "cdk", "triggers", "command-line")),
+]
+
+
+@pytest.mark.parametrize("path", WITHOUT_TELEMETRY, ids=lambda path: path.name)
+def test_a_default_installation_takes_each_request(path: Path) -> None:
+    # It has no telemetry, so a comparison says that CloudWatch counts, and each bake lasts long enough for that.
+    text = path.read_text("utf-8").replace("\\\n", " ").replace("\n        --", " --").replace("\n          --", " --")
+    compare = re.compile(r"--(errors|latency)\b|\berrors: true|[\"']?errors[\"']?\s*[:=]\s*\{")
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        # A table names options, and runs nothing.
+        if compare.search(line) and not line.startswith("|"):
+            # An input of the action stands on a line of its own.
+            request = "\n".join(lines[max(number - 2, 0) : number + 2]) if "errors: true" in line else line
+            assert re.search(r"evidence\W+cloudwatch", request), line
 
 
 def test_each_file_is_tested_here() -> None:

@@ -89,12 +89,18 @@ def test_the_hook_judges_the_candidate_by_its_total(
     assert (candidate.invoked, candidate.told) == ("shop:8", {})
 
 
-def test_the_hook_tells_codedeploy_too(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("event", "version"),
+    [(TO_CODEDEPLOY, "arn:shop:1"), ({**TO_CODEDEPLOY, "headgate": TO_HEADGATE}, "shop:8")],
+    ids=["codedeploy", "headgate as codedeploy"],
+)
+def test_the_hook_tells_codedeploy_too(event: dict[str, Any], version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     candidate = Candidate({"total": 9.0})
-    monkeypatch.setenv("NEW_VERSION", "arn:shop:8")
+    # The template's version is of use to CodeDeploy alone.
+    monkeypatch.setenv("NEW_VERSION", "arn:shop:1")
     hook = load("shop_check")
     monkeypatch.setattr(hook, "functions", candidate)
     monkeypatch.setattr(hook.boto3, "client", lambda _: candidate)
-    hook.handler(TO_CODEDEPLOY, CONTEXT)
-    assert candidate.invoked == "arn:shop:8"
+    hook.handler(event, CONTEXT)
+    assert candidate.invoked == version
     assert candidate.told == {"deploymentId": "d-1", "lifecycleEventHookExecutionId": "e-1", "status": "Failed"}

@@ -128,7 +128,7 @@ class TestTaskPlanner:
         request = event("task_planner")["request"]
         with pytest.raises(RequestRefused) as refused:
             call("task_planner", request=request | {"cluster": "production"})
-        assert str(refused.value).startswith("cluster: production may not be used; the stack's parameter TaskCl")
+        assert str(refused.value).startswith("cluster: production may not be used; Headgate's parameter TaskCl")
         ecs.definition = DEFINITION | {
             "family": "billing",
             "taskDefinitionArn": DEFINITION_ARN.replace("migrate", "billing"),
@@ -136,7 +136,7 @@ class TestTaskPlanner:
         with pytest.raises(RequestRefused) as refused:
             call("task_planner", request=request | {"taskDefinition": "billing"})
         assert str(refused.value) == (
-            "taskDefinition: billing may not be run; the stack's parameter TaskDefinitions must cover it"
+            "taskDefinition: billing may not be run; Headgate's parameter TaskDefinitions must cover it"
         )
 
     @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ class TestTaskPlannerRegisters:
                 {"containerDefinitions": [{"name": "app", "image": "app", "cpu": 300}]},
                 "taskDefinition.register.cpu: the task has 256 CPU units, but its containers reserve 300;",
             ),
-            ({"family": "billing"}, "taskDefinition.register.family: billing may not be registered; the stack's"),
+            ({"family": "billing"}, "taskDefinition.register.family: billing may not be registered; Headgate's"),
             (
                 {"taskRoleArn": "arn:aws:iam::123456789012:role/admin"},
                 "taskDefinition: its taskRoleArn arn:aws:iam::123456789012:role/admin may not be passed",
@@ -234,7 +234,7 @@ class TestTaskPlannerRegisters:
         assert ecs.registered == {}
 
     def test_it_registers_nothing_where_the_stack_does_not_say_so(self, call: Callable[..., Any], ecs: FakeEcs) -> None:
-        with pytest.raises(RequestRefused, match="set the stack's parameter RegisterTaskDefinitions to true"):
+        with pytest.raises(RequestRefused, match="set Headgate's parameter RegisterTaskDefinitions to true"):
             self.plan(call, may_register=False)
         assert ecs.registered == {}
 

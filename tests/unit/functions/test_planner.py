@@ -58,7 +58,7 @@ class TestPlanner:
         with pytest.raises(RequestRefused) as refused:
             deployed.call("planner", payload)
         assert str(refused.value).startswith(
-            'target.function: checkout is not covered by the stack\'s parameter TargetFunctions, which is "shop-*"'
+            'target.function: checkout is not covered by Headgate\'s parameter TargetFunctions, which is "shop-*"'
         )
 
     def test_it_warns_of_an_alias_that_a_stack_owns(
@@ -239,7 +239,7 @@ class TestPlanner:
         self, deployed: Functions, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(deployed.module("planner").planner, "telemetry", False)
-        with pytest.raises(RequestRefused, match=r"guards\.errors: .* set the stack's parameter Telemetry to true"):
+        with pytest.raises(RequestRefused, match=r"guards\.errors: .* set Headgate's parameter Telemetry to true"):
             deployed.call("planner")
 
     @pytest.mark.parametrize(("source", "mode"), [(arn("orders"), "split"), (arn("orders.fifo"), "ramp")])

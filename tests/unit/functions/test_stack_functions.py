@@ -68,6 +68,8 @@ def test_a_request_goes_from_cloudformation_to_its_answer(
 ) -> None:
     given = event("stack_intake")
     formation.statuses[given["StackId"]] = "UPDATE_IN_PROGRESS"
+    shown = (given["ResourceType"], "UPDATE_IN_PROGRESS", given["PhysicalResourceId"])
+    formation.show(given["StackId"], given["LogicalResourceId"], *shown)
     deployed.call("stack_intake")
     [(name, started)] = machines.executions.items()
     assert name.startswith("stack-")

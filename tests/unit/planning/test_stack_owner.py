@@ -8,10 +8,11 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from cfnlint.decode import cfn_yaml
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from headgate.aws.clients import impatient_client
+from headgate.aws.owning_stack import OF_ALIAS, OF_VERSION, StackOwner, keeps_version, owner_of
 from headgate.aws.place import Place
-from headgate.planning.owning_stack import StackOwner, keeps_version, owner_of
 from headgate.planning.stack_owner import StackOwners
 from headgate.spec.targets import LambdaAliasTarget
 from tests.builders import ACCOUNT, REGION, ROOT
@@ -68,6 +69,9 @@ BY_SAM: dict[str, Any] = {"Fn::GetAtt": ["CheckoutVersionab12cd34ef", "Version"]
 BY_CODEDEPLOY: dict[str, Any] = {"CodeDeployLambdaAliasUpdate": {"ApplicationName": "shop"}}
 
 
+LITERAL = "Resources:\n  Live:\n    Properties:\n      FunctionVersion: '1'\n"
+
+
 def template_of(version: Any, logical: str = "Live", name: Any = "live", **more: Any) -> dict[str, Any]:
     alias = {"Type": "AWS::Lambda::Alias", "Properties": {"FunctionVersion": version, "Name": name}, **more}
     return {"Resources": {"Version": {"Type": "AWS::Lambda::Version"}, logical: alias}}
@@ -95,6 +99,10 @@ def test_the_shipped_example_which_does_what_is_advised_gets_no_warning(fake: Fa
         ("Resources:\n  Other:\n    Properties:\n      FunctionVersion: 1\n  Live:\n    Type: X\n", True),
         ("Resources:\n  Live: {Properties: {FunctionVersion: 1}}\n", True),
         ("Resources:\n  Live:\n    UpdatePolicy: {CodeDeployLambdaAliasUpdate: {}}\n    FunctionVersion: 1\n", True),
+        (LITERAL + "      Description: first\n", False),
+        (LITERAL + "      Description: !Ref Release\n", True),
+        (LITERAL + "      ProvisionedConcurrencyConfig:\n        ProvisionedConcurrentExecutions: !Ref N\n", True),
+        (LITERAL + "      FunctionName: !Ref Checkout\n", False),
         ("", True),
     ],
 )
@@ -185,6 +193,91 @@ def test_a_constant_does_not_excuse_codedeploy_or_a_version_of_another_function(
     template = sam_alias()
     template["Resources"]["CheckoutAliaslive"]["Properties"]["FunctionName"] = "checkout"
     assert not keeps_version(template, "CheckoutAliaslive", "live", original)
+
+
+MOVING: list[tuple[str, str, Any]] = [
+    ("CheckoutVersionab12cd34ef", "Description", {"Ref": "Release"}),
+    ("CheckoutVersionab12cd34ef", "Description", {"Fn::Sub": "release ${Release} of ${AWS::StackName}"}),
+    ("CheckoutVersionab12cd34ef", "Description", {"Fn::Join": [" ", ["release", {"Ref": "Release"}]]}),
+    ("CheckoutVersionab12cd34ef", "Description", {"Fn::If": ["IsProduction", "one", "other"]}),
+    ("CheckoutVersionab12cd34ef", "CodeSha256", {"Ref": "Sha"}),
+    ("CheckoutVersionab12cd34ef", "RuntimePolicy", {"UpdateRuntimeOn": {"Ref": "When"}}),
+    ("CheckoutVersionab12cd34ef", "ProvisionedConcurrencyConfig", {"ProvisionedConcurrentExecutions": {"Ref": "N"}}),
+    ("CheckoutAliaslive", "ProvisionedConcurrencyConfig", {"ProvisionedConcurrentExecutions": {"Ref": "N"}}),
+    ("CheckoutAliaslive", "Description", {"Ref": "Release"}),
+    ("CheckoutAliaslive", "RoutingConfig", {"AdditionalVersionWeights": [{"FunctionWeight": {"Ref": "Share"}}]}),
+]
+
+
+@pytest.mark.parametrize(("resource", "name", "value"), MOVING)
+def test_a_constant_does_not_excuse_another_property_that_moves_the_alias(resource: str, name: str, value: Any) -> None:
+    original = sam_function("ab12cd34ef")
+    template = sam_alias()
+    version = {"Type": "AWS::Lambda::Version", "Properties": {"FunctionName": {"Ref": "Checkout"}}}
+    template["Resources"]["CheckoutVersionab12cd34ef"] = version
+    assert keeps_version(template, "CheckoutAliaslive", "live", original)
+    template["Resources"][resource]["Properties"][name] = value
+    assert not keeps_version(template, "CheckoutAliaslive", "live", original)
+    assert not keeps_version(template, "", "live", original)
+
+
+def test_the_properties_that_move_an_alias_are_those_of_cloudformation() -> None:
+    version, alias = (
+        PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, f"AWS::Lambda::{name}").schema
+        for name in ("Version", "Alias")
+    )
+    replaced = {each.removeprefix("/properties/") for each in version["createOnlyProperties"]}
+    # Of a version that SAM makes, FunctionName always refers to its function.
+    assert replaced - {"FunctionName"} == set(OF_VERSION)
+    assert set(alias["properties"]) - {"AliasArn", "FunctionName", "FunctionVersion", "Name"} == set(OF_ALIAS)
+
+
+@pytest.mark.parametrize("value", ["first", {"Fn::Sub": "${AWS::StackName} ${!literal}"}, {"Ref": "AWS::Region"}])
+def test_a_description_that_never_changes_gets_no_warning(value: Any) -> None:
+    template = sam_alias()
+    version = {"Type": "AWS::Lambda::Version", "Properties": {"Description": value}}
+    template["Resources"]["CheckoutVersionab12cd34ef"] = version
+    assert keeps_version(template, "CheckoutAliaslive", "live", sam_function("ab12cd34ef"))
+
+
+def in_function(name: str, value: Any) -> dict[str, Any]:
+    original = sam_function("ab12cd34ef")
+    original["Resources"]["Checkout"]["Properties"][name] = value
+    return original
+
+
+PROVISIONED = {"ProvisionedConcurrentExecutions": {"Ref": "N"}}
+
+
+@pytest.mark.parametrize(
+    ("original", "moves"),
+    [
+        (in_function("VersionDescription", {"Ref": "Release"}), True),
+        (in_function("ProvisionedConcurrencyConfig", PROVISIONED), True),
+        (sam_function("ab12cd34ef") | {"Globals": {"Function": {"ProvisionedConcurrencyConfig": PROVISIONED}}}, True),
+        (in_function("VersionDescription", "first"), False),
+        (in_function("Description", {"Ref": "Release"}), False),
+        (IN_YAML.format("ab12cd34ef\n      VersionDescription: !Ref Release"), True),
+        (IN_YAML.format("ab12cd34ef\n      VersionDescription: {Ref: Release}"), True),
+        (IN_YAML.format("ab12cd34ef\n      VersionDescription:\n        Fn::Sub: of ${Release}"), True),
+        (IN_YAML.format("ab12cd34ef\n      VersionDescription: first"), False),
+        ("Globals:\n  Function:\n    ProvisionedConcurrencyConfig:\n      ProvisionedConcurrentExecutions: !Ref N\n"
+         + IN_YAML.format("ab12cd34ef"), True),
+    ],
+)  # fmt: skip
+def test_a_parameter_that_another_transform_has_put_in_still_moves_the_alias(original: Any, *, moves: bool) -> None:
+    assert keeps_version(sam_alias(), "CheckoutAliaslive", "live", original) is not moves
+
+
+@pytest.mark.parametrize("release", [{"Ref": "Release"}, "first"])
+def test_of_a_literal_version_too_a_parameter_may_have_been_put_into_the_alias(
+    fake: FakeStacks, stacks: StackOwners, release: Any
+) -> None:
+    fake.owned[ALIAS], fake.template, original = ("shop", "Live"), template_of("1"), template_of("1")
+    original["Resources"]["Live"]["Properties"]["Description"] = release
+    yaml = f"{LITERAL}      Description: {'first' if release == 'first' else '!Ref Release'}\n"
+    for fake.original in (original, yaml):
+        assert len(stacks.warnings_about(TARGET)) == int(release != "first")
 
 
 def test_a_custom_resource_that_has_made_an_alias_and_moves_it_by_rollouts_is_no_owner(

@@ -746,13 +746,28 @@ def test_a_trigger_is_off_unless_its_parameter_has_a_template(trigger: str) -> N
     assert PARAMETERS[parameter]["Default"] == ""
     assert TEMPLATE["Conditions"][condition] == {"Fn::Not": [{"Fn::Equals": [{"Ref": parameter}, ""]}]}
     assert {"Condition": condition} in TEMPLATE["Conditions"]["WithTriggers"]["Fn::Or"]
-    for part in (f"{trigger}Rule", f"{trigger}Template"):
+    for part in (f"{trigger}Rule", f"{trigger}Template", f"{trigger}Permission"):
         assert RESOURCES[part]["Condition"] == condition
     # The function must find the template when the first event comes.
-    assert sorted(RESOURCES[f"{trigger}Rule"]["DependsOn"]) == sorted(["TriggerPermission", f"{trigger}Template"])
+    assert RESOURCES[f"{trigger}Rule"]["DependsOn"] == f"{trigger}Template"
     stored = RESOURCES[f"{trigger}Template"]["Properties"]
     folder = FUNCTIONS["Trigger"]["Environment"]["Variables"]["TRIGGER_FOLDER"]["Fn::Sub"]
     assert (stored["Name"]["Fn::Sub"], stored["Value"]) == (f"{folder}/{name}", {"Ref": parameter})
+
+
+def test_no_rule_but_a_triggers_own_may_invoke_the_trigger() -> None:
+    # Another rule of the account could forge an event with a constant input.
+    permissions = [
+        each["Properties"]
+        for each in RESOURCES.values()
+        if each["Type"] == "AWS::Lambda::Permission" and logical_id(each["Properties"]["FunctionName"]) == "Trigger"
+    ]
+    assert {str(each["SourceArn"]) for each in permissions} == {
+        str({"Fn::GetAtt": [f"{trigger}Rule", "Arn"]}) for trigger in TRIGGERS
+    }
+    assert {(each["Action"], each["Principal"]) for each in permissions} == {
+        ("lambda:InvokeFunction", "events.amazonaws.com")
+    }
 
 
 def test_events_of_aws_are_taken_from_the_default_bus_where_they_are() -> None:

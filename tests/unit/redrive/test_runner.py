@@ -321,14 +321,12 @@ def test_a_queue_or_stream_that_no_parameter_covers_is_refused_by_its_name_in_a_
     world.sqs.put("orders-dead", "order 7")
     world.patterns["RedriveQueues"] = ""
     assert world.refusal() == (
-        "from.queue: orders-dead is not covered by the stack's parameter RedriveQueues, which is empty; name another "
-        "one, or deploy the stack with a pattern that covers it"
+        "from.queue: orders-dead is not covered by Headgate's parameter RedriveQueues, which is empty; name another "
+        "one, or deploy Headgate with a pattern that covers it"
     )
     # The destination too, also if the request does not name it.
     world.patterns["RedriveQueues"] = "*-dead"
-    assert world.refusal().startswith(
-        "to.queue: orders is not covered by the stack's parameter RedriveQueues, which is"
-    )
+    assert world.refusal().startswith("to.queue: orders is not covered by Headgate's parameter RedriveQueues, which is")
     assert world.refusal(to={"queue": "orders"}).startswith("to.queue: orders is not covered")
     # And each of them, if the messages go back to several.
     world.sqs.queue("shop-dead")
@@ -348,11 +346,11 @@ def test_a_queue_or_stream_that_no_parameter_covers_is_refused_by_its_name_in_a_
     world.sqs.put("orders-gave-up", json.dumps(event("on_failure_kinesis")))
     told = world.refusal("orders-gave-up")
     assert told.startswith(
-        "from.queue: the stream of its mapping: orders is not covered by the stack's parameter RedriveS"
+        "from.queue: the stream of its mapping: orders is not covered by Headgate's parameter RedriveS"
     )
     world.patterns |= {"RedriveStreams": "*", "TargetFunctions": "shop-*"}
     told = world.refusal("orders-gave-up", to={"function": "orders:live"})
-    assert told.startswith("to.function: orders is not covered by the stack's parameter TargetFunctions")
+    assert told.startswith("to.function: orders is not covered by Headgate's parameter TargetFunctions")
 
 
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:gave-up"

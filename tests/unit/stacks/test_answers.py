@@ -86,6 +86,36 @@ def test_a_long_reason_is_cut_to_what_cloudformation_takes(letter: str) -> None:
     assert set(reason.removesuffix("...")) == {letter}
 
 
+LONG_TASK = f"arn:aws-us-gov:ecs:us-gov-west-1:123456789012:task/{'c' * 255}/{'0' * 32}"
+LONG_NAMES = {
+    "stack_id": f"arn:aws-us-gov:cloudformation:us-gov-west-1:123456789012:stack/{'s' * 128}/{'0' * 36}",
+    "logical_id": "L" * 255,
+    "request_id": "0" * 36,
+}
+
+
+def test_attributes_that_are_too_long_together_are_shortened_and_all_are_there() -> None:
+    # GIVEN ten tasks, and the longest names
+    data = {
+        "TaskArn": LONG_TASK,
+        "TaskArns": ",".join([LONG_TASK] * 10),
+        "TaskDefinition": f"arn:aws-us-gov:ecs:us-gov-west-1:123456789012:task-definition/{'d' * 255}:99999",
+        "Outcome": "succeeded",
+    }
+    answer = {"Status": "SUCCESS", "Reason": "", "PhysicalResourceId": f"task-{'L' * 255}-01234567", "Data": data}
+    body = body_of(answer, **LONG_NAMES)
+    assert MAX_BYTES - 500 < len(body) <= MAX_BYTES
+    # THEN the list has fewer whole ARNs, and the others are as they were
+    told = json.loads(body)["Data"]
+    assert set(told.pop("TaskArns").split(",")) == {LONG_TASK}
+    assert told == {name: value for name, value in data.items() if name != "TaskArns"}
+
+
+def test_one_attribute_that_is_too_long_is_empty() -> None:
+    told = json.loads(body_of(answer_of(Data={"TaskArn": "x" * 5000, "Outcome": "succeeded"}), **NAMES))["Data"]
+    assert told == {"TaskArn": "", "Outcome": "succeeded"}
+
+
 # The delivery
 
 
@@ -133,14 +163,18 @@ def test_an_answer_that_was_lost_is_sent_again_by_the_retry(world: Deployments, 
     assert request.answer()["Status"] == "SUCCESS"
 
 
-def test_a_request_that_was_answered_gets_the_same_answer_again(world: Deployments, stack: Stack) -> None:
+def test_an_answer_that_was_delivered_is_not_sent_again_and_its_url_is_gone(world: Deployments, stack: Stack) -> None:
     request = stack.begin_update(**LIVE, Release="2")
-    first = request.answer()
+    [item] = [item for item in items_at(world.table, request.pk) if item["sk"] == f"REQUEST#{request.id}"]
+    assert item["responseUrl"] == request.event["ResponseURL"]
+    request.answer()
+    puts = len(world.puts)
     other = {"Status": "FAILED", "Reason": "the planner failed", "PhysicalResourceId": "", "Data": {}}
     assert world.responder.respond(request.pk, request.id, other) == "sent"
-    assert world.puts[-1][1] == first
+    assert len(world.puts) == puts
     [item] = [item for item in items_at(world.table, request.pk) if item["sk"] == f"REQUEST#{request.id}"]
     assert (item["answered"]["status"], item["answered"]["http"]) == ("SUCCESS", 200)
+    assert "s3cr3t" not in str(items_at(world.table, request.pk))
 
 
 def test_a_failure_of_the_machine_is_answered_under_the_id_that_the_resource_has(

@@ -29,7 +29,8 @@ def consumer(world: Deployments, mapping: str) -> Stack:
     stack = world.stack()
     answer = stack.create(Mapping=mapping, Release="1", **HOOKS)
     assert (answer["Status"], answer["PhysicalResourceId"]) == ("SUCCESS", mapping)
-    assert answer["Data"] == {"AliasArn": f"{ARN}:live", "Version": "1", "RolloutId": "", "Outcome": "unchanged"}
+    data = {"AliasArn": f"{ARN}:live", "Version": "1", "RolloutId": "", "Outcome": "unchanged", "Warnings": ""}
+    assert answer["Data"] == data
     return stack
 
 
@@ -50,6 +51,7 @@ def test_an_update_rolls_out_on_the_consumer_and_answers_with_its_alias(
         "Version": "2",
         "RolloutId": request.rollout_id,
         "Outcome": "succeeded",
+        "Warnings": "",
     }
     [step] = world.did("roll-out")
     assert step["request"]["target"] == {
@@ -70,6 +72,16 @@ def test_the_consumer_goes_back_with_its_stack(world: Deployments, consumer: Sta
 def test_a_deletion_leaves_alias_and_mapping(world: Deployments, consumer: Stack) -> None:
     assert consumer.delete()["Status"] == "SUCCESS"
     assert world.function.serves() == ("1", {})
+
+
+def test_a_mapping_of_another_stack_is_refused(world: Deployments, mapping: str) -> None:
+    world.formation.owned[mapping] = ("shop", "CheckoutOrders")
+    world.formation.types["CheckoutOrders"] = "AWS::Lambda::EventSourceMapping"
+    answer = world.stack("basket").create(Mapping=mapping)
+    assert answer["Status"] == "FAILED"
+    assert answer["Reason"].startswith("Mapping: the target is the resource CheckoutOrders of the stack shop")
+    assert world.store.claim(f"event-source/{mapping}") is None
+    assert world.stack("shop").create(Mapping=mapping)["Status"] == "SUCCESS"
 
 
 def test_a_mapping_that_does_not_exist_is_named(world: Deployments) -> None:

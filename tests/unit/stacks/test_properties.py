@@ -13,6 +13,7 @@ from headgate.ids import is_rollout_id
 from headgate.stacks.event import ROLLOUT_TYPE, StackEvent
 from headgate.stacks.properties import (
     Target,
+    _converted,
     fingerprint_of,
     hooks_of,
     in_properties,
@@ -164,6 +165,17 @@ LIVE = {"Alias": "checkout:live"}
         ),
         (LIVE | {"Hooks": {"preTraffic": []}}, "Hooks.preTraffic: is not a known field"),
         (LIVE | {"Hooks": {"PreTraffic": ["smoke"]}}, "Hooks.PreTraffic: must be the name or ARN of a function"),
+        (LIVE | {"Hooks": {"PreTrafic": "smoke"}}, "Hooks.PreTrafic: is not a known field; did you mean PreTraffic?"),
+        (LIVE | {"Hooks": {"posttraffic": "a"}}, "Hooks.posttraffic: is not a known field; did you mean PostTraffic?"),
+        (
+            LIVE | {"Hooks": {"beforTraffic": []}},
+            "Hooks.beforTraffic: is not a known field; did you mean beforeTraffic?",
+        ),
+        (LIVE | {"Hooks": {"PreTraffic": ""}}, "Hooks.PreTraffic: "),
+        (
+            LIVE | {"Hooks": {"PreTraffic": "a", "beforeTraffic": [{"codeDeployHook": ""}]}},
+            "Hooks.beforeTraffic[0].codeDeployHook: ",
+        ),
         (LIVE | {"Hooks": "smoke"}, "Hooks: must be an object"),
         (
             LIVE | {"Hooks": {"beforeTraffic": [{"lambda": "a", "timeoutSeconds": "x"}]}},
@@ -189,11 +201,50 @@ def test_a_message_about_a_request_is_told_in_properties(message: str, told: str
     assert in_properties(message) == told
 
 
-def test_a_fingerprint_does_not_depend_on_order_or_on_who_serves() -> None:
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("hooks.beforeTraffic[0].codeDeployHook: smoke does not exist", "Hooks.PreTraffic: smoke does not exist"),
+        ("hooks.beforeTraffic[0]: gone", "Hooks.PreTraffic: gone"),
+        ("hooks.beforeTraffic[1].lambda: gone", "Hooks.beforeTraffic[0].lambda: gone"),
+        ("hooks.beforeTraffic[2].codeDeployHook: gone", "Hooks.beforeTraffic[1].codeDeployHook: gone"),
+        ("hooks.afterTraffic[0].codeDeployHook: gone", "Hooks.afterTraffic[0].codeDeployHook: gone"),
+        ("stopped; see hooks.beforeTraffic[0]", "stopped; see Hooks.PreTraffic"),
+    ],
+)
+def test_a_message_about_a_hook_of_a_deployment_preference_has_its_name(message: str, told: str) -> None:
+    hooks = {"PreTraffic": "smoke", "beforeTraffic": [{"lambda": "a"}, {"codeDeployHook": "b"}]}
+    assert in_properties(message, {"Hooks": hooks}) == told
+    assert in_properties("hooks.beforeTraffic[0]: gone", {"Hooks": "smoke"}) == "Hooks.beforeTraffic[0]: gone"
+
+
+def test_a_fingerprint_has_all_properties_in_any_order() -> None:
     properties = {"Alias": "checkout:live", "Release": "1"}
-    same = fingerprint_of({"Release": "1", "ServiceToken": "x", "ServiceTimeout": "9", "Alias": "checkout:live"})
-    assert fingerprint_of(properties) == same
-    assert fingerprint_of(properties | {"Release": "2"}) != same
+    assert fingerprint_of(properties) == fingerprint_of({"Release": "1", "Alias": "checkout:live"})
+    for change in ({"Release": "2"}, {"ServiceTimeout": "9"}, {"ServiceToken": "x"}):
+        assert fingerprint_of(properties | change) != fingerprint_of(properties)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("60", 60),
+        ("60.0", 60),
+        ("+60", 60),
+        ("-1", -1),
+        ("0.05", 0.05),
+        (".05", 0.05),
+        ("1e-3", 0.001),
+        ("1.0E-4", 0.0001),
+        ("1E2", 100),
+        *((text, None) for text in ("", ".", "e3", "1e", "1e999", "0x10", "1_0", "\u0661", "nan", "inf", " 1")),
+    ],
+)
+def test_text_is_a_number_as_a_template_writes_it(text: str, number: float | None) -> None:
+    for fault in ("int_type", "float_type"):
+        converted = _converted(fault, text)
+        assert (converted, type(converted)) == (number, type(number))
+    assert _converted("string_type", text) is None
 
 
 @pytest.mark.parametrize(

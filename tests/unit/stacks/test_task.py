@@ -11,7 +11,7 @@ from headgate.aws.arns import job_execution_name
 from headgate.aws.place import Place
 from headgate.ecs_tasks.request import read_task
 from headgate.stacks import decisions
-from headgate.stacks.event import TASK_TYPE, StackEvent
+from headgate.stacks.event import ROLLOUT_TYPE, TASK_TYPE, StackEvent
 from headgate.stacks.facts import Facts
 from headgate.stacks.properties import read_task_detail
 from headgate.stacks.task import NO_TASK, attributes_of
@@ -113,14 +113,31 @@ def test_a_success_tells_which_tasks_ran() -> None:
             "not authorized",
             "the task could not run: StepFunctions.AccessDeniedException not authorized",
         ),
-        ("States.TaskFailed", '{"cut off', 'the task could not run: States.TaskFailed {"cut off'),
-        ("States.TaskFailed", "[1]", "the task could not run: States.TaskFailed [1]"),
+        *(
+            ("States.TaskFailed", cause, "the task could not run: States.TaskFailed see its execution")
+            for cause in (
+                '{"Error": "TaskExitedNonZero", "Cause": "{\\"outcome\\": \\"exited\\", \\"lastLogs\\": [\\"password 1',
+                ' {"Input": "secret',
+                '{"Input": "{}"}',
+                '... , "Input": "secret"',
+                "[1]",
+                '"text"',
+            )
+        ),
     ],
 )
 def test_a_failure_tells_why_and_where_to_look(error: str, cause: str, reason: str) -> None:
     told = answer(event(), {"failure": {"Error": error, "Cause": cause}})
     assert told["Status"] == "FAILED"
     assert told["Reason"] == f"{reason} (headgate task show shop/Migration/0a1b2c3d)"
+
+
+@pytest.mark.parametrize("cause", ['{"ExecutionArn": "arn", "Input": "{\\"config\\": \\"s3cr3t', '{"Input": "s3cr3t"}'])
+def test_a_plan_that_fails_tells_nothing_of_its_input(cause: str) -> None:
+    given = event("Update")._replace(resource_type=ROLLOUT_TYPE, properties={"Alias": "checkout:live"})
+    failure = {"failure": {"Error": "States.TaskFailed", "Cause": cause}}
+    told = decisions.decide(Facts(given, PLACE), {"stage": "plan"}, failure).step["answer"]
+    assert (told["Status"], told["Reason"]) == ("FAILED", "see its execution")
 
 
 def test_a_failure_tells_nothing_of_the_log() -> None:

@@ -119,7 +119,7 @@ class TestPreparing:
         # AND whoever looks what it serves, after that refusal, is told the same.
         for look in (driver.prepare, driver.describe):
             with pytest.raises(
-                RequestRefused, match=r"^target\.function: checkout .* stack's parameter TargetFunctions: U"
+                RequestRefused, match=r"^target\.function: checkout .* Headgate's parameter TargetFunctions: U"
             ):
                 look()
 
@@ -305,7 +305,7 @@ class TestPreparing:
         intended = pending(driver.prepare()).state
         checkout.refuse_next = Refusal("AccessDeniedException", "Your access has been denied by S3")
         with pytest.raises(
-            RequestRefused, match=r"^candidate: .* denied by S3; the stack's parameters CodeObjects and Code"
+            RequestRefused, match=r"^candidate: .* denied by S3; Headgate's parameters CodeObjects and Code"
         ):
             driver.prepare(intended)
 

@@ -259,7 +259,7 @@ class TestWhatCannotBeGivenBack:
             raise Refusal("AccessDeniedException", f"not authorized to perform: lambda:{operation}")
 
         monkeypatch.setattr(checkout, operation, refuse)
-        assert f"lambda:{operation} (the stack's parameters CodeObjects and" in self.kept(driver, rejected)
+        assert f"lambda:{operation} (Headgate's parameters CodeObjects and" in self.kept(driver, rejected)
 
     def test_lambda_does_not_accept_its_signature(
         self, checkout: FakeLambda, driver: LambdaAliasDriver, rejected: AliasState, monkeypatch: pytest.MonkeyPatch

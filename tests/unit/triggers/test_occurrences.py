@@ -9,6 +9,7 @@ import pytest
 
 from headgate.aws.patterns import Patterns
 from headgate.aws.place import Place
+from headgate.spec.request import RolloutRequest
 from headgate.triggers.occurrences import PLACEHOLDERS, Occurrence, Skipped, Surroundings, occurrence_of
 from tests.builders import ACCOUNT, PUBLISHING_ROLES, REGION, event
 
@@ -45,7 +46,7 @@ def changed(name: str, path: str, value: Any) -> dict[str, Any]:
 def test_a_published_version_has_its_function_by_name_however_the_call_names_it(name: str) -> None:
     found = taken(event(name))
     assert found.values == {"function": "checkout", "version": "7", **COMMON}
-    assert (found.trigger, found.id) == ("published-version", f"published-version/{event(name)['id']}")
+    assert (found.trigger, found.id) == ("published-version", f"published-version/{event(name)['detail']['eventID']}")
 
 
 def test_an_image_is_named_by_its_digest_because_its_tag_may_move() -> None:
@@ -78,6 +79,44 @@ def test_an_object_in_a_bucket_without_versions_has_no_version() -> None:
 def test_a_schedule_that_runs_twice_for_the_same_time_has_one_id() -> None:
     again = event(SCHEDULE) | {"id": "another"}
     assert taken(event(SCHEDULE)).id == taken(again).id == "schedule/2026-09-01T09:00:00Z"
+
+
+@pytest.mark.parametrize("name", [PUBLISHED, UPDATED, IMAGE, OBJECT, SCHEDULE])
+def test_what_happened_once_has_one_id_though_aws_tells_of_it_twice(name: str) -> None:
+    assert taken(event(name)).id == taken(event(name) | {"id": "another"}).id
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value"),
+    [
+        (PUBLISHED, "detail/eventID", "another"),
+        (IMAGE, "detail/image-digest", f"sha256:{'0' * 64}"),
+        (IMAGE, "detail/image-tag", "release-43"),
+        (IMAGE, "detail/repository-name", "shop/cart"),
+        (IMAGE, "time", "2026-09-01T09:59:30Z"),  # The tag has come back to this image.
+        (OBJECT, "detail/object/version-id", "another"),
+        (OBJECT, "detail/object/sequencer", "another"),
+        (OBJECT, "detail/object/key", "shop/other.zip"),
+        (SCHEDULE, "time", "2026-09-01T10:00:00Z"),
+    ],
+)
+def test_what_happened_another_time_has_another_id(name: str, path: str, value: str) -> None:
+    assert taken(event(name)).id != taken(changed(name, path, value)).id
+
+
+@pytest.mark.parametrize("name", [PUBLISHED, UPDATED, IMAGE, OBJECT, SCHEDULE])
+def test_the_id_is_one_that_a_request_may_have(name: str) -> None:
+    found = taken(event(name))
+    target = {"kind": "lambda-alias", "function": "checkout", "alias": "live"}
+    request = {"id": f"{found.id}/10", "target": target, "candidate": {"publish": {}}}
+    assert RolloutRequest.model_validate(request).id == f"{found.id}/10"
+
+
+def test_versions_are_ordered_as_numbers_and_other_events_by_their_time() -> None:
+    lower, higher = (taken(changed(PUBLISHED, "detail/responseElements/version", each)).order for each in ("9", "10"))
+    assert lower < higher
+    assert taken(event(IMAGE)).order == taken(event(OBJECT)).order == COMMON["time"]
+    assert taken(event(SCHEDULE)).order == ""
 
 
 @pytest.mark.parametrize("name", [PUBLISHED, UPDATED, IMAGE, OBJECT, SCHEDULE])
@@ -128,6 +167,7 @@ def test_a_version_that_anybody_else_publishes_counts(caller: dict[str, Any]) ->
         (OBJECT, "detail/bucket/name", "uploads", "CodeObjects"),
         (OBJECT, "detail/object/key", "other/a.zip", "CodeObjects"),
         (OBJECT, "detail/object/key", "shop/folder/", "folder"),
+        (OBJECT, "region", "us-east-1", "another Region"),
         (OBJECT, "detail-type", "Object Deleted", "no trigger"),
         (IMAGE, "source", "tests", "no trigger"),
     ],

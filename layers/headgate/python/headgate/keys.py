@@ -53,6 +53,9 @@ SIGNAL_PREFIX = "SIGNAL#"
 HOOK_PREFIX = "HOOK#"
 """Prefix of the sort keys of what hooks answered. The hooks machine writes them."""
 
+TRIGGERED_PREFIX = "TRIGGERED#"
+"""Prefix of the sort keys of the notes on a target about the latest event of a trigger."""
+
 RESOURCE_SK = "RESOURCE"
 """Sort key of the state of a custom resource of a CloudFormation stack."""
 
@@ -118,6 +121,17 @@ def wait_sk(arrival: int) -> str:
 def past_sk(created_at: str, rollout_id: str) -> str:
     """Sort key of a request that a target got. Later requests sort after earlier ones."""
     return f"{PAST_PREFIX}{created_at}#{rollout_id}"
+
+
+def triggered_sk(trigger: str, series: str) -> str:
+    """Sort key of the note on a target about the latest event of a trigger.
+
+    Parameters
+    ----------
+    series
+        What else the event's order is about, such as a function whose versions are counted.
+    """
+    return f"{TRIGGERED_PREFIX}{trigger}#{series}"
 
 
 def event_sk(name: str) -> str:

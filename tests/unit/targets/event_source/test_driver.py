@@ -350,7 +350,7 @@ def allow_others(consumer: Consumer) -> None:
     consumer.sqs.allows[consumer.team] = {"redrivePermission": "byQueue", "sourceQueueArns": [arn("payments")]}
 
 
-GONE = "does not exist, or the stack's parameter TargetQueues does not cover it"
+GONE = "does not exist, or Headgate's parameter TargetQueues does not cover it"
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_a_stream_that_may_not_be_read_again_is_refused_before_anything_fails(co
     consumer.record.fields.clear()
     updates = len(consumer.mapping.updates)
     with pytest.raises(
-        RequestRefused, match=r'orders is not covered by the stack.s parameter TargetStreams, which is "payments-\*"'
+        RequestRefused, match=r'orders is not covered by Headgate.s parameter TargetStreams, which is "payments-\*"'
     ):
         consumer.do("prepare")
     assert len(consumer.mapping.updates) == updates

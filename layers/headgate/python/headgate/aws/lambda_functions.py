@@ -7,9 +7,11 @@ and Region, and rollbacks need those: https://docs.aws.amazon.com/lambda/latest/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_lambda.type_defs import FunctionConfigurationResponseTypeDef, FunctionConfigurationTypeDef
 
@@ -23,6 +25,34 @@ MAX_TIMEOUT_SECONDS = 900
 Lambda Managed Instances allow 5,400 s: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html. But
 Headgate's own functions, which wait for such invocations, have 900 s, and counts are read again for 20 minutes.
 """
+
+
+_VOLATILE = frozenset(
+    (
+        "FunctionArn",
+        "Version",
+        "LastModified",
+        "RevisionId",
+        "MasterArn",
+        # A version may have one of its own, and SAM writes AutoPublishCodeSha256 into that of the function.
+        "Description",
+        "CodeSize",
+        "State",
+        "StateReason",
+        "StateReasonCode",
+        "LastUpdateStatus",
+        "LastUpdateStatusReason",
+        "LastUpdateStatusReasonCode",
+        # AWS updates the runtime of $LATEST and of versions at different times.
+        "RuntimeVersionConfig",
+        # Of each upload of a package, also of the same one.
+        "SigningJobArn",
+        # A digest of the configuration, volatile fields and all.
+        "ConfigSha256",
+        "ResponseMetadata",
+    )
+)
+"""Fields of a configuration in which $LATEST may differ from a version that was published from it."""
 
 
 def configuration_of(functions: LambdaClient, name: str, qualifier: str | None = None) -> FunctionConfiguration:
@@ -53,3 +83,18 @@ def unsupported(configuration: FunctionConfiguration) -> str:
             "(aws lambda update-alias)"
         )
     return ""
+
+
+def differing(latest: Mapping[str, Any], version: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the fields in which $LATEST and a version do not have the same code and configuration, in order."""
+    one, other = _lasting(latest), _lasting(version)
+    return tuple(name for name in sorted({*one, *other}) if one.get(name) != other.get(name))
+
+
+def _lasting(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a configuration that do not change when it is published. Empty ones are left out."""
+    lasting = {name: value for name, value in configuration.items() if name not in _VOLATILE and value}
+    if snap_start := configuration.get("SnapStart"):
+        # Only a version is ever optimized.
+        lasting["SnapStart"] = snap_start.get("ApplyOn")
+    return lasting

@@ -1,8 +1,10 @@
-"""The stack's parameters that say what a request may reach, so that it is refused before AWS denies a call of it."""
+"""Headgate's parameters that say what a request may reach, so that it is refused before AWS denies a call of it."""
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from headgate.errors import RequestRefused
@@ -24,9 +26,18 @@ class Patterns(NamedTuple):
         if not fnmatchcase(name, pattern := self.by_parameter[parameter]):
             known = f'which is "{pattern}"' if pattern else "which is empty"
             raise RequestRefused(
-                f"{field}: {name} is not covered by the stack's parameter {parameter}, {known}; name another one, or "
-                "deploy the stack with a pattern that covers it"
+                f"{field}: {name} is not covered by Headgate's parameter {parameter}, {known}; name another one, or "
+                "deploy Headgate with a pattern that covers it"
             )
+
+
+def wider(pattern: str, name: str) -> str:
+    """Return a pattern that covers a name, and all that another pattern covers: ``*`` if they begin differently."""
+    if not pattern:
+        return name
+    literal = re.split(r"[*?]", pattern, maxsplit=1)[0]
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(literal, name, strict=False))
+    return "".join(letter for letter, _ in same) + "*"
 
 
 def function_name(given: str) -> str:

@@ -288,5 +288,5 @@ def _roles_fault(request: TaskRequest, definition: dict[str, Any], pattern: str,
         if match and match["account"] != account:
             faults.append(f"{whose} {role} is in another account; use a role of {account}")
         elif match and not fnmatchcase(match["path"], pattern):
-            faults.append(f"{whose} {role} may not be passed; the stack's parameter TaskRoles must cover it")
+            faults.append(f"{whose} {role} may not be passed; Headgate's parameter TaskRoles must cover it")
     return faults

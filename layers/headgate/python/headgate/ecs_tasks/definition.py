@@ -80,7 +80,7 @@ def refuse_faulty_definition(definition: dict[str, Any], shape: Any, families: s
     ]
     if not faults and not fnmatchcase(family := definition["family"], families):
         faults = [
-            f"{AT_FIELD}.family: {family} may not be registered; the stack's parameter TaskDefinitions must cover it"
+            f"{AT_FIELD}.family: {family} may not be registered; Headgate's parameter TaskDefinitions must cover it"
         ]
     if faults:
         more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []

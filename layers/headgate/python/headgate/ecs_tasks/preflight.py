@@ -60,12 +60,12 @@ class Preflight:
         if arn and arn[0].split(":")[3:5] != [region, self._limits.account]:
             raise RequestRefused(f"cluster: {cluster} is not in {region} of {self._limits.account}; name one that is")
         if not fnmatchcase(name, self._limits.clusters):
-            raise RequestRefused(f"cluster: {name} may not be used; the stack's parameter TaskClusters must cover it")
+            raise RequestRefused(f"cluster: {name} may not be used; Headgate's parameter TaskClusters must cover it")
 
     def _require_family(self, family: str) -> None:
         if not fnmatchcase(family, self._limits.families):
             raise RequestRefused(
-                f"taskDefinition: {family} may not be run; the stack's parameter TaskDefinitions must cover it"
+                f"taskDefinition: {family} may not be run; Headgate's parameter TaskDefinitions must cover it"
             )
 
     def _described(self, request: TaskRequest) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Preflight:
         if not self._limits.may_register:
             raise RequestRefused(
                 f"{AT_FIELD}: this Headgate does not register task definitions; name a revision, "
-                "or set the stack's parameter RegisterTaskDefinitions to true"
+                "or set Headgate's parameter RegisterTaskDefinitions to true"
             )
         # Imported only by the few requests with a definition.
         from headgate.ecs_tasks.definition import as_described, refuse_faulty_definition

@@ -25,14 +25,37 @@ _VERSION_OF_FUNCTION = re.compile(
 )
 
 
-def warnings_about(configuration: FunctionConfiguration, request: RolloutRequest) -> list[str]:
+def refusal_of(configuration: FunctionConfiguration, request: RolloutRequest) -> str:
+    """Return why a hook's function would test another version than the candidate, to be read after its name.
+
+    It is empty if nothing says so. SAM's example gives a hook the version that the stack published
+    (``!Ref Function.Version``). With Headgate the stack may publish none, and the variable keeps an earlier version:
+    the hook would pass every candidate.
+    """
+    if not isinstance(request.target, LambdaAliasTarget):
+        return ""
+    candidate = request.candidate.version if isinstance(request.candidate, PublishedVersion) else None
+    for variable, value in sorted((_variables(configuration) or {}).items()):
+        named = _VERSION_OF_FUNCTION.fullmatch(value)
+        if named and named["name"] == request.target.name and named["version"] != candidate:
+            return (
+                f"has version {named['version']} of {named['name']} in its environment variable {variable}, which is "
+                "not the candidate, so it would test the wrong version; remove the variable, and let the function "
+                "invoke the version in headgate.candidate of its event"
+            )
+    return ""
+
+
+def warnings_about(configuration: FunctionConfiguration) -> list[str]:
     """Return what is wrong with a hook's function, and the fix, each to be read after the function's name."""
+    variables = _variables(configuration)
+    return [] if variables is None else list(_about_the_layer(configuration, variables))
+
+
+def _variables(configuration: FunctionConfiguration) -> Mapping[str, str] | None:
+    """Return the environment variables; None if Lambda could not decrypt them, so that nothing is known of them."""
     environment = configuration.get("Environment", {})
-    if "Error" in environment:
-        # Lambda could not decrypt the variables, so nothing is known of them.
-        return []
-    variables = environment.get("Variables", {})
-    return [*_about_the_layer(configuration, variables), *_about_versions(variables, request)]
+    return None if "Error" in environment else environment.get("Variables", {})
 
 
 def _about_the_layer(configuration: FunctionConfiguration, variables: Mapping[str, str]) -> Iterator[str]:
@@ -62,21 +85,3 @@ def _about_the_layer(configuration: FunctionConfiguration, variables: Mapping[st
             f"has the runtime {runtime}, and the layer for CodeDeploy hooks serves Python and Node.js alone; remove "
             f'{WRAPPER_VARIABLE}, and let the function return {{"hookStatus": "SUCCEEDED"}}'
         )
-
-
-def _about_versions(variables: Mapping[str, str], request: RolloutRequest) -> Iterator[str]:
-    """Yield a warning about each variable with a version of the target that is not the candidate.
-
-    SAM's example gives a hook the version that the stack published (``!Ref Function.Version``). With Headgate the
-    stack may publish none, and the variable keeps the version of an earlier deployment.
-    """
-    if not isinstance(request.target, LambdaAliasTarget):
-        return
-    candidate = request.candidate.version if isinstance(request.candidate, PublishedVersion) else None
-    for variable, value in sorted(variables.items()):
-        named = _VERSION_OF_FUNCTION.fullmatch(value)
-        if named and named["name"] == request.target.name and named["version"] != candidate:
-            yield (
-                f"has version {named['version']} of {named['name']} in its environment variable {variable}, which is "
-                "not the candidate; let it invoke the version in headgate.candidate of its event"
-            )

@@ -37,6 +37,6 @@ def refuse_outside_deployment(request: RolloutRequest, place: Place, *, telemetr
     compared = next((name for name in ("errors", "latency") if getattr(request.asked_guards, name)), None)
     if compared and request.asked_guards.evidence == "telemetry" and not telemetry:
         raise RequestRefused(
-            f"guards.{compared}: needs telemetry, which is not deployed; set the stack's parameter Telemetry to true, "
+            f"guards.{compared}: needs telemetry, which is not deployed; set Headgate's parameter Telemetry to true, "
             "or guards.evidence to cloudwatch"
         )

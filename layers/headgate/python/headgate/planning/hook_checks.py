@@ -11,7 +11,7 @@ from headgate.aws.errors import code_of, is_denied, message_of
 from headgate.aws.lambda_functions import configuration_of
 from headgate.aws.patterns import function_name
 from headgate.errors import RequestRefused
-from headgate.planning.code_deploy_hooks import warnings_about
+from headgate.planning.code_deploy_hooks import refusal_of, warnings_about
 from headgate.spec.hooks import CodeDeployHook, EcsTaskHook, LambdaHook, StateMachineHook
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class HookChecks:
     own
         Headgate's own resources, which are no hooks.
     patterns
-        What the stack's parameters allow as hooks.
+        What Headgate's parameters allow as hooks.
     """
 
     def __init__(
@@ -109,7 +109,9 @@ class HookChecks:
             case CodeDeployHook():
                 name = hook.code_deploy_hook
                 if configuration := self._find_function(name, at, "codeDeployHook"):
-                    told = warnings_about(configuration, request)
+                    if wrong := refusal_of(configuration, request):
+                        raise RequestRefused(f"{at}.codeDeployHook: {name} {wrong}")
+                    told = warnings_about(configuration)
                     self.warnings += [f"{at}.codeDeployHook: {name} {each}" for each in told]
                 return hook
             case StateMachineHook():

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from headgate.aws.arns import alias_arn
 from headgate.aws.observability import logger
-from headgate.planning.owning_stack import leaves_alone, owner_of
+from headgate.aws.owning_stack import leaves_alone, owner_of
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
 
+    from headgate.aws.owning_stack import StackOwner
     from headgate.aws.place import Place
-    from headgate.planning.owning_stack import StackOwner
     from headgate.spec.targets import LambdaAliasTarget
 
 

@@ -6,13 +6,13 @@ planner does itself before it asks again, or a step, which the stack machine car
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from headgate.aws.arns import execution_name, job_execution_name
+from headgate.aws.arns import execution_name, job_execution_name, stack_execution_name
 from headgate.aws.stepfunctions import failure_reason
 from headgate.errors import RequestRefused
 from headgate.stacks.deeds import SUPERSEDED, Deed
+from headgate.stacks.event import stack_name
 from headgate.stacks.limits import (
     ASKED,
     RESERVE_SECONDS,
@@ -20,16 +20,16 @@ from headgate.stacks.limits import (
     last_seconds,
     limit_seconds,
     times_of,
-    times_of_first,
 )
 from headgate.stacks.properties import (
-    fingerprint_of,
+    hook_stage_as_given,
     in_properties,
     removes_alias,
     service_seconds,
     target_in,
 )
-from headgate.stacks.task import NO_TASK, attributes_of, fitted, reason_of
+from headgate.stacks.task import NO_TASK, attributes_of, fitted, reason_of, without_json
+from headgate.stacks.warnings import warnings_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 5
 
+HELD_POLL_SECONDS = 15
+"""Between two looks at a rollout of somebody else, which may take long."""
+
 ABORT_AGAIN_SECONDS = 60
 """A signal may be refused at a moment when the rollout does not accept it yet."""
 
@@ -52,6 +55,9 @@ HOOK_WAKE_SECONDS = 200
 HOOKS_START_SECONDS = 60
 
 TIMED_OUT = "CloudFormation does not wait any longer"
+
+
+TAKEN_BACK = "the stack has gone back to the properties before it. Nothing was changed"
 
 
 class Decision(NamedTuple):
@@ -85,6 +91,9 @@ def decide(facts: Facts, state: State, told: Told) -> Decision:
 
 def _begin(facts: Facts, state: State, told: Told) -> Decision:
     event = facts.event
+    if facts.contends and not facts.is_latest and "refused" not in told and _may_take_place(facts):
+        # A new attempt after a rollback, and no late event of the update that was rolled back.
+        return Decision(state, deed=Deed("take-place"))
     if fault := _fault_at_beginning(facts, told):
         return _fail(facts, state, fault)
     if facts.earlier or facts.earlier_starts:
@@ -93,15 +102,27 @@ def _begin(facts: Facts, state: State, told: Told) -> Decision:
         return _delete(facts, state, told)
     if event.is_task:
         return _run_task(facts, state)
-    if facts.fault:
-        # Going back to properties that never worked has nothing to undo.
-        return _succeed_unchanged(facts, state) if facts.is_rolling_back else _fail(facts, state, facts.fault)
-    if fault := _foreign_claim(facts):
+    return _go_back(facts, state) if facts.is_rolling_back else _go_forward(facts, state, told)
+
+
+def _go_forward(facts: Facts, state: State, told: Told) -> Decision:
+    """Begin the note, get the target for this resource, and have the request planned."""
+    if not state.get("noted"):
+        # Before anything can fail: a rollback must not take it for what an earlier request has moved.
+        return Decision({**state, "noted": True}, deed=Deed("note"))
+    if fault := facts.fault or _foreign_claim(facts) or _foreign_owner(facts):
         return _fail(facts, state, fault)
     if not facts.owns_claim:
         return Decision(state, deed=Deed("claim"))
-    if facts.is_rolling_back:
-        return _go_back(facts, state)
+    if facts.claimant_is_busy and _is_replacement(facts):
+        # A cancelled update to the same target is about to remove what it has brought.
+        return Decision(state, {"do": "wait", "seconds": POLL_SECONDS})
+    if fault := _moved_already(facts):
+        served = facts.resource.served if facts.resource else ""
+        if served and "moved" not in told:
+            # CloudFormation may take the alias further back than to what served.
+            return Decision(state, deed=Deed("note-move", version=served))
+        return _fail(facts, state, fault)
     return _before_the_plan(facts, state)
 
 
@@ -109,10 +130,15 @@ def _fault_at_beginning(facts: Facts, told: Told) -> str:
     if "refused" in told:
         return str(told["refused"])
     if not facts.is_latest:
-        return SUPERSEDED
+        return f"the request came too late: {TAKEN_BACK}" if facts.contends else SUPERSEDED
     if not facts.stack_status.endswith("_IN_PROGRESS"):
         status = facts.stack_status or "gone"
         return f"the request came too late: stack {facts.event.stack_name} is {status}. Nothing was changed"
+    if _is_last_moment(facts) and facts.holder and facts.event.request_type == "Delete":
+        return (
+            f"rollout {facts.holder} still moves the alias that is to be deleted, and {TIMED_OUT}. Wait for its end "
+            f"(headgate status {facts.holder}) or abort it, and delete again"
+        )
     if _is_last_moment(facts):
         return f"{TIMED_OUT}. Nothing has moved; deploy again"
     if facts.fault and facts.event.is_task and not facts.is_rolling_back:
@@ -125,45 +151,53 @@ def _foreign_claim(facts: Facts) -> str:
     event, claim = facts.event, facts.claim
     if claim is None or facts.owns_claim or facts.claimant_is_gone:
         return ""
-    if claim.stack_id != event.stack_id:
-        theirs = claim.stack_id.partition(":stack/")[2].split("/")[0]
+    if claim.stack_id == event.stack_id:
         return (
-            f"Alias: the target belongs to the resource {claim.logical_id} of the stack {theirs}, and "
-            f"{event.logical_id} of {event.stack_name} cannot have it too; remove one of the two, "
-            "or give this one a target of its own"
+            f"{_named(facts)}: {claim.logical_id} of this stack has the target, and {event.logical_id} cannot have it "
+            f"too; remove one of the two. To rename {claim.logical_id}, deploy twice: first without the resource (with "
+            f"OnDelete: retain, deployed before, so that the alias stays), then with {event.logical_id}"
         )
-    if facts.stack_status == "CREATE_IN_PROGRESS":
-        return (
-            f"Alias: {claim.logical_id} and {event.logical_id} have the same target in one template; remove one of the "
-            "two"
-        )
-    return ""
+    return (
+        f"{_named(facts)}: the target belongs to the resource {claim.logical_id} of the stack "
+        f"{stack_name(claim.stack_id)}, and {event.logical_id} of {event.stack_name} cannot have it too; remove "
+        "one of the two, or give this one a target of its own (docs/operate.md, Release a target)"
+    )
+
+
+def _moved_already(facts: Facts) -> str:
+    """Return why there is nothing to judge, if CloudFormation has moved the alias itself."""
+    if not (facts.moved_by_stack and facts.through and facts.serving):
+        return ""
+    alias = f"{facts.through.function}:{facts.through.alias}"
+    return (
+        f"Alias: CloudFormation has moved {alias} itself in this deployment, to version {facts.serving.version}, so "
+        "that version cannot be judged. The rollback of the stack moves the alias back. Give AutoPublishCodeSha256 a "
+        f"constant (`headgate adopt {alias}` says which), without VersionDescription, AutoPublishAliasAllProperties or "
+        "a change of the alias; without SAM, give the alias a FunctionVersion that stays"
+    )
+
+
+def _foreign_owner(facts: Facts) -> str:
+    """Return why this resource cannot have its target, if the target itself is a resource of another stack."""
+    event, owner = facts.event, facts.owner
+    if owner is None or owner.stack == event.stack_name:
+        return ""
+    resource = f"the resource {owner.resource}" if owner.resource else "a resource"
+    return (
+        f"{_named(facts)}: the target is {resource} of the stack {owner.stack}, so only that stack can roll out on it; "
+        f"put {event.logical_id} into the template of {owner.stack}"
+    )
+
+
+def _named(facts: Facts) -> str:
+    """Return the property that names the target."""
+    return "Mapping" if facts.target and facts.target.mapping else "Alias"
 
 
 def _before_the_plan(facts: Facts, state: State) -> Decision:
-    serving = facts.serving
-    if serving and serving.alone and not state.get("remembered"):
-        # A rollback of the stack goes back to what serves now, whoever put it there.
-        deed = Deed("remember", version=serving.version, fingerprint=_name_of_now(facts))
-        return Decision({**state, "remembered": True}, deed=deed)
     version = facts.wanted.version if facts.wanted else ""
     candidate = {"version": version} if version else {"publish": {"confirm": facts.latest_sha256}}
     return _plan(facts, state, {**_asked(facts), "candidate": candidate})
-
-
-def _name_of_now(facts: Facts) -> str:
-    """Return the name under which the version that serves now is remembered.
-
-    It belongs to the old properties of an update. A target that the resource did not have has no properties.
-    """
-    event = facts.event
-    if event.request_type == "Update" and not _is_replacement(facts):
-        return fingerprint_of(event.old_properties)
-    return _name_of_before(facts)
-
-
-def _name_of_before(facts: Facts) -> str:
-    return f"before/{facts.target.key}" if facts.target else ""
 
 
 def _plan(facts: Facts, state: State, request: dict[str, Any]) -> Decision:
@@ -172,23 +206,40 @@ def _plan(facts: Facts, state: State, request: dict[str, Any]) -> Decision:
 
 
 def _go_back(facts: Facts, state: State) -> Decision:
-    """Take the target back to what served with these properties, without hooks and guards."""
-    known = facts.resource.version_of(fingerprint_of(facts.event.properties)) if facts.resource else ""
-    version = known or (facts.wanted.version if facts.wanted else "")
-    serving = facts.serving
-    if serving is None and version:
-        entered = {**state, "stage": "create", "version": version, "ask": [], "outcome": "created"}
+    """Take the target back to what served before the update that is rolled back.
+
+    Nothing happens if that update has not moved it, or if somebody else has moved it since.
+    """
+    moved, serving = facts.moved, facts.serving
+    if moved is None or not moved.before:
+        return _stay(facts, state, "unchanged")
+    state = {**state, "back": moved.before}
+    if fault := facts.fault or _foreign_claim(facts):
+        return _fail(facts, state, fault)
+    if facts.holder:
+        return _wait_for_holder(facts, state)
+    if serving is None and facts.event.request_type == "Update":
+        entered = {**state, "stage": "create", "version": moved.before, "ask": [], "outcome": "created"}
         return decide(facts, entered, {})
-    if serving is None or (serving.alone and version in ("", serving.version)):
-        return _succeed(facts, state, serving.version if serving else "", "unchanged")
-    if not version:
-        return _fail(
-            facts,
-            state,
-            "the alias splits its invocations between two versions, and it is not known which of them served with "
-            "these properties; end the rollout that moves it, and continue the rollback of the stack",
-        )
-    return _plan_at_once(facts, state, version)
+    if serving is None or (serving.alone and serving.version == moved.before):
+        return _stay(facts, state, "unchanged")
+    if not moved.by_stack and moved.after not in (serving.version, serving.other):
+        return _stay(facts, state, "left")
+    return _plan_at_once(facts, state, moved.before)
+
+
+def _stay(facts: Facts, state: State, outcome: str) -> Decision:
+    return _succeed(facts, state, facts.serving.version if facts.serving else "", outcome)
+
+
+def _wait_for_holder(facts: Facts, state: State) -> Decision:
+    if facts.age < limit_seconds(service_seconds(facts.event.properties)):
+        return Decision(state, {"do": "wait", "seconds": POLL_SECONDS})
+    return _fail(
+        facts,
+        state,
+        f"the target is busy with rollout {facts.holder}, and must go back to version {state['back']} after it",
+    )
 
 
 def _plan_at_once(facts: Facts, state: State, version: str) -> Decision:
@@ -203,16 +254,15 @@ def _plan_at_once(facts: Facts, state: State, version: str) -> Decision:
 def _planned(facts: Facts, state: State, told: Told) -> Decision:
     """Keep what is needed of the plan, and choose how to carry it out."""
     if failure := told.get("failure"):
-        return _fail(facts, state, in_properties(_reason_of(failure)))
+        return _fail(facts, state, in_properties(_reason_of(failure), facts.event.properties))
     plan, request = told["plan"], told["request"]
-    service = service_seconds(facts.event.properties)
     kept = {
         **state,
         "stage": "choose",
         "request": request,
         "hooks": {stage: plan["hooks"].get(stage, []) for stage in ASKED},
-        "tooLong": fault_of(times_of(plan), service),
-        "firstTooLong": fault_of(times_of_first(plan), service),
+        "warnings": warnings_in(plan, facts.event.properties),
+        "tooLong": fault_of(times_of(plan), service_seconds(facts.event.properties)),
     }
     return _choose(facts, kept, {})
 
@@ -222,22 +272,21 @@ def _choose(facts: Facts, state: State, told: Told) -> Decision:
         return _fail(facts, state, fault)
     if not facts.is_latest:
         return _fail(facts, state, SUPERSEDED)
+    if state["tooLong"] and not facts.is_rolling_back:
+        # Also if there is nothing to roll out now: otherwise the first release would find it.
+        return _fail(facts, state, state["tooLong"])
     serving = facts.serving
     if serving is None or _serves(facts, state):
         kind = facts.event.request_type
         first = kind == "Create" or (serving is None and kind == "Update")
         if not first:
             return _succeed(facts, state, serving.version if serving else "", "unchanged")
-        if state["firstTooLong"]:
-            return _fail(facts, state, state["firstTooLong"])
         version = serving.version if serving else state["request"]["candidate"].get("version", "")
         stage = "ask" if serving else "create"
         entered = {**state, "stage": stage, "version": version, "since": facts.age, "ask": _stages_to_ask(state)}
         return decide(facts, {**entered, "outcome": "unchanged" if serving else "created"}, {})
-    if state["tooLong"] and not facts.is_rolling_back:
-        return _fail(facts, state, state["tooLong"])
     if not told.get("begun"):
-        return Decision(state, deed=Deed("begin"))
+        return Decision(state, deed=Deed("begin", version=serving.version))
     through = facts.through or facts.target
     arn = through.physical_id(facts.place) if through else ""
     return Decision({**state, "stage": "rolling", "aliasArn": arn}, _roll_out(facts, state))
@@ -273,6 +322,8 @@ def _create(facts: Facts, state: State, told: Told) -> Decision:
     """Publish the first version and create the alias. There is no traffic to shift."""
     if fault := told.get("refused") or facts.fault or ("" if facts.is_latest else SUPERSEDED):
         return _fail(facts, state, fault)
+    if not facts.owns_claim:
+        return _fail(facts, state, f"{_named(facts)}: another resource has got the target meanwhile; deploy again")
     version = told.get("version") or state["version"]
     state = {**state, "version": version}
     if facts.serving:
@@ -298,7 +349,9 @@ def _wait_until_ready(facts: Facts, state: State, why: str) -> Decision:
 def _ask(facts: Facts, state: State, told: Told) -> Decision:
     """Ask the hooks of a stage after the other, of the version that serves already."""
     if failure := told.get("failure"):
-        return _fail(facts, state, f"Hooks.{state['asked']}: {_reason_of(failure)}")
+        given = facts.event.properties
+        asked_stage = hook_stage_as_given(state["asked"], given)
+        return _fail(facts, state, f"Hooks.{asked_stage}: {in_properties(_reason_of(failure), given)}")
     if not facts.is_latest:
         return _fail(facts, state, SUPERSEDED)
     if not state["ask"]:
@@ -321,7 +374,7 @@ def _ask(facts: Facts, state: State, told: Told) -> Decision:
     left = last_seconds(service_seconds(facts.event.properties)) - facts.age
     step = {
         "do": "ask",
-        "name": f"stack-{_digest(facts.event)[:24]}-{stage}",
+        "name": f"{_short_name(facts.event)}-{stage}",
         "input": asked,
         "seconds": max(1, int(min(seconds, left))),
     }
@@ -343,7 +396,7 @@ def _rolling(facts: Facts, state: State, told: Told) -> Decision:
         return _succeed(facts, state, record.serving or record.candidate, "succeeded", rollout_id=record.id)
     if record.has_ended:
         ended = {"refused": "was refused", "stopped": "was stopped", "rolled-back": "was rolled back"}[record.status]
-        reason = in_properties(record.reason) or "no reason is on record"
+        reason = in_properties(record.reason, event.properties) or "no reason is on record"
         return _fail(facts, state, f"rollout {record.id} {ended}: {reason} (headgate explain {record.id})")
     service = service_seconds(event.properties)
     if _is_last_moment(facts):
@@ -369,7 +422,7 @@ def _abort(facts: Facts, state: State, rollout_id: str, reason: str) -> Decision
     since = state.get("abortedAt")
     if since is not None and facts.age - since < ABORT_AGAIN_SECONDS:
         return Decision(state, {"do": "wait", "seconds": POLL_SECONDS})
-    signal_id = f"stack-{_digest(facts.event)[:24]}-{int(facts.age)}"
+    signal_id = f"{_short_name(facts.event)}-{int(facts.age)}"
     step = {"do": "abort", "rolloutId": rollout_id, "signalId": signal_id, "reason": reason}
     return Decision({**state, "abortedAt": facts.age}, step)
 
@@ -383,30 +436,20 @@ def _delete(facts: Facts, state: State, told: Told) -> Decision:
         return _release(facts, state)
     if "busy" in told:
         return Decision(state, {"do": "wait", "seconds": POLL_SECONDS})
-    claim = facts.claim if facts.owns_claim else None
-    hands_back = bool(claim and claim.previous and facts.is_rolling_back)
-    removes = claim is not None and claim.created and not hands_back and removes_alias(facts.event.properties)
+    created = facts.claim is not None and facts.claim.created is not None and facts.owns_claim
+    removes = created and removes_alias(facts.event.properties)
     if removes and not told.get("deleted"):
+        if facts.holder:
+            return Decision(state, {"do": "wait", "seconds": HELD_POLL_SECONDS})
         return Decision(state, deed=Deed("delete-alias"))
-    if not removes and (version := _to_restore(facts)):
-        return _plan_at_once(facts, state, version)
-    return _release(facts, state, hands_back=hands_back)
+    if not removes and facts.owns_claim and facts.is_rolling_back:
+        return _go_back(facts, state)
+    return _release(facts, state)
 
 
-def _to_restore(facts: Facts) -> str:
-    """Return the version that the target goes back to when its resource leaves a stack that rolls back.
-
-    The resource came with the update that is rolled back. It is empty if the target serves that version.
-    """
-    if not facts.is_rolling_back or facts.resource is None or facts.serving is None or facts.wanted is None:
-        return ""
-    before = facts.resource.version_of(_name_of_before(facts))
-    return "" if facts.serving == (before, True) else before
-
-
-def _release(facts: Facts, state: State, *, hands_back: bool = False) -> Decision:
+def _release(facts: Facts, state: State) -> Decision:
     answer = _answer(facts, "SUCCESS")
-    return Decision({**state, "stage": "answer", "answer": answer}, deed=Deed("release", hands_back=hands_back))
+    return Decision({**state, "stage": "answer", "answer": answer}, deed=Deed("release"))
 
 
 def _run_task(facts: Facts, state: State) -> Decision:
@@ -439,36 +482,68 @@ def _task_ended(facts: Facts, state: State, told: Told) -> Decision:
 
 
 def _succeed(facts: Facts, state: State, version: str, outcome: str, *, rollout_id: str = "") -> Decision:
-    """Answer SUCCESS, and remember the version for these properties first."""
+    """Answer SUCCESS, and record first what has become of the resource."""
     if facts.event.request_type == "Delete":
-        hands_back = bool(facts.owns_claim and facts.claim and facts.claim.previous)
-        return _release(facts, state, hands_back=hands_back)
-    through = facts.through or facts.target
-    arn = state.get("aliasArn") or (through.physical_id(facts.place) if through else "")
-    data = {"AliasArn": arn, "Version": version, "RolloutId": rollout_id, "Outcome": outcome}
-    answer = _answer(facts, "SUCCESS", data=data)
-    deed = Deed("settle", version=version, fingerprint=fingerprint_of(facts.event.properties))
-    return Decision({**state, "stage": "answer", "answer": answer}, deed=deed)
+        return _release(facts, state)
+    # Those about the plan of a rollback are about what nobody has asked for.
+    warnings = "" if facts.is_rolling_back else state.get("warnings", "")
+    data = {
+        "AliasArn": _alias_arn(facts, state),
+        "Version": version,
+        "RolloutId": rollout_id,
+        "Outcome": outcome,
+        "Warnings": warnings,
+    }
+    state = {**state, "stage": "answer", "answer": _answer(facts, "SUCCESS", data=data)}
+    if facts.target is None:
+        # Going back to properties that never worked.
+        return _respond(state, state["answer"])
+    moved = outcome in ("succeeded", "created") and not facts.is_rolling_back
+    return Decision(state, deed=Deed("settle", version=version if moved else "", serves=version))
 
 
-def _succeed_unchanged(facts: Facts, state: State) -> Decision:
-    data = {"AliasArn": "", "Version": "", "RolloutId": "", "Outcome": "unchanged"}
-    return _respond(state, _answer(facts, "SUCCESS", data=data))
+def _alias_arn(facts: Facts, state: State) -> str:
+    """Return the ARN of the alias that serves, as far as it is known: a mapping does not name it."""
+    through = facts.through or (facts.target if facts.target and facts.target.alias else None)
+    return state.get("aliasArn") or (through.physical_id(facts.place) if through else "")
 
 
 def _fail(facts: Facts, state: State, reason: str) -> Decision:
-    """Answer FAILED. What a replacement has created is removed first: CloudFormation does not know of it."""
+    """Answer FAILED. What a replacement has brought is removed first: CloudFormation does not know of it.
+
+    A creation that failed gets its deletion by CloudFormation.
+    """
+    if state.get("back") and reason != SUPERSEDED:
+        reason = f"{reason}. {_way_out(facts, state['back'])}"
     answer = _answer(facts, "FAILED", reason)
-    if _is_replacement(facts) and facts.owns_claim and not facts.is_rolling_back:
-        state = {**state, "answer": answer}
-        if facts.claim and facts.claim.created:
-            return Decision({**state, "stage": "undo"}, deed=Deed("delete-alias"))
-        return Decision({**state, "stage": "answer"}, deed=Deed("release"))
+    if _is_replacement(facts) and facts.made_claim:
+        return _undo(facts, {**state, "stage": "undo", "answer": answer}, {})
     return _respond(state, answer)
 
 
+def _way_out(facts: Facts, version: str) -> str:
+    """Return what to do if a target could not be taken back."""
+    again = (
+        f"continue the rollback (aws cloudformation continue-update-rollback --stack-name {facts.event.stack_name})"
+        if facts.stack_status.startswith("UPDATE_ROLLBACK_")
+        else "delete the stack again"
+    )
+    return f"The update has moved the target, which must go back to version {version}: remove the cause, and {again}"
+
+
 def _undo(facts: Facts, state: State, told: Told) -> Decision:
-    return Decision({**state, "stage": "answer"}, deed=Deed("release"))
+    """Delete the alias that this request has created, and give up the target, whatever else goes on in the stack."""
+    created = facts.claim.created if facts.claim and facts.made_claim else None
+    if created and "busy" in told and not _is_last_moment(facts):
+        return Decision(state, {"do": "wait", "seconds": POLL_SECONDS})
+    left = told.get("refused") or told.get("busy")
+    if created and not left and not told.get("deleted"):
+        return Decision(state, deed=Deed("delete-alias"))
+    answer = state["answer"]
+    if created and left:
+        kept = f"The alias {created.function}:{created.alias} of this request could not be deleted ({left})"
+        answer = {**answer, "Reason": f"{answer['Reason']}. {kept}; delete it by hand"}
+    return Decision({**state, "stage": "answer", "answer": answer}, deed=Deed("release"))
 
 
 def _answered(facts: Facts, state: State, told: Told) -> Decision:
@@ -492,6 +567,14 @@ def _answer(facts: Facts, status: str, reason: str = "", *, data: dict[str, str]
 # Facts in short
 
 
+def _may_take_place(facts: Facts) -> bool:
+    """Return whether a request that the latest one takes back follows it all the same."""
+    note = facts.resource.note if facts.resource else None
+    forward = facts.stack_status.endswith("_IN_PROGRESS") and not facts.is_rolling_back
+    # The latest one has a note if it went forward, so this one takes it back.
+    return forward or (note is not None and note.request_id == facts.contends)
+
+
 def _asked(facts: Facts) -> dict[str, Any]:
     if facts.wanted is None:
         raise ValueError("a request without valid properties has no plan")
@@ -511,11 +594,12 @@ def _is_last_moment(facts: Facts) -> bool:
 
 
 def _reason_of(failure: Mapping[str, Any]) -> str:
-    return failure_reason(dict(failure)) or "the cause is in the execution's history"
+    return without_json(failure_reason(dict(failure))) or "the cause is in the execution's history"
 
 
-def _digest(event: StackEvent) -> str:
-    return hashlib.sha256(event.request_id.encode()).hexdigest()
+def _short_name(event: StackEvent) -> str:
+    """Return the beginning of the name of the request's execution, for names and ids with something after it."""
+    return stack_execution_name(event.request_id)[:30]
 
 
 _STAGES: dict[str, Callable[[Facts, dict[str, Any], Mapping[str, Any]], Decision]] = {

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from headgate.aws.errors import code_of, is_denied, message_of
 from headgate.aws.observability import logger
-from headgate.stacks.store import Claim
+from headgate.stacks.store import Claim, CreatedAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,10 +26,21 @@ if TYPE_CHECKING:
 class Deed(NamedTuple):
     """Something to do before the next decision."""
 
-    name: Literal["claim", "remember", "settle", "begin", "publish", "create-alias", "delete-alias", "release"]
+    name: Literal[
+        "take-place",
+        "note",
+        "note-move",
+        "claim",
+        "settle",
+        "begin",
+        "publish",
+        "create-alias",
+        "delete-alias",
+        "release",
+    ]
     version: str = ""
-    fingerprint: str = ""
-    hands_back: bool = False
+    serves: str = ""
+    """Of settle: the version that serves, whether or not this request has moved it."""
 
 
 _REFUSALS = (
@@ -59,8 +70,10 @@ class Deeds:
         """
         logger.info("deed", deed=deed.name, version=deed.version)
         does: dict[str, Callable[[Deed, Facts], Told]] = {
+            "take-place": self._take_place,
+            "note": self._note,
+            "note-move": self._note_move,
             "claim": self._claim,
-            "remember": self._remember,
             "settle": self._settle,
             "begin": self._begin,
             "publish": self._publish,
@@ -74,26 +87,32 @@ class Deeds:
             return _told_of(error)
 
     def _claim(self, _: Deed, facts: Facts) -> Told:
-        event, before = facts.event, facts.claim
-        claim = Claim(event.stack_id, event.logical_id)
-        if before and before.stack_id == event.stack_id:
-            claim = before._replace(logical_id=event.logical_id, previous=before.logical_id)
+        event = facts.event
         # If another writer was faster, the next decision sees what it wrote.
-        self._store.put_claim(event, _key(facts), claim, before)
+        claim = Claim(event.stack_id, event.logical_id, event.request_id)
+        self._store.put_claim(event, _key(facts), claim, facts.claim)
         return {}
 
-    def _remember(self, deed: Deed, facts: Facts) -> Told:
-        self._store.remember(facts.event, deed.fingerprint, deed.version)
-        return {}
+    def _take_place(self, _: Deed, facts: Facts) -> Told:
+        return {} if self._store.take_place(facts.event, facts.contends) else {"refused": SUPERSEDED}
+
+    def _note(self, _: Deed, facts: Facts) -> Told:
+        noted = self._store.note(facts.event, facts.target.key if facts.target else "")
+        return {} if noted else {"refused": SUPERSEDED}
+
+    def _note_move(self, deed: Deed, facts: Facts) -> Told:
+        after = facts.serving.version if facts.serving else ""
+        return {"moved": True} if self._store.note_move(facts.event, deed.version, after) else {"refused": SUPERSEDED}
 
     def _settle(self, deed: Deed, facts: Facts) -> Told:
         if deed.version:
-            self._store.remember(facts.event, deed.fingerprint, deed.version)
-        self._store.settle(facts.event, _known(facts.target).physical_id(facts.place), _key(facts))
+            self._store.complete_note(facts.event, deed.version)
+        self._store.settle(facts.event, _known(facts.target).physical_id(facts.place), deed.serves)
         return {}
 
-    def _begin(self, _: Deed, facts: Facts) -> Told:
-        return {"begun": True} if self._store.begin_rollout(facts.event) else {"refused": SUPERSEDED}
+    def _begin(self, deed: Deed, facts: Facts) -> Told:
+        before = deed.version if _notes(facts) else None
+        return {"begun": True} if self._store.begin_rollout(facts.event, before) else {"refused": SUPERSEDED}
 
     def _publish(self, _: Deed, facts: Facts) -> Told:
         # The same code and configuration are published once: Lambda returns the version that has them.
@@ -102,9 +121,9 @@ class Deeds:
 
     def _create_alias(self, deed: Deed, facts: Facts) -> Told:
         # Recorded first, and only for the latest request: an alias without a record would never be removed.
-        event = facts.event
-        ours = (facts.claim or Claim(event.stack_id, event.logical_id))._replace(created=True)
-        if not self._store.put_claim(event, _key(facts), ours, facts.claim):
+        event, before = facts.event, _owned(facts)
+        ours = before._replace(created=CreatedAlias(_function(facts), _alias(facts)))
+        if not self._store.put_claim(event, _key(facts), ours, before):
             return {"refused": SUPERSEDED}
         try:
             self._functions.create_alias(
@@ -113,19 +132,19 @@ class Deeds:
         except self._functions.exceptions.ResourceConflictException as error:
             if "already exists" not in message_of(error).lower():
                 raise
-            self._store.put_claim(event, _key(facts), ours._replace(created=False), ours)
+            self._store.put_claim(event, _key(facts), ours._replace(created=None), ours)
             return {"refused": f"Alias: {_function(facts)}:{_alias(facts)} was created by somebody else meanwhile"}
         return {"created": True}
 
     def _delete_alias(self, _: Deed, facts: Facts) -> Told:
-        target = _known(facts.target)
-        with suppress(self._functions.exceptions.ResourceNotFoundException):
-            self._functions.delete_alias(FunctionName=target.function, Name=target.alias)
+        if created := _owned(facts).created:
+            with suppress(self._functions.exceptions.ResourceNotFoundException):
+                self._functions.delete_alias(FunctionName=created.function, Name=created.alias)
         return {"deleted": True}
 
-    def _release(self, deed: Deed, facts: Facts) -> Told:
-        if facts.target:
-            self._store.release(facts.event, _key(facts), hands_back=deed.hands_back)
+    def _release(self, _: Deed, facts: Facts) -> Told:
+        if facts.claim and facts.gives_claim_up:
+            self._store.release(_key(facts), facts.claim)
         if facts.event.request_type == "Delete":
             self._store.forget(facts.event)
         return {"released": True}
@@ -145,6 +164,12 @@ def _told_of(error: ClientError) -> Told:
     raise error
 
 
+def _notes(facts: Facts) -> bool:
+    """Return whether the note of the resource is the one of this request."""
+    note = facts.resource.note if facts.resource else None
+    return note is not None and note.request_id == facts.event.request_id
+
+
 def _key(facts: Facts) -> str:
     return _known(facts.target).key
 
@@ -155,6 +180,13 @@ def _function(facts: Facts) -> str:
 
 def _alias(facts: Facts) -> str:
     return _known(facts.through).alias
+
+
+def _owned(facts: Facts) -> Claim:
+    """Return the claim of this resource, which every decision with this deed has."""
+    if facts.claim is None or not facts.owns_claim:
+        raise ValueError("a request whose resource does not have the target has no such deed")
+    return facts.claim
 
 
 def _known(target: Target | None) -> Target:

@@ -44,6 +44,8 @@ class StackEvent(NamedTuple):
     properties: dict[str, Any] = {}
     old_properties: dict[str, Any] = {}
     """Only an Update has them."""
+    clean_up: bool = False
+    """True for the deletion of what an update has replaced: the resource has another physical id now."""
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> StackEvent:

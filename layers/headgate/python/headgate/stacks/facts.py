@@ -11,17 +11,25 @@ from botocore.exceptions import ClientError
 
 from headgate.aws.dynamodb import seconds_since
 from headgate.aws.errors import code_of, is_denied, message_of
-from headgate.aws.lambda_functions import configuration_of
+from headgate.aws.lambda_functions import configuration_of, differing
+from headgate.aws.owning_stack import ALIAS, MAPPING, owner_of
 from headgate.errors import RequestRefused
+from headgate.rollouts.locks import Locks
 from headgate.spec.targets import EventSourceTarget
+from headgate.stacks.moves import has_updated
+from headgate.stacks.origin import resource_of
 from headgate.stacks.properties import (
     Target,
+    Wanted,
+    fingerprint_of,
     in_properties,
     read_rollout,
     read_task_detail,
+    target_detail,
     target_in,
     target_of,
 )
+from headgate.stacks.store import reversed_pair_of
 from headgate.targets.event_source.lookup import ConsumerLookup
 
 if TYPE_CHECKING:
@@ -30,39 +38,18 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_lambda import LambdaClient
 
-    from headgate.aws.lambda_functions import FunctionConfiguration
+    from headgate.aws.owning_stack import StackOwner
     from headgate.aws.place import Place
     from headgate.rollouts.record import RolloutRecord
     from headgate.rollouts.table import Table
     from headgate.stacks.event import StackEvent
-    from headgate.stacks.properties import Wanted
-    from headgate.stacks.store import Claim, ResourceState, StackStore, StoredRequest
+    from headgate.stacks.store import Claim, Note, ResourceState, StackStore, StoredRequest
 
-
-_VOLATILE = (
-    "FunctionArn",
-    "Version",
-    "LastModified",
-    "RevisionId",
-    "MasterArn",
-    "Description",
-    "CodeSize",
-    "State",
-    "StateReason",
-    "StateReasonCode",
-    "LastUpdateStatus",
-    "LastUpdateStatusReason",
-    "LastUpdateStatusReasonCode",
-    # AWS updates the runtime of $LATEST and of versions at different times.
-    "RuntimeVersionConfig",
-    # Of each upload of a package, also of the same one.
-    "SigningJobArn",
-    # A digest of the configuration, volatile fields and all.
-    "ConfigSha256",
-)
-"""Fields of a configuration in which $LATEST differs from a version that was published from it."""
 
 GONE_STATUSES = ("", "DELETE_COMPLETE")
+
+LEFT_STATUSES = ("DELETE_COMPLETE", "DELETE_SKIPPED")
+"""Statuses of a resource that is not in its stack any more. One that was to be retained is skipped."""
 
 STARTING_SECONDS = 60
 """How long an execution may take from its start until the record of its rollout is there."""
@@ -74,6 +61,18 @@ class Serving(NamedTuple):
     version: str
     alone: bool
     """False while it splits its invocations between two versions."""
+    other: str = ""
+    """The version that gets a part of the invocations, while it splits them."""
+
+
+class Moved(NamedTuple):
+    """What the update that is rolled back has moved."""
+
+    before: str
+    """The version that served before; empty if there was no alias."""
+    after: str
+    by_stack: bool = False
+    """True if CloudFormation itself has moved the alias, and moves it back to whatever its template has."""
 
 
 class Facts(NamedTuple):
@@ -85,6 +84,8 @@ class Facts(NamedTuple):
     """Seconds since the request was received."""
     is_latest: bool = True
     """False if CloudFormation has sent a later request about the resource."""
+    contends: str = ""
+    """The latest request when this one came, if that one takes this one back."""
     stack_status: str = "UPDATE_IN_PROGRESS"
     """Empty if there is no such stack any more."""
     resource: ResourceState | None = None
@@ -98,11 +99,19 @@ class Facts(NamedTuple):
     """The request of a Custom::HeadgateTask."""
     claim: Claim | None = None
     claimant_is_gone: bool = False
-    """True if the stack that has the target does not exist any more."""
+    """True if the resource that has the target is not in its stack any more, or has another target there."""
+    claimant_is_busy: bool = False
+    """True if another request of this resource has made the claim, and is not answered yet."""
+    holder: str = ""
+    """The rollout that moves the alias that is to be deleted, or the target that is to go back; empty if none does."""
+    owner: StackOwner | None = None
+    """The stack that has the alias or the mapping as its resource; read only before the target is claimed."""
     through: Target | None = None
     """The alias whose version serves: the target, or the alias behind a mapping."""
     serving: Serving | None = None
     """None if the alias does not exist."""
+    moved_by_stack: bool = False
+    """True if CloudFormation itself has moved the alias in the update that the request belongs to."""
     latest_sha256: str = ""
     """CodeSha256 of $LATEST; empty if it was not needed."""
     latest_serves: bool = False
@@ -115,6 +124,8 @@ class Facts(NamedTuple):
     """True if such a rollout was about to start a moment ago, and has no record yet."""
     rollout: RolloutRecord | None = None
     """The rollout of this request."""
+    moved: Moved | None = None
+    """What the update that is rolled back has moved on this target; None if nothing, or in no rollback."""
 
     @property
     def is_rolling_back(self) -> bool:
@@ -124,7 +135,17 @@ class Facts(NamedTuple):
     @property
     def owns_claim(self) -> bool:
         """True if the target is claimed by this resource."""
-        return self.claim is not None and self.claim.is_of(self.event)
+        return self.claim is not None and self.claim.is_of(self.event) and not self.claimant_is_gone
+
+    @property
+    def made_claim(self) -> bool:
+        """True if this request has claimed the target for its resource."""
+        return self.claim is not None and self.owns_claim and self.claim.request_id == self.event.request_id
+
+    @property
+    def gives_claim_up(self) -> bool:
+        """True if the claim is released at the end: by a deletion, or by the request that made it in vain."""
+        return self.owns_claim if self.event.request_type == "Delete" else self.made_claim
 
 
 class FactReader:
@@ -140,6 +161,7 @@ class FactReader:
     ) -> None:
         self._store = store
         self._table = table
+        self._locks = Locks(table)
         self._functions = functions
         self._formation = formation
         self._place = place
@@ -161,6 +183,7 @@ class FactReader:
             place=self._place,
             age=max(0.0, seconds_since(stored.received_at)),
             is_latest=resource.latest == event.request_id,
+            contends=stored.contends,
             stack_status=self._status_of(event.stack_id),
             resource=resource,
             rollout=self._table.rollout(event.rollout_id),
@@ -169,21 +192,59 @@ class FactReader:
         if event.is_task:
             return facts if event.request_type == "Delete" else self._with_task(facts)
         if event.request_type == "Delete":
-            # CloudFormation makes up the physical id of a creation that it does not wait for any more.
-            named = target_in(event.physical_id, self._place) or target_of(event.properties, self._place)
-            facts = self._with_claim(facts._replace(target=named))
-            # A deletion looks at the target only if the target may have to go back with the stack.
-            if not (facts.is_rolling_back and facts.owns_claim):
-                return facts
+            named = target_in(event.physical_id, self._place)
+            if named is None and not event.clean_up:
+                # CloudFormation makes up the physical id of a creation that it does not wait for any more.
+                named = target_of(event.properties, self._place)
+            facts = self._with_holder(self._with_claim(facts._replace(target=named)))
+            return self._back(facts, stage, version) if facts.is_rolling_back and facts.owns_claim else facts
+        if facts.is_rolling_back:
+            facts = self._with_claim(facts._replace(target=target_of(event.properties, self._place)))
+            return self._back(facts, stage, version)
         try:
             wanted = read_rollout(event, self._place)
         except RequestRefused as refusal:
             return facts._replace(fault=str(refusal))
-        if facts.target is None:
-            facts = self._with_claim(facts._replace(target=wanted.target))
-        facts = facts._replace(wanted=wanted)
+        facts = self._with_claim(facts._replace(target=wanted.target, wanted=wanted))
         # A rollout that was started needs no look at the target: its record says what becomes of it.
-        return facts if stage == "rolling" else self._with_target(facts, wanted, version)
+        if stage == "rolling":
+            return facts
+        facts = self._with_target(facts, wanted, version)
+        # Later, the version that serves is on record as that of the old properties.
+        return facts if stage else facts._replace(moved_by_stack=self._has_moved(facts))
+
+    def _back(self, facts: Facts, stage: str, version: str) -> Facts:
+        """Read what a rollback of the stack goes back to. It needs the target only, and no valid properties."""
+        target = facts.target
+        if target is None:
+            return facts
+        wanted = _wanted_back(facts.event, target, self._place)
+        moved = self._moved(facts.event, facts.resource, target)
+        facts = facts._replace(wanted=wanted, moved=moved)
+        if stage == "rolling":
+            return facts
+        # What serves is for the answer only if nothing has to go back, so nothing depends on it then.
+        read = self._with_target(facts, wanted, version)
+        if moved is None:
+            return read._replace(fault="")
+        return read._replace(holder=self._mover_of(target, read.through, facts.event.rollout_id))
+
+    def _mover_of(self, target: Target, through: Target | None, own: str) -> str:
+        """Return the rollout of somebody else that moves a target, or the alias behind it; empty if none does."""
+        owners = [self._table.lock(target.key).owner]
+        if through:
+            owners += [self._table.lock(through.key).owner, self._locks.owner_of_alias(through.key)]
+        return next((owner for owner in owners if owner and owner != own), "")
+
+    def _moved(self, event: StackEvent, resource: ResourceState | None, target: Target) -> Moved | None:
+        note = resource.note if resource else None
+        if note is None or note.target_key != target.key or not is_taken_back(note, event):
+            return None
+        record = self._table.rollout(note.rollout_id) if note.rollout_id else None
+        promoted = record if record and record.status == "succeeded" else None
+        # The request may have ended before it could complete its note.
+        after = (promoted.serving or promoted.candidate) if promoted else note.after
+        return Moved((promoted.stable if promoted else "") or note.before, after, note.by_stack) if after else None
 
     def _status_of(self, stack_id: str) -> str:
         try:
@@ -209,25 +270,81 @@ class FactReader:
             return facts._replace(fault=str(refusal))
 
     def _with_claim(self, facts: Facts) -> Facts:
-        claim = self._store.claim(facts.target.key) if facts.target else None
-        if claim is None or claim.stack_id == facts.event.stack_id:
-            return facts._replace(claim=claim)
-        gone = self._status_of(claim.stack_id) in GONE_STATUSES
-        return facts._replace(claim=claim, claimant_is_gone=gone)
+        event, target = facts.event, facts.target
+        if target is None or (claim := self._store.claim(target.key)) is None:
+            return facts
+        facts = facts._replace(claim=claim)
+        if not claim.is_of(event):
+            return facts._replace(claimant_is_gone=self._has_left(claim, target))
+        if claim.request_id == event.request_id:
+            return facts
+        maker = self._store.outcome(event.pk, claim.request_id)
+        if event.request_type == "Update":
+            return facts._replace(claimant_is_busy=maker == "PENDING")
+        # A resource of this name that was retained may have left the claim. Its alias is not this one's to delete.
+        begins = event.request_type == "Create" or event.physical_id == event.refused_id
+        return facts._replace(claimant_is_gone=begins and maker not in ("PENDING", "FAILED"))
+
+    def _has_left(self, claim: Claim, target: Target) -> bool:
+        """Return whether the resource that has claimed a target is not in its stack any more, or has another target."""
+        stack = self._status_of(claim.stack_id)
+        if stack in GONE_STATUSES:
+            return True
+        found = resource_of(self._formation, claim.stack_id, claim.logical_id)
+        if found is None or found["ResourceStatus"] in LEFT_STATUSES:
+            return True
+        # While a stack is updated, the resource has its old physical id, and the target may be its new one.
+        named = target_in(found.get("PhysicalResourceId", ""), self._place)
+        return stack.endswith("_COMPLETE") and named not in (None, target)
+
+    def _with_holder(self, facts: Facts) -> Facts:
+        """Add the rollout that moves an alias that this resource has created."""
+        if facts.claim is None or facts.claim.created is None or facts.target is None or not facts.owns_claim:
+            return facts
+        owner = self._locks.owner_of_alias(facts.claim.created.key) or self._table.lock(facts.target.key).owner
+        record = self._table.rollout(owner) if owner else None
+        return facts if record is None or record.has_ended else facts._replace(holder=record.id)
 
     def _with_target(self, facts: Facts, wanted: Wanted, version: str) -> Facts:
         try:
             through = self._through(wanted)
             serving = self._serving(through)
-            facts = facts._replace(through=through, serving=serving)
+            facts = facts._replace(through=through, serving=serving, owner=self._owner(facts, wanted, serving))
             if version:
                 published = configuration_of(self._functions, through.function, version)
                 facts = facts._replace(version_state=published.get("State", "Active"))
-            return facts if wanted.version else self._with_latest(facts, through, serving)
+            needs_latest = not wanted.version and not facts.is_rolling_back
+            return self._with_latest(facts, through, serving) if needs_latest else facts
         except RequestRefused as refusal:
-            return facts._replace(fault=in_properties(str(refusal)))
+            return facts._replace(fault=in_properties(str(refusal), facts.event.properties))
         except ClientError as error:
             return facts._replace(fault=_fault_of(error, wanted))
+
+    def _owner(self, facts: Facts, wanted: Wanted, serving: Serving | None) -> StackOwner | None:
+        """Return whose resource an existing target is that this resource has not claimed yet."""
+        if facts.owns_claim or serving is None or facts.is_rolling_back:
+            return None
+        kind = MAPPING if wanted.target.mapping else ALIAS
+        return owner_of(self._formation, wanted.target.physical_id(self._place), kind)
+
+    def _has_moved(self, facts: Facts) -> bool:
+        """Return whether an update forward has moved the alias before it came to the rollout.
+
+        The stack is asked only if the alias serves another version than after the last deployment: a rollout by hand
+        may have moved it since, too.
+        """
+        event, through = facts.event, facts.through
+        if event.request_type != "Update" or through is None or facts.serving is None:
+            return False
+        if facts.stack_status != "UPDATE_IN_PROGRESS":
+            # It rolls back, or nobody waits for the answer: its stack may even be gone.
+            return False
+        if facts.target != target_in(event.physical_id, facts.place):
+            # Another target has its first deployment.
+            return False
+        if facts.resource and facts.serving.version == facts.resource.served_with(event.old_properties):
+            return False
+        return has_updated(self._formation, event.stack_id, through.physical_id(facts.place))
 
     def _through(self, wanted: Wanted) -> Target:
         if not wanted.target.mapping:
@@ -242,30 +359,37 @@ class FactReader:
         except self._functions.exceptions.ResourceNotFoundException:
             return None
         weights = found.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
-        return Serving(found["FunctionVersion"], alone=not any(weights.values()))
+        other = next((version for version, weight in weights.items() if weight), "")
+        return Serving(found["FunctionVersion"], alone=not other, other=other)
 
     def _with_latest(self, facts: Facts, through: Target, serving: Serving | None) -> Facts:
         latest = configuration_of(self._functions, through.function)
         serves = False
         if serving:
             version = configuration_of(self._functions, through.function, serving.version)
-            serves = are_equal(latest, version)
+            serves = not differing(latest, version)
         return facts._replace(latest_sha256=latest["CodeSha256"], latest_serves=serves)
 
 
-def are_equal(latest: FunctionConfiguration, version: FunctionConfiguration) -> bool:
-    """Return whether $LATEST and a version have the same code and the same configuration."""
-    return _lasting(latest) == _lasting(version)
+def is_taken_back(note: Note, event: StackEvent) -> bool:
+    """Return whether a request in a rollback takes back what the request of a note has moved.
+
+    An update goes back to the old properties of the one before. The deletion of a resource that came with an update has
+    its new ones.
+    """
+    if event.request_type == "Delete":
+        return note.pair.partition("/")[2] == fingerprint_of(event.properties)
+    return note.pair == reversed_pair_of(event)
 
 
-def _lasting(configuration: FunctionConfiguration) -> dict[str, Any]:
-    """Return the fields of a configuration that do not change when it is published."""
-    left_out = (*_VOLATILE, "ResponseMetadata")
-    lasting = {name: value for name, value in configuration.items() if name not in left_out and value}
-    if snap_start := configuration.get("SnapStart"):
-        # Only a version is ever optimized.
-        lasting["SnapStart"] = snap_start.get("ApplyOn")
-    return lasting
+def _wanted_back(event: StackEvent, target: Target, place: Place) -> Wanted:
+    """Return what a way back asks for: the properties count as far as they are valid."""
+    try:
+        wanted = read_rollout(event, place)
+    except RequestRefused:
+        return Wanted(target, {"target": target_detail({}, target)})
+    # The physical id of a deletion says which target it is about.
+    return wanted if wanted.target == target else Wanted(target, {"target": target_detail({}, target)})
 
 
 def _fault_of(error: ClientError, wanted: Wanted) -> str:

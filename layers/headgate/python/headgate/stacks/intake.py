@@ -14,6 +14,7 @@ from headgate.aws.stepfunctions import start_once
 from headgate.errors import RequestRefused
 from headgate.stacks.event import read_event
 from headgate.stacks.response import body_of, put_answer
+from headgate.stacks.store import refuse_too_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
     from headgate.aws.settings import Environment
+    from headgate.stacks.origin import Origins
     from headgate.stacks.store import StackStore
 
 
@@ -37,11 +39,13 @@ class StackIntake:
         self,
         store: StackStore,
         machines: SFNClient,
+        origins: Origins,
         environment: Environment,
         put: Callable[[str, bytes], int] = put_answer,
     ) -> None:
         self._store = store
         self._machines = machines
+        self._origins = origins
         self._environment = environment
         self._put = put
 
@@ -58,9 +62,18 @@ class StackIntake:
             raise RequestRefused("ResponseURL: is missing; only CloudFormation invokes this function")
         try:
             event = read_event(given, self._environment.place)
+            refuse_too_large(event)
         except RequestRefused as refusal:
-            self._refuse(given, url, str(refusal))
+            # The deletion of what was never accepted succeeds: it has left nothing behind.
+            self._refuse(given, url, str(refusal), "SUCCESS" if given.get("RequestType") == "Delete" else "FAILED")
             return
+        # A request on record was compared when it came first. Its resource may be done since.
+        if self._store.request(event.pk, event.request_id) is None:
+            origin = self._origins.of(event)
+            if origin.fault:
+                self._refuse(given, url, f"{origin.fault}. Nothing was changed", "FAILED")
+                return
+            event = event._replace(clean_up=origin.clean_up)
         new = self._store.accept(event, url)
         # Also for a request that is on record: the function may have failed before the start.
         start_once(
@@ -77,17 +90,16 @@ class StackIntake:
             request_id=event.request_id,
         )
 
-    def _refuse(self, given: Mapping[str, Any], url: str, reason: str) -> None:
-        """Answer that a request failed. A deletion succeeds: what was never accepted has left nothing behind."""
+    def _refuse(self, given: Mapping[str, Any], url: str, reason: str, status: str) -> None:
+        """Answer a request that is not taken in."""
         logger.warning("request refused", reason=reason)
         resource = str(given.get("LogicalResourceId") or "resource")
-        deletes = given.get("RequestType") == "Delete"
         answer = {
-            "Status": "SUCCESS" if deletes else "FAILED",
+            "Status": status,
             "Reason": reason,
             "PhysicalResourceId": str(given.get("PhysicalResourceId") or f"refused-{resource}"),
         }
         names = {"stack_id": "StackId", "logical_id": "LogicalResourceId", "request_id": "RequestId"}
         body = body_of(answer, **{name: str(given.get(field) or "") for name, field in names.items()})
-        status = self._put(url, body)
-        logger.info("request answered", status=answer["Status"], http=status)
+        http = self._put(url, body)
+        logger.info("request answered", status=status, http=http)

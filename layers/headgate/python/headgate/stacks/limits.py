@@ -66,13 +66,6 @@ def times_of(plan: Mapping[str, Any]) -> Times:
     )
 
 
-def times_of_first(plan: Mapping[str, Any]) -> Times:
-    """Return how long a deployment may take that moves no traffic: only hooks before and after it are asked."""
-    return times_of({**plan, "steps": [], "hooks": {stage: plan["hooks"].get(stage, []) for stage in ASKED}})._replace(
-        pause=0
-    )
-
-
 ASKED = ("beforeTraffic", "afterTraffic")
 """Stages whose hooks are asked if there is no traffic to move."""
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
 from headgate.aws.arns import alias_arn
 from headgate.errors import RequestRefused
+from headgate.spec.hooks import Hooks
 from headgate.spec.request import RolloutRequest, read_request
 from headgate.wire import did_you_mean, shown_value
 
@@ -84,6 +86,10 @@ _FIELD_OF = (
 
 _FIELD = re.compile(rf"(^|; )({'|'.join(re.escape(field) for field, _ in _FIELD_OF)})(?=[:.\[])")
 
+_HOOK = re.compile(r"\b[hH]ooks\.(?P<stage>beforeTraffic|afterTraffic)\[(?P<place>\d+)\](?P<kind>\.codeDeployHook)?")
+_NUMBER = re.compile(r"[+-]?(\d{1,15}(\.\d{0,15})?|\.\d{1,15})([eE][+-]?\d{1,2})?", re.ASCII)
+"""A number as a template may write it, such as 10, 60.0, .05, 1e-3 or 1.0E-4."""
+
 _NUMBER_FAULTS = ("int_type", "int_parsing", "int_from_float", "float_type", "float_parsing")
 
 
@@ -120,9 +126,8 @@ def place_of(place: Place) -> tuple[str, str, str]:
 
 
 def fingerprint_of(properties: Mapping[str, Any]) -> str:
-    """Return a digest of all properties that say something about the rollout."""
-    kept = {name: value for name, value in properties.items() if name not in ("ServiceToken", "ServiceTimeout")}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    """Return a digest of all properties."""
+    return hashlib.sha256(json.dumps(properties, sort_keys=True).encode()).hexdigest()
 
 
 def service_seconds(properties: Mapping[str, Any]) -> int:
@@ -171,7 +176,7 @@ def read_rollout(event: StackEvent, place: Place) -> Wanted:
     version = _version_of(given, target)
     detail: dict[str, Any] = {
         "id": event.rollout_id,
-        "target": _target_detail(given, target),
+        "target": target_detail(given, target),
         **{
             field: given[name]
             for field, name in (("strategy", "Strategy"), ("onFailure", "OnFailure"))
@@ -186,7 +191,7 @@ def read_rollout(event: StackEvent, place: Place) -> Wanted:
     try:
         request = read_request(with_numbers(RolloutRequest, detail), event.rollout_id).to_wire()
     except RequestRefused as refusal:
-        raise RequestRefused(in_properties(str(refusal))) from None
+        raise RequestRefused(in_properties(str(refusal), given)) from None
     del request["id"], request["candidate"]
     return Wanted(target, request, version)
 
@@ -218,10 +223,34 @@ def read_task_detail(event: StackEvent) -> dict[str, Any]:
         raise RequestRefused(re.sub(r"(^|; )(?=[a-z]\w*[:.\[])", r"\1Task.", str(refusal))) from None
 
 
-def in_properties(message: str) -> str:
-    """Return a message about a request with the names of the properties instead of the request's fields."""
+def in_properties(message: str, given: Mapping[str, Any] | None = None) -> str:
+    """Return a message about a request with the names of the properties instead of the request's fields.
+
+    Parameters
+    ----------
+    given
+        The properties. A hook of a DeploymentPreference in them has the name that it has there.
+    """
     names = dict(_FIELD_OF)
-    return _FIELD.sub(lambda found: found[1] + names[found[2]], message)
+    told = _FIELD.sub(lambda found: found[1] + names[found[2]], message)
+    return _HOOK.sub(lambda found: _hook_as_given(found, (given or {}).get("Hooks")), told)
+
+
+def _hook_as_given(found: re.Match[str], hooks: object) -> str:
+    """Return the place of a hook as the properties have it. ``hooks_of`` puts that of a DeploymentPreference first."""
+    name = next(name for name, stage in _CODEDEPLOY_HOOKS.items() if stage == found["stage"])
+    if not isinstance(hooks, dict) or name not in hooks:
+        return found[0]
+    if found["place"] == "0":
+        return f"Hooks.{name}"
+    return f"Hooks.{found['stage']}[{int(found['place']) - 1}]{found['kind'] or ''}"
+
+
+def hook_stage_as_given(stage: str, given: Mapping[str, Any]) -> str:
+    """Return the stage of hooks as the properties name it."""
+    hooks = given.get("Hooks")
+    name = next((name for name, each in _CODEDEPLOY_HOOKS.items() if each == stage), "")
+    return name if isinstance(hooks, dict) and name in hooks and stage not in hooks else stage
 
 
 def with_numbers(model: type[Wire], detail: dict[str, Any]) -> dict[str, Any]:
@@ -243,11 +272,10 @@ def with_numbers(model: type[Wire], detail: dict[str, Any]) -> dict[str, Any]:
 def _converted(fault: str, text: object) -> int | float | None:
     if not isinstance(text, str):
         return None
-    if fault in _NUMBER_FAULTS and re.fullmatch(r"-?\d{1,15}", text):
-        return int(text)
-    if fault in _NUMBER_FAULTS and re.fullmatch(r"-?\d{1,15}\.\d{1,15}", text):
-        return float(text)
-    return None
+    if fault not in _NUMBER_FAULTS or not _NUMBER.fullmatch(text):
+        return None
+    number = Decimal(text)
+    return int(number) if number == number.to_integral_value() else float(number)
 
 
 def _put(data: Any, loc: tuple[int | str, ...], value: object) -> None:
@@ -297,7 +325,8 @@ def _target_of(given: Mapping[str, Any], place: Place) -> Target:
     return Target(found["function"], found["alias"])
 
 
-def _target_detail(given: Mapping[str, Any], target: Target) -> dict[str, Any]:
+def target_detail(given: Mapping[str, Any], target: Target) -> dict[str, Any]:
+    """Return the target of a request, as these properties set it up."""
     ready = {"readySeconds": given.get("ReadySeconds", DEFAULT_READY_SECONDS)}
     if target.mapping:
         mode = {"mode": given["Mode"]} if "Mode" in given else {}
@@ -339,6 +368,14 @@ def hooks_of(given: object) -> object:
     """Return hooks in which those of a DeploymentPreference are CodeDeploy hooks."""
     if not isinstance(given, dict):
         return given
+    known = [*(field.alias or name for name, field in Hooks.model_fields.items()), *_CODEDEPLOY_HOOKS]
+    faults = [
+        f"Hooks.{name[:64]}: is not a known field{did_you_mean(name, known)} (given {shown_value(value)})"
+        for name, value in given.items()
+        if name not in known
+    ]
+    if faults:
+        raise RequestRefused("; ".join(faults))
     hooks = {name: value for name, value in given.items() if name not in _CODEDEPLOY_HOOKS}
     for name, stage in _CODEDEPLOY_HOOKS.items():
         if name not in given:

@@ -1,6 +1,7 @@
 """Stack responder: delivers the answer to CloudFormation's request, and records it.
 
-The same answer may be delivered again: if the function fails between the two, the state machine calls it once more.
+An answer may be delivered again: if the function fails between the two, the state machine calls it once more. Once it
+is recorded, its URL is gone.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class StackResponder:
         self._put = put
 
     def respond(self, pk: str, request_id: str, answer: dict[str, Any]) -> str:
-        """Deliver the answer to a request, or once more the one that was delivered before.
+        """Deliver the answer to a request, unless one was delivered before.
 
         Returns
         -------
@@ -49,9 +50,12 @@ class StackResponder:
             logger.warning("request is not on record any more", request_id=request_id)
             return "expired"
         event = pending.event
-        told = pending.answered or answer
+        if pending.answered:
+            logger.info("request is answered already", request_id=request_id)
+            return "sent"
         # The state machine answers a failure of its own without knowing the resource.
-        told = {**told, "PhysicalResourceId": told.get("PhysicalResourceId") or event.kept_physical_id}
+        told = {**answer, "PhysicalResourceId": answer.get("PhysicalResourceId") or event.kept_physical_id}
+        told = self._store.keep_answer(event, told)
         body = body_of(told, stack_id=event.stack_id, logical_id=event.logical_id, request_id=event.request_id)
         status = self._put(pending.url, body)
         about: dict[str, Any] = {
@@ -63,8 +67,7 @@ class StackResponder:
         if status >= 300:
             logger.warning("answer rejected; the URL is valid for a limited time", status=told["Status"], **about)
             return "rejected"
-        if pending.answered is None:
-            self._store.mark_answered(event, told, status)
+        self._store.mark_answered(event, told, status)
         logger.info("request answered", status=told["Status"], reason=told.get("Reason", ""), **about)
         return "sent"
 

@@ -30,13 +30,16 @@ _AGAIN = (408, 429)
 
 
 def body_of(answer: Mapping[str, Any], *, stack_id: str, logical_id: str, request_id: str) -> bytes:
-    """Return the body of an answer, whose Reason is shortened if the whole would be too long.
+    """Return the body of an answer, whose Reason is shortened if the whole would be too long, and then its Data.
+
+    All attributes stay, because CloudFormation fails at one that is missing and used. A list loses its last elements.
 
     Parameters
     ----------
     answer
         Has Status, Reason, PhysicalResourceId and Data.
     """
+    data = dict(answer.get("Data") or {})
     whole = {
         "Status": answer["Status"],
         "Reason": answer.get("Reason") or "",
@@ -45,13 +48,17 @@ def body_of(answer: Mapping[str, Any], *, stack_id: str, logical_id: str, reques
         "RequestId": request_id,
         "LogicalResourceId": logical_id,
         "NoEcho": False,
-        "Data": answer.get("Data") or {},
+        "Data": data,
     }
     reason = whole["Reason"]
     while len(body := json.dumps(whole).encode()) > MAX_BYTES and reason:
         # An escaped character takes up to twelve bytes, so the excess in bytes may remove more than one per character.
         reason = reason[: -max(1, (len(body) - MAX_BYTES) // 12)]
         whole["Reason"] = reason + _CUT
+    while len(body) > MAX_BYTES and any(data.values()):
+        longest = max(data, key=lambda name: len(data[name]))
+        data[longest] = data[longest].rpartition(",")[0]
+        body = json.dumps(whole).encode()
     return body
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 NO_TASK = {"TaskArn": "", "TaskArns": "", "TaskDefinition": "", "Outcome": "none"}
 """Attributes if no task ran. All are there, because CloudFormation fails at one that is missing and used."""
 
+SEE_EXECUTION = "see its execution"
+
 MAX_REASON = 2000
 """Characters of what a task that failed tells."""
 
@@ -79,7 +81,7 @@ def reason_of(failure: Mapping[str, Any]) -> str:
         return "the task did not end in the time that CloudFormation gives, and was stopped"
     result = _result_in(cause)
     if not result:
-        return f"the task could not run: {error} {cause[:MAX_REASON]}".rstrip()
+        return f"the task could not run: {error} {without_json(cause)[:MAX_REASON]}".rstrip()
     codes = [
         f"{name} {code}"
         for each in result.get("tasks", [])
@@ -88,6 +90,20 @@ def reason_of(failure: Mapping[str, Any]) -> str:
     ]
     told = f"the task did not succeed ({result['outcome']}): {str(result.get('reason'))[:MAX_REASON]}"
     return f"{told}; exit codes: {', '.join(codes)}" if codes else told
+
+
+def without_json(cause: str) -> str:
+    """Return a cause in words, or where to read it: one in JSON may hold the input and the lines of a log.
+
+    A cause of nearly 32,768 characters is cut off, and is no JSON then.
+    """
+    try:
+        inner = json.loads(cause).get("Cause")
+    except (ValueError, AttributeError):
+        inner = None
+    if isinstance(inner, str):
+        return without_json(inner)
+    return SEE_EXECUTION if cause.lstrip().startswith(("{", "[", '"')) or '"Input"' in cause else cause
 
 
 def _result_in(cause: str) -> dict[str, Any]:

@@ -527,7 +527,7 @@ class LambdaAliasDriver:
             if not is_denied(error):
                 raise
             raise RequestRefused(
-                f"target.function: {self._target.function} is not covered by the stack's parameter "
+                f"target.function: {self._target.function} is not covered by Headgate's parameter "
                 f"TargetFunctions: {message_of(error)}"
             ) from None
 
@@ -605,9 +605,7 @@ class LambdaAliasDriver:
                 raise
             code = isinstance(self._plan.candidate, NewCode)
             fix = (
-                "; the stack's parameters CodeObjects and CodeRepositories define which code may be used"
-                if code
-                else ""
+                "; Headgate's parameters CodeObjects and CodeRepositories define which code may be used" if code else ""
             )
             raise RequestRefused(f"candidate: {error}{fix}") from None
 

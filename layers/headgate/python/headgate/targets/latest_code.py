@@ -139,7 +139,7 @@ class LatestCode:
         except ClientError as error:
             if code_of(error) in _TRANSIENT_CODES:
                 raise NotYet(message_of(error)) from None
-            fix = " (the stack's parameters CodeObjects and CodeRepositories must allow it)" if is_denied(error) else ""
+            fix = " (Headgate's parameters CodeObjects and CodeRepositories must allow it)" if is_denied(error) else ""
             raise Impossible(
                 f"the code of stable version {stable} cannot be given back: {message_of(error)}{fix}"
             ) from None

@@ -5,6 +5,8 @@ An event starts nothing if it is not one of these, or if a rollout caused it its
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from headgate.aws.patterns import function_name
@@ -33,7 +35,11 @@ PARAMETERS: dict[TriggerName, str] = {
     "created-object": "CreatedObjectRequest",
     "schedule": "ScheduledRequest",
 }
-"""The stack's parameter with each trigger's template."""
+"""Headgate's parameter with each trigger's template."""
+
+
+_DIGITS = 20
+"""Digits to which a version is filled up, so that texts sort as numbers do."""
 
 
 class Skipped(Exception):  # noqa: N818 - not an error: most events are nobody's request
@@ -45,9 +51,13 @@ class Occurrence(NamedTuple):
 
     trigger: TriggerName
     id: str
-    """Default id of its request. The same event, or the same time of a schedule, always has the same one."""
+    """Default id of its request. What happened once always has the same one, however often AWS tells of it."""
     values: Mapping[str, str]
     """Value of each placeholder. One that this event has no value for is missing."""
+    order: str = ""
+    """Place of this event among those of its trigger: later ones sort after it. Empty if all are alike."""
+    series: str = ""
+    """What the order is about; empty if it is about all events of the trigger."""
 
 
 class Surroundings(NamedTuple):
@@ -84,8 +94,9 @@ def occurrence_of(event: Mapping[str, Any], here: Surroundings) -> Occurrence:
     raise Skipped("no trigger is for events of this kind")
 
 
-def _occurrence(trigger: TriggerName, event: Mapping[str, Any], values: dict[str, str]) -> Occurrence:
-    return Occurrence(trigger, f"{trigger}/{event['id']}", values | _common(event))
+def _digest(*parts: str) -> str:
+    """Return a part of an id that stands for texts, which may be long and have characters that no id has."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def _common(event: Mapping[str, Any]) -> dict[str, str]:
@@ -112,7 +123,16 @@ def _published_version(event: Mapping[str, Any], here: Surroundings) -> Occurren
     if _is_rollout(call.get("userIdentity") or {}, here):
         raise Skipped("a rollout published this version")
     # The request may name the function in many ways; the response has its ARN.
-    return _occurrence("published-version", event, {"function": function_name(function), "version": version})
+    name = function_name(function)
+    return Occurrence(
+        "published-version",
+        # CloudTrail may deliver a call more than once, in events of EventBridge with ids of their own.
+        f"published-version/{call['eventID']}",
+        {"function": name, "version": version, **_common(event)},
+        # Lambda never uses a number again, not even for a new function of the same name.
+        order=version.zfill(_DIGITS),
+        series=name,
+    )
 
 
 def _is_rollout(caller: Mapping[str, Any], here: Surroundings) -> bool:
@@ -142,8 +162,11 @@ def _pushed_image(event: Mapping[str, Any], here: Surroundings) -> Occurrence:
         "digest": digest,
         # By its digest, because the tag may have moved when the rollout begins.
         "image": f"{registry}/{repository}@{digest}",
+        **_common(event),
     }
-    return _occurrence("pushed-image", event, values)
+    # A tag may come back to an image that it had before. That is another push, at another time.
+    push = _digest(repository, image["image-tag"], digest, values["time"])
+    return Occurrence("pushed-image", f"pushed-image/{push}", values, order=values["time"])
 
 
 def _created_object(event: Mapping[str, Any], here: Surroundings) -> Occurrence:
@@ -155,9 +178,16 @@ def _created_object(event: Mapping[str, Any], here: Surroundings) -> Occurrence:
     key = found["key"]
     if key.endswith("/"):
         raise Skipped("the object is a folder of the console")
+    # A bucket's name means the same in every account, and Lambda takes code from buckets of other accounts. Of its own
+    # Region alone: https://docs.aws.amazon.com/lambda/latest/api/API_FunctionCode.html
+    if event["region"] != here.place.region:
+        raise Skipped("the event is from another Region")
     _require_covered(here, "CodeObjects", f"{bucket}/{key}")
     version = {"objectVersion": found["version-id"]} if found.get("version-id") else {}
-    return _occurrence("created-object", event, {"bucket": bucket, "key": key, **version})
+    values = {"bucket": bucket, "key": key, **version, **_common(event)}
+    # Each creation of an object has a sequencer of its own.
+    creation = _digest(bucket, key, found.get("version-id") or "", found.get("sequencer") or values["time"])
+    return Occurrence("created-object", f"created-object/{creation}", values, order=values["time"])
 
 
 def _require_here(event: Mapping[str, Any], here: Surroundings) -> None:

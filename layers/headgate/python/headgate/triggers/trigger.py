@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.aws.observability import logger
 from headgate.errors import Transient
+from headgate.rollouts.rejections import rejecting_rollout
 from headgate.spec.targets import target_key_of
 from headgate.triggers.occurrences import Skipped, occurrence_of
 from headgate.triggers.templates import requests_of
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
     from headgate.rollouts.executions import Executions
     from headgate.rollouts.locks import Locks
-    from headgate.triggers.occurrences import Surroundings, TriggerName
+    from headgate.rollouts.table import Table
+    from headgate.triggers.latest_events import LatestEvents
+    from headgate.triggers.occurrences import Occurrence, Surroundings, TriggerName
 
 SOURCE = "headgate.trigger"
 """Source of the requests. The source ``headgate`` is for what Headgate announces."""
@@ -45,6 +48,8 @@ class Trigger:
         self,
         events: EventBridgeClient,
         parameters: Any,
+        table: Table,
+        latest: LatestEvents,
         locks: Locks,
         executions: Executions,
         *,
@@ -54,6 +59,8 @@ class Trigger:
     ) -> None:
         self._events = events
         self._parameters = parameters
+        self._table = table
+        self._latest = latest
         self._locks = locks
         self._executions = executions
         self._folder = folder
@@ -68,7 +75,11 @@ class Trigger:
         except Skipped as reason:
             logger.info("event skipped", event_id=event.get("id"), reason=str(reason))
             return
-        requests = requests_of(text, occurrence, self._refuse)
+        requests = [
+            each
+            for each in requests_of(text, occurrence, self._refuse)
+            if not self._is_rejected(each) and not self._is_overtaken(each, occurrence)
+        ]
         for request in requests:
             self._request(request)
         ids = [request["id"] for request in requests]
@@ -81,6 +92,33 @@ class Trigger:
         except missing:
             # Its rule is deleted after it.
             raise Skipped("the trigger was turned off") from None
+
+    def _is_rejected(self, request: dict[str, Any]) -> bool:
+        """Return whether a rollout rejected the version that a request names.
+
+        PublishVersion answers with the newest version if nothing has changed since. After a rollback, that is the one
+        that was rolled back.
+        """
+        candidate, target_key = request.get("candidate"), target_key_of(request.get("target"))
+        version = candidate.get("version") if isinstance(candidate, dict) else None
+        # What else is wrong with the request is said by Intake.
+        if version is None or target_key is None:
+            return False
+        by = rejecting_rollout(self._table, target_key, str(version))
+        if by:
+            reason = f"rollout {by} rejected version {version} of {target_key}"
+            logger.warning("request skipped", rollout_id=request["id"], reason=reason)
+        return by is not None
+
+    def _is_overtaken(self, request: dict[str, Any], occurrence: Occurrence) -> bool:
+        """Return whether a later event has requested a rollout of the same target."""
+        target_key = target_key_of(request.get("target"))
+        # What else is wrong with the request is said by Intake.
+        if target_key is None or self._latest.advance(target_key, occurrence):
+            return False
+        reason = f"a later event of {occurrence.trigger} has requested a rollout of {target_key}"
+        logger.warning("request skipped", rollout_id=request["id"], reason=reason)
+        return True
 
     def _request(self, request: dict[str, Any]) -> None:
         """Put a request on the bus. One call each, because together they may be too long for a call."""

@@ -93,7 +93,7 @@ class ConsumerLookup:
                 raise
             # The permission depends on the mapping's function, so a mapping that does not exist is denied too.
             raise RequestRefused(
-                f"target.mapping: access to {uuid} is denied: the stack's parameter TargetFunctions does not cover "
+                f"target.mapping: access to {uuid} is denied: Headgate's parameter TargetFunctions does not cover "
                 "its function, or the mapping does not exist"
             ) from None
 

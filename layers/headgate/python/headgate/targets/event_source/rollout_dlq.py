@@ -209,7 +209,7 @@ class RolloutQueues:
             if not is_missing_queue(error) and not is_denied(error):
                 raise
             raise RequestRefused(
-                f"{field}: {queue_arn} does not exist, or the stack's parameter TargetQueues does not cover it; use "
+                f"{field}: {queue_arn} does not exist, or Headgate's parameter TargetQueues does not cover it; use "
                 "another queue, or change the parameter"
             ) from None
 
