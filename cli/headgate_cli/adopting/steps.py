@@ -309,7 +309,7 @@ def _drop_retain(facts: Facts, status: StepStatus) -> Step:
     return _step(
         "drop-retain",
         status,
-        happens="Only if deleting the stack shall delete these resources again.",
+        happens="Only if a deletion of the stack should delete these resources again.",
         diff=diff_of(facts.text, [edit]),
         commands=_commands(facts, undo=True),
     )
