@@ -51,7 +51,7 @@ def test_a_migration_that_fails_stops_the_deployment_before_anything_is_rolled_o
     assert "the task did not succeed (stopped): the database is locked" in failed
     assert not [each for each in events() if each.startswith("LedgerRollout")]
     # AND the command shows the task under the id in the reason
-    task_id = failed.rpartition("headgate task show ")[2].rstrip(")")
+    task_id = failed.rpartition("headgate task show ")[2].partition(")")[0]
     machine = headgate.outputs["EcsTaskMachineArn"]
     [execution] = [
         each
