@@ -143,6 +143,7 @@ def test_one_is_promoted_step_by_step_and_those_in_line_follow_it(upgraded: InFl
 def test_new_requests_are_carried_out(upgraded: InFlight) -> None:
     service = upgraded.services["alarmed"]
     rollout_id = upgraded.headgate.request(target=service.target, candidate={"version": "2"}, strategy="AllAtOnce")
-    record = upgraded.headgate.ended(rollout_id)
+    # A request whose start has failed is started by the warden, which looks once a minute.
+    record = upgraded.headgate.ended(rollout_id, 150)
 
     assert (record["status"], record["schemaVersion"]) == ("succeeded", SCHEMA_VERSION)
