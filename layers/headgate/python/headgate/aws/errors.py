@@ -53,6 +53,11 @@ def is_denied(error: ClientError) -> bool:
     return code_of(error) in _DENIED_CODES
 
 
+def is_missing_stack(error: ClientError) -> bool:
+    """Return whether CloudFormation knows no such stack, or no such resource of it: it has one code for both."""
+    return code_of(error) == "ValidationError" and "does not exist" in message_of(error)
+
+
 def is_missing_queue(error: ClientError) -> bool:
     """Return whether the queue does not exist."""
     return code_of(error) in _MISSING_QUEUE_CODES

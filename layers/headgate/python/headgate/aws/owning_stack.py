@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from headgate.aws.errors import code_of, message_of
+from headgate.aws.errors import is_missing_stack
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -87,7 +87,7 @@ def owner_of(formation: CloudFormationClient, physical_id: str, kind: str = ALIA
     try:
         answer = formation.describe_stack_resources(PhysicalResourceId=physical_id)
     except ClientError as error:
-        if code_of(error) == "ValidationError" and "does not exist" in message_of(error):
+        if is_missing_stack(error):
             return None
         raise
     # The answer has the stack's first hundred resources.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from headgate.aws.dynamodb import seconds_since
-from headgate.aws.errors import code_of, is_denied, message_of
+from headgate.aws.errors import code_of, is_denied, is_missing_stack, message_of
 from headgate.aws.lambda_functions import configuration_of, differing
 from headgate.aws.owning_stack import ALIAS, MAPPING, owner_of
 from headgate.errors import RequestRefused
@@ -250,7 +250,7 @@ class FactReader:
         try:
             [stack] = self._formation.describe_stacks(StackName=stack_id)["Stacks"]
         except ClientError as error:
-            if code_of(error) == "ValidationError" and "does not exist" in message_of(error):
+            if is_missing_stack(error):
                 return ""
             raise
         return stack["StackStatus"]

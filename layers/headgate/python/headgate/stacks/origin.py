@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from headgate.aws.errors import code_of, message_of
+from headgate.aws.errors import is_missing_stack
 from headgate.stacks.properties import target_in
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def resource_of(formation: CloudFormationClient, stack_id: str, logical_id: str)
             "StackResourceDetail"
         ]
     except ClientError as error:
-        if code_of(error) == "ValidationError" and "does not exist" in message_of(error):
+        if is_missing_stack(error):
             return None
         raise
 
