@@ -51,9 +51,12 @@ test: test-unit test-local ## Run all tests; the unit tests measure branch cover
 test-unit: setup ## Run the tests that need nothing but Python: docs, the core, the functions, the state machines (COVERAGE=1 measures it)
 	$(BIN)/python -m pytest tests/docs tests/unit tests/statemachines -n 4 --dist loadgroup $(if $(COVERAGE),--cov) $(PYTEST_ARGS)
 
-# They mostly wait, so there are more processes than processors; each has an embedded AWS of its own.
+# They mostly wait, so there are more processes than processors; each has an embedded AWS of its own. An upgrade in the middle of
+# rollouts runs alone: under load, its last request has not ended in time. PYTEST_ARGS may select tests of one part only.
+NONE_IS_FINE = $(if $(PYTEST_ARGS),|| [ $$? -eq 5 ])
 test-local: setup ## Run the tests of the deployed application, on four embedded AWS side by side
-	$(BIN)/python -m pytest tests/local -n 4 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/local -n 4 --dist loadgroup --ignore tests/local/test_releases.py $(PYTEST_ARGS) $(NONE_IS_FINE)
+	$(BIN)/python -m pytest tests/local/test_releases.py $(PYTEST_ARGS) $(NONE_IS_FINE)
 
 record-permissions: setup ## Write tests/fixtures/used_permissions.json: what roles use in make test-local, which it runs
 	$(BIN)/python -m pytest tests/local -n 4 --dist loadgroup --record-permissions $(PYTEST_ARGS)
