@@ -142,6 +142,8 @@ def start() -> int:
 def start_arguments() -> list[str]:
     """Return the options of ``headgate start``. ``--name=value`` keeps a value that begins with a hyphen a value."""
     options = [f"--{name}={given(name)}" for name in ("file", "version", "strategy") if given(name)]
+    options += [f"--task-definition={given('task-definition')}"] if given("task-definition") else []
+    options += [f"--image={image}" for image in lines("images")]
     options += [f"--alarm={alarm}" for alarm in lines("alarms")]
     options += [f"--{name}" for name in ("publish", "errors") if switch(name)]
     if switch("wait"):

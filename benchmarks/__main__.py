@@ -9,7 +9,17 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks import alarms, cockpit, coldstart, counting, init, intake, transitions
+from benchmarks import (
+    alarms,
+    cockpit,
+    coldstart,
+    counting,
+    init,
+    intake,
+    service_failures,
+    services,
+    transitions,
+)
 from benchmarks.judging import section as judging
 from benchmarks.judging import units
 from benchmarks.report import QUICK_PAGE, Section, open_page, say
@@ -23,12 +33,14 @@ ON_EMBEDDED_AWS: dict[str, Callable[[World, bool], Section | None]] = {
     "telemetry": counting.measure,
     "rollback": alarms.measure,
     "transitions": transitions.measure,
+    "ecs_failures": service_failures.measure,
     "coldstart": coldstart.measure,
 }
 IN_THIS_PROCESS: dict[str, Callable[[bool], Section]] = {
     "intake": intake.measure,
     "judge": judging.measure,
     "units": units.measure,
+    "ecs": services.measure,
     "cockpit": cockpit.measure,
 }
 ALL = [*ON_EMBEDDED_AWS, "init", *IN_THIS_PROCESS]

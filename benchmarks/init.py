@@ -84,6 +84,7 @@ SETTINGS = {
     "STREAM_TARGETS": "",
     "TARGET_STREAMS": "*",
     "SETTLE_SECONDS": "60",
+    "WEIGHT_SETTLE_SECONDS": "15",
     "TELEMETRY": "false",
     "BUS": "headgate",
     "POWERTOOLS_SERVICE_NAME": "headgate",

@@ -15,7 +15,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 QUICK_PAGE = ROOT / ".local" / "bench" / "benchmarks.md"
-ORDER = ("judge", "units", "telemetry", "intake", "transitions", "rollback", "init", "coldstart", "cockpit")
+ORDER = (
+    "judge",
+    "units",
+    "telemetry",
+    "intake",
+    "transitions",
+    "rollback",
+    "ecs_failures",
+    "ecs",
+    "init",
+    "coldstart",
+    "cockpit",
+)
 HEADER = """# Benchmarks
 
 `make bench` writes this page; each number was measured or computed in the run that its section names, next to an

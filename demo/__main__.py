@@ -1,8 +1,8 @@
 """The demo: Headgate rolls out a good and a bad release of a sample service on the embedded AWS.
 
 ``run`` starts everything, shows both rollouts, checks the results and stops everything that it started. With
-``--consumer`` it rolls out the consumer of a queue or stream. With ``--stack`` it deploys a stack that rolls out with
-Headgate.
+``--consumer`` it rolls out the consumer of a queue or stream, with ``--target ecs`` an ECS service behind a load
+balancer. With ``--stack`` it deploys a stack that rolls out with Headgate.
 ``serve`` starts everything and leaves it running; ``traffic`` sends requests to it; ``stop`` stops it.
 """
 
@@ -16,19 +16,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demo.consumer import SOURCES, consumer_event, print_consumer_summary, run_consumer
+from demo.ecs_service import (
+    WAYS,
+    WatchedService,
+    deploy_service,
+    print_service_summary,
+    run_ecs_service,
+    service_event,
+    url_of_service,
+)
 from demo.report import write_report
 from demo.rollout_watch import Rollout, WatchedAlias, follow, release, with_strategy
 from demo.stack import print_stack_summary, run_stack, strategy_of
-from demo.traffic import Traffic, tally
+from demo.traffic import Traffic, WebTraffic, tally
 from emulator.application import ROOT, WORK, DeploymentError, Outputs, deploy_headgate, deploy_sample, timed
 from emulator.server import EmbeddedAws, EmbeddedAwsError, PermissionUse, is_free
 from headgate.errors import RequestRefused
+from headgate.spec.plan import planned_steps
 from headgate.spec.request import read_request
 from headgate.spec.strategy import steps_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from headgate.spec.request import RolloutRequest
     from headgate.spec.strategy import Step
 
 EVENTS = Path(__file__).parent / "events"
@@ -49,7 +60,7 @@ def main() -> int:
             case "serve":
                 serve()
             case "traffic":
-                keep_traffic(options.rps)
+                keep_traffic(options.rps, options.target)
             case "stop":
                 print("Stopped." if EmbeddedAws.stop_detached() else "Nothing was running.")
     except (DeploymentError, EmbeddedAwsError, RequestRefused, TimeoutError) as error:
@@ -76,6 +87,13 @@ def run(options: argparse.Namespace) -> int:
             headgate = _headgate_on(aws)
             summary = run_stack(options, aws, headgate)
             print_stack_summary(summary)
+            _finish(aws, headgate, summary)
+    elif options.target == "ecs":
+        _announce_plan(service_event(options.strategy, options.way))
+        with EmbeddedAws() as aws:
+            headgate = _headgate_on(aws)
+            summary = run_ecs_service(options, aws, headgate)
+            print_service_summary(summary)
             _finish(aws, headgate, summary)
     else:
         summary = _run_alias(options)
@@ -129,7 +147,8 @@ def serve() -> None:
     else:
         aws = EmbeddedAws.serve_detached(port=SERVE_PORT if is_free(SERVE_PORT) else None)
         try:
-            _deployed(aws)
+            headgate = _deployed(aws)
+            deploy_service(aws, headgate, WAYS[0])
         except BaseException:
             EmbeddedAws.stop_detached()
             raise
@@ -139,18 +158,20 @@ def serve() -> None:
     _print_guide(running)
 
 
-def keep_traffic(rps: float) -> None:
-    """Send requests to the sample service and show the results until Ctrl-C."""
+def keep_traffic(rps: float, target: str | None = None) -> None:
+    """Send requests to the sample function, or the sample ECS service, and show the results until Ctrl-C."""
     aws = EmbeddedAws.find_detached()
     if aws is None:
         raise EmbeddedAwsError("the embedded AWS is not running; start it with: make demo-serve")
-    with Traffic(aws, FUNCTION, ALIAS, rps) as traffic:
-        print(f"{rps:g} requests per second on {FUNCTION}:{ALIAS}. Press Ctrl-C to stop.")
+    url = url_of_service(aws) if target == "ecs" else ""
+    called = WatchedService.called if url else WatchedAlias.called
+    with WebTraffic(url, rps) if url else Traffic(aws, FUNCTION, ALIAS, rps) as traffic:
+        print(f"{rps:g} requests per second to {url or f'{FUNCTION}:{ALIAS}'}. Press Ctrl-C to stop.")
         while True:
             begun = time.monotonic()
             time.sleep(2)
             counts = tally(traffic.since(begun))
-            print("   ".join(f"version {v}: {n} requests, {e} errors" for v, (n, e) in counts.items()), flush=True)
+            print("   ".join(f"{called} {v}: {n} requests, {e} errors" for v, (n, e) in counts.items()), flush=True)
 
 
 def _deployed(aws: EmbeddedAws) -> Outputs:
@@ -177,13 +198,24 @@ def _file(event: dict[str, Any]) -> Path:
 
 
 def _announce_plan(event: dict[str, Any]) -> None:
-    _announce_steps(steps_of(read_request(event["detail"], "demo").strategy))
+    print(f"Headgate demo. {announcement_of(read_request(event['detail'], 'demo'))}\n")
+
+
+def announcement_of(request: RolloutRequest) -> str:
+    """Return what a rollout will do, with the step that keeps the stable revision of a service."""
+    steps = steps_of(request.strategy)
+    return _strategy(steps, sum(step.bake_seconds for step in planned_steps(request)[len(steps) :]))
 
 
 def _announce_steps(steps: Sequence[Step]) -> None:
-    seconds = sum(step.bake_seconds for step in steps)
+    print(f"Headgate demo. {_strategy(steps)}\n")
+
+
+def _strategy(steps: Sequence[Step], keep_seconds: int = 0) -> str:
+    seconds = sum(step.bake_seconds for step in steps) + keep_seconds
     shape = ", ".join(f"{step.weight:g} % for {step.bake_seconds} s" for step in steps)
-    print(f"Headgate demo. Strategy: {shape}, then 100 %. A rollout bakes for {seconds} s if nothing stops it.\n")
+    kept = f" with the stable revision kept for {keep_seconds} s" if keep_seconds else ""
+    return f"Strategy: {shape}, then 100 %{kept}. A rollout bakes for {seconds} s if nothing stops it."
 
 
 def _summarise(
@@ -230,10 +262,11 @@ def _print_summary(summary: dict[str, Any]) -> None:
 def _print_guide(aws: EmbeddedAws) -> None:
     """Print commands to try out."""
     WORK.mkdir(parents=True, exist_ok=True)
-    for kind in ("good", "bad"):
+    for kind, error_rate in (("good", 0.0), ("bad", 0.3)):
+        event = service_event(None, WAYS[0], kind, error_rate)
+        (WORK / f"catalog_{kind}_release.json").write_text(json.dumps(_without_id(event), indent=2) + "\n")
         event = json.loads((EVENTS / f"{kind}_release.json").read_text())
-        # Without an id, a request gets the event's id, so that the file can be sent repeatedly.
-        detail = {name: value for name, value in event["detail"].items() if name != "id"}
+        detail = _without_id(event)
         entry = {
             "EventBusName": "headgate",
             "Source": event["source"],
@@ -249,11 +282,16 @@ def _print_guide(aws: EmbeddedAws) -> None:
         if name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
     }
     folder = WORK.relative_to(ROOT) if WORK.is_relative_to(ROOT) else WORK
-    print("The embedded AWS is running with Headgate and the service checkout. Try these commands in this folder")
-    print("(aws is the AWS CLI):\n")
+    print("The embedded AWS is running with Headgate, the function checkout and the ECS service catalog. Try these")
+    print("commands in this folder (aws is the AWS CLI):\n")
     for name, value in environment.items():
         print(f"  export {name}={value}")
     print(guide(folder, stream))
+
+
+def _without_id(event: dict[str, Any]) -> dict[str, Any]:
+    """Return the request in an event. Without an id it gets the event's, so that it can be sent repeatedly."""
+    return {name: value for name, value in event["detail"].items() if name != "id"}
 
 
 def guide(folder: Path, stream: str) -> str:
@@ -289,7 +327,16 @@ def guide(folder: Path, stream: str) -> str:
   # a request is an event, so it works without the command too
   aws events put-events --entries file://{folder / "good_release_event.json"}
 
-ECS tasks run as containers, and so only with Docker: without it, the execution of a task stays RUNNING.
+  # the same for the ECS service catalog behind its load balancer: requests, a good release, and a bad one
+  .venv/bin/python -m demo traffic --target ecs --rps 20
+  {HEADGATE} plan --file {folder / "catalog_good_release.json"}
+  {HEADGATE} start --file {folder / "catalog_good_release.json"} --wait
+  {HEADGATE} start --file {folder / "catalog_bad_release.json"} --wait
+  {HEADGATE} status catalog/catalog
+  {HEADGATE} doctor catalog/catalog
+
+The tasks of ECS services are processes of this machine. Tasks that run once (of a task request, or as a hook) are
+containers, and so need Docker: without it, the execution of such a task stays RUNNING.
 To stop the embedded AWS: make demo-stop"""
 
 
@@ -305,6 +352,12 @@ def _parse() -> argparse.Namespace:
     instead.add_argument(
         "--stack", action="store_true", help="deploy a stack that rolls out with Headgate instead, by sam deploy"
     )
+    instead.add_argument("--target", choices=["ecs"], help="roll out an ECS service behind a load balancer instead")
+    run_.add_argument(
+        "--way",
+        choices=WAYS,
+        help="with --target ecs: the candidate runs in a second service (default) or in a second task set",
+    )
     run_.add_argument("--rps", type=_number(0.5, 500), default=20.0, help="requests or orders per second (default: 20)")
     run_.add_argument(
         "--bad-error-rate",
@@ -316,8 +369,14 @@ def _parse() -> argparse.Namespace:
     verbs.add_parser("serve", help="start the embedded AWS with the application and leave it running")
     traffic = verbs.add_parser("traffic", help="send requests to what serve started")
     traffic.add_argument("--rps", type=_number(0.5, 500), default=20.0, help="requests per second (default: 20)")
+    traffic.add_argument("--target", choices=["ecs"], help="send them to the ECS service behind its load balancer")
     verbs.add_parser("stop", help="stop what serve started")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.verb == "run":
+        if options.way and not options.target:
+            run_.error(f"argument --way: {options.way} is for an ECS service; give --target ecs too")
+        options.way = options.way or WAYS[0]
+    return options
 
 
 def _number(least: float, most: float) -> Any:

@@ -42,6 +42,7 @@ class OrdersConsumer:
     """
 
     what = "orders tried"
+    called = "version"
 
     def __init__(self, aws: EmbeddedAws, source: str, orders: Outputs) -> None:
         self._functions, self._sqs, self._dynamodb = aws.client("lambda"), aws.client("sqs"), aws.client("dynamodb")

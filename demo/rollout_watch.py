@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from demo.traffic import tally
 from headgate.aws.arns import execution_arn, execution_name
 from headgate.errors import RequestRefused
+from headgate.history.store import History
+from headgate.spec.plan import planned_steps
 from headgate.spec.request import read_request
 from headgate.spec.strategy import steps_of
 
@@ -27,6 +29,8 @@ ENDED = {
     "Rollout Refused": "refused",
     "Rollout Stopped": "stopped",
 }
+ANNOUNCED_WITHIN_SECONDS = 2
+"""How long a change of the weights waits for the event that announces it."""
 PATIENCE_SECONDS = 120
 """Time beyond its bakes after which a rollout has failed."""
 
@@ -46,6 +50,8 @@ class Watched(Protocol):
 
     what: str
     """Plural noun for its traffic."""
+    called: str
+    """Noun for what its traffic is split between: version or revision."""
 
     def standing(self) -> Standing:
         """Return the current distribution of traffic."""
@@ -58,6 +64,7 @@ class WatchedAlias:
     """An alias with live traffic."""
 
     what = "requests"
+    called = "version"
 
     def __init__(self, aws: EmbeddedAws, function: str, alias: str, traffic: Traffic) -> None:
         self._functions, self._traffic = aws.client("lambda"), traffic
@@ -169,8 +176,9 @@ def follow(aws: EmbeddedAws, headgate: Outputs, event: dict[str, Any], watched: 
     rollout = Rollout(request.id, expected, stable=watched.standing().version)
     begun = time.monotonic()
     _send(aws, headgate["BusName"], event)
-    limit = sum(step.bake_seconds for step in steps_of(request.strategy)) + PATIENCE_SECONDS
-    show(rollout, watched, bus, begun, limit, until=lambda: bool(rollout.outcome))
+    limit = sum(step.bake_seconds for step in planned_steps(request)) + PATIENCE_SECONDS
+    waits = Waits(History(aws.client("dynamodb"), headgate["TableName"]), request.id)
+    show(rollout, watched, bus, begun, limit, until=lambda: bool(rollout.outcome), news=waits.new)
     take_stock(aws, headgate, rollout, watched, begun)
     bus.close()
     return rollout
@@ -214,28 +222,75 @@ def show(
     news
         Returns what else there is to show.
     """
-    said, shown, before = begun, "", watched.standing()
+    telling = Telling(rollout, watched, begun)
     while not until():
         if time.monotonic() - begun > limit:
             raise TimeoutError(f"rollout {rollout.rollout_id} has not ended after {limit} s")
-        for line in news():
-            print(f"  {time.monotonic() - begun:5.1f} s  {line}", flush=True)
         standing = watched.standing()
         now = time.monotonic()
-        if before.weights and not standing.weights and standing.version == rollout.stable:
-            rollout.back_on_stable = now
-        if before.weights and not standing.weights and standing.share:
-            print(f"  {now - begun:5.1f} s    {standing.share}", flush=True)
-        before = standing
-        for announced in bus.new():
-            _take_note(rollout, announced)
-            print(f"  {now - begun:5.1f} s  {_sentence(announced)}", flush=True)
-        if standing.weights and now - said >= 1:
-            counts = _counts(watched.since(begun), standing, watched.what)
-            if counts != shown:
-                print(f"  {now - begun:5.1f} s    {counts}", flush=True)
-            said, shown = now, counts
+        for line in [*news(), *telling.of(now, standing, bus.new())]:
+            print(f"  {now - begun:5.1f} s  {line}", flush=True)
         time.sleep(0.05)
+
+
+class Telling:
+    """Tells what happens in a rollout, causes before effects.
+
+    A change of the weights is seen before the event that announces it arrives, so it is told after that event.
+    """
+
+    def __init__(self, rollout: Rollout, watched: Watched, begun: float) -> None:
+        self._rollout, self._watched, self._begun = rollout, watched, begun
+        self._before = watched.standing()
+        self._moved: float | None = None
+        """When the weights changed, while that is not told."""
+        self._said, self._shown = begun, ""
+
+    def of(self, now: float, standing: Standing, announced: list[dict[str, Any]]) -> list[str]:
+        """Return the lines for what is new, and record the rollout's result."""
+        before, self._before = self._before, standing
+        if before.weights and not standing.weights and standing.version == self._rollout.stable:
+            self._rollout.back_on_stable = now
+        if before.weights != standing.weights:
+            self._moved = now
+        lines, announces = [], False
+        for each in announced:
+            _take_note(self._rollout, each)
+            lines.append(_sentence(each))
+            announces |= _announces_weights(each)
+        if self._moved is None:
+            return lines + self._counts(now, standing)
+        if not announces and now - self._moved < ANNOUNCED_WITHIN_SECONDS:
+            return lines
+        self._moved = None
+        if standing.weights:
+            return lines + self._counts(now, standing)
+        return [*lines, f"  {standing.share}"] if standing.share else lines
+
+    def _counts(self, now: float, standing: Standing) -> list[str]:
+        """Return the requests of each version once a second, if they have changed."""
+        if not standing.weights or now - self._said < 1:
+            return []
+        counts = _counts(self._watched.since(self._begun), standing, self._watched)
+        shown, self._said, self._shown = self._shown, now, counts
+        return [f"  {counts}"] if counts != shown else []
+
+
+class Waits:
+    """What the driver of a rollout waits for, as it is on record."""
+
+    def __init__(self, history: History, rollout_id: str) -> None:
+        self._history, self._rollout_id = history, rollout_id
+        self._next, self._said = 0.0, ""
+
+    def new(self) -> list[str]:
+        """Return a line if it has changed. Reads the record twice a second at most."""
+        if (now := time.monotonic()) < self._next:
+            return []
+        self._next = now + 0.5
+        waits = [view.waits_for.reason for view in self._history.live([self._rollout_id]) if view.waits_for]
+        before, self._said = self._said, "".join(waits)
+        return [f"  waiting: {self._said}"] if self._said and self._said != before else []
 
 
 def _take_note(rollout: Rollout, announced: dict[str, Any]) -> None:
@@ -257,7 +312,8 @@ def _sentence(announced: dict[str, Any]) -> str:
             steps = len(detail["steps"])
             return f"{kind}: {detail['target']}, {steps} step{'' if steps == 1 else 's'}"
         case "Step Started":
-            return f"{kind}: {detail['weight']:g} % to the candidate"
+            kept = detail["weight"] == 100 and detail["target"].startswith("ecs-service/")
+            return f"{kind}: {detail['weight']:g} % to the candidate{', the stable revision is kept' if kept else ''}"
         case "Step Baked":
             return f"{kind}: ended by {detail['endedBy']}"
         case "Verdict Reached":
@@ -265,9 +321,16 @@ def _sentence(announced: dict[str, Any]) -> str:
     return f"{kind}: {detail['reason']}"
 
 
-def _counts(requests: list[Request], standing: Standing, what: str) -> str:
-    weights = ", ".join(f"{weight * 100:g} % to version {version}" for version, weight in standing.weights.items())
-    counts = "   ".join(f"version {v}: {n} {what}, {e} errors" for v, (n, e) in tally(requests).items())
+def _announces_weights(announced: dict[str, Any]) -> bool:
+    """Return whether the weights have changed, or are about to, by what this event says."""
+    kind, verdict = announced["detail-type"], announced["detail"].get("verdict")
+    return kind in {"Step Started", *ENDED} or (kind == "Verdict Reached" and verdict != "continue")
+
+
+def _counts(requests: list[Request], standing: Standing, watched: Watched) -> str:
+    called, what = watched.called, watched.what
+    weights = ", ".join(f"{weight * 100:g} % to {called} {version}" for version, weight in standing.weights.items())
+    counts = "   ".join(f"{called} {v}: {n} {what}, {e} errors" for v, (n, e) in tally(requests).items())
     return f"{standing.share or weights}   {counts}"
 
 

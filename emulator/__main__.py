@@ -1,7 +1,7 @@
 """Serve the embedded AWS: `.venv-local/bin/python -m emulator --port N [--log FILE]`.
 
-In memory, on loopback, until SIGTERM or SIGINT, which also end the functions' processes. Without Docker, unless
-`--docker` has the address of an engine: then ECS tasks run as containers, which end with it too.
+In memory, on loopback, until SIGTERM or SIGINT, which also end the processes of functions and of ECS services' tasks.
+Without Docker, unless `--docker` has the address of an engine: then ECS tasks run as containers, which end with it too.
 """
 
 import argparse
@@ -98,6 +98,13 @@ def _end_functions() -> None:
     lambda_runtime.reset()
 
 
+def _end_services() -> None:
+    # First the scheduler: a service starts another task for each that ends.
+    for name, end in (("scheduler", "stop"), ("process_engine", "end_all")):
+        if module := sys.modules.get(f"emulator.gaps.ecs.{name}"):
+            getattr(module, end)()
+
+
 def _end_containers() -> None:
     # Killed, not stopped, because the parent process waits only a few seconds. MiniStack stops the rest one by one.
     import docker  # type: ignore[import-untyped]
@@ -147,6 +154,7 @@ async def _serve(binding: str, parent: int | None, *, with_docker: bool) -> None
         while not stop.is_set() and parent in {None, os.getppid()}:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), PARENT_SECONDS)
+        await asyncio.to_thread(_end_services)
         if with_docker:
             await asyncio.to_thread(_end_containers)
 

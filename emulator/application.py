@@ -10,7 +10,9 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
+
+from botocore.exceptions import WaiterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,9 +25,10 @@ WORK = ROOT / os.environ.get("HEADGATE_WORK", ".local")
 SAM = ROOT / ".venv" / "bin" / "sam"
 
 Outputs = dict[str, str]
+Way = Literal["green-service", "task-sets"]
 
 OPEN = (
-    *("TargetFunctions", "TargetQueues", "TargetStreams", "HookFunctions", "HookMachines"),
+    *("TargetFunctions", "TargetQueues", "TargetStreams", "TargetServices", "HookFunctions", "HookMachines"),
     *("RedriveQueues", "RedriveStreams", "TaskDefinitions", "TaskRoles", "CodeObjects"),
 )
 """Parameters that allow nothing by default, and everything here."""
@@ -81,8 +84,8 @@ def package_for_publishing(aws: EmbeddedAws, folder: Path) -> Path:
 
 def _settings(opened: Iterable[str]) -> Outputs:
     everything = dict.fromkeys(opened, "*") | {"Telemetry": "true", "RegisterTaskDefinitions": "true"}
-    # Here a queue's attributes take effect at once.
-    everything["QueueSettleSeconds"] = "1"
+    # Here a queue's attributes and a rule's weights take effect at once.
+    everything |= {"QueueSettleSeconds": "1", "WeightSettleSeconds": "1"}
     return parameters() | everything
 
 
@@ -104,6 +107,79 @@ def deploy_consumer(aws: EmbeddedAws, headgate: Outputs, source: str) -> Outputs
     wanted = ("HeadgateLayerArn", "TelemetryStreamName", "TelemetryStreamArn")
     overrides = parameters() | {name: headgate[name] for name in wanted} | {"Source": source}
     return _deploy(aws, "orders", ROOT / "examples" / "orders.yaml", overrides)
+
+
+def deploy_catalog(
+    aws: EmbeddedAws, headgate: Outputs, way: Way, *, stack: str = "catalog", **overrides: str
+) -> Outputs:
+    """Deploy the sample ECS service with its load balancer, and return the outputs of its stack.
+
+    Parameters
+    ----------
+    way
+        ``green-service`` deploys a service of the controller ECS. ``task-sets`` deploys one of the controller EXTERNAL,
+        and creates its first task set, which a rollout deletes and so belongs to no stack.
+    stack
+        Name of the stack, and of everything in it.
+
+    Raises
+    ------
+    DeploymentError
+        If the stack was not created.
+    """
+    from tools.dist import telemetry_wheel  # It imports SAM, which few callers need.
+
+    subnets = aws.client("ec2").describe_subnets()["Subnets"][:2]
+    given = {
+        "Vpc": subnets[0]["VpcId"],
+        "Subnets": ",".join(each["SubnetId"] for each in subnets),
+        "Image": "catalog:1",
+        # Without a Docker engine, a task is a process with this checkout's files.
+        "Command": f"python3,{ROOT / 'examples' / 'catalog' / 'app.py'}",
+        "PythonPath": str(telemetry_wheel(ROOT, WORK / "telemetry")),
+        # Ports below 1024 need root.
+        "ListenerPort": "8080",
+        "DeploymentController": {"green-service": "ECS", "task-sets": "EXTERNAL"}[way],
+        "TelemetryStreamName": headgate["TelemetryStreamName"],
+        "TelemetryStreamArn": headgate["TelemetryStreamArn"],
+    } | overrides
+    # It has nothing to build, so it is created as the AWS CLI does.
+    cloudformation = aws.client("cloudformation")
+    cloudformation.create_stack(
+        StackName=stack,
+        TemplateBody=(ROOT / "examples" / "catalog.yaml").read_text(),
+        Capabilities=["CAPABILITY_IAM"],
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()],
+    )
+    try:
+        cloudformation.get_waiter("stack_create_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
+    except WaiterError as error:
+        raise DeploymentError(f"the stack {stack} was not created: {_why(cloudformation, stack)}") from error
+    outputs = _outputs(aws, stack)
+    if way == "task-sets":
+        _create_first_task_set(aws, outputs, given["Subnets"].split(","))
+    return outputs
+
+
+def _why(cloudformation: Any, stack: str) -> str:
+    events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+    failed = [each for each in events if each["ResourceStatus"].endswith("FAILED")]
+    return "; ".join(f"{each['LogicalResourceId']}: {each.get('ResourceStatusReason')}" for each in failed)
+
+
+def _create_first_task_set(aws: EmbeddedAws, outputs: Outputs, subnets: list[str]) -> None:
+    """Create the task set that serves before the first rollout."""
+    ecs, named = aws.client("ecs"), {"cluster": outputs["Cluster"], "service": outputs["Service"]}
+    network = {"subnets": subnets, "securityGroups": [outputs["TaskSecurityGroup"]], "assignPublicIp": "ENABLED"}
+    first = ecs.create_task_set(
+        **named,
+        taskDefinition=outputs["FirstRevision"],
+        launchType="FARGATE",
+        networkConfiguration={"awsvpcConfiguration": network},
+        loadBalancers=[{"targetGroupArn": outputs["BlueGroup"], "containerName": "app", "containerPort": 8080}],
+        scale={"value": 100, "unit": "PERCENT"},
+    )["taskSet"]
+    ecs.update_service_primary_task_set(**named, primaryTaskSet=first["id"])
 
 
 def deploy_shop(
@@ -147,7 +223,12 @@ def _outputs(aws: EmbeddedAws, stack: str) -> Outputs:
 
 
 def _sam(aws: EmbeddedAws, arguments: list[str], folder: Path = ROOT) -> None:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    # Variables that were given to make, such as TARGET, would count in the makefiles of the layers too.
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("AWS_") and name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
+    }
     # The layer's makefile uses this environment's pip.
     environment = inherited | aws.environment() | {"PYTHON": sys.executable, "PYTHONWARNINGS": "ignore"}
     WORK.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ EVERYTHING = Patterns(
     dict.fromkeys(
         (
             *("TargetFunctions", "HookFunctions", "HookMachines", "RedriveQueues", "RedriveStreams"),
-            *("CodeObjects", "CodeRepositories"),
+            *("CodeObjects", "CodeRepositories", "TargetServices", "TargetClusters", "TargetRules"),
         ),
         "*",
     )

@@ -31,6 +31,20 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Name the group of each test in its id, for `--dist loadgroup`.
+
+    pytest-xdist 3.8.0 writes the name into an attribute that pytest 9.2.0 no longer reads, and then ignores all groups.
+    """
+    if not getattr(config.option, "loadgroup", False):
+        return
+    for item in items:
+        group = item.get_closest_marker("xdist_group")
+        if group and not item.nodeid.endswith(suffix := f"@{group.args[0]}"):
+            item._id = type(item._id).parse(item.nodeid + suffix)
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Count the rest. A worker of xdist passes both numbers on: the process that reports has collected nothing."""
     stash = session.config.stash

@@ -1,8 +1,10 @@
-"""Builds what a release publishes besides the wheel: ``python -m tools.dist [--runtime R --architecture A]``.
+"""Builds what a release publishes besides the wheel of the command: ``python -m tools.dist [--runtime R ...]``.
 
 ``dist/headgate-<version>-application.zip`` holds the application as ``sam deploy``, ``sam package`` and ``sam publish``
-take it, built already: the template, whose paths name folders and files beside it. ``dist/SHA256SUMS`` has the checksum
-of every file in ``dist``. The same sources, Python versions and packages always give the same bytes.
+take it, built already: the template, whose paths name folders and files beside it.
+``dist/headgate_telemetry-<version>-py3-none-any.whl`` holds the telemetry client for containers, the module
+``headgate_telemetry``. ``dist/SHA256SUMS`` has the checksum of every file in ``dist``. The same sources, Python
+versions and packages always give the same bytes.
 
 The dependency layer of a checkout is built for one runtime and one architecture. Here it serves all that the template
 allows: only compiled modules differ between them, and the name of each has its Python version and its architecture
@@ -12,6 +14,7 @@ allows: only compiled modules differ between them, and the name of each has its 
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import itertools
 import os
@@ -37,6 +40,19 @@ if TYPE_CHECKING:
 DIST = ROOT / "dist"
 SUMS = "SHA256SUMS"
 BUILT_AT_ONCE = 2
+TELEMETRY_MODULE = "headgate_telemetry"
+TELEMETRY_SOURCE = "layers/headgate/python/headgate/telemetry.py"
+TELEMETRY_METADATA = """\
+Metadata-Version: 2.4
+Name: headgate-telemetry
+Version: {version}
+Summary: Reports the outcome of each request of a service to Headgate, which rolls it out.
+License-Expression: Apache-2.0
+License-File: LICENSE
+Requires-Python: >=3.11
+Requires-Dist: boto3>=1.28
+"""
+"""Metadata of the wheel. Older versions of boto3 may not know the parameter ``StreamARN`` of PutRecord."""
 IN_LAMBDA = "/opt"
 """Where Lambda puts a layer."""
 LAYER, FUNCTION, MACHINE = (f"AWS::Serverless::{kind}" for kind in ("LayerVersion", "Function", "StateMachine"))
@@ -219,16 +235,47 @@ def _files(folder: Path, *, compiled: bool = False) -> Iterator[Path]:
 
 def pack(folder: Path, archive: Path) -> None:
     """Pack a folder, with its name, into a zip archive: sorted, and with fixed times and modes."""
-    # As other tools for reproducible builds: https://reproducible-builds.org/specs/source-date-epoch/
-    moment = datetime.fromtimestamp(max(EPOCH, int(os.environ.get("SOURCE_DATE_EPOCH", EPOCH))), UTC)
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
         for path in _files(folder, compiled=True):
-            name = path.relative_to(folder.parent).as_posix()
-            member = zipfile.ZipInfo(name, moment.timetuple()[:6])
             mode = 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
-            member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, (stat.S_IFREG | mode) << 16
-            member.create_system = 3  # Unix, on every machine.
-            packed.writestr(member, path.read_bytes())
+            _add(packed, path.relative_to(folder.parent).as_posix(), path.read_bytes(), mode)
+
+
+def _add(packed: zipfile.ZipFile, name: str, content: bytes, mode: int = 0o644) -> None:
+    # As other tools for reproducible builds: https://reproducible-builds.org/specs/source-date-epoch/
+    moment = datetime.fromtimestamp(max(EPOCH, int(os.environ.get("SOURCE_DATE_EPOCH", EPOCH))), UTC)
+    member = zipfile.ZipInfo(name, moment.timetuple()[:6])
+    member.compress_type, member.external_attr = zipfile.ZIP_DEFLATED, (stat.S_IFREG | mode) << 16
+    member.create_system = 3  # Unix, on every machine.
+    packed.writestr(member, content)
+
+
+def telemetry_wheel(root: Path, dist: Path) -> Path:
+    """Build the wheel of the telemetry client in `dist`, and return its path.
+
+    It has a module of its own name, so that it can be installed beside the command, whose wheel has the package
+    ``headgate``. https://packaging.python.org/en/latest/specifications/binary-distribution-format/
+    """
+    version = version_of(root)
+    info = f"{TELEMETRY_MODULE}-{version}.dist-info"
+    contents = {
+        f"{TELEMETRY_MODULE}.py": (root / TELEMETRY_SOURCE).read_bytes(),
+        f"{info}/licenses/LICENSE": (root / "LICENSE").read_bytes(),
+        f"{info}/METADATA": TELEMETRY_METADATA.format(version=version).encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: headgate\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = [f"{name},sha256={_digest(content)},{len(content)}\n" for name, content in contents.items()]
+    contents[f"{info}/RECORD"] = "".join([*record, f"{info}/RECORD,,\n"]).encode()
+    dist.mkdir(parents=True, exist_ok=True)
+    wheel = dist / f"{TELEMETRY_MODULE}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
+        for name, content in contents.items():
+            _add(packed, name, content)
+    return wheel
+
+
+def _digest(content: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
 
 
 def write_sums(folder: Path) -> Path:
@@ -258,6 +305,7 @@ def main(arguments: list[str]) -> int:
     try:
         variants = _chosen(given.runtime, given.architecture)
         archive = package(ROOT, DIST, variants)
+        wheel = telemetry_wheel(ROOT, DIST)
     except DistError as error:
         print(error, file=sys.stderr)
         return 1
@@ -267,6 +315,7 @@ def main(arguments: list[str]) -> int:
             "these runtimes take longer."
         )
     print(f"{archive.relative_to(ROOT)}: {archive.stat().st_size / 2**20:.1f} MiB")
+    print(wheel.relative_to(ROOT))
     print(write_sums(DIST).relative_to(ROOT))
     return 0
 

@@ -29,6 +29,7 @@ from pydantic import BaseModel
 from headgate import errors
 from headgate.events import EVENTS
 from headgate.redrive.sampling import Sampled
+from headgate.targets.ecs_service.smoke_test import SmokeTest
 from tools.probes import questions
 from tools.schemas import INCOMING, OUTPUTS, output_file
 
@@ -50,9 +51,9 @@ class MarkerError(Exception):
 
 
 def models() -> dict[str, type[BaseModel]]:
-    """Return every model of an event's detail, and of a redrive's output, by name."""
+    """Return every model of an event's detail, of a redrive's output and of a sample hook's config, by name."""
     found: dict[str, type[BaseModel]] = {}
-    waiting: list[type[BaseModel]] = [*EVENTS.values(), Sampled]
+    waiting: list[type[BaseModel]] = [*EVENTS.values(), Sampled, SmokeTest]
     while waiting:
         model = waiting.pop()
         if found.setdefault(model.__name__, model) is not model:

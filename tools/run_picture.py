@@ -16,7 +16,7 @@ GREEN, RED, GREY, INK = "#2e7d32", "#c62828", "#9e9e9e", "#212121"
 _TITLE = re.compile(r"^(A (?:good|bad) release[^(]*?)\s*(\(.*\))?$")
 _LINE = re.compile(r"^ +(\d+\.\d) s  (.*)$")
 _STEP = re.compile(r"Step Started: ([\d.]+) % to the candidate")
-_COUNTS = re.compile(r"% to version (\d+) .*version \1: \d+ requests, (\d+) errors")
+_COUNTS = re.compile(r"% to (?:version|revision) (\S+) .* \1: \d+ requests, (\d+) errors")
 _ENDED = re.compile(r"Rollout (Succeeded|Rolled Back): ([^;]*)")
 
 

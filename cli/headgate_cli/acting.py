@@ -152,7 +152,12 @@ def _has_gone_on(before: RolloutView, now: RolloutView, _: SignalView) -> Effect
     return None
 
 
-def _is_promoted(_: RolloutView, now: RolloutView, __: SignalView) -> Effect | None:
+def _is_promoted(before: RolloutView, now: RolloutView, _: SignalView) -> Effect | None:
+    from headgate.history.sentences import keeps_stable
+
+    if keeps_stable(now) and not keeps_stable(before):
+        end = f"to keep it no longer, run headgate promote {now.id}"
+        return Effect("done", f"goes on: it {standing(now)} for a way back at once; {end}")
     if now.status == "succeeded":
         return Effect("done", standing(now))
     if now.has_ended or now.phase == "rolling-back":
@@ -168,7 +173,7 @@ def effect_of_abort(now: RolloutView) -> Effect:
     """Return what an abort on record has done."""
     match now.status:
         case "rolled-back":
-            return Effect("done", f"is aborted: version {now.serving or now.stable} serves again")
+            return Effect("done", f"is aborted: {_serving(now, now.stable)} serves again")
         case "refused":
             return Effect("done", "is aborted: it has left the line, and no traffic moved")
         case "succeeded":
@@ -182,10 +187,17 @@ def effect_of_abort(now: RolloutView) -> Effect:
 def effect_of_undo(now: RolloutView) -> Effect:
     """Return what an undo has done, which is a rollout of its own."""
     if now.status == "succeeded":
-        return Effect("done", f"is done: version {now.serving or now.candidate} serves again")
+        return Effect("done", f"is done: {_serving(now, now.candidate)} serves again")
     if now.has_ended:
         return Effect("none", standing(now))
     return Effect("pending", standing(now))
+
+
+def _serving(view: RolloutView, otherwise: str) -> str:
+    """Return the revision that serves after the end, in a sentence."""
+    from headgate.history.wording import revision, revision_noun
+
+    return revision(view.serving or otherwise, f"the {revision_noun(view.target)} before")
 
 
 class Looks:

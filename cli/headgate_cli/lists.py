@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headgate.history.sentences import describe_summary, seconds_of
-from headgate.history.wording import clock, duration, target
+from headgate.history.wording import clock, duration, revision_noun, target
 from headgate_cli.output import console, echo_table
 from headgate_cli.screens import line_of, state_of, versions_of
 
@@ -29,9 +29,10 @@ def echo_page(page: RolloutPage, *, of_target: bool = False) -> None:
     if not page.rollouts:
         click.echo("No rollouts.", err=True)
         return
-    columns = ["ROLLOUT", "STATE", *([] if of_target else ["TARGET"]), "VERSION", "REQUESTED (UTC)", "TOOK", "WHY"]
+    [noun, *_] = sorted({revision_noun(each.target).upper() for each in page.rollouts})
+    columns = ["ROLLOUT", "STATE", *([] if of_target else ["TARGET"]), noun, "REQUESTED (UTC)", "TOOK", "WHY"]
     rows = [_row(each, of_target=of_target) for each in page.rollouts]
-    echo_table(columns, rows, shortened="WHY", dispensable=("TOOK", "VERSION", "REQUESTED (UTC)"))
+    echo_table(columns, rows, shortened="WHY", dispensable=("TOOK", noun, "REQUESTED (UTC)"))
     if page.next:
         click.echo(f"There are more: add --after {page.next}", err=True)
 

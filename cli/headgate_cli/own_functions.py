@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 from headgate.aws.own_resources import OwnResources
 from headgate.errors import RequestRefused
 from headgate_cli.failures import Failure
+from headgate_cli.rollouts import target_key
 
 if TYPE_CHECKING:
     from headgate_cli.stack import Stack
@@ -19,8 +20,13 @@ _FUNCTION = re.compile(
 )
 
 
-def users_function(stack: Stack, given: str) -> str:
+def users_function(stack: Stack, given: str, *, restored: bool = False) -> str:
     """Return the name of a function from its name or ARN.
+
+    Parameters
+    ----------
+    restored
+        Whether its traffic is to be restored, rather than stopped.
 
     Raises
     ------
@@ -28,6 +34,15 @@ def users_function(stack: Stack, given: str) -> str:
         If it has a version or alias, is in another Region, or is one of Headgate's own.
     """
     match = _FUNCTION.fullmatch(given)
+    if match is None and (key := target_key(given)) and key.startswith("ecs-service/"):
+        _, cluster, service = key.split("/")
+        count = f"aws ecs update-service --cluster {cluster} --service {service} --desired-count"
+        what = (
+            f"to let it run again, give it tasks ({count} NUMBER)"
+            if restored
+            else f"end its rollout (headgate abort {cluster}/{service}), or stop all its tasks ({count} 0)"
+        )
+        raise Failure(f"{cluster}/{service} is an ECS service, which has no reserved concurrency: {what}")
     if match is None:
         raise Failure(
             f"{given[:200]} is not a function: give its name, or its ARN without a version or alias, because reserved "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headgate.history.wording import target
+from headgate.history.wording import revision, revision_noun, target
 from headgate_cli.costs.rollouts import BOUNDED
 from headgate_cli.output import echo_table, printable
 from headgate_cli.rollouts import in_words
@@ -45,7 +45,7 @@ def _facts(plan: PlanView) -> Iterator[tuple[str, str]]:
     if plan.id:
         yield "rollout", plan.id
     where = target(plan.target) + (f", a {plan.mode} through {target(plan.through)}" if plan.through else "")
-    yield "target", where + (f", serves version {plan.stable}" if plan.stable else "")
+    yield "target", where + (f", serves {revision(plan.stable, '')}" if plan.stable else "")
     if plan.candidate_from:
         yield "candidate", plan.candidate_from
     if plan.known:
@@ -82,7 +82,9 @@ def _failure(plan: PlanView) -> str:
 
 def _steps(plan: PlanView) -> Iterator[tuple[str, str, str]]:
     for step in plan.steps:
-        bake = f"bakes {spelled(step.bake_seconds)}" if step.bake_seconds else "passes at once"
+        keeps = plan.target.startswith("ecs-service/") and step.weight == 100
+        bakes = "keeps the stable revision" if keeps else "bakes"
+        bake = f"{bakes} {spelled(step.bake_seconds)}" if step.bake_seconds else "passes at once"
         yield f"+{spelled(step.starts_after_seconds)}", f"{step.weight:g} %", bake
     yield f"+{spelled(plan.bake_seconds)}", "100 %", "promoted"
 
@@ -117,12 +119,14 @@ def print_plan(plan: PlanView) -> None:
         if plan.checks:
             echo_table(CHECK_COLUMNS, _checks(plan))
         else:
-            click.echo("Nothing compares the versions, and no alarm guards the rollout.")
+            click.echo(f"Nothing compares the {revision_noun(plan.target)}s, and no alarm guards the rollout.")
     if plan.hooks:
         click.echo()
         echo_table(HOOK_COLUMNS, _hooks(plan))
-    if plan.warnings:
+    if plan.notes or plan.warnings:
         click.echo()
+    for note in plan.notes:
+        click.echo(f"Note: {printable(note)}")
     for warning in plan.warnings:
         click.echo(f"Warning: {printable(warning)}")
 
@@ -139,8 +143,9 @@ def markdown(plan: PlanView) -> str:
         lines += ["", *_rows(CHECK_COLUMNS, _checks(plan))]
     if plan.hooks:
         lines += ["", *_rows(HOOK_COLUMNS, _hooks(plan))]
-    if plan.warnings:
-        lines += ["", *(f"- **Warning**: {_plain(warning)}" for warning in plan.warnings)]
+    if plan.notes or plan.warnings:
+        lines += ["", *(f"- **Note**: {_plain(note)}" for note in plan.notes)]
+        lines += [f"- **Warning**: {_plain(warning)}" for warning in plan.warnings]
     return "\n".join(lines) + "\n"
 
 

@@ -13,7 +13,7 @@ from headgate.spec.plan import Plan
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from headgate.spec.guards import Guards
+    from headgate.spec.guards import Guards, ServiceGuard, SourceGuard
 
 
 class PlannedStep(View):
@@ -34,7 +34,7 @@ class PlannedCheck(View):
 
     what: str
     """What is checked, such as ``errors`` or ``requests over 250 ms``."""
-    evidence: Literal["telemetry", "cloudwatch", "alarm", "source"]
+    evidence: Literal["telemetry", "cloudwatch", "alarm", "source", "service"]
     """Where the evidence comes from."""
     how_often: str
     """How often it is looked at."""
@@ -47,7 +47,7 @@ class PlannedHook(View):
 
     stage: str
     """``beforeTraffic``, ``beforeStep``, ``afterStep``, ``afterTraffic`` or ``onRollback``."""
-    kind: Literal["lambda", "codeDeployHook", "ecsTask", "stateMachine"]
+    kind: Literal["lambda", "codeDeployHook", "ecsLifecycleHook", "ecsTask", "stateMachine"]
     """What it is."""
     name: str
     """The function, task definition or state machine."""
@@ -111,6 +111,8 @@ class PlanView(View):
     """What happens when a check fails, and in a pause."""
     warnings: list[str] = []
     """What may undo the rollout or leaves it without a guard, each with the fix."""
+    notes: list[str] = []
+    """What was found and chosen, such as the way of an ECS service and why."""
     cost: dict[str, Any] | None = None
     """What the rollout costs, as ``headgate cost`` shows it."""
     request: dict[str, Any] = {}
@@ -147,7 +149,8 @@ def view_of(told: dict[str, Any], region: str | None = None) -> PlanView:
             limit_seconds=plan.pause.limit_seconds,
             then=plan.pause.then,
         ),
-        warnings=[*plan.warnings, *([] if compares else _nothing_compared(plan.guards))],
+        warnings=plan.warnings,
+        notes=plan.notes,
         cost=_cost_of(told["plan"], region),
         request=request,
     )
@@ -165,7 +168,19 @@ def _origin_of(candidate: dict[str, Any]) -> str:
             return f"the image {image}"
         case {"code": {"s3Bucket": bucket, "s3Key": key}}:
             return f"s3://{bucket}/{key}"
+        case {"taskDefinition": definition}:
+            return f"task definition {str(definition).rpartition('/')[2]}"
+        case {"revise": dict(changes)}:
+            return f"the running task definition with {_revised(changes)}"
     return ""
+
+
+def _revised(changes: dict[str, Any]) -> str:
+    """Return what a revised task definition changes. Values of environment variables may be secret."""
+    told = [f"the image {image} in {container}" for container, image in changes.get("images", {}).items()]
+    told += [f"{listed(sorted(names))} in {container}" for container, names in changes.get("environment", {}).items()]
+    told += [f"{name} {changes[name]}" for name in ("cpu", "memory") if changes.get(name)]
+    return listed(told)
 
 
 def _steps_of(plan: Plan) -> Iterator[PlannedStep]:
@@ -173,17 +188,6 @@ def _steps_of(plan: Plan) -> Iterator[PlannedStep]:
     for number, step in enumerate(plan.steps):
         yield PlannedStep(step=number, starts_after_seconds=starts, weight=step.weight, bake_seconds=step.bake_seconds)
         starts += step.bake_seconds
-
-
-def _nothing_compared(guards: Guards) -> Iterator[str]:
-    """Yield a warning if guards compare, but no step bakes with traffic on both versions."""
-    named = [f"guards.{name}" for name in ("errors", "latency", "custom") if getattr(guards, name)]
-    if named:
-        compare = "compares" if len(named) == 1 else "compare"
-        yield (
-            f"{listed(named)} {compare} nothing: no step of the strategy bakes with traffic on both versions; use "
-            "another strategy, such as Canary10Percent5Minutes"
-        )
 
 
 def _checks_of(guards: Guards, *, compares: bool) -> Iterator[PlannedCheck]:
@@ -212,13 +216,21 @@ def _checks_of(guards: Guards, *, compares: bool) -> Iterator[PlannedCheck]:
             how_often="at once, and after each bake",
             rolls_back="it goes to ALARM or is deleted",
         )
-    if guards.source:
-        for name, limit_of in guards.source.limits.items():
+    yield from _limits_of(guards)
+
+
+def _limits_of(guards: Guards) -> Iterator[PlannedCheck]:
+    limited: dict[Literal["source", "service"], SourceGuard | ServiceGuard | None]
+    limited = {"source": guards.source, "service": guards.service}
+    for evidence, guard in limited.items():
+        for name, limit_of in guard.limits.items() if guard else ():
             if limit_of is not None:
+                # The signaller hears of stopped tasks by the events of ECS.
+                at_once = "at once, " if name == "taskExits" else ""
                 yield PlannedCheck(
                     what=name,
-                    evidence="source",
-                    how_often="every minute, and after each bake",
+                    evidence=evidence,
+                    how_often=f"{at_once}every minute, and after each bake",
                     rolls_back=f"more than {limit_of}",
                 )
 
@@ -226,11 +238,13 @@ def _checks_of(guards: Guards, *, compares: bool) -> Iterator[PlannedCheck]:
 def _hooks_of(plan: Plan) -> Iterator[PlannedHook]:
     for stage, _, hook in plan.hooks.by_place():
         wire = hook.to_wire()
-        kind: Literal["lambda", "codeDeployHook", "ecsTask", "stateMachine"]
+        kind: Literal["lambda", "codeDeployHook", "ecsLifecycleHook", "ecsTask", "stateMachine"]
         if "lambda" in wire:
             kind, name = "lambda", wire["lambda"]
         elif "codeDeployHook" in wire:
             kind, name = "codeDeployHook", wire["codeDeployHook"]
+        elif "ecsLifecycleHook" in wire:
+            kind, name = "ecsLifecycleHook", wire["ecsLifecycleHook"]
         elif "stateMachine" in wire:
             kind, name = "stateMachine", wire["stateMachine"]
         else:

@@ -30,7 +30,15 @@ HOOK_STAGES = {
 }
 """Options with hooks: the field of a request, and when the hook runs."""
 
-CANDIDATES = ("version", "publish", "confirm", "s3", "image")
+CANDIDATES = {
+    "version": "--version",
+    "publish": "--publish",
+    "confirm": "--confirm",
+    "s3": "--s3",
+    "images": "--image",
+    "task_definition": "--task-definition",
+}
+"""Options with a candidate, by their parameters."""
 
 GUARDS = {
     "alarms": "--alarm",
@@ -54,12 +62,27 @@ def request_options(command: Command) -> Command:
         click.option("--mapping", metavar="UUID", help="Roll out the consumer behind this event source mapping."),
         click.option("--source", metavar="NAME", help="Roll out the consumer of this queue or stream: name or ARN."),
         click.option("--function", metavar="NAME", help="With --source: the consumer, if the source has several."),
+        click.option("--service", metavar="CLUSTER/SERVICE", help="Roll out this ECS service; its ARN will do too."),
         click.option("--mode", type=click.Choice(["split", "ramp"]), help="For a consumer: how traffic moves."),
+        click.option(
+            "--keep",
+            type=Duration(or_none=True),
+            metavar="DURATION",
+            help="For a service: how long the stable revision is kept at 100 %, before the promotion, such as 30m; 0s: "
+            "not at all.  [default: 5m]",
+        ),
         click.option("--version", metavar="NUMBER", help="Candidate: this published version."),
-        click.option("--publish", is_flag=True, help="Candidate: publish $LATEST. The default."),
+        click.option("--publish", is_flag=True, help="Candidate: publish $LATEST. The default, but for a service."),
         click.option("--confirm", metavar="SHA256", help="Candidate: publish $LATEST if it has this CodeSha256."),
         click.option("--s3", metavar="s3://BUCKET/KEY", help="Candidate: publish this deployment package."),
-        click.option("--image", metavar="URI", help="Candidate: publish this container image."),
+        click.option(
+            "--image",
+            "images",
+            metavar="[CONTAINER=]URI",
+            multiple=True,
+            help="Candidate: publish this container image; of a service, run it in this container. Repeatable then.",
+        ),
+        click.option("--task-definition", metavar="FAMILY:NUMBER", help="Candidate: this revision, for a service."),
         click.option("--strategy", metavar="NAME", help="Preset such as Linear10PercentEvery1Minute, or JSON."),
         click.option("--alarm", "alarms", metavar="NAME", multiple=True, help="Guard: a CloudWatch alarm. Repeatable."),
         click.option("--strict-alarms", is_flag=True, help="Refuse the rollout while one of the alarms fires."),
@@ -104,11 +127,22 @@ def detail_of(stack: Stack, asked: Mapping[str, Any]) -> dict[str, Any]:
     """
     detail = read_request_file(asked["file"], "Rollout Requested") if asked["file"] else {}
     if target := _target(stack, asked):
-        detail["target"] = target
+        # What the file says of a target of this kind stays, such as readySeconds.
+        before = _object(detail, "target")
+        detail["target"] = (before if before.get("kind") == target["kind"] else {}) | target
     elif "target" not in detail:
-        raise Failure("there is no target; give one such as checkout:live, a consumer by --mapping, or a --file")
+        raise Failure(
+            "there is no target; give one such as checkout:live, a consumer by --mapping, an ECS service by --service, "
+            "or a --file"
+        )
+    # Imported when needed: it reads the options that are declared here.
+    from headgate_cli.naming_options import refuse_options_of_other_kinds
+
+    refuse_options_of_other_kinds(_object(detail, "target").get("kind"), asked)
     if asked["mode"]:
         detail["target"] = _object(detail, "target") | {"mode": asked["mode"]}
+    if asked["keep"] is not None:
+        detail["target"] = _object(detail, "target") | {"keepSeconds": round(asked["keep"])}
     chosen = {
         "id": asked["id"],
         "candidate": _candidate(asked),
@@ -137,15 +171,21 @@ def read(detail: dict[str, Any]) -> RolloutRequest:
 def new_id(target: object, prefix: str = "") -> str:
     """Return an id that nobody else makes: what is rolled out, the time, and a few random digits."""
     known = target if isinstance(target, dict) else {}
-    named = str(known.get("function") or known.get("mapping") or "rollout").rpartition(":")[2]
+    named = str(known.get("function") or known.get("mapping") or known.get("service") or "rollout")
+    named = re.split("[:/]", named)[-1]
     plain = re.sub(r"[^A-Za-z0-9-_]", "-", named).lstrip("-_")[:64] or "rollout"
     return f"{prefix}{plain}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def target_in(key: str) -> dict[str, Any]:
     """Return the target with a key, as requests name it."""
-    kind, first, *rest = key.split("/")
-    return {"kind": kind, "function": first, "alias": rest[0]} if rest else {"kind": kind, "mapping": first}
+    kind, *names = key.split("/")
+    fields = {
+        "lambda-alias": ("function", "alias"),
+        "event-source": ("mapping",),
+        "ecs-service": ("cluster", "service"),
+    }
+    return {"kind": kind, **dict(zip(fields[kind], names, strict=True))}
 
 
 def _object(detail: dict[str, Any], field: str) -> dict[str, Any]:
@@ -155,7 +195,12 @@ def _object(detail: dict[str, Any], field: str) -> dict[str, Any]:
 
 
 def _target(stack: Stack, asked: Mapping[str, Any]) -> dict[str, Any] | None:
-    given = {"TARGET": asked["target"], "--mapping": asked["mapping"], "--source": asked["source"]}
+    given = {
+        "TARGET": asked["target"],
+        "--mapping": asked["mapping"],
+        "--source": asked["source"],
+        "--service": asked["service"],
+    }
     named = [name for name, value in given.items() if value]
     if len(named) > 1:
         raise click.UsageError(f"{' and '.join(named)} both name the target; give one of them")
@@ -165,14 +210,26 @@ def _target(stack: Stack, asked: Mapping[str, Any]) -> dict[str, Any] | None:
         return {"kind": "event-source", "mapping": asked["mapping"]}
     if asked["source"]:
         return {"kind": "event-source", "mapping": find_mapping(stack, asked["source"], asked["function"])}
+    if asked["service"]:
+        return _service(asked["service"])
     if not asked["target"]:
         return None
     if key := target_key(asked["target"]):
         return target_in(key)
     raise click.UsageError(
-        f"TARGET must be a function and its alias, such as checkout:live, or the UUID of a mapping "
-        f"(given {asked['target']})"
+        f"TARGET must be a function and its alias, such as checkout:live, a cluster and its service, such as web/shop, "
+        f"or the UUID of a mapping (given {asked['target']})"
     )
+
+
+def _service(given: str) -> dict[str, Any]:
+    """Return the target that ``--service`` names: ``web/shop``, or its ARN. An ARN keeps account and Region checked."""
+    key = target_key(given) or ""
+    if not key.startswith("ecs-service/"):
+        raise click.UsageError(
+            f"--service must be a cluster and its service, such as web/shop, or the ARN of a service (given {given})"
+        )
+    return target_in(key) | ({"service": given} if given.startswith("arn:") else {})
 
 
 def find_mapping(stack: Stack, source: str, function: str | None) -> str:
@@ -217,7 +274,7 @@ def _function_of(mapping: Mapping[str, Any]) -> str:
 
 
 def _candidate(asked: Mapping[str, Any]) -> dict[str, Any] | None:
-    given = [f"--{name}" for name in CANDIDATES if asked[name]]
+    given = [option for name, option in CANDIDATES.items() if asked[name]]
     if set(given) == {"--publish", "--confirm"}:
         given = ["--confirm"]
     if len(given) > 1:
@@ -226,14 +283,33 @@ def _candidate(asked: Mapping[str, Any]) -> dict[str, Any] | None:
         return {"version": asked["version"]}
     if asked["publish"] or asked["confirm"]:
         return {"publish": {"confirm": asked["confirm"]} if asked["confirm"] else {}}
-    if asked["image"]:
-        return {"code": {"imageUri": asked["image"]}}
+    if asked["images"]:
+        return _images(asked["images"])
+    if asked["task_definition"]:
+        return {"taskDefinition": asked["task_definition"]}
     if not asked["s3"]:
         return None
     bucket, _, key = asked["s3"].removeprefix("s3://").partition("/")
     if not asked["s3"].startswith("s3://") or not key:
         raise click.UsageError(f"--s3 must be like s3://bucket/key (given {asked['s3']})")
     return {"code": {"s3Bucket": bucket, "s3Key": key}}
+
+
+_CONTAINER_IMAGE = re.compile(r"(?P<container>[a-zA-Z0-9_-]+)=(?P<uri>.+)")
+
+
+def _images(given: tuple[str, ...]) -> dict[str, Any]:
+    """Return the candidate of images: new code of a function, or by their containers a revised task definition."""
+    named = [_CONTAINER_IMAGE.fullmatch(each) for each in given]
+    images = {match["container"]: match["uri"] for match in named if match}
+    if not images and len(given) == 1:
+        return {"code": {"imageUri": given[0]}}
+    if len(images) < len(given):
+        raise click.UsageError(
+            "--image can be repeated for different containers of a service, as in --image app=URI "
+            f"(given {', '.join(given)})"
+        )
+    return {"revise": {"images": images}}
 
 
 def _strategy(given: str | None) -> Any:
@@ -291,9 +367,11 @@ def _hooks_of(detail: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any
 
 
 def _hook(given: str) -> dict[str, Any]:
-    """Return a hook by the name of a function, codedeploy:NAME, task:FAMILY or machine:NAME, or by its ARN."""
+    """Return a hook by a function's name, codedeploy:NAME, lifecycle:NAME, task:FAMILY, machine:NAME, or by its ARN."""
     if given.startswith("codedeploy:"):
         return {"codeDeployHook": given.removeprefix("codedeploy:")}
+    if given.startswith("lifecycle:"):
+        return {"ecsLifecycleHook": given.removeprefix("lifecycle:")}
     if ":stateMachine:" in given or given.startswith("machine:"):
         return {"stateMachine": given.removeprefix("machine:")}
     if ":task-definition/" in given or given.startswith("task:"):

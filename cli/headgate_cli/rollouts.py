@@ -188,11 +188,20 @@ def _shown(text: str) -> str:
 # Compiled at first use, since every command imports this module.
 _ALIAS = r"(?:arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:)?([a-zA-Z0-9-_]+):([a-zA-Z0-9-_]+)"
 _UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-_KEY = r"(lambda-alias/[a-zA-Z0-9-_]+/[a-zA-Z0-9-_]+|event-source/[0-9a-f-]{36})"
+_SERVICE = (
+    r"(?:arn:aws[a-z-]*:ecs:[a-z0-9-]+:\d{12}:service/)?"
+    r"(?!lambda-alias/|event-source/)([a-zA-Z0-9_-]+)/([a-zA-Z0-9_-]+)"
+)
+_KEY = (
+    r"(lambda-alias/[a-zA-Z0-9-_]+/[a-zA-Z0-9-_]+|event-source/[0-9a-f-]{36}|ecs-service/[a-zA-Z0-9_-]+/[a-zA-Z0-9_-]+)"
+)
 
 
 def target_key(given: str) -> str | None:
-    """Return the key of a target: of a key as it is, ``checkout:live``, the alias's ARN, or a mapping's UUID.
+    """Return the key of a target.
+
+    A key is returned as it is. ``checkout:live`` or its ARN is an alias, the UUID of a mapping a consumer, and
+    ``web/shop``, which is cluster and service, or its ARN an ECS service.
 
     None for any other text, which may be the id of a rollout.
     """
@@ -200,6 +209,8 @@ def target_key(given: str) -> str | None:
         return given
     if match := re.fullmatch(_ALIAS, given):
         return f"lambda-alias/{match[1]}/{match[2]}"
+    if match := re.fullmatch(_SERVICE, given):
+        return f"ecs-service/{match[1]}/{match[2]}"
     return f"event-source/{given.lower()}" if re.fullmatch(_UUID, given) else None
 
 
@@ -223,8 +234,9 @@ def target_of(history: History, given: str) -> str:
     if key:
         return key
     raise Failure(
-        f"{_shown(given)} is neither a target nor the id of a rollout; give a target as checkout:live or as "
-        "lambda-alias/checkout/live, the UUID of a consumer's mapping, or an id that headgate list shows"
+        f"{_shown(given)} is neither a target nor the id of a rollout; give a target as checkout:live, "
+        "as web/shop (cluster and service), by its key or the UUID of a consumer's mapping, or an id that headgate "
+        "list shows"
     )
 
 
@@ -246,16 +258,26 @@ def seconds_in(text: str) -> float | None:
 
 
 class Duration(click.ParamType):
-    """A duration with its unit, in seconds: ``90s``, ``30m``, ``2h``, ``1h30m``."""
+    """A duration with its unit, in seconds: ``90s``, ``30m``, ``2h``, ``1h30m``.
+
+    Parameters
+    ----------
+    or_none
+        Whether ``0s``, or ``0``, is one.
+    """
 
     name = "duration"
+
+    def __init__(self, *, or_none: bool = False) -> None:
+        self._or_none = or_none
 
     def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> float:
         if isinstance(value, int | float):
             return float(value)
-        seconds = seconds_in(value)
-        if not seconds:
-            self.fail(f"must be a duration with its unit, such as 90s, 30m or 2h (given {value})", param, ctx)
+        seconds = 0.0 if self._or_none and value.strip() == "0" else seconds_in(value)
+        if seconds is None or (seconds == 0 and not self._or_none):
+            none = ", or 0s for none" if self._or_none else ""
+            self.fail(f"must be a duration with its unit, such as 90s, 30m or 2h{none} (given {value})", param, ctx)
         return seconds
 
 

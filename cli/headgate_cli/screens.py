@@ -14,9 +14,20 @@ from rich.table import Table
 from rich.text import Text
 
 from headgate.history.causes import candidate_of, stable_of
-from headgate.history.sentences import headline
+from headgate.history.sentences import headline, lasting_warnings
 from headgate.history.timeline import happenings
-from headgate.history.wording import between, clock, duration, evidence, moment, number, share, target, weight
+from headgate.history.wording import (
+    between,
+    clock,
+    duration,
+    evidence,
+    moment,
+    number,
+    revision_noun,
+    share,
+    target,
+    weight,
+)
 from headgate_cli.output import printable
 from headgate_cli.rollouts import in_words
 
@@ -103,7 +114,7 @@ def _parts(view: RolloutView, now: datetime, latest: int) -> Iterator[Renderable
     title = Text(line_of(view.id), "bold")
     title.append(f"  {line_of(target(view.target))}", "none")
     if versions := versions_of(view):
-        title.append(f"  version {versions}", "none")
+        title.append(f"  {revision_noun(view.target)} {versions}", "none")
     yield title
     yield Text(_cut(line_of(headline(view, now)), MAX_HEADLINE), STATE_STYLES[view.status])
     yield Text()
@@ -113,7 +124,7 @@ def _parts(view: RolloutView, now: datetime, latest: int) -> Iterator[Renderable
         yield _counts(view, compared)
     yield Text()
     yield from _latest(view, latest)
-    for warning in view.warnings:
+    for warning in lasting_warnings(view):
         yield Text(f"Warning: {line_of(warning)}", "yellow")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headgate.history.sentences import in_short_words
-from headgate.history.wording import revision
+from headgate.history.sentences import in_short_words, keeps_stable
+from headgate.history.wording import revision, revision_noun
 from headgate_cli.output import printable
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ def _standing(view: RolloutView) -> str:
         return paused(view)
     if asked := hooks_being_asked(view):
         return f"asks {asked}"
+    if keeps_stable(view):
+        stable = revision(view.stable, "the stable revision")
+        return f"has sent all traffic to {revision(view.candidate, 'the candidate')}, and keeps {stable}"
     if view.phase == "baking":
         return f"bakes at {view.weight:g} %, step {view.step + 1}{f' of {len(view.steps)}' if view.steps else ''}"
     said = _preparing(view) if view.phase == "preparing" else IN_PHASE.get(view.phase or "starting", "runs")
@@ -49,7 +52,8 @@ def _standing(view: RolloutView) -> str:
 
 def _preparing(view: RolloutView) -> str:
     if view.undo_of:
-        return f"makes {revision(view.candidate, 'the earlier version')} ready to serve again"
+        earlier = f"the earlier {revision_noun(view.target)}"
+        return f"makes {revision(view.candidate, earlier)} ready to serve again"
     return f"prepares {revision(view.candidate, 'the candidate')}"
 
 
@@ -58,9 +62,10 @@ def _end(view: RolloutView) -> str:
     match view.status:
         case "succeeded":
             undo = f"; {view.undone_by} undid it later" if view.undone_by else ""
-            return f"was promoted; version {view.serving or view.candidate} serves{undo}"
+            return f"was promoted; {revision(view.serving or view.candidate, 'the candidate')} serves{undo}"
         case "rolled-back":
-            return f"was rolled back; version {view.serving or view.stable} serves again{why}"
+            stable = f"the stable {revision_noun(view.target)}"
+            return f"was rolled back; {revision(view.serving or view.stable, stable)} serves again{why}"
         case "refused":
             return f"was refused{why}"
     return f"was stopped, and the target stays as it was found{why}"

@@ -25,16 +25,25 @@ class Records(Protocol):
 
 
 def last_promotion(stack: Records, history: History, target_key: str) -> Promotion | None:
-    """Return the last promotion on a target; None if there is none, or its record has expired.
+    """Return what an undo takes back on a target; None if there is nothing, or its record has expired.
 
+    That is the last promotion, or the rollout that has sent all traffic to its candidate and keeps the stable revision.
     It reads the target's lock, since the list of rollouts may lag behind.
     """
     from headgate import keys
     from headgate.aws.dynamodb import from_item, to_item
+    from headgate.rollouts.record import RolloutRecord
 
-    key = to_item({"pk": keys.target_pk(target_key), "sk": keys.LOCK_SK})
-    item = stack.client("dynamodb").get_item(TableName=stack.table, Key=key, ConsistentRead=True).get("Item")
-    last = from_item(item).get("last") if item else None
+    def read(pk: str, sk: str) -> dict[str, Any]:
+        key = to_item({"pk": pk, "sk": sk})
+        item = stack.client("dynamodb").get_item(TableName=stack.table, Key=key, ConsistentRead=True).get("Item")
+        return from_item(item) if item else {}
+
+    lock = read(keys.target_pk(target_key), keys.LOCK_SK)
+    owner = read(keys.rollout_pk(str(lock["owner"])), keys.ROLLOUT_SK) if lock.get("owner") else {}
+    if owner and (record := RolloutRecord.of(owner)).keeps_stable:
+        return Promotion(record.id, record.stable, record.undo_of)
+    last = lock.get("last")
     view = history.rollout(str(last)) if last else None
     return Promotion(view.id, view.stable, view.undo_of or None) if view else None
 

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 # Few attempts: the messages of a batch share the function's timeout, and a message can wait in the queue.
 app = bootstrap.Application(attempts={"dynamodb": 4, "stepfunctions": 3, "sqs": 4})
-intake = Intake(app.table, app.locks, app.executions, app.client("sqs"), app.hurried_queues(), app.environment)
+intake = Intake(
+    app.table, app.locks, app.kept_undo, app.executions, app.client("sqs"), app.hurried_queues(), app.environment
+)
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -1,6 +1,7 @@
 """Observer: reads CloudWatch each minute for all rollouts that it judges, and sends signals.
 
-It also compares telemetry with Lambda's counts, and checks the limits on the sources of consumers.
+It also compares telemetry with AWS's own counts, and checks the limits on the sources of consumers and on the tasks of
+services.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from headgate import bootstrap
 from headgate.analysis.cloudwatch_counts import CloudWatchCounts
 from headgate.analysis.report_checks import ReportChecks
-from headgate.analysis.source_limits import SourceLimits
 from headgate.aws.observability import logger
 from headgate.rollouts.cloudwatch_watch import CloudWatchWatch
+from headgate.rollouts.target_limits import TargetLimits
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -22,7 +23,7 @@ cloudwatch = app.client("cloudwatch")
 watch = CloudWatchWatch(
     app.watch,
     CloudWatchCounts(cloudwatch),
-    SourceLimits(cloudwatch, app.client("sqs")),
+    TargetLimits(app.table, cloudwatch, app.client("sqs")),
     ReportChecks(app.ledgers, cloudwatch),
 )
 

@@ -34,6 +34,7 @@ planner = RolloutPlanner(
         functions, machines, ecs, place=place, tasks=app.task_limits, own=app.own, patterns=app.patterns
     ),
     consumers=ConsumerLookup(functions),
+    services=lambda: app.service_planning,
     protection=Protection(
         TelemetryNotes(app.client("dynamodb"), app.environment.table),
         app.client("cloudwatch"),

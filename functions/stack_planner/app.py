@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 app = bootstrap.Application()
 functions = app.client("lambda")
-facts = FactReader(app.stacks, app.table, functions, app.client("cloudformation"), app.environment.place)
+formation, place = app.client("cloudformation"), app.environment.place
+facts = FactReader(app.stacks, app.table, functions, formation, place, ecs=lambda: app.client("ecs"))
 planner = StackPlanner(app.stacks, facts, Deeds(app.stacks, functions))
 
 

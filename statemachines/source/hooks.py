@@ -47,18 +47,51 @@ CHILD_NAME = """
 """Name of a hook's execution, of at most 80 characters. A name that was cut off would not be the hook's own."""
 MACHINE_OF_HOOK = "($exists($hooks[$index].ecsTask) ? '${EcsTaskMachine}' : $hooks[$index].stateMachine)"
 FUNCTION_OF_HOOK = expression(
-    "$exists($hooks[$index].codeDeployHook) ? $hooks[$index].codeDeployHook : $hooks[$index].lambda"
+    """
+    $exists($hooks[$index].codeDeployHook) ? $hooks[$index].codeDeployHook
+    : $exists($hooks[$index].ecsLifecycleHook) ? $hooks[$index].ecsLifecycleHook : $hooks[$index].lambda
+    """
 )
+ECS_EVENT = """
+    ($part := $split($states.context.Execution.Id, ':');
+    $arn := function($kind, $id) {
+    $part[0] & ':' & $part[1] & ':ecs:' & $part[3] & ':' & $part[4] & ':' & $kind & '/'
+    & $split($told.target.cluster, '/')[-1] & '/' & $split($told.target.service, '/')[-1] & '/'
+    & $replace($id, ':', '-') };
+    $candidate := $arn('service-revision', $told.candidate);
+    {'executionId': $hash($states.context.Execution.Id & '/' & $index, 'SHA-256'),
+    'lifecycleStage': $lookup({
+    'beforeTraffic': $count($told.service.testRules) > 0 ? 'POST_TEST_TRAFFIC_SHIFT' : 'POST_SCALE_UP',
+    'beforeStep': 'PRE_PRODUCTION_TRAFFIC_SHIFT', 'afterStep': 'PRODUCTION_TRAFFIC_SHIFT',
+    'afterTraffic': 'POST_PRODUCTION_TRAFFIC_SHIFT', 'onRollback': 'PRODUCTION_TRAFFIC_SHIFT'}, $told.stage),
+    'resourceArn': $arn('service-deployment', $substring($hash($told.rolloutId, 'SHA-256'), 0, 20)),
+    'executionDetails': {
+    'serviceArn': $substringBefore($arn('service', '?'), '/?'),
+    'targetServiceRevisionArn': $candidate,
+    'testTrafficWeights': {},
+    'productionTrafficWeights': $told.stage in ['beforeStep', 'afterStep', 'onRollback'] ? {
+    $candidate: $weight, $arn('service-revision', $told.stable): 100 - $weight} : {}},
+    'hookDetails': $merge([$hooks[$index].hookDetails, $details]),
+    'headgate': $told})
+    """.strip()
+"""The event of ECS's lifecycle hooks, with weights at the stages at which ECS has them.
+
+The ARNs have ECS's form, but the deployment and the revisions are Headgate's own, and ECS does not know them. What a
+function may need is in ``headgate``:
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-lifecycle-hooks.html
+"""
 EVENT_OF_HOOK = expression(
-    """
-    $exists($hooks[$index].codeDeployHook)
-    ? {'DeploymentId': 'd-' & $uppercase($substring($hash($told.rolloutId, 'SHA-256'), 0, 9)),
+    f"""
+    $exists($hooks[$index].ecsLifecycleHook) ? {ECS_EVENT}
+    : $exists($hooks[$index].codeDeployHook)
+    ? {{'DeploymentId': 'd-' & $uppercase($substring($hash($told.rolloutId, 'SHA-256'), 0, 9)),
     'LifecycleEventHookExecutionId': $hash($states.context.Execution.Id & '/' & $index, 'SHA-256'),
-    'headgate': $merge([$told, {'hookDetails': $details}])}
-    : $merge([$told, {'config': $hooks[$index].config, 'hookDetails': $details}])
+    'headgate': $merge([$told, {{'hookDetails': $details}}])}}
+    : $merge([$told, {{'config': $hooks[$index].config, 'hookDetails': $details}}])
     """
 )
-"""What a function receives. A hook of CodeDeploy gets CodeDeploy's event, and what others get under ``headgate``.
+"""What a function receives. A hook of CodeDeploy or ECS gets that service's event, and what others get under
+``headgate``.
 
 A deployment's id is ``d-`` and nine letters and digits. The id of the hook's execution has no documented form:
 https://docs.aws.amazon.com/codedeploy/latest/APIReference/API_PutLifecycleEventHookExecutionStatus.html
@@ -110,7 +143,8 @@ NAME_OF_HOOK = """
     $exists($hook.ecsTask)
     ? ($type($hook.ecsTask.taskDefinition) = 'string' ? $hook.ecsTask.taskDefinition : 'ecsTask')
     : $exists($hook.stateMachine) ? $split($hook.stateMachine, ':')[-1]
-    : $exists($hook.codeDeployHook) ? $hook.codeDeployHook : $hook.lambda
+    : $exists($hook.codeDeployHook) ? $hook.codeDeployHook
+    : $exists($hook.ecsLifecycleHook) ? $hook.ecsLifecycleHook : $hook.lambda
     """.strip()
 BEGINNING = {
     "hooks": "{% [$states.input.hooks] %}",
@@ -125,10 +159,17 @@ BEGINNING = {
     "reason": "",
     "ended": {},
     "answer": {},
+    "weight": "{% $exists($states.input.weight) ? $states.input.weight : 0 %}",
     "told": expression(
         """
-        $sift($states.input, function($v, $k) { $k in
-        ['rolloutId', 'stage', 'target', 'through', 'stable', 'candidate', 'step'] })
+        $merge([$sift($states.input, function($v, $k) { $k in
+        ['rolloutId', 'stage', 'target', 'through', 'stable', 'candidate', 'step'] }),
+        $exists($states.input.service) ? {'service': {
+        'way': $states.input.service.way,
+        'stableGroups': [$states.input.service.pairs.stable],
+        'candidateGroups': [$states.input.service.pairs.candidate],
+        'rules': [$states.input.service.pairs.rules],
+        'testRules': [$states.input.service.pairs.testRules]}} : {}])
         """
     ),
 }
@@ -251,7 +292,16 @@ STATES = {
         IF_AGREED,
         when(
             f"$answer.hookStatus = 'IN_PROGRESS' and $polls < 1000 and $millis() + {DELAY} * 1000 < $until",
-            assign={"details": "{% $exists($answer.hookDetails) ? $answer.hookDetails : {} %}"},
+            assign={
+                # ECS merges what its hooks return, and others get back what they returned last.
+                "details": expression(
+                    """
+                    $exists($hooks[$index].ecsLifecycleHook)
+                    ? $merge([$details, $type($answer.hookDetails) = 'object' ? $answer.hookDetails : {}])
+                    : $exists($answer.hookDetails) ? $answer.hookDetails : {}
+                    """
+                )
+            },
             then="Wait",
         ),
         when("$answer.hookStatus = 'IN_PROGRESS'", then="Took too long"),

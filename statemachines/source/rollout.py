@@ -57,14 +57,20 @@ UNTIL_IT_WORKS = (
 """Retriers of Roll back and Settle, which retry every error because they must complete."""
 
 
-def not_ready(*, times: int = 400) -> Body:
+def not_ready(*, longest: int = 60, times: int = 400) -> Body:
     """Call the driver again while the target is not ready.
 
-    The driver ends a wait for the candidate after ``target.readySeconds``. With full jitter a retry comes after 30 s on
-    average, so 400 of them take about 200 minutes, and less than the 120 that a request may allow practically never.
-    They are about 1,200 of an execution's 25,000 events.
+    With full jitter a retry comes after 30 s on average, so 400 of them take about 200 minutes.
     """
-    return retry("TargetNotReady", first=2, rate=1.2, longest=60, times=times)
+    return retry("TargetNotReady", first=2, rate=1.2, longest=longest, times=times)
+
+
+LISTENING = not_ready(longest=15, times=1600)
+"""Calls the driver again while the candidate is not ready. Each call hears signals, so that one rolls back in seconds.
+
+The driver ends a wait for the candidate after ``target.readySeconds``. The retries take about 200 minutes, and less
+than the 120 that a request may allow practically never. Such a wait is about 3,000 of an execution's 25,000 events.
+"""
 
 
 def beginning(**known: Any) -> Body:
@@ -142,7 +148,8 @@ HOOKS_FAILURE = """
 
 def shift(comment: str, *, then: str) -> Body:
     """Set the weight of the current step."""
-    return ask_driver(comment, "shift", weight="{% $plan.steps[$step].weight %}", assign=BAKING, then=then)
+    weight = "{% $plan.steps[$step].weight %}"
+    return ask_driver(comment, "shift", weight=weight, waits=LISTENING, assign=BAKING, then=then)
 
 
 def wait_for_token(
@@ -223,11 +230,13 @@ def ask_hooks(
     step: str = "$step",
     comment: str = "Runs the hooks of stage {stage}.",
 ) -> Body:
-    """Run the hooks of a stage in a separate execution."""
+    """Run the hooks of a stage in a separate execution. Hooks of a service also get its routing, and the weight."""
+    weight = {"beforeTraffic": "0", "afterTraffic": "100", "onRollback": "0"}.get(stage, f"$plan.steps[{step}].weight")
     hook_input = f"""
         $merge([{{'AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID': $states.context.Execution.Id, 'rolloutId': $rolloutId,
         'stage': '{stage}', 'target': $plan.target, 'stable': $state.stable, 'candidate': $state.candidate,
-        'step': {step}, 'hooks': [$plan.hooks.{stage}]}}, $exists($plan.through) ? {{'through': $plan.through}} : {{}}])
+        'step': {step}, 'hooks': [$plan.hooks.{stage}]}}, $exists($plan.through) ? {{'through': $plan.through}} : {{}},
+        $exists($plan.routing) ? {{'service': $plan.routing, 'weight': {weight}}} : {{}}])
         """
     asked = {"stage": stage, "name": expression(stage_name(f"'{stage}'", step))}
     return run_machine(
@@ -344,6 +353,7 @@ STATES = {
         "Checks the target and makes the candidate ready. No traffic moves.",
         "prepare",
         seconds=120,
+        waits=LISTENING,
         patient=True,
         catches=[SUPERSEDED, ABORTED, failed(ALL, outcome="refused", then="Roll back")],
         then="Before traffic?",
@@ -423,7 +433,7 @@ STATES = {
         when("$verdict.next = 'shift'", assign=ALL_WELL, then="Next step?"),
         default="Roll back",
     ),
-    "Promote": ask_driver("Sends all traffic to the candidate.", "promote", then="After traffic?"),
+    "Promote": ask_driver("Sends all traffic to the candidate.", "promote", waits=LISTENING, then="After traffic?"),
     "After traffic?": choice(
         "Hooks that must succeed after all traffic has moved.",
         if_hooks("afterTraffic", then="After traffic"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.request
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ def ecs(aws: EmbeddedAws, engine: DockerEngine) -> Ecs:
 @pytest.fixture(scope="module")
 def bare(engine: DockerEngine) -> Iterator[Ecs]:
     """MiniStack's ECS, but that containers are started as defined: else none of these programs would run."""
-    gaps = ("ecs_task_starts", "ecs_task_ends", "run_task_sync")
+    gaps = ("ecs_task_starts", "ecs_task_ends", "ecs_task_addresses", "ecs_task_surroundings", "run_task_sync")
     open_ = [word for gap in gaps for word in ("--without", gap)]
     with serving("--docker", engine.address, *open_) as server:
         yield Ecs(server, engine)
@@ -211,6 +212,101 @@ def test_bare_a_tasks_other_containers_run_on(bare: Ecs) -> None:
     arn = _with_sidecar(bare)
     assert bare.exit_codes(arn) == [3, 3]
     assert [each["State"]["Status"] for each in bare.left(arn)].count("running") == 1
+
+
+# --- ecs_task_addresses ----------------------------------------------------------------------------------------------
+
+SERVER = ("/usr/bin/python3", "-m", "http.server", "8080")
+
+
+def _address(task: dict[str, Any]) -> str:
+    [attachment] = task["attachments"]
+    return str(next(each["value"] for each in attachment["details"] if each["name"] == "privateIPv4Address"))
+
+
+def test_a_tasks_ports_are_open_on_its_own_address(ecs: Ecs) -> None:
+    arn = ecs.run(ecs.container(*SERVER, portMappings=[{"containerPort": 8080}], stopTimeout=1))
+    address = _address(ecs.is_now(arn, "RUNNING"))
+    assert eventually(lambda: _answers(f"http://{address}:8080"), 20, lambda: f"{address} does not answer") == 200
+    ecs.client.stop_task(cluster=CLUSTER, task=arn)
+    ecs.is_now(arn, "STOPPED")
+
+
+def test_bare_a_task_has_the_address_of_its_container(bare: Ecs) -> None:
+    arn = bare.run(bare.container(*SERVER, portMappings=[{"containerPort": 8080}]))
+    address = _address(bare.is_now(arn, "RUNNING"))
+    assert not address.startswith("127.")
+    bare.client.stop_task(cluster=CLUSTER, task=arn)
+
+
+def _answers(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - a server of the test
+            return int(response.status)
+    except OSError:
+        return 0
+
+
+def test_a_services_containers_are_replaced_and_go_with_it(ecs: Ecs) -> None:
+    # GIVEN a service of one container
+    server = ecs.container(*SERVER, portMappings=[{"containerPort": 8080}], stopTimeout=1)
+    definition = define(ecs.server, server, family="gap-service")
+    ecs.client.create_service(
+        cluster=CLUSTER, serviceName="gap", taskDefinition=definition, launchType="FARGATE", desiredCount=1,
+        networkConfiguration={"awsvpcConfiguration": {"subnets": ["subnet-1"]}},
+    )  # fmt: skip
+
+    def service() -> Any:
+        return ecs.client.describe_services(cluster=CLUSTER, services=["gap"])["services"][0]
+
+    def serving() -> Any:
+        arns = ecs.client.list_tasks(cluster=CLUSTER, serviceName="gap")["taskArns"]
+        return arns if service()["deployments"][0]["rolloutState"] == "COMPLETED" and len(arns) == 1 else None
+
+    [first] = eventually(serving, 60, lambda: str(service()))
+    # WHEN it is stopped
+    ecs.client.stop_task(cluster=CLUSTER, task=first)
+    # THEN another one takes its place
+    ecs.is_now(first, "STOPPED")
+    [second] = eventually(serving, 60, lambda: str(service()))
+    assert ecs.is_now(second, "RUNNING")["startedBy"] == service()["deployments"][0]["id"]
+    # AND goes with the service
+    ecs.client.delete_service(cluster=CLUSTER, service="gap", force=True)
+    eventually(lambda: service()["status"] == "INACTIVE", 30, lambda: str(service()))
+    eventually(lambda: not ecs.left(second), 10, lambda: "a container is still there")
+
+
+# --- ecs_task_surroundings -------------------------------------------------------------------------------------------
+
+ASKING = """
+import json, os, urllib.request
+try:
+    with urllib.request.urlopen(os.environ["ECS_CONTAINER_METADATA_URI_V4"] + "/task", timeout=5) as answer:
+        family = json.load(answer)["Family"]
+except OSError:
+    raise SystemExit(3)
+raise SystemExit(family != os.environ["FAMILY"] or not os.environ["AWS_ACCESS_KEY_ID"].startswith("ASIA"))
+"""
+
+
+def _asks_for_its_metadata(ecs: Ecs) -> list[int | None]:
+    """The exit code of a container that does: 3 if it cannot reach it."""
+    family = f"gap-{uuid.uuid4().hex[:8]}"
+    own = ecs.container("/usr/bin/python3", "-c", ASKING, environment=[{"name": "FAMILY", "value": family}])
+    ecs.client.register_task_definition(
+        family=family, networkMode="awsvpc", requiresCompatibilities=["FARGATE"], cpu="256", memory="512",
+        taskRoleArn=ROLE, containerDefinitions=[own],
+    )  # fmt: skip
+    started = ecs.client.run_task(cluster=CLUSTER, taskDefinition=family, launchType="FARGATE")
+    return ecs.exit_codes(started["tasks"][0]["taskArn"])
+
+
+def test_a_container_finds_its_task_and_its_role(ecs: Ecs) -> None:
+    assert _asks_for_its_metadata(ecs) == [0]
+
+
+def test_bare_a_container_cannot_reach_its_metadata(bare: Ecs) -> None:
+    assert _asks_for_its_metadata(bare) == [3]
 
 
 # --- run_task_sync ---------------------------------------------------------------------------------------------------

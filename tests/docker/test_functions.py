@@ -134,6 +134,18 @@ def test_event_source_driver_describes_a_consumer(
     assert told["function"].endswith(f":function:{function}")
 
 
+def test_ecs_service_driver_asks_ecs_for_the_service(containers: Containers, aws: EmbeddedAws, tmp_path: Path) -> None:
+    aws.client("ecs").create_cluster(clusterName="prod")
+    described = tmp_path / "describe.json"
+    described.write_text(json.dumps(sample("ecs_service_driver") | {"action": "describe"}))
+
+    told = containers.invoke("EcsServiceDriver", event_for("EcsServiceDriver", described))
+
+    assert told.error_type == "RequestRefused"
+    fix = "give the name of an existing one"
+    assert told.answer["errorMessage"] == f"target.service: there is no service shop in cluster prod; {fix}"
+
+
 def test_baker_leaves_its_token_where_a_signal_finds_it(run: Callable[..., Any], rollout: Checkout42) -> None:
     rollout.shift()
 
@@ -253,6 +265,20 @@ def test_smoke_tester_is_content_with_the_candidate(run: Callable[..., Any], rol
     answer = run("SmokeTester")
 
     assert answer == {"hookStatus": "SUCCEEDED", "hookDetails": {"cases": 1, "version": CANDIDATE}}
+
+
+def test_http_smoke_tester_looks_for_the_candidate(run: Callable[..., Any], aws: EmbeddedAws, tmp_path: Path) -> None:
+    asked = {"Name": "shop-green", "Protocol": "HTTP", "Port": 8080, "VpcId": "vpc-0a1b", "TargetType": "instance"}
+    group = aws.client("elbv2").create_target_group(**asked)["TargetGroups"][0]["TargetGroupArn"]
+    event = sample("http_smoke_tester")
+    event["service"]["candidateGroups"] = [group]
+    looked = tmp_path / "looked.json"
+    looked.write_text(json.dumps(event))
+
+    answer = run("HttpSmokeTester", looked)
+
+    assert answer["hookStatus"] == "FAILED"
+    assert "the targets of shop-green are of type instance" in answer["hookDetails"]["reason"]
 
 
 def test_version_checker_sees_that_the_candidate_serves_alone(run: Callable[..., Any], rollout: Checkout42) -> None:

@@ -186,6 +186,9 @@ def _python(arguments: list[str]) -> None:
     if arguments[:1] != ["-m"]:
         raise WrongCommandError("python: is shown with -m and a module")
     module = arguments[1]
+    if module == "headgate_cli":  # The command, in an environment without its script.
+        _headgate(arguments[2:])
+        return
     path = ROOT / module.replace(".", "/")
     if not (path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()):
         raise WrongCommandError(f"python: there is no module {module}")

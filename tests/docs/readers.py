@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 REGION, ACCOUNT, STACK = "eu-central-1", "123456789012", "headgate"
 """Of the examples."""
 
-SERVICES = {"states": "stepfunctions", "tag": "resourcegroupstaggingapi"}
+SERVICES = {"states": "stepfunctions", "tag": "resourcegroupstaggingapi", "elasticloadbalancing": "elbv2"}
 """Names of botocore's where IAM's differ."""
 
 
@@ -48,6 +48,7 @@ def check_policy(policy: Any) -> None:
     """Refuse a policy with an action that there is not, or a resource that the template does not make."""
     known = [
         *_arns(),
+        *_arns_of_service(),
         _arn("kms", "key/11111111-2222-3333-4444-555555555555"),
         _arn("cloudformation", f"stack/{STACK}/00000000-1111-2222-3333-444444444444"),
     ]
@@ -137,6 +138,16 @@ def _arns() -> Iterator[str]:
                 yield from _arns_of_function(logical_id, properties)
 
 
+def _arns_of_service() -> Iterator[str]:
+    """An ECS service that is a target, and everything that a rollout changes or leaves."""
+    yield _arn("ecs", "service/prod/shop")
+    yield _arn("ecs", "service/prod/shop-hg-0123abcd")
+    yield _arn("ecs", "task-set/prod/shop/ecs-svc/1234567890123456789")
+    yield _arn("elasticloadbalancing", "listener/app/shop-web/50dc6c495c0c9188/0467ef3c8400ae65")
+    yield _arn("elasticloadbalancing", "listener-rule/app/shop-web/50dc6c495c0c9188/0467ef3c8400ae65/8ed2a9b7c1d3f405")
+    yield _arn("application-autoscaling", "scalable-target/0ec4c3d2b1a09f8e7d6c5b4a39281706f5e4")
+
+
 def _arns_of_function(logical_id: str, properties: dict[str, Any]) -> Iterator[str]:
     """Its log group, and the rollouts' own queues if it makes them."""
     yield _arn("logs", f"log-group:/aws/lambda/{STACK}/{logical_id.lower()}")
@@ -157,6 +168,12 @@ def check_hook_answer(answer: Any) -> None:
     assert answer["hookStatus"] in ("SUCCEEDED", "FAILED", "IN_PROGRESS")
     assert answer.keys() <= {"hookStatus", "callBackDelay", "hookDetails"}
     assert isinstance(answer.get("hookDetails", {}), dict)
+
+
+def check_service_of_hook_event(service: dict[str, Any]) -> None:
+    """It is the one in the sample event of the hook that ships for services."""
+    sample = json.loads((ROOT / "events" / "functions" / "http_smoke_tester.json").read_text("utf-8"))
+    assert service == sample["service"]
 
 
 def check_hook_event(event: Any) -> None:
@@ -205,6 +222,7 @@ READERS: dict[str, Callable[[Any], object]] = {
     "Repository policy": check_policy_of_a_resource,
     "Hook answer": check_hook_answer,
     "Hook event": check_hook_event,
+    "Service of a hook event": check_service_of_hook_event,
     "Event of a CodeDeploy hook": check_code_deploy_event,
     "Event pattern": check_pattern,
     "Prices": PriceFile.model_validate,

@@ -106,3 +106,17 @@ def test_the_table_of_signals_has_each_of_them() -> None:
     page = (reference.DOCS / "request.md").read_text("utf-8")
     for signal in get_args(fields_of("RolloutSignal")["signal"].annotation):
         assert f"| `{signal}` |" in page
+
+
+def test_no_table_of_fields_links_to_its_own_section() -> None:
+    pages = reference.pages(reference.DOCS)
+    section, table_of, found = "", "", []
+    for name, text in pages.items():
+        for line in text.splitlines():
+            if line.startswith("#"):
+                section = f"(#{reference.slug(line.lstrip('# '))})"
+            elif line.startswith("<!-- "):
+                table_of = line
+            elif line.startswith("| `") and "fields: " in table_of and section in line.split(" | ")[1]:
+                found.append(f"{name}, {table_of}: {line.split(' | ')[0]}")
+    assert found == []

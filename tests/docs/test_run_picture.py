@@ -32,6 +32,11 @@ def test_runs_are_read_from_what_a_demo_printed() -> None:
     assert bad.end == (5.1, "rolled back", "4 of 9 candidate requests failed against 0 of 60")
 
 
+def test_a_run_of_a_service_is_read_too() -> None:
+    printed = PRINTED.replace("version ", "revision catalog:")
+    assert [run.failures for run in read(printed)] == [[(2.0, 0)], [(3.1, 2)]]
+
+
 def test_the_picture_is_one_and_says_how_both_ended() -> None:
     text = " ".join(ET.fromstring(draw(read(PRINTED))).itertext())  # noqa: S314 - drawn by the line itself
     assert "succeeded after 11.5 s" in text

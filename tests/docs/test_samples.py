@@ -10,8 +10,14 @@ from samcli.yamlhelper import yaml_parse
 
 from tests.builders import ROOT
 
-PAGE = ROOT / "docs" / "from-deployment-preference.md"
-SHOWN = re.findall(r'```yaml title="(examples/\w+\.yaml)([^"]*)"[^\n]*\n(.*?)```', PAGE.read_text("utf-8"), re.DOTALL)
+PAGES = [ROOT / "docs" / name for name in ("from-deployment-preference.md", "ecs-services.md")]
+SHOWN = [
+    shown
+    for page in PAGES
+    for shown in re.findall(
+        r'```yaml title="(examples/\w+\.yaml)([^"]*)"[^\n]*\n(.*?)```', page.read_text("utf-8"), re.DOTALL
+    )
+]
 REPLACED = {", with PreTraffic and a preset in place of its hook and its parameter": ("Hooks", "Strategy"), "": ()}
 """Properties that are other ones than the file's, by what the title says after the file's name."""
 
@@ -30,7 +36,7 @@ def assert_within(shown: dict[str, Any], properties: dict[str, Any], replaced: t
         assert (value == properties[name]) is (name not in replaced), name
 
 
-def test_the_page_shows_each_sample() -> None:
+def test_the_pages_show_each_sample() -> None:
     assert {file for file, _, _ in SHOWN} == {
-        f"examples/{name}.yaml" for name in ("shop", "shop_before", "shop_explicit", "shop_consumer")
+        f"examples/{name}.yaml" for name in ("shop", "shop_before", "shop_explicit", "shop_consumer", "catalog")
     }

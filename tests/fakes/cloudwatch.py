@@ -23,7 +23,7 @@ class FakeCloudWatch(Service):
 
     def __init__(self) -> None:
         self.values: dict[tuple[str, str], dict[int, float]] = {}
-        """By metric and executed version, empty for all versions: values by minute."""
+        """By metric and executed version or target group, empty for all versions: values by minute."""
         self.page_size = 100_800
         self.calls: list[dict[str, Any]] = []
 
@@ -49,7 +49,8 @@ class FakeCloudWatch(Service):
             else:
                 metric = query["MetricStat"]["Metric"]
                 dimensions = {each["Name"]: each["Value"] for each in metric["Dimensions"]}
-                values = self.values.get((metric["MetricName"], dimensions.get("ExecutedVersion", "")), {})
+                of = dimensions.get("ExecutedVersion") or dimensions.get("TargetGroup", "")
+                values = self.values.get((metric["MetricName"], of), {})
                 wanted = range(int(StartTime.timestamp()) * 1000, int(EndTime.timestamp()) * 1000)
                 series[query["Id"]] = {at: value for at, value in values.items() if at in wanted}
         told = [query["Id"] for query in MetricDataQueries if query["ReturnData"]]

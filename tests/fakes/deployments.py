@@ -15,7 +15,8 @@ from headgate.aws.place import Place
 from headgate.errors import RequestRefused
 from headgate.spec.plan import Plan, make_plan
 from headgate.spec.request import RolloutRequest, read_request
-from headgate.spec.targets import LambdaAliasTarget
+from headgate.spec.routing import GroupPair, Routing
+from headgate.spec.targets import EcsServiceTarget, LambdaAliasTarget
 from headgate.stacks.deeds import Deeds
 from headgate.stacks.event import ROLLOUT_TYPE
 from headgate.stacks.facts import FactReader
@@ -26,6 +27,7 @@ from headgate.stacks.responder import StackResponder
 from headgate.stacks.store import StackStore
 from tests.builders import ACCOUNT, DRIVER, REGION, TABLE, execution_of, settle
 from tests.fakes.services import FakeLambda, FakeStepFunctions, Refusal, sha256_of
+from tests.fakes.services_and_balancers import Cloud
 from tests.fakes.stacks import FakeStacks
 
 if TYPE_CHECKING:
@@ -36,6 +38,21 @@ if TYPE_CHECKING:
 PLACE = Place("aws", ACCOUNT, REGION)
 TOKEN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:headgate-stack-intake"
 ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:checkout"
+_ELB = f"arn:aws:elasticloadbalancing:{REGION}:{ACCOUNT}"
+ROUTING = Routing(
+    way="green-service",
+    pairs=[
+        GroupPair(
+            load_balancer=f"{_ELB}:loadbalancer/app/shop-web/50dc6c495c0c9188",
+            stable=f"{_ELB}:targetgroup/shop-blue/6d0ecf831eec9f09",
+            candidate=f"{_ELB}:targetgroup/shop-green/73e2d6bc24d8a067",
+            container="app",
+            port=8080,
+            rules=[f"{_ELB}:listener-rule/app/shop-web/50dc6c495c0c9188/f2f7dc8efc522ab2/9683b2d02a6cabee"],
+        )
+    ],
+)
+"""Routing in the plans of services."""
 BUCKET = "https://cloudformation-custom-resource-response.s3.amazonaws.com"
 
 
@@ -106,6 +123,8 @@ class FakeFormation(FakeStacks):
         """When the latest update of any stack has begun."""
         self.aliases: dict[str, tuple[str, str, int]] = {}
         """Stack, status and the time of the status of each alias that is a resource, by ARN."""
+        self.services: dict[str, tuple[str, str, int]] = {}
+        """The same of each service that is a resource."""
         self.resources: dict[tuple[str, str], dict[str, Any]] = {}
         """What stacks show of their resources, by stack and logical id."""
 
@@ -130,11 +149,12 @@ class FakeFormation(FakeStacks):
                 "ResourceStatus": status,
                 "LastUpdatedTimestamp": datetime.fromtimestamp(at, UTC),
             }
-            for arn, (stack, alias_status, alias_at) in self.aliases.items()
+            for moved, moved_kind in ((self.aliases, "AWS::Lambda::Alias"), (self.services, "AWS::ECS::Service"))
+            for arn, (stack, moved_status, moved_at) in moved.items()
             if stack == StackName
             for logical, kind, status, at in (
                 ("CheckoutRollout", ROLLOUT_TYPE, "UPDATE_IN_PROGRESS", self.updated + 9),
-                ("CheckoutAliaslive", "AWS::Lambda::Alias", alias_status, alias_at),
+                ("CheckoutAliaslive", moved_kind, moved_status, moved_at),
             )
         ]
         if NextToken:
@@ -161,7 +181,10 @@ class Deployments:
         self.machines = FakeStepFunctions()
         self.detach = self.machines.attach(clients["stepfunctions"])
         self.store = StackStore(clients["dynamodb"], TABLE)
-        facts = FactReader(self.store, self.table, clients["lambda"], clients["cloudformation"], PLACE)
+        self.cloud = Cloud()
+        facts = FactReader(
+            self.store, self.table, clients["lambda"], clients["cloudformation"], PLACE, ecs=lambda: self.cloud.ecs
+        )
         self.planner = StackPlanner(self.store, facts, Deeds(self.store, clients["lambda"]))
         self.puts: list[tuple[str, dict[str, Any]]] = []
         """URL and body of each answer."""
@@ -233,6 +256,8 @@ class Deployments:
             request = read_request(detail, "unused")
         except RequestRefused as error:
             refusal = str(error)
+        if not refusal and isinstance(request.target, EcsServiceTarget):
+            refusal = self._nothing_new(request.target.name, detail["candidate"]["taskDefinition"])
         if refusal:
             return {"failure": {"Error": "RequestRefused", "Cause": json.dumps({"errorMessage": refusal})}}
         plan = _plan_of(request).model_copy(update={"warnings": self.plan_warnings})
@@ -256,6 +281,9 @@ class Deployments:
         record = self.table.rollout(rollout_id)
         assert record is not None
         candidate = record.plan["candidate"]
+        if "taskDefinition" in candidate:
+            self._end_of_service(rollout_id, outcome, reason, record.plan)
+            return
         version = candidate.get("version") or self.function.PublishVersion("checkout")["Version"]
         target = record.plan["target"]
         if outcome == "succeeded":
@@ -263,10 +291,34 @@ class Deployments:
         serving = version if outcome == "succeeded" else self.function.serves(target.get("alias", "live"))[0]
         settle(self.locks, rollout_id, outcome, reason=reason, candidate=version, serving=serving)
 
+    def _nothing_new(self, service: str, revision: str) -> str:
+        return (
+            "" if self.serves(service) != revision else f"candidate.taskDefinition: {revision} is what {service} runs"
+        )
+
+    def _end_of_service(self, rollout_id: str, outcome: str, reason: str, plan: dict[str, Any]) -> None:
+        target, candidate = plan["target"], plan["candidate"]["taskDefinition"]
+        if outcome == "succeeded":
+            self.deploy(target["service"], candidate)
+        serving = self.serves(target["service"])
+        settle(self.locks, rollout_id, outcome, reason=reason, candidate=candidate, serving=serving)
+
+    def deploy(self, service: str, revision: str) -> None:
+        """Let a service run a revision of its task definition."""
+        self.cloud.ecs.update_service(cluster="prod", service=service, taskDefinition=revision)
+        self.cloud.settle()
+
+    def serves(self, service: str) -> str:
+        """Return the revision that a service runs."""
+        [found] = self.cloud.ecs.describe_services(cluster="prod", services=[service])["services"]
+        return str(found["taskDefinition"].rpartition("/")[2])
+
 
 def _plan_of(request: RolloutRequest) -> Plan:
+    if isinstance(request.target, EcsServiceTarget):
+        return make_plan(request, driver=DRIVER, firing=[], routing=ROUTING)
     live = LambdaAliasTarget(kind="lambda-alias", function="checkout", alias="live")
-    alias = live if request.target.kind == "event-source" else request.target
+    alias = request.target if isinstance(request.target, LambdaAliasTarget) else live
     return make_plan(request, driver=DRIVER, firing=[], alias=alias)
 
 

@@ -50,13 +50,16 @@ SETTINGS = {
     "TASK_CLUSTERS": "*",
     "PARTITION": "aws",
     "TELEMETRY": "true",
-    "DRIVERS": json.dumps({"lambda-alias": DRIVER, "event-source": DRIVER.replace("lambda-alias", "event-source")}),
+    "DRIVERS": json.dumps(
+        {kind: DRIVER.replace("lambda-alias", kind) for kind in ("lambda-alias", "event-source", "ecs-service")}
+    ),
     "HOLDING_PREFIX": "headgate-held-",
     "PREFIX": OWN.prefix,
     "OWN_QUEUES": json.dumps(OWN.queues),
     "TARGET_STREAMS": "*",
     "PATTERNS": json.dumps(EVERYTHING.by_parameter),
     "SETTLE_SECONDS": "60",
+    "WEIGHT_SETTLE_SECONDS": "15",
     "CLEAN_FUNCTIONS": "check*",
     "TRIGGER_FOLDER": "/headgate/headgate/triggers",
     "PUBLISHING_ROLES": " ".join(PUBLISHING_ROLES),

@@ -11,7 +11,11 @@ import botocore.config
 import botocore.exceptions
 
 from emulator.server import EmbeddedAws
+from tests.local.patience import A_WHILE
 from tests.local.roles import ROLE
+
+LONGEST_POLL = 20
+"""The most seconds that SQS lets a receive wait."""
 
 ECHO = """
 def handler(event, context):
@@ -69,8 +73,8 @@ class Aws:
         url = self.sqs.create_queue(QueueName=f"{self.prefix}-{name}", Attributes=attributes)["QueueUrl"]
         return url, f"arn:aws:sqs:us-east-1:000000000000:{self.prefix}-{name}"
 
-    def receive(self, url: str, seconds: int = 5) -> Any:
-        """The next message's body from JSON, or None."""
+    def receive(self, url: str, seconds: int = LONGEST_POLL) -> Any:
+        """The next message's body from JSON, or None if there is none within the time."""
         messages = self.sqs.receive_message(QueueUrl=url, WaitTimeSeconds=seconds).get("Messages", [])
         for message in messages:
             self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
@@ -95,7 +99,7 @@ class Aws:
         """Start an execution; returns its ARN."""
         return str(self.states.start_execution(stateMachineArn=machine, input=json.dumps(given or {}))["executionArn"])
 
-    def outcome(self, execution: str, seconds: float = 8) -> dict[str, Any]:
+    def outcome(self, execution: str, seconds: float = A_WHILE) -> dict[str, Any]:
         """The description of the execution once it has ended (or as it is when the time is up)."""
 
         def ended() -> Any:
@@ -123,8 +127,11 @@ class Aws:
         return sum(point["Sum"] for point in found) if found else None
 
 
-def eventually(look: Callable[[], Any], seconds: float = 15) -> Any:
-    """The first truthy answer of `look`, or its last one when the time is up."""
+def eventually(look: Callable[[], Any], seconds: float = A_WHILE) -> Any:
+    """The first truthy answer of `look`, or its last one when the time is up.
+
+    Give another limit only where what is looked for need not come.
+    """
     deadline = time.monotonic() + seconds
     while not (seen := look()) and time.monotonic() < deadline:
         time.sleep(0.02)

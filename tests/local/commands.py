@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emulator.application import ROOT
+from tests.local.patience import patient
 
 if TYPE_CHECKING:
     from emulator.server import EmbeddedAws
@@ -39,17 +40,19 @@ class Command:
             "COLUMNS": "120",
         }
 
-    def __call__(self, *arguments: str, typed: str | None = None, seconds: float = 120) -> Done:
+    def __call__(self, *arguments: str, typed: str | None = None, seconds: float = 60) -> Done:
         """Run it to its end.
 
         Parameters
         ----------
         typed
             What it reads from its standard input; None for none.
+        seconds
+            How long it takes at most on a quiet machine.
         """
         with self.start(*arguments) as process:
             try:
-                out, err = process.communicate(typed, timeout=seconds)
+                out, err = process.communicate(typed, timeout=patient(seconds))
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise

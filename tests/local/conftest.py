@@ -5,7 +5,7 @@ servers on ports of their own, which end with it, and builds and deploys the app
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -18,6 +18,7 @@ from tests.local.deployed import PREFIX, Headgate, Service
 from tests.local.servers import merge_used, serving, used_files
 from tests.local.triggers import TRIGGERS
 
+FAILED = pytest.StashKey[bool]()
 RECORD = ROOT / "tests" / "fixtures" / "used_permissions.json"
 
 
@@ -96,6 +97,24 @@ def command(headgate: Headgate) -> Command:
 def service(headgate: Headgate) -> Service:
     """A service of a test's own: version 1 serves, version 2 is there to be rolled out."""
     return headgate.next_service()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember whether a test has failed, for ``letters_of_a_failed_test``."""
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
+@pytest.fixture(autouse=True)
+def letters_of_a_failed_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Take the letters that a test left because it failed, so that the next tests do not fail for them too."""
+    deployed = [name for name in ("headgate", "throttled") if name in request.fixturenames]
+    yield
+    if request.node.stash.get(FAILED, False):
+        for name in deployed:
+            request.getfixturevalue(name).forget_letters()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import uuid
 import zipfile
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,7 @@ from headgate.aws.arns import execution_arn, execution_name
 from headgate.aws.dynamodb import from_item, to_item
 from headgate.rollouts.table import Table, now_iso
 from tests.builders import event, history, stored_rollout
+from tests.local.patience import patient
 from tests.local.roles import ROLE
 
 if TYPE_CHECKING:
@@ -182,6 +183,12 @@ class Queue:
             self._heard += self.take()
             return self._heard[:]
 
+    def forget(self) -> None:
+        """Take out what is in it, and forget what it was ever sent."""
+        with self._lock:
+            self.take()
+            self._heard.clear()
+
     def _receive(self) -> list[dict[str, Any]]:
         answer = self._client.receive_message(
             QueueUrl=self.url,
@@ -272,12 +279,9 @@ class Headgate:
         self.send("Undo Requested", detail)
         return str(detail["id"])
 
-    def stop(self, rollout_id: str) -> float:
-        """Stop a rollout's execution; answers when."""
-        arn = self.record(rollout_id)["execution"]
-        stopped = time.monotonic()
-        self.states.stop_execution(executionArn=arn, cause="by the test")
-        return stopped
+    def stop(self, rollout_id: str) -> None:
+        """Stop a rollout's execution."""
+        self.states.stop_execution(executionArn=self.record(rollout_id)["execution"], cause="by the test")
 
     # What time does
 
@@ -507,6 +511,13 @@ class Headgate:
         urls = (self.outputs["RequestQueueUrl"], self.outputs["RequestFifoQueueUrl"])
         eventually(lambda: all(empty(url) for url in urls), seconds, lambda: "requests are still on their way")
 
+    def forget_letters(self) -> None:
+        """Empty the dead-letter queues, also of what is still on its way to them."""
+        with suppress(AssertionError):
+            self.until_all_requests_are_taken_in()
+        for queue in (self.dead_letters, self.fifo_dead_letters, self.job_dead_letters, self.undelivered):
+            queue.forget()
+
     def wait_for_latest(self, function: str) -> None:
         """Wait until $LATEST can be published."""
 
@@ -569,8 +580,14 @@ def zipped(code: str) -> bytes:
 
 
 def eventually(look: Callable[[], Any], seconds: float, otherwise: Callable[[], str]) -> Any:
-    """The first truthy answer of ``look``; fails with what ``otherwise`` says when the time is up."""
-    deadline = time.monotonic() + seconds
+    """The first truthy answer of ``look``; fails with what ``otherwise`` says when the time is up.
+
+    Parameters
+    ----------
+    seconds
+        How long it takes at most on a quiet machine.
+    """
+    deadline = time.monotonic() + patient(seconds)
     while not (seen := look()):
         assert time.monotonic() < deadline, otherwise()
         time.sleep(0.02)

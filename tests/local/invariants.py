@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate.rollouts.signal_inbox import SignalInbox
 from tests.builders import stored_lock
+from tests.local.catalogs import assert_service_is_as_recorded
 from tests.local.deployed import ENDS, eventually
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ PROMOTED = -1
 """The weight in the driver's state that stands for the candidate alone."""
 
 
-def assert_invariants(headgate: Headgate, rollout_id: str, execution: str | None = None) -> dict[str, Any]:
+def assert_invariants(
+    headgate: Headgate, rollout_id: str, execution: str | None = None, *, seconds: float = 60
+) -> dict[str, Any]:
     """Wait for the end of a rollout and check all invariants; answers its record.
 
     A test that is about the dead-letter queues takes out first what it expects there.
@@ -50,8 +53,10 @@ def assert_invariants(headgate: Headgate, rollout_id: str, execution: str | None
     ----------
     execution
         How the execution has ended, where it was not by itself.
+    seconds
+        How long the rollout may take.
     """
-    record = headgate.ended(rollout_id)
+    record = headgate.ended(rollout_id, seconds)
     assert_one_end(headgate, rollout_id, record, execution)
     assert_within_budget(headgate, rollout_id, record)
     assert_every_event_reached_the_bus(headgate, rollout_id)
@@ -61,7 +66,7 @@ def assert_invariants(headgate: Headgate, rollout_id: str, execution: str | None
         assert_nothing_is_held(headgate, rollout_id, record)
     # A request that could not be read was never admitted, although its target may have been readable.
     if "request" in record:
-        assert_alias_is_as_recorded(headgate, rollout_id, record)
+        assert_target_is_as_recorded(headgate, rollout_id, record)
     assert_nothing_was_lost(headgate)
     return record
 
@@ -127,12 +132,15 @@ def assert_nothing_is_held(headgate: Headgate, rollout_id: str, record: dict[str
         assert rollout_id not in SignalInbox(headgate.table).rollouts_guarded_by(alarm)
 
 
-def assert_alias_is_as_recorded(headgate: Headgate, rollout_id: str, record: dict[str, Any]) -> None:
-    """The alias is 100 % on one revision, the one on record; a successor of the rollout answers for itself."""
+def assert_target_is_as_recorded(headgate: Headgate, rollout_id: str, record: dict[str, Any]) -> None:
+    """The target is 100 % on one revision, the one on record; a successor of the rollout answers for itself."""
     lock = stored_lock(headgate.table, record["targetKey"])
     if lock["epoch"] != record.get("epoch"):
         return
     assert (lock.get("last") == rollout_id) == (record["status"] == "succeeded")
+    if record["request"]["target"]["kind"] == "ecs-service":
+        assert_service_is_as_recorded(headgate, rollout_id, record)
+        return
     alias = headgate.alias(record["request"]["target"])
     if alias is None:
         assert record["status"] == "refused"

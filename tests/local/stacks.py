@@ -15,6 +15,7 @@ from botocore.credentials import Credentials
 
 from emulator.application import ROOT, parameters
 from tests.local.deployed import eventually, zipped
+from tests.local.patience import patient
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -197,7 +198,7 @@ class Shop(Stack):
         headers["Content-Type"] = "application/json"
         request = AWSRequest("POST", f"{self.headgate.aws.endpoint_url}{path}", headers, json.dumps(BASKET).encode())
         SigV4Auth(Credentials("000000000000", "embedded"), "lambda", "us-east-1").add_auth(request)
-        connection = HTTPConnection("127.0.0.1", self.headgate.aws.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.headgate.aws.port, timeout=patient(10))
         connection.request("POST", path, request.data, dict(request.headers))
         answer = connection.getresponse()
         body = answer.read()

@@ -24,7 +24,7 @@ def test_a_good_candidate_gets_the_queue_and_everything_is_as_it_was(headgate: H
         strategy={"canary": {"percent": 50, "bakeSeconds": 2}},
     )
     consumer.send(ORDERS)
-    record = headgate.ended(rollout, 90)
+    record = headgate.ended(rollout)
     assert record["status"] == "succeeded", record.get("reason")
     consumer.waits_for(ORDERS)
     assert consumer.mapping() == consumer.before
@@ -45,7 +45,7 @@ def test_what_a_bad_candidate_fails_on_is_processed_by_the_stable_version(headga
     headgate.baking(rollout)
     consumer.send(ORDERS)
     headgate.signal(rollout, "abort")
-    record = headgate.ended(rollout, 120)
+    record = headgate.ended(rollout)
     assert record["status"] == "rolled-back", record.get("reason")
     consumer.waits_for(ORDERS)
     assert consumer.mapping() == consumer.before
@@ -62,11 +62,11 @@ def test_batches_that_a_stream_gave_up_under_the_candidate_are_read_again_for_th
         candidate={"version": version},
         strategy={"steps": [{"weight": 100, "bakeSeconds": 60}]},
     )
-    headgate.baking(rollout, 60)
+    headgate.baking(rollout)
     consumer.send(ORDERS)
     eventually(consumer.held, 60, lambda: "the mapping has given up nothing")
     headgate.signal(rollout, "abort")
-    record = headgate.ended(rollout, 120)
+    record = headgate.ended(rollout)
     assert record["status"] == "rolled-back", record.get("reason")
     consumer.waits_for(ORDERS)
     redriven = headgate.events(rollout, "Rollout Rolled Back")[0]["redriven"]
@@ -87,11 +87,11 @@ def test_a_ramp_of_a_stream_blocks_on_what_the_candidate_fails_on_and_keeps_its_
         candidate={"version": version},
         strategy={"canary": {"percent": 50, "bakeSeconds": 60}},
     )
-    headgate.baking(rollout, 60)
+    headgate.baking(rollout)
     consumer.send(ORDERS)
     consumer.waits_for_candidate(version)
     headgate.signal(rollout, "abort")
-    record = headgate.ended(rollout, 120)
+    record = headgate.ended(rollout)
     assert record["status"] == "rolled-back", record.get("reason")
     consumer.waits_for(ORDERS)
     assert consumer.out_of_order() == []
@@ -107,11 +107,11 @@ def test_a_tables_stream_is_read_again_as_well(headgate: Headgate) -> None:
         candidate={"version": version},
         strategy={"steps": [{"weight": 100, "bakeSeconds": 60}]},
     )
-    headgate.baking(rollout, 60)
+    headgate.baking(rollout)
     consumer.send(range(1, 21))
     eventually(consumer.held, 60, lambda: "the mapping has given up nothing")
     headgate.signal(rollout, "abort")
-    record = headgate.ended(rollout, 120)
+    record = headgate.ended(rollout)
     assert record["status"] == "rolled-back", record.get("reason")
     consumer.waits_for(range(1, 21))
     assert headgate.events(rollout, "Rollout Rolled Back")[0]["redriven"]["redelivered"] > 0
@@ -128,11 +128,11 @@ def test_a_fifo_group_keeps_its_order_through_a_ramp_and_back(headgate: Headgate
         strategy={"canary": {"percent": 50, "bakeSeconds": 60}},
     )
     consumer.send(range(1, 21))
-    headgate.baking(rollout, 60)
+    headgate.baking(rollout)
     consumer.send(range(21, 61))
     consumer.waits_for_candidate(version)
     headgate.signal(rollout, "abort")
-    assert headgate.ended(rollout, 120)["status"] == "rolled-back"
+    assert headgate.ended(rollout)["status"] == "rolled-back"
     consumer.waits_for(ORDERS)
     assert consumer.out_of_order() == []
     assert consumer.redrive_policy()["deadLetterTargetArn"] == consumer.dead_letters.arn
@@ -151,7 +151,7 @@ def test_an_abort_while_the_queue_is_drained_leaves_the_stable_version_at_work(h
         lambda: consumer.mapping()["State"] in ("Disabling", "Disabled"), 60, lambda: "the mapping is never stopped"
     )
     headgate.signal(rollout, "abort")
-    record = headgate.ended(rollout, 120)
+    record = headgate.ended(rollout)
     assert record["status"] == "rolled-back", record.get("reason")
     consumer.waits_for(ORDERS)
     assert consumer.mapping() == consumer.before
@@ -167,11 +167,11 @@ def test_the_teams_dead_letters_from_before_the_rollout_are_not_touched(headgate
         candidate={"version": version},
         strategy={"steps": [{"weight": 100, "bakeSeconds": 60}]},
     )
-    headgate.baking(rollout, 60)
+    headgate.baking(rollout)
     consumer.send(range(1, 13))
     eventually(consumer.held, 60, lambda: "nothing became a dead letter")
     headgate.signal(rollout, "abort")
-    assert headgate.ended(rollout, 120)["status"] == "rolled-back"
+    assert headgate.ended(rollout)["status"] == "rolled-back"
     consumer.waits_for(range(1, 13))
     assert headgate.events(rollout, "Rollout Rolled Back")[0]["redriven"]["returned"] > 0
     assert [letter["Body"] for letter in consumer.dead_letters.take()] == ['{"n": 1000}']
@@ -186,11 +186,11 @@ def test_the_warden_gives_a_consumer_back_when_its_ramps_execution_was_stopped(h
         candidate={"version": version},
         strategy={"canary": {"percent": 50, "bakeSeconds": 60}},
     )
-    headgate.baking(rollout, 60)
+    headgate.baking(rollout)
     consumer.send(ORDERS)
     consumer.waits_for_candidate(version)
     headgate.stop(rollout)
-    record = headgate.ended(rollout, 200)
+    record = headgate.ended(rollout)
     assert record["status"] == "rolled-back", record.get("reason")
     consumer.waits_for(ORDERS)
     assert consumer.out_of_order() == []

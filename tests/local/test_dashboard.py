@@ -12,6 +12,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.local.deployed import eventually, steps
+from tests.local.patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ class Session:
     def _ask(self, path: str, body: Any, headers: dict[str, str]) -> Any:
         headers |= {"Content-Type": "application/json", "Origin": self._origin, **self._session}
         data = None if body is None else json.dumps(body).encode()
-        with urlopen(Request(self._origin + path, data, headers), timeout=30) as answer:  # noqa: S310 - the dashboard
+        with urlopen(Request(self._origin + path, data, headers), timeout=patient(30)) as answer:  # noqa: S310 - the dashboard
             return json.loads(answer.read())
 
 
@@ -64,7 +65,7 @@ def test_dashboard_shows_a_rollout_and_pauses_and_aborts_it(
     rollout_id = headgate.request(
         target=service.target, candidate={"version": "2"}, strategy=steps((10, 300)), guards="none"
     )
-    headgate.baking(rollout_id, seconds=90)
+    headgate.baking(rollout_id)
     with dashboard(command) as (process, session):
         reading = eventually(
             lambda: next((row for row in session.get("/api/now").get("rollouts", []) if row["id"] == rollout_id), None),
@@ -92,7 +93,7 @@ def test_dashboard_shows_a_rollout_and_pauses_and_aborts_it(
         paused = session.post("/api/signal", {"id": rollout_id, "signal": "pause", "reason": "the logs"})
         # On a busy machine it may take longer than the page waits.
         assert paused["effect"] in ("done", "accepted"), paused
-        headgate.in_phase(rollout_id, "paused", seconds=60)
+        headgate.in_phase(rollout_id, "paused")
         (kept,) = headgate.record(rollout_id)["signals"].values()
         assert (kept["signal"], kept["reason"]) == ("pause", "the logs")
         assert kept["by"]
@@ -108,7 +109,7 @@ def test_dashboard_shows_a_rollout_and_pauses_and_aborts_it(
         assert "only a running or waiting rollout accepts signals" in refused["text"]
 
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=15)
+        out, err = process.communicate(timeout=patient(15))
     assert process.returncode == 0, err
     assert "The dashboard has stopped." in err
     assert "Traceback" not in out + err

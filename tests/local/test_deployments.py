@@ -66,9 +66,9 @@ def promote_something(aws: EmbeddedAws, outputs: Outputs) -> tuple[Service, Cons
             headgate.request(target=target, candidate={"version": version}, strategy="AllAtOnce")
             for target, version in targets
         ]:
-            assert headgate.ended(rollout_id, 180)["status"] == "succeeded"
+            assert headgate.ended(rollout_id)["status"] == "succeeded"
             # What follows an end is done as well: nothing of Headgate runs when the test deletes it.
-            eventually(partial(headgate.notified, rollout_id), 120, lambda: "nobody was notified")
+            eventually(partial(headgate.notified, rollout_id), 60, lambda: "nobody was notified")
         assert service.serving.version == "2"
         return service, consumer
     finally:

@@ -8,6 +8,8 @@ import json
 import time
 import urllib.request
 import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import botocore.exceptions
 import pytest
 
 from emulator.roles import make_role
-from tests.local.clients import ECHO, Aws, error_code, eventually
+from tests.local.clients import ECHO, LONGEST_POLL, Aws, error_code, eventually
+from tests.local.patience import A_WHILE
 from tests.local.roles import EXPECTS_DENIAL
 
 pytestmark = pytest.mark.embedded
@@ -209,22 +212,94 @@ def test_bare_a_function_makes_its_log_group_whatever_its_role_may(bare: Aws) ->
 # --- quiet_functions ---------------------------------------------------------------------------------------------
 
 
-def _fastest_milliseconds(aws: Aws) -> float:
+def _milliseconds_of(aws: Aws, invocations: int) -> Iterator[float]:
     name = aws.function(ECHO)
-    taken = []
-    for _ in range(8):
+    for _ in range(invocations):
         started = time.monotonic()
         aws.invoke(name)
-        taken.append(time.monotonic() - started)
-    return min(taken) * 1000
+        yield (time.monotonic() - started) * 1000
 
 
 def test_a_quiet_function_answers_at_once(aws: Aws) -> None:
-    assert _fastest_milliseconds(aws) < 40
+    # One is enough: MiniStack holds each one back, and a busy machine may hold back many.
+    assert any(taken < 40 for taken in _milliseconds_of(aws, 200))
 
 
 def test_bare_a_quiet_function_is_held_back(bare: Aws) -> None:
-    assert _fastest_milliseconds(bare) > 50
+    assert min(_milliseconds_of(bare, 8)) > 50
+
+
+# --- shared_layers -----------------------------------------------------------------------------------------------
+
+LAYERED = """
+import pathlib, first, second
+def handler(event, context):
+    return [first.name, second.name, str(pathlib.Path(first.__file__).parent)]
+"""
+
+
+def _layer(aws: Aws, module: str, content: str) -> str:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as package:
+        package.writestr(f"python/{module}.py", content)
+    layer = aws.lambda_.publish_layer_version(LayerName=f"{aws.prefix}-l", Content={"ZipFile": archive.getvalue()})
+    return str(layer["LayerVersionArn"])
+
+
+def _folders_of_a_layer(aws: Aws) -> set[str]:
+    """Where two functions have the same layer, beside another one that is new for the second function."""
+    first, folders = _layer(aws, "first", "name = 'first'"), set()
+    for second in ("second", "third"):
+        layers = [first, _layer(aws, "second", f"name = '{second}'")]
+        answer, _ = aws.invoke(aws.function(LAYERED, f"with-{second}", Layers=layers))
+        assert answer[:2] == ["first", second]
+        folders.add(answer[2])
+    return folders
+
+
+def test_a_layer_is_unpacked_once(aws: Aws) -> None:
+    assert len(_folders_of_a_layer(aws)) == 1
+
+
+def test_bare_a_layer_is_unpacked_for_each_environment(bare: Aws) -> None:
+    assert len(_folders_of_a_layer(bare)) == 2
+
+
+# --- running_invocations -----------------------------------------------------------------------------------------
+
+GATED = """
+import os, pathlib, time
+folder, gate = pathlib.Path(os.environ["FOLDER"]), os.environ["GATE"]
+def handler(event, context):
+    (folder / "begun").touch()
+    while gate and not (folder / gate).exists():
+        time.sleep(0.02)
+    return gate
+"""
+
+
+def _answers_around_an_update(aws: Aws, folder: Path) -> tuple[Any, Any]:
+    """What an invocation answers that was running during an update, and what the next one does."""
+    variables = {"FOLDER": str(folder), "GATE": "open"}
+    name = aws.function(GATED, Timeout=round(A_WHILE), Environment={"Variables": variables})
+    with ThreadPoolExecutor(1) as caller:
+        running = caller.submit(aws.invoke, name)
+        assert eventually((folder / "begun").exists)
+        aws.lambda_.update_function_configuration(
+            FunctionName=name, Environment={"Variables": variables | {"GATE": ""}}
+        )
+        following, _ = aws.invoke(name)
+        (folder / "open").touch()
+        return running.result()[0], following
+
+
+def test_an_invocation_outlives_the_update_of_its_function(aws: Aws, tmp_path: Path) -> None:
+    assert _answers_around_an_update(aws, tmp_path) == ("open", "")
+
+
+def test_bare_an_invocation_dies_by_the_update_of_its_function(bare: Aws, tmp_path: Path) -> None:
+    running, following = _answers_around_an_update(bare, tmp_path)
+    assert (running["errorMessage"], following) == ("Worker process died", "")
 
 
 # --- reserved_concurrency ----------------------------------------------------------------------------------------
@@ -497,7 +572,7 @@ def _package_of_a_replaced_version(aws: Aws) -> str:
         package.writestr("app.py", "second = True")
     aws.lambda_.update_function_code(FunctionName=name, ZipFile=archive.getvalue())
     found = aws.lambda_.get_function(FunctionName=name, Qualifier="1")
-    with urllib.request.urlopen(found["Code"]["Location"], timeout=5) as response:  # noqa: S310 - the embedded AWS's own
+    with urllib.request.urlopen(found["Code"]["Location"], timeout=A_WHILE) as response:  # noqa: S310 - the embedded AWS's own
         downloaded: bytes = response.read()
     return zipfile.ZipFile(io.BytesIO(downloaded)).read("app.py").decode()
 
@@ -523,7 +598,7 @@ def test_an_alias_is_updated_only_at_the_revision_last_seen(aws: Aws) -> None:
 # --- async_invocations -------------------------------------------------------------------------------------------
 
 
-def _failed_rule_target(aws: Aws, seconds: int) -> Any:
+def _failed_rule_target(aws: Aws, seconds: int = LONGEST_POLL) -> Any:
     name = aws.function(RAISING)
     url, arn = aws.queue("failed")
     aws.lambda_.put_function_event_invoke_config(
@@ -537,7 +612,7 @@ def _failed_rule_target(aws: Aws, seconds: int) -> Any:
 
 
 def test_a_rules_event_whose_function_fails_goes_to_the_failure_destination(aws: Aws) -> None:
-    assert _failed_rule_target(aws, 5)["requestPayload"] == {"raise": True}
+    assert _failed_rule_target(aws)["requestPayload"] == {"raise": True}
 
 
 def test_bare_a_rules_event_whose_function_fails_is_lost(bare: Aws) -> None:
@@ -562,11 +637,19 @@ def handler(event, context):
 """
 NOTING = """
 import os, pathlib, time
+notes, awaited = pathlib.Path(os.environ["NOTES"]), os.environ["AWAITED"]
+def note(text):
+    with notes.open("a") as file:
+        file.write(text + " ")
 def handler(event, context):
-    with pathlib.Path(os.environ["NOTES"]).open("a") as file:
-        file.write(context.function_name)
-    time.sleep(float(os.environ["SECONDS"]))
+    note(os.environ["NAME"])
+    ends = time.monotonic() + float(os.environ["SECONDS"])
+    while awaited not in notes.read_text() and time.monotonic() < ends:
+        time.sleep(0.02)
+    if awaited:
+        note("end")
 """
+"""Notes its name, and then waits until another one's is noted or its seconds are over."""
 
 
 def _stream(aws: Aws, name: str, function: str, **settings: Any) -> str:
@@ -587,7 +670,7 @@ def _put(aws: Aws, stream: str, *numbers: int) -> None:
     aws.kinesis.put_records(StreamName=stream, Records=records)
 
 
-def _seen_with_a_partial_failure(aws: Aws, notes: Path, wanted: str, seconds: float) -> str:
+def _seen_with_a_partial_failure(aws: Aws, notes: Path, wanted: str, seconds: float = A_WHILE) -> str:
     notes.touch()
     name = aws.function(FAILING_ONCE_AT_TWO, Environment={"Variables": {"NOTES": str(notes)}})
     _put(aws, _stream(aws, "stream", name, FunctionResponseTypes=["ReportBatchItemFailures"]), 1, 2, 3)
@@ -596,33 +679,34 @@ def _seen_with_a_partial_failure(aws: Aws, notes: Path, wanted: str, seconds: fl
 
 
 def test_a_stream_goes_on_at_the_record_which_the_consumer_reports(aws: Aws, tmp_path: Path) -> None:
-    assert _seen_with_a_partial_failure(aws, tmp_path / "notes", "1223", 15) == "1223"
+    assert _seen_with_a_partial_failure(aws, tmp_path / "notes", "1223") == "1223"
 
 
 def test_bare_a_stream_loses_the_records_which_the_consumer_reports(bare: Aws, tmp_path: Path) -> None:
     assert _seen_with_a_partial_failure(bare, tmp_path / "notes", "1223", 2) == "12"
 
 
-def _seconds_behind_a_slow_consumer(aws: Aws, notes: Path) -> float:
+def _order_behind_a_slow_consumer(aws: Aws, notes: Path, seconds: float) -> list[str]:
+    """What happens if a consumer, for so many seconds at most, waits for another one that gets its record later."""
     notes.touch()
     streams = {}
-    for name, seconds in (("slow", "2"), ("quick", "0")):
-        variables = {"NOTES": str(notes), "SECONDS": seconds}
-        streams[name] = _stream(aws, name, aws.function(NOTING, name, Environment={"Variables": variables}))
+    for name, awaited in (("slow", "quick"), ("quick", "")):
+        variables = {"NOTES": str(notes), "NAME": name, "AWAITED": awaited, "SECONDS": str(seconds)}
+        function = aws.function(NOTING, name, Environment={"Variables": variables}, Timeout=round(seconds) + 5)
+        streams[name] = _stream(aws, name, function)
     _put(aws, streams["slow"], 1)
     assert eventually(lambda: "slow" in notes.read_text())
-    started = time.monotonic()
     _put(aws, streams["quick"], 1)
-    assert eventually(lambda: "quick" in notes.read_text())
-    return time.monotonic() - started
+    assert eventually(lambda: len(notes.read_text().split()) == 3)
+    return notes.read_text().split()
 
 
 def test_a_slow_stream_consumer_holds_up_no_other(aws: Aws, tmp_path: Path) -> None:
-    assert _seconds_behind_a_slow_consumer(aws, tmp_path / "notes") < 1
+    assert _order_behind_a_slow_consumer(aws, tmp_path / "notes", A_WHILE / 2) == ["slow", "quick", "end"]
 
 
 def test_bare_a_slow_stream_consumer_holds_up_all_others(bare: Aws, tmp_path: Path) -> None:
-    assert _seconds_behind_a_slow_consumer(bare, tmp_path / "notes") > 1
+    assert _order_behind_a_slow_consumer(bare, tmp_path / "notes", 2) == ["slow", "end", "quick"]
 
 
 def test_a_stream_batch_past_its_retries_goes_to_the_failure_destination(aws: Aws) -> None:
@@ -889,21 +973,27 @@ def test_a_functions_timeout_fails_its_task_as_sandbox_timed_out(aws: Aws) -> No
 # --- retry_delays ------------------------------------------------------------------------------------------------
 
 
-def _seconds_of_retries(aws: Aws) -> float:
-    name = aws.function("def handler(event, context): raise ValueError('never')")
-    retry = {"ErrorEquals": ["States.ALL"], "IntervalSeconds": 1, "BackoffRate": 5.0, "MaxAttempts": 2}
+def _seconds_before_the_second_retry(aws: Aws) -> float:
+    """How long that waits: at most two seconds by its maximum, and six by its rate alone."""
+    name = aws.function("import time\ndef handler(event, context): raise ValueError(time.time())")
+    retry = {"ErrorEquals": ["States.ALL"], "IntervalSeconds": 1, "BackoffRate": 6.0, "MaxAttempts": 2}
     execution = aws.start(aws.machine({"Do": lambda_task(name, Retry=[{**retry, "MaxDelaySeconds": 2}])}))
-    started = time.monotonic()
-    aws.outcome(execution, 4.5)
-    return time.monotonic() - started
+    aws.outcome(execution)
+    events = aws.states.get_execution_history(executionArn=execution)["events"]
+    [_, second, third] = [
+        float(json.loads(event["taskFailedEventDetails"]["cause"])["errorMessage"])
+        for event in events
+        if "taskFailedEventDetails" in event
+    ]
+    return float(third - second)
 
 
 def test_a_retry_waits_no_longer_than_its_maximum(aws: Aws) -> None:
-    assert 3 <= _seconds_of_retries(aws) < 4.4
+    assert 2 <= _seconds_before_the_second_retry(aws) < 6
 
 
 def test_bare_a_retry_knows_no_maximum(bare: Aws) -> None:
-    assert _seconds_of_retries(bare) > 4.4
+    assert _seconds_before_the_second_retry(bare) >= 6
 
 
 # --- execution_endings -------------------------------------------------------------------------------------------
@@ -1073,7 +1163,13 @@ class CustomStack:
 
     def template(self, does: str, **properties: str) -> str:
         token = f"arn:aws:lambda:us-east-1:000000000000:function:{self._function}"
-        given = {"ServiceToken": token, "ServiceTimeout": 5, "Log": str(self._log), "Does": does, **properties}
+        given = {
+            "ServiceToken": token,
+            "ServiceTimeout": round(A_WHILE),
+            "Log": str(self._log),
+            "Does": does,
+            **properties,
+        }
         return json.dumps({"Resources": {"Mine": {"Type": "Custom::Mine", "Properties": given}}})
 
     def create(self, does: str, **properties: str) -> None:
@@ -1084,11 +1180,11 @@ class CustomStack:
 
     def requests(self, count: int = 0) -> list[tuple[str, str]]:
         """Type and physical ID of each request so far, once there are ``count``."""
-        eventually(lambda: len(self._log.read_text().splitlines()) >= count, 4)
+        eventually(lambda: len(self._log.read_text().splitlines()) >= count)
         events = [json.loads(line) for line in self._log.read_text().splitlines()]
         return [(event["RequestType"], event.get("PhysicalResourceId", "")) for event in events]
 
-    def status(self, *wanted: str, seconds: float = 4) -> str:
+    def status(self, *wanted: str, seconds: float = A_WHILE) -> str:
         """The stack's status, once it is one of these or the time is up."""
 
         def now() -> str:
@@ -1129,10 +1225,8 @@ def test_a_cancelled_update_does_not_wait_for_its_custom_resource(aws: Aws, tmp_
     # THEN it cannot be deleted
     assert error_code(stack.stacks.delete_stack, StackName=stack.name) == "ValidationError"
     # AND a cancelled update goes back at once, with a request of its own
-    begun = time.monotonic()
     stack.stacks.cancel_update_stack(StackName=stack.name)
-    assert stack.status("UPDATE_ROLLBACK_COMPLETE") == "UPDATE_ROLLBACK_COMPLETE"
-    assert time.monotonic() - begun < 4
+    assert stack.status("UPDATE_ROLLBACK_COMPLETE", seconds=A_WHILE / 2) == "UPDATE_ROLLBACK_COMPLETE"
     assert stack.requests() == [("Create", ""), ("Update", "mine"), ("Update", "mine")]
     assert "Resource update cancelled" in stack.reasons()
 
@@ -1159,7 +1253,7 @@ def test_a_stack_that_is_deleted_while_it_is_created_deletes_its_custom_resource
     assert (kind, physical.startswith(f"{stack.name}-Mine-")) == ("Delete", True)
     # It does not answer, so its deletion fails when its time is up.
     stack.name = answered["StackId"]
-    assert stack.status("DELETE_FAILED", seconds=8) == "DELETE_FAILED"
+    assert stack.status("DELETE_FAILED") == "DELETE_FAILED"
 
 
 def _shown(stack: CustomStack) -> tuple[str, str]:
@@ -1197,7 +1291,7 @@ def test_bare_a_resource_with_a_request_under_way_is_shown_as_it_was(bare: Aws, 
 def test_an_answer_with_a_content_type_is_forbidden(aws: Aws, tmp_path: Path) -> None:
     stack = CustomStack(aws, tmp_path)
     stack.create("answer", ContentType="application/json", ServiceTimeout="1")
-    assert stack.status("ROLLBACK_IN_PROGRESS", seconds=8) == "ROLLBACK_IN_PROGRESS"
+    assert stack.status("ROLLBACK_IN_PROGRESS") == "ROLLBACK_IN_PROGRESS"
     assert any("did not receive a response" in reason for reason in stack.reasons())
 
 

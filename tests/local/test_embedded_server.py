@@ -16,6 +16,7 @@ import pytest
 from emulator import server
 from emulator.roles import make_role
 from emulator.server import PYTHON, ROOT, EmbeddedAws, EmbeddedAwsError
+from tests.local.patience import patient
 from tests.local.roles import ROLE
 from tests.local.servers import serving
 
@@ -69,7 +70,7 @@ def test_a_server_ends_with_the_process_that_started_it_however_that_ends() -> N
     )
     left = EmbeddedAws.at(int(killed.stdout))
     # THEN the server ends by itself
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patient(10)
     while left.answers() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left.answers()

@@ -30,7 +30,7 @@ def test_a_rollout_that_was_rolled_back_is_read_as_it_happened(
     hooks = {"beforeTraffic": [{"lambda": good}], "afterStep": [{"lambda": good}, {"lambda": bad}]}
     plan = {"strategy": steps((10, 300), (50, 60)), "guards": "none"}
     first = headgate.request(target=service.target, candidate={"version": "2"}, hooks=hooks, **plan)
-    headgate.baking(first, 60)
+    headgate.baking(first)
     second = headgate.request(target=service.target, candidate={"version": "2"}, strategy="AllAtOnce", guards="none")
     waiting = eventually(lambda: history.rollout(second), 10, lambda: "nobody waits")
     assert (waiting.status, waiting.line and (waiting.line.place, waiting.line.behind)) == ("waiting", (1, first))

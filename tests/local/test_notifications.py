@@ -126,7 +126,7 @@ def test_people_get_prose_and_programs_the_event_and_cloudwatch_the_metrics(
     ]
     # WHEN a rollout is aborted
     rollout = headgate.request(target=service.target, candidate=TWO, strategy=steps((10, 300)))
-    headgate.baking(rollout, 60)
+    headgate.baking(rollout)
     headgate.signal_now(rollout, "abort", by="kim", reason="<!channel> wrong version")
     assert_invariants(headgate, rollout)
     # THEN the e-mail says what has happened and why, with the numbers of the record
@@ -201,7 +201,7 @@ def test_each_chat_that_is_set_up_gets_its_message_of_the_outcomes_and_targets_t
         letters = eventually(lambda: (found := headgate.undelivered.heard()) and len(found) == 2 and found, 60, str)
         assert {each["MessageAttributes"]["ERROR_MESSAGE"]["StringValue"] for each in letters} == {"HTTP status 400"}
         assert len(receiver.calls) == 4
-        headgate.undelivered._heard.clear()
+        headgate.undelivered.forget()
     # AND with the parameters the resources go
     assert headgate.bus.list_api_destinations()["ApiDestinations"] == []
 

@@ -17,6 +17,7 @@ import pytest
 
 from emulator.server import ROOT
 from tests.local.clients import eventually
+from tests.local.patience import patient
 from tools.probes.account import Account, Journal
 from tools.probes.questions import PROBES
 from tools.probes.run import Run
@@ -109,6 +110,13 @@ def leftovers(aws: EmbeddedAws) -> list[str]:
     return sorted(set(re.findall(r"headgate-probe-[\w-]+", json.dumps(listed, default=str))))
 
 
+def until_it_creates(aws: EmbeddedAws) -> None:
+    """Wait until a probe has created a role and a function: its own wait, which the test interrupts, has begun."""
+    functions = aws.client("lambda")
+    # With one client and one request, unlike ``leftovers``: on a busy machine, the probe would end in between.
+    assert eventually(lambda: "headgate-probe-" in str(functions.list_functions()["Functions"]))
+
+
 # The command, as `make probe-aws` runs it
 
 
@@ -144,7 +152,7 @@ def started(embedded_aws: EmbeddedAws, tmp_path: Path) -> Iterator[Any]:
 
 def test_command_answers_and_leaves_nothing(started: Any, embedded_aws: EmbeddedAws) -> None:
     process = started("--only", "weight-decimals,or-with-prefixes,requester-by-all-values", "--yes")
-    told, _ = process.communicate(timeout=90)
+    told, _ = process.communicate(timeout=patient(60))
 
     assert process.returncode == 0, told
     assert told.count("yes (as assumed)") == 3
@@ -154,7 +162,7 @@ def test_command_answers_and_leaves_nothing(started: Any, embedded_aws: Embedded
 
 def test_command_creates_nothing_without_a_yes(started: Any, embedded_aws: EmbeddedAws) -> None:
     process = started("--only", "weight-decimals")
-    told, _ = process.communicate(timeout=60)
+    told, _ = process.communicate(timeout=patient(60))
 
     assert process.returncode == 2
     assert "YES=1 (--yes) is missing" in told
@@ -166,10 +174,10 @@ def test_command_deletes_what_it_created_when_it_is_interrupted(
     started: Any, embedded_aws: EmbeddedAws, how: signal.Signals
 ) -> None:
     process = started("--only", "metrics-of-one-version", "--yes")
-    assert eventually(lambda: leftovers(embedded_aws), 60)
+    until_it_creates(embedded_aws)
 
     process.send_signal(how)
-    told, _ = process.communicate(timeout=90)
+    told, _ = process.communicate(timeout=patient(60))
 
     assert process.returncode == 2
     assert "Interrupted" in told
@@ -178,14 +186,14 @@ def test_command_deletes_what_it_created_when_it_is_interrupted(
 
 def test_clean_deletes_what_a_killed_command_left(started: Any, embedded_aws: EmbeddedAws) -> None:
     killed = started("--only", "metrics-of-one-version", "--yes")
-    assert eventually(lambda: len(leftovers(embedded_aws)) > 1, 60)
+    until_it_creates(embedded_aws)
     killed.kill()
     told, _ = killed.communicate()
     time.sleep(0.5)  # A call that was on its way is over.
     (run,) = re.findall(r"^Run ([0-9a-f]{6}):", told, re.MULTILINE)
 
     cleaning = started("--clean", run)
-    told, _ = cleaning.communicate(timeout=90)
+    told, _ = cleaning.communicate(timeout=patient(60))
 
     assert cleaning.returncode == 0, told
     assert leftovers(embedded_aws) == []

@@ -8,6 +8,7 @@ import pytest
 
 from tests.local.deployed import steps
 from tests.local.invariants import assert_invariants
+from tests.local.patience import patient
 
 if TYPE_CHECKING:
     from tests.local.commands import Command
@@ -30,7 +31,7 @@ def test_a_rollout_is_shown_while_it_goes_on_and_explained_after_its_end(
     status = command("status", rollout)
     watching = command.start("watch", rollout)
     headgate.signal(rollout, "abort", by="kim", reason="a look at the logs")
-    watched, errors = watching.communicate(timeout=60)
+    watched, errors = watching.communicate(timeout=patient(60))
     assert_invariants(headgate, rollout)
 
     # THEN each command tells the same, and the watch has ended with the exit code of its outcome

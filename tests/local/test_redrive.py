@@ -247,7 +247,7 @@ def test_a_redrive_one_by_one_that_is_stopped_by_hand_says_what_it_had_moved(hea
     execution = headgate.states.start_execution(
         stateMachineArn=headgate.outputs["RedriveMachineArn"], name=headgate.new_id(), input=json.dumps(wanted)
     )["executionArn"]
-    eventually(lambda: count(headgate, pair.url) > 40, 90, lambda: "no second slice moves anything")
+    eventually(lambda: count(headgate, pair.url) > 40, 60, lambda: "no second slice moves anything")
     headgate.states.stop_execution(executionArn=execution, error="Mistaken", cause="by the test")
     detail = ending(headgate, execution.rsplit(":", 1)[-1])
     assert (detail["outcome"], detail["way"]) == ("aborted", "receive-and-send")

@@ -17,7 +17,8 @@ from tests.local.roles import make_sample_role
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.embedded
+# One process runs them all: they are about the same rollouts, and none would find them in another process.
+pytestmark = [pytest.mark.embedded, pytest.mark.xdist_group("upgrade")]
 
 RELEASE = ROOT / "tests" / "fixtures" / "releases" / "0.1.0.tar.gz"
 LAMBDA_ALIASES = ("promoted", "alarmed", "paused")
@@ -38,7 +39,7 @@ class InFlight(NamedTuple):
         return self.headgate.record(self.rollouts[name])
 
     def ended(self, name: str) -> dict[str, Any]:
-        return self.headgate.ended(self.rollouts[name], 180)
+        return self.headgate.ended(self.rollouts[name])
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def upgraded(own_builds: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def begin(headgate: Headgate) -> InFlight:
     """Bring rollouts of the former release into every state in which an upgrade may find one."""
-    services = {name: headgate.make_service() for name in LAMBDA_ALIASES}
+    services = {name: headgate.make_service() for name in (*LAMBDA_ALIASES, "ended")}
     consumer, alarm = Consumer(headgate, "sqs"), headgate.make_alarm()
     hook = {"lambda": headgate.make_hook(GOOD_HOOK)}
 
@@ -84,9 +85,9 @@ def begin(headgate: Headgate) -> InFlight:
         target=consumer.target, candidate={"version": version}, strategy=steps((50, LONG))
     )
     for rollout_id in rollouts.values():
-        headgate.baking(rollout_id, 120)
+        headgate.baking(rollout_id)
     headgate.signal(rollouts["paused"], "pause")
-    headgate.in_phase(rollouts["paused"], "paused", 60)
+    headgate.in_phase(rollouts["paused"], "paused")
     # Both wait in line for the one that is promoted: one by an event, one whose own execution has ended in line.
     at_once = {"target": services["promoted"].target, "strategy": "AllAtOnce"}
     third = {"candidate": {"version": services["promoted"].publish()}}
@@ -94,6 +95,9 @@ def begin(headgate: Headgate) -> InFlight:
     eventually(lambda: headgate.record(rollouts["waiting"]), 30, lambda: "the request has not been taken in")
     rollouts["waiting by execution"] = headgate.start(at_once | {"candidate": {"version": "2"}})
     headgate.end_of(rollouts["waiting by execution"])
+    # This one has ended before the upgrade.
+    rollouts["ended"] = request(services["ended"], strategy="AllAtOnce")
+    headgate.ended(rollouts["ended"])
     return InFlight(headgate, services, consumer, alarm, rollouts)
 
 
@@ -141,9 +145,11 @@ def test_one_is_promoted_step_by_step_and_those_in_line_follow_it(upgraded: InFl
 
 
 def test_new_requests_are_carried_out(upgraded: InFlight) -> None:
-    service = upgraded.services["alarmed"]
-    rollout_id = upgraded.headgate.request(target=service.target, candidate={"version": "2"}, strategy="AllAtOnce")
-    # A request whose start has failed is started by the warden, which looks once a minute.
-    record = upgraded.headgate.ended(rollout_id, 150)
+    # GIVEN a target whose last rollout began and ended with the former release
+    service = upgraded.services["ended"]
+    candidate = {"version": service.publish()}
+    rollout_id = upgraded.headgate.request(target=service.target, candidate=candidate, strategy="AllAtOnce")
+    record = upgraded.headgate.ended(rollout_id)
 
     assert (record["status"], record["schemaVersion"]) == ("succeeded", SCHEMA_VERSION)
+    assert service.serving[:2] == ("3", {})

@@ -64,6 +64,6 @@ def test_twenty_rollouts_at_once_all_end_right(throttled: Headgate) -> None:
     ]
     # THEN each is promoted, however often it was told to wait
     for rollout_id in ids:
-        throttled.ended(rollout_id, 300)
+        throttled.ended(rollout_id, 120)
     for rollout_id in ids:
         assert assert_invariants(throttled, rollout_id)["status"] == "succeeded"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.local.clients import Aws, eventually
+from tests.local.clients import LONGEST_POLL, Aws, eventually
 from tests.local.deployed import PREFIX, steps, zipped
 from tests.local.triggers import NIGHTLY
 
@@ -182,12 +182,12 @@ def test_a_schedule_that_runs_twice_for_the_same_time_starts_one_rollout(headgat
 # The gaps
 
 
-def push(aws: Aws) -> Any:
-    """What a push of an image publishes within three seconds."""
+def push(aws: Aws, seconds: int = LONGEST_POLL) -> Any:
+    """What a push of an image publishes within the time."""
     url = aws.listen(PUSHES)
     aws.ecr.create_repository(repositoryName=aws.prefix)
     aws.ecr.put_image(repositoryName=aws.prefix, imageManifest="{}", imageTag="one")
-    return aws.receive(url, seconds=3)
+    return aws.receive(url, seconds)
 
 
 def test_a_pushed_image_is_an_event(aws: Aws) -> None:
@@ -198,7 +198,7 @@ def test_a_pushed_image_is_an_event(aws: Aws) -> None:
 
 
 def test_bare_a_pushed_image_is_no_event(bare: Aws) -> None:
-    assert push(bare) is None
+    assert push(bare, 3) is None
 
 
 def test_a_published_version_is_no_event_without_a_trail(aws: Aws) -> None:

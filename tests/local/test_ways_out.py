@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -113,9 +114,10 @@ def test_a_stopped_execution_is_rolled_back_at_once_wherever_it_was(headgate: He
         heir = headgate.request(target=service.target, candidate=TWO, strategy=SHORT)
         in_line_for(headgate, service, [heir])
         # WHEN the execution is stopped
-        stopped = headgate.stop(rollout)
+        headgate.stop(rollout)
         # THEN the alias is back, the record is closed and the next one starts within seconds
-        begun_by(headgate, heir, stopped + AT_ONCE)
+        headgate.until(heir, "Rollout Started")
+        assert seconds_between(headgate, rollout, heir) < AT_ONCE
         assert headgate.record(rollout)["status"] == "rolled-back"
         rollouts[rollout] = heir
     for rollout, heir in rollouts.items():
@@ -133,12 +135,13 @@ def in_line_for(headgate: Headgate, service: Service, rollouts: list[str]) -> No
     eventually(lambda: headgate.waiting(key) == rollouts, 10, lambda: f"in line are {headgate.waiting(key)}")
 
 
-def begun_by(headgate: Headgate, rollout: str, deadline: float) -> None:
-    """Wait until a rollout that waited has started."""
-    seconds = deadline - time.monotonic()
-    eventually(
-        lambda: headgate.events(rollout, "Rollout Started"), seconds, lambda: f"still {headgate.record(rollout)}"
+def seconds_between(headgate: Headgate, before: str, after: str) -> float:
+    """How long after the end of one rollout's execution that of another one was started."""
+    ended, started = (
+        headgate.states.describe_execution(executionArn=headgate.record(rollout)["execution"])
+        for rollout in (before, after)
     )
+    return float((started["startDate"] - ended["stopDate"]).total_seconds())
 
 
 def test_an_execution_stopped_while_its_candidate_warms_up_gives_back_what_it_took(
@@ -643,10 +646,12 @@ def test_twenty_rollouts_at_once_all_end_right(headgate: Headgate, service: Serv
     services = [service.with_alias(f"region-{number}") for number in range(20)]
     strategy = steps((10, 2), (50, 2))
     rollouts = [headgate.request(target=service.target, candidate=TWO, strategy=strategy) for service in services]
-    begun = time.monotonic()
-    for rollout in rollouts:
-        headgate.ended(rollout, 90)
-    assert time.monotonic() - begun < 90
+    records = [headgate.ended(rollout) for rollout in rollouts]
+    # THEN they ran side by side
+    begun, ended = ([datetime.fromisoformat(record[at]) for record in records] for at in ("startedAt", "endedAt"))
+    one_by_one = sum(((end - begin).total_seconds() for begin, end in zip(begun, ended, strict=True)), 0.0)
+    assert (max(ended) - min(begun)).total_seconds() < one_by_one / 2
+    # AND each ended right
     for service, rollout in zip(services, rollouts, strict=True):
         record = assert_invariants(headgate, rollout)
         assert (record["status"], record["serving"]) == ("succeeded", "2")

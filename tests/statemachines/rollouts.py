@@ -59,8 +59,10 @@ from tests.fakes.consumers import PREFIX, ConsumerSqs, SqsService
 from tests.fakes.ecs import GOOD, SUBNETS
 from tests.fakes.memory_table import ModelledTable
 from tests.fakes.services import FakeMapping, Refusal, link_to, sha256_of
+from tests.fakes.services_and_balancers import Cloud, Shop
 from tests.fakes.sqs import EPOCH, Clock, arn
 from tests.statemachines.ecs import Ended, Tasks
+from tests.statemachines.ecs_services import Before, assert_no_rule_overwritten, assert_services
 from tests.statemachines.engine import ACCOUNT, REGION, Engine, Execution, LambdaServiceError, ServiceError
 
 if TYPE_CHECKING:
@@ -118,14 +120,14 @@ _STATE_OF_FUNCTION = {
     "pauser": "Pause",
     "settler": "Settle",
 }
+_DRIVERS = ("lambda_alias_driver", "event_source_driver", "ecs_service_driver")
 _TASK_FUNCTIONS = {"TaskPlanner": "task_planner", "TaskClassifier": "task_classifier", "TaskStopper": "task_stopper"}
 _SAMPLE_HOOKS = ("smoke_tester", "version_checker")
 _FUNCTIONS = (
     *_STATE_OF_FUNCTION,
     *_TASK_FUNCTIONS.values(),
     *_SAMPLE_HOOKS,
-    "lambda_alias_driver",
-    "event_source_driver",
+    *_DRIVERS,
     "intake",
     "signaller",
     "counter",
@@ -155,7 +157,11 @@ _ENVIRONMENT = {
     "TELEMETRY": "true",
     "TASK_ROLES": "jobs/*",
     "DRIVERS": json.dumps(
-        {"lambda-alias": arn_of("lambda_alias_driver"), "event-source": arn_of("event_source_driver")}
+        {
+            "lambda-alias": arn_of("lambda_alias_driver"),
+            "event-source": arn_of("event_source_driver"),
+            "ecs-service": arn_of("ecs_service_driver"),
+        }
     ),
     "HOLDING_PREFIX": PREFIX,
     "PREFIX": OWN.prefix,
@@ -163,6 +169,7 @@ _ENVIRONMENT = {
     "TARGET_STREAMS": "*",
     "PATTERNS": json.dumps(EVERYTHING.by_parameter),
     "SETTLE_SECONDS": "60",
+    "WEIGHT_SETTLE_SECONDS": "15",
     "ROLLOUT_MACHINE": machine_arn(ROLLOUT),
     "BUS": "headgate",
     "DEAD_LETTERS": "dead-letters",
@@ -200,13 +207,23 @@ class Client:
 def _load_functions(client: Callable[[str], Any]) -> dict[str, Any]:
     """The functions' modules, imported as Lambda does: by path, with the template's environment."""
     modules = {}
-    with mock.patch.object(clients, "client", lambda service, **_: Client(client(service))):
+    impatient = clients.impatient_client
+
+    def impatient_client(service: str) -> Any:
+        return Client(client(service)) if service in _OF_CLOUD else impatient(service)
+
+    with (
+        mock.patch.object(clients, "client", lambda service, *_, **__: Client(client(service))),
+        mock.patch.object(clients, "impatient_client", impatient_client),
+    ):
         for name in _FUNCTIONS:
             spec = importlib.util.spec_from_file_location(f"functions_{name}", ROOT / "functions" / name / "app.py")
             if spec is None or spec.loader is None:
                 raise ImportError(name)
             modules[name] = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(modules[name])
+        # It is made at its first use, with clients of its own.
+        assert modules["planner"].app.service_planning
     return modules
 
 
@@ -424,6 +441,21 @@ class Outlets:
         return {"Entries": [{"EventId": str(uuid.uuid4())} for _ in given["Entries"]]}
 
 
+class _OfCloud:
+    """A client of the cloud that the application at hand has: the functions keep theirs over all tests."""
+
+    current: Cloud
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(getattr(self.current, self._service), name)
+
+
+_OF_CLOUD = {"ecs": _OfCloud("ecs"), "elbv2": _OfCloud("elb"), "application-autoscaling": _OfCloud("scaling")}
+
+
 class _Clock(Clock):
     """Seconds as the machine's tests scale them: a second passes in as many as ``scale`` says."""
 
@@ -469,6 +501,12 @@ class Rollouts:
         ECS, and how the tasks on it end.
     running
         The function that this thread runs now.
+    cloud
+        ECS services, their load balancers and scalable targets.
+    shops
+        The services among them, by the keys of the targets, as they were when the test began.
+    routed
+        How many changes of rules there were when a rollout looked at its service first.
     calls
         How often the function of each state was called, failed calls included.
     asked
@@ -487,12 +525,15 @@ class Rollouts:
         self.engine = Engine(time_scale=time_scale)
         self.outlets = Outlets()
         self.tasks, self.ended_tasks = Tasks(), Ended(self.engine)
+        self.cloud, self.shops = Cloud(), dict[str, Before]()
+        self.routed: dict[str, int] = {}
         self.running = threading.local()
         self.calls: Counter[str] = Counter()
         self.asked: list[dict[str, Any]] = []
         self.answers: dict[str, list[Any]] = {}
         self.payloads: dict[str, list[Any]] = {}
         self._faults: list[Fault] = []
+        self._function_of: dict[str, str] = {}
         self._time_scale = time_scale
         self._closing = threading.Event()
         self._lock = threading.RLock()
@@ -515,7 +556,9 @@ class Rollouts:
         logger.setLevel("CRITICAL")
         opening.enter_context(mock.patch.dict(os.environ, _ENVIRONMENT))
         if not _modules:
-            _modules.update(_load_functions(lambda name: _items if name == "dynamodb" else self.engine.client(name)))
+            own = {"dynamodb": _items, **_OF_CLOUD}
+            _modules.update(_load_functions(lambda name: own[name] if name in own else self.engine.client(name)))
+        _OfCloud.current = self.cloud
         self.functions = Functions(self.engine.client("lambda").exceptions)
         self.functions.served = self.engine.functions
         for name in ("lambda_alias_driver", *_SAMPLE_HOOKS):
@@ -552,7 +595,7 @@ class Rollouts:
         self.table = Table(cast("Any", _items), TABLE)
         self._make_alarm()
         self._make_consumer(opening)
-        for name in (*_STATE_OF_FUNCTION, "lambda_alias_driver", "event_source_driver"):
+        for name in (*_STATE_OF_FUNCTION, *_DRIVERS):
             self.engine.function(arn_of(name), self._served(name))
         self._add_task_machine(opening, limits)
         known = {"Partition": "aws", "EcsTaskMachine": machine_arn(ECS_TASK), "Table": TABLE, "RetentionDays": "90"}
@@ -615,6 +658,8 @@ class Rollouts:
             now=self.clock.time,
         )
         opening.enter_context(mock.patch.object(module, "services", services))
+        module = _modules["ecs_service_driver"]
+        opening.enter_context(mock.patch.object(module, "services", module.services._replace(weight_settle_seconds=0)))
         consumers = ConsumerLookup(cast("Any", Client(self.functions)))
         opening.enter_context(mock.patch.object(_modules["planner"].planner, "consumers", consumers))
         code = CodeCheck(cast("Any", Client(self.functions)), self.table)
@@ -630,6 +675,25 @@ class Rollouts:
         mapping = FakeMapping(function, self.clock.time, arn(queue), "live", {"BatchSize": 10, **concurrency})
         self.functions.mapping = mapping
         return mapping
+
+    def shop(self, way: str = "green-service", **fields: Any) -> Shop:
+        """A service behind a load balancer, for its rollouts: see ``Cloud.shop``."""
+        shop = self.cloud.shop(way, **fields)
+        self.shops[f"ecs-service/{shop.cluster}/{shop.service}"] = Before.of(self.cloud, shop, way)
+        return shop
+
+    def delete_rule(self, shop: Shop, rule: str) -> None:
+        """Somebody else deletes a rule of a service; nothing happens if it is gone already."""
+        if rule in shop.rules:
+            shop.rules.remove(rule)
+            self.cloud.delete_rule(rule)
+            self.shops[f"ecs-service/{shop.cluster}/{shop.service}"].actions.pop(rule)
+
+    def request_for(self, shop: Shop, *steps: tuple[float, int], **fields: Any) -> dict[str, Any]:
+        """A request for a service's next revision. Unless ``fields`` say so, the old one is not kept."""
+        target = {**shop.target, "testRules": shop.test_rules, "keepSeconds": 0, **fields.pop("target", {})}
+        candidate = {"candidate": {"taskDefinition": f"{shop.service}:7"}}
+        return self.request(*steps, target=target, **candidate | fields)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -845,9 +909,7 @@ class Rollouts:
 
     def again(self, state: str) -> None:
         """Carry out the last call of a state's function once more, beside the machine."""
-        functions = {of: name for name, of in _STATE_OF_FUNCTION.items()} | {"Wait for its turn": "acquirer"}
-        function = functions.get(state, "lambda_alias_driver")
-        self._deliver(function, self.payloads[state][-1])
+        self._deliver(self._function_of[state], self.payloads[state][-1])
 
     @contextlib.contextmanager
     def unchecked_code(self) -> Iterator[None]:
@@ -963,10 +1025,12 @@ class Rollouts:
                 self.calls[state] += 1
                 number = self.calls[state]
                 self.payloads.setdefault(state, []).append(event)
+                self._function_of[state] = function
                 faults = [fault for fault in self._faults if fault.state == state and number in fault.calls]
-            self.functions.caller.rollout_id = event.get("plan", {}).get("rolloutId")
+            self.functions.caller.rollout_id = self.cloud.caller.name = event.get("plan", {}).get("rolloutId")
             if state == "Prepare":
                 self.functions.seen[event["plan"]["rolloutId"]] = len(self.functions.writes)
+                self.routed.setdefault(event["plan"]["rolloutId"], len(self.cloud.writes))
             for fault in faults:
                 if fault.when == "before":
                     fault.action()
@@ -1100,10 +1164,13 @@ def assert_invariants(app: Rollouts) -> None:
     for rollout_id, record in ended.items():
         _assert_ended_once(rollout_id, record, _events(items, rollout_id))
     if len(ended) == len(records):
-        _assert_target(app, ended)
+        services = {i: record for i, record in ended.items() if record.get("targetKey", "").startswith("ecs-service/")}
+        _assert_target(app, {i: record for i, record in ended.items() if i not in services})
+        assert_services(app.cloud, app.shops, services)
         _assert_nothing_held(items)
         _assert_no_rejected_code(app, ended)
     _assert_nobody_overwritten(app)
+    assert_no_rule_overwritten(app.cloud, app.routed)
     _assert_started_once_and_in_order(executions, records)
 
 

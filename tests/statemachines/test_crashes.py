@@ -400,11 +400,11 @@ EFFECTS = {
 """What each function writes; those that are missing write nothing."""
 
 
-UNPLAYED = {"observer", "event_source_driver", "starter", "trigger"}
+UNPLAYED = {"observer", "event_source_driver", "ecs_service_driver", "starter", "trigger"}
 """What the observer writes is what the counter writes, by the same code; its play needs minutes of CloudWatch that are
-over. How often the driver of consumers is called depends on the time that a drain takes: it is killed at each of its
-effects where time stands still, in the unit tests. The starter and the trigger have no part in a rollout: the unit
-tests let them fail around each of their effects."""
+over. How often the drivers of consumers and of services are called depends on the time that a drain, or a task, takes:
+they are killed at each of their effects where time stands still, in the unit tests. The starter and the trigger have no
+part in a rollout: the unit tests let them fail around each of their effects."""
 
 CASES = [(name, when) for name in PLAYS for when in ("before", "after")]
 
@@ -527,7 +527,7 @@ def test_every_function_is_killed_at_every_kind_of_write_that_it_makes() -> None
 def test_every_function_that_is_deployed_writes_nothing_or_is_killed() -> None:
     functions = {path.parent.name for path in Path(__file__).parents[2].glob("functions/*/app.py")}
     # They only read records, or none.
-    beside = {"planner", "smoke_tester", "version_checker", "notifier", "cleaner"}
+    beside = {"planner", "smoke_tester", "http_smoke_tester", "version_checker", "notifier", "cleaner"}
     # Of machines of their own, without records.
     tasks = {"task_planner", "task_classifier", "task_stopper"}
     redrives = {"redrive_planner", "redriver", "redrive_stopper"}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from statemachines.source.shapes import ALREADY_STARTED_ERRORS, SLEEPING_FUNCTION_ERRORS
+from tests.builders import ACCOUNT
 from tests.fakes.ecs import GOOD, NOT_STARTED, PULL, cause, container, detail
 from tests.statemachines.ecs import HANGS
 from tests.statemachines.engine import ServiceError, evaluate_jsonata
@@ -927,3 +928,141 @@ def test_a_hook_of_codedeploy_that_does_not_succeed_fails_by_its_name(app: Rollo
 def test_a_hook_of_codedeploy_is_on_record_by_its_functions_name(app: Rollouts) -> None:
     ask(app, code_deploy(app, SUCCEEDED), app.machine_hook("load-test", SUCCEED))
     assert [item["hooks"] for item in on_record(app)] == [["CodeDeployHook_check", "load-test"]]
+
+
+# --- Hooks of services -----------------------------------------------------------------------------------------------
+
+REGION_OF_MACHINE = machine_arn(HOOKS).split(":")[3]
+LB = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:"
+GROUPS = [f"{LB}targetgroup/{name}/0123456789abcdef" for name in ("blue", "green", "blue-admin", "green-admin")]
+RULES = [f"{LB}listener-rule/app/shop/50dc6c495c0c9188/f2f7dc8efc522ab2/{number}" for number in range(3)]
+ROUTING = {
+    "way": "green-service",
+    "pairs": [
+        {"stable": GROUPS[0], "candidate": GROUPS[1], "rules": RULES[:2], "testRules": RULES[2:]},
+        {"stable": GROUPS[2], "candidate": GROUPS[3], "rules": [], "testRules": []},
+    ],
+}
+SERVICE_TOLD = TOLD | {
+    "target": {"kind": "ecs-service", "cluster": "prod", "service": "shop"},
+    "stable": "shop:7",
+    "candidate": "shop:8",
+}
+SERVICE = {
+    "way": "green-service",
+    "stableGroups": [GROUPS[0], GROUPS[2]],
+    "candidateGroups": [GROUPS[1], GROUPS[3]],
+    "rules": RULES[:2],
+    "testRules": RULES[2:],
+}
+
+
+def ask_of_service(app: Rollouts, *hooks: dict[str, Any], **told: Any) -> Execution:
+    """Ask hooks as the rollout machine does for a service."""
+    execution = app.engine.start(HOOKS, {**SERVICE_TOLD, "service": ROUTING, "weight": 0, **told, "hooks": list(hooks)})
+    execution.wait()
+    return execution
+
+
+def lifecycle(app: Rollouts, *answers: Any, **given: Any) -> dict[str, Any]:
+    """The entry in a request of a lifecycle hook of ECS whose invocation has these results."""
+    return {"ecsLifecycleHook": app.hook("gate", *answers)["lambda"], "timeoutSeconds": 60, "hookDetails": {}, **given}
+
+
+def test_a_hook_of_a_service_is_told_how_requests_reach_its_revisions(app: Rollouts) -> None:
+    execution = ask_of_service(app, app.hook("check"))
+    assert end_of(execution.states()) == "All agreed"
+    assert app.asked == [SERVICE_TOLD | {"service": SERVICE, "hook": "check", "config": {}, "hookDetails": {}}]
+
+
+def test_a_service_without_test_rules_has_an_empty_list_of_them(app: Rollouts) -> None:
+    pair = ROUTING["pairs"][1]
+    ask_of_service(app, app.hook("check"), service={"way": "task-sets", "pairs": [pair]})
+    ((told),) = app.asked
+    assert told["service"] == {
+        "way": "task-sets",
+        "stableGroups": [GROUPS[2]],
+        "candidateGroups": [GROUPS[3]],
+        "rules": [],
+        "testRules": [],
+    }
+
+
+def test_a_lifecycle_hook_receives_ecs_event_and_beside_it_what_others_get(app: Rollouts) -> None:
+    target = {"kind": "ecs-service", "cluster": "arn:aws:ecs:us-east-1:123456789012:cluster/prod", "service": "shop"}
+    execution = ask_of_service(app, lifecycle(app, SUCCEEDED, hookDetails={"suite": "a"}), target=target)
+    assert end_of(execution.states()) == "All agreed"
+    (told,) = app.asked
+    arn = f"arn:aws:ecs:{REGION_OF_MACHINE}:{ACCOUNT}:"
+    assert re.fullmatch(r"[0-9a-f]{64}", told.pop("executionId"))
+    assert re.fullmatch(f"{arn}service-deployment/prod/shop/[0-9a-f]{{20}}", told.pop("resourceArn"))
+    assert told == {
+        "hook": "gate",
+        "lifecycleStage": "POST_TEST_TRAFFIC_SHIFT",
+        "executionDetails": {
+            "serviceArn": f"{arn}service/prod/shop",
+            "targetServiceRevisionArn": f"{arn}service-revision/prod/shop/shop-8",
+            "testTrafficWeights": {},
+            "productionTrafficWeights": {},
+        },
+        "hookDetails": {"suite": "a"},
+        "headgate": SERVICE_TOLD | {"target": target, "service": SERVICE},
+    }
+
+
+@pytest.mark.parametrize(
+    ("stage", "weight", "lifecycle_stage", "weights"),
+    [
+        ("beforeTraffic", 0, "POST_TEST_TRAFFIC_SHIFT", None),
+        ("beforeStep", 12.5, "PRE_PRODUCTION_TRAFFIC_SHIFT", (12.5, 87.5)),
+        ("afterStep", 50, "PRODUCTION_TRAFFIC_SHIFT", (50, 50)),
+        ("afterTraffic", 100, "POST_PRODUCTION_TRAFFIC_SHIFT", None),
+        # As on ECS: a gate that waits for weights must let a rollback pass.
+        ("onRollback", 0, "PRODUCTION_TRAFFIC_SHIFT", (0, 100)),
+    ],
+)
+def test_a_lifecycle_hook_hears_the_stage_and_the_weights_that_ecs_would_tell(
+    app: Rollouts, stage: str, weight: float, lifecycle_stage: str, weights: tuple[float, float] | None
+) -> None:
+    ask_of_service(app, lifecycle(app, SUCCEEDED), stage=stage, weight=weight)
+    (told,) = app.asked
+    revisions = [
+        f"arn:aws:ecs:{REGION_OF_MACHINE}:{ACCOUNT}:service-revision/prod/shop/{one}" for one in ("shop-8", "shop-7")
+    ]
+    assert told["lifecycleStage"] == lifecycle_stage
+    expected = dict(zip(revisions, weights, strict=True)) if weights else {}
+    assert told["executionDetails"]["productionTrafficWeights"] == expected
+
+
+def test_without_test_rules_a_lifecycle_hook_is_asked_as_after_the_scale_up(app: Rollouts) -> None:
+    ask_of_service(app, lifecycle(app, SUCCEEDED), service={"way": "task-sets", "pairs": [ROUTING["pairs"][1]]})
+    assert [told["lifecycleStage"] for told in app.asked] == ["POST_SCALE_UP"]
+
+
+def test_what_a_lifecycle_hook_returns_is_merged_and_comes_back(app: Rollouts) -> None:
+    app.engine.time_scale = 0.005
+    hook = lifecycle(
+        app,
+        IN_PROGRESS | {"hookDetails": {"run": "17", "suite": "b"}},
+        IN_PROGRESS | {"hookDetails": {"round": 2}},
+        IN_PROGRESS | {"hookDetails": "nonsense"},
+        SUCCEEDED,
+        hookDetails={"suite": "a"},
+    )
+    execution = ask_of_service(app, hook)
+    assert end_of(execution.states()) == "All agreed"
+    merged = {"run": "17", "suite": "b"}
+    assert [told["hookDetails"] for told in app.asked] == [
+        {"suite": "a"},
+        merged,
+        merged | {"round": 2},
+        merged | {"round": 2},
+    ]
+    assert len({told["executionId"] for told in app.asked}) == 1
+
+
+def test_a_lifecycle_hook_that_fails_ends_the_stage_by_its_name(app: Rollouts) -> None:
+    execution = ask_of_service(app, lifecycle(app, {"hookStatus": "FAILED", "hookDetails": {"why": "slow"}}))
+    assert execution.error == "HookFailed"
+    assert execution.cause == 'hook gate of beforeTraffic failed: {"why":"slow"}'
+    assert [item["hooks"] for item in on_record(app)] == [["gate"]]

@@ -13,7 +13,7 @@ import pytest
 from headgate.analysis.judge import Arm
 from headgate.analysis.verdict import Findings, Verdict
 from headgate.events import EVENTS
-from headgate.rollouts.signal_events import ALARM_EVENTS
+from headgate.rollouts.signal_events import ALARM_EVENTS, SERVICE_EVENTS
 from headgate.rollouts.signal_refusals import GivenSignal, SignalRefusals
 from tests.builders import (
     ROOT,
@@ -80,7 +80,7 @@ def test_every_event_that_a_rule_waits_for_has_a_model() -> None:
     template = (ROOT / "template.yaml").read_text("utf-8")
     named = {name.strip() for names in re.findall(r"detail-type: \[([^]]+)\]", template) for name in names.split(",")}
     triggers = {"AWS API Call via CloudTrail", "ECR Image Action", "Object Created"}
-    aws_own = {*ALARM_EVENTS, *triggers, "Step Functions Execution Status Change"}
+    aws_own = {*ALARM_EVENTS, *SERVICE_EVENTS, *triggers, "Step Functions Execution Status Change"}
     assert aws_own <= named
     assert named - aws_own <= set(EVENTS)
     assert set(FILES) >= {"Rollout Paused", "Rollout Undone", "Undo Requested"}

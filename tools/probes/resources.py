@@ -6,6 +6,7 @@ A deletion is data (kind and id), not a function, so that a journal can hold it 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +140,15 @@ def _cluster(clients: Clients, name: str) -> None:
     ecs = clients("ecs")
     for task in ecs.list_tasks(cluster=name)["taskArns"]:
         ecs.stop_task(cluster=name, task=task, reason="The probe has ended.")
+    for service in (arn.rpartition("/")[2] for arn in ecs.list_services(cluster=name)["serviceArns"]):
+        scaling = clients("application-autoscaling")
+        with suppress(scaling.exceptions.ObjectNotFoundException):
+            scaling.deregister_scalable_target(
+                ServiceNamespace="ecs",
+                ResourceId=f"service/{name}/{service}",
+                ScalableDimension="ecs:service:DesiredCount",
+            )
+        ecs.delete_service(cluster=name, service=service, force=True)
     ecs.delete_cluster(cluster=name)
 
 

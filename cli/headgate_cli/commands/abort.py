@@ -28,9 +28,9 @@ def command(
 
     While a hook is being asked, the abort acts only when the hook has answered. It stays on record until then.
 
-    ROLLOUT is an id, or the target that it has now, such as checkout:live. The exit code is 0 if the signal has
-    worked or is on record, 1 if it has no effect, and 2 after another error. With --wait: 0 if the rollout was rolled
-    back or has left the line, 1 if it was promoted, 5 if it was stopped, and 6 if the time is up.
+    ROLLOUT is an id, or the target that it has now, such as checkout:live or web/shop. The exit code is 0 if the signal
+    has worked or is on record, 1 if it has no effect, and 2 after another error. With --wait: 0 if the rollout was
+    rolled back or has left the line, 1 if it was promoted, 5 if it was stopped, and 6 if the time is up.
     """
     if timeout is not None and not wait:
         raise click.UsageError("--timeout needs --wait")

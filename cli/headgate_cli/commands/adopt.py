@@ -71,6 +71,11 @@ def _target(function: str, alias: str | None) -> LambdaAliasTarget:
 
     named = named_target(f"{function}:{alias}" if alias else function)
     if not isinstance(named, Alias):
+        if named.kind == "ecs-service":
+            raise Failure(
+                f"{function} is an ECS service, of which nothing is adopted: a rollout leaves it in its stack. To see "
+                f"whether it can be rolled out, run headgate doctor {function}"
+            )
         raise Failure(f"{function} is a consumer; name the alias that its mapping points at as FUNCTION:ALIAS")
     return named
 

@@ -29,10 +29,12 @@ def command(context: click.Context, *, stack: Stack, target: str | None, peek: b
     \b
     headgate doctor
     headgate doctor checkout:live
+    headgate doctor web/shop
     headgate doctor 4a52bb2c-31c7-4b40-a4d5-0f6a3f2c1b1e --problems --format json
 
-    TARGET is an alias as FUNCTION:ALIAS, or a consumer by the UUID of its event source mapping. Without it, only the
-    installation is checked. The command only reads. What you lack a permission for is reported as not checked.
+    TARGET is an alias as FUNCTION:ALIAS, an ECS service as CLUSTER/SERVICE, or a consumer by the UUID of its event
+    source mapping. Without it, only the installation is checked. The command only reads. What you lack a permission for
+    is reported as not checked.
 
     Exit code: 0 without a fault, 1 with one. A warning is no fault.
     """

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def command(*, stack: Stack, rollout: str, form: str) -> None:
     """Explain why a rollout ended, or what it waits for.
 
-    ROLLOUT is an id, or a target such as checkout:live: then it is the rollout underway there, else the latest.
+    ROLLOUT is an id, or a target such as checkout:live or web/shop: then it is the rollout underway there, else the
+    latest.
 
     \b
     headgate explain checkout-42

@@ -38,8 +38,8 @@ def command(*, stack: Stack, target: str, form: str, **asked: Any) -> None:
     headgate history lambda-alias/checkout/live --since 30d
     headgate history checkout-42
 
-    TARGET is an alias as function:alias, the key of a target, the UUID of a consumer's mapping, or the id of any
-    rollout on it.
+    TARGET is an alias as function:alias, an ECS service as cluster/service, the key of a target, the UUID of a
+    consumer's mapping, or the id of any rollout on it.
     """
     from headgate_cli.lists import echo_page
 

@@ -12,6 +12,7 @@ from headgate_cli.stack import of_stack
 if TYPE_CHECKING:
     from headgate_cli.drafting.account import Account
     from headgate_cli.drafting.draft import Draft, Evidence
+    from headgate_cli.drafting.services import AccountService
     from headgate_cli.stack import Stack
 
 LATEST = "latest"
@@ -25,7 +26,12 @@ LATEST = "latest"
 @click.option("--function", metavar="NAME", help="Function to roll out.")
 @click.option("--alias", metavar="NAME", help="Alias of the function whose traffic shifts.")
 @click.option("--mapping", metavar="UUID", help="Instead of both: the event source mapping of a consumer.")
-@click.option("--candidate", metavar="VERSION", help="Number of a published version, or latest for what $LATEST holds.")
+@click.option("--service", metavar="CLUSTER/SERVICE", help="Instead of these: an ECS service.")
+@click.option(
+    "--candidate",
+    metavar="VERSION",
+    help="Number of a published version, or latest for what $LATEST holds; of a service FAMILY:NUMBER.",
+)
 @click.option("--strategy", metavar="STRATEGY", help="Name of a preset, or JSON as in a request.")
 @click.option("--alarm", "alarms", multiple=True, metavar="NAME", help="Alarm that ends the rollout. Repeatable.")
 @click.option(
@@ -44,6 +50,7 @@ def command(context: click.Context, /, *, stack: Stack, file: str, force: bool, 
     \b
     headgate init
     headgate init -o checkout.yaml --function checkout --alias live
+    headgate init -o shop.yaml --service web/shop
     headgate init -o - --function checkout --alias live --candidate latest \\
       --strategy Canary10Percent5Minutes --alarm checkout-errors --evidence none
 
@@ -62,7 +69,8 @@ def command(context: click.Context, /, *, stack: Stack, file: str, force: bool, 
     _refuse_folder(file)
     account = Account(stack)
     draft = _draft(account, given, asks=asks)
-    text = request_text(draft, file, account.samples())
+    samples = account.samples(of_service=draft.target["kind"] == "ecs-service")
+    text = request_text(draft, file, samples)
     checked(text)
     if file == "-":
         click.echo(text, nl=False)
@@ -77,6 +85,9 @@ def command(context: click.Context, /, *, stack: Stack, file: str, force: bool, 
 
 
 def _refuse_contradictions(given: dict[str, Any]) -> None:
+    others = [f"--{name}" for name in ("function", "alias", "mapping") if given[name]]
+    if given["service"] and others:
+        raise Failure(f"--service: names the target, and so does {others[0]}; give one of them")
     if given["mapping"] and (given["function"] or given["alias"]):
         raise Failure(
             "--mapping: names a consumer, whose function and alias are known; leave out --function and --alias"
@@ -84,10 +95,10 @@ def _refuse_contradictions(given: dict[str, Any]) -> None:
 
 
 def _require_answers(given: dict[str, Any]) -> None:
-    target = () if given["mapping"] else ("function", "alias")
+    target = () if given["mapping"] or given["service"] else ("function", "alias")
     missing = [f"--{name}" for name in (*target, "candidate", "strategy") if not given[name]]
     if missing:
-        other = "; or --mapping for a consumer" if "--function" in missing else ""
+        other = "; or --mapping for a consumer, or --service" if "--function" in missing else ""
         raise Failure(f"there is no terminal to ask on; give {', '.join(missing)}{other}")
 
 
@@ -120,6 +131,8 @@ def _write(file: str, text: str) -> None:
 def _draft(account: Account, given: dict[str, Any], *, asks: bool) -> Draft:
     from headgate_cli.drafting.draft import Draft, read_strategy
 
+    if chosen := given["service"] or _service(account, given):
+        return _draft_of_service(account, chosen, given, asks=asks)
     function, alias, target = _target(account, given, asks=asks)
     candidate = given["candidate"] or _candidate(account, function)
     _check_candidate(candidate)
@@ -132,6 +145,55 @@ def _draft(account: Account, given: dict[str, Any], *, asks: bool) -> Draft:
     if asks and not before and not after:
         before, after = _hooks(account, function)
     return Draft(target, candidate, strategy, tuple(alarms), evidence, tuple(before), tuple(after))
+
+
+def _service(account: Account, given: dict[str, Any]) -> str:
+    """Ask whether a service is to be rolled out, if there is one, and return it; empty for a function."""
+    from headgate_cli.drafting.questions import Choice, ask
+
+    if given["function"] or given["mapping"] or not (services := account.services()):
+        return ""
+    choices = [Choice("function", "a function, by its alias"), *(Choice(each, "an ECS service") for each in services)]
+    chosen = ask("What is to be rolled out on?", choices, default="function")
+    return "" if chosen == "function" else chosen
+
+
+def _draft_of_service(account: Account, given_service: str, given: dict[str, Any], *, asks: bool) -> Draft:
+    from headgate_cli.drafting.draft import Draft, read_strategy
+
+    service = account.service(given_service)
+    candidate = given["candidate"] or _revision(service)
+    _check_revision(candidate)
+    strategy = read_strategy(given["strategy"] or _strategy())
+    question = f"Which alarms of {service.name} end the rollout?"
+    alarms = given["alarms"] or (_some(question, service.alarms()) if asks else ())
+    evidence: Evidence = given["evidence"] or "none"
+    if asks and not given["evidence"]:
+        evidence = _compared("service", strategy, sends=account.sent_telemetry(service.key))
+    before, after = given["before_traffic"], given["after_traffic"]
+    if asks and not before and not after:
+        before, after = _asked_hooks(account.hooks(of_service=True))
+    return Draft(service.target, candidate, strategy, tuple(alarms), evidence, tuple(before), tuple(after))
+
+
+def _revision(service: AccountService) -> str:
+    from headgate_cli.drafting.questions import Choice, ask
+
+    serves = service.serves
+    choices = [Choice(each, "serves now" if each == serves else "registered") for each in service.revisions()]
+    if not choices:
+        raise Failure(f"no revision of {serves.rpartition(':')[0]} is active; register one")
+    question = "Which revision of the task definition is to be rolled out?"
+    return ask(question, choices, default=choices[0].value, label="Revision", check=_check_revision)
+
+
+def _check_revision(candidate: str) -> None:
+    family, _, number = candidate.rpartition("/")[2].rpartition(":")
+    if not family or not (number.isascii() and number.isdecimal()):
+        raise Failure(
+            "--candidate: must be family:revision of a service's task definition, as in shop:8 "
+            f"(given {candidate[:200]})"
+        )
 
 
 def _target(account: Account, given: dict[str, Any], *, asks: bool) -> tuple[str, str, dict[str, str]]:
@@ -200,21 +262,30 @@ def _strategy() -> str:
 
 
 def _alarms(account: Account, function: str) -> list[str]:
+    return _some(f"Which alarms of {function} end the rollout?", account.alarms(function))
+
+
+def _some(question: str, names: list[str]) -> list[str]:
     from headgate_cli.drafting.questions import Choice, ask_some
 
-    alarms = account.alarms(function)
-    return ask_some(f"Which alarms of {function} end the rollout?", [Choice(name) for name in alarms]) if alarms else []
+    return ask_some(question, [Choice(name) for name in names]) if names else []
 
 
 def _evidence(account: Account, function: str, alias: str, strategy: str | dict[str, Any]) -> Evidence:
+    from headgate_cli.drafting.draft import can_compare
+
+    return _compared("function", strategy, sends=can_compare(strategy) and account.sends_telemetry(function, alias))
+
+
+def _compared(what: str, strategy: str | dict[str, Any], *, sends: bool) -> Evidence:
     from headgate_cli.drafting.draft import can_compare, cloudwatch_can_judge
     from headgate_cli.drafting.questions import Choice, ask
 
     choices = []
-    if can_compare(strategy) and account.sends_telemetry(function, alias):
-        choices.append(Choice("telemetry", "counts within seconds; the function sends telemetry"))
+    if can_compare(strategy) and sends:
+        choices.append(Choice("telemetry", f"counts within seconds; the {what} sends telemetry"))
     if cloudwatch_can_judge(strategy):
-        choices.append(Choice("cloudwatch", "counts by the minute, without a change to the function"))
+        choices.append(Choice("cloudwatch", f"counts by the minute, without a change to the {what}"))
     if not choices:
         return "none"
     choices.append(Choice("none", "do not compare; alarms alone guard the rollout"))
@@ -223,9 +294,13 @@ def _evidence(account: Account, function: str, alias: str, strategy: str | dict[
 
 
 def _hooks(account: Account, function: str) -> tuple[list[str], list[str]]:
+    return _asked_hooks([name for name in account.hooks() if name != function])
+
+
+def _asked_hooks(names: list[str]) -> tuple[list[str], list[str]]:
     from headgate_cli.drafting.questions import Choice, ask_some
 
-    choices = [Choice(name) for name in account.hooks() if name != function]
+    choices = [Choice(name) for name in names]
     if not choices:
         return [], []
     before = ask_some("Which hooks run before the candidate gets traffic?", choices)

@@ -19,7 +19,9 @@ DEFAULT_PERIOD = "30d"
 
 
 @click.command("list")
-@click.option("--target", metavar="TARGET", help="Only of this target: checkout:live, its key, or a mapping's UUID.")
+@click.option(
+    "--target", metavar="TARGET", help="Only of this target: checkout:live, web/shop, its key, or a mapping's UUID."
+)
 @click.option(
     "--state",
     "states",
@@ -67,7 +69,8 @@ def _target(given: str) -> str:
     if key := target_key(given):
         return key
     raise click.BadParameter(
-        f"must be a target such as checkout:live or lambda-alias/checkout/live, or a mapping's UUID (given {given})",
+        "must be a target such as checkout:live, web/shop or lambda-alias/checkout/live, or a mapping's UUID "
+        f"(given {given})",
         param_hint="'--target'",
     )
 

@@ -24,7 +24,7 @@ def command(*, stack: Stack, rollout: str, by: str | None, reason: str, form: st
     The bake ends, and traffic stays as it is. Then headgate resume, promote or abort says how to go on. Without a
     decision, the rollout is rolled back after a day, or as its request says.
 
-    ROLLOUT is an id, or the target that it has now, such as checkout:live. The exit code is 0 if the signal has
-    worked or is on record, 1 if it has no effect, and 2 after another error.
+    ROLLOUT is an id, or the target that it has now, such as checkout:live or web/shop. The exit code is 0 if the signal
+    has worked or is on record, 1 if it has no effect, and 2 after another error.
     """
     report(act(stack, rollout, "pause", by=by, reason=reason), "pause", form)

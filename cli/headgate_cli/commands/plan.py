@@ -26,13 +26,17 @@ def command(*, stack: Stack, form: str, **asked: Any) -> None:
 
     \b
     headgate plan checkout:live --version 8 --strategy Canary10Percent5Minutes --errors --evidence cloudwatch
+    headgate plan --service web/shop --task-definition shop:8 --strategy Canary10Percent5Minutes
     headgate plan --file request.yaml --format markdown
+
+    TARGET is an alias as FUNCTION:ALIAS, an ECS service as CLUSTER/SERVICE, or the UUID of a consumer's mapping. The
+    candidate of a service is a --task-definition, or the running one with an --image for each container that changes.
 
     Headgate checks the request as for a rollout, and changes nothing. The exit code is 0 if it would accept the
     request, 1 if it would refuse it, and 2 after another error. The options of the request are those of headgate start.
 
-    HOOK is the name of a function, codedeploy:NAME for a function written as a CodeDeploy hook, task:FAMILY for an ECS
-    task, or machine:NAME for a state machine.
+    HOOK is the name of a function, codedeploy:NAME for a function written as a CodeDeploy hook, lifecycle:NAME for one
+    written as a lifecycle hook of ECS, task:FAMILY for an ECS task, or machine:NAME for a state machine.
     """
     show_plan(stack, form, asked)
 
@@ -44,7 +48,7 @@ def show_plan(stack: Stack, form: str, asked: dict[str, Any]) -> None:
     from headgate_cli.planning import dry_run
     from headgate_cli.requesting import detail_of
 
-    plan = dry_run(stack, detail_of(stack, asked))
+    plan = dry_run(stack, detail_of(stack, asked), asked)
     if form == "json":
         echo_json(plan)
     elif form == "markdown":

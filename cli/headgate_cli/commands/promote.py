@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command("promote")
-@click.option("--full", is_flag=True, help="Go to 100 % at once, without further analysis.")
+@click.option("--full", is_flag=True, help="Go to 100 % at once, without further analysis of the steps before.")
 @signal_options
 def command(*, stack: Stack, rollout: str, full: bool, by: str | None, reason: str, form: str) -> None:
     """Go on to the next step at once, or to 100 %.
@@ -24,8 +24,12 @@ def command(*, stack: Stack, rollout: str, full: bool, by: str | None, reason: s
 
     The current bake or pause ends, and the next step begins. After --full only an abort reverses the promotion.
 
-    ROLLOUT is an id, or the target that it has now, such as checkout:live. The exit code is 0 if the signal has
-    worked or is on record, 1 if it has no effect, and 2 after another error.
+    An ECS service gets to 100 % in a step that keeps its stable revision, for --keep of headgate start: --full leads to
+    that step, unless an alarm or evidence is against the candidate. To end it, and with it the way back in one call,
+    run headgate promote again.
+
+    ROLLOUT is an id, or the target that it has now, such as checkout:live or web/shop. The exit code is 0 if the signal
+    has worked or is on record, 1 if it has no effect, and 2 after another error.
     """
     signal = "promote-fully" if full else "promote"
     report(act(stack, rollout, signal, by=by, reason=reason), signal, form)

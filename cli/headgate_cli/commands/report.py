@@ -49,7 +49,8 @@ def command(*, rollout_id: str, output: Path | None, form: str, cloudwatch: bool
     headgate report checkout-42 -o report.html
     headgate report checkout-42 --format markdown | gh pr comment 42 --body-file -
 
-    ROLLOUT is an id, or a target such as checkout:live: then it is the rollout underway there, else the latest.
+    ROLLOUT is an id, or a target such as checkout:live or web/shop: then it is the rollout underway there, else the
+    latest.
 
     The page needs neither a network nor a script. It holds the rollout's record, so share it as you would share that.
     """

@@ -43,7 +43,7 @@ def command(context: click.Context, *, stack: Stack, function: str, yes: bool, f
     from headgate_cli.output import echo_json
     from headgate_cli.own_functions import users_function
 
-    name = users_function(stack, function)
+    name = users_function(stack, function, restored=True)
     switch = KillSwitch(stack.client("lambda"), name)
     agreed = _agreed(switch, yes=yes, forget=forget)
     if agreed is None:

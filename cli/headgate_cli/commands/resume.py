@@ -22,7 +22,7 @@ def command(*, stack: Stack, rollout: str, by: str | None, reason: str, form: st
 
     The step bakes again from its beginning. After a failure it starts without the evidence so far.
 
-    ROLLOUT is an id, or the target that it has now, such as checkout:live. The exit code is 0 if the signal has
-    worked or is on record, 1 if it has no effect, and 2 after another error.
+    ROLLOUT is an id, or the target that it has now, such as checkout:live or web/shop. The exit code is 0 if the signal
+    has worked or is on record, 1 if it has no effect, and 2 after another error.
     """
     report(act(stack, rollout, "resume", by=by, reason=reason), "resume", form)

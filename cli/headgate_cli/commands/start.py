@@ -34,19 +34,25 @@ def command(*, stack: Stack, wait: bool, timeout: float | None, dry_run: bool, f
     \b
     headgate start checkout:live --version 8 --strategy Canary10Percent5Minutes --errors --evidence cloudwatch
     headgate start checkout:live --publish --before-traffic smoke-test --wait --timeout 30m
+    headgate start --service web/shop --task-definition shop:8 --errors --evidence cloudwatch --keep 30m
+    headgate start web/shop --image app=123456789012.dkr.ecr.eu-central-1.amazonaws.com/shop:1.8 --alarm shop-errors
     headgate start --file request.yaml --version 8 --id checkout-42
+
+    TARGET is an alias as FUNCTION:ALIAS, an ECS service as CLUSTER/SERVICE, or the UUID of a consumer's mapping. The
+    candidate of a service is a --task-definition, or the running one with an --image for each container that changes.
 
     Options win over the file. The request is checked before it is sent. The same request with the same --id again
     starts nothing, and follows the rollout that is there.
 
-    HOOK is the name of a function, codedeploy:NAME for a function written as a CodeDeploy hook, task:FAMILY for an ECS
-    task, or machine:NAME for a state machine.
+    HOOK is the name of a function, codedeploy:NAME for a function written as a CodeDeploy hook, lifecycle:NAME for one
+    written as a lifecycle hook of ECS, task:FAMILY for an ECS task, or machine:NAME for a state machine.
 
     The exit code is 0 once the rollout has begun or waits in line, 4 if it is refused, and 2 after another error.
     It waits up to 20 s to know that. With --wait: 0 if the candidate is promoted, 3 if the rollout is rolled back, 4 if
     it is refused, 5 if it is stopped, and 6 if the time is up: then the rollout goes on.
     """
     from headgate_cli.acting import Effect, action_view, end_code, follow_to_end
+    from headgate_cli.naming_options import with_options
     from headgate_cli.requesting import detail_of, with_id
     from headgate_cli.standing import standing
 
@@ -56,12 +62,12 @@ def command(*, stack: Stack, wait: bool, timeout: float | None, dry_run: bool, f
         from headgate_cli.commands.plan import show_plan
 
         show_plan(stack, form, asked)
-    view = _start(stack, with_id(detail_of(stack, asked)))
+    view = _start(stack, with_id(detail_of(stack, asked)), asked)
     if not wait:
         view = _await_begin(stack, view)
     else:
         view = follow_to_end(history_of(stack), view.id, timeout, quit_hint=_hint(view.id))
-    said = standing(view)
+    said = with_options(standing(view), asked) if view.status == "refused" else standing(view)
     if form == "json":
         effect = Effect("none" if view.status in ("refused", "rolled-back", "stopped") else "done", said)
         if wait and not view.has_ended:
@@ -74,16 +80,17 @@ def command(*, stack: Stack, wait: bool, timeout: float | None, dry_run: bool, f
     raise click.exceptions.Exit(end_code(view) if wait else exit_code(view) if view.has_ended else 0)
 
 
-def _start(stack: Stack, detail: dict[str, Any]) -> RolloutView:
+def _start(stack: Stack, detail: dict[str, Any], asked: dict[str, Any]) -> RolloutView:
     """Send a request, unless it is on record already, and return the rollout."""
     from headgate.errors import RequestRefused
     from headgate_cli.acting import Looks, await_record, interruptible, maybe_sent, nobody_took, send
+    from headgate_cli.naming_options import with_options
     from headgate_cli.requesting import read
 
     try:
         request = read(detail)
     except RequestRefused as refusal:
-        raise Failure(str(refusal)) from None
+        raise Failure(with_options(str(refusal), asked)) from None
     history = history_of(stack)
     known = history.rollout(request.id)
     if known is None:

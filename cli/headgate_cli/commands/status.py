@@ -25,8 +25,8 @@ def command(*, stack: Stack, rollout: str, form: str) -> None:
     headgate status checkout-42
     headgate status checkout-42 --format json
 
-    ROLLOUT is its id, as headgate list shows it, or a target such as checkout:live: then it is the rollout underway
-    there, else the latest. headgate watch follows it, headgate explain says why it ended so.
+    ROLLOUT is its id, as headgate list shows it, or a target such as checkout:live or web/shop: then it is the rollout
+    underway there, else the latest. headgate watch follows it, headgate explain says why it ended so.
     """
     view = named_for_reading(history_of(stack), rollout)
     if form == "json":

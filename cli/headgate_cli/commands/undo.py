@@ -22,20 +22,25 @@ SOON_SECONDS = 20.0
 @click.command("undo")
 @click.argument("target")
 @click.option("--id", "undo_id", metavar="ID", help="Id of the undo, a rollout of its own.  [default: a new one]")
+@click.option("--reason", default="", metavar="TEXT", help="Why. It is on record if the undo acts as an abort.")
 @click.option("--wait", is_flag=True, help="Wait for its end, not only for 20 s.")
 @click.option("--timeout", type=Duration(), help="With --wait: how long, such as 10m.  [default: no limit]")
 @of_stack
 @format_option()
-def command(*, stack: Stack, target: str, undo_id: str | None, wait: bool, timeout: float | None, form: str) -> None:
+def command(
+    *, stack: Stack, target: str, undo_id: str | None, reason: str, wait: bool, timeout: float | None, form: str
+) -> None:
     """Restore what a target served before its last promotion.
 
     \b
     headgate undo checkout:live
     headgate undo checkout-42 --wait
+    headgate undo web/shop --reason "checkout is slow"
 
     TARGET is a target, or the id of the rollout to undo, which must be the last one that was promoted on its target.
-    All traffic moves at once. To undo an undo, name it. While another rollout has the target, the undo waits in line:
-    abort that one to go back sooner.
+    All traffic moves at once. To undo an undo, name it. A rollout that has sent all traffic to its candidate and still
+    keeps the revision before is aborted. While any other rollout has the target, the undo waits in line: abort that
+    one to go back sooner.
 
     The exit code is 0 if the earlier version serves again or the undo is underway, 1 if it has no effect, 4 if another
     rollout has the id, and 2 after another error. An undo that is sure to be refused is not sent.
@@ -45,7 +50,7 @@ def command(*, stack: Stack, target: str, undo_id: str | None, wait: bool, timeo
     if timeout is not None and not wait:
         raise click.UsageError("--timeout needs --wait")
     history = history_of(stack)
-    detail = _detail(history, target, undo_id)
+    detail = _detail(history, target, undo_id, reason)
     _send(stack, history, detail, form)
     hint = f"The undo goes on. To see its end, run headgate watch {detail['id']}."
     view = follow_to_end(history, detail["id"], timeout if wait else SOON_SECONDS, quit_hint=hint)
@@ -112,7 +117,7 @@ def _taken(undo_id: str) -> Failure:
     )
 
 
-def _detail(history: History, given: str, undo_id: str | None) -> dict[str, Any]:
+def _detail(history: History, given: str, undo_id: str | None, reason: str) -> dict[str, Any]:
     """Return the request for the undo of a target or rollout."""
     from headgate.errors import RequestRefused
     from headgate.spec.undo import read_undo
@@ -125,7 +130,7 @@ def _detail(history: History, given: str, undo_id: str | None) -> dict[str, Any]
     else:
         view = find_rollout(history, given)
         named = {"target": view.request.get("target") or target_in(view.target), "rolloutId": view.id}
-    detail = {"id": undo_id or new_id(named["target"], "undo-"), **named}
+    detail = {"id": undo_id or new_id(named["target"], "undo-"), **named, **({"reason": reason} if reason else {})}
     try:
         read_undo(detail, "unused")
     except RequestRefused as refusal:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def command(ctx: Context, *, stack: Stack, rollout: str, timeout: float | None, form: str) -> None:
     """Watch a rollout until it ends.
 
-    ROLLOUT is an id, or a target such as checkout:live: then it is the rollout underway there, else the latest.
+    ROLLOUT is an id, or a target such as checkout:live or web/shop: then it is the rollout underway there, else the
+    latest.
 
     \b
     headgate watch checkout-42

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate.history.lenient import read_leniently
+from headgate.history.wording import duration
 from headgate.spec.guards import Guards
 from headgate_cli.costs.model import Used
 
@@ -50,6 +51,11 @@ METRICS_OF_A_COMPARISON = 4
 
 METRICS_THAT_BOUND_TELEMETRY = 3
 
+METRICS_OF_A_SERVICE = {"errors": 6, "latency": 4}
+"""The same for each pair of target groups of a service: requests, and for errors two counts of failures, of both."""
+
+METRICS_THAT_BOUND_TELEMETRY_OF_A_SERVICE = 4
+
 BATCH_WRITE_UNITS, BATCH_READ_UNITS, BATCH_GB_SECONDS = 12, 6, 0.01
 """For each batch of telemetry that is counted: 3 writes, one of them a transaction of two items, and 5 reads, of items
 of 1 to 4 KB; and 18.3 ms of a function of 512 MB."""
@@ -58,6 +64,10 @@ BOUNDED = "Telemetry: "
 """How the lines begin whose quantities are upper bounds."""
 
 LEFT_OUT = "Left out: SQS, SNS, logs, traces, and the requests to both versions (headgate cost requests)."
+
+LEFT_OUT_OF_A_SERVICE = (
+    "Left out: SQS, SNS, logs, traces, and the load balancer. Calls of ECS, ELB and Auto Scaling are free."
+)
 
 
 class _Course(NamedTuple):
@@ -105,7 +115,8 @@ def of_rollout(view: RolloutView, prices: Prices) -> Cost:
         return used.cost(f"rollout {view.id}", ["It has not moved traffic.", LEFT_OUT])
     # The plan on record may be half written: the guards in it are read as everywhere else.
     guards = read_leniently(Guards, view.plan.get("guards"))
-    plan = {"guards": guards.to_wire()} if guards else {}
+    plan: dict[str, Any] = {name: view.plan[name] for name in ("target", "routing") if name in view.plan}
+    plan |= {"guards": guards.to_wire()} if guards else {}
     bakes = [_seconds(bake.started_at, bake.ended_at) for step in view.steps for bake in step.bakes]
     passed = [0.0 for step in view.steps if not step.bakes and step.status in ("done", "failed")]
     stages = [len(asked.hooks) for asked in view.hooks]
@@ -144,17 +155,47 @@ def _notes(plan: dict[str, Any], course: _Course, first: str) -> list[str]:
         )
     if course.stages:
         notes.append("Hooks: one answer each. Their own functions, tasks and state machines are left out.")
+    if _is_service(plan):
+        return [*notes, _capacity(plan, course), LEFT_OUT_OF_A_SERVICE]
     return [*notes, LEFT_OUT]
+
+
+def _is_service(plan: dict[str, Any]) -> bool:
+    target = plan.get("target")
+    return isinstance(target, dict) and target.get("kind") == "ecs-service"
+
+
+def _capacity(plan: dict[str, Any], course: _Course) -> str:
+    """Return what a rollout of a service needs beside Headgate, which costs far more than Headgate itself."""
+    scale = plan["target"].get("scale")
+    tasks = "as many tasks as the service has" if scale in (None, "full") else "tasks by its weight"
+    lasts = duration(sum(course.bakes))
+    return (
+        f"Not counted: the candidate runs {tasks} beside the stable ones, for {lasts} of bakes and until its tasks are "
+        "ready and removed (Fargate or instances)."
+    )
+
+
+def _pairs(plan: dict[str, Any]) -> int:
+    """Return how many target groups each revision of a service has: one, if there is no routing yet."""
+    routing = plan.get("routing")
+    return len(routing["pairs"]) if isinstance(routing, dict) and routing.get("pairs") else 1
 
 
 def metrics_each_minute(plan: dict[str, Any]) -> int:
     """Return how many metrics are read each minute of a bake."""
-    guards = _guards(plan.get("guards"))
+    guards, pairs = _guards(plan.get("guards")), _pairs(plan)
     metrics = sum(2 * _metrics_of(guard[count]) for guard in guards.get("custom") or [] for count in COUNTS)
-    compared = sum(guards.get(name) is not None for name in ("errors", "latency"))
-    if compared:
-        by_cloudwatch = guards.get("evidence") == "cloudwatch"
-        metrics += METRICS_OF_A_COMPARISON * compared if by_cloudwatch else METRICS_THAT_BOUND_TELEMETRY
+    compared = [name for name in ("errors", "latency") if guards.get(name) is not None]
+    if compared and guards.get("evidence") == "cloudwatch":
+        each = METRICS_OF_A_SERVICE if _is_service(plan) else dict.fromkeys(compared, METRICS_OF_A_COMPARISON)
+        metrics += pairs * sum(each[name] for name in compared)
+    elif compared:
+        bound = METRICS_THAT_BOUND_TELEMETRY_OF_A_SERVICE if _is_service(plan) else METRICS_THAT_BOUND_TELEMETRY
+        metrics += pairs * bound
+    # Tasks that exit are heard of by events.
+    if (guards.get("service") or {}).get("unhealthyHosts") is not None:
+        metrics += pairs
     return metrics + sum(limit is not None for limit in (guards.get("source") or {}).values())
 
 

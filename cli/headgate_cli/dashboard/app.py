@@ -172,7 +172,8 @@ def _query_of(given: Any, target_key: Callable[[str], str | None]) -> dict[str, 
     query: dict[str, Any] = {}
     if target := given.get("target", "").strip():
         query["target"] = target_key(target) or _wrong(
-            f"target: must be a function and alias as checkout:live, a mapping's UUID, or a key (given {target!r})"
+            "target: must be a function and alias as checkout:live, a cluster and service as web/shop, a mapping's "
+            f"UUID, or a key (given {target!r})"
         )
     if state := given.get("state"):
         query["states"] = (state,) if state in STATUSES else _wrong(f"state: must be one of {', '.join(STATUSES)}")

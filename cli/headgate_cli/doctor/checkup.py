@@ -11,9 +11,9 @@ from botocore.exceptions import ClientError
 from headgate.aws.errors import message_of
 from headgate.aws.own_resources import OwnResources
 from headgate.history.items import BY_STATUS
-from headgate.spec.targets import EventSourceTarget, LambdaAliasTarget
+from headgate.spec.targets import EcsServiceTarget, EventSourceTarget, LambdaAliasTarget
 from headgate.targets.event_source.settings import kind_of, reads_queue
-from headgate_cli.doctor import installation, targets, triggers
+from headgate_cli.doctor import installation, services, targets, triggers
 from headgate_cli.doctor.findings import Finding
 from headgate_cli.doctor.reader import Reader
 from headgate_cli.doctor.target_reader import AliasReader, read_mapping, read_queue
@@ -23,6 +23,8 @@ from headgate_cli.records import HELD_LOCKS, Records
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from headgate.spec.targets import Target
+    from headgate.targets.ecs_service.lookup import ServiceFacts
     from headgate_cli.doctor.findings import Found
     from headgate_cli.stack import Stack
 
@@ -93,12 +95,15 @@ def checks_of_installation(stack: Stack, *, peek: bool) -> list[Check]:
     ]
 
 
-def checks_of_target(stack: Stack, target: LambdaAliasTarget | EventSourceTarget) -> Iterator[Check]:
+def checks_of_target(stack: Stack, target: Target) -> Iterator[Check]:
     """Yield the checks of a target. What a later one needs is read by an earlier one, and its lack is the finding."""
-    if isinstance(target, EventSourceTarget):
-        yield from _checks_of_consumer(stack, target)
-    else:
-        yield from _checks_of_alias(stack, target, target.key)
+    match target:
+        case EventSourceTarget():
+            yield from _checks_of_consumer(stack, target)
+        case EcsServiceTarget():
+            yield from _checks_of_service(stack, target)
+        case LambdaAliasTarget():
+            yield from _checks_of_alias(stack, target, target.key)
 
 
 def _checks_of_alias(stack: Stack, target: LambdaAliasTarget, key: str) -> Iterator[Check]:
@@ -157,6 +162,34 @@ def _checks_of_consumer(stack: Stack, target: EventSourceTarget) -> Iterator[Che
         yield from _checks_of_alias(stack, through, target.key)
         yield Check("target-source", source)
         yield Check("target-failures", lambda: _failures(stack, mapping, reader))
+
+
+def _checks_of_service(stack: Stack, target: EcsServiceTarget) -> Iterator[Check]:
+    from headgate_cli.doctor.service_reader import ServiceReader
+
+    reader = ServiceReader(stack, Records(stack), target)
+    read: list[ServiceFacts] = []
+
+    def the_service() -> list[Found]:
+        # What the rollout has moved would be found at fault.
+        found = "" if reader.rollout else reader.found
+        read.extend([] if isinstance(found, str) else [found])
+        return services.check_service(found, reader.rollout)
+
+    yield Check("target-permission", lambda: services.check_names(target, stack.parameters))
+    yield Check("target-service", the_service)
+    yield Check("target-left", lambda: services.check_left(target.name, reader.left()))
+    if not (read or reader.is_there):
+        return
+    yield Check("target-scaling", lambda: services.check_scaling(target, reader.suspended(), reader.rollout))
+    if not read:  # A rollout moves it, or it cannot be rolled out.
+        return
+    [facts] = read
+    yield Check("target-balancers", lambda: services.check_balancers(facts, stack.parameters.get("TargetRules", "")))
+    yield Check("target-stack", lambda: services.check_stacks(target.name, reader.stacks(facts)))
+    yield Check(
+        "target-evidence", lambda: services.check_evidence(target.name, reader.evidence(facts), datetime.now(UTC))
+    )
 
 
 def _failures(stack: Stack, mapping: dict[str, object], alias: AliasReader) -> list[Found]:

@@ -166,10 +166,13 @@ def check_machines(statuses: Mapping[str, str | None]) -> list[Found]:
 
 
 PATTERNS = (
-    *("TargetFunctions", "TargetQueues", "TargetStreams", "HookFunctions", "HookMachines", "TaskDefinitions"),
-    *("TaskRoles", "CodeObjects", "CodeRepositories", "RedriveQueues", "RedriveStreams"),
+    *("TargetFunctions", "TargetQueues", "TargetStreams", "TargetServices", "HookFunctions", "HookMachines"),
+    *("TaskDefinitions", "TaskRoles", "CodeObjects", "CodeRepositories", "RedriveQueues", "RedriveStreams"),
 )
 """Parameters whose patterns say what a request may reach."""
+
+NARROWING = ("TargetClusters", "TargetRules")
+"""Parameters that narrow TargetServices: by themselves they allow nothing."""
 
 
 def check_patterns(parameters: Mapping[str, str]) -> list[Found]:
@@ -180,7 +183,8 @@ def check_patterns(parameters: Mapping[str, str]) -> list[Found]:
     if opened:
         fix = "narrow them to names of your own, such as TargetFunctions=shop-* (docs/security.md)"
         found.append(warning(f"{', '.join(opened)} allow every resource of their kind in the account", fix))
-    narrow = {name: parameters[name] for name in PATTERNS if parameters.get(name) not in (None, "", "*")}
+    told = (*PATTERNS, *(NARROWING if parameters.get("TargetServices") else ()))
+    narrow = {name: parameters[name] for name in told if parameters.get(name) not in (None, "", "*")}
     if narrow:
         found.append(ok("; ".join(f"{name} is {pattern}" for name, pattern in narrow.items())))
     if closed:

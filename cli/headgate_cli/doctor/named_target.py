@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from headgate.spec.targets import Target
 from headgate_cli.failures import Failure
+from headgate_cli.requesting import target_in
 from headgate_cli.rollouts import target_key
 
 if TYPE_CHECKING:
-    from headgate.spec.targets import EventSourceTarget, LambdaAliasTarget
+    from pydantic import TypeAdapter as Adapter
 
 
-def named_target(text: str) -> LambdaAliasTarget | EventSourceTarget:
+def named_target(text: str) -> Target:
     """Return the target that a text names, as ``target_key`` reads it.
 
     Raises
@@ -22,14 +23,12 @@ def named_target(text: str) -> LambdaAliasTarget | EventSourceTarget:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    kind, _, rest = (target_key(text) or "").partition("/")
-    function, _, alias = rest.partition("/")
-    given = {"mapping": rest} if kind == "event-source" else {"function": function, "alias": alias}
-    adapter: TypeAdapter[LambdaAliasTarget | EventSourceTarget] = TypeAdapter(Target)
+    key = target_key(text)
+    adapter: Adapter[Target] = TypeAdapter(Target)
     try:
-        return adapter.validate_python({"kind": kind, **given}, by_alias=True, by_name=False)
+        return adapter.validate_python(target_in(key) if key else None, by_alias=True, by_name=False)
     except ValidationError:
         raise Failure(
-            f"{text[:200]} is not a target; name an alias as FUNCTION:ALIAS, such as checkout:live, or a consumer by "
-            "the UUID of its event source mapping"
+            f"{text[:200]} is not a target; name an alias as FUNCTION:ALIAS, such as checkout:live, an ECS service as "
+            "CLUSTER/SERVICE, such as web/shop, or a consumer by the UUID of its event source mapping"
         ) from None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from headgate.aws.owning_stack import StackOwner
+    from headgate.spec.routing import RevisionArm
     from headgate.spec.targets import LambdaAliasTarget
     from headgate_cli.records import Records
     from headgate_cli.stack import Stack
@@ -170,10 +171,14 @@ class AliasReader:
 
     def _invocations(self) -> dict[str, int]:
         """Count the invocations of the last minutes. Only an alias with weights has metrics of each version."""
-        measures, period = AliasMeasures(self._target), 60
-        versions = [self.alias.version, *self.alias.weights] if self.alias.weights else []
-        queries = [measures.all_requests("all", period=period)]
-        queries += [measures.invocations(f"v{version}", version, period=period) for version in versions]
+        versions: dict[RevisionArm, str] = {}
+        if self.alias.weights:
+            # At most two versions: https://docs.aws.amazon.com/lambda/latest/dg/configuring-alias-routing.html
+            versions = {"stable": self.alias.version, "candidate": next(iter(self.alias.weights))}
+        measures, period = AliasMeasures(self._target, versions), 60
+        queries = measures.all_requests("all", period=period).queries
+        for arm, version in versions.items():
+            queries += measures.invocations(f"v{version}", arm, period=period).queries
         now = datetime.now(UTC).replace(second=0, microsecond=0)
         pages = self._stack.client("cloudwatch").get_paginator("get_metric_data").paginate(
             MetricDataQueries=queries,

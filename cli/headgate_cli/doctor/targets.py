@@ -1,4 +1,4 @@
-"""Checks of a target: an alias, or a consumer behind an event source mapping. Each judges what a reader has collected.
+"""Checks of an alias, and of a consumer behind an event source mapping. Each judges what a reader has collected.
 
 What a plan refuses is a fault here, and what it warns about is a warning. Hooks and alarms belong to a request, so
 ``headgate plan`` checks them.

@@ -1,4 +1,4 @@
-"""What an account offers as answers to ``headgate init``: functions, aliases, versions, alarms and hooks."""
+"""What an account offers as answers to ``headgate init``: functions, aliases, versions, services, alarms and hooks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from headgate.aws.lambda_functions import unsupported
 from headgate.aws.own_resources import OwnResources
 from headgate.errors import RequestRefused
 from headgate.targets.event_source.settings import mode_of, source_of
+from headgate_cli.drafting.services import AccountService, services_of
 from headgate_cli.failures import Failure
 from headgate_cli.records import Records
 
@@ -123,22 +124,35 @@ class Account:
             alarm["AlarmName"] for page in pages for alarm in page["MetricAlarms"] if function in _functions_in(alarm)
         )
 
-    def hooks(self) -> list[str]:
-        """Return the functions that may be hooks: the samples, and those that HookFunctions covers."""
+    def services(self) -> list[str]:
+        """Return the services that TargetServices and TargetClusters cover, as cluster/service."""
+        return services_of(self._stack)
+
+    def service(self, given: str) -> AccountService:
+        """Return the service that a person names as cluster/service, or by its ARN."""
+        return AccountService.find(self._stack, given)
+
+    def hooks(self, *, of_service: bool = False) -> list[str]:
+        """Return the functions that may be hooks: the samples for the target, and those that HookFunctions covers."""
         pattern = self._stack.parameters.get("HookFunctions", "")
-        samples = self.samples()
+        samples = self.samples(of_service=of_service)
         return [*samples, *(n for n in self._names if fnmatchcase(n, pattern) and not self._is_own(n))]
 
-    def samples(self) -> list[str]:
-        """Return the sample hooks: the one before traffic, and the one after it."""
+    def samples(self, *, of_service: bool = False) -> list[str]:
+        """Return the sample hooks: of a function one before and one after traffic, of a service one before it."""
         outputs = self._stack.outputs
-        return [outputs[name] for name in ("SmokeTesterName", "VersionCheckerName") if name in outputs]
+        names = ("HttpSmokeTesterName",) if of_service else ("SmokeTesterName", "VersionCheckerName")
+        return [outputs[name] for name in names if name in outputs]
 
     def sends_telemetry(self, function: str, alias: str) -> bool:
         """Return whether telemetry came from an alias within the past day."""
+        return self.sent_telemetry(f"lambda-alias/{function}/{alias}")
+
+    def sent_telemetry(self, key: str) -> bool:
+        """Return whether telemetry came from a target within the past day."""
         if self._stack.parameters.get("Telemetry") != "true":
             return False
-        note = Records(self._stack).get(keys.target_pk(f"lambda-alias/{function}/{alias}"), keys.TELEMETRY_SK)
+        note = Records(self._stack).get(keys.target_pk(key), keys.TELEMETRY_SK)
         return note is not None and time.time() - note["seenAt"] < RECENT_SECONDS
 
 

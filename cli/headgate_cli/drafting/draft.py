@@ -41,7 +41,7 @@ class Draft(NamedTuple):
     target: dict[str, str]
     """As in a request."""
     candidate: str
-    """Number of a version, or ``latest``."""
+    """Number of a version, or ``latest``; of a service, family and revision."""
     strategy: str | dict[str, Any]
     alarms: Sequence[str] = ()
     evidence: Evidence = "none"
@@ -151,15 +151,22 @@ def request_text(draft: Draft, file: str, samples: Sequence[str] = ()) -> str:
 
 
 def _target(draft: Draft) -> list[str]:
-    consumer = draft.target["kind"] == "event-source"
-    what = (
-        "a consumer, by the UUID of its event source mapping" if consumer else "an alias, whose weights shift traffic"
-    )
+    what = {
+        "event-source": "a consumer, by the UUID of its event source mapping",
+        "lambda-alias": "an alias, whose weights shift traffic",
+        "ecs-service": "an ECS service, whose listener rules shift traffic",
+    }[draft.target["kind"]]
     fields = [f"  {name}: {_value(value)}" for name, value in draft.target.items()]
     return [f"# What to roll out on: {what}.", "target:", *fields]
 
 
 def _candidate(draft: Draft) -> list[str]:
+    if draft.target["kind"] == "ecs-service":
+        return [
+            "# What to roll out: a registered revision. For the one that runs with another image:",
+            "# {revise: {images: {CONTAINER: IMAGE_URI}}}",
+            f"candidate: {{taskDefinition: {_value(draft.candidate)}}}",
+        ]
     if draft.candidate == "latest":
         return [
             "# What to roll out: what $LATEST holds when the rollout begins. For a published version: {version: \"7\"}",
@@ -209,15 +216,21 @@ def _hooks(draft: Draft, samples: Sequence[str]) -> list[str]:
         for hook in named[stage]:
             lines += [f"    - lambda: {_value(hook)}", "      timeoutSeconds: 300"]
             if hook in samples:
-                lines += [f"      config: {SAMPLE_CONFIGS[stage]}"]
+                lines += [f"      config: {_sample_config(draft, stage)}"]
     return [*lines, ""]
+
+
+def _sample_config(draft: Draft, stage: str) -> str:
+    if draft.target["kind"] == "ecs-service":
+        return '{path: "/", expectStatus: 200} # The candidate gets this request.'
+    return SAMPLE_CONFIGS[stage]
 
 
 SAMPLE_CONFIGS = {
     "beforeTraffic": "{cases: [{payload: {}}]} # The candidate is invoked with each payload.",
     "afterTraffic": "{payload: {}, invocations: 3} # The alias is invoked this often.",
 }
-"""Configuration of the sample hooks, with a comment."""
+"""Configuration of the sample hooks of functions, with a comment."""
 
 
 def _value(value: str | dict[str, Any]) -> str:

@@ -141,6 +141,7 @@ def _signal(signal: SignalView) -> Happening:
         "resume": (PLAY, "good"),
         "abort": (CROSS, "bad"),
         "evidence": (HOURGLASS, "bad"),
+        "changed": (CIRCLE, "open"),
     }.get(signal.signal, (CIRCLE, "open"))
     name = SIGNALS.get(signal.signal, signal.signal)
     # A record may hold any word as a refused signal. The legend has one name for all of them.

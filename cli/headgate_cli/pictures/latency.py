@@ -1,4 +1,4 @@
-"""Durations of both versions of a function, as CloudWatch has them. A report works without them."""
+"""Durations of both revisions, as CloudWatch has them. A report works without them."""
 
 from __future__ import annotations
 
@@ -61,6 +61,8 @@ class Latency(NamedTuple):
     """Time that each point covers."""
     missing: str = ""
     """Why there is nothing, in a sentence."""
+    source: str = "metric Duration of AWS/Lambda per executed version"
+    """Which metric they are of."""
 
     @property
     def percentiles(self) -> tuple[str, ...]:
@@ -109,7 +111,8 @@ def latencies(view: RolloutView, latency: Latency, now: float) -> list[Chart]:
             *dots,
             *time_labels(time, PLOT),
         ]
-        told = f"{name} of the duration per version, from {milliseconds(min(values))} to {milliseconds(max(values))}."
+        per = wording.revision_noun(view.target)
+        told = f"{name} of the duration per {per}, from {milliseconds(min(values))} to {milliseconds(max(values))}."
         legend = [Key(f"{role}-line", revision(view, role), LINE) for role in lines]
         table = _latency_table(view, latency, name, time)
         charts.append(chart_of(f"latency-{name}", f"{name} of the duration", told, PLOT + FOOT, parts, table, legend))
@@ -125,7 +128,11 @@ def single_durations(view: RolloutView, latency: Latency) -> Table | None:
         for name in latency.percentiles
     ]
     columns = ("Percentile", *(revision(view, role) for role in ROLES))
-    return Table("Duration of an invocation", columns, rows, frozenset({1, 2}))
+    return Table(_titled(view), columns, rows, frozenset({1, 2}))
+
+
+def _titled(view: RolloutView) -> str:
+    return f"Duration of {'a request' if view.target.startswith('ecs-service/') else 'an invocation'}"
 
 
 def _latency_table(view: RolloutView, latency: Latency, name: str, time: TimeAxis) -> Table:

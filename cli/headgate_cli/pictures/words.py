@@ -50,6 +50,7 @@ SIGNALS = {
     "alarm": "alarm",
     "evidence": "evidence over the limit",
     "promote-early": "evidence for an early promotion",
+    "changed": "possible change from outside",
 }
 
 WEIGHTS = {

@@ -33,6 +33,9 @@ EXITED = ("exited", "dead")
 # Id of a container -> set when its log is complete.
 _logs: dict[str, threading.Event] = {}
 
+before_end: list[Callable[[Task], None]] = []
+"""Called when a task ends, before its containers are stopped."""
+
 
 def install() -> None:
     """Fill the gap."""
@@ -74,7 +77,7 @@ def _stop(original: Callable[..., Any], data: dict[str, Any]) -> Any:
     task = ecs._resolve_task(data.get("task", ""), cluster) if cluster else None
     if client is None or task is None or task["lastStatus"] == "STOPPED":
         return original(data)
-    _end(task, client, "UserInitiated", data.get("reason") or "Task stopped by user")
+    _end(task, client, data.get("_stopCode") or "UserInitiated", data.get("reason") or "Task stopped by user")
     return ecs.json_response({"task": ecs._sanitize(task)})
 
 
@@ -88,6 +91,8 @@ def _end(task: Task, client: Any, code: str, reason: str) -> None:
 
 
 def _bring_down(task: Task, client: Any) -> None:
+    for prepare in before_end:
+        prepare(task)
     ids = list(task["_docker_ids"])
     with ThreadPoolExecutor(len(ids) or 1) as pool:
         ends = list(pool.map(_end_of, [client] * len(ids), ids, _stop_seconds(task)))

@@ -49,6 +49,9 @@ class Account(Protocol):
     def tags_of_task(self, arn: str) -> Mapping[str, str]:
         """Return the tags of an ECS task; none if there is no such task."""
 
+    def roles_of_definition(self, name: str) -> Iterable[str]:
+        """Return the ARNs of the roles of a task definition; none if there is no such definition."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -391,6 +394,58 @@ def _passed_roles(parameters: Parameters) -> Iterable[Permission]:
             yield Permission("iam:PassRole", parameters[name], {"iam:PassedToService": "ecs-tasks.amazonaws.com"})
 
 
+def _service_arn(service: str, cluster: str, arns: Arns) -> str:
+    return arns.of("ecs", service if service.startswith("arn:") else f"service/{cluster}/{service}")
+
+
+def _services(operation: str, parameters: Parameters, arns: Arns, account: Account) -> Iterable[Permission]:
+    cluster, keys = _cluster(parameters, arns)
+    named = parameters.get("services") or [parameters.get("service") or parameters["serviceName"]]
+    for service in named:
+        arn = _service_arn(service, cluster, arns)
+        yield Permission(f"ecs:{operation}", arn, keys)
+        if parameters.get("tags"):
+            yield Permission("ecs:TagResource", arn, {"ecs:CreateAction": operation})
+    yield from _roles_of_definition(parameters, account)
+
+
+def _task_sets(operation: str, parameters: Parameters, arns: Arns, account: Account) -> Iterable[Permission]:
+    cluster, keys = _cluster(parameters, arns)
+    service = _service_arn(parameters["service"], cluster, arns)
+    # The ID of a new one is not known before.
+    named = [parameters["taskSet"]] if "taskSet" in parameters else parameters.get("taskSets") or ["*"]
+    for task_set in named:
+        arn = task_set if task_set.startswith("arn:") else f"{service.replace(':service/', ':task-set/')}/{task_set}"
+        yield Permission(f"ecs:{operation}", arn, {**keys, "ecs:service": service})
+        if parameters.get("tags"):
+            yield Permission("ecs:TagResource", arn, {"ecs:CreateAction": operation})
+    yield from _roles_of_definition(parameters, account)
+
+
+def _roles_of_definition(parameters: Parameters, account: Account) -> Iterable[Permission]:
+    # Who runs a task definition in a service passes its roles:
+    # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/security_iam_troubleshoot.html
+    if definition := parameters.get("taskDefinition"):
+        for role in account.roles_of_definition(definition):
+            yield Permission("iam:PassRole", role, {"iam:PassedToService": "ecs-tasks.amazonaws.com"})
+
+
+def _scalable_target(operation: str, parameters: Parameters, arns: Arns, _account: Account) -> Iterable[Permission]:
+    # The ARN of a target has an ID that the request does not name.
+    arn = arns.of("application-autoscaling", "scalable-target/*")
+    keys = {
+        "application-autoscaling:service-namespace": parameters["ServiceNamespace"],
+        "application-autoscaling:scalable-dimension": parameters["ScalableDimension"],
+    }
+    yield Permission(f"application-autoscaling:{operation}", arn, keys)
+    if parameters["ServiceNamespace"] == "ecs":
+        # https://docs.aws.amazon.com/autoscaling/application/userguide/security_iam_id-based-policy-examples.html: it
+        # looks at the service and changes it as the caller.
+        cluster = parameters["ResourceId"].split("/")[1]
+        for action in ("ecs:DescribeServices", "ecs:UpdateService"):
+            yield Permission(action, arns.of("ecs", parameters["ResourceId"]), _cluster({"cluster": cluster}, arns)[1])
+
+
 def _log_stream(operation: str, parameters: Parameters, arns: Arns, _account: Account) -> Iterable[Permission]:
     group = parameters.get("logGroupName") or str(parameters.get("logGroupIdentifier")).removesuffix(":*")
     stream = f"{arns.of('logs', group if group.startswith('arn:') else f'log-group:{group}')}:log-stream:"
@@ -500,6 +555,26 @@ _SERVICES: dict[str, dict[str, Rule]] = {
         "ListTasks": _list_tasks,
         "RegisterTaskDefinition": _register_tasks,
         **dict.fromkeys(("DescribeTaskDefinition", "ListTaskDefinitions"), _unscoped("ecs")),
+        **dict.fromkeys(
+            ("CreateService", "DeleteService", "DescribeServices", "UpdateService", "UpdateServicePrimaryTaskSet"),
+            _services,
+        ),
+        **dict.fromkeys(("CreateTaskSet", "DeleteTaskSet", "DescribeTaskSets", "UpdateTaskSet"), _task_sets),
+    },
+    "elasticloadbalancing": {
+        **dict.fromkeys(
+            (
+                "DescribeListeners",
+                "DescribeLoadBalancers",
+                "DescribeRules",
+                "DescribeTargetGroupAttributes",
+                "DescribeTargetGroups",
+                "DescribeTargetHealth",
+            ),
+            _unscoped("elasticloadbalancing"),
+        ),
+        "ModifyListener": _named("elasticloadbalancing", "ListenerArn"),
+        "ModifyRule": _named("elasticloadbalancing", "RuleArn"),
     },
     "logs": {"GetLogEvents": _log_stream},
     "cloudformation": {
@@ -509,5 +584,8 @@ _SERVICES: dict[str, dict[str, Rule]] = {
     },
     "sts": {"GetCallerIdentity": _identity},
     "monitoring": {"DescribeAlarms": _alarms, "GetMetricData": _unscoped("cloudwatch")},
-    "application-autoscaling": {"DescribeScalableTargets": _unscoped("application-autoscaling")},
+    "application-autoscaling": {
+        "DescribeScalableTargets": _unscoped("application-autoscaling"),
+        "RegisterScalableTarget": _scalable_target,
+    },
 }

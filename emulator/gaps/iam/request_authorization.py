@@ -81,6 +81,7 @@ _uses = _Uses()
 def install() -> None:
     """Fill the gap."""
     seams.expect(GAP, iam_evaluator, "is_root_access_key", "access_key_id")
+    seams.expect(GAP, ecs, "_resolve_td_key", "ref")
     seams.expect(GAP, iam_evaluator, "resolve_credential", "access_key_id, account_id, session_token")
     seams.wrap(GAP, iam_actions, "extract_iam_action", _REQUEST, _see)
     seams.wrap(GAP, iam_evaluator, "enforce", _CHECK, _enforce)
@@ -114,6 +115,11 @@ class _MiniStackAccount:
         """Return the tags of an ECS task."""
         task = ecs._tasks.get(arn) or {}
         return {tag["key"]: tag["value"] for tag in task.get("tags") or []}
+
+    def roles_of_definition(self, name: str) -> list[str]:
+        """Return the ARNs of the roles of a task definition."""
+        definition = ecs._task_defs.get(ecs._resolve_td_key(name)) or {}
+        return [definition[role] for role in ("taskRoleArn", "executionRoleArn") if definition.get(role)]
 
 
 def _see(

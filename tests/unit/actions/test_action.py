@@ -104,6 +104,18 @@ def test_inputs_become_arguments_of_the_command(action: Action, fake: FakeHeadga
     assert fake.calls("report")[0][0] == ["--format=markdown", "--", "checkout-42"]
 
 
+def test_a_service_is_rolled_out_by_its_images_or_its_task_definition(action: Action, fake: FakeHeadgate) -> None:
+    fake.play(start={"prints": view(status="succeeded", serving="shop:8")})
+    images = "app=registry/shop:1.8\nproxy=registry/envoy:2\n"
+    ended = action(command=str(fake.path), target="web/shop", images=images, rollout_id="shop-8")
+    action(command=str(fake.path), target="web/shop", task_definition="shop:8", rollout_id="shop-8")
+    (by_image, _), (by_definition, _) = fake.calls("start")
+    assert by_image[:2] == ["--image=app=registry/shop:1.8", "--image=proxy=registry/envoy:2"]
+    assert by_definition[0] == "--task-definition=shop:8"
+    assert by_image[-2:] == by_definition[-2:] == ["--", "web/shop"]
+    assert ended.outputs["version"] == "shop:8"
+
+
 def test_an_id_of_the_run_is_made_and_known_before_the_rollout_starts(action: Action, fake: FakeHeadgate) -> None:
     fake.play(start={"prints": view(status="running", said="bakes at 10 %")})
     ended = action(command=str(fake.path), file="request.yaml", publish="true", wait="false")

@@ -28,6 +28,7 @@ from headgate.analysis.cloudwatch_counts import (
 from headgate.analysis.evidence import JudgeTerms, Ledger, Pair
 from headgate.analysis.judge import Arm
 from tests.builders import nothing_counted, plan_of
+from tests.unit.analysis.service_plans import LOAD_BALANCER, group_of, routing_of, service_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -424,3 +425,69 @@ def test_every_count_of_a_whole_minute_is_booked_once_for_its_step(
     counted = ledger.total("errors")
     assert [arm.requests for arm in looked] == [arm.requests for arm in counted]
     assert all(seen.failures <= all_.failures for seen, all_ in zip(looked, counted, strict=True))
+
+
+class TestService:
+    """An ECS service, whose revisions have target groups."""
+
+    LEDGER = nothing_counted("shop-42", {0: BEGUN})._replace(candidate="shop:7", stable="shop:6")
+
+    def read(self, client: Any, plan: Plan) -> Points:
+        watched = [WatchedRollout(plan, self.LEDGER)]
+        return CloudWatchCounts(client).read(watched, minute(5))["shop-42"]
+
+    def test_errors_are_those_of_the_target_groups_of_each_revision(
+        self, client: Any, cloudwatch: FakeCloudWatch
+    ) -> None:
+        cloudwatch.values = {
+            ("RequestCount", group_of("shop-b")): {minute(1): 100.0},
+            ("RequestCount", group_of("admin-b")): {minute(1): 20.0},
+            ("HTTPCode_Target_5XX_Count", group_of("shop-b")): {minute(1): 3.0},
+            ("TargetConnectionErrorCount", group_of("admin-b")): {minute(1): 4.0},
+            ("RequestCount", group_of("shop-a")): {minute(1): 900.0},
+            ("HTTPCode_Target_5XX_Count", group_of("admin-a")): {minute(1): 1.0},
+        }
+        plan = service_plan(routing_of("green-service", "shop", "admin"), guards=CLOUDWATCH)
+        assert self.read(client, plan) == {(minute(1), "errors"): Pair(Arm(120, 7), Arm(900, 1))}
+
+    def test_slow_requests_are_counted_in_seconds(self, client: Any, cloudwatch: FakeCloudWatch) -> None:
+        plan = service_plan(guards={"latency": {"thresholdMs": 250}, "evidence": "cloudwatch"})
+        cloudwatch.values = {("TargetResponseTime", group_of("shop-b")): {minute(1): 5.0}}
+        assert self.read(client, plan) == {(minute(1), "latency"): Pair(Arm(5, 5), Arm())}
+        statistics = {query["MetricStat"]["Stat"] for query in cloudwatch.queries}
+        assert statistics == {"SampleCount", "TC(0.25:)"}
+
+    def test_placeholders_of_custom_guards_stand_for_revision_group_and_load_balancer(
+        self, client: Any, cloudwatch: FakeCloudWatch
+    ) -> None:
+        of_group = {"TargetGroup": "{targetGroup}", "LoadBalancer": "{loadBalancer}"}
+        requests = {"namespace": "AWS/ApplicationELB", "metricName": "RequestCount", "dimensions": of_group}
+        failures = {"namespace": "Shop", "metricName": "Lost", "dimensions": {"ExecutedVersion": "{revision}"}}
+        custom = [{"name": "lost orders", "requests": requests, "failures": failures}]
+        cloudwatch.values = {
+            ("RequestCount", group_of("shop-b")): {minute(1): 100.0},
+            ("RequestCount", group_of("admin-b")): {minute(1): 20.0},
+            ("Lost", "shop:7"): {minute(1): 3.0},
+        }
+        plan = service_plan(routing_of("green-service", "shop", "admin"), guards={"custom": custom})
+        # A metric of the whole revision counts once, however many target groups it has.
+        assert self.read(client, plan) == {(minute(1), "custom0"): Pair(Arm(120, 3), Arm())}
+        dimensions = {
+            (each["Name"], each["Value"])
+            for query in cloudwatch.queries
+            for each in query["MetricStat"]["Metric"]["Dimensions"]
+        }
+        assert ("LoadBalancer", LOAD_BALANCER) in dimensions
+
+    def test_the_largest_rollout_fits_into_one_call(self, client: Any, cloudwatch: FakeCloudWatch) -> None:
+        of_group = {"TargetGroup": "{targetGroup}"}
+        metric = {"namespace": "Shop", "metricName": "Lost", "dimensions": {"ExecutedVersion": "{revision}"}}
+        math = {"expression": "a", "metrics": {"a": metric, **{f"m{number}": metric for number in range(9)}}}
+        by_group = {"namespace": "Shop", "metricName": "Seen", "dimensions": of_group}
+        for query in (math, by_group):
+            cloudwatch.calls = []
+            custom = [{"name": f"g{number}", "requests": query, "failures": query} for number in range(10)]
+            guards = {"errors": {}, "latency": {"thresholdMs": 1}, "evidence": "cloudwatch", "custom": custom}
+            plan = service_plan(routing_of("green-service", "a", "b", "c", "d", "e"), guards=guards)
+            self.read(client, plan)
+            assert len(cloudwatch.calls) == 1

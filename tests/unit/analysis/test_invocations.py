@@ -17,7 +17,7 @@ from tests.fakes.cloudwatch import FakeCloudWatch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MEASURES = AliasMeasures(LambdaAliasTarget.model_validate(TARGET))
+MEASURES = AliasMeasures(LambdaAliasTarget.model_validate(TARGET), {"candidate": "7", "stable": "6"})
 MINUTE = 60_000
 HOUR, DAY = 60 * MINUTE, 24 * 60 * MINUTE
 BEGUN = 1_795_251_623_456
@@ -38,7 +38,7 @@ def cloudwatch(client: Any) -> Iterator[FakeCloudWatch]:
 
 
 def read(client: Any, age: int = 5 * MINUTE) -> Invocations:
-    return InvocationCounts(client).read(MEASURES, ("7", "6"), BEGUN, BEGUN + age)
+    return InvocationCounts(client).read(MEASURES, BEGUN, BEGUN + age)
 
 
 def test_each_version_and_the_alias_are_read_by_the_minute_from_just_before_the_start(

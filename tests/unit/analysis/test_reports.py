@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headgate.analysis.measures import AliasMeasures, ServiceMeasures
 from headgate.analysis.reports import (
     KEPT_MS,
     SETTLED_MS,
@@ -48,7 +49,9 @@ def checked(
 ) -> ReportCheck:
     """The check of one snapshot, by default of five minutes ago."""
     taken = Snapshot(**{"at": NOW - 5 * MINUTE, "candidate": candidate, "stable": stable, **snapshot})
-    return check_reports(Reports(BEGUN, snapshots=(taken,)), invocations, ("7", "6"), per_invocation, NOW)
+    return check_reports(
+        Reports(BEGUN, snapshots=(taken,)), invocations, ("7", "6"), per_invocation, NOW, AliasMeasures.words
+    )
 
 
 def test_a_flood_of_successes_is_told_with_both_counts_and_the_fix() -> None:
@@ -184,7 +187,9 @@ def test_a_count_by_version_that_is_ahead_of_the_aliass_takes_nothing_from_other
 def test_the_end_of_the_last_bake_is_confirmed_by_any_snapshot_since() -> None:
     def check(*due: int) -> str:
         taken = [Snapshot(NOW - n, observed(count), observed(900), due=True) for n, count in enumerate(due)]
-        return check_reports(Reports(BEGUN, snapshots=(*taken,)), invoked(100, 900), ("7", "6"), None, NOW).unconfirmed
+        return check_reports(
+            Reports(BEGUN, snapshots=(*taken,)), invoked(100, 900), ("7", "6"), None, NOW, AliasMeasures.words
+        ).unconfirmed
 
     assert check() == check(100) == check(100, 130) == ""
     assert check(120, 130) == (
@@ -196,7 +201,9 @@ def test_the_end_of_the_last_bake_is_confirmed_by_any_snapshot_since() -> None:
 def test_evidence_for_an_early_promotion_is_confirmed_by_a_snapshot_that_had_it() -> None:
     def early(*taken: tuple[int, bool]) -> bool:
         snapshots = tuple(Snapshot(NOW, observed(count), observed(900), early=had) for count, had in taken)
-        return check_reports(Reports(BEGUN, snapshots=snapshots), invoked(100, 900), ("7", "6"), None, NOW).early
+        return check_reports(
+            Reports(BEGUN, snapshots=snapshots), invoked(100, 900), ("7", "6"), None, NOW, AliasMeasures.words
+        ).early
 
     assert early((90, False), (100, True), (5000, True))
     assert not early((100, False), (103, False), (200, True))
@@ -258,7 +265,7 @@ class Served:
         counted = reports._replace(
             candidate=self.reported(now, candidate=True), stable=self.reported(now, candidate=False)
         ).with_snapshot(now, due=due)
-        return counted, check_reports(counted, self.invocations(now), ("7", "6"), None, now)
+        return counted, check_reports(counted, self.invocations(now), ("7", "6"), None, now, AliasMeasures.words)
 
 
 def requests(longest_delay: int) -> st.SearchStrategy[list[tuple[int, int, int, int, bool]]]:
@@ -295,3 +302,15 @@ def test_true_reports_are_confirmed_once_cloudwatch_has_caught_up(
         reports, check = Served(served, alone_from).look(reports, BEGUN + (ended + number) * MINUTE, due=True)
     # THEN ten minutes later its telemetry is confirmed
     assert check.unconfirmed == ""
+
+
+def test_the_counts_of_a_service_are_those_of_its_load_balancer() -> None:
+    reports = Reports(BEGUN, snapshots=(Snapshot(NOW - SETTLED_MS, Reported(told=300)),))
+    check = check_reports(reports, invoked(100), ("shop:7", "shop:6"), 1, NOW, ServiceMeasures.words)
+    assert check.excess == (
+        "telemetry reported 300 requests of shop:7, but the load balancer counted 100; check which roles have "
+        "kinesis:PutRecord on the telemetry stream, or set guards.outcomesPerInvocation if a request reports several "
+        "outcomes"
+    )
+    unlimited = check_reports(reports, invoked(100), ("shop:7", "shop:6"), None, NOW, ServiceMeasures.words)
+    assert unlimited == ReportCheck(early=False)

@@ -36,6 +36,21 @@ def test_a_stream_does_not_report_on_the_functions_of_another(stream: str, funct
     assert refusal(stream, function) == REFUSED[stream, function]
 
 
+@pytest.mark.parametrize(
+    ("stream", "service", "why"),
+    [
+        ("payments", "payments-api", ""),
+        ("shared", "payments-api", "may be reported by the stream payments only, not by shared"),
+        ("orders", "shop", "the stream orders may not report on ecs-service/payments-eu/shop; add orders=shop to Stre"),
+        ("shared", "shop", ""),
+    ],
+)
+def test_a_service_is_known_by_its_name_and_not_by_its_cluster(stream: str, service: str, why: str) -> None:
+    arn = f"arn:aws:kinesis:eu-central-1:123456789012:stream/{stream}"
+    refused = STREAMS.refusal(arn, f"ecs-service/payments-eu/{service}")
+    assert (why in refused) if why else refused == ""
+
+
 @pytest.mark.parametrize("text", ["", " ", ","])
 def test_without_entries_every_stream_reports_on_everything(text: str) -> None:
     assert refusal("any", "checkout", StreamTargets.parse(text)) == ""

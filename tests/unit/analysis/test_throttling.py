@@ -63,14 +63,14 @@ def test_each_version_has_its_own_throttles_and_they_are_invocations_that_were_a
         put(cloudwatch, "Throttles", version, throttles, begun + timedelta(minutes=2))
         put(cloudwatch, "Throttles", version, 1000, begun - timedelta(minutes=5))
     # WHEN they are read from the rollout's start
-    arms = ThrottleCounts(cloudwatch).of(measures_of(plan), ["7", "6"], begun.isoformat())
+    arms = ThrottleCounts(cloudwatch).of(measures_of(plan, {"candidate": "7", "stable": "6"}), begun.isoformat())
     # THEN only what came since counts
-    assert arms == [Arm(100, 10), Arm(900, 0)]
+    assert arms == (Arm(100, 10), Arm(900, 0))
 
 
 def test_versions_without_metrics_were_not_throttled(cloudwatch: Any, plan: Plan) -> None:
     since = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
-    assert ThrottleCounts(cloudwatch).of(measures_of(plan), ["7", "6"], since) == [Arm(), Arm()]
+    assert ThrottleCounts(cloudwatch).of(measures_of(plan, {"candidate": "7", "stable": "6"}), since) == (Arm(), Arm())
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
@@ -21,8 +21,9 @@ from headgate.analysis.verdict import (
     judge_bake,
     judge_pause,
 )
-from headgate.spec.signals import ends_bake, ends_pause
+from headgate.spec.signals import SignalKind, ends_bake, ends_pause
 from tests.builders import ledger_of, plan_of, signal_of
+from tests.unit.analysis.service_plans import service_plan
 
 if TYPE_CHECKING:
     from headgate.spec.plan import Plan
@@ -201,6 +202,7 @@ def test_a_promote_ends_the_bake_of_its_own_step_alone_a_resume_none_and_all_els
     assert all(
         ends_bake(kind, 0, 1) for kind in ("promote-fully", "pause", "abort", "alarm", "evidence", "promote-early")
     )
+    assert ends_bake("changed", 0, 1)
 
 
 def test_a_bake_says_what_ended_it() -> None:
@@ -395,6 +397,15 @@ def test_a_candidate_that_is_silent_where_its_share_is_loud_is_broken(stable: in
         assert verdict.reason == f"the candidate reported none of the about 20 requests expected at {weight} %"
 
 
+@pytest.mark.parametrize(("sticky", "next_"), [(False, "roll-back"), (True, "bake")])
+def test_where_clients_stay_with_the_stable_revision_a_weight_does_not_tell_what_is_due(
+    sticky: bool, next_: str
+) -> None:
+    target = {"kind": "ecs-service", "cluster": "prod", "service": "shop", "sticky": sticky}
+    plan = service_plan(target=target, guards={"errors": {}})
+    assert judged(plan, candidate=Arm(), stable=Arm(900, 0)).next == next_
+
+
 @pytest.mark.parametrize("wish", ["wait", "fail", "pass"])
 def test_loud_silence_fails_whatever_the_request_says_of_missing_data(wish: str) -> None:
     plan = plan_of(guards={"errors": {}, "onNoData": wish})
@@ -417,6 +428,47 @@ def test_the_extra_bakes_of_a_long_plan_are_few_for_each_step() -> None:
 def test_promoting_fully_is_noted_as_an_operators_overruling() -> None:
     assert judged(signals=[signal_of("promote-fully")]).forced
     assert not judged(**HEALTHY, step=1).forced
+
+
+SERVICE: dict[str, Any] = {
+    "target": {"kind": "ecs-service", "cluster": "prod", "service": "shop", "keepSeconds": 300},
+    "candidate": {"taskDefinition": "shop:7"},
+}
+
+
+class TestKeptRevision:
+    """Whoever promotes a service before all its steps are done keeps the stable revision all the same."""
+
+    PLAN = plan_of(**SERVICE)
+    KEPT = len(PLAN.steps) - 1
+
+    def test_a_full_promotion_goes_to_the_step_that_keeps_the_stable_revision(self) -> None:
+        verdict = judged(self.PLAN, **HEALTHY, signals=[signal_of("promote-fully")])
+        assert (verdict.outcome, verdict.next, verdict.step, verdict.forced) == ("continue", "shift", self.KEPT, False)
+        assert verdict.reason == "promoted fully by kim"
+
+    def test_an_early_promotion_goes_there_too(self) -> None:
+        reports = found_of(self.PLAN).reports._replace(early=True)
+        early = judged(self.PLAN, **HEALTHY, reports=reports, signals=[signal_of("promote-early", reason="good")])
+        assert (early.next, early.step, early.reason) == ("shift", self.KEPT, "good")
+
+    def test_there_a_full_promotion_ends_it(self) -> None:
+        verdict = judged(self.PLAN, step=self.KEPT, signals=[signal_of("promote-fully")])
+        assert (verdict.next, verdict.step, verdict.forced) == ("promote", self.KEPT + 1, True)
+
+    @pytest.mark.parametrize("failed", [True, False])
+    def test_what_an_operator_overrules_would_end_it_at_once(self, failed: bool) -> None:
+        found = Findings(step=0, firing=["errors"], signals=[signal_of("promote-fully")])
+        assert judge_bake(self.PLAN, found).next == judge_pause(self.PLAN, found, failed=failed).next == "promote"
+
+    def test_a_pause_that_nobody_ends_promotes_the_same_way(self) -> None:
+        plan = plan_of(**SERVICE, onFailure={"pause": {"then": "promote"}})
+        assert judge_pause(plan, Findings(step=0), failed=False).step == self.KEPT
+        assert judge_pause(plan, Findings(step=0), failed=True).next == "promote"
+
+    def test_without_it_nothing_is_in_between(self) -> None:
+        plan = plan_of(**SERVICE | {"target": {**SERVICE["target"], "keepSeconds": 0}})
+        assert judged(plan, signals=[signal_of("promote-fully")]).next == "promote"
 
 
 class TestPauses:
@@ -477,8 +529,12 @@ class TestPauses:
         assert self.judged(failed=True, step=step).next == "roll-back"
 
     def test_only_an_operators_decision_ends_it_before_it_is_open(self) -> None:
-        kinds = ("promote", "promote-fully", "pause", "resume", "abort", "alarm", "evidence", "promote-early")
-        assert [kind for kind in kinds if ends_pause(kind)] == ["promote", "promote-fully", "resume", "abort"]
+        assert [kind for kind in get_args(SignalKind) if ends_pause(kind)] == [
+            "promote",
+            "promote-fully",
+            "resume",
+            "abort",
+        ]
 
 
 def test_what_a_verdict_was_about_is_heard_but_for_an_abort() -> None:
@@ -487,6 +543,29 @@ def test_what_a_verdict_was_about_is_heard_but_for_an_abort() -> None:
         for n, kind in enumerate(("pause", "abort", "alarm"), start=1)
     ]
     assert Findings(step=0, signals=words, heard=["s-0"]).heard_by_pause == ["s-0", "s-1", "s-3"]
+
+
+CHANGED = signal_of("changed", by="ecs", reason="deployment ecs-svc/1 of service shop began")
+
+
+class TestNewsOfAChangeFromOutside:
+    @pytest.mark.parametrize("step", [0, 1])
+    def test_it_has_the_driver_set_the_weight_of_the_step_again(self, step: int) -> None:
+        # Whether anything has changed is the driver's to find. So the step neither passes nor fails.
+        verdict = judged(**HEALTHY, step=step, signals=[CHANGED])
+        assert (verdict.outcome, verdict.next, verdict.step, verdict.bake) == ("inconclusive", "shift", step, 1)
+        assert verdict.reason == "the target is checked again: deployment ecs-svc/1 of service shop began"
+
+    @pytest.mark.parametrize(
+        ("also", "next_"), [("abort", "roll-back"), ("evidence", "roll-back"), ("pause", "pause"), ("promote", "shift")]
+    )
+    def test_what_ends_the_rollout_or_holds_it_comes_first(self, also: Any, next_: str) -> None:
+        verdict = judged(**HEALTHY, signals=[signal_of(also, reason="why"), CHANGED])
+        assert (verdict.next, verdict.step) == (next_, 0)
+
+    def test_it_does_not_end_the_next_bake_again(self) -> None:
+        news = CHANGED.model_copy(update={"id": "changed-1"})
+        assert Findings(step=0, signals=[news], heard=["s-0"]).heard_by_step == ["s-0", "changed-1"]
 
 
 EXCESS = "telemetry reported 1,200 requests of version 7, but Lambda counted 300 invocations; check the roles"

@@ -15,7 +15,7 @@ from headgate.cleanup.cleaner import apply, survey
 from headgate.cleanup.policy import Policy
 from headgate.cleanup.records import RolloutUses
 from headgate.cleanup.task_definitions import FamilyRevisions
-from tests.builders import ACCOUNT, REGION, TABLE, admit
+from tests.builders import ACCOUNT, REGION, TABLE, admit, settle
 from tests.fakes.services import Refusal, Service
 
 if TYPE_CHECKING:
@@ -164,9 +164,32 @@ def test_hooks_of_rollouts_and_requested_tasks_keep_what_they_name(ecs: Ecs, sto
 
     stays = kept(survey(stock_of(executions=lambda: inputs), ALL_OLD, NOW))
 
-    assert stays["report:5"] == ["a hook of rollout checkout-42 names it"]
+    assert stays["report:5"] == ["the request of rollout checkout-42 names it"]
     assert stays["report:6"] == ["a running request of an ECS task names it"]
     assert list(stays) == ["report:12", "report:6", "report:5"]
+
+
+def test_rollouts_of_services_keep_what_they_use_and_what_an_undo_would_restore(
+    ecs: Ecs, stock_of: StockOf, locks: Locks
+) -> None:
+    # GIVEN a service with a promotion, and one with a rollout that waits for another
+    services = [{"serviceName": name, "taskDefinition": arn("report:9")} for name in ("daily", "weekly")]
+    ecs.services["jobs"] = services
+
+    def of(service: str, revision: str) -> dict[str, Any]:
+        target = {"kind": "ecs-service", "cluster": "jobs", "service": service}
+        return {"target": target, "candidate": {"taskDefinition": revision}}
+
+    admit(locks, "daily-1", **of("daily", "report:9"))
+    settle(locks, "daily-1", stable="report:4", candidate="report:9")
+    admit(locks, "weekly-1", **of("weekly", "report:5"))
+    admit(locks, "weekly-2", **of("weekly", arn("report:6")))
+
+    stays = kept(survey(stock_of(), ALL_OLD, NOW))
+
+    assert stays["report:4"] == ["an undo of rollout daily-1 would restore it on jobs/daily"]
+    assert "rollout weekly-1 is accepted and uses it" in stays["report:5"]
+    assert "rollout weekly-2 is waiting and uses it" in stays["report:6"]
 
 
 def test_revisions_are_deregistered_and_not_deleted(ecs: Ecs, stock_of: StockOf) -> None:
@@ -246,5 +269,5 @@ def test_hooks_and_requests_that_came_meanwhile_keep_what_they_name(ecs: Ecs, st
     done = apply(stock, found, wait=lambda _: None)
 
     assert ecs.deregistered == []
-    assert kept(done)["report:3"] == ["a hook of rollout checkout-42 names it"]
+    assert kept(done)["report:3"] == ["the request of rollout checkout-42 names it"]
     assert kept(done)["report:4"] == ["a running request of an ECS task names it"]

@@ -161,6 +161,12 @@ def same(view: Seen) -> Callable[[dict[str, Any]], Seen]:
 ROLLED_BACK: dict[str, Any] = {"status": "rolled-back", "phase": None, "serving": "7", "reason": "aborted by kim"}
 PROMOTED: dict[str, Any] = {"status": "succeeded", "phase": None, "serving": "8"}
 STOPPED: dict[str, Any] = {"status": "stopped", "phase": None, "reason": "somebody moved the alias"}
+SERVICE: dict[str, Any] = {
+    "target": "ecs-service/web/shop",
+    "stable": "shop:7",
+    "candidate": "shop:8",
+    "steps": [{"step": n, "weight": w, "bakeSeconds": 300, "status": "now"} for n, w in enumerate((10.0, 100.0))],
+}
 PAUSED: dict[str, Any] = {"status": "paused", "phase": "paused", "pause": PAUSE}
 
 
@@ -189,6 +195,17 @@ PAUSED: dict[str, Any] = {"status": "paused", "phase": "paused", "pause": PAUSE}
             "was not promoted: it was rolled back; version 7 serves again: aborted by kim",
         ),
         (["promote", "--full"], {}, PROMOTED, 0, "was promoted; version 8 serves"),
+        (
+            ["promote", "--full"],
+            {**SERVICE, "step": 0, "weight": 10},
+            {**SERVICE, "step": 1, "weight": 100},
+            0,
+            (
+                "goes on: it has sent all traffic to shop:8, and keeps shop:7 for a way back at once; to keep it no "
+                "longer, run headgate promote checkout-42"
+            ),
+        ),
+        (["promote", "--full"], {**SERVICE, "step": 1, "weight": 100}, PROMOTED, 0, "was promoted; version 8 serves"),
         (["promote", "--full"], {}, STOPPED, 1, "was not promoted: it was stopped"),
         (["abort"], {}, ROLLED_BACK, 0, "is aborted: version 7 serves again"),
         (["abort"], {"status": "waiting"}, {"status": "refused", "phase": None}, 0, "is aborted: it has left the line"),
@@ -368,7 +385,7 @@ def test_a_request_that_is_not_valid_is_not_sent(world: World) -> None:
     world.before = [None]
     result = run("start", "checkout:live", "--version", "latest")
     assert (result.exit_code, world.events) == (2, [])
-    assert result.stderr.startswith("Error: candidate.version: must be a version number")
+    assert result.stderr.startswith("Error: --version (candidate.version): must be a version number")
 
 
 def test_the_same_request_again_follows_the_rollout_that_is_there(world: World) -> None:
@@ -546,6 +563,14 @@ def test_undo_names_a_target_or_the_rollout(world: World, given: str, named: dic
     assert detail["id"].startswith("undo-checkout-")
 
 
+def test_an_undo_has_a_reason(world: World) -> None:
+    world.before = [view_of(**PROMOTED, request={"target": LIVE})]
+    world.after = [undone(**{**PROMOTED, "serving": "7"})]
+    assert run("undo", "checkout:live", "--reason", "too slow").exit_code == 0
+    ((_, detail),) = world.events
+    assert detail["reason"] == "too slow"
+
+
 def test_an_undo_that_is_refused_has_no_effect(world: World) -> None:
     world.after = [lambda detail: view_of(detail["id"], status="refused", phase=None, reason="rolloutId: is missing")]
     result = run("undo", "checkout:live", "--format", "json")
@@ -587,7 +612,9 @@ def planned(**fields: Any) -> dict[str, Any]:
         },
         "unused",
     )
-    plan = make_plan(request, driver="driver", firing=[], warnings=["alias: *stack* owns it; fix it"])
+    plan = make_plan(
+        request, driver="driver", firing=[], warnings=["alias: *stack* owns it; fix it"], notes=["way: *one*"]
+    )
     return {"request": request.to_wire(), "plan": plan.to_wire(), "stable": "7", "candidate": "8", **fields}
 
 
@@ -608,6 +635,7 @@ def test_plan_shows_what_the_planner_answers(world: World) -> None:
         "after each step check lambda 1 min",
         "after each step t ecsTask 5 min",
         "after promotion CodeDeployHook_check codeDeployHook 5 min",
+        "Note: way: *one*",
         "Warning: alias: *stack* owns it; fix it",
     ):
         assert line in lines, result.stdout
@@ -632,7 +660,7 @@ def test_plan_as_json_and_as_markdown(world: World) -> None:
     assert "revision" not in text
     # What others wrote is shown as it is.
     assert r"alarm checkout\|errors" in text
-    assert r"- **Warning**: alias: \*stack\* owns it; fix it" in text
+    assert "- **Note**: way: \\*one\\*\n- **Warning**: alias: \\*stack\\* owns it; fix it\n" in text
 
 
 def test_a_plan_has_the_cost_of_the_rollout(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -652,23 +680,26 @@ def test_a_plan_has_the_cost_of_the_rollout(world: World, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("weight", "bake", "compares"), [(100, 0, False), (100, 60, False), (50, 60, True)])
-def test_a_plan_says_that_guards_without_a_bake_compare_nothing(
+def test_a_plan_shows_what_is_compared_only_if_a_step_bakes_with_both_versions(
     world: World, weight: int, bake: int, *, compares: bool
 ) -> None:
     world.planned = planned()
     world.planned["plan"]["steps"] = [{"weight": weight, "bakeSeconds": bake}]
     result = run("plan", "checkout:live", "--version", "8", "--errors")
-    warning = "Warning: guards.errors and guards.latency compare nothing: no step of the strategy bakes"
 
     assert result.exit_code == 0, result.output
-    assert (warning in result.stdout) is not compares
+    # The planner says why.
+    assert "compare nothing" not in result.stdout
     assert ("evidence over its limit" in result.stdout) is compares
 
 
 def test_a_refused_plan_ends_with_1(world: World) -> None:
     world.planned = {"refused": "candidate.version: checkout has no version 8"}
     result = run("plan", "checkout:live", "--version", "8")
-    assert (result.exit_code, result.stdout) == (1, "Refused: candidate.version: checkout has no version 8\n")
+    assert (result.exit_code, result.stdout) == (
+        1,
+        "Refused: --version (candidate.version): checkout has no version 8\n",
+    )
     # What headgate start calls wrong usage is no refusal by Headgate either.
     assert run("plan", "checkout:live", "--version", "x").exit_code == 2
     assert run("plan", "checkout:live", "--strategy", "Nope").exit_code == 2

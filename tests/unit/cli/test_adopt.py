@@ -569,6 +569,7 @@ def test_an_alias_of_no_stack_needs_nothing(shop: Shop) -> None:
         (("shop-cart",), "FUNCTION:ALIAS"),
         (("shop-cart", "7"), "is not a target"),
         (("4a52bb2c-31c7-4b40-a4d5-0f6a3f2c1b1e",), "is a consumer"),
+        (("prod/shop",), "prod/shop is an ECS service, of which nothing is adopted"),
     ],
 )
 def test_what_is_no_alias_is_refused(shop: Shop, words: tuple[str, ...], said: str) -> None:

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from headgate.analysis.measures import measures_of
+from headgate.spec.routing import ARMS
 from headgate_cli.costs import Prices, load_prices, of_plan, of_rollout
 from headgate_cli.costs.idle import Installation, of_idle
 from headgate_cli.costs.requests import Served, compare, of_requests
 from headgate_cli.costs.rollouts import metrics_each_minute
 from headgate_cli.failures import Failure
+from tests.unit.analysis.service_plans import routing_of, service_plan
 from tests.views import BEGIN, view_of
 
 PRICES_OF_THE_EXAMPLES = Path(__file__).with_name("prices_of_the_examples.json")
@@ -278,3 +281,48 @@ def test_every_price_of_the_table_has_a_source() -> None:
 
     assert all(price.source.startswith("https://aws.amazon.com/") for price in prices.by_name.values())
     assert prices.notes == ()
+
+
+# ECS services
+
+SERVICE = {"kind": "ecs-service", "cluster": "web", "service": "shop"}
+
+
+def routing(pairs: int) -> dict[str, Any]:
+    return {"way": "green-service", "pairs": [{}] * pairs}
+
+
+@pytest.mark.parametrize(
+    ("guards", "pairs", "metrics"),
+    [
+        ({"errors": {}, "evidence": "cloudwatch"}, 1, 6),
+        ({"errors": {}, "latency": {}, "evidence": "cloudwatch"}, 2, 20),
+        ({"errors": {}}, 1, 4),
+        ({"service": {"unhealthyHosts": 0, "taskExits": 0}}, 2, 2),
+        ({"service": {"unhealthyHosts": None, "taskExits": 0}}, 1, 0),
+    ],
+)
+def test_guards_of_a_service_read_metrics_of_its_target_groups(
+    guards: dict[str, Any], pairs: int, metrics: int
+) -> None:
+    assert metrics_each_minute({"guards": guards, "target": SERVICE, "routing": routing(pairs)}) == metrics
+
+
+def test_the_metrics_of_a_service_are_those_that_its_evidence_reads() -> None:
+    plan = service_plan(routing_of("green-service", "web", "api"))
+    measures, count = measures_of(plan), 0
+    for arm in ARMS:
+        compared = (measures.errors("e", arm), measures.latency("l", arm, 250.0))
+        count += sum(len(counts.requests.queries) + len(counts.failures.queries) for counts in compared)
+    guards = {"errors": {}, "latency": {}, "evidence": "cloudwatch"}
+    assert metrics_each_minute({**plan.to_wire(), "guards": guards}) == count
+
+
+def test_the_second_revision_of_a_service_is_told_and_not_counted(prices: Prices) -> None:
+    full = of_plan({**steps(300, 330), "target": SERVICE}, prices)
+    follows = of_plan({**steps(60), "target": {**SERVICE, "scale": {"followWeight": {"minPercent": 10}}}}, prices)
+
+    assert full.total == of_plan(steps(300, 330), prices).total
+    assert any("as many tasks as the service has beside the stable ones, for 10 min 30 s" in n for n in full.notes)
+    assert any("tasks by its weight" in note for note in follows.notes)
+    assert not any("headgate cost requests" in note for note in full.notes)

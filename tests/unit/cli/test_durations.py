@@ -12,6 +12,7 @@ from botocore.stub import ANY, Stubber
 
 from headgate_cli.durations import read_durations
 from headgate_cli.pictures.latency import Latency
+from tests.unit.analysis.service_plans import LOAD_BALANCER, group_of, routing_of
 from tests.unit.pictures import rollout_views as views
 
 if TYPE_CHECKING:
@@ -162,3 +163,50 @@ def test_no_durations_at_all_are_told() -> None:
 
     assert latency
     assert latency.missing == "CloudWatch has no durations of these versions at this time."
+
+
+def service_view(*names: str) -> RolloutView:
+    routing = routing_of("green-service", *names).to_wire()
+    known = {"target": "ecs-service/web/shop", "stable": "shop:6", "candidate": "shop:7", "plan": {"routing": routing}}
+    return views.promoted().model_copy(update=known)
+
+
+def test_a_service_has_the_response_times_of_its_target_groups() -> None:
+    request = asked(service_view("shop"))
+
+    assert dimensions_in(request) == {"LoadBalancer": LOAD_BALANCER, "TargetGroup": group_of("shop-a")}
+    metric = request["MetricDataQueries"][-1]["MetricStat"]
+    assert (metric["Metric"]["MetricName"], metric["Stat"]) == ("TargetResponseTime", "p99")
+    assert metric["Metric"]["Dimensions"][1]["Value"] == group_of("shop-b")
+
+
+def test_response_times_are_seconds(client: CloudWatchClient, cloudwatch: Stubber) -> None:
+    minute = datetime.fromtimestamp(views.BEGIN // 60 * 60, UTC)
+    results = [{"Id": "stable_p50", "Timestamps": [minute], "Values": [0.25]}]
+    cloudwatch.add_response("get_metric_data", {"MetricDataResults": results})
+
+    latency = read_durations(client, service_view("shop"), views.NOW)
+
+    assert latency
+    assert latency.line("stable", "p50") == [(minute.timestamp(), 250.0)]
+    assert "TargetResponseTime" in latency.source
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        service_view("web", "api"),
+        views.promoted().model_copy(
+            update={
+                "target": "ecs-service/web/shop",
+                "stable": "shop:6",
+                "candidate": "shop:7",
+                "plan": {"routing": {"way": 1}},
+            }
+        ),
+    ],
+)
+def test_a_service_without_one_pair_of_target_groups_has_no_percentiles(view: RolloutView) -> None:
+    client: Any = None
+
+    assert read_durations(client, view, views.NOW) is None

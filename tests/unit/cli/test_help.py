@@ -34,7 +34,7 @@ def _all() -> list[tuple[str, click.Command]]:
 ALL = dict(_all())
 
 # What a family has is called a revision by ECS.
-REVISIONS = ("task run", "versions clean")
+REVISIONS = ("start", "plan", "promote", "undo", "task run", "versions clean")
 
 
 @pytest.mark.parametrize("name", ALL)

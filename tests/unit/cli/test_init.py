@@ -17,6 +17,7 @@ from headgate_cli.drafting.draft import PRESETS, Draft, checked, meaning_of, rea
 from headgate_cli.failures import Failure
 from headgate_cli.stack import Stack
 from tests.builders import ACCOUNT, REGION
+from tests.fakes.services_and_balancers import Cloud
 from tests.unit.cli.installations import LAMBDA, Installation, PlayedStack, Ran, played, run_command
 
 if TYPE_CHECKING:
@@ -308,3 +309,89 @@ def test_a_strategy_in_json_is_kept() -> None:
 def test_any_name_of_an_alarm_comes_back_as_it_is(name: str) -> None:
     request = checked(request_text(Draft(TARGET, "7", "AllAtOnce", [name, "b"]), "request.yaml"))
     assert request.asked_guards.alarms == [name, "b"]
+
+
+# ECS services
+
+SERVICE = {"kind": "ecs-service", "cluster": "prod", "service": "shop"}
+
+
+@pytest.fixture
+def cloud(installation: Installation, stack: PlayedStack, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """Two services in one cluster, the second service of a rollout, and an alarm on a target group."""
+    cloud = Cloud()
+    shop = cloud.shop()
+    cloud.shop(name="cart")
+    cloud.ecs.create_service(
+        cluster="prod", serviceName="shop-hg-1a2b3c4d", taskDefinition="shop:7", desiredCount=1, launchType="FARGATE",
+        networkConfiguration={"awsvpcConfiguration": {"subnets": ["subnet-0a1b2c3d"]}},
+    )  # fmt: skip
+    group = shop.stable[0].rpartition(":")[2]
+    installation.alarms.append({"AlarmName": "shop-5xx", "Dimensions": [{"Name": "TargetGroup", "Value": group}]})
+    installation.parameters |= {"TargetServices": "s*", "TargetClusters": "*"}
+    installation.outputs["HttpSmokeTesterName"] = "headgate-http-smoke-tester"
+    client = stack.client
+    monkeypatch.setattr(Stack, "client", lambda _, name: cloud.ecs if name == "ecs" else client(name))
+    return cloud
+
+
+@pytest.mark.usefixtures("terminal", "cloud")
+def test_services_of_the_account_are_offered_with_their_revisions_alarms_and_hooks(tmp_path: Path) -> None:
+    file = tmp_path / "request.yaml"
+    result = run("-o", str(file), typed="2\n\nCanary10Percent10Minutes\n1\n1\n1\n\n")
+    assert result.exit_code == 0, result.output
+    assert "prod/shop" in result.output
+    assert "prod/cart" not in result.output
+    assert "-hg-" not in result.output
+    assert written(file) == {
+        "target": SERVICE,
+        "candidate": {"taskDefinition": "shop:7"},
+        "strategy": "Canary10Percent10Minutes",
+        "guards": {"alarms": ["shop-5xx"], "errors": {}, "evidence": "cloudwatch"},
+        "hooks": {
+            "beforeTraffic": [
+                {
+                    "lambda": "headgate-http-smoke-tester",
+                    "timeoutSeconds": 300,
+                    "config": {"path": "/", "expectStatus": 200},
+                }
+            ]
+        },
+        "onFailure": "rollback",
+        "onBusy": "wait",
+    }
+
+
+@pytest.mark.usefixtures("terminal", "cloud")
+def test_a_function_is_still_the_first_choice(tmp_path: Path) -> None:
+    file = tmp_path / "request.yaml"
+    result = run("-o", str(file), typed="\n1\nlive\n6\nAllAtOnce\n\n\n\n")
+    assert result.exit_code == 0, result.output
+    assert written(file)["target"] == TARGET
+
+
+@pytest.mark.usefixtures("cloud")
+def test_options_alone_write_the_request_of_a_service() -> None:
+    result = run("-o", "-", "--service", "prod/shop", "--candidate", "shop:7", "--strategy", "AllAtOnce")
+    assert result.exit_code == 0, result.output
+    request = request_in(result)
+    assert (request["target"], request["candidate"]) == (SERVICE, {"taskDefinition": "shop:7"})
+
+
+@pytest.mark.usefixtures("cloud")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--service", "shop"), "--service: must be a cluster and its service"),
+        (("--service", "prod/cart"), "cart is not covered by Headgate's parameter TargetServices, which is s*"),
+        (("--service", "prod/shop", "--function", "shop-cart"), "--service: names the target, and so does --function"),
+        (("--service", "prod/shop", "--candidate", "7"), "--candidate: must be family:revision"),
+        (("--service", "prod/shop", "--candidate", "latest"), "--candidate: must be family:revision"),
+    ],
+)
+def test_what_is_no_request_of_a_service_is_refused(options: tuple[str, ...], said: str) -> None:
+    given_options = dict(zip(options[::2], options[1::2], strict=True))
+    given_options = {"--candidate": "shop:7", "--strategy": "AllAtOnce", **given_options}
+    result = run("-o", "-", *(word for pair in given_options.items() for word in pair))
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())

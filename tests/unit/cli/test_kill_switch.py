@@ -405,6 +405,19 @@ def test_what_is_forgotten_is_asked_again_if_it_has_changed(
 # Refusals
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("stop-traffic", "end its rollout (headgate abort web/shop), or stop all its tasks (aws ecs update-service"),
+        ("restore-traffic", "to let it run again, give it tasks (aws ecs update-service --cluster web --service shop"),
+    ],
+)
+@pytest.mark.usefixtures("installation")
+def test_a_service_gets_the_advice_that_fits_the_command(name: str, said: str) -> None:
+    result = run(name, "web/shop", "--yes")
+    assert (result.exit_code, said in " ".join(result.output.split())) == (2, True), result.output
+
+
 @pytest.mark.parametrize("name", ["stop-traffic", "restore-traffic"])
 @pytest.mark.parametrize(
     ("function", "said"),
@@ -415,6 +428,7 @@ def test_what_is_forgotten_is_asked_again_if_it_has_changed(
         ("arn:aws:lambda:us-west-2:123456789012:function:shop-cart", "is in us-west-2, not in"),
         ("shop-till", "does not exist"),
         ("a b", "is not a function"),
+        ("web/shop", "web/shop is an ECS service, which has no reserved concurrency: "),
     ],
 )
 def test_these_functions_are_refused(installation: Installation, name: str, function: str, said: str) -> None:

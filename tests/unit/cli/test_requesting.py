@@ -10,6 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from headgate_cli.naming_options import FIELDS_OF_OPTIONS, with_options
 from headgate_cli.requesting import detail_of, new_id, read, request_options, with_id
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ UUID = "14e0db71-5d35-4eb5-b481-8945cf9d10c2"
 OTHER = "24e0db71-5d35-4eb5-b481-8945cf9d10c2"
 LIVE = {"kind": "lambda-alias", "function": "checkout", "alias": "live"}
 ARN = "arn:aws:lambda:eu-central-1:123456789012:function"
+SERVICE_ARN = "arn:aws:ecs:eu-central-1:123456789012:service/web/shop"
 
 
 class Mappings:
@@ -105,13 +107,13 @@ def test_a_target_alone_is_a_request() -> None:
         (
             (
                 *("--before-traffic", "smoke", "--before-traffic", "task:migrate"),
-                *("--before-step", "codedeploy:CodeDeployHook_check"),
+                *("--before-step", "codedeploy:CodeDeployHook_check", "--before-step", "lifecycle:gate"),
                 *("--after-traffic", "machine:report", "--on-rollback", "arn:aws:states:x:1:stateMachine:tidy"),
             ),
             {
                 "hooks": {
                     "beforeTraffic": [{"lambda": "smoke"}, {"ecsTask": {"taskDefinition": "migrate"}}],
-                    "beforeStep": [{"codeDeployHook": "CodeDeployHook_check"}],
+                    "beforeStep": [{"codeDeployHook": "CodeDeployHook_check"}, {"ecsLifecycleHook": "gate"}],
                     "afterTraffic": [{"stateMachine": "report"}],
                 }
             },
@@ -217,6 +219,16 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
     assert asked("--file", str(file), "--no-guards")["guards"] == "none"
 
 
+def test_a_service_that_is_named_keeps_what_the_file_says_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "request.json"
+    shop = {"kind": "ecs-service", "cluster": "prod", "service": "shop"}
+    file.write_text(json.dumps({"target": {**shop, "keepSeconds": 20, "sticky": True}}), "utf-8")
+    told = asked("prod/cart", "--file", str(file), "--task-definition", "cart:7")["target"]
+    assert told == {**shop, "service": "cart", "keepSeconds": 20, "sticky": True}
+    # What is said of another kind does not fit.
+    assert asked("checkout:live", "--file", str(file))["target"] == LIVE
+
+
 def test_a_date_in_yaml_is_the_text_that_it_is() -> None:
     yaml = "id: 2026-11-30\ntarget: {kind: lambda-alias, function: checkout, alias: live}\n"
     assert asked("--file", "-", typed=yaml)["id"] == "2026-11-30"
@@ -269,3 +281,109 @@ def test_new_ids_are_valid_and_differ(target: Any) -> None:
     first, second = new_id(target), new_id(target)
     assert first != second
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-_]*-\d{8}-\d{6}-[0-9a-f]{4}", first)
+
+
+# ECS services
+
+
+@pytest.mark.parametrize(
+    ("options", "target"),
+    [
+        (["web/shop"], {"kind": "ecs-service", "cluster": "web", "service": "shop"}),
+        (["--service", "web/shop"], {"kind": "ecs-service", "cluster": "web", "service": "shop"}),
+        (["--service", SERVICE_ARN], {"kind": "ecs-service", "cluster": "web", "service": SERVICE_ARN}),
+        # Off, which is not the same as the default.
+        (["web/shop", "--keep", "0s"], {"kind": "ecs-service", "cluster": "web", "service": "shop", "keepSeconds": 0}),
+        (["web/shop", "--keep", "0"], {"kind": "ecs-service", "cluster": "web", "service": "shop", "keepSeconds": 0}),
+        (
+            ["web/shop", "--keep", "30m"],
+            {"kind": "ecs-service", "cluster": "web", "service": "shop", "keepSeconds": 1800},
+        ),
+    ],
+)
+def test_a_service_is_named_by_its_cluster_and_name(options: list[str], target: dict[str, Any]) -> None:
+    detail = asked(*options, "--task-definition", "shop:8")
+    assert detail["target"] == target
+    assert detail["candidate"] == {"taskDefinition": "shop:8"}
+    assert read(with_id(detail)).target.key == "ecs-service/web/shop"
+    assert with_id(detail)["id"].startswith("shop-")
+
+
+def test_images_by_container_revise_the_running_task_definition() -> None:
+    detail = asked("web/shop", "--image", "app=registry/shop:1.8", "--image", "proxy=registry/envoy:2")
+    assert detail["candidate"] == {"revise": {"images": {"app": "registry/shop:1.8", "proxy": "registry/envoy:2"}}}
+
+
+def test_an_image_without_a_container_is_code_of_a_function() -> None:
+    detail = asked("checkout:live", "--image", "registry/shop@sha256:1f")
+    assert detail["candidate"] == {"code": {"imageUri": "registry/shop@sha256:1f"}}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--service", "shop"], "--service must be a cluster and its service, such as web/shop"),
+        (["--service", "checkout:live"], "--service must be a cluster and its service, such as web/shop"),
+        (["web/shop", "--service", "web/shop"], "TARGET and --service both name the target"),
+        (["web/shop", "--image", "one", "--image", "two"], "--image: name the container, as in app=one"),
+        (["web/shop", "--image", "app=one", "--image", "app=two"], "--image can be repeated for different containers"),
+        (["web/shop", "--image", "app=one", "--task-definition", "shop:8"], "--image and --task-definition each name"),
+        (["web/shop", "--image", "repo/shop:2"], "--image: name the container, as in app=repo/shop:2"),
+        (["web/shop", "--version", "7"], "--version: is for Lambda functions, and the target is an ECS service; give"),
+        (["web/shop", "--publish"], "--publish: is for Lambda functions, and the target is an ECS service; give"),
+        (["web/shop", "--task-definition", "shop:8", "--mode", "split"], "--mode: is for consumers"),
+        (["checkout:live", "--keep", "5m"], "--keep: is for ECS services, and the target is none; leave it out"),
+        (["checkout:live", "--mode", "ramp"], "--mode: is for consumers, and the target is an alias; leave it out"),
+        (["checkout:live", "--task-definition", "shop:8"], "--task-definition: is for ECS services"),
+        (["web/shop", "--keep", "soon"], "must be a duration with its unit, such as 90s, 30m or 2h, or 0s for none"),
+    ],
+)
+def test_contradictions_about_a_service_are_refused(options: list[str], said: str) -> None:
+    result = run(*options)
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())
+
+
+# Refusals that name fields
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The values of all options, of which these were given."""
+
+    @click.command()
+    @request_options
+    def ask(**_: Any) -> None:
+        """Ask nothing."""
+
+    none = {str(each.name): () if each.multiple else None for each in ask.params if isinstance(each, click.Option)}
+    return none | options
+
+
+@pytest.mark.parametrize(
+    ("refusal", "options", "told"),
+    [
+        ("target.keepSeconds: is too much", {"keep": 5.0}, "--keep (target.keepSeconds): is too much"),
+        # Of a file.
+        ("target.keepSeconds: is too much", {}, "target.keepSeconds: is too much"),
+        ("candidate.version: is not there", {"version": "9"}, "--version (candidate.version): is not there"),
+        ("strategy: steps[0].weight: is 1.23", {"strategy": "x"}, "--strategy: steps[0].weight: is 1.23"),
+        (
+            "guards.errors.tolerate: is above 10; guards.alarms[0]: is not there; guards.errors: is too strict",
+            {"errors": True, "tolerate": 20.0, "alarms": ("a",)},
+            (
+                "--tolerate (guards.errors.tolerate): is above 10; --alarm (guards.alarms[0]): is not there; --errors "
+                "(guards.errors): is too strict"
+            ),
+        ),
+        ("hooks.beforeTraffic[0]: no", {"before_traffic": ("a",)}, "--before-traffic (hooks.beforeTraffic[0]): no"),
+        ("was refused: onBusy: no", {"on_busy": "wait"}, "was refused: --on-busy (onBusy): no"),
+        ("target.keepSecondsMore: no", {"keep": 5.0}, "target.keepSecondsMore: no"),
+    ],
+)
+def test_a_refusal_names_the_option_that_gave_the_field(refusal: str, options: dict[str, Any], told: str) -> None:
+    assert with_options(refusal, given(**options)) == told
+
+
+def test_every_option_that_sets_a_field_is_named_in_refusals_of_it() -> None:
+    # TARGET, FILE, and what only helps to find a target, set no field by themselves.
+    assert set(given()) - {"file", "function"} == set(FIELDS_OF_OPTIONS)

@@ -62,7 +62,12 @@ def test_a_duration_has_a_unit(given: str, seconds: float | None) -> None:
         (MAPPING.upper(), f"event-source/{MAPPING}"),
         (f"event-source/{MAPPING}", f"event-source/{MAPPING}"),
         ("checkout-42", None),
-        ("orders/7", None),
+        ("web/shop", "ecs-service/web/shop"),
+        ("arn:aws:ecs:eu-central-1:123456789012:service/web/shop", "ecs-service/web/shop"),
+        ("ecs-service/web/shop", "ecs-service/web/shop"),
+        # What a deployment of a stack is called: stack, resource and request.
+        ("orders/Rollout/1a2b3c4d", None),
+        ("arn:aws:ecs:eu-central-1:123456789012:service/shop", None),
         ("", None),
     ],
 )

@@ -27,3 +27,9 @@ def test_the_guide_steers_a_rollout_with_the_command() -> None:
     assert {words[0] for words in COMMANDS} >= {"start", "status", "watch", "abort"}
     assert "dynamodb" not in TEXT
     assert TEXT.count("put-events") == 1
+
+
+def test_the_guide_rolls_out_the_ecs_service() -> None:
+    sent = [words for words in COMMANDS if words[:2] == ["start", "--file"] and "catalog" in words[2]]
+    assert [words[2] for words in sent] == [".local/catalog_good_release.json", ".local/catalog_bad_release.json"]
+    assert "--target ecs" in TEXT

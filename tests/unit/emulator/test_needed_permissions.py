@@ -44,6 +44,12 @@ URL = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/orders"
 HANDLE = "eyJ0YXNrSWQiOiAidC0xIiwgInNvdXJjZUFybiI6ICJhcm46YXdzOnNxczpldS13ZXN0LTE6MTIzNDU2Nzg5MDEyOm9yZGVycyJ9"
 MACHINE = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:rollout"
 EXECUTION = f"arn:aws:states:{REGION}:{ACCOUNT}:execution:rollout:e-1"
+SERVICE = f"arn:aws:ecs:{REGION}:{ACCOUNT}:service/jobs/shop"
+TASK_SET = f"arn:aws:ecs:{REGION}:{ACCOUNT}:task-set/jobs/shop/ecs-svc/7"
+RULE, LISTENER = (
+    f"arn:aws:elasticloadbalancing:{REGION}:{ACCOUNT}:{kind}"
+    for kind in ("listener-rule/app/a/b/c", "listener/app/a/b")
+)
 CLUSTER = f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/jobs"
 TASK = f"arn:aws:ecs:{REGION}:{ACCOUNT}:task/jobs/0a1b"
 DEFINITION = f"arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/migrate:*"
@@ -72,6 +78,9 @@ class FakeAccount:
 
     def tags_of_task(self, arn: str) -> dict[str, str]:
         return {"headgate:execution": "run-1"} if arn == TASK else {}
+
+    def roles_of_definition(self, name: str) -> list[str]:
+        return [TASK_ROLE] if name == "shop:7" else []
 
 
 class _SentError(Exception):
@@ -433,6 +442,69 @@ OTHERS: Calls = [
         + one("iam:PassRole", TASK_ROLE, {"iam:PassedToService": "ecs-tasks.amazonaws.com"}),
     ),
     (
+        "ecs",
+        "create_service",
+        {"cluster": "jobs", "serviceName": "shop", "tags": [{"key": "a", "value": "b"}]},
+        one("ecs:CreateService", SERVICE, ON_CLUSTER)
+        + one("ecs:TagResource", SERVICE, {"ecs:CreateAction": "CreateService"}),
+    ),
+    (
+        "ecs",
+        "describe_services",
+        {"cluster": CLUSTER, "services": [SERVICE, "shop"]},
+        one("ecs:DescribeServices", SERVICE, ON_CLUSTER) * 2,
+    ),
+    (
+        "ecs",
+        "update_service_primary_task_set",
+        {"cluster": "jobs", "service": "shop", "primaryTaskSet": TASK_SET},
+        one("ecs:UpdateServicePrimaryTaskSet", SERVICE, ON_CLUSTER),
+    ),
+    (
+        "ecs",
+        "create_task_set",
+        {"cluster": "jobs", "service": SERVICE, "taskDefinition": "shop:7"},
+        one("ecs:CreateTaskSet", TASK_SET.replace("ecs-svc/7", "*"), ON_CLUSTER | {"ecs:service": SERVICE})
+        + one("iam:PassRole", TASK_ROLE, {"iam:PassedToService": "ecs-tasks.amazonaws.com"}),
+    ),
+    (
+        "ecs",
+        "update_service",
+        {"cluster": "jobs", "service": "shop", "taskDefinition": "shop:7"},
+        one("ecs:UpdateService", SERVICE, ON_CLUSTER)
+        + one("iam:PassRole", TASK_ROLE, {"iam:PassedToService": "ecs-tasks.amazonaws.com"}),
+    ),
+    (
+        "ecs",
+        "update_service",
+        {"cluster": "jobs", "service": "shop", "desiredCount": 3},
+        one("ecs:UpdateService", SERVICE, ON_CLUSTER),
+    ),
+    (
+        "ecs",
+        "delete_task_set",
+        {"cluster": "jobs", "service": "shop", "taskSet": "ecs-svc/7"},
+        one("ecs:DeleteTaskSet", TASK_SET, ON_CLUSTER | {"ecs:service": SERVICE}),
+    ),
+    ("elbv2", "describe_rules", {"RuleArns": [RULE]}, one("elasticloadbalancing:DescribeRules", "*")),
+    ("elbv2", "modify_rule", {"RuleArn": RULE}, one("elasticloadbalancing:ModifyRule", RULE)),
+    ("elbv2", "modify_listener", {"ListenerArn": LISTENER}, one("elasticloadbalancing:ModifyListener", LISTENER)),
+    (
+        "application-autoscaling",
+        "register_scalable_target",
+        {"ServiceNamespace": "ecs", "ScalableDimension": "ecs:service:DesiredCount", "ResourceId": "service/jobs/shop"},
+        one(
+            "application-autoscaling:RegisterScalableTarget",
+            f"arn:aws:application-autoscaling:{REGION}:{ACCOUNT}:scalable-target/*",
+            {
+                "application-autoscaling:service-namespace": "ecs",
+                "application-autoscaling:scalable-dimension": "ecs:service:DesiredCount",
+            },
+        )
+        + one("ecs:DescribeServices", SERVICE, ON_CLUSTER)
+        + one("ecs:UpdateService", SERVICE, ON_CLUSTER),
+    ),
+    (
         "logs",
         "get_log_events",
         {"logGroupName": "/ecs/jobs", "logStreamName": "ecs/app/0a1b"},
@@ -530,7 +602,12 @@ def _fits(resource: str, service: str, kinds: list[str]) -> bool:
 
 
 def test_every_mapped_operation_is_one_of_its_service() -> None:
-    models = {"states": ["stepfunctions"], "monitoring": ["cloudwatch"], "dynamodb": ["dynamodb", "dynamodbstreams"]}
+    models = {
+        "elasticloadbalancing": ["elbv2"],
+        "states": ["stepfunctions"],
+        "monitoring": ["cloudwatch"],
+        "dynamodb": ["dynamodb", "dynamodbstreams"],
+    }
     loader = botocore.loaders.Loader()
     for service, operation in known_operations():
         known = [loader.load_service_model(name, "service-2")["operations"] for name in models.get(service, [service])]

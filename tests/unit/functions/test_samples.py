@@ -21,7 +21,9 @@ def test_every_payload_of_a_function_is_of_one_that_is_there() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_function_has_a_payload_to_be_tried_with(name: str) -> None:
     signals = ["rollout_signal", "rollout_signal_abort", "rollout_signal_pause", "rollout_signal_resume"]
-    files = {"signaller": [*signals, "cloudwatch_alarm_state_change", "cloudwatch_alarm_configuration_change"]}
+    alarms = ["cloudwatch_alarm_state_change", "cloudwatch_alarm_configuration_change"]
+    services = ["ecs_task_state_change", "ecs_deployment_state_change"]
+    files = {"signaller": [*signals, *alarms, *services]}
     assert all(event(file) for file in files.get(name, [name]))
 
 

@@ -210,7 +210,10 @@ class TestAnswers:
             ({"rolloutId": "checkout-42", "signal": "Rollback"}, 'did you mean abort? (given "Rollback")'),
             ({"rolloutId": "checkout-42"}, "signal: is missing; add it"),
             ({"rolloutId": "checkout-42", "signal": "abort", "id": "a b"}, "id: must be 1 to 128 letters"),
-            ({"rolloutId": "checkout-42", "signal": "abort", "id": "evidence-0"}, "id: must not start with evidence-"),
+            (
+                {"rolloutId": "checkout-42", "signal": "abort", "id": "evidence-0"},
+                "id: must not start with evidence-, ",
+            ),
             (
                 {"rolloutId": "checkout-42", "signal": "resume"},
                 "signal: resume is not possible while rollout checkout-42 is baking; it is not paused, and goes on by",

@@ -141,6 +141,14 @@ class TestRunningRollout:
         assert view.waits_for is not None
         assert (view.waits_for.reason, view.waits_for.until) == ("version 7 is Pending", "2026-11-30T10:01:00.000Z")
         assert (view.phase, view.stable) == ("preparing", "6")
+        # WHEN it is rolled back THEN it does not wait for that any more
+        steps.enter("checkout-42", "rolling-back")
+        assert shown(history).waits_for is None
+        back: Any = {"action": "restore", "reason": "1 target drains", "since": since}
+        steps.keep_pending("checkout-42", back, phase="rolling-back")
+        view = shown(history)
+        assert view.waits_for is not None
+        assert view.waits_for.reason == "1 target drains"
 
 
 def _after(moment: str, seconds: int) -> str:
@@ -242,6 +250,28 @@ class TestEnd:
         view = shown(history)
         assert view.redriven is not None
         assert (view.redriven.returned, view.redriven.kept, view.holding_queue) == (3, 1, "")
+
+    def test_a_services_has_what_it_made_and_changed_there(self, history: History, locks: Locks, steps: Steps) -> None:
+        start(locks)
+        assert shown(history).state is None
+        state = {
+            "stable": "shop:7",
+            "candidate": "shop:8",
+            "green": "shop-hg-1a2b3c4d",
+            "scaleInHeld": True,
+            "testRules": {"a-rule": [{"group": "blue", "weight": 1}, {"group": "green", "weight": 0}]},
+            "way": "green-service",
+        }
+        steps.keep_state("checkout-42", state)
+        settle(locks, outcome="stopped")
+        view = shown(history)
+        assert view.to_wire()["state"] == {
+            "green": "shop-hg-1a2b3c4d",
+            "stable": "shop:7",
+            "candidate": "shop:8",
+            "scaleInHeld": True,
+            "testRules": {"a-rule": {"blue": 1, "green": 0}},
+        }
 
 
 class TestLine:
@@ -371,7 +401,14 @@ ITEMS: dict[str, dict[str, Any]] = {
         "status": "running",
         "phase": "baking",
         "step": 0,
-        "state": {"weight": 10, "shiftedAt": 5, "holding": {"name": "q"}},
+        "state": {
+            "weight": 10,
+            "shiftedAt": 5,
+            "holding": {"name": "q"},
+            "green": "g",
+            "scaleInHeld": True,
+            "testRules": {"r": [{"group": "g", "weight": 1}]},
+        },
         "plan": json.dumps(PLAN),
         "request": "{}",
         "startedAt": AT,

@@ -10,7 +10,7 @@ import pytest
 from headgate.analysis.evidence import JudgeTerms, describe_comparisons
 from headgate.analysis.judge import Arm
 from headgate.history.causes import COMPARED, OVER_LIMIT, cause_of, compared, counts_in, in_full
-from headgate.history.model import Comparison, Counts, RolloutSummary, RolloutView
+from headgate.history.model import Comparison, Counts, RolloutSummary, RolloutView, StepView
 from headgate.history.sentences import describe_summary, explanation, headline, next_steps
 from headgate.history.timeline import happenings
 from headgate.history.wording import evidence
@@ -170,13 +170,13 @@ def test_a_stopped_rollout_is_said_to_be_left_as_it_is() -> None:
             ],
         ),
         (
-            promoted(warnings=["target: a stack owns the alias"]),
+            promoted(warnings=["target: a stack owns the alias"], notes=["target.way: task-sets"]),
             [
                 "Promoted at 2026-11-30 14:50:10 UTC, 50 min 10 s after it began: version 8 got all traffic.",
                 "None of 96 requests of version 8 failed, against none of 265 of version 7.",
                 "The evidence against version 8 ended at 1, under its limit of 100.",
-                "Warning: target: a stack owns the alias",
                 "To take it back while nothing newer is promoted, run headgate undo checkout-42.",
+                "Warning: target: a stack owns the alias",
             ],
         ),
         (
@@ -288,6 +288,21 @@ NOTHING_MOVED: dict[str, Any] = {"weights": rolled_back().weights[:1], "evidence
             ["Refused at 2026-11-30 15:00:00 UTC, after it had waited in line for 1 h: no traffic moved."],
         ),
         (refused("aborted by kim"), ["To try again, send the request under a new id."]),
+        *(
+            (
+                refused(reason).model_copy(update={"target": "ecs-service/prod/shop", "candidate": "shop:6"}),
+                [
+                    (
+                        "Look at the logs of shop:6, whose tasks failed. Then start a rollout of the corrected "
+                        "revision under a new id."
+                    )
+                ],
+            )
+            for reason in (
+                "candidate: 4 tasks of shop:6 have failed before it had any request; the last stopped task: exit 1",
+                "candidate: the deployment of shop:6 failed: tasks failed to start; 1 of 4 tasks run",
+            )
+        ),
         (
             rolled_back(plan={"guards": {"errors": {"tolerate": 0.5}}}),
             [
@@ -393,9 +408,8 @@ NOTHING_MOVED: dict[str, Any] = {"weights": rolled_back().weights[:1], "evidence
                 (
                     "Stopped at 2026-11-30 14:07:12 UTC, 7 min 12 s after it began, from 25 % of the traffic (step 2 "
                     "of 5), "
-                    "2 min 12 s into a bake of 10 min. Headgate neither promoted nor rolled back, and left the target "
-                    "as it "
-                    "is."
+                    "2 min 12 s into a bake of 10 min. Headgate neither promoted nor rolled back, and overwrote "
+                    "nothing that others set."
                 ),
                 (
                     "Check what checkout:live serves, and correct it: Headgate does nothing more there. Then start a "
@@ -589,10 +603,41 @@ def test_a_bake_that_begins_again_after_a_pause_has_not_been_judged_again() -> N
     assert not [each for each in told if "lunch" in each]
 
 
-def test_counts_of_the_last_step_are_not_those_of_the_whole_rollout() -> None:
+def test_counts_at_the_verdict_are_not_said_to_be_those_of_the_last_step() -> None:
     told = explanation(promoted(comparisons=[comparison_of(0, 100, 0, 300, 1)]))
-    assert "In the last step, none of 96 requests of version 8 failed, against none of 265 of version 7." in told
+    assert "Until the verdict, none of 96 requests of version 8 failed, against none of 265 of version 7." in told
     assert "In the whole rollout, none of 100 requests of version 8 failed, against none of 300 of version 7." in told
+
+
+def test_what_a_plan_noted_is_not_repeated_after_a_rollout_that_did_not_promote() -> None:
+    told: dict[str, Any] = {
+        "warnings": ["target.rules: a stack has them; do not deploy it"],
+        "notes": ["target.way: task-sets"],
+    }
+
+    for ended in (rolled_back(**told), stopped(**told), refused().model_copy(update=told)):
+        assert [each for each in explanation(ended) if "target." in each] == []
+    assert len([each for each in explanation(baking(**told)) if "target." in each]) == 2
+
+
+def test_a_service_whose_stable_revision_is_kept_is_told_until_when_and_what_comes_then() -> None:
+    service = {"target": "ecs-service/web/shop", "stable": "shop:7", "candidate": "shop:8"}
+    weights = [
+        StepView(step=n, weight=w, bake_seconds=300, status="now" if n else "done") for n, w in enumerate((10, 100))
+    ]
+    kept = baking(**service, weight=100, steps=weights)
+    told = explanation(kept, NOW)
+
+    assert told[0] == (
+        "shop:8 has all traffic; shop:7 is kept until 14:15:00 UTC, and an abort or undo gives it back at once."
+    )
+    assert "Ahead: the release of shop:7." in told
+    before = baking(
+        **service, step=0, weight=10, steps=[each.model_copy(update={"status": "ahead"}) for each in weights]
+    )
+    assert "Ahead: 10 % for 5 min, all traffic with shop:7 kept for 5 min, then the release of shop:7." in explanation(
+        before, NOW
+    )
 
 
 @pytest.mark.parametrize(

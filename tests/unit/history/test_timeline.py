@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from headgate.history.model import WeightChange
 from headgate.history.timeline import happenings
-from tests.views import OVER, at, hook_of, pause_of, rolled_back, signal, view_of, waiting
+from tests.views import OVER, PASSED, at, bake_of, hook_of, pause_of, rolled_back, signal, steps_of, view_of, waiting
 
 SHORT = "3.2 % of 1,204 requests of version 8 failed, 0.055 % of version 7's"
 
@@ -43,6 +43,14 @@ def test_what_happened_comes_in_order() -> None:
 def test_only_what_is_on_record_happened() -> None:
     assert [each.text for each in happenings(waiting())] == ["requested"]
     assert happenings(view_of(created_at=None, started_at=None)) == []
+
+
+def test_a_verdict_says_that_its_counts_are_those_of_all_steps_so_far() -> None:
+    passed = bake_of(ended_at=at(900), verdict="promote", reason=PASSED)
+
+    told = [each.text for each in happenings(view_of(steps=steps_of(1, passed))) if each.kind == "verdict"]
+
+    assert told == ["step 2: promote: so far, none of 96 requests of version 8 failed, none of 265 of version 7"]
 
 
 def test_weights_of_a_pause_and_a_promotion_have_words() -> None:

@@ -14,6 +14,7 @@ from headgate.history.wording import (
     listed,
     person,
     revision,
+    revision_noun,
     sentence,
     share,
     target,
@@ -111,7 +112,13 @@ def test_a_sentence_begins_with_a_capital_unless_a_field_begins_it(text: str, sh
 def test_names_are_short() -> None:
     assert target("lambda-alias/checkout/live") == "checkout:live"
     assert target("event-source/0f1e2d3c") == "0f1e2d3c"
+    assert target("ecs-service/web/shop") == "web/shop"
     assert target("custom/thing") == "custom/thing"
+
+
+def test_functions_have_versions_and_services_revisions() -> None:
+    assert revision_noun("lambda-alias/checkout/live") == revision_noun("event-source/0f1e2d3c") == "version"
+    assert revision_noun("ecs-service/web/shop") == "revision"
     assert (revision("8", "it"), revision("web:12", "it"), revision("", "it")) == ("version 8", "web:12", "it")
     assert person("arn:aws:sts::123456789012:assumed-role/Deploy/kim") == "Deploy/kim"
     assert person("kim (on call)") == "kim (on call)"

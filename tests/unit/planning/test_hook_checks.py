@@ -389,3 +389,117 @@ def test_a_hook_of_codedeploy_that_would_test_another_version_is_refused(
 def test_a_function_that_is_a_hook_of_both_kinds_is_checked_as_both(world: World) -> None:
     world.settle(beforeTraffic=[{"lambda": "smoke"}, {"codeDeployHook": "smoke"}], afterTraffic=[{"lambda": "smoke"}])
     assert len([each for each in world.checks.warnings if "lacks the environment variable" in each]) == 1
+
+
+SERVICE: dict[str, Any] = {"kind": "ecs-service", "cluster": "prod", "service": "shop"}
+
+
+@pytest.mark.parametrize("name", ["smoke-tester", "version-checker"])
+def test_a_sample_hook_for_functions_is_refused_for_a_service(world: World, name: str) -> None:
+    hooks = {"beforeTraffic": [{"lambda": f"headgate-{name}"}]}
+    asked = {"target": SERVICE, "candidate": {"taskDefinition": "shop:7"}, "hooks": hooks}
+    with pytest.raises(RequestRefused) as refused:
+        world.checks.settle(read_request(asked, "e-1"))
+    assert str(refused.value) == (
+        f"hooks.beforeTraffic[0].lambda: headgate-{name} invokes versions of a function, but the target is an ECS "
+        "service; name headgate-http-smoke-tester, or a function of yours"
+    )
+
+
+def test_the_sample_hook_for_services_is_refused_for_the_others(world: World) -> None:
+    assert world.refusal(beforeTraffic=[{"lambda": "headgate-http-smoke-tester"}]) == (
+        "hooks.beforeTraffic[0].lambda: headgate-http-smoke-tester sends requests to an ECS service, but the target is "
+        "a lambda-alias; name headgate-smoke-tester, or a function of yours"
+    )
+
+
+def settled_for_a_service(world: World, stage: str, **config: Any) -> list[str]:
+    world.functions.others |= {"headgate-http-smoke-tester": dict}
+    hooks = {stage: [{"lambda": "headgate-http-smoke-tester", "config": config}]}
+    asked = {"target": SERVICE, "candidate": {"taskDefinition": "shop:7"}, "hooks": hooks}
+    world.checks.settle(read_request(asked, "e-1"))
+    return list(world.checks.warnings)
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ({"paths": "/health"}, "paths: is not a known field"),
+        ({"path": "health"}, "path: must begin with /"),
+        ({"expectStatus": "200"}, "expectStatus"),
+        ({"headers": {"X y": "1"}}, "headers.X y: is not a valid header"),
+    ],
+)
+def test_a_config_that_the_smoke_tester_of_services_would_refuse_is_refused_in_the_plan(
+    world: World, config: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        settled_for_a_service(world, "beforeTraffic", **config)
+    assert str(refused.value).startswith(f"hooks.beforeTraffic[0].config: {field}")
+
+
+@pytest.mark.parametrize(
+    ("stage", "told"),
+    [
+        ("beforeTraffic", ""),
+        ("beforeStep", ""),
+        ("afterStep", ""),
+        (
+            "afterTraffic",
+            "tests the candidate when it has all users already; make it a hook of beforeTraffic, or ",
+        ),
+        ("onRollback", "tests the candidate when it has no users any more, and may be gone; make it a hook of before"),
+    ],
+)
+def test_the_plan_warns_of_a_smoke_test_that_comes_too_late(world: World, stage: str, told: str) -> None:
+    warnings = settled_for_a_service(world, stage, path="/health")
+    assert len(warnings) == bool(told)
+    assert told in "".join(warnings)
+    # What a URL reaches is for its owner to say.
+    assert settled_for_a_service(world, stage, url="https://shop.example.com") == []
+
+
+def test_a_task_gets_names_of_task_definitions_that_are_longer_than_versions(world: World) -> None:
+    def hooks_with(length: int) -> dict[str, Any]:
+        return {"beforeTraffic": [{"ecsTask": TASK | {"environment": {"LONG": "x" * length}}}]}
+
+    def fits(length: int) -> bool:
+        asked = {"target": SERVICE, "candidate": {"taskDefinition": "shop:7"}, "hooks": hooks_with(length)}
+        try:
+            return bool(world.checks.settle(read_request(asked, "e-1")))
+        except RequestRefused:
+            return False
+
+    # The shortest that is too long only because of the two names of a service.
+    longest = next(length for length in range(2000, MAX_OVERRIDES, 100) if not fits(length))
+    assert fits(longest - 100)
+    assert world.settle(**hooks_with(longest))
+
+
+def test_a_lifecycle_hook_of_a_service_is_looked_up_and_left_as_it_is(world: World) -> None:
+    hook = {"ecsLifecycleHook": "smoke", "timeoutSeconds": 60, "hookDetails": {"suite": "a"}}
+    given = {"target": SERVICE, "candidate": {"taskDefinition": "shop:8"}, "hooks": {"beforeTraffic": [hook]}}
+    request = read_request({"id": "shop-42", **given}, "unused")
+    assert world.checks.settle(request).to_wire()["beforeTraffic"] == [hook]
+
+
+def test_a_lifecycle_hook_of_ecs_is_refused_for_another_kind_of_target(world: World) -> None:
+    assert world.refusal(beforeTraffic=[{"ecsLifecycleHook": "smoke"}]) == (
+        "hooks.beforeTraffic[0].ecsLifecycleHook: gets the event of a deployment of an ECS service, and the target is "
+        "a lambda-alias; give the function as lambda, which gets Headgate's event"
+    )
+
+
+def test_a_lifecycle_hook_that_is_not_there_or_not_allowed_is_refused_by_its_field(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusal() -> str:
+        hooks = {"beforeTraffic": [{"ecsLifecycleHook": "nobody"}]}
+        given = {"target": SERVICE, "candidate": {"taskDefinition": "shop:8"}, "hooks": hooks}
+        with pytest.raises(RequestRefused) as refused:
+            world.checks.settle(read_request({"id": "shop-42", **given}, "unused"))
+        return str(refused.value)
+
+    assert refusal().startswith("hooks.beforeTraffic[0].ecsLifecycleHook: nobody cannot be called: ")
+    monkeypatch.setitem(world.patterns, "HookFunctions", "gate-*")
+    assert "nobody is not covered by Headgate's parameter HookFunctions" in refusal()

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from headgate.analysis.measures import AliasMeasures, ServiceMeasures
 from headgate.errors import RequestRefused
 from headgate.planning.protection import Protected, Protection
 from tests.builders import TARGET_KEY, alias_of, request_of
+from tests.unit.analysis.service_plans import routing_of, service_request
 
 LONG = {"steps": [{"weight": 10, "bakeSeconds": 300}]}
 SHORT = {"steps": [{"weight": 10, "bakeSeconds": 3}]}
@@ -43,7 +45,9 @@ def chosen(
     notes: Any = Notes(TARGET_KEY if sends else None)
     cloudwatch: Any = CloudWatch(requests)
     request = request_of(**fields)
-    return Protection(notes, cloudwatch, telemetry=deployed).choose(request, alias_of(request), is_ramp=is_ramp)
+    return Protection(notes, cloudwatch, telemetry=deployed).choose(
+        request, AliasMeasures(alias_of(request)), is_ramp=is_ramp
+    )
 
 
 @pytest.mark.parametrize("fields", [{}, {"guards": {}}, {"guards": {"alpha": 0.05}}])
@@ -92,10 +96,50 @@ def test_where_nothing_can_be_compared_it_runs_and_the_plan_warns(fields: dict[s
 @pytest.mark.parametrize(
     "guards", ["none", {"alarms": ["checkout-errors"]}, {"errors": {}}, {"latency": {"thresholdMs": 300}}]
 )
-@pytest.mark.parametrize("strategy", [LONG, SHORT, "AllAtOnce"])
+@pytest.mark.parametrize("strategy", [LONG, SHORT])
 def test_what_the_request_says_is_taken_as_it_is(guards: Any, strategy: Any) -> None:
     request = request_of(guards=guards, strategy=strategy)
     assert chosen(sends=True, guards=guards, strategy=strategy) == Protected(request.asked_guards, [])
+
+
+STEP = "use a strategy with a step below 100 %, such as Canary10Percent5Minutes"
+ALARM = ", or name an alarm in guards.alarms"
+
+
+@pytest.mark.parametrize(
+    ("guards", "told", "fix"),
+    [
+        ({"errors": {}}, "guards.errors compares nothing", STEP + ALARM),
+        ({"latency": {"thresholdMs": 300}}, "guards.latency compares nothing", STEP + ALARM),
+        ({"errors": {}, "alarms": ["a"]}, "guards.errors compares nothing", STEP),
+        ({"errors": {}, "latency": {"thresholdMs": 300}}, "guards.errors and guards.latency compare nothing", STEP),
+    ],
+)
+@pytest.mark.parametrize("strategy", ["AllAtOnce", {"steps": [{"weight": 100, "bakeSeconds": 60}]}])
+# Whether the target sends telemetry makes no difference.
+@pytest.mark.parametrize("requests", [0, 12])
+def test_guards_that_compare_nothing_are_named_in_a_warning(
+    guards: dict[str, Any], told: str, fix: str, strategy: Any, requests: float
+) -> None:
+    taken, (warning,) = chosen(requests=requests, guards=guards, strategy=strategy)
+    assert taken == request_of(guards=guards, strategy=strategy).asked_guards
+    assert warning.startswith(f"{told}: no step of the strategy bakes with traffic on both versions; {fix}")
+
+
+def test_of_services_the_warning_names_their_limits() -> None:
+    def warnings_for(**guards: Any) -> list[str]:
+        request = service_request(guards=guards, strategy="AllAtOnce")
+        target: Any = request.target
+        nobody: Any = Notes(None)
+        nothing: Any = CloudWatch(0)
+        protection = Protection(nobody, nothing, telemetry=True)
+        return protection.choose(request, ServiceMeasures(target, routing_of("green-service")), is_ramp=False).warnings
+
+    (warning,) = warnings_for(errors={})
+    assert "bakes with traffic on both revisions; " in warning
+    assert warning.endswith(f"{STEP}{ALARM}, or set limits in guards.service")
+    (warning,) = warnings_for(errors={}, service={"taskExits": 0})
+    assert warning.endswith(STEP + ALARM)
 
 
 @pytest.mark.parametrize("guards", [{"errors": {}}, {"latency": {"thresholdMs": 300}, "onNoData": "fail"}])
@@ -129,7 +173,7 @@ def test_requests_of_the_last_minutes_do_not_show_that_telemetry_is_missing() ->
     cloudwatch: Any = CloudWatch(0)
     request = request_of(guards={"errors": {}}, strategy=SHORT)
     # WHEN its rollout is planned
-    Protection(notes, cloudwatch, telemetry=True).choose(request, alias_of(request), is_ramp=False)
+    Protection(notes, cloudwatch, telemetry=True).choose(request, AliasMeasures(alias_of(request)), is_ramp=False)
     # THEN CloudWatch was asked for a period that ends before them
     ((query,),) = (asked["MetricDataQueries"] for asked in cloudwatch.asked)
     (asked,) = cloudwatch.asked

@@ -14,12 +14,15 @@ from headgate.aws.clients import impatient_client
 from headgate.aws.owning_stack import OF_ALIAS, OF_VERSION, StackOwner, keeps_version, owner_of
 from headgate.aws.place import Place
 from headgate.planning.stack_owner import StackOwners
+from headgate.spec.routing import GroupPair, Routing
 from headgate.spec.targets import LambdaAliasTarget
 from tests.builders import ACCOUNT, REGION, ROOT
 from tests.fakes.services import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from headgate.spec.routing import Way
 from tests.fakes.stacks import ALIAS, FakeStacks
 
 
@@ -321,3 +324,40 @@ def test_the_planner_may_find_the_stack_of_a_resource_and_read_the_template_of_i
     assert statement.split("\n")[0].strip() == 'Resource: "*"'
     _, _, statement = template.partition("Action: cloudformation:GetTemplate\n")
     assert statement.split("\n")[0].endswith("cloudformation:${AWS::Region}:${AWS::AccountId}:stack/*")
+
+
+SERVICE = f"arn:aws:ecs:{REGION}:{ACCOUNT}:service/prod/shop"
+RULES = [f"arn:aws:elasticloadbalancing:{REGION}:{ACCOUNT}:listener-rule/app/web/1/2/{number}" for number in range(3)]
+LISTENER = f"arn:aws:elasticloadbalancing:{REGION}:{ACCOUNT}:listener/app/web/1/2"
+
+
+def routing(way: Way = "green-service", *rules: str) -> Routing:
+    pair = GroupPair(load_balancer="web", stable="blue", candidate="green", container="app", port=80, rules=[*rules])
+    return Routing(way=way, pairs=[pair])
+
+
+def test_stacks_of_a_service_and_its_rules_are_told_once_each(fake: FakeStacks, stacks: StackOwners) -> None:
+    fake.owned |= {SERVICE: ("shop", "Service"), **{rule: ("web", f"R{place}") for place, rule in enumerate(RULES)}}
+    fake.types |= {"Service": "AWS::ECS::Service"} | dict.fromkeys(
+        ("R0", "R1", "R2"), "AWS::ElasticLoadBalancingV2::ListenerRule"
+    )
+    of_service, of_rules = stacks.warnings_about_service("shop", SERVICE, routing("green-service", *RULES))
+    assert of_service.startswith("target.service: shop is resource Service of the CloudFormation stack shop, and ")
+    assert of_rules.startswith(f"target.rules: {RULES[2]} is resource R2 of the CloudFormation stack web, and ")
+    assert of_rules.endswith("; do not deploy it during the rollout")
+
+
+def test_default_actions_are_those_of_a_listener(fake: FakeStacks, stacks: StackOwners) -> None:
+    fake.owned[LISTENER] = ("web", "Listener")
+    fake.types["Listener"] = "AWS::ElasticLoadBalancingV2::Listener"
+    (warning,) = stacks.warnings_about_service("shop", SERVICE, routing("task-sets", LISTENER))
+    assert warning.startswith(f"target.rules: {LISTENER} is resource Listener of the CloudFormation stack web")
+    assert warning.endswith(
+        "; after a promotion swap the two weights in its template, because the target groups alternate"
+    )
+
+
+def test_a_look_for_the_stacks_of_a_service_that_fails_is_not_repeated(fake: FakeStacks, stacks: StackOwners) -> None:
+    fake.failure = Refusal("Throttling", "Rate exceeded")
+    assert stacks.warnings_about_service("shop", SERVICE, routing("green-service", *RULES)) == []
+    assert fake.asked == 1

@@ -19,6 +19,7 @@ SCOPED = {
     "TargetFunctions": "checkout*",
     "TargetQueues": "orders*",
     "TargetStreams": "orders*",
+    "TargetServices": "shop*",
     "HookFunctions": "hook-*",
     "HookMachines": "approval-*",
     "RedriveQueues": "orders*",
@@ -80,8 +81,8 @@ def _function_arns(stack: Stack, expression: str) -> list[str]:
     """The functions that an argument names. What is not known raises KeyError: say here which they are."""
     if expression.startswith("arn:"):
         return [expression]
-    sample_hooks = [stack.attribute(name, "Arn") for name in ("SmokeTester", "VersionChecker")]
-    drivers = [stack.attribute(name, "Arn") for name in ("LambdaAliasDriver", "EventSourceDriver")]
+    sample_hooks = [stack.attribute(name, "Arn") for name in ("SmokeTester", "HttpSmokeTester", "VersionChecker")]
+    drivers = [stack.attribute(name, "Arn") for name in ("LambdaAliasDriver", "EventSourceDriver", "EcsServiceDriver")]
     named = {
         "{% $plan.driver %}": drivers,
         FUNCTION_OF_HOOK: [HOOK, f"{HOOK}:live", *sample_hooks],

@@ -31,7 +31,7 @@ FUNCTIONS = {
     if found["Type"] == "AWS::Serverless::Function"
 }
 QUEUES = [name for name, found in SOURCE["Resources"].items() if found["Type"] == "AWS::SQS::Queue"]
-RAISES_ON_PURPOSE = {"LambdaAliasDriver", "EventSourceDriver"}
+RAISES_ON_PURPOSE = {"LambdaAliasDriver", "EventSourceDriver", "EcsServiceDriver"}
 
 
 class Shown(NamedTuple):

@@ -17,7 +17,7 @@ from headgate.notices.notice import OUTCOMES, Outcome
 from headgate.rollouts.recovery import UNSETTLED_METRIC
 from headgate.triggers.occurrences import PARAMETERS as PARAMETERS_OF_TRIGGERS
 from headgate.triggers.trigger import SOURCE
-from tests.builders import ROOT
+from tests.builders import ROOT, event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ FUNCTIONS = resources("AWS::Serverless::Function")
 MACHINES = resources("AWS::Serverless::StateMachine")
 QUEUES = resources("AWS::SQS::Queue")
 ALARMS = resources("AWS::CloudWatch::Alarm")
-ROLLS_BACK = {"Signaller", "Judge", "LambdaAliasDriver", "EventSourceDriver"}
+ROLLS_BACK = {"Signaller", "Judge", "LambdaAliasDriver", "EventSourceDriver", "EcsServiceDriver"}
 """What must run between an alarm and traffic that is back on the stable version."""
 
 
@@ -287,7 +287,7 @@ def watched(alarm: dict[str, Any]) -> tuple[str, str, frozenset[str]]:
 
 
 WATCHED = {watched(alarm) for alarm in ALARMS.values()}
-RAISES_ON_PURPOSE = {"LambdaAliasDriver", "EventSourceDriver"}
+RAISES_ON_PURPOSE = {"LambdaAliasDriver", "EventSourceDriver", "EcsServiceDriver"}
 """Functions that tell the machine by an error what comes next, so that their Errors say nothing."""
 
 
@@ -469,7 +469,7 @@ def test_a_statement_without_a_scope_says_why(line: int, statement: Any) -> None
 
 def test_roles_are_passed_to_ecs_tasks_alone_and_only_those_that_the_parameter_names() -> None:
     passing = [statement for statement in statements() if "iam:PassRole" in str(statement["Action"])]
-    assert len(passing) == 2, "the machine that runs tasks, and the planner that registers definitions"
+    assert len(passing) == 3, "the machine that runs tasks, the planner that registers definitions, and their services"
     for statement in passing:
         assert statement["Action"] == "iam:PassRole"
         assert statement["Resource"] == {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/${TaskRoles}"}
@@ -480,8 +480,8 @@ def test_roles_are_passed_to_ecs_tasks_alone_and_only_those_that_the_parameter_n
 # What a request reaches
 
 ALLOWS_NOTHING = [
-    *("TargetQueues", "TargetStreams", "HookFunctions", "HookMachines", "CodeObjects", "CodeRepositories"),
-    *("TaskDefinitions", "TaskRoles", "RedriveQueues", "RedriveStreams"),
+    *("TargetQueues", "TargetStreams", "TargetServices", "HookFunctions", "HookMachines", "CodeObjects"),
+    *("CodeRepositories", "TaskDefinitions", "TaskRoles", "RedriveQueues", "RedriveStreams"),
 ]
 """Parameters whose resources anyone who may put requests on the bus can reach."""
 PARAMETERS: dict[str, Any] = TEMPLATE["Parameters"]
@@ -521,7 +521,7 @@ def test_the_outputs_name_every_pattern_that_allows_all() -> None:
     assert set(named) == {"TargetFunctions", *ALLOWS_NOTHING}
 
 
-SAMPLE_HOOKS = {"SmokeTester", "VersionChecker"}
+SAMPLE_HOOKS = {"SmokeTester", "HttpSmokeTester", "VersionChecker"}
 
 
 def test_no_pattern_reaches_headgates_own_functions_but_for_the_sample_hooks() -> None:
@@ -618,6 +618,114 @@ def test_an_upgrade_loses_no_notification() -> None:
         assert RESOURCES[name]["DependsOn"] == "NotifierPermission"
         assert [target["Id"] for target in rule["Targets"]] == ["topic"]
     assert sorted(RESOURCES["NotificationsPolicy"]["DependsOn"]) == sorted(TOLD_BY)
+
+
+# ECS services
+
+
+def takes(pattern: Any, given: Any) -> bool:
+    """Whether a pattern of EventBridge takes an event, by the filters that the rules on services use.
+
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html
+    """
+    if isinstance(pattern, dict):
+        return all(
+            any(takes(one, given) for one in inner) if name == "$or" else takes(inner, given.get(name))
+            for name, inner in pattern.items()
+        )
+    values = given if isinstance(given, list) else [given]
+    return any(filter_takes(one, value) for one in pattern for value in values if value is not None)
+
+
+def filter_takes(one: Any, value: str) -> bool:
+    match one:
+        case {"anything-but": refused}:
+            return value not in refused
+        case {"prefix": prefix}:
+            return value.startswith(prefix)
+        case {"wildcard": {"Fn::Sub": text}}:
+            parameters = {"Partition": "aws", "Region": "eu-central-1", "AccountId": "123456789012"}
+            values = {f"AWS::{name}": value for name, value in parameters.items()}
+            values |= {"TargetClusters": "prod", "TargetServices": "shop*"}
+            filled = re.sub(r"\$\{([\w:]+)\}", lambda found: values[found[1]], text)
+            return filter_takes({"wildcard": filled}, value)
+        case {"wildcard": text}:
+            return re.fullmatch(".*".join(map(re.escape, text.split("*"))), value) is not None
+    return bool(one == value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "taken"),
+    [
+        ({}, True),
+        ({"group": "service:shop"}, True),
+        ({"stopCode": "TaskFailedToStart"}, True),
+        ({"stopCode": "SpotInterruption"}, True),
+        ({"stopCode": "ServiceSchedulerInitiated", "stoppedReason": "Task failed ELB health checks in (...)"}, True),
+        ({"stopCode": "ServiceSchedulerInitiated", "stoppedReason": "Host EC2 (instance i-0) terminated."}, True),
+        ({"stopCode": "ServiceSchedulerInitiated", "stoppedReason": "Scaling activity initiated by ..."}, False),
+        ({"stopCode": "UserInitiated", "stoppedReason": "Task stopped by user"}, False),
+        ({"lastStatus": "RUNNING"}, False),
+        ({"group": "family:shop"}, False),
+        ({"group": "service:checkout"}, False),
+        ({"clusterArn": "arn:aws:ecs:eu-central-1:123456789012:cluster/test"}, False),
+    ],
+)
+def test_the_signaller_hears_of_tasks_that_stopped_by_themselves_and_of_no_others(
+    changes: dict[str, str], taken: bool
+) -> None:
+    told = event("ecs_task_state_change")
+    pattern = RESOURCES["StoppedTaskRule"]["Properties"]["EventPattern"]
+    assert takes(pattern, told | {"detail": told["detail"] | changes}) is taken
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "taken"),
+    [
+        ("SERVICE_DEPLOYMENT_FAILED", "prod/shop-hg-12ab34cd", True),
+        ("SERVICE_DEPLOYMENT_IN_PROGRESS", "prod/shop", True),
+        ("SERVICE_DEPLOYMENT_COMPLETED", "prod/shop", False),
+        ("SERVICE_DEPLOYMENT_FAILED", "prod/checkout", False),
+        ("SERVICE_DEPLOYMENT_FAILED", "test/shop", False),
+    ],
+)
+def test_the_signaller_hears_of_deployments_that_begin_or_fail(name: str, service: str, taken: bool) -> None:
+    told = event("ecs_deployment_state_change")
+    told = told | {"resources": [f"arn:aws:ecs:eu-central-1:123456789012:service/{service}"]}
+    pattern = RESOURCES["ServiceDeploymentRule"]["Properties"]["EventPattern"]
+    assert takes(pattern, told | {"detail": told["detail"] | {"eventName": name}}) is taken
+
+
+def test_no_event_of_services_is_heard_where_none_may_be_rolled_out() -> None:
+    for name in ("StoppedTaskRule", "ServiceDeploymentRule"):
+        rule = RESOURCES[name]
+        assert rule["Condition"] == RESOURCES[name.replace("Rule", "Permission")]["Condition"] == "WithTargetServices"
+        assert "EventBusName" not in rule["Properties"], "ECS publishes on the default bus"
+
+
+@pytest.mark.parametrize("parameter", ["TargetServices", "TargetClusters"])
+def test_a_pattern_that_events_do_not_have_is_refused(parameter: str) -> None:
+    allowed = re.compile(TEMPLATE["Parameters"][parameter]["AllowedPattern"])
+    for pattern in ("*", "shop", "shop-*", "*-shop", "*shop*", "shop-*-web", "a*b*c"):
+        assert allowed.fullmatch(pattern), pattern
+    for pattern in ("shop-?", "**", "shop-**", "a*b*c*"):
+        assert not allowed.fullmatch(pattern), pattern
+
+
+MOST_WILDCARDS = 6
+"""Of the patterns of a field. EventBridge is known to take six, and to refuse a rule with eight as too complex:
+https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html"""
+
+
+@pytest.mark.parametrize("rule", ["StoppedTaskRule", "ServiceDeploymentRule"])
+def test_a_rule_for_services_has_few_wildcards_even_with_the_widest_parameters(rule: str) -> None:
+    pattern = RESOURCES[rule]["Properties"]["EventPattern"]
+    fields = [pattern.get("resources", []), *(each for each in pattern["detail"].values() if isinstance(each, list))]
+    for field in fields:
+        texts = [each["wildcard"] for each in field if isinstance(each, dict) and "wildcard" in each]
+        plain = [text["Fn::Sub"] if isinstance(text, dict) else text for text in texts]
+        filled = [re.sub(r"\$\{Target\w+\}", "a*b*c", text) for text in plain]
+        assert sum(text.count("*") for text in filled) <= MOST_WILDCARDS
 
 
 # Chat

@@ -183,7 +183,7 @@ def function(name: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clients, "client", lambda service, **_: CLIENTS.get(service))
+        patch.setattr(clients, "client", lambda service, *_, **__: CLIENTS.get(service))
         patch.setattr(clients, "mover", lambda _: CLIENTS["lambda"])
         for setting, value in SETTINGS.items():
             patch.setenv(setting, value)

@@ -15,6 +15,7 @@ from headgate.rollouts.record import TargetLock
 from headgate.rollouts.settlement import Settler
 from headgate.rollouts.table import Table
 from headgate.spec.plan import make_plan
+from headgate.spec.routing import GroupPair, Routing
 from tests.builders import (
     DRIVER,
     TABLE,
@@ -38,6 +39,7 @@ from tests.fakes.consumers import UUID
 
 if TYPE_CHECKING:
     from headgate.rollouts.signal_inbox import SignalInbox
+    from headgate.spec.plan import Plan
 
 
 class TestAdmission:
@@ -314,3 +316,94 @@ class TestTheAliasOfAConsumer:
         # THEN it runs, and the alias is its own
         assert status_of(table, "next") == "running"
         assert locks.owner_of_alias(TARGET_KEY) == "next"
+
+
+class TestTheRulesOfAService:
+    """A listener rule is moved by one rollout at a time, also if two services get requests through it."""
+
+    def plan(self, rollout_id: str, service: str, rules: list[str], test_rules: list[str] | None = None) -> Plan:
+        request = request_of(
+            rollout_id,
+            target={"kind": "ecs-service", "cluster": "prod", "service": service},
+            candidate={"taskDefinition": "shop:7"},
+        )
+        pair = GroupPair(
+            load_balancer="balancer", stable="blue", candidate="green", container="app", port=80, rules=rules,
+            test_rules=test_rules or [],
+        )  # fmt: skip
+        routing = Routing(way="green-service", pairs=[pair])
+        return make_plan(request, driver=DRIVER, firing=[], routing=routing)
+
+    def begin(self, locks: Locks, plan: Plan) -> None:
+        request = request_of(plan.rollout_id, target=plan.target.to_wire(), candidate={"taskDefinition": "shop:7"})
+        admission = locks.admit(request, execution_of(plan.rollout_id))
+        assert admission.lock == "held"
+        locks.begin(plan, execution_of(plan.rollout_id), admission.epoch)
+
+    @pytest.mark.parametrize("second", [["one", "two"], ["two"]])
+    def test_two_services_never_move_one_rule(self, table: Table, locks: Locks, second: list[str]) -> None:
+        self.begin(locks, self.plan("shop-1", "shop", ["zero", "two"]))
+        refused = r"^target\.rules: two is in use by rollout shop-1, of another service .*; wait until it ends$"
+        with pytest.raises(RequestRefused, match=refused):
+            self.begin(locks, self.plan("cart-1", "cart", second))
+        # Nothing of the second one is left on the rule that was free.
+        assert table.get("TARGET#listener-rule/one", "THROUGH") is None
+        assert status_of(table, "cart-1") == "accepted"
+
+    def test_a_test_rule_counts_too(self, locks: Locks) -> None:
+        self.begin(locks, self.plan("shop-1", "shop", ["zero"], ["test"]))
+        with pytest.raises(RequestRefused, match=r"^target\.rules: test is in use"):
+            self.begin(locks, self.plan("cart-1", "cart", ["test"]))
+
+    def test_services_with_rules_of_their_own_run_side_by_side(self, table: Table, locks: Locks) -> None:
+        self.begin(locks, self.plan("shop-1", "shop", ["one"]))
+        self.begin(locks, self.plan("cart-1", "cart", ["two"]))
+        assert status_of(table, "cart-1") == "running"
+
+    @pytest.mark.parametrize("outcome", ["succeeded", "rolled-back", "stopped", "refused"])
+    def test_the_end_of_a_rollout_frees_its_rules(self, table: Table, locks: Locks, outcome: str) -> None:
+        self.begin(locks, self.plan("shop-1", "shop", ["one", "two"], ["test"]))
+        settle(locks, "shop-1", outcome)
+        assert all(table.get(f"TARGET#listener-rule/{rule}", "THROUGH") is None for rule in ("one", "two", "test"))
+        self.begin(locks, self.plan("cart-1", "cart", ["two"]))
+
+    def test_a_rule_that_was_taken_a_moment_ago_is_refused_with_the_one_that_has_it(
+        self, table: Table, locks: Locks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # GIVEN a rule that was free when the second one looked
+        get, looks = table.get, ["listener-rule/one"]
+        self.begin(locks, self.plan("shop-1", "shop", ["one"]))
+
+        def late(pk: str, sk: str) -> dict[str, Any] | None:
+            return None if looks and pk == f"TARGET#{looks[0]}" and looks.pop() else get(pk, sk)
+
+        monkeypatch.setattr(table, "get", late)
+        # WHEN it begins, THEN its transaction does not hold, and it is told why
+        with pytest.raises(RequestRefused, match="one is in use by rollout shop-1"):
+            self.begin(locks, self.plan("cart-1", "cart", ["one"]))
+        assert not looks
+
+    def test_a_rule_is_free_whose_rollouts_record_is_gone(self, table: Table, locks: Locks, dynamodb: Any) -> None:
+        self.begin(locks, self.plan("gone", "shop", ["one", "two"]))
+        dynamodb.delete_item(TableName=TABLE, Key=to_item({"pk": "ROLLOUT#gone", "sk": "ROLLOUT"}))
+        assert Settler(table).release("gone", "ecs-service/prod/shop") is None
+        self.begin(locks, self.plan("cart-1", "cart", ["two"]))
+        mark = table.get("TARGET#listener-rule/two", "THROUGH")
+        assert mark is not None
+        assert mark["owner"] == "cart-1"
+
+    def test_a_repeated_beginning_changes_nothing(self, table: Table, locks: Locks) -> None:
+        plan = self.plan("shop-1", "shop", ["one"])
+        self.begin(locks, plan)
+        before = history(table, "shop-1")
+        locks.begin(plan, execution_of("shop-1"), 1)
+        assert history(table, "shop-1") == before
+
+
+def test_a_record_of_an_earlier_version_frees_its_alias(table: Table, locks: Locks) -> None:
+    # GIVEN a consumer's rollout that began before records had marks
+    TestTheAliasOfAConsumer().begin(locks, "consumer")
+    table.transact(table.update_rollout("consumer", {"step": 0}, remove=["marks"]))
+    # WHEN this version ends it, THEN the alias is free
+    settle(locks, "consumer")
+    assert locks.owner_of_alias(TARGET_KEY) is None

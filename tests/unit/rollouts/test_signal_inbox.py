@@ -155,12 +155,12 @@ class TestInWhichPhase:
     @pytest.mark.parametrize(
         ("phase", "refused"),
         [
-            ("starting", {"resume"}),
-            ("preparing", {"resume"}),
+            ("starting", {"resume", "changed"}),
+            ("preparing", {"resume", "changed"}),
             ("shifting", {"resume"}),
             ("baking", {"resume"}),
-            ("paused", {"pause", "promote-early"}),
-            ("promoting", {"promote", "promote-fully", "pause", "resume", "promote-early"}),
+            ("paused", {"pause", "promote-early", "changed"}),
+            ("promoting", {"promote", "promote-fully", "pause", "resume", "promote-early", "changed"}),
             ("rolling-back", set(HEARD_IN)),
         ],
     )

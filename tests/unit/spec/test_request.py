@@ -291,14 +291,14 @@ REFUSALS: list[tuple[str, Any, str]] = [
     (
         "target",
         "checkout",
-        'target: kind must be "lambda-alias" or "event-source", as in {"kind": "lambda-alias", "func',
+        'target: kind must be "lambda-alias", "event-source" or "ecs-service", as in {"kind": "lambda-alias", "func',
     ),
     ("target", None, '"alias": "live"} (given null)'),
     ("target", {"mapping": "m-1"}, "target.kind: is missing; add it; target.mapping: must be the UUID of the mapping"),
     (
         "target.kind",
-        "ecs-service",
-        'target: kind must be "lambda-alias" or "event-source", as in {"kind": "lambda-alias", "function"',
+        "ecs-task",
+        'target: kind must be "lambda-alias", "event-source" or "ecs-service", as in {"kind": "lambda-alias", "funct',
     ),
     (
         "target.function",
@@ -309,7 +309,7 @@ REFUSALS: list[tuple[str, Any, str]] = [
     ("target.alias", "7", "target.alias: must be the name of an alias; a version or $LATEST cannot be a target (given"),
     ("target.alias", "$LATEST", "target.alias: must be the name of an alias"),
     ("target.alais", "live", "target.alais: is not a known field; did you mean alias?"),
-    ("candidate", {}, 'candidate: give {"version": "7"}, {"publish": {}} or {"code": {...}} (given {})'),
+    ("candidate", {}, 'candidate: give {"version": "7"}, {"publish": {}} or {"code": {...}}; for an ECS service, {'),
     ("candidate", "7", 'candidate: give {"version": "7"}'),
     ("candidate.version", "$LATEST", 'to roll out $LATEST, give {"publish": {}} (given "$LATEST")'),
     ("candidate.version", True, "candidate.version: must be text (given true)"),

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from headgate.spec.position import PROMOTED, Position, Weight, number_of, position_of
 from headgate.spec.target_state import StateOnRecord, TargetState
+from headgate.targets.ecs_service.state import ServiceState
 from headgate.targets.event_source.state import SourceState
 from headgate.targets.lambda_alias import AliasState
 from tests.builders import ROOT, event
@@ -28,7 +29,7 @@ def test_what_is_read_without_pydantic_has_the_names_of_the_model() -> None:
     assert StateOnRecord.__annotations__.keys() == ON_THE_WIRE
 
 
-@pytest.mark.parametrize("state_of", [AliasState, SourceState])
+@pytest.mark.parametrize("state_of", [AliasState, SourceState, ServiceState])
 def test_every_state_names_the_common_fields_alike(state_of: type[TargetState]) -> None:
     fields = {field.alias or name for name, field in state_of.model_fields.items()}
     assert fields > ON_THE_WIRE

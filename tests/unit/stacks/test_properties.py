@@ -129,7 +129,7 @@ LIVE = {"Alias": "checkout:live"}
 @pytest.mark.parametrize(
     ("properties", "reason"),
     [
-        ({}, "Alias: is missing; give Alias, as in checkout:live, or Mapping"),
+        ({}, "Alias: is missing; give Alias, as in checkout:live, Mapping, the UUID"),
         (LIVE | {"Mapping": MAPPING}, "Alias: cannot be given with Mapping"),
         ({"Alias": "checkout"}, "Alias: must be function:alias, as in checkout:live, or the ARN of an alias"),
         ({"Alias": "checkout:7"}, '(given "checkout:7")'),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from headgate.errors import LockLost, RequestRefused, TargetNotReady
+from headgate.errors import Aborted, LockLost, RequestRefused, TargetNotReady
 from headgate.rollouts.record import Fence, RolloutRecord
 from headgate.targets.driver import TRANSIENT_CODES, drive
 from headgate.targets.lambda_alias import AliasState
@@ -244,3 +244,92 @@ def test_every_other_error_is_an_error(error: Exception) -> None:
         call(Answers(error), record, "restore")
     assert raised.value is error
     assert record.kept == []
+
+
+# --- Signals while the target is not ready ---------------------------------------------------------------------------
+
+
+def objection(kind: str) -> dict[str, Any]:
+    return {"signal": kind, "by": "shop-errors", "reason": "5 % of the requests fail", "at": "2026-11-30T12:00:00.000Z"}
+
+
+@pytest.mark.parametrize("action", ["prepare", "shift"])
+@pytest.mark.parametrize("kind", ["alarm", "evidence"])
+def test_a_wait_hears_alarms_and_evidence_at_its_next_call(action: str, kind: str) -> None:
+    # GIVEN an action that waits, and an objection meanwhile
+    record, driver = Record(), Answers(WAITS)
+    with pytest.raises(TargetNotReady):
+        call(driver, record, action)
+    record.fields["signals"] = {"s-1": objection(kind)}
+    # WHEN it is called again THEN it does nothing more
+    with pytest.raises(Aborted, match=r"5 % of the requests fail; the rollout was waiting: candidate: version 7 is"):
+        call(driver, record, action)
+    assert len(driver.known) == 1
+
+
+@pytest.mark.parametrize("action", ["prepare", "shift"])
+def test_without_a_wait_the_judge_decides(action: str) -> None:
+    record = Record()
+    record.fields["signals"] = {"s-1": objection("alarm")}
+    assert call(Answers(Done(AFTER)), record, action)["state"] == AFTER.to_wire()
+
+
+@pytest.mark.parametrize("fields", [{}, {"onFailure": {"pause": {}}}])
+@pytest.mark.parametrize("action", ["prepare", "shift"])
+def test_evidence_against_a_candidate_without_traffic_keeps_it_from_getting_any(
+    action: str, fields: dict[str, Any]
+) -> None:
+    record, driver = Record(), Answers(Done(AFTER))
+    record.fields["signals"] = {"s-1": objection("evidence")}
+    with pytest.raises(Aborted, match=r"^5 % of the requests fail$"):
+        call(driver, record, action, plan=plan_of(**fields).to_wire())
+    assert driver.known == []
+
+
+class AnswersAtZero(Answers):
+    def shift(self, state: AliasState, weight: float) -> TargetProgress[AliasState]:
+        assert weight == 0
+        return super().shift(state, 10)
+
+
+def test_taking_traffic_off_a_candidate_goes_on_whatever_is_heard() -> None:
+    record = Record()
+    with pytest.raises(TargetNotReady):
+        call(AnswersAtZero(WAITS), record, "shift", weight=0)
+    record.fields["signals"] = {"s-1": objection("alarm")}
+    assert call(AnswersAtZero(Done(AFTER)), record, "shift", weight=0)["state"] == AFTER.to_wire()
+
+
+def test_a_rollout_that_is_to_pause_leaves_alarms_to_the_judge() -> None:
+    record = Record()
+    with pytest.raises(TargetNotReady):
+        call(Answers(WAITS), record, "shift")
+    record.fields["signals"] = {"s-1": objection("alarm")}
+    plan = plan_of(onFailure={"pause": {}}).to_wire()
+    assert call(Answers(Done(AFTER)), record, "shift", plan=plan)["state"] == AFTER.to_wire()
+
+
+@pytest.mark.parametrize(("limited", "has_limit"), [(True, True), (False, False), (None, False)])
+def test_a_driver_can_limit_a_wait_of_any_action(limited: bool | None, has_limit: bool) -> None:
+    record = Record()
+    with pytest.raises(TargetNotReady):
+        call(Answers(WAITS._replace(limited=limited)), record, "shift")
+    assert ("limitSeconds" in record.fields["pending"]) is has_limit
+
+
+@pytest.mark.parametrize("action", ["release", "restore"])
+@pytest.mark.parametrize(
+    ("underway", "left", "done"), [(False, False, True), (True, False, False), (False, True, False)]
+)
+def test_what_was_given_back_is_not_given_back_again_when_the_response_was_lost(
+    action: str, *, underway: bool, left: bool, done: bool
+) -> None:
+    # GIVEN the state before the action, as the machine knows it, and what is on record since
+    recorded = AFTER.model_copy(update={"to_release": left}).to_wire()
+    record, driver = Record(state=recorded, underway=underway), Answers(Done(AFTER))
+    # WHEN the machine calls again
+    state = BEFORE.model_copy(update={"to_release": True}).to_wire()
+    answer = call(driver, record, action, state=state)
+    # THEN only what is not done is carried out
+    assert (driver.known == []) is done
+    assert answer["state"]["revisionId"] == "r-2"

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.errors import RequestRefused
+from headgate.spec.request import read_request
 from headgate.triggers.occurrences import PLACEHOLDERS, Occurrence
 from headgate.triggers.templates import MAX_TEMPLATES, read_templates, requests_of
 from headgate.wire import MAX_REQUEST_CHARACTERS
@@ -235,3 +236,19 @@ def test_a_request_that_a_long_value_makes_too_long_is_refused() -> None:
 def test_every_trigger_refuses_by_the_name_of_its_parameter(trigger: Any) -> None:
     with pytest.raises(RequestRefused, match=r"^(PublishedVersion|PushedImage|CreatedObject|Scheduled)Request: "):
         read_templates("no", trigger)
+
+
+def test_a_pushed_image_revises_the_task_definition_of_a_service() -> None:
+    template = {
+        "target": {"kind": "ecs-service", "cluster": "web", "service": "<repository>"},
+        "candidate": {"revise": {"images": {"app": "<image>"}, "environment": {"app": {"RELEASE": "<tag>"}}}},
+    }
+    [request] = filled(template, pushed(repository="shop"))
+    asked = read_request(request, "unused")
+    assert asked.target.key == "ecs-service/web/shop"
+    assert asked.candidate.to_wire() == {
+        "revise": {
+            "images": {"app": VALUES["image"]},
+            "environment": {"app": {"RELEASE": "release-42"}},
+        }
+    }

@@ -301,6 +301,32 @@ def or_with_prefixes(lab: Lab) -> Answer:
     return answer(yes=matched == {"timedOut": True, "prefix": True, "exact": True, "other": False}, matched=matched)
 
 
+@probe(
+    "wildcards-of-services",
+    question="Does EventBridge take a rule with six wildcards in two patterns of one field?",
+    call="events:PutRule",
+    matters="The rules for events of ECS services (`template.yaml`, StoppedTaskRule and ServiceDeploymentRule) have as "
+    "many with the widest `TargetServices` and `TargetClusters`. If they are too complex, the stack cannot be created; "
+    "then the parameters must take fewer asterisks.",
+    creates="a rule on a bus of its own",
+    assumed="yes",
+    minutes=0.5,
+    no_if_refused=("TestEventPattern:InvalidEventPatternException", "PutRule:InvalidEventPatternException"),
+)
+def wildcards_of_services(lab: Lab) -> Answer:
+    """Test such a pattern with an original service, a green one and another, and create a rule of it."""
+    wildcards = [{"wildcard": "service/a*b*c/d*e*f"}, {"wildcard": "service/*-hg-*"}]
+    pattern = {"source": ["aws.states"], "detail": {"service": wildcards}}
+    services = {
+        "original": "service/a-b-c/d-e-f",
+        "green": "service/a-b-c/d-e-f-hg-12ab34cd",
+        "other": "service/a-b/d-e-f",
+    }
+    matched = {name: _matches(lab, pattern, {"service": service}) for name, service in services.items()}
+    lab.rule(lab.bus(), pattern)
+    return answer(yes=matched == {"original": True, "green": True, "other": False}, matched=matched)
+
+
 def _matches(lab: Lab, pattern: dict[str, Any], detail: dict[str, Any]) -> bool:
     event = {
         "id": "1",

@@ -1,4 +1,4 @@
-"""ECS tasks as Step Functions runs them."""
+"""ECS: tasks as Step Functions runs them, and the scaling of services."""
 
 from __future__ import annotations
 
@@ -12,6 +12,49 @@ if TYPE_CHECKING:
     from tools.probes.lab import Lab
 
 TASKS = "ecs-tasks.amazonaws.com"
+
+
+DIMENSION = "ecs:service:DesiredCount"
+
+
+@probe(
+    "scalable-target-keeps-range",
+    question="Does RegisterScalableTarget with SuspendedState alone keep the range, and resume what it leaves out?",
+    call="application-autoscaling:RegisterScalableTarget",
+    matters="The driver of services suspends scale-in for a rollout this way, sends back what else was suspended, and "
+    "names no range (`targets/ecs_service/scaling.py`). If the range is needed, it has to be read and sent, too.",
+    creates="a cluster, a task definition, a service without tasks, and a scalable target",
+    assumed="yes",
+    minutes=2,
+    no_if_refused=("RegisterScalableTarget:ValidationException",),
+)
+def scalable_target_keeps_range(lab: Lab) -> Answer:
+    """Register a scalable target with a range, then again with what is suspended alone, and read it."""
+    ecs, scaling, cluster = lab.client("ecs"), lab.client("application-autoscaling"), lab.name("cluster")
+    lab.own("cluster", cluster)
+    ecs.create_cluster(clusterName=cluster, tags=lab.tag_list("key", "value"))
+    registered = ecs.register_task_definition(
+        family=lab.name("task"),
+        networkMode="bridge",
+        containerDefinitions=[{"name": "main", "image": "public.ecr.aws/docker/library/busybox:stable", "memory": 64}],
+        tags=lab.tag_list("key", "value"),
+    )
+    definition = str(registered["taskDefinition"]["taskDefinitionArn"])
+    lab.own("task-definition", definition)
+    service = lab.name("service")
+    ecs.create_service(cluster=cluster, serviceName=service, taskDefinition=definition, desiredCount=0)
+    key = {"ServiceNamespace": "ecs", "ResourceId": f"service/{cluster}/{service}", "ScalableDimension": DIMENSION}
+    scaling.register_scalable_target(
+        **key, MinCapacity=0, MaxCapacity=4, SuspendedState={"ScheduledScalingSuspended": True}
+    )
+    scaling.register_scalable_target(**key, SuspendedState={"DynamicScalingInSuspended": True})
+    [found] = scaling.describe_scalable_targets(ServiceNamespace="ecs", ResourceIds=[key["ResourceId"]])[
+        "ScalableTargets"
+    ]
+    suspended = found.get("SuspendedState") or {}
+    keeps = (found["MinCapacity"], found["MaxCapacity"]) == (0, 4)
+    resumes = not suspended.get("ScheduledScalingSuspended")
+    return answer(yes=keeps and resumes, range=[found["MinCapacity"], found["MaxCapacity"]], suspended=suspended)
 
 
 @probe(

@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from headgate.ecs_tasks.limits import TaskLimits
     from headgate.history.store import History
     from headgate.jobs.store import JobStore
+    from headgate.planning.service_planning import ServicePlanning
     from headgate.rollouts.evidence_watch import EvidenceWatch
     from headgate.rollouts.executions import Executions
+    from headgate.rollouts.kept_undo import KeptUndo
     from headgate.rollouts.line import Line
     from headgate.rollouts.locks import Locks
+    from headgate.rollouts.service_events import ServiceEvents
     from headgate.rollouts.settlement import Settler
     from headgate.rollouts.signal_inbox import SignalInbox
     from headgate.rollouts.signal_refusals import SignalLetters, SignalRefusals
@@ -48,7 +51,8 @@ class Application:
     Parameters
     ----------
     attempts
-        Attempts per call, by service. Other services have the default of ``aws.clients.client``.
+        Attempts per call, by service, for a function that is called again: its clients do not slow down by themselves.
+        Other services have the defaults of ``aws.clients.client``.
 
     Attributes
     ----------
@@ -66,8 +70,10 @@ class Application:
         from headgate.aws import clients
 
         if service not in self._clients:
-            attempts = {"attempts": self._attempts[service]} if service in self._attempts else {}
-            self._clients[service] = clients.client(service, **attempts)
+            own = self._attempts.get(service)
+            self._clients[service] = (
+                clients.client(service) if own is None else clients.client(service, own, adaptive=False)
+            )
         return self._clients[service]
 
     def impatient_client(self, service: str) -> Any:
@@ -137,6 +143,24 @@ class Application:
         return Signaller(self.inbox, self.client("stepfunctions"))
 
     @cached_property
+    def kept_undo(self) -> KeptUndo:
+        from headgate.rollouts.kept_undo import KeptUndo
+
+        return KeptUndo(self.table, self.signaller)
+
+    @cached_property
+    def service_events(self) -> ServiceEvents:
+        from headgate.ecs_tasks.runs import TaskRuns
+        from headgate.rollouts.service_events import ServiceEvents
+        from headgate.rollouts.stopped_tasks import StoppedTasks
+
+        # A signal does not wait for a log: its lines only make a reason better.
+        ecs, logs = self.impatient_client("ecs"), self.impatient_client("logs")
+        return ServiceEvents(
+            self.table, StoppedTasks(self.table), self.ledgers, self.signaller, TaskRuns(ecs, logs), ecs
+        )
+
+    @cached_property
     def signal_refusals(self) -> SignalRefusals:
         from headgate.rollouts.signal_refusals import SignalRefusals
 
@@ -184,6 +208,22 @@ class Application:
             families=environment.task_definitions,
             may_register=environment.may_register_task_definitions,
             clusters=environment.task_clusters,
+        )
+
+    @cached_property
+    def service_planning(self) -> ServicePlanning:
+        from headgate.ecs_tasks.registry import TaskRegistry
+        from headgate.planning.service_planning import ServicePlanning
+        from headgate.targets.ecs_service.candidates import CandidateCheck
+        from headgate.targets.ecs_service.lookup import ServiceLookup
+
+        ecs = self.client("ecs")
+        return ServicePlanning(
+            ServiceLookup(ecs, self.client("elbv2")),
+            CandidateCheck(TaskRegistry(ecs), self.task_limits),
+            self.impatient_client("application-autoscaling"),
+            self.table,
+            self.patterns,
         )
 
     @cached_property

@@ -222,7 +222,7 @@ class RolloutRolledBack(RolloutEnded):
 
 
 class RolloutStopped(RolloutEnded):
-    """Headgate could neither promote nor roll back, and left the target as it is. An operator has to act."""
+    """Headgate could neither promote nor roll back, and overwrote nothing that others set. An operator has to act."""
 
 
 class RolloutUndone(RolloutEnded):

@@ -9,7 +9,10 @@ LOCK_SK = "LOCK"
 """Sort key of a target's lock."""
 
 THROUGH_SK = "THROUGH"
-"""Sort key of the mark on an alias that names the consumer's rollout that moves it."""
+"""Sort key of the mark on an alias or a listener rule that names the consumer's or service's rollout that moves it."""
+
+RULE_MARK = "listener-rule/"
+"""Prefix of the key of a listener rule, which is the ARN of the rule, or of a listener for its default actions."""
 
 EVIDENCE_SK = "EVIDENCE"
 """Sort key of a rollout's ledger, with the counts of its newest steps."""
@@ -52,6 +55,9 @@ SIGNAL_PREFIX = "SIGNAL#"
 
 HOOK_PREFIX = "HOOK#"
 """Prefix of the sort keys of what hooks answered. The hooks machine writes them."""
+
+STOPPED_PREFIX = "STOPPED#"
+"""Prefix of the sort keys of the tasks of an ECS service's candidate that stopped by themselves during a rollout."""
 
 TRIGGERED_PREFIX = "TRIGGERED#"
 """Prefix of the sort keys of the notes on a target about the latest event of a trigger."""
@@ -147,6 +153,11 @@ def signal_pk(signal_id: str) -> str:
 def signal_sk(signal_id: str) -> str:
     """Sort key of what became of a signal that its rollout's record does not hold."""
     return f"{SIGNAL_PREFIX}{signal_id}"
+
+
+def stopped_task_sk(task_id: str) -> str:
+    """Sort key of a task of the candidate that stopped by itself."""
+    return f"{STOPPED_PREFIX}{task_id}"
 
 
 def evidence_sk(step: int) -> str:

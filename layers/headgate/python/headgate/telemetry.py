@@ -12,28 +12,38 @@ If some requests fail together (a client that retries, a poisoned message), name
     @telemetry.observe(unit=lambda event, context: event["clientId"])
     def handler(event, context): ...
 
-A batch handler, or a service that is not a Lambda function, records each outcome itself::
+A batch handler records each outcome itself::
 
     telemetry = Telemetry(stream="headgate-telemetry", target="lambda-alias/orders/live", revision="7")
     telemetry.record(ok=False, milliseconds=12.5, unit=message_id)
+
+So does a service in an ECS task, which knows its target and revision from the metadata of its task::
+
+    telemetry = Telemetry(stream="headgate-telemetry")
+    telemetry.record(ok=response.status < 500, milliseconds=12.5)
 
 ``observe`` reports one outcome for each invocation, and says so in its records: Headgate does not promote on more of
 them than Lambda counted invocations. So wrap a handler once, and use ``record`` for what is not an invocation.
 
 A stream record holds the outcomes of one execution environment since its last record. It is sent at the end of an
 invocation: at once after a failure, otherwise when the last one is ``flush_seconds`` old. A frozen environment cannot
-send, so its last successes arrive with its next request.
+send, so its last successes arrive with its next request. In an ECS task, which nobody freezes, a thread sends instead:
+``record`` never waits for the network, so that async servers can call it, and no success waits for a next request.
 """
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import logging
 import math
+import os
+import re
 import threading
 import time
 import uuid
+import weakref
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 if TYPE_CHECKING:
@@ -65,6 +75,22 @@ THROTTLED_SECONDS = 1.0
 """Pause after the stream throttled a record: each retry sends more and costs more."""
 
 
+METADATA_URI = "ECS_CONTAINER_METADATA_URI_V4"
+"""Environment variable of the containers of ECS tasks.
+
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-metadata-endpoint-v4.html
+"""
+
+METADATA_SECONDS = 1.0
+"""Timeout of a request for metadata, which no request of the service waits for."""
+
+MAX_PARTITION_KEY = 256
+"""Characters (https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecord.html)."""
+
+_GREEN = re.compile(r"-hg-[0-9a-f]{8}$")
+"""End of the name of a service that Headgate creates beside another one during a rollout."""
+
+
 class Telemetry:
     """Reports the outcome of each request to the telemetry stream.
 
@@ -77,8 +103,10 @@ class Telemetry:
     flush_seconds
         How long successes are buffered at most.
     target, revision
-        Key of the target (``lambda-alias/<function>/<alias>``) and revision that ``record`` reports on. A wrapped
-        handler gets both from its context.
+        Key of the target (``lambda-alias/<function>/<alias>`` or ``ecs-service/<cluster>/<service>``) and revision
+        that ``record`` reports on. A wrapped handler gets both from its context, an ECS task from its metadata.
+    background
+        Whether a thread sends the records. Default: in an ECS task. In a Lambda function it would be frozen.
     """
 
     def __init__(
@@ -89,22 +117,34 @@ class Telemetry:
         flush_seconds: float = 1.0,
         target: str = "",
         revision: str = "",
+        background: bool | None = None,
     ) -> None:
         self._stream = stream
-        self._client = client
+        self._given = client
         self._flush_seconds = flush_seconds
         self._target = target
         self._revision = revision
+        self._metadata = os.environ.get(METADATA_URI, "")
+        self._in_background = bool(self._metadata) if background is None else background
+        self._warm = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin without outcomes: in a new instance, or in a new process, whose parent sends its own."""
+        self._client: Any = self._given
         self._buffers: dict[Whose, list[list[Any]]] = {}
         """Outcomes not sent yet."""
         self._lock = threading.Lock()
         """Guards the buffers, but never a request to the stream: a service may have many threads."""
+        self._sending = threading.Lock()
+        """Held by the thread that sends, if it sends in the background."""
+        self._recorded, self._urgent = threading.Event(), threading.Event()
+        self._sender: threading.Thread | None = None
         # A new environment reports its first request at once, good or bad. If only failures came at once, a candidate,
         # whose environments are all new, would look worse than it is.
         self._flushed = float("-inf")
         self._held_off_until = float("-inf")
         self._hold_off = HOLD_OFF_SECONDS
-        self._warm = False
         # Set at the first report: environments that start from the same snapshot are different instances.
         self._instance: uuid.UUID | None = None
 
@@ -147,7 +187,7 @@ class Telemetry:
         if not self._stream:
             return
         try:
-            if not self._target or not self._revision:
+            if not (self._metadata or (self._target and self._revision)):
                 raise ValueError("telemetry.record needs a target and a revision: Telemetry(..., target=, revision=)")  # noqa: TRY301
             at = time.time() - (milliseconds or 0.0) / 1000 if began is None else began
             self._keep((self._target, self._revision, False), at, milliseconds, ok=ok, unit=unit)
@@ -156,6 +196,24 @@ class Telemetry:
 
     tell = record
     """Earlier name of ``record``."""
+
+    def flush(self) -> None:
+        """Send all outcomes that wait. Never raises.
+
+        A process that sends in the background does it at its end by itself, unless a signal kills it.
+        """
+        if not self._stream:
+            return
+        try:
+            with self._sending:
+                with self._lock:
+                    self._recorded.clear()
+                    self._urgent.clear()
+                    self._flushed = time.monotonic()
+                    waiting, self._buffers = self._buffers, {}
+                self._flush(waiting)
+        except Exception:  # noqa: BLE001 - telemetry must never fail the service
+            _log.warning("telemetry was not sent", exc_info=True)
 
     def _observed(self, handler: Callable[P, R], unit: Callable[[Any, Any], str | None] | None) -> Callable[P, R]:
         @functools.wraps(handler)
@@ -202,12 +260,38 @@ class Telemetry:
             outcome.append(name)
         with self._lock:
             self._buffer(whose, [outcome])
+            if self._in_background:
+                # Before outcomes are dropped: those would be successes alone, as a failure is sent at once.
+                crowded = len(self._buffers[whose]) >= MAX_BUFFERED // 2
+                self._wake_sender(at_once=not ok or crowded)
+                return
             now = time.monotonic()
             if now < self._held_off_until or (ok and now - self._flushed < self._flush_seconds):
                 return
             self._flushed = now
             waiting, self._buffers = self._buffers, {}
         self._flush(waiting)
+
+    def _wake_sender(self, *, at_once: bool) -> None:
+        """Let the thread send soon, or at once. Like a failure, the first outcome does not wait."""
+        self._recorded.set()
+        if self._sender is None:
+            # Started here and not at first: a server may fork its workers after it has made its clients.
+            sender = threading.Thread(target=self._send_in_background, name="headgate-telemetry", daemon=True)
+            sender.start()
+            self._sender = sender
+            _in_background.add(self)
+            at_once = True
+        if at_once:
+            self._urgent.set()
+
+    def _send_in_background(self) -> None:
+        while True:
+            self._recorded.wait()
+            self._urgent.wait(self._flush_seconds)
+            while (pause := self._held_off_until - time.monotonic()) > 0:
+                threading.Event().wait(pause)
+            self.flush()
 
     def _buffer(self, whose: Whose, outcomes: list[list[Any]]) -> None:
         buffer = self._buffers.setdefault(whose, [])
@@ -218,11 +302,12 @@ class Telemetry:
         try:
             client = self._kinesis()
             for whose in list(waiting):
+                known = self._identified(whose)
                 # Removed before it is sent: a request without an answer may have arrived. An outcome that counts twice
                 # misleads the judge; a missing one does not.
                 outcomes = waiting.pop(whose)
                 try:
-                    self._send(client, whose, outcomes)
+                    self._send(client, known, outcomes)
                 except client.exceptions.ProvisionedThroughputExceededException:
                     waiting[whose] = outcomes  # Not accepted: a later request tries again.
                     self._held_off_until = time.monotonic() + THROTTLED_SECONDS
@@ -245,6 +330,16 @@ class Telemetry:
             since, self._buffers = self._buffers, waiting
             for whose, outcomes in since.items():
                 self._buffer(whose, outcomes)
+            self._recorded.set()
+
+    def _identified(self, whose: Whose) -> Whose:
+        """Return target and revision of outcomes. What the client was not given is read from the task's metadata."""
+        target, revision, observed = whose
+        if not (target and revision):
+            task = read_task(self._metadata)
+            target = self._target = target or target_of_task(task)
+            revision = self._revision = revision or f"{task['Family']}:{task['Revision']}"
+        return target, revision, observed
 
     def _send(self, client: Any, whose: Whose, outcomes: list[list[Any]]) -> None:
         self._instance = self._instance or uuid.uuid4()
@@ -261,7 +356,7 @@ class Telemetry:
         client.put_record(
             **where,
             Data=json.dumps(record, separators=(",", ":")).encode(),
-            PartitionKey=f"{target}#{self._instance.int % PARTITIONS}",
+            PartitionKey=f"{target[2 - MAX_PARTITION_KEY :]}#{self._instance.int % PARTITIONS}",
         )
 
     def _kinesis(self) -> Any:
@@ -298,3 +393,67 @@ def target_of(context: Any) -> str | None:
     if len(parts) < 8 or parts[7].isdigit() or parts[7] == "$LATEST":
         return None
     return f"lambda-alias/{parts[6]}/{parts[7]}"
+
+
+def read_task(uri: str) -> dict[str, Any]:
+    """Return the metadata of an ECS task.
+
+    Parameters
+    ----------
+    uri
+        Value of the environment variable ``ECS_CONTAINER_METADATA_URI_V4``.
+    """
+    # Imported at first use. A plain connection: a proxy in the environment does not know the endpoint.
+    from http.client import HTTPConnection
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(uri)
+    connection = HTTPConnection(parts.netloc, timeout=METADATA_SECONDS)
+    try:
+        connection.request("GET", f"{parts.path}/task")
+        response = connection.getresponse()
+        body = response.read()
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise ConnectionError(f"the metadata of the ECS task cannot be read: {response.status} {response.reason}")
+    task: dict[str, Any] = json.loads(body)
+    return task
+
+
+def target_of_task(task: dict[str, Any]) -> str:
+    """Return the key of the service that an ECS task belongs to.
+
+    Raises
+    ------
+    ValueError
+        If its metadata do not name the service.
+    """
+    service = task.get("ServiceName")
+    if not service:
+        raise ValueError(
+            "the metadata of the ECS task name no service, as with a container agent older than 1.63.1; name it: "
+            "Telemetry(..., target='ecs-service/<cluster>/<service>')"
+        )
+    return f"ecs-service/{task['Cluster'].rpartition('/')[2]}/{_GREEN.sub('', service)}"
+
+
+_in_background: weakref.WeakSet[Telemetry] = weakref.WeakSet()
+"""Clients with a thread."""
+
+
+def _begin_in_child() -> None:
+    """Let a forked process begin anew: it has no thread, and its copy of the outcomes is its parent's to send."""
+    for telemetry in list(_in_background):
+        telemetry._begin()
+    _in_background.clear()
+
+
+def _flush_all() -> None:
+    for telemetry in list(_in_background):
+        telemetry.flush()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)
+atexit.register(_flush_all)

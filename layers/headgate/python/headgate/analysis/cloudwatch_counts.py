@@ -6,6 +6,7 @@ weight changed is left out, because it belongs to no step. Requests and failures
 arrive first: failures without their requests wait for them, or are judged with the next counts.
 https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
 https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-view.html
+The counts of a load balancer's target groups are read in the same way.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from headgate.analysis.evidence import Pair, take_looks
+from headgate.analysis.evidence import Pair, revisions_of, take_looks
 from headgate.analysis.judge import Arm
 from headgate.analysis.measures import CountQueries, measures_of
 from headgate.analysis.metric_queries import metric_query
 from headgate.aws.errors import code_of, message_of
 from headgate.aws.observability import logger
 from headgate.errors import RequestRefused
-from headgate.spec.guards import MathQuery
+from headgate.spec.guards import OF_TARGET_GROUPS, MathQuery
+from headgate.spec.routing import ARMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef, MetricDataResultTypeDef
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from headgate.analysis.measures import Measures
     from headgate.spec.guards import Guards, LatencyGuard, MetricQuery
     from headgate.spec.plan import Plan
+    from headgate.spec.routing import RevisionArm
 
 
 MINUTE_MS = 60_000
@@ -104,10 +107,9 @@ class CloudWatchCounts:
         sums: dict[str, CountedAs] = {}
         for number, rollout in enumerate(rollouts):
             found[rollout.plan.rollout_id] = {}
-            queries, adds = _rollout_queries(
-                rollout.plan, rollout.ledger.candidate, rollout.ledger.stable, f"r{number}"
-            )
-            # One rollout has at most 452 queries: 10 custom guards whose requests and failures have 10 metrics each.
+            queries, adds = _rollout_queries(rollout.plan, revisions_of(rollout.ledger), f"r{number}")
+            # One rollout has at most 490 queries: 440 for 10 custom guards whose requests and failures have 10 metrics
+            # each, and 50 for errors and latency of a service, which has at most 5 target groups.
             if len(batch) + len(queries) > QUERIES_PER_CALL:
                 self._collect(batch, sums, now, found)
                 batch, sums = [], {}
@@ -139,7 +141,7 @@ class CloudWatchCounts:
         if not plan.guards.custom:
             return
         # The revisions are not known yet and make no difference to CloudWatch here.
-        queries, _ = _rollout_queries(plan, "1", "1", "r0")
+        queries, _ = _rollout_queries(plan, {"candidate": "1", "stable": "1"}, "r0")
         try:
             for _ in self._ask(queries, now):
                 pass
@@ -284,42 +286,51 @@ def _step_of(ledger: Ledger, minute: int) -> int | None:
 
 
 def _rollout_queries(
-    plan: Plan, candidate: str, stable: str, prefix: str
+    plan: Plan, revisions: Mapping[RevisionArm, str], prefix: str
 ) -> tuple[list[MetricDataQueryTypeDef], dict[str, CountedAs]]:
     """Return the queries for one rollout, and where the values of each id count."""
     queries: list[MetricDataQueryTypeDef] = []
     sums: dict[str, CountedAs] = {}
-    measures = measures_of(plan)
-    for arm, revision in (("candidate", candidate), ("stable", stable)):
-        for measure, what, count in _measure_queries(plan.guards, measures, revision, f"{prefix}{arm[0]}"):
+    measures = measures_of(plan, revisions)
+    for arm in ARMS:
+        for measure, what, count in _measure_queries(plan.guards, measures, arm, f"{prefix}{arm[0]}"):
             queries += count.queries
             sums |= dict.fromkeys(count.adds, (plan.rollout_id, measure, arm, what))
     return queries, sums
 
 
 def _measure_queries(
-    guards: Guards, measures: Measures, revision: str, prefix: str
+    guards: Guards, measures: Measures, arm: RevisionArm, prefix: str
 ) -> Iterator[tuple[str, str, CountQueries]]:
     if guards.evidence == "cloudwatch":
         if guards.errors:
-            counts = measures.errors(f"{prefix}e", revision)
+            counts = measures.errors(f"{prefix}e", arm)
             yield from (("errors", "requests", counts.requests), ("errors", "failures", counts.failures))
         if guards.latency:
-            counts = measures.latency(f"{prefix}l", revision, _threshold_of(guards.latency))
+            counts = measures.latency(f"{prefix}l", arm, _threshold_of(guards.latency))
             yield from (("latency", "requests", counts.requests), ("latency", "failures", counts.failures))
     for number, guard in enumerate(guards.custom):
         for what, query in (("requests", guard.requests), ("failures", guard.failures)):
-            yield f"custom{number}", what, _custom_query(f"{prefix}m{number}{what[0]}", query, revision)
+            yield (
+                f"custom{number}",
+                what,
+                _custom_query(f"{prefix}m{number}{what[0]}", query, measures.placeholders(arm)),
+            )
 
 
-def _custom_query(query_id: str, query: MetricQuery | MathQuery, revision: str) -> CountQueries:
+def _custom_query(query_id: str, query: MetricQuery | MathQuery, values: list[dict[str, str]]) -> CountQueries:
     if not isinstance(query, MathQuery):
-        return CountQueries([_metric_query(query_id, query, revision, return_data=True)], [query_id])
+        queries = [
+            _metric_query(f"{query_id}g{number}", query, each, return_data=True)
+            for number, each in enumerate(_different(query, values))
+        ]
+        return CountQueries(queries, [each["Id"] for each in queries])
     ids = {name: f"{query_id}x{number}" for number, name in enumerate(query.metrics)}
     return CountQueries(
         [
             *(
-                _metric_query(ids[name], metric_query, revision, return_data=False)
+                # The planner refuses placeholders of target groups here if the service has several.
+                _metric_query(ids[name], metric_query, values[0], return_data=False)
                 for name, metric_query in query.metrics.items()
             ),
             {"Id": query_id, "Expression": _renamed(query.expression, ids), "Period": 60, "ReturnData": True},
@@ -352,9 +363,18 @@ def _threshold_of(guard: LatencyGuard) -> float:
     return guard.threshold_ms
 
 
-def _metric_query(query_id: str, query: MetricQuery, revision: str, *, return_data: bool) -> MetricDataQueryTypeDef:
+def _different(query: MetricQuery, values: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the values with which a query differs: without a placeholder of target groups, it counts once."""
+    return values if any(name in query.placeholders for name in OF_TARGET_GROUPS) else values[:1]
+
+
+def _metric_query(
+    query_id: str, query: MetricQuery, values: dict[str, str], *, return_data: bool
+) -> MetricDataQueryTypeDef:
     def filled(text: str) -> str:
-        return text.replace("{revision}", revision)
+        for name, value in values.items():
+            text = text.replace(name, value)
+        return text
 
     dimensions = {name: filled(value) for name, value in query.dimensions.items()}
     return metric_query(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from headgate.spec.guards import EarlyPromotion, Guards
+    from headgate.spec.routing import RevisionArm
 
 
 MAX_REPORTED_EVIDENCE = 1e15
@@ -271,6 +272,11 @@ def _sums(*summands: dict[str, Pair]) -> dict[str, Pair]:
         for measure, pair in counts.items():
             sums[measure] = sums.get(measure, Pair()).plus(pair)
     return sums
+
+
+def revisions_of(ledger: Ledger) -> dict[RevisionArm, str]:
+    """Return the revision of each arm."""
+    return {"candidate": ledger.candidate, "stable": ledger.stable}
 
 
 def take_looks(

@@ -39,10 +39,15 @@ class LatencyBaseline:
         Raises
         ------
         RequestRefused
-            If CloudWatch has no data.
+            If CloudWatch has no data, or no one percentile describes the target.
         """
         if guards.latency is None or guards.latency.threshold_ms is not None:
             return guards
+        if not measures.usual_latency("p95", period=PERIOD_SECONDS).queries:
+            raise RequestRefused(
+                f"guards.latency.thresholdMs: has no default, because {measures.name} has several target groups, whose "
+                "response times are not comparable; set it"
+            )
         threshold = self.usual_p95(measures)
         if threshold is None:
             raise RequestRefused(
@@ -57,8 +62,9 @@ class LatencyBaseline:
         The median, so that an hour of trouble does not make slow requests look usual.
         """
         now = datetime.now(UTC)
+        durations = measures.usual_latency("p95", period=PERIOD_SECONDS)
         answer = self._client.get_metric_data(
-            MetricDataQueries=[measures.usual_latency("p95", period=PERIOD_SECONDS)],
+            MetricDataQueries=durations.queries,
             StartTime=(now - BASELINE_PERIOD).replace(minute=0, second=0, microsecond=0),
             # The current hour counts too; a range must not be empty.
             EndTime=now.replace(second=0, microsecond=0) + timedelta(minutes=1),
@@ -67,4 +73,4 @@ class LatencyBaseline:
         if not values:
             return None
         median = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
-        return min(max(round(median, 3), MIN_THRESHOLD_MS), MAX_THRESHOLD_MS)
+        return min(max(round(median * durations.unit_ms, 3), MIN_THRESHOLD_MS), MAX_THRESHOLD_MS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headgate.analysis.evidence import JudgeTerms, evidence_for
+from headgate.analysis.evidence import JudgeTerms, evidence_for, revisions_of
 from headgate.analysis.invocations import InvocationCounts
 from headgate.analysis.ledger_store import now_ms
 from headgate.analysis.measures import measures_of
@@ -23,7 +23,7 @@ _ALL_TRAFFIC = 100
 
 
 class ReportChecks:
-    """Checks the reports on rollouts. Each check reads three metrics; without reports that are limited, none."""
+    """Checks the reports on rollouts. Without reports that are limited, a check reads no metrics."""
 
     def __init__(self, ledgers: LedgerStore, cloudwatch: CloudWatchClient) -> None:
         self._ledgers = ledgers
@@ -46,11 +46,10 @@ class ReportChecks:
             return ledger._replace(reports=ledger.reports.with_snapshot(now_ms(), early=early, due=due))
 
         seen = self._ledgers.amend(plan.rollout_id, lambda ledger: (with_snapshot(ledger), [])) or ledger
-        revisions, now = (seen.candidate, seen.stable), now_ms()
-        invocations = self._invocations.read(
-            measures_of(plan), revisions, seen.reports.since, now, alone_from=alone_from(plan, seen)
-        )
-        return check_reports(seen.reports, invocations, revisions, terms.per_invocation, now)
+        measures, now = measures_of(plan, revisions_of(seen)), now_ms()
+        invocations = self._invocations.read(measures, seen.reports.since, now, alone_from=alone_from(plan, seen))
+        revisions = (seen.candidate, seen.stable)
+        return check_reports(seen.reports, invocations, revisions, terms.per_invocation, now, measures.words)
 
 
 def alone_from(plan: Plan, ledger: Ledger) -> int | None:

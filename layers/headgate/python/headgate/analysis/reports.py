@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from headgate.analysis.measures import Words
+
 
 SETTLED_MS = 180_000
 """Time after which CloudWatch usually has an invocation whose outcome was reported."""
@@ -154,7 +156,12 @@ class ReportCheck(NamedTuple):
 
 
 def check_reports(
-    reports: Reports, invocations: Invocations, revisions: tuple[str, str], per_invocation: float | None, now: int
+    reports: Reports,
+    invocations: Invocations,
+    revisions: tuple[str, str],
+    per_invocation: float | None,
+    now: int,
+    words: Words,
 ) -> ReportCheck:
     """Compare the snapshots of reports with Lambda's counts.
 
@@ -166,15 +173,19 @@ def check_reports(
         As for ``Snapshot.limit``.
     now
         Time at which Lambda's counts were read, in milliseconds since 1970.
+    words
+        How sentences speak of the target.
     """
-    found = [(each, list(_exceeding(each, invocations, revisions, per_invocation))) for each in reports.snapshots]
+    found = [
+        (each, list(_exceeding(each, invocations, revisions, per_invocation, words))) for each in reports.snapshots
+    ]
     settled = [beyond for snapshot, beyond in found if snapshot.at <= now - SETTLED_MS]
     due = [beyond for snapshot, beyond in found if snapshot.due]
     excess, unconfirmed = "", ""
     if settled and settled[-1]:
         excess = (
             f"{' and '.join(settled[-1])}; check which roles have kinesis:PutRecord on the telemetry stream, or set "
-            f"guards.outcomesPerInvocation if an invocation reports several outcomes"
+            f"guards.outcomesPerInvocation if {words.one_counted} reports several outcomes"
         )
     if due and all(due):
         unconfirmed = f"CloudWatch has not confirmed the telemetry yet: {' and '.join(due[-1])}"
@@ -182,7 +193,11 @@ def check_reports(
 
 
 def _exceeding(
-    snapshot: Snapshot, invocations: Invocations, revisions: tuple[str, str], per_invocation: float | None
+    snapshot: Snapshot,
+    invocations: Invocations,
+    revisions: tuple[str, str],
+    per_invocation: float | None,
+    words: Words,
 ) -> Iterator[str]:
     """Yield a clause for each version that has more outcomes than its invocations can have."""
     limit = snapshot.limit(per_invocation)
@@ -192,6 +207,6 @@ def _exceeding(
     for revision, reported, invoked in arms:
         if reported.total > limit * invoked * (1 + TOLERANCE) + 1:
             yield (
-                f"telemetry reported {reported.total:,} requests of version {revision}, "
-                f"but Lambda counted {invoked:,} invocations"
+                f"telemetry reported {reported.total:,} requests of {words.of_revision}{revision}, "
+                f"but {words.counter} counted {invoked:,}{words.counted}"
             )

@@ -51,8 +51,9 @@ class RunningLedgers(Protocol):
 WATERMARK_SECONDS = 9 * 24 * 3600
 """A watermark must outlive the stream's records. Headgate's stream keeps them for a day, other streams up to a year."""
 
-MAX_NAME = 512
-"""Maximum characters of a target's key or a revision. Names of functions have at most 64, those of aliases 128."""
+MAX_NAME = 600
+"""Maximum characters of a target's key or a revision. Names of functions have at most 64, those of aliases 128, of
+clusters, services and task definitions 255."""
 
 GROUPS_PER_WRITE = 33
 """Watermarks per transaction, with up to as many ledgers and filters of units. The limit is 100 items

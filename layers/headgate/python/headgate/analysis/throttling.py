@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from headgate.analysis.judge import Arm
 from headgate.analysis.metric_queries import MINUTE_SECONDS
+from headgate.spec.routing import ARMS
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -24,14 +25,26 @@ class ThrottleCounts:
     def __init__(self, client: CloudWatchClient) -> None:
         self._client = client
 
-    def of(self, measures: Measures, revisions: list[str], since: str) -> list[Arm]:
-        """Return for each revision the requested invocations since a time (ISO 8601), and those that were throttled."""
-        counts = [measures.throttles(f"t{number}", revision) for number, revision in enumerate(revisions)]
+    def of(self, measures: Measures, since: str) -> tuple[Arm, Arm]:
+        """Return the requested invocations since a time (ISO 8601), and those that were throttled.
+
+        Returns
+        -------
+        tuple
+            Those of the candidate and of the stable revision.
+        """
+        counts = [measures.throttles(f"t{number}", arm) for number, arm in enumerate(ARMS)]
+        queries = [query for count in counts for part in count for query in part.queries]
+        if not queries:
+            return Arm(), Arm()
         answer = self._client.get_metric_data(
-            MetricDataQueries=[query for count in counts for part in count for query in part.queries],
+            MetricDataQueries=queries,
             StartTime=datetime.fromisoformat(since).replace(second=0, microsecond=0),
             # The range must not be empty, as it would be in the first second of a minute.
             EndTime=datetime.now(UTC) + timedelta(seconds=MINUTE_SECONDS),
         )
         sums = {result["Id"]: int(sum(result["Values"])) for result in answer["MetricDataResults"]}
-        return [Arm(*(sum(sums.get(query_id, 0) for query_id in part.adds) for part in count)) for count in counts]
+        candidate, stable = (
+            Arm(*(sum(sums.get(query_id, 0) for query_id in part.adds) for part in count)) for count in counts
+        )
+        return candidate, stable

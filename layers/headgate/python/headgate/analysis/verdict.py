@@ -9,6 +9,7 @@ from headgate.analysis.evidence import JudgeTerms, describe_comparisons, evidenc
 from headgate.analysis.judge import Arm
 from headgate.analysis.reports import ReportCheck
 from headgate.spec.signals import ends_bake
+from headgate.spec.targets import EcsServiceTarget
 from headgate.wire import Wire
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Findings(NamedTuple):
     deleted: Sequence[str] = ()
     """Guard alarms that no longer exist."""
     beyond_limits: str = ""
-    """Sentence about a limit that a consumer's source exceeds; empty if none."""
+    """Sentence about a limit that the target exceeds, such as the source of a consumer; empty if none."""
     extra_bakes: int = 0
 
     @property
@@ -79,10 +80,11 @@ class Findings(NamedTuple):
     def heard_by_step(self) -> list[str]:
         """Ids of signals that later verdicts ignore, after any other verdict.
 
-        A promote applies only to its step, and a resume only to a pause. Evidence for an early promotion that does not
-        promote must not end the next bake again.
+        A promote applies only to its step, a full one to the steps before the stable revision is kept, and a resume
+        only to a pause. Evidence for an early promotion that does not promote, and news of a change that the driver
+        does not find, must not end the next bake again.
         """
-        handled = ("promote", "resume", "promote-early")
+        handled = ("promote", "promote-fully", "resume", "promote-early", "changed")
         return [*self.heard, *(signal.id for signal in self.signals if signal.signal in handled)]
 
     @property
@@ -133,22 +135,20 @@ def judge_bake(plan: Plan, findings: Findings) -> Verdict:
     """Decide on a bake whose time is up or that a signal ended.
 
     In order: an operator's abort, promote-fully (which skips the analysis), alarms and evidence, an operator's pause,
-    evidence for an early promotion, missing data that a guard needs, and telemetry that Lambda's counts contradict or,
-    before the promotion, do not confirm yet.
+    news of a change from outside, evidence for an early promotion, missing data that a guard needs, and telemetry that
+    Lambda's counts contradict or, before the promotion, do not confirm yet.
     """
-    if decided := _operator_decides(plan, findings):
-        return decided
     terms = JudgeTerms.of(plan.guards)
-    if fault := _fault_of(terms, findings):
+    fault = _fault_of(terms, findings)
+    if decided := _operator_decides(plan, findings, failed=bool(fault)):
+        return decided
+    if fault:
         return _fail_step(plan, findings, fault)
-    if paused := _last_signal(findings.signals, "pause"):
-        reason = _by_whom("paused", paused)
-        return Verdict(
-            outcome="inconclusive", reason=reason, next="pause", step=findings.step, bake=findings.extra_bakes + 1
-        )
+    if interrupted := _interrupted(findings):
+        return interrupted
     confirmed = findings.reports.early and not findings.reports.excess
     if confirmed and (reassured := _reassured(terms, findings)):
-        return Verdict(outcome="promote", reason=reassured, next="promote", step=len(plan.steps))
+        return _promote(plan, findings, reassured)
     skipped = next((s for s in findings.signals if s.signal == "promote" and s.step == findings.step), None)
     if skipped is None:
         if unconfirmed := _last_signal(findings.signals, "promote-early"):
@@ -174,27 +174,61 @@ def judge_pause(plan: Plan, findings: Findings, *, failed: bool) -> Verdict:
         Whether a failure caused the pause. Then alarms and evidence are not new.
     """
     step = findings.step
-    if decided := _operator_decides(plan, findings):
+    fault = "" if failed else _fault_of(JudgeTerms.of(plan.guards), findings)
+    if decided := _operator_decides(plan, findings, failed=failed or bool(fault)):
         return decided
     if promoted := _last_signal(findings.signals, "promote"):
         return _go_on(plan, step, _by_whom("promoted to the next step", promoted))
     if resumed := _last_signal(findings.signals, "resume"):
         reason = _by_whom("resumed", resumed)
         return Verdict(outcome="continue", reason=reason, next="shift", step=step, bake=findings.extra_bakes)
-    if not failed and (fault := _fault_of(JudgeTerms.of(plan.guards), findings)):
+    if fault:
         return _fail_step(plan, findings, fault)
     reason = f"no operator decided within {plan.pause.limit_seconds} s"
     if plan.pause.then == "promote":
-        return Verdict(outcome="promote", reason=reason, next="promote", step=len(plan.steps))
+        if failed:
+            return Verdict(outcome="promote", reason=reason, next="promote", step=len(plan.steps))
+        return _promote(plan, findings, reason)
     return Verdict(outcome="roll-back", reason=reason, next="roll-back", step=step)
 
 
-def _operator_decides(plan: Plan, findings: Findings) -> Verdict | None:
+def _promote(plan: Plan, findings: Findings, reason: str) -> Verdict:
+    """Promote before all steps are done. A stable revision that the plan keeps is kept first, with all guards."""
+    last = len(plan.steps) - 1
+    if plan.keeps_stable and findings.step < last:
+        return Verdict(outcome="continue", reason=reason, next="shift", step=last)
+    return Verdict(outcome="promote", reason=reason, next="promote", step=len(plan.steps))
+
+
+def _operator_decides(plan: Plan, findings: Findings, *, failed: bool) -> Verdict | None:
+    """Return the verdict of an operator.
+
+    Parameters
+    ----------
+    failed
+        Whether an operator who promotes overrides alarms or evidence. They would end the step that keeps the stable
+        revision at once, so it is left out.
+    """
     if abort := _last_signal(findings.signals, "abort"):
         return Verdict(outcome="roll-back", reason=_by_whom("aborted", abort), next="roll-back", step=findings.step)
     if forced := _last_signal(findings.signals, "promote-fully"):
         reason = _by_whom("promoted fully", forced)
+        if not failed and (kept := _promote(plan, findings, reason)).next == "shift":
+            return kept
         return Verdict(outcome="promote", reason=reason, next="promote", step=len(plan.steps), forced=True)
+    return None
+
+
+def _interrupted(findings: Findings) -> Verdict | None:
+    """Return the verdict on a bake that an operator paused, or during which somebody else may have moved the target."""
+    bake = findings.extra_bakes + 1
+    if paused := _last_signal(findings.signals, "pause"):
+        reason = _by_whom("paused", paused)
+        return Verdict(outcome="inconclusive", reason=reason, next="pause", step=findings.step, bake=bake)
+    if news := _last_signal(findings.signals, "changed"):
+        # The driver compares the target with its state before it sets the weight. What it finds stops the rollout.
+        reason = f"the target is checked again: {news.reason}"
+        return Verdict(outcome="inconclusive", reason=reason, next="shift", step=findings.step, bake=bake)
     return None
 
 
@@ -276,7 +310,7 @@ def _without_data(plan: Plan, findings: Findings, measure: Measure) -> Verdict:
     due = stable * weight / (100 - weight)
     # A candidate that answers but only with cold starts is not silent.
     answers = measure.key == "latency" and _requests_of(findings, "errors")[0]
-    if candidate == 0 and due >= MIN_DUE_OF_SILENT and not answers:
+    if candidate == 0 and due >= MIN_DUE_OF_SILENT and not answers and not _is_sticky(plan):
         reason = f"the candidate reported none of the about {due:.0f} requests expected at {weight:g} %"
         return _fail_step(plan, findings, reason)
     extra_bakes = _extra_bakes(plan)
@@ -291,6 +325,11 @@ def _without_data(plan: Plan, findings: Findings, measure: Measure) -> Verdict:
         case "wait":
             reason = f"{reason}, including {extra_bakes} extra bakes"
     return _fail_step(plan, findings, reason)
+
+
+def _is_sticky(plan: Plan) -> bool:
+    """Return whether known clients may stay with the stable revision, so that a weight does not tell what is due."""
+    return isinstance(plan.target, EcsServiceTarget) and plan.target.sticky
 
 
 def _extra_bakes(plan: Plan) -> int:

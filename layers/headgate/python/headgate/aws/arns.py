@@ -28,3 +28,8 @@ def stack_execution_name(request_id: str) -> str:
 def alias_arn(partition: str, region: str, account: str, function: str, alias: str) -> str:
     """Return the ARN of an alias of a Lambda function."""
     return f"arn:{partition}:lambda:{region}:{account}:function:{function}:{alias}"
+
+
+def service_arn(partition: str, region: str, account: str, cluster: str, service: str) -> str:
+    """Return the ARN of an ECS service, in the format that has its cluster."""
+    return f"arn:{partition}:ecs:{region}:{account}:service/{cluster}/{service}"

@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     from headgate.aws.pace import Pace
 
 
-def client(service: str, attempts: int = 8, *, connect_seconds: int = 3, read_seconds: int = 20) -> Any:
+def client(
+    service: str, attempts: int = 8, *, adaptive: bool = True, connect_seconds: int = 3, read_seconds: int = 20
+) -> Any:
     """Create a boto3 client with Headgate's retries and timeouts at first use.
-
-    Retries are adaptive: a client whose calls are throttled slows down by itself.
 
     Parameters
     ----------
+    adaptive
+        Whether a client whose calls are throttled slows down by itself, to a call every two seconds if need be. It
+        stays slow when the function is invoked again, so what rolls back must not be.
     attempts
         Maximum requests per call. The waits between them are up to 1, 2, 4, 8, 16 and then 20 seconds, on average half
         of that (https://docs.aws.amazon.com/boto3/latest/guide/retries.html). Eight suit functions that have a minute,
@@ -31,7 +34,7 @@ def client(service: str, attempts: int = 8, *, connect_seconds: int = 3, read_se
         lambda: boto3.client(
             service,  # type: ignore[call-overload]
             config=Config(
-                retries={"mode": "adaptive", "total_max_attempts": attempts},
+                retries={"mode": "adaptive" if adaptive else "standard", "total_max_attempts": attempts},
                 connect_timeout=connect_seconds,
                 read_timeout=read_seconds,
             ),

@@ -20,7 +20,9 @@ FUNCTIONS = frozenset(
         "baker",
         "cleaner",
         "counter",
+        "ecs-service-driver",
         "event-source-driver",
+        "http-smoke-tester",
         "intake",
         "judge",
         "lambda-alias-driver",
@@ -50,7 +52,11 @@ FUNCTIONS = frozenset(
 """Names of the functions after the prefix. A team's function may have the same prefix, so the prefix alone decides
 nothing."""
 
-SAMPLE_HOOKS = frozenset({"smoke-tester", "version-checker"})
+SAMPLES_OF_FUNCTIONS = frozenset({"smoke-tester", "version-checker"})
+
+SAMPLES_OF_SERVICES = frozenset({"http-smoke-tester"})
+
+SAMPLE_HOOKS = SAMPLES_OF_FUNCTIONS | SAMPLES_OF_SERVICES
 
 MACHINES = frozenset({"rollout", "hooks", "ecs-task", "redrive", "stack"})
 
@@ -87,8 +93,16 @@ class OwnResources(NamedTuple):
         return self._names(function, FUNCTIONS)
 
     def is_sample_hook(self, function: str) -> bool:
-        """Return whether a function, by name or ARN, is one of the two sample hooks."""
+        """Return whether a function, by name or ARN, is one of the sample hooks."""
         return self._names(function, SAMPLE_HOOKS)
+
+    def is_sample_of_functions(self, function: str) -> bool:
+        """Return whether a function, by name or ARN, is a sample hook for versions of functions."""
+        return self._names(function, SAMPLES_OF_FUNCTIONS)
+
+    def is_sample_of_services(self, function: str) -> bool:
+        """Return whether a function, by name or ARN, is a sample hook for ECS services."""
+        return self._names(function, SAMPLES_OF_SERVICES)
 
     def refuse_machine(self, machine: str, field: str) -> None:
         """Refuse one of Headgate's state machines, by name or ARN, as a hook."""

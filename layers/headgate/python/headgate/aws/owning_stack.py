@@ -31,6 +31,13 @@ _CONSTANT_IN_YAML = re.compile(
 
 ALIAS, MAPPING = "AWS::Lambda::Alias", "AWS::Lambda::EventSourceMapping"
 
+SERVICE, RULE, LISTENER = (
+    "AWS::ECS::Service",
+    "AWS::ElasticLoadBalancingV2::ListenerRule",
+    "AWS::ElasticLoadBalancingV2::Listener",
+)
+"""Their physical ids are ARNs."""
+
 DIGITS = 10
 """Characters of AutoPublishCodeSha256 that SAM makes part of the logical id of a version."""
 
@@ -72,11 +79,16 @@ class StackOwner(NamedTuple):
 
     def warning_about(self, alias: str) -> str:
         """Return the warning for a rollout on an alias (``function:alias``) that this stack owns."""
-        resource = f"resource {self.resource}" if self.resource else "a resource"
         return (
-            f"target.alias: {alias} is {resource} of the CloudFormation stack {self.stack}, and deploying that stack "
+            f"target.alias: {alias} is {self.named}, and deploying that stack "
             f"may move it; run headgate adopt {alias}, which shows how to take it over from the stack step by step"
         )
+
+    @property
+    def named(self) -> str:
+        """The resource and its stack in words."""
+        resource = f"resource {self.resource}" if self.resource else "a resource"
+        return f"{resource} of the CloudFormation stack {self.stack}"
 
 
 def owner_of(formation: CloudFormationClient, physical_id: str, kind: str = ALIAS) -> StackOwner | None:

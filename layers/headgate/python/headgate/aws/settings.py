@@ -141,6 +141,11 @@ class Environment:
         return int(setting("SETTLE_SECONDS"))
 
     @property
+    def weight_settle_seconds(self) -> int:
+        """Seconds until all nodes of a load balancer split requests by new weights."""
+        return int(setting("WEIGHT_SETTLE_SECONDS"))
+
+    @property
     def target_streams(self) -> str:
         """Pattern for the names of streams, and of tables with streams, that may be replayed; empty allows none."""
         return os.environ.get("TARGET_STREAMS", "")

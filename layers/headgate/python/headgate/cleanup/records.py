@@ -1,4 +1,4 @@
-"""Versions that the records of rollouts need: of those that run or wait, and of those that could be undone."""
+"""Revisions that the records of rollouts need: of those that run or wait, and of those that could be undone."""
 
 from __future__ import annotations
 
@@ -131,13 +131,15 @@ class RolloutUses:
 
 
 def _versions_of(record: RolloutRecord) -> set[str]:
-    """Return the versions that a rollout uses; none once it has ended, but for the last promotion."""
+    """Return the revisions that a rollout uses; none once it has ended, but for the last promotion."""
     if record.has_ended:
         return set()
     state = record.state or {}
     asked = (each.get("candidate") or {} for each in (record.request, record.plan))
     named = [record.stable, record.candidate, state.get("stable"), state.get("candidate")]
-    return {str(version) for version in (*named, *(each.get("version") for each in asked)) if version}
+    for each in asked:
+        named += [each.get("version"), str(each.get("taskDefinition") or "").rpartition("/")[2]]
+    return {str(name) for name in named if name}
 
 
 def texts_in(value: object) -> Iterator[str]:

@@ -87,20 +87,28 @@ class FamilyRevisions:
 
     def _of_clusters(self) -> Uses:
         uses: Uses = defaultdict(list)
+        targets: list[str] = []
         for cluster in self._clusters():
-            for definition, reason in (*self._of_services(cluster), *self._of_tasks(cluster)):
+            for definition, reason in (*self._of_services(cluster, targets), *self._of_tasks(cluster)):
                 name = definition.rpartition("/")[2]
-                if name.rpartition(":")[0] == self.name and reason not in uses[name]:
+                if self._is_own(name) and reason not in uses[name]:
                     uses[name].append(reason)
+        for name, reasons in self._rollouts.of_targets(targets).items():
+            if self._is_own(name):
+                uses[name] += reasons
         return uses
 
+    def _is_own(self, name: str) -> bool:
+        """Return whether a revision is one of this family."""
+        return name.rpartition(":")[0] == self.name
+
     def _of_requests(self) -> Uses:
-        """Return which revisions the hooks of rollouts and the requests of ECS tasks name, as of now."""
+        """Return which revisions the requests of rollouts and of ECS tasks name, as of now."""
         uses: Uses = defaultdict(list)
         named = re.compile(rf"(?<![a-zA-Z0-9_-]){re.escape(self.name)}:(\d+)(?!\d)")
         for rollout_id, text in self._rollouts.texts():
             for match in named.finditer(text):
-                uses[f"{self.name}:{match[1]}"].append(f"a hook of rollout {rollout_id} names it")
+                uses[f"{self.name}:{match[1]}"].append(f"the request of rollout {rollout_id} names it")
         for text in self._executions():
             for match in named.finditer(text):
                 uses[f"{self.name}:{match[1]}"].append("a running request of an ECS task names it")
@@ -139,15 +147,21 @@ class FamilyRevisions:
     def _clusters(self) -> list[str]:
         return [arn for page in self._ecs.get_paginator("list_clusters").paginate() for arn in page["clusterArns"]]
 
-    def _of_services(self, cluster: str) -> Iterator[tuple[str, str]]:
+    def _of_services(self, cluster: str, targets: list[str]) -> Iterator[tuple[str, str]]:
+        """Yield what services use, with the reason, and add the services of this family to the targets.
+
+        Their rollouts need the revision that an undo would restore.
+        """
         pages = self._ecs.get_paginator("list_services").paginate(cluster=cluster)
         arns = [arn for page in pages for arn in page["serviceArns"]]
         for batch in _batches(arns, SERVICES_PER_CALL):
             for service in self._ecs.describe_services(cluster=cluster, services=batch)["services"]:
                 named: list[Any] = [service, *service.get("deployments", []), *service.get("taskSets", [])]
-                for each in named:
-                    if definition := each.get("taskDefinition"):
-                        yield definition, f"service {service['serviceName']} uses it"
+                definitions = [definition for each in named if (definition := each.get("taskDefinition"))]
+                for definition in definitions:
+                    yield definition, f"service {service['serviceName']} uses it"
+                if any(self._is_own(definition.rpartition("/")[2]) for definition in definitions):
+                    targets.append(f"ecs-service/{cluster.rpartition('/')[2]}/{service['serviceName']}")
 
     def _of_tasks(self, cluster: str) -> Iterator[tuple[str, str]]:
         pages = self._ecs.get_paginator("list_tasks").paginate(cluster=cluster, family=self.name)

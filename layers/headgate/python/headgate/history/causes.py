@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from headgate.history.wording import evidence, number, revision, share
+from headgate.history.wording import evidence, number, revision, revision_noun, share
 
 if TYPE_CHECKING:
     from headgate.history.model import Comparison, HookView, RolloutSummary, RolloutView, SignalView
@@ -29,6 +29,11 @@ HOOK_FAILED = re.compile(r"hook (?P<hook>\S+) of (?P<stage>[A-Za-z]+) ")
 """The beginning of the reason of a hook that failed."""
 
 
+# The beginnings of the reasons of headgate.targets.ecs_service; a test holds them together.
+TASKS_FAILED = re.compile(r"candidate: (?:\d+ tasks of \S+ have failed before|the deployment of \S+ failed: )")
+"""The beginning of the reason of a candidate whose tasks do not start, or do not stay up."""
+
+
 def candidate_of(view: RolloutSummary) -> str:
     """Return the candidate in a sentence: ``version 8``."""
     return revision(view.candidate, "the candidate")
@@ -36,7 +41,7 @@ def candidate_of(view: RolloutSummary) -> str:
 
 def stable_of(view: RolloutSummary) -> str:
     """Return the stable revision in a sentence: ``version 7``."""
-    return revision(view.stable, "the stable version")
+    return revision(view.stable, f"the stable {revision_noun(view.target)}")
 
 
 class Compared(NamedTuple):

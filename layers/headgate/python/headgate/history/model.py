@@ -227,6 +227,21 @@ class WaitView(View):
     """Its limit, if it has one."""
 
 
+class ServiceStateView(View):
+    """What a rollout of an ECS service has found and made there. One that was stopped may have left some of it."""
+
+    green: str
+    """Name of the second service, or external ID of the candidate's task set."""
+    stable: str = ""
+    """The revision that served when it began."""
+    candidate: str = ""
+    """The revision that it rolled out. Empty if it was not registered yet."""
+    scale_in_held: bool = False
+    """Whether it may have suspended scale-in of the service, which was not suspended before."""
+    test_rules: dict[str, dict[str, int]] = {}
+    """By the ARN of each test rule that it may have changed: the weight of each target group before."""
+
+
 class TrailEntry(View):
     """An event that was announced."""
 
@@ -317,8 +332,12 @@ class RolloutView(RolloutSummary):
     """For a consumer: the messages that failed during the rollout and where they went."""
     holding_queue: str = ""
     """For a consumer: the rollout's own queue, while it holds failed messages."""
+    state: ServiceStateView | None = None
+    """For an ECS service: what it has made and changed there, once it has begun."""
     warnings: list[str] = []
     """Warnings of the plan and of the wait."""
+    notes: list[str] = []
+    """What was found and chosen when it was planned, such as the way of an ECS service and why."""
     request: dict[str, Any] = {}
     """The request, as it was admitted."""
     plan: dict[str, Any] = {}

@@ -24,13 +24,14 @@ from headgate.history.model import (
     PauseView,
     RolloutSummary,
     RolloutView,
+    ServiceStateView,
     SignalView,
     StepView,
     TrailEntry,
     WaitView,
     WeightChange,
 )
-from headgate.rollouts.record import SCHEMA_VERSION, UNDERWAY
+from headgate.rollouts.record import PHASE_OF_ACTION, SCHEMA_VERSION, UNDERWAY
 from headgate.spec.guards import Guards
 from headgate.spec.position import PROMOTED, Weight, number_of, position_of
 from headgate.spec.signals import OBJECTIONS
@@ -192,12 +193,29 @@ class _Reading:
             "events": self._events(),
             "redriven": read_leniently(Redriven, self.record.get("redriven") or self.state.get("redriven")),
             "holding_queue": _object(self.state, "holding").get("name"),
+            "state": self._service_state(),
             "warnings": self._warnings(),
+            "notes": [str(note) for note in _list(self.plan, "notes")],
             "undo_of": self.request.get("undoOf") or self.record.get("undoOf"),
             "request": self.request,
             "plan": self.plan,
         }
         return view_of(RolloutView, fields)
+
+    def _service_state(self) -> ServiceStateView | None:
+        rules = {
+            str(rule): {str(each["group"]): each.get("weight") for each in before if isinstance(each, dict)}
+            for rule, before in _object(self.state, "testRules").items()
+            if isinstance(before, list) and all(isinstance(each, dict) and "group" in each for each in before)
+        }
+        fields = {
+            "green": self.state.get("green"),
+            "stable": self.state.get("stable"),
+            "candidate": self.state.get("candidate"),
+            "scale_in_held": self.state.get("scaleInHeld"),
+            "test_rules": rules,
+        }
+        return view_of(ServiceStateView, fields)
 
     # --- Steps, bakes and counts ---
 
@@ -465,6 +483,10 @@ class _Reading:
     def _wait(self) -> WaitView | None:
         pending = _object(self.record, "pending")
         if self.ended or not pending:
+            return None
+        # What an earlier action has waited for stays on record until a later one has to wait, or is done.
+        phase = self.record.get("phase")
+        if PHASE_OF_ACTION.get(str(pending.get("action")), phase) != phase:
             return None
         since = pending.get("since")
         until = _later(since, _number(pending, "limitSeconds"))

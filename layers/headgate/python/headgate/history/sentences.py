@@ -13,6 +13,7 @@ from headgate.history.causes import (
     COMPARED,
     HOOK_FAILED,
     OVER_LIMIT,
+    TASKS_FAILED,
     Cause,
     Compared,
     candidate_of,
@@ -35,6 +36,7 @@ from headgate.history.wording import (
     number,
     person,
     revision,
+    revision_noun,
     sentence,
     target,
     weight,
@@ -108,7 +110,7 @@ def headline(view: RolloutView, now: datetime | None = None) -> str:
 
 def _waiting(view: RolloutView) -> str:
     if view.line is None:
-        return "waiting in line"
+        return f"waiting for the end of {view.undo_of}, which it aborted" if view.undo_of else "waiting in line"
     until = view.line.until
     limit = f"; refused at {_time(view, until, seconds=False)} if its turn has not come" if until else ""
     return f"waiting in line, place {view.line.place}, behind {view.line.behind}{limit}"
@@ -157,6 +159,8 @@ def _doing(view: RolloutView, now: datetime | None) -> str:
             return f"preparing {candidate_of(view)}"
         case "shifting":
             return f"moving to {_step_of(view)}"
+        case "baking" if keeps_stable(view):
+            return f"{candidate_of(view)} has all traffic; {_kept(view)}, and an abort or undo gives it back at once"
         case "baking":
             return f"baking {_step_of(view)}{_time_left(view, now)}"
         case "paused":
@@ -167,6 +171,25 @@ def _doing(view: RolloutView, now: datetime | None) -> str:
             why = _decided_to_roll_back(view)
             return f"rolling back to {stable_of(view)}{': ' + why if why else ''}"
     return "starting"
+
+
+def keeps_stable(view: RolloutView) -> bool:
+    """Return whether the candidate of a service has all traffic while the stable revision is kept beside it."""
+    if view.phase != "baking" or view.step >= len(view.steps):
+        return False
+    return _is_kept_in(view, view.steps[view.step])
+
+
+def _is_kept_in(view: RolloutView, step: StepView) -> bool:
+    """Return whether the stable revision of a service is kept in a step, in which it gets no requests."""
+    return view.target.startswith("ecs-service/") and step.weight == 100
+
+
+def _kept(view: RolloutView) -> str:
+    """Return until when the stable revision is kept. The time is that of the plan, also after it is up."""
+    again = f", extra bake {view.bake.bake}," if view.bake and view.bake.bake else ""
+    until = f" until {_time(view, view.bake.until)}" if view.bake and view.bake.until else ""
+    return f"{stable_of(view)} is kept{again}{until}"
 
 
 STAGES = {
@@ -260,8 +283,16 @@ def explanation(view: RolloutView, now: datetime | None = None) -> list[str]:
     """Return why a rollout ended, or what it waits for, in sentences with the numbers, the most important first."""
     parts = _of_the_end(view) if view.has_ended else _of_now(view, now)
     told = [each for each in parts if each]
-    told += [f"Warning: {each}" for each in view.warnings]
-    return [*dict.fromkeys([*told, *(each for each in next_steps(view) if each)])]
+    then = [each for each in next_steps(view) if each]
+    warnings = [f"Warning: {each}" for each in lasting_warnings(view)]
+    if view.has_ended:
+        return [*dict.fromkeys([*told, *then, *warnings])]
+    return [*dict.fromkeys([*told, *warnings, *(f"Note: {each}" for each in view.notes), *then])]
+
+
+def lasting_warnings(view: RolloutView) -> list[str]:
+    """Return the warnings of the plan that still hold: after the end those of a promotion alone, which has to last."""
+    return [] if view.has_ended and view.status != "succeeded" else view.warnings
 
 
 def _of_now(view: RolloutView, now: datetime | None) -> Iterator[str]:
@@ -304,8 +335,8 @@ def _outcome(view: RolloutView) -> str:
             return f"Refused{at}{waited}: no traffic moved."
         case "stopped":
             return (
-                f"Stopped{at}{_after(view)}{_at_weight(view)}. Headgate neither promoted nor rolled back, and left the "
-                "target as it is."
+                f"Stopped{at}{_after(view)}{_at_weight(view)}. Headgate neither promoted nor rolled back, and "
+                "overwrote nothing that others set."
             )
         case "succeeded":
             done = f"Undid {view.undo_of}" if view.undo_of else "Promoted"
@@ -392,7 +423,8 @@ def _meaning(view: RolloutView, cause: Cause) -> str:
         return f"{reached}, which is over its limit."
     limit = evidence(cause.comparison.limit)
     worse = "not worse than tolerated" if _tolerates(view, cause.comparison.measure) else "no worse"
-    at_most = f"at most one of {limit} rollouts of versions that are {worse} reaches it{_resumed_despite(view)}"
+    of_such = f"rollouts of {revision_noun(view.target)}s that are {worse}"
+    at_most = f"at most one of {limit} {of_such} reaches it{_resumed_despite(view)}"
     return f"{reached}, over its limit of {limit}: {at_most}."
 
 
@@ -420,9 +452,9 @@ def _passed(view: RolloutView) -> Iterator[str]:
     for part in view.reason.split("; "):
         if found := COMPARED.fullmatch(part):
             counts = counts_in(found)
-            yield sentence(
-                f"{'' if whole.get(counts.failed, counts) == counts else 'In the last step, '}{in_full(view, counts)}"
-            )
+            # The counts of all steps so far. Late ones come after the verdict.
+            until = "" if whole.get(counts.failed, counts) == counts else "Until the verdict, "
+            yield sentence(f"{until}{in_full(view, counts)}")
     for comparison in view.comparisons:
         if comparison.value is not None:
             what = "" if len(view.comparisons) == 1 else f" by {comparison.label}"
@@ -577,18 +609,25 @@ def _plan_ahead(view: RolloutView) -> Iterator[str]:
     ahead = [step for step in view.steps if step.status == "ahead" or (step.status == "now" and not begun)]
     if paused:  # The step that a resume begins with may have baked before.
         ahead = [step for step in view.steps if step.step >= paused.step]
+    kept = any(_is_kept_in(view, step) for step in view.steps)
     shown = [
-        f"{weight(step.weight)} for {duration(step.bake_seconds)}{' again' if paused and step.bakes else ''}"
+        f"{_share_of(view, step)} for {duration(step.bake_seconds)}{' again' if paused and step.bakes else ''}"
         for step in ahead
     ]
     if len(shown) > 4:
         shown = [*shown[:2], f"{len(shown) - 3} more", shown[-1]]
-    last = "then all traffic" if shown else "all traffic"
+    last = f"the release of {stable_of(view)}" if kept else "all traffic"
+    last = f"then {last}" if shown else last
     yield f"Ahead{' after a resume' if paused else ''}: {', '.join([*shown, last])}."
     if view.phase == "baking" and view.bake and view.bake.until:
         rest = sum(step.bake_seconds for step in ahead)
         current = between(view.bake.started_at, view.bake.until)
         yield f"The bakes take {duration(rest + current)} from the beginning of the current one."
+
+
+def _share_of(view: RolloutView, step: StepView) -> str:
+    """Return how much traffic the candidate gets in a step: ``25 %``."""
+    return f"all traffic with {stable_of(view)} kept" if _is_kept_in(view, step) else weight(step.weight)
 
 
 def _so_far(view: RolloutView, comparison: Comparison) -> str:
@@ -645,6 +684,9 @@ def _while_underway(view: RolloutView) -> list[str]:
             f"To bake the step again, run headgate resume {rollout}.",
             f"To go on to the next step, run headgate promote {rollout}; to roll back, headgate abort {rollout}.",
         ]
+    if keeps_stable(view):
+        back = f"To go back to {stable_of(view)} at once, run headgate abort {rollout}"
+        return [f"{back}; to keep it no longer, headgate promote {rollout}."]
     if view.phase == "rolling-back":
         return [f"Follow the rollback with headgate watch {rollout}."]
     if view.phase == "promoting":
@@ -662,6 +704,8 @@ def _after_the_end(view: RolloutView) -> list[str]:
             return ["To try again, send the request under a new id."]
         case "refused" if "under a new id" in view.reason:
             return []
+        case "refused" if TASKS_FAILED.match(view.reason):
+            return [f"Look at the logs of {candidate_of(view)}, whose tasks failed. {_again(view)}"]
         case "refused":
             return ["Correct the request and send it under a new id: the id of a refused one cannot be used again."]
         case "stopped":
@@ -670,13 +714,16 @@ def _after_the_end(view: RolloutView) -> list[str]:
     return [_after_rollback(view)]
 
 
+def _again(view: RolloutView) -> str:
+    """Return how a corrected candidate is rolled out."""
+    noun = revision_noun(view.target)
+    if _FROM_A_STACK.fullmatch(view.id):
+        return f"Then deploy the stack with the corrected {noun}, as another Release."
+    return f"Then start a rollout of the corrected {noun} under a new id."
+
+
 def _after_rollback(view: RolloutView) -> str:
-    cause = cause_of(view)
-    again = (
-        "Then deploy the stack with the corrected version, as another Release."
-        if _FROM_A_STACK.fullmatch(view.id)
-        else "Then start a rollout of the corrected version under a new id."
-    )
+    cause, again = cause_of(view), _again(view)
     if cause.counts or (cause.signal and cause.signal.signal == "alarm"):
         moved = [each for each in view.weights if each.weight > 0]
         back = next((each for each in reversed(view.weights) if each.why == "rollback"), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from headgate.history.causes import candidate_of, stable_of
+from headgate.history.causes import COMPARED, candidate_of, stable_of
 from headgate.history.sentences import headline, in_short_words, paused_words, stage_of
 from headgate.history.wording import listed, person, weight
 
@@ -67,7 +67,9 @@ def _verdicts(view: RolloutView) -> Iterator[Happening]:
     for step in view.steps:
         for bake in step.bakes:
             if bake.ended_at and bake.verdict:
-                why = f": {in_short_words(view, bake.reason)}" if bake.reason else ""
+                # A verdict has the counts of all steps so far.
+                so_far = "so far, " if step.step and bake.verdict in _ONWARD and COMPARED.match(bake.reason) else ""
+                why = f": {so_far}{in_short_words(view, bake.reason)}" if bake.reason else ""
                 yield Happening(bake.ended_at, "verdict", f"step {step.step + 1}: {_VERDICTS[bake.verdict]}{why}")
 
 
@@ -84,6 +86,7 @@ def _end(view: RolloutView) -> Iterator[Happening]:
         yield Happening(view.ended_at, "end", headline(view))
 
 
+_ONWARD = ("continue", "promote")
 _VERDICTS = {"promote": "promote", "continue": "go on", "roll-back": "roll back", "inconclusive": "not decided"}
 
 
@@ -108,5 +111,7 @@ def _signal(view: RolloutView, signal: SignalView) -> str:
             return f"the evidence reached its limit{reason}"
         case "promote-early":
             return f"the evidence is enough for an early promotion{reason}"
+        case "changed":
+            return f"somebody else may have changed the target{reason}"
     became = {"refused": f", refused: {signal.why}", "repeated": f", no effect: {signal.why}"}.get(signal.outcome, "")
     return f"{person(signal.by)} sent {signal.signal}{reason}{became}"

@@ -91,18 +91,26 @@ def clock(at: str, *, beside: str | None = None, seconds: bool = True) -> str:
 
 
 def target(key: str) -> str:
-    """Return a target in the short form that commands take: ``checkout:live``; of a consumer the mapping's UUID."""
+    """Return a target in the short form that commands take.
+
+    ``checkout:live`` for an alias, the mapping's UUID for a consumer, ``web/shop`` for an ECS service.
+    """
     kind, _, rest = key.partition("/")
     if kind == "lambda-alias":
         return rest.replace("/", ":", 1)
-    return rest if kind == "event-source" else key
+    return rest if kind in ("event-source", "ecs-service") else key
+
+
+def revision_noun(target_key: str) -> str:
+    """Return what the revisions of a target are: ``version`` of a function, ``revision`` of a task definition."""
+    return "revision" if target_key.startswith("ecs-service/") else "version"
 
 
 _NUMBER = re.compile(r"\d+")
 
 
 def revision(name: str, otherwise: str) -> str:
-    """Return a revision in a sentence: ``version 8``; ``otherwise`` if it is not known."""
+    """Return a revision in a sentence: ``version 8``, ``shop:8``; ``otherwise`` if it is not known."""
     if not name:
         return otherwise
     return f"version {name}" if _NUMBER.fullmatch(name) else name

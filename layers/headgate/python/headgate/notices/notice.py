@@ -191,7 +191,8 @@ def _headline(outcome: Outcome, detail: dict[str, Any]) -> str:
             return f"Undid {plain(detail['undoOf'], 130)}{serves}{' again' if serves else ''}."
         case "stopped":
             return (
-                "Stopped. Headgate neither promoted nor rolled back, and left the target as it is. Somebody has to act."
+                "Stopped. Headgate neither promoted nor rolled back, and overwrote nothing that others set. Somebody "
+                "has to act."
             )
         case "refused":
             return "Refused, and no traffic moved."

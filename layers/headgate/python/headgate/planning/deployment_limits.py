@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headgate.errors import RequestRefused
+from headgate.spec.targets import EcsServiceTarget
 
 if TYPE_CHECKING:
     from headgate.aws.place import Place
@@ -25,14 +26,15 @@ def refuse_outside_deployment(request: RolloutRequest, place: Place, *, telemetr
         If the target is in another account or Region, or a guard needs telemetry that is not deployed.
     """
     target = request.target
+    field = "service" if isinstance(target, EcsServiceTarget) else "function"
     if target.account not in (None, place.account) or target.region not in (None, place.region):
         raise RequestRefused(
-            f"target.function: is in {target.account}, {target.region}; this Headgate serves {place.account}, "
+            f"target.{field}: is in {target.account}, {target.region}; this Headgate serves {place.account}, "
             f"{place.region}"
         )
     if target.partition not in (None, place.partition):
         raise RequestRefused(
-            f"target.function: is in partition {target.partition}; this Headgate serves {place.partition}"
+            f"target.{field}: is in partition {target.partition}; this Headgate serves {place.partition}"
         )
     compared = next((name for name in ("errors", "latency") if getattr(request.asked_guards, name)), None)
     if compared and request.asked_guards.evidence == "telemetry" and not telemetry:

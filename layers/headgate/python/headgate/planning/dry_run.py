@@ -20,7 +20,7 @@ from headgate.targets.lambda_alias import LambdaAliasDriver
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
-    from headgate.planning.planner import RolloutPlanner
+    from headgate.planning.planner import Found, RolloutPlanner
     from headgate.rollouts.locks import Locks
     from headgate.rollouts.table import Table
     from headgate.spec.plan import Plan
@@ -75,25 +75,28 @@ class DryRun:
                 "known": known.status,
                 **{name: value for name in ("stable", "candidate") if (value := getattr(known, name))},
             }
-        plan = self._planner.plan(request)
+        plan, planned = self._planner.plan_found(request)
         waits = self._wait_of(request, plan)
         if "behind" in waits and request.publishes_latest:
             plan = plan.model_copy(update={"warnings": [*plan.warnings, PUBLISHES_LATEST]})
-        found = {} if "behind" in waits else self._look_ahead(plan)
+        found = {} if "behind" in waits else self._look_ahead(plan, planned)
         return {"request": request.to_wire(), "plan": plan.to_wire(), **found, **waits}
 
     def _wait_of(self, request: RolloutRequest, plan: Plan) -> dict[str, Any]:
         """Return the place in line that the request would get, or refuse it if it does not wait."""
         lock = self._table.lock(request.target.key)
         if not lock.owner:
-            self._locks.refuse_taken_alias(plan)
+            self._locks.refuse_taken(plan)
             return {}
         if request.on_busy == "refuse":
             raise RequestRefused(busy_reason(request, lock.owner))
         return {"behind": lock.owner, "place": lock.waiting + 1}
 
-    def _look_ahead(self, plan: Plan) -> dict[str, str]:
+    def _look_ahead(self, plan: Plan, planned: Found) -> dict[str, str]:
         """Check the target and the candidate, which the driver checks again when it prepares them."""
+        if planned.service:
+            known = {"stable": planned.service.stable, "candidate": planned.service.candidate}
+            return {name: revision for name, revision in known.items() if revision}
         if isinstance(plan.target, EventSourceTarget):
             mapping = require_mapping(self._functions, plan.target.mapping)
             refuse_unfit(mapping, source_of(mapping)[1])

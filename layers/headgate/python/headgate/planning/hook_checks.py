@@ -12,7 +12,8 @@ from headgate.aws.lambda_functions import configuration_of
 from headgate.aws.patterns import function_name
 from headgate.errors import RequestRefused
 from headgate.planning.code_deploy_hooks import refusal_of, warnings_about
-from headgate.spec.hooks import CodeDeployHook, EcsTaskHook, LambdaHook, StateMachineHook
+from headgate.spec.hooks import CodeDeployHook, EcsLifecycleHook, EcsTaskHook, LambdaHook, StateMachineHook
+from headgate.spec.targets import EcsServiceTarget
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -40,7 +41,19 @@ _UNAVAILABLE_CODES = (
 _MAX_ID_CHARACTERS = 128
 
 _UNKNOWN_YET = "?" * 128
-"""Placeholder for a revision that is not published yet, of the maximum length."""
+"""Placeholder for a version that is not published yet."""
+
+_UNKNOWN_DEFINITION = "?" * 266
+"""Placeholder for a family and revision that are not registered yet, of the maximum length."""
+
+
+_LATE_SMOKE_TESTS = {
+    "afterTraffic": "tests the candidate when it has all users already",
+    "onRollback": "tests the candidate when it has no users any more, and may be gone",
+}
+"""What the sample smoke tester does at stages for which it is not made."""
+
+_SMOKE_TEST_FIX = "make it a hook of beforeTraffic, or give config.url what it should test"
 
 
 class HookPosition(NamedTuple):
@@ -104,6 +117,9 @@ class HookChecks:
     def _settle_one(self, request: RolloutRequest, hook: AnyHook, at: HookPosition) -> AnyHook:
         match hook:
             case LambdaHook():
+                self._refuse_sample_of_another_kind(hook.lambda_, request, at)
+                if self._own.is_sample_of_services(hook.lambda_):
+                    self._check_smoke_test(hook, at)
                 self._find_function(hook.lambda_, at, "lambda")
                 return hook
             case CodeDeployHook():
@@ -114,6 +130,14 @@ class HookChecks:
                     told = warnings_about(configuration)
                     self.warnings += [f"{at}.codeDeployHook: {name} {each}" for each in told]
                 return hook
+            case EcsLifecycleHook():
+                if not isinstance(request.target, EcsServiceTarget):
+                    raise RequestRefused(
+                        f"{at}.ecsLifecycleHook: gets the event of a deployment of an ECS service, and the target is a "
+                        f"{request.target.kind}; give the function as lambda, which gets Headgate's event"
+                    )
+                self._find_function(hook.ecs_lifecycle_hook, at, "ecsLifecycleHook")
+                return hook
             case StateMachineHook():
                 arn = self._arn_of(hook.state_machine, at)
                 self._find_machine(arn, at)
@@ -122,6 +146,33 @@ class HookChecks:
                 detail = _task_of_hook(hook.ecs_task, request, at)
                 self._try_task(detail, request, at)
                 return hook.model_copy(update={"ecs_task": detail})
+
+    def _refuse_sample_of_another_kind(self, name: str, request: RolloutRequest, at: HookPosition) -> None:
+        """Refuse the sample hooks for versions of functions for a service, and the one for services for others."""
+        is_service = isinstance(request.target, EcsServiceTarget)
+        prefix = self._own.prefix
+        if is_service and self._own.is_sample_of_functions(name):
+            raise RequestRefused(
+                f"{at}.lambda: {name} invokes versions of a function, but the target is an ECS service; name "
+                f"{prefix}-http-smoke-tester, or a function of yours"
+            )
+        if not is_service and self._own.is_sample_of_services(name):
+            raise RequestRefused(
+                f"{at}.lambda: {name} sends requests to an ECS service, but the target is a {request.target.kind}; "
+                f"name {prefix}-smoke-tester, or a function of yours"
+            )
+
+    def _check_smoke_test(self, hook: LambdaHook, at: HookPosition) -> None:
+        """Refuse a config that the smoke tester of services would refuse, and warn of stages at which it tests less."""
+        # Imported only by the few rollouts with such a hook.
+        from headgate.targets.ecs_service.smoke_test import SmokeTest
+
+        try:
+            test = SmokeTest.of(hook.config)
+        except RequestRefused as refusal:
+            raise RequestRefused(f"{at}.{refusal}") from None
+        if test.url is None and (late := _LATE_SMOKE_TESTS.get(at.stage)):
+            self.warnings.append(f"{at}.lambda: {hook.lambda_} {late}; {_SMOKE_TEST_FIX}")
 
     def _find_function(self, name: str, at: HookPosition, kind: str) -> FunctionConfiguration | None:
         """Return the configuration of a hook's function; None if it was found before as a hook of this kind."""
@@ -177,11 +228,12 @@ class HookChecks:
         self._found.add(("stateMachine", arn))
 
     def _try_task(self, detail: dict[str, Any], request: RolloutRequest, at: HookPosition) -> None:
+        unknown = _UNKNOWN_DEFINITION if isinstance(request.target, EcsServiceTarget) else _UNKNOWN_YET
         later_environment = {
             "HEADGATE_ROLLOUT_ID": request.id,
             "HEADGATE_STAGE": at.stage,
-            "HEADGATE_STABLE": _UNKNOWN_YET,
-            "HEADGATE_CANDIDATE": _UNKNOWN_YET,
+            "HEADGATE_STABLE": unknown,
+            "HEADGATE_CANDIDATE": unknown,
             "HEADGATE_STEP": "000",
         }
         try:

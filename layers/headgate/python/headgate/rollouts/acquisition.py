@@ -80,7 +80,7 @@ class Acquisition:
         if last is None:
             raise RequestRefused(
                 f"rolloutId: {request.undo_of} was not promoted last on {request.target.key}; to serve an earlier "
-                "version, request a rollout of it"
+                "revision, request a rollout of it"
             )
         raise RequestRefused(not_last(request.undo_of, Promotion(last.id, last.stable, last.undo_of)))
 

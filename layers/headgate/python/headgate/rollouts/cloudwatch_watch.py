@@ -1,4 +1,4 @@
-"""Judges running rollouts by CloudWatch metrics, and checks their telemetry and the limits on their sources."""
+"""Judges running rollouts by CloudWatch metrics, and checks their telemetry and the limits on their targets."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from headgate.analysis.evidence import JudgeTerms
 from headgate.analysis.ledger_store import now_ms
 from headgate.aws.observability import logger
 from headgate.rollouts.isolation import isolated
-from headgate.spec.source import source_health
+from headgate.spec.targets import EcsServiceTarget
 
 if TYPE_CHECKING:
     from headgate.analysis.cloudwatch_counts import CloudWatchCounts, Points
     from headgate.analysis.report_checks import ReportChecks
-    from headgate.analysis.source_limits import SourceLimits
     from headgate.rollouts.evidence_watch import EvidenceWatch
     from headgate.rollouts.isolation import IsolatedBlock
     from headgate.rollouts.record import RolloutRecord
+    from headgate.rollouts.target_limits import TargetLimits
     from headgate.spec.plan import Plan
 
 
@@ -25,11 +25,11 @@ class CloudWatchWatch:
     """Reads the metrics of running rollouts and sends signals."""
 
     def __init__(
-        self, watch: EvidenceWatch, counts: CloudWatchCounts, sources: SourceLimits, reports: ReportChecks
+        self, watch: EvidenceWatch, counts: CloudWatchCounts, limits: TargetLimits, reports: ReportChecks
     ) -> None:
         self.watch = watch
         self.counts = counts
-        self.sources = sources
+        self.limits = limits
         self.reports = reports
 
     def look_at_all(self) -> list[dict[str, Any]]:
@@ -48,8 +48,8 @@ class CloudWatchWatch:
             for plan, record in running:
                 with trying(plan.rollout_id, "the telemetry of a rollout could not be checked"):
                     self._look_at_telemetry(plan, record)
-                with trying(plan.rollout_id, "the source of a rollout could not be checked"):
-                    self._look_at_source(plan, record)
+                with trying(plan.rollout_id, "the limits of a rollout could not be checked"):
+                    self._look_at_limits(plan, record)
         return looked
 
     def _watched(self, running: list[tuple[Plan, RolloutRecord]], trying: IsolatedBlock) -> list[WatchedRollout]:
@@ -85,12 +85,13 @@ class CloudWatchWatch:
         elif check.early:
             self.watch.signaller.report(ledger, JudgeTerms.of(plan.guards), confirmed=True)
 
-    def _look_at_source(self, plan: Plan, record: RolloutRecord) -> None:
-        """Check a consumer's source against its limits while the candidate receives traffic."""
+    def _look_at_limits(self, plan: Plan, record: RolloutRecord) -> None:
+        """Check a consumer's source, or the tasks of a service, while the candidate receives traffic."""
         if record.phase != "baking":
             return
-        if reason := self.sources.beyond_limits(plan, source_health(record.state or {}), record.started_at):
-            logger.info("a source is beyond a limit", reason=reason)
+        if reason := self.limits.beyond(plan, record):
+            logger.info("a target is beyond a limit", reason=reason)
             ledger = self.watch.ledgers.read(plan.rollout_id)
             restarts = ledger.restarts if ledger else 0
-            self.watch.signaller.report_evidence(plan.rollout_id, restarts, by="source", reason=reason)
+            by = "service" if isinstance(plan.target, EcsServiceTarget) else "source"
+            self.watch.signaller.report_evidence(plan.rollout_id, restarts, by=by, reason=reason)

@@ -1,4 +1,4 @@
-"""Findings at the end of a bake or pause: signals, alarms, evidence, telemetry, throttling, limits on the source."""
+"""Findings at the end of a bake or pause: signals, alarms, evidence, telemetry, throttling, limits on the target."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from headgate.analysis.ledger_store import now_ms
 from headgate.analysis.measures import measures_of
 from headgate.analysis.report_checks import ReportChecks
 from headgate.analysis.reports import ReportCheck
-from headgate.analysis.source_limits import SourceLimits
 from headgate.analysis.throttling import ThrottleCounts
 from headgate.analysis.verdict import Findings
 from headgate.keys import is_pause
 from headgate.rollouts.signal_inbox import unheard_signals
+from headgate.rollouts.target_limits import TargetLimits
 from headgate.spec.signal_models import Signal
-from headgate.spec.source import source_health
 
 if TYPE_CHECKING:
     from headgate.analysis.evidence import Ledger
@@ -45,7 +44,7 @@ class FindingsCollector:
             ThrottleCounts(cloudwatch),
             CloudWatchCounts(cloudwatch),
         )
-        self._sources = SourceLimits(cloudwatch, sqs)
+        self._limits = TargetLimits(table, cloudwatch, sqs)
         self._reports = ReportChecks(ledgers, cloudwatch)
 
     def close_and_collect(self, plan: Plan, step: int, bake: int, key: str, state: StateOnRecord) -> Findings:
@@ -72,9 +71,9 @@ class FindingsCollector:
         if not signals:  # A signal already decides; skip CloudWatch.
             counted_as_errors = plan.guards.evidence == "cloudwatch" and plan.guards.errors
             if state and not counted_as_errors:
-                versions = [state["candidate"], state["stable"]]
-                candidate_throttled, stable_throttled = self._throttles.of(measures_of(plan), versions, since)
-            beyond_limits = self._sources.beyond_limits(plan, source_health(state), record.started_at)
+                measures = measures_of(plan, {"candidate": state["candidate"], "stable": state["stable"]})
+                candidate_throttled, stable_throttled = self._throttles.of(measures, since)
+            beyond_limits = self._limits.beyond(plan, record, state)
         return Findings(
             step=step,
             ledger=ledger,

@@ -14,6 +14,7 @@ from headgate.aws.observability import logger
 from headgate.aws.sqs_batches import event_id, is_fifo, read_json, receives, take_each
 from headgate.errors import RequestRefused
 from headgate.ids import given_id, is_rollout_id
+from headgate.rollouts.kept_undo import is_undo
 from headgate.rollouts.locks import IdTaken, is_same_request
 from headgate.spec.request import RolloutRequest, read_request
 from headgate.spec.targets import target_key_of
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from headgate.aws.settings import Environment
     from headgate.aws.sqs_batches import QueueMessage
     from headgate.rollouts.executions import Executions
+    from headgate.rollouts.kept_undo import KeptUndo
     from headgate.rollouts.locks import Admission, Locks
     from headgate.rollouts.record import RolloutRecord
     from headgate.rollouts.table import Table
@@ -63,9 +65,17 @@ class Intake:
     """
 
     def __init__(
-        self, table: Table, locks: Locks, executions: Executions, queues: Any, hurried: Any, environment: Environment
+        self,
+        table: Table,
+        locks: Locks,
+        kept: KeptUndo,
+        executions: Executions,
+        queues: Any,
+        hurried: Any,
+        environment: Environment,
     ) -> None:
         self.table = table
+        self.kept = kept
         self.locks = locks
         self.executions = executions
         self.queues = queues
@@ -109,8 +119,11 @@ class Intake:
         body: Any = None
         try:
             body = read_body(message)
-            request = self._resolve(read_asked(body, message["messageId"]))
-            logger.append_keys(rollout_id=request.id)
+            asked = read_asked(body, message["messageId"])
+            logger.append_keys(rollout_id=asked.id)
+            if isinstance(asked, UndoRequest) and self.kept.take(asked, self.executions.arn_for(asked.id)):
+                return None
+            request = self._resolve(asked)
             admission = self._admit(request)
         except IdTaken as taken:
             # The rollout with that id goes on: announce the refusal under an id of its own.
@@ -139,10 +152,12 @@ class Intake:
         known = self.table.rollout(asked.id)
         if known and known.request:
             # Delivered again: the promotion that it undid may no longer be the last one.
-            if not _is_undo(known, asked):
+            if not is_undo(known, asked):
                 raise IdTaken(asked.id)
             return RolloutRequest.model_validate(known.request)
-        return undo_rollout(asked, Promotion(last.id, last.stable, last.undo_of) if last else None)
+        if last is None:
+            return undo_rollout(asked, None)
+        return undo_rollout(asked, Promotion(last.id, last.stable, last.undo_of, last.request.get("target")))
 
     def _refuse(self, message: QueueMessage, body: Any, reason: str, *, rollout_id: str) -> None:
         """Announce the refusal and send the message to the dead-letter queue, where its sender can find it."""
@@ -160,12 +175,6 @@ class Intake:
             logger.exception("rollout could not be started", execution=record.execution)
             return False
         return True
-
-
-def _is_undo(known: RolloutRecord, asked: UndoRequest) -> bool:
-    """Return whether a record is the one of an undo request."""
-    same_target = known.target_key == asked.target.key
-    return same_target and known.undo_of is not None and asked.rollout_id in (None, known.undo_of)
 
 
 def _is_left_to_the_warden(message: QueueMessage) -> bool:

@@ -95,7 +95,8 @@ class Line:
 
     def _leave_once(self, rollout_id: str, reason: str) -> bool:
         record = self._table.rollout(rollout_id)
-        if record is None or record.status != "waiting":
+        # An undo that acts as an abort waits for the rollout that it aborts, and has no place in line.
+        if record is None or record.status != "waiting" or not record.arrival:
             return False
         lock = self._table.lock(record.target_key)
         undo_of = {"undoOf": record.undo_of} if record.undo_of else {}

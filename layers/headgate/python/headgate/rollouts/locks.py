@@ -67,7 +67,7 @@ class Locks:
 
     def owner_of_alias(self, alias_key: str) -> str | None:
         """Return the rollout that moves an alias, as its target or behind a consumer's mapping."""
-        return self._table.lock(alias_key).owner or (self._mark_on(alias_key) or {}).get("owner")
+        return self._table.lock(alias_key).owner or self._marker_of(alias_key)
 
     def last_promoted(self, target_key: str) -> RolloutRecord | None:
         """Return the record of the last rollout that was promoted on a target."""
@@ -147,29 +147,29 @@ class Locks:
         Raises
         ------
         RequestRefused
-            If another rollout moves the same alias.
+            If another rollout moves the same alias or listener rule.
         """
         if self._has_begun(plan, execution):
             return  # A retry whose first response was lost.
         fence = Fence.of(plan, epoch)
-        current, stale = self._marks_on(plan)
-        self._refuse_taken_alias(plan, current)
+        stale = self.refuse_taken(plan)
         try:
             self._begin(plan, execution, fence, stale)
         except (LockLost, WriteConflict):
             if self._has_begun(plan, execution):
                 return
-            # Find the condition that did not hold: the rollout's own lock or the alias's. The cause may also be gone.
+            # Find the condition that did not hold: the rollout's own lock, the alias's or a mark. The cause may also be
+            # gone.
             self._table.require_lock(fence)
-            self._refuse_taken_alias(plan, self._marks_on(plan)[0])
+            self.refuse_taken(plan)
             raise contended(plan.rollout_id) from None
 
     def _has_begun(self, plan: Plan, execution: str) -> bool:
         record = self._table.running(plan.rollout_id)
         return record is not None and record.execution == execution
 
-    def _begin(self, plan: Plan, execution: str, fence: Fence, stale: dict[str, Any] | None) -> None:
-        """Write the beginning, and for a consumer also the mark on its alias, which may replace a stale one."""
+    def _begin(self, plan: Plan, execution: str, fence: Fence, stale: dict[str, dict[str, Any]]) -> None:
+        """Write the beginning, and marks on what the rollout moves beside its target. They may replace stale ones."""
         detail = {
             "target": plan.target.key,
             "steps": [step.to_wire() for step in plan.steps],
@@ -177,19 +177,21 @@ class Locks:
             "firing": plan.firing,
             **({"warnings": plan.warnings} if plan.warnings else {}),
         }
-        through, marking = {}, []
+        moved = {
+            **({"throughKey": plan.alias.key} if plan.through else {}),
+            **({"marks": list(plan.marks)} if plan.marks else {}),
+        }
+        owner = {"owner": plan.rollout_id}
+        marking = [
+            self._table.put(keys.target_pk(key), keys.THROUGH_SK, owner, over=stale.get(key)) for key in plan.marks
+        ]
         if plan.through:
-            through = {"throughKey": plan.alias.key}
-            owner = {"owner": plan.rollout_id}
-            marking = [
-                self._table.put(keys.target_pk(plan.alias.key), keys.THROUGH_SK, owner, over=stale),
-                self._table.check_free(plan.alias.key),
-            ]
+            marking.append(self._table.check_free(plan.alias.key))
         guarded = (keys.alarm_pk(alarm) for alarm in set(plan.guards.alarms))
         self._table.transact(
             self._table.update_rollout(
                 plan.rollout_id,
-                {"status": "running", "plan": json.dumps(plan.to_wire()), "startedAt": now_iso(), **through},
+                {"status": "running", "plan": json.dumps(plan.to_wire()), "startedAt": now_iso(), **moved},
                 condition="execution = :execution AND #status = :accepted",
                 values={":execution": execution, ":accepted": "accepted"},
                 remove=["turnToken"],
@@ -200,30 +202,50 @@ class Locks:
             *marking,
         )
 
-    def _mark_on(self, alias_key: str) -> dict[str, Any] | None:
-        """Return the item that names the consumer's rollout that moves an alias."""
-        return self._table.get(keys.target_pk(alias_key), keys.THROUGH_SK)
+    def refuse_taken(self, plan: Plan) -> dict[str, dict[str, Any]]:
+        """Refuse a plan if another rollout moves its alias or one of its listener rules.
 
-    def _marks_on(self, plan: Plan) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-        """Return the current mark on a plan's alias, or a stale one of a rollout that no longer runs."""
-        mark = self._mark_on(plan.alias.key)
-        if mark and mark["owner"] != plan.rollout_id:
-            record = self._table.rollout(mark["owner"])
-            if record is None or not record.owns_lock:
-                return None, mark
-        return mark, None
+        Returns
+        -------
+        dict
+            Marks of rollouts that no longer run, by the key of what they are on.
+        """
+        stale: dict[str, dict[str, Any]] = {}
+        for key in plan.marks or (plan.target.key,):
+            mark = self._mark_on(key)
+            owner = mark["owner"] if mark else None
+            if mark and owner != plan.rollout_id and self._is_stale(mark):
+                stale[key], owner = mark, None
+            if plan.through and owner is None:
+                owner = self._table.lock(key).owner
+            if owner not in (None, plan.rollout_id):
+                raise RequestRefused(_taken_reason(key, str(owner)))
+        return stale
 
-    def refuse_taken_alias(self, plan: Plan) -> None:
-        """Refuse a plan whose alias another rollout moves, as ``begin`` would."""
-        self._refuse_taken_alias(plan, self._marks_on(plan)[0])
+    def _mark_on(self, key: str) -> dict[str, Any] | None:
+        """Return the item that names the rollout that moves an alias or a listener rule beside its own target."""
+        return self._table.get(keys.target_pk(key), keys.THROUGH_SK)
 
-    def _refuse_taken_alias(self, plan: Plan, current: dict[str, Any] | None) -> None:
-        """Refuse a plan whose alias another rollout moves, as its target or behind a consumer."""
-        owner = current["owner"] if current else None
-        if plan.through and owner is None:
-            owner = self._table.lock(plan.alias.key).owner
-        if owner not in (None, plan.rollout_id):
-            raise RequestRefused(f"target: {plan.alias.key} is in use by rollout {owner}; wait until it ends")
+    def _marker_of(self, key: str) -> str | None:
+        """Return the rollout that a mark names, also if it no longer runs."""
+        mark = self._mark_on(key)
+        return mark["owner"] if mark else None
+
+    def _is_stale(self, mark: dict[str, Any]) -> bool:
+        """Return whether the rollout that a mark names no longer runs, for example because its record was deleted."""
+        record = self._table.rollout(mark["owner"])
+        return record is None or not record.owns_lock
+
+
+def _taken_reason(key: str, owner: str) -> str:
+    """Return why a rollout is refused that would move what another one moves."""
+    if key.startswith(keys.RULE_MARK):
+        rule = key.removeprefix(keys.RULE_MARK)
+        return (
+            f"target.rules: {rule} is in use by rollout {owner}, of another service with requests through the same "
+            "rule; wait until it ends"
+        )
+    return f"target: {key} is in use by rollout {owner}; wait until it ends"
 
 
 def busy_reason(request: RolloutRequest, owner: str) -> str:

@@ -40,6 +40,17 @@ ANNOUNCED_AS: dict[TerminalStatus, str] = {
 }
 
 
+PHASE_OF_ACTION: dict[str, Phase] = {
+    "prepare": "preparing",
+    "shift": "shifting",
+    "promote": "promoting",
+    "release": "promoting",
+    "rollback": "rolling-back",
+    "restore": "rolling-back",
+}
+"""Phase of the rollout for each driver action."""
+
+
 class Wait(TypedDict, total=False):
     """What a driver waits for, as it stands in the record."""
 
@@ -83,6 +94,8 @@ class RolloutRecord(NamedTuple):
     ended_at: str = ""
     through_key: str = ""
     """Key of the alias that a consumer's rollout moves."""
+    marks: list[str] = []
+    """Keys of what the rollout moves beside its target: an alias or listener rules. Until it ends, each names it."""
 
     phase: Phase = "starting"
     step: int = 0
@@ -124,6 +137,8 @@ class RolloutRecord(NamedTuple):
     redriven: dict[str, Any] | None = None
     undone_by: str = ""
     """Id of the rollout that undid this one."""
+    undoing: str = ""
+    """Id of the undo that aborts this rollout, and ends with it."""
 
     @classmethod
     def of(cls, item: Mapping[str, Any]) -> RolloutRecord:
@@ -144,9 +159,26 @@ class RolloutRecord(NamedTuple):
         return self.status in ("accepted", *UNDERWAY)
 
     @property
+    def marked(self) -> list[str]:
+        """Keys of what names this rollout until it ends. Records of earlier versions have no ``marks``."""
+        return self.marks or ([self.through_key] if self.through_key else [])
+
+    @property
     def undo_of(self) -> str | None:
         """Id of the rollout that this one undoes, if it is an undo."""
         return self.request.get("undoOf")
+
+    @property
+    def keeps_stable(self) -> bool:
+        """True if the candidate gets all traffic, and an abort still gives it back to the stable revision at once."""
+        if self.status not in UNDERWAY:
+            return False
+        if self.phase == "promoting":
+            return True
+        steps = self.plan.get("steps") or [{}]
+        # After the last verdict the step is one past the last.
+        at_last = self.step >= len(steps) - 1 and steps[-1].get("weight") == 100
+        return self.phase in ("shifting", "baking", "paused") and at_last and self.aim == 100
 
     @property
     def has_ended(self) -> bool:

@@ -185,7 +185,6 @@ class Settler:
         announced_as = "Rollout Undone" if undo_of and outcome == "succeeded" else ANNOUNCED_AS[outcome]
         detail = {"target": record.target_key, **({"undoOf": undo_of} if undo_of else {}), **fields}
         guarded = (keys.alarm_pk(alarm) for alarm in set(record.plan.get("guards", {}).get("alarms", [])))
-        through = [self._table.drop(keys.target_pk(record.through_key), keys.THROUGH_SK)] if record.through_key else []
         return [
             self._table.update_rollout(
                 record.id,
@@ -207,14 +206,43 @@ class Settler:
             ),
             self._table.put_event(record.id, announced_as, "ended", detail),
             *(self._table.drop(alarm, keys.rollout_pk(record.id)) for alarm in guarded),
-            *through,
+            *(self._table.drop(keys.target_pk(marked), keys.THROUGH_SK) for marked in record.marked),
             *(
                 [self._table.put_rejected_code(left.function, RejectedCode(left.code_sha256, record.id))]
                 if left
                 else ()
             ),
             *(self._mark_undone(record) if outcome == "succeeded" else ()),
+            *(self._end_undo(record, outcome, fields) if record.undoing else ()),
         ]
+
+    def _end_undo(
+        self, undone: RolloutRecord, outcome: TerminalStatus, fields: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the writes that end the undo because of which a rollout was aborted.
+
+        It has succeeded if the stable revision serves again. The undo took the candidate for what is to go, and the
+        stable revision for what is to come.
+        """
+        detail: dict[str, Any]
+        if outcome == "rolled-back":
+            status, announced_as = "succeeded", "Rollout Undone"
+            swapped = {"stable": fields.get("candidate"), "candidate": fields.get("stable")}
+            served = {name: revision for name, revision in swapped.items() if revision}
+            served |= {"serving": fields["serving"]} if fields.get("serving") else {}
+            detail = {"reason": f"rollout {undone.id} kept its stable revision, and was aborted", **served}
+        else:
+            status, announced_as = "refused", ANNOUNCED_AS["refused"]
+            why = fields.get("reason") or "no reason is known"
+            detail = {"reason": f"rollout {undone.id}, which the undo aborted, ended as {outcome}: {why}"}
+        yield self._table.update_rollout(
+            undone.undoing,
+            {"status": status, "endedAt": now_iso(), **detail},
+            condition="#status = :waiting",
+            values={":waiting": "waiting"},
+        )
+        about = {"target": undone.target_key, "undoOf": undone.id}
+        yield self._table.put_event(undone.undoing, announced_as, "ended", {**about, **detail})
 
     def _mark_undone(self, undo: RolloutRecord) -> Iterator[dict[str, Any]]:
         """Yield the writes that name an undo in the record of the rollout that it took back, and reject its code."""

@@ -33,6 +33,11 @@ STALE_SECONDS = 300
 ALARM_EVENTS = ("CloudWatch Alarm State Change", "CloudWatch Alarm Configuration Change")
 """https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch-and-eventbridge.html"""
 
+TASK_EVENT = "ECS Task State Change"
+
+SERVICE_EVENTS = (TASK_EVENT, "ECS Deployment State Change")
+"""Events of ECS, which ``service_events`` handles. Few signals need what that imports."""
+
 
 class AlarmChange(NamedTuple):
     """An alarm that has fired or was deleted."""
@@ -49,14 +54,14 @@ def read_alarm(event: dict[str, Any]) -> AlarmChange:
     An alarm that is deleted changes its configuration, and not its state, whose timestamp is older.
     """
     if event["detail"].get("operation") == "delete":
-        return AlarmChange(event["detail"]["alarmName"], _latest(event["time"]), ALARM_DELETED)
+        return AlarmChange(event["detail"]["alarmName"], latest(event["time"]), ALARM_DELETED)
     state = event["detail"]["state"]
     return AlarmChange(
-        event["detail"]["alarmName"], state.get("timestamp", _latest(event["time"])), state.get("reason", "")[:1000]
+        event["detail"]["alarmName"], state.get("timestamp", latest(event["time"])), state.get("reason", "")[:1000]
     )
 
 
-def _latest(time: str) -> str:
+def latest(time: str) -> str:
     """Return the latest instant that an event's time may mean: it has whole seconds, and a rollout may begin in it."""
     return time if "." in time else time.replace("Z", ".999Z")
 

@@ -85,10 +85,10 @@ class SignalInbox:
             return None  # It was delivered again.
         if known := _same_signal_in(record, signal):
             self._record_repetition(record, signal_id, signal, known)
-            return _token_to_wake(record, known)
+            return token_to_wake(record, known)
         _refuse_beyond_room(record, signal)
         try:
-            return _token_to_wake(self._write(signal_id, signal, record), signal_id)
+            return token_to_wake(self._write(signal_id, signal, record), signal_id)
         except ClientError as error:
             if is_unmet(error):
                 raise WriteConflict from None
@@ -236,7 +236,7 @@ def heard_to_keep(heard: Sequence[str], held: Collection[str]) -> list[str]:
     return [signal_id for signal_id in dict.fromkeys(heard) if signal_id not in forgotten]
 
 
-def _token_to_wake(record: RolloutRecord, signal_id: str) -> str | None:
+def token_to_wake(record: RolloutRecord, signal_id: str) -> str | None:
     """Return the token of the open bake or pause if the signal ends it, else None.
 
     The signal counts as first recorded: a repeated delivery must not end a later bake or pause.

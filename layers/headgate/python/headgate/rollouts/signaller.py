@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from headgate.analysis.evidence import evidence_against, evidence_for
 from headgate.errors import SignalRefused
+from headgate.rollouts.signal_inbox import token_to_wake
 from headgate.rollouts.table import now_iso
 from headgate.spec.signal_models import Signal
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
     from headgate.analysis.evidence import JudgeTerms, Ledger
+    from headgate.rollouts.record import RolloutRecord
     from headgate.rollouts.signal_inbox import SignalInbox
     from headgate.spec.signals import SignalKind
 
@@ -37,7 +39,13 @@ class Signaller:
     ) -> None:
         """Record a signal with an id that makes it idempotent, and end the open bake or pause, if any."""
         signal = Signal(signal=kind, by=by, reason=reason, step=0, at=now_iso())
-        token = self._inbox.record_signal(rollout_id, signal_id, signal)
+        self._wake(self._inbox.record_signal(rollout_id, signal_id, signal), kind)
+
+    def wake(self, record: RolloutRecord, signal_id: str) -> None:
+        """End the open bake or pause, if any, because of a signal that is on record."""
+        self._wake(token_to_wake(record, signal_id), record.signals[signal_id]["signal"])
+
+    def _wake(self, token: str | None, kind: SignalKind) -> None:
         if token is None:
             return  # No bake or pause is open. The next one, or the judge, reads the record.
         gone = self._client.exceptions

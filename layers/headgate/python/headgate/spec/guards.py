@@ -34,8 +34,18 @@ class LatencyGuard(Wire):
     """As for ``errors``: with 0.5, the candidate may be slow 1.5 times as often."""
 
 
+OF_REVISION = "{revision}"
+
+OF_TARGET_GROUPS = ("{targetGroup}", "{loadBalancer}")
+"""Placeholders in custom guards of ECS services."""
+
+
 class MetricQuery(Wire):
-    """A CloudWatch metric that counts by the minute. ``{revision}`` in a value stands for each revision."""
+    """A CloudWatch metric that counts by the minute. ``{revision}`` in a value stands for each revision.
+
+    For an ECS service, ``{targetGroup}`` stands for the target group of each revision, and ``{loadBalancer}`` for its
+    load balancer, as CloudWatch names them in its dimensions.
+    """
 
     namespace: Annotated[str, Field(min_length=1, max_length=255), NUMBER_AS_TEXT]
     """Namespace of the metric."""
@@ -45,6 +55,12 @@ class MetricQuery(Wire):
     """Names and values of the dimensions."""
     stat: Annotated[str, Field(min_length=1, max_length=64), NUMBER_AS_TEXT] = "Sum"
     """Statistic that yields the count for a minute."""
+
+    @property
+    def placeholders(self) -> frozenset[str]:
+        """The placeholders in its values."""
+        texts = (self.namespace, self.metric_name, *self.dimensions.values())
+        return frozenset(name for name in (OF_REVISION, *OF_TARGET_GROUPS) if any(name in text for text in texts))
 
 
 class MathQuery(Wire):
@@ -77,7 +93,8 @@ class CustomGuard(Wire):
     name: Annotated[str, Field(min_length=1, max_length=64), NUMBER_AS_TEXT]
     """Name of the guard in the verdict. Each custom guard needs its own."""
     requests: Query
-    """Count of requests. A value of at least one metric must contain ``{revision}``."""
+    """Count of requests. A value of at least one metric must contain ``{revision}``, or ``{targetGroup}`` for an ECS
+    service."""
     failures: Query
     """Count of failures among these requests. The same rule applies."""
     tolerate: Tolerated = 0.0
@@ -86,14 +103,15 @@ class CustomGuard(Wire):
     @model_validator(mode="after")
     def _per_revision(self) -> CustomGuard:
         for field, query in (("requests", self.requests), ("failures", self.failures)):
-            metrics = [query] if isinstance(query, MetricQuery) else list(query.metrics.values())
-            if not any("{revision}" in text for metric in metrics for text in _texts(metric)):
+            if not placeholders_in(query) - {"{loadBalancer}"}:
                 raise ValueError(f"{field} is the same for both revisions; put {{revision}} into a dimension's value")
         return self
 
 
-def _texts(metric: MetricQuery) -> tuple[str, ...]:
-    return (metric.namespace, metric.metric_name, *metric.dimensions.values())
+def placeholders_in(query: MetricQuery | MathQuery) -> frozenset[str]:
+    """Return the placeholders in the values of a query's metrics."""
+    metrics = [query] if isinstance(query, MetricQuery) else query.metrics.values()
+    return frozenset[str]().union(*(metric.placeholders for metric in metrics))
 
 
 class SourceGuard(Wire):
@@ -130,6 +148,28 @@ class SourceGuard(Wire):
             "iteratorAgeSeconds": self.iterator_age_seconds,
             "failedEvents": self.failed_events,
         }
+
+
+class ServiceGuard(Wire):
+    """Absolute limits on the candidate's tasks of an ECS service. The rollout is rolled back if one is exceeded."""
+
+    unhealthy_hosts: Annotated[int, Field(strict=True, ge=0)] | None = None
+    """Tasks of the candidate that a target group considers unhealthy at the same time. 0 rolls back at the first."""
+    task_exits: Annotated[int, Field(strict=True, ge=0)] | None = None
+    """Tasks of the candidate that stopped by themselves during the rollout: one could not start, an essential container
+    exited, or a health check failed. Tasks that are scaled in or lose their Spot capacity do not count. 0 rolls back at
+    the first."""
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> ServiceGuard:
+        if all(value is None for value in self.limits.values()):
+            raise ValueError("set a limit: unhealthyHosts or taskExits")
+        return self
+
+    @property
+    def limits(self) -> dict[str, int | None]:
+        """Limits by their names on the wire."""
+        return {"unhealthyHosts": self.unhealthy_hosts, "taskExits": self.task_exits}
 
 
 class EarlyPromotion(Wire):
@@ -173,6 +213,8 @@ class Guards(Wire):
     """Compare any two counts that CloudWatch holds per revision."""
     source: SourceGuard | None = None
     """For a consumer: absolute limits on its queue or stream."""
+    service: ServiceGuard | None = None
+    """For an ECS service: absolute limits on the candidate's tasks."""
     alpha: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.01
     """Probability that a candidate that is no worse is rolled back, over the whole rollout. The guards that compare
     share it equally. At least 1e-12."""
@@ -180,9 +222,10 @@ class Guards(Wire):
     """Source of the counts for errors and latency. ``telemetry``: within seconds. ``cloudwatch``: by the minute,
     without a change to the function; steps then bake for at least 300 seconds."""
     outcomes_per_invocation: Annotated[float, Field(strict=True, ge=1, le=1_000_000, allow_inf_nan=False)] | None = None
-    """Maximum outcomes that telemetry may report for each invocation that Lambda counted. More block a promotion.
-    Default: 1 for a function that reports by ``Telemetry.observe``, any number for one that only reports by
-    ``Telemetry.record``. Set it to the batch size if a function does both."""
+    """Maximum outcomes that telemetry may report for each invocation that Lambda counted, or each request that the load
+    balancer sent to an ECS service. More block a promotion. Default: 1 for a function that reports by
+    ``Telemetry.observe``, any number for what only reports by ``Telemetry.record``. Set it to the batch size if a
+    function does both."""
     failures_per_cause: Annotated[float, Field(strict=True, ge=1, le=1000, allow_inf_nan=False)] = 1.0
     """Maximum failures from one cause, such as a client that retries, if telemetry cannot name the cause. The judge
     becomes slower by this factor."""
@@ -203,7 +246,7 @@ class Guards(Wire):
     @property
     def protect(self) -> bool:
         """True if anything guards the rollout."""
-        return self.compare or bool(self.alarms) or self.source is not None
+        return self.compare or bool(self.alarms) or self.source is not None or self.service is not None
 
     @property
     def need_telemetry(self) -> bool:

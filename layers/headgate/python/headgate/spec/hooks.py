@@ -1,4 +1,4 @@
-"""Hooks of a rollout: functions, hooks of CodeDeploy, ECS tasks and state machines that run at its stages."""
+"""Hooks of a rollout: functions, hooks of CodeDeploy and ECS, ECS tasks and state machines that run at its stages."""
 
 from __future__ import annotations
 
@@ -48,6 +48,17 @@ class CodeDeployHook(Wire):
     """Time limit of the whole hook."""
 
 
+class EcsLifecycleHook(Wire):
+    """A Lambda function as a hook that was written as a lifecycle hook of ECS deployments. Only for ECS services."""
+
+    ecs_lifecycle_hook: Annotated[str, Field(min_length=1, max_length=256), NUMBER_AS_TEXT]
+    """Name or ARN of the function."""
+    timeout_seconds: HookSeconds = 300
+    """Time limit of the whole hook, including waits between ``IN_PROGRESS`` answers."""
+    hook_details: dict[str, Any] = {}
+    """Your data, as in the service's ``lifecycleHooks``. The function gets it as ``hookDetails`` with every call."""
+
+
 class _AsTaskRequested:
     """Makes the JSON Schema refer to that of a Task Requested event, without its required id."""
 
@@ -92,22 +103,24 @@ class StateMachineHook(Wire):
 Hook = Annotated[
     Annotated[LambdaHook, Tag("<lambda>")]
     | Annotated[CodeDeployHook, Tag("<codeDeployHook>")]
+    | Annotated[EcsLifecycleHook, Tag("<ecsLifecycleHook>")]
     | Annotated[EcsTaskHook, Tag("<ecsTask>")]
     | Annotated[StateMachineHook, Tag("<stateMachine>")],
     one_of(
         {
             "<lambda>": has_field(LambdaHook, "lambda"),
             "<codeDeployHook>": has_field(CodeDeployHook, "codeDeployHook"),
+            "<ecsLifecycleHook>": has_field(EcsLifecycleHook, "ecsLifecycleHook"),
             "<ecsTask>": has_field(EcsTaskHook, "ecsTask"),
             "<stateMachine>": has_field(StateMachineHook, "stateMachine"),
         },
-        'name exactly one of {"lambda": "smoke"}, {"codeDeployHook": "smoke"}, '
+        'name exactly one of {"lambda": "smoke"}, {"codeDeployHook": "smoke"}, {"ecsLifecycleHook": "smoke"}, '
         '{"ecsTask": {"taskDefinition": "smoke"}} and {"stateMachine": "smoke"}',
         alone=True,
     ),
 ]
 
-AnyHook = LambdaHook | CodeDeployHook | EcsTaskHook | StateMachineHook
+AnyHook = LambdaHook | CodeDeployHook | EcsLifecycleHook | EcsTaskHook | StateMachineHook
 
 HookStage = Annotated[list[Hook], Field(max_length=50)]
 """Limited because hooks are part of the plan and share the hooks machine's history of 25,000 events."""

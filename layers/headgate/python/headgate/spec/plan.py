@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from headgate import keys
 from headgate.spec.candidate import Candidate
 from headgate.spec.guards import Guards
 from headgate.spec.hooks import Hooks
 from headgate.spec.request import Pause, PauseOnFailure, RolloutRequest
+from headgate.spec.routing import Routing
 from headgate.spec.strategy import Step, steps_of
-from headgate.spec.targets import DEFAULT_READY_SECONDS, LambdaAliasTarget, Target
+from headgate.spec.targets import (
+    DEFAULT_READY_SECONDS,
+    DEFAULT_SERVICE_READY_SECONDS,
+    EcsServiceTarget,
+    LambdaAliasTarget,
+    Target,
+)
 from headgate.wire import Wire
 
 
@@ -20,6 +28,8 @@ class Plan(Wire):
     target: Target
     through: LambdaAliasTarget | None = None
     """The alias through which requests reach a version, if the target is not that alias itself."""
+    routing: Routing | None = None
+    """How requests reach the revisions of an ECS service; None for the other kinds of target."""
     candidate: Candidate
     steps: list[Step]
     guards: Guards
@@ -34,6 +44,8 @@ class Plan(Wire):
     """Alarms that were in ALARM when the plan was made. They count once they have recovered."""
     warnings: list[str] = []
     """What may undo the rollout or leaves it without a guard, each with the fix. They do not stop the rollout."""
+    notes: list[str] = []
+    """What was found and chosen for the rollout, such as the way of an ECS service and why."""
 
     @property
     def alias(self) -> LambdaAliasTarget:
@@ -47,11 +59,36 @@ class Plan(Wire):
     @property
     def ready_seconds(self) -> int:
         """How long the candidate may take to become ready."""
-        return self.target.ready_seconds or DEFAULT_READY_SECONDS
+        is_service = isinstance(self.target, EcsServiceTarget)
+        return self.target.ready_seconds or (DEFAULT_SERVICE_READY_SECONDS if is_service else DEFAULT_READY_SECONDS)
+
+    @property
+    def known_routing(self) -> Routing:
+        """How requests reach the revisions of an ECS service."""
+        if self.routing is None:
+            raise ValueError(f"plan.routing: is missing; {self.target.key} needs it")
+        return self.routing
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Keys of what the rollout moves beside its target, each moved by one rollout at a time.
+
+        For a consumer its alias, for an ECS service each listener rule.
+        """
+        if self.routing:
+            moved = (rule for pair in self.routing.pairs for rule in (*pair.rules, *pair.test_rules))
+            return tuple(f"{keys.RULE_MARK}{rule}" for rule in dict.fromkeys(moved))
+        return (self.through.key,) if self.through else ()
 
     def is_last(self, step: int) -> bool:
         """Return whether the promotion follows this step."""
         return step == len(self.steps) - 1
+
+    @property
+    def keeps_stable(self) -> bool:
+        """True if the last step keeps the stable revision of a service while the candidate has all requests."""
+        last = self.steps[-1]
+        return isinstance(self.target, EcsServiceTarget) and last.weight == 100 and last.bake_seconds > 0
 
     @property
     def bake_seconds(self) -> int:
@@ -66,7 +103,9 @@ def make_plan(
     firing: list[str],
     guards: Guards | None = None,
     warnings: list[str] | None = None,
+    notes: list[str] | None = None,
     alias: LambdaAliasTarget | None = None,
+    routing: Routing | None = None,
 ) -> Plan:
     """Make the plan of a valid request.
 
@@ -76,13 +115,16 @@ def make_plan(
         The guards of the rollout. Default: those that the request names.
     alias
         The alias whose versions are compared, if the target is not that alias itself.
+    routing
+        How requests reach the revisions of an ECS service.
     """
     return Plan(
         rollout_id=request.id,
         target=request.target,
         through=None if alias == request.target else alias,
+        routing=routing,
         candidate=request.candidate,
-        steps=list(steps_of(request.strategy)),
+        steps=planned_steps(request),
         guards=request.asked_guards if guards is None else guards,
         hooks=request.hooks,
         pause=request.on_failure.pause if isinstance(request.on_failure, PauseOnFailure) else Pause(),
@@ -90,4 +132,17 @@ def make_plan(
         driver=driver,
         firing=firing,
         warnings=warnings or [],
+        notes=notes or [],
     )
+
+
+def planned_steps(request: RolloutRequest) -> list[Step]:
+    """Return the steps of the strategy, and for a service the one that keeps the stable revision at weight 100.
+
+    That step hears signals and alarms like any other, so that the way back stays one change of weights.
+    """
+    steps = list(steps_of(request.strategy))
+    target = request.target
+    if isinstance(target, EcsServiceTarget) and target.keep_seconds and not any(step.weight == 100 for step in steps):
+        steps.append(Step(weight=100, bake_seconds=target.keep_seconds))
+    return steps

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field, Tag
 
 from headgate.errors import RequestRefused
-from headgate.spec.candidate import Candidate, Publish, PublishLatest
-from headgate.spec.guards import MIN_CLOUDWATCH_MINUTES, Guards
+from headgate.spec.candidate import Candidate, Publish, PublishLatest, ReviseTaskDefinition, TaskDefinitionRevision
+from headgate.spec.guards import MIN_CLOUDWATCH_MINUTES, OF_TARGET_GROUPS, Guards, placeholders_in
 from headgate.spec.hooks import ONE_DAY, EcsTaskHook, Hooks
 from headgate.spec.strategy import MAX_BAKE_SECONDS, Step, Strategy, steps_of
-from headgate.spec.targets import Target
+from headgate.spec.targets import EcsServiceTarget, Target
 from headgate.wire import RolloutId, Wire, is_object, one_of, read
 
 DEFAULT_STRATEGY = "Canary10Percent5Minutes"
@@ -97,7 +97,7 @@ class RolloutRequest(Wire):
     """What happens if the target already has a rollout. ``wait``: wait in line for at most a day, and run after it.
     ``{"wait": {"limitSeconds": 3600}}``: wait for at most that time. ``refuse``: refuse the request. A request for an
     alias that a consumer's rollout moves, or for a consumer of an alias that another rollout moves, is always
-    refused."""
+    refused, as is one for an ECS service whose listener rules another service's rollout moves."""
     undo_of: RolloutId | None = None
     """Id of the rollout that this one undoes. Headgate sets it for an Undo Requested event."""
 
@@ -125,18 +125,55 @@ class RolloutRequest(Wire):
 def read_request(detail: object, default_id: str) -> RolloutRequest:
     """Read a rollout request. Errors as for ``wire.read``, and if its fields contradict each other."""
     request = read(RolloutRequest, detail, default_id, needs="target")
-    _refuse_what_is_for_consumers_alone(request)
+    _refuse_guards_of_other_kinds(request)
+    _refuse_candidates_of_other_kinds(request)
+    if isinstance(request.target, EcsServiceTarget):
+        # Imported only for services.
+        from headgate.spec.service_requests import refuse_faulty_service_request
+
+        refuse_faulty_service_request(request.target, request.candidate, steps_of(request.strategy))
     _refuse_chances_too_small(request)
     _refuse_bakes_too_short_for_cloudwatch(request)
     _refuse_tasks_that_cannot_be_read(request)
     return request
 
 
-def _refuse_what_is_for_consumers_alone(request: RolloutRequest) -> None:
-    if request.asked_guards.source and request.target.kind != "event-source":
+_GUARDED_KINDS = {"source": "event-source", "service": "ecs-service"}
+"""Guards of a single kind of target."""
+
+
+def _refuse_guards_of_other_kinds(request: RolloutRequest) -> None:
+    for guard, kind in _GUARDED_KINDS.items():
+        if getattr(request.asked_guards, guard) and request.target.kind != kind:
+            raise RequestRefused(
+                f"guards.{guard}: is only for targets of kind {kind}, not {request.target.kind}; remove it"
+            )
+    if request.target.kind == "ecs-service":
+        return
+    for number, custom in enumerate(request.asked_guards.custom):
+        for field, query in (("requests", custom.requests), ("failures", custom.failures)):
+            if names := sorted(placeholders_in(query) & set(OF_TARGET_GROUPS)):
+                raise RequestRefused(
+                    f"guards.custom[{number}].{field}: {names[0]} is only for targets of kind ecs-service, not "
+                    f"{request.target.kind}; use {{revision}}"
+                )
+
+
+def _refuse_candidates_of_other_kinds(request: RolloutRequest) -> None:
+    candidate, kind = request.candidate, request.target.kind
+    is_definition = isinstance(candidate, TaskDefinitionRevision | ReviseTaskDefinition)
+    if is_definition == (kind == "ecs-service"):
+        return
+    given = next(field.alias or name for name, field in type(candidate).model_fields.items())
+    if is_definition:
         raise RequestRefused(
-            f"guards.source: is only for targets of kind event-source, not {request.target.kind}; remove it"
+            f'candidate.{given}: is only for targets of kind ecs-service, not {kind}; give {{"version": "7"}}, '
+            '{"publish": {}} or {"code": {...}}'
         )
+    fix = 'give {"taskDefinition": "shop:7"} or {"revise": {"images": {"app": "IMAGE_URI"}}}'
+    if "candidate" not in request.model_fields_set:
+        raise RequestRefused(f"candidate: is missing; a target of kind ecs-service needs one: {fix}")
+    raise RequestRefused(f"candidate.{given}: is a candidate of Lambda functions, not of kind ecs-service; {fix}")
 
 
 MIN_CHANCE = 1e-12

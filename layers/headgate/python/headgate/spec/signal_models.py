@@ -33,14 +33,15 @@ SignalText = Annotated[str, BeforeValidator(_utf8), NUMBER_AS_TEXT]
 """Text of any length: a long reason must not cause an abort to be refused. The inbox keeps the beginning."""
 
 
-JUDGE_PREFIXES = ("evidence-", "promote-early-")
-"""Beginnings of the ids of the judge's signals."""
+JUDGE_PREFIXES = ("evidence-", "promote-early-", "changed-", "by-undo-")
+"""Beginnings of the ids of signals that Headgate sends itself."""
 
 
 def _not_the_judges(value: str) -> str:
-    """Refuse the id of a signal of the judge, which would otherwise count as sent already."""
+    """Refuse the id of a signal of Headgate's own, which would otherwise count as sent already."""
     if value.startswith(JUDGE_PREFIXES):
-        raise ValueError(f"must not start with {' or '.join(JUDGE_PREFIXES)}; choose another id")
+        *others, last = JUDGE_PREFIXES
+        raise ValueError(f"must not start with {', '.join(others)} or {last}; choose another id")
     return value
 
 

@@ -9,8 +9,11 @@ from typing import Literal
 
 Phase = Literal["starting", "preparing", "shifting", "baking", "paused", "promoting", "rolling-back"]
 
-SignalKind = Literal["promote", "promote-fully", "pause", "resume", "abort", "alarm", "evidence", "promote-early"]
-"""A decision of an operator, an alarm, evidence that reached the limit, or evidence for an early promotion."""
+SignalKind = Literal[
+    "promote", "promote-fully", "pause", "resume", "abort", "alarm", "evidence", "promote-early", "changed"
+]
+"""A decision of an operator, an alarm, evidence that reached the limit, evidence for an early promotion, or news that
+somebody else may have changed the target."""
 
 
 def ends_bake(kind: str, recorded_at: int, step: int) -> bool:
@@ -39,6 +42,8 @@ HEARD_IN: dict[SignalKind, tuple[Phase, ...]] = {
     "evidence": (*_BEFORE_THE_END, "promoting"),
     # While paused, an operator decides: the judge never promotes early.
     "promote-early": ("starting", "preparing", "shifting", "baking"),
+    # The driver looks at the target itself while the rollout begins and promotes, and after a pause.
+    "changed": ("shifting", "baking"),
 }
 """Phases of a rollout in which each signal is accepted. In other phases it is refused."""
 

@@ -22,9 +22,11 @@ from headgate.stacks.limits import (
     times_of,
 )
 from headgate.stacks.properties import (
+    candidate_of,
     hook_stage_as_given,
     in_properties,
     removes_alias,
+    revision_in,
     service_seconds,
     target_in,
 )
@@ -168,6 +170,13 @@ def _moved_already(facts: Facts) -> str:
     """Return why there is nothing to judge, if CloudFormation has moved the alias itself."""
     if not (facts.moved_by_stack and facts.through and facts.serving):
         return ""
+    if facts.through.service:
+        return (
+            f"Service: CloudFormation has deployed {facts.through.cluster}/{facts.through.service} itself in this "
+            f"deployment, with the task definition {facts.serving.version}, so that revision cannot be judged. "
+            "Headgate restores what served before. Deploy other changes of the AWS::ECS::Service in a deployment of "
+            "their own, with its TaskDefinition set to the revision that serves"
+        )
     alias = f"{facts.through.function}:{facts.through.alias}"
     return (
         f"Alias: CloudFormation has moved {alias} itself in this deployment, to version {facts.serving.version}, so "
@@ -191,12 +200,15 @@ def _foreign_owner(facts: Facts) -> str:
 
 def _named(facts: Facts) -> str:
     """Return the property that names the target."""
-    return "Mapping" if facts.target and facts.target.mapping else "Alias"
+    return facts.target.named if facts.target else "Alias"
 
 
 def _before_the_plan(facts: Facts, state: State) -> Decision:
-    version = facts.wanted.version if facts.wanted else ""
-    candidate = {"version": version} if version else {"publish": {"confirm": facts.latest_sha256}}
+    wanted = facts.wanted
+    if wanted and wanted.target.service and facts.serving and facts.serving.version == wanted.version:
+        # A plan that changes nothing is refused for a service.
+        return _succeed(facts, state, wanted.version, "unchanged")
+    candidate = wanted.candidate if wanted and wanted.version else {"publish": {"confirm": facts.latest_sha256}}
     return _plan(facts, state, {**_asked(facts), "candidate": candidate})
 
 
@@ -244,7 +256,11 @@ def _wait_for_holder(facts: Facts, state: State) -> Decision:
 
 def _plan_at_once(facts: Facts, state: State, version: str) -> Decision:
     target = _asked(facts)["target"]
-    request = {"target": target, "candidate": {"version": version}, "strategy": "AllAtOnce", "guards": "none"}
+    if facts.target and facts.target.service:
+        # CloudFormation waits, and what is left is not wanted back.
+        target = {**target, "keepSeconds": 0}
+    candidate = candidate_of(facts.target, version) if facts.target else {"version": version}
+    request = {"target": target, "candidate": candidate, "strategy": "AllAtOnce", "guards": "none"}
     return _plan(facts, state, {**request, "onBusy": "refuse"})
 
 
@@ -281,9 +297,11 @@ def _choose(facts: Facts, state: State, told: Told) -> Decision:
         first = kind == "Create" or (serving is None and kind == "Update")
         if not first:
             return _succeed(facts, state, serving.version if serving else "", "unchanged")
-        version = serving.version if serving else state["request"]["candidate"].get("version", "")
+        version = serving.version if serving else revision_in(state["request"]["candidate"])
         stage = "ask" if serving else "create"
-        entered = {**state, "stage": stage, "version": version, "since": facts.age, "ask": _stages_to_ask(state)}
+        # Hooks of a service reach a candidate that a rollout has made.
+        asks = [] if facts.target and facts.target.service else _stages_to_ask(state)
+        entered = {**state, "stage": stage, "version": version, "since": facts.age, "ask": asks}
         return decide(facts, {**entered, "outcome": "unchanged" if serving else "created"}, {})
     if not told.get("begun"):
         return Decision(state, deed=Deed("begin", version=serving.version))
@@ -307,7 +325,7 @@ def _serves(facts: Facts, state: State) -> bool:
     serving = facts.serving
     if serving is None or not serving.alone:
         return False
-    version = state["request"]["candidate"].get("version")
+    version = revision_in(state["request"]["candidate"])
     return serving.version == version if version else facts.latest_serves
 
 
@@ -487,9 +505,13 @@ def _succeed(facts: Facts, state: State, version: str, outcome: str, *, rollout_
         return _release(facts, state)
     # Those about the plan of a rollback are about what nobody has asked for.
     warnings = "" if facts.is_rolling_back else state.get("warnings", "")
+    serves = (
+        {"TaskDefinition": version}
+        if facts.target and facts.target.service
+        else {"AliasArn": _alias_arn(facts, state), "Version": version}
+    )
     data = {
-        "AliasArn": _alias_arn(facts, state),
-        "Version": version,
+        **serves,
         "RolloutId": rollout_id,
         "Outcome": outcome,
         "Warnings": warnings,

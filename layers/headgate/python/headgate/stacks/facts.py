@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from headgate.aws.dynamodb import seconds_since
 from headgate.aws.errors import code_of, is_denied, is_missing_stack, message_of
 from headgate.aws.lambda_functions import configuration_of, differing
-from headgate.aws.owning_stack import ALIAS, MAPPING, owner_of
+from headgate.aws.owning_stack import ALIAS, MAPPING, SERVICE, owner_of
 from headgate.errors import RequestRefused
 from headgate.rollouts.locks import Locks
 from headgate.spec.targets import EventSourceTarget
@@ -30,10 +30,11 @@ from headgate.stacks.properties import (
     target_of,
 )
 from headgate.stacks.store import reversed_pair_of
+from headgate.targets.ecs_service.ways import running_part
 from headgate.targets.event_source.lookup import ConsumerLookup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_lambda import LambdaClient
@@ -56,9 +57,10 @@ STARTING_SECONDS = 60
 
 
 class Serving(NamedTuple):
-    """What an alias serves."""
+    """What an alias or a service serves."""
 
     version: str
+    """Of a service, family and revision of its task definition."""
     alone: bool
     """False while it splits its invocations between two versions."""
     other: str = ""
@@ -107,11 +109,11 @@ class Facts(NamedTuple):
     owner: StackOwner | None = None
     """The stack that has the alias or the mapping as its resource; read only before the target is claimed."""
     through: Target | None = None
-    """The alias whose version serves: the target, or the alias behind a mapping."""
+    """What serves: the target, or the alias behind a mapping."""
     serving: Serving | None = None
     """None if the alias does not exist."""
     moved_by_stack: bool = False
-    """True if CloudFormation itself has moved the alias in the update that the request belongs to."""
+    """True if CloudFormation itself has moved the alias, or deployed the service, in the update of the request."""
     latest_sha256: str = ""
     """CodeSha256 of $LATEST; empty if it was not needed."""
     latest_serves: bool = False
@@ -149,7 +151,13 @@ class Facts(NamedTuple):
 
 
 class FactReader:
-    """Reads facts."""
+    """Reads facts.
+
+    Parameters
+    ----------
+    ecs
+        Makes the client of ECS, which only a service needs.
+    """
 
     def __init__(
         self,
@@ -158,7 +166,9 @@ class FactReader:
         functions: LambdaClient,
         formation: CloudFormationClient,
         place: Place,
+        ecs: Callable[[], Any],
     ) -> None:
+        self._ecs = ecs
         self._store = store
         self._table = table
         self._locks = Locks(table)
@@ -310,7 +320,8 @@ class FactReader:
             through = self._through(wanted)
             serving = self._serving(through)
             facts = facts._replace(through=through, serving=serving, owner=self._owner(facts, wanted, serving))
-            if version:
+            # A service's revisions are not published here.
+            if version and through.function:
                 published = configuration_of(self._functions, through.function, version)
                 facts = facts._replace(version_state=published.get("State", "Active"))
             needs_latest = not wanted.version and not facts.is_rolling_back
@@ -324,7 +335,7 @@ class FactReader:
         """Return whose resource an existing target is that this resource has not claimed yet."""
         if facts.owns_claim or serving is None or facts.is_rolling_back:
             return None
-        kind = MAPPING if wanted.target.mapping else ALIAS
+        kind = {"Alias": ALIAS, "Mapping": MAPPING, "Service": SERVICE}[wanted.target.named]
         return owner_of(self._formation, wanted.target.physical_id(self._place), kind)
 
     def _has_moved(self, facts: Facts) -> bool:
@@ -344,7 +355,8 @@ class FactReader:
             return False
         if facts.resource and facts.serving.version == facts.resource.served_with(event.old_properties):
             return False
-        return has_updated(self._formation, event.stack_id, through.physical_id(facts.place))
+        kind = SERVICE if through.service else ALIAS
+        return has_updated(self._formation, event.stack_id, kind, through.physical_id(facts.place))
 
     def _through(self, wanted: Wanted) -> Target:
         if not wanted.target.mapping:
@@ -353,7 +365,21 @@ class FactReader:
         found = ConsumerLookup(self._functions).find(EventSourceTarget.model_validate(given)).through
         return Target(found.name, found.alias)
 
-    def _serving(self, alias: Target) -> Serving | None:
+    def _serving(self, through: Target) -> Serving | None:
+        return self._serving_of_service(through) if through.service else self._serving_of_alias(through)
+
+    def _serving_of_service(self, target: Target) -> Serving:
+        """Return what a service serves. A stack creates the service itself, so one that is missing is a fault."""
+        found = self._ecs().describe_services(cluster=target.cluster, services=[target.service])["services"]
+        running = running_part(found[0]) if found and found[0]["status"] == "ACTIVE" else {}
+        if not running.get("taskDefinition"):
+            raise RequestRefused(
+                f"target.service: there is no service {target.service} in the cluster {target.cluster} with a task "
+                "definition; name an existing one, and let this resource depend on it"
+            )
+        return Serving(running["taskDefinition"].rpartition("/")[2], alone=True)
+
+    def _serving_of_alias(self, alias: Target) -> Serving | None:
         try:
             found = self._functions.get_alias(FunctionName=alias.function, Name=alias.alias)
         except self._functions.exceptions.ResourceNotFoundException:
@@ -394,8 +420,15 @@ def _wanted_back(event: StackEvent, target: Target, place: Place) -> Wanted:
 
 def _fault_of(error: ClientError, wanted: Wanted) -> str:
     """Return what an error of Lambda means for the properties. Raise what may be temporary."""
-    named = "Mapping" if wanted.target.mapping else "Alias"
-    function = wanted.target.function or wanted.target.mapping
+    target, named = wanted.target, wanted.target.named
+    function = target.function or target.mapping or f"{target.cluster}/{target.service}"
+    if target.service and is_denied(error):
+        return (
+            f"Service: access to {function} is denied: the parameters TargetServices and TargetClusters of Headgate's "
+            "stack do not cover it; deploy that stack with patterns that do, or name another service"
+        )
+    if code_of(error) == "ClusterNotFoundException":
+        return f"Service: there is no cluster {target.cluster}; name an existing one"
     if is_denied(error):
         return (
             f"{named}: access to {function} is denied: the parameter TargetFunctions of Headgate's stack does not "

@@ -23,6 +23,7 @@ class Times(NamedTuple):
     hooks: int = 0
     bakes: int = 0
     pause: int = 0
+    release: int = 0
 
     @property
     def total(self) -> int:
@@ -36,6 +37,7 @@ class Times(NamedTuple):
             (self.bakes, "of bakes (Strategy)"),
             (self.hooks, "of hooks (timeoutSeconds of each in Hooks)"),
             (self.pause, "of a pause (OnFailure.pause.limitSeconds)"),
+            (self.release, "until the service itself runs the candidate (ReadySeconds again)"),
         )
         return " + ".join(f"{seconds:,} s {what}" for seconds, what in parts if seconds)
 
@@ -52,17 +54,19 @@ def last_seconds(service: int) -> int:
 
 def times_of(plan: Mapping[str, Any]) -> Times:
     """Return how long a plan, in its JSON form, may take if everything takes as long as it is allowed to."""
-    steps = plan["steps"]
+    steps, ready = plan["steps"], plan["target"].get("readySeconds", 0)
     hooks = sum(
         hook["timeoutSeconds"] * (len(steps) if stage in _PER_STEP else 1)
         for stage, each in plan["hooks"].items()
         for hook in each
     )
     return Times(
-        ready=plan["target"].get("readySeconds", 0),
+        ready=ready,
         hooks=hooks,
         bakes=sum(step["bakeSeconds"] for step in steps),
         pause=plan["pause"]["limitSeconds"] if plan.get("pausesOnFailure") else 0,
+        # After the promotion the original service is deployed, while the green one has the requests.
+        release=ready if (plan.get("routing") or {}).get("way") == "green-service" else 0,
     )
 
 

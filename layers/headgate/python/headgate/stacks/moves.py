@@ -1,7 +1,8 @@
-"""Whether CloudFormation itself has moved an alias in the update that is under way.
+"""Whether CloudFormation itself has moved an alias or deployed a service in the update that is under way.
 
-A stack whose template names another version of its alias moves the alias before its rollout resource is asked, so there
-is nothing left to judge. SAM's AutoPublishAlias does this without a constant AutoPublishCodeSha256.
+A stack whose template names another version of its alias, or another revision of its service, moves it before its
+rollout resource is asked, so there is nothing left to judge. SAM's AutoPublishAlias does this without a constant
+AutoPublishCodeSha256.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 _UPDATED = ("UPDATE_COMPLETE", "UPDATE_IN_PROGRESS")
 
 
-def has_updated(formation: CloudFormationClient, stack_id: str, alias_arn: str) -> bool:
-    """Return whether the update of a stack that is under way has updated an alias, which is a resource of this stack.
+def has_updated(formation: CloudFormationClient, stack_id: str, kind: str, arn: str) -> bool:
+    """Return whether the update of a stack that is under way has updated its alias or its service.
 
     A resource that an update does not touch keeps the time of its status:
     https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_StackResourceSummary.html
@@ -28,6 +29,6 @@ def has_updated(formation: CloudFormationClient, stack_id: str, alias_arn: str) 
         each["ResourceStatus"] in _UPDATED and each["LastUpdatedTimestamp"] >= began
         for page in pages
         for each in page["StackResourceSummaries"]
-        # A rollout resource has the ARN of its alias as its physical id, too.
-        if each["ResourceType"] == "AWS::Lambda::Alias" and each.get("PhysicalResourceId") == alias_arn
+        # A rollout resource has the ARN of its alias or service as its physical id, too.
+        if each["ResourceType"] == kind and each.get("PhysicalResourceId") == arn
     )

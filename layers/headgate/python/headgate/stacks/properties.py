@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
-from headgate.aws.arns import alias_arn
+from headgate.aws.arns import alias_arn, service_arn
 from headgate.errors import RequestRefused
 from headgate.spec.hooks import Hooks
 from headgate.spec.request import RolloutRequest, read_request
@@ -34,7 +34,14 @@ ROLLOUT_PROPERTIES = (
     "Alias",
     "Mapping",
     "Mode",
+    "Service",
+    "Rules",
+    "TestRules",
+    "Scale",
+    "KeepSeconds",
+    "Sticky",
     "Version",
+    "TaskDefinition",
     "Release",
     "Strategy",
     "Alarms",
@@ -63,6 +70,20 @@ _VERSION = re.compile(
 )
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
+_SERVICE = re.compile(
+    r"(?:arn:(?P<partition>aws[a-z-]*):ecs:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):service/)?"
+    r"(?P<cluster>[a-zA-Z0-9_-]{1,255})/(?P<service>[a-zA-Z0-9_-]{1,255})"
+)
+
+_OF_SERVICE = {
+    "Rules": "rules",
+    "TestRules": "testRules",
+    "Scale": "scale",
+    "KeepSeconds": "keepSeconds",
+    "Sticky": "sticky",
+}
+"""Properties that set up a service, and the fields of a request's target that they are."""
+
 _SAYS_ALIAS = "must be function:alias, as in checkout:live, or the ARN of an alias, as !Ref Checkout.Alias gives it"
 
 _CODEDEPLOY_HOOKS = {"PreTraffic": "beforeTraffic", "PostTraffic": "afterTraffic"}
@@ -74,8 +95,12 @@ _FIELD_OF = (
     ("target.mapping", "Mapping"),
     ("target.mode", "Mode"),
     ("target.readySeconds", "ReadySeconds"),
+    ("target.cluster", "Service"),
+    ("target.service", "Service"),
+    *((f"target.{field}", name) for name, field in _OF_SERVICE.items()),
     ("target", "Alias"),
     ("candidate.version", "Version"),
+    ("candidate.taskDefinition", "TaskDefinition"),
     ("candidate", "Version"),
     ("strategy", "Strategy"),
     ("guards", "Guards"),
@@ -99,14 +124,25 @@ class Target(NamedTuple):
     function: str = ""
     alias: str = ""
     mapping: str = ""
+    cluster: str = ""
+    service: str = ""
+
+    @property
+    def named(self) -> str:
+        """The property that names it."""
+        return "Service" if self.service else "Mapping" if self.mapping else "Alias"
 
     @property
     def key(self) -> str:
         """Key of the target for locks and claims."""
+        if self.service:
+            return f"ecs-service/{self.cluster}/{self.service}"
         return f"event-source/{self.mapping}" if self.mapping else f"lambda-alias/{self.function}/{self.alias}"
 
     def physical_id(self, place: Place) -> str:
         """Return the physical id of a resource with this target."""
+        if self.service:
+            return service_arn(*place_of(place), self.cluster, self.service)
         return self.mapping or alias_arn(*place_of(place), self.function, self.alias)
 
 
@@ -117,7 +153,22 @@ class Wanted(NamedTuple):
     request: dict[str, Any]
     """A valid request in its JSON form, without its id and its candidate."""
     version: str = ""
-    """The version to roll out; empty if $LATEST is to be published."""
+    """The version to roll out, or family and revision for a service; empty if $LATEST is to be published."""
+
+    @property
+    def candidate(self) -> dict[str, Any]:
+        """The candidate of a request, if it does not publish $LATEST."""
+        return candidate_of(self.target, self.version)
+
+
+def candidate_of(target: Target, revision: str) -> dict[str, Any]:
+    """Return a revision of a target as the candidate of a request."""
+    return {"taskDefinition": revision} if target.service else {"version": revision}
+
+
+def revision_in(candidate: Mapping[str, Any]) -> str:
+    """Return the revision that a candidate names, as records have it; empty if it names none."""
+    return str(candidate.get("version") or candidate.get("taskDefinition", "").rpartition("/")[2])
 
 
 def place_of(place: Place) -> tuple[str, str, str]:
@@ -145,6 +196,9 @@ def target_in(physical_id: str, place: Place) -> Target | None:
     """Return the target that a physical id names; None for the id of a resource that never had a valid one."""
     if _UUID.fullmatch(physical_id):
         return Target(mapping=physical_id)
+    if found := _SERVICE.fullmatch(physical_id):
+        here = (found["partition"], found["region"], found["account"]) == place_of(place)
+        return Target(cluster=found["cluster"], service=found["service"]) if here else None
     found = _ALIAS.fullmatch(physical_id)
     if found and (found["partition"], found["region"], found["account"]) == place_of(place):
         return Target(found["function"], found["alias"])
@@ -186,7 +240,7 @@ def read_rollout(event: StackEvent, place: Place) -> Wanted:
         **({"hooks": hooks_of(given["Hooks"])} if "Hooks" in given else {}),
         "onBusy": "refuse",
         # A stand-in for $LATEST, whose digest is read later.
-        "candidate": {"version": version} if version else {"publish": {}},
+        "candidate": candidate_of(target, version) if version else {"publish": {}},
     }
     try:
         request = read_request(with_numbers(RolloutRequest, detail), event.rollout_id).to_wire()
@@ -232,6 +286,8 @@ def in_properties(message: str, given: Mapping[str, Any] | None = None) -> str:
         The properties. A hook of a DeploymentPreference in them has the name that it has there.
     """
     names = dict(_FIELD_OF)
+    if "Service" in (given or {}):
+        names |= {"target": "Service", "candidate": "TaskDefinition"}
     told = _FIELD.sub(lambda found: found[1] + names[found[2]], message)
     return _HOOK.sub(lambda found: _hook_as_given(found, (given or {}).get("Hooks")), told)
 
@@ -297,12 +353,20 @@ def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...]) -> None:
 
 
 def _target_of(given: Mapping[str, Any], place: Place) -> Target:
-    if ("Alias" in given) == ("Mapping" in given):
+    named = [name for name in ("Alias", "Mapping", "Service") if name in given]
+    if not named:
         raise RequestRefused(
-            "Alias: is missing; give Alias, as in checkout:live, or Mapping, the UUID of an event source mapping"
-            if "Alias" not in given
-            else "Alias: cannot be given with Mapping, because a resource has one target; remove one of the two"
+            "Alias: is missing; give Alias, as in checkout:live, Mapping, the UUID of an event source mapping, or "
+            "Service, as in web/shop"
         )
+    if len(named) > 1:
+        raise RequestRefused(
+            f"{named[0]}: cannot be given with {named[1]}, because a resource has one target; remove one of the two"
+        )
+    if "Service" in given:
+        return _service_of(given["Service"], place)
+    if set_up := next((name for name in _OF_SERVICE if name in given), ""):
+        raise RequestRefused(f"{set_up}: is only for a Service; remove it")
     if "Mapping" in given:
         mapping = given["Mapping"]
         if not isinstance(mapping, str) or not _UUID.fullmatch(mapping):
@@ -325,16 +389,50 @@ def _target_of(given: Mapping[str, Any], place: Place) -> Target:
     return Target(found["function"], found["alias"])
 
 
+def _service_of(given: object, place: Place) -> Target:
+    found = _SERVICE.fullmatch(given) if isinstance(given, str) else None
+    if found is None:
+        raise RequestRefused(
+            "Service: must be cluster/service, as in web/shop, or the ARN of a service, as !Ref of an "
+            f"AWS::ECS::Service gives it (given {shown_value(given)})"
+        )
+    if found["account"] and (found["partition"], found["region"], found["account"]) != place_of(place):
+        raise RequestRefused(
+            f"Service: is in {found['account']}, {found['region']}; this Headgate serves {place.account}, "
+            f"{place.region}; give the ServiceToken of a Headgate that is deployed there"
+        )
+    return Target(cluster=found["cluster"], service=found["service"])
+
+
 def target_detail(given: Mapping[str, Any], target: Target) -> dict[str, Any]:
     """Return the target of a request, as these properties set it up."""
     ready = {"readySeconds": given.get("ReadySeconds", DEFAULT_READY_SECONDS)}
     if target.mapping:
         mode = {"mode": given["Mode"]} if "Mode" in given else {}
         return {"kind": "event-source", "mapping": target.mapping, **mode, **ready}
+    if target.service:
+        set_up = {field: given[name] for name, field in _OF_SERVICE.items() if name in given}
+        return {"kind": "ecs-service", "cluster": target.cluster, "service": target.service, **set_up, **ready}
     return {"kind": "lambda-alias", "function": target.function, "alias": target.alias, **ready}
 
 
+def _task_definition_of(given: Mapping[str, Any]) -> str:
+    if "Version" in given:
+        raise RequestRefused("Version: is only for functions; give the TaskDefinition of a Service")
+    definition = given.get("TaskDefinition")
+    if not isinstance(definition, str) or not definition:
+        said = "is missing" if definition is None else f"is not text (given {shown_value(definition)})"
+        raise RequestRefused(
+            f"TaskDefinition: {said}; give family:revision, as in shop:7, or !Ref of an AWS::ECS::TaskDefinition"
+        )
+    return definition.rpartition("/")[2]
+
+
 def _version_of(given: Mapping[str, Any], target: Target) -> str:
+    if target.service:
+        return _task_definition_of(given)
+    if "TaskDefinition" in given:
+        raise RequestRefused("TaskDefinition: is only for a Service; give the Version of a function, or leave it out")
     if "Version" not in given:
         return ""
     version = given["Version"]

@@ -11,11 +11,13 @@ from botocore.exceptions import ClientError
 from headgate.aws.errors import code_of
 from headgate.aws.observability import logger
 from headgate.aws.pace import THROTTLED
-from headgate.errors import LockLost, RequestRefused, TargetNotReady
-from headgate.rollouts.record import Fence
+from headgate.errors import Aborted, LockLost, RequestRefused, TargetNotReady
+from headgate.rollouts.record import PHASE_OF_ACTION, Fence
+from headgate.rollouts.signal_inbox import unheard_objection
 from headgate.rollouts.table import iso_of
 from headgate.spec.plan import Plan
 from headgate.spec.position import PROMOTED, Weight, number_of, position_of
+from headgate.spec.signals import OBJECTIONS
 from headgate.spec.target_state import TargetState
 from headgate.spec.targets import MAX_READY_SECONDS
 from headgate.targets.progress import Done, Pending
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from headgate.rollouts.steps import Steps
     from headgate.rollouts.table import Table
     from headgate.spec.position import Position
-    from headgate.spec.signals import Phase
+    from headgate.spec.signals import SignalKind
     from headgate.targets.progress import TargetProgress
 
     StillOurs = Callable[[], None]
@@ -46,18 +48,14 @@ TRANSIENT_CODES = (
 """Transient errors of SQS, Kinesis and DynamoDB streams. The machine does not retry errors with these boto3 names:
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html."""
 
-PHASE_OF_ACTION: dict[str, Phase] = {
-    "prepare": "preparing",
-    "shift": "shifting",
-    "promote": "promoting",
-    "release": "promoting",
-    "rollback": "rolling-back",
-    "restore": "rolling-back",
-}
-"""Phase of the rollout for each driver action."""
-
 READYING_ACTIONS = ("prepare", "promote")
-"""Actions that wait for the candidate: ``target.readySeconds`` limits them."""
+"""Actions that wait for the candidate: ``target.readySeconds`` limits them unless the driver says otherwise."""
+
+WAITING_ACTIONS = ("prepare", "shift")
+"""Actions whose waits hear alarms and evidence. A promotion hears them at every call."""
+
+GIVING_BACK = ("release", "restore")
+"""Actions that return what the rollout has held. After them the state has nothing to release."""
 
 
 def is_urgent(event: dict[str, Any]) -> bool:
@@ -129,6 +127,8 @@ def drive(
         If the driver returns ``Pending``, after its state and what it waits for are recorded.
     RequestRefused
         If the candidate is not ready after the request's ``target.readySeconds``.
+    Aborted
+        If there is an abort, or, while the target is not ready, an alarm or evidence against the candidate.
     """
     plan, epoch, action = Plan.model_validate(event["plan"]), event["epoch"], event["action"]
     logger.append_keys(rollout_id=plan.rollout_id)
@@ -145,7 +145,10 @@ def drive(
         return {"state": driver_of(plan, still_ours, None).describe()}
     still_ours()
     record = steps.enter(plan.rollout_id, PHASE_OF_ACTION[action], _aim_of(event))
+    _hear_while_waiting(event, plan, record)
     aim = record.aim
+    if _is_done(event, record):
+        return {"state": record.state}
     # Only the record has the state of an unfinished action.
     known = record.state if record.underway or not event["state"] else event["state"]
     driver = driver_of(plan, still_ours, None if aim is None else position_of(aim))
@@ -156,21 +159,60 @@ def drive(
             steps.keep_state(plan.rollout_id, state.to_wire(), phase=PHASE_OF_ACTION[action])
             logger.info("target moved", action=action, state=state.to_wire())
             return {"state": state.to_wire()}
-        case Pending(state, why) as pending:
-            wait = _wait_for(pending, plan, action, record, now())
-            if state is not None:
-                steps.keep_state(
-                    plan.rollout_id,
-                    state.to_wire(),
-                    phase=PHASE_OF_ACTION[action],
-                    underway=True,
-                    rolled_back=event.get("rolledBack", False),
-                    pending=wait,
-                )
-            elif wait != record.pending:
-                steps.keep_pending(plan.rollout_id, wait, phase=PHASE_OF_ACTION[action])
-            _refuse_after_limit(wait, now())
+        case Pending(_, why) as pending:
+            _put_on_record(pending, plan, event, record, steps, now())
             raise TargetNotReady(why)
+
+
+def _hear_while_waiting(event: dict[str, Any], plan: Plan, record: RolloutRecord) -> None:
+    """End a wait after an alarm or evidence against the candidate, which may have traffic meanwhile.
+
+    Without a wait the judge decides on them after the next bake, and so it does if the request wants a pause. But
+    evidence against a candidate that has no traffic yet, such as tasks that do not start, keeps it from getting any.
+
+    Raises
+    ------
+    Aborted
+        If there is one.
+    """
+    if event["action"] not in WAITING_ACTIONS or is_urgent(event):
+        return
+    waits = "" if record.pending is None else f"; the rollout was waiting: {record.pending['reason']}"
+    kinds: tuple[SignalKind, ...] = OBJECTIONS if waits and not plan.pauses_on_failure else ()
+    if event["action"] == "prepare" or not (record.state or {}).get("weight"):
+        kinds = (*kinds, "evidence")
+    if objection := unheard_objection(record, kinds):
+        raise Aborted(f"{objection}{waits}")
+
+
+def _put_on_record(
+    pending: Pending[State], plan: Plan, event: dict[str, Any], record: RolloutRecord, steps: Steps, now: float
+) -> None:
+    """Record what an action waits for. Refuse the candidate if it takes too long."""
+    action, phase = event["action"], PHASE_OF_ACTION[event["action"]]
+    wait = _wait_for(pending, plan, action, record, now)
+    if pending.state is not None:
+        steps.keep_state(
+            plan.rollout_id,
+            pending.state.to_wire(),
+            phase=phase,
+            underway=True,
+            rolled_back=event.get("rolledBack", False),
+            pending=wait,
+        )
+    elif wait != record.pending:
+        steps.keep_pending(plan.rollout_id, wait, phase=phase)
+    _refuse_after_limit(wait, now)
+
+
+def _is_done(event: dict[str, Any], record: RolloutRecord) -> bool:
+    """Return whether an action that gives back what was held was done already, and its response was lost.
+
+    It cannot be repeated from the state before it: what it needs may be gone.
+    """
+    if event["action"] not in GIVING_BACK or record.underway or not record.state:
+        return False
+    return bool(event["state"].get("toRelease")) and not record.state.get("toRelease")
 
 
 def _perform(driver: Driver[State], event: dict[str, Any], known: State | None) -> TargetProgress[State] | None:
@@ -198,7 +240,7 @@ def _perform(driver: Driver[State], event: dict[str, Any], known: State | None) 
 def _wait_for(pending: Pending[State], plan: Plan, action: str, record: RolloutRecord, now: float) -> Wait:
     """Return what goes on record of a wait. It began at the first call of the action that had to wait."""
     wait: Wait = {"action": action, "reason": pending.why, "since": iso_of(datetime.fromtimestamp(now, UTC))}
-    if pending.limited and action in READYING_ACTIONS:
+    if action in READYING_ACTIONS if pending.limited is None else pending.limited:
         wait["limitSeconds"] = plan.ready_seconds
     before = record.pending
     # A wait that is limited begins anew after one that is not.

@@ -545,6 +545,8 @@ class LambdaAliasDriver:
                 return self._publish_code(code, state)
             case PublishLatest(publish=publish):
                 return self._publish_latest(publish, state)
+            case _:
+                raise RequestRefused("candidate: must be a version or code of the function, and not a task definition")
 
     def _publish_code(self, code: ZipCode | ImageCode, state: AliasState) -> Pending[AliasState]:
         """Put new code into $LATEST and publish it, after recording which code $LATEST had before."""

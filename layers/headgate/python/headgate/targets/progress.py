@@ -23,9 +23,9 @@ class Pending(NamedTuple, Generic[State_co]):
     """State to record now, from which the next call continues. None if nothing changed since the last call."""
     why: str
     """What the driver waits for."""
-    limited: bool = True
-    """Whether ``target.readySeconds`` limits this wait while the candidate is prepared or promoted. What does not
-    depend on the candidate, as draining, may take longer."""
+    limited: bool | None = None
+    """Whether ``target.readySeconds`` limits this wait. What does not depend on the candidate, as draining, may take
+    longer. Default: while the candidate is prepared or promoted."""
 
 
 TargetProgress = Done[State_co] | Pending[State_co]

@@ -1,0 +1,1 @@
+"""Gaps of Elastic Load Balancing: an Application Load Balancer that listens, and what it is made of."""

@@ -1,0 +1,1 @@
+"""Driver for ECS services behind an Application Load Balancer."""
