@@ -236,7 +236,7 @@ def show(
 class Telling:
     """Tells what happens in a rollout, causes before effects.
 
-    A change of the weights is seen before the event that announces it arrives, so it is told after that event.
+    A change of the weights is seen before the event that announces it arrives, so it is printed after that event.
     """
 
     def __init__(self, rollout: Rollout, watched: Watched, begun: float) -> None:

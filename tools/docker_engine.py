@@ -12,8 +12,6 @@ import json
 import os
 import shutil
 import signal
-import socket
-import socketserver
 import subprocess
 import tempfile
 import threading
@@ -26,6 +24,7 @@ import docker  # type: ignore[import-untyped]
 from docker.errors import DockerException  # type: ignore[import-untyped]
 
 from emulator.application import ROOT
+from emulator.passage import Passage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +106,7 @@ class DockerEngine:
     def passage(self, port: int) -> Iterator[str]:
         """Let containers reach a port on this machine's loopback. Yields the URL for it."""
         try:
-            passage = _Passage((self._gateway(), 0), port)
+            passage = Passage(self._gateway(), port)
         except OSError:
             # The engine runs in a virtual machine (Docker Desktop), where this name leads to our loopback.
             yield f"http://host.docker.internal:{port}"
@@ -115,7 +114,7 @@ class DockerEngine:
         with passage:
             threading.Thread(target=passage.serve_forever, args=(0.1,), daemon=True).start()
             try:
-                yield "http://{}:{}".format(*passage.server_address)
+                yield passage.url
             finally:
                 passage.shutdown()
 
@@ -138,37 +137,6 @@ class DockerEngine:
             _stop()
         self._use.close()
         self._use = None
-
-
-class _Passage(socketserver.ThreadingTCPServer):
-    """Forwards connections from an address that containers reach to a port on loopback."""
-
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], port: int) -> None:
-        self.inner_port = port
-        super().__init__(address, _Connection)
-
-
-class _Connection(socketserver.BaseRequestHandler):
-    server: _Passage
-
-    def handle(self) -> None:
-        """Forward both directions until both ends are closed."""
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.server.inner_port)) as inner:
-            back = threading.Thread(target=_pour, args=(inner, self.request), daemon=True)
-            back.start()
-            _pour(self.request, inner)
-            back.join()
-
-
-def _pour(source: socket.socket, sink: socket.socket) -> None:
-    """Forward data in one direction until its end."""
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
 
 
 def _answers(host: str | None) -> bool:

@@ -1,12 +1,11 @@
 """A way from containers to the embedded AWS, which listens on this machine's loopback alone."""
 
-import contextlib
 import os
-import socket
-import socketserver
 import threading
 from ipaddress import ip_network
 from typing import Any
+
+from emulator.passage import Passage
 
 _lock = threading.Lock()
 _urls: dict[str, str] = {}
@@ -24,32 +23,9 @@ def url(engine: Any) -> str | None:
     with _lock:
         if address not in _urls:
             try:
-                passage = _Passage((address, 0), _Connection)
+                passage = Passage(address, int(os.environ["GATEWAY_PORT"]))
             except OSError:
                 return None
             threading.Thread(target=passage.serve_forever, daemon=True, name="embedded-passage").start()
-            _urls[address] = "http://{}:{}".format(*passage.server_address)
+            _urls[address] = passage.url
         return _urls[address]
-
-
-class _Passage(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-
-
-class _Connection(socketserver.BaseRequestHandler):
-    def handle(self) -> None:
-        """Forward both directions until both ends are closed."""
-        inside = ("127.0.0.1", int(os.environ["GATEWAY_PORT"]))
-        with contextlib.suppress(OSError), socket.create_connection(inside) as inner:
-            back = threading.Thread(target=_pour, args=(inner, self.request), daemon=True)
-            back.start()
-            _pour(self.request, inner)
-            back.join()
-
-
-def _pour(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)

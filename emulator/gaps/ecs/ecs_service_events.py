@@ -5,7 +5,7 @@ SERVICE_STEADY_STATE, SERVICE_TASK_START_IMPAIRED and SERVICE_TASK_PLACEMENT_FAI
 task's state changes (https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_service_deployment_events.html,
 ecs_service_events.html and ecs_task_events.html beside it). MiniStack publishes nothing.
 
-Filled for services, and not for tasks of RunTask. Of states that a task passes within a moment, only the last is told.
+Filled for services, and not for tasks of RunTask. Of states that a task passes within a moment, the last has an event.
 
 Seam: none besides `eventbridge._put_events`, which is called. `scheduler` says what happens.
 """

@@ -36,7 +36,7 @@ MAX_EVENTS = 100
 BY_SCHEDULER = "ServiceSchedulerInitiated"
 
 lock = threading.RLock()
-"""Held by the loop while it acts on a service, and by whoever changes a service's record."""
+"""The loop holds it while it acts on a service; an API call holds it while it changes a service's record."""
 listeners: list[Callable[..., None]] = []
 """Told of what happens: a service and the name of an event, with its details. See `tell`."""
 task_listeners: list[Callable[[Record], None]] = []
@@ -473,7 +473,7 @@ def _settle(service: Record, tasks: list[Record]) -> None:
     service["_steady"] = steady
 
 
-# --- What is told ----------------------------------------------------------------------------------------------------
+# --- Answers and events ----------------------------------------------------------------------------------------------
 
 
 def say(service: Record, message: str) -> None:

@@ -1,7 +1,7 @@
 """Actions of listeners and rules are kept as they were given: weights of target groups, stickiness, log-ins.
 
 On AWS, a forward action has a ForwardConfig: up to five target groups with weights from 0 to 999, and stickiness
-between them. An action with one target group is told by TargetGroupArn and by ForwardConfig, one with several by
+between them. An answer has an action with one target group as TargetGroupArn and as ForwardConfig, one with several as
 ForwardConfig alone (https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_Action.html). A target
 group that does not exist is refused, as are a second load balancer of a target group and a log-in on a plain HTTP
 listener; a target group that a rule names is not deleted. A log-in of OIDC needs its client secret, or

@@ -16,6 +16,12 @@ class MalformedError(ValueError):
     """The message is not HTTP/1.1."""
 
 
+def _keeps_alive(version: str, headers: Headers) -> bool:
+    """Return whether a connection stays open after a message: by default from HTTP/1.1 on."""
+    asked = header(headers, "connection").lower()
+    return "close" not in asked and (version != "HTTP/1.0" or "keep-alive" in asked)
+
+
 class Request(NamedTuple):
     """The head of a request."""
 
@@ -28,8 +34,7 @@ class Request(NamedTuple):
     @property
     def keeps_alive(self) -> bool:
         """Whether the client sends its next request on the same connection."""
-        told = header(self.headers, "connection").lower()
-        return "close" not in told and (self.version != "HTTP/1.0" or "keep-alive" in told)
+        return _keeps_alive(self.version, self.headers)
 
 
 class Response(NamedTuple):
@@ -43,12 +48,11 @@ class Response(NamedTuple):
     @property
     def keeps_alive(self) -> bool:
         """Whether the target takes another request on the same connection."""
-        told = header(self.headers, "connection").lower()
-        return "close" not in told and (self.version != "HTTP/1.0" or "keep-alive" in told)
+        return _keeps_alive(self.version, self.headers)
 
 
 class Framing(NamedTuple):
-    """How the end of a body is told: by its length, by its chunks, or by the end of the connection."""
+    """How the end of a body is found: by its length, by its chunks, or by the end of the connection."""
 
     length: int | None = None
     chunked: bool = False

@@ -197,7 +197,7 @@ def _set_targets(
     if group is None or not _is_checked(group):
         return original(tg_arn, targets, previous_ids)
     with _lock:
-        # The caller's earlier targets are told by their addresses alone. An address that stays may have another port,
+        # The caller names its earlier targets by their addresses alone. An address that stays may have another port,
         # which is another target of the same task.
         wanted = [{"Id": each, "Port": port} for each, port in targets]
         gone = set(previous_ids) - {each for each, _port in targets}

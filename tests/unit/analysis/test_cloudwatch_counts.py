@@ -31,8 +31,6 @@ from tests.builders import nothing_counted, plan_of
 from tests.unit.analysis.service_plans import LOAD_BALANCER, group_of, routing_of, service_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from headgate.analysis.cloudwatch_counts import Points
     from headgate.spec.plan import Plan
 from tests.fakes.cloudwatch import BEGUN, CLOUDWATCH, FIVE_MINUTES, FakeCloudWatch, shop
@@ -52,19 +50,6 @@ def ledger_of(*since: int, rollout_id: str = "checkout-42") -> Ledger:
 def minute(number: float) -> int:
     """Milliseconds, so many minutes after the beginning."""
     return BEGUN + round(number * MINUTE_MS)
-
-
-@pytest.fixture(scope="module")
-def client(_nobodys_account: None) -> Any:
-    return boto3.client("cloudwatch")
-
-
-@pytest.fixture
-def cloudwatch(client: Any) -> Iterator[FakeCloudWatch]:
-    fake = FakeCloudWatch()
-    detach = fake.attach(client)
-    yield fake
-    detach()
 
 
 class TestReading:

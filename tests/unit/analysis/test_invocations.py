@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 
 from headgate.analysis.invocations import InvocationCounts
@@ -12,29 +11,15 @@ from headgate.analysis.measures import AliasMeasures
 from headgate.analysis.reports import Invocations
 from headgate.spec.targets import LambdaAliasTarget
 from tests.builders import TARGET
-from tests.fakes.cloudwatch import FakeCloudWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.fakes.cloudwatch import FakeCloudWatch
 
 MEASURES = AliasMeasures(LambdaAliasTarget.model_validate(TARGET), {"candidate": "7", "stable": "6"})
 MINUTE = 60_000
 HOUR, DAY = 60 * MINUTE, 24 * 60 * MINUTE
 BEGUN = 1_795_251_623_456
 FULL_MINUTE = BEGUN // MINUTE * MINUTE
-
-
-@pytest.fixture(scope="module")
-def client(_nobodys_account: None) -> Any:
-    return boto3.client("cloudwatch")
-
-
-@pytest.fixture
-def cloudwatch(client: Any) -> Iterator[FakeCloudWatch]:
-    fake = FakeCloudWatch()
-    detach = fake.attach(client)
-    yield fake
-    detach()
 
 
 def read(client: Any, age: int = 5 * MINUTE) -> Invocations:

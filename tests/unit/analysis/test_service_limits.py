@@ -5,17 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 
 from headgate.analysis.service_limits import ServiceLimits
-from tests.fakes.cloudwatch import FakeCloudWatch
 from tests.unit.analysis.service_plans import group_of, routing_of, service_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from headgate.spec.target_state import StateOnRecord
+    from tests.fakes.cloudwatch import FakeCloudWatch
 
 MINUTE = 60_000
 SINCE = "2026-11-30T12:00:00.000Z"
@@ -30,19 +27,6 @@ class Stopped:
     def exits(self, rollout_id: str, since: str = "") -> int:
         assert rollout_id == "shop-42"
         return sum(at >= since for at in self._times)
-
-
-@pytest.fixture(scope="module")
-def client(_nobodys_account: None) -> Any:
-    return boto3.client("cloudwatch")
-
-
-@pytest.fixture
-def cloudwatch(client: Any) -> Iterator[FakeCloudWatch]:
-    fake = FakeCloudWatch()
-    detach = fake.attach(client)
-    yield fake
-    detach()
 
 
 def ago(minutes: int) -> int:

@@ -172,14 +172,18 @@ def _hear_while_waiting(event: dict[str, Any], plan: Plan, record: RolloutRecord
 
     Raises
     ------
+    RequestRefused
+        If there is evidence while the candidate is prepared, as if the driver had found it by itself.
     Aborted
-        If there is one.
+        If there is anything else.
     """
     if event["action"] not in WAITING_ACTIONS or is_urgent(event):
         return
     waits = "" if record.pending is None else f"; the rollout was waiting: {record.pending['reason']}"
+    if event["action"] == "prepare" and (fault := unheard_objection(record, ("evidence",))):
+        raise RequestRefused(f"{fault}{waits}")
     kinds: tuple[SignalKind, ...] = OBJECTIONS if waits and not plan.pauses_on_failure else ()
-    if event["action"] == "prepare" or not (record.state or {}).get("weight"):
+    if not (record.state or {}).get("weight"):
         kinds = (*kinds, "evidence")
     if objection := unheard_objection(record, kinds):
         raise Aborted(f"{objection}{waits}")
