@@ -20,8 +20,8 @@ from benchmarks import (
     services,
     transitions,
 )
+from benchmarks.judging import canary_judge, families, planned_looks, units
 from benchmarks.judging import section as judging
-from benchmarks.judging import units
 from benchmarks.report import QUICK_PAGE, Section, open_page, say
 from benchmarks.world import World
 from emulator import application
@@ -39,6 +39,9 @@ ON_EMBEDDED_AWS: dict[str, Callable[[World, bool], Section | None]] = {
 IN_THIS_PROCESS: dict[str, Callable[[bool], Section]] = {
     "intake": intake.measure,
     "judge": judging.measure,
+    "canary_judge": canary_judge.measure,
+    "families": families.measure,
+    "planned_looks": planned_looks.measure,
     "units": units.measure,
     "ecs": services.measure,
     "cockpit": cockpit.measure,

@@ -28,6 +28,8 @@ from benchmarks.alarms import quantile
 from benchmarks.init import SETTINGS
 from benchmarks.report import ROOT, Section, say, table
 from benchmarks.world import CANDIDATE, STABLE, until
+from headgate.analysis.evidence import JudgeTerms
+from headgate.analysis.ledger_store import LedgerStore, column, now_ms
 from headgate.analysis.telemetry_counter import UNIT_BITS
 from headgate.aws.arns import execution_arn, execution_name
 from headgate.aws.dynamodb import to_item
@@ -51,6 +53,13 @@ MANY, MANY_QUICK = 100_000, 10_000
 AGAIN_EVERY = 20
 """Every so many batches one is delivered twice: 5 %."""
 GROWTH_LIMIT = 1.2
+LOOK_LIMIT = 3.0
+METRIC = {"namespace": "Shop", "metricName": "Orders", "dimensions": {"Version": "{revision}"}}
+ALL_GUARDS = {
+    "errors": {},
+    "latency": {"thresholdsMs": [10, 20, 40, 80, 160, 320]},
+    "custom": [{"name": f"custom {number}", "requests": METRIC, "failures": METRIC} for number in range(8)],
+}
 LATENCY = 0.005
 TARGET = {"kind": "lambda-alias", "function": "checkout", "alias": "live"}
 TARGET_KEY = "lambda-alias/checkout/live"
@@ -109,6 +118,8 @@ def measure(world: World, quick: bool) -> Section:
     say(f"  {shipped.records():,.0f} records a second, {plain.records():,.0f} with a write for each")
     grown = _growth(2 if quick else 9)
     say(f"  {' '.join(f'{one.records:,}: {one.batches:.2f} s' for one in grown)}")
+    of_all, of_one = _looks(20 if quick else 200)
+    say(f"  a look: {of_all * 1000:.1f} ms with all guards, {of_one * 1000:.1f} ms with one")
     many = _many(MANY_QUICK if quick else MANY)
     say(f"  {many.records:,} records in {many.seconds:.1f} s, {many.lost} outcomes lost, {many.twice} counted twice")
     _roll_back(world)  # Functions have started by now.
@@ -121,9 +132,12 @@ def measure(world: World, quick: bool) -> Section:
         faults.append(f"{times:.1f} times as many records a second as with a write for each")
     if (per_record := _per_record(grown[-1], grown[0])) > GROWTH_LIMIT:
         faults.append(f"{per_record:.2f} times the time for each of {grown[-1].records} records")
+    if _held(of_all, of_one) == "MISSED":
+        faults.append(f"a look with all guards takes {of_all / of_one:.1f} times as long as with one")
     if many.lost or many.twice:
         faults.append(f"{many.lost} outcomes are lost, {many.twice} were counted twice")
-    told = [*_counting(shipped, named, plain, runs), *_linear(grown), *_long(many), *_rollbacks(seconds)]
+    counting = [*_counting(shipped, named, plain, runs), *_linear(grown), *_looks_told(of_all, of_one), *_long(many)]
+    told = [*counting, *_rollbacks(seconds)]
     return Section("\n\n".join(["## Telemetry", *told]), faults)
 
 
@@ -417,7 +431,8 @@ def _record(like: dict[str, Any], number: int, chance: random.Random, *, units: 
 
 def _data(target: str, revision: str, outcomes: list[list[Any]], instance: uuid.UUID) -> bytes:
     """A record as headgate.telemetry writes it."""
-    told = {"target": target, "revision": revision, "instance": instance.hex, "outcomes": outcomes}
+    told: dict[str, Any] = {"target": target, "revision": revision, "instance": instance.hex, "born": outcomes[0][0]}
+    told["outcomes"] = outcomes
     return json.dumps(told, separators=(",", ":")).encode()
 
 
@@ -532,6 +547,63 @@ def _counting(shipped: Speed, named: Speed, plain: Speed, runs: int) -> list[str
         ),
         waits,
     ]
+
+
+def _looks(runs: int) -> tuple[float, float]:
+    """Processor time of a look with all guards, and of one with a single guard: the median of so many."""
+    with _looking(ALL_GUARDS) as full, _looking({"errors": {}}) as single:
+        seconds: list[tuple[float, float]] = [(full(run), single(run)) for run in range(runs + 1)]
+    of_all, of_one = zip(*seconds[1:], strict=True)  # The first also makes clients.
+    return statistics.median(of_all), statistics.median(of_one)
+
+
+@contextmanager
+def _looking(guards: dict[str, Any]) -> Iterator[Callable[[int], float]]:
+    """A ledger in its second step, to which each call adds some requests and a few failures, and looks at them."""
+    strategy = {"steps": [{"weight": SHARE * 100, "bakeSeconds": BAKE}, {"weight": 50, "bakeSeconds": BAKE}]}
+    detail = {"id": "bench", "target": TARGET, "candidate": {"version": CANDIDATE}}
+    request = read_request({**detail, "strategy": strategy, "guards": guards}, "unused")
+    plan = make_plan(request, driver="arn:aws:lambda:::function:driver", firing=[])
+    terms, now, chance = JudgeTerms.of(plan.guards), now_ms(), random.Random(1)
+    with patch.dict(os.environ, SETTINGS):
+        client, table = boto3.client("dynamodb"), Canned()
+    client.meta.events.register("before-send.dynamodb", table)
+    thresholds = list(plan.guards.latency.thresholds) if plan.guards.latency else []
+    judged = [measure.key for measure in terms.measures]
+    item: dict[str, Any] = {"pk": "ROLLOUT#bench", "sk": "EVIDENCE", "candidate": CANDIDATE, "stable": STABLE}
+    item |= {"judged": judged, "slowMs": 0, "thresholdsMs": thresholds, "byTelemetry": True}
+    item |= {"since_0": now - 9_000, "since_1": now}
+    table.put([item])
+    ledgers = LedgerStore(client, "table")
+
+    def take(run: int) -> float:
+        key = "ROLLOUT#bench", "EVIDENCE"
+        counts = {"requests": (100, 900), "failures": (run % 2, 1 + chance.randrange(4))}
+        for measure, (what, arms), step in itertools.product(judged, counts.items(), (0, 1)):
+            for arm, count in zip(("candidate", "stable"), arms, strict=True):
+                shared = what == "requests" and measure.startswith("latency")
+                name = column(step, "latency" if shared else measure, arm, what)
+                table.items[key][name] = {"N": str(int(table.items[key].get(name, {"N": "0"})["N"]) + count)}
+        gc.collect()
+        answering, begun = table.seconds, time.process_time()
+        ledgers.look("bench", terms)
+        return time.process_time() - begun - (table.seconds - answering)
+
+    yield take
+
+
+def _looks_told(of_all: float, of_one: float) -> list[str]:
+    told = (
+        "One look, from reading the ledger to saving it: errors, six thresholds of latency and eight custom guards, "
+        "next to errors alone, each with new failures in two steps. Medians of processor time. "
+        f"Limit: {LOOK_LIMIT:g} times."
+    )
+    row = [f"{of_all * 1000:.1f} ms", f"{of_one * 1000:.1f} ms", f"{of_all / of_one:.1f}"]
+    return [told, table(["10 guards", "1 guard", "times", "limit"], [[*row, _held(of_all, of_one)]])]
+
+
+def _held(of_all: float, of_one: float) -> str:
+    return "held" if of_all <= LOOK_LIMIT * of_one else "MISSED"
 
 
 def _linear(grown: list[Growth]) -> list[str]:

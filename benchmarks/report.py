@@ -17,6 +17,9 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 QUICK_PAGE = ROOT / ".local" / "bench" / "benchmarks.md"
 ORDER = (
     "judge",
+    "canary_judge",
+    "families",
+    "planned_looks",
     "units",
     "telemetry",
     "intake",

@@ -29,6 +29,7 @@ Way = Literal["green-service", "task-sets"]
 
 OPEN = (
     *("TargetFunctions", "TargetQueues", "TargetStreams", "TargetServices", "HookFunctions", "HookMachines"),
+    "CountFunctions",
     *("RedriveQueues", "RedriveStreams", "TaskDefinitions", "TaskRoles", "CodeObjects"),
 )
 """Parameters that allow nothing by default, and everything here."""

@@ -16,6 +16,7 @@ from headgate.aws.patterns import Patterns
 from headgate.keys import pause_key, step_key
 from headgate.rollouts.settlement import Settler
 from headgate.rollouts.signal_inbox import unheard_signals
+from headgate.rollouts.step_items import unpack_step
 from headgate.rollouts.table import now_iso
 from headgate.spec.plan import Plan, make_plan
 from headgate.spec.request import RolloutRequest, read_request
@@ -41,7 +42,7 @@ TABLE = "headgate"
 EVERYTHING = Patterns(
     dict.fromkeys(
         (
-            *("TargetFunctions", "HookFunctions", "HookMachines", "RedriveQueues", "RedriveStreams"),
+            *("TargetFunctions", "HookFunctions", "HookMachines", "CountFunctions", "RedriveQueues", "RedriveStreams"),
             *("CodeObjects", "CodeRepositories", "TargetServices", "TargetClusters", "TargetRules"),
         ),
         "*",
@@ -189,7 +190,7 @@ def unheard(table: Table, rollout_id: str = "checkout-42") -> list[Any]:
 
 
 def look(
-    evidence: Evidence, candidate: Arm, stable: Arm, *, seconds: float = 0.0, shifted: bool = False, **terms: float
+    evidence: Evidence, candidate: Arm, stable: Arm, *, seconds: float = 0.0, shifted: bool = False, **terms: Any
 ) -> Evidence:
     """The evidence after one more look, on these terms."""
     return judge.look(evidence, candidate, stable, judge.LookTerms(**terms), seconds=seconds, shifted=shifted)
@@ -197,7 +198,7 @@ def look(
 
 def history(table: Table, rollout_id: str) -> list[dict[str, Any]]:
     """Everything recorded of a rollout, in key order: EVENT, EVIDENCE, LOOK, ROLLOUT, STEP items."""
-    return items_at(table, f"ROLLOUT#{rollout_id}")
+    return [unpack_step(item) for item in items_at(table, f"ROLLOUT#{rollout_id}")]
 
 
 def item_bytes(value: Any) -> int:

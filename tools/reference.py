@@ -27,6 +27,7 @@ import yaml
 from pydantic import BaseModel
 
 from headgate import errors
+from headgate.counting.prometheus_config import PrometheusConfig
 from headgate.events import EVENTS
 from headgate.redrive.sampling import Sampled
 from headgate.targets.ecs_service.smoke_test import SmokeTest
@@ -51,9 +52,9 @@ class MarkerError(Exception):
 
 
 def models() -> dict[str, type[BaseModel]]:
-    """Return every model of an event's detail, of a redrive's output and of a sample hook's config, by name."""
+    """Return every model of an event, of a redrive's output and of the config of a function that ships, by name."""
     found: dict[str, type[BaseModel]] = {}
-    waiting: list[type[BaseModel]] = [*EVENTS.values(), Sampled, SmokeTest]
+    waiting: list[type[BaseModel]] = [*EVENTS.values(), Sampled, SmokeTest, PrometheusConfig]
     while waiting:
         model = waiting.pop()
         if found.setdefault(model.__name__, model) is not model:

@@ -23,7 +23,7 @@ from headgate_cli.costs.requests import RequestCosts
 from headgate_cli.doctor.findings import Checkup
 from headgate_cli.kill_switch import TrafficSwitch
 from headgate_cli.plans import PlanView
-from headgate_cli.simulation.output import Simulation
+from headgate_cli.simulation.output import Replay, Simulation, TargetSimulation
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -38,6 +38,7 @@ OUTPUTS: dict[str, type[BaseModel]] = {
     "resume": ActionView,
     "promote": ActionView,
     "abort": ActionView,
+    "stop-watch": ActionView,
     "undo": ActionView,
     "status": RolloutView,
     "watch": RolloutView,
@@ -57,6 +58,8 @@ OUTPUTS: dict[str, type[BaseModel]] = {
     "cost requests": RequestCosts,
     "versions clean": Cleanup,
     "simulate": Simulation,
+    "simulate --like": TargetSimulation,
+    "simulate --replay": Replay,
 }
 """What commands print with ``--format json``."""
 

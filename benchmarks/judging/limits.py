@@ -5,19 +5,19 @@ from __future__ import annotations
 from math import sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.judging import plan
-from benchmarks.judging.cells import ALPHA, MINUTES, ORACLE, SECONDS, THRESHOLDS, Cell, Outcome
+from benchmarks.judging.cells import ALPHA, MINUTES, SECONDS, THRESHOLDS, Cell, Outcome
 from headgate.analysis.judge import least_failures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FLOOR_FACTOR = {2.0: 1.3, 5.0: 1.3, 20.0: 1.45}
+FLOOR_FACTOR = {2.0: 1.2, 5.0: 1.2, 20.0: 1.3}
 """The most failures that it may take, in the least that any judge takes, for each ratio."""
-OTHER_BASE = "asked at 0.1 %"
-OTHER_WEIGHT = "asked at 10 %"
-"""At 50 % the floor of all that bursts cannot fool is two to three times the oracle's failures by itself."""
-ORACLE_FACTOR = 3.0
+LATE_FACTOR = 2.0
+"""The same for a fault that starts late, where the floor is that of a judge told when it starts."""
+AT_ODDS = "at odds with faults that start at another time"
+"""Evidence that is kept for a fault that starts late is missing for one that starts at once, and the other way round: a
+judge that is right about a fault's time among many has the error probability of that time alone."""
 BEST_SHARE = 1 / 3
 BEST_RATIO = 5.0
 OUT_OF_REACH = "out of reach"
@@ -69,27 +69,19 @@ def near_the_floor(cells: list[Cell]) -> list[Check]:
             SECONDS,
             cell.outcomes[SECONDS].mean_failures / floor(cell),
             FLOOR_FACTOR[cell.scenario.ratio],
-            excuse="" if cell.scenario.base == plan.SHOWN.base else OTHER_BASE,
+            excuse=AT_ODDS,
         )
         for cell in cells
         if cell.scenario.family == "floor"
     ]
 
 
-def near_the_oracle(cells: list[Cell]) -> list[Check]:
+def late_near_the_floor(cells: list[Cell]) -> list[Check]:
     """Limit (c)."""
     return [
-        Check(
-            cell,
-            SECONDS,
-            of.mean_failures / cell.outcomes[ORACLE].mean_failures,
-            ORACLE_FACTOR,
-            ORACLE,
-            excuse="" if cell.scenario.weight == plan.SHOWN.weight else OTHER_WEIGHT,
-        )
+        Check(cell, SECONDS, cell.outcomes[SECONDS].mean_failures / floor(cell), LATE_FACTOR, excuse=AT_ODDS)
         for cell in cells
         if cell.scenario.family == "late"
-        for of in [cell.outcomes[SECONDS]]
     ]
 
 

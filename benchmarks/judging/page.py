@@ -24,7 +24,7 @@ from benchmarks.judging.cells import (
     Cell,
     Outcome,
 )
-from benchmarks.judging.scenarios import BURST_FACTOR, BURST_RATE, STAIRS
+from benchmarks.judging.scenarios import BURST_FACTOR, BURST_RATE, MEMORY_SECONDS, STAIRS
 from benchmarks.report import table
 
 if TYPE_CHECKING:
@@ -34,13 +34,17 @@ if TYPE_CHECKING:
 
 RULES = (SECONDS, MINUTES, ANY_ERROR, ERROR_RATE, FLAGGER, ARGO, KAYENTA, KAYENTA_ASKED)
 CONTRASTS = (UNCOUNTED, UNGUARDED, UNGUARDED_MINUTES)
-FAMILIES = ("steady", "bursts", "steps", "retries", "wander")
+FAMILIES = ("steady", "bursts", "steps", "retries", "wander", "common 0.3", "common 0.6", "apart 0.3", "apart 0.6")
 FAMILY = {
     "steady": "steady",
     "bursts": "bursts",
     "steps": "steps",
     "retries": "retries",
     "wander": "each wanders",
+    "common 0.3": "both swing, memory 0.3",
+    "common 0.6": "both swing, memory 0.6",
+    "apart 0.3": "each wanders, memory 0.3",
+    "apart 0.6": "each wanders, memory 0.6",
     "late": "late fault",
     "floor": "until rolled back",
 }
@@ -57,8 +61,10 @@ candidate with the weight's probability and fails on its own. All rules see the 
 {STAIRS["linear"][-1]:g} % in {len(STAIRS["linear"])} (linear) within the hour; *retries*, each failing unit fails
 {plan.REPEATS} requests, which metrics count each and the judge once; *each wanders*, each revision's rate is multiplied
 each minute by its own gamma factor with a coefficient of variation of {plan.WANDER:g}, and the judge is told
-(`noise={plan.WANDER:g}`); *late fault*, it starts after {plan.HEALTHY_SECONDS // 60} healthy minutes. Otherwise the
-fault is there from the start. An hour each; *late fault* and *until rolled back* go on for
+(`noise={plan.WANDER:g}`); *memory*, the rates of both together or of each alone change so each
+{MEMORY_SECONDS} seconds, with an autocorrelation of {plan.MEMORIES[0]:g} or {plan.MEMORIES[1]:g} (the judge is told of
+the latter by the same `noise`); *late fault*, it starts after {plan.HEALTHY_SECONDS // 60} healthy minutes. Otherwise
+the fault is there from the start. An hour each; *late fault* and *until rolled back* go on for
 {plan.LONG // 3600} h of fault at a base rate of 0.1 %. Failed requests are the candidate's, from the fault's onset up
 to and with the look that rolls back. A run that is not rolled back counts with all that failed, so a mean with fewer
 than 100 % detected is a lower bound. A run that was rolled back before the fault is a false rollback, not in
@@ -180,11 +186,11 @@ def _limits(cells: list[Cell]) -> list[tuple[str, str, str, str]]:
         scenario = check.cell.scenario
         name = f"(b) failed requests over the floor, ratio {scenario.ratio:g}, base {scenario.base:.1%}"
         rows.append((name, f"{check.limit:g}", f"{check.found:.2f}", check.verdict))
-    late = limits.near_the_oracle(cells)
+    late = limits.late_near_the_floor(cells)
     for weight in plan.WEIGHTS:
         some = [check for check in late if check.cell.scenario.weight == weight]
-        name = f"(c) late fault, failed requests over the oracle's, weight {weight:g} %"
-        rows.append((name, f"{limits.ORACLE_FACTOR:g}", *_verdict(some, lambda found: f"{found:.2f}")))
+        name = f"(c) late fault, failed requests over the floor, weight {weight:g} %"
+        rows.append((name, f"{limits.LATE_FACTOR:g}", *_verdict(some, lambda found: f"{found:.2f}")))
     best = limits.next_to_thresholds(cells)
     for excuse in ("", limits.CUT_OFF, limits.OUT_OF_REACH):
         some = [check for check in best if check.excuse == excuse]
@@ -249,7 +255,7 @@ def _floor_table(cells: list[Cell]) -> str:
 
 def _late_table(cells: list[Cell]) -> str:
     rows = []
-    for check in limits.near_the_oracle(cells):
+    for check in limits.late_near_the_floor(cells):
         judged = check.cell.outcomes[SECONDS]
         rows.append([
             _place(check.cell),
@@ -264,7 +270,7 @@ def _late_table(cells: list[Cell]) -> str:
             _share(judged.false_share),
             f"{judged.runs}",
         ])  # fmt: skip
-    head = ["traffic", "ratio", "floor", "Headgate, 1 s", ORACLE, "over the oracle", "limit", "60 s", "median time"]
+    head = ["traffic", "ratio", "floor", "Headgate, 1 s", ORACLE, "over the floor", "limit", "60 s", "median time"]
     return table([*head, "false before it", "runs"], rows)
 
 
@@ -290,6 +296,8 @@ def _contrast_table(cells: list[Cell]) -> str:
     for family, rules in (
         ("retries", (SECONDS, MINUTES, UNCOUNTED)),
         ("wander", (SECONDS, MINUTES, UNGUARDED, UNGUARDED_MINUTES)),
+        ("apart 0.3", (SECONDS, MINUTES, UNGUARDED, UNGUARDED_MINUTES)),
+        ("apart 0.6", (SECONDS, MINUTES, UNGUARDED, UNGUARDED_MINUTES)),
     ):
         some = [cell for cell in cells if cell.scenario.healthy and cell.scenario.family == family]
         for rule in rules:

@@ -16,6 +16,8 @@ LONG = 4 * HOUR
 """For rare failures, so that (nearly) every run ends in a rollback."""
 REPEATS = 3
 WANDER = 0.3
+MEMORIES = (0.3, 0.6)
+"""Autocorrelation of rates that wander, from 10 seconds to the next."""
 
 FLOOR_REQUESTS, FLOOR_WEIGHT = 100.0, 10.0
 """Where the judge is held against the least failures that any judge needs."""
@@ -35,6 +37,13 @@ def wanted(*, quick: bool) -> list[tuple[Scenario, int]]:
         *stairs,
         *(replace(cell, family="retries", repeats=REPEATS) for cell in steady),
         *(replace(cell, family="wander", wander=WANDER) for cell in steady),
+    ]
+    good += [
+        replace(cell, family=f"{family} {memory:g}", memory=memory, swing=swing, wander=wander)
+        for family, swing, wander in (("common", WANDER, 0.0), ("apart", 0.0, WANDER))
+        for memory in MEMORIES
+        for cell in steady
+        if cell.rps == FLOOR_REQUESTS
     ]
     usual = [replace(SHOWN, base=base) for base in BASES]
     bad = [

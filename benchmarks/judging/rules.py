@@ -27,6 +27,8 @@ FLAGGER_RATE, FLAGGER_CHECKS = 0.01, 5
 (GetAnalysisThreshold in pkg/apis/flagger/v1beta1/canary.go). Failed checks are counted, whether or not they follow
 each other: runAnalysis failing adds 1 to Status.FailedChecks, and nothing takes it off before the release ends
 (pkg/controller/scheduler.go). https://github.com/fluxcd/flagger at 15bd6ad."""
+SLOW_MS = 500
+"""Flagger's other built-in check: a 99th percentile of request-duration of at most 500 ms in 1 m."""
 ARGO_RATE, ARGO_LIMIT = 0.05, 3
 """Argo Rollouts' first example: `successCondition: result[0] >= 0.95`, `failureLimit: 3` (docs/features/analysis.md);
 its interval of 5 m is one minute here. The analysis fails where Failed > failureLimit, so at the fourth failed
@@ -50,14 +52,14 @@ def error_rate(minutes: Looks) -> Integers:
     return first(_rate(minutes) > ALARM_RATE)
 
 
-def flagger(minutes: Looks) -> Integers:
-    """Flagger's failed checks, with its defaults."""
-    return first(np.cumsum(_rate(minutes) > FLAGGER_RATE, axis=1) >= FLAGGER_CHECKS)
+def flagger(minutes: Looks, slow: Bools | bool = False) -> Integers:
+    """Flagger's failed checks, with its defaults; a check also fails in a minute that is too slow."""
+    return first(np.cumsum((_rate(minutes) > FLAGGER_RATE) | slow, axis=1) >= FLAGGER_CHECKS)
 
 
-def argo(minutes: Looks) -> Integers:
-    """Argo Rollouts' failed measurements, with the values of its example."""
-    return first(np.cumsum(_rate(minutes) > ARGO_RATE, axis=1) > ARGO_LIMIT)
+def argo(minutes: Looks, slow: Bools | bool = False) -> Integers:
+    """Argo Rollouts' failed measurements, with the values of its example; one also fails in a minute that is slow."""
+    return first(np.cumsum((_rate(minutes) > ARGO_RATE) | slow, axis=1) > ARGO_LIMIT)
 
 
 def oracle(looks: Looks, before: Floats, after: Floats, *, alpha: float, onset: int) -> Integers:
@@ -78,13 +80,23 @@ def kayenta(minutes: Looks, least: int) -> Integers:
     search for a root. The estimate is the median of all differences; Kayenta finds it by a root of the same statistic.
     One metric that is High is the whole score, so the release fails. https://github.com/spinnaker/kayenta at a69573b.
     """
-    runs, total = minutes.candidate_requests.shape
-    candidate, stable = _rate(minutes), minutes.stable_failures / np.maximum(minutes.stable_requests, 1)
+    return kayenta_series(_rate(minutes), minutes.stable_failures / np.maximum(minutes.stable_requests, 1), least)
+
+
+def kayenta_series(candidate: Floats, stable: Floats, least: int, increase: float = 1.0) -> Integers:
+    """The same of any metric with a value in each minute of each run, (runs, minutes).
+
+    Parameters
+    ----------
+    increase
+        ``effectSize.allowedIncrease``: the ratio of the means from which the candidate is High. Its default is 1.
+    """
+    runs, total = candidate.shape
     found: Integers = np.full(runs, total)
     live = np.arange(runs)
     for points in range(least, total + 1):
         x, y = candidate[live, :points], stable[live, :points]
-        high = _high(x, y)
+        high = _high(x, y, increase)
         found[live[high]] = points - 1
         live = live[~high]
         if not live.size:
@@ -103,8 +115,8 @@ def _rate(minutes: Looks) -> Floats:
     return np.asarray(minutes.candidate_failures / np.maximum(minutes.candidate_requests, 1))
 
 
-def _high(x: Floats, y: Floats) -> Bools:
-    high: Bools = x.mean(axis=1) > y.mean(axis=1)
+def _high(x: Floats, y: Floats, increase: float) -> Bools:
+    high: Bools = x.mean(axis=1) > increase * y.mean(axis=1)
     # The rank sum falls with the shift, so only what is beyond the quantile without one needs the estimate.
     for shifted in (False, True):
         some = np.flatnonzero(high)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 HOUR = 3600
 MINUTE = 60
+MEMORY_SECONDS = 10
+"""Where rates have a memory, they change this often."""
 MOST = 0.95
 """No revision fails more often than this."""
 BURST_RATE, BURST_FACTOR = 0.1, 20
@@ -47,6 +49,10 @@ class Scenario:
     """How many requests a failing unit fails: itself and its retries."""
     wander: float = 0.0
     """Coefficient of variation of each revision's own rate from minute to minute."""
+    swing: float = 0.0
+    """Coefficient of variation of the rate that both revisions have in common."""
+    memory: float | None = None
+    """If given, rates wander or swing each ``MEMORY_SECONDS`` rather than each minute, with this autocorrelation."""
 
     @property
     def weights(self) -> Floats:
@@ -82,12 +88,13 @@ class Traffic(NamedTuple):
 
 def make(scenario: Scenario, rng: np.random.Generator, runs: int) -> Traffic:
     """Runs of a scenario."""
-    minutes = (runs, scenario.seconds // MINUTE)
-    common = np.full(minutes, scenario.base)
+    period = MINUTE if scenario.memory is None else MEMORY_SECONDS
+    shape = (runs, scenario.seconds // period)
+    common = scenario.base * _wandering(rng, shape, scenario.swing, scenario.memory or 0)
     if scenario.bursts:
-        common *= np.where(rng.random(minutes) < BURST_RATE, BURST_FACTOR, 1)
-    own = [common * _wandering(rng, minutes, scenario.wander) for _ in range(2)]
-    stable, before = (np.repeat(np.minimum(rate, MOST), MINUTE, axis=1) for rate in own)
+        common *= np.where(rng.random(shape) < BURST_RATE, BURST_FACTOR, 1)
+    own = [common * _wandering(rng, shape, scenario.wander, scenario.memory or 0) for _ in range(2)]
+    stable, before = (np.repeat(np.minimum(rate, MOST), period, axis=1) for rate in own)
     worse = np.where(np.arange(scenario.seconds) >= scenario.onset, scenario.ratio, 1.0)
     after = np.minimum(before * worse, MOST)
     units = synthesise(
@@ -108,9 +115,24 @@ def coarse(looks: Looks, seconds: int = MINUTE) -> Looks:
     return Looks(seconds, *(part.reshape(runs, total // seconds, seconds).sum(axis=2) for part in looks[1:]))
 
 
-def _wandering(rng: np.random.Generator, shape: tuple[int, int], variation: float) -> Floats:
-    """Gamma distributed factors with mean 1, one for each minute."""
-    return rng.gamma(variation**-2, variation**2, size=shape) if variation else np.ones(shape)
+def _wandering(rng: np.random.Generator, shape: tuple[int, int], variation: float, memory: float) -> Floats:
+    """Gamma distributed factors with mean 1, each correlated with the one before it.
+
+    A share of what was, drawn from a beta distribution, and something new (Lewis, McKenzie and Hugus 1989, Gamma
+    processes).
+    """
+    if not variation:
+        return np.ones(shape)
+    size = variation**-2
+    if not memory:
+        return rng.gamma(size, 1 / size, size=shape)
+    factors = np.empty(shape)
+    factors[:, 0] = rng.gamma(size, size=shape[0])
+    kept = rng.beta(size * memory, size * (1 - memory), size=shape)
+    new = rng.gamma(size * (1 - memory), size=shape)
+    for at in range(1, shape[1]):
+        factors[:, at] = kept[:, at] * factors[:, at - 1] + new[:, at]
+    return factors / size
 
 
 def _with_retries(units: Looks, repeats: int) -> Looks:

@@ -6,8 +6,6 @@ judge looks each second, and Headgate's rule is the shipped ``FailedUnits``.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable
@@ -20,6 +18,7 @@ import numpy as np
 
 from benchmarks.judging.cells import ALPHA, Outcome
 from benchmarks.judging.limits import HONEST
+from benchmarks.judging.processors import on_all
 from benchmarks.report import Section, table
 from headgate.analysis.judge import Arm, Evidence, LookTerms, look
 from headgate.analysis.telemetry_counter import FailedUnits
@@ -221,9 +220,7 @@ class Cell:
 def run_all(cells: list[tuple[Traffic, int]]) -> list[Cell]:
     """Cells with so many runs each, on all processors."""
     tasks = [(traffic, runs, [SEED, number]) for number, (traffic, runs) in enumerate(cells)]
-    # numpy's threads and a fork do not go together.
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        return pool.map(_cell, tasks, chunksize=1)
+    return on_all(_cell, tasks)
 
 
 def _cell(task: tuple[Traffic, int, list[int]]) -> Cell:

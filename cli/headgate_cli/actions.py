@@ -14,7 +14,7 @@ class ActionView(View):
 
     rollout_id: str
     """Id of the rollout."""
-    action: Literal["start", "pause", "resume", "promote", "promote-fully", "abort", "undo"]
+    action: Literal["start", "pause", "resume", "promote", "promote-fully", "abort", "undo", "stop-watch"]
     """The action."""
     effect: Literal["done", "pending", "none"]
     """``done``: it has worked. ``pending``: it is on record, and works later. ``none``: it changes nothing."""

@@ -37,6 +37,7 @@ COMMANDS = {
     "promote": Entry("promote", "Step in", "Go on to the next step at once, or to 100 %."),
     "abort": Entry("abort", "Step in", "Roll a rollout back, or take a request out of the line."),
     "undo": Entry("undo", "Step in", "Restore what a target served before its last promotion."),
+    "stop-watch": Entry("stop_watch", "Step in", "End the watch of a promoted rollout."),
     "stop-traffic": Entry("stop_traffic", "Step in", "Stop all traffic of a function: the kill switch."),
     "restore-traffic": Entry("restore_traffic", "Step in", "Put back what a function had before stop-traffic."),
     "task": Entry("task", "Jobs", "Run ECS tasks, list and show them, and stop them."),

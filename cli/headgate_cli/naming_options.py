@@ -37,6 +37,8 @@ FIELDS_OF_OPTIONS = {
     "pause_on_failure": ("--pause-on-failure", ("onFailure",)),
     "pause_limit": ("--pause-limit", ("onFailure.pause.limitSeconds",)),
     "on_busy": ("--on-busy", ("onBusy",)),
+    "after_promotion": ("--after-promotion", ("afterPromotion", "afterPromotion.hours")),
+    "after_promotion_then": ("--after-promotion-then", ("afterPromotion.then",)),
 }
 """By the parameter of an option: the option, and the fields of a request that it sets."""
 

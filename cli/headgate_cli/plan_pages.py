@@ -13,9 +13,9 @@ from headgate_cli.output import echo_table, printable
 from headgate_cli.rollouts import in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from headgate_cli.plans import PlanView
+    from headgate_cli.plans import PlannedCatch, PlanView
 
 STAGES = {
     "beforeTraffic": "before traffic",
@@ -58,8 +58,38 @@ def _facts(plan: PlanView) -> Iterator[tuple[str, str]]:
         yield "ready", f"the candidate has {spelled(plan.ready_seconds)} to become ready"
     if plan.on_failure:
         yield "on failure", _failure(plan)
+    yield from _demands(plan.request)
+    if plan.catches:
+        yield "catches", _catches(plan.catches)
     if plan.cost:
         yield "cost", _cost(plan.cost)
+
+
+def _demands(request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what the request asks for beside guards and steps. It has all its defaults."""
+    guards = request.get("guards")
+    guards = guards if isinstance(guards, dict) else {}
+    if least := guards.get("leastRequests"):
+        limit = spelled(least["limitSeconds"])
+        yield "holds", f"each bake until the candidate has had {least['count']:,} requests, at most {limit} longer"
+    if guards.get("onShareMismatch") == "pause":
+        yield "share", "paused if the candidate's share of the requests cannot be by chance what the weight says"
+    if after := request.get("afterPromotion"):
+        fault = "a fault asks for the undo" if after["then"] == "undo" else "a fault is announced"
+        yield "afterwards", f"watched for {spelled(3600 * after['hours'])}: {fault}"
+
+
+def _catches(found: PlannedCatch) -> str:
+    """Return about the least error rate that is caught."""
+    if found.unknown:
+        return f"unknown: {found.unknown}"
+    traffic = f"at {found.requests_per_second:,.3g} requests per second"
+    if found.rate is None or found.failed_requests is None:
+        return f"no error rate surely, {traffic}: too few requests of the candidate; headgate simulate --like has more"
+    return (
+        f"about {100 * found.rate:.2g} % errors (usually {100 * (found.usual_rate or 0):.2g} %) in 9 of 10 rollouts, "
+        f"after about {max(1, round(found.failed_requests)):,} failed requests, {traffic}"
+    )
 
 
 def _cost(cost: dict[str, Any]) -> str:

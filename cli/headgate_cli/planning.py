@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from headgate.errors import RequestRefused
+from headgate_cli.catching import catch_of
 from headgate_cli.failures import Failure
 from headgate_cli.naming_options import with_options
 from headgate_cli.plans import PlanView, view_of
@@ -45,6 +46,7 @@ def dry_run(stack: Stack, detail: dict[str, Any], asked: Mapping[str, Any] = Map
         what = f"{told.get('errorType', 'error')}: {told.get('errorMessage', '')}"
         raise Failure(f"the function {name} failed: {what}; see its log group /aws/lambda/{stack.prefix}/planner")
     view = view_of(told, stack.session.region_name)
+    view = view.model_copy(update={"catches": catch_of(stack, view, told)})
     view = view.model_copy(update={"refused": with_options(view.refused, asked)})
     # A rollout would get another id.
     return view if "id" in detail else view.model_copy(update={"id": ""})

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from headgate.analysis.evidence import JudgeTerms, group_limit
 from headgate.history.model import Count, Percent, View
 from headgate.history.wording import listed
+from headgate.spec.guards import CountGuard
 from headgate.spec.plan import Plan
 
 if TYPE_CHECKING:
@@ -34,12 +36,27 @@ class PlannedCheck(View):
 
     what: str
     """What is checked, such as ``errors`` or ``requests over 250 ms``."""
-    evidence: Literal["telemetry", "cloudwatch", "alarm", "source", "service"]
+    evidence: Literal["telemetry", "cloudwatch", "function", "alarm", "source", "service"]
     """Where the evidence comes from."""
     how_often: str
     """How often it is looked at."""
     rolls_back: str
     """What ends the rollout."""
+
+
+class PlannedCatch(View):
+    """About the least error rate of the candidate that the plan catches, from the target's past week."""
+
+    rate: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the candidate's requests that fail. Missing if none is caught, or if it is not known."""
+    failed_requests: Annotated[float, Field(ge=0)] | None = None
+    """Failed requests of the candidate until then, about."""
+    usual_rate: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the target's requests that failed in the past week."""
+    requests_per_second: Annotated[float, Field(ge=0)] | None = None
+    """Mean over the past week."""
+    unknown: str = ""
+    """Why it is not known."""
 
 
 class PlannedHook(View):
@@ -103,6 +120,8 @@ class PlanView(View):
     """How long the candidate may take to become ready."""
     checks: list[PlannedCheck] = []
     """What guards the rollout."""
+    catches: PlannedCatch | None = None
+    """About the least error rate that is caught. Missing if no guard acts on errors."""
     firing: list[str] = []
     """Alarms that fire already. They count once they have recovered."""
     hooks: list[PlannedHook] = []
@@ -191,23 +210,23 @@ def _steps_of(plan: Plan) -> Iterator[PlannedStep]:
 
 
 def _checks_of(guards: Guards, *, compares: bool) -> Iterator[PlannedCheck]:
-    compared: list[tuple[str, float, bool]] = []
-    if guards.errors:
-        compared.append(("errors", guards.errors.tolerate, False))
-    if guards.latency:
-        threshold = guards.latency.threshold_ms
-        slow = f"requests over {threshold:g} ms" if threshold else "slow requests"
-        compared.append((slow, guards.latency.tolerate, False))
-    compared += [(guard.name, guard.tolerate, True) for guard in guards.custom]
-    for what, tolerate, custom in compared if compares else ():
-        by_telemetry = guards.evidence == "telemetry" and not custom
-        limit = len(compared) / guards.alpha
+    terms = JudgeTerms.of(guards)
+    counted = {f"custom{number}" for number, guard in enumerate(guards.custom) if isinstance(guard, CountGuard)}
+    for guard in terms.guards if compares else ():
+        evidence: Literal["telemetry", "cloudwatch", "function"] = guards.evidence
+        if guard.key not in ("errors", "latency"):
+            evidence = "function" if guard.key in counted else "cloudwatch"
+        tolerate = guard.measures[0].tolerate
         worse = f"more than {tolerate:.0%} worse" if tolerate else "worse"
+        limit = f"its limit of {terms.limit_of(guard):,.6g}"
+        if guard.action != "report" and len(terms.acting_with(guard.action)) > 1:
+            limit += f", or on average with the others over {group_limit(terms, guard.action):,.6g},"
+        found = f"evidence over {limit} that the candidate is {worse} than the stable"
         yield PlannedCheck(
-            what=what,
-            evidence="telemetry" if by_telemetry else "cloudwatch",
-            how_often="with each batch of telemetry, within seconds" if by_telemetry else "every minute",
-            rolls_back=f"evidence over its limit of {limit:,.6g} that the candidate is {worse} than the stable version",
+            what=_compared_by(guards, guard.key, guard.name),
+            evidence=evidence,
+            how_often="with each batch of telemetry, within seconds" if evidence == "telemetry" else "every minute",
+            rolls_back=f"{_ENDS[guard.action]}{found} version",
         )
     for alarm in guards.alarms:
         yield PlannedCheck(
@@ -219,11 +238,25 @@ def _checks_of(guards: Guards, *, compares: bool) -> Iterator[PlannedCheck]:
     yield from _limits_of(guards)
 
 
+_ENDS = {"rollback": "", "pause": "only paused: ", "report": "nothing, only shown: "}
+"""What comes before the evidence on which a guard acts, by its action."""
+
+
+def _compared_by(guards: Guards, key: str, name: str) -> str:
+    """Return what a guard compares."""
+    if key != "latency" or guards.latency is None:
+        return name
+    thresholds = [f"{threshold:g}" for threshold in guards.latency.thresholds]
+    return f"requests over {listed(thresholds)} ms" if thresholds else "slow requests"
+
+
 def _limits_of(guards: Guards) -> Iterator[PlannedCheck]:
     limited: dict[Literal["source", "service"], SourceGuard | ServiceGuard | None]
     limited = {"source": guards.source, "service": guards.service}
     for evidence, guard in limited.items():
-        for name, limit_of in guard.limits.items() if guard else ():
+        if guard is None:
+            continue
+        for name, limit_of in guard.limits.items():
             if limit_of is not None:
                 # The signaller hears of stopped tasks by the events of ECS.
                 at_once = "at once, " if name == "taskExits" else ""
@@ -231,7 +264,7 @@ def _limits_of(guards: Guards) -> Iterator[PlannedCheck]:
                     what=name,
                     evidence=evidence,
                     how_often=f"{at_once}every minute, and after each bake",
-                    rolls_back=f"more than {limit_of}",
+                    rolls_back=f"{_ENDS[guard.action]}more than {limit_of}",
                 )
 
 

@@ -109,6 +109,17 @@ def request_options(command: Command) -> Command:
             help="With --pause-on-failure: how long to wait, such as 2h.",
         ),
         click.option("--on-busy", type=click.Choice(["wait", "refuse"]), help="If the target has a rollout already."),
+        click.option(
+            "--after-promotion",
+            type=Duration(),
+            metavar="DURATION",
+            help="Keep alarms and limits counting after the promotion, such as 24h.",
+        ),
+        click.option(
+            "--after-promotion-then",
+            type=click.Choice(["undo", "report"]),
+            help="With --after-promotion: what happens at a fault.  [default: report]",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -151,6 +162,7 @@ def detail_of(stack: Stack, asked: Mapping[str, Any]) -> dict[str, Any]:
         "hooks": _hooks_of(detail, asked),
         "onFailure": _on_failure(detail, asked),
         "onBusy": asked["on_busy"],
+        "afterPromotion": _after_promotion(detail, asked),
     }
     detail |= {field: value for field, value in chosen.items() if value is not None}
     return detail
@@ -387,3 +399,12 @@ def _on_failure(detail: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, A
     before = _object(_object(detail, "onFailure"), "pause")
     limit = {"limitSeconds": round(asked["pause_limit"])} if asked["pause_limit"] else {}
     return {"pause": before | {"at": asked["pause_on_failure"]} | limit}
+
+
+def _after_promotion(detail: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    hours, then = asked["after_promotion"], asked["after_promotion_then"]
+    before = _object(detail, "afterPromotion")
+    if then and not (hours or before):
+        raise click.UsageError("--after-promotion-then needs --after-promotion")
+    chosen = {"hours": hours / 3600 if hours else None, "then": then}
+    return before | {field: value for field, value in chosen.items() if value is not None} or None

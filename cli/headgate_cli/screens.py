@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-    from headgate.history.model import Comparison, RolloutSummary, RolloutView
+    from headgate.history.model import Comparison, GroupEvidence, RolloutSummary, RolloutView
 
 STATE_STYLES = {
     "waiting": "cyan",
@@ -144,10 +144,7 @@ def _rows(view: RolloutView, now: datetime) -> Iterator[tuple[str, RenderableTyp
     if view.bake and view.bake.until and view.phase == "baking":
         yield "bake", BakeBar(view.bake.started_at, view.bake.until, now)
     if view.status in ("running", "paused", "rolled-back", "succeeded", "stopped"):
-        several = len([each for each in view.comparisons if each.value is not None]) > 1
-        for comparison in view.comparisons:
-            if comparison.value is not None:
-                yield (f"evidence {_short_label(comparison)}" if several else "evidence"), EvidenceBar(comparison)
+        yield from _evidence_rows(view)
     if view.status in ("running", "paused") and view.alarms:
         yield "alarms", ", ".join(view.alarms)
     if view.started_at:
@@ -157,6 +154,16 @@ def _rows(view: RolloutView, now: datetime) -> Iterator[tuple[str, RenderableTyp
         yield "requested", clock(view.created_at)
     if view.holding_queue and not view.has_ended:
         yield "failures", f"go into the rollout's own queue {view.holding_queue}"
+
+
+def _evidence_rows(view: RolloutView) -> Iterator[tuple[str, RenderableType]]:
+    """Yield the evidence of each guard, and of those that act in the same way if several act."""
+    several = len([each for each in view.comparisons if each.value is not None]) > 1
+    for comparison in view.comparisons:
+        if comparison.value is not None:
+            yield (f"evidence {_short_label(comparison)}" if several else "evidence"), EvidenceBar(comparison)
+    for group in view.groups:
+        yield f"all that {_ACT[group.action]}", EvidenceBar(group)
 
 
 def _short_label(comparison: Comparison) -> str:
@@ -262,15 +269,22 @@ class BakeBar:
         yield _bar(_glyphs(options), _place(done, width), width, "blue").append(f" {left}")
 
 
+_ACT = {"rollback": "roll back", "pause": "pause"}
+
+_AT_LIMIT = {"pause": ", pauses", "report": ", only reported"}
+"""What a guard does at its limit, if it does not roll back."""
+
+
 class EvidenceBar:
     """The evidence on a logarithmic scale, with its limit marked."""
 
-    def __init__(self, comparison: Comparison) -> None:
-        self._value, self._limit = comparison.value or 0.0, comparison.limit
+    def __init__(self, shown: Comparison | GroupEvidence) -> None:
+        self._value, self._limit = shown.value or 0.0, shown.limit
+        self._does = _AT_LIMIT.get(shown.action, "")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         glyphs, width = _glyphs(options), _width(options)
-        after = f"{evidence(self._value)} of {evidence(self._limit)}"
+        after = f"{evidence(self._value)} of {evidence(self._limit)}{self._does}"
         at, line = (min(width - 1, self._place(value, width)) for value in (self._value, self._limit))
         bar = Text()
         for place in range(width):

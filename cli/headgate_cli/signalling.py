@@ -1,4 +1,4 @@
-"""The commands that send a signal: ``pause``, ``resume``, ``promote`` and ``abort``."""
+"""The commands that send a signal: ``pause``, ``resume``, ``promote``, ``abort`` and ``stop-watch``."""
 
 from __future__ import annotations
 

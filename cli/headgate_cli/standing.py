@@ -45,6 +45,9 @@ def _standing(view: RolloutView) -> str:
         stable = revision(view.stable, "the stable revision")
         return f"has sent all traffic to {revision(view.candidate, 'the candidate')}, and keeps {stable}"
     if view.phase == "baking":
+        if view.steps and (view.step or 0) >= len(view.steps):
+            # The last step is done, and the promotion has not begun.
+            return IN_PHASE["promoting"]
         return f"bakes at {view.weight:g} %, step {view.step + 1}{f' of {len(view.steps)}' if view.steps else ''}"
     said = _preparing(view) if view.phase == "preparing" else IN_PHASE.get(view.phase or "starting", "runs")
     return f"{said}: {view.waits_for.reason}" if view.waits_for else said

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 app = bootstrap.Application()
 steps, alarms = app.steps, app.alarms
-findings_of = FindingsCollector(app.table, app.steps, app.ledgers, app.client("cloudwatch"), app.client("sqs"))
+findings_of = FindingsCollector(
+    *(app.table, app.steps, app.ledgers, app.client("cloudwatch"), app.client("sqs")),
+    functions=lambda: app.count_functions,
+)
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -40,7 +43,7 @@ def end_bake(event: dict[str, Any], plan: Plan, findings: Findings) -> dict[str,
 
 def end_pause(event: dict[str, Any], plan: Plan, findings: Findings) -> dict[str, Any]:
     verdict = judge_pause(plan, findings, failed=event["failed"])
-    if verdict.next == "shift" and event["failed"]:
+    if verdict.next == "shift" and (event["failed"] or findings.doubted):
         findings = findings_of.forgive(plan, findings)
     # An alarm that fires now was forgiven or fired from the start. It counts again after it recovers.
     in_alarm = alarms.in_alarm(plan.guards.alarms)

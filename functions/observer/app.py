@@ -1,7 +1,8 @@
-"""Observer: reads CloudWatch each minute for all rollouts that it judges, and sends signals.
+"""Observer: reads counts each minute for all rollouts that are judged by them, and sends signals.
 
-It also compares telemetry with AWS's own counts, and checks the limits on the sources of consumers and on the tasks of
-services.
+It asks CloudWatch and the functions that guards name. It also compares telemetry with AWS's own counts, and checks the
+limits on the sources of consumers and on the tasks of services. Promoted rollouts with ``afterPromotion`` are looked
+at, too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from headgate import bootstrap
 from headgate.analysis.cloudwatch_counts import CloudWatchCounts
 from headgate.analysis.report_checks import ReportChecks
 from headgate.aws.observability import logger
+from headgate.rollouts.after_promotion_sweep import AfterPromotionSweep
 from headgate.rollouts.cloudwatch_watch import CloudWatchWatch
 from headgate.rollouts.target_limits import TargetLimits
 
@@ -20,14 +22,20 @@ if TYPE_CHECKING:
 
 app = bootstrap.Application()
 cloudwatch = app.client("cloudwatch")
+limits = TargetLimits(app.table, cloudwatch, app.client("sqs"))
 watch = CloudWatchWatch(
     app.watch,
     CloudWatchCounts(cloudwatch),
-    TargetLimits(app.table, cloudwatch, app.client("sqs")),
+    lambda: app.count_functions,
+    limits,
     ReportChecks(app.ledgers, cloudwatch),
 )
+promoted = AfterPromotionSweep(app.table, app.watches, app.alarms, limits)
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    return {"looked": watch.look_at_all()}
+    try:
+        return {"looked": watch.look_at_all()}
+    finally:
+        promoted.look_at_all()

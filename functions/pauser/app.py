@@ -26,5 +26,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     logger.append_keys(rollout_id=plan.rollout_id, step=verdict["step"])
     record = steps.open_pause(plan, event["epoch"], event["pause"], verdict, event["token"], event["attempt"])
     logger.info("paused", reason=verdict["reason"], limit_seconds=plan.pause.limit_seconds)
-    if early := [signal for signal in unheard_signals(record) if ends_pause(signal["signal"])]:
+    # What came after the verdict found no token to wake.
+    if early := [signal for signal in unheard_signals(record) if ends_pause(signal["signal"], failed=record.failed)]:
         machines.send_task_success(taskToken=event["token"], output=json.dumps(early[0]))

@@ -23,28 +23,27 @@ if TYPE_CHECKING:
 
 app = bootstrap.Application()
 functions, machines, ecs = app.client("lambda"), app.client("stepfunctions"), app.client("ecs")
-place = app.environment.place
+cloudwatch, place, telemetry = app.client("cloudwatch"), app.environment.place, app.environment.telemetry
 planner = RolloutPlanner(
     drivers=app.environment.drivers,
     place=place,
     own=app.own,
     patterns=app.patterns,
-    telemetry=app.environment.telemetry,
+    telemetry=telemetry,
     hook_checks=HookChecks(
         functions, machines, ecs, place=place, tasks=app.task_limits, own=app.own, patterns=app.patterns
     ),
     consumers=ConsumerLookup(functions),
     services=lambda: app.service_planning,
     protection=Protection(
-        TelemetryNotes(app.client("dynamodb"), app.environment.table),
-        app.client("cloudwatch"),
-        telemetry=app.environment.telemetry,
+        TelemetryNotes(app.client("dynamodb"), app.environment.table), cloudwatch, telemetry=telemetry
     ),
     code=CodeCheck(functions, app.table),
     stacks=StackOwners(app.impatient_client("cloudformation"), place),
     alarms=app.alarms,
-    latency=LatencyBaseline(app.client("cloudwatch")),
-    counts=CloudWatchCounts(app.client("cloudwatch")),
+    latency=LatencyBaseline(cloudwatch),
+    counts=CloudWatchCounts(cloudwatch),
+    count_checks=lambda: app.count_checks,
 )
 plans = Plans(planner, app.table)
 

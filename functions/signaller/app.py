@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 app = bootstrap.Application()
 signals = SignalEvents(
-    app.table, app.inbox, app.signaller, app.line, app.client("stepfunctions"), app.signal_refusals, app.signal_letters
+    app.table,
+    app.inbox,
+    app.signaller,
+    app.watches,
+    app.line,
+    app.client("stepfunctions"),
+    app.signal_refusals,
+    app.signal_letters,
 )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from emulator.application import ROOT
 from headgate.analysis.ledger_store import LedgerStore
 from headgate.rollouts.locks import Locks
+from headgate.rollouts.step_items import unpack_step
 from headgate.rollouts.steps import Steps
 from headgate.rollouts.table import Table
 from headgate.spec.plan import Plan
@@ -146,7 +147,8 @@ class Checkout42:
 
     def item(self, sort_key: str) -> dict[str, Any]:
         """Another item of the rollout's."""
-        return self.table.get(f"ROLLOUT#{ID}", sort_key) or {}
+        item = self.table.get(f"ROLLOUT#{ID}", sort_key)
+        return unpack_step(item) if item else {}
 
     def messages(self, url: str) -> list[dict[str, Any]]:
         """What is in a queue, taken out."""

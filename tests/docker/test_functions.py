@@ -16,6 +16,7 @@ from headgate.stacks.event import read_event
 from headgate.stacks.store import StackStore
 from tests.builders import stored_rollout
 from tests.docker.checkout_42 import CANDIDATE, ID, STABLE, Checkout42, sample
+from tests.fakes.prometheus import RealPrometheus
 from tests.local.ecs_jobs import CLUSTER, define
 from tools.invoke import event_for, function_names, sample_event
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from emulator.server import EmbeddedAws
+    from tools.docker_engine import DockerEngine
     from tools.invoke import Containers
 
 
@@ -287,6 +289,25 @@ def test_version_checker_sees_that_the_candidate_serves_alone(run: Callable[...,
     answer = run("VersionChecker")
 
     assert answer == {"hookStatus": "SUCCEEDED", "hookDetails": {"invocations": 3, "version": CANDIDATE}}
+
+
+def test_prometheus_counter_asks_a_server_for_each_minute(
+    run: Callable[..., Any], engine: DockerEngine, tmp_path: Path
+) -> None:
+    event, begin = sample("prometheus_counter"), 1_796_032_800
+    total = 'payments_total{version="%s"}'
+    scraped = [(total % version, 12.0 * scrape, begin + 15.0 * scrape) for version in "67" for scrape in range(13)]
+    asked = tmp_path / "asked.json"
+    with RealPrometheus(tmp_path, scraped) as prometheus, engine.passage(prometheus.port) as url:
+        event["config"]["url"] = url
+        asked.write_text(json.dumps(event))
+
+        answer = run("PrometheusCounter", asked)
+
+    counted = {"requests": 48, "failures": 0}
+    assert answer["minutes"][1:] == [
+        {"minute": f"2026-11-30T10:0{minute}:00Z", "candidate": counted, "stable": counted} for minute in (1, 2)
+    ]
 
 
 def test_task_planner_works_out_what_is_run(run: Callable[..., Any], aws: EmbeddedAws) -> None:

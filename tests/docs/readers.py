@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from botocore import session
 
+from headgate.analysis.count_functions import counts_in, questions_of
 from headgate.analysis.telemetry_counter import parse_record
+from headgate.counting.prometheus_config import PrometheusConfig
 from headgate.ecs_tasks.request import read_task
 from headgate.events import EVENTS
 from headgate.redrive.request import read_redrive
@@ -20,6 +23,7 @@ from headgate.spec.undo import read_undo
 from headgate.triggers.occurrences import PARAMETERS, PLACEHOLDERS, Occurrence
 from headgate.triggers.templates import read_templates
 from headgate_cli.costs.prices import PriceFile
+from tests.builders import plan_of
 from tests.docs.pages import ROOT
 from tools.reference import template
 
@@ -191,10 +195,35 @@ def check_code_deploy_event(event: Any) -> None:
     check_hook_event({**event["headgate"], "config": {}})
 
 
+_QUESTION_MINUTES = "2026-12-01T08:00:00Z", "2026-12-01T08:20:00Z"
+
+
+def check_count_question(question: Any) -> None:
+    """Refuse another shape than what Headgate asks a function that counts."""
+    since, until = (datetime.fromisoformat(minute) for minute in _QUESTION_MINUTES)
+    guard = {"name": question["guard"], "counts": {"lambda": "shop-counts", "config": question["config"]}}
+    plan = plan_of(question["rolloutId"], strategy="Linear10PercentEvery5Minutes", guards={"custom": [guard]})
+    (asked,) = questions_of(plan, question["revisions"], int(until.timestamp()) * 1000)
+    assert question == asked.event
+    assert since == until - timedelta(minutes=question["minutes"])
+
+
+def check_count_answer(answer: Any) -> None:
+    """Read it as Headgate reads the answer to the question in the documentation."""
+    since, until = (int(datetime.fromisoformat(minute).timestamp()) * 1000 for minute in _QUESTION_MINUTES)
+    assert counts_in(json.dumps(answer).encode(), since, until)
+
+
 def check_pattern(pattern: Any) -> None:
     """Refuse a pattern that no event of Headgate's matches."""
     assert pattern["source"] == ["headgate"]
     assert set(pattern["detail-type"]) <= EVENTS.keys(), "there is no such event"
+
+
+def check_secret(secret: Any, fields: set[str]) -> None:
+    """Refuse a secret that has other fields than its function reads."""
+    assert secret.keys() == fields
+    assert all(isinstance(value, str) for value in secret.values())
 
 
 def check_trigger(parameter: str, data: Any) -> None:
@@ -224,8 +253,13 @@ READERS: dict[str, Callable[[Any], object]] = {
     "Hook event": check_hook_event,
     "Service of a hook event": check_service_of_hook_event,
     "Event of a CodeDeploy hook": check_code_deploy_event,
+    "Count question": check_count_question,
+    "Count answer": check_count_answer,
     "Event pattern": check_pattern,
     "Prices": PriceFile.model_validate,
+    "Prometheus config": PrometheusConfig.of,
+    "Prometheus secret": lambda data: check_secret(data, {"url", "token"}),
+    "Datadog secret": lambda data: check_secret(data, {"apiKey", "applicationKey"}),
     **{parameter: partial(check_trigger, parameter) for parameter in PARAMETERS.values()},
 }
 """What reads an example, by the title of its block."""

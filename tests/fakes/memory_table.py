@@ -177,6 +177,7 @@ def _query(
     ConsistentRead: bool = False,
     Limit: int | None = None,
     ExclusiveStartKey: Item | None = None,
+    ScanIndexForward: bool = True,
 ) -> tuple[Items, Answer]:
     if ConsistentRead == (IndexName is not None):
         raise NotUnderstood("a consistent read of an index, or a late one of the table")
@@ -190,9 +191,11 @@ def _query(
         item = _loaded(text)
         if hash_key in item and range_key in item and condition.holds(item):
             found.append({name: value for name, value in item.items() if not kept or name in kept})
-    found.sort(key=lambda item: _order(item[range_key]))
+    found.sort(key=lambda item: _order(item[range_key]), reverse=not ScanIndexForward)
     if ExclusiveStartKey:
-        found = [item for item in found if _order(item[range_key]) > _order(ExclusiveStartKey[range_key])]
+        start = _order(ExclusiveStartKey[range_key])
+        orders = ((item, _order(item[range_key])) for item in found)
+        found = [item for item, order in orders if (order > start if ScanIndexForward else order < start)]
     if Limit is None or len(found) < Limit:
         return items, {"Items": found}
     last = found[Limit - 1]

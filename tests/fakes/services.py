@@ -106,6 +106,8 @@ class FakeLambda(Service):
         """Provisioned concurrency by version or alias."""
         self.others: dict[str, Callable[[Any], Any]] = {}
         """Other functions, and what they do when they are invoked."""
+        self.asked: list[Any] = []
+        """What the other functions were invoked with."""
         self.inactive: set[str] = set()
         """Those of them that were idle for weeks."""
         self.mappings: dict[str, FakeMapping] = {}
@@ -270,6 +272,8 @@ class FakeLambda(Service):
         version = self.aliases[Qualifier]["FunctionVersion"] if Qualifier in self.aliases else Qualifier
         if version not in self.versions and FunctionName not in self.others:
             raise Refusal("ResourceNotFoundException", f"Function not found: {FunctionName}:{Qualifier}")
+        if FunctionName in self.others:
+            self.asked.append(json.loads(Payload))
         answer = self.others.get(FunctionName) or self.answers.get(version)
         if callable(answer):
             try:

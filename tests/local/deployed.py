@@ -26,6 +26,7 @@ from tests.local.roles import ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from emulator.application import Outputs
     from emulator.server import EmbeddedAws
@@ -294,15 +295,22 @@ class Headgate:
         then = datetime.now(UTC) - timedelta(hours=hours)
         self.table.amend(rollout_id, {field: then.isoformat(timespec="milliseconds")})
 
-    @contextmanager
-    def deaf_to_ended_executions(self) -> Iterator[None]:
+    def observe(self) -> None:
+        """Let the observer look at CloudWatch, as it does each minute."""
+        self._run("observer", {"detail-type": "Scheduled Event", "source": "aws.events", "detail": {}})
+
+    def deaf_to_ended_executions(self) -> AbstractContextManager[None]:
         """As long as it is entered, the events of executions that have ended are lost."""
-        rules = [
-            rule["Name"]
-            for rule in self.bus.list_rules()["Rules"]
-            if "Step Functions Execution Status Change" in rule.get("EventPattern", "")
-        ]
-        assert rules, "nobody listens for executions that have ended"
+        return self._deaf_to("Step Functions Execution Status Change")
+
+    def deaf_to_alarms(self) -> AbstractContextManager[None]:
+        """As long as it is entered, the events of alarms are lost."""
+        return self._deaf_to("CloudWatch Alarm State Change")
+
+    @contextmanager
+    def _deaf_to(self, detail_type: str) -> Iterator[None]:
+        rules = [rule["Name"] for rule in self.bus.list_rules()["Rules"] if detail_type in rule.get("EventPattern", "")]
+        assert rules, f"nobody listens for {detail_type}"
         for rule in rules:
             self.bus.disable_rule(Name=rule)
         try:

@@ -183,7 +183,7 @@ def test_a_slow_candidate_is_rolled_back_by_what_was_usual_on_the_day_before(
         past.durations(minutes_ago, "2", *[100, 1200] * 5)
         past.durations(minutes_ago, "1", *[100, 300] * 20)
     rollout = baking(headgate, service, {"latency": {}, "evidence": "cloudwatch"})
-    assert headgate.record(rollout)["plan"]["guards"]["latency"]["thresholdMs"] == 300
+    assert headgate.record(rollout)["plan"]["guards"]["latency"]["thresholdsMs"] == [300]
     # WHEN the observer looks
     observe(headgate)
     # THEN it is rolled back, and the record says by how much

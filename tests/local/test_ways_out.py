@@ -403,6 +403,42 @@ def test_who_resumes_in_spite_of_the_evidence_starts_from_a_clean_slate(headgate
     assert all(" candidate requests failed against 0 of " in reason for reason in reasons)
 
 
+def test_a_guard_may_pause_or_only_report_and_a_bake_waits_for_its_requests(headgate: Headgate) -> None:
+    # GIVEN two broken candidates under traffic: one is guarded by a pause, the other's failures are only reported
+    pausing, reporting = headgate.next_service(), headgate.next_service()
+    candidates = {each: {"version": each.publish(BROKEN="yes")} for each in (pausing, reporting)}
+    with pausing.traffic(), reporting.traffic():
+        paused = headgate.request(
+            target=pausing.target,
+            candidate=candidates[pausing],
+            strategy=steps((50, 300)),
+            guards={"errors": {"action": "pause"}},
+        )
+        reported = headgate.request(
+            target=reporting.target,
+            candidate=candidates[reporting],
+            strategy=steps((50, 2)),
+            guards={"errors": {"action": "report"}, "leastRequests": {"count": 80, "limitSeconds": 120}},
+        )
+        # THEN the first waits for an operator at its weight, and the evidence is the reason
+        headgate.until(paused, "Rollout Paused")
+        headgate.in_phase(paused, "paused")
+        assert pausing.serving[:2] == ("1", {candidates[pausing]["version"]: 0.5})
+        headgate.signal(paused, "abort")
+        assert assert_invariants(headgate, paused)["status"] == "rolled-back"
+        # AND the second bakes until its requests came, and is promoted
+        record = assert_invariants(headgate, reported)
+    (event,) = headgate.events(paused, "Rollout Paused")
+    assert " candidate requests failed against 0 of " in event["reason"]
+    (verdict, *_) = headgate.events(paused, "Verdict Reached")
+    assert (verdict["verdict"], verdict["evidence"]["measures"][0]["action"]) == ("inconclusive", "pause")
+    assert record["status"] == "succeeded"
+    assert record["reason"].endswith(" to 1 (only reported)")
+    held, *_, last = headgate.events(reported, "Verdict Reached")
+    assert held["reason"].endswith("of the 80 requests that guards.leastRequests asks for; baking again")
+    assert last["evidence"]["measures"][0]["candidate"]["requests"] >= 80
+
+
 # Signals that mean nothing
 
 

@@ -178,10 +178,19 @@ class Mortal(Rollouts):
 
     def publish(self) -> None:
         """Hand the outbox to the publisher, as the table's stream does."""
-        outbox = sorted((i for i in self.items() if i["sk"].startswith("EVENT#")), key=lambda i: i["detail"]["at"])
+        # Requests that Headgate sends itself have no time.
+        events = (item for item in self.items() if item["sk"].startswith("EVENT#"))
+        outbox = sorted(events, key=lambda item: str(item["detail"].get("at", "~")))
         images = [{"NewImage": to_item(item), "SequenceNumber": str(n)} for n, item in enumerate(outbox)]
         answer = self._deliver("publisher", {"Records": [{"dynamodb": image} for image in images]})
         assert answer == {"batchItemFailures": []}
+
+    def take_in_undos(self) -> None:
+        """Publish the outbox, and deliver the requests for undos among it."""
+        self.publish()
+        published = [entry for entry in self.outlets.events if entry["DetailType"] == "Undo Requested"]
+        for detail in dict.fromkeys(entry["Detail"] for entry in published):
+            self.ask(json.loads(detail), "Undo Requested")
 
 
 # --- The ways that a rollout can go ----------------------------------------------------------------------------------
@@ -294,6 +303,15 @@ def undone(app: Mortal) -> None:
     app.ask({"id": "undo", "target": app.request()["target"]}, "Undo Requested")
 
 
+def undone_by_its_watch(app: Mortal) -> None:
+    """An alarm fires after the promotion, twice."""
+    app.ask(app.request((10, 0), afterPromotion={"hours": 1, "then": "undo"}, **GUARDED))
+    app.settle_down()
+    app.tell_alarm()
+    app.tell_alarm()
+    app.take_in_undos()
+
+
 def asked_directly(app: Mortal) -> None:
     """StartExecution by hand, and once more while the first holds the target."""
     app.start(app.request((10, LONG), id="first"), "by-hand")
@@ -349,6 +367,7 @@ PLAYS: dict[str, Callable[[Mortal], None]] = {
         handed_over,
         refused,
         undone,
+        undone_by_its_watch,
         asked_directly,
         left_the_line,
         stopped_from_outside,
@@ -370,6 +389,7 @@ ENDS = {
     "handed_over": {"first": "rolled-back", "second": "succeeded"},
     "refused": {"first": "succeeded", "impatient": "refused", "impossible": "refused"},
     "undone": {"checkout-42": "succeeded", "undo": "succeeded"},
+    "undone_by_its_watch": {"checkout-42": "succeeded", "by-watch-checkout-42": "succeeded"},
     "asked_directly": {"first": "rolled-back", "second": "succeeded"},
     "left_the_line": {"first": "succeeded", "second": "refused"},
     "stopped_from_outside": {"first": "rolled-back", "second": "succeeded"},
@@ -527,7 +547,8 @@ def test_every_function_is_killed_at_every_kind_of_write_that_it_makes() -> None
 def test_every_function_that_is_deployed_writes_nothing_or_is_killed() -> None:
     functions = {path.parent.name for path in Path(__file__).parents[2].glob("functions/*/app.py")}
     # They only read records, or none.
-    beside = {"planner", "smoke_tester", "http_smoke_tester", "version_checker", "notifier", "cleaner"}
+    samples = {"smoke_tester", "http_smoke_tester", "version_checker"}
+    beside = {"planner", *samples, "prometheus_counter", "notifier", "cleaner"}
     # Of machines of their own, without records.
     tasks = {"task_planner", "task_classifier", "task_stopper"}
     redrives = {"redrive_planner", "redriver", "redrive_stopper"}

@@ -1230,6 +1230,20 @@ def test_a_bake_without_requests_is_inconclusive(app: Rollouts, on_no_data: str,
     assert (execution.states().count("Bake"), execution.states()[-1]) == (bakes, end)
 
 
+def test_a_bake_is_held_until_the_candidate_has_had_enough_requests(app: Rollouts) -> None:
+    # GIVEN ten requests of the candidate in each bake, and fifteen that are asked for
+    def count() -> None:
+        app.telemetry(STABLE, ok=90)
+        app.telemetry(CANDIDATE, ok=10)
+
+    app.after("Bake", count, calls=range(1, 3))
+    execution = app.run(app.request((10, 1), guards={"errors": {}, "leastRequests": {"count": 15}}))
+    # THEN it bakes again, and goes on
+    assert (execution.states().count("Bake") > 1, execution.states()[-1]) == (True, "Promoted")
+    held = next(event["detail"] for event in app.events() if event["detailType"] == "Verdict Reached")
+    assert held["reason"].endswith(" of the 15 requests that guards.leastRequests asks for; baking again")
+
+
 def test_an_alarm_that_nobody_told_of_is_seen_by_the_judge(app: Rollouts) -> None:
     app.before("Judge", lambda: app.alarm("ALARM"))
     app.run(app.request(guards={"alarms": [ALARM]}))
@@ -1331,6 +1345,41 @@ def test_a_failure_pauses_where_the_request_says_so(
     # THEN the rollout waits at the weight that was asked for, and ends as was asked for
     assert execution.states()[-1] == end
     assert [write.weights for write in app.functions.writes][:-1] == weights
+
+
+def test_a_guard_that_pauses_waits_at_the_weight_and_is_forgiven_when_an_operator_goes_on(app: Rollouts) -> None:
+    # GIVEN a candidate that fails in its first bake
+    def count() -> None:
+        app.telemetry(STABLE, ok=300)
+        app.telemetry(CANDIDATE, failed=20, ok=10)
+
+    app.after("Bake", count)
+    app.after("Pause", lambda: app.signal("resume"))
+    app.after("Bake", lambda: app.signal("promote"), calls=range(2, 3))
+    pause = {"pause": {"at": "zero", "limitSeconds": 60}}
+    # WHEN an operator resumes it, and ends the second bake
+    execution = app.run(app.request(FIRST, guards={"errors": {"action": "pause"}}, onFailure=pause))
+    # THEN it paused once, at its weight, and goes on
+    assert execution.states()[-1] == "Promoted"
+    assert (execution.states().count("Pause"), "Shift to zero" in execution.states()) == (1, False)
+
+
+def test_evidence_for_a_rollback_ends_a_pause_for_a_guard_that_pauses(app: Rollouts) -> None:
+    # GIVEN a rollout that is paused for such a guard
+    def count() -> None:
+        app.telemetry(STABLE, ok=300)
+        app.telemetry(CANDIDATE, failed=20, ok=10)
+
+    app.after("Bake", count)
+    alarmed = {"guards": {"errors": {"action": "pause"}, "alarms": [ALARM]}}
+    execution = app.start(app.request(FIRST, **alarmed))
+    app.wait_for("Pause")
+    # WHEN an alarm fires
+    app.alarm("ALARM")
+    app.tell_alarm()
+    # THEN it is rolled back
+    assert execution.wait().error == "RolledBack"
+    assert app.record()["reason"] == f"alarm {ALARM} fired"
 
 
 def test_a_pause_for_a_failure_is_not_ended_by_what_it_is_for(app: Rollouts) -> None:

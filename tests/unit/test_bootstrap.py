@@ -146,3 +146,11 @@ def test_the_environment_has_no_variable_that_the_template_does_not_set() -> Non
     ]
     told = {name for function in functions for name in (function.get("Environment") or {}).get("Variables", {})}
     assert READS.keys() | PATTERNS.keys() <= told
+
+
+def test_functions_that_count_are_asked_once_side_by_side_and_for_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    functions: Any = Application().count_functions._functions
+    config = functions.meta.config
+    assert (config.connect_timeout, config.read_timeout, config.max_pool_connections) == (3, 10, 16)
+    assert config.retries["total_max_attempts"] == 1

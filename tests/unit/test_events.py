@@ -51,7 +51,7 @@ def is_valid(detail_type: str, detail: Any) -> bool:
     ("detail_type", "file"),
     [
         *FILES.items(),
-        *(("Rollout Signal", f"rollout_signal_{word}") for word in ("abort", "pause", "resume")),
+        *(("Rollout Signal", f"rollout_signal_{word}") for word in ("abort", "pause", "resume", "stop_watch")),
         ("Task Requested", "task_requested_register"),
     ],
 )

@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -257,6 +258,43 @@ def test_environments_that_start_from_one_snapshot_are_not_one_instance(stream: 
         vars(restored).update(vars(telemetry) | {"_buffers": {}, "_lock": lock})
         fail(restored.observe(handler), context())
     assert len({json.loads(record["Data"])["instance"] for record in stream.records}) == 2
+
+
+def born(stream: FakeStream) -> list[int]:
+    return [json.loads(record["Data"])["born"] for record in stream.records]
+
+
+def test_an_environment_begins_with_its_first_request(
+    stream: FakeStream, kinesis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telemetry, now = Telemetry("telemetry", kinesis, target="lambda-alias/a/b", revision="7"), 1_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    observed = telemetry.observe(handler)
+    # GIVEN a first request by a version, which is not reported
+    fail(observed, context(":7"))
+    now = 1_010.0
+    fail(observed, context())
+    telemetry.record(ok=False)
+    assert born(stream) == [1_000_000] * 2
+
+
+def test_a_client_that_only_records_begins_with_its_first_record(stream: FakeStream, kinesis: Any) -> None:
+    telemetry = Telemetry("telemetry", kinesis, target="lambda-alias/a/b", revision="7")
+    telemetry.record(ok=False, began=1_000.5)
+    telemetry.record(ok=False, began=1_900.0)
+    assert born(stream) == [1_000_500] * 2
+
+
+def test_an_environment_that_starts_from_a_snapshot_begins_when_it_is_restored(
+    stream: FakeStream, kinesis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a client that was made long before its environment was restored
+    now = 1_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    observed = Telemetry("telemetry", kinesis).observe(handler)
+    now = 9_000.0
+    fail(observed, context())
+    assert born(stream) == [9_000_000]
 
 
 def test_partition_keys_are_few(stream: FakeStream, kinesis: Any) -> None:

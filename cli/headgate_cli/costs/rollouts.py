@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate.history.lenient import read_leniently
 from headgate.history.wording import duration
-from headgate.spec.guards import Guards
+from headgate.spec.guards import MAX_THRESHOLDS, Guards
 from headgate_cli.costs.model import Used
 
 if TYPE_CHECKING:
@@ -46,12 +46,13 @@ WRITE_UNITS = (28, 39)
 READ_UNITS = (15, 8.2)
 EVENTS = (3, 3)
 
-METRICS_OF_A_COMPARISON = 4
-"""Metrics that are read each minute for a comparison by CloudWatch: two counts of two versions."""
+METRICS_OF_AN_ALIAS = {"errors": 4, "latency": 2}
+"""Metrics that are read each minute for a comparison by CloudWatch: for errors two counts of two versions, for latency
+the requests of both. Each threshold adds its slow requests of both."""
 
 METRICS_THAT_BOUND_TELEMETRY = 3
 
-METRICS_OF_A_SERVICE = {"errors": 6, "latency": 4}
+METRICS_OF_A_SERVICE = {"errors": 6, "latency": 2}
 """The same for each pair of target groups of a service: requests, and for errors two counts of failures, of both."""
 
 METRICS_THAT_BOUND_TELEMETRY_OF_A_SERVICE = 4
@@ -153,6 +154,8 @@ def _notes(plan: dict[str, Any], course: _Course, first: str) -> list[str]:
             "Telemetry is an upper bound: a batch each second of each bake, by one shard. The stream itself is billed "
             "by the hour (headgate cost idle)."
         )
+    if any("counts" in guard for guard in _guards(plan.get("guards")).get("custom") or []) and any(course.bakes):
+        notes.append("Functions that count are asked each minute of each bake; they are left out.")
     if course.stages:
         notes.append("Hooks: one answer each. Their own functions, tasks and state machines are left out.")
     if _is_service(plan):
@@ -185,11 +188,12 @@ def _pairs(plan: dict[str, Any]) -> int:
 def metrics_each_minute(plan: dict[str, Any]) -> int:
     """Return how many metrics are read each minute of a bake."""
     guards, pairs = _guards(plan.get("guards")), _pairs(plan)
-    metrics = sum(2 * _metrics_of(guard[count]) for guard in guards.get("custom") or [] for count in COUNTS)
+    queries = [guard[count] for guard in guards.get("custom") or [] for count in COUNTS if count in guard]
+    metrics = sum(2 * _metrics_of(query) for query in queries)
     compared = [name for name in ("errors", "latency") if guards.get(name) is not None]
     if compared and guards.get("evidence") == "cloudwatch":
-        each = METRICS_OF_A_SERVICE if _is_service(plan) else dict.fromkeys(compared, METRICS_OF_A_COMPARISON)
-        metrics += pairs * sum(each[name] for name in compared)
+        each = METRICS_OF_A_SERVICE if _is_service(plan) else METRICS_OF_AN_ALIAS
+        metrics += pairs * (sum(each[name] for name in compared) + 2 * _thresholds(guards.get("latency")))
     elif compared:
         bound = METRICS_THAT_BOUND_TELEMETRY_OF_A_SERVICE if _is_service(plan) else METRICS_THAT_BOUND_TELEMETRY
         metrics += pairs * bound
@@ -197,6 +201,13 @@ def metrics_each_minute(plan: dict[str, Any]) -> int:
     if (guards.get("service") or {}).get("unhealthyHosts") is not None:
         metrics += pairs
     return metrics + sum(limit is not None for limit in (guards.get("source") or {}).values())
+
+
+def _thresholds(latency: dict[str, Any] | None) -> int:
+    """Return how many thresholds a latency guard has: most without a given one, as its plan may have."""
+    if latency is None:
+        return 0
+    return 1 if latency.get("thresholdMs") is not None else len(latency.get("thresholdsMs") or []) or MAX_THRESHOLDS
 
 
 COUNTS = ("requests", "failures")

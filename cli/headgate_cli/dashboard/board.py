@@ -53,7 +53,7 @@ BUTTONS: tuple[SignalKind, ...] = ("pause", "resume", "promote", "promote-fully"
 
 SHOWN = {
     *("id", "status", "target", "stable", "candidate", "created_at", "started_at", "headline", "phase", "step"),
-    *("weight", "line", "bake", "pause", "waits_for", "comparisons", "warnings", "undo_of"),
+    *("weight", "line", "bake", "pause", "waits_for", "comparisons", "groups", "warnings", "undo_of"),
 }
 """Fields of a view that the page shows of a rollout that has not ended. Request and plan may be long, and are not."""
 

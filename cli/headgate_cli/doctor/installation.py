@@ -167,6 +167,7 @@ def check_machines(statuses: Mapping[str, str | None]) -> list[Found]:
 
 PATTERNS = (
     *("TargetFunctions", "TargetQueues", "TargetStreams", "TargetServices", "HookFunctions", "HookMachines"),
+    "CountFunctions",
     *("TaskDefinitions", "TaskRoles", "CodeObjects", "CodeRepositories", "RedriveQueues", "RedriveStreams"),
 )
 """Parameters whose patterns say what a request may reach."""

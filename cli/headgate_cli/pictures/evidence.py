@@ -47,6 +47,12 @@ LEAST_POINTS = 60
 TABLE_BYTES = 120_000
 """Bytes of all tables of evidence."""
 
+_AT_THE_LIMIT = {
+    "rollback": "At {}, the rollout is rolled back.",
+    "pause": "At {}, the rollout pauses for an operator.",
+    "report": "Its limit of {} is only reported.",
+}
+
 
 def evidence(view: RolloutView, total: Comparison, now: float) -> Chart | None:
     """Return the evidence on one measure over time, on a logarithmic axis against its limit; None without looks."""
@@ -75,7 +81,7 @@ def evidence(view: RolloutView, total: Comparison, now: float) -> Chart | None:
     told = (
         f"Evidence against the candidate from {wording.counted(len(looks), 'look')} with failures, between "
         f"{evidence_text(min(values))} and {evidence_text(max(values))}; the last is {evidence_text(last)}. "
-        f"At {evidence_text(total.limit)}, the rollout is rolled back."
+        f"{_AT_THE_LIMIT[total.action].format(evidence_text(total.limit))}"
     )
     table = _evidence_table(view, total, shown, len(looks))
     return chart_of(f"evidence-{total.measure}", f"Evidence: {short(total.label)}", told, PLOT + FOOT, parts, table)

@@ -141,6 +141,7 @@ def _signal(signal: SignalView) -> Happening:
         "resume": (PLAY, "good"),
         "abort": (CROSS, "bad"),
         "evidence": (HOURGLASS, "bad"),
+        "doubt": (HOURGLASS, "line"),
         "changed": (CIRCLE, "open"),
     }.get(signal.signal, (CIRCLE, "open"))
     name = SIGNALS.get(signal.signal, signal.signal)

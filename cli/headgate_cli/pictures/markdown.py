@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from headgate.history import wording
-from headgate.history.sentences import stage_of
+from headgate.history.sentences import stage_of, watched
 from headgate_cli.output import printable
 from headgate_cli.pictures import words
 from headgate_cli.pictures.tables import fitting
@@ -75,6 +75,8 @@ def _facts(view: RolloutView) -> Iterator[tuple[str, str]]:
         yield "Served at the end", wording.revision(view.serving, "")
     if view.undone_by:
         yield "Undone by", view.undone_by
+    if said := watched(view):
+        yield "After the promotion", said
     if view.started_at and view.ended_at:
         yield "Ran", f"{wording.clock(view.started_at)} to {wording.clock(view.ended_at, beside=view.started_at)}"
     elif view.started_at:
@@ -125,9 +127,13 @@ def _evidence(view: RolloutView) -> str:
             [
                 escaped(words.short(each.label)),
                 *(words.evidence_text(value) for value in (each.value, peak, each.limit)),
+                words.ACTIONS[each.action],
             ]
         )
-    return _table(["Evidence against the candidate", "Last", "Highest", "Limit"], rows)
+    for group in view.groups:
+        values = (words.evidence_text(group.value), "", words.evidence_text(group.limit))
+        rows.append([f"all that {words.ACTIONS[group.action]}, averaged", *values, words.ACTIONS[group.action]])
+    return _table(["Evidence against the candidate", "Last", "Highest", "Limit", "At its limit"], rows)
 
 
 def _hook_line(hook: HookView) -> str:

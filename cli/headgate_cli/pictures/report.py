@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from headgate.history import wording
-from headgate.history.sentences import stage_of
+from headgate.history.sentences import stage_of, watched
 from headgate_cli.output import printable
 from headgate_cli.pictures import words
 from headgate_cli.pictures.evidence import evidence
@@ -24,7 +24,7 @@ from headgate_cli.pictures.timeline import timeline
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from headgate.history.model import HookView, RolloutView, SignalView
+    from headgate.history.model import Comparison, GroupEvidence, HookView, RolloutView, SignalView
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -121,7 +121,7 @@ def _content(view: RolloutView, latency: Latency | None, cost: RolloutCost | Non
         "slow": of_measures.get("latency"),
         "evidence": [chart for each in view.comparisons if (chart := evidence(view, each, now))],
         "quiet": [each for each in view.comparisons if not any(look.measure == each.measure for look in view.evidence)],
-        "limit": words.evidence_text(view.comparisons[0].limit) if view.comparisons else "",
+        "guards": _guards(view),
         "latency": latency,
         "durations": latencies(view, latency, now) if latency else [],
         "redriven": words.redriven_counts(view.redriven) if view.redriven else [],
@@ -133,6 +133,19 @@ def _content(view: RolloutView, latency: Latency | None, cost: RolloutCost | Non
         "plan": _json(view.plan),
         "made_at": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S"),
     }
+
+
+def _guards(view: RolloutView) -> Table | None:
+    """Return the evidence of each guard, and of all that act in the same way if there are several."""
+    shown: list[tuple[str, Comparison | GroupEvidence]] = [
+        *((words.short(each.label), each) for each in view.comparisons),
+        *((f"all that {words.ACTIONS[each.action]}, averaged", each) for each in view.groups),
+    ]
+    rows = [
+        (name, words.ACTIONS[each.action], *(words.evidence_text(value) for value in (each.value, each.limit)))
+        for name, each in shown
+    ]
+    return Table("Guards", ("Guard", "At its limit", "Evidence", "Limit"), rows, frozenset({2, 3})) if rows else None
 
 
 def _facts(view: RolloutView) -> list[tuple[str, str]]:
@@ -154,6 +167,7 @@ def _facts(view: RolloutView) -> list[tuple[str, str]]:
         ("Lasted", lasted),
         ("Undo of", view.undo_of),
         ("Undone by", view.undone_by),
+        ("After the promotion", watched(view)),
         ("Alarms", ", ".join(view.alarms)),
         ("In ALARM at the start", ", ".join(view.firing_at_start)),
     ]

@@ -41,6 +41,9 @@ DECIDED = {
 }
 """What an operator decided, by the beginning of the verdict's reason; a test holds both together."""
 
+ACTIONS = {"rollback": "roll back", "pause": "pause", "report": "only reported"}
+"""What a guard does at its limit."""
+
 SIGNALS = {
     "promote": "promote",
     "promote-fully": "promote fully",
@@ -49,6 +52,7 @@ SIGNALS = {
     "abort": "abort",
     "alarm": "alarm",
     "evidence": "evidence over the limit",
+    "doubt": "evidence of guards that pause",
     "promote-early": "evidence for an early promotion",
     "changed": "possible change from outside",
 }

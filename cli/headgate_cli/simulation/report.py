@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import log, log10, sqrt
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,15 @@ WIDTH = 100
 
 LOWEST = 1e-4
 """Smaller evidence is drawn at this value."""
+
+
+def wrapped(sentence: str, indent: str = "") -> list[str]:
+    """Return a sentence in lines. A number stays with its unit."""
+    held = re.sub(r"(?<=\d) (?=%|(?:s|min|h|days)\b)", _HELD, sentence)
+    return [line.replace(_HELD, " ") for line in wrap(held, WIDTH, subsequent_indent=indent)]
+
+
+_HELD = "\N{NO-BREAK SPACE}"
 
 
 def as_json(result: Result, asked: dict[str, Any]) -> dict[str, Any]:
@@ -43,13 +53,13 @@ def _rounded(spread: Spread) -> SimulatedSpread:
 
 def as_text(setting: Setting, result: Result) -> str:
     """Return the result as a table with a conclusion."""
-    conclusion = [line for sentence in _conclusion(setting, result) for line in wrap(sentence, WIDTH)]
+    conclusion = [line for sentence in _conclusion(setting, result) for line in wrapped(sentence)]
     return "\n".join([*_question(setting), "", *_table(result), "", *conclusion])
 
 
 def _question(setting: Setting) -> list[str]:
-    late = f" after {_time(setting.fault_at)}" if setting.fault_at else ""
-    candidate, stable = _percent(setting.candidate_rate), _percent(setting.baseline_rate)
+    late = f" after {time_text(setting.fault_at)}" if setting.fault_at else ""
+    candidate, stable = percent(setting.candidate_rate), percent(setting.baseline_rate)
     return [
         f"The candidate fails {candidate} of its requests{late}, the stable version {stable}{_times(setting)}.",
         f"{setting.rps:,g} requests per second; {_weights(setting)}.",
@@ -57,7 +67,8 @@ def _question(setting: Setting) -> list[str]:
     ]
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Return a share in percent."""
     return f"{100 * share:.6g} %"
 
 
@@ -70,7 +81,7 @@ def _times(setting: Setting) -> str:
 
 
 def _weights(setting: Setting) -> str:
-    shown = [f"{phase.weight:g} % for {_time(phase.seconds)}" for phase in setting.phases]
+    shown = [f"{phase.weight:g} % for {time_text(phase.seconds)}" for phase in setting.phases]
     if len(shown) > 4:
         shown = [*shown[:2], f"... ({len(shown) - 3} more) ...", shown[-1]]
     return f"to the candidate {', '.join(shown)}"
@@ -108,15 +119,15 @@ def _conclusion(setting: Setting, result: Result) -> list[str]:
     lines = []
     if setting.fault_at:
         lines.append(
-            f"FALSE rollbacks before the fault begins: {_share(result.false_rollbacks)} of {_runs(setting)}; alpha "
-            f"allows {_share(setting.alpha)}."
+            f"FALSE rollbacks before the fault begins: {share_text(result.false_rollbacks)} of {_runs(setting)}; alpha "
+            f"allows {share_text(setting.alpha)}."
         )
     if setting.no_worse:
         than = "no worse than stable" if not setting.tolerate else "no worse than tolerated"
         lines.append(
-            f"FALSE rollbacks: {_share(result.detected)} of {_runs(setting)}. The candidate is {than}, so each is a "
-            f"mistake; alpha allows {_share(setting.alpha)}. The share of {_runs(setting)} is accurate to within "
-            f"{_share(_margin(max(result.detected, setting.alpha), setting.runs))} (95 % confidence)."
+            f"FALSE rollbacks: {share_text(result.detected)} of {_runs(setting)}. The candidate is {than}, so each is "
+            f"a mistake; alpha allows {share_text(setting.alpha)}. The share of {_runs(setting)} is accurate to within "
+            f"{share_text(_margin(max(result.detected, setting.alpha), setting.runs))} (95 % confidence)."
         )
         return lines
     lines.append(_stopped(setting, result))
@@ -134,8 +145,8 @@ def _stopped(setting: Setting, result: Result) -> str:
     if not result.detected:
         return f"Stopped in none of {_runs(setting)}: this fault would not be detected."
     typical = (
-        f"Stopped in {_share(result.detected)} of {_runs(setting)}, typically after "
-        f"{_count(result.failed_requests)}, {_time(result.seconds.median or 0.0)}"
+        f"Stopped in {share_text(result.detected)} of {_runs(setting)}, typically after "
+        f"{_count(result.failed_requests)}, {time_text(result.seconds.median or 0.0)}"
     )
     if result.floor is None or result.detected < 1:
         return f"{typical}."  # The mean over the stopped runs alone cannot be compared with the floor.
@@ -149,7 +160,7 @@ def _count(failed: Spread) -> str:
 
 def _advice(setting: Setting, result: Result) -> str:
     """Explain, with figures, what would help if the fault is not always detected."""
-    missed = f"Missed in {_share(1 - result.detected - result.false_rollbacks)}"
+    missed = f"Missed in {share_text(1 - result.detected - result.false_rollbacks)}"
     weight = max((phase.weight for phase in setting.phases if phase.weight < 100), default=100.0)
     least = floor(setting, weight)
     if least is None:
@@ -159,7 +170,7 @@ def _advice(setting: Setting, result: Result) -> str:
     bake = (wanted - expected_failures) / (setting.rps * weight / 100 * setting.candidate_rate)
     return (
         f"{missed}. In this time, the candidate fails about {expected_failures:,.3g} requests. Any judge needs about "
-        f"{least:,.3g} on average, and more for certainty. This would help: a longer bake ({_time(bake)} more at "
+        f"{least:,.3g} on average, and more for certainty. This would help: a longer bake ({time_text(bake)} more at "
         f"{weight:g} % leads to {wanted:,.3g}), more traffic, or a higher weight, which is faster but causes more "
         "failures."
     )
@@ -180,15 +191,16 @@ def _runs(setting: Setting) -> str:
     return f"{setting.runs:,} run{'' if setting.runs == 1 else 's'}"
 
 
-def _share(share: float) -> str:
+def share_text(share: float) -> str:
     """Format a share in percent, never rounded to 0 or 100 %."""
     text = f"{100 * share:.1f}"
     if text in ("0.0", "100.0"):
-        return _percent(share)
+        return percent(share)
     return f"{text.removesuffix('.0')} %"
 
 
-def _time(seconds: float) -> str:
+def time_text(seconds: float) -> str:
+    """Return a duration in its largest fitting unit."""
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length or seconds == length:
             return f"{seconds / length:,.3g} {unit}"
@@ -220,8 +232,8 @@ def draw(setting: Setting, result: Result, file: Path) -> None:
     axes.set_xlabel(f"{unit} since the first shift")
     axes.set_ylabel("evidence against the candidate")
     axes.set_title(
-        f"candidate fails {_percent(setting.candidate_rate)}, stable "
-        f"{_percent(setting.baseline_rate)}, {setting.rps:,g} requests per second: "
+        f"candidate fails {percent(setting.candidate_rate)}, stable "
+        f"{percent(setting.baseline_rate)}, {setting.rps:,g} requests per second: "
         f"{len(result.paths)} of {_runs(setting)}",
         fontsize=11,
         pad=22,

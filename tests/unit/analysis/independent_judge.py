@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING
 
 from headgate.analysis.judge import (
     _CAUTION,
-    CASH,
+    _REACH,
     CASH_SECONDS,
-    FEW_FAILURES,
-    LATER_SHARE,
-    PRIOR,
-    RATIOS,
+    FEW_OUTCOMES,
+    RATES,
     SHIFT_SECONDS,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headgate.analysis.judge import Arm
+    from headgate.analysis.judge import Arm, Wagers
 
 DIGITS = Context(prec=60, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
@@ -34,11 +32,18 @@ DIGITS = Context(prec=60, Emax=MAX_EMAX, Emin=MIN_EMIN)
 class Purse:
     """The wealth itself: on each ratio, and in cash; and the failures of about the last minute."""
 
-    on_ratios: tuple[Decimal, ...] = tuple(Decimal(1 - CASH) * Decimal(share) for share in PRIOR)
-    cash: Decimal = Decimal(CASH)
+    on_ratios: tuple[Decimal, ...]
+    cash: Decimal
     pace: Decimal = Decimal(0)
     age: Decimal = Decimal(0)
     """Seconds for which cash has been spent."""
+
+    @classmethod
+    def before_any_look(cls, wagers: Wagers = RATES) -> Purse:
+        return cls(
+            tuple(Decimal(1 - wagers.cash) * Decimal(share) for share in wagers.prior),
+            Decimal(wagers.cash),
+        )
 
     @property
     def total(self) -> Decimal:
@@ -61,17 +66,18 @@ def independent_look(
     tolerate: float = 0.0,
     clumps: float = 1.0,
     noise: float = 0.0,
+    wagers: Wagers = RATES,
 ) -> Purse:
     """What ``headgate.judge.look`` is to come to."""
     with localcontext(DIGITS):
-        purse = _waited(purse, Decimal(seconds), shifted=shifted)
+        purse = _waited(purse, Decimal(seconds), wagers.later, shifted=shifted)
         failures = candidate.failures + stable.failures
         purse = replace(purse, pace=purse.pace * (-Decimal(seconds) / 60).exp() + failures)
         if not (failures and candidate.requests and stable.requests):
             return purse
         share = Fraction(candidate.requests, candidate.requests + stable.requests)
-        if failures <= FEW_FAILURES and (tolerate, clumps, noise) == (0, 1, 0):
-            return _without_waste(purse, candidate, stable, share, Decimal(1) / Decimal(alpha))
+        if (tolerate, clumps, noise) == (0, 1, 0):
+            return _of_a_table(purse, candidate, stable, wagers.ratios, Decimal(1) / Decimal(alpha))
         null = 1 + Fraction(tolerate)
         return replace(
             purse,
@@ -79,20 +85,18 @@ def independent_look(
                 wealth
                 * _decimal(_odds(Fraction(ratio), null, share, candidate.failures, stable.failures))
                 ** (1 / (Decimal(clumps) * _widening(Fraction(ratio), null, share, Decimal(noise), purse.pace)))
-                for wealth, ratio in zip(purse.on_ratios, RATIOS, strict=True)
+                for wealth, ratio in zip(purse.on_ratios, wagers.ratios, strict=True)
             ),
         )
 
 
-def _waited(purse: Purse, seconds: Decimal, *, shifted: bool) -> Purse:
+def _waited(purse: Purse, seconds: Decimal, later: tuple[float, ...], *, shifted: bool) -> Purse:
     """Cash shrinks as one over the square of the age and a constant: what it loses goes to the ratios."""
     seconds += Decimal(SHIFT_SECONDS) if shifted else 0
     born = Decimal(CASH_SECONDS) + purse.age
     left = purse.cash * (born / (born + seconds)) ** 2
     spent = purse.cash - left
-    on_ratios = tuple(
-        wealth + spent * Decimal(share) for wealth, share in zip(purse.on_ratios, LATER_SHARE, strict=True)
-    )
+    on_ratios = tuple(wealth + spent * Decimal(share) for wealth, share in zip(purse.on_ratios, later, strict=True))
     return replace(purse, on_ratios=on_ratios, cash=left, age=purse.age + seconds)
 
 
@@ -118,30 +122,60 @@ def _widening(ratio: Fraction, null: Fraction, share: Fraction, noise: Decimal, 
     return wandering / steady
 
 
-def _without_waste(purse: Purse, candidate: Arm, stable: Arm, share: Fraction, line: Decimal) -> Purse:
+def _of_a_table(purse: Purse, candidate: Arm, stable: Arm, ratios: tuple[float, ...], line: Decimal) -> Purse:
     """The wealth in every outcome is raised alike until, cut off at the line, its mean is what it was before."""
-    failures = candidate.failures + stable.failures
-    n1, n0 = candidate.requests, stable.requests
+    n1, n0, failures = candidate.requests, stable.requests, candidate.failures + stable.failures
+    draws = min(n1, n0, failures, n1 + n0 - failures)
+    if draws in (n1, failures):
+        marked, corner = n1 + failures - draws, candidate.failures
+    else:
+        marked, corner = n1 + n0 + n0 - failures - draws, n0 - stable.failures
+    total, small = n1 + n0, draws < FEW_OUTCOMES
+    chances = {} if not small else _chances(draws, marked, total)
+    means = [
+        sum((chance * Decimal(ratio) ** k for k, chance in chances.items()), Decimal(0))
+        if small
+        else _bound(Decimal(ratio), draws, marked, total)
+        for ratio in ratios
+    ]
 
-    def after(of_candidate: int) -> Purse:
-        factors = (
-            _odds(Fraction(ratio), Fraction(1), share, of_candidate, failures - of_candidate) for ratio in RATIOS
-        )
-        return replace(
-            purse, on_ratios=tuple(w * _decimal(factor) for w, factor in zip(purse.on_ratios, factors, strict=True))
-        )
+    def after(k: int) -> Purse:
+        wealths = zip(purse.on_ratios, ratios, means, strict=True)
+        return replace(purse, on_ratios=tuple(wealth * Decimal(ratio) ** k / mean for wealth, ratio, mean in wealths))
 
-    possible = [k for k in range(failures + 1) if k <= n1 and failures - k <= n0]
-    chances = [_decimal(Fraction(comb(n1, k) * comb(n0, failures - k), comb(n1 + n0, failures))) for k in possible]
-    totals = [after(k).total for k in possible]
+    seen, before = after(corner), purse.total
+    if before >= line or not (small or line * Decimal(-_REACH).exp() < seen.total < line):
+        return seen
+    chances = chances or _chances(draws, marked, total)
+    totals = {k: after(k).total for k in chances}
+    if max(totals.values()) <= line:
+        return seen
 
     def mean(raised: Decimal) -> Decimal:
-        return sum((c * min(raised * x, line) for c, x in zip(chances, totals, strict=True)), Decimal(0))
+        return sum((chance * min(raised * totals[k], line) for k, chance in chances.items()), Decimal(0))
 
-    seen = after(candidate.failures)
-    before = purse.total
-    raised = Decimal(1) if before >= line else _root(lambda c: mean(c) - before, Decimal(1), line / min(totals))
-    return Purse(tuple(wealth * raised for wealth in seen.on_ratios), seen.cash * raised, seen.pace, seen.age)
+    raised = _root(lambda c: mean(c) - before, Decimal(1), line / min(totals.values()))
+    return replace(seen, on_ratios=tuple(wealth * raised for wealth in seen.on_ratios), cash=seen.cash * raised)
+
+
+def _chances(draws: int, marked: int, total: int) -> dict[int, Decimal]:
+    ways = {k: comb(draws, k) * comb(total - draws, marked - k) for k in range(draws + 1)}
+    return {k: Decimal(count) / comb(total, marked) for k, count in ways.items()}
+
+
+def _bound(ratio: Decimal, draws: int, marked: int, total: int) -> Decimal:
+    """From the textbook's moments of a hypergeometric to those of its Bernoulli variables, and to the two points."""
+    d, t, mean = Decimal(draws), Decimal(total), Decimal(marked) / Decimal(total)
+    spread = d * mean * (1 - mean) * (t - d) / (t - 1)
+    third = spread * (1 - 2 * mean) * (t - 2 * d) / (t - 2)
+    squares = mean - spread / d
+    cubes = (third / d - mean + 3 * squares) / 2
+    slope = (cubes - mean * squares) / (squares - mean**2)
+    half = slope / 2
+    root = (half**2 + squares - slope * mean).sqrt()
+    low, high = half - root, half + root
+    of_high = d * (mean - low) / (high - low)
+    return (1 + (ratio - 1) * low) ** (d - of_high) * (1 + (ratio - 1) * high) ** of_high
 
 
 def _root(rising: Callable[[Decimal], Decimal], low: Decimal, high: Decimal) -> Decimal:

@@ -24,6 +24,7 @@ from headgate.analysis.cloudwatch_counts import (
     CloudWatchCounts,
     WatchedRollout,
     count_points,
+    fit_into_one_call,
 )
 from headgate.analysis.evidence import JudgeTerms, Ledger, Pair
 from headgate.analysis.judge import Arm
@@ -98,7 +99,7 @@ class TestReading:
         assert {stat["Stat"] for stat in asked} == {"SampleCount", statistic}
 
     def test_a_threshold_that_is_not_known_is_no_threshold_of_zero(self, client: Any) -> None:
-        with pytest.raises(ValueError, match="thresholdMs is not known"):
+        with pytest.raises(ValueError, match="thresholdsMs is not known"):
             CloudWatchCounts(client).read([WatchedRollout(by_cloudwatch(latency={}), ledger_of())], minute(2.5))
 
     def test_whole_minutes_that_are_over_are_read_as_far_back_as_they_may_grow(
@@ -134,9 +135,19 @@ class TestReading:
         metric = {"namespace": "Shop", "metricName": "n", "dimensions": {"ExecutedVersion": "{revision}"}}
         query = {"expression": "m0", "metrics": {f"m{number}": metric for number in range(10)}}
         custom = [{"name": f"guard {number}", "requests": query, "failures": query} for number in range(10)]
-        plan = by_cloudwatch(latency={"thresholdMs": 800}, custom=custom)
+        plan = by_cloudwatch(latency={"thresholdsMs": [1, 2, 3, 4, 5, 6]}, custom=custom)
+        assert fit_into_one_call(plan) == plan
         CloudWatchCounts(client).read([WatchedRollout(plan, ledger_of())], minute(2))
-        assert [len(call["MetricDataQueries"]) for call in cloudwatch.calls] == [452]
+        assert [len(call["MetricDataQueries"]) for call in cloudwatch.calls] == [462]
+
+    def test_each_threshold_has_its_own_slow_requests_of_the_same_requests(
+        self, cloudwatch: FakeCloudWatch, client: Any
+    ) -> None:
+        plan = by_cloudwatch(errors=None, latency={"thresholdsMs": [100, 200]})
+        cloudwatch.values["Duration", "7"] = {minute(0): 5.0}
+        points = CloudWatchCounts(client).read([WatchedRollout(plan, ledger_of())], minute(2))["checkout-42"]
+        assert len(cloudwatch.queries) == 2 * (1 + 2)
+        assert points == dict.fromkeys([(minute(0), "latency0"), (minute(0), "latency1")], Pair(Arm(5, 5), Arm()))
 
     def test_nobody_to_watch_costs_no_call(self, cloudwatch: FakeCloudWatch, client: Any) -> None:
         assert CloudWatchCounts(client).read([], minute(2)) == {}
@@ -474,5 +485,26 @@ class TestService:
             custom = [{"name": f"g{number}", "requests": query, "failures": query} for number in range(10)]
             guards = {"errors": {}, "latency": {"thresholdMs": 1}, "evidence": "cloudwatch", "custom": custom}
             plan = service_plan(routing_of("green-service", "a", "b", "c", "d", "e"), guards=guards)
+            assert fit_into_one_call(plan) == plan
             self.read(client, plan)
             assert len(cloudwatch.calls) == 1
+
+    def test_a_service_with_the_largest_guards_keeps_the_thresholds_that_fit(
+        self, client: Any, cloudwatch: Any
+    ) -> None:
+        # GIVEN 10 custom guards of 11 queries each for requests and failures, and five target groups
+        metric = {"namespace": "Shop", "metricName": "Lost", "dimensions": {"ExecutedVersion": "{revision}"}}
+        math = {"expression": "a", "metrics": {"a": metric, **{f"m{number}": metric for number in range(9)}}}
+        custom = [{"name": f"g{number}", "requests": math, "failures": math} for number in range(10)]
+        latency = {"thresholdsMs": [10, 20, 30, 40, 50, 60]}
+        guards = {"errors": {}, "latency": latency, "evidence": "cloudwatch", "custom": custom}
+        plan = service_plan(routing_of("green-service", "a", "b", "c", "d", "e"), guards=guards)
+        # WHEN they are made to fit THEN the lowest stays, and the last but one: 480 queries are for the rest
+        fitting = fit_into_one_call(plan)
+        assert fitting.guards.latency
+        assert fitting.guards.latency.thresholds == [10, 50]
+        self.read(client, fitting)
+        assert [len(call["MetricDataQueries"]) for call in cloudwatch.calls] == [500]
+        # AND by telemetry all of them stay
+        by_telemetry = plan.model_copy(update={"guards": plan.guards.model_copy(update={"evidence": "telemetry"})})
+        assert fit_into_one_call(by_telemetry) == by_telemetry

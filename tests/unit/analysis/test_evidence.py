@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from math import inf
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.analysis.evidence import (
@@ -16,14 +18,18 @@ from headgate.analysis.evidence import (
     Measure,
     Pair,
     Standing,
-    describe_comparison,
+    decided_by,
     describe_comparisons,
     evidence_against,
     evidence_for,
+    group_limit,
     take_looks,
 )
-from headgate.analysis.judge import Arm, Evidence, Reassurance
+from headgate.analysis.judge import RATES, Arm, Evidence, Reassurance
 from tests.builders import look, plan_of
+
+if TYPE_CHECKING:
+    from headgate.spec.guards import GuardAction
 
 FIRST_STEP, SECOND_STEP = 1_000_000, 2_000_000
 """When each step's weight took effect, in milliseconds."""
@@ -39,6 +45,14 @@ def terms_of(**guards: Any) -> JudgeTerms:
 
 ERRORS = terms_of()
 BOTH = terms_of(errors={}, latency={"thresholdMs": 250})
+PAST = terms_of(errors={}, latency={"thresholdsMs": [10, 20, 30, 40, 50, 60]})
+
+
+def lost(number: int, **fields: Any) -> dict[str, Any]:
+    return {"name": f"lost {number}", "requests": CUSTOM, "failures": CUSTOM, **fields}
+
+
+FOUR = terms_of(custom=[lost(number) for number in range(4)])
 
 
 def ledger_of(counts: dict[tuple[int, str], Pair] | None = None, **fields: Any) -> Ledger:
@@ -52,6 +66,12 @@ def ledger_of(counts: dict[tuple[int, str], Pair] | None = None, **fields: Any) 
 
 def errors(candidate: tuple[int, int], stable: tuple[int, int], step: int = 0) -> dict[tuple[int, str], Pair]:
     return {(step, "errors"): Pair(Arm(*candidate), Arm(*stable))}
+
+
+def counts_of(terms: JudgeTerms, **counts: tuple[int, int, int, int]) -> dict[tuple[int, str], Pair]:
+    """The counts of the first step by measure, as given or, by default, without failures."""
+    given = {measure.key: counts.get(measure.key, (100, 0, 900, 0)) for measure in terms.measures}
+    return {(0, key): Pair(Arm(n1, s1), Arm(n0, s0)) for key, (n1, s1, n0, s0) in given.items()}
 
 
 def looked(ledger: Ledger, terms: JudgeTerms = ERRORS, **how: Any) -> Ledger:
@@ -96,14 +116,14 @@ class TestTerms:
         latency = {"thresholdMs": 1250, "tolerate": 0.5}
         terms = terms_of(errors={"tolerate": 0.1}, latency=latency, custom=[custom, late])
         assert terms.measures == (
-            Measure("errors", "failed", 0.1),
-            Measure("latency", "took more than 1,250 ms", 0.5),
-            Measure("custom0", "failed (lost orders)", 0.25),
-            Measure("custom1", "failed (late orders)", 0.0),
+            Measure("errors", "failed", 0.1, "errors"),
+            Measure("latency", "took more than 1,250 ms", 0.5, "latency"),
+            Measure("custom0", "failed (lost orders)", 0.25, "custom0"),
+            Measure("custom1", "failed (late orders)", 0.0, "custom1"),
         )
 
     def test_measures_share_alpha_so_that_the_request_keeps_its_own(self) -> None:
-        assert [terms.alpha * len(terms.measures) for terms in (ERRORS, BOTH)] == [ALPHA, ALPHA]
+        assert [sum(map(terms.alpha_of, terms.measures)) for terms in (ERRORS, BOTH)] == pytest.approx([ALPHA, ALPHA])
 
     def test_without_a_guard_there_is_nothing_to_compare(self) -> None:
         terms = terms_of(alarms=["errors"])
@@ -298,7 +318,7 @@ class TestRestarting:
 class TestSentences:
     def test_evidence_is_told_with_its_counts_and_the_line(self) -> None:
         ledger = looked(ledger_of(errors((12_345, 2), (1_234_567, 300))))
-        told = describe_comparison(ledger, ERRORS.measures[0], ERRORS)
+        told = describe_comparisons(ledger, ERRORS)
         assert told == (
             "2 of 12,345 candidate requests failed against 300 of 1,234,567; odds against chance "
             f"{evidence_of(ledger).value:.3g} to 1, under the limit of 100 to 1"
@@ -320,30 +340,32 @@ class TestSentences:
         below = line._replace(log_wealth=(4.6051, *[-1e9] * 4))
         for evidence, sign in ((line, "over"), (below, "under")):
             ledger = ledger_of(errors((9, 3), (90, 0)), standings={"errors": Standing(evidence)})
-            assert describe_comparison(ledger, ERRORS.measures[0], ERRORS).endswith(
+            assert describe_comparisons(ledger, ERRORS).endswith(
                 f"odds against chance 100 to 1, {sign} the limit of 100 to 1"
             )
             assert bool(evidence_against(ledger, ERRORS)) == (sign == "over")
 
-    def test_the_measure_that_reached_its_line_is_named_and_the_others_are_left_out(self) -> None:
+    def test_the_leading_guard_is_described_and_every_guard_of_its_action_is_named(self) -> None:
         slow, fine = Pair(Arm(100, 80), Arm(900, 9)), Pair(Arm(100, 0), Arm(900, 1))
         ledger = looked(ledger_of({(0, "errors"): fine, (0, "latency"): slow}), BOTH)
         told = evidence_against(ledger, BOTH)
         assert told.startswith(
-            "80 of 100 candidate requests took more than 250 ms against 9 of 900; odds against chance "
+            "80 of 100 candidate requests took more than 250 ms against 9 of 900; odds against chance 100 to 1, over "
+            "the limit of 100 to 1 (the average of errors "
         )
-        assert told.endswith(" to 1, over the limit of 200 to 1")
-        assert describe_comparisons(ledger, BOTH).startswith(
-            "0 of 100 candidate requests failed against 1 of 900; odds against chance "
+        assert told.endswith(", latency 200)")
+        assert describe_comparisons(ledger, BOTH).endswith("; odds against chance 200 to 1, over the limit of 200 to 1")
+
+    def test_of_many_guards_the_one_nearest_to_its_limit_is_described(self) -> None:
+        ledger = looked(ledger_of(counts_of(FOUR, custom0=(100, 4, 900, 9))), FOUR)
+        assert describe_comparisons(ledger, FOUR).startswith(
+            "lost 0 is nearest to its limit of 400 to 1: odds against chance "
         )
-        assert describe_comparisons(ledger, BOTH).endswith(told)
 
     @pytest.mark.parametrize("failed", [60, 9_000])
-    def test_evidence_beyond_what_is_told_as_a_number_is_told_as_that(self, failed: int) -> None:
+    def test_evidence_beyond_the_limit_is_told_as_the_limit_because_it_is_evidence_no_more(self, failed: int) -> None:
         ledger = looked(ledger_of(errors((failed, failed), (failed, 0))))
-        assert evidence_against(ledger, ERRORS).endswith(
-            "; odds against chance more than 1,000,000,000,000,000 to 1, over the limit of 100 to 1"
-        )
+        assert evidence_against(ledger, ERRORS).endswith("; odds against chance 100 to 1, over the limit of 100 to 1")
 
     @pytest.mark.parametrize(
         ("log_value", "odds"),
@@ -359,7 +381,7 @@ class TestSentences:
     def test_odds_are_rounded_and_have_no_exponent(self, log_value: float, odds: str) -> None:
         evidence = Evidence()._replace(log_cash=-1e9, log_wealth=(log_value, *[-1e9] * 4))
         ledger = ledger_of(errors((9, 3), (90, 0)), standings={"errors": Standing(evidence)})
-        assert f"; odds against chance {odds} to 1, " in describe_comparisons(ledger, ERRORS)
+        assert f"; odds against chance {odds} to 1, " in describe_comparisons(ledger, terms_of(errors={}, alpha=1e-12))
 
     @pytest.mark.parametrize(
         ("failing", "failures", "lonely"),
@@ -369,12 +391,119 @@ class TestSentences:
         self, failing: tuple[str, ...], failures: int, lonely: bool
     ) -> None:
         ledger = ledger_of(errors((40, failures), (400, 0)), failing=failing)
-        told = describe_comparison(ledger, ERRORS.measures[0], ERRORS)
+        told = describe_comparisons(ledger, ERRORS)
         assert told.endswith("; all failures of the candidate came from one instance") == lonely
 
     def test_what_is_slow_on_one_instance_is_not_remarked_on_because_only_failures_tell_theirs(self) -> None:
         ledger = ledger_of({(0, "errors"): Pair(), (0, "latency"): Pair(Arm(40, 9), Arm(9, 0))}, failing=("i-1",))
         assert "instance" not in describe_comparisons(ledger, BOTH)
+
+
+Counts = tuple[int, int, int, int]
+
+arm_counts = st.tuples(st.integers(1, 60), st.integers(0, 6), st.integers(1, 300), st.integers(0, 9)).map(
+    lambda n: (n[0], min(n[0], n[1]), n[2], min(n[2], n[3]))
+)
+paths = st.lists(st.tuples(*[arm_counts] * 4), min_size=1, max_size=12)
+"""Looks at four guards, one after the other."""
+
+
+def after_looks(path: list[tuple[Counts, ...]], terms: JudgeTerms) -> list[Ledger]:
+    """The ledger after each look."""
+    ledger, ledgers = ledger_of(), []
+    for number, counts in enumerate(path):
+        for measure, (n1, s1, n0, s0) in zip(terms.measures, counts, strict=False):
+            ledger = ledger.add(0, measure.key, Pair(Arm(n1, s1), Arm(n0, s0)))
+        ledger = looked(ledger, terms, now=FIRST_STEP + 10_000 * number, at_least=0)
+        ledgers.append(ledger)
+    return ledgers
+
+
+def first_decided(ledgers: list[Ledger], terms: JudgeTerms) -> float:
+    return next((n for n, ledger in enumerate(ledgers) if decided_by(ledger, terms)), inf)
+
+
+class TestAveraging:
+    @settings(max_examples=60, deadline=None)
+    @given(paths)
+    def test_it_is_never_later_than_the_division_of_alpha(self, path: list[tuple[Counts, ...]]) -> None:
+        divided = []
+        for place in range(4):
+            alone = terms_of(errors={}, alpha=ALPHA / 4)
+            divided.append(first_decided(after_looks([(counts[place],) for counts in path], alone), alone))
+        assert first_decided(after_looks(path, FOUR), FOUR) <= min(divided)
+
+    def test_it_is_sooner_if_several_guards_are_a_little_worse(self) -> None:
+        path: list[tuple[Counts, ...]] = [((100, 3, 900, 9),) * 4] * 40
+        alone = terms_of(errors={}, alpha=ALPHA / 4)
+        one: list[tuple[Counts, ...]] = [((100, 3, 900, 9),)] * 40
+        assert first_decided(after_looks(path, FOUR), FOUR) < first_decided(after_looks(one, alone), alone)
+
+    @pytest.mark.parametrize(
+        "actions", [("rollback",) * 4, ("rollback", "pause", "pause", "rollback"), ("report",) * 4]
+    )
+    def test_the_parts_of_alpha_sum_to_alpha(self, actions: tuple[str, ...]) -> None:
+        terms = terms_of(custom=[lost(number, action=action) for number, action in enumerate(actions)])
+        both: tuple[GuardAction, ...] = ("rollback", "pause")
+        groups = [action for action in both if terms.acting_with(action)]
+        parts = [1 / group_limit(terms, action) for action in groups]
+        assert sum(parts) == pytest.approx(ALPHA if groups else 0)
+
+    def test_thresholds_share_the_part_of_their_guard(self) -> None:
+        assert sum(map(PAST.alpha_of, PAST.measures)) == pytest.approx(ALPHA)
+        assert [PAST.alpha_of(measure) for measure in PAST.measures] == pytest.approx([ALPHA / 2] + [ALPHA / 12] * 6)
+
+    def test_evidence_stays_as_it_was_once_it_has_decided(self) -> None:
+        before = after_looks([((60, 30, 300, 0),) * 4], FOUR)[0]
+        assert decided_by(before, FOUR)
+        later = looked(before.add(0, "custom0", Pair(Arm(500, 0), Arm(500, 400))), FOUR)
+        assert later.standings == before.standings
+        assert evidence_against(later, FOUR)
+
+    @settings(max_examples=30, deadline=None)
+    @given(paths)
+    def test_a_guard_that_reports_changes_nothing_for_the_others(self, path: list[tuple[Counts, ...]]) -> None:
+        with_one = terms_of(custom=[lost(0), lost(1), lost(2), lost(3, action="report")])
+        without = terms_of(custom=[lost(0), lost(1), lost(2)])
+        reported, alone = after_looks(path, with_one)[-1], after_looks(path, without)[-1]
+        assert [reported.standing(f"custom{n}") for n in range(3)] == [alone.standing(f"custom{n}") for n in range(3)]
+        assert decided_by(reported, with_one) == decided_by(alone, without)
+
+    @settings(max_examples=30, deadline=None)
+    @given(paths, st.permutations(range(4)))
+    def test_the_order_of_the_guards_does_not_matter(self, path: list[tuple[Counts, ...]], order: list[int]) -> None:
+        ledger = after_looks(path, FOUR)[-1]
+        other = after_looks([tuple(counts[place] for place in order) for counts in path], FOUR)[-1]
+        assert decided_by(ledger, FOUR) == decided_by(other, FOUR)
+        for place, of in enumerate(order):
+            assert other.standing(f"custom{place}") == ledger.standing(f"custom{of}")
+
+    def test_a_guard_that_pauses_is_told_by_itself(self) -> None:
+        terms = terms_of(errors={}, custom=[lost(0, action="pause")])
+        ledger = looked(ledger_of(counts_of(terms, custom0=(60, 40, 300, 0))), terms)
+        assert decided_by(ledger, terms) == ("pause",)
+        assert not evidence_against(ledger, terms)
+        assert evidence_against(ledger, terms, "pause").endswith(
+            "odds against chance 200 to 1, over the limit of 200 to 1"
+        )
+
+
+class TestUpgrade:
+    """A rollout that runs while Headgate is upgraded."""
+
+    def test_wealth_on_other_ratios_is_spread_and_stays_as_much(self) -> None:
+        old = Evidence((-1.0, -2.0, 0.5), -1.5, 3.0, 60.0)
+        ledger = ledger_of(standings={"errors": Standing(old, at=FIRST_STEP, step=0)})
+        read = ledger.standing("errors").evidence
+        assert len(read.log_wealth) == len(RATES.ratios)
+        assert read.log_value == pytest.approx(old.log_value)
+        assert (read.log_cash, read.pace, read.invested_seconds) == (-1.5, 3.0, 60.0)
+
+    def test_a_ledger_without_a_look_since_a_restart_begins_with_the_wagers_of_each_measure(self) -> None:
+        restarted = looked(ledger_of(counts_of(PAST, latency0=(100, 30, 900, 30))), PAST).restarted(NOW)
+        for measure in PAST.measures:
+            standing = restarted.standing(measure.key, measure.wagers)
+            assert standing == Standing(Evidence.before_any_look(measure.wagers), at=NOW)
 
 
 class TestReassurance:
@@ -406,3 +535,33 @@ class TestReassurance:
         bad = Pair(Arm(900, 135), Arm(900, 90))
         ledger = looked(ledger_of({(0, "errors"): bad, (0, "latency"): bad}), self.EARLY)
         assert evidence_for(ledger, self.EARLY) == ""
+
+
+@pytest.mark.parametrize("late", [0, 3])
+def test_the_average_of_guards_with_opposite_outcomes_keeps_alpha_though_one_counts_later(late: int) -> None:
+    """Each request that goes wrong either fails or is lost, whichever revision served it, and losses come later."""
+    random, runs, alpha = np.random.default_rng(18), 150, 0.2
+    terms = terms_of(errors={}, custom=[lost(0)], alpha=alpha)
+
+    def ends() -> bool:
+        ledger, waiting = ledger_of({(0, key): Pair() for key in ("errors", "custom0")}), []
+        for at in range(1, 61):
+            on_candidate = random.permutation(40) < 20
+            failed, was_lost = on_candidate[:3], on_candidate[3:6]
+            waiting.append(was_lost)
+            ledger = ledger.add(0, "errors", _halves(failed))
+            if len(waiting) > late:
+                ledger = ledger.add(0, "custom0", _halves(waiting.pop(0)))
+            ledger = looked(ledger, terms, now=FIRST_STEP + 1000 * at)
+            if decided_by(ledger, terms):
+                return True
+        return False
+
+    share = sum(ends() for _ in range(runs)) / runs
+    assert share <= alpha + 3 * (alpha * (1 - alpha) / runs) ** 0.5
+    assert share > 0
+
+
+def _halves(wrong: Any) -> Pair:
+    """Twenty requests of each revision, of which those are wrong that the candidate did or did not serve."""
+    return Pair(Arm(20, int(wrong.sum())), Arm(20, int((~wrong).sum())))

@@ -15,6 +15,7 @@ from headgate.analysis.cloudwatch_counts import MINUTE_MS, count_points
 from headgate.analysis.evidence import LATE_MS, JudgeTerms, Ledger, Pair, take_looks
 from headgate.analysis.judge import Arm
 from headgate.analysis.ledger_store import LedgerStore, column, ledger_key
+from headgate.analysis.packed_counts import unpack_counts
 from headgate.analysis.telemetry_counter import RequestOutcome, TelemetryCounter, TelemetryRecord
 from headgate.aws.dynamodb import from_item, to_item
 from tests.builders import TABLE, TARGET_KEY, history, item_bytes, plan_of
@@ -115,6 +116,22 @@ def add_counts(client: Any, step: int, pair: Pair) -> None:
         )
 
 
+def in_columns(client: Any, step: int, counts: dict[str, Pair]) -> None:
+    """File a step as Headgate 0.1.0 did."""
+    columns = {
+        column(step, measure, arm, what): count
+        for measure, pair in counts.items()
+        for arm, counted in pair._asdict().items()
+        for what, count in counted._asdict().items()
+    }
+    client.update_item(
+        TableName=TABLE,
+        Key=to_item({"pk": "ROLLOUT#checkout-42", "sk": f"EVIDENCE#{step:03d}"}),
+        UpdateExpression="SET " + ", ".join(f"{name} = :{name}" for name in columns) + " REMOVE c",
+        ExpressionAttributeValues=to_item({f":{name}": count for name, count in columns.items()}),
+    )
+
+
 def bake(rollout: Rollout, pair: Pair = OK) -> None:
     """A step of five minutes with one look in it."""
     rollout.now += LATE_MS + 1
@@ -148,8 +165,7 @@ def test_a_step_has_an_item_of_its_own_once_it_is_over_and_late_counts_have_come
     ((key, item),) = filed(table).items()
     assert key == "EVIDENCE#000"
     assert item["since"] == BEGIN
-    assert [item[column(0, "errors", arm, "requests")] for arm in ("candidate", "stable")] == [10, 90]
-    assert item[column(0, "errors", "candidate", "failures")] == 10
+    assert unpack_counts(item["c"]) == {"errors": Pair(Arm(10, 10), Arm(90, 0))}
     assert not [name for name in head(table) if name == "since_0" or name.startswith("errors_0_")]
     rollout.assert_same(rollout.read())
 
@@ -210,8 +226,15 @@ class TestLateCounts:
     def test_they_are_judged_as_counts_of_their_step_and_filed_with_it(self, late: Rollout, table: Table) -> None:
         late.count(BAD, ago=3)
         late.assert_same(late.look())
-        item = filed(table)["EVIDENCE#001"]
-        assert (item["errors_1_candidate_requests"], item["errors_1_candidate_failures"]) == (20, 10)
+        assert unpack_counts(filed(table)["EVIDENCE#001"]["c"])["errors"].candidate == Arm(20, 10)
+
+    def test_a_step_that_headgate_0_1_0_filed_in_columns_keeps_its_counts(self, late: Rollout, table: Table) -> None:
+        in_columns(late.client, 1, unpack_counts(filed(table)["EVIDENCE#001"]["c"]))
+        late.assert_same(late.read(since=0))
+        late.count(BAD, ago=3)
+        late.assert_same(late.look())
+        assert unpack_counts(filed(table)["EVIDENCE#001"]["c"])["errors"].candidate == Arm(20, 10)
+        late.assert_same(late.read(since=0))
         assert not [name for name in head(table) if name.startswith("errors_1_")]
         assert late.read(since=0).counts == late.whole.counts
 
@@ -234,7 +257,7 @@ class TestLateCounts:
         assert "EVIDENCE#004" not in filed(table)
         late.count(OK)
         late.look()
-        assert filed(table)["EVIDENCE#004"]["errors_4_candidate_failures"] == 10
+        assert unpack_counts(filed(table)["EVIDENCE#004"]["c"])["errors"].candidate.failures == 10
         assert late.read(since=0).counts == late.read(since=0).looked == late.whole.counts
 
     def test_they_do_not_count_again_after_a_restart(self, late: Rollout) -> None:
@@ -246,7 +269,7 @@ class TestLateCounts:
     def test_a_late_minute_of_cloudwatch_counts_for_its_step(self, late: Rollout, table: Table) -> None:
         late.assert_same(late.look_at_cloudwatch(3, BAD))
         late.assert_same(late.look_at_cloudwatch(3, OK))
-        assert filed(table)["EVIDENCE#001"]["custom0_1_candidate_requests"] == 20
+        assert unpack_counts(filed(table)["EVIDENCE#001"]["c"])["custom0"].candidate.requests == 20
 
     def test_only_the_steps_that_are_asked_for_are_read(self, late: Rollout) -> None:
         assert set(late.read().since) == {4}

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 
 class FakePast(Service):
-    """CloudWatch's memory of one metric: a value per hour."""
+    """CloudWatch's memory of one metric: a value per hour, times a factor for each statistic."""
 
     def __init__(self) -> None:
         self.hours: list[float] = []
+        self.factors: dict[str, float] = {}
         self.calls: list[dict[str, Any]] = []
         self.refusal: Refusal | None = None
 
@@ -37,8 +38,12 @@ class FakePast(Service):
         if self.refusal:
             raise self.refusal
         stamps = [asked["StartTime"] + timedelta(hours=number) for number in range(len(self.hours))]
-        first = asked["MetricDataQueries"][0]["Id"]
-        return {"MetricDataResults": [{"Id": first, "Timestamps": stamps, "Values": self.hours}]}
+        results = []
+        for query in asked["MetricDataQueries"]:
+            factor = self.factors.get(query["MetricStat"]["Stat"], 1.0) if "MetricStat" in query else 1.0
+            values = [hour * factor for hour in self.hours]
+            results.append({"Id": query["Id"], "Timestamps": stamps, "Values": values})
+        return {"MetricDataResults": results}
 
 
 @pytest.fixture(scope="module")
@@ -65,22 +70,36 @@ def settled(past: FakePast, **guards: Any) -> Any:
         detach()
 
 
+FACTORS = {"p50": 1.0, "p75": 2.0, "p90": 3.0, "p95": 4.0, "p99": 8.0, "p99.9": 20.0}
+
+
 @pytest.mark.parametrize(
-    ("hours", "threshold"),
+    ("hours", "median"),
+    [([250.0], 250), ([100.0, 5000.0, 120.0], 120), ([100.0, 140.0, 90.0, 5000.0], 120), ([0.12345], 0.12345)],
+)
+def test_the_thresholds_are_the_medians_of_the_hourly_percentiles(hours: list[float], median: float) -> None:
+    past = FakePast()
+    past.hours, past.factors = hours, FACTORS
+    guards = settled(past, latency={"tolerate": 0.5})
+    assert guards.latency.thresholds == [round(median * factor, 3) for factor in FACTORS.values()]
+    assert (guards.latency.threshold_ms, guards.latency.tolerate) == (None, 0.5)
+    assert type(guards).model_validate(guards.to_wire()) == guards
+
+
+@pytest.mark.parametrize(
+    ("factors", "thresholds"),
     [
-        ([250.0], 250),
-        ([100.0, 5000.0, 120.0], 120),
-        ([100.0, 140.0, 90.0, 5000.0], 120),
-        ([0.12345], 0.123),
-        ([900_004.2], 900_000),
+        ({}, [100]),
+        (FACTORS | {"p75": 1.005, "p90": 3.0, "p95": 3.02}, [100, 300, 800, 2000]),
+        (FACTORS | {"p99": 10_000.0, "p99.9": 20_000.0}, [100, 200, 300, 400, 900_000]),
     ],
 )
-def test_the_threshold_is_the_median_of_the_hourly_p95(hours: list[float], threshold: float) -> None:
+def test_a_threshold_that_is_hardly_above_the_one_before_is_left_out(
+    factors: dict[str, float], thresholds: list[float]
+) -> None:
     past = FakePast()
-    past.hours = hours
-    guards = settled(past, latency={"tolerate": 0.5})
-    assert (guards.latency.threshold_ms, guards.latency.tolerate) == (threshold, 0.5)
-    assert type(guards).model_validate(guards.to_wire()) == guards
+    past.hours, past.factors = [100.0], factors
+    assert settled(past, latency={}).latency.thresholds == thresholds
 
 
 def test_one_call_asks_for_the_alias_over_a_day() -> None:
@@ -88,18 +107,24 @@ def test_one_call_asks_for_the_alias_over_a_day() -> None:
     past.hours = [100.0]
     settled(past, latency={})
     (asked,) = past.calls
-    (query,) = asked["MetricDataQueries"]
-    stat = query["MetricStat"]
-    assert (stat["Stat"], stat["Period"], stat["Metric"]["MetricName"]) == ("p95", PERIOD_SECONDS, "Duration")
-    dimensions = {each["Name"]: each["Value"] for each in stat["Metric"]["Dimensions"]}
-    assert dimensions == {"FunctionName": "checkout", "Resource": "checkout:live"}
+    stats = [query["MetricStat"] for query in asked["MetricDataQueries"]]
+    assert [stat["Stat"] for stat in stats] == ["p50", "p75", "p90", "p95", "p99", "p99.9"]
+    assert {(stat["Period"], stat["Metric"]["MetricName"]) for stat in stats} == {(PERIOD_SECONDS, "Duration")}
+    for stat in stats:
+        dimensions = {each["Name"]: each["Value"] for each in stat["Metric"]["Dimensions"]}
+        assert dimensions == {"FunctionName": "checkout", "Resource": "checkout:live"}
     assert timedelta(hours=24) <= asked["EndTime"] - asked["StartTime"] <= timedelta(hours=25, minutes=1)
     assert asked["EndTime"] >= datetime.now(UTC) - timedelta(minutes=1)
 
 
 def test_cloudwatch_is_asked_only_where_a_threshold_is_missing() -> None:
     past = FakePast()
-    without: list[dict[str, Any]] = [{}, {"errors": {}}, {"latency": {"thresholdMs": 800}}]
+    without: list[dict[str, Any]] = [
+        {},
+        {"errors": {}},
+        {"latency": {"thresholdMs": 800}},
+        {"latency": {"thresholdsMs": [1, 2]}},
+    ]
     for guards in without:
         settled(past, **guards)
     assert past.calls == []
@@ -107,7 +132,8 @@ def test_cloudwatch_is_asked_only_where_a_threshold_is_missing() -> None:
 
 def test_a_past_without_requests_tells_no_threshold() -> None:
     with pytest.raises(
-        RequestRefused, match=r"^guards\.latency\.thresholdMs: .* checkout:live in the past 24 .* set it"
+        RequestRefused,
+        match=r"^guards\.latency\.thresholdsMs: .* checkout:live in the past 24 .* set it, or thresholdMs",
     ):
         settled(FakePast(), latency={})
 
@@ -125,13 +151,15 @@ def asked_for(**guards: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("evidence", ["telemetry", "cloudwatch"])
-def test_the_plan_has_the_threshold_and_the_request_stays_as_it_was(
+def test_the_plan_has_the_thresholds_and_the_request_stays_as_it_was(
     deployed: Functions, past: FakePast, evidence: str
 ) -> None:
-    past.hours = [100.0, 120.0, 140.0]
+    past.hours, past.factors = [100.0, 120.0, 140.0], FACTORS
     answer = deployed.call("planner", asked_for(latency={}, evidence=evidence))
-    assert answer["plan"]["guards"]["latency"] == {"thresholdMs": 120.0, "tolerate": 0.0}
-    assert "thresholdMs" not in answer["request"]["guards"]["latency"]
+    latency = answer["plan"]["guards"]["latency"]
+    assert latency["thresholdsMs"] == [120, 240, 360, 480, 960, 2400]
+    assert "thresholdMs" not in latency
+    assert not answer["request"]["guards"]["latency"].get("thresholdsMs")
 
 
 @pytest.mark.parametrize("compared", ["errors", "latency"])

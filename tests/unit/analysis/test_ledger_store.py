@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headgate.analysis import ledger_store as module
+from headgate.analysis.cloudwatch_counts import count_points
 from headgate.analysis.evidence import MAX_REPORTED_EVIDENCE, JudgeTerms, Ledger, Look, Pair, Standing, take_looks
-from headgate.analysis.judge import RATIOS, Arm, Evidence, Reassurance
-from headgate.analysis.ledger_store import LedgerStore, column, ledger_key, now_ms, reports_column
+from headgate.analysis.judge import RATES, Arm, Evidence, Reassurance
+from headgate.analysis.ledger_store import LedgerStore, column, ledger_in, ledger_key, now_ms, reports_column
 from headgate.analysis.reports import Reported, Reports, Snapshot
-from headgate.aws.dynamodb import from_item, to_item
+from headgate.aws.dynamodb import WriteConflict, from_item, to_item
 from headgate.errors import Contended
 from headgate.rollouts.table import Table
 from tests.builders import TABLE, history, look, plan_of
@@ -95,18 +96,27 @@ class TestOpening:
         assert (read(ledgers).since, read(ledgers).shifted_at) == ({0: FIRST_STEP}, SECOND_STEP)
 
     @pytest.mark.parametrize(
-        ("guards", "slow_ms"),
+        ("guards", "thresholds", "warm_up"),
         [
-            ({"errors": {}}, None),
-            ({"latency": {"thresholdMs": 250}}, 250),
-            ({"latency": {"thresholdMs": 0.125}}, 0.125),
-            ({"latency": {"thresholdMs": 33.333333333333336}}, 33.333333333333336),
+            ({"errors": {}}, (), 0),
+            ({"latency": {"thresholdMs": 250, "warmUp": 30}}, (250,), 30),
+            ({"latency": {"thresholdMs": 0.125}}, (0.125,), 0),
+            ({"latency": {"thresholdMs": 33.333333333333336}}, (33.333333333333336,), 0),
+            ({"latency": {"thresholdsMs": [0.125, 250, 900_000]}}, (0.125, 250, 900_000), 0),
         ],
     )
     def test_it_says_from_when_on_a_request_is_slow(
-        self, ledgers: LedgerStore, guards: Any, slow_ms: float | None
+        self, ledgers: LedgerStore, guards: Any, thresholds: tuple[float, ...], warm_up: int
     ) -> None:
-        assert opened(ledgers, guards=guards).slow_ms == slow_ms
+        ledger = opened(ledgers, guards=guards)
+        assert (ledger.thresholds, ledger.warm_up) == (thresholds, warm_up)
+
+    def test_one_threshold_is_stored_as_headgate_0_1_0_did(self, ledgers: LedgerStore, dynamodb: Any) -> None:
+        opened(ledgers, guards={"latency": {"thresholdMs": 250}})
+        item = from_item(dynamodb.get_item(TableName=TABLE, Key=ledger_key("checkout-42"))["Item"])
+        assert item["slowMs"] == 250
+        old = {name: value for name, value in item.items() if name not in ("thresholdsMs", "warmUp")}
+        assert ledger_in("checkout-42", old, []) == read(ledgers)
 
     @pytest.mark.parametrize("evidence", ["telemetry", "cloudwatch"])
     def test_it_says_whether_telemetry_goes_into_it(self, ledgers: LedgerStore, evidence: str) -> None:
@@ -344,6 +354,45 @@ class TestWhatCloudWatchSaid:
         ledgers.amend("checkout-42", book)
         assert read(ledgers).total("custom0") == Pair(Arm(10, 1), Arm(90, 1))
 
+    def test_the_minutes_of_an_outage_are_written_at_once_with_the_most_guards(
+        self, ledgers: LedgerStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An expression of DynamoDB has at most 4 KB.
+
+        https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
+        """
+        metric = {"namespace": "Shop", "metricName": "Orders", "dimensions": {"Version": "{revision}"}}
+        guards = {
+            "errors": {},
+            "latency": {"thresholdsMs": [10, 20, 30, 40, 50, 60]},
+            "custom": [{"name": f"custom {n}", "requests": metric, "failures": metric} for n in range(10)],
+            "evidence": "cloudwatch",
+        }
+        plan = plan_of(guards=guards, strategy={"steps": [{"weight": w, "bakeSeconds": 300} for w in range(1, 6)]})
+        # GIVEN five steps of which no minute was read
+        for step in range(5):
+            ledgers.open(plan, candidate="7", stable="6", step=step, since=FIRST_STEP + 300_000 * step)
+        terms, now = JudgeTerms.of(plan.guards), FIRST_STEP + 1_380_000
+        points = {
+            (FIRST_STEP + 60_000 * minute, measure.key): Pair(Arm(1000, 10), Arm(9000, 90))
+            for minute in range(4, 23)
+            for measure in terms.measures
+        }
+        written: list[dict[str, Any]] = []
+
+        def write(updates: list[dict[str, Any]]) -> None:
+            # The table in memory does not parse expressions of this length.
+            written.extend(updates)
+            if len(updates) > 1:  # Another writer was faster: the second attempt files no step.
+                raise WriteConflict
+
+        monkeypatch.setattr(ledgers, "_write", write)
+        ledgers.amend("checkout-42", lambda ledger: count_points(ledger, terms, points, now), since=FIRST_STEP)
+
+        lengths = [len(each[part]) for each in written for part in each if part.endswith("Expression")]
+        assert max(lengths) <= 4096
+        assert all(len(each["ExpressionAttributeNames"]) > 4 * 17 * 5 for each in (written[0], written[-1]))
+
 
 def booked(ledger: Ledger, measure: str, minutes: dict[str, Pair]) -> Ledger:
     for pair in minutes.values():
@@ -402,7 +451,7 @@ class TestLooksOnRecord:
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
-evidences = st.builds(Evidence, st.tuples(*[finite] * len(RATIOS)), finite, finite, finite)
+evidences = st.builds(Evidence, st.tuples(*[finite] * len(RATES.ratios)), finite, finite, finite)
 reassurances = st.builds(Reassurance, finite)
 standings = st.builds(Standing, evidences, reassurances, st.integers(0, 1 << 50), st.integers(-1, 999))
 arms = st.integers(0, 1 << 60).flatmap(lambda n: st.builds(Arm, st.just(n), st.integers(0, n)))

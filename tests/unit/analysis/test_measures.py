@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from headgate.analysis.judge import Arm
-from headgate.analysis.latency_baseline import LatencyBaseline
+from headgate.analysis.latency_baseline import PERCENTILES, LatencyBaseline
 from headgate.analysis.measures import AliasMeasures, measures_of
 from headgate.analysis.throttling import ThrottleCounts
 from headgate.errors import RequestRefused
@@ -59,24 +59,26 @@ def test_a_consumer_has_the_metrics_of_the_alias_behind_its_mapping(plan: Any) -
         ("erthrottles", "AWS/Lambda", "Throttles", "Sum", version),
     ]
     assert [asked(query)[2] for query in errors.failures.queries] == ["Errors", "Throttles"]
-    latency = measures.latency("l", "candidate", 0.5)
-    assert [asked(query)[2:4] for count in latency for query in count.queries] == [
+    requests, slow = measures.latency("l", "candidate", [0.5, 12])
+    assert [asked(query)[2:4] for count in (requests, *slow) for query in count.queries] == [
         ("Duration", "SampleCount"),
         ("Duration", "TC(0.5:)"),
+        ("Duration", "TC(12:)"),
     ]
     assert measures.name == "checkout:live"
 
 
 def test_every_value_that_adds_up_to_a_count_is_asked_for_once() -> None:
     for measures in (AliasMeasures(ALIAS, VERSIONS), measures_of(service_plan(TWO_PORTS), REVISIONS)):
+        slow = measures.latency("b", "stable", [800, 900])
         for counts in (
             measures.errors("a", "stable"),
-            measures.latency("b", "stable", 800),
+            (slow.requests, *slow.slow),
             measures.throttles("c", "stable"),
         ):
             ids = [query["Id"] for count in counts for query in count.queries]
             assert len(set(ids)) == len(ids)
-            assert set(counts.requests.adds) | set(counts.failures.adds) == set(ids)
+            assert {added for count in counts for added in count.adds} == set(ids)
 
 
 def of_group(name: str) -> dict[str, str]:
@@ -104,7 +106,7 @@ def test_a_revision_of_a_service_has_the_metrics_of_its_target_group() -> None:
     [(800, "TC(0.8:)"), (0.001, "TC(0.000001:)"), (900_000, "TC(900:)"), (12.345, "TC(0.012345:)")],
 )
 def test_a_load_balancer_measures_response_times_in_seconds(threshold_ms: float, statistic: str) -> None:
-    requests, slow = measures_of(service_plan(), REVISIONS).latency("l", "candidate", threshold_ms)
+    requests, (slow,) = measures_of(service_plan(), REVISIONS).latency("l", "candidate", [threshold_ms])
     assert [asked(query)[2:4] for query in requests.queries] == [("TargetResponseTime", "SampleCount")]
     assert [asked(query)[2:4] for query in slow.queries] == [("TargetResponseTime", statistic)]
 
@@ -113,7 +115,7 @@ def test_the_target_groups_of_a_revision_add_up() -> None:
     measures = measures_of(service_plan(TWO_PORTS), REVISIONS)
     for count in (
         measures.errors("e", "candidate").requests,
-        measures.latency("l", "candidate", 800).failures,
+        measures.latency("l", "candidate", [800]).slow[0],
         measures.invocations("i", "candidate", period=60),
     ):
         assert [asked(query)[4]["TargetGroup"] for query in count.queries] == [group_of("shop-b"), group_of("admin-b")]
@@ -127,7 +129,7 @@ DOCUMENTED = {
     "RequestCount": {"Sum"},
     "HTTPCode_Target_5XX_Count": {"Sum"},
     "TargetConnectionErrorCount": {"Sum"},
-    "TargetResponseTime": {"SampleCount", "TC(0.8:)", "p95"},
+    "TargetResponseTime": {"SampleCount", "TC(0.8:)", *PERCENTILES},
 }
 """Metrics of Application Load Balancers with the dimensions LoadBalancer and TargetGroup, and their statistics.
 
@@ -137,11 +139,12 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balance
 
 def test_every_metric_of_a_service_is_one_that_cloudwatch_documents_for_target_groups() -> None:
     measures = measures_of(service_plan(TWO_PORTS), REVISIONS)
-    errors, latency = measures.errors("e", "stable"), measures.latency("l", "stable", 800)
-    used = [query for count in (*errors, *latency) for query in count.queries]
+    errors, (requests, slow) = measures.errors("e", "stable"), measures.latency("l", "stable", [800])
+    used = [query for count in (*errors, requests, *slow) for query in count.queries]
     used += measures.all_requests("a", period=60).queries
     used += measures.invocations("i", "stable", period=60).queries
-    used += measures_of(service_plan(), REVISIONS).usual_latency("u", period=3600).queries
+    for percentile in PERCENTILES:
+        used += measures_of(service_plan(), REVISIONS).usual_latency("u", percentile, period=3600).queries
     for query in used:
         _, namespace, metric, statistic, dimensions = asked(query)
         assert namespace == "AWS/ApplicationELB"
@@ -177,19 +180,19 @@ def test_the_usual_response_time_of_a_service_becomes_milliseconds() -> None:
     asked_for = service_request(guards={"latency": {}}).asked_guards
     settled = LatencyBaseline(cloudwatch).settle(asked_for, measures_of(service_plan()))
     assert settled.latency is not None
-    assert settled.latency.threshold_ms == 120
+    assert settled.latency.thresholds == [120]
     nothing: Any = CloudWatch()
     with pytest.raises(RequestRefused, match="no request to service shop in the past 24 hours"):
         LatencyBaseline(nothing).settle(asked_for, measures_of(service_plan()))
 
 
 def test_task_sets_alternate_so_the_usual_response_time_is_that_of_both_groups() -> None:
-    durations = measures_of(service_plan(routing_of("task-sets"))).usual_latency("u", period=3600)
+    durations = measures_of(service_plan(routing_of("task-sets"))).usual_latency("u", "p95", period=3600)
     assert {asked(query)[4]["TargetGroup"] for query in durations.queries} == {group_of("shop-a"), group_of("shop-b")}
 
 
 def test_several_ports_have_no_usual_response_time_in_common() -> None:
     cloudwatch: Any = CloudWatch(TargetResponseTime=0.12)
     asked_for = service_request(guards={"latency": {}}).asked_guards
-    with pytest.raises(RequestRefused, match=r"thresholdMs: has no default, because service shop has several target"):
+    with pytest.raises(RequestRefused, match=r"thresholdsMs: has no default, because service shop has several target"):
         LatencyBaseline(cloudwatch).settle(asked_for, measures_of(service_plan(TWO_PORTS)))

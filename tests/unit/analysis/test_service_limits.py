@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headgate.analysis.service_limits import ServiceLimits
+from headgate.spec.routing import ARMS
 from tests.unit.analysis.service_plans import group_of, routing_of, service_plan
 
 if TYPE_CHECKING:
@@ -102,3 +103,12 @@ def test_without_limits_or_a_state_nothing_is_beyond_them(client: Any, cloudwatc
     nothing: StateOnRecord = {}
     assert beyond(client, "2026-11-30T12:00:01.000Z", state=nothing, unhealthyHosts=0, taskExits=0) == ""
     assert ServiceLimits(client, Stopped(SINCE)).beyond_limits(service_plan(), baking(), SINCE) == ""
+
+
+def test_after_the_promotion_the_groups_of_both_revisions_count(client: Any, cloudwatch: FakeCloudWatch) -> None:
+    # GIVEN targets of the group that the stable revision had, which the promoted one may have now
+    cloudwatch.values = unhealthy("shop-a")
+    assert beyond(client, unhealthyHosts=1) == ""
+    plan = service_plan(routing_of("green-service"), guards={"service": {"unhealthyHosts": 1}})
+    limits = ServiceLimits(client, Stopped())
+    assert limits.beyond_limits(plan, baking(), SINCE, arms=ARMS).startswith("2 tasks of the candidate were unhealthy")

@@ -345,6 +345,47 @@ class TestLatency:
         )
         assert counter.read().at_step(0, "latency") == Pair(Arm(5, 2), Arm(1, 1))
 
+    def test_each_threshold_counts_what_is_over_it(self, counter: Counter) -> None:
+        counter.open(0, FIRST_STEP, latency={"thresholdsMs": [1, 10, 100]})
+        counter.count(
+            record(1, *(good(milliseconds=took) for took in (0.5, 1.0, 1.1, 10.0, 50.0, 100.0, 100.1))),
+            record(2, good(milliseconds=5), good(milliseconds=None), revision="6"),
+        )
+        slow = [counter.read().at_step(0, f"latency{number}") for number in range(3)]
+        assert slow == [Pair(Arm(7, 5), Arm(1, 1)), Pair(Arm(7, 3), Arm(1, 0)), Pair(Arm(7, 1), Arm(1, 0))]
+        assert counter.read().at_step(0, "latency") == Pair()
+
+    def test_requests_of_an_environment_that_warms_up_are_not_timed_but_their_failures_count(
+        self, counter: Counter
+    ) -> None:
+        counter.open(0, FIRST_STEP, errors={}, latency={"thresholdMs": 100, "warmUp": 2})
+        outcomes = [good(at=1_000, milliseconds=500), bad(at=2_999, milliseconds=500), good(at=3_000, milliseconds=500)]
+        for number, revision in enumerate(("7", "6")):
+            counter.count(record(number, *outcomes, revision=revision, key=revision)._replace(born=1_000))
+        assert counter.read().counts == {
+            (0, "errors"): Pair(Arm(3, 1), Arm(3, 1)),
+            (0, "latency"): Pair(Arm(1, 1), Arm(1, 1)),
+        }
+
+    def test_a_senders_clock_that_is_ahead_leaves_warm_requests_timed(self, counter: Counter) -> None:
+        # GIVEN a sender whose clock is an hour ahead of the stream's, and two requests, of which one is warm
+        counter.open(0, FIRST_STEP, errors={}, latency={"thresholdMs": 100, "warmUp": 2})
+        born = 3_600_000
+        told = record(1, good(born + 1_000, 200.0), good(born + 2_500, 200.0), arrived=5_000)
+        counter.count(told._replace(born=born))
+        assert counter.read().at_step(0, "latency").candidate == Arm(1, 1)
+        assert counter.errors().candidate == Arm(2, 0)
+
+    def test_an_environment_whose_start_is_not_known_is_warm(self, counter: Counter) -> None:
+        counter.open(0, FIRST_STEP, latency={"thresholdMs": 100, "warmUp": 3600})
+        counter.count(record(1, good()))
+        assert counter.read().at_step(0, "latency") == Pair(Arm(1, 0), Arm())
+
+    def test_without_a_warm_up_every_request_with_a_duration_counts(self, counter: Counter) -> None:
+        counter.open(0, FIRST_STEP, latency={"thresholdMs": 100})
+        counter.count(record(1, good(at=1_500))._replace(born=1_600))
+        assert counter.read().at_step(0, "latency") == Pair(Arm(1, 0), Arm())
+
     def test_a_request_that_tells_no_time_counts_for_errors_alone(self, counter: Counter) -> None:
         counter.open(0, FIRST_STEP, errors={}, latency={"thresholdMs": 100})
         counter.count(record(1, good(milliseconds=None), bad(milliseconds=None), good(milliseconds=500)))
@@ -876,3 +917,42 @@ def test_in_any_order_duplication_and_split_the_same_is_counted(dynamodb: Any, c
     # THEN each record counts once
     told = [(record.revision, o) for records in stream.values() for record in records for o in record.outcomes]
     assert counter.read().counts == counted_one_by_one(told)
+
+
+class TestManySteps:
+    """An expression of DynamoDB has at most 4 KB, and each step has up to 18 columns."""
+
+    STEPS = 40
+
+    def begin(self, counter: Counter) -> None:
+        """Begin a step each second, with six thresholds."""
+        for step in range(self.STEPS):
+            counter.open(step, 1000 * (step + 1), errors={}, latency={"thresholdsMs": [1, 2, 3, 4, 5, 6]})
+
+    def total(self, counter: Counter, measure: str) -> Pair:
+        ledger = counter.ledgers.read("checkout-42", since=0)
+        assert ledger is not None
+        return ledger.total(measure)
+
+    def test_a_late_batch_of_many_steps_counts_once(self, counter: Counter) -> None:
+        self.begin(counter)
+        records = [
+            record(
+                100 * step + number, bad(at=1500 + 1000 * step), key=f"k-{step % 3}", revision=revision, arrived=10**6
+            )
+            for step in range(self.STEPS)
+            for number, revision in enumerate(("6", "7"))
+        ]
+        counter.count(*records)
+        counter.count(*records)  # Delivered again.
+        arm = Arm(self.STEPS, self.STEPS)
+        assert self.total(counter, "errors") == self.total(counter, "latency5") == Pair(arm, arm)
+
+    def test_a_single_record_of_many_steps_does_not_hold_up_the_stream(self, counter: Counter) -> None:
+        self.begin(counter)
+        outcomes = [bad(at=1500 + 1000 * step) for step in range(self.STEPS)]
+        counter.count(record(1, *outcomes, arrived=10**6), record(2, arrived=10**6))
+        counted = self.total(counter, "errors").candidate
+        # As many of the newest as fit into a write.
+        assert self.STEPS // 4 <= counted.requests < self.STEPS
+        assert counter.read().at_step(self.STEPS - 1, "errors").candidate.failures == 1

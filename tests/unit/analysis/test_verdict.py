@@ -38,6 +38,8 @@ GOOD: dict[str, Any] = {"candidate": Arm(900, 1), "stable": Arm(900, 90)}
 
 QUERY = {"namespace": "Shop", "metricName": "Orders", "dimensions": {"Version": "{revision}"}}
 LOST_ORDERS = {"name": "lost orders", "requests": QUERY, "failures": QUERY}
+CONSUMER = {"kind": "event-source", "mapping": "14e0db71-5d35-4eb5-b481-8945cf9d10c2", "mode": "split"}
+STICKY = {"kind": "ecs-service", "cluster": "prod", "service": "shop", "sticky": True}
 LONG_STEPS = {"steps": [{"weight": 10, "bakeSeconds": 300}, {"weight": 50, "bakeSeconds": 300}]}
 
 
@@ -261,6 +263,19 @@ class TestMeasures:
         assert verdict.reason == (
             "no request of the candidate (lost orders) was seen during the bake at 10 %; baking again"
         )
+
+    @pytest.mark.parametrize("on_no_data", ["wait", "fail", "pass"])
+    def test_a_function_that_did_not_count_is_named_where_its_counts_are_missing(self, on_no_data: str) -> None:
+        guard = {"name": "lost orders", "counts": {"lambda": "shop-counts"}}
+        plan = plan_of(strategy=LONG_STEPS, guards={"errors": {}, "custom": [guard], "onNoData": on_no_data})
+        not_counted = {"custom0": "guards.custom[0].counts: shop-counts did not answer within 10 s"}
+        missing = judged(plan, **HEALTHY, others={"custom0": (NONE, NONE)}, not_counted=not_counted)
+        assert missing.reason.startswith(
+            "no request of the candidate (lost orders) was seen during the bake at 10 %; "
+            "guards.custom[0].counts: shop-counts did not answer within 10 s"
+        )
+        counted = judged(plan, **HEALTHY, others={"custom0": (Arm(9, 0), Arm(90, 0))}, not_counted=not_counted)
+        assert "shop-counts" not in counted.reason
 
     def test_a_custom_guard_that_reaches_its_line_is_told_by_its_name(self) -> None:
         verdict = judged(self.CUSTOM, **HEALTHY, others={"custom0": (Arm(100, 40), Arm(900, 3))})
@@ -528,13 +543,11 @@ class TestPauses:
         assert self.judged(failed=True, step=step, signals=[signal_of("promote")]).next == "promote"
         assert self.judged(failed=True, step=step).next == "roll-back"
 
-    def test_only_an_operators_decision_ends_it_before_it_is_open(self) -> None:
-        assert [kind for kind in get_args(SignalKind) if ends_pause(kind)] == [
-            "promote",
-            "promote-fully",
-            "resume",
-            "abort",
-        ]
+    def test_only_an_operators_decision_or_a_new_fault_ends_it_before_it_is_open(self) -> None:
+        decisions = ["promote", "promote-fully", "resume", "abort"]
+        assert [kind for kind in get_args(SignalKind) if ends_pause(kind, failed=True)] == decisions
+        ends = [kind for kind in get_args(SignalKind) if ends_pause(kind, failed=False)]
+        assert ends == [*decisions, "alarm", "evidence"]
 
 
 def test_what_a_verdict_was_about_is_heard_but_for_an_abort() -> None:
@@ -643,3 +656,210 @@ class TestTelemetryThatLambdaDoesNotConfirm:
         assert (verdict.next, verdict.step, verdict.bake, verdict.bake_seconds) == ("bake", 0, 1, 0)
         assert verdict.reason == "not promoted early, as CloudWatch does not confirm it: 0 of 900 failed"
         assert found.heard_by_step == [signal.id]
+
+
+class TestGuardsThatPause:
+    PAUSING: dict[str, Any] = {"errors": {"action": "pause"}}
+
+    def test_enough_evidence_pauses_and_is_no_failure(self) -> None:
+        verdict = judged(plan_of(guards=self.PAUSING), **BAD)
+        assert (verdict.outcome, verdict.next, verdict.step, verdict.bake) == ("inconclusive", "pause", 0, 1)
+        assert (verdict.doubted, verdict.failed) == (True, False)
+        assert verdict.reason.startswith("12 of 100 candidate requests failed against 1 of 900; odds against chance ")
+
+    def test_evidence_that_reached_the_limit_once_decides(self) -> None:
+        doubt = signal_of("doubt", by="judge", reason="4 of 40 candidate requests failed against 0 of 360")
+        verdict = judged(plan_of(guards=self.PAUSING), **HEALTHY, signals=[doubt])
+        assert (verdict.next, verdict.reason) == ("pause", doubt.reason)
+
+    def test_evidence_for_a_rollback_comes_first(self) -> None:
+        guards = {"errors": {}, "custom": [LOST_ORDERS | {"action": "pause"}]}
+        others = {"custom0": (Arm(100, 30), Arm(900, 1))}
+        assert judged(plan_of(guards=guards, strategy=LONG_STEPS), **BAD, others=others).next == "roll-back"
+
+    def test_only_the_guards_that_pause_pause(self) -> None:
+        guards = {"errors": {}, "custom": [LOST_ORDERS | {"action": "pause"}]}
+        verdict = judged(
+            plan_of(guards=guards, strategy=LONG_STEPS), **HEALTHY, others={"custom0": (Arm(100, 30), Arm(900, 1))}
+        )
+        assert (verdict.next, "failed (lost orders)" in verdict.reason) == ("pause", True)
+
+    def test_a_doubt_comes_before_an_operators_pause_so_that_its_reason_is_told(self) -> None:
+        signals = [signal_of("pause"), signal_of("doubt", by="judge", reason="worse")]
+        assert judged(plan_of(guards=self.PAUSING), **HEALTHY, signals=signals).reason == "worse"
+
+    def test_an_abort_and_a_full_promotion_overrule_it(self) -> None:
+        for signal, expected in (("abort", "roll-back"), ("promote-fully", "promote")):
+            assert judged(plan_of(guards=self.PAUSING), **BAD, signals=[signal_of(signal)]).next == expected
+
+    def test_a_full_promotion_in_spite_of_it_leaves_out_the_step_that_keeps_the_stable_revision(self) -> None:
+        target = {"kind": "ecs-service", "cluster": "prod", "service": "shop", "keepSeconds": 60}
+        plan = service_plan(target=target, guards=self.PAUSING)
+        forced = [signal_of("promote-fully")]
+        assert [judged(plan, **counts, signals=forced).next for counts in (HEALTHY, BAD)] == ["shift", "promote"]
+
+    def test_a_pause_hears_it_and_no_later_verdict_does(self) -> None:
+        doubt = signal_of("doubt", by="judge").model_copy(update={"id": "doubt-0"})
+        assert Findings(step=0, signals=[doubt]).heard_by_pause == ["doubt-0"]
+
+    @pytest.mark.parametrize(("then", "next_"), [("rollback", "roll-back"), ("promote", "promote")])
+    def test_at_the_limit_of_its_pause_the_plan_decides(self, then: str, next_: str) -> None:
+        pause = {"pause": {"limitSeconds": 60, "then": then}}
+        plan = plan_of(guards=self.PAUSING, onFailure=pause)
+        assert judge_pause(plan, found_of(plan, **BAD, doubted=True), failed=False).next == next_
+
+    def test_evidence_for_a_rollback_ends_its_pause(self) -> None:
+        plan = plan_of(guards=self.PAUSING | {"custom": [LOST_ORDERS]}, strategy=LONG_STEPS)
+        findings = found_of(plan, **BAD, signals=[signal_of("evidence", by="judge", reason="worse")], doubted=True)
+        verdict = judge_pause(plan, findings, failed=False)
+        assert (verdict.next, verdict.reason) == ("roll-back", "worse")
+
+    @pytest.mark.parametrize("decision", ["resume", "promote"])
+    def test_an_operator_who_goes_on_at_the_same_moment_does_not_forgive_a_rollback(self, decision: SignalKind) -> None:
+        plan = plan_of(guards=self.PAUSING | {"custom": [LOST_ORDERS]}, strategy=LONG_STEPS)
+        signals = [signal_of("evidence", by="judge", reason="worse"), signal_of(decision)]
+        for ordered in (signals, signals[::-1]):
+            verdict = judge_pause(plan, found_of(plan, **BAD, signals=ordered, doubted=True), failed=False)
+            assert (verdict.next, verdict.reason) == ("roll-back", "worse")
+
+    @pytest.mark.parametrize(("decision", "next_"), [("abort", "roll-back"), ("promote-fully", "promote")])
+    def test_an_abort_and_a_full_promotion_decide_in_its_pause_too(self, decision: SignalKind, next_: str) -> None:
+        plan = plan_of(guards=self.PAUSING | {"custom": [LOST_ORDERS]}, strategy=LONG_STEPS)
+        signals = [signal_of("evidence", by="judge", reason="worse"), signal_of(decision)]
+        assert judge_pause(plan, found_of(plan, **BAD, signals=signals, doubted=True), failed=False).next == next_
+
+    def test_a_limit_that_pauses_pauses(self) -> None:
+        plan = plan_of(guards={"source": {"deadLetters": 0, "action": "pause"}}, target=CONSUMER)
+        verdict = judged(plan, **HEALTHY, beyond_limits="3 dead letters")
+        assert (verdict.next, verdict.reason, verdict.doubted) == ("pause", "3 dead letters", True)
+
+
+class TestGuardsThatReport:
+    def test_they_never_act_and_are_told(self) -> None:
+        guards = {"errors": {"action": "report"}, "custom": [LOST_ORDERS]}
+        verdict = judged(
+            plan_of(guards=guards, strategy=LONG_STEPS), **BAD, others={"custom0": (Arm(100, 0), Arm(900, 1))}
+        )
+        assert verdict.outcome == "continue"
+        assert "over the limit of 100 to 1 (only reported); " in verdict.reason
+        assert verdict.reason.endswith("under the limit of 100 to 1")
+
+    def test_they_need_no_data(self) -> None:
+        guards = {"errors": {}, "custom": [LOST_ORDERS | {"action": "report"}], "onNoData": "fail"}
+        plan = plan_of(guards=guards, strategy=LONG_STEPS)
+        assert judged(plan, **HEALTHY).outcome == "continue"
+
+    def test_a_limit_that_is_only_reported_is_told(self) -> None:
+        plan = plan_of(guards={"source": {"deadLetters": 0, "action": "report"}}, target=CONSUMER)
+        verdict = judged(plan, **HEALTHY, beyond_limits="3 dead letters")
+        assert (verdict.outcome, verdict.reason) == ("continue", "the bake is over; 3 dead letters (only reported)")
+
+
+class TestLeastRequests:
+    """A bake of 300 s that waits for the candidate's requests, for an hour at most."""
+
+    LEAST: dict[str, Any] = {"errors": {}, "leastRequests": {"count": 1000, "limitSeconds": 3600}}
+
+    def verdict(self, seen: int, baked: float = 300, *, stable: int = 900, guards: Any = None, **found: Any) -> Verdict:
+        plan = plan_of(guards=self.LEAST | (guards or {}), strategy=LONG_STEPS)
+        return judged(plan, candidate=Arm(seen, 0), stable=Arm(stable, 1), baked_seconds=baked, **found)
+
+    def test_enough_requests_let_it_go_on(self) -> None:
+        assert self.verdict(1000).outcome == "continue"
+
+    def test_too_few_bake_again_for_as_long_as_the_rate_needs(self) -> None:
+        verdict = self.verdict(500)
+        assert (verdict.outcome, verdict.next, verdict.bake, verdict.bake_seconds) == ("inconclusive", "bake", 1, 330)
+        assert verdict.reason == (
+            "the candidate had 500 of the 1,000 requests that guards.leastRequests asks for; baking again"
+        )
+
+    @pytest.mark.parametrize(("seen", "seconds"), [(999, 10), (1, 3600), (0, 300)])
+    def test_an_extra_bake_is_neither_shorter_than_makes_sense_nor_longer_than_the_limit(
+        self, seen: int, seconds: int
+    ) -> None:
+        assert self.verdict(seen, stable=9).bake_seconds == seconds
+
+    def test_counts_by_the_minute_are_waited_for_by_the_minute(self) -> None:
+        assert self.verdict(999, guards={"evidence": "cloudwatch"}).bake_seconds == HOLD_SECONDS
+
+    def test_the_last_extra_bake_takes_what_is_left_of_the_limit(self) -> None:
+        verdict = self.verdict(900, 1300, extra_bakes=MAX_EXTRA_BAKES - 1)
+        assert (verdict.next, verdict.bake_seconds) == ("bake", 2600)
+
+    @pytest.mark.parametrize(("baked", "extra"), [(3900, 1), (1300, MAX_EXTRA_BAKES)])
+    def test_at_the_limit_it_fails(self, baked: float, extra: int) -> None:
+        verdict = self.verdict(900, baked, extra_bakes=extra)
+        assert (verdict.outcome, verdict.next) == ("roll-back", "roll-back")
+        assert verdict.reason.endswith("requests that guards.leastRequests asks for, 3600 s after the bake")
+
+    def test_or_goes_on_if_missing_data_passes(self) -> None:
+        verdict = self.verdict(900, 3900, guards={"onNoData": "pass"})
+        assert (verdict.outcome, verdict.reason.endswith("; onNoData is pass")) == ("continue", True)
+
+    def test_it_takes_the_place_of_baking_again_without_data(self) -> None:
+        verdict = self.verdict(0, stable=0, extra_bakes=3, baked=1200)
+        assert (verdict.next, verdict.bake_seconds) == ("bake", 300)
+
+    def test_a_candidate_that_does_not_answer_is_not_waited_for(self) -> None:
+        assert self.verdict(0).next == "roll-back"
+
+    def test_an_operator_skips_it(self) -> None:
+        assert self.verdict(1, signals=[signal_of("promote")]).outcome == "continue"
+
+    def test_a_step_that_compares_nothing_is_not_held(self) -> None:
+        strategy = {"steps": [{"weight": 50, "bakeSeconds": 0}, {"weight": 100, "bakeSeconds": 300}]}
+        plan = plan_of(guards=self.LEAST, strategy=strategy)
+        assert [judged(plan, step=step, candidate=Arm(1, 0), stable=Arm(1, 0)).next for step in (0, 1)] == [
+            "shift",
+            "promote",
+        ]
+
+    def test_evidence_does_not_wait_for_it(self) -> None:
+        plan = plan_of(guards=self.LEAST, strategy=LONG_STEPS)
+        assert judged(plan, **BAD, baked_seconds=300).next == "roll-back"
+
+    def test_a_bake_is_held_until_its_requests_came_and_little_longer(self) -> None:
+        """At 0.4 requests a second, 1,000 take 2,500 s."""
+        baked, bakes = 300.0, 0
+        while (verdict := self.verdict(int(0.4 * baked), baked, extra_bakes=bakes)).next == "bake":
+            baked, bakes = baked + verdict.bake_seconds + 2, bakes + 1
+        assert verdict.outcome == "continue"
+        assert (bakes, 2500 <= baked <= 2800) == (1, True)
+
+
+class TestShares:
+    CLOUDWATCH: dict[str, Any] = {"errors": {}, "evidence": "cloudwatch"}
+
+    def verdict(self, **guards: Any) -> Verdict:
+        plan = plan_of(guards=self.CLOUDWATCH | guards, strategy=LONG_STEPS)
+        return judged(plan, candidate=Arm(600, 1), stable=Arm(400, 1), baked_seconds=300)
+
+    def test_a_mismatch_is_told(self) -> None:
+        verdict = self.verdict()
+        assert verdict.outcome == "continue"
+        assert verdict.reason.endswith(
+            "; the candidate had 600 of 1,000 requests (60 %) at 10 %, which is not chance: check how requests are "
+            "routed, and the telemetry of both revisions"
+        )
+
+    def test_it_pauses_if_asked_to(self) -> None:
+        verdict = self.verdict(onShareMismatch="pause")
+        assert (verdict.outcome, verdict.next, verdict.doubted) == ("inconclusive", "pause", True)
+        assert verdict.reason.startswith("the candidate had 600 of 1,000 requests (60 %) at 10 %")
+
+    def test_it_is_in_the_evidence(self) -> None:
+        plan = plan_of(guards=self.CLOUDWATCH, strategy=LONG_STEPS)
+        found = found_of(plan, candidate=Arm(600, 1), stable=Arm(400, 1), baked_seconds=300)
+        share = found.evidence_on(plan)["share"]
+        assert {**share, "value": 0} == {"weight": 10, "candidate": 600, "stable": 400, "value": 0, "mismatch": True}
+        assert share["value"] > 20_000
+        right = found_of(plan, candidate=Arm(100, 1), stable=Arm(900, 1), baked_seconds=300)
+        assert "share" not in right.evidence_on(plan)
+
+    def test_clients_that_stay_are_told_and_never_pause(self) -> None:
+        guards = self.CLOUDWATCH | {"onShareMismatch": "pause"}
+        plan = service_plan(target=STICKY, guards=guards, strategy=LONG_STEPS)
+        verdict = judged(plan, candidate=Arm(10, 0), stable=Arm(9000, 0), baked_seconds=300)
+        assert verdict.outcome == "continue"
+        assert verdict.reason.endswith("(0.111 %) at 10 %, because clients stay with their revision")

@@ -64,6 +64,23 @@ def test_retries_are_requests_to_a_metric_and_one_unit_to_the_judge() -> None:
     assert (requests.stable_requests == counted.stable_requests + 2 * counted.stable_failures).all()
 
 
+@pytest.mark.parametrize("memory", [0.3, 0.6])
+def test_rates_with_a_memory_wander_as_much_and_stay_for_a_while(memory: float) -> None:
+    factors = scenarios._wandering(np.random.default_rng(3), (400, 300), 0.3, memory)
+    assert factors.mean() == pytest.approx(1, abs=0.01)
+    assert factors.std() == pytest.approx(0.3, abs=0.01)
+    assert np.corrcoef(factors[:, 1:].ravel(), factors[:, :-1].ravel())[0, 1] == pytest.approx(memory, abs=0.02)
+
+
+def test_rates_swing_together_or_each_on_its_own() -> None:
+    scenario = Scenario("common", 100.0, 10.0, 0.01, swing=0.3, memory=0.6, seconds=600)
+    both = scenarios.make(scenario, np.random.default_rng(1), runs=1)
+    assert both.after.std() > 0
+    assert (both.before == both.after).all()
+    alone = scenarios.make(replace(scenario, swing=0.0, wander=0.3), np.random.default_rng(1), runs=1)
+    assert len(set(alone.after[0].tolist())) == 60
+
+
 @pytest.mark.parametrize(
     "scenario",
     [

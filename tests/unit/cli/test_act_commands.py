@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -23,15 +24,17 @@ from headgate.history.model import (
     SignalView,
 )
 from headgate.spec.request import read_request
+from headgate.spec.signal_models import read_signal
 from headgate.spec.undo import read_undo
 from headgate_cli import acting, stack, watching
 from headgate_cli.actions import ActionView
 from headgate_cli.main import main
+from tests.fakes.past_metrics import PastMetrics
 from tests.unit.cli.fake_stack import refusal
 from tests.views import BEGIN, view_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     Seen = RolloutView | Exception | None
 
@@ -60,6 +63,7 @@ class World:
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.invoked: list[dict[str, Any]] = []
         self.planned: dict[str, Any] = {}
+        self.past: PastMetrics | None = None
         self.failure = ""
         self.last: str | None = "checkout-42"
         self.promotions: dict[str, RolloutView] = {"checkout-42": view_of(status="succeeded", phase=None)}
@@ -98,6 +102,15 @@ class World:
         self.invoked.append(json.loads(Payload))
         failed = {"FunctionError": "Unhandled"} if self.failure else {}
         return {"Payload": io.BytesIO(json.dumps(self.planned).encode()), **failed}
+
+    def get_paginator(self, operation: str) -> World:
+        assert operation == "get_metric_data"
+        return self
+
+    def paginate(self, **asked: Any) -> Iterator[dict[str, Any]]:
+        if self.past is None:
+            raise refusal("AccessDenied", "GetMetricData")
+        yield self.past.GetMetricData(**asked)
 
     # The history.
 
@@ -253,6 +266,52 @@ def test_a_signal_that_is_sure_to_be_refused_is_not_sent(
     world.before = [view_of(**view)]
     result = run(command, "checkout-42")
     assert (result.exit_code, said in result.stderr, world.events) == (1, True, []), result.output
+
+
+UNTIL: Any = {"until": "2026-12-02T12:00:00.000Z", "then": "undo"}
+
+
+def watched(**ended: str) -> RolloutView:
+    """A promoted rollout with a watch."""
+    return view_of(**PROMOTED, watch=UNTIL | ended)
+
+
+@pytest.mark.parametrize(
+    ("ended", "code", "said"),
+    [
+        ({"outcome": "stopped", "reason": "stopped by alice"}, 0, "checkout-42 is no longer watched\n"),
+        (
+            {"outcome": "superseded", "reason": "b was promoted"},
+            1,
+            "checkout-42 is no longer watched: b was promoted\n",
+        ),
+    ],
+)
+def test_a_watch_that_is_stopped_says_how_it_ended(world: World, ended: dict[str, str], code: int, said: str) -> None:
+    world.before = [watched()]
+    world.after = [same(watched()), same(NO_NETWORK), same(watched(**ended))]
+    result = run("stop-watch", "checkout-42", "--reason", "tuning")
+    assert (result.exit_code, result.stderr if code else result.stdout) == (code, said)
+    ((detail_type, detail),) = world.events
+    assert (detail_type, detail["signal"], detail["reason"]) == ("Rollout Signal", "stop-watch", "tuning")
+    assert read_signal(detail).signal == "stop-watch"
+
+
+def test_what_is_not_watched_is_not_told_to_stop(world: World) -> None:
+    world.before = [view_of(**PROMOTED)]
+    result = run("stop-watch", "checkout-42")
+    assert (result.exit_code, world.events) == (1, [])
+    assert "is not watched: only a promoted rollout with afterPromotion is" in result.stderr
+
+
+def test_a_stop_that_nobody_takes_says_where_to_look(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acting, "RECORD_SECONDS", 0.05)
+    world.before, world.after = [watched()], [same(watched())]
+    result = run("stop-watch", "checkout-42")
+    assert (result.exit_code, "event-1 (Rollout Signal)" in result.stderr) == (2, True)
+    world.lost, world.events = NO_NETWORK, []
+    result = run("stop-watch", "checkout-42")
+    assert (result.exit_code, "the stop-watch may have been sent" in result.stderr) == (2, True), result.stderr
 
 
 def test_an_abort_on_record_waits_for_the_hook_that_is_being_asked(world: World) -> None:
@@ -661,6 +720,76 @@ def test_plan_as_json_and_as_markdown(world: World) -> None:
     # What others wrote is shown as it is.
     assert r"alarm checkout\|errors" in text
     assert "- **Note**: way: \\*one\\*\n- **Warning**: alias: \\*stack\\* owns it; fix it\n" in text
+
+
+def catches(world: World) -> str:
+    """What the plan says that it catches."""
+    lines = [" ".join(line.split()) for line in run("plan", "checkout:live", "--version", "8").stdout.splitlines()]
+    return next(line for line in lines if line.startswith("catches"))
+
+
+def test_a_plan_tells_about_the_least_fault_from_the_past_week(world: World) -> None:
+    world.planned, world.past = planned(), PastMetrics([600] * 1000, [1] * 1000)
+    view = json.loads(run("plan", "checkout:live", "--version", "8", "--format", "json").stdout)
+    assert view["catches"]["requestsPerSecond"] == pytest.approx(10, rel=0.01)
+    assert view["catches"]["usualRate"] == pytest.approx(1 / 600)
+    assert 1 / 600 < view["catches"]["rate"] < 0.01
+    assert re.fullmatch(
+        r"catches about 0\.\d+ % errors \(usually 0\.17 %\) in 9 of 10 rollouts, after about \d+ failed requests, at "
+        r"(10|9\.9\d) requests per second",
+        catches(world),
+    )
+
+
+def test_a_plan_says_if_the_least_fault_is_not_known(world: World) -> None:
+    world.planned = planned()
+    assert catches(world).startswith("catches unknown: the metrics of the target could not be read (An error occurred")
+    world.past = PastMetrics([0], [0])
+    assert catches(world) == "catches unknown: the target had no requests in the past 7 days"
+    world.past = PastMetrics([1], [0])
+    world.planned["plan"]["steps"] = [{"weight": 1, "bakeSeconds": 60}]
+    assert catches(world).startswith("catches no error rate surely, at ")
+
+
+def test_a_plan_says_what_a_guard_does(world: World) -> None:
+    world.planned = planned()
+    guards = world.planned["plan"]["guards"]
+    guards["errors"]["action"], guards["latency"]["action"] = "pause", "report"
+    shown = run("plan", "checkout:live", "--version", "8").stdout
+    assert "only paused: evidence over its limit of 100 that" in shown
+    assert "nothing, only shown: evidence over its limit of 100 that" in shown
+
+
+def test_stop_watch_of_a_target_says_where_its_rollouts_are(world: World) -> None:
+    result = run("stop-watch", "checkout:live")
+    assert result.exit_code == 2
+    assert "checkout:live is a target" in result.stderr
+    assert "headgate history checkout:live" in result.stderr
+    assert world.events == []
+
+
+def test_a_plan_of_guards_that_act_together_has_the_limit_of_their_average(world: World) -> None:
+    world.planned = planned()
+    shown = " ".join(run("plan", "checkout:live", "--version", "8").stdout.split())
+    assert "evidence over its limit of 200, or on average with the others over 100, that the candidate" in shown
+
+
+def test_a_plan_says_how_long_bakes_are_held_and_what_is_watched_afterwards(world: World) -> None:
+    world.planned = planned()
+    request = world.planned["request"]
+    request["guards"] = {**request["guards"], "leastRequests": {"count": 1000, "limitSeconds": 7200}}
+    request["guards"]["onShareMismatch"] = "pause"
+    request["afterPromotion"] = {"hours": 24.0, "then": "undo"}
+    lines = [" ".join(line.split()) for line in run("plan", "checkout:live", "--version", "8").stdout.splitlines()]
+    assert "holds each bake until the candidate has had 1,000 requests, at most 2 h longer" in lines
+    assert "share paused if the candidate's share of the requests cannot be by chance what the weight says" in lines
+    assert "afterwards watched for 1 d: a fault asks for the undo" in lines
+
+
+def test_a_plan_catches_no_errors_that_are_only_reported(world: World) -> None:
+    world.planned, world.past = planned(), PastMetrics([600] * 1000, [1] * 1000)
+    world.planned["plan"]["guards"]["errors"]["action"] = "report"
+    assert "catches" not in run("plan", "checkout:live", "--version", "8").stdout
 
 
 def test_a_plan_has_the_cost_of_the_rollout(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from headgate_cli.commands import simulate as command
 from headgate_cli.main import main
+from headgate_cli.simulation.progress import progress
 from tests.builders import ROOT
 
 RATES = ("--baseline-error-rate", "0.001", "--candidate-error-rate", "0.05")
@@ -275,13 +276,12 @@ def test_a_picture_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 def test_a_terminal_hears_how_far_it_is_when_it_takes_long(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "QUIET_SECONDS", 0)
+    monkeypatch.setattr("headgate_cli.simulation.progress.QUIET_SECONDS", 0)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with command._progress(7) as on_run:
-        assert on_run is not None
-        on_run(3)
+    with progress() as show:
+        show("3 of 7 runs")
 
-    assert capsys.readouterr().err == "\r3 of 7 runs \r\033[K"
+    assert capsys.readouterr().err == "\r\033[K3 of 7 runs \r\033[K"
 
 
 def test_the_installed_command_answers() -> None:

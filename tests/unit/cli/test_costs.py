@@ -88,7 +88,9 @@ METRIC = {"namespace": "Shop", "metricName": "Orders", "dimensions": {"v": "{rev
         ("none", 0),
         ({"alarms": ["a"]}, 0),
         ({"errors": {}, "evidence": "cloudwatch"}, 4),
-        ({"errors": {}, "latency": {}, "evidence": "cloudwatch"}, 8),
+        ({"errors": {}, "latency": {"thresholdMs": 250}, "evidence": "cloudwatch"}, 8),
+        ({"errors": {}, "latency": {"thresholdsMs": [1, 2, 3]}, "evidence": "cloudwatch"}, 12),
+        ({"errors": {}, "latency": {}, "evidence": "cloudwatch"}, 18),
         ({"errors": {}, "latency": {}}, 3),
         (
             {
@@ -98,6 +100,7 @@ METRIC = {"namespace": "Shop", "metricName": "Orders", "dimensions": {"v": "{rev
             },
             6,
         ),
+        ({"custom": [{"counts": {"lambda": "shop-counts"}}]}, 0),
         ({"source": {"deadLetters": 0, "backlogGrowth": 5, "iteratorAgeSeconds": None}}, 2),
     ],
 )
@@ -110,6 +113,13 @@ def test_evidence_costs_by_the_minutes_of_all_bakes(prices: Prices) -> None:
 
     assert amounts(cost)["CloudWatch: metrics read"] == (5 + 6) * 4
     assert not any("Telemetry" in line.what for line in cost.lines)
+
+
+def test_functions_that_count_are_said_to_be_left_out(prices: Prices) -> None:
+    guards = {"custom": [{"name": "orders", "counts": {"lambda": "shop-counts"}}]}
+    cost = of_plan({**steps(300), "guards": guards}, prices)
+    assert amounts(cost).get("CloudWatch: metrics read", 0) == 0
+    assert "Functions that count are asked each minute of each bake; they are left out." in cost.notes
 
 
 def test_telemetry_is_bounded_by_a_batch_a_second(prices: Prices) -> None:
@@ -296,7 +306,7 @@ def routing(pairs: int) -> dict[str, Any]:
     ("guards", "pairs", "metrics"),
     [
         ({"errors": {}, "evidence": "cloudwatch"}, 1, 6),
-        ({"errors": {}, "latency": {}, "evidence": "cloudwatch"}, 2, 20),
+        ({"errors": {}, "latency": {"thresholdMs": 250}, "evidence": "cloudwatch"}, 2, 20),
         ({"errors": {}}, 1, 4),
         ({"service": {"unhealthyHosts": 0, "taskExits": 0}}, 2, 2),
         ({"service": {"unhealthyHosts": None, "taskExits": 0}}, 1, 0),
@@ -312,9 +322,9 @@ def test_the_metrics_of_a_service_are_those_that_its_evidence_reads() -> None:
     plan = service_plan(routing_of("green-service", "web", "api"))
     measures, count = measures_of(plan), 0
     for arm in ARMS:
-        compared = (measures.errors("e", arm), measures.latency("l", arm, 250.0))
-        count += sum(len(counts.requests.queries) + len(counts.failures.queries) for counts in compared)
-    guards = {"errors": {}, "latency": {}, "evidence": "cloudwatch"}
+        requests, slow = measures.latency("l", arm, [250.0])
+        count += sum(len(counts.queries) for counts in (*measures.errors("e", arm), requests, *slow))
+    guards = {"errors": {}, "latency": {"thresholdMs": 250}, "evidence": "cloudwatch"}
     assert metrics_each_minute({**plan.to_wire(), "guards": guards}) == count
 
 

@@ -123,6 +123,11 @@ def test_a_target_alone_is_a_request() -> None:
             {"onFailure": {"pause": {"at": "zero", "limitSeconds": 7200}}},
         ),
         (("--on-busy", "refuse", "--id", "checkout-42"), {"onBusy": "refuse", "id": "checkout-42"}),
+        (("--alarm", "a", "--after-promotion", "90m"), {"guards": {"alarms": ["a"]}, "afterPromotion": {"hours": 1.5}}),
+        (
+            ("--alarm", "a", "--after-promotion", "24h", "--after-promotion-then", "undo"),
+            {"guards": {"alarms": ["a"]}, "afterPromotion": {"hours": 24, "then": "undo"}},
+        ),
     ],
 )
 def test_options_say_what_fields_say(words: tuple[str, ...], fields: dict[str, Any]) -> None:

@@ -22,3 +22,13 @@ def test_the_limits_of_a_service_are_checks_of_the_plan() -> None:
             rolls_back="more than 0",
         ),
     ]
+
+
+def test_a_guard_whose_counts_come_from_a_function_says_so() -> None:
+    custom = [{"name": "orders", "counts": {"lambda": "shop-counts"}}]
+    guards = service_request(guards={"errors": {}, "custom": custom}).asked_guards
+    told = [(check.what, check.evidence, check.how_often) for check in _checks_of(guards, compares=True)]
+    assert told == [
+        ("errors", "telemetry", "with each batch of telemetry, within seconds"),
+        ("orders", "function", "every minute"),
+    ]

@@ -60,3 +60,10 @@ def test_a_service_that_keeps_its_stable_revision_says_so() -> None:
     # Before its last step, and for a function, it bakes.
     assert standing(kept.model_copy(update={"step": 0, "weight": 10.0})) == "bakes at 10 %, step 1 of 2"
     assert standing(kept.model_copy(update={"target": "lambda-alias/checkout/live"})) == "bakes at 100 %, step 2 of 2"
+
+
+def test_there_is_no_step_beyond_the_last_one() -> None:
+    """As between the verdict on the last bake and the promotion."""
+    steps = [{"step": 0, "weight": 50.0, "bakeSeconds": 5, "status": "done"}]
+    done = view_of(status="running", phase="baking", step=1, weight=50, steps=steps)
+    assert standing(done) == "is being promoted"

@@ -32,20 +32,25 @@ class TestBaker:
         assert (ledger.candidate, ledger.stable, ledger.since) == ("7", "6", {0: event("baker")["state"]["shiftedAt"]})
 
     @pytest.mark.parametrize(
-        ("guards", "slow_ms", "by_telemetry"),
+        ("guards", "thresholds", "by_telemetry"),
         [
-            ({"errors": {}}, None, True),
-            ({"latency": {"thresholdMs": 250.5}}, 250.5, True),
-            ({"errors": {}, "evidence": "cloudwatch"}, None, False),
+            ({"errors": {}}, (), True),
+            ({"latency": {"thresholdMs": 250.5}}, (250.5,), True),
+            ({"errors": {}, "evidence": "cloudwatch"}, (), False),
         ],
     )
     def test_the_evidence_knows_what_the_counter_has_to_count(
-        self, guarded: Any, ledgers: LedgerStore, guards: dict[str, Any], slow_ms: float | None, by_telemetry: bool
+        self,
+        guarded: Any,
+        ledgers: LedgerStore,
+        guards: dict[str, Any],
+        thresholds: tuple[float, ...],
+        by_telemetry: bool,
     ) -> None:
         guarded(**guards)
         ledger = ledgers.read("checkout-42")
         assert ledger is not None
-        assert (ledger.slow_ms, ledger.by_telemetry) == (slow_ms, by_telemetry)
+        assert (ledger.thresholds, ledger.by_telemetry) == (thresholds, by_telemetry)
 
     def test_a_signal_that_came_before_ends_the_bake_at_once(
         self, running: Plan, deployed: Functions, machines: FakeStepFunctions

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from headgate.rollouts.table import Table
     from headgate.spec.plan import Plan
     from tests.fakes.functions import Functions
-    from tests.fakes.services import FakeStepFunctions
+    from tests.fakes.services import FakeLambda, FakeStepFunctions
 from tests.unit.functions.payloads import a_moment_later, an_hour_ago, change_record, record_of, telemetry
 
 
@@ -124,6 +125,35 @@ class TestJudge:
         ]
         deployed.call("counter", {"Records": records})
         assert "evidence-1" in record_of(table)["signals"]
+
+    def test_a_guard_that_pauses_waits_for_an_operator_and_is_forgiven_when_one_goes_on(
+        self,
+        table: Table,
+        baking: str,
+        deployed: Functions,
+        machines: FakeStepFunctions,
+        ledgers: LedgerStore,
+        dynamodb: Any,
+    ) -> None:
+        # GIVEN a guard that pauses, and evidence that ended a bake
+        payload = event("judge")
+        payload["plan"]["guards"] |= {"errors": {"tolerate": 0.0, "action": "pause"}}
+        change_record(dynamodb, plan=json.dumps(payload["plan"]))
+        records = [telemetry("6", ok=True, requests=90, sequence=1), telemetry("7", ok=False, requests=10, sequence=2)]
+        deployed.call("counter", {"Records": records})
+        assert list(record_of(table)["signals"]) == ["doubt-0"]
+        verdict = deployed.call("judge", payload)
+        assert (verdict["outcome"], verdict["next"], verdict["failed"]) == ("inconclusive", "pause", False)
+        assert "10 of 10 candidate requests failed against 0 of 90" in verdict["reason"]
+        # WHEN an operator resumes it
+        deployed.call("pauser", event("pauser") | {"verdict": verdict})
+        deployed.call("signaller", event("rollout_signal_resume"))
+        ended = deployed.call("judge", payload | {"pause": 1, "failed": False, "bake": verdict["bake"]})
+        # THEN nothing is held against the candidate any more
+        assert (ended["next"], ended["reason"]) == ("shift", "resumed by kim: the logs are clean")
+        ledger = ledgers.read("checkout-42")
+        assert ledger is not None
+        assert (ledger.standing("errors").evidence, ledger.restarts) == (Evidence(), 1)
 
     def test_a_pauses_verdict_stands_when_it_is_asked_again(
         self, paused: str, deployed: Functions, alarm: Any, table: Table
@@ -408,3 +438,43 @@ class TestTelemetryAgainstLambdasCounts:
         assert "900 requests of version 7, but Lambda counted 10 inv" in deployed.call("judge", payload)["reason"]
         self.lambda_counts(cloudwatch, 90, 90)
         assert deployed.call("judge", payload | {"bake": 1})["outcome"] == "promote"
+
+
+class TestFunctionsThatCount:
+    """A guard whose function is asked once more when the bake is over."""
+
+    GUARDS: ClassVar[dict[str, Any]] = {"custom": [{"name": "lost orders", "counts": {"lambda": "shop-counts"}}]}
+
+    @staticmethod
+    def _minutes(candidate_failures: int) -> dict[str, Any]:
+        minute = time.strftime("%Y-%m-%dT%H:%M:00Z", time.gmtime(time.time() - 120))
+        candidate, stable = {"requests": 50, "failures": candidate_failures}, {"requests": 450, "failures": 0}
+        return {"minutes": [{"minute": minute, "candidate": candidate, "stable": stable}]}
+
+    @pytest.mark.parametrize(("failures", "outcome"), [(0, "promote"), (30, "roll-back")])
+    def test_what_it_counts_decides(
+        self, guarded: Any, deployed: Functions, checkout: FakeLambda, failures: int, outcome: str
+    ) -> None:
+        checkout.others["shop-counts"] = lambda _: self._minutes(failures)
+        verdict = deployed.call("judge", guarded(now_ms() - 3_600_000, **self.GUARDS))
+        assert verdict["outcome"] == outcome
+        assert verdict["reason"].startswith(
+            f"{failures} of 50 candidate requests failed (lost orders) against 0 of 450"
+        )
+
+    def test_a_bake_without_its_counts_is_repeated_and_names_it(
+        self, guarded: Any, deployed: Functions, checkout: FakeLambda
+    ) -> None:
+        checkout.others["shop-counts"] = lambda _: {"minutes": [{}]}
+        verdict = deployed.call("judge", guarded(**self.GUARDS))
+        assert (verdict["outcome"], verdict["next"]) == ("inconclusive", "bake")
+        assert "guards.custom[0].counts: shop-counts answered what is no count: minutes[0].minute:" in verdict["reason"]
+
+    def test_a_rollback_does_not_wait_for_it(
+        self, guarded: Any, deployed: Functions, checkout: FakeLambda, alarm: Any
+    ) -> None:
+        checkout.others["shop-counts"] = lambda _: self._minutes(0)
+        judged = guarded(alarms=["checkout-errors"], **self.GUARDS)
+        alarm("ALARM")
+        assert deployed.call("judge", judged)["reason"] == "alarm checkout-errors fired"
+        assert checkout.asked == []

@@ -17,7 +17,7 @@ from headgate.aws.observability import logger
 from tests.builders import TABLE, TARGET, bake, settle, start, unheard
 from tests.fakes.cloudwatch import FIVE_MINUTES, FakeCloudWatch, shop
 from tests.fakes.functions import Functions
-from tests.fakes.services import FakeStepFunctions
+from tests.fakes.services import FakeLambda, FakeStepFunctions
 from tests.unit.functions.payloads import telemetry
 
 if TYPE_CHECKING:
@@ -165,6 +165,63 @@ def test_a_custom_guard_is_looked_at_where_telemetry_counts_the_errors(
         "30 of 50 candidate requests failed (lost orders) against 0 of 450; odds against chance"
     )
     assert rollouts.errors() == Pair()
+
+
+def counted(*, failures: int = 0) -> dict[str, Any]:
+    """What a function answers: the minute before last."""
+    minute = time.strftime("%Y-%m-%dT%H:%M:00Z", time.gmtime(ago(2) / 1000))
+    candidate, stable = {"requests": 50, "failures": failures}, {"requests": 450, "failures": 0}
+    return {"minutes": [{"minute": minute, "candidate": candidate, "stable": stable}]}
+
+
+BY_FUNCTION = [{"name": "lost orders", "counts": {"lambda": "shop-counts"}}]
+
+
+def test_a_guard_whose_function_counts_is_judged_and_asks_cloudwatch_nothing(
+    rollouts: Rollouts, cloudwatch: FakeCloudWatch, deployed: Functions, checkout: FakeLambda
+) -> None:
+    checkout.others["shop-counts"] = lambda _: counted(failures=30)
+    rollouts.begin(custom=BY_FUNCTION)
+    (looked,) = deployed.call("observer")["looked"]
+    assert looked["points"] == 1
+    assert looked["reason"].startswith("30 of 50 candidate requests failed (lost orders) against 0 of 450; odds")
+    assert [event["revisions"] for event in checkout.asked] == [{"candidate": "7", "stable": "6"}]
+    assert cloudwatch.calls == []
+
+
+def test_a_function_that_fails_keeps_nobody_waiting_and_fails_no_look(
+    rollouts: Rollouts,
+    cloudwatch: FakeCloudWatch,
+    deployed: Functions,
+    checkout: FakeLambda,
+    machines: FakeStepFunctions,
+) -> None:
+    # GIVEN a rollout whose function is broken, and two that fail: by CloudWatch, and by another function
+    checkout.others = {"broken": lambda _: {"minutes": "many"}, "shop-counts": lambda _: counted(failures=30)}
+    rollouts.begin("by-broken", custom=[BY_FUNCTION[0] | {"counts": {"lambda": "broken"}}])
+    rollouts.begin("by-function", custom=BY_FUNCTION)
+    rollouts.begin("by-cloudwatch")
+    failing(cloudwatch)
+    # WHEN they are looked at THEN both others are judged, CloudWatch's first, and nothing is raised
+    looked = deployed.call("observer")["looked"]
+    assert [each["rolloutId"] for each in looked] == ["by-cloudwatch", "by-broken", "by-function"]
+    assert machines.woken == {name: {"signal": "evidence"} for name in ("by-cloudwatch", "by-function")}
+
+
+def test_a_rollout_may_be_judged_by_cloudwatch_and_a_function(
+    rollouts: Rollouts, cloudwatch: FakeCloudWatch, deployed: Functions, checkout: FakeLambda, ledgers: LedgerStore
+) -> None:
+    checkout.others["shop-counts"] = lambda _: counted()
+    rollouts.begin(errors={}, evidence="cloudwatch", custom=BY_FUNCTION)
+    cloudwatch.values = {("Invocations", "7"): {ago(2): 40.0}, ("Invocations", "6"): {ago(2): 400.0}}
+    deployed.call("observer")
+    ledger = ledgers.read("checkout-42")
+    assert ledger is not None
+    assert {name: ledger.total(name) for name in ("errors", "custom0")} == {
+        "errors": Pair(Arm(40, 0), Arm(400, 0)),
+        "custom0": Pair(Arm(50, 0), Arm(450, 0)),
+    }
+    assert len(cloudwatch.calls) == 1
 
 
 def test_a_query_that_cloudwatch_refuses_keeps_nobody_else_waiting(
@@ -321,3 +378,26 @@ class TestTelemetry:
         deployed.call("counter", {"Records": failures})
         assert machines.woken == {"checkout-42": {"signal": "evidence"}}
         assert cloudwatch.calls == []
+
+
+def test_a_promoted_rollout_is_watched_although_another_one_cannot_be_judged(
+    table: Table,
+    locks: Locks,
+    rollouts: Rollouts,
+    cloudwatch: FakeCloudWatch,
+    deployed: Functions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # GIVEN a promoted rollout whose alarm is deleted, and a rollout whose counts cannot be read
+    start(locks, "promoted", guards={"alarms": ["errors"]}, afterPromotion={"hours": 1, "then": "report"})
+    settle(locks, "promoted")
+    rollouts.begin("broken")
+    described: dict[str, list[Any]] = {"MetricAlarms": [], "CompositeAlarms": []}
+    monkeypatch.setattr(cloudwatch, "DescribeAlarms", lambda **_: described, raising=False)
+    monkeypatch.setattr(cloudwatch, "GetMetricData", lambda **_: {}, raising=False)
+    # WHEN the minute is over, THEN the look fails and the fault is on record
+    with pytest.raises(KeyError, match="MetricDataResults"):
+        deployed.call("observer")
+    record = table.rollout("promoted")
+    assert record is not None
+    assert record.watch["reason"] == "alarm errors was deleted, so it no longer guards the rollout"

@@ -48,6 +48,18 @@ class TestPauser:
         deployed.call("pauser")
         assert [output["signal"] for output in machines.woken.values()] == [signal] * ends_it
 
+    @pytest.mark.parametrize("failed", [False, True])
+    def test_an_alarm_between_the_verdict_and_the_pause_ends_it_unless_it_is_because_of_a_failure(
+        self, table: Table, running: Plan, deployed: Functions, machines: FakeStepFunctions, failed: bool
+    ) -> None:
+        # GIVEN an alarm that found no token: the bake is over, and the pause has not begun
+        deployed.call("signaller", sent_now("cloudwatch_alarm_state_change"))
+        machines.open_tokens.add(event("pauser")["token"])
+        paused = event("pauser")
+        deployed.call("pauser", paused | {"verdict": paused["verdict"] | {"failed": failed}})
+        assert record_of(table)["phase"] == "paused"
+        assert [output["signal"] for output in machines.woken.values()] == ([] if failed else ["alarm"])
+
     def test_a_rollout_without_the_lock_does_not_wait(self, locks: Locks, deployed: Functions) -> None:
         request = RolloutRequest.model_validate(event("acquirer")["request"])
         locks.admit(request, execution_of("checkout-42"))

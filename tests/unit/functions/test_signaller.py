@@ -202,7 +202,7 @@ class TestAnswers:
         [
             (
                 {"rolloutId": "checkout-42", "signal": "abrot"},
-                "signal: must be 'promote', 'promote-fully', 'pause', 'resume' or 'abort'; did you mean abort?",
+                "'resume', 'abort' or 'stop-watch'; did you mean abort?",
             ),
             ({"rolloutId": "checkout-42", "signal": "RESUNE"}, 'did you mean resume? (given "RESUNE")'),
             ({"rolloutId": "checkout-42", "signal": 7}, "signal: must be 'promote'"),

@@ -459,8 +459,8 @@ def test_a_rule_sends_whole_events_to_the_queue_in_place_of_the_machine(rule: st
 def test_the_topic_gets_requests_that_the_starter_or_their_own_machine_refuses() -> None:
     patterns = [RESOURCES[rule]["Properties"]["EventPattern"] for rule in ("EndRule", "RefusedJobRule")]
     assert {"Task Refused", "Redrive Refused"} < set(patterns[0]["detail-type"])
-    assert set(patterns[1]["detail-type"]) == {"Task Ended", "Redrive Ended"}
-    assert patterns[1]["detail"] == {"outcome": ["refused"]}
+    assert set(patterns[1]["detail-type"]) == {"Task Ended", "Redrive Ended", "Watch Ended"}
+    assert patterns[1]["detail"] == {"outcome": ["refused", "fault", "undo-requested"]}
 
 
 def test_the_starter_may_start_the_two_machines_and_write_to_its_own_dead_letters_alone() -> None:

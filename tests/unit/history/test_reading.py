@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jsonschema
 import pytest
@@ -372,6 +372,88 @@ class TestEvidence:
         assert [step.comparisons[0].candidate.requests for step in view.steps] == [10, 5]
         assert [(point.at, point.value) for point in view.evidence] == [("2026-11-21T09:00:02.500Z", 7.5)]
         assert [(c.weight, c.step) for c in view.weights][1:] == [(10, 0), (50, 1)]
+
+
+class TestGuards:
+    """One line for each guard, however many measures it has."""
+
+    THRESHOLDS: ClassVar[dict[str, Any]] = {"errors": {}, "latency": {"thresholdsMs": [20, 50], "action": "pause"}}
+
+    def test_a_verdict_names_action_leading_threshold_and_the_averages(
+        self, history: History, locks: Locks, steps: Steps
+    ) -> None:
+        plan = start(locks, guards=self.THRESHOLDS)
+        slow = {"latency0": (Arm(100, 50), Arm(900, 450)), "latency1": (Arm(100, 9), Arm(900, 9))}
+        steps.close_step(plan, 1, 0, Findings(0, ledger_of(plan, ERRORS | slow)), CONTINUE)
+        (bake_view,) = shown(history).steps[0].bakes
+        errors, latency = bake_view.comparisons
+        assert (errors.action, errors.limit) == ("rollback", 200)
+        assert (latency.measure, latency.label, latency.action) == ("latency", "requests over 50 ms", "pause")
+        assert latency.candidate.to_wire() == {"requests": 100, "failures": 9}
+        assert [(group.action, group.limit) for group in bake_view.groups] == [("rollback", 200), ("pause", 200)]
+        assert bake_view.share is None
+
+    def test_looks_at_several_thresholds_are_one_look_at_their_guard(
+        self, history: History, locks: Locks, dynamodb: Any
+    ) -> None:
+        start(locks, guards=self.THRESHOLDS)
+
+        def look(measure: str, value: float, failures: int) -> dict[str, Any]:
+            sides = {"candidate": {"requests": 10, "failures": failures}, "stable": {"requests": 90, "failures": 1}}
+            return {"measure": measure, "step": 0, "value": value, **sides}
+
+        key = {"pk": "ROLLOUT#checkout-42"}
+        first = [look("errors", 2, 1), look("latency0", 3, 5)]
+        put(dynamodb, **key, sk="LOOK#00000001", at=1_795_251_602_500, looks=first)
+        second = [look("latency0", 4, 6), look("latency1", 9, 2)]
+        put(dynamodb, **key, sk="LOOK#00000002", at=1_795_251_603_500, looks=second)
+        shown_looks = [(each.measure, each.value, each.candidate.failures) for each in shown(history).evidence]
+        # A threshold without a look so far is at 1.
+        assert shown_looks == [("errors", 2, 1), ("latency", 2, 5), ("latency", 6.5, 2)]
+        thresholds = [[(one.measure, one.value) for one in each.thresholds] for each in shown(history).evidence]
+        assert thresholds == [[], [("latency0", 3)], [("latency0", 4), ("latency1", 9)]]
+
+    def test_what_a_threshold_has_beyond_its_own_limit_is_no_evidence_after_a_look_either(
+        self, history: History, locks: Locks, dynamodb: Any
+    ) -> None:
+        start(locks, guards=self.THRESHOLDS)
+        arms = {"candidate": {"requests": 10, "failures": 9}, "stable": {"requests": 90, "failures": 1}}
+        beyond = {"measure": "latency0", "step": 0, "value": 5000, **arms}
+        put(dynamodb, pk="ROLLOUT#checkout-42", sk="LOOK#00000001", at=1_795_251_602_500, looks=[beyond])
+        # Two guards, and two thresholds of this one: each has a limit of 400. The other threshold is at 1.
+        assert [each.value for each in shown(history).evidence] == [pytest.approx(200.5)]
+
+    def test_a_share_that_is_off_is_shown(self, history: History, locks: Locks, steps: Steps) -> None:
+        guards = {"errors": {}, "evidence": "cloudwatch"}
+        plan = start(locks, guards=guards, strategy={"canary": {"percent": 10, "bakeSeconds": 300}})
+        ledger = ledger_of(plan, {"errors": (Arm(600, 0), Arm(400, 0))})
+        steps.close_step(plan, 1, 0, Findings(0, ledger, baked_seconds=300), CONTINUE)
+        view = shown(history)
+        (bake_view,) = view.steps[0].bakes
+        assert bake_view.share
+        assert (bake_view.share.weight, bake_view.share.candidate, bake_view.share.stable) == (10, 600, 400)
+        assert "In step 1, the candidate had 600 of 1,000 requests (60 %) at a weight of 10 %." in explanation(view)
+
+    def test_a_record_of_an_earlier_version_names_neither(self, history: History, locks: Locks, dynamodb: Any) -> None:
+        start(locks)
+        measure = {"measure": "errors", "candidate": {"requests": 43, "failures": 3}, "value": 7.5}
+        evidence = {"measures": [measure | {"stable": {"requests": 400, "failures": 1}}], "alarms": []}
+        ended = {"startedAt": "2026-11-21T09:00:02.500Z", "endedAt": "2026-11-21T09:05:02.500Z"}
+        put(
+            dynamodb,
+            pk="ROLLOUT#checkout-42",
+            sk="STEP#000-0",
+            step=0,
+            bake=0,
+            weight=10,
+            evidence=evidence,
+            verdict=CONTINUE.to_wire(),
+            **ended,
+        )
+        (bake_view,) = shown(history).steps[0].bakes
+        (errors,) = bake_view.comparisons
+        assert (errors.value, errors.limit, errors.action) == (7.5, 100, "rollback")
+        assert (bake_view.groups, bake_view.share) == ([], None)
 
 
 class TestHooks:

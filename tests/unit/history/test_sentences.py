@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from headgate.analysis.evidence import JudgeTerms, describe_comparisons
+from headgate.analysis.evidence import JudgeTerms, describe_comparisons, evidence_against
 from headgate.analysis.judge import Arm
 from headgate.history.causes import COMPARED, OVER_LIMIT, cause_of, compared, counts_in, in_full
 from headgate.history.model import Comparison, Counts, RolloutSummary, RolloutView, StepView
 from headgate.history.sentences import describe_summary, explanation, headline, next_steps
 from headgate.history.timeline import happenings
-from headgate.history.wording import evidence
 from headgate.rollouts.settlement import CodeLeft
 from tests.builders import ledger_of, plan_of
 from tests.views import (
@@ -38,6 +37,7 @@ from tests.views import (
 from tests.views import compared as comparison_of
 
 NOW = datetime(2026, 11, 30, 14, 7, 50, tzinfo=UTC)
+WATCH: Any = {"until": "2026-12-01T14:00:00.000Z", "then": "undo"}
 NO_DECISION = "no operator decided within 3600 s"
 UNDO = promoted(
     "no step baked, so nothing was judged", undo_of="checkout-41", candidate="7", stable="8", serving="7",
@@ -107,6 +107,15 @@ UNDO = promoted(
             "promoted: version 8 got all traffic; promoted fully by kim: hotfix",
         ),
         (promoted(undone_by="undo-1"), "promoted, and undone later by undo-1"),
+        (
+            promoted("alarm-free", watch=WATCH),
+            "promoted: version 8 got all traffic; watched until 2026-12-01 14:00:00 UTC",
+        ),
+        (
+            promoted("done", watch=WATCH | {"outcome": "fault", "reason": "alarm a fired"}),
+            "promoted: version 8 got all traffic; a fault was found after the promotion: alarm a fired",
+        ),
+        (promoted("done", watch=WATCH | {"outcome": "quiet"}), "promoted: version 8 got all traffic"),
         (UNDO, "undid checkout-41: version 7 serves again"),
         (rolled_back(), "rolled back: 3.2 % of 1,204 requests of version 8 failed, 0.055 % of version 7's"),
         (
@@ -314,7 +323,7 @@ NOTHING_MOVED: dict[str, Any] = {"weights": rolled_back().weights[:1], "evidence
         ),
         (
             rolled_back(comparisons=[]),
-            ["The evidence against version 8 reached 896, which is over its limit."],
+            ["The evidence against version 8 reached 896, over its limit of 100."],
         ),
         (
             rolled_back("alarm checkout-errors fired", signals=[signal("alarm", by="checkout-errors", reason="5 > 1")]),
@@ -514,11 +523,63 @@ def test_the_sentences_of_the_judge_are_understood() -> None:
 
     assert [each.failed for each in found] == ["failed", "took more than 250 ms"]
     assert found[0][:4] == (38, 1204, 2, 3610)
-    value = ledger.standing("errors").evidence.value
-    if match := OVER_LIMIT.match(reason):
-        assert match["value"] == evidence(value)
-    else:
-        assert "under the limit" in reason
+    match = OVER_LIMIT.match(reason)
+    assert match
+    assert (match["value"], match["limit"]) == ("200", "200")
+
+
+def test_what_each_guard_contributed_is_understood() -> None:
+    plan = plan_of(guards={"errors": {}, "latency": {"thresholdMs": 250}})
+    counts = {"errors": (Arm(1204, 38), Arm(3610, 2)), "latency": (Arm(1204, 5), Arm(3610, 12))}
+    reason = evidence_against(ledger_of(plan, counts), JudgeTerms.of(plan.guards))
+    match = OVER_LIMIT.match(f"{reason}; all failures of the candidate came from one instance")
+    assert match
+    assert match["limit"] == "100"
+    assert match["average"].startswith("errors 200, latency ")
+
+
+def test_a_rollback_by_several_guards_says_what_each_contributed() -> None:
+    average = "; odds against chance 120 to 1, over the limit of 100 to 1 (the average of errors 200, latency 40)"
+    reason = f"38 of 1,204 candidate requests failed against 2 of 3,610{average}"
+    view = rolled_back(f"{reason}; all failures of the candidate came from one instance")
+    told = explanation(view)
+    assert (
+        "The evidence against version 8 reached 120, the average of errors 200, latency 40, over its limit of 100: at "
+        "most one of 100 rollouts of versions that are no worse reaches it."
+    ) in told
+    assert "All failures of version 8 came from one instance." in told
+    assert headline(view) == "rolled back: 3.2 % of 1,204 requests of version 8 failed, 0.055 % of version 7's"
+
+
+def test_a_rollback_by_slow_requests_among_several_guards_names_the_limit() -> None:
+    slow = Comparison(
+        measure="latency", label="requests over 42.59 ms", candidate=Counts(requests=57, failures=35),
+        stable=Counts(requests=61, failures=11), value=230, limit=200,
+    )  # fmt: skip
+    average = "; odds against chance 116 to 1, over the limit of 100 to 1 (the average of errors 1, latency 230)"
+    reason = f"35 of 57 candidate requests took more than 42.59 ms against 11 of 61{average}"
+    view = rolled_back(reason)
+    told = explanation(view.model_copy(update={"comparisons": [*view.comparisons, slow]}))
+    assert (
+        "The evidence against version 8 reached 116, the average of errors 1, latency 230, over its limit of 100: at "
+        "most one of 100 rollouts of versions that are no worse reaches it."
+    ) in told
+
+
+def test_a_guard_that_only_reports_says_so_beside_its_limit() -> None:
+    view = promoted()
+    reporting = [each.model_copy(update={"action": "report"}) for each in view.comparisons]
+    told = explanation(view.model_copy(update={"comparisons": reporting}))
+    assert any(each.endswith("its limit of 100 (only reported).") for each in told)
+
+
+def test_what_a_promotion_only_reports_is_told() -> None:
+    routed = (
+        "the candidate had 600 of 1,000 requests (60 %) at 10 %, which is not chance: check how requests are routed"
+    )
+    told = explanation(promoted(f"{PASSED}; 3 dead letters (only reported); {routed}"))
+    assert "3 dead letters (only reported)." in told
+    assert f"T{routed[1:]}." in told
 
 
 def test_counts_of_every_guard_have_words() -> None:
@@ -552,6 +613,28 @@ def test_an_undone_promotion_does_not_say_that_its_version_serves() -> None:
     undo = promoted(undo_of="a", undone_by="again", candidate="7", serving="7")
     assert headline(undo) == "undid a, and undone later by again"
     assert ": version 7 got all traffic again, until rollout again undid that." in explanation(undo)[0]
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [
+        ({}, "It is watched until 2026-12-01 14:00:00 UTC: a fault by then asks for its undo."),
+        ({"then": "report"}, "It is watched until 2026-12-01 14:00:00 UTC: a fault by then is announced."),
+        (
+            {"outcome": "undo-requested", "undo": "by-watch-a", "reason": "alarm a fired"},
+            "A fault was found after the promotion, and undo by-watch-a requested: alarm a fired.",
+        ),
+        (
+            {"outcome": "superseded", "reason": "b was promoted", "ended_at": "2026-11-30T15:00:00.000Z"},
+            "The watch after the promotion ended at 15:00:00 UTC: b was promoted.",
+        ),
+    ],
+)
+def test_an_explanation_tells_of_the_watch(ended: dict[str, str], said: str) -> None:
+    view = promoted("done", watch=WATCH | ended)
+    assert said in explanation(view)
+    stop = f"To end the watch before its time, run headgate stop-watch {view.id}."
+    assert (stop in next_steps(view)) == ("outcome" not in ended)
 
 
 def test_a_list_says_what_an_undo_did() -> None:

@@ -14,7 +14,7 @@ LINK = f"https://eu-central-1.console.aws.amazon.com/states/home?region=eu-centr
 SENT = (
     *("rollout_succeeded", "rollout_rolled_back", "rollout_undone", "rollout_stopped", "rollout_paused"),
     *("rollout_refused", "signal_refused", "task_refused", "redrive_refused", "task_ended", "redrive_ended"),
-    "warden",
+    *("watch_ended", "warden"),
 )
 """The files in events/ of everything that is sent; ``warden`` is an execution that has ended."""
 NASTY = "a\x1b[31m\u202eb\r\nc\ud800 <!channel> <https://evil.example|here> [x](https://evil.example) *b* `c` &amp;"

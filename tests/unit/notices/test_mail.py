@@ -91,6 +91,7 @@ def test_a_record_that_has_gone_on_does_not_say_what_the_event_said() -> None:
         ("redrive_refused", "Refused: redrive/orders-dead (orders-again)", "The redrive orders-again was refused."),
         ("redrive_ended", "Refused: redrive/orders-dead (orders-dead-1)", "The redrive orders-dead-1 was refused."),
         ("task_ended", "Refused: task/migrate:3 (migrate-42)", "The ECS task migrate-42 was refused."),
+        ("watch_ended", "Fault after promotion: checkout:live (checkout-42)", "The undo by-watch-checkout-42 is"),
         ("warden", "Failed: execution/headgate-rollout (r-94d9658b73ff", "failed with States.Runtime"),
     ],
 )

@@ -30,9 +30,9 @@ Rolled back: 3.4 % of 118 requests of version 8 failed, 0.096 % of version 7's.
 | 1 | 10 % | 2 min | roll back | 1 of 1,046 (0.096 %) | 4 of 118 (3.4 %) |
 | 2 | 50 % | 2 min | skipped |  |  |
 
-| Evidence against the candidate | Last | Highest | Limit |
-| --- | --- | --- | --- |
-| errors | 290 | 290 | 200 |
+| Evidence against the candidate | Last | Highest | Limit | At its limit |
+| --- | --- | --- | --- | --- |
+| errors | 290 | 290 | 200 | roll back |
 
 ### Hooks
 

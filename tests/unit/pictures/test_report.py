@@ -44,7 +44,7 @@ def page_of(view: RolloutView, **more: Any) -> Element:
 def changed_texts(value: Any, text: str) -> Any:
     """Replace every free text of a view."""
     if isinstance(value, dict):
-        fixed = ("status", "signal", "outcome", "verdict", "why", "then", "phase", "measure")
+        fixed = ("status", "signal", "outcome", "verdict", "why", "then", "phase", "measure", "action")
         return {
             key: each if key in fixed and isinstance(each, str) and key != "why" else changed_texts(each, text)
             for key, each in value.items()

@@ -126,6 +126,32 @@ def test_guards_that_compare_nothing_are_named_in_a_warning(
     assert warning.startswith(f"{told}: no step of the strategy bakes with traffic on both versions; {fix}")
 
 
+@pytest.mark.parametrize(
+    ("guards", "named"),
+    [
+        ({"errors": {"action": "report"}}, "guards.errors"),
+        (
+            {"errors": {"action": "report"}, "latency": {"thresholdMs": 250, "action": "report"}},
+            "guards.errors and guards.latency",
+        ),
+    ],
+)
+def test_guards_that_only_report_are_named_in_a_warning(guards: dict[str, Any], named: str) -> None:
+    (warning,) = chosen(sends=True, strategy=LONG, guards=guards).warnings
+    assert warning.startswith(f"guards: nothing can stop this rollout: {named} only report; ")
+
+
+@pytest.mark.parametrize(
+    "guards",
+    [
+        {"errors": {"action": "report"}, "alarms": ["slow"]},
+        {"errors": {"action": "report"}, "latency": {"thresholdMs": 250, "action": "pause"}},
+    ],
+)
+def test_one_guard_that_acts_is_enough(guards: dict[str, Any]) -> None:
+    assert chosen(sends=True, strategy=LONG, guards=guards).warnings == []
+
+
 def test_of_services_the_warning_names_their_limits() -> None:
     def warnings_for(**guards: Any) -> list[str]:
         request = service_request(guards=guards, strategy="AllAtOnce")

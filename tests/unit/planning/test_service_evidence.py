@@ -138,6 +138,7 @@ def planner_of(planned: Any) -> RolloutPlanner:
         alarms=nothing,
         latency=LatencyBaseline(silent),
         counts=nothing,
+        count_checks=lambda: nothing,
     )
 
 
@@ -147,6 +148,20 @@ def test_the_plan_has_the_notes_on_the_guards_that_it_chose() -> None:
     assert plan.guards.errors is not None
     assert plan.notes[0] == "target.way: green-service"
     assert "HTTPCode_ELB_5XX_Count" in plan.notes[1]
+
+
+def test_the_plan_warns_of_thresholds_that_cloudwatch_cannot_count_beside_the_other_guards() -> None:
+    metric = {"namespace": "Shop", "metricName": "Lost", "dimensions": {"ExecutedVersion": "{revision}"}}
+    math = {"expression": "a", "metrics": {"a": metric, **{f"m{number}": metric for number in range(9)}}}
+    custom = [{"name": f"g{number}", "requests": math, "failures": math} for number in range(10)]
+    latency = {"thresholdsMs": [10, 20, 30, 40, 50, 60]}
+    guards = {"errors": {}, "latency": latency, "evidence": "cloudwatch", "custom": custom}
+    routing = routing_of("green-service", "a", "b", "c", "d", "e")
+    plan = planner_of(PlannedService(routing, "", "shop:6", "shop:7", [], [])).plan(service_request(guards=guards))
+    assert plan.guards.latency is not None
+    assert plan.guards.latency.thresholds == [10, 50]
+    warning = "guards.latency: CloudWatch can count only the requests over 10, 50 ms beside the other guards"
+    assert warning in plan.warnings
 
 
 def test_the_planning_of_a_service_refuses_guards_that_do_not_fit() -> None:

@@ -22,6 +22,7 @@ SCOPED = {
     "TargetServices": "shop*",
     "HookFunctions": "hook-*",
     "HookMachines": "approval-*",
+    "CountFunctions": "counts-*",
     "RedriveQueues": "orders*",
     "RedriveStreams": "orders*",
     "TaskDefinitions": "migrate*",

@@ -38,7 +38,8 @@ import sys
 for package in sys.argv.pop(1).split(","):
     sys.modules[package] = None
 import importlib, pkgutil, headgate_cli
-extra = ("headgate_cli.simulation.runs", "headgate_cli.simulation.traffic", "headgate_cli.__main__")
+needs_numpy = ("judging", "like", "own_rollouts", "own_traffic", "runs", "target", "traffic")
+extra = ("headgate_cli.__main__", *(f"headgate_cli.simulation.{name}" for name in needs_numpy))
 names = [found.name for found in pkgutil.walk_packages(headgate_cli.__path__, "headgate_cli.")]
 for name in names:
     if name not in extra:

@@ -1257,7 +1257,10 @@ def random_call(chance: random.Random) -> tuple[str, dict[str, Any]]:
             values, some = {":pk": "a", ":sk": chance.choice(["1", "2", "3"])}, chance.choice([{}, {"Limit": 1}])
             return query_of("pk = :pk AND begins_with(sk, :sk)", values, ConsistentRead=True, **some)
         case "all":
-            return query_of("pk = :pk", {":pk": "a"}, ConsistentRead=True)
+            backwards: dict[str, Any] = chance.choice(
+                [{}, {"ScanIndexForward": False}, {"ScanIndexForward": False, "Limit": 1}]
+            )
+            return query_of("pk = :pk", {":pk": "a"}, ConsistentRead=True, **backwards)
         case "held":
             return query_of("held = :yes", {":yes": "yes"}, IndexName=locks.HELD_LOCKS)
         case "update":

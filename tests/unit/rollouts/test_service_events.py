@@ -161,6 +161,24 @@ NOT_PULLED: dict[str, Any] = {
 }
 
 
+class TestAfterThePromotion:
+    def promote(self, table: Table, **watch: str) -> None:
+        begin(table, phase="promoting")
+        table.amend(ROLLOUT, {"status": "succeeded", "watch": {"until": "2027", "then": "undo", **watch}})
+        table.transact(table.put_lock(table.lock(TARGET).freed(promoted=True)))
+
+    def test_a_task_of_the_promoted_revision_counts_while_it_is_watched(self, table: Table, take: Any) -> None:
+        self.promote(table)
+        take(stopped(1, service="shop", taskDefinitionArn=f"arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/shop:8"))
+        take(stopped(2, service="shop", taskDefinitionArn=f"arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/shop:7"))
+        assert (exits(table), signals(table)) == (1, [])
+
+    def test_it_does_not_once_the_watch_has_ended(self, table: Table, take: Any) -> None:
+        self.promote(table, outcome="quiet")
+        take(stopped(1, service="shop", taskDefinitionArn=f"arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/shop:8"))
+        assert exits(table) == 0
+
+
 class TestACandidateThatDoesNotStayUp:
     @pytest.mark.parametrize("phase", ["preparing", "shifting", "baking", "promoting"])
     def test_it_ends_its_rollout_with_the_reason_and_the_last_lines_of_its_log(
@@ -245,6 +263,22 @@ class TestACandidateThatDoesNotStayUp:
         take(stopped(4))
         ((_, _, reason),) = signals(table)
         assert reason.startswith("5 tasks of the candidate stopped by themselves; guards.service.taskExits is 4; task ")
+
+    @pytest.mark.parametrize(("action", "kinds"), [("pause", ["doubt"]), ("report", [])])
+    def test_at_a_limit_its_guard_may_do_something_else(
+        self, table: Table, take: Any, action: str, kinds: list[str]
+    ) -> None:
+        begin(table, phase="baking", aim=10, plan={"guards": {"service": {"taskExits": 0, "action": action}}})
+        take(stopped(0))
+        assert [kind for kind, *_ in signals(table)] == kinds
+
+    def test_a_guard_that_reports_does_not_keep_up_a_candidate_that_does_not_start(
+        self, table: Table, take: Any
+    ) -> None:
+        begin(table, plan={"guards": {"service": {"taskExits": 0, "action": "report"}}})
+        for number in range(ENOUGH_FAULTY_TASKS):
+            take(stopped(number, **NOT_PULLED))
+        assert [kind for kind, *_ in signals(table)] == ["evidence"]
 
     def test_a_high_limit_does_not_keep_up_a_candidate_that_does_not_start(self, table: Table, take: Any) -> None:
         begin(table, plan={"guards": {"service": {"taskExits": 400}}})

@@ -159,8 +159,8 @@ class TestInWhichPhase:
             ("preparing", {"resume", "changed"}),
             ("shifting", {"resume"}),
             ("baking", {"resume"}),
-            ("paused", {"pause", "promote-early", "changed"}),
-            ("promoting", {"promote", "promote-fully", "pause", "resume", "promote-early", "changed"}),
+            ("paused", {"pause", "doubt", "promote-early", "changed"}),
+            ("promoting", {"promote", "promote-fully", "pause", "resume", "doubt", "promote-early", "changed"}),
             ("rolling-back", set(HEARD_IN)),
         ],
     )

@@ -13,6 +13,7 @@ from headgate.analysis.verdict import Findings, Verdict, judge_pause
 from headgate.aws.dynamodb import WriteConflict
 from headgate.errors import Aborted, Contended, LockLost
 from headgate.keys import pause_key, step_key
+from headgate.rollouts.step_items import pack_step, unpack_step
 from headgate.rollouts.table import now_iso
 from headgate.spec.signal_models import Signal
 from headgate.spec.signals import ends_bake
@@ -215,8 +216,10 @@ class TestEvidence:
         steps.close_step(plan, 1, 0, found, CONTINUE)
         (item,) = [item for item in history(table, "checkout-42") if item["sk"].startswith("STEP#")]
         told = dict(announced(table, "checkout-42"))
-        assert item["evidence"] == told["Step Baked"]["evidence"] == told["Verdict Reached"]["evidence"]
-        return item["evidence"]
+        evidence = told["Step Baked"]["evidence"]
+        assert told["Verdict Reached"]["evidence"] == evidence
+        assert item["evidence"] == unpack_step({"sk": item["sk"], **pack_step({"evidence": evidence})})["evidence"]
+        return evidence
 
     def test_each_measure_is_told_with_the_counts_of_the_step_and_of_the_whole_rollout(
         self, table: Table, locks: Locks, steps: Steps
@@ -233,6 +236,7 @@ class TestEvidence:
             "candidateTotal": {"requests": 150, "failures": 1},
             "stableTotal": {"requests": 950, "failures": 9},
             "value": pytest.approx(ledger.standing("errors").evidence.value),
+            "limit": 200,
         }
         assert (latency["measure"], latency["candidate"]) == ("latency", {"requests": 0, "failures": 0})
         assert latency["stableTotal"] == {"requests": 800, "failures": 2}
@@ -246,8 +250,30 @@ class TestEvidence:
         guards: dict[str, Any] = {"alarms": ["slow"]}
         assert self.evidence(table, locks, steps, found, guards=guards) == {"measures": [], "alarms": ["slow"]}
 
-    @pytest.mark.parametrize(("log_value", "told"), [(1_000.0, 10**15), (-1_000.0, 1e-15), (2.5, exp(2.5))])
-    def test_a_value_beyond_what_the_table_holds_is_told_within_it(
+    def test_guards_that_share_an_action_are_told_together(self, table: Table, locks: Locks, steps: Steps) -> None:
+        guards = {"errors": {}, "latency": {"thresholdMs": 250}}
+        ledger = ledger_of(plan_of(guards=guards), {"errors": (Arm(100, 0), Arm(900, 9))})
+        told = self.evidence(table, locks, steps, Findings(step=0, ledger=ledger), guards=guards)
+        errors, latency = (each["value"] for each in told["measures"])
+        (group,) = told["groups"]
+        assert group == {"action": "rollback", "value": pytest.approx((errors + latency) / 2), "limit": 100}
+
+    def test_what_does_not_roll_back_says_so_and_several_thresholds_name_the_leading_one(
+        self, table: Table, locks: Locks, steps: Steps
+    ) -> None:
+        guards = {"errors": {"action": "pause"}, "latency": {"thresholdsMs": [20, 50], "action": "report"}}
+        counts = {"latency0": (Arm(100, 50), Arm(900, 450)), "latency1": (Arm(100, 30), Arm(900, 90))}
+        ledger = ledger_of(plan_of(guards=guards), counts)
+        told = self.evidence(table, locks, steps, Findings(step=0, ledger=ledger), guards=guards)
+        errors, latency = told["measures"]
+        assert (errors["action"], errors["limit"]) == ("pause", 100)
+        assert (latency["measure"], latency["action"], latency["thresholdMs"]) == ("latency", "report", 50)
+        assert latency["candidate"] == {"requests": 100, "failures": 30}
+        # A single guard acts.
+        assert "groups" not in told
+
+    @pytest.mark.parametrize(("log_value", "told"), [(1_000.0, 100), (-1_000.0, 1e-15), (2.5, exp(2.5))])
+    def test_a_value_beyond_its_limit_or_what_the_table_holds_is_told_within_it(
         self, table: Table, locks: Locks, steps: Steps, log_value: float, told: float
     ) -> None:
         evidence = Evidence((log_value, *[-1e9] * 4), log_cash=-1e9)

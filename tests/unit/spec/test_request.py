@@ -25,6 +25,9 @@ ARN = "arn:aws:lambda:eu-central-1:123456789012:function:checkout"
 MINIMAL = {"target": TARGET}
 ORDERS = {"namespace": "Shop", "metricName": "Orders", "dimensions": {"Version": "{revision}"}}
 LOST_ORDERS = {"name": "lost orders", "requests": ORDERS, "failures": ORDERS | {"metricName": "LostOrders"}}
+LATENCY = {"thresholdsMs": [], "tolerate": 0.0, "warmUp": 0, "action": "rollback"}
+"""A guard of latency of which nothing is said."""
+LOST_BY_FUNCTION = {"name": "lost orders", "counts": {"lambda": "shop-counts"}}
 REQUEST_FILES = [
     path
     for path in (*ROOT.glob("events/*/*.json"), *ROOT.glob("demo/events/*.json"))
@@ -63,6 +66,7 @@ def test_a_target_is_all_that_a_request_must_name() -> None:
             "evidence": "telemetry",
             "failuresPerCause": 1.0,
             "noise": 0.0,
+            "onShareMismatch": "report",
             "onNoData": "wait",
         },
         "hooks": {stage: [] for stage in ("beforeTraffic", "beforeStep", "afterStep", "afterTraffic", "onRollback")},
@@ -108,14 +112,16 @@ def test_a_request_without_tasks_is_read_without_the_code_that_reads_tasks() -> 
 
 
 def test_comparing_errors_tolerates_nothing_where_nothing_is_said() -> None:
-    assert read_request(MINIMAL | {"guards": {"errors": {}}}, "e-1").to_wire()["guards"]["errors"] == {"tolerate": 0.0}
+    taken = read_request(MINIMAL | {"guards": {"errors": {}}}, "e-1").to_wire()["guards"]["errors"]
+    assert taken == {"tolerate": 0.0, "action": "rollback"}
 
 
 @pytest.mark.parametrize(
     ("guards", "filled_in"),
     [
-        ({"latency": {}}, {"latency": {"tolerate": 0.0}}),
-        ({"latency": {"thresholdMs": 250}}, {"latency": {"thresholdMs": 250.0, "tolerate": 0.0}}),
+        ({"latency": {}}, {"latency": LATENCY}),
+        ({"latency": {"thresholdMs": 250}}, {"latency": {"thresholdMs": 250.0} | LATENCY}),
+        ({"errors": {}, "leastRequests": {"count": 500}}, {"leastRequests": {"count": 500, "limitSeconds": 3600}}),
         ({"errors": {}, "promoteEarly": {}}, {"promoteEarly": {"worse": 1.0, "beta": 0.05}}),
         ({"errors": {}, "outcomesPerInvocation": 10}, {"outcomesPerInvocation": 10.0}),
         ({"errors": {}, "failuresPerCause": 4, "noise": 0.5}, {"failuresPerCause": 4.0, "noise": 0.5}),
@@ -129,6 +135,20 @@ def test_comparing_errors_tolerates_nothing_where_nothing_is_said() -> None:
                         "requests": ORDERS | {"stat": "Sum"},
                         "failures": ORDERS | {"metricName": "LostOrders", "stat": "Sum"},
                         "tolerate": 0.0,
+                        "action": "rollback",
+                    }
+                ]
+            },
+        ),
+        (
+            {"custom": [LOST_BY_FUNCTION]},
+            {
+                "custom": [
+                    {
+                        "name": "lost orders",
+                        "counts": {"lambda": "shop-counts", "config": {}},
+                        "tolerate": 0.0,
+                        "action": "rollback",
                     }
                 ]
             },
@@ -159,6 +179,9 @@ def test_guards_are_taken_with_what_is_not_said_filled_in(guards: dict[str, Any]
         ({"latency": {}}, True, False),
         ({"latency": {}, "evidence": "cloudwatch"}, True, True),
         ({"custom": [LOST_ORDERS]}, True, True),
+        ({"custom": [LOST_BY_FUNCTION]}, True, False),
+        ({"custom": [LOST_BY_FUNCTION], "alarms": ["errors"], "evidence": "cloudwatch"}, True, False),
+        ({"errors": {}, "custom": [LOST_BY_FUNCTION], "evidence": "cloudwatch"}, True, True),
     ],
 )
 def test_guards_say_what_they_need(guards: dict[str, Any], compares: bool, asks_cloudwatch: bool) -> None:
@@ -193,6 +216,14 @@ BY_CLOUDWATCH = {"errors": {}, "evidence": "cloudwatch"}
             {"errors": {}, "custom": [LOST_ORDERS]},
             (
                 "strategy: steps[0] bakes for 60 s, but CloudWatch counts whole minutes; "
+                "bake for at least 300 s, or remove the custom guards"
+            ),
+        ),
+        (
+            {"canary": {"percent": 10, "bakeSeconds": 299}},
+            {"errors": {}, "custom": [LOST_BY_FUNCTION]},
+            (
+                "strategy: steps[0] bakes for 299 s, but functions count whole minutes; "
                 "bake for at least 300 s, or remove the custom guards"
             ),
         ),
@@ -287,6 +318,10 @@ REFUSALS: list[tuple[str, Any, str]] = [
     ("id", "x" * 129, "id: must be 1 to 128 letters"),
     ("id", "new\nline", "id: must be"),
     ("id", None, "id: must be text (given null)"),
+    ("guards", {"errors": {"action": "report"}, "promoteEarly": {}}, "promoteEarly needs a guard that acts"),
+    ("guards", {"alarms": ["a"], "leastRequests": {"count": 5}}, "leastRequests needs a guard that compares; add"),
+    ("guards", {"alarms": ["a"], "onShareMismatch": "pause"}, "onShareMismatch pause needs a guard that counts"),
+    ("guards.errors", {"action": "stop"}, "guards.errors.action: must be 'rollback', 'pause' or 'report'"),
     ("target", {}, "target.kind: is missing; add it; target.function: is missing; add it; target.alias: is missing"),
     (
         "target",
@@ -440,6 +475,20 @@ REFUSALS: list[tuple[str, Any, str]] = [
         [LOST_ORDERS | {"failures": ORDERS | {"dimensions": {"Version": "7"}}}],
         "guards.custom[0]: failures is the same for both revisions; put {revision} into a dimension's value (given {",
     ),
+    (
+        "guards.custom",
+        [LOST_ORDERS | {"counts": {"lambda": "shop-counts"}}],
+        "guards.custom[0].requests: is not a known field beside counts, because they are two shapes; give one of",
+    ),
+    ("guards.custom", [{"name": "x", "counts": {}}], "guards.custom[0].counts.lambda: is missing; add it"),
+    ("guards.custom", [{"name": "x", "counts": "shop-counts"}], "guards.custom[0].counts: must be an object"),
+    ("guards.custom", [{"counts": {"lambda": "f"}}], "guards.custom[0].name: is missing; add it"),
+    (
+        "guards.custom",
+        [{"name": "x", "counts": {"lambda": "f", "timeout": 3}}],
+        "guards.custom[0].counts.timeout: is not a known field",
+    ),
+    ("guards.custom", [{"name": "x"}], "guards.custom[0].requests: is missing; add it"),
     ("guards.onNoData", "shrug", "guards.onNoData: must be 'wait', 'fail' or 'pass' (given \"shrug\")"),
     ("guards.alrams", [], "guards.alrams: is not a known field; did you mean alarms? (given [])"),
     ("hooks.beforeTrafic", [], "hooks.beforeTrafic: is not a known field; did you mean beforeTraffic?"),
@@ -569,6 +618,49 @@ REFUSALS: list[tuple[str, Any, str]] = [
 )
 def test_a_refusal_names_field_value_and_fix(path: str, value: Any, why: str) -> None:
     assert why in refusal_of(changed(path, value))
+
+
+DAY = {"hours": 24, "then": "undo"}
+CONSUMER = {"kind": "event-source", "mapping": "14e0db71-5d35-4eb5-b481-8945cf9d10c2"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({}, "none of guards can without a second revision; add guards.alarms"),
+        ({"guards": "none"}, "afterPromotion: nothing can speak after the promotion"),
+        ({"guards": {"errors": {}}}, "guards.errors cannot without a second revision; add guards.alarms"),
+        ({"target": CONSUMER, "guards": {"source": {"deadLetters": 0}}}, "guards.source cannot without"),
+        (
+            {"target": CONSUMER, "guards": {"source": {"failedEvents": 0, "action": "report"}}},
+            "guards.source cannot without",
+        ),
+        ({"guards": {"alarms": ["a"]}, "undoOf": "b"}, "undo is not possible for the undo of b: it would bring back"),
+        ({"guards": {"alarms": ["a"]}, "afterPromotion": {"hours": 0}}, "afterPromotion.hours: must be"),
+        ({"guards": {"alarms": ["a"]}, "afterPromotion": {"hours": 721}}, "afterPromotion.hours: must be"),
+    ],
+)
+def test_a_watch_in_which_nothing_can_speak_is_refused(fields: dict[str, Any], why: str) -> None:
+    assert why in refusal_of(MINIMAL | {"afterPromotion": DAY} | fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"guards": {"alarms": ["a"], "errors": {}}},
+        {"target": CONSUMER, "guards": {"source": {"deadLetters": 0, "failedEvents": 0}}},
+        {
+            "target": CONSUMER,
+            "guards": {"source": {"failedEvents": 0, "action": "report"}},
+            "afterPromotion": {"hours": 0.5, "then": "report"},
+        },
+        {"guards": {"alarms": ["a"]}, "undoOf": "b", "afterPromotion": {"hours": 1}},
+    ],
+)
+def test_a_watch_in_which_something_can_speak_is_taken(fields: dict[str, Any]) -> None:
+    asked = read_request(MINIMAL | {"afterPromotion": DAY} | fields, "a").after_promotion
+    assert asked is not None
+    assert asked.hours > 0
 
 
 @pytest.mark.parametrize("detail", [None, [], "checkout", 7])

@@ -76,7 +76,9 @@ def test_text_becomes_a_number_or_a_boolean_where_the_field_takes_one_and_stays_
         ReadySeconds="120",
         Strategy={"steps": [{"weight": "12.5", "bakeSeconds": "300"}, {"weight": "50", "bakeSeconds": "600"}]},
         Guards={"errors": {"tolerate": "2"}, "alpha": "0.05", "strictAlarms": "true", "promoteEarly": {"beta": "0.1"}},
+        Alarms=["checkout-errors"],
         OnFailure={"pause": {"at": "zero", "limitSeconds": "900"}},
+        AfterPromotion={"hours": "24", "then": "undo"},
         Hooks={"beforeStep": [{"lambda": "123", "timeoutSeconds": "60", "config": {"limit": "7", "deep": ["1"]}}]},
     )
     assert request["target"]["readySeconds"] == 120
@@ -84,6 +86,7 @@ def test_text_becomes_a_number_or_a_boolean_where_the_field_takes_one_and_stays_
     assert (request["guards"]["alpha"], request["guards"]["strictAlarms"]) == (0.05, True)
     assert (request["guards"]["errors"]["tolerate"], request["guards"]["promoteEarly"]["beta"]) == (2, 0.1)
     assert request["onFailure"]["pause"]["limitSeconds"] == 900
+    assert request["afterPromotion"] == {"hours": 24, "then": "undo"}
     [hook] = request["hooks"]["beforeStep"]
     assert hook == {"lambda": "123", "timeoutSeconds": 60, "config": {"limit": "7", "deep": ["1"]}}
 

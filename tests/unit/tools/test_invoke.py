@@ -41,7 +41,7 @@ def test_a_function_that_is_not_there_is_refused_with_those_that_are(function: s
     with pytest.raises(invoke.InvocationError) as refused:
         invoke.event_for(function)
     assert str(refused.value).startswith(told)
-    assert str(refused.value).endswith("VersionChecker")
+    assert str(refused.value).endswith("PrometheusCounter")
 
 
 @pytest.mark.parametrize("name", ["nothing.json", "."])

@@ -151,7 +151,7 @@ function updateComparisons(box, comparisons) {
       el("td", { class: "evidence" }, el("span", { class: "meter", "aria-hidden": "true" }, el("span")), el("span", { class: "value" }))),
     (node, each) => {
       const share = words.evidenceShare(each);
-      setText(node.querySelector("th"), each.label);
+      setText(node.querySelector("th"), words.guardText(each));
       setText(node.querySelector(".candidate"), words.failed(each.candidate));
       setText(node.querySelector(".stable"), words.failed(each.stable));
       setText(node.querySelector(".value"), words.evidenceText(each));
@@ -165,6 +165,10 @@ function notes(row) {
   if (row.pause) {
     const then = row.pause.then === "promote" ? "it is promoted" : "it is rolled back";
     found.push(`Paused: ${row.pause.reason}. Without a decision ${then} at ${words.localTime(row.pause.until)}.`);
+  }
+  for (const group of row.groups ?? []) {
+    const act = group.action === "pause" ? "pause" : "roll back";
+    found.push(`Averaged evidence of the guards that ${act}: ${words.evidenceText(group)}`);
   }
   if (row.waitsFor) found.push(`Waits for: ${row.waitsFor.reason}`);
   for (const signal of row.pending ?? []) found.push(`Signal ${signal.signal} by ${signal.by} is on record and has not acted yet.`);

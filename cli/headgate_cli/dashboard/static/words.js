@@ -37,6 +37,11 @@ export function evidenceShare(comparison) {
   return Math.min(1, Math.max(0, Math.log(Math.max(1, comparison.value)) / Math.log(comparison.limit)));
 }
 
+export function guardText(comparison) {
+  const does = { pause: " (pauses)", report: " (only reported)" }[comparison.action] ?? "";
+  return `${comparison.label}${does}`;
+}
+
 export function evidenceText(comparison) {
   if (comparison.value === undefined) return "none yet";
   return `${comparison.value.toLocaleString("en-US", { maximumSignificantDigits: 3 })} of ` +

@@ -16,16 +16,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from headgate.analysis.alarms import AlarmStates
+    from headgate.analysis.count_functions import CountFunctions
     from headgate.analysis.ledger_store import LedgerStore
     from headgate.aws.own_resources import OwnResources
     from headgate.aws.pace import Pace
     from headgate.aws.patterns import Patterns
     from headgate.aws.stream_replay import StreamReplay
     from headgate.aws.undelivered import UndeliveredRecords
+    from headgate.counting.prometheus_access import PrometheusAccess
     from headgate.ecs_tasks.limits import TaskLimits
     from headgate.history.store import History
     from headgate.jobs.store import JobStore
+    from headgate.planning.count_checks import CountChecks
     from headgate.planning.service_planning import ServicePlanning
+    from headgate.rollouts.after_promotion import Watches
     from headgate.rollouts.evidence_watch import EvidenceWatch
     from headgate.rollouts.executions import Executions
     from headgate.rollouts.kept_undo import KeptUndo
@@ -143,6 +147,12 @@ class Application:
         return Signaller(self.inbox, self.client("stepfunctions"))
 
     @cached_property
+    def watches(self) -> Watches:
+        from headgate.rollouts.after_promotion import Watches
+
+        return Watches(self.table)
+
+    @cached_property
     def kept_undo(self) -> KeptUndo:
         from headgate.rollouts.kept_undo import KeptUndo
 
@@ -190,6 +200,19 @@ class Application:
         from headgate.analysis.alarms import AlarmStates
 
         return AlarmStates(self.client("cloudwatch"))
+
+    @cached_property
+    def count_functions(self) -> CountFunctions:
+        from headgate.analysis.count_functions import ANSWER_SECONDS, AT_ONCE, CountFunctions
+        from headgate.aws import clients
+
+        return CountFunctions(clients.invoker(ANSWER_SECONDS, AT_ONCE))
+
+    @cached_property
+    def count_checks(self) -> CountChecks:
+        from headgate.planning.count_checks import CountChecks
+
+        return CountChecks(self.count_functions, self.own, self.patterns)
 
     @cached_property
     def watch(self) -> EvidenceWatch:
@@ -249,6 +272,20 @@ class Application:
         from headgate.aws.undelivered import UndeliveredRecords
 
         return UndeliveredRecords(self.client("sqs"), self.environment)
+
+    @cached_property
+    def prometheus_access(self) -> PrometheusAccess:
+        import boto3
+
+        from headgate.aws.clients import Lazy
+        from headgate.counting.prometheus_access import PrometheusAccess
+
+        def secrets() -> Any:
+            from aws_lambda_powertools.utilities.parameters import SecretsProvider
+
+            return SecretsProvider(boto3_client=self.impatient_client("secretsmanager"))
+
+        return PrometheusAccess(Lazy(secrets), lambda: boto3.Session().get_credentials())
 
     @cached_property
     def patterns(self) -> Patterns:

@@ -17,6 +17,7 @@ from headgate.ecs_tasks.request import TaskRequest
 from headgate.redrive.plan import RedriveOutcome as RedriveOutcome
 from headgate.redrive.plan import StreamConsumer, Way
 from headgate.redrive.request import RedriveRequest
+from headgate.rollouts.after_promotion import WatchOutcome
 from headgate.spec.request import RolloutRequest
 from headgate.spec.signal_models import RolloutSignal
 from headgate.spec.signals import SignalKind
@@ -72,8 +73,44 @@ class MeasureCounts(Wire):
     stable_total: RevisionCounts
     """Counts of the whole rollout."""
     value: Annotated[float, Field(ge=0)]
-    """The evidence against the candidate. It starts at 1; at 1/alpha, alpha shared by the measures, the rollout is
-    rolled back."""
+    """The evidence against the candidate. It starts at 1."""
+    limit: Annotated[float, Field(gt=1)] | None = None
+    """The evidence with which this guard acts on its own: 1/alpha, alpha shared by the guards that act. Missing in
+    events of earlier versions."""
+    action: Literal["pause", "report"] | None = None
+    """What the guard does at its limit, if it does not roll back."""
+    threshold_ms: Annotated[float, Field(gt=0)] | None = None
+    """The threshold with the most evidence, whose counts these are. Missing unless a guard has several."""
+
+
+class GroupEvidence(Wire):
+    """The evidence of all guards with the same action: the average over them."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    action: Literal["rollback", "pause"]
+    """What they do."""
+    value: Annotated[float, Field(ge=0)]
+    """Their evidence."""
+    limit: Annotated[float, Field(gt=1)]
+    """The evidence at which they act."""
+
+
+class ShareMismatch(Wire):
+    """A share of the requests that cannot be by chance what the weight says."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    weight: WeightPercent
+    """Percent of traffic that the candidate should have."""
+    candidate: WholeNumber
+    """Requests of the candidate in this step."""
+    stable: WholeNumber
+    """Requests of the stable revision in this step."""
+    value: Annotated[float, Field(ge=0)]
+    """The evidence that it is not chance."""
+    mismatch: Literal[True]
+    """Always true."""
 
 
 class BakeEvidence(Wire):
@@ -85,6 +122,10 @@ class BakeEvidence(Wire):
     """One for each guard that compares; empty before traffic was shifted."""
     alarms: list[str]
     """Alarms that went to ALARM since the rollout started and still are."""
+    groups: list[GroupEvidence] | None = None
+    """Missing unless several guards act."""
+    share: ShareMismatch | None = None
+    """Missing unless the candidate's share of the requests is not what the weight says."""
 
 
 class RolloutRefused(PublishedEvent):
@@ -155,8 +196,8 @@ class StepBaked(StepStarted):
 
 
 class RolloutPaused(PublishedEvent):
-    """The rollout waits for an operator: a signal requested it, or a check failed and the request has ``onFailure``
-    ``pause``."""
+    """The rollout waits for an operator: a signal requested it, a guard with the action ``pause`` has enough evidence,
+    or a check failed and the request has ``onFailure`` ``pause``."""
 
     target: str
     """Key of the target."""
@@ -232,6 +273,21 @@ class RolloutUndone(RolloutEnded):
     """The rollout that was undone."""
     serving: str | None = None
     """The revision that receives all traffic now."""
+
+
+class WatchEnded(PublishedEvent):
+    """The watch after a promotion, which ``afterPromotion`` asked for, is over."""
+
+    target: str
+    """Key of the target."""
+    outcome: WatchOutcome
+    """``quiet``: its time is up, and nothing spoke against the promoted revision. ``fault``: something did.
+    ``undo-requested``: something did, and the undo of the rollout is requested. ``superseded``: something else was
+    promoted, or the rollout was undone. ``stopped``: an operator ended it."""
+    reason: str
+    """Why it ended, in one sentence."""
+    undo: RolloutId | None = None
+    """Id of the undo that was requested. Missing if none was."""
 
 
 class SignalRefused(Wire):
@@ -474,7 +530,7 @@ class Notification(Wire):
     """The detail-type of the event that somebody is told of."""
     kind: Literal["rollout", "signal", "task", "redrive", "execution"]
     """What it is about; ``execution`` for one of Headgate's own that failed."""
-    outcome: Literal["succeeded", "rolled-back", "undone", "stopped", "paused", "refused", "failed"]
+    outcome: Literal["succeeded", "rolled-back", "undone", "stopped", "paused", "refused", "failed", "fault"]
     """How it ended, or that it is paused."""
     target: str
     """Key of the target; for others ``task/<family>``, ``redrive/<queue>`` or ``execution/<machine>``. Empty if it is
@@ -506,6 +562,7 @@ EVENTS: dict[str, type[Wire]] = {
     "Rollout Rolled Back": RolloutRolledBack,
     "Rollout Stopped": RolloutStopped,
     "Rollout Undone": RolloutUndone,
+    "Watch Ended": WatchEnded,
     "Signal Refused": SignalRefused,
     "Task Requested": TaskRequest,
     "Task Refused": TaskRefused,

@@ -60,7 +60,7 @@ def _payload_in(text: str) -> Any:
     """Parse an answer. A custom runtime may answer text that is not JSON: return it as it is."""
     try:
         return json.loads(text) if text else None
-    except ValueError:
+    except (ValueError, RecursionError):  # The latter where it is nested thousands of levels deep.
         return text
 
 

@@ -71,6 +71,10 @@ REQUEST_PREFIX = "REQUEST#"
 STACK_SK = "STACK"
 """Sort key of the claim of a custom resource on a target."""
 
+WATCHES_PK = "WATCHES"
+"""Partition key of all watches of promoted rollouts, so that one query lists them, and of the undos they asked for.
+The sort keys come from ``rollout_pk`` and ``event_sk``."""
+
 _ROLLOUT, _TARGET, _ALARM, _SHARD, _FUNCTION = "ROLLOUT#", "TARGET#", "ALARM#", "SHARD#", "FUNCTION#"
 
 
@@ -178,6 +182,12 @@ def look_sk(version: int) -> str:
 def step_key(step: int, bake: int) -> str:
     """Sort key of the record of one bake of one step."""
     return f"{STEP_PREFIX}{step:03d}#{bake:02d}"
+
+
+def step_and_bake_in(key: str) -> tuple[int, int]:
+    """Return the step and bake in the sort key of a bake's record."""
+    step, _, bake = key.removeprefix(STEP_PREFIX).partition("#")
+    return int(step), int(bake)
 
 
 def pause_key(pause: int) -> str:

@@ -147,6 +147,8 @@ class Telemetry:
         self._hold_off = HOLD_OFF_SECONDS
         # Set at the first report: environments that start from the same snapshot are different instances.
         self._instance: uuid.UUID | None = None
+        # Set at the first request: an environment that starts from a snapshot begins when it is restored.
+        self._born: float | None = None
 
     @overload
     def observe(self, handler: Callable[P, R]) -> Callable[P, R]: ...
@@ -246,6 +248,7 @@ class Telemetry:
             # The first request of an environment includes its cold start, which does not describe the revision.
             milliseconds = seconds * 1000 if self._warm else None
             self._warm = True
+            self._born = self._born or begun  # Here too: a request by a version is not reported.
             target = target_of(context)
             if target is not None:
                 named = _named(unit, event, context) if unit and not ok else None
@@ -259,6 +262,7 @@ class Telemetry:
         if not ok and unit is not None and (name := str(unit)[:MAX_UNIT]):
             outcome.append(name)
         with self._lock:
+            self._born = self._born or begun
             self._buffer(whose, [outcome])
             if self._in_background:
                 # Before outcomes are dropped: those would be successes alone, as a failure is sent at once.
@@ -348,6 +352,7 @@ class Telemetry:
             "target": target,
             "revision": revision,
             "instance": self._instance.hex,
+            "born": int((self._born or 0.0) * 1000),
             "outcomes": outcomes,
         }
         if observed:

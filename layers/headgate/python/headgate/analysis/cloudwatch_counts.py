@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from headgate.analysis.evidence import Pair, revisions_of, take_looks
+from headgate.analysis.evidence import Pair, decided_by, latency_measures, revisions_of, take_looks
 from headgate.analysis.judge import Arm
 from headgate.analysis.measures import CountQueries, measures_of
 from headgate.analysis.metric_queries import metric_query
@@ -71,8 +71,8 @@ REFUSED_QUERY_CODES = (
 Points = dict[tuple[int, str], Pair]
 """Current counts of CloudWatch by minute (milliseconds since 1970) and measure."""
 
-CountedAs = tuple[str, str, str, str]
-"""Where the values of a query count: rollout id, measure, arm, and requests or failures."""
+CountedAs = tuple[str, tuple[str, ...], str, str]
+"""Where the values of a query count: rollout id, measures, arm, and requests or failures."""
 
 
 class WatchedRollout(NamedTuple):
@@ -108,8 +108,7 @@ class CloudWatchCounts:
         for number, rollout in enumerate(rollouts):
             found[rollout.plan.rollout_id] = {}
             queries, adds = _rollout_queries(rollout.plan, revisions_of(rollout.ledger), f"r{number}")
-            # One rollout has at most 490 queries: 440 for 10 custom guards whose requests and failures have 10 metrics
-            # each, and 50 for errors and latency of a service, which has at most 5 target groups.
+            # One rollout fits into a call: see ``fit_into_one_call``.
             if len(batch) + len(queries) > QUERIES_PER_CALL:
                 self._collect(batch, sums, now, found)
                 batch, sums = [], {}
@@ -140,10 +139,8 @@ class CloudWatchCounts:
         """
         if not plan.guards.custom:
             return
-        # The revisions are not known yet and make no difference to CloudWatch here.
-        queries, _ = _rollout_queries(plan, {"candidate": "1", "stable": "1"}, "r0")
         try:
-            for _ in self._ask(queries, now):
+            for _ in self._ask(_queries_before_start(plan), now):
                 pass
         except ClientError as error:
             if code_of(error) not in REFUSED_QUERY_CODES:
@@ -163,12 +160,13 @@ class CloudWatchCounts:
         for result in self._ask(queries, now):
             if result["Id"] not in sums:
                 continue
-            rollout_id, measure, arm, what = sums[result["Id"]]
+            rollout_id, measures, arm, what = sums[result["Id"]]
             for stamp, value in zip(result["Timestamps"], result["Values"], strict=True):
                 if isfinite(value) and value > 0:
-                    counts[rollout_id, int(stamp.timestamp()) * 1000, measure][arm, what] += round(
-                        min(value, MAX_PER_MINUTE)
-                    )
+                    for measure in measures:
+                        counts[rollout_id, int(stamp.timestamp()) * 1000, measure][arm, what] += round(
+                            min(value, MAX_PER_MINUTE)
+                        )
         for (rollout_id, minute, measure), numbers in counts.items():
             arms = (Arm(numbers[arm, "requests"], numbers[arm, "failures"]) for arm in ("candidate", "stable"))
             found[rollout_id][minute, measure] = Pair(*arms)
@@ -184,6 +182,36 @@ class CloudWatchCounts:
         return (result for page in pages for result in page["MetricDataResults"])
 
 
+_KEPT_FIRST = (0, 4, 3, 2, 1, 5)
+"""Places of the thresholds in the order in which they are kept: a shift, the tail, and what lies between."""
+
+
+def fit_into_one_call(plan: Plan) -> Plan:
+    """Return the plan with as many latency thresholds as CloudWatch can count for it in one call a minute.
+
+    A Lambda alias always has all six: its guards have at most 462 queries. A service with several target groups and
+    the largest custom guards keeps fewer: the lowest first, then the last but one, then those between. With one
+    threshold, every rollout fits: 440 queries for 10 custom guards whose requests and failures have 10 metrics each,
+    and 50 for errors and latency of a service, which has at most 5 target groups.
+    """
+    latency = plan.guards.latency
+    if latency is None or plan.guards.evidence != "cloudwatch":
+        return plan
+    thresholds = latency.thresholds
+    preferred = [place for place in _KEPT_FIRST if place < len(thresholds)]
+    while len(preferred) > 1 and len(_queries_before_start(plan)) > QUERIES_PER_CALL:
+        preferred.pop()
+        kept = [thresholds[place] for place in sorted(preferred)]
+        guards = plan.guards.model_copy(update={"latency": latency.model_copy(update={"thresholds_ms": kept})})
+        plan = plan.model_copy(update={"guards": guards})
+    return plan
+
+
+def _queries_before_start(plan: Plan) -> list[MetricDataQueryTypeDef]:
+    """Return the queries of a rollout whose revisions are not known yet, which makes no difference to CloudWatch."""
+    return _rollout_queries(plan, {"candidate": "1", "stable": "1"}, "r0")[0]
+
+
 def oldest_read(now: int) -> int:
     """Return the start of the oldest minute that is read; both in milliseconds since 1970."""
     return (now - READ_AGAIN_MS) // MINUTE_MS * MINUTE_MS
@@ -192,18 +220,20 @@ def oldest_read(now: int) -> int:
 def count_points(ledger: Ledger, terms: JudgeTerms, points: Points, now: int) -> tuple[Ledger, list[Look]]:
     """Count what the points add to earlier counts, with a look at each minute."""
     looks: list[Look] = []
+    decided = decided_by(ledger, terms)
     for measure in terms.measures:
-        alone = terms._replace(measures=(measure,))
         for step, grown in _growth_by_step(ledger, measure.key, points).items():
             for batch in _batches(grown):
                 ledger = _count_minutes(ledger, step, measure.key, batch)
                 # Counts of one revision alone do not wait: the next minute may belong to another step.
-                ledger, more = take_looks(ledger, alone, now=max(batch) + MINUTE_MS, at_least=0)
+                ended = max(batch) + MINUTE_MS
+                ledger, more = take_looks(ledger, terms, now=ended, at_least=0, only=measure, decided=decided)
                 looks += more
         for step, waiting in _growth_by_step(ledger, measure.key, points).items():
             for minute in (minute for minute in waiting if minute <= now - REQUESTS_LATE_MS):
                 ledger = _count_alone(ledger, step, measure.key, minute, points[minute, measure.key])
-                ledger, more = take_looks(ledger, alone, now=minute + MINUTE_MS, at_least=0)
+                ended = minute + MINUTE_MS
+                ledger, more = take_looks(ledger, terms, now=ended, at_least=0, only=measure, decided=decided)
                 looks += more
     oldest = (now - 2 * READ_AGAIN_MS) // MINUTE_MS
     kept = {key: pair for key, pair in ledger.minutes.items() if int(key.partition("/")[0]) >= oldest}
@@ -293,26 +323,28 @@ def _rollout_queries(
     sums: dict[str, CountedAs] = {}
     measures = measures_of(plan, revisions)
     for arm in ARMS:
-        for measure, what, count in _measure_queries(plan.guards, measures, arm, f"{prefix}{arm[0]}"):
+        for counted, what, count in _measure_queries(plan.guards, measures, arm, f"{prefix}{arm[0]}"):
             queries += count.queries
-            sums |= dict.fromkeys(count.adds, (plan.rollout_id, measure, arm, what))
+            sums |= dict.fromkeys(count.adds, (plan.rollout_id, counted, arm, what))
     return queries, sums
 
 
 def _measure_queries(
     guards: Guards, measures: Measures, arm: RevisionArm, prefix: str
-) -> Iterator[tuple[str, str, CountQueries]]:
+) -> Iterator[tuple[tuple[str, ...], str, CountQueries]]:
     if guards.evidence == "cloudwatch":
         if guards.errors:
-            counts = measures.errors(f"{prefix}e", arm)
-            yield from (("errors", "requests", counts.requests), ("errors", "failures", counts.failures))
+            requests, failures = measures.errors(f"{prefix}e", arm)
+            yield from ((("errors",), "requests", requests), (("errors",), "failures", failures))
         if guards.latency:
-            counts = measures.latency(f"{prefix}l", arm, _threshold_of(guards.latency))
-            yield from (("latency", "requests", counts.requests), ("latency", "failures", counts.failures))
+            keys = tuple(measure.key for measure in latency_measures(guards.latency))
+            requests, slow = measures.latency(f"{prefix}l", arm, _thresholds_of(guards.latency))
+            yield keys, "requests", requests
+            yield from (((key,), "failures", failures) for key, failures in zip(keys, slow, strict=True))
     for number, guard in enumerate(guards.custom):
-        for what, query in (("requests", guard.requests), ("failures", guard.failures)):
+        for what, query in guard.queries.items():
             yield (
-                f"custom{number}",
+                (f"custom{number}",),
                 what,
                 _custom_query(f"{prefix}m{number}{what[0]}", query, measures.placeholders(arm)),
             )
@@ -357,10 +389,10 @@ _TOKEN = re.compile(
 """Names of metrics, and quoted text, which is skipped."""
 
 
-def _threshold_of(guard: LatencyGuard) -> float:
-    if guard.threshold_ms is None:
-        raise ValueError("guards.latency.thresholdMs is not known; the planner puts it into the plan")
-    return guard.threshold_ms
+def _thresholds_of(guard: LatencyGuard) -> list[float]:
+    if not guard.thresholds:
+        raise ValueError("guards.latency.thresholdsMs is not known; the planner puts it into the plan")
+    return guard.thresholds
 
 
 def _different(query: MetricQuery, values: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -1,8 +1,9 @@
-"""Default threshold of the latency guard, from the target's past."""
+"""Default thresholds of the latency guard, from the target's past."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from statistics import median
 from typing import TYPE_CHECKING
 
 from headgate.errors import RequestRefused
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 
 BASELINE_PERIOD = timedelta(hours=24)
 PERIOD_SECONDS = 3600
+
+PERCENTILES = ("p50", "p75", "p90", "p95", "p99", "p99.9")
+"""The median sees a shift, the high ones a longer tail, and all of them more variance. Both metrics have percentiles:
+https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
+https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-cloudwatch-metrics.html
+"""
+
+LEAST_GAP = 1.01
+"""How much longer a threshold must be than the one before."""
 
 MIN_THRESHOLD_MS, MAX_THRESHOLD_MS = 0.001, 900_000.0
 """Limits of a threshold in a request. A function with a timeout of 15 minutes may take a little longer."""
@@ -34,43 +44,60 @@ class LatencyBaseline:
         self._client = client
 
     def settle(self, guards: Guards, measures: Measures) -> Guards:
-        """Return the guards with a latency threshold in milliseconds. Reads CloudWatch only if they lack one.
+        """Return the guards with latency thresholds in milliseconds. Reads CloudWatch only if they lack one.
 
         Raises
         ------
         RequestRefused
             If CloudWatch has no data, or no one percentile describes the target.
         """
-        if guards.latency is None or guards.latency.threshold_ms is not None:
+        if guards.latency is None or guards.latency.thresholds:
             return guards
-        if not measures.usual_latency("p95", period=PERIOD_SECONDS).queries:
+        if not measures.usual_latency("u", PERCENTILES[0], period=PERIOD_SECONDS).queries:
             raise RequestRefused(
-                f"guards.latency.thresholdMs: has no default, because {measures.name} has several target groups, whose "
-                "response times are not comparable; set it"
+                f"guards.latency.thresholdsMs: has no default, because {measures.name} has several target groups, "
+                "whose response times are not comparable; set it, or thresholdMs"
             )
-        threshold = self.usual_p95(measures)
-        if threshold is None:
+        thresholds = self.usual_thresholds(measures)
+        if not thresholds:
             raise RequestRefused(
-                f"guards.latency.thresholdMs: has no default, because CloudWatch has no request to {measures.name} "
-                "in the past 24 hours; set it"
+                f"guards.latency.thresholdsMs: has no default, because CloudWatch has no request to {measures.name} "
+                "in the past 24 hours; set it, or thresholdMs"
             )
-        return guards.model_copy(update={"latency": guards.latency.model_copy(update={"threshold_ms": threshold})})
+        return guards.model_copy(update={"latency": guards.latency.model_copy(update={"thresholds_ms": thresholds})})
 
-    def usual_p95(self, measures: Measures) -> float | None:
-        """Return the median of the past day's hourly 95th percentiles, in milliseconds; None without traffic.
+    def usual_thresholds(self, measures: Measures) -> list[float]:
+        """Return the past day's usual percentiles in milliseconds, ascending; none without traffic.
 
-        The median, so that an hour of trouble does not make slow requests look usual.
+        Each is the median of the hourly ones, so that an hour of trouble does not make slow requests look usual. One
+        that is hardly above the one before is left out: it would see the same requests.
         """
         now = datetime.now(UTC)
-        durations = measures.usual_latency("p95", period=PERIOD_SECONDS)
+        by_percentile = [
+            measures.usual_latency(percentile.replace(".", ""), percentile, period=PERIOD_SECONDS)
+            for percentile in PERCENTILES
+        ]
         answer = self._client.get_metric_data(
-            MetricDataQueries=durations.queries,
+            MetricDataQueries=[query for durations in by_percentile for query in durations.queries],
             StartTime=(now - BASELINE_PERIOD).replace(minute=0, second=0, microsecond=0),
             # The current hour counts too; a range must not be empty.
             EndTime=now.replace(second=0, microsecond=0) + timedelta(minutes=1),
         )
-        values = sorted(value for result in answer["MetricDataResults"] for value in result["Values"] if value > 0)
-        if not values:
-            return None
-        median = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
-        return min(max(round(median * durations.unit_ms, 3), MIN_THRESHOLD_MS), MAX_THRESHOLD_MS)
+        thresholds: list[float] = []
+        for durations in by_percentile:
+            ids = {query["Id"] for query in durations.queries}
+            values = [
+                value
+                for result in answer["MetricDataResults"]
+                for value in result["Values"]
+                if result["Id"] in ids and value > 0
+            ]
+            if values:
+                threshold = _within_limits(median(values) * durations.unit_ms)
+                if not thresholds or threshold > thresholds[-1] * LEAST_GAP:
+                    thresholds.append(threshold)
+        return thresholds
+
+
+def _within_limits(milliseconds: float) -> float:
+    return min(max(round(milliseconds, 3), MIN_THRESHOLD_MS), MAX_THRESHOLD_MS)

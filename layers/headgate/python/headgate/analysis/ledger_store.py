@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import time
 from contextlib import suppress
+from itertools import product
+from string import ascii_letters, digits
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -22,10 +24,12 @@ from headgate.analysis.evidence import (
     Ledger,
     Pair,
     Standing,
+    latency_keys,
     reported_value,
     take_looks,
 )
 from headgate.analysis.judge import Arm, Evidence, Reassurance
+from headgate.analysis.packed_counts import pack_counts, unpack_counts
 from headgate.analysis.reports import Reported, Reports, Snapshot
 from headgate.aws.dynamodb import RETENTION_DAYS, WriteConflict, expiry, from_item, retry, retry_conflicts, to_item
 from headgate.aws.errors import is_unmet
@@ -49,7 +53,10 @@ _FILED_PER_WRITE = 2
 _STEPS_PER_PAGE = 10
 
 _BY_TELEMETRY = ("errors", "latency")
-"""Measures to which telemetry adds while a ledger is saved."""
+"""Beginnings of the columns to which telemetry adds while a ledger is saved."""
+
+_PACKED = "c"
+"""Attribute with the counts of a filed step."""
 
 
 class LedgerStore:
@@ -76,6 +83,7 @@ class LedgerStore:
         The ledger that it returns has the newest steps.
         """
         guards = plan.guards
+        thresholds = guards.latency.thresholds if guards.latency else []
         answer = retry_conflicts(
             self._client.update_item,
             TableName=self._table,
@@ -83,7 +91,8 @@ class LedgerStore:
             UpdateExpression=(
                 "SET candidate = :candidate, stable = :stable, #since = if_not_exists(#since, :since), "
                 "shiftedAt = :since, reportsSince = if_not_exists(reportsSince, :since), slowMs = :slow, "
-                "byTelemetry = :telemetry, judged = :judged, expiresAt = :expires"
+                "thresholdsMs = :thresholds, warmUp = :warm, byTelemetry = :telemetry, judged = :judged, "
+                "expiresAt = :expires"
             ),
             ExpressionAttributeNames={"#since": f"since_{step}"},
             ExpressionAttributeValues=to_item(
@@ -91,7 +100,9 @@ class LedgerStore:
                     ":candidate": candidate,
                     ":stable": stable,
                     ":since": since,
-                    ":slow": (guards.latency.threshold_ms if guards.latency else None) or 0,
+                    ":slow": thresholds[0] if len(thresholds) == 1 else 0,
+                    ":thresholds": thresholds if len(thresholds) > 1 else [],
+                    ":warm": guards.latency.warm_up if guards.latency else 0,
                     ":telemetry": guards.evidence == "telemetry" and bool(guards.errors or guards.latency),
                     ":judged": [measure.key for measure in JudgeTerms.of(guards).measures],
                     ":expires": expiry(self._retention_days),
@@ -145,7 +156,7 @@ class LedgerStore:
         )
         for item in (from_item(item) for page in pages for item in page["Items"]):
             step = keys.evidence_step_in(item["sk"])
-            counts = {measure: pair for (_, measure), pair in _counts_in(item).items()}
+            counts = _filed_in(item)
             if since is not None or step in late:
                 ledger = ledger.with_filed(step, item["since"], counts)
             late.discard(step)
@@ -207,7 +218,7 @@ class LedgerStore:
         fields = {
             "looked": json.dumps([[*key, *pair.candidate, *pair.stable] for key, pair in _looked_in(after)]),
             "standings": json.dumps({name: _numbers_of(standing) for name, standing in after.standings.items()}),
-            "minutes": json.dumps({key: [*pair.candidate, *pair.stable] for key, pair in after.minutes.items()}),
+            **({} if after.minutes == before.minutes else {"minutes": json.dumps(_compact_minutes(after.minutes))}),
             "restarts": after.restarts,
             "restartedAt": after.restarted_at,
             **_fields_of(after.reports),
@@ -218,10 +229,12 @@ class LedgerStore:
             fields["earlier"] = json.dumps(
                 {measure: [*pair.candidate, *pair.stable] for measure, pair in after.all_filed().items()}
             )
-        # Names are short: an expression has at most 4 KB.
-        names = {f"#f{n}": name for n, name in enumerate(fields)} | {"#version": "version"}
-        values = {f":f{n}": value for n, value in enumerate(fields.values())}
-        expression = "SET " + ", ".join(f"#f{n} = :f{n}" for n in range(len(fields)))
+        # As short as can be, because an expression has at most 4 KB: twenty minutes of 17 measures in five steps, read
+        # at once after an outage, are 340 columns.
+        short = dict(zip(fields, _short_names(), strict=False))
+        names = {f"#{short[name]}": name for name in fields} | {"#version": "version"}
+        values = {f":{short[name]}": value for name, value in fields.items()}
+        expression = "SET " + ",".join(f"#{each}=:{each}" for each in short.values())
         conditions = ["attribute_not_exists(#version)"]
         if before.version:
             conditions, values[":read"] = ["#version = :read"], before.version
@@ -244,22 +257,25 @@ class LedgerStore:
             "ExpressionAttributeNames": names,
             "ExpressionAttributeValues": to_item(values),
         }
-        self._write([update, *(self._filing(changed, step) for step in over)])
+        self._write([update, *(self._filing(after, step) for step in over)])
         return after
 
     def _filing(self, ledger: Ledger, step: int) -> dict[str, Any]:
-        """Return the update that adds what is not filed of a step's counts to the step's own item."""
-        added = {name: count for name, count in _columns_of(ledger, [step]).items() if count}
-        names = {"#since": "since", **{f"#c{n}": name for n, name in enumerate(added)}}
-        values = {f":c{n}": count for n, count in enumerate(added.values())}
-        adds = " ADD " + ", ".join(f"#c{n} :c{n}" for n in range(len(added))) if added else ""
+        """Return the update that keeps all counts of a step in the step's own item.
+
+        It may replace what is there: the condition on the version of the ledger holds off every other writer.
+        """
         return {
             "TableName": self._table,
             "Key": to_item({"pk": keys.rollout_pk(ledger.rollout_id), "sk": keys.evidence_sk(step)}),
-            "UpdateExpression": "SET #since = :since, expiresAt = :expires" + adds,
-            "ExpressionAttributeNames": names,
+            "UpdateExpression": "SET #since = :since, expiresAt = :expires, #counts = :counts",
+            "ExpressionAttributeNames": {"#since": "since", "#counts": _PACKED},
             "ExpressionAttributeValues": to_item(
-                {**values, ":since": ledger.since[step], ":expires": expiry(self._retention_days)}
+                {
+                    ":since": ledger.since[step],
+                    ":counts": pack_counts(ledger.filed[step]),
+                    ":expires": expiry(self._retention_days),
+                }
             ),
         }
 
@@ -299,8 +315,7 @@ def ledger_in(rollout_id: str, item: dict[str, Any], filed: Iterable[dict[str, A
     """Return a ledger with the counts of all steps, from its EVIDENCE item and those of the filed steps."""
     ledger = _ledger_in(rollout_id, item)
     for step_item in filed:
-        counts = {measure: pair for (_, measure), pair in _counts_in(step_item).items()}
-        ledger = ledger.with_filed(keys.evidence_step_in(step_item["sk"]), step_item["since"], counts)
+        ledger = ledger.with_filed(keys.evidence_step_in(step_item["sk"]), step_item["since"], _filed_in(step_item))
     return ledger
 
 
@@ -324,15 +339,20 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
+def _short_names() -> Iterator[str]:
+    """Yield names of three letters and digits, all of which begin with an f."""
+    return (f"f{first}{second}" for first, second in product(ascii_letters + digits, repeat=2))
+
+
 def _changed_columns(before: Ledger, after: Ledger, leaving: list[int]) -> dict[str, int]:
     columns: dict[str, int] = {}
     for (step, measure), pair in after.counts.items():
         if step in leaving:
             continue
         filed = after.filed_at(step, measure)
-        now = _columns(step, measure, pair.minus(filed))
+        now = _columns(after, step, measure, pair.minus(filed))
         known = before.counts.get((step, measure))
-        columns |= dict(now.items() - _columns(step, measure, known.minus(filed)).items()) if known else now
+        columns |= dict(now.items() - _columns(after, step, measure, known.minus(filed)).items()) if known else now
     return columns
 
 
@@ -340,14 +360,18 @@ def _columns_of(ledger: Ledger, steps: list[int]) -> dict[str, int]:
     """Return what is not filed of some steps by column, including columns that telemetry has not added yet."""
     columns: dict[str, int] = {}
     for step in steps:
-        for measure, pair in {**dict.fromkeys(_BY_TELEMETRY, Pair()), **ledger.not_filed(step)}.items():
-            columns |= _columns(step, measure, pair)
+        by_telemetry = dict.fromkeys(("errors", *latency_keys(len(ledger.thresholds))), Pair())
+        for measure, pair in {**by_telemetry, **ledger.not_filed(step)}.items():
+            columns |= _columns(ledger, step, measure, pair)
     return columns
 
 
-def _columns(step: int, measure: str, pair: Pair) -> dict[str, int]:
+def _columns(ledger: Ledger, step: int, measure: str, pair: Pair) -> dict[str, int]:
+    """Return counts by column. All thresholds of a telemetry guard share the column with the requests."""
+    shared = ledger.by_telemetry and len(ledger.thresholds) > 1 and measure.startswith("latency")
+    named = {"requests": "latency" if shared else measure, "failures": measure}
     return {
-        column(step, measure, arm, what): count
+        column(step, named[what], arm, what): count
         for arm, counts in pair._asdict().items()
         for what, count in counts._asdict().items()
     }
@@ -373,8 +397,9 @@ def _ledger_in(rollout_id: str, item: dict[str, Any]) -> Ledger:
         counts=_counts_in(item),
         looked={(step, measure): _pair_of(counts) for step, measure, *counts in looked},
         standings={measure: _read_standing(numbers) for measure, numbers in standings.items()},
-        minutes={key: _pair_of(counts) for key, counts in minutes.items()},
-        slow_ms=item["slowMs"] or None,
+        minutes=_minutes_in(minutes),
+        thresholds=tuple(item.get("thresholdsMs") or ([item["slowMs"]] if item["slowMs"] else [])),
+        warm_up=item.get("warmUp", 0),
         by_telemetry=item["byTelemetry"],
         failing=tuple(item.get("failing", ())),
         version=item.get("version", 0),
@@ -423,7 +448,24 @@ def _counts_in(item: dict[str, Any]) -> dict[tuple[int, str], Pair]:
         step, _, what = rest.partition("_")
         if what in _COLUMNS:
             found.setdefault((int(step), measure), {})[what] = count
+    if thresholds := item.get("thresholdsMs"):
+        _share_requests(found, latency_keys(len(thresholds)))
     return {key: _pair_of([counts.get(what, 0) for what in _COLUMNS]) for key, counts in found.items()}
+
+
+def _share_requests(found: dict[tuple[int, str], dict[str, int]], measures: list[str]) -> None:
+    """Give each threshold the requests that telemetry counted for all of them."""
+    for step, shared in [(step, counts) for (step, measure), counts in found.items() if measure == "latency"]:
+        del found[step, "latency"]
+        for measure in measures:
+            found[step, measure] = {**shared, **found.get((step, measure), {})}
+
+
+def _filed_in(item: dict[str, Any]) -> dict[str, Pair]:
+    """Return the counts of a filed step by measure. Earlier versions of Headgate filed them in columns."""
+    if _PACKED in item:
+        return unpack_counts(item[_PACKED])
+    return {measure: pair for (_, measure), pair in _counts_in(item).items()}
 
 
 _COLUMNS = ("candidate_requests", "candidate_failures", "stable_requests", "stable_failures")
@@ -432,6 +474,27 @@ _COLUMNS = ("candidate_requests", "candidate_failures", "stable_requests", "stab
 def _pair_of(counts: list[int]) -> Pair:
     candidate_requests, candidate_failures, stable_requests, stable_failures = counts
     return Pair(Arm(candidate_requests, candidate_failures), Arm(stable_requests, stable_failures))
+
+
+def _compact_minutes(minutes: dict[str, Pair]) -> dict[str, list[int]]:
+    """Return the counts of minutes by measure: the minute and its four counts one after the other."""
+    compact: dict[str, list[int]] = {}
+    for key, pair in minutes.items():
+        minute, _, measure = key.partition("/")
+        compact.setdefault(measure, []).extend((int(minute), *pair.candidate, *pair.stable))
+    return compact
+
+
+def _minutes_in(minutes: dict[str, list[int]]) -> dict[str, Pair]:
+    """Return the counts of minutes. Earlier versions of Headgate had a key for each minute and measure."""
+    found = {}
+    for name, numbers in minutes.items():
+        if "/" in name:
+            found[name] = _pair_of(numbers)
+            continue
+        for start in range(0, len(numbers), 5):
+            found[f"{numbers[start]}/{name}"] = _pair_of(numbers[start + 1 : start + 5])
+    return found
 
 
 def _numbers_of(standing: Standing) -> list[Any]:

@@ -9,7 +9,7 @@ from headgate.spec.routing import groups_of
 from headgate.spec.targets import EcsServiceTarget, EventSourceTarget, LambdaAliasTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef
 
@@ -29,6 +29,14 @@ class ComparedCounts(NamedTuple):
 
     requests: CountQueries
     failures: CountQueries
+
+
+class SlowCounts(NamedTuple):
+    """Requests to a revision whose duration is known, and those among them that exceed each of some thresholds."""
+
+    requests: CountQueries
+    slow: list[CountQueries]
+    """One for each threshold."""
 
 
 class DurationQueries(NamedTuple):
@@ -75,8 +83,8 @@ class Measures(Protocol):
     def errors(self, query_id: str, arm: RevisionArm) -> ComparedCounts:
         """Return queries for the requests to a revision per minute, and those that failed."""
 
-    def latency(self, query_id: str, arm: RevisionArm, threshold_ms: float) -> ComparedCounts:
-        """Return queries for the requests with a known duration per minute, and those that exceeded a threshold."""
+    def latency(self, query_id: str, arm: RevisionArm, thresholds_ms: Sequence[float]) -> SlowCounts:
+        """Return queries for the requests with a known duration per minute, and those that exceeded each threshold."""
 
     def throttles(self, query_id: str, arm: RevisionArm) -> ComparedCounts:
         """Return queries for the requests per minute, and those that were throttled. Errors do not include them.
@@ -87,8 +95,8 @@ class Measures(Protocol):
     def invocations(self, query_id: str, arm: RevisionArm, *, period: int) -> CountQueries:
         """Return queries for the requests that a revision received, without throttled ones; ``period`` in seconds."""
 
-    def usual_latency(self, query_id: str, *, period: int) -> DurationQueries:
-        """Return queries for the 95th percentile of the duration of all requests; ``period`` in seconds."""
+    def usual_latency(self, query_id: str, percentile: str, *, period: int) -> DurationQueries:
+        """Return queries for a percentile (``p95``) of the duration of all requests; ``period`` in seconds."""
 
     def all_requests(self, query_id: str, *, period: int) -> CountQueries:
         """Return queries for the requests to all revisions together; ``period`` in seconds."""
@@ -133,11 +141,14 @@ class AliasMeasures:
             self._sums(f"{query_id}f", ("Errors", "Throttles"), arm),
         )
 
-    def latency(self, query_id: str, arm: RevisionArm, threshold_ms: float) -> ComparedCounts:
-        """Return queries for the completed invocations of a version, and those that exceeded a threshold."""
+    def latency(self, query_id: str, arm: RevisionArm, thresholds_ms: Sequence[float]) -> SlowCounts:
+        """Return queries for the completed invocations of a version, and those that exceeded each threshold."""
         requests = self._query(f"{query_id}r", "Duration", "SampleCount", arm=arm)
-        slow = self._query(f"{query_id}f", "Duration", _more_than(threshold_ms), arm=arm)
-        return ComparedCounts(_added([requests]), _added([slow]))
+        slow = [
+            self._query(f"{query_id}f{number}", "Duration", _more_than(threshold), arm=arm)
+            for number, threshold in enumerate(thresholds_ms)
+        ]
+        return SlowCounts(_added([requests]), [_added([query]) for query in slow])
 
     def throttles(self, query_id: str, arm: RevisionArm) -> ComparedCounts:
         """Return queries for the requests to a version, and those that were throttled. They share the queries."""
@@ -148,9 +159,9 @@ class AliasMeasures:
         """Return a query for the invocations of a version through the alias."""
         return _added([self._query(query_id, "Invocations", "Sum", arm=arm, period=period)])
 
-    def usual_latency(self, query_id: str, *, period: int) -> DurationQueries:
-        """Return a query for the 95th percentile of the duration of all invocations through the alias."""
-        return DurationQueries([self._query(query_id, "Duration", "p95", period=period)], 1)
+    def usual_latency(self, query_id: str, percentile: str, *, period: int) -> DurationQueries:
+        """Return a query for a percentile of the duration of all invocations through the alias."""
+        return DurationQueries([self._query(query_id, "Duration", percentile, period=period)], 1)
 
     def all_requests(self, query_id: str, *, period: int) -> CountQueries:
         """Return a query for the invocations through the alias."""
@@ -213,12 +224,14 @@ class ServiceMeasures:
             self._sums(f"{query_id}f", ("HTTPCode_Target_5XX_Count", "TargetConnectionErrorCount"), arm),
         )
 
-    def latency(self, query_id: str, arm: RevisionArm, threshold_ms: float) -> ComparedCounts:
-        """Return queries for the answered requests of a revision, and those that exceeded a threshold."""
-        slow = _more_than(threshold_ms / 1000)
-        return ComparedCounts(
+    def latency(self, query_id: str, arm: RevisionArm, thresholds_ms: Sequence[float]) -> SlowCounts:
+        """Return queries for the answered requests of a revision, and those that exceeded each threshold."""
+        return SlowCounts(
             self._added(f"{query_id}r", "TargetResponseTime", "SampleCount", (arm,)),
-            self._added(f"{query_id}f", "TargetResponseTime", slow, (arm,)),
+            [
+                self._added(f"{query_id}f{number}", "TargetResponseTime", _more_than(threshold / 1000), (arm,))
+                for number, threshold in enumerate(thresholds_ms)
+            ],
         )
 
     def throttles(self, query_id: str, arm: RevisionArm) -> ComparedCounts:  # noqa: ARG002 - has none
@@ -229,15 +242,15 @@ class ServiceMeasures:
         """Return queries for the requests sent to a revision."""
         return self._added(query_id, "RequestCount", "Sum", (arm,), period)
 
-    def usual_latency(self, query_id: str, *, period: int) -> DurationQueries:
-        """Return queries for the 95th percentile of the response time.
+    def usual_latency(self, query_id: str, percentile: str, *, period: int) -> DurationQueries:
+        """Return queries for a percentile of the response time.
 
         Task sets alternate between two target groups, so both are asked. The response times of several ports are not
         comparable: a service with several pairs of target groups has no percentile.
         """
         if len(self._routing.pairs) > 1:
             return DurationQueries([], 1000)
-        queries = self._added(query_id, "TargetResponseTime", "p95", ("stable", "candidate"), period).queries
+        queries = self._added(query_id, "TargetResponseTime", percentile, ("stable", "candidate"), period).queries
         return DurationQueries(queries, 1000)
 
     def all_requests(self, query_id: str, *, period: int) -> CountQueries:

@@ -90,6 +90,10 @@ class Reports(NamedTuple):
         now = self._snapshot(0)
         return bool(self.since and now.limit(per_invocation) and now.candidate.total + now.stable.total)
 
+    def limit(self, per_invocation: float | None) -> float | None:
+        """Return how many outcomes an invocation may have; None if any number. The parameter is the request's limit."""
+        return self._snapshot(0).limit(per_invocation)
+
     def with_snapshot(self, now: int, *, early: bool = False, due: bool = False) -> Reports:
         """Return the same with a snapshot of now, without those that are too old."""
         kept = tuple(snapshot for snapshot in self.snapshots if snapshot.at > now - KEPT_MS)

@@ -14,9 +14,12 @@ from headgate.analysis.metric_queries import MINUTE_SECONDS, metric_query
 from headgate.spec.routing import groups_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mypy_boto3_cloudwatch import CloudWatchClient
 
     from headgate.spec.plan import Plan
+    from headgate.spec.routing import RevisionArm
     from headgate.spec.target_state import StateOnRecord
 
 
@@ -46,7 +49,9 @@ class ServiceLimits:
         self._cloudwatch = cloudwatch
         self._stopped = stopped
 
-    def beyond_limits(self, plan: Plan, state: StateOnRecord, since: str) -> str:
+    def beyond_limits(
+        self, plan: Plan, state: StateOnRecord, since: str, *, arms: Sequence[RevisionArm] = ("candidate",)
+    ) -> str:
         """Return a sentence about an exceeded limit; empty if none is exceeded.
 
         Parameters
@@ -55,6 +60,8 @@ class ServiceLimits:
             State of the service from its driver; empty before its first call.
         since
             ISO 8601. Earlier tasks do not count.
+        arms
+            Whose target groups count. After a promotion the candidate may have those of the stable revision.
         """
         guard = plan.guards.service
         if guard is None or not state:
@@ -67,7 +74,7 @@ class ServiceLimits:
                     f"guards.service.taskExits is {guard.task_exits}"
                 )
         if guard.unhealthy_hosts is not None:
-            unhealthy = self._unhealthy(plan, state)
+            unhealthy = self._unhealthy(plan, state, arms)
             if unhealthy > guard.unhealthy_hosts:
                 return (
                     f"{_tasks(unhealthy)} of the candidate {'was' if unhealthy == 1 else 'were'} unhealthy in a target "
@@ -75,7 +82,7 @@ class ServiceLimits:
                 )
         return ""
 
-    def _unhealthy(self, plan: Plan, state: StateOnRecord) -> int:
+    def _unhealthy(self, plan: Plan, state: StateOnRecord, arms: Sequence[RevisionArm]) -> int:
         """Return the most targets of one of the candidate's groups that were unhealthy at once.
 
         Minutes in which the weight changed are left out: tasks that were starting then may count as unhealthy.
@@ -86,10 +93,11 @@ class ServiceLimits:
         begin, end = begin.replace(second=0, microsecond=0), now + timedelta(seconds=MINUTE_SECONDS)
         if begin >= end:
             return 0
+        groups = dict.fromkeys(group for arm in arms for group in groups_of(plan.known_routing, arm))
         answer = self._cloudwatch.get_metric_data(
             MetricDataQueries=[
                 metric_query(f"u{number}", LOAD_BALANCERS, "UnHealthyHostCount", "Maximum", dimensions_of(group))
-                for number, group in enumerate(groups_of(plan.known_routing, "candidate"))
+                for number, group in enumerate(groups)
             ],
             StartTime=begin,
             EndTime=end,

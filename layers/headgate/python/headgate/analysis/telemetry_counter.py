@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from botocore.exceptions import ClientError
 
 from headgate import keys
+from headgate.analysis.evidence import latency_keys
 from headgate.analysis.ledger_store import column, ledger_key, reports_column
 from headgate.aws.dynamodb import WriteConflict, expiry, from_item, retry, to_item
 from headgate.aws.errors import code_of
@@ -59,6 +60,9 @@ GROUPS_PER_WRITE = 33
 """Watermarks per transaction, with up to as many ledgers and filters of units. The limit is 100 items
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html)."""
 
+COLUMNS_PER_WRITE = 108
+"""Columns that one write adds to a ledger: six steps with errors and six thresholds. An expression has at most 4 KB."""
+
 UNIT_BITS = 1 << 17
 """Total size of the filters of failed units: 16 KiB of the 400 KB limit of an item. With 1,000 units in the filters,
 3 % of new ones are taken for known ones, and with 10,000, 26 %, equally for both revisions: the evidence comes a little
@@ -73,6 +77,10 @@ less than four. Lambda retries a failed asynchronous event after one minute, and
 too, so the last one of a slow event may count again."""
 
 _COUNT_ATTEMPTS = 8
+
+
+class _TooWide(Exception):  # noqa: N818 - it is no error: the records are counted in parts
+    """Some records are of more steps than one write can add."""
 
 
 class RequestOutcome(NamedTuple):
@@ -104,6 +112,8 @@ class TelemetryRecord(NamedTuple):
     observed: bool = False
     """Whether each outcome is that of one invocation, as ``Telemetry.observe`` reports them. Clients of Headgate 0.1.0
     do not say it."""
+    born: int | None = None
+    """Start of the instance in milliseconds since 1970; None if the client does not say it."""
 
 
 def read_record(raw: dict[str, Any]) -> TelemetryRecord:
@@ -128,7 +138,8 @@ def parse_record(shard: str, partition_key: str, sequence: str, data: bytes, arr
         body = json.loads(data)
         outcomes = tuple(_read_outcome(*values) for values in body["outcomes"])
         target, revision, instance = str(body["target"]), str(body["revision"]), str(body.get("instance") or "")
-        observed = body.get("observed") is True
+        observed, born = body.get("observed") is True, body.get("born")
+        born = None if born is None else int(born)
     except (TypeError, KeyError, ValueError, OverflowError, RecursionError, AttributeError) as error:
         raise ValueError(f"not a telemetry record: {error!r}") from None
     if len(target) > MAX_NAME or len(revision) > MAX_NAME:
@@ -136,7 +147,7 @@ def parse_record(shard: str, partition_key: str, sequence: str, data: bytes, arr
     if not (target + revision + instance).isascii():
         raise ValueError("not a telemetry record: target, revision and instance must be ASCII")
     return TelemetryRecord(
-        shard, partition_key, sequence.zfill(64), target, revision, outcomes, instance, arrived, observed
+        shard, partition_key, sequence.zfill(64), target, revision, outcomes, instance, arrived, observed, born
     )
 
 
@@ -242,6 +253,17 @@ class FailedUnits:
 _FILTER_BYTES = UNIT_BITS // 8 // FILTERS
 
 
+class _StepCounts:
+    """Counts of one revision in a step."""
+
+    __slots__ = ("failures", "over", "requests")
+
+    def __init__(self, thresholds: int) -> None:
+        self.requests = self.failures = 0
+        self.over = [0] * (thresholds + 1)
+        """Requests with a duration by how many thresholds it is over."""
+
+
 class Tally:
     """Counts that a batch of records adds to one ledger.
 
@@ -267,28 +289,34 @@ class Tally:
         arm = {self.ledger.candidate: "candidate", self.ledger.stable: "stable"}.get(record.revision)
         if arm is None:
             return
-        slow_ms, counts = self.ledger.slow_ms, defaultdict[int, list[int]](lambda: [0, 0, 0, 0])
+        thresholds, measures = self.ledger.thresholds, latency_keys(len(self.ledger.thresholds))
+        counts = defaultdict[int, _StepCounts](lambda: _StepCounts(len(thresholds)))
+        warm_up = self.ledger.warm_up
+        warm_from = record.born + 1000 * warm_up if warm_up and record.born is not None else 0
         reported = 0
-        for at, ok, milliseconds, unit in record.outcomes:
-            at = min(at, record.arrived)  # noqa: PLW2901 - the sender's clock may be ahead
+        for began, ok, milliseconds, unit in record.outcomes:
+            at = min(began, record.arrived)  # The sender's clock may be ahead.
             begun = bisect_right(self._begun, (at, _ANY_STEP))
             if begun == 0 or at < self.ledger.counts_from:
                 continue
             reported += bool(self.ledger.reports.since) and at >= self.ledger.reports.since
             count = counts[self._begun[begun - 1][1]]
             if ok or unit is None or self._counts(unit, at):
-                count[0] += 1
-                count[1] += not ok
-            if slow_ms is not None and milliseconds is not None:
-                count[2] += 1
-                count[3] += milliseconds > slow_ms
+                count.requests += 1
+                count.failures += not ok
+            # Both times are the sender's.
+            if thresholds and milliseconds is not None and began >= warm_from:
+                count.over[bisect_left(thresholds, milliseconds)] += 1
         self.columns[reports_column(arm, "observed" if record.observed else "told")] += reported
-        for step, (requests, failures, timed, slow) in counts.items():
-            self.columns[column(step, "errors", arm, "requests")] += requests
-            self.columns[column(step, "errors", arm, "failures")] += failures
-            self.columns[column(step, "latency", arm, "requests")] += timed
-            self.columns[column(step, "latency", arm, "failures")] += slow
-            if failures and arm == "candidate" and record.instance and len(self.ledger.failing) < _INSTANCES_KEPT:
+        for step, count in counts.items():
+            self.columns[column(step, "errors", arm, "requests")] += count.requests
+            self.columns[column(step, "errors", arm, "failures")] += count.failures
+            slow = sum(count.over)
+            self.columns[column(step, "latency", arm, "requests")] += slow
+            for key, not_over in zip(measures, count.over, strict=False):
+                slow -= not_over
+                self.columns[column(step, key, arm, "failures")] += slow
+            if count.failures and arm == "candidate" and record.instance and len(self.ledger.failing) < _INSTANCES_KEPT:
                 self.failing.add(record.instance[:64])
 
     def _counts(self, unit: str, at: int) -> bool:
@@ -348,14 +376,18 @@ class TelemetryCounter:
                 yield rollouts.running_on(_earliest(records))
 
         current = as_they_are()
-        retry(
-            lambda: self._count_once(records, next(current)),
-            attempts=_COUNT_ATTEMPTS,
-            backs_off=True,
-            failure=Contended(
-                f"others changed the watermarks {_COUNT_ATTEMPTS} times in a row; the batch will be retried"
-            ),
-        )
+        try:
+            retry(
+                lambda: self._count_once(records, next(current)),
+                attempts=_COUNT_ATTEMPTS,
+                backs_off=True,
+                failure=Contended(
+                    f"others changed the watermarks {_COUNT_ATTEMPTS} times in a row; the batch will be retried"
+                ),
+            )
+        except _TooWide:
+            for part in _parts_of(records):
+                self._count_chunk(part, ledgers, rollouts)
 
     def _count_once(self, records: list[TelemetryRecord], ledgers: dict[str, Ledger]) -> None:
         marks = self._watermarks({(record.shard, record.partition_key) for record in records})
@@ -450,6 +482,8 @@ class TelemetryCounter:
         columns = {name: count for name, count in tally.columns.items() if count}
         if not columns:
             return []
+        if len(columns) > COLUMNS_PER_WRITE:
+            raise _TooWide
         ledger = tally.ledger
         # Short names: an expression has at most 4 KB.
         values = to_item({f":c{n}": count for n, count in enumerate(columns.values())})
@@ -492,6 +526,32 @@ class TelemetryCounter:
                 "ExpressionAttributeValues": to_item({":read": version}),
             }
         return {"Put": {"TableName": self._table, "Item": item, **condition}}
+
+
+def _parts_of(records: list[TelemetryRecord]) -> list[list[TelemetryRecord]]:
+    """Return the older and the newer half of some records, to be counted one after the other.
+
+    Of a single record, whose outcomes can only be counted together, the newer half of the outcomes is left.
+    """
+    # In the order of their sequence numbers: what is below a watermark does not count again.
+    ordered = sorted(
+        {(each.shard, each.partition_key, each.sequence): each for each in records}.values(), key=_sequence
+    )
+    if len(ordered) > 1:
+        return [ordered[: len(ordered) // 2], ordered[len(ordered) // 2 :]]
+    (record,) = ordered
+    newest = sorted(record.outcomes, key=lambda outcome: outcome.at)[len(record.outcomes) // 2 :]
+    logger.warning(
+        "a record is of more steps than can be counted at once; its oldest outcomes do not count",
+        target=record.target,
+        sequence_number=record.sequence.lstrip("0"),
+        left_out=len(record.outcomes) - len(newest),
+    )
+    return [[record._replace(outcomes=tuple(newest))]]
+
+
+def _sequence(record: TelemetryRecord) -> str:
+    return record.sequence
 
 
 def _earliest(records: list[TelemetryRecord]) -> dict[str, int]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from math import ceil
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from headgate.analysis.alarms import ALARM_DELETED
-from headgate.analysis.evidence import JudgeTerms, describe_comparisons, evidence_against, evidence_for, reported_value
+from headgate.analysis.comparisons import comparison_of, groups_of
+from headgate.analysis.evidence import JudgeTerms, describe_comparisons, evidence_against, evidence_for
 from headgate.analysis.judge import Arm
 from headgate.analysis.reports import ReportCheck
+from headgate.analysis.share import Share, share_in_words, share_mismatch
 from headgate.spec.signals import ends_bake
-from headgate.spec.targets import EcsServiceTarget
 from headgate.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from headgate.analysis.evidence import Ledger, Measure
     from headgate.spec.plan import Plan
@@ -31,6 +34,13 @@ HOLD_SECONDS = 60
 
 MAX_HOLDS = 12
 """How often the last step waits like this, beyond its other extra bakes, before it fails."""
+
+MIN_HOLD_SECONDS = 10
+"""Shortest extra bake of a step that waits for ``leastRequests``, with counts from telemetry."""
+
+HOLD_MARGIN = 1.1
+"""An extra bake that waits for ``leastRequests`` is longer than expected by this factor, so that one is usually enough
+although traffic varies."""
 
 MIN_THROTTLED = 5
 
@@ -67,6 +77,12 @@ class Findings(NamedTuple):
     beyond_limits: str = ""
     """Sentence about a limit that the target exceeds, such as the source of a consumer; empty if none."""
     extra_bakes: int = 0
+    not_counted: Mapping[str, str] = MappingProxyType({})
+    """A sentence for each function of a guard that had no counts for the last look, by measure."""
+    baked_seconds: float = 0.0
+    """How long the step has had its weight, extra bakes included."""
+    doubted: bool = False
+    """Whether the pause that ends was caused by a guard that pauses."""
 
     @property
     def heard_by_pause(self) -> list[str]:
@@ -96,21 +112,16 @@ class Findings(NamedTuple):
 
     def evidence_on(self, plan: Plan) -> dict[str, Any]:
         """Return counts and firing alarms in the form of the record and its events."""
-        ledger, measures = self.ledger, JudgeTerms.of(plan.guards).measures
-        compared = [_comparison(ledger, self.step, each.key) for each in measures] if ledger else []
-        return {"measures": compared, "alarms": list(self.firing)}
-
-
-def _comparison(ledger: Ledger, step: int, measure: str) -> dict[str, Any]:
-    here, total = ledger.at_step(step, measure), ledger.total(measure)
-    return {
-        "measure": measure,
-        "candidate": here.candidate._asdict(),
-        "stable": here.stable._asdict(),
-        "candidateTotal": total.candidate._asdict(),
-        "stableTotal": total.stable._asdict(),
-        "value": reported_value(ledger.standing(measure).evidence.value),
-    }
+        found: dict[str, Any] = {"measures": [], "alarms": list(self.firing)}
+        if self.ledger is None:
+            return found
+        ledger, terms, guards = self.ledger, JudgeTerms.of(plan.guards), plan.guards
+        found["measures"] = [comparison_of(ledger, terms, guards, guard, self.step) for guard in terms.guards]
+        if groups := groups_of(ledger, terms):
+            found["groups"] = groups
+        if share := _share_of(plan, self):
+            found["share"] = {**share._asdict(), "mismatch": True}
+        return found
 
 
 class Verdict(Wire):
@@ -129,40 +140,63 @@ class Verdict(Wire):
     """Whether an operator overrode alarms and evidence."""
     failed: bool = False
     """Whether a failure caused the pause, rather than an operator."""
+    doubted: bool = False
+    """Whether a guard that pauses caused the pause. A rollback may still end it."""
 
 
 def judge_bake(plan: Plan, findings: Findings) -> Verdict:
     """Decide on a bake whose time is up or that a signal ended.
 
-    In order: an operator's abort, promote-fully (which skips the analysis), alarms and evidence, an operator's pause,
-    news of a change from outside, evidence for an early promotion, missing data that a guard needs, and telemetry that
-    Lambda's counts contradict or, before the promotion, do not confirm yet.
+    In order: an operator's abort, promote-fully (which skips the analysis), alarms and evidence, guards that pause, an
+    operator's pause, news of a change from outside, evidence for an early promotion, missing data that a guard needs or
+    the request asks for, and telemetry that Lambda's counts contradict or, before the promotion, do not confirm yet.
     """
-    terms = JudgeTerms.of(plan.guards)
-    fault = _fault_of(terms, findings)
-    if decided := _operator_decides(plan, findings, failed=bool(fault)):
+    terms, share = JudgeTerms.of(plan.guards), _share_of(plan, findings)
+    if decided := _decided_at_once(plan, findings, terms, share):
         return decided
-    if fault:
-        return _fail_step(plan, findings, fault)
-    if interrupted := _interrupted(findings):
-        return interrupted
     confirmed = findings.reports.early and not findings.reports.excess
     if confirmed and (reassured := _reassured(terms, findings)):
         return _promote(plan, findings, reassured)
     skipped = next((s for s in findings.signals if s.signal == "promote" and s.step == findings.step), None)
-    if skipped is None:
-        if unconfirmed := _last_signal(findings.signals, "promote-early"):
-            return _bake_again(findings, f"not promoted early, as CloudWatch does not confirm it: {unconfirmed.reason}")
-        measure = lacks_data(plan, findings, terms)
-        without_data = _without_data(plan, findings, measure) if measure else None
-        if without_data and without_data.outcome not in ("continue", "promote"):
-            return without_data
-        if doubt := findings.reports.excess or (plan.is_last(findings.step) and findings.reports.unconfirmed):
-            return _hold(plan, findings, doubt)
-        if without_data:
-            return without_data
+    if skipped is None and (held := _held(plan, findings, terms)):
+        return held
     why = _by_whom("this wait was skipped", skipped) if skipped else _comparison_in_words(terms, findings)
-    return _go_on(plan, findings.step, why)
+    return _go_on(plan, findings.step, "; ".join([why, *_remarks(plan, findings, share)]))
+
+
+def _decided_at_once(plan: Plan, findings: Findings, terms: JudgeTerms, share: Share | None) -> Verdict | None:
+    """Return the verdict of an operator, a fault, a doubt or news from outside, which do not wait for data."""
+    fault, doubt = _fault_of(plan, terms, findings), _doubt_of(plan, terms, findings, share)
+    if decided := _operator_decides(plan, findings, failed=bool(fault or doubt)):
+        return decided
+    if fault:
+        return _fail_step(plan, findings, fault)
+    if doubt:
+        return _pause_in_doubt(findings, doubt)
+    return _interrupted(findings)
+
+
+def _held(plan: Plan, findings: Findings, terms: JudgeTerms) -> Verdict | None:
+    """Return the verdict on a bake with too little data, or with data that is not confirmed; None if it may go on."""
+    if unconfirmed := _last_signal(findings.signals, "promote-early"):
+        return _bake_again(findings, f"not promoted early, as CloudWatch does not confirm it: {unconfirmed.reason}")
+    measure = lacks_data(plan, findings, terms)
+    if measure and (silent := _silence(plan, findings, measure)):
+        return _fail_step(plan, findings, silent)
+    held = _too_few(plan, findings, terms) or (_without_data(plan, findings, measure) if measure else None)
+    if held and held.outcome not in ("continue", "promote"):
+        return held
+    if doubt := findings.reports.excess or (plan.is_last(findings.step) and findings.reports.unconfirmed):
+        return _hold(plan, findings, doubt)
+    return held
+
+
+def _remarks(plan: Plan, findings: Findings, share: Share | None) -> Iterator[str]:
+    """Yield what a verdict tells that goes on, and that only a report was asked for."""
+    if findings.beyond_limits and plan.guards.limit_action == "report":
+        yield f"{findings.beyond_limits} (only reported)"
+    if share:
+        yield share_in_words(plan, share)
 
 
 def judge_pause(plan: Plan, findings: Findings, *, failed: bool) -> Verdict:
@@ -174,9 +208,11 @@ def judge_pause(plan: Plan, findings: Findings, *, failed: bool) -> Verdict:
         Whether a failure caused the pause. Then alarms and evidence are not new.
     """
     step = findings.step
-    fault = "" if failed else _fault_of(JudgeTerms.of(plan.guards), findings)
+    fault = "" if failed else _fault_of(plan, JudgeTerms.of(plan.guards), findings)
     if decided := _operator_decides(plan, findings, failed=failed or bool(fault)):
         return decided
+    if fault and findings.doubted:  # Who goes on in spite of a doubt knows of the doubt alone.
+        return _fail_step(plan, findings, fault)
     if promoted := _last_signal(findings.signals, "promote"):
         return _go_on(plan, step, _by_whom("promoted to the next step", promoted))
     if resumed := _last_signal(findings.signals, "resume"):
@@ -232,7 +268,32 @@ def _interrupted(findings: Findings) -> Verdict | None:
     return None
 
 
-def _fault_of(terms: JudgeTerms, findings: Findings) -> str:
+def _doubt_of(plan: Plan, terms: JudgeTerms, findings: Findings, share: Share | None) -> str:
+    """Return the reason why the rollout waits for an operator; empty if there is none."""
+    # The limit was reached once, which decides regardless of later looks.
+    if doubt := _last_signal(findings.signals, "doubt"):
+        return doubt.reason
+    if findings.ledger and (crossed := evidence_against(findings.ledger, terms, "pause")):
+        return crossed
+    if findings.beyond_limits and plan.guards.limit_action == "pause":
+        return findings.beyond_limits
+    if share and plan.guards.on_share_mismatch == "pause" and not plan.is_sticky:
+        return share_in_words(plan, share)
+    return ""
+
+
+def _pause_in_doubt(findings: Findings, reason: str) -> Verdict:
+    return Verdict(
+        outcome="inconclusive",
+        reason=reason,
+        next="pause",
+        step=findings.step,
+        bake=findings.extra_bakes + 1,
+        doubted=True,
+    )
+
+
+def _fault_of(plan: Plan, terms: JudgeTerms, findings: Findings) -> str:
     """Return the reason for a rollback; empty if there is none."""
     # An alarm that recovered, was deleted, or was created again after its signal still counts.
     fired, deleted = {*findings.firing}, {*findings.deleted}
@@ -248,7 +309,7 @@ def _fault_of(terms: JudgeTerms, findings: Findings) -> str:
         return crossed.reason
     if findings.ledger and (crossed_now := evidence_against(findings.ledger, terms)):
         return crossed_now
-    if findings.beyond_limits:
+    if findings.beyond_limits and plan.guards.limit_action == "rollback":
         return findings.beyond_limits
     return _throttled(findings.candidate_throttled, findings.stable_throttled)
 
@@ -280,14 +341,11 @@ def _reassured(terms: JudgeTerms, findings: Findings) -> str:
 
 
 def lacks_data(plan: Plan, findings: Findings, terms: JudgeTerms) -> Measure | None:
-    """Return a measure without counts of both revisions in this bake; None if no measure lacks them.
-
-    At 100 % there is no stable traffic to compare with, and a bake of 0 s is not meant to collect data.
-    """
-    step = plan.steps[findings.step]
-    if step.weight == 100 or step.bake_seconds == 0:
+    """Return a measure of an acting guard without counts of both revisions in this bake; None if none lacks them."""
+    if not plan.compares_in(findings.step):
         return None
-    return next((m for m in terms.measures if not all(_requests_of(findings, m.key))), None)
+    measures = (measure for guard in terms.acting for measure in guard.measures)
+    return next((m for m in measures if not all(_requests_of(findings, m.key))), None)
 
 
 def _requests_of(findings: Findings, measure: str) -> tuple[int, int]:
@@ -303,20 +361,71 @@ def _comparison_in_words(terms: JudgeTerms, findings: Findings) -> str:
     return describe_comparisons(findings.ledger, terms)
 
 
-def _without_data(plan: Plan, findings: Findings, measure: Measure) -> Verdict:
-    step = findings.step
-    weight = plan.steps[step].weight
+def _silence(plan: Plan, findings: Findings, measure: Measure) -> str:
+    """Return that a candidate does not answer, if by its weight it would have; empty if that cannot be said."""
+    if plan.is_sticky:
+        return ""
+    weight = plan.steps[findings.step].weight
     candidate, stable = _requests_of(findings, measure.key)
     due = stable * weight / (100 - weight)
     # A candidate that answers but only with cold starts is not silent.
-    answers = measure.key == "latency" and _requests_of(findings, "errors")[0]
-    if candidate == 0 and due >= MIN_DUE_OF_SILENT and not answers and not _is_sticky(plan):
-        reason = f"the candidate reported none of the about {due:.0f} requests expected at {weight:g} %"
-        return _fail_step(plan, findings, reason)
+    answers = measure.guard == "latency" and _requests_of(findings, "errors")[0]
+    if candidate or due < MIN_DUE_OF_SILENT or answers:
+        return ""
+    return f"the candidate reported none of the about {due:.0f} requests expected at {weight:g} %"
+
+
+def _too_few(plan: Plan, findings: Findings, terms: JudgeTerms) -> Verdict | None:
+    """Return the verdict on a bake with fewer requests of the candidate than the request asks for; None if enough."""
+    least = plan.guards.least_requests
+    if least is None or not terms.guards or not plan.compares_in(findings.step):
+        return None
+    counted_by = (terms.acting or terms.guards)[0].measures[0]
+    seen, _ = _requests_of(findings, counted_by.key)
+    if seen >= least.count:
+        return None
+    planned = plan.steps[findings.step].bake_seconds
+    left = least.limit_seconds - max(0.0, findings.baked_seconds - planned)
+    reason = f"the candidate had {seen:,} of the {least.count:,} requests that guards.leastRequests asks for"
+    if left >= 1 and findings.extra_bakes < _extra_bakes(plan):
+        seconds = _seconds_until(plan, findings, least.count, seen, left)
+        return _bake_again(findings, f"{reason}; baking again", seconds=seconds)
+    reason = f"{reason}, {least.limit_seconds} s after the bake"
+    if plan.guards.on_no_data == "pass":
+        return _go_on(plan, findings.step, f"{reason}; onNoData is pass")
+    return _fail_step(plan, findings, reason)
+
+
+def _seconds_until(plan: Plan, findings: Findings, count: int, seen: int, left: float) -> int:
+    """Return how long to bake again until the candidate has had enough requests, at the rate seen so far.
+
+    Parameters
+    ----------
+    left
+        Seconds until the limit. The last extra bake takes all of them.
+    """
+    bakes_left = _extra_bakes(plan) - findings.extra_bakes
+    shortest = HOLD_SECONDS if plan.guards.ask_cloudwatch else MIN_HOLD_SECONDS
+    expected = HOLD_MARGIN * (count - seen) * findings.baked_seconds / seen if seen else left / bakes_left
+    return ceil(left if bakes_left == 1 else min(left, max(shortest, expected)))
+
+
+def _share_of(plan: Plan, findings: Findings) -> Share | None:
+    if findings.ledger is None:
+        return None
+    return share_mismatch(plan, findings.ledger, findings.step, findings.baked_seconds)
+
+
+def _without_data(plan: Plan, findings: Findings, measure: Measure) -> Verdict:
+    step = findings.step
+    weight = plan.steps[step].weight
+    candidate, _ = _requests_of(findings, measure.key)
     extra_bakes = _extra_bakes(plan)
     silent = "the candidate" if candidate == 0 else "the stable revision"
-    counted = {"errors": "", "latency": " with a duration"}.get(measure.key, measure.failed.removeprefix("failed"))
+    counted = {"errors": "", "latency": " with a duration"}.get(measure.guard, measure.failed.removeprefix("failed"))
     reason = f"no request of {silent}{counted} was seen during the bake at {weight:g} %"
+    if not_counted := findings.not_counted.get(measure.key):
+        reason = f"{reason}; {not_counted}"
     match plan.guards.on_no_data:
         case "pass":
             return _go_on(plan, step, f"{reason}; onNoData is pass")
@@ -325,11 +434,6 @@ def _without_data(plan: Plan, findings: Findings, measure: Measure) -> Verdict:
         case "wait":
             reason = f"{reason}, including {extra_bakes} extra bakes"
     return _fail_step(plan, findings, reason)
-
-
-def _is_sticky(plan: Plan) -> bool:
-    """Return whether known clients may stay with the stable revision, so that a weight does not tell what is due."""
-    return isinstance(plan.target, EcsServiceTarget) and plan.target.sticky
 
 
 def _extra_bakes(plan: Plan) -> int:

@@ -57,16 +57,22 @@ def mover(pace: Pace) -> Any:
     return Lazy(make)
 
 
-def invoker(answer_seconds: int) -> Any:
+def invoker(answer_seconds: int, at_once: int = 10) -> Any:
     """Create a Lambda client at first use that never retries an invocation, because invocations have effects.
 
     Parameters
     ----------
     answer_seconds
         How long to wait for an answer.
+    at_once
+        How many threads use the client at the same time.
     """
     config = Config(
-        connect_timeout=3, read_timeout=answer_seconds, retries={"total_max_attempts": 1}, tcp_keepalive=True
+        connect_timeout=3,
+        read_timeout=answer_seconds,
+        retries={"total_max_attempts": 1},
+        tcp_keepalive=True,
+        max_pool_connections=at_once,
     )
     return Lazy(lambda: boto3.client("lambda", config=config))
 

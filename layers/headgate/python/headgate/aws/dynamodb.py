@@ -67,10 +67,16 @@ class WriteConflict(Exception):  # noqa: N818
 
 
 class _Deserializer(TypeDeserializer):
-    """boto3's deserializer refuses numbers from 1e38 on, which DynamoDB returns with all their zeros."""
+    """boto3's deserializer refuses numbers from 1e38 on, which DynamoDB returns with all their zeros.
+
+    It also wraps bytes.
+    """
 
     def _deserialize_n(self, value: str) -> Decimal:
         return Decimal(value)
+
+    def _deserialize_b(self, value: bytes) -> bytes:
+        return value
 
 
 _serialize = TypeSerializer().serialize
@@ -80,22 +86,24 @@ _deserialize = _Deserializer().deserialize
 def to_item(data: Mapping[str, Any]) -> dict[str, Any]:
     """Convert JSON-able data to an item or a set of expression values; None fields are left out.
 
-    A number too small for the table becomes 0. A lone surrogate, which is not valid UTF-8, becomes a question mark.
+    A field may also be bytes. A number too small for the table becomes 0. A lone surrogate, which is not valid UTF-8,
+    becomes a question mark.
 
     Raises
     ------
     ValueError
         If the table cannot hold a number: NaN, infinite, too large, or an integer with too many digits.
     """
-    text = json.dumps(data)
+    binary = {name: value for name, value in data.items() if isinstance(value, bytes)}
+    text = json.dumps({name: value for name, value in data.items() if name not in binary} if binary else data)
     if "\\ud" in text:
         text = json.dumps(json.loads(text), ensure_ascii=False).encode(errors="replace").decode()
     exact = json.loads(text, parse_float=_decimal, parse_int=_decimal, parse_constant=_decimal)
-    return {name: _serialize(value) for name, value in exact.items() if value is not None}
+    return {name: _serialize(value) for name, value in (exact | binary).items() if value is not None}
 
 
 def from_item(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert an item to JSON-able data.
+    """Convert an item to JSON-able data, and its binary fields to bytes.
 
     A whole number of up to 64 bits becomes an int. A larger one was a float and becomes one.
     """

@@ -30,6 +30,7 @@ FUNCTIONS = frozenset(
         "observer",
         "pauser",
         "planner",
+        "prometheus-counter",
         "publisher",
         "redrive-planner",
         "redrive-stopper",
@@ -57,6 +58,9 @@ SAMPLES_OF_FUNCTIONS = frozenset({"smoke-tester", "version-checker"})
 SAMPLES_OF_SERVICES = frozenset({"http-smoke-tester"})
 
 SAMPLE_HOOKS = SAMPLES_OF_FUNCTIONS | SAMPLES_OF_SERVICES
+
+COUNTERS = frozenset({"prometheus-counter"})
+"""Functions that count for guards."""
 
 MACHINES = frozenset({"rollout", "hooks", "ecs-task", "redrive", "stack"})
 
@@ -87,6 +91,18 @@ class OwnResources(NamedTuple):
             raise RequestRefused(
                 f"{field}: {function} is one of Headgate's own functions; name a function of yours, or {hooks}"
             )
+
+    def refuse_counter(self, function: str, field: str) -> None:
+        """Refuse one of Headgate's functions, by name or ARN, as a function that counts, unless it is made for that."""
+        if self._names(function, FUNCTIONS - COUNTERS):
+            counters = " or ".join(f"{self.prefix}-{name}" for name in sorted(COUNTERS))
+            raise RequestRefused(
+                f"{field}: {function} is one of Headgate's own functions; name a function of yours, or {counters}"
+            )
+
+    def is_counter(self, function: str) -> bool:
+        """Return whether a function, by name or ARN, is one of Headgate's that count for guards."""
+        return self._names(function, COUNTERS)
 
     def is_function(self, function: str) -> bool:
         """Return whether a function, by name or ARN, is one of Headgate's own."""

@@ -21,9 +21,10 @@ COMPARED = re.compile(
 """Counts in a reason."""
 
 OVER_LIMIT = re.compile(
-    rf"{COMPARED.pattern}; odds against chance (?P<value>[^;]+?) to 1, over the limit of [^;]+? to 1"
+    rf"{COMPARED.pattern}; odds against chance (?P<value>[^;]+?) to 1, over the limit of (?P<limit>[^;]+?) to 1"
+    r"(?: \(the average of (?P<average>.+?)\)(?=$|; |\. ))?"
 )
-"""Counts in a reason whose evidence reached its limit."""
+"""Counts in a reason whose evidence reached its limit, and what each guard contributed if several act."""
 
 HOOK_FAILED = re.compile(r"hook (?P<hook>\S+) of (?P<stage>[A-Za-z]+) ")
 """The beginning of the reason of a hook that failed."""
@@ -115,6 +116,10 @@ class Cause(NamedTuple):
     """The counts at the decision, if the evidence reached its limit."""
     value: str = ""
     """The evidence at the decision."""
+    limit: str = ""
+    """Its limit."""
+    average: str = ""
+    """What each guard contributed, if several share the action."""
     comparison: Comparison | None = None
     """The comparison that reached its limit."""
     signal: SignalView | None = None
@@ -129,7 +134,13 @@ def cause_of(view: RolloutView) -> Cause:
     if match := OVER_LIMIT.match(reason):
         counts = counts_in(match)
         crossed = next((each for each in view.comparisons if _matches(each, counts, match["value"])), None)
-        return Cause(counts=counts, value=match["value"], comparison=crossed)
+        return Cause(
+            counts=counts,
+            value=match["value"],
+            limit=match["limit"],
+            average=match["average"] or "",
+            comparison=crossed,
+        )
     for words, kind in (("aborted", "abort"), ("promoted fully", "promote-fully")):
         for signal in reversed(view.signals):
             # What follows is the operator's reason, or what else there is to say.
@@ -145,9 +156,13 @@ def cause_of(view: RolloutView) -> Cause:
 
 
 def _matches(comparison: Comparison, counts: Compared, value: str) -> bool:
-    """Return whether a comparison is the one of a sentence. Late requests may have come after the decision."""
-    return (
-        comparison.value is not None
-        and comparison.value >= comparison.limit
-        and (evidence(comparison.value) == value or compared(comparison).failed == counts.failed)
+    """Return whether a comparison is the one of a sentence. Late requests may have come after the decision.
+
+    Of guards that share an action, none has to be over its own limit.
+    """
+    slow = comparison.measure == "latency" and counts.failed.startswith("took more than ")
+    return comparison.value is not None and (
+        slow
+        or compared(comparison).failed == counts.failed
+        or (comparison.value >= comparison.limit and evidence(comparison.value) == value)
     )

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from headgate.analysis.verdict import VerdictOutcome
 from headgate.rollouts.record import Status
+from headgate.spec.guards import GuardAction
 from headgate.spec.signals import Phase
 from headgate.spec.target_state import Redriven
 from headgate.wire import MAX_EXACT_INTEGER, Wire
@@ -71,7 +72,8 @@ class Comparison(View):
     measure: str
     """``errors``, ``latency``, or ``custom`` and a number."""
     label: str
-    """The measure in words: ``errors``, ``requests over 250 ms``, or the name of the custom guard."""
+    """The measure in words: ``errors``, ``requests over 250 ms``, or the name of the custom guard. Of several
+    thresholds, that with the most evidence."""
     candidate: Counts
     """Counts of the candidate."""
     stable: Counts
@@ -79,7 +81,46 @@ class Comparison(View):
     value: Annotated[float, Field(ge=0)] | None = None
     """The evidence against the candidate. It starts at 1."""
     limit: Annotated[float, Field(gt=1)]
-    """The evidence at which the rollout is rolled back: 1/alpha, alpha shared by the measures."""
+    """The evidence with which this guard acts on its own: 1/alpha, alpha shared by the guards that act."""
+    action: GuardAction = "rollback"
+    """What the guard does when it has enough evidence."""
+
+
+class GroupEvidence(View):
+    """The evidence of all guards with the same action: the average over them."""
+
+    action: Literal["rollback", "pause"]
+    """What they do."""
+    value: Annotated[float, Field(ge=0)]
+    """Their evidence."""
+    limit: Annotated[float, Field(gt=1)]
+    """The evidence at which they act."""
+
+
+class ShareMismatch(View):
+    """A share of the requests that cannot be by chance what the weight says."""
+
+    weight: Percent
+    """The weight."""
+    candidate: Count
+    """Requests of the candidate in the step."""
+    stable: Count
+    """Requests of the stable revision."""
+    value: Annotated[float, Field(ge=0)]
+    """The evidence that it is not chance."""
+
+
+class ThresholdLook(View):
+    """One look at one of several latency thresholds."""
+
+    measure: str
+    """``latency0`` for the lowest threshold, and so on."""
+    candidate: Counts
+    """Counts since the look before. The failures are the requests over this threshold."""
+    stable: Counts
+    """Counts since the look before."""
+    value: Annotated[float, Field(ge=0)]
+    """The evidence at this threshold."""
 
 
 class EvidencePoint(View):
@@ -97,6 +138,8 @@ class EvidencePoint(View):
     """Counts since the look before."""
     value: Annotated[float, Field(ge=0)]
     """The evidence."""
+    thresholds: list[ThresholdLook] = []
+    """The look at each threshold, where several are averaged. The counts above are those of one of them."""
 
 
 class BakeView(View):
@@ -120,6 +163,10 @@ class BakeView(View):
     """The verdict in a sentence."""
     comparisons: list[Comparison] = []
     """Counts of this bake's step as the judge saw them. Missing while it lasts."""
+    groups: list[GroupEvidence] = []
+    """The evidence by action, if several guards act."""
+    share: ShareMismatch | None = None
+    """The share of the requests, if it is not what the weight says."""
     alarms: list[str] = []
     """Alarms that counted."""
 
@@ -242,6 +289,23 @@ class ServiceStateView(View):
     """By the ARN of each test rule that it may have changed: the weight of each target group before."""
 
 
+class WatchView(View):
+    """The watch of a rollout after its promotion."""
+
+    until: Timestamp
+    """How long it lasts at most."""
+    then: Literal["undo", "report"]
+    """What happens at a fault."""
+    outcome: Literal["quiet", "fault", "undo-requested", "superseded", "stopped"] | None = None
+    """How it ended; missing while it lasts."""
+    reason: str = ""
+    """Why it ended."""
+    ended_at: Timestamp | None = None
+    """When it ended."""
+    undo: str = ""
+    """The undo that was requested."""
+
+
 class TrailEntry(View):
     """An event that was announced."""
 
@@ -314,6 +378,8 @@ class RolloutView(RolloutSummary):
     """The weights over time."""
     comparisons: list[Comparison] = []
     """Counts and evidence of the whole rollout, one for each guard that compares."""
+    groups: list[GroupEvidence] = []
+    """The evidence by action, if several guards act."""
     evidence: list[EvidencePoint] = []
     """Every look with failures, oldest first."""
     hooks: list[HookView] = []
@@ -334,6 +400,8 @@ class RolloutView(RolloutSummary):
     """For a consumer: the rollout's own queue, while it holds failed messages."""
     state: ServiceStateView | None = None
     """For an ECS service: what it has made and changed there, once it has begun."""
+    watch: WatchView | None = None
+    """The watch after the promotion, if ``afterPromotion`` asked for one."""
     warnings: list[str] = []
     """Warnings of the plan and of the wait."""
     notes: list[str] = []

@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from headgate import keys
-from headgate.analysis.evidence import JudgeTerms, reported_value
+from headgate.analysis.comparisons import groups_of, what_it_does
+from headgate.analysis.evidence import GuardTerms, JudgeTerms, guard_value, leading_measure, reported_value
 from headgate.analysis.ledger_store import ledger_in
 from headgate.aws.dynamodb import iso_of
 from headgate.history.lenient import object_in, read_leniently, view_of, views_of
@@ -27,11 +29,14 @@ from headgate.history.model import (
     ServiceStateView,
     SignalView,
     StepView,
+    ThresholdLook,
     TrailEntry,
     WaitView,
+    WatchView,
     WeightChange,
 )
 from headgate.rollouts.record import PHASE_OF_ACTION, SCHEMA_VERSION, UNDERWAY
+from headgate.rollouts.step_items import unpack_step
 from headgate.spec.guards import Guards
 from headgate.spec.position import PROMOTED, Weight, number_of, position_of
 from headgate.spec.signals import OBJECTIONS
@@ -129,7 +134,14 @@ class RolloutItems:
             elif item["sk"] == keys.EVIDENCE_SK:
                 self.ledger_item = item
             elif prefix in kinds:
-                kinds[prefix].append(item)
+                kinds[prefix].append(_readable(item))
+
+
+def _readable(item: Item) -> Item:
+    """Return an item with what its short form stands for; as it is if that is another form."""
+    with suppress(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        return unpack_step(item)
+    return item
 
 
 def rollout_view(items: RolloutItems, place: Place | None = None) -> RolloutView | None:
@@ -184,6 +196,7 @@ class _Reading:
             "steps": steps,
             "weights": views_of(WeightChange, self._weights()),
             "comparisons": self._comparisons(None),
+            "groups": groups_of(self.ledger, self.terms) if self.ledger and self.terms else None,
             "evidence": self._evidence(),
             "hooks": self._hooks(),
             "pauses": [pause for item in self.items.pauses if (pause := self._pause(item))],
@@ -194,6 +207,7 @@ class _Reading:
             "redriven": read_leniently(Redriven, self.record.get("redriven") or self.state.get("redriven")),
             "holding_queue": _object(self.state, "holding").get("name"),
             "state": self._service_state(),
+            "watch": self._watch(),
             "warnings": self._warnings(),
             "notes": [str(note) for note in _list(self.plan, "notes")],
             "undo_of": self.request.get("undoOf") or self.record.get("undoOf"),
@@ -201,6 +215,11 @@ class _Reading:
             "plan": self.plan,
         }
         return view_of(RolloutView, fields)
+
+    def _watch(self) -> WatchView | None:
+        watch = _object(self.record, "watch")
+        fields = {name: watch.get(name) for name in ("until", "then", "outcome", "reason", "undo")}
+        return view_of(WatchView, {**fields, "ended_at": watch.get("endedAt")}) if watch else None
 
     def _service_state(self) -> ServiceStateView | None:
         rules = {
@@ -286,6 +305,8 @@ class _Reading:
                 "verdict": verdict.get("outcome"),
                 "reason": verdict.get("reason"),
                 "comparisons": [each for given in _list(evidence, "measures") if (each := self._judged(given))],
+                "groups": evidence.get("groups"),
+                "share": evidence.get("share"),
                 "alarms": evidence.get("alarms"),
             },
         )
@@ -309,20 +330,23 @@ class _Reading:
         if not isinstance(given, dict):
             return None
         sides = {arm: given.get(arm) for arm in ("candidate", "stable")}
-        return self._comparison(str(given.get("measure")), sides, given.get("value"))
+        return self._comparison(str(given.get("measure")), sides, given.get("value"), given.get("thresholdMs"))
 
     def _comparisons(self, step: int | None) -> list[Comparison]:
-        """Return the counts of a step, or of the whole rollout, by measure."""
+        """Return the counts of a step, or of the whole rollout, one for each guard."""
         if not self.terms or (step is not None and not (self.ledger and self._has_counts(step))):
             return []
         found = []
-        for measure in self.terms.measures:
+        for guard in self.terms.guards:
             value = None
             if self.ledger and step in (None, max(self.ledger.since, default=None)):
-                value = reported_value(self.ledger.standing(measure.key).evidence.value)
+                value = reported_value(guard_value(self.ledger, self.terms, guard))
             elif step is not None:
-                value = self._value_after(step, measure.key)
-            found.append(self._comparison(measure.key, self._counts(step, measure.key), value))
+                value = self._value_after(step, guard.key)
+            # Of several thresholds, the one that leads in the whole rollout.
+            leading = leading_measure(self.ledger, guard).key if self.ledger else guard.measures[0].key
+            threshold = what_it_does(self.guards, guard, leading).get("thresholdMs") if self.guards else None
+            found.append(self._comparison(guard.key, self._counts(step, leading), value, threshold))
         return [each for each in found if each]
 
     def _has_counts(self, step: int) -> bool:
@@ -344,17 +368,28 @@ class _Reading:
             (each.get("value") for each in measured if isinstance(each, dict) and each.get("measure") == measure), None
         )
 
-    def _comparison(self, measure: str, sides: Mapping[str, Any], value: Any) -> Comparison | None:
+    def _comparison(
+        self, measure: str, sides: Mapping[str, Any], value: Any, threshold_ms: Any = None
+    ) -> Comparison | None:
         if self.terms is None or self.guards is None:
             return None
-        fields = {"measure": measure, "label": self._label(measure), "value": value, "limit": 1 / self.terms.alpha}
+        guard = next((each for each in self.terms.guards if each.key == measure), None)
+        fields = {
+            "measure": measure,
+            "label": self._label(measure, threshold_ms),
+            "value": value,
+            "limit": self.terms.limit_of(guard) if guard else 1 / self.terms.alpha,
+            "action": guard.action if guard else None,
+        }
         return view_of(Comparison, {**fields, **sides})
 
-    def _label(self, measure: str) -> str:
+    def _label(self, measure: str, threshold_ms: Any) -> str:
         """Return a measure in words."""
         guards = self.guards
-        if guards and measure == "latency" and guards.latency and guards.latency.threshold_ms:
-            return f"requests over {guards.latency.threshold_ms:,.4g} ms"
+        if guards and measure == "latency" and guards.latency:
+            threshold = guards.latency.threshold_ms or threshold_ms
+            if isinstance(threshold, int | float):
+                return f"requests over {threshold:,.4g} ms"
         number = measure.removeprefix("custom")
         if guards and _PLACE.fullmatch(number) and int(number) < len(guards.custom):
             return guards.custom[int(number)].name
@@ -367,7 +402,35 @@ class _Reading:
             for look in _list(item, "looks")
             if isinstance(look, dict)
         ]
-        return sorted(views_of(EvidencePoint, points), key=lambda point: point.at)
+        points_by_time = sorted(views_of(EvidencePoint, points), key=lambda point: point.at)
+        return list(self._averaged(points_by_time))
+
+    def _averaged(self, points: Iterable[EvidencePoint]) -> Iterator[EvidencePoint]:
+        """Yield the evidence of each guard: after looks at several thresholds of one time the average, just once.
+
+        It has the counts of the threshold with the most evidence of this time. As in a verdict, what a threshold has
+        beyond its own limit is not evidence.
+        """
+        guards, limits = dict[str, GuardTerms](), dict[str, float]()
+        if terms := self.terms:
+            guards = {measure.key: guard for guard in terms.guards for measure in guard.measures}
+            limits = {measure.key: 1 / terms.alpha_of(measure) for measure in terms.measures}
+        values: dict[str, float] = {}
+        for (_, _, key), looks in groupby(points, key=lambda each: (each.at, each.step, _guard_in(guards, each))):
+            of_guard = list(looks)
+            values |= {look.measure: look.value for look in of_guard}
+            leading = max(of_guard, key=lambda look: look.value)
+            guard = guards.get(leading.measure)
+            if guard is None or len(guard.measures) == 1:
+                yield leading.model_copy(update={"measure": key})
+                continue
+            known = [min(values.get(measure.key, 1.0), limits[measure.key]) for measure in guard.measures]
+            thresholds = [
+                ThresholdLook(measure=look.measure, candidate=look.candidate, stable=look.stable, value=look.value)
+                for look in of_guard
+            ]
+            update = {"measure": key, "value": sum(known) / len(known), "thresholds": thresholds}
+            yield leading.model_copy(update=update)
 
     # --- Weights ---
 
@@ -578,6 +641,13 @@ _NEWER = (
 )
 
 _PROMOTED = number_of(PROMOTED)
+
+
+def _guard_in(guards: Mapping[str, GuardTerms], look: EvidencePoint) -> str:
+    """Return the key of the guard that a look is of. A plan that cannot be read has none."""
+    guard = guards.get(look.measure)
+    return guard.key if guard else look.measure
+
 
 _PLACE = re.compile(r"[0-9]{1,4}")
 """The place of a custom guard in a measure. Other digits, such as a superscript, are none."""

@@ -24,6 +24,7 @@ from headgate.history.causes import (
     in_short,
     stable_of,
 )
+from headgate.history.model import Comparison, GroupEvidence
 from headgate.history.wording import (
     between,
     clock,
@@ -38,6 +39,7 @@ from headgate.history.wording import (
     revision,
     revision_noun,
     sentence,
+    share,
     target,
     weight,
 )
@@ -46,10 +48,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from headgate.history.model import BakeView, Comparison, HookView, RolloutSummary, RolloutView, StepView
+    from headgate.history.model import BakeView, HookView, RolloutSummary, RolloutView, StepView
 
 OPERATORS_SIGNALS = ("promote", "promote-fully", "pause", "resume", "abort")
 
+_ONLY_REPORTED = " (only reported)"
+_ACTS = {"rollback": "roll back", "pause": "pause"}
 _LONELY = "all failures of the candidate came from one instance"
 _LATEST = re.compile(r"\$LATEST of \S+ still holds the rejected code with the CodeSha256 \S+, because .+")
 
@@ -238,11 +242,39 @@ def _succeeded(view: RolloutView) -> str:
         return f"{done}, and undone later by {view.undone_by}"
     if view.undo_of:
         return _undid(view)
-    done = f"promoted: {candidate_of(view)} got all traffic"
+    done = "; ".join(filter(None, (f"promoted: {candidate_of(view)} got all traffic", watched(view))))
     cause = cause_of(view)
     if cause.signal:
         return f"{done}; {view.reason}"
     return f"{done}; {in_short_words(view, view.reason)}" if COMPARED.match(view.reason) else done
+
+
+def watched(view: RolloutView) -> str:
+    """Return how long a promoted rollout is watched, or what the watch has found; empty if there is nothing to say."""
+    if view.watch is None:
+        return ""
+    match view.watch.outcome:
+        case None:
+            return f"watched until {_time(view, view.watch.until)}"
+        case "fault":
+            return f"a fault was found after the promotion: {view.watch.reason}"
+        case "undo-requested":
+            return f"a fault was found after the promotion, and undo {view.watch.undo} requested: {view.watch.reason}"
+    return ""
+
+
+def _of_the_watch(view: RolloutView) -> Iterator[str]:
+    """Yield what a watch after the promotion does or how it ended."""
+    if (watch := view.watch) is None:
+        return
+    if watch.outcome is None:
+        fault = "asks for its undo" if watch.then == "undo" else "is announced"
+        yield f"It is watched until {_time(view, watch.until)}: a fault by then {fault}."
+    elif said := watched(view):
+        yield sentence(said)
+    else:
+        ended = f"The watch after the promotion ended at {_time(view, watch.ended_at or watch.until)}"
+        yield closed(f"{ended}: {watch.reason}")
 
 
 def _undid(summary: RolloutSummary) -> str:
@@ -303,6 +335,8 @@ def _of_now(view: RolloutView, now: datetime | None) -> Iterator[str]:
     yield from _plan_ahead(view)
     for comparison in view.comparisons:
         yield _so_far(view, comparison)
+    yield from _groups(view)
+    yield from _shares(view)
     if view.alarms and view.status in ("running", "paused"):
         yield f"{_alarms(view.alarms)} {'guards' if len(view.alarms) == 1 else 'guard'} it."
     if view.holding_queue:
@@ -316,8 +350,10 @@ def _of_now(view: RolloutView, now: datetime | None) -> Iterator[str]:
 def _of_the_end(view: RolloutView) -> Iterator[str]:
     yield _outcome(view)
     yield from _why(view)
+    yield from _of_the_watch(view)
     yield from _earlier_pauses(view)
     yield from _traffic(view)
+    yield from _shares(view)
     yield from _extra_bakes(view)
     yield from _given_back(view)
     yield from _failed_hooks(view)
@@ -419,13 +455,14 @@ def _rest(view: RolloutView, reason: str) -> Iterator[str]:
 def _meaning(view: RolloutView, cause: Cause) -> str:
     """Return the evidence against its limit, and the limit as the probability of an error."""
     reached = f"The evidence against {candidate_of(view)} reached {cause.value}"
+    if cause.average:
+        reached += f", the average of {cause.average}"
     if cause.comparison is None:
-        return f"{reached}, which is over its limit."
-    limit = evidence(cause.comparison.limit)
+        return f"{reached}, over its limit of {cause.limit}."
     worse = "not worse than tolerated" if _tolerates(view, cause.comparison.measure) else "no worse"
     of_such = f"rollouts of {revision_noun(view.target)}s that are {worse}"
-    at_most = f"at most one of {limit} {of_such} reaches it{_resumed_despite(view)}"
-    return f"{reached}, over its limit of {limit}: {at_most}."
+    at_most = f"at most one of {cause.limit} {of_such} reaches it{_resumed_despite(view)}"
+    return f"{reached}, over its limit of {cause.limit}: {at_most}."
 
 
 def _tolerates(view: RolloutView, measure: str) -> bool:
@@ -462,6 +499,8 @@ def _passed(view: RolloutView) -> Iterator[str]:
     for part in view.reason.split("; "):
         if part.startswith("a candidate ") and "ruled out" in part:
             yield f"It was promoted early: {part}."
+        elif part.startswith("the candidate had ") or (part.endswith(_ONLY_REPORTED) and not part.startswith("odds ")):
+            yield sentence(part)
 
 
 def _why_it_had_paused(view: RolloutView) -> str:
@@ -555,6 +594,25 @@ def _failed_hooks(view: RolloutView) -> Iterator[str]:
     for hook in view.hooks:
         if hook.outcome == "failed" and hook.reason and hook.reason not in view.reason:
             yield sentence(f"Hooks {stage_of(hook)} failed: {hook.reason}")
+
+
+def _groups(view: RolloutView) -> Iterator[str]:
+    """Yield the evidence of guards that share an action, if several act."""
+    for group in view.groups:
+        yield f"The averaged evidence of the guards that {_ACTS[group.action]} is {_beside_limit(group)}."
+
+
+def _shares(view: RolloutView) -> Iterator[str]:
+    """Yield each step whose share of the requests was not what its weight says, unless it is told as the reason."""
+    for step in view.steps:
+        shares = [bake.share for bake in step.bakes if bake.share]
+        if shares and "the candidate had " not in view.reason:
+            last = shares[-1]
+            requests = last.candidate + last.stable
+            yield (
+                f"In step {step.step + 1}, {candidate_of(view)} had {number(last.candidate)} of {number(requests)} "
+                f"requests ({share(last.candidate, requests)}) at a weight of {weight(last.weight)}."
+            )
 
 
 def _firing_at_start(view: RolloutView) -> Iterator[str]:
@@ -658,10 +716,11 @@ def _at_the_pause(view: RolloutView, comparison: Comparison) -> tuple[str, Compa
     return (last.ended_at, compared(judged)) if judged else None
 
 
-def _beside_limit(comparison: Comparison) -> str:
+def _beside_limit(comparison: Comparison | GroupEvidence) -> str:
     value = comparison.value or 0.0
     where = "over" if value >= comparison.limit else "under"
-    return f"{evidence(value)}, {where} its limit of {evidence(comparison.limit)}"
+    only = _ONLY_REPORTED if isinstance(comparison, Comparison) and comparison.action == "report" else ""
+    return f"{evidence(value)}, {where} its limit of {evidence(comparison.limit)}{only}"
 
 
 # --- What to do next --------------------------------------------------------------------------------------------------
@@ -699,7 +758,12 @@ def _after_the_end(view: RolloutView) -> list[str]:
         case "succeeded" if view.undone_by:
             return []
         case "succeeded":
-            return [f"To take it back while nothing newer is promoted, run headgate undo {view.id}."]
+            back = f"To take it back while nothing newer is promoted, run headgate undo {view.id}."
+            is_watched = view.watch is not None and view.watch.outcome is None
+            return [
+                back,
+                *([f"To end the watch before its time, run headgate stop-watch {view.id}."] if is_watched else ()),
+            ]
         case "refused" if view.reason.startswith("aborted by "):
             return ["To try again, send the request under a new id."]
         case "refused" if "under a new id" in view.reason:

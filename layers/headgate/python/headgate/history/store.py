@@ -40,7 +40,7 @@ _DIGITS = re.compile(r"[0-9]{1,9}")
 LIVE = (
     *("status", "execution", "targetKey", "createdAt", "acceptedAt", "startedAt", "endedAt", "plan", "phase", "step"),
     *("state", "promotedAt", "pending", "waitsAt", "signals", "heard", "reason", "serving", "stable", "candidate"),
-    *("redriven", "undoneBy", "undoOf", "schemaVersion"),
+    *("redriven", "undoneBy", "undoOf", "watch", "schemaVersion"),
 )
 """Attributes of a record that a live view shows."""
 

@@ -109,6 +109,8 @@ def _signal(view: RolloutView, signal: SignalView) -> str:
             return f"signal of alarm {signal.by}{reason}"
         case "evidence":
             return f"the evidence reached its limit{reason}"
+        case "doubt":
+            return f"the evidence of guards that pause reached its limit{reason}"
         case "promote-early":
             return f"the evidence is enough for an early promotion{reason}"
         case "changed":

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from headgate.rollouts.record import Status
 
 Kind = Literal["rollout", "signal", "task", "redrive", "execution"]
-Outcome = Literal["succeeded", "rolled-back", "undone", "stopped", "paused", "refused", "failed"]
+Outcome = Literal["succeeded", "rolled-back", "undone", "stopped", "paused", "refused", "failed", "fault"]
 
 OUTCOMES: dict[str, Outcome] = {
     "Rollout Succeeded": "succeeded",
@@ -33,6 +33,7 @@ OUTCOMES: dict[str, Outcome] = {
     "Redrive Refused": "refused",
     "Redrive Ended": "refused",
     "Step Functions Execution Status Change": "failed",
+    "Watch Ended": "fault",
 }
 """The outcome in a notification of each event that is sent. The template's rules choose the events."""
 
@@ -44,6 +45,7 @@ LABELS: dict[Outcome, str] = {
     "paused": "Paused",
     "refused": "Refused",
     "failed": "Failed",
+    "fault": "Fault after promotion",
 }
 """What a subject begins with."""
 
@@ -139,6 +141,8 @@ def notice_of(event: dict[str, Any], view: RolloutView | None, stack: str) -> No
         return _of_job(detail_type, detail, of_stack)
     if detail_type == "Signal Refused":
         return _of_signal(detail, view, of_stack)
+    if detail_type == "Watch Ended":
+        return _of_watch(detail, view, of_stack)
     return _of_rollout(detail_type, detail, view, of_stack)
 
 
@@ -281,6 +285,23 @@ def _of_signal(detail: dict[str, Any], view: RolloutView | None, of_stack: str) 
         headline=f"The signal{said}{about} was refused. It changes nothing.",
         reasons=_bounded([sentence(plain(detail["reason"]))]),
         commands=(f"headgate status {rollout_id}{of_stack}",) if rollout_id else (),
+        link=execution_link(view.execution) if view else "",
+    )
+
+
+def _of_watch(detail: dict[str, Any], view: RolloutView | None, of_stack: str) -> Notice:
+    rollout_id, key, undo = str(detail["rolloutId"]), plain(detail["target"], 300), plain(detail.get("undo", ""), 130)
+    then = f"The undo {undo} is requested." if undo else "Nothing is undone, as the request says."
+    return Notice(
+        id=str(detail["id"]),
+        detail_type="Watch Ended",
+        kind="rollout",
+        outcome="fault",
+        target=key,
+        reference=rollout_id,
+        headline=f"{target(key)}, rollout {rollout_id}: something spoke against it after its promotion. {then}",
+        reasons=_bounded([sentence(plain(detail["reason"]))]),
+        commands=(f"headgate {'status' if undo else 'undo'} {undo or rollout_id}{of_stack}",),
         link=execution_link(view.execution) if view else "",
     )
 

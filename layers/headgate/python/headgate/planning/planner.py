@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from headgate.analysis.cloudwatch_counts import fit_into_one_call
 from headgate.analysis.ledger_store import now_ms
 from headgate.analysis.measures import AliasMeasures, ServiceMeasures
 from headgate.errors import RequestRefused
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from headgate.aws.patterns import Patterns
     from headgate.aws.place import Place
     from headgate.planning.code_check import CodeCheck
+    from headgate.planning.count_checks import CountChecks
     from headgate.planning.hook_checks import HookChecks
     from headgate.planning.protection import Protection
     from headgate.planning.service_planning import PlannedService, ServicePlanning
@@ -30,8 +32,13 @@ if TYPE_CHECKING:
     from headgate.spec.guards import Guards
     from headgate.spec.plan import Plan
     from headgate.spec.request import RolloutRequest
+    from headgate.spec.routing import RevisionArm
     from headgate.spec.targets import LambdaAliasTarget, Target
     from headgate.targets.event_source.lookup import ConsumerLookup
+
+
+UNKNOWN_REVISION = "1"
+"""What functions are asked about while the versions are not known yet."""
 
 
 class Found(NamedTuple):
@@ -68,6 +75,8 @@ class RolloutPlanner:
         Chooses the guards.
     alarms, latency, counts
         Readers of CloudWatch.
+    count_checks
+        Returns the checks of functions that count, which few rollouts need.
     """
 
     def __init__(
@@ -87,6 +96,7 @@ class RolloutPlanner:
         alarms: AlarmStates,
         latency: LatencyBaseline,
         counts: CloudWatchCounts,
+        count_checks: Callable[[], CountChecks],
     ) -> None:
         self.drivers = drivers
         self.place = place
@@ -102,6 +112,7 @@ class RolloutPlanner:
         self.alarms = alarms
         self.latency = latency
         self.counts = counts
+        self.count_checks = count_checks
 
     def plan(self, request: RolloutRequest) -> Plan:
         """Check a request, plan its steps, and record which of its alarms already fire.
@@ -117,6 +128,8 @@ class RolloutPlanner:
         """Return the plan of a request, with what was found for it. Errors as for ``plan``."""
         refuse_outside_deployment(request, self.place, telemetry=self.telemetry)
         hooks = self.hook_checks.settle(request)
+        if request.asked_guards.ask_functions:
+            self.count_checks().refuse_forbidden(request.asked_guards)
         firing = self.alarms.firing(request.asked_guards.alarms)
         if firing and request.asked_guards.strict_alarms:
             raise RequestRefused(
@@ -131,7 +144,7 @@ class RolloutPlanner:
         warnings = [*warnings, *about_code, *self.hook_checks.warnings]
         if firing:
             warnings = [*warnings, _warning_about(firing)]
-        plan = make_plan(
+        planned = make_plan(
             request.model_copy(update={"target": target, "hooks": hooks}),
             driver=self.drivers[target.kind],
             firing=firing,
@@ -141,7 +154,12 @@ class RolloutPlanner:
             alias=alias,
             routing=service.routing if service else None,
         )
+        plan = _with_what_cloudwatch_counts(planned)
         self.counts.refuse_what_cannot_be_read(plan, now_ms())
+        if guards.ask_functions:
+            known = service.stable if service and service.stable else UNKNOWN_REVISION
+            revisions: dict[RevisionArm, str] = {"candidate": known, "stable": known}
+            self.count_checks().refuse_what_does_not_count(plan, revisions, now_ms())
         return plan, found
 
     def _find(self, request: RolloutRequest) -> Found:
@@ -170,6 +188,16 @@ class RolloutPlanner:
         if service is None or not isinstance(target, EcsServiceTarget) or not service.arn:
             return []
         return [*service.warnings, *self.stacks.warnings_about_service(target.name, service.arn, service.routing)]
+
+
+def _with_what_cloudwatch_counts(plan: Plan) -> Plan:
+    """Return the plan with the latency thresholds that CloudWatch can count, and a warning if those are not all."""
+    fitting = fit_into_one_call(plan)
+    if fitting == plan or fitting.guards.latency is None:
+        return plan
+    kept = ", ".join(f"{threshold:,.4g}" for threshold in fitting.guards.latency.thresholds)
+    warning = f"guards.latency: CloudWatch can count only the requests over {kept} ms beside the other guards"
+    return fitting.model_copy(update={"warnings": [*plan.warnings, warning]})
 
 
 def _notes_about(found: Found, guards: Guards) -> list[str]:

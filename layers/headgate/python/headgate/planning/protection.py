@@ -79,9 +79,11 @@ class Protection:
         if guards.compare and not _has_both_revisions(steps_of(request.strategy)):
             # Whether telemetry is sent makes no difference then.
             return Protected(guards, [_uncompared(guards, request.target, measures)])
+        only_report = [_only_reported(guards)] if guards.only_report else []
         if guards.need_telemetry and self._is_silent(measures):
-            return _by_cloudwatch_instead(guards, steps_of(request.strategy), measures)
-        return Protected(guards, [])
+            instead = _by_cloudwatch_instead(guards, steps_of(request.strategy), measures)
+            return Protected(instead.guards, [*instead.warnings, *only_report])
+        return Protected(guards, only_report)
 
     def _default(self, guards: Guards, steps: tuple[Step, ...], measures: Measures, *, is_ramp: bool) -> Protected:
         """Compare errors, if the strategy and the target allow it."""
@@ -153,6 +155,16 @@ def _uncompared(guards: Guards, target: Target, measures: Measures) -> str:
     return (
         f"{' and '.join(named)} {compare} nothing: no step of the strategy bakes with "
         f"traffic on both {measures.words.revisions}; {', or '.join(fixes)}"
+    )
+
+
+def _only_reported(guards: Guards) -> str:
+    """Return a warning about guards of which none acts."""
+    kinds = ("errors", "latency", "custom", "source", "service")
+    named = " and ".join(f"guards.{name}" for name in kinds if getattr(guards, name))
+    return (
+        f"guards: nothing can stop this rollout: {named} only report; set the action of one to rollback or pause, or "
+        "name an alarm in guards.alarms"
     )
 
 

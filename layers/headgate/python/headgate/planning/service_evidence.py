@@ -27,7 +27,7 @@ def refuse_guards_that_do_not_fit(guards: Guards, routing: Routing) -> None:
     if len(routing.pairs) == 1:
         return
     for number, guard in enumerate(guards.custom):
-        for field, query in (("requests", guard.requests), ("failures", guard.failures)):
+        for field, query in guard.queries.items():
             if isinstance(query, MathQuery) and (names := placeholders_in(query) & set(OF_TARGET_GROUPS)):
                 raise RequestRefused(
                     f"guards.custom[{number}].{field}: {' and '.join(sorted(names))} cannot be used in metric math, "

@@ -20,12 +20,21 @@ from headgate.rollouts.target_limits import TargetLimits
 from headgate.spec.signal_models import Signal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from headgate.analysis.cloudwatch_counts import Points
+    from headgate.analysis.count_functions import CountFunctions
     from headgate.analysis.evidence import Ledger
     from headgate.analysis.ledger_store import LedgerStore
     from headgate.rollouts.steps import Steps
     from headgate.rollouts.table import Table
     from headgate.spec.plan import Plan
+    from headgate.spec.routing import RevisionArm
     from headgate.spec.target_state import StateOnRecord
+
+
+_DECIDING = ("abort", "alarm", "evidence", "promote-fully")
+"""Signals that decide whatever is counted: functions, which may be slow, are not asked then."""
 
 
 class FindingsCollector:
@@ -35,15 +44,26 @@ class FindingsCollector:
     ----------
     cloudwatch, sqs
         boto3 clients.
+    functions
+        Returns what asks functions for counts, which few rollouts need.
     """
 
-    def __init__(self, table: Table, steps: Steps, ledgers: LedgerStore, cloudwatch: Any, sqs: Any) -> None:
+    def __init__(
+        self,
+        table: Table,
+        steps: Steps,
+        ledgers: LedgerStore,
+        cloudwatch: Any,
+        sqs: Any,
+        functions: Callable[[], CountFunctions],
+    ) -> None:
         self._table, self._steps, self._ledgers = table, steps, ledgers
         self._alarms, self._throttles, self._minutes = (
             AlarmStates(cloudwatch),
             ThrottleCounts(cloudwatch),
             CloudWatchCounts(cloudwatch),
         )
+        self._functions = functions
         self._limits = TargetLimits(table, cloudwatch, sqs)
         self._reports = ReportChecks(ledgers, cloudwatch)
 
@@ -66,9 +86,12 @@ class FindingsCollector:
         since = record.watched_since or record.started_at
         signals = [Signal.model_validate(signal) for signal in unheard_signals(record)]
         lost = self._alarms.lost_since(plan.guards.alarms, already=already, since=since)
-        ledger = self.last_look(plan, None if is_pause(key) else step, state)
+        decided = bool(lost.names) or any(signal.signal in _DECIDING for signal in signals)
+        counted, not_counted = ({}, {}) if decided else self._ask_functions(plan, state)
+        ledger = self.last_look(plan, None if is_pause(key) else step, state, counted)
         candidate_throttled, stable_throttled, beyond_limits = Arm(), Arm(), ""
-        if not signals:  # A signal already decides; skip CloudWatch.
+        # A signal already decides; skip CloudWatch. A doubt does not: a rollback comes before a pause.
+        if all(signal.signal == "doubt" for signal in signals):
             counted_as_errors = plan.guards.evidence == "cloudwatch" and plan.guards.errors
             if state and not counted_as_errors:
                 measures = measures_of(plan, {"candidate": state["candidate"], "stable": state["stable"]})
@@ -87,6 +110,9 @@ class FindingsCollector:
             deleted=lost.deleted,
             beyond_limits=beyond_limits,
             extra_bakes=bake,
+            not_counted=not_counted,
+            baked_seconds=(now_ms() - state["shiftedAt"]) / 1000 if state else 0.0,
+            doubted=record.doubted,
         )
 
     def _check_reports(self, plan: Plan, step: int, ledger: Ledger | None, signals: list[Signal]) -> ReportCheck:
@@ -97,13 +123,24 @@ class FindingsCollector:
             return ReportCheck()  # A rollback does not wait for CloudWatch.
         return self._reports.check(plan, ledger, due=not signals and plan.is_last(step))
 
-    def last_look(self, plan: Plan, baked: int | None, state: StateOnRecord) -> Ledger | None:
+    def _ask_functions(self, plan: Plan, state: StateOnRecord) -> tuple[Points, Mapping[str, str]]:
+        """Return the counts of functions, and a sentence for each that did not count, by measure."""
+        if not plan.guards.ask_functions or not state:
+            return {}, {}
+        revisions: dict[RevisionArm, str] = {"candidate": state["candidate"], "stable": state["stable"]}
+        return self._functions().read([(plan, revisions)], now_ms())[plan.rollout_id]
+
+    def last_look(
+        self, plan: Plan, baked: int | None, state: StateOnRecord, counted: Points | None = None
+    ) -> Ledger | None:
         """Return the ledger after a look at all counts, including the current ones of CloudWatch.
 
         Parameters
         ----------
         baked
             The step whose bake ends; None at the end of a pause.
+        counted
+            The current counts of functions.
         """
         terms, now = JudgeTerms.of(plan.guards), now_ms()
         ledger = self._ledgers.look(plan.rollout_id, terms, at_least=1)
@@ -112,9 +149,9 @@ class FindingsCollector:
             # not be added to the previous step.
             revisions = {"candidate": state["candidate"], "stable": state["stable"]}
             ledger = self._ledgers.open(plan, **revisions, step=baked, since=state["shiftedAt"])
-        if ledger is None or not plan.guards.ask_cloudwatch:
+        if ledger is None or not plan.guards.count_by_minute:
             return ledger
-        points = self._minutes.read([WatchedRollout(plan, ledger)], now)[plan.rollout_id]
+        points = self._minutes.read([WatchedRollout(plan, ledger)], now)[plan.rollout_id] | (counted or {})
         return self._ledgers.amend(
             plan.rollout_id, lambda ledger: count_points(ledger, terms, points, now), since=oldest_read(now)
         )
@@ -132,5 +169,7 @@ class FindingsCollector:
         self._ledgers.restart(plan.rollout_id)
         record = self._table.rollout(plan.rollout_id)
         signals = record.signals if record else {}
-        discarded = {f"{kind}-{findings.ledger.restarts}" for kind in ("evidence", "promote-early")} & signals.keys()
+        discarded = {
+            f"{kind}-{findings.ledger.restarts}" for kind in ("evidence", "doubt", "promote-early")
+        } & signals.keys()
         return findings._replace(heard=[*findings.heard, *sorted(discarded)])

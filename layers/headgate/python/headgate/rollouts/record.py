@@ -122,6 +122,8 @@ class RolloutRecord(NamedTuple):
     """Sort key of the bake or pause that the token belongs to."""
     failed: bool = False
     """True if the last pause was caused by a failure instead of an operator."""
+    doubted: bool = False
+    """True if the last pause was caused by a guard that pauses."""
     forced: bool = False
     """True if an operator overruled alarms and evidence."""
     firing: list[str] | None = None
@@ -137,6 +139,8 @@ class RolloutRecord(NamedTuple):
     redriven: dict[str, Any] | None = None
     undone_by: str = ""
     """Id of the rollout that undid this one."""
+    watch: dict[str, Any] = {}
+    """The watch after the promotion, if there is one, in the form of ``after_promotion.WatchOnRecord``."""
     undoing: str = ""
     """Id of the undo that aborts this rollout, and ends with it."""
 
@@ -167,6 +171,16 @@ class RolloutRecord(NamedTuple):
     def undo_of(self) -> str | None:
         """Id of the rollout that this one undoes, if it is an undo."""
         return self.request.get("undoOf")
+
+    @property
+    def alarms(self) -> list[str]:
+        """The alarms that guard it, each once."""
+        return list(dict.fromkeys((self.plan.get("guards") or {}).get("alarms", [])))
+
+    @property
+    def is_watched(self) -> bool:
+        """True while the rollout, which has ended as promoted, is watched."""
+        return bool(self.watch) and "outcome" not in self.watch
 
     @property
     def keeps_stable(self) -> bool:

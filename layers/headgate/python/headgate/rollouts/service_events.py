@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from headgate.rollouts.signaller import Signaller
     from headgate.rollouts.stopped_tasks import StoppedTasks
     from headgate.rollouts.table import Table
+    from headgate.spec.guards import GuardAction
 
 
 ENOUGH_FAULTY_TASKS = 3
@@ -98,7 +99,7 @@ class ServiceEvents:
         elif name == "SERVICE_DEPLOYMENT_FAILED":
             why = f"the deployment of the candidate failed: {detail.get('reason') or 'ECS tells no reason'}"
             last = [task for task in self._stopped.of(owner.record.id) if task.faulty][-1:]
-            self._report(owner.record, "; ".join([why, *map(_in_words, last)]))
+            self._report(owner.record, "rollback", "; ".join([why, *map(_in_words, last)]))
 
     def _tell_of_change(self, record: RolloutRecord, deployment: str, reason: str) -> None:
         """Wake the bake, so that the driver finds at once what somebody else does to the service.
@@ -117,8 +118,12 @@ class ServiceEvents:
         """Handle a task that stopped."""
         task = event["detail"]
         service = task.get("group", "").removeprefix("service:")
-        owner = self._owner_of(task["clusterArn"].partition(":cluster/")[2], service)
-        if owner is None or not _runs_candidate(task, owner) or _created(task, event) < owner.record.started_at:
+        cluster = task["clusterArn"].partition(":cluster/")[2]
+        owner = self._owner_of(cluster, service)
+        if owner is None:
+            self._keep_for_watch(cluster, service, event)
+            return
+        if not _runs_candidate(task, owner) or _created(task, event) < owner.record.started_at:
             return
         logger.append_keys(rollout_id=owner.record.id)
         stopped = self._read(task, event)
@@ -129,6 +134,20 @@ class ServiceEvents:
         # Also if the event was delivered again: the first time, the function may not have come this far.
         if stopped.faulty:
             self._judge(owner.record)
+
+    def _keep_for_watch(self, cluster: str, service: str, event: dict[str, Any]) -> None:
+        """Put a task of a promoted candidate on record that stopped while its rollout is watched.
+
+        The look of each minute compares them with ``guards.service.taskExits``.
+        """
+        task = event["detail"]
+        last = self._table.lock(f"ecs-service/{cluster}/{service}").last
+        record = self._table.rollout(last) if last else None
+        if record is None or not record.is_watched:
+            return
+        is_promoted = task["taskDefinitionArn"].rpartition("/")[2] == record.candidate
+        if is_promoted and (stopped := self._read(task, event)) and self._stopped.add(record.id, stopped):
+            logger.info("a task of the promoted revision stopped", rollout_id=record.id, **stopped._asdict())
 
     def _read(self, task: dict[str, Any], event: dict[str, Any]) -> StoppedTask | None:
         """Classify a stopped task. None if ECS or somebody stopped it on purpose."""
@@ -171,20 +190,23 @@ class ServiceEvents:
         """
         since = record.watched_since or record.started_at
         faulty = [task for task in self._stopped.of(record.id, since) if task.faulty]
-        limit = ((record.plan.get("guards") or {}).get("service") or {}).get("taskExits")
-        if limit is not None and len(faulty) > limit:
+        guard = (record.plan.get("guards") or {}).get("service") or {}
+        limit, action = guard.get("taskExits"), guard.get("action", "rollback")
+        exceeded = limit is not None and len(faulty) > limit
+        recent = [task for task in faulty if task.at >= iso_of(datetime.now(UTC) - WINDOW)]
+        starts_not = (limit is None or record.aim is None) and len(recent) >= ENOUGH_FAULTY_TASKS
+        # A candidate that does not start has nothing to wait for, whatever its guard does at a limit.
+        if starts_not and not (exceeded and action == "rollback"):
+            minutes = WINDOW.total_seconds() / 60
+            why = f"{len(recent)} tasks of the candidate stopped by themselves within {minutes:.0f} minutes"
+            self._report(record, "rollback", f"{why}; {_in_words(recent[-1])}")
+        elif exceeded:
             why = f"{len(faulty)} tasks of the candidate stopped by themselves; guards.service.taskExits is {limit}"
-            self._report(record, f"{why}; {_in_words(faulty[-1])}")
-        elif limit is None or record.aim is None:
-            recent = [task for task in faulty if task.at >= iso_of(datetime.now(UTC) - WINDOW)]
-            if len(recent) >= ENOUGH_FAULTY_TASKS:
-                minutes = WINDOW.total_seconds() / 60
-                why = f"{len(recent)} tasks of the candidate stopped by themselves within {minutes:.0f} minutes"
-                self._report(record, f"{why}; {_in_words(recent[-1])}")
+            self._report(record, action, f"{why}; {_in_words(faulty[-1])}")
 
-    def _report(self, record: RolloutRecord, reason: str) -> None:
+    def _report(self, record: RolloutRecord, action: GuardAction, reason: str) -> None:
         ledger = self._ledgers.read(record.id)
-        self._signaller.report_evidence(record.id, ledger.restarts if ledger else 0, by="ecs", reason=reason)
+        self._signaller.report_excess(record.id, ledger.restarts if ledger else 0, action, by="ecs", reason=reason)
         logger.info("the candidate does not stay up", rollout_id=record.id, reason=reason)
 
     def _owner_of(self, cluster: str, service: str) -> _Owner | None:

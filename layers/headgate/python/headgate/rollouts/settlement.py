@@ -8,6 +8,7 @@ from headgate import keys
 from headgate.aws.arns import execution_name
 from headgate.aws.dynamodb import WriteConflict
 from headgate.errors import LockLost
+from headgate.rollouts.after_promotion import Watch
 from headgate.rollouts.line import Line
 from headgate.rollouts.record import ANNOUNCED_AS, RejectedCode
 from headgate.rollouts.signal_inbox import unheard_objection
@@ -184,11 +185,14 @@ class Settler:
             fields = {**fields, "reason": "; ".join(filter(None, (fields.get("reason"), left.sentence)))}
         announced_as = "Rollout Undone" if undo_of and outcome == "succeeded" else ANNOUNCED_AS[outcome]
         detail = {"target": record.target_key, **({"undoOf": undo_of} if undo_of else {}), **fields}
-        guarded = (keys.alarm_pk(alarm) for alarm in set(record.plan.get("guards", {}).get("alarms", [])))
+        watch = Watch.after(record) if outcome == "succeeded" else None
+        # The watch keeps the alarms for itself.
+        guarded = () if watch else record.alarms
+        watched = {"watch": watch.on_record()} if watch else {}
         return [
             self._table.update_rollout(
                 record.id,
-                {"status": outcome, "endedAt": now_iso(), "moved": record.aim is not None, **fields},
+                {"status": outcome, "endedAt": now_iso(), "moved": record.aim is not None, **watched, **fields},
                 # Not changed since it was read: no takeover and no new signal.
                 condition=(
                     "execution = :execution AND epoch = :epoch AND #status IN (:accepted, :running, :paused) "
@@ -205,7 +209,8 @@ class Settler:
                 remove=["token"],
             ),
             self._table.put_event(record.id, announced_as, "ended", detail),
-            *(self._table.drop(alarm, keys.rollout_pk(record.id)) for alarm in guarded),
+            *(self._table.drop(keys.alarm_pk(alarm), keys.rollout_pk(record.id)) for alarm in guarded),
+            *([self._table.put(keys.WATCHES_PK, keys.rollout_pk(record.id), watch.to_fields())] if watch else ()),
             *(self._table.drop(keys.target_pk(marked), keys.THROUGH_SK) for marked in record.marked),
             *(
                 [self._table.put_rejected_code(left.function, RejectedCode(left.code_sha256, record.id))]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from headgate.analysis.alarms import ALARM_DELETED
+from headgate.analysis.alarms import ALARM_DELETED, AlarmChange
 from headgate.aws.observability import logger
 from headgate.errors import RequestRefused, SignalRefused
 from headgate.rollouts.isolation import isolated
@@ -18,6 +18,7 @@ from headgate.wire import shown_value
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
+    from headgate.rollouts.after_promotion import Watches
     from headgate.rollouts.line import Line
     from headgate.rollouts.signal_inbox import SignalInbox
     from headgate.rollouts.signal_refusals import SignalLetters, SignalRefusals
@@ -37,15 +38,6 @@ TASK_EVENT = "ECS Task State Change"
 
 SERVICE_EVENTS = (TASK_EVENT, "ECS Deployment State Change")
 """Events of ECS, which ``service_events`` handles. Few signals need what that imports."""
-
-
-class AlarmChange(NamedTuple):
-    """An alarm that has fired or was deleted."""
-
-    name: str
-    at: str
-    """ISO 8601."""
-    reason: str
 
 
 def read_alarm(event: dict[str, Any]) -> AlarmChange:
@@ -77,6 +69,7 @@ class SignalEvents:
         table: Table,
         inbox: SignalInbox,
         signaller: Signaller,
+        watches: Watches,
         line: Line,
         machines: SFNClient,
         refusals: SignalRefusals,
@@ -85,6 +78,7 @@ class SignalEvents:
         self._table = table
         self._inbox = inbox
         self._signaller = signaller
+        self._watches = watches
         self._line = line
         self._machines = machines
         self._refusals = refusals
@@ -104,14 +98,19 @@ class SignalEvents:
         try:
             signal = read_signal(event["detail"])
             _refuse_stale_promote(signal, event)
-            signal_id = signal.id or event["id"]
-            self._signaller.send(signal.rollout_id, signal_id, signal.signal, by=signal.by, reason=signal.reason)
-            if signal.signal == "abort":
-                self._leave_line(signal.rollout_id, signal_id)
+            self._obey(signal, signal.id or event["id"])
         except (RequestRefused, SignalRefused) as refusal:
             self._refuse(event, str(refusal))
         else:
             logger.info("signal recorded", rollout_id=signal.rollout_id, signal=signal.signal, by=signal.by)
+
+    def _obey(self, signal: RolloutSignal, signal_id: str) -> None:
+        if signal.signal == "stop-watch":
+            self._watches.stop(signal.rollout_id, by=signal.by, reason=signal.reason)
+            return
+        self._signaller.send(signal.rollout_id, signal_id, signal.signal, by=signal.by, reason=signal.reason)
+        if signal.signal == "abort":
+            self._leave_line(signal.rollout_id, signal_id)
 
     def _leave_line(self, rollout_id: str, signal_id: str) -> None:
         """Refuse a request that waits for its target, because of an abort in its record, and tell its execution."""
@@ -147,7 +146,10 @@ class SignalEvents:
         try:
             self._signaller.send(rollout_id, signal_id, "alarm", by=alarm.name, reason=alarm.reason)
         except SignalRefused as refusal:
-            logger.warning("signal refused", rollout_id=rollout_id, signal="alarm", by=alarm.name, reason=str(refusal))
+            # In this order: a rollout that has ended stays so, and one that ends meanwhile would be missed.
+            if not self._watches.take_alarm(rollout_id, alarm):
+                reason = str(refusal)
+                logger.warning("signal refused", rollout_id=rollout_id, signal="alarm", by=alarm.name, reason=reason)
         else:
             logger.info("signal recorded", rollout_id=rollout_id, signal="alarm", by=alarm.name)
 

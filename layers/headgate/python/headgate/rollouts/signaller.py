@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headgate.analysis.evidence import JudgeTerms, Ledger
     from headgate.rollouts.record import RolloutRecord
     from headgate.rollouts.signal_inbox import SignalInbox
+    from headgate.spec.guards import GuardAction
     from headgate.spec.signals import SignalKind
 
 
@@ -65,6 +66,8 @@ class Signaller:
         promotes = confirmed or not ledger.reports.bounded(terms.per_invocation)
         if reason := evidence_against(ledger, terms):
             kind: SignalKind = "evidence"
+        elif reason := evidence_against(ledger, terms, "pause"):
+            kind = "doubt"
         elif promotes and (reason := evidence_for(ledger, terms)):
             kind = "promote-early"
         else:
@@ -72,9 +75,10 @@ class Signaller:
         self._send_once(ledger.rollout_id, kind, ledger.restarts, by="judge", reason=reason)
         return reason
 
-    def report_evidence(self, rollout_id: str, restarts: int, *, by: str, reason: str) -> None:
-        """Send a signal with evidence against the candidate, once per restart of the evidence."""
-        self._send_once(rollout_id, "evidence", restarts, by=by, reason=reason)
+    def report_excess(self, rollout_id: str, restarts: int, action: GuardAction, *, by: str, reason: str) -> None:
+        """Send a signal about an exceeded limit, once per restart of the evidence; none if it is only reported."""
+        if action != "report":
+            self._send_once(rollout_id, "doubt" if action == "pause" else "evidence", restarts, by=by, reason=reason)
 
     def _send_once(self, rollout_id: str, kind: SignalKind, restarts: int, *, by: str, reason: str) -> None:
         # A rollout that is rolled back, or has ended, does not need the signal.

@@ -14,6 +14,7 @@ from headgate.errors import Aborted, LockLost
 from headgate.keys import pause_key, step_key
 from headgate.rollouts.record import Fence
 from headgate.rollouts.signal_inbox import heard_to_keep, unheard_objection, unheard_signals
+from headgate.rollouts.step_items import pack_step, unpack_step
 from headgate.rollouts.table import contended, now_iso, retry_lost_writes
 from headgate.spec.position import PROMOTED, number_of
 from headgate.spec.signals import OBJECTIONS, Phase
@@ -153,7 +154,7 @@ class Steps:
         with suppress(WriteConflict):
             self._table.transact(
                 self._table.check_lock(fence),
-                self._table.put(pk, sk, {"step": step, "bake": bake, "weight": weight, "startedAt": now_iso()}),
+                self._table.put(pk, sk, pack_step({"weight": weight, "startedAt": now_iso()})),
                 self._table.put_event(plan.rollout_id, "Step Started", f"step-{step}-{bake}-started", detail),
             )
 
@@ -174,7 +175,7 @@ class Steps:
             self._table.update(
                 keys.rollout_pk(plan.rollout_id),
                 step_key(step, bake),
-                {"verdict": verdict.to_wire(), "evidence": evidence, "endedAt": now_iso()},
+                pack_step({"verdict": verdict.to_wire(), "evidence": evidence, "endedAt": now_iso()}),
             ),
             # From now on a promote applies to the next step, and the signals of this one are handled.
             self._table.update_rollout(
@@ -195,7 +196,8 @@ class Steps:
         """Announce a pause, store the token that ends it, and read the signals that are already recorded."""
         fence = Fence.of(plan, epoch)
         retry_lost_writes(plan.rollout_id, lambda: self._start_pause(plan, fence, pause, verdict))
-        fields = {"phase": "paused", "failed": verdict["failed"], "waitsAt": pause_key(pause)}
+        doubted = verdict.get("doubted", False)  # Neither a failed hook's nor an earlier version's has it.
+        fields = {"phase": "paused", "failed": verdict["failed"], "doubted": doubted, "waitsAt": pause_key(pause)}
         return self._store_token(plan.rollout_id, token, attempt, fields)
 
     def _start_pause(self, plan: Plan, fence: Fence, pause: int, verdict: dict[str, Any]) -> None:
@@ -295,8 +297,8 @@ class Steps:
 
     def verdict(self, rollout_id: str, key: str) -> dict[str, Any] | None:
         """Return the recorded verdict for a bake (``step_key``) or pause (``pause_key``), if any."""
-        item = self._table.get(keys.rollout_pk(rollout_id), key) or {}
-        verdict: dict[str, Any] | None = item.get("verdict")
+        item = self._table.get(keys.rollout_pk(rollout_id), key)
+        verdict: dict[str, Any] | None = unpack_step(item).get("verdict") if item else None
         return verdict
 
     def _record_verdict(self, rollout_id: str, key: str, verdict: Verdict, *writes: dict[str, Any]) -> dict[str, Any]:

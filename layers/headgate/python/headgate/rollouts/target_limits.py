@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from headgate.analysis.service_limits import ServiceLimits
 from headgate.analysis.source_limits import SourceLimits
+from headgate.rollouts.after_promotion import limits_in
 from headgate.rollouts.stopped_tasks import StoppedTasks
+from headgate.spec.routing import ARMS
 from headgate.spec.source import source_health
 from headgate.spec.targets import EcsServiceTarget
 
@@ -44,3 +46,20 @@ class TargetLimits:
             since = record.watched_since or record.started_at
             return self._services.beyond_limits(plan, cast("StateOnRecord", known), since)
         return self._sources.beyond_limits(plan, source_health(known), record.started_at)
+
+    def after_promotion(self, plan: Plan, record: RolloutRecord, since: str) -> str:
+        """Return a sentence about a limit that is exceeded after the promotion; empty if none is exceeded.
+
+        Parameters
+        ----------
+        since
+            Time of the promotion, in ISO 8601.
+        """
+        counted = list(limits_in(plan.guards.to_wire(), plan.after_promotion.then if plan.after_promotion else ""))
+        state: Any = record.state or {}
+        if "service" in counted:
+            return self._services.beyond_limits(plan, state, since, arms=ARMS)
+        if "source" not in counted or (health := source_health(state)) is None:
+            return ""
+        # The rollout's own queue is gone, and the mapping invokes the alias.
+        return self._sources.beyond_limits(plan, health._replace(dead_letters=None, qualifier=None), since)

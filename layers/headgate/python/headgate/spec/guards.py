@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, Tag, model_validator
 
@@ -16,22 +16,57 @@ Tolerated = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=Fals
 """Relative: with 0.5, the candidate may fail at 1.5 times the stable revision's rate."""
 
 
+GuardAction = Literal["rollback", "pause", "report"]
+"""What a guard does when it speaks against the candidate: roll back, pause for an operator, or only be shown."""
+
+
 class ErrorGuard(Wire):
     """Compare errors per revision."""
 
     tolerate: Tolerated = 0.0
     """How much worse the candidate may be, relative to the stable revision. With 0.5, it may fail at 1.5 times the
     stable rate."""
+    action: GuardAction = "rollback"
+    """What happens when the evidence is enough. ``rollback``: roll back, or what ``onFailure`` says. ``pause``: wait
+    for an operator. ``report``: only show it; such a guard takes no part of ``alpha``."""
+
+
+ThresholdMs = Annotated[float, Field(strict=True, ge=0.001, le=900_000, allow_inf_nan=False)]
+"""Duration of a request, in milliseconds."""
+
+MAX_THRESHOLDS = 6
 
 
 class LatencyGuard(Wire):
-    """Compare how many requests are slower than a threshold."""
+    """Compare how many requests are slow: slower than one threshold, or than each of several."""
 
-    threshold_ms: Annotated[float, Field(strict=True, ge=0.001, le=900_000, allow_inf_nan=False)] | None = None
-    """A request that takes longer is slow. Default: the 95th percentile of the target's durations over the day before
-    the rollout starts."""
+    threshold_ms: ThresholdMs | None = None
+    """A request that takes longer is slow. Default: several thresholds from the target's past, see ``thresholdsMs``."""
+    thresholds_ms: Annotated[list[ThresholdMs], Field(max_length=MAX_THRESHOLDS)] = []
+    """Several thresholds instead of one, ascending. The evidence is the average over them, so that a shifted median, a
+    longer tail and more variance are all seen. Default: the median and the 75th, 90th, 95th, 99th and 99.9th percentile
+    of the target's durations over the day before the rollout starts."""
     tolerate: Tolerated = 0.0
     """As for ``errors``: with 0.5, the candidate may be slow 1.5 times as often."""
+    warm_up: Annotated[int, Field(strict=True, ge=0, le=3600)] = 0
+    """Seconds after the start of an execution environment or task for which the durations of its requests do not count,
+    for either revision. Their failures count. Only with telemetry. The first request of an environment of a function
+    never counts."""
+    action: GuardAction = "rollback"
+    """As for ``errors``."""
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> LatencyGuard:
+        if self.threshold_ms is not None and self.thresholds_ms:
+            raise ValueError("give thresholdMs or thresholdsMs, not both")
+        if sorted(set(self.thresholds_ms)) != self.thresholds_ms:
+            raise ValueError("thresholdsMs must rise from one to the next")
+        return self
+
+    @property
+    def thresholds(self) -> list[float]:
+        """All thresholds in milliseconds; none if they come from the target's past and the plan is not made yet."""
+        return self.thresholds_ms if self.threshold_ms is None else [self.threshold_ms]
 
 
 OF_REVISION = "{revision}"
@@ -87,8 +122,17 @@ Query = Annotated[
 ]
 
 
-class CustomGuard(Wire):
-    """Compare any two counts that CloudWatch holds per revision."""
+class CountFunction(Wire):
+    """A Lambda function that counts the requests and failures of each revision."""
+
+    lambda_: Annotated[str, Field(alias="lambda", min_length=1, max_length=256), NUMBER_AS_TEXT]
+    """Name or ARN of the function. ``headgate-prometheus-counter`` asks a Prometheus server."""
+    config: dict[str, Any] = {}
+    """Your data, which the function gets as ``config``. No secrets: the plan shows it."""
+
+
+class MetricGuard(Wire):
+    """Compare any two counts per revision that CloudWatch has."""
 
     name: Annotated[str, Field(min_length=1, max_length=64), NUMBER_AS_TEXT]
     """Name of the guard in the verdict. Each custom guard needs its own."""
@@ -99,13 +143,45 @@ class CustomGuard(Wire):
     """Count of failures among these requests. The same rule applies."""
     tolerate: Tolerated = 0.0
     """As for ``errors``."""
+    action: GuardAction = "rollback"
+    """As for ``errors``."""
 
     @model_validator(mode="after")
-    def _per_revision(self) -> CustomGuard:
-        for field, query in (("requests", self.requests), ("failures", self.failures)):
+    def _per_revision(self) -> MetricGuard:
+        for field, query in self.queries.items():
             if not placeholders_in(query) - {"{loadBalancer}"}:
                 raise ValueError(f"{field} is the same for both revisions; put {{revision}} into a dimension's value")
         return self
+
+    @property
+    def queries(self) -> dict[str, MetricQuery | MathQuery]:
+        """The queries of CloudWatch by what they count."""
+        return {"requests": self.requests, "failures": self.failures}
+
+
+class CountGuard(Wire):
+    """Compare the requests and failures of each revision that a function counts."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64), NUMBER_AS_TEXT]
+    """Name of the guard in the verdict. Each custom guard needs its own."""
+    counts: CountFunction
+    """The function that counts requests and failures."""
+    tolerate: Tolerated = 0.0
+    """As for ``errors``."""
+    action: GuardAction = "rollback"
+    """As for ``errors``."""
+
+    @property
+    def queries(self) -> dict[str, MetricQuery | MathQuery]:
+        """No query of CloudWatch."""
+        return {}
+
+
+CustomGuard = Annotated[
+    Annotated[CountGuard, Tag("<counts>")] | Annotated[MetricGuard, Tag("<requests>")],
+    one_of({"<counts>": has_field(CountGuard, "counts"), "<requests>": lambda _: True}),
+]
+"""Compare any two counts per revision: from a function, or from CloudWatch."""
 
 
 def placeholders_in(query: MetricQuery | MathQuery) -> frozenset[str]:
@@ -115,7 +191,7 @@ def placeholders_in(query: MetricQuery | MathQuery) -> frozenset[str]:
 
 
 class SourceGuard(Wire):
-    """Absolute limits on a consumer's source. The rollout is rolled back if one is exceeded."""
+    """Absolute limits on a consumer's source."""
 
     oldest_message_seconds: Annotated[int, Field(strict=True, ge=1)] | None = None
     """For a queue: age of its oldest message. SQS leaves out messages that were received several times, so add another
@@ -130,6 +206,9 @@ class SourceGuard(Wire):
     """Messages or records on which the function failed in a minute, including partial batch failures. Refused unless
     the mapping reports them (``MetricsConfig`` ``{"Metrics": ["EventCount"]}``)."""
 
+    action: GuardAction = "rollback"
+    """What happens when a limit is exceeded, as for ``errors``."""
+
     @model_validator(mode="after")
     def _limits_something(self) -> SourceGuard:
         if all(value is None for value in self.limits.values()):
@@ -137,6 +216,11 @@ class SourceGuard(Wire):
                 "set a limit: oldestMessageSeconds, backlogGrowth, deadLetters, iteratorAgeSeconds or failedEvents"
             )
         return self
+
+    @property
+    def watched(self) -> bool:
+        """True if a limit still counts after the promotion. Dead letters do not: the rollout's own queue is gone."""
+        return any(limit is not None for name, limit in self.limits.items() if name != "deadLetters")
 
     @property
     def limits(self) -> dict[str, int | None]:
@@ -151,7 +235,7 @@ class SourceGuard(Wire):
 
 
 class ServiceGuard(Wire):
-    """Absolute limits on the candidate's tasks of an ECS service. The rollout is rolled back if one is exceeded."""
+    """Absolute limits on the candidate's tasks of an ECS service."""
 
     unhealthy_hosts: Annotated[int, Field(strict=True, ge=0)] | None = None
     """Tasks of the candidate that a target group considers unhealthy at the same time. 0 rolls back at the first."""
@@ -160,11 +244,19 @@ class ServiceGuard(Wire):
     exited, or a health check failed. Tasks that are scaled in or lose their Spot capacity do not count. 0 rolls back at
     the first."""
 
+    action: GuardAction = "rollback"
+    """What happens when a limit is exceeded, as for ``errors``."""
+
     @model_validator(mode="after")
     def _limits_something(self) -> ServiceGuard:
         if all(value is None for value in self.limits.values()):
             raise ValueError("set a limit: unhealthyHosts or taskExits")
         return self
+
+    @property
+    def watched(self) -> bool:
+        """True: both limits count after the promotion."""
+        return True
 
     @property
     def limits(self) -> dict[str, int | None]:
@@ -181,11 +273,22 @@ class EarlyPromotion(Wire):
     """Probability that such a candidate is still promoted early. At least 1e-12."""
 
 
+class LeastRequests(Wire):
+    """Hold each bake until the candidate has had enough requests."""
+
+    count: Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
+    """Requests of the candidate in the bake, as the first guard that compares and acts counts them. If none acts, the
+    first that compares."""
+    limit_seconds: Annotated[int, Field(strict=True, ge=1, le=7 * 24 * 3600)] = 3600
+    """How long to hold a bake beyond its time. After that, the bake fails; with ``onNoData`` ``pass`` the rollout
+    continues."""
+
+
 MAX_ALARMS = 90
 """Maximum alarms of one rollout: they are written in one transaction, which has at most 100 items."""
 
 MIN_CLOUDWATCH_MINUTES = 5
-"""Minimum bake for evidence from CloudWatch, which counts whole minutes and is a minute or two late."""
+"""Minimum bake for counts by the minute, from CloudWatch or from functions, which are a minute or two late."""
 
 
 def _is_no_arn(name: str) -> str:
@@ -208,16 +311,16 @@ class Guards(Wire):
     errors: ErrorGuard | None = None
     """Compare the error rates of the two revisions. ``{}`` tolerates nothing."""
     latency: LatencyGuard | None = None
-    """Compare how many requests are slow. ``{}`` uses a threshold from the target's past."""
+    """Compare how many requests are slow. ``{}`` uses thresholds from the target's past."""
     custom: Annotated[list[CustomGuard], Field(max_length=10)] = []
-    """Compare any two counts that CloudWatch holds per revision."""
+    """Compare any two counts per revision, from CloudWatch or from a function."""
     source: SourceGuard | None = None
     """For a consumer: absolute limits on its queue or stream."""
     service: ServiceGuard | None = None
     """For an ECS service: absolute limits on the candidate's tasks."""
     alpha: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.01
-    """Probability that a candidate that is no worse is rolled back, over the whole rollout. The guards that compare
-    share it equally. At least 1e-12."""
+    """Probability that a candidate that is no worse is rolled back or paused, over the whole rollout. The guards that
+    compare and act share it: the evidence of those with the same action is averaged. At least 1e-12."""
     evidence: Literal["telemetry", "cloudwatch"] = "telemetry"
     """Source of the counts for errors and latency. ``telemetry``: within seconds. ``cloudwatch``: by the minute,
     without a change to the function; steps then bake for at least 300 seconds."""
@@ -234,6 +337,13 @@ class Guards(Wire):
     host among many. 0.3 is typical."""
     promote_early: EarlyPromotion | None = None
     """Promote before all steps are done, once the evidence rules out a candidate that is much worse."""
+    least_requests: LeastRequests | None = None
+    """Hold each bake until the candidate has had enough requests."""
+    on_share_mismatch: Literal["report", "pause"] = "report"
+    """What happens if the candidate's share of the requests cannot be by chance what the step's weight says, at an
+    error probability of 0.0001: a load balancer that is stuck, clients that stay, telemetry that is missing.
+    ``report``: the verdict says it. ``pause``: the verdict is inconclusive, and the rollout waits for an operator. Only
+    where single requests are routed, so not for a consumer."""
     on_no_data: Literal["wait", "fail", "pass"] = "wait"
     """What happens after a bake without requests of one revision. ``wait``: bake again, at most 12 times, then roll
     back. ``fail``: roll back. ``pass``: continue. A rollout without a guard that compares needs no data."""
@@ -249,19 +359,59 @@ class Guards(Wire):
         return self.compare or bool(self.alarms) or self.source is not None or self.service is not None
 
     @property
+    def can_act(self) -> bool:
+        """True if a guard that compares may roll back or pause."""
+        comparing = (self.errors, self.latency, *self.custom)
+        return any(guard is not None and guard.action != "report" for guard in comparing)
+
+    @property
+    def only_report(self) -> bool:
+        """True if there are guards, and none of them may roll back or pause."""
+        limits_act = (self.source is not None or self.service is not None) and self.limit_action != "report"
+        return self.protect and not (self.can_act or self.alarms or limits_act)
+
+    @property
+    def limit_action(self) -> GuardAction:
+        """What happens if a limit on the source or service is exceeded. A target has only one of them."""
+        limits = self.source or self.service
+        return limits.action if limits else "rollback"
+
+    @property
     def need_telemetry(self) -> bool:
         """True if a comparison has its counts from telemetry."""
         return self.evidence == "telemetry" and bool(self.errors or self.latency)
 
     @property
+    def count_by_minute(self) -> bool:
+        """Whether counts are read each minute, from CloudWatch or from functions."""
+        return self.ask_cloudwatch or self.ask_functions
+
+    @property
     def ask_cloudwatch(self) -> bool:
         """Whether counts are read from CloudWatch each minute."""
-        return bool(self.custom) or (self.evidence == "cloudwatch" and self.compare)
+        by_metrics = any(isinstance(guard, MetricGuard) for guard in self.custom)
+        return by_metrics or (self.evidence == "cloudwatch" and bool(self.errors or self.latency))
+
+    @property
+    def ask_functions(self) -> bool:
+        """Whether counts are read from functions each minute."""
+        return any(isinstance(guard, CountGuard) for guard in self.custom)
 
     @model_validator(mode="after")
     def _judged_by_something(self) -> Guards:
         if self.promote_early and not self.compare:
             raise ValueError("promoteEarly needs a guard that compares; add errors, latency or custom")
+        if self.promote_early and not self.can_act:
+            raise ValueError(
+                "promoteEarly needs a guard that acts, and all that compare only report; set the action of one to "
+                "rollback or pause"
+            )
+        if self.least_requests and not self.compare:
+            raise ValueError("leastRequests needs a guard that compares; add errors, latency or custom")
+        if self.on_share_mismatch == "pause" and not (self.errors or self.latency):
+            raise ValueError("onShareMismatch pause needs a guard that counts requests; add errors or latency")
+        if self.latency and self.latency.warm_up and self.evidence == "cloudwatch":
+            raise ValueError("latency.warmUp needs telemetry: CloudWatch does not say which environment answered")
         if len({guard.name for guard in self.custom}) < len(self.custom):
             raise ValueError("custom: each guard needs a unique name")
         return self

@@ -8,7 +8,7 @@ from headgate import keys
 from headgate.spec.candidate import Candidate
 from headgate.spec.guards import Guards
 from headgate.spec.hooks import Hooks
-from headgate.spec.request import Pause, PauseOnFailure, RolloutRequest
+from headgate.spec.request import AfterPromotion, Pause, PauseOnFailure, RolloutRequest
 from headgate.spec.routing import Routing
 from headgate.spec.strategy import Step, steps_of
 from headgate.spec.targets import (
@@ -38,6 +38,8 @@ class Plan(Wire):
     """How long to wait for an operator, and what happens then."""
     pauses_on_failure: bool = False
     """A failed bake or step hook pauses the rollout instead of rolling it back."""
+    after_promotion: AfterPromotion | None = None
+    """How long the alarms and limits count after the promotion, and what happens at a fault."""
     driver: str
     """ARN of the Lambda that moves this kind of target."""
     firing: list[str] = []
@@ -84,6 +86,19 @@ class Plan(Wire):
         """Return whether the promotion follows this step."""
         return step == len(self.steps) - 1
 
+    def compares_in(self, number: int) -> bool:
+        """Return whether a step is meant to collect data of both revisions.
+
+        At 100 % there is no stable traffic to compare with, and a bake of 0 s does not wait for any.
+        """
+        step = self.steps[number]
+        return step.weight < 100 and step.bake_seconds > 0
+
+    @property
+    def is_sticky(self) -> bool:
+        """True if known clients may stay with a revision, so that a weight does not tell what is due."""
+        return isinstance(self.target, EcsServiceTarget) and self.target.sticky
+
     @property
     def keeps_stable(self) -> bool:
         """True if the last step keeps the stable revision of a service while the candidate has all requests."""
@@ -129,6 +144,7 @@ def make_plan(
         hooks=request.hooks,
         pause=request.on_failure.pause if isinstance(request.on_failure, PauseOnFailure) else Pause(),
         pauses_on_failure=isinstance(request.on_failure, PauseOnFailure),
+        after_promotion=request.after_promotion,
         driver=driver,
         firing=firing,
         warnings=warnings or [],

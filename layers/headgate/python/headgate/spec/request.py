@@ -8,7 +8,14 @@ from pydantic import Field, Tag
 
 from headgate.errors import RequestRefused
 from headgate.spec.candidate import Candidate, Publish, PublishLatest, ReviseTaskDefinition, TaskDefinitionRevision
-from headgate.spec.guards import MIN_CLOUDWATCH_MINUTES, OF_TARGET_GROUPS, Guards, placeholders_in
+from headgate.spec.guards import (
+    MIN_CLOUDWATCH_MINUTES,
+    OF_TARGET_GROUPS,
+    Guards,
+    ServiceGuard,
+    SourceGuard,
+    placeholders_in,
+)
 from headgate.spec.hooks import ONE_DAY, EcsTaskHook, Hooks
 from headgate.spec.strategy import MAX_BAKE_SECONDS, Step, Strategy, steps_of
 from headgate.spec.targets import EcsServiceTarget, Target
@@ -58,6 +65,16 @@ class Turn(Wire):
     """How long to wait, from the request on. Then the request is refused."""
 
 
+class AfterPromotion(Wire):
+    """Keep watching after the promotion. The rollout has ended by then, and its target is free."""
+
+    hours: Annotated[float, Field(strict=True, gt=0, le=24 * 30, allow_inf_nan=False)]
+    """How long to watch."""
+    then: Literal["undo", "report"] = "report"
+    """What happens at a fault. ``undo``: ask for the undo of this rollout, which is refused if something else was
+    promoted since. ``report``: announce it."""
+
+
 class WaitForTurn(Wire):
     wait: Turn
     """Wait in line."""
@@ -98,6 +115,8 @@ class RolloutRequest(Wire):
     ``{"wait": {"limitSeconds": 3600}}``: wait for at most that time. ``refuse``: refuse the request. A request for an
     alias that a consumer's rollout moves, or for a consumer of an alias that another rollout moves, is always
     refused, as is one for an ECS service whose listener rules another service's rollout moves."""
+    after_promotion: AfterPromotion | None = None
+    """Keep the alarms and limits of ``guards`` counting for some hours after the promotion."""
     undo_of: RolloutId | None = None
     """Id of the rollout that this one undoes. Headgate sets it for an Undo Requested event."""
 
@@ -134,6 +153,7 @@ def read_request(detail: object, default_id: str) -> RolloutRequest:
         refuse_faulty_service_request(request.target, request.candidate, steps_of(request.strategy))
     _refuse_chances_too_small(request)
     _refuse_bakes_too_short_for_cloudwatch(request)
+    _refuse_deaf_watches(request)
     _refuse_tasks_that_cannot_be_read(request)
     return request
 
@@ -148,10 +168,15 @@ def _refuse_guards_of_other_kinds(request: RolloutRequest) -> None:
             raise RequestRefused(
                 f"guards.{guard}: is only for targets of kind {kind}, not {request.target.kind}; remove it"
             )
+    if request.asked_guards.on_share_mismatch == "pause" and request.target.kind == "event-source":
+        raise RequestRefused(
+            "guards.onShareMismatch: pause is not for targets of kind event-source, whose messages come in batches; "
+            "remove it"
+        )
     if request.target.kind == "ecs-service":
         return
     for number, custom in enumerate(request.asked_guards.custom):
-        for field, query in (("requests", custom.requests), ("failures", custom.failures)):
+        for field, query in custom.queries.items():
             if names := sorted(placeholders_in(query) & set(OF_TARGET_GROUPS)):
                 raise RequestRefused(
                     f"guards.custom[{number}].{field}: {names[0]} is only for targets of kind ecs-service, not "
@@ -190,14 +215,15 @@ def _refuse_chances_too_small(request: RolloutRequest) -> None:
 
 
 def _refuse_bakes_too_short_for_cloudwatch(request: RolloutRequest) -> None:
-    if not request.asked_guards.ask_cloudwatch:
+    guards = request.asked_guards
+    if not guards.count_by_minute:
         return
+    counts = "CloudWatch counts" if guards.ask_cloudwatch else "functions count"
     for number, step in enumerate(steps_of(request.strategy)):
         if is_too_short_for_cloudwatch(step):
-            custom = request.asked_guards.custom
-            otherwise = "remove the custom guards" if custom else "set guards.evidence to telemetry"
+            otherwise = "remove the custom guards" if guards.custom else "set guards.evidence to telemetry"
             raise RequestRefused(
-                f"strategy: steps[{number}] bakes for {step.bake_seconds} s, but CloudWatch counts whole minutes; "
+                f"strategy: steps[{number}] bakes for {step.bake_seconds} s, but {counts} whole minutes; "
                 f"bake for at least {MIN_CLOUDWATCH_MINUTES * 60} s, or {otherwise}"
             )
 
@@ -205,6 +231,32 @@ def _refuse_bakes_too_short_for_cloudwatch(request: RolloutRequest) -> None:
 def is_too_short_for_cloudwatch(step: Step) -> bool:
     """Return whether a step bakes, but not long enough for counts by the minute."""
     return step.weight < 100 and 0 < step.bake_seconds < MIN_CLOUDWATCH_MINUTES * 60
+
+
+def _refuse_deaf_watches(request: RolloutRequest) -> None:
+    """Refuse to watch where nothing can speak any more: what compares needs a second revision."""
+    after, guards = request.after_promotion, request.asked_guards
+    if after is None:
+        return
+    if request.undo_of and after.then == "undo":
+        raise RequestRefused(
+            f"afterPromotion.then: undo is not possible for the undo of {request.undo_of}: it would bring back what "
+            'that took away; give "report"'
+        )
+    if guards.alarms or any(limits.watched for limits in _limits_that_act(guards, after)):
+        return
+    named = [name for name in ("errors", "latency", "custom", "source", "service") if getattr(guards, name)]
+    why = f"guards.{named[0]} cannot" if len(named) == 1 else "none of guards can"
+    raise RequestRefused(
+        f"afterPromotion: nothing can speak after the promotion: {why} without a second revision; add guards.alarms, "
+        "or a limit such as guards.source.oldestMessageSeconds or guards.service.unhealthyHosts, or remove it"
+    )
+
+
+def _limits_that_act(guards: Guards, after: AfterPromotion) -> list[SourceGuard | ServiceGuard]:
+    """Return the limits that count after the promotion. One that only reports never causes an undo."""
+    limits = [guard for guard in (guards.source, guards.service) if guard is not None]
+    return [guard for guard in limits if after.then == "report" or guard.action != "report"]
 
 
 def _refuse_tasks_that_cannot_be_read(request: RolloutRequest) -> None:

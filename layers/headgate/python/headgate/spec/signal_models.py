@@ -33,7 +33,7 @@ SignalText = Annotated[str, BeforeValidator(_utf8), NUMBER_AS_TEXT]
 """Text of any length: a long reason must not cause an abort to be refused. The inbox keeps the beginning."""
 
 
-JUDGE_PREFIXES = ("evidence-", "promote-early-", "changed-", "by-undo-")
+JUDGE_PREFIXES = ("evidence-", "doubt-", "promote-early-", "changed-", "by-undo-")
 """Beginnings of the ids of signals that Headgate sends itself."""
 
 
@@ -51,7 +51,11 @@ def is_signal_id(value: object) -> TypeGuard[str]:
 
 
 OperatorSignal = Literal["promote", "promote-fully", "pause", "resume", "abort"]
+"""Signals to a rollout that has not ended."""
 
+EventSignal = Literal["promote", "promote-fully", "pause", "resume", "abort", "stop-watch"]
+"""These, and the one that ends the watch after the promotion. It is a word of its own: an abort that comes too late
+must not end a watch unnoticed."""
 
 _MEANT: dict[str, OperatorSignal] = {
     "stop": "abort",
@@ -73,21 +77,21 @@ def _any_case(value: object) -> object:
         If it is another word for a signal.
     """
     if isinstance(value, str) and (meant := _MEANT.get(value.lower())):
-        *others, last = (f"'{signal}'" for signal in get_args(OperatorSignal))
+        *others, last = (f"'{signal}'" for signal in get_args(EventSignal))
         raise ValueError(f"must be {', '.join(others)} or {last}; did you mean {meant}?")
-    return value.lower() if isinstance(value, str) and value.lower() in get_args(OperatorSignal) else value
+    return value.lower() if isinstance(value, str) and value.lower() in get_args(EventSignal) else value
 
 
 class RolloutSignal(Wire):
-    """A signal from an operator to a running rollout."""
+    """A signal from an operator to a running rollout, or to one that was promoted and is watched."""
 
     id: Annotated[RolloutId, AfterValidator(_not_the_judges)] | None = None
     """Id of the signal. A second signal with the same id is the same signal and changes nothing. Default: the id of the
     event."""
     rollout_id: RolloutId
     """Id of the rollout."""
-    signal: Annotated[OperatorSignal, BeforeValidator(_any_case)]
-    """The signal. Capital letters are accepted too."""
+    signal: Annotated[EventSignal, BeforeValidator(_any_case)]
+    """The signal. Capital letters are accepted too. ``stop-watch`` ends the watch that ``afterPromotion`` asked for."""
     by: SignalText = "an operator"
     """Who sends the signal. The first 256 bytes are kept."""
     reason: SignalText = ""

@@ -10,10 +10,10 @@ from typing import Literal
 Phase = Literal["starting", "preparing", "shifting", "baking", "paused", "promoting", "rolling-back"]
 
 SignalKind = Literal[
-    "promote", "promote-fully", "pause", "resume", "abort", "alarm", "evidence", "promote-early", "changed"
+    "promote", "promote-fully", "pause", "resume", "abort", "alarm", "evidence", "doubt", "promote-early", "changed"
 ]
-"""A decision of an operator, an alarm, evidence that reached the limit, evidence for an early promotion, or news that
-somebody else may have changed the target."""
+"""A decision of an operator, an alarm, evidence that reached the limit, the same of guards that pause (``doubt``),
+evidence for an early promotion, or news that somebody else may have changed the target."""
 
 
 def ends_bake(kind: str, recorded_at: int, step: int) -> bool:
@@ -24,9 +24,9 @@ def ends_bake(kind: str, recorded_at: int, step: int) -> bool:
     return kind != "resume" and (kind != "promote" or recorded_at == step)
 
 
-def ends_pause(kind: str) -> bool:
-    """Return whether a signal is an operator's decision on a pause."""
-    return kind in ("abort", "promote-fully", "promote", "resume")
+def ends_pause(kind: str, *, failed: bool) -> bool:
+    """Return whether a signal ends a pause: an operator's decision, or a fault unless the pause is because of one."""
+    return kind in ("abort", "promote-fully", "promote", "resume") or (not failed and kind in ("alarm", "evidence"))
 
 
 _BEFORE_THE_END: tuple[Phase, ...] = ("starting", "preparing", "shifting", "baking", "paused")
@@ -40,7 +40,8 @@ HEARD_IN: dict[SignalKind, tuple[Phase, ...]] = {
     "abort": (*_BEFORE_THE_END, "promoting"),
     "alarm": (*_BEFORE_THE_END, "promoting"),
     "evidence": (*_BEFORE_THE_END, "promoting"),
-    # While paused, an operator decides: the judge never promotes early.
+    # While paused, an operator decides: the judge never promotes early. A promotion is past all pauses.
+    "doubt": ("starting", "preparing", "shifting", "baking"),
     "promote-early": ("starting", "preparing", "shifting", "baking"),
     # The driver looks at the target itself while the rollout begins and promotes, and after a pause.
     "changed": ("shifting", "baking"),

@@ -47,6 +47,7 @@ ROLLOUT_PROPERTIES = (
     "Alarms",
     "Guards",
     "OnFailure",
+    "AfterPromotion",
     "Hooks",
     "ReadySeconds",
     "OnDelete",
@@ -84,6 +85,9 @@ _OF_SERVICE = {
 }
 """Properties that set up a service, and the fields of a request's target that they are."""
 
+_AS_IN_A_REQUEST = (("strategy", "Strategy"), ("onFailure", "OnFailure"), ("afterPromotion", "AfterPromotion"))
+"""Fields of a request, and the properties that have the same content."""
+
 _SAYS_ALIAS = "must be function:alias, as in checkout:live, or the ARN of an alias, as !Ref Checkout.Alias gives it"
 
 _CODEDEPLOY_HOOKS = {"PreTraffic": "beforeTraffic", "PostTraffic": "afterTraffic"}
@@ -106,6 +110,7 @@ _FIELD_OF = (
     ("guards", "Guards"),
     ("hooks", "Hooks"),
     ("onFailure", "OnFailure"),
+    ("afterPromotion", "AfterPromotion"),
 )
 """The property for each field of a request, the longer ones first."""
 
@@ -231,11 +236,7 @@ def read_rollout(event: StackEvent, place: Place) -> Wanted:
     detail: dict[str, Any] = {
         "id": event.rollout_id,
         "target": target_detail(given, target),
-        **{
-            field: given[name]
-            for field, name in (("strategy", "Strategy"), ("onFailure", "OnFailure"))
-            if name in given
-        },
+        **{field: given[name] for field, name in _AS_IN_A_REQUEST if name in given},
         **_guards_of(given),
         **({"hooks": hooks_of(given["Hooks"])} if "Hooks" in given else {}),
         "onBusy": "refuse",

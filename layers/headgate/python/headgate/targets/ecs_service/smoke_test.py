@@ -6,9 +6,7 @@ say which status came, and never what the answer holds.
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import socket
 import ssl
 from fnmatch import fnmatchcase
 from http.client import HTTPConnection, HTTPException
@@ -17,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from headgate.aws.outbound import SecureConnection, foreign_address
 from headgate.errors import RequestRefused
 from headgate.ids import must_match
 from headgate.wire import Wire, explain
@@ -98,25 +97,8 @@ class SmokeTest(Wire):
             )
         secure = parts.scheme == "https"
         headers = {"Host": parts.netloc} | self.headers
-        return [Route(secure, _foreign(host), port or (443 if secure else 80), self.path, headers)]
-
-
-def _foreign(host: str) -> str:
-    """Return the address of a host that a request names.
-
-    Anybody who may put a request on the bus names it. Lambda's own interface, which every function can reach, is
-    neither a candidate nor theirs to call: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
-    """
-    try:
-        found = [str(each[4][0]) for each in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
-    except (OSError, UnicodeError) as error:
-        raise RequestRefused(f"config: url: {host} cannot be resolved: {error}") from None
-    for address in found:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-        ip = getattr(ip, "ipv4_mapped", None) or ip
-        if ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast:
-            raise RequestRefused(f"config: url: {host} is {address}, which no candidate has; name the candidate's host")
-    return found[0]
+        address = foreign_address(host, field="config: url", owner="candidate")
+        return [Route(secure, address, port or (443 if secure else 80), self.path, headers)]
 
 
 class CandidateRoutes:
@@ -243,25 +225,9 @@ _REACH = (
 )
 
 
-class _Secure(HTTPConnection):
-    """A connection whose certificate must have another name than the host that it connects to."""
-
-    def __init__(self, route: Route, *, timeout: float, name: str) -> None:
-        super().__init__(route.host, route.port, timeout=timeout)
-        self._name = name
-        self._context = ssl.create_default_context()
-        if not route.verified:
-            self._context.check_hostname = False
-            self._context.verify_mode = ssl.CERT_NONE
-
-    def connect(self) -> None:
-        super().connect()
-        self.sock = self._context.wrap_socket(self.sock, server_hostname=self._name)
-
-
 def _connect(route: Route, seconds: float) -> HTTPConnection:
     if not route.secure:
         return HTTPConnection(route.host, route.port, timeout=seconds)
     named = next((value for name, value in route.headers.items() if name.lower() == "host"), route.host)
     name = urlsplit(f"//{named}").hostname or route.host
-    return _Secure(route, timeout=seconds, name=name)
+    return SecureConnection(route.host, route.port, timeout=seconds, name=name, verified=route.verified)

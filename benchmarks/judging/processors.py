@@ -1,0 +1,28 @@
+"""Runs a task many times, on all processors."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Task = TypeVar("Task")
+Answer = TypeVar("Answer")
+
+
+def on_all(answer: Callable[[Task], Answer], tasks: Sequence[Task], *, at_once: int = 1) -> list[Answer]:
+    """The answers to tasks, in order.
+
+    Parameters
+    ----------
+    answer
+        A function of a module, so that other processes find it.
+    at_once
+        Tasks that a process takes at a time; more for short ones.
+    """
+    # numpy's threads and a fork do not go together.
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        return pool.map(answer, tasks, chunksize=at_once)

@@ -1,0 +1,1 @@
+"""Functions that count requests and failures for guards with ``counts``."""
