@@ -6,6 +6,7 @@ import io
 import json
 import threading
 import time
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -145,6 +146,26 @@ class TestQuestion:
             f"custom{number}": f"guards.custom[{number}].counts: slow was not asked, because other functions took 15 s"
             for number in (2, 3)
         }
+
+    def test_slow_functions_of_many_rollouts_take_turns(
+        self, shop: FakeLambda, functions: CountFunctions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # GIVEN five rollouts, and a clock on which there is time for the functions of two
+        clock = {"now": 0.0}
+        monkeypatch.setattr(count_functions, "monotonic", lambda: clock["now"])
+        monkeypatch.setattr(count_functions, "AT_ONCE", 1)
+
+        def slow(_: Any) -> Any:
+            clock["now"] += ANSWER_SECONDS
+            return {"minutes": []}
+
+        shop.others = {"slow": slow}
+        plans = [guarded("slow", rollout_id=f"rollout-{number}") for number in range(5)]
+        # WHEN they are asked in five minutes
+        for minute in range(5):
+            functions.read([(plan, REVISIONS) for plan in plans], NOW + minute * MINUTE_MS)
+        # THEN each was asked twice
+        assert Counter(event["rolloutId"] for event in shop.asked) == {plan.rollout_id: 2 for plan in plans}
 
 
 class TestAnswer:

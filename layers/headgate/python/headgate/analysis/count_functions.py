@@ -140,7 +140,7 @@ class CountFunctions:
         """
         found = {plan.rollout_id: FunctionCounts({}, {}) for plan, _ in rollouts}
         questions = [each for plan, revisions in rollouts for each in questions_of(plan, revisions, now)]
-        for question, answer in self.ask(questions):
+        for question, answer in self.ask(questions, turn=now // MINUTE_MS):
             counts = found[question.rollout_id]
             if isinstance(answer, CountFault):
                 counts.faults[question.measure] = question.fault(answer)
@@ -152,12 +152,20 @@ class CountFunctions:
                 counts.points.update(new)
         return found
 
-    def ask(self, questions: list[Question]) -> list[tuple[Question, dict[int, Pair] | CountFault]]:
-        """Ask side by side. Return each question with its counts by minute, or why there are none."""
+    def ask(self, questions: list[Question], *, turn: int = 0) -> list[tuple[Question, dict[int, Pair] | CountFault]]:
+        """Ask side by side. Return each question with its counts by minute, or why there are none.
+
+        Parameters
+        ----------
+        turn
+            A number that rises from look to look, so that each question comes first in its turn.
+        """
         if not questions:
             return []
-        # A rollout with many guards whose functions are slow must not use up the time of the others.
-        fair = sorted(questions, key=lambda question: question.number)
+        first = turn % len(questions)
+        # A rollout with many guards whose functions are slow must not use up the time of the others, and slow functions
+        # must not use it up in every look.
+        fair = sorted(questions[first:] + questions[:first], key=lambda question: question.number)
         # The client is made here: threads must not make it at the same time.
         ask = partial(self._counts_or_fault, self._functions.invoke, monotonic() + BEGIN_SECONDS)
         with ThreadPoolExecutor(min(AT_ONCE, len(fair))) as pool:
