@@ -7,6 +7,7 @@ the rollout is left; scaling, test rules and all other actions are as they were;
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -455,6 +456,7 @@ def test_the_warden_ends_what_an_execution_leaves_that_is_stopped_at_any_call(
     # GIVEN an execution that is stopped just before or after a call has its effect, or long before it
     shop = app.shop(way, desired=2, test_rule=True)
     stopped: list[bool] = []
+    swept = threading.Event()
 
     def stop() -> None:
         if stopped:
@@ -463,9 +465,11 @@ def test_the_warden_ends_what_an_execution_leaves_that_is_stopped_at_any_call(
         stopped.append(True)
         if moment == "late":
             sweep(app)
+        swept.set()
 
     (app.after if moment == "after" else app.before)(state, stop, calls=range(call, 99))
     app.start(app.request_for(shop, (10, 1), (50, 1))).wait()
+    assert swept.wait(60)  # There is one warden at a time, and the execution ends before the call does.
     # WHEN the warden sweeps each minute
     sweep(app)
     # THEN the rollout has one end, and one revision serves
