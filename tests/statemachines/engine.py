@@ -246,6 +246,12 @@ class Engine:
         if left and kind is None:
             raise RuntimeError(f"handlers must end by themselves; still running: {left}")
 
+    def wait_for_handlers(self, seconds: float) -> None:
+        """Wait until no function runs any more, which an execution that is stopped does not do."""
+        deadline = time.monotonic() + seconds
+        for thread in [*TMP_THREADS, *self.threads]:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
     @property
     def backend(self) -> Any:
         return stepfunctions_parser_backends[ACCOUNT][REGION]

@@ -469,7 +469,10 @@ def test_the_warden_ends_what_an_execution_leaves_that_is_stopped_at_any_call(
 
     (app.after if moment == "after" else app.before)(state, stop, calls=range(call, 99))
     app.start(app.request_for(shop, (10, 1), (50, 1))).wait()
-    assert swept.wait(60)  # There is one warden at a time, and the execution ends before the call does.
+    # The execution ends before the call that stops it, which has its effect yet, and there is one warden at a time.
+    assert swept.wait(60)
+    if moment != "late":
+        app.engine.wait_for_handlers(2)
     # WHEN the warden sweeps each minute
     sweep(app)
     # THEN the rollout has one end, and one revision serves
