@@ -141,7 +141,7 @@ def rolled_back_at(setup: Setup, rng: np.random.Generator) -> float:
 def run_all(setups: list[tuple[Setup, int]]) -> list[Result]:
     """Set-ups with so many runs each, on all processors."""
     tasks = [(setup, [SEED, number, run]) for number, (setup, runs) in enumerate(setups) for run in range(runs)]
-    at = iter(on_all(_run, tasks, at_once=12))
+    at = on_all(_run, tasks, at_once=12)
     return [Result(setup, np.array([next(at) for _ in range(runs)])) for setup, runs in setups]
 
 

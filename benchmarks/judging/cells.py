@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.judging import rules, scenarios, twin
+from benchmarks.judging.processors import on_all
 from benchmarks.judging.scenarios import MINUTE, Scenario, Traffic, coarse
 
 if TYPE_CHECKING:
@@ -88,9 +87,7 @@ class Cell:
 def run_all(wanted: list[tuple[Scenario, int]], seed: int) -> Iterator[Cell]:
     """The cells of scenarios with so many runs each, in order, on all processors."""
     tasks = [(scenario, runs, [seed, number]) for number, (scenario, runs) in enumerate(wanted)]
-    # numpy's threads and a fork do not go together.
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        yield from pool.imap(_cell, tasks)
+    return on_all(_cell, tasks)
 
 
 def _cell(task: tuple[Scenario, int, list[int]]) -> Cell:

@@ -276,7 +276,7 @@ def run_all(runs: int) -> list[Result]:
     """Every family with so many runs, on all processors."""
     families = (*FAMILIES, *SHOWN)
     tasks = [(number, run) for number in range(len(families)) for run in range(runs)]
-    found = iter(on_all(_run, tasks, at_once=4))
+    found = on_all(_run, tasks, at_once=4)
     results = []
     for family in families:
         some = [next(found) for _ in range(runs)]

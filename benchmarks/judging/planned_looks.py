@@ -168,7 +168,7 @@ def _outcome(plan: Plan, made: Looks, at: Integers) -> Outcome:
 def run_all(plans: list[tuple[Plan, int]]) -> list[dict[str, Outcome]]:
     """Plans with so many runs each, on all processors."""
     tasks = [(plan, runs, [SEED, number]) for number, (plan, runs) in enumerate(plans)]
-    return on_all(_run, tasks)
+    return list(on_all(_run, tasks))
 
 
 def _run(task: tuple[Plan, int, list[int]]) -> dict[str, Outcome]:

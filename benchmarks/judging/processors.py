@@ -7,14 +7,14 @@ import os
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
 
-def on_all(answer: Callable[[Task], Answer], tasks: Sequence[Task], *, at_once: int = 1) -> list[Answer]:
-    """The answers to tasks, in order.
+def on_all(answer: Callable[[Task], Answer], tasks: Sequence[Task], *, at_once: int = 1) -> Iterator[Answer]:
+    """The answers to tasks, in order, as they are ready.
 
     Parameters
     ----------
@@ -25,4 +25,4 @@ def on_all(answer: Callable[[Task], Answer], tasks: Sequence[Task], *, at_once: 
     """
     # numpy's threads and a fork do not go together.
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        return pool.map(answer, tasks, chunksize=at_once)
+        yield from pool.imap(answer, tasks, chunksize=at_once)

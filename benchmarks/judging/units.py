@@ -220,7 +220,7 @@ class Cell:
 def run_all(cells: list[tuple[Traffic, int]]) -> list[Cell]:
     """Cells with so many runs each, on all processors."""
     tasks = [(traffic, runs, [SEED, number]) for number, (traffic, runs) in enumerate(cells)]
-    return on_all(_cell, tasks)
+    return list(on_all(_cell, tasks))
 
 
 def _cell(task: tuple[Traffic, int, list[int]]) -> Cell:

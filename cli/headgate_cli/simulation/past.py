@@ -8,7 +8,8 @@ from math import isfinite
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from headgate.analysis.measures import LOAD_BALANCERS, dimensions_of
+from headgate.analysis.latency_baseline import PERCENTILES, thresholds_among
+from headgate.analysis.measures import LOAD_BALANCERS, dimensions_of, more_than
 from headgate.analysis.metric_queries import metric_query
 from headgate.spec.routing import groups_of
 from headgate.spec.targets import EcsServiceTarget, LambdaAliasTarget
@@ -37,9 +38,6 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricStat.
 """
 
 MINUTE_SECONDS, HOUR_SECONDS = 60, 3600
-
-PERCENTILES = (50, 75, 90, 95, 99, 99.9)
-"""Of durations: where the curve of durations is known, and the thresholds of a guard without one of its own."""
 
 MAX_PER_MINUTE = 10_000_000
 """Larger counts are cut to this: the arithmetic of a simulation is that of 64 bits."""
@@ -187,14 +185,16 @@ class PastReader:
         begin = int((end - (min(ago, OLDEST_MINUTE) if period == MINUTE_SECONDS else ago)).timestamp())
         start = datetime.fromtimestamp(begin // period * period, UTC)
         curve = () if thresholds is None else self._curve(end)
-        chosen = tuple(thresholds or ()) or _distinct(ms for ms, _ in curve)
+        chosen = tuple(thresholds or thresholds_among(ms for ms, _ in curve))
         metrics = self._metrics
         queries = metrics.queries("requests", metrics.requests, "Sum", period)
         queries += metrics.queries("failures", metrics.failures, "Sum", period)
         if chosen:
             queries += metrics.queries("timed", (metrics.duration,), "SampleCount", period)
         for number, threshold in enumerate(chosen):
-            queries += metrics.queries(f"slow{number}", (metrics.duration,), self._more_than(threshold), period)
+            queries += metrics.queries(
+                f"slow{number}", (metrics.duration,), more_than(threshold / metrics.unit_ms), period
+            )
         counts: dict[int, dict[str, float]] = {}
         for query_id, at, value in self._ask(queries, start, end):
             of_minute = counts.setdefault(at, {})
@@ -232,10 +232,6 @@ class PastReader:
                     last = ms
         return tuple(curve)
 
-    def _more_than(self, threshold_ms: float) -> str:
-        bound = f"{threshold_ms / self._metrics.unit_ms:.10f}".rstrip("0").rstrip(".")
-        return f"TC({bound}:)"
-
     def _ask(
         self, queries: list[MetricDataQueryTypeDef], start: datetime, end: datetime
     ) -> Iterable[tuple[str, int, float]]:
@@ -251,10 +247,6 @@ class PastReader:
                 self._values += len(result["Values"])
             if self._on_page:
                 self._on_page(self._values)
-
-
-def _distinct(thresholds: Iterable[float]) -> tuple[float, ...]:
-    return tuple(sorted(set(thresholds)))
 
 
 def _minute(counts: dict[str, float], thresholds: int) -> Minute:

@@ -91,6 +91,20 @@ def functions(shop: FakeLambda) -> Iterator[CountFunctions]:
     detach()
 
 
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
+    """A function that takes ten seconds of the clock, and no other is asked meanwhile."""
+    clock = {"now": 0.0}
+    monkeypatch.setattr(count_functions, "monotonic", lambda: clock["now"])
+    monkeypatch.setattr(count_functions, "AT_ONCE", 1)
+
+    def answer(_: Any) -> Any:
+        clock["now"] += ANSWER_SECONDS
+        return {"minutes": []}
+
+    return answer
+
+
 def read(functions: CountFunctions, *plans: Plan) -> Any:
     return functions.read([(plan, REVISIONS) for plan in plans], NOW)
 
@@ -126,17 +140,9 @@ class TestQuestion:
         assert read(functions, plan_of()) == {"checkout-42": ({}, {})}
 
     def test_slow_functions_of_one_rollout_leave_time_for_the_others(
-        self, shop: FakeLambda, functions: CountFunctions, monkeypatch: pytest.MonkeyPatch
+        self, shop: FakeLambda, functions: CountFunctions, slow: Callable[[Any], Any]
     ) -> None:
         # GIVEN more slow functions than are asked at once, and a clock on which each of them takes ten seconds
-        clock = {"now": 0.0}
-        monkeypatch.setattr(count_functions, "monotonic", lambda: clock["now"])
-        monkeypatch.setattr(count_functions, "AT_ONCE", 1)
-
-        def slow(_: Any) -> Any:
-            clock["now"] += ANSWER_SECONDS
-            return {"minutes": []}
-
         shop.others = {"slow": slow, "quick": lambda _: {"minutes": [entry()]}}
         # WHEN a rollout with four of them is asked before one with a quick one
         found = read(functions, guarded(*["slow"] * 4, rollout_id="slow"), guarded("quick", rollout_id="quick"))
@@ -148,17 +154,9 @@ class TestQuestion:
         }
 
     def test_slow_functions_of_many_rollouts_take_turns(
-        self, shop: FakeLambda, functions: CountFunctions, monkeypatch: pytest.MonkeyPatch
+        self, shop: FakeLambda, functions: CountFunctions, slow: Callable[[Any], Any]
     ) -> None:
         # GIVEN five rollouts, and a clock on which there is time for the functions of two
-        clock = {"now": 0.0}
-        monkeypatch.setattr(count_functions, "monotonic", lambda: clock["now"])
-        monkeypatch.setattr(count_functions, "AT_ONCE", 1)
-
-        def slow(_: Any) -> Any:
-            clock["now"] += ANSWER_SECONDS
-            return {"minutes": []}
-
         shop.others = {"slow": slow}
         plans = [guarded("slow", rollout_id=f"rollout-{number}") for number in range(5)]
         # WHEN they are asked in five minutes

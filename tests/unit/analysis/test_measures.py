@@ -129,7 +129,7 @@ DOCUMENTED = {
     "RequestCount": {"Sum"},
     "HTTPCode_Target_5XX_Count": {"Sum"},
     "TargetConnectionErrorCount": {"Sum"},
-    "TargetResponseTime": {"SampleCount", "TC(0.8:)", *PERCENTILES},
+    "TargetResponseTime": {"SampleCount", "TC(0.8:)", *(f"p{each:g}" for each in PERCENTILES)},
 }
 """Metrics of Application Load Balancers with the dimensions LoadBalancer and TargetGroup, and their statistics.
 
@@ -144,7 +144,7 @@ def test_every_metric_of_a_service_is_one_that_cloudwatch_documents_for_target_g
     used += measures.all_requests("a", period=60).queries
     used += measures.invocations("i", "stable", period=60).queries
     for percentile in PERCENTILES:
-        used += measures_of(service_plan(), REVISIONS).usual_latency("u", percentile, period=3600).queries
+        used += measures_of(service_plan(), REVISIONS).usual_latency("u", f"p{percentile:g}", period=3600).queries
     for query in used:
         _, namespace, metric, statistic, dimensions = asked(query)
         assert namespace == "AWS/ApplicationELB"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from headgate.errors import RequestRefused
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mypy_boto3_cloudwatch import CloudWatchClient
 
     from headgate.analysis.measures import Measures
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 BASELINE_PERIOD = timedelta(hours=24)
 PERIOD_SECONDS = 3600
 
-PERCENTILES = ("p50", "p75", "p90", "p95", "p99", "p99.9")
+PERCENTILES = (50, 75, 90, 95, 99, 99.9)
 """The median sees a shift, the high ones a longer tail, and all of them more variance. Both metrics have percentiles:
 https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-cloudwatch-metrics.html
@@ -53,7 +55,7 @@ class LatencyBaseline:
         """
         if guards.latency is None or guards.latency.thresholds:
             return guards
-        if not measures.usual_latency("u", PERCENTILES[0], period=PERIOD_SECONDS).queries:
+        if not measures.usual_latency("u", "p50", period=PERIOD_SECONDS).queries:
             raise RequestRefused(
                 f"guards.latency.thresholdsMs: has no default, because {measures.name} has several target groups, "
                 "whose response times are not comparable; set it, or thresholdMs"
@@ -69,13 +71,12 @@ class LatencyBaseline:
     def usual_thresholds(self, measures: Measures) -> list[float]:
         """Return the past day's usual percentiles in milliseconds, ascending; none without traffic.
 
-        Each is the median of the hourly ones, so that an hour of trouble does not make slow requests look usual. One
-        that is hardly above the one before is left out: it would see the same requests.
+        Each is the median of the hourly ones, so that an hour of trouble does not make slow requests look usual.
         """
         now = datetime.now(UTC)
         by_percentile = [
-            measures.usual_latency(percentile.replace(".", ""), percentile, period=PERIOD_SECONDS)
-            for percentile in PERCENTILES
+            measures.usual_latency(f"p{number}", f"p{percentile:g}", period=PERIOD_SECONDS)
+            for number, percentile in enumerate(PERCENTILES)
         ]
         answer = self._client.get_metric_data(
             MetricDataQueries=[query for durations in by_percentile for query in durations.queries],
@@ -83,7 +84,7 @@ class LatencyBaseline:
             # The current hour counts too; a range must not be empty.
             EndTime=now.replace(second=0, microsecond=0) + timedelta(minutes=1),
         )
-        thresholds: list[float] = []
+        usual: list[float] = []
         for durations in by_percentile:
             ids = {query["Id"] for query in durations.queries}
             values = [
@@ -93,11 +94,18 @@ class LatencyBaseline:
                 if result["Id"] in ids and value > 0
             ]
             if values:
-                threshold = _within_limits(median(values) * durations.unit_ms)
-                if not thresholds or threshold > thresholds[-1] * LEAST_GAP:
-                    thresholds.append(threshold)
-        return thresholds
+                usual.append(median(values) * durations.unit_ms)
+        return thresholds_among(usual)
 
 
-def _within_limits(milliseconds: float) -> float:
-    return min(max(round(milliseconds, 3), MIN_THRESHOLD_MS), MAX_THRESHOLD_MS)
+def thresholds_among(percentiles: Iterable[float]) -> list[float]:
+    """Return the thresholds among a target's usual percentiles, both ascending and in milliseconds.
+
+    One that is hardly above the one before is left out: it would see the same requests.
+    """
+    thresholds: list[float] = []
+    for percentile in percentiles:
+        threshold = min(max(round(percentile, 3), MIN_THRESHOLD_MS), MAX_THRESHOLD_MS)
+        if not thresholds or threshold > thresholds[-1] * LEAST_GAP:
+            thresholds.append(threshold)
+    return thresholds

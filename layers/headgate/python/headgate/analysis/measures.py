@@ -145,7 +145,7 @@ class AliasMeasures:
         """Return queries for the completed invocations of a version, and those that exceeded each threshold."""
         requests = self._query(f"{query_id}r", "Duration", "SampleCount", arm=arm)
         slow = [
-            self._query(f"{query_id}f{number}", "Duration", _more_than(threshold), arm=arm)
+            self._query(f"{query_id}f{number}", "Duration", more_than(threshold), arm=arm)
             for number, threshold in enumerate(thresholds_ms)
         ]
         return SlowCounts(_added([requests]), [_added([query]) for query in slow])
@@ -229,7 +229,7 @@ class ServiceMeasures:
         return SlowCounts(
             self._added(f"{query_id}r", "TargetResponseTime", "SampleCount", (arm,)),
             [
-                self._added(f"{query_id}f{number}", "TargetResponseTime", _more_than(threshold / 1000), (arm,))
+                self._added(f"{query_id}f{number}", "TargetResponseTime", more_than(threshold / 1000), (arm,))
                 for number, threshold in enumerate(thresholds_ms)
             ],
         )
@@ -312,7 +312,7 @@ def _added(queries: list[MetricDataQueryTypeDef]) -> CountQueries:
     return CountQueries(queries, [query["Id"] for query in queries])
 
 
-def _more_than(threshold: float) -> str:
+def more_than(threshold: float) -> str:
     """Return the statistic that counts values above a threshold: a trimmed count excludes its lower bound.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Statistics-definitions.html
