@@ -158,7 +158,7 @@ class _Rerun:
 
     @property
     def _told(self) -> str:
-        """The measure whose failed requests are told: errors, or else the first."""
+        """The measure whose failed requests the result shows: errors, or else the first."""
         keys = list(self._recorded.values())
         return "errors" if "errors" in keys or not keys else keys[0]
 

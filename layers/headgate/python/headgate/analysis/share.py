@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from headgate.spec.plan import Plan
 
 MISMATCH_ALPHA = 1e-4
-"""Probability that a rollout whose shares are right is told of a mismatch. Its steps share it."""
+"""Probability that a mismatch is reported for a rollout whose shares are right. Its steps share it."""
 
 OTHER_ODDS = (0.1, 0.5, 0.75, 1.33, 2, 10)
 """Odds of the shares that speak against the weight, relative to it. Since the nearest are a quarter and a third away,
